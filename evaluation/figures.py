@@ -22,7 +22,7 @@ from trustscale_evaluation.plots import (
     plot,
     sheet,
 )
-from trustscale_evaluation.reduce import Cell
+from trustscale_evaluation.reduce import Cell, mean_of
 from trustscale_evaluation.run import Evaluation
 from trustscale_evaluation.tables import Resamples, mean_intervals
 from trustscale_server.conformal import LossCurve, RiskCurve
@@ -142,12 +142,17 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
     realised = np.empty((len(counts), DRAWS))
     for row, draw in np.ndindex(realised.shape):
         leaked = {i for k in random.permutation(made.n)[: counts[row]] for i in made.members[k]}
-        images = [_PERFECT if i in leaked else one for i, one in enumerate(made.counted)]
-        curve = RiskCurve.from_loss_curves(
-            images, made.bound, scenes=made.scenes, highest=made.highest
+        losses = [
+            _PERFECT if i in leaked else made.guarantee.loss(one)
+            for i in range(made.pairs)
+            for one in made.spots_of(i)
+        ]
+        scenes = [made.scenes[i] for i in range(made.pairs) for _ in made.spots_of(i)]
+        curve = RiskCurve.from_loss_curves(losses, made.bound, scenes=scenes, highest=made.highest)
+        threshold = np.array([curve.threshold(alpha)])
+        realised[row, draw] = np.mean(
+            [mean_of(one.losses, threshold, "left")[0] for one in cell.answers]
         )
-        threshold = curve.threshold(alpha)
-        realised[row, draw] = np.mean([one.losses.loss_below(threshold) for one in cell.answers])
     return counts, realised
 
 

@@ -220,7 +220,7 @@ def compared(first: Variant, samples: Sequence[int]) -> list[Variant]:
 
 
 def paper(samples: int, side: float, delta: float) -> list[Variant]:
-    """The paper's setting: M samples, errors not cut, σ not fitted, no classes of uploads.
+    """The paper's setting: M samples, whole pictures, errors not cut, σ not fitted, no classes.
 
     Its blurs are scaled to images of `side` pixels.
     """
@@ -228,7 +228,10 @@ def paper(samples: int, side: float, delta: float) -> list[Variant]:
 
     def uncut(name: str, note: str, m: int = samples, sigma: str = plain, **fields: Any) -> Variant:
         given = {"samples": m, "input_rule": None, "fit_indecision": 0.0}
-        settings = {"indecision": IndecisionSettings(sigma), "fidelity": FidelitySettings()}
+        settings = {
+            "indecision": IndecisionSettings(sigma),
+            "fidelity": FidelitySettings(unit="picture"),
+        }
         return Variant(name, CalibrationConfig(**{**given, **settings, **fields}), note)
 
     found = [
@@ -241,7 +244,7 @@ def paper(samples: int, side: float, delta: float) -> list[Variant]:
         uncut(
             "pointwise",
             "The pointwise D, for which the bound on the PSNR holds.",
-            fidelity=FidelitySettings(metric="pointwise"),
+            fidelity=FidelitySettings(metric="pointwise", unit="picture"),
         ),
         uncut(
             "one call",
@@ -261,7 +264,7 @@ def paper(samples: int, side: float, delta: float) -> list[Variant]:
                 indecision=IndecisionSettings(
                     "patch_variance", kernel="box", size=31, blur=blur, clip_quantile=0.95
                 ),
-                fidelity=FidelitySettings(blur=blur, bound=PAPER_BOUND),
+                fidelity=FidelitySettings(blur=blur, bound=PAPER_BOUND, unit="picture"),
             )
         )
     return found

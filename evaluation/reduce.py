@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,12 +51,21 @@ class Part:
 
 
 class Answered(NamedTuple):
-    """A test image: the subject of its answer, its losses, and what its masks hold."""
+    """A test image: the subject of its answer, the losses of its spots, and what its masks hold."""
 
     subject: ApplicableCalibration
     is_warned: bool
-    losses: LossCurve
+    losses: Sequence[LossCurve]
     quantities: Quantities
+
+
+def mean_of(
+    losses: Sequence[LossCurve], thresholds: NDArray[np.floating], side: Literal["left", "right"]
+) -> NDArray[np.float64]:
+    """The mean of the losses of spots at each threshold."""
+    return np.asarray(
+        np.mean([one.losses(thresholds, side) for one in losses], axis=0, dtype=np.float64)
+    )
 
 
 @dataclass(slots=True)
@@ -126,7 +135,7 @@ class Cell(Part):
     def color_error(self) -> FidelitySettings:
         """The D on colours that is reported, whatever the guarantee counts."""
         settings = self.pipeline.fidelity
-        return FidelitySettings() if settings.row.unit == "label" else settings
+        return FidelitySettings() if settings.row.error_unit == "label" else settings
 
     def place(self, alpha: float) -> int:
         """The column of one of the levels."""
@@ -165,6 +174,7 @@ class Cell(Part):
             info.model_copy(update={"scene": asked.scene}),
             measurement.sigma,
             image.error(self.pipeline, self.pipeline.fidelity),
+            self.pipeline.fidelity,
         )
 
     def calibrate(self, images: Sequence[MeasuredPair]) -> None:
@@ -205,15 +215,17 @@ class Cell(Part):
         typicality = part.report.typicality(measurement.mean_log_sigma, facts)
         thresholds = self.thresholds(part)
         settings = pipeline.fidelity
-        stairs = LossCurve.from_maps(measurement.sigma, image.error(pipeline, settings))
-        losses = self.calibration.guarantee.loss(stairs)
-        shown = stairs
+        sigma, error = measurement.sigma, image.error(pipeline, settings)
+        losses = [
+            self.calibration.guarantee.loss(LossCurve.from_maps(sigma[window], error[window]))
+            for window in settings.windows(*sigma.shape)
+        ]
         if settings != self.color_error:
             error = image.error(pipeline, self.color_error)
-            shown = LossCurve.from_maps(measurement.sigma, error)
+        shown = LossCurve.from_maps(sigma, error)
         quantities = image.quantities(pipeline, thresholds)
-        for name, one in (("loss", losses), ("error", shown)):
-            quantities[name] = one.losses(thresholds, "left").astype(np.float64)
+        quantities["error"] = shown.losses(thresholds, "left").astype(np.float64)
+        quantities["loss"] = mean_of(losses, thresholds, "left")
         warned = not subject.is_covered or typicality <= part.report.out_of_distribution
         return Answered(subject, warned, losses, quantities)
 

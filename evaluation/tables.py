@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_evaluation.plots import Record
-from trustscale_evaluation.reduce import Cell
+from trustscale_evaluation.reduce import Cell, mean_of
 from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal.curve import Scene, by_scene
 
 REPLICATES = 2000
 LEVEL = 0.95
@@ -210,23 +211,31 @@ def joint_intervals(
     total = np.zeros((len(alphas), len(of_test)))
     for part, places in asked.items():
         levels = _grid(part)
-        risen = np.array([one.losses(levels, "right") for one in part.counted], np.float64)
-        scenes = [column[part.scenes[members[0]]] for members in part.members]
+        law = part.law
+        losses = map(part.guarantee.loss, law.loss_curves)
+        scenes = by_scene(losses, part.bound, law.scenes, law.weights)
+        columns = [column[name] for name in dict.fromkeys(law.scenes)]
+        weights = np.array([float(scene.weight) for scene in scenes])
         ends = np.append(levels, np.nextafter(np.float32(part.highest), np.inf))
         total += resampled_losses(
-            np.array([risen[members].mean(axis=0) for members in part.members]),
-            np.array([cell.answers[i].losses.losses(ends, "left") for i in places]),
+            np.array([_mean_at(scene, levels) for scene in scenes]),
+            np.array([mean_of(cell.answers[i].losses, ends, "left") for i in places]),
             part.bound,
             alphas,
-            (of_scenes[:, scenes], of_test[:, places]),
+            (of_scenes[:, columns] * weights, of_test[:, places]),
         )
     with np.errstate(invalid="ignore"):  # a class may be drawn never
         return [percentile(values) for values in total / of_test.sum(axis=1)]
 
 
+def _mean_at(scene: Scene, levels: NDArray[np.float32]) -> NDArray[np.float64]:
+    """L̄ of a scene."""
+    risen = np.array([curve.losses(levels, "right") for curve in scene.curves], np.float64)
+    return np.average(risen, axis=0, weights=scene.weights)
+
+
 def _grid(part: Calibration) -> NDArray[np.float32]:
-    known = (stairs.levels for stairs in part.counted)
-    levels = np.unique(np.concatenate([np.empty(0, np.float32), *known]))
+    levels = np.unique(part.loss_curves.levels)
     if len(levels) > JOINT_GRID:
         levels = levels[np.linspace(0, len(levels) - 1, JOINT_GRID).round().astype(int)]
     return levels

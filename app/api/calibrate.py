@@ -29,7 +29,7 @@ from trustscale_server.calibration.guarantee import AnyGuarantee
 from trustscale_server.calibration.insight import Item
 from trustscale_server.calibration.layout import GroupingRule, NamedFile, Role, arrange, placed
 from trustscale_server.config_errors import field_names, reason, together
-from trustscale_server.conformal.fidelity import METRICS, FidelitySettings, Unit
+from trustscale_server.conformal.fidelity import METRICS, ErrorUnit, FidelitySettings
 from trustscale_server.errors import BadRequest, ImageTooLarge
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.sigma.estimators import ESTIMATORS
@@ -295,7 +295,7 @@ class MetricOption(BaseModel):
     summary: str = Field(description="What it bounds, briefly.")
     bound: float = Field(description="The largest value that it can take.")
     loss_clipped_at: float = Field(description="B, unless another one is asked for.")
-    unit: Unit
+    error_unit: ErrorUnit
     needs_label: bool = Field(description="Whether people mark errors.")
     blurs: bool = Field(description="Whether `blur` changes it.")
 

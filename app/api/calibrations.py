@@ -195,8 +195,8 @@ async def list_pairs(
     if isinstance(found, JobStatus):
         return await state.admin.labelling.pairs(found)
     return [
-        PairDetail(**info.model_dump(), breakpoints=len(loss_curve))
-        for info, loss_curve in zip(found.manifest.pairs, found.loss_curves, strict=True)
+        PairDetail(**info.model_dump(), spots=int(spots))
+        for info, spots in zip(found.manifest.pairs, found.spots, strict=True)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -166,7 +167,7 @@ class PairDetail(PairInfo):
 
     model_config = ConfigDict(extra="ignore")
 
-    breakpoints: int = Field(description="Of its loss curve.")
+    spots: int = Field(description="Windows of the output that the promise is about.")
 
 
 class CurvePoint(BaseModel):
@@ -230,7 +231,7 @@ async def detail(
                 "min_alpha": part.min_alpha,
                 "bound": calibration.bound,
                 "made_by": ways and ways.describe(calibration.pipeline.scale),
-                "sizes": part.sizes.all[:20],
+                "sizes": sorted(Counter((p.width, p.height) for p in part.manifest.pairs))[:20],
                 "differences": found,
                 "thresholds": thresholds(part),
                 "guarantee": calibration.guarantee.facts(),

@@ -20,7 +20,7 @@ from trustscale_server.api.documents import (
 from trustscale_server.api.problems import problem_responses
 from trustscale_server.calibration.insight import CalibratedClass, classes_of, tables, thresholds
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal.fidelity import Unit
+from trustscale_server.conformal.fidelity import ErrorUnit
 from trustscale_server.errors import UpscalerUnavailable
 from trustscale_server.sampling.pipeline import DEFAULT_SAMPLES
 from trustscale_server.upscalers.base import Upscaler
@@ -74,7 +74,7 @@ class UpscalerOut(BaseModel):
     default_alpha: float | None
     min_alpha: float | None
     bound: float | None
-    unit: Unit | None = Field(
+    error_unit: ErrorUnit | None = Field(
         description="Of the error: lab, L1 in normalised CIELAB; ssim, (1 − SSIM)/2; label, 1 "
         "where marked."
     )
@@ -150,7 +150,7 @@ def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
         "default_alpha": calibration.manifest.default_alpha,
         "min_alpha": calibration.min_alpha,
         "bound": calibration.bound,
-        "unit": calibration.pipeline.fidelity.row.unit,
+        "error_unit": calibration.pipeline.fidelity.row.error_unit,
         "table": [row.model_dump() for row in thresholds(calibration)],
     }
 

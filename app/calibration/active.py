@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import structlog
 from pydantic import BaseModel
@@ -30,24 +30,18 @@ from trustscale_server.upscalers.base import Upscaler
 EVERY: Final = "*"
 """The class of every upload, where a calibration has no classes."""
 
-_LARGE: Final = (10**6, 10**6)  # an output larger than all pairs
-
-
-Key: TypeAlias = tuple[int, str | None, frozenset[tuple[int, int]]]
-
 
 @dataclass(frozen=True, slots=True)
 class CalibrationPriority:
     """The active calibrations of an upscaler, in order.
 
-    The first that covers an upload's class and the size of its output answers; else the first of
-    all, which says that nothing is known. A curve keeps its promise only for uploads that are
-    exchangeable with its scenes, so a calibration answers only by pairs that none before it covers:
-    then its curve would be used for each of its pairs.
+    The first that covers an upload's class, and the size of its output, answers; else the first of
+    all, which says that nothing is known. A curve keeps its promise only for uploads like all of
+    its pairs, so one that sorts uploads otherwise than those before it, or not at all, answers no
+    class that they may answer.
     """
 
     calibrations: Sequence[Calibration]
-    _is_clear: dict[Key, bool] = field(default_factory=dict)
 
     @property
     def first(self) -> Calibration:
@@ -61,59 +55,37 @@ class CalibrationPriority:
 
     def choose(self, facts: InputFeatures, height: int, width: int) -> Calibration:
         """The one that answers an upload whose output has this size."""
-        for place, calibration in enumerate(self.calibrations):
-            name = calibration.partitions.class_of(facts)
-            if calibration.partitions.covers(facts) and self._speaks(place, name, height, width):
-                return calibration
+        for place, one in enumerate(self.calibrations):
+            if one.partitions.covers(facts) and one.answers_size(height, width):
+                name = one.partitions.class_of(facts)
+                if not self._is_taken(place, covered_classes(one) if name is None else [name]):
+                    return one
         return self.first
 
     def answers(self) -> list[list[str]]:
         """The classes that each one answers, if only for some sizes."""
         found = []
-        for place, calibration in enumerate(self.calibrations):
-            has_classes = calibration.pipeline.input_rule is not None
-            found.append(
-                [
-                    name
-                    for name in covered_classes(calibration)
-                    if self._speaks_somewhere(place, name if has_classes else None)
-                ]
-            )
+        for place, one in enumerate(self.calibrations):
+            names = covered_classes(one)
+            if one.pipeline.input_rule is None and self._is_taken(place, names):
+                names = []
+            found.append([name for name in names if not self._is_taken(place, [name])])
         return found
 
-    def _speaks_somewhere(self, place: int, name: str | None) -> bool:
-        sizes = self.calibrations[place].partitions.of_class(name).sizes.all
-        return any(self._speaks(place, name, h, w) for w, h in (*sizes, _LARGE))
-
-    def _speaks(self, place: int, name: str | None, height: int, width: int) -> bool:
-        """Whether a calibration answers uploads of a class with outputs of this size.
-
-        No calibration before it may cover a pair that it would use.
-        """
-        part = self.calibrations[place].partitions.of_class(name)
-        speaking = part.sizes.speaking_about(height, width, part.pipeline.indecision)
-        if speaking.how == "unknown":
-            return False
-        key = (place, name, speaking.sizes)
-        if key not in self._is_clear:
-            self._is_clear[key] = not any(
-                before.applicability(h, w) != "unknown"
-                for before in self._before(place, name)
-                for w, h in speaking.sizes
-            )
-        return self._is_clear[key]
-
-    def _before(self, place: int, name: str | None) -> Iterator[Calibration]:
-        calibration = self.calibrations[place]
-        rule = calibration.pipeline.input_rule
-        names = covered_classes(calibration) if name is None else [name]
+    def _is_taken(self, place: int, names: Sequence[str]) -> bool:
+        """Whether one before it answers uploads of these classes, for the same data and sizes."""
+        own = self.calibrations[place]
+        rule, sizes = own.pipeline.input_rule, own.sizes
         for other in self.calibrations[:place]:
-            if other.pipeline.stretch != calibration.pipeline.stretch:
+            if other.pipeline.stretch != own.pipeline.stretch:
                 continue  # no upload is for both
+            if other.sizes is not None and (sizes is None or not sizes <= other.sizes):
+                continue
             same = rule is not None and other.pipeline.input_rule == rule
             for known in covered_classes(other):
-                if known == name if same else any(_meet(known, one) for one in names):
-                    yield other.partitions.of_class(known)
+                if known in names if same else any(_meet(known, name) for name in names):
+                    return True
+        return False
 
 
 def covered_classes(calibration: Calibration) -> list[str]:

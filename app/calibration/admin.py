@@ -365,7 +365,7 @@ class CalibrationAdmin:
 
         def derived() -> Calibration:
             pairs = [
-                replace(pair, loss_curve=pair.loss_curve.counted(bound))
+                replace(pair, loss_curves=[one.counted(bound) for one in pair.loss_curves])
                 for pair in parent.measured_pairs()
             ]
             pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity})

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from trustscale_server.calibration.guarantee import AnyGuarantee, Expectation
+from trustscale_server.calibration.guarantee import LEVELS, AnyGuarantee, Expectation
 from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.pairs import OnBadPair, variant_name, variants_of
 from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
@@ -69,7 +69,7 @@ class CalibrationConfig(BaseModel):
         "40 scenes or more where no fit is shipped; 0: never.",
     )
     fidelity: FidelitySettings = FidelitySettings()
-    default_alpha: float = Field(0.1, gt=0, allow_inf_nan=False)
+    default_alpha: float = Field(LEVELS["balanced"], gt=0, allow_inf_nan=False)
     guarantee: AnyGuarantee = Expectation()
     degradation: MadeBy | None = Field(
         None, description="How X is made where only Y is sent; null: as uploads usually are."
@@ -155,6 +155,10 @@ class CalibrationConfig(BaseModel):
             raise ValueError("σ cannot be fitted to errors that people mark")
         if self.indecision and self.indecision.fits and self.input_rule is None:
             raise ValueError("fits of some classes need an input_rule")
+        sigma = self.indecision
+        is_local = sigma is None or sigma.fit is not None or sigma.radius is not None
+        if self.fidelity.unit == "spot" and not is_local:
+            raise ValueError("this σ looks at the whole picture: choose fidelity.unit=picture")
         if (self.stretch is None) == (self.input_rule == BANDS) and self.input_rule is not None:
             raise ValueError(f"stretch goes with the input_rule {BANDS} or null, and only that")
         made_by = self.degradation

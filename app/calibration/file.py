@@ -1,13 +1,15 @@
 """The one-file form of a calibration, for export, import and the store.
 
-A zip archive with three members, readable with standard tools:
+A zip archive with four members, readable with standard tools:
 
 - `calibration.json`: format, version, id, the manifest, and the SHA-256 of the other members;
-- `loss_curves.npy`: float32 [2, N], the levels and errors of all pairs one after the other;
-- `pairs.npy`: float32 [n, 1 + 101], per pair the number of breakpoints and the quantiles of σ.
+- `loss_curves.npy`: [2, N], the levels and errors of the spots of all pairs one after the other;
+- `lengths.npy`: [1, m], the number of breakpoints of each spot;
+- `pairs.npy`: [n, 1 + 101], per pair the number of its spots, and the quantiles of σ.
 
-Of an array float32 [a, b] a member holds uint8 [a, 4, b]: of each row the differences of its bit
-patterns as integers of 32 bits, modulo 2³², byte by byte. They deflate to two thirds.
+Floats have 8 significant bits, so they are the upper halves of float32 (an error that counts in
+full is rounded up, and cut at the bound on reading). Of an array of 16 bits [a, b] a member holds
+uint8 [a, 2, b]: of each row the differences, modulo 2¹⁶, byte by byte. They deflate well.
 
 The id is a digest of the content; checked on reading, it detects damage and edits.
 """
@@ -30,20 +32,20 @@ from pydantic import ValidationError
 
 from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.record import SIGMA_QUANTILES, Calibration
-from trustscale_server.conformal import LossCurve
+from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.fidelity import largest_float32
+from trustscale_server.conformal.loss_curve import LossCurves, rounded_up
 from trustscale_server.errors import BadCalibration, reason_of
 
 FORMAT = "trustscale-calibration"
-VERSION = 2
+VERSION = 3
 MEDIA_TYPE = "application/vnd.trustscale.calibration+zip"
 SUFFIX = ".calibration"
 
 _MANIFEST = "calibration.json"
-_STAIRCASES = "staircases.npy"
-_PAIRS = "pairs.npy"
+_CURVES, _LENGTHS, _PAIRS = _ARRAYS = ("loss_curves.npy", "lengths.npy", "pairs.npy")
 _HEAD = 1 << 14
-_WIDTH = 4  # bytes of a float32
+_WIDTH = 2  # bytes of a number
 
 # A calibration of 2,000 images takes under 20 MB; ten times that is a mistake or an attack.
 _MAX_BYTES = 256 * 1024 * 1024
@@ -51,16 +53,14 @@ _MAX_BYTES = 256 * 1024 * 1024
 
 def dump(calibration: Calibration) -> bytes:
     """The file of a calibration."""
-    lengths = np.array([len(s) for s in calibration.loss_curves], np.float32)
+    curves = calibration.loss_curves
+    errors = rounded_up(curves.errors)
     arrays = {
-        _STAIRCASES: np.array(
-            [
-                np.concatenate([getattr(s, part) for s in calibration.loss_curves] or [[]])
-                for part in ("levels", "errors")
-            ],
-            np.float32,
+        _CURVES: np.stack([_halves(curves.levels), _halves(errors)]),
+        _LENGTHS: curves.lengths.astype(np.uint16)[None],
+        _PAIRS: np.column_stack(
+            [calibration.spots.astype(np.uint16), _halves(calibration.sigma_quantiles)]
         ),
-        _PAIRS: np.concatenate([lengths[:, None], calibration.sigma_quantiles], axis=1),
     }
     members = {name: _npy(array) for name, array in arrays.items()}
     document = {
@@ -138,24 +138,29 @@ def _load(data: bytes) -> Calibration:
             f"The calibration file has version {str(document.get('version'))[:20]}, and this "
             f"release reads version {VERSION}: calibrate again."
         )
-    for name in (_STAIRCASES, _PAIRS):
+    for name in _ARRAYS:
         if hashlib.sha256(members[name]).hexdigest() != document["sha256"].get(name):
             raise BadCalibration(f"The calibration file is damaged: {name} fails its checksum.")
     manifest = Manifest.model_validate(document["manifest"])
     if not manifest.pairs:
         raise BadCalibration("The calibration file holds no pairs.")
-    steps, pairs = _array(members[_STAIRCASES]), _array(members[_PAIRS])
-    calibration = Calibration(
-        document["manifest"],
-        _split(steps, pairs, len(manifest.pairs)),
-        np.ascontiguousarray(pairs[:, 1:]),
+    curves, lengths, pairs = (_array(members[name]) for name in _ARRAYS)
+    is_whole = (len(curves), len(lengths), *pairs.shape) == (
+        *(2, 1, len(manifest.pairs)),
+        1 + len(SIGMA_QUANTILES),
     )
+    spots = pairs[:, 0].astype(np.int64)
+    if not is_whole or spots.sum() != lengths.size or (spots < 1).any():
+        raise BadCalibration("The calibration file contradicts itself: array sizes do not match.")
+    limit = largest_float32(fidelity.bound(manifest.pipeline.fidelity))
+    # Only the last error of a curve is above the bound, by rounding.
+    errors = np.minimum(_floats(curves[1]), limit)
+    found = LossCurves(_floats(curves[0]), errors, lengths[0].astype(np.int64))
+    found.check()
+    calibration = Calibration(document["manifest"], found, spots, _floats(pairs[:, 1:]))
     vars(calibration)["manifest"] = manifest  # checking it is as slow as parsing it
     if calibration.id != document.get("id"):
         raise BadCalibration("The calibration file was changed: its id does not match its content.")
-    # An early check; making the curve is as slow as all other reading.
-    if steps.shape[1] and steps[1].max() > largest_float32(calibration.error_bound):
-        raise BadCalibration("The calibration file contradicts itself: an error exceeds the bound.")
     return calibration
 
 
@@ -163,20 +168,20 @@ def _members(data: bytes) -> dict[str, bytes]:
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise BadCalibration("This is not a calibration file.")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if {info.filename for info in archive.infolist()} != {_MANIFEST, _STAIRCASES, _PAIRS}:
+        if {info.filename for info in archive.infolist()} != {_MANIFEST, *_ARRAYS}:
             raise BadCalibration("This is not a calibration file.")
         if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
             raise BadCalibration("The calibration file is too large.")
         return {info.filename: archive.read(info) for info in archive.infolist()}
 
 
-def _split(steps: NDArray[np.float32], pairs: NDArray[np.float32], n: int) -> list[LossCurve]:
-    if steps.shape[:1] != (2,) or pairs.shape != (n, 1 + len(SIGMA_QUANTILES)):
-        raise BadCalibration("The calibration file contradicts itself: array sizes do not match.")
-    lengths = pairs[:, 0].astype(np.int64)
-    if (lengths < 0).any() or lengths.sum() != steps.shape[1]:
-        raise BadCalibration("The calibration file contradicts itself: loss curves do not match.")
-    return LossCurve.split(steps[0], steps[1], lengths)
+def _halves(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The upper halves of numbers with 8 significant bits."""
+    return np.asarray((np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16), np.uint16)
+
+
+def _floats(halves: NDArray[np.uint16]) -> NDArray[np.float32]:
+    return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -186,18 +191,17 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _npy(array: NDArray[np.float32]) -> bytes:
-    """A member of float32 [a, b]."""
-    bits = array.astype("<f4").view("<u4")
-    steps = np.diff(bits, axis=1, prepend=np.uint32(0)).astype("<u4")
+def _npy(array: NDArray[np.uint16]) -> bytes:
+    """A member of uint16 [a, b]."""
+    steps = np.diff(array, axis=1, prepend=np.uint16(0)).astype("<u2")
     out = io.BytesIO()
     planes = np.ascontiguousarray(steps[..., np.newaxis].view(np.uint8).swapaxes(1, 2))
     np.save(out, planes, allow_pickle=False)
     return out.getvalue()
 
 
-def _array(data: bytes) -> NDArray[np.float32]:
-    """A member as float32 [a, b].
+def _array(data: bytes) -> NDArray[np.uint16]:
+    """A member as uint16 [a, b].
 
     numpy would allocate what the header says before it reads the bytes.
     """
@@ -211,5 +215,5 @@ def _array(data: bytes) -> NDArray[np.float32]:
         raise BadCalibration("The calibration file contradicts itself: an array has a wrong size.")
     flat = np.frombuffer(data, dtype, offset=stream.tell())
     planes = flat.reshape(shape, order="F" if is_fortran else "C")
-    steps = np.ascontiguousarray(planes.swapaxes(1, 2)).view("<u4")[..., 0]
-    return steps.cumsum(axis=1, dtype=np.uint32).view(np.float32)
+    steps = np.ascontiguousarray(planes.swapaxes(1, 2)).view("<u2")[..., 0]
+    return steps.cumsum(axis=1, dtype=np.uint16)

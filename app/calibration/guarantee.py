@@ -1,7 +1,6 @@
-"""Which guarantee a calibration gives, chosen in advance with all of its numbers, and for what.
+"""Which guarantee a calibration gives, chosen in advance with all of its numbers.
 
-Each kind is a class: what it counts as a loss, and the curve that its masks are read from. `Sizes`:
-about which outputs it speaks, since the loss is a maximum over an image.
+Each kind is a class: what it counts as a loss, and the curve that its masks are read from.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -21,36 +19,29 @@ from trustscale_server.conformal import high_probability as hp
 from trustscale_server.conformal.curve import (
     LARGEST,
     USUALLY,
+    Scene,
     exceeded_by,
     leakage_bound,
     minimal_n,
 )
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.high_probability import clopper_pearson_bound
 from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between, on_codes
-from trustscale_server.sigma import features
 from trustscale_server.sigma.estimators import IndecisionSettings
 
-AT_HAND: Final = 0.95
-"""Confidence of statements about the calibration set at hand."""
+LEVELS: Final[Mapping[str, float]] = {"strict": 0.03, "balanced": 0.05, "lenient": 0.07}
+"""α by the names that people choose from."""
 
-
-AFTER_LOOKING: Final = (0.05, 0.15)
+AFTER_LOOKING: Final = (LEVELS["strict"], LEVELS["lenient"])
 """Between which α may be chosen after looking, by default."""
 
 # Of an unknown shape: a fitted σ is on the scale of errors, others are squares.
 _POWER: Final = 1.0
 
-Applicability = Literal["exact", "whole", "per_window", "unknown"]
-
 COVERED: Final = 20
-"""Scenes that a class or a size needs to speak for itself."""
+"""Scenes that a class needs to speak for itself."""
 
 Threshold: TypeAlias = float | Literal["-inf", "inf"]
 """t_α in JSON, where infinities are texts."""
-
-Scenes: TypeAlias = Sequence[Sequence[LossCurve]]
-"""The loss curves of the images of each scene."""
 
 Level: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -59,7 +50,7 @@ _ROUNDING: Final = 1 + 1e-12
 
 
 class ErrorQuantile(NamedTuple):
-    """An error that at most this share of pictures exceeds inside the mask."""
+    """An error that at most this share of spots exceeds inside the mask."""
 
     error: float
     share: float
@@ -116,9 +107,10 @@ class GuaranteeSettings(BaseModel, ABC):
         bound: float,
         *,
         scenes: Iterable[Hashable] | None = None,
+        weights: Iterable[Fraction] | None = None,
         highest: float = LARGEST,
     ) -> StepCurve:
-        """The curve of these images; the order of scenes may not depend on losses."""
+        """The curve of these losses; the order of scenes may not depend on them."""
 
     def minimal_n(self, alpha: float, bound: float) -> int:
         """The number of scenes below which no pixel can be trusted at α, whatever their losses."""
@@ -142,8 +134,10 @@ class GuaranteeSettings(BaseModel, ABC):
         """What is left of α when a model was trained on some of the scenes; None: unknown."""
         return leakage_bound(alpha, n, n_leaked, self.largest(bound))
 
-    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> ErrorQuantile | None:
-        """What few pictures exceed inside a mask of α of the scenes' curve; None: not known."""
+    def usual(
+        self, curve: StepCurve, scenes: Sequence[Scene], alpha: float
+    ) -> ErrorQuantile | None:
+        """What few spots exceed inside a mask of α of the scenes' curve; None: not known."""
         del curve, scenes, alpha
         return None
 
@@ -161,9 +155,14 @@ class Expectation(GuaranteeSettings):
     def curve(self, loss_curves: Iterable[LossCurve], bound: float, **about: Any) -> StepCurve:
         return RiskCurve.from_loss_curves(loss_curves, bound, **about)
 
-    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> ErrorQuantile | None:
+    def usual(
+        self, curve: StepCurve, scenes: Sequence[Scene], alpha: float
+    ) -> ErrorQuantile | None:
         lenient = curve.threshold((alpha + curve.min_alpha) * _ROUNDING)  # t⁺
-        found = exceeded_by([[crop.loss_below(lenient) for crop in crops] for crops in scenes])
+        found = exceeded_by(
+            [np.array([one.loss_below(lenient) for one in scene.curves]) for scene in scenes],
+            [scene.weights for scene in scenes],
+        )
         return None if found is None else ErrorQuantile(found, USUALLY)
 
 
@@ -185,15 +184,15 @@ class HighProbability(GuaranteeSettings):
 
 
 class Probability(GuaranteeSettings):
-    """In at most the share α of pictures an error in the mask exceeds the tolerance τ.
+    """In at most the share α of spots an error in the mask exceeds the tolerance τ.
 
     The loss is 1{largest error > τ}, and B is 1. `level` is the default α. With δ it holds for the
-    calibration at hand with probability 1 − δ (Clopper-Pearson).
+    calibration at hand with probability 1 − δ.
     """
 
     kind: Literal["probability"] = "probability"
     tolerance: float = Field(gt=0, allow_inf_nan=False, description="τ: smaller errors are none.")
-    level: float = Field(0.1, gt=0, lt=1, description="β: the share of pictures with larger ones.")
+    level: float = Field(0.1, gt=0, lt=1, description="β: the share of spots with larger ones.")
     delta: float | None = Field(None, gt=0, lt=1)
 
     def loss(self, loss_curve: LossCurve) -> LossCurve:
@@ -221,31 +220,23 @@ class Probability(GuaranteeSettings):
         if self.delta is None:
             return RiskCurve.from_loss_curves(losses, self.largest(bound), **about)
         return HighProbabilityCurve.from_loss_curves(
-            losses, self.largest(bound), delta=self.delta, method="clopper_pearson", **about
+            losses, self.largest(bound), delta=self.delta, **about
         )
 
     def minimal_n(self, alpha: float, bound: float) -> int:
         if self.delta is None:
             return super().minimal_n(alpha, bound)
-        return hp.minimal_n(alpha, self.largest(bound), self.delta, "clopper_pearson")
+        return hp.minimal_n(alpha, self.largest(bound), self.delta)
 
     def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
         known = super().leakage_bound(alpha, n, n_leaked, bound)
         return known if self.delta is None else None
 
-    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> ErrorQuantile | None:
+    def usual(
+        self, curve: StepCurve, scenes: Sequence[Scene], alpha: float
+    ) -> ErrorQuantile | None:
         del curve, scenes
         return ErrorQuantile(self.tolerance, alpha)
-
-    def at_hand(self, alpha: float, n: int) -> float:
-        """What holds of the n scenes at hand, one image each, with the confidence `AT_HAND`.
-
-        T_i: the σ at which image i first exceeds τ. t_α is the (m + 1)-th smallest of them,
-        m = ⌊α(n + 1)⌋ − 1, so P(T_new < t_α) given the calibration is at most a Beta(m + 1, n − m)
-        variable, whose quantile is the bound of Clopper and Pearson for m of n.
-        """
-        allowed = math.floor(alpha * (n + 1) * _ROUNDING) - 1
-        return float(clopper_pearson_bound(allowed, n, 1 - AT_HAND)) if allowed >= 0 else 0.0
 
 
 class PostHoc(GuaranteeSettings):
@@ -321,7 +312,9 @@ class PostHoc(GuaranteeSettings):
             return None
         return f"α = {alpha:g} lies below {self.alphas[0]:g}, the least that can be chosen"
 
-    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> ErrorQuantile | None:
+    def usual(
+        self, curve: StepCurve, scenes: Sequence[Scene], alpha: float
+    ) -> ErrorQuantile | None:
         del scenes
         if not isinstance(curve, PostHocCurve) or curve.ratio is None:
             return None
@@ -342,62 +335,3 @@ _ANY: Final[TypeAdapter[GuaranteeSettings]] = TypeAdapter(AnyGuarantee)
 def guarantee_of(facts: Mapping[str, Any]) -> GuaranteeSettings:
     """The guarantee of such facts; ValidationError without one."""
     return _ANY.validate_python({name: value for name, value in facts.items() if value is not None})
-
-
-class SizeApplicability(NamedTuple):
-    """How a calibration speaks about an output, and the sizes of the pairs that do."""
-
-    how: Applicability
-    sizes: frozenset[tuple[int, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How many scenes have each (width, height); one of several sizes is shared between them."""
-
-    scenes: Mapping[tuple[int, int], Fraction]
-
-    @property
-    def all(self) -> list[tuple[int, int]]:
-        """The sizes (width, height), the most frequent first."""
-        return sorted(self.scenes, key=lambda size: -self.scenes[size])
-
-    def within(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Those that fit into an output of this size."""
-        return [(w, h) for w, h in self.all if h <= height and w <= width]
-
-    def speaking_about(
-        self, height: int, width: int, sigma: IndecisionSettings
-    ) -> SizeApplicability:
-        """Which scenes speak about an output of this size, and how.
-
-        - `exact`, `whole`: those at least as large in both directions calibrate alone, if they are
-          half of all (`exact`) or `COVERED` (`whole`): their whole picture counts, so the whole
-          output does.
-        - `per_window`: else those that fit into the output speak about a window of their size
-          placed at random.
-        - `unknown`: a side is smaller than all; or the output is larger and none fits, or σ looks
-          at the whole image, so that in a window it differs.
-        """
-        sizes = self.all
-        if not sizes or height < min(h for _, h in sizes) or width < min(w for w, _ in sizes):
-            return SizeApplicability("unknown", frozenset(sizes))
-        as_large = frozenset((w, h) for w, h in sizes if height <= h and width <= w)
-        count = sum(self.scenes[size] for size in as_large)
-        if as_large and 2 * count >= sum(self.scenes.values()):
-            return SizeApplicability("exact", as_large)
-        if count >= COVERED:
-            return SizeApplicability("whole", as_large)
-        fitting = self.within(height, width)
-        reach = _reach(sigma)
-        is_local = reach is not None and all(reach <= min(size) for size in fitting)
-        if fitting and is_local:
-            return SizeApplicability("per_window", frozenset(fitting))
-        return SizeApplicability("unknown", frozenset(sizes))
-
-
-def _reach(sigma: IndecisionSettings) -> int | None:
-    """How many pixels σ of a pixel depends on, along a side; None: on the whole image."""
-    if sigma.fit is not None:
-        return features.WIDEST
-    return None if sigma.radius is None else 2 * sigma.radius + 1

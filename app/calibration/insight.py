@@ -13,11 +13,11 @@ from trustscale_server.calibration.guarantee import GuaranteeKind, Threshold, th
 from trustscale_server.calibration.pairs import duplicates
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import StepCurve
-from trustscale_server.conformal.backtest import BacktestRow, backtest
+from trustscale_server.conformal.backtest import BacktestRow, Pairs, backtest
 from trustscale_server.errors import BadRequest
 from trustscale_server.images.compression import class_in_words
 
-COMMON_ALPHAS: Final = (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5)
+COMMON_ALPHAS: Final = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.1, 0.15)
 
 
 class Item(BaseModel):
@@ -107,14 +107,17 @@ def expected(calibration: Calibration, splits: int) -> Backtest:
     if calibration.n < 2:
         raise BadRequest("A backtest needs at least two pairs of different scenes.")
     rows = backtest(
-        calibration.loss_curves,
-        calibration.sigma_quantiles,
+        Pairs(
+            [calibration.spots_of(place) for place in range(calibration.pairs)],
+            calibration.scenes,
+            calibration.weights,
+            calibration.sigma_quantiles,
+            calibration.losses,
+        ),
         calibration.error_bound,
         COMMON_ALPHAS,
         splits=splits,
-        scenes=calibration.scenes,
         curve_of=calibration.guarantee.curve,
-        loss_of=calibration.guarantee.loss,
     )
     return Backtest(splits=splits, rows=rows, checks=checks(calibration))
 
@@ -156,7 +159,7 @@ def checks(calibration: Calibration) -> Checks:
     """Repeated images, image sizes, dominant scenes."""
     alpha = calibration.manifest.default_alpha
     threshold = calibration.curve.threshold(alpha)
-    losses = np.array([s.loss_below(threshold) for s in calibration.counted])
+    losses = calibration.losses(threshold)
     # A scene counts with the mean of its pairs, and is named by the worst of them.
     scenes = [
         (float(losses[places].mean()), max(places, key=losses.__getitem__))

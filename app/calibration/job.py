@@ -358,7 +358,7 @@ class CalibrationHandler:
             _, sigma, _ = unpack_measurement(first)
             bound = fidelity.bound(request.pipeline.fidelity)
             error = fidelity.semantic(decode_label(label, shape), shape, bound)
-            return reduced(info, sigma, error)
+            return reduced(info, sigma, error, request.pipeline.fidelity)
 
         return await asyncio.to_thread(labelled, waiting.info)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -11,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from trustscale_server import __version__
-from trustscale_server.calibration.guarantee import AnyGuarantee, Expectation
+from trustscale_server.calibration.guarantee import LEVELS, AnyGuarantee, Expectation
 from trustscale_server.conformal import LossCurve
-from trustscale_server.images.degrade import MadeBy
+from trustscale_server.images.degrade import MadeBy, Mixture
 from trustscale_server.sampling.pipeline import Pipeline
 
 # Before the name of the admin, the reason of a pair that was taken out.
@@ -21,7 +24,7 @@ REMOVED: Final = "removed by "
 
 
 class PairInfo(BaseModel):
-    """What is kept of one pair besides its loss curve. Sizes are those of Y in pixels.
+    """What is kept of one pair besides its losses. Sizes are those of Y in pixels.
 
     group, scene: see `layout.py`; a pair without a scene is its own.
     variant: the way in which X was made, where one Y gave several pairs; they are one scene.
@@ -83,7 +86,7 @@ class Manifest(BaseModel):
     upscaler: str
     created_at: datetime
     pipeline: Pipeline
-    default_alpha: float = Field(0.1, gt=0)
+    default_alpha: float = Field(LEVELS["balanced"], gt=0)
     guarantee: AnyGuarantee = Expectation()
     degradation: MadeBy | None = None
     seed: int = 0
@@ -91,11 +94,19 @@ class Manifest(BaseModel):
     skipped: list[dict[str, Any]] = Field(default_factory=list)
     provenance: Provenance = Provenance()
 
+    @cached_property
+    def shares(self) -> Mapping[str, Fraction]:
+        """The share of each way of making X, by its name; none where X was given or made in one."""
+        return self.degradation.shares() if isinstance(self.degradation, Mixture) else {}
+
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPair:
-    """One pair after generation."""
+    """One pair after generation.
+
+    loss_curves: of its spots, `coarse`; of the whole picture where the promise is about that.
+    """
 
     info: PairInfo
-    loss_curve: LossCurve
+    loss_curves: Sequence[LossCurve]
     sigma_quantiles: NDArray[np.float32]

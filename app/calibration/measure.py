@@ -1,4 +1,4 @@
-"""One pair in, its loss curve out: the step that a calibration repeats for every pair."""
+"""One pair in, its loss curves out: the step that a calibration repeats for every pair."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from trustscale_server.calibration.record import SIGMA_QUANTILES
 from trustscale_server.conformal import LossCurve, fidelity
 from trustscale_server.conformal.backtest import sigma_quantiles
 from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.conformal.loss_curve import LossCurves, rounded_up
 from trustscale_server.errors import BadCalibration, BadRequest
 from trustscale_server.images.facts import classify
 from trustscale_server.sampling.draw import TimeLimits
@@ -97,21 +98,34 @@ def check_measurable(settings: FidelitySettings) -> None:
 
 
 def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> MeasuredPair:
-    """Reduce σ and D to a loss curve, where no label is needed."""
+    """Reduce σ and D to loss curves, where no label is needed."""
     error = fidelity.error(
         pair.y, measurement.prediction, pipeline.fidelity, distance=measurement.distance
     )
-    return reduced(pair_info(pair, measurement, pipeline), measurement.sigma, error)
+    return reduced(
+        pair_info(pair, measurement, pipeline), measurement.sigma, error, pipeline.fidelity
+    )
 
 
-def reduced(info: PairInfo, sigma: NDArray[np.float32], error: NDArray[np.float32]) -> MeasuredPair:
+def reduced(
+    info: PairInfo,
+    sigma: NDArray[np.float32],
+    error: NDArray[np.float32],
+    settings: FidelitySettings,
+) -> MeasuredPair:
     """A pair from its σ and D, float32 [H, W]."""
-    quantiles = sigma_quantiles(sigma, SIGMA_QUANTILES)
-    return MeasuredPair(info, LossCurve.from_maps(sigma, error), quantiles)
+    windows = settings.windows(*sigma.shape)
+    curves = [LossCurve.from_maps(sigma[window], error[window]) for window in windows]
+    most = fidelity.bound(settings)
+    return MeasuredPair(
+        info,
+        [curve.coarse(most) for curve in curves],
+        rounded_up(sigma_quantiles(sigma, SIGMA_QUANTILES)),
+    )
 
 
 def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairInfo:
-    """What is kept of a pair besides its loss curve."""
+    """What is kept of a pair besides its losses."""
     rule = pipeline.input_rule
     height, width = measurement.sigma.shape
     return PairInfo(
@@ -140,10 +154,12 @@ def packed(**arrays: ArrayLike) -> bytes:
 
 def pack(pair: MeasuredPair) -> bytes:
     """A measured pair as bytes: the checkpoint of a calibration job."""
+    curves = LossCurves.of(pair.loss_curves)
     return packed(
         info=np.frombuffer(pair.info.model_dump_json().encode(), np.uint8),
-        levels=pair.loss_curve.levels,
-        errors=pair.loss_curve.errors,
+        levels=curves.levels,
+        errors=curves.errors,
+        lengths=curves.lengths,
         quantiles=pair.sigma_quantiles,
     )
 
@@ -152,9 +168,11 @@ def unpack(data: bytes) -> MeasuredPair:
     """The measured pair of a checkpoint; BadCalibration if it is damaged."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            curves = LossCurves(arrays["levels"], arrays["errors"], arrays["lengths"])
+            curves.check()
             return MeasuredPair(
                 PairInfo(**json.loads(arrays["info"].tobytes())),
-                LossCurve(arrays["levels"], arrays["errors"]),
+                list(curves),
                 arrays["quantiles"],
             )
     except Exception as error:  # any parser may fail on damaged input

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter, OrderedDict, defaultdict
+import math
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.calibration.guarantee import (
     COVERED,
-    Applicability,
+    LEVELS,
     ErrorQuantile,
     Expectation,
     GuaranteeSettings,
     PostHoc,
-    Sizes,
 )
 from trustscale_server.calibration.manifest import (
     Manifest,
@@ -33,9 +33,10 @@ from trustscale_server.calibration.manifest import (
     scene_of,
 )
 from trustscale_server.conformal import LossCurve, StepCurve, fidelity
-from trustscale_server.conformal.backtest import mean_losses, trusted_shares
-from trustscale_server.conformal.curve import places_of
+from trustscale_server.conformal.backtest import trusted_shares
+from trustscale_server.conformal.curve import by_scene, places_of
 from trustscale_server.conformal.evidence import p_value
+from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.errors import BadGroup, BadRequest
 from trustscale_server.images.compression import class_of
 from trustscale_server.images.degrade import Mixture
@@ -49,6 +50,10 @@ UNUSUAL = 0.02
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
 
+MOST_TRUSTED = 0.95
+"""Share of the calibrating area beyond which nothing more is trusted: an α that would trust it all
+promises nothing about where errors are."""
+
 MOST_PARTS = 64
 """Parts that a calibration caches; each holds a curve."""
 
@@ -61,12 +66,16 @@ class Calibration:
 
     document: the manifest as JSON values as first written, so that a later version of the program,
     with more fields, finds the same id.
-    partitions: its groups, classes and sizes, each as a calibration.
+    loss_curves: of the spots of all pairs, one after the other. spots: how many each pair has.
+    shares: what each pair counts of its scene (`curve.py`); None: as its way of making X does.
+    partitions: its groups and classes, each as a calibration.
     """
 
     document: Mapping[str, Any]
-    loss_curves: Sequence[LossCurve]
+    loss_curves: LossCurves
+    spots: NDArray[np.int64]  # [n]
     sigma_quantiles: NDArray[np.float32]  # [n, 101]
+    shares: Sequence[Fraction] | None = None
     partitions: Partitions = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +93,7 @@ class Calibration:
         upscaler: str,
         pipeline: Pipeline,
         created_at: datetime | None = None,
-        default_alpha: float = 0.1,
+        default_alpha: float = LEVELS["balanced"],
         guarantee: GuaranteeSettings | None = None,
         **facts: Any,
     ) -> Calibration:
@@ -106,7 +115,8 @@ class Calibration:
         )
         return cls(
             manifest.model_dump(mode="json"),
-            [pair.loss_curve for pair in ordered],
+            LossCurves.of(curve for pair in ordered for curve in pair.loss_curves),
+            np.array([len(pair.loss_curves) for pair in ordered], np.int64),
             np.array([pair.sigma_quantiles for pair in ordered], np.float32).reshape(
                 len(ordered), len(SIGMA_QUANTILES)
             ),
@@ -126,22 +136,21 @@ class Calibration:
     def id(self) -> str:
         """`cal-` and 20 hexadecimal digits of the SHA-256 of manifest and arrays."""
         digest = hashlib.sha256(json.dumps(self.document, sort_keys=True).encode())
-        for loss_curve in self.loss_curves:
-            digest.update(len(loss_curve).to_bytes(8, "little"))
-            digest.update(loss_curve.levels.astype("<f4").tobytes())
-            digest.update(loss_curve.errors.astype("<f4").tobytes())
-        digest.update(self.sigma_quantiles.astype("<f4").tobytes())
+        for numbers in (self.spots, self.loss_curves.lengths):
+            digest.update(numbers.astype("<i8").tobytes())
+        for values in (self.loss_curves.levels, self.loss_curves.errors, self.sigma_quantiles):
+            digest.update(values.astype("<f4").tobytes())
         return f"cal-{digest.hexdigest()[:20]}"
 
-    @property
+    @cached_property
     def n(self) -> int:
-        """Number of scenes, which the guarantee counts."""
-        return len(self.members)
+        """Number of scenes, which the guarantee counts, each by its weight."""
+        return math.floor(sum(sum(self.weights[i] for i in places) for places in self.members))
 
     @property
     def pairs(self) -> int:
         """Number of pairs."""
-        return len(self.loss_curves)
+        return len(self.spots)
 
     @cached_property
     def scenes(self) -> Sequence[tuple[str, str]]:
@@ -154,18 +163,92 @@ class Calibration:
         return places_of(self.scenes)
 
     @cached_property
-    def counted(self) -> Sequence[LossCurve]:
-        """What its guarantee counts of each pair, as a function of the threshold."""
-        return [self.guarantee.loss(loss_curve) for loss_curve in self.loss_curves]
+    def weights(self) -> Sequence[Fraction]:
+        """What each pair counts of its scene: at most 1 for all of a scene together.
 
-    def losses(self, threshold: float) -> list[float]:
-        """The mean loss of each scene's pairs inside {σ < t}."""
-        return mean_losses(self.counted, self.members, threshold)
+        A pair counts with its spots, and with the share of its way of making X (`degrade.py`).
+        """
+        if self.shares is not None:
+            return self.shares
+        shares = self.manifest.shares
+        everything = sum(shares.values()) or Fraction(1)
+        found = [Fraction()] * self.pairs
+        for places in self.members:
+            # Of each picture so many spots, whatever ways of making its X there are.
+            pictures = {
+                self.manifest.pairs[place].source: int(self.spots[place]) for place in places
+            }
+            all_of_it = everything * sum(pictures.values())
+            for place in places:
+                share = shares.get(self.manifest.pairs[place].variant or "", everything)
+                found[place] = share * int(self.spots[place]) / all_of_it
+        return found
+
+    def spots_of(self, place: int) -> list[LossCurve]:
+        """The loss curves of the spots of one pair."""
+        end = int(self._ends[place])
+        return [self.loss_curves[k] for k in range(end - int(self.spots[place]), end)]
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum(self.spots)
+
+    def losses(self, threshold: float) -> NDArray[np.float64]:
+        """The mean loss of each pair's spots inside {σ < t}, float64 [pairs]."""
+        losses = self.loss_curves.losses_below(threshold)
+        counted = np.array([self.guarantee.loss_of(loss) for loss in losses.tolist()])
+        return np.asarray(np.add.reduceat(counted, self._ends - self.spots) / self.spots)
+
+    def losses_of_scenes(self, threshold: float) -> list[float]:
+        """The weighted mean loss of each scene's pairs inside {σ < t}."""
+        losses, weights = self.losses(threshold), [float(weight) for weight in self.weights]
+        return [
+            float(np.average(losses[places], weights=[weights[i] for i in places]))
+            for places in self.members
+        ]
+
+    def mean(self, values: NDArray[np.float64]) -> float:
+        """The mean of something of each pair, float64 [pairs], by their weights."""
+        return float(np.average(values, weights=[float(weight) for weight in self.weights]))
+
+    @property
+    def law(self) -> Law:
+        """Its losses as the curves of guarantees take them.
+
+        Scenes are in the order of hashes of their content, which does not depend on their losses;
+        names may.
+        """
+
+        def key(place: int) -> bytes:
+            pair = self.manifest.pairs[place]
+            return hashlib.sha256(f"{pair.x_sha256} {pair.y_sha256}".encode()).digest()
+
+        def key_of_scene(places: Sequence[int]) -> bytes:
+            keys = sorted(map(key, places))
+            return keys[0] if len(keys) == 1 else hashlib.sha256(b"".join(keys)).digest()
+
+        order = [i for places in sorted(self.members, key=key_of_scene) for i in places]
+        return Law(
+            [curve for i in order for curve in self.spots_of(i)],
+            [self.scenes[i] for i in order for _ in range(int(self.spots[i]))],
+            [
+                self.weights[i] / int(self.spots[i])
+                for i in order
+                for _ in range(int(self.spots[i]))
+            ],
+        )
 
     @cached_property
     def highest(self) -> float:
-        """The largest σ of all pairs."""
-        return float(self.sigma_quantiles[:, -1].max()) if self.pairs else 0.0
+        """The σ beyond which nothing is trusted: `MOST_TRUSTED` of the pairs' area is below."""
+        if not self.pairs:
+            return 0.0
+        steps = self.sigma_quantiles.shape[1] - 1
+        values = self.sigma_quantiles[:, 1:].reshape(-1)
+        weights = np.repeat([float(weight) / steps for weight in self.weights], steps)
+        order = np.argsort(values)
+        below = np.cumsum(weights[order])
+        return float(values[order][np.searchsorted(below, MOST_TRUSTED * below[-1])])
 
     @property
     def pipeline(self) -> Pipeline:
@@ -188,27 +271,20 @@ class Calibration:
 
     @cached_property
     def curve(self) -> StepCurve:
-        """The curve of all pairs under the calibration's guarantee.
-
-        Scenes are in the order of hashes of their content, which does not depend on their losses;
-        names may.
-        """
-
-        def key(place: int) -> bytes:
-            pair = self.manifest.pairs[place]
-            return hashlib.sha256(f"{pair.x_sha256} {pair.y_sha256}".encode()).digest()
-
-        def key_of_scene(places: Sequence[int]) -> bytes:
-            keys = sorted(map(key, places))
-            return keys[0] if len(keys) == 1 else hashlib.sha256(b"".join(keys)).digest()
-
-        order = [i for places in sorted(self.members, key=key_of_scene) for i in places]
+        """The curve of all pairs under the calibration's guarantee."""
+        law = self.law
         return self.guarantee.curve(
-            [self.loss_curves[i] for i in order],
+            law.loss_curves,
             self.error_bound,
-            scenes=[self.scenes[i] for i in order],
+            scenes=law.scenes,
+            weights=law.weights,
             highest=self.highest,
         )
+
+    @cached_property
+    def max_alpha(self) -> float:
+        """The α from which on the mask grows no more, since `MOST_TRUSTED` is trusted."""
+        return self.curve.risk(self.highest)
 
     @cached_property
     def min_alpha(self) -> float:
@@ -220,8 +296,9 @@ class Calibration:
         return self.guarantee.minimal_n(alpha, self.error_bound)
 
     def usual(self, alpha: float) -> ErrorQuantile | None:
-        """What few pictures exceed inside the mask of α; None: its guarantee does not say."""
-        scenes = [[self.loss_curves[place] for place in places] for places in self.members]
+        """What few spots exceed inside the mask of α; None: its guarantee does not say."""
+        law = self.law
+        scenes = by_scene(law.loss_curves, self.error_bound, law.scenes, law.weights)
         return self.guarantee.usual(self.curve, scenes, alpha)
 
     @property
@@ -245,7 +322,7 @@ class Calibration:
         if name == self.manifest.upscaler:
             return self
         document = {**self.document, "upscaler": name}
-        return Calibration(document, self.loss_curves, self.sigma_quantiles)
+        return replace(self, document=document)
 
     def with_pairs(
         self,
@@ -267,28 +344,35 @@ class Calibration:
     def measured_pairs(self) -> list[MeasuredPair]:
         """The pairs again, for a calibration that extends this one."""
         return [
-            MeasuredPair(info, loss_curve, quantiles)
-            for info, loss_curve, quantiles in zip(
-                self.manifest.pairs, self.loss_curves, self.sigma_quantiles, strict=True
-            )
+            MeasuredPair(info, tuple(self.spots_of(place)), self.sigma_quantiles[place])
+            for place, info in enumerate(self.manifest.pairs)
         ]
 
     @cached_property
-    def sizes(self) -> Sizes:
-        """The sizes of the pairs, and which outputs they speak about."""
-        scenes: dict[tuple[int, int], Fraction] = defaultdict(Fraction)
-        for places in self.members:
-            for pair in (self.manifest.pairs[place] for place in places):
-                scenes[pair.width, pair.height] += Fraction(1, len(places))
-        return Sizes(scenes)
+    def sizes(self) -> frozenset[tuple[int, int]] | None:
+        """(width, height) of the outputs that its promise is about: those of the pairs.
 
-    def applicability(self, height: int, width: int) -> Applicability:
-        """How the guarantee speaks about an output of this size."""
-        return self.sizes.speaking_about(height, width, self.pipeline.indecision).how
+        None: it is about spots, so about any output.
+        """
+        if self.pipeline.fidelity.unit == "spot":
+            return None
+        return frozenset((pair.width, pair.height) for pair in self.manifest.pairs)
+
+    def answers_size(self, height: int, width: int) -> bool:
+        """Whether its promise is about outputs of this size."""
+        return self.sizes is None or (width, height) in self.sizes
+
+
+class Law(NamedTuple):
+    """Losses of spots, the scene of each, and its weight in it."""
+
+    loss_curves: Sequence[LossCurve]
+    scenes: Sequence[tuple[str, str]]
+    weights: Sequence[Fraction]
 
 
 class Partitions:
-    """Divide a calibration by group, class of input and size, and by kind of guarantee."""
+    """Divide a calibration by group and class of input, and by kind of guarantee."""
 
     def __init__(self, whole: Calibration) -> None:
         self._whole = whole
@@ -305,14 +389,10 @@ class Partitions:
     @cached_property
     def classes(self) -> Mapping[str, int]:
         """The number of pairs of each covered class: with `COVERED` scenes, or a quarter of all."""
-        scenes: dict[str, set[tuple[str, str]]] = defaultdict(set)
-        counts: Counter[str] = Counter()
-        for pair, scene in zip(self._whole.manifest.pairs, self._whole.scenes, strict=True):
-            if (name := pair.input_class) is not None and _is_of(pair, name):
-                counts[name] += 1
-                scenes[name].add(scene)
-        least = min(COVERED, -(-self._whole.n // 4))
-        return {name: counts[name] for name in sorted(counts) if len(scenes[name]) >= least}
+        pairs = self._whole.manifest.pairs
+        counts = Counter(pair.input_class for pair in pairs if pair.input_class is not None)
+        least = min(COVERED, -(-len(self._whole.members) // 4))
+        return {name: counts[name] for name in sorted(counts) if self._of_class(name).n >= least}
 
     def class_of(self, facts: InputFeatures) -> str | None:
         """The class of an upload under the calibration's rule; None without a rule."""
@@ -349,23 +429,30 @@ class Partitions:
         def made() -> Calibration:
             settings = PostHoc().fitted_to(self._whole.pipeline.indecision)
             document = {**self._whole.document, "guarantee": settings.model_dump(mode="json")}
-            return Calibration(document, self._whole.loss_curves, self._whole.sigma_quantiles)
+            return replace(self._whole, document=document)
 
         return self._cache.get(("guarantee", kind), made)
 
     def of_class(self, name: str | None) -> Calibration:
         """The part of one class of inputs; all of it if that is not covered, or None."""
-        if name not in self.classes:
-            return self._whole
+        return self._of_class(name) if name in self.classes else self._whole
+
+    def _of_class(self, name: str | None) -> Calibration:
+        """The part of all pairs that are read as of this class, however X was made.
+
+        Of a scene they count as the mixture says, together at most as much as the way of making X
+        that is meant for the class.
+        """
+        whole, shares = self._whole, self._whole.manifest.shares
+        meant = [share for way, share in shares.items() if (name or "").startswith(way)]
+        most = max(meant, default=Fraction(1)) / (sum(shares.values()) or 1)
         return self._part(
-            ("class", name), [_is_of(pair, name) for pair in self._whole.manifest.pairs]
+            ("class", name), [pair.input_class == name for pair in whole.manifest.pairs], most
         )
 
-    def part(
-        self, group: str | None, input_class: str | None, size: tuple[int, int]
-    ) -> Calibration:
-        """The part that speaks about a group, a class and a size (height, width)."""
-        return self.of_group(group).partitions.of_class(input_class).partitions.of_size(*size)
+    def part(self, group: str | None, input_class: str | None) -> Calibration:
+        """The part that speaks about a group and a class."""
+        return self.of_group(group).partitions.of_class(input_class)
 
     def parts(self) -> list[tuple[str, Calibration]]:
         """The parts of its groups, of its classes, and of both together, by name."""
@@ -392,25 +479,30 @@ class Partitions:
             )
         return self._part(("group", group), [p.group == group for p in self._whole.manifest.pairs])
 
-    def _part(self, key: tuple[str, Hashable], belongs: Sequence[bool]) -> Calibration:
+    def _part(
+        self, key: tuple[str, Hashable], belongs: Sequence[bool], most: Fraction = Fraction(1)
+    ) -> Calibration:
+        """The pairs that belong; a scene counts 1 where they have the share `most` of it."""
+
         def made() -> Calibration:
+            whole = self._whole
             places = [place for place, is_part in enumerate(belongs) if is_part]
-            pairs = self._whole.document["pairs"]
+            shares = [whole.weights[place] / most for place in places]
+            for of_scene in places_of(whole.scenes[place] for place in places):
+                total = sum(shares[k] for k in of_scene)
+                for k in of_scene:
+                    shares[k] /= max(total, 1)
+            ends, pairs = np.cumsum(whole.spots), whole.document["pairs"]
+            spots = [np.arange(ends[i] - whole.spots[i], ends[i]) for i in places]
             return Calibration(
-                {**self._whole.document, "pairs": [pairs[i] for i in places]},
-                [self._whole.loss_curves[i] for i in places],
-                self._whole.sigma_quantiles[places],
+                {**whole.document, "pairs": [pairs[i] for i in places]},
+                whole.loss_curves.take(np.concatenate([*spots, np.empty(0, np.int64)])),
+                whole.spots[places],
+                whole.sigma_quantiles[places],
+                shares,
             )
 
         return self._cache.get(key, made)
-
-    def of_size(self, height: int, width: int) -> Calibration:
-        """The part whose scenes speak about an output of this size; all if none does."""
-        sizes = self._whole.sizes.speaking_about(
-            height, width, self._whole.pipeline.indecision
-        ).sizes
-        belongs = [(pair.width, pair.height) in sizes for pair in self._whole.manifest.pairs]
-        return self._whole if all(belongs) else self._part(("size", sizes), belongs)
 
 
 class Report:
@@ -478,23 +570,17 @@ class Report:
         return max(UNUSUAL, (1.25 if len(self._known) else 2.5) / (self._calibration.n + 1))
 
     def mean_trusted_fraction(self, threshold: float) -> float:
-        """Mean over the scenes of the share of pixels with σ < t, from the stored quantiles."""
+        """The mean share of pixels with σ < t, from the stored quantiles."""
         if not self._calibration.pairs:
             return float("nan")
-        return float(self.trusted_fractions(threshold).mean())
-
-    def trusted_fractions(self, threshold: float) -> NDArray[np.float64]:
-        """The same of each scene, in the order of `members`."""
-        return trusted_shares(
-            self._calibration.sigma_quantiles, threshold, self._calibration.members
-        )
+        shares = trusted_shares(self._calibration.sigma_quantiles, threshold)
+        return self._calibration.mean(shares)
 
 
 class _Cache:
     """The `MOST_PARTS` parts of a calibration that were used last.
 
-    The sizes of uploads choose parts, so any number of them is asked for. Threads that ask for one
-    at the same time get the same.
+    Threads that ask for one at the same time get the same.
     """
 
     def __init__(self) -> None:
@@ -513,12 +599,3 @@ class _Cache:
             if len(self._parts) > MOST_PARTS:
                 self._parts.popitem(last=False)
             return part
-
-
-def _is_of(pair: PairInfo, name: str | None) -> bool:
-    """Whether a pair speaks about a class: X is of it, and, if made, was made for it.
-
-    Pairs that were synthesised for another class are excluded.
-    """
-    is_meant = pair.variant is None or (name or "").startswith(pair.variant)
-    return pair.input_class == name and is_meant

@@ -8,12 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.curve import RiskCurve, StepCurve, places_of
 from trustscale_server.conformal.loss_curve import LossCurve
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """What is known of each pair of a calibration.
+
+    spots: the loss curves of its spots. scenes: its scene. weights: what it counts of that.
+    sigma_quantiles: float32 [pairs, q], evenly spaced, from 0 to 1. losses_at: the mean loss of the
+    spots of each, float64 [pairs], inside {σ < t}.
+    """
+
+    spots: Sequence[Sequence[LossCurve]]
+    scenes: Sequence[Hashable]
+    weights: Sequence[Fraction]
+    sigma_quantiles: NDArray[np.float32]
+    losses_at: Callable[[float], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,49 +52,48 @@ class BacktestRow:
 
 
 def backtest(
-    loss_curves: Sequence[LossCurve],
-    sigma_quantiles: NDArray[np.float32],
+    pairs: Pairs,
     bound: float,
     alphas: Sequence[float],
     *,
     splits: int = 100,
     seed: int = 0,
-    scenes: Sequence[Hashable] | None = None,
     curve_of: Callable[..., StepCurve] = RiskCurve.from_loss_curves,
-    loss_of: Callable[[LossCurve], LossCurve] = lambda loss_curve: loss_curve,
 ) -> list[BacktestRow]:
     """Realised loss and trusted area of the held-out halves, for each α.
 
-    sigma_quantiles: float32 [images, q], evenly spaced quantiles of σ of each, from 0 to 1.
-    scenes: the scene of each image, which is never divided; None: every image is its own.
     curve_of: as `RiskCurve.from_loss_curves`.
-    loss_of: what is counted of an image, given the loss curve of its error.
 
     Raises:
         ValueError: fewer than 2 scenes, or no splits.
     """
-    members = places_of(range(len(loss_curves)) if scenes is None else scenes)
+    members = places_of(pairs.scenes)
     n = len(members)
     if n < 2 or splits < 1:
         raise ValueError("a backtest needs at least 2 images of different scenes and 1 split")
     random = np.random.Generator(np.random.PCG64(seed))
-    counted = list(map(loss_of, loss_curves))
     risks = np.empty((splits, len(alphas)))
     areas = np.empty((splits, len(alphas)))
     for split in range(splits):
         order = random.permutation(n)
-        served = [members[k] for k in order[n // 2 :]]
-        fitted = np.concatenate([members[k] for k in order[: n // 2]])
+        served = np.concatenate([members[k] for k in order[n // 2 :]])
+        fitted = [i for k in order[: n // 2] for i in members[k]]
         curve = curve_of(
-            [loss_curves[i] for i in fitted],
+            [curve for i in fitted for curve in pairs.spots[i]],
             bound,
-            scenes=None if scenes is None else [scenes[i] for i in fitted],
-            highest=float(sigma_quantiles[fitted].max()),
+            scenes=[pairs.scenes[i] for i in fitted for _ in pairs.spots[i]],
+            weights=[
+                pairs.weights[i] / len(pairs.spots[i]) for i in fitted for _ in pairs.spots[i]
+            ],
+            highest=float(pairs.sigma_quantiles[fitted].max()),
         )
+        weights = np.array([float(pairs.weights[i]) for i in served])
         for place, alpha in enumerate(alphas):
             threshold = curve.threshold(alpha)
-            risks[split, place] = np.mean(mean_losses(counted, served, threshold))
-            areas[split, place] = trusted_shares(sigma_quantiles, threshold, served).mean()
+            losses = pairs.losses_at(threshold)[served]
+            risks[split, place] = np.average(losses, weights=weights)
+            shares = trusted_shares(pairs.sigma_quantiles[served], threshold)
+            areas[split, place] = np.average(shares, weights=weights)
     return [
         BacktestRow(
             alpha,
@@ -94,15 +110,6 @@ def _spread(values: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(values.mean()), float(low), float(high)
 
 
-def mean_losses(
-    loss_curves: Sequence[LossCurve], members: Sequence[Sequence[int]], threshold: float
-) -> list[float]:
-    """L̄_i(t−) of each scene, given the places of its images."""
-    return [
-        float(np.mean([loss_curves[i].loss_below(threshold) for i in places])) for places in members
-    ]
-
-
 def sigma_quantiles(sigma: NDArray[np.float32], levels: NDArray[np.float64]) -> NDArray[np.float32]:
     """The quantiles of σ at levels in [0, 1], interpolated in float64.
 
@@ -117,13 +124,7 @@ def sigma_quantiles(sigma: NDArray[np.float32], levels: NDArray[np.float64]) -> 
     return found.astype(np.float32)
 
 
-def trusted_shares(
-    sigma_quantiles: NDArray[np.float32], threshold: float, members: Sequence[Sequence[int]]
-) -> NDArray[np.float64]:
-    """Share of pixels with σ < t of each scene: the mean over its images, given their places.
-
-    sigma_quantiles: evenly spaced quantiles [images, q] of each image.
-    """
+def trusted_shares(sigma_quantiles: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
+    """Share of pixels with σ < t of each image, from evenly spaced quantiles [images, q]."""
     below = np.count_nonzero(sigma_quantiles < threshold, axis=1)
-    shares = np.minimum(below / (sigma_quantiles.shape[1] - 1), 1)
-    return np.array([shares[places].mean() for places in members])
+    return np.asarray(np.minimum(below / (sigma_quantiles.shape[1] - 1), 1))

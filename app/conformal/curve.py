@@ -6,36 +6,47 @@ breakpoints of the calibration images. With t_α = sup{t : value(t) ≤ α}, the
 {p : σ(p) < t_α}: strictly, since the value may jump above α at t_α. That is {p : value(σ(p)) ≤ α},
 so the *trust level* α(p) = value(σ(p)) holds the masks of all α at once.
 
-**Scenes.** Crops of one photograph, frames of one camera run or slices of one patient are alike,
-and not exchangeable with those of a new one. So a *scene* loses the mean over its n_i crops,
-L̄_i(t) = (1/n_i) Σ_j L_ij(t), and n counts scenes. The number of crops must belong to the draw of
-the scene. By default every image is a scene.
+**Spots.** What loses is a window of the output, the *spot* (`loss_curve.spots`), and L is the
+largest error in its trusted part. A picture has many of them, of which a random one is meant.
+
+**Scenes.** The spots of one picture, crops of one photograph, frames of one camera run or slices of
+one patient are alike, and not exchangeable with those of a new one. So a *scene* loses the mean
+over its n_i spots, L̄_i(t) = (1/n_i) Σ_j L_ij(t), and n counts scenes. The number of spots must
+belong to the draw of the scene. By default every loss curve is a scene.
+
+**Weights.** A curve for one class of uploads is about a picture of a random scene, *given that it
+is of the class*. Its spots have weights w_ij ≥ 0 with W_i = Σ_j w_ij ≤ 1: the share of the scene
+that is of the class, in units of the largest share. L̄_i is Σ_j w_ij L_ij / W_i, and n becomes ΣW_i
+in what follows; without weights w_ij = 1/n_i, W_i = 1 and ΣW_i = n.
 
 **The end.** No threshold exceeds the largest σ of the calibration images: what was never seen is
 not trusted. Smaller masks keep every promise.
 
-**The guarantee in expectation.** `RiskCurve` is R(t) = (Σ_i L̄_i(t) + B)/(n + 1), and t_α = sup{t :
-R(t) ≤ α}; with one image per scene, the paper's Eq. 1. **E[L(t_α−)] ≤ α** for one new crop of a new
-scene, over the draw of all n + 1 scenes, if these, each with its number of crops, are exchangeable,
-and so are the crops within each. *Proof.* t_α depends on the n scenes only, so the expectation is
-that of the new scene's mean L̄_{n+1}(t_α−). As L̄_{n+1} ≤ B, t_α ≤ t′ = sup{t : (1/(n + 1)) Σ_{i ≤
-n+1} L̄_i(t) ≤ α}. t′ is symmetric in the n + 1 scenes, so E[L̄_{n+1}(t′−)] is that of the mean of
-all of them, at most α. ∎ (Pooling the crops breaks the promise where easy scenes bring more of
-them.)
+**The guarantee in expectation.** `RiskCurve` is R(t) = (Σ_i W_i L̄_i(t) + B)/(Σ_i W_i + 1), and
+t_α = sup{t : R(t) ≤ α}; with one image per scene and no weights, the paper's Eq. 1.
+**E[L(t_α−)] ≤ α** for one new spot of a new scene, drawn by weights, over the draw of all n + 1
+scenes, if these, each with its spots and their weights, are exchangeable. *Proof.* Let f_i(t) =
+W_i (L̄_i(t) − α), which rises in t and is at most B − α (for α ≥ B nothing is claimed). t_α depends
+on the n scenes only. As f_{n+1} ≤ B − α, t_α = sup{t : Σ_{i ≤ n} f_i(t) + B − α ≤ 0} is at most
+t′ = sup{t : Σ_{i ≤ n+1} f_i(t) ≤ 0}. t′ is symmetric in the n + 1 scenes, so E[f_{n+1}(t′−)] is
+that of the mean of all of them, at most 0, and E[f_{n+1}(t_α−)] ≤ 0, too: E[W L̄] ≤ α E[W]. A
+picture of the class is from scene i in proportion to W_i, so this is its expected loss. ∎ (Pooling
+the spots of all scenes breaks the promise where easy scenes bring more of them.)
 
 The mask {σ < t_α} is strict: R may jump above α at t_α, and where values of σ are equal across
 images, the paper's {σ ≤ t_α} (Eq. 2) breaks the promise (test_guarantee.py measures it).
 
 **The error that nine of ten pictures do not exceed.** For a share β fixed in advance let
 
-    t⁺ = sup{t : (1/(n + 1)) Σ_i L̄_i(t) ≤ α}, that of R with B replaced by 0
-    τ̂ = min{τ : Σ_i (mean over the crops j of scene i of 1{L_ij(t⁺−) > τ}) + 1 ≤ β (n + 1)}
+    t⁺ = sup{t : Σ_i W_i L̄_i(t) ≤ α (Σ_i W_i + 1)}, that of R with B replaced by 0
+    τ̂ = min{τ : Σ_i Σ_j w_ij 1{L_ij(t⁺−) > τ} + 1 ≤ β (Σ_i W_i + 1)}
 
-Then P(L_new(t_α−) > τ̂) ≤ β over the draw of the scenes and of the picture, although t_α and τ̂
-come from the same scenes. *Proof.* t_α ≤ t′ ≤ t⁺. Let τ′ be the least τ that at most β (n + 1) of
-the n + 1 scenes, counted by shares, exceed at t′. Both are symmetric in them:
-P(L_new(t′−) > τ′) ≤ β. At τ̂ the n scenes at t⁺ ≥ t′ and the new one, which counts 1 at most, are
-at most β (n + 1), so τ′ ≤ τ̂. And L_new(t_α−) ≤ L_new(t′−). ∎
+Then P(L_new(t_α−) > τ̂) ≤ β over the draw of the scenes and of the spot, although t_α and τ̂
+come from the same scenes. *Proof.* t_α ≤ t′ ≤ t⁺, since Σ_{i ≤ n} f_i ≤ −f_{n+1} ≤ α where
+Σ_{i ≤ n+1} f_i ≤ 0. Let τ′ be the least τ that at most the share β of all weights of the n + 1
+scenes exceeds at t′. Both are symmetric in them, so E[Σ_j w_j (1{L_j(t′−) > τ′} − β)] ≤ 0 for the
+new scene. At τ̂ the n scenes at t⁺ ≥ t′ and the new one, whose Σ_j w_j (1{…} − β) is at most 1 − β,
+sum to at most 0, so τ′ ≤ τ̂. And L_new(t_α−) ≤ L_new(t′−). ∎
 """
 
 from __future__ import annotations
@@ -62,7 +73,9 @@ LARGEST = float(np.finfo(np.float32).max)
 """The largest σ, unless the images say otherwise."""
 
 USUALLY: Final = 0.1
-"""The default β: the share of pictures that may exceed the error of `exceeded_by`."""
+"""The default β: the share of spots that may exceed the error of `exceeded_by`."""
+
+_MOST_SUMMED = 1 << 22  # B times the counts of a scene: sums stay within 63 bits
 
 # Above the error of dividing by B and multiplying by 65534.
 _SAFE = 1 + 1e-15
@@ -78,7 +91,7 @@ _BLOCK = 1 << 16  # pixels at once: temporaries stay in the cache
 class StepCurve:
     """From `thresholds[k]` on, up to the next one, the value is `risks[k]`. NaN is a ValueError.
 
-    n: number of scenes.
+    n: number of scenes; of weighted ones the sum of their weights.
     bound: B, no loss exceeds it.
     min_alpha: the value below the first threshold; for smaller α the mask is empty.
     thresholds: float32, strictly increasing values of σ.
@@ -86,7 +99,7 @@ class StepCurve:
     highest: the largest σ of the images; beyond it nothing is trusted.
     """
 
-    n: int
+    n: float
     bound: float
     min_alpha: float
     thresholds: NDArray[np.float32]
@@ -161,37 +174,83 @@ def places_of(scenes: Iterable[Hashable]) -> list[list[int]]:
     return list(found.values())
 
 
+class Scene(NamedTuple):
+    """The loss curves of one scene, of which each counts `counts[j] / of`."""
+
+    curves: Sequence[LossCurve]
+    counts: Sequence[int]
+    of: int
+
+    @property
+    def weight(self) -> Fraction:
+        """W, in (0, 1]."""
+        return Fraction(sum(self.counts), self.of)
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Of each loss curve its w."""
+        return np.array(self.counts, np.float64) / self.of
+
+    def loss(self) -> Loss:
+        """W L̄, rounded up to whole units, in any order of the curves."""
+        total = summed(
+            [
+                Loss(c.levels, count * np.ceil(c.errors.astype(np.float64) * UNIT).astype(np.int64))
+                for c, count in zip(self.curves, self.counts, strict=True)
+            ]
+        )
+        return Loss(total.levels, -(-total.totals // self.of))
+
+
 def by_scene(
-    loss_curves: Iterable[LossCurve], bound: float, scenes: Iterable[Hashable] | None
-) -> list[list[LossCurve]]:
-    """The loss curves of each scene; without names every image is a scene.
+    loss_curves: Iterable[LossCurve],
+    bound: float,
+    scenes: Iterable[Hashable] | None = None,
+    weights: Iterable[Fraction] | None = None,
+) -> list[Scene]:
+    """The scenes, in the order in which they first occur.
+
+    Without names every loss curve is a scene; without weights all of a scene's count alike, 1
+    together.
 
     Raises:
-        ValueError: the bound is not positive, an error exceeds it, or not as many scenes as images.
+        ValueError: the bound is not positive, an error exceeds it, not as many names or weights as
+            curves, a weight that is not positive, or weights of a scene above 1.
     """
     if not (bound > 0 and math.isfinite(bound)):
         raise ValueError("the bound must be a positive number")
-    images, limit = list(loss_curves), largest_float32(bound)
-    for count, image in enumerate(images, start=1):
-        if len(image) and image.errors[-1] > limit:
+    curves, limit = list(loss_curves), largest_float32(bound)
+    for count, curve in enumerate(curves, start=1):
+        if len(curve) and curve.errors[-1] > limit:
             raise ValueError(
-                f"image {count}: the error {image.errors[-1]} exceeds the bound {bound}"
+                f"image {count}: the error {curve.errors[-1]} exceeds the bound {bound}"
             )
-    names = range(len(images)) if scenes is None else list(scenes)
-    if len(names) != len(images):
-        raise ValueError(f"{len(names)} scenes of {len(images)} images")
-    return [[images[place] for place in places] for places in places_of(names)]
+    names = range(len(curves)) if scenes is None else list(scenes)
+    shares = None if weights is None else list(weights)
+    if len(names) != len(curves) or (shares is not None and len(shares) != len(curves)):
+        raise ValueError(f"{len(names)} scenes of {len(curves)} images")
+    return [
+        _scene(
+            [curves[place] for place in places],
+            None if shares is None else [shares[place] for place in places],
+            bound,
+        )
+        for places in places_of(names)
+    ]
 
 
-def mean_loss(crops: Sequence[LossCurve]) -> Loss:
-    """L̄ of one scene, rounded up to whole units, in any order of its crops."""
-    total = summed(
-        [
-            Loss(crop.levels, np.ceil(crop.errors.astype(np.float64) * UNIT).astype(np.int64))
-            for crop in crops
-        ]
-    )
-    return Loss(total.levels, -(-total.totals // len(crops)))
+def _scene(curves: Sequence[LossCurve], weights: Sequence[Fraction] | None, bound: float) -> Scene:
+    if weights is None:
+        return Scene(curves, [1] * len(curves), len(curves))
+    if min(weights) <= 0 or sum(weights) > 1:
+        raise ValueError("the weights of a scene must be above 0, and at most 1 together")
+    of = min(math.lcm(*(weight.denominator for weight in weights)), int(_MOST_SUMMED / bound))
+    return Scene(curves, [max(1, int(weight * of)) for weight in weights], of)
+
+
+def total_weight(scenes: Iterable[Scene]) -> float:
+    """ΣW."""
+    return float(sum((scene.weight for scene in scenes), Fraction()))
 
 
 def summed(losses: Sequence[Loss]) -> Loss:
@@ -281,7 +340,7 @@ def _check_no_nan(indecision: NDArray[np.float32]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class RiskCurve(StepCurve):
-    """R(t) as its breakpoints; `min_alpha` is B/(n + 1), the risk of the empty mask."""
+    """R(t) as its breakpoints; `min_alpha` is B/(ΣW + 1), the risk of the empty mask."""
 
     @classmethod
     def from_loss_curves(
@@ -290,34 +349,40 @@ class RiskCurve(StepCurve):
         bound: float,
         *,
         scenes: Iterable[Hashable] | None = None,
+        weights: Iterable[Fraction] | None = None,
         highest: float = LARGEST,
     ) -> RiskCurve:
-        """The curve of a set of images, in any order.
+        """The curve of a set of loss curves, in any order.
 
         Args:
-            loss_curves: of the images.
+            loss_curves: of the spots, or of whole images.
             bound: B.
-            scenes: the scene of each image; None: every image is its own.
-            highest: the largest σ of the images, beyond which nothing is trusted.
+            scenes: the scene of each; None: every one is its own.
+            weights: w of each; None: all of a scene count alike.
+            highest: a σ beyond which nothing is trusted.
 
         Raises:
             ValueError: as `by_scene`.
         """
-        losses = [mean_loss(crops) for crops in by_scene(loss_curves, bound, scenes)]
-        n, total = len(losses), summed(losses)
+        known = by_scene(loss_curves, bound, scenes, weights)
+        n, total = total_weight(known), summed([scene.loss() for scene in known])
         risks = (total.totals / UNIT + bound) / (n + 1)
         return cls(n, float(bound), bound / (n + 1), total.levels, risks, highest=float(highest))
 
 
-def exceeded_by(losses: Sequence[Sequence[float]], share: float = USUALLY) -> float | None:
-    """τ̂ from L_ij(t⁺−) of the crops j of each scene i, and β; None: too few scenes for one."""
-    n = len(losses)
+def exceeded_by(
+    losses: Sequence[NDArray[np.float64]],
+    weights: Sequence[NDArray[np.float64]],
+    share: float = USUALLY,
+) -> float | None:
+    """τ̂ from L_ij(t⁺−) and w_ij of each scene i, and β; None: too few scenes for one."""
+    values = np.concatenate([*losses, np.empty(0)])
+    counted = np.concatenate([*weights, np.empty(0)])
+    n = counted.sum()
     if 1 / (n + 1) > share:
         return None
-    values = np.concatenate([np.asarray(crops, np.float64) for crops in losses])
-    weights = np.concatenate([np.full(len(crops), 1 / len(crops)) for crops in losses])
     order = np.argsort(-values, kind="stable")
-    values, above = values[order], np.cumsum(weights[order])
+    values, above = values[order], np.cumsum(counted[order])
     # At τ = values[k] at most the first k lie above it.
     over = (above + 1) / (n + 1) > share
     return float(values[np.argmax(over)]) if over.any() else 0.0
@@ -338,7 +403,7 @@ def minimal_n(alpha: float, bound: float) -> int:
     return n
 
 
-def leakage_bound(alpha: float, n: int, n_leaked: int, bound: float) -> float:
+def leakage_bound(alpha: float, n: float, n_leaked: int, bound: float) -> float:
     """Proposition 3.2: the bound that survives when `n_leaked` of n scenes were trained on.
 
     A model may be perfect on those. Without them t_α is the threshold of the other

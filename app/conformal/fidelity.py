@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,16 @@ from trustscale_server.conformal import reader as text
 from trustscale_server.conformal.filters import gaussian_blur, gaussian_radius
 from trustscale_server.conformal.lab import Pixels, check_pair, lab_distance, normalised_lab
 
-Unit = Literal["lab", "ssim", "stretch", "label"]
+ErrorUnit = Literal["lab", "ssim", "stretch", "label"]
 Error: TypeAlias = "Callable[[Pixels, Pixels, FidelitySettings], NDArray[np.float32]]"
 OfDistance: TypeAlias = "Callable[[NDArray[np.float32], FidelitySettings], NDArray[np.float32]]"
 
 # The largest ‖u − v‖₁ of two sRGB colours in normalised Lab, 1.9575660174 between pure green and
 # pure blue, rounded up. The paper uses 3, the trivial bound.
 LAB_BOUND = 1.9576
+
+SPOT: Final = 128
+"""Side in pixels of the windows of an output that losses are about by default."""
 
 # Keeps sums of losses in fixed point within 64 bits.
 MOST_BOUND = 1000.0
@@ -45,8 +48,8 @@ class Metric:
     bytes_per_pixel: what `error` allocates at most, without the images.
     of_distance: `error` from ‖Y − Ŷ‖₁ in normalised Lab, float32 [H, W], which may be the answer;
     None: that does not suffice.
-    unit: L1 distance in normalised Lab, distance by SSIM, share of the stretch, or 1 where a label
-    marks the pixel.
+    error_unit: L1 distance in normalised Lab, distance by SSIM, share of the stretch, or 1 where a
+    label marks the pixel.
     blurs: whether `blur` changes D.
     loss_clipped_at: c, what calibrations count errors up to by default; None: B.
     bounds_psnr: whether `curve.lab_psnr_lower_bound_db` applies.
@@ -63,7 +66,7 @@ class Metric:
     radius: Callable[[FidelitySettings], int | None]
     bytes_per_pixel: int
     of_distance: OfDistance | None = None
-    unit: Unit = "lab"
+    error_unit: ErrorUnit = "lab"
     blurs: bool = False
     bounds_psnr: bool = False
     loss_clipped_at: float | None = None
@@ -166,7 +169,7 @@ METRICS: dict[str, Metric] = {
         bytes_per_pixel=10,
         of_distance=lambda distance, settings: gaussian_blur(distance, settings.blur),
         blurs=True,
-        loss_clipped_at=0.5,
+        loss_clipped_at=0.25,
     ),
     "neighborhood_difference": Metric(
         error=neighborhood_difference,
@@ -178,7 +181,7 @@ METRICS: dict[str, Metric] = {
         radius=lambda settings: gaussian_radius(settings.blur),
         bytes_per_pixel=40,
         blurs=True,
-        loss_clipped_at=0.5,
+        loss_clipped_at=0.25,
     ),
     "pointwise": Metric(
         error=pointwise,
@@ -190,7 +193,7 @@ METRICS: dict[str, Metric] = {
         bytes_per_pixel=8,
         of_distance=lambda distance, _: distance,
         bounds_psnr=True,
-        loss_clipped_at=1.0,
+        loss_clipped_at=0.5,
     ),
     "structure": Metric(
         error=structure,
@@ -200,7 +203,7 @@ METRICS: dict[str, Metric] = {
         title="Structure, where texture was repainted (SSIM)",
         radius=lambda _: _SSIM_WINDOW // 2,
         bytes_per_pixel=80,
-        unit="ssim",
+        error_unit="ssim",
     ),
     "intensity": Metric(
         error=intensity,
@@ -211,9 +214,9 @@ METRICS: dict[str, Metric] = {
         title="Intensity, mean error around each pixel (data that are no sRGB)",
         radius=lambda settings: gaussian_radius(settings.blur),
         bytes_per_pixel=20,
-        unit="stretch",
+        error_unit="stretch",
         blurs=True,
-        loss_clipped_at=0.5,
+        loss_clipped_at=0.25,
     ),
     "semantic": Metric(
         error=None,
@@ -223,7 +226,7 @@ METRICS: dict[str, Metric] = {
         title="Meaning, marked by people",
         radius=lambda _: None,
         bytes_per_pixel=8,
-        unit="label",
+        error_unit="label",
     ),
     "text": Metric(
         error=misread,
@@ -235,7 +238,7 @@ METRICS: dict[str, Metric] = {
         radius=lambda _: None,
         # The reader's networks, which look at 2,000 pixels a side at most.
         bytes_per_pixel=150,
-        unit="label",
+        error_unit="label",
         reads=True,
         right="no word of the truth is read otherwise in the trusted part, as a text reader reads",
         void_if=(
@@ -255,12 +258,15 @@ class FidelitySettings:
     bound: B; None: that of the metric. A smaller one clips D, and the guarantee is then about the
     clipped error; a larger one (the paper's 3) is allowed.
     reader: the text reader's settings for the metric `text`; None: its defaults, or another metric.
+    unit: what loses: a `spot` of the output, `spot` pixels wide and high, or the whole `picture`.
     """
 
     metric: str = "neighborhood"
     blur: float = 4.0
     bound: float | None = None
     reader: text.ReaderSettings | None = None
+    unit: Literal["spot", "picture"] = "spot"
+    spot: int = SPOT
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -271,6 +277,8 @@ class FidelitySettings:
             raise ValueError("the settings of a reader belong to the metric text")
         if not 0 <= self.blur <= 256:
             raise ValueError("blur must be between 0 and 256 pixels")
+        if self.unit not in {"spot", "picture"} or not 16 <= self.spot <= 4096:
+            raise ValueError("a promise is about a spot of 16 to 4096 pixels, or about the picture")
         if self.bound is None:
             object.__setattr__(self, "bound", self.row.bound)
         # Below the least float32 no error could be counted.
@@ -281,6 +289,12 @@ class FidelitySettings:
     def row(self) -> Metric:
         """The metric's row."""
         return METRICS[self.metric]
+
+    def windows(self, height: int, width: int) -> list[tuple[slice, slice]]:
+        """The parts of an output that lose."""
+        if self.unit == "picture":
+            return [(slice(0, height), slice(0, width))]
+        return spots(height, width, self.spot)
 
     @property
     def clause(self) -> str:
@@ -348,6 +362,21 @@ def semantic(
     if label.shape != shape:
         raise ValueError(f"the label has the shape {label.shape}, the images have {shape}")
     return np.where(label != 0, largest_float32(min(1.0, limit)), np.float32(0))
+
+
+def spots(height: int, width: int, side: int = SPOT) -> list[tuple[slice, slice]]:
+    """The windows of an output that its losses are about: as few as cover it, evenly spread.
+
+    Of a side that is no multiple of `side` neighbours overlap; a shorter one is a window's whole.
+    """
+
+    def along(length: int) -> list[slice]:
+        count = -(-length // side)
+        room = max(0, length - side)
+        starts = [round(room * k / max(1, count - 1)) for k in range(count)]
+        return [slice(start, min(start + side, length)) for start in starts]
+
+    return [(rows, columns) for rows in along(height) for columns in along(width)]
 
 
 def largest_float32(value: float) -> np.float32:

@@ -13,17 +13,17 @@ p(t, A) ≤ δ is U(t) ≤ A for the upper confidence bound U(t) = inf{A : p(t, 
 thresholds pass if max_{s ≤ t} U(s) ≤ A, and this running maximum, times B, is a step curve with the
 thresholds of all α. Each α fixed in advance has its promise; the bound is not simultaneous over α.
 
-**Two p-values** of n independent values x_i in [0, 1] of one law with expectation μ. Both fall
-when A grows.
+**Weights.** Of scenes with weights W_i (`curve.py`) each is kept with the probability W_i, by
+random numbers that are fixed beforehand. Those that are kept are independent draws of scenes of the
+class, and each loses its weighted mean L̄_i.
 
-- *WSR betting* (Waudby-Smith and Ramdas 2020, as in Bates et al. 2021): the wealth K_j =
-  Π_{i ≤ j} (1 − λ_i (x_i − A)), where λ_i ∈ [0, 1] depends on x_1 … x_{i−1} only, is a
-  supermartingale if μ ≥ A, so 1/max_j K_j is a p-value (Ville). It gains where the values vary
-  little. It takes the scenes in turn, so their order must be independent of their losses, which an
-  order by names (of cameras, of days) need not be. On the shipped calibrations it trusts .08 to .09
-  more than the bound of Hoeffding and Bentkus at every α, in each of the 24 classes.
-- *Clopper-Pearson* is exact for values that are 0 or 1, k of them 1: the A with P(Bin(n, A) ≤ k) =
-  δ. A scene is lost if one of its crops is.
+**The p-value** of n independent values x_i in [0, 1] of one law with expectation μ, by betting
+(Waudby-Smith and Ramdas 2020, as in Bates et al. 2021): the wealth K_j = Π_{i ≤ j} (1 − λ_i (x_i −
+A)), where λ_i ∈ [0, 1] depends on x_1 … x_{i−1} only, is a supermartingale if μ ≥ A, so 1/max_j K_j
+is a p-value (Ville), and falls when A grows. It gains where the values vary little. It takes the
+scenes in turn, so their order must be independent of their losses, which an order by names (of
+cameras, of days) need not be. On the shipped calibrations it trusts .08 to .09 more than the bound
+of Hoeffding and Bentkus at every α.
 """
 
 from __future__ import annotations
@@ -31,16 +31,13 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from fractions import Fraction
 
 import numpy as np
-import scipy
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from trustscale_server.conformal.curve import LARGEST, StepCurve, by_scene
-from trustscale_server.conformal.loss_curve import LossCurve
-
-Method = Literal["wsr", "clopper_pearson"]
+from trustscale_server.conformal.curve import LARGEST, Scene, StepCurve, by_scene
+from trustscale_server.conformal.loss_curve import LossCurve, rounded_down
 
 _BLOCK = 256  # thresholds per block of the WSR bound: its temporaries stay small
 _MOST_SEARCHED = 5_000  # scenes, up to which the least number for WSR is looked for exactly
@@ -49,9 +46,6 @@ _BISECTIONS = 20  # of the WSR bound: it is at most 2^-20 too large
 
 # Bounds in floating point are enlarged by more than their error.
 SAFE = 1 + 1e-10
-
-# WSR tests at values of σ with this many leading binary digits: steps of at most 1.6 %.
-_MANTISSA_KEPT = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +56,6 @@ class HighProbabilityCurve(StepCurve):
     """
 
     delta: float
-    method: Method
 
     @classmethod
     def from_loss_curves(
@@ -71,23 +64,22 @@ class HighProbabilityCurve(StepCurve):
         bound: float,
         *,
         delta: float,
-        method: Method = "wsr",
         scenes: Iterable[Hashable] | None = None,
+        weights: Iterable[Fraction] | None = None,
         highest: float = LARGEST,
     ) -> HighProbabilityCurve:
         """As `RiskCurve.from_loss_curves`, of scenes drawn independently from one law.
 
-        For `wsr` the order in which scenes first occur must be independent of their losses;
-        `clopper_pearson` is for errors of 0 or B only. δ in (0, 1) and the method are fixed in
-        advance.
+        The order in which scenes first occur must be independent of their losses. δ in (0, 1) is
+        fixed in advance.
 
         Raises:
-            ValueError: delta outside (0, 1), other errors for `clopper_pearson`, or as `by_scene`.
+            ValueError: delta outside (0, 1), or as `by_scene`.
         """
         _check_delta(delta)
-        crops = by_scene(loss_curves, bound, scenes)
-        levels, bounds = _STEPS[method](crops, bound, delta)
-        floor = _floor(len(crops), delta, method)
+        crops = _kept(by_scene(loss_curves, bound, scenes, weights))
+        levels, bounds = _steps(crops, bound, delta)
+        floor = _floor(len(crops), delta)
         running = np.maximum.accumulate(np.append(floor, bounds))
         risks = np.minimum(running * (bound * SAFE), bound)
         rises = np.diff(risks) > 0
@@ -98,15 +90,14 @@ class HighProbabilityCurve(StepCurve):
             levels[rises],
             risks[1:][rises],
             delta,
-            method,
             highest=float(highest),
         )
 
 
-def minimal_n(alpha: float, bound: float, delta: float, method: Method = "wsr") -> int:
+def minimal_n(alpha: float, bound: float, delta: float) -> int:
     """The smallest n for which n scenes without any loss certify α; useful masks need more.
 
-    For WSR and more than 5,000 scenes, a necessary number: log(1/δ)/log(1 + α/B).
+    For more than 5,000 scenes a necessary number: log(1/δ)/log(1 + α/B).
 
     Raises:
         ValueError: alpha or bound is not a positive number, or delta is not in (0, 1).
@@ -116,12 +107,9 @@ def minimal_n(alpha: float, bound: float, delta: float, method: Method = "wsr") 
     _check_delta(delta)
     if alpha >= bound:
         return 0
-    share = alpha / bound
-    growth = math.log1p(share) if method == "wsr" else -math.log1p(-share)
+    growth = math.log1p(alpha / bound)
     n = max(1, math.ceil(math.log(1 / delta) / growth * (1 - 1e-9)))
-    while (method != "wsr" or n < _MOST_SEARCHED) and _floor(n, delta, method) * (
-        bound * SAFE
-    ) > alpha:
+    while n < _MOST_SEARCHED and _floor(n, delta) * (bound * SAFE) > alpha:
         n += 1
     return n
 
@@ -131,28 +119,34 @@ def _check_delta(delta: float) -> None:
         raise ValueError("delta must be between 0 and 1")
 
 
-def _floor(n: int, delta: float, method: Method) -> float:
+def _floor(n: int, delta: float) -> float:
     """The bound on E[x] for n scenes without any loss."""
-    if n == 0:
-        return 1.0
-    if method == "wsr":
-        return float(wsr_bound(np.zeros(n), delta))
-    return float(clopper_pearson_bound(0, n, delta))
+    return float(wsr_bound(np.zeros(n), delta)) if n else 1.0
 
 
-def _wsr_steps(
-    scenes: Sequence[Sequence[LossCurve]], bound: float, delta: float
+def _kept(scenes: Sequence[Scene]) -> list[Scene]:
+    """Each scene with the probability of its weight."""
+    drawn = np.random.Generator(np.random.PCG64(0)).random(len(scenes))
+    return [s for s, number in zip(scenes, drawn, strict=True) if number < float(s.weight)]
+
+
+def _steps(
+    scenes: Sequence[Scene], bound: float, delta: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The levels, and U from each on, for levels on a grid fixed before any measurement.
 
     This bound may fall when a loss grows, so the data must not choose its thresholds. Each level of
     each loss curve is rounded down to the grid, which can only raise a loss.
     """
-    rounded = [[rounded_down(crop.levels) for crop in crops] for crops in scenes]
+    rounded = [[rounded_down(curve.levels) for curve in scene.curves] for scene in scenes]
     steps = [
-        [np.append(0, crop.errors.astype(np.float64) / bound) for crop in crops] for crops in scenes
+        [
+            np.append(0, curve.errors.astype(np.float64)) * (count / sum(scene.counts) / bound)
+            for curve, count in zip(scene.curves, scene.counts, strict=True)
+        ]
+        for scene in scenes
     ]
-    own = [crop for crops in rounded for crop in crops]
+    own = [curve for curves in rounded for curve in curves]
     levels = np.unique(np.concatenate([*own, np.empty(0, np.float32)]))
     bounds = np.empty(len(levels))
     for start in range(0, len(levels), _BLOCK):
@@ -161,46 +155,8 @@ def _wsr_steps(
         for scene, (of_scene, of_steps) in enumerate(zip(rounded, steps, strict=True)):
             for crop, step in zip(of_scene, of_steps, strict=True):
                 x[scene] += step[np.searchsorted(crop, levels[block], side="right")]
-            x[scene] /= len(of_scene)
         bounds[block] = wsr_bound(np.minimum(x * SAFE, 1), delta)
     return levels, bounds
-
-
-def _clopper_pearson_steps(
-    scenes: Sequence[Sequence[LossCurve]], bound: float, delta: float
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """The levels at which a scene is first lost, and U from each on."""
-    if any(len(crop) > 1 or (crop.errors < bound).any() for crops in scenes for crop in crops):
-        raise ValueError("clopper_pearson is for errors of 0 or B")
-    lost = [
-        min(crop.levels[0] for crop in crops if len(crop))
-        for crops in scenes
-        if any(map(len, crops))
-    ]
-    levels, counts = np.unique(np.array(lost, np.float32), return_counts=True)
-    return levels, clopper_pearson_bound(np.cumsum(counts), max(1, len(scenes)), delta)
-
-
-_STEPS = {
-    "wsr": _wsr_steps,
-    "clopper_pearson": _clopper_pearson_steps,
-}
-
-
-def rounded_down(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The largest float32 with a short mantissa that is not above each level; 0 stays 0."""
-    dropped = np.uint32((1 << (23 - _MANTISSA_KEPT)) - 1)
-    bits = (levels + np.float32(0)).view(np.uint32)  # −0 becomes 0
-    bits = np.where(levels < 0, bits + dropped, bits)  # sign and magnitude: down is away from 0
-    return np.asarray(bits & ~dropped).view(np.float32)
-
-
-def clopper_pearson_bound(count: ArrayLike, n: int, delta: float) -> NDArray[np.float64]:
-    """U with P(Bin(n, U) ≤ k) = δ, rounded up, for `count` k of n values that are 1, any shape."""
-    k = np.asarray(count, np.float64)
-    inside = np.minimum(k, n - 1)  # P(Bin(n, A) ≤ k) = 1 − I_A(k + 1, n − k)
-    bound = np.where(k < n, scipy.special.betainccinv(inside + 1, n - inside, delta), 1.0)
-    return np.asarray(np.minimum(bound * SAFE, 1.0))
 
 
 def wsr_bound(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:

@@ -14,12 +14,17 @@ To avoid sorting the image, two cheap passes drop pixels that cannot be breakpoi
 
 Only the survivors and the subsample's breakpoints are sorted. A dropped pixel has another one of
 equal or smaller σ and equal or larger D, so this is exact.
+
+Loss curves are kept `coarse`: levels rounded down and errors up to eight significant bits, so that
+no loss is understated. At the levels that are left nothing is lost.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +34,8 @@ from trustscale_server.conformal.fidelity import largest_float32
 _STRIDE = 64  # subsample: its sort costs less than one pass over the image
 _GROUP, _APART = 8, 2048  # pixels that are looked at together, and how far apart they are
 _UPPER_HALF = 1 if np.little_endian else 0  # where the upper 16 bits of a float32 lie
+
+_LOWER: Final = np.uint32(0xFFFF)  # the bits of a float32 that `coarse` drops
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,31 +105,13 @@ class LossCurve:
             )
         )
 
-    @classmethod
-    def split(
-        cls, levels: NDArray[np.float32], errors: NDArray[np.float32], lengths: NDArray[np.int64]
-    ) -> list[LossCurve]:
-        """Loss curves stored one after the other, of these lengths, checked at once.
+    def coarse(self, most: float) -> LossCurve:
+        """One that is nowhere smaller, up to the largest error that counts.
 
-        Raises:
-            ValueError: as of each of them, or the lengths do not add up.
+        Levels are rounded down and errors up to 8 significant bits.
         """
-        ends = np.cumsum(lengths)
-        if (lengths < 0).any() or lengths.sum() != len(levels):
-            raise ValueError("the lengths do not add up")
-        firsts = (ends - lengths)[lengths > 0]
-        rising = (levels[1:] > levels[:-1]) & (errors[1:] > errors[:-1])
-        rising[firsts[1:] - 1] = True  # from one to the next
-        found = np.isfinite([levels, errors]).all() and rising.all()
-        if not found or (errors[firsts] <= 0).any():
-            raise ValueError("levels and errors must be finite, rising, and errors above 0")
-        made = []
-        for first, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
-            one = object.__new__(cls)
-            object.__setattr__(one, "levels", levels[first:end])
-            object.__setattr__(one, "errors", errors[first:end])
-            made.append(one)
-        return made
+        errors = np.minimum(rounded_up(self.errors), largest_float32(most))
+        return LossCurve(*_running_maximum(rounded_down(self.levels), errors))
 
     def counted(self, most: float) -> LossCurve:
         """The loss curve of min(D, most).
@@ -158,6 +147,94 @@ class LossCurve:
         """L(t−): the worst error over the mask {σ < t}, 0 if it is empty."""
         index = int(np.searchsorted(self.levels, threshold, side="left"))
         return float(self.errors[index - 1]) if index else 0.0
+
+
+class LossCurves(Sequence[LossCurve]):
+    """Many loss curves, one after the other in two arrays; each is made when it is read.
+
+    levels, errors: float32 [N] of all breakpoints. lengths: int64, how many each curve has.
+    """
+
+    def __init__(
+        self,
+        levels: NDArray[np.float32],
+        errors: NDArray[np.float32],
+        lengths: NDArray[np.int64],
+    ) -> None:
+        self.levels, self.errors, self.lengths = levels, errors, lengths
+        self.ends = np.cumsum(lengths)
+
+    @classmethod
+    def of(cls, curves: Iterable[LossCurve]) -> LossCurves:
+        """These curves."""
+        made = list(curves)
+        nothing = np.empty(0, np.float32)
+        return cls(
+            np.concatenate([*(curve.levels for curve in made), nothing]),
+            np.concatenate([*(curve.errors for curve in made), nothing]),
+            np.array([len(curve) for curve in made], np.int64),
+        )
+
+    def check(self) -> None:
+        """Check what a file holds, all curves at once.
+
+        Raises:
+            ValueError: the lengths do not add up, or as of each `LossCurve`.
+        """
+        if (self.lengths < 0).any() or self.lengths.sum() != len(self.levels):
+            raise ValueError("the lengths do not add up")
+        firsts = (self.ends - self.lengths)[self.lengths > 0]
+        rising = (self.levels[1:] > self.levels[:-1]) & (self.errors[1:] > self.errors[:-1])
+        rising[firsts[1:] - 1] = True  # from one to the next
+        finite = np.isfinite(self.levels).all() and np.isfinite(self.errors).all()
+        if not finite or not rising.all() or (self.errors[firsts] <= 0).any():
+            raise ValueError("levels and errors must be finite, rising, and errors above 0")
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, place: int) -> LossCurve:  # type: ignore[override]
+        end = self.ends[place]
+        part = slice(end - self.lengths[place], end)
+        curve = object.__new__(LossCurve)
+        object.__setattr__(curve, "levels", self.levels[part])
+        object.__setattr__(curve, "errors", self.errors[part])
+        return curve
+
+    def __iter__(self) -> Iterator[LossCurve]:
+        return (self[place] for place in range(len(self)))
+
+    def take(self, places: NDArray[np.int64]) -> LossCurves:
+        """Those at these places, in this order."""
+        lengths = self.lengths[places]
+        starts = np.repeat((self.ends - self.lengths)[places], lengths)
+        steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return LossCurves(self.levels[starts + steps], self.errors[starts + steps], lengths)
+
+    def losses_below(self, threshold: float) -> NDArray[np.float64]:
+        """L(t−) of each, float64."""
+        counts = np.add.reduceat(np.append(self.levels < threshold, False), self._starts)
+        counts[self.lengths == 0] = 0
+        before = self.ends - self.lengths + counts - 1
+        found = np.append(self.errors, np.float32(0))[np.where(counts > 0, before, -1)]
+        return np.asarray(found.astype(np.float64))
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.asarray(self.ends - self.lengths)
+
+
+def rounded_down(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest float32 of 8 significant bits that is not above each level; 0 stays 0."""
+    bits = (levels + np.float32(0)).view(np.uint32)  # −0 becomes 0
+    bits = np.where(levels < 0, bits + _LOWER, bits)  # sign and magnitude: down is away from 0
+    return np.asarray(bits & ~_LOWER).view(np.float32)
+
+
+def rounded_up(errors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The smallest float32 of 8 significant bits that is not below each error, which is ≥ 0."""
+    bits = np.ascontiguousarray(errors, np.float32).view(np.uint32)
+    return np.asarray((bits + _LOWER) & ~_LOWER).view(np.float32)
 
 
 def _running_maximum(

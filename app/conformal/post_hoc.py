@@ -6,20 +6,21 @@ calibration scenes. For a scale s > 0 let t_α(s) be the t with a(t) = s α, and
     G_i(s) = max over α ∈ A of L_i(t_α(s)−) / α            at most B / min A
 
 with the loss of the strict mask {σ < t_α(s)}. G_i rises with s, so conformal risk control applies
-to it, at level 1. With Ḡ_i the mean over the crops of scene i, and K scenes,
+to it, at level 1. With Ḡ_i the mean over the spots of scene i by their weights, and W_i these
+(`curve.py`),
 
-    ŝ = some s with (Σ_i Ḡ_i(s) + B / min A) / (K + 1) ≤ 1
+    ŝ = some s with (Σ_i W_i Ḡ_i(s) + B / min A) / (Σ_i W_i + 1) ≤ 1
     ⇒    E[max over α ∈ A of L(t_α(ŝ)−)/α] ≤ 1
 
-for one new crop of a new scene (conditions as in `curve.py`), hence E[L(t_α̃(ŝ)−)/α̃] ≤ 1 for any
+for one new spot of a new scene (conditions as in `curve.py`), hence E[L(t_α̃(ŝ)−)/α̃] ≤ 1 for any
 α̃ ∈ A, however chosen. Below min A the mask is empty, above max A it is that of max A, so any α ≥ 0
-may be chosen. *Why any such s:* let s′ = sup{s : Σ_{i ≤ K+1} Ḡ_i(s) ≤ K + 1} and H_i = Ḡ_i(s′) if
-s′ itself is in this set, else Ḡ_i(s′−). H is symmetric in the K + 1 scenes and sums to at most
-K + 1; ŝ is in the set, so Ḡ_{K+1}(ŝ) ≤ H_{K+1}.
+may be chosen. *Why any such s:* with K scenes and f_i = W_i (Ḡ_i − 1), at most B / min A − 1, let
+s′ = sup{s : Σ_{i ≤ K+1} f_i(s) ≤ 0} and H_i = f_i(s′) if s′ itself is in this set, else f_i(s′−). H
+is symmetric in the K + 1 scenes and sums to at most 0; ŝ is in the set, so f_{K+1}(ŝ) ≤ H_{K+1}.
 
 A fine menu stands for an interval: α is rounded down to it, which only lowers L/α.
 
-The mask of any α is inside that of `RiskCurve` for it: (Σ_i L̄_i + B α/min A)/(K + 1) ≤ α.
+The mask of any α is inside that of `RiskCurve` for it: (Σ W_i L̄_i + B α/min A)/(ΣW_i + 1) ≤ α.
 """
 
 from __future__ import annotations
@@ -27,12 +28,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trustscale_server.conformal.curve import CODE_STEPS, LARGEST, StepCurve, by_scene, exceeded_by
+from trustscale_server.conformal.curve import (
+    CODE_STEPS,
+    LARGEST,
+    Scene,
+    StepCurve,
+    by_scene,
+    exceeded_by,
+    total_weight,
+)
 from trustscale_server.conformal.loss_curve import LossCurve
 
 _PER_DOUBLING = 512  # scales s: a fixed grid, so fine that it costs at most 0.14 % of α
@@ -68,13 +78,13 @@ class Shape:
     ) -> Shape | None:
         """The mean loss of images that calibrate nothing; None: too few breakpoints for a shape."""
         images = by_scene(loss_curves, LARGEST, scenes)
-        known = [crop.levels for crops in images for crop in crops]
+        known = [curve.levels for scene in images for curve in scene.curves]
         levels = np.unique(np.concatenate([*known, np.empty(0, np.float32)]))
         levels = levels[levels > 0]
         mean = np.zeros(len(levels))
-        for crops in images:
-            for crop in crops:
-                mean += crop.losses(levels, "right") / (len(crops) * len(images))
+        for scene in images:
+            for curve, weight in zip(scene.curves, scene.weights, strict=True):
+                mean += curve.losses(levels, "right") * (weight / len(images))
         if not len(mean):
             return None
         wanted = np.geomspace(max(mean[0], mean[-1] / _RANGE), mean[-1], _KNOTS)
@@ -124,6 +134,7 @@ class PostHocCurve(StepCurve):
         menu: Sequence[float],
         shape: Shape,
         scenes: Iterable[Hashable] | None = None,
+        weights: Iterable[Fraction] | None = None,
         highest: float = LARGEST,
     ) -> PostHocCurve:
         """As `RiskCurve.from_loss_curves`; menu A and shape a are fixed without the images.
@@ -131,25 +142,26 @@ class PostHocCurve(StepCurve):
         Raises:
             ValueError: the menu is empty or does not rise from above 0, or as `by_scene`.
         """
-        images = by_scene(loss_curves, bound, scenes)
+        images = by_scene(loss_curves, bound, scenes, weights)
+        n = total_weight(images)
         alphas = on_codes(np.array(menu, np.float64), bound)
         search = _Search(images, alphas, shape, highest)
         largest = bound / alphas[0]
-        found = search.largest(lambda ratios: (ratios + largest) / (len(images) + 1) <= 1)
+        found = search.largest(lambda ratios: (ratios + largest) / (n + 1) <= 1)
         if found is None:
             nothing = np.empty(0, np.float32), np.empty(0)
-            return cls(len(images), float(bound), float(bound), *nothing, None, highest=-math.inf)
-        lenient = search.largest(lambda ratios: ratios / (len(images) + 1) <= 1)
+            return cls(n, float(bound), float(bound), *nothing, None, highest=-math.inf)
+        lenient = search.largest(lambda ratios: ratios / (n + 1) <= 1)
         thresholds = search.thresholds(found)
         rises = np.append(True, thresholds[1:] > thresholds[:-1])
         thresholds, values = thresholds[rises], alphas[rises]
         return cls(
-            len(images),
+            n,
             float(bound),
             float(values[0]),
             thresholds[:-1],
             values[1:],
-            None if lenient is None else exceeded_by(search.of_scenes(lenient)),
+            None if lenient is None else search.exceeded(lenient),
             highest=float(np.nextafter(thresholds[-1], np.float32(-np.inf))),
         )
 
@@ -169,15 +181,20 @@ class _Search:
 
     def __init__(
         self,
-        images: Sequence[Sequence[LossCurve]],
+        scenes: Sequence[Scene],
         alphas: NDArray[np.float64],
         shape: Shape,
         highest: float,
     ) -> None:
-        self.images, self.alphas, self.shape = images, alphas, shape
+        self.scenes, self.alphas, self.shape = scenes, alphas, shape
         with np.errstate(over="ignore"):
             self.end = np.nextafter(np.float32(highest), np.float32(np.inf))
-        crops = [(crop, 1 / len(scene)) for scene in images for crop in scene if len(crop)]
+        crops = [
+            (curve, weight)
+            for scene in scenes
+            for curve, weight in zip(scene.curves, scene.weights, strict=True)
+            if len(curve)
+        ]
         self.levels = np.concatenate([*(c.levels for c, _ in crops), np.empty(0, np.float32)])
         self.errors = np.concatenate([*(c.errors for c, _ in crops), np.empty(0, np.float32)])
         self.starts = np.cumsum([0, *(len(crop) for crop, _ in crops)])[:-1]
@@ -190,15 +207,19 @@ class _Search:
             return np.minimum(levels.astype(np.float32), self.end)
 
     def ratios(self, place: int) -> NDArray[np.float64]:
-        """G(s) of each crop with any error: a breakpoint counts with the least α that trusts it."""
+        """G(s) of each spot with any error: a breakpoint counts with the least α that trusts it."""
         least = np.searchsorted(self.thresholds(place), self.levels, side="right")
         ratio = self.errors / np.append(self.alphas, np.inf)[least]
         return np.maximum.reduceat(ratio, self.starts) if len(ratio) else ratio
 
-    def of_scenes(self, place: int) -> list[list[float]]:
-        """G(s) of each crop, by scene."""
+    def exceeded(self, place: int) -> float | None:
+        """What G(s) exceeds in few spots; None: too few scenes to say."""
         found = iter(self.ratios(place).tolist())
-        return [[next(found) if len(crop) else 0.0 for crop in scene] for scene in self.images]
+        ratios = [
+            np.array([next(found) if len(curve) else 0.0 for curve in scene.curves])
+            for scene in self.scenes
+        ]
+        return exceeded_by(ratios, [scene.weights for scene in self.scenes])
 
     def largest(self, fits: Callable[[float], bool]) -> int | None:
         """The last place of the grid at which the sum fits; None: not even the first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import lru_cache
 from itertools import groupby, product
 from types import MappingProxyType
@@ -201,6 +202,13 @@ class Mixture(BaseModel):
         Ranges are cut where classes begin.
         """
         return _variants(self)
+
+    def shares(self) -> Mapping[str, Fraction]:
+        """How frequent each of `variants` is among uploads, in any unit."""
+        return {
+            name: sum((Fraction(part.weight) for part in one.mixture), Fraction())
+            for name, one in self.variants().items()
+        }
 
     def drawn(self, seed: int) -> Degradation:
         """The component of this seed."""

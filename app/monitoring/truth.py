@@ -1,11 +1,10 @@
 """Feedback: how wrong a served mask was, once the truth is known.
 
-D is measured as in calibration, between the truth and the served image; the loss is its maximum
-over the served mask. Besides:
+D is measured as in calibration, between the truth and the served image; the loss is the mean over
+the spots of the picture of its maximum over the served mask in each. Besides:
 
-- If the promise is about any one window of the calibrated size (`per_window`), so is the loss that
-counts. The window follows from the result's id, so nobody chose it by looking.
-- If it is unknown whether the promise applies to this output size, the loss is not counted.
+- Where nothing was promised, or the picture was reduced after its mask was made, the loss is not
+counted.
 - The truth about one image counts once.
 - Counted losses test the promise (`app/conformal/evidence.py`); they never enter the calibration.
 """
@@ -38,20 +37,6 @@ from trustscale_server.stores.base import Label
 from trustscale_server.upscalers.base import RGB
 
 
-class Window(BaseModel):
-    """A part of the output, in pixels."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-    @property
-    def inside(self) -> tuple[slice, slice]:
-        """Its place in arrays [H, W]."""
-        return np.s_[self.y : self.y + self.height, self.x : self.x + self.width]
-
-
 class LossAt(BaseModel):
     """The loss of the mask of an α on the same image."""
 
@@ -69,12 +54,12 @@ class Measured(BaseModel):
     bound: float
     alpha: float
     loss: float = Field(
-        description="What the promise counts: the largest error in the served mask, inside `window`"
-        " if any; of the kind probability whether it exceeds the tolerance, 0 or 1."
+        description="What the promise counts: the mean over the spots of the output of the largest "
+        "error in the served mask; of the kind probability the share of those that exceed the "
+        "tolerance."
     )
-    loss_anywhere: float = Field(description="The same over the whole output.")
+    loss_anywhere: float = Field(description="The largest error in the served mask.")
     within: bool = Field(description="loss ≤ alpha; the promise is about the average.")
-    window: Window | None
     losses: list[LossAt]
     tolerance: float
 
@@ -111,7 +96,7 @@ class Score:
 
     digest: of the truth's pixels.
     image_digest: the same for every result of one image; below 2^64.
-    counts: whether the promise applies to outputs of this size.
+    counts: whether something was promised of this output.
     """
 
     digest: str
@@ -180,13 +165,16 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
         )
     drawn = np.asarray(pixels.any(axis=2)) if wants_label else None
     error = fidelity.error(prediction if wants_label else pixels, prediction, settings, label=drawn)
-    window = window_of(calibration, result)
-    inside = window.inside if window else np.s_[:, :]
-    curve, codes = calibration.curve, read_codes(served.trust)[inside]
-    loss_of = calibration.guarantee.loss_of
+    curve, codes = calibration.curve, read_codes(served.trust)
+    windows, loss_of = settings.windows(*error.shape), calibration.guarantee.loss_of
+
+    def loss_in(mask: NDArray[np.bool_]) -> float:
+        """The mean over the spots of the loss of a mask."""
+        return float(np.mean([loss_of(_worst(error[one], mask[one])) for one in windows]))
+
     truth: NDArray[Any] = pixels if drawn is None else drawn
     digest = hashlib.sha256(repr(truth.shape).encode() + truth.tobytes()).hexdigest()
-    loss = loss_of(_worst(error[inside], mask[inside]))
+    loss = loss_in(mask)
     measured = Measured(
         result=result.id,
         upscaler=result.upscaler,
@@ -197,18 +185,16 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
         loss=loss,
         loss_anywhere=loss_of(_worst(error, mask)),
         within=loss <= result.alpha,
-        window=window,
         losses=[
-            LossAt(
-                alpha=alpha, loss=loss_of(_worst(error[inside], curve.mask_of_code(codes, alpha)))
-            )
+            LossAt(alpha=alpha, loss=loss_in(curve.mask_of_code(codes, alpha)))
             for alpha in COMMON_ALPHAS
         ],
-        tolerance=evidence.tolerance(calibration.losses(float(result.threshold))),
+        tolerance=evidence.tolerance(calibration.losses_of_scenes(float(result.threshold))),
     )
     # A truth identifies the image; a label does not, many are all black.
     image_digest = served.input_digest if wants_label else int(digest[:16], 16)
-    return Score(digest, image_digest, result.guarantee.applicability != "unknown", measured)
+    counts = result.guarantee.promised and result.reduced_from is None
+    return Score(digest, image_digest, counts, measured)
 
 
 def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[Truth]]:
@@ -218,7 +204,7 @@ def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[Truth]
     def count(state: MonitorState) -> Change[Truth]:
         uncounted = None
         if not scored.counts:
-            uncounted = "whether the promise applies to an output of this size is not known"
+            uncounted = "nothing was promised of this output"
         elif np.uint64(scored.image_digest) in state.labelled:
             uncounted = "the truth about this image is counted already, with another result"
         else:
@@ -245,10 +231,9 @@ def finite_exp(log_value: float) -> float:
 
 def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) -> Truth:
     known = state.labels
-    where = "in one window of the calibrated size" if measured.window else "in the mask"
     verb = "is within" if measured.within else "exceeds"
     statement = (
-        f"The loss {where} was {measured.loss:.3g}; that {verb} α = {measured.alpha:g}. The "
+        f"The loss in the mask was {measured.loss:.3g}; that {verb} α = {measured.alpha:g}. The "
         "promise is about the average over images, which one image neither proves nor refutes."
     )
     if uncounted is not None:
@@ -273,15 +258,3 @@ def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) ->
 def _worst(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     """The largest error in the mask; 0 where it is empty."""
     return float(error.max(where=mask, initial=0.0))
-
-
-def window_of(calibration: Calibration, result: Result) -> Window | None:
-    """The window that a promise about windows is judged in; None: the whole result."""
-    if result.guarantee.applicability != "per_window":
-        return None
-    sizes = calibration.sizes.within(result.height, result.width)
-    scenes = np.array([float(calibration.sizes.scenes[size]) for size in sizes])
-    draw = np.random.default_rng(list(hashlib.sha256(result.id.encode()).digest()))
-    width, height = sizes[int(draw.choice(len(sizes), p=scenes / scenes.sum()))]
-    x, y = (int(draw.integers(room + 1)) for room in (result.width - width, result.height - height))
-    return Window(x=x, y=y, width=width, height=height)

@@ -18,9 +18,9 @@ from PIL.PngImagePlugin import PngImageFile
 from pydantic import BaseModel, Field, TypeAdapter
 
 from trustscale_server import __version__
-from trustscale_server.calibration.guarantee import Applicability, GuaranteeKind, Threshold
+from trustscale_server.calibration.guarantee import GuaranteeKind, Threshold
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal.fidelity import Unit
+from trustscale_server.conformal.fidelity import ErrorUnit
 from trustscale_server.conformal.lab import shallow
 from trustscale_server.errors import BadAlpha, BadRequest, NotFound
 from trustscale_server.images.decode import Raster
@@ -59,7 +59,7 @@ class Guarantee(BaseModel):
         None, description="δ, the probability that this calibration does not keep the promise."
     )
     tolerance: float | None = Field(
-        None, description="probability: τ, which the largest error exceeds in few pictures."
+        None, description="probability: τ, which the largest error exceeds in few spots."
     )
     level: float | None = Field(
         None, description="probability: β, the α of requests that name none."
@@ -72,7 +72,7 @@ class Guarantee(BaseModel):
     )
     metric: str
     error: str = Field("error", description="What is bounded, in a few words.")
-    unit: Unit | None = Field(
+    error_unit: ErrorUnit | None = Field(
         None,
         description="Of the error: lab, L1 in normalised CIELAB; ssim, (1 − SSIM)/2; label, 1 "
         "where marked.",
@@ -88,11 +88,17 @@ class Guarantee(BaseModel):
     plain: str = Field("", description="The promise, for people who are no statisticians.")
     theorem: str = Field(description="The theorem.")
     lab_psnr_lower_bound_db: float | None
-    applicability: Applicability
-    share_of_windows: float | None = Field(
-        None,
-        description="probability, larger outputs: at most this share of the windows of a picture, "
-        "on average, hold an error above τ.",
+    promised: bool = Field(
+        True, description="false: the upload is unlike what was calibrated, or nothing is trusted."
+    )
+    unit: Literal["spot", "picture"] = Field(
+        "spot",
+        description="What loses: a random spot of the output, `spot` pixels wide and high; or the "
+        "whole picture.",
+    )
+    spot: int = 128
+    max_alpha: float = Field(
+        description="From this α on the mask grows no more: larger errors were hardly ever made."
     )
     void_if: list[str]
 
@@ -201,10 +207,7 @@ class Result(Picture):
     def part_of(self, calibration: Calibration) -> Calibration:
         """The part of its calibration that gave the mask."""
         name = self.input_class.name if self.input_class else None
-        width, height = self.reduced_from or (self.width, self.height)
-        return calibration.partitions.under(self.guarantee.kind).partitions.part(
-            self.group, name, (height, width)
-        )
+        return calibration.partitions.under(self.guarantee.kind).partitions.part(self.group, name)
 
 
 _STORED: Final[TypeAdapter[Result | Unmasked]] = TypeAdapter(

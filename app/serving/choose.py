@@ -38,6 +38,7 @@ from trustscale_server.upscalers.base import AUTO, MAX_REQUEST_SEED, Upscaler, n
 
 Pixels = Annotated[int, Field(ge=1)]
 MOST_PAGES: Final = 10_000
+_MOST_SIZES: Final = 3
 
 
 class UpscaleOptions(BaseModel):
@@ -291,6 +292,14 @@ async def settle(
         return chosen
     height, width = (side * chosen.pipeline.scale for side in size)
     calibration = await asyncio.to_thread(chosen.order.choose, facts, height, width)
+    if not calibration.answers_size(height, width):
+        sizes = [f"{w}×{h}" for w, h in sorted(calibration.sizes or ())]
+        raise CalibrationMismatch(
+            f"The promise is about whole pictures of {', '.join(sizes[:_MOST_SIZES])} pixels, and "
+            f"this output has {width}×{height}: calibrate with unit=spot for any size, or send "
+            "mask=none.",
+            differences=[],
+        )
     return replace(chosen, calibration=calibration, pipeline=calibration.pipeline)
 
 

@@ -212,7 +212,7 @@ async def admit(
 
 
 def _wanted(chosen: Chosen, decoded: DecodedUpload, calibration: Calibration) -> Mask:
-    """The mask of the request, by the curve of its group, class and size.
+    """The mask of the request, by the curve of its group and class.
 
     For a class that the calibration lacks all pairs are used, and the answer says so.
     """

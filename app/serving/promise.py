@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from trustscale_server.calibration.guarantee import (
-    AT_HAND,
-    Applicability,
     ErrorQuantile,
     PostHoc,
     Probability,
@@ -37,7 +35,6 @@ class ApplicableCalibration:
     whole: Calibration
     part: Calibration
     size: tuple[int, int]
-    applicability: Applicability
     group: str | None = None
     input_class: str | None = None
     is_covered: bool = True
@@ -55,12 +52,10 @@ class ApplicableCalibration:
         whole = calibration.partitions.of_group(group)
         name = None if facts is None else whole.partitions.class_of(facts)
         is_covered = facts is None or whole.partitions.covers(facts)
-        own = whole.partitions.of_class(name)
         return cls(
             whole=calibration,
-            part=own.partitions.of_size(*size),
+            part=whole.partitions.of_class(name),
             size=size,
-            applicability=own.applicability(*size) if is_covered else "unknown",
             group=group,
             input_class=name,
             is_covered=is_covered,
@@ -78,6 +73,18 @@ class ApplicableCalibration:
             rule=rule,
             n=self.part.n if self.is_covered else 0,
         )
+
+    def why_not(self, typicality: float) -> str | None:
+        """Why nothing is promised of this upload; None: something is."""
+        if not self.is_covered:
+            return _uncovered(self)
+        if typicality <= self.part.report.out_of_distribution:
+            return (
+                "This upload is unlike those that were calibrated, in its detail, noise, contrast, "
+                "colours, earlier files or processing, as 1 in 50 of those is "
+                f"(typicality {typicality:.3g})"
+            )
+        return None
 
     @property
     def scenes(self) -> str:
@@ -97,9 +104,11 @@ class ApplicableCalibration:
 _MOST_PAIRS: Final = 10**9  # more than anybody has
 
 
-def guarantee(subject: ApplicableCalibration, alpha: float) -> Guarantee:
+def guarantee(subject: ApplicableCalibration, alpha: float, typicality: float = 1.0) -> Guarantee:
     """The promise for a mask of this α on an output of this size."""
     calibration = subject.part
+    why_not = subject.why_not(typicality)
+    is_empty = calibration.guarantee.shortfall(alpha, calibration.error_bound, calibration.n)
     settings = calibration.pipeline.fidelity
     counts_errors = not isinstance(calibration.guarantee, Probability)
     usual = calibration.usual(alpha)
@@ -107,28 +116,28 @@ def guarantee(subject: ApplicableCalibration, alpha: float) -> Guarantee:
         **calibration.guarantee.facts(),
         metric=settings.metric,
         error=settings.row.summary,
-        unit=settings.row.unit,
+        error_unit=settings.row.error_unit,
         alpha=alpha,
         bound=calibration.bound,
         loss_clipped_at=calibration.bound if counts_errors and clips(settings) else None,
         n=calibration.n,
         pairs=calibration.pairs,
         calibrated_on=calibration.report.made_of,
-        plain=plain(subject, alpha, usual),
-        theorem=theorem(subject, alpha, usual),
+        plain=plain(subject, alpha, usual) if why_not is None else f"No promise. {why_not}.",
+        theorem=theorem(subject, alpha, usual, why_not),
         lab_psnr_lower_bound_db=(
             lab_psnr_lower_bound_db(alpha)
-            # A bound on windows does not bound the root mean square error of all of them.
+            # A bound on spots does not bound the root mean square error of all of them.
             if counts_errors
             and settings.row.bounds_psnr
             and not clips(settings)
-            and subject.applicability in {"exact", "whole"}
+            and settings.unit == "picture"
             else None
         ),
-        applicability=subject.applicability,
-        share_of_windows=alpha
-        if subject.applicability == "per_window" and not counts_errors
-        else None,
+        promised=why_not is None and is_empty is None,
+        unit=settings.unit,
+        spot=settings.spot,
+        max_alpha=calibration.max_alpha,
         void_if=_void_if(subject),
     )
 
@@ -147,7 +156,6 @@ def _void_if(subject: ApplicableCalibration) -> list[str]:
     made = f" ({'; '.join(parts)})" if parts else ""
     reasons = [str(item.get("reason", "")) for item in calibration.manifest.skipped]
     removed = sum(reason.startswith(REMOVED) for reason in reasons)
-    is_part = has_class or subject.group is not None
     found = {
         f"an image from elsewhere, of another subject, camera or processing than the pairs{made}": (
             True
@@ -161,7 +169,8 @@ def _void_if(subject: ApplicableCalibration) -> list[str]:
             True
         ),
         f"editing the {result} image, or using another upscaler's image with this mask": True,
-        "reading it as a promise about this one image: it is about the average over images": True,
+        "reading it as a promise about this one image: it is about the average over spots of many "
+        "images": True,
         "pairs that show one scene (crops, frames, slices) and are not named as one, or scenes "
         "that brought more pairs because somebody found them interesting": True,
         "scenes that are no independent draws from one distribution": (
@@ -170,10 +179,8 @@ def _void_if(subject: ApplicableCalibration) -> list[str]:
         f"pairs that were taken out because of their errors ({removed} were taken out by hand)": (
             removed > 0
         ),
-        "an upscaler that treats a part of a larger image otherwise than an image of its own, or "
-        "choosing the window after looking": subject.applicability == "per_window",
-        "images that come rather from scenes with many of this group or class: each scene counts "
-        "once there, with the mean of its images": is_part and calibration.pairs > calibration.n,
+        "choosing a spot after looking, or an upscaler that treats a part of a larger image "
+        "otherwise than an image of its own": calibration.pipeline.fidelity.unit == "spot",
         "choosing the group after looking at the answer: it must follow from the input, in the way "
         "in which the pairs were grouped": subject.group is not None,
         "saving the upload anew after looking at the answer, so that it falls into another class": (
@@ -197,19 +204,15 @@ def warnings_of(
 
     trusted: share of pixels in the mask. notes: earlier warnings. lossless: of the upscaler.
     """
-    calibration = subject.part
-    found = [] if subject.is_covered else [_uncovered(subject)]
+    settings = subject.part.pipeline.fidelity
+    why_not = subject.why_not(typicality)
+    found = [] if why_not is None else [f"{why_not}: the mask promises nothing about it."]
     found += notes
     found += _of_mask(subject, alpha, trusted)
-    if calibration.applicability(*subject.size) == "unknown":
+    if settings.unit == "spot" and min(subject.size) < settings.spot:
         found.append(
-            f"The output is {_outside(calibration)}; whether the guarantee applies is not known. "
-            f"{_within(subject)}, or calibrate with pictures of this size."
-        )
-    if typicality <= calibration.report.out_of_distribution:
-        found.append(
-            f"This image is unlike the calibration images (typicality {typicality:.3g}): in "
-            "detail, noise, contrast, light, colour or σ, so the guarantee may not speak about it."
+            f"The output is smaller than a spot of {settings.spot} pixels: it is read as a part of "
+            "one, so the promise is approximate."
         )
     if not lossless:
         found.append("The upscaler delivers lossy images; compression adds to the disagreement.")
@@ -220,15 +223,13 @@ def _uncovered(subject: ApplicableCalibration) -> str:
     """That too few calibration images had such an input."""
     if subject.input_class is None:
         return (
-            "This upload was compressed with loss, and the inputs of the calibration were not, or "
-            "not as strongly: the mask promises nothing about it, and its errors are probably "
-            "larger than alpha says. Calibrate with inputs like it."
+            "This upload was compressed with loss, and those that were calibrated were not, or not "
+            "as strongly; calibrate with inputs like it"
         )
     words = class_in_words(subject.input_class)
     return (
-        f"The calibration has too few images like this upload ({words}; class "
-        f"{subject.input_class!r}). The mask promises nothing about it, and its errors may be "
-        "larger than alpha says. Calibrate with inputs like it."
+        f"The calibration has too few uploads like this one ({words}; class "
+        f"{subject.input_class!r}); calibrate with inputs like it"
     )
 
 
@@ -244,16 +245,16 @@ def _of_mask(subject: ApplicableCalibration, alpha: float, trusted: float) -> li
             "the promise says nothing, and all is marked as trusted that is not stranger than "
             "anything seen in calibration."
         )
+    elif alpha > calibration.max_alpha:
+        words = (
+            f"alpha={alpha:g} is above {calibration.max_alpha:.3g}, where the mask ends: larger "
+            "errors were hardly ever made in calibration, so a larger alpha says nothing about "
+            "where they are."
+        )
     elif trusted == 0:
         words = (
             f"No pixel is trusted: everywhere in this image the score σ lies above the threshold "
             f"of alpha={alpha:g}. A larger alpha would trust more: fix it before the next image."
-        )
-    elif trusted == 1:
-        words = (
-            f"Every pixel is trusted: nowhere do the samples disagree more than alpha={alpha:g} "
-            "allows. That is no claim that the image is right: errors are at most alpha on average "
-            "over images, and larger in some."
         )
     return [words] if words else []
 
@@ -289,33 +290,27 @@ def _infeasible(subject: ApplicableCalibration, alpha: float) -> str:
     )
 
 
-_MOST_SIZES: Final = 3
 _MOST_COUNTED: Final = 1000  # pictures up to which a share is said as so many of them
 
 
 def plain(subject: ApplicableCalibration, alpha: float, usual: ErrorQuantile | None) -> str:
     """The promise about a mask of α for people who are no statisticians."""
     part = subject.part
-    if subject.applicability == "unknown":
-        return f"No promise: {_unknown(subject)}."
     if (short := part.guarantee.shortfall(alpha, part.error_bound, part.n)) is not None:
         return f"Nothing is trusted: {short}."
-    such = "such pictures"
-    if subject.applicability == "per_window":
-        such = f"windows of {_listed(part.sizes.all)} pixels of such pictures"
     settings = part.pipeline.fidelity
+    such = "such pictures"
+    if settings.unit == "spot":
+        such = f"spots of {settings.spot}×{settings.spot} pixels of such pictures"
     likely = part.guarantee.facts()["delta"]
     tail = "" if likely is None else f", with a probability of {1 - likely:g} over the calibration"
-    if settings.row.unit == "label":
+    if settings.row.error_unit == "label":
         most = part.guarantee.alphas[-1] if isinstance(part.guarantee, PostHoc) else alpha
         return f"{_share_of(such, most)} {settings.row.right}{tail}."
+    free = ", though α is chosen after looking" if isinstance(part.guarantee, PostHoc) else ""
     if usual is not None and usual.error < part.error_bound:
-        error = _error(usual, settings)
-        free = ", though α is chosen after looking" if isinstance(part.guarantee, PostHoc) else ""
-        share = _share_of(such, usual.share)
-        return f"{share} nothing in the trusted part is off by more {error}{free}{tail}."
-    error = _error(ErrorQuantile(alpha, 1), settings)
-    return f"On average over {such} the largest error in the trusted part is no more {error}{tail}."
+        return f"{_share_of(such, usual.share)} {_right_within(usual.error, settings)}{free}{tail}."
+    return f"On average over {such} {_right_within(alpha, settings)}{tail}."
 
 
 def _share_of(such: str, share: float) -> str:
@@ -326,36 +321,50 @@ def _share_of(such: str, share: float) -> str:
     return f"In {math.floor(1000 * (1 - share)) / 10:g} % of {such}"
 
 
-def _error(usual: ErrorQuantile, settings: FidelitySettings) -> str:
-    """An error in steps of lightness or colour."""
-    if usual.error <= 0:
-        return "than nothing"
-    error = rounded_up(usual.error)
-    if settings.row.unit == "ssim":
-        return f"than {error:g} in structure, where 0 is the same and 1 the opposite"
+def _right_within(error: float, settings: FidelitySettings) -> str:
+    """That the trusted part is right within an error, in steps that people can picture."""
+    error = rounded_up(error) if error > 0 else 0.0
+    match settings.row.error_unit:
+        case "ssim":
+            return (
+                f"structures around every trusted point differ by no more than {error:g}, where 0 "
+                "is the same and 1 the opposite"
+            )
+        case "stretch":
+            what, steps = "values", f"{100 * error:.2g} % of the stretch"
+        case _:
+            what, steps = "colours", f"{100 * error:.2g} of the 100 steps of lightness"
     pixels = max(1, round(2.355 * settings.blur))
-    mean = f", as a mean over about {pixels} pixels" if settings.row.blurs else ""
-    return (
-        f"than {error:g}: {100 * error:.2g} of the 100 steps of lightness, or {254 * error:.2g} of "
-        f"the 254 of a colour axis{mean}"
+    around = (
+        f" around every trusted point, over about {pixels} pixels,"
+        if settings.row.blurs
+        else (" at every trusted point")
     )
+    fine = "; fine detail may still be invented" if settings.row.blurs else ""
+    return f"{what}{around} are right within {steps}{fine}"
 
 
-def theorem(subject: ApplicableCalibration, alpha: float, usual: ErrorQuantile | None) -> str:
-    """The theorem about a mask of α, and what it does not cover."""
-    group = subject.group
+def theorem(
+    subject: ApplicableCalibration,
+    alpha: float,
+    usual: ErrorQuantile | None,
+    why_not: str | None = None,
+) -> str:
+    """The theorem about a mask of α, and what it does not cover; `why_not`: it is about others."""
+    group, settings = subject.group, subject.part.pipeline.fidelity
     of_group = [] if group is None else [f"It speaks about images of the group {group!r} only."]
-    if subject.applicability == "unknown":
-        theorem = " ".join([_theorem(subject, alpha, "in the mask"), *of_group])
-        return f"No promise: {_unknown(subject)}. What follows holds for others. {theorem}"
-    is_window = subject.applicability == "per_window"
-    window = f"part of the mask inside a window of {_listed(subject.part.sizes.all)} pixels"
-    parts = [_theorem(subject, alpha, f"in the {window if is_window else 'mask'}")]
+    where = "in the mask"
+    if settings.unit == "spot":
+        where = (
+            f"in the part of the mask inside a random spot of it, {settings.spot} pixels wide and "
+            "high,"
+        )
+    parts = [_theorem(subject, alpha, where)]
+    if why_not is not None:
+        return " ".join(["No promise. What follows holds for other uploads.", *parts, *of_group])
     if alpha < subject.part.curve.min_alpha:
         usual = None
     match subject.part.guarantee:
-        case Probability() as promise:
-            parts += _at_hand(subject, promise, alpha)
         case PostHoc() as promise if usual is not None and usual.error > 0:
             ratio = usual.error / min(alpha, promise.alphas[-1])
             parts.append(
@@ -368,13 +377,8 @@ def theorem(subject: ApplicableCalibration, alpha: float, usual: ErrorQuantile |
                 f"It exceeds {rounded_up(usual.error):g} with a probability of at most "
                 f"{usual.share:g} over the same draw."
             )
-    if is_window:
-        parts.append(_of_windows(subject))
-    elif subject.applicability == "whole":
-        parts.append(
-            "It speaks about all of the image: these are the scenes of the calibration that are at "
-            "least as large, each counted with the largest error of its whole picture."
-        )
+    if settings.unit == "spot":
+        parts.append("In a picture of many spots the largest error of all of them is larger.")
     return " ".join([*parts, *of_group])
 
 
@@ -410,59 +414,3 @@ def _theorem(subject: ApplicableCalibration, alpha: float, where: str) -> str:
         f"With probability at least {1 - delta:g} over the draw of the {subject.scenes}, {largest} "
         f"of a new image {bound}, if it and they are drawn independently from one distribution."
     )
-
-
-def _at_hand(subject: ApplicableCalibration, promise: Probability, alpha: float) -> list[str]:
-    """What holds for these very scenes of the calibration, if known."""
-    part = subject.part
-    if promise.delta is not None or part.pairs > part.n or alpha < part.curve.min_alpha:
-        return []
-    known = f"at most {rounded_up(promise.at_hand(alpha, part.n)):g}"
-    draws = f"with a confidence of {AT_HAND:.0%} (Clopper-Pearson) if they are independent draws"
-    return [f"With these very {part.n} the probability is {known}, {draws}."]
-
-
-def _of_windows(subject: ApplicableCalibration) -> str:
-    """What follows for an output that is larger than the calibrated windows."""
-    mean = "the mean over its windows of their largest errors has this bound"
-    if isinstance(subject.part.guarantee, Probability):
-        mean = "the expected share of its windows with a larger error has this bound"
-    return (
-        "It speaks about a window that is placed at random, and approximately, since the upscaler "
-        "and the samples' disagreement see beyond its edges, and the class or the fit of a window "
-        f"may differ from that of its picture; so {mean}. The largest error of all of the image "
-        "is larger."
-    )
-
-
-def _unknown(subject: ApplicableCalibration) -> str:
-    """Why no promise is known to hold."""
-    if not subject.is_covered:
-        return "too few calibration images had an input like this upload"
-    return f"this output is {_outside(subject.part)}"
-
-
-def _outside(part: Calibration) -> str:
-    """How an uncalibrated size differs."""
-    return f"of another size than the calibration images ({_listed(part.sizes.all)} pixels)"
-
-
-def _within(subject: ApplicableCalibration) -> str:
-    """What to send instead of a picture of an uncalibrated size."""
-    sizes, scale = subject.part.sizes.all, subject.part.pipeline.scale
-    least = (min(w for w, _ in sizes), min(h for _, h in sizes))
-    width, height = (-(-side // scale) for side in least)
-    if subject.size[1] < least[0] or subject.size[0] < least[1]:
-        return (
-            f"The smallest output that it speaks about is {least[0]}×{least[1]}: send a picture of "
-            f"at least {width}×{height} pixels"
-        )
-    return f"Reduce it before, with fit={max(max(size) for size in sizes) // scale}"
-
-
-def _listed(sizes: list[tuple[int, int]]) -> str:
-    """Sizes (width, height) that were measured, the most frequent first."""
-    words = [f"{width}×{height}" for width, height in sizes[:_MOST_SIZES]]
-    if more := len(sizes) - len(words):
-        words.append(f"{more} other sizes")
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

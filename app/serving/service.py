@@ -321,7 +321,7 @@ def _document(masked: Masked, result_id: str) -> Picture:
         threshold=threshold_json(part.curve.threshold(alpha)),
         trusted_fraction=trusted,
         opaque_fraction=opaque,
-        guarantee=guarantee(subject, alpha),
+        guarantee=guarantee(subject, alpha, typicality),
         believed=masked.rest.believed,
         typicality=typicality,
         out_of_distribution=typicality <= part.report.out_of_distribution,

@@ -64,15 +64,15 @@ function listed(found, pairs) {
     });
   const act = (words, label, run) => button(words, run, { kind: "small quiet", label });
   const badge = (words) => (words ? html` <span class="badge">${words}</span>` : nothing);
-  const row = ({ name, group, scene, width, height, breakpoints }) => [
+  const row = ({ name, group, scene, width, height, spots }) => [
     html`${name}${badge(group)}${badge(scene && scene !== name && `scene ${scene}`)}`,
     size(width, height),
-    count(breakpoints),
+    count(spots),
     html`${found.pictures ? act("Pictures", `Pictures of ${name}`, () => show(name)) : nothing}
     ${found.pairs > 1 ? act("Leave out", `Leave out ${name}`, () => leave(name)) : nothing}`,
   ];
   const rows = pairs.slice(0, MOST_ROWS).map(row);
   const silent = [html`<span class="visually-hidden">Act</span>`, "actions"];
-  return html`${table("All pairs", ["Name", "Size of the original", "Steps", silent], rows, "short")}
+  return html`${table("All pairs", ["Name", "Size of the original", "Spots", silent], rows, "short")}
   ${pairs.length > MOST_ROWS ? hint(`The first ${MOST_ROWS} of ${count(pairs.length)}.`) : nothing}`;
 }
