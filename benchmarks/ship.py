@@ -1,9 +1,8 @@
 """Make the calibrations that are shipped: `python -m benchmarks.ship DIR NAME…`.
 
 DIR holds photographs, one crop of each, with a manifest.csv that names attributions. For each NAME,
-such as `realesr-x4-bf16` or `span-x4-f32/2`, this measures what `trustscale calibrate` would with
-nothing but defaults: all photographs, or every second (`/2`), in all ways of making X, and the
-others for uploads without loss alone, the commonest class; together they become
+such as `realesr-x4-bf16` or `span-x4-f32/3`, this measures what `trustscale calibrate` would with
+nothing but defaults: all photographs, or every third (`/3`), in all ways of making X; they become
 `app/calibration/shipped/NAME.calibration`. A file that would change in its date alone stays.
 
 What that file holds already of the same X, seed and pipeline is not measured again, only looked at:
@@ -18,6 +17,7 @@ import asyncio
 import csv
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import gettempdir
@@ -37,10 +37,9 @@ from trustscale_server.upscalers.base import Source, settings_of
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 
 SHIPPED = Path("app/calibration/shipped")
-MORE = "lossless"  # the way of making X that all photographs go through
 NOTE = (
-    "One crop of 512×512 of each of {count} photographs by {people} people and series, {some}in "
-    "all classes of uploads; nothing aerial, medical or drawn."
+    "One crop of 512×512 of each of {count} photographs by {people} people and series, in "
+    "all classes of uploads; nothing aerial or medical."
 )
 Row = Mapping[str, str]
 
@@ -81,7 +80,7 @@ class Shipment:
 
     def made(self, rows: Sequence[Row], created_at: datetime | None) -> Calibration:
         """The calibration of the pairs of the photographs."""
-        some = len(rows[:: self.every])
+        rows = rows[:: self.every]
         sigma = self.pipeline.indecision
         if any(seen_by(sigma, pair.info.pixels_sha256) for pair in self.pairs):
             raise SystemExit(FITTED_ON)
@@ -96,11 +95,7 @@ class Shipment:
             degradation=USUAL,
             seed=self.config.seed,
             provenance=Provenance(
-                note=NOTE.format(
-                    count=len(rows),
-                    people=makers,
-                    some="" if some == len(rows) else f"{some} of them ",
-                ),
+                note=NOTE.format(count=len(rows), people=makers),
                 attributions=sorted(people),
                 settings=settings_of(self.upscaler),
             ),
@@ -142,7 +137,7 @@ def looked_at_again(measured: MeasuredPair, pair: Pair, pipeline: Pipeline) -> M
         "facts": facts,
     }
     info = measured.info.model_copy(update=facts)
-    return MeasuredPair(info, measured.loss_curve, measured.sigma_quantiles)
+    return replace(measured, info=info)
 
 
 def main() -> None:
@@ -160,7 +155,7 @@ def main() -> None:
     first = shipments[0]  # all have one scale and seed, so the same X
     for way in given.only:
         for place, row in enumerate(rows):
-            wanted = [one for one in shipments if way == MORE or place % one.every == 0]
+            wanted = [one for one in shipments if place % one.every == 0]
             if not wanted:
                 continue
             data = (given.folder / row["file"]).read_bytes()
@@ -174,11 +169,7 @@ def main() -> None:
                 variant=way,
             )
             for shipment in wanted:
-                found = shipment.measured(pair)
-                # Strays of the others would change the law of other classes.
-                is_of = (found.info.input_class or "").startswith(MORE)
-                if is_of or place % shipment.every == 0:
-                    shipment.pairs.append(found)
+                shipment.pairs.append(shipment.measured(pair))
         print(way, *(len(shipment.pairs) for shipment in shipments), flush=True)
     if not given.measure:
         for shipment in shipments:

@@ -17,7 +17,7 @@ from trustscale_server.calibration.config import CalibrationRequest
 from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
 from trustscale_server.calibration.pairs import Pair
 from trustscale_server.calibration.record import SIGMA_QUANTILES
-from trustscale_server.conformal import LossCurve, fidelity
+from trustscale_server.conformal import LossCurve, fidelity, review
 from trustscale_server.conformal.backtest import sigma_quantiles
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.loss_curve import LossCurves, rounded_up
@@ -117,8 +117,9 @@ def reduced(
     windows = settings.windows(*sigma.shape)
     curves = [LossCurve.from_maps(sigma[window], error[window]) for window in windows]
     most = fidelity.bound(settings)
+    whole = {"off": review.off_shares(error), "high_sigma": review.high_sigma(sigma)}
     return MeasuredPair(
-        info,
+        info.model_copy(update=whole),
         [curve.coarse(most) for curve in curves],
         rounded_up(sigma_quantiles(sigma, SIGMA_QUANTILES)),
     )
