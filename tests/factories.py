@@ -1,6 +1,7 @@
 """Images, files and calibrations for tests."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def in_groups(calibration, groups):
 def changed(calibration, **fields):
     """The same calibration with other fields in its document, and so with another id."""
     document = {**calibration.document, **fields}
-    return Calibration(document, calibration.loss_curves, calibration.sigma_quantiles)
+    return replace(calibration, document=document)
 
 
 def made_of(template, updates, steps=(), **pipeline):
@@ -96,6 +97,6 @@ def made_of(template, updates, steps=(), **pipeline):
     info, quantiles = template.manifest.pairs[0], np.linspace(0, 1, 101).astype(np.float32)
     stairs = [LossCurve([0.5], [step]) for step in steps] or [LossCurve([], [])] * len(updates)
     infos = [info.model_copy(update={"name": str(k), **one}) for k, one in enumerate(updates)]
-    pairs = [MeasuredPair(*pair, quantiles) for pair in zip(infos, stairs, strict=True)]
+    pairs = [MeasuredPair(info, [one], quantiles) for info, one in zip(infos, stairs, strict=True)]
     live = Pipeline(fingerprint="fake:1", scale=2, samples=4, **pipeline)
     return Calibration.from_pairs(pairs, upscaler="fake", pipeline=live)

@@ -7,6 +7,7 @@ import math
 import pickle
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 from tests.api.admin import zipped
 from tests.factories import changed
 from trustscale_server.calibration import file
-from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve
+from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.errors import BadCalibration
 
 UNFITTING = ({"default_alpha": 0.2}, {"upscaler": "other"}, {"skipped": [{"name": "a"}]})
@@ -104,7 +105,7 @@ class TestRoundTrip:
         """The id belongs to what was written, not to how this version reads it."""
         document = json.loads(json.dumps(calibration.document))
         del document["provenance"]["note"]  # as if it had been written before there was one
-        older = Calibration(document, calibration.loss_curves, calibration.sigma_quantiles)
+        older = replace(calibration, document=document)
         again = file.load(file.dump(older))
         assert again.id == older.id != calibration.id
         assert again.manifest.provenance.note is None
@@ -112,18 +113,19 @@ class TestRoundTrip:
 
 def test_it_follows_from_the_content(calibration):
     """Any change of document or arrays is another id; an equal copy has the same."""
-    loss_curves, quantiles = list(calibration.loss_curves), calibration.sigma_quantiles
-    copy = Calibration(dict(calibration.document), loss_curves, quantiles.copy())
+    curves, quantiles = list(calibration.loss_curves), calibration.sigma_quantiles
+    document = dict(calibration.document)
+    copy = replace(calibration, document=document, sigma_quantiles=quantiles.copy())
     assert copy.id == calibration.id
-    taller = LossCurve(loss_curves[0].levels, loss_curves[0].errors * np.float32(1.001))
+    taller = LossCurve(curves[0].levels, curves[0].errors * np.float32(1.001))
     touched = quantiles.copy()
     touched[3, 50] = np.nextafter(touched[3, 50], np.float32(1))
     others = {
         changed(calibration, name="other").id,
         changed(calibration, default_alpha=0.2).id,
-        Calibration(calibration.document, [taller, *loss_curves[1:]], quantiles).id,
-        Calibration(calibration.document, loss_curves[::-1], quantiles).id,
-        Calibration(calibration.document, loss_curves, touched).id,
+        replace(calibration, loss_curves=LossCurves.of([taller, *curves[1:]])).id,
+        replace(calibration, loss_curves=LossCurves.of(curves[::-1])).id,
+        replace(calibration, sigma_quantiles=touched).id,
     }
     assert len(others) == 5
     assert calibration.id not in others

@@ -14,7 +14,6 @@ from trustscale_server.calibration.active import (
     shipped_calibration,
     shipped_names,
 )
-from trustscale_server.calibration.record import Calibration
 from trustscale_server.errors import NoCalibration
 from trustscale_server.images.compression import LOSSLESS, PALETTE, Compression, class_of
 from trustscale_server.images.degrade import USUAL, Degradation
@@ -130,7 +129,7 @@ def test_without_a_rule(calibration, upload):
     """Given X without classes cover every upload; X that were made cover how they were made."""
     given_x = made(calibration, [(upload, 48, 0.1)] * 4, None)
     jpeg = {"degradation": Degradation(jpeg=75).model_dump(mode="json")}
-    made_x = Calibration({**given_x.document, **jpeg}, given_x.loss_curves, given_x.sigma_quantiles)
+    made_x = changed(given_x, **jpeg)
     assert CalibrationPriority([given_x]).answers() == [[EVERY]]
     assert CalibrationPriority([given_x, made_x]).choose(upload, 48, 48) is given_x
     assert CalibrationPriority([given_x, made_x]).answers()[1] == []

@@ -1,12 +1,13 @@
 """The backtest: exactly what splitting by hand gives, and what theory promises of it."""
 
 from dataclasses import astuple
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from trustscale_server.conformal import LossCurve
-from trustscale_server.conformal.backtest import backtest, sigma_quantiles
+from trustscale_server.conformal.backtest import Pairs, backtest, sigma_quantiles
 
 from . import oracle
 
@@ -33,14 +34,20 @@ def test_quantiles_have_the_bits_of_numpys(size):
 def reduced(sigmas, errors):
     loss_curves = [LossCurve.from_maps(s, e) for s, e in zip(sigmas, errors, strict=True)]
     quantiles = np.quantile(sigmas, LEVELS, axis=(1, 2)).T.astype(np.float32)
-    return loss_curves, quantiles
+    return Pairs(
+        [[one] for one in loss_curves],
+        list(range(len(loss_curves))),
+        [Fraction(1)] * len(loss_curves),
+        quantiles,
+        lambda t: np.array([one.loss_below(t) for one in loss_curves]),
+    )
 
 
 def test_against_splitting_by_hand():
     """Every split, threshold, loss and area of the pixels themselves gives the same means."""
     sigmas, errors = images(9)
     splits = 5
-    rows = backtest(*reduced(sigmas, errors), BOUND, ALPHAS, splits=splits, seed=3)
+    rows = backtest(reduced(sigmas, errors), BOUND, ALPHAS, splits=splits, seed=3)
     random = np.random.Generator(np.random.PCG64(3))
     losses = np.empty((splits, len(ALPHAS)))
     for split in range(splits):
@@ -59,6 +66,6 @@ def test_against_splitting_by_hand():
 
 def test_the_ends():
     """Where half the images cannot support α nothing is trusted; at α = B everything is."""
-    below, above = backtest(*reduced(*images(8)), BOUND, [0.01, BOUND], splits=3)
+    below, above = backtest(reduced(*images(8)), BOUND, [0.01, BOUND], splits=3)
     assert astuple(below)[1:] == (0, 0, 0, 0, 0, 0, 0)
     assert (above.trusted_low, above.trusted) == (1, 1)

@@ -118,16 +118,16 @@ class TestCurve:
         np.testing.assert_array_equal(free.risks, gridded.risks)
 
 
-@given(st.floats(0.01, 2.5), DELTAS, st.sampled_from(["wsr", "clopper_pearson"]))
+@given(st.floats(0.01, 2.5), DELTAS)
 @settings(max_examples=50)
-def test_it_is_where_the_curve_begins_to_certify(alpha, delta, method):
+def test_it_is_where_the_curve_begins_to_certify(alpha, delta):
     """With n perfect images α is certified, with n − 1 it is not."""
-    n = minimal_n(alpha, BOUND, delta, method)
+    n = minimal_n(alpha, BOUND, delta)
 
     def threshold(count):
-        return HighProbabilityCurve.from_loss_curves(
-            [NEVER] * count, BOUND, delta=delta, method=method
-        ).threshold(alpha)
+        return HighProbabilityCurve.from_loss_curves([NEVER] * count, BOUND, delta=delta).threshold(
+            alpha
+        )
 
     assert threshold(n) == math.inf
     assert n == 0 or threshold(n - 1) == -math.inf

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import astuple
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.conformal.backtest import backtest
+from trustscale_server.conformal.backtest import Pairs, backtest
 from trustscale_server.conformal.fidelity import largest_float32
 
 from . import oracle, strategies
@@ -151,12 +152,97 @@ def test_a_backtest_never_divides_a_scene():
     scenes = [scene(random)[:1] * 8 for _ in range(10)]
     crops = [crop for one in scenes for crop in one]
     names = [k for k in range(10) for _ in range(8)]
-    quantiles = np.tile(np.linspace(1, 64, 101, dtype=np.float32), (80, 1))
     options = {"bound": 1.0, "alphas": (0.1, 0.3), "splits": 20}
-    by_scene = backtest(crops, quantiles, scenes=names, **options)
-    singles = backtest(crops[::8], quantiles[::8], **options)
+    by_scene = backtest(pairs_of(crops, names), **options)
+    singles = backtest(pairs_of(crops[::8]), **options)
     for one, other in zip(by_scene, singles, strict=True):
         assert astuple(one) == pytest.approx(astuple(other), rel=1e-9)
-    assert backtest(crops, quantiles, **options)[0].risk != by_scene[0].risk
+    assert backtest(pairs_of(crops), **options)[0].risk != by_scene[0].risk
     with pytest.raises(ValueError, match="different scenes"):
-        backtest(crops, quantiles, scenes=["one"] * 80, **options)
+        backtest(pairs_of(crops, ["one"] * 80), **options)
+
+
+def pairs_of(crops, names=None):
+    """Pairs of one spot each."""
+    names = list(range(len(crops)) if names is None else names)
+    quantiles = np.tile(np.linspace(1, 64, 101, dtype=np.float32), (len(crops), 1))
+    weights = [Fraction(1, names.count(name)) for name in names]
+    return Pairs(
+        [[one] for one in crops],
+        names,
+        weights,
+        quantiles,
+        lambda t: np.array([one.loss_below(t) for one in crops]),
+    )
+
+
+@st.composite
+def weighted(draw):
+    """Scenes of loss curves, and of each curve its weight; those of a scene sum to at most 1."""
+    scenes = draw(st.lists(st.lists(strategies.maps(), min_size=1, max_size=3), max_size=4))
+    counts = [draw(st.lists(st.integers(1, 9), min_size=len(s), max_size=len(s))) for s in scenes]
+    rooms = [draw(st.integers(0, 9)) for _ in scenes]
+    weights = [
+        [Fraction(count, sum(of) + room) for count in of]
+        for of, room in zip(counts, rooms, strict=True)
+    ]
+    return scenes, weights
+
+
+class TestWeights:
+    """A scene counts as much as it belongs to the class that the curve is for."""
+
+    @given(weighted())
+    def test_risk_by_its_definition(self, drawn):
+        """R(t) = (Σ w_ij L_ij(t) + B)/(Σ w_ij + 1) at every value of σ."""
+        scenes, weights = drawn
+        crops, names = listed(scenes)
+        flat = [weight for one in weights for weight in one]
+        curve = RiskCurve.from_loss_curves(crops, BOUND, scenes=names, weights=flat)
+        maps = [one for scene in scenes for one in scene]
+        for t in [*{float(t) for sigma, _ in maps for t in sigma.ravel()}, -math.inf, math.inf]:
+            lost = math.fsum(
+                float(w) * oracle.loss(s, d, t) for w, (s, d) in zip(flat, maps, strict=True)
+            )
+            expected = (lost + BOUND) / (float(sum(flat)) + 1)
+            assert curve.risk(t) == pytest.approx(expected, rel=1e-9)
+
+    @pytest.mark.parametrize("rule", CURVES)
+    @given(images=strategies.images(min_size=1, max_size=4))
+    def test_weights_of_one_change_nothing(self, rule, images):
+        known = staircases_of(images)
+        plain = CURVES[rule](known, BOUND)
+        ones = CURVES[rule](known, BOUND, weights=[Fraction(1)] * len(known))
+        np.testing.assert_array_equal(ones.thresholds, plain.thresholds)
+        np.testing.assert_array_equal(ones.risks, plain.risks)
+
+    @pytest.mark.parametrize("weight", [Fraction(0), Fraction(-1, 2), Fraction(3, 2)])
+    def test_impossible_ones(self, weight):
+        with pytest.raises(ValueError, match="weights of a scene"):
+            RiskCurve.from_loss_curves([SCENES_OF_THE_LAW[0][0]], 1.0, weights=[weight])
+
+    def test_the_promise_holds_for_the_class(self):
+        """Hard scenes are seldom of the class: given that one is, it loses α at most on average.
+
+        Counting every scene fully would leave out what may be trusted: these are harder.
+        """
+        random = np.random.default_rng(5)
+        losses = counted(1.0)
+        hardness = np.array([np.mean([one.errors[-1] for one in scene]) for scene in losses])
+        share = [Fraction(1 if hard < 0.6 else 0.2).limit_denominator(10) for hard in hardness]
+        per_class, fully = [], []
+        for _ in range(120):
+            places = random.integers(len(losses), size=120)
+            names = [k for k, place in enumerate(places) for _ in losses[place]]
+            curves = [one for place in places for one in losses[place]]
+            weights = [share[p] / len(losses[p]) for p in places for _ in losses[p]]
+            for found, given_weights in ((per_class, weights), (fully, None)):
+                curve = RiskCurve.from_loss_curves(
+                    curves, 1.0, scenes=names, weights=given_weights, highest=HIGHEST
+                )
+                t = curve.threshold(0.1)
+                lost = [np.mean([one.loss_below(t) for one in scene]) for scene in losses]
+                found.append(np.average(lost, weights=np.array(share, float)))
+        assert np.mean(per_class) <= 0.1 + 3 * stats.sem(per_class)
+        assert np.mean(per_class) >= 0.1 - 1 / 30 - 0.012
+        assert np.mean(fully) < np.mean(per_class) - 4 * stats.sem(fully)

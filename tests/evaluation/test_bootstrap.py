@@ -71,7 +71,7 @@ def cell_of(stairs, scenes, test, guarantee=None):
         sizes = {"width": 8, "height": 8, "seed": 0, "mean_log_sigma": 0.0}
         shas = {"x_sha256": digest, "y_sha256": digest, "pixels_sha256": digest}
         info = PairInfo(name=f"{k:03}", scene=scene, **sizes, **shas)
-        pairs.append(MeasuredPair(info, one, np.linspace(0, 1, 101, dtype=np.float32)))
+        pairs.append(MeasuredPair(info, [one], np.linspace(0, 1, 101, dtype=np.float32)))
     made = Calibration.from_pairs(pairs, upscaler="fake", pipeline=pipeline, guarantee=guarantee)
     variant = Variant("given", calibration=made)
     cell = Cell(variant, FakeUpscaler(), pipeline, None, np.array(ALPHAS))
@@ -81,7 +81,7 @@ def cell_of(stairs, scenes, test, guarantee=None):
     losses = [one.losses(thresholds, "left") for one in test]
     cell.gather(
         [
-            Answered(subject, False, one, dict.fromkeys(QUANTITIES, loss))
+            Answered(subject, False, [one], dict.fromkeys(QUANTITIES, loss))
             for one, loss in zip(test, losses, strict=True)
         ]
     )
