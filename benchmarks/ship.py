@@ -30,6 +30,7 @@ from trustscale_server.calibration.manifest import MeasuredPair, Provenance
 from trustscale_server.calibration.measure import pack, reduce_pair, unpack
 from trustscale_server.calibration.pairs import FITTED_ON, Pair, load_pair
 from trustscale_server.calibration.record import Calibration
+from trustscale_server.errors import BadCalibration
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.images.facts import InputFeatures, classify
 from trustscale_server.sampling.pipeline import Pipeline, measure
@@ -111,7 +112,7 @@ def known(
     """
     try:
         shipped = shipped_calibration(name)
-    except FileNotFoundError:
+    except (FileNotFoundError, BadCalibration):
         return None, {}
     before = shipped.pipeline
     if before.input_rule != pipeline.input_rule and before.indecision.fits:
