@@ -2,10 +2,12 @@
 
 DIR holds high-resolution photographs that had no part in the calibration nor in the fit of σ (only
 Y). Of each an input is made, saved as a file of each kind of upload, decoded and answered as the
-service answers it, from the curve of its class. For each kind and each α: the mean of the largest
-error in the mask with its standard error, the trusted area, and the share of uploads that were
-warned of; then the same by class. `!`: broken, above α by more than two standard errors although
-fewer than nine of ten were warned of.
+service answers it, from the curve of its class. For each kind and each α: the mean over the spots
+of the largest error in the mask with its standard error, the trusted area, and the share of uploads
+that were refused a promise; then the same by class, for spots at borders and inside, and the area
+at which the mean loss of these very uploads is α (`equal`), by which scores compare. `!`: broken,
+above α by more than two standard errors although fewer than nine of ten were refused. `--side`
+judges the middle of each photograph, so many pixels wide.
 
 `--keep DIR` keeps what was measured: a stopped run continues, and another calibration of the same
 pipeline is judged at once. `--measure` only measures, `--kind` names kinds of uploads.
@@ -37,10 +39,12 @@ from benchmarks.table import print_table
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import shipped_calibration
 from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.guarantee import LEVELS
 from trustscale_server.calibration.intake import find_in
 from trustscale_server.calibration.measure import packed
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve, fidelity
+from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.images.compression import Compression
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import crop_to_multiple
@@ -51,10 +55,9 @@ from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.runtime import SHIPPED
 
-ALPHAS = (0.025, 0.05, 0.075, 0.1, 0.15)
-JUDGED = (0.05, 0.1)  # where a row is called broken
+ALPHAS = tuple(LEVELS.values())
 SCALE = 4
-MOST_WARNED = 0.9
+MOST_REFUSED = 0.9
 
 
 def saved(image: Image.Image, form: str, quality: int | None = None, **options: Any) -> bytes:
@@ -145,20 +148,25 @@ UPLOADS: dict[str, Callable[[Image.Image], bytes]] = {
 
 
 class Measured(NamedTuple):
-    """An upload: what is known of it, its loss curve, and quantiles of its σ, float32 [1001]."""
+    """An upload: what is known of it, its spots' loss curves, and quantiles of σ, float32 [1001].
+
+    at_border: which of the spots touch the border.
+    """
 
     facts: InputFeatures
     mean_log_sigma: float
-    stairs: LossCurve
+    spots: LossCurves
+    at_border: NDArray[np.bool_]
     quantiles: NDArray[np.float32]
 
 
 class Seen(NamedTuple):
-    """One answered upload: its class, and loss, counted up to c, and area at each α."""
+    """One answered upload: its class, losses of its spots at each α, and areas."""
 
+    measured: Measured
     input_class: str
-    warned: bool
-    losses: list[float]
+    refused: bool
+    losses: list[NDArray[np.float64]]
     areas: list[float]
 
 
@@ -174,11 +182,18 @@ async def measured(
     """Answer an upload; what is kept of it."""
     found = await measure(upscaler, source, pipeline, zlib.crc32(source.rgb.tobytes()))
     error = fidelity.error(truth, found.prediction, pipeline.fidelity)
-    stairs = LossCurve.from_maps(found.sigma, error)
+    height, width = error.shape
+    windows = pipeline.fidelity.windows(height, width)
+    spots = LossCurves.of(LossCurve.from_maps(found.sigma[one], error[one]) for one in windows)
     return packed(
         mean_log_sigma=found.mean_log_sigma,
-        levels=stairs.levels,
-        errors=stairs.errors,
+        levels=spots.levels,
+        errors=spots.errors,
+        lengths=spots.lengths,
+        at_border=[
+            rows.start == 0 or columns.start == 0 or rows.stop == height or columns.stop == width
+            for rows, columns in windows
+        ],
         quantiles=np.quantile(found.sigma, np.linspace(0, 1, 1001)).astype(np.float32),
     )
 
@@ -189,7 +204,8 @@ def read(path: Path, facts: InputFeatures) -> Measured:
         return Measured(
             facts,
             float(arrays["mean_log_sigma"]),
-            LossCurve(arrays["levels"], arrays["errors"]),
+            LossCurves(arrays["levels"], arrays["errors"], arrays["lengths"]),
+            arrays["at_border"],
             arrays["quantiles"],
         )
 
@@ -200,9 +216,10 @@ def answered(calibration: Calibration, found: Measured, size: tuple[int, int]) -
     typicality = subject.part.report.typicality(found.mean_log_sigma, found.facts)
     thresholds = [subject.part.curve.threshold(alpha) for alpha in ALPHAS]
     return Seen(
+        found,
         subject.input_class or "all",
-        bool(not subject.is_covered or typicality <= subject.part.report.out_of_distribution),
-        [float(found.stairs.loss_below(t)) for t in thresholds],
+        subject.why_not(typicality) is not None,
+        [found.spots.losses_below(t) for t in thresholds],
         [float((found.quantiles < t).mean()) for t in thresholds],
     )
 
@@ -210,14 +227,44 @@ def answered(calibration: Calibration, found: Measured, size: tuple[int, int]) -
 def row(name: str, seen: Sequence[Seen]) -> tuple[str, ...]:
     """Loss ± its standard error and area, at each α."""
     cells = []
-    warned = float(np.mean([one.warned for one in seen]))
+    refused = float(np.mean([one.refused for one in seen]))
     for place, alpha in enumerate(ALPHAS):
-        loss = np.array([one.losses[place] for one in seen])
-        error = loss.std(ddof=1) / np.sqrt(len(loss)) if len(loss) > 1 else float("nan")
+        loss, error = mean_loss([one.losses[place] for one in seen])
         area = np.mean([one.areas[place] for one in seen])
-        is_broken = loss.mean() - 2 * error > alpha and warned < MOST_WARNED and alpha in JUDGED
-        cells.append(f"{loss.mean():.3f} ± {error:.3f} / {area:.2f}{' !' if is_broken else ''}")
-    return (name, f"{len(seen)}", f"{warned:.0%}", *cells)
+        is_broken = loss - 2 * error > alpha and refused < MOST_REFUSED
+        cells.append(f"{loss:.3f} ± {error:.3f} / {area:.2f}{' !' if is_broken else ''}")
+    equal = " / ".join(f"{area_at(seen, alpha):.2f}" for alpha in ALPHAS)
+    return (name, f"{len(seen)}", f"{refused:.0%}", *cells, equal)
+
+
+def mean_loss(losses: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    """The mean over pictures of the mean over their spots, and its standard error."""
+    means = np.array([one.mean() for one in losses if len(one)])
+    error = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else float("nan")
+    return float(means.mean()), float(error)
+
+
+def area_at(seen: Sequence[Seen], alpha: float) -> float:
+    """The area where the mean loss of these uploads is α."""
+    low, high = 0.0, float(max(one.measured.quantiles[-1] for one in seen)) * 1.01
+    for _ in range(30):
+        middle = (low + high) / 2
+        loss, _ = mean_loss([one.measured.spots.losses_below(middle) for one in seen])
+        low, high = (middle, high) if loss <= alpha else (low, middle)
+    return float(np.mean([(one.measured.quantiles < low).mean() for one in seen]))
+
+
+def of_places(seen: Sequence[Seen]) -> list[tuple[str, ...]]:
+    """The losses of spots at borders and inside, at each α."""
+    rows = []
+    for name, wanted in (("at the border", True), ("inside", False)):
+        cells = []
+        for place in range(len(ALPHAS)):
+            losses = [o.losses[place][o.measured.at_border == wanted] for o in seen]
+            loss, error = mean_loss(losses)
+            cells.append(f"{loss:.3f} ± {error:.3f}")
+        rows.append((name, *cells))
+    return rows
 
 
 def all_measured(
@@ -226,6 +273,7 @@ def all_measured(
     pipeline: Pipeline,
     keep: Path,
     kinds: Sequence[str],
+    side: int | None = None,
 ) -> Iterator[tuple[str, Measured, tuple[int, int]]]:
     """Kind, what was measured, and (height, width) of every photograph as each of these kinds.
 
@@ -235,10 +283,13 @@ def all_measured(
     with asyncio.Runner() as runner:
         for path in photographs:
             truth = crop_to_multiple(decode(path.read_bytes(), PAIR_LIMITS).rgb, SCALE)
+            if side is not None:
+                top, left = ((length - side) // 2 for length in truth.shape[:2])
+                truth = np.ascontiguousarray(truth[top : top + side, left : left + side])
             for number, kind in enumerate(UPLOADS):
                 if kind not in kinds:
                     continue
-                name = f"{path.stem}-{number:02}"
+                name = f"{path.stem}-{side or 'whole'}-{number:02}"
                 looked_at = keep / f"{rule}-{name}.json"
                 if not looked_at.exists():
                     write(looked_at, json.dumps(asdict(uploaded(truth, kind).facts)).encode())
@@ -269,6 +320,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, nargs="+", default=[0], help="from this one on")
     parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-risk")
     parser.add_argument("--measure", action="store_true", help="measure, and judge nothing yet")
+    parser.add_argument("--side", type=int, help="of the middle that is taken; default: all")
     parser.add_argument("--kind", nargs="+", choices=list(UPLOADS), default=list(UPLOADS))
     given = parser.parse_args()
     given.keep.mkdir(parents=True, exist_ok=True)
@@ -277,7 +329,7 @@ def main() -> None:
     paths = [path for first in given.first for path in every[first :: given.every]]
     if given.measure:
         pipeline = CalibrationConfig().pipeline(upscaler)
-        found = all_measured(paths, upscaler, pipeline, given.keep, given.kind)
+        found = all_measured(paths, upscaler, pipeline, given.keep, given.kind, given.side)
         print(sum(1 for _ in found), "uploads")
         return
     if given.calibration is None:
@@ -285,17 +337,22 @@ def main() -> None:
     else:
         calibration = file.load(given.calibration.read_bytes())
     kinds, classes = defaultdict(list), defaultdict(list)
-    every_upload = all_measured(paths, upscaler, calibration.pipeline, given.keep, given.kind)
+    every_upload = all_measured(
+        paths, upscaler, calibration.pipeline, given.keep, given.kind, given.side
+    )
     for kind, found, size in every_upload:
         seen = answered(calibration, found, size)
         kinds[kind].append(seen)
         classes[seen.input_class].append(seen)
     print(f"\n{calibration.id}, {calibration.n} scenes, errors up to {calibration.bound:g}")
-    print("mean worst error in the mask ± standard error / trusted area\n")
-    head = ("images", "warned", *(f"α = {alpha:g}" for alpha in ALPHAS))
+    print("mean over spots of the worst error in the mask ± standard error / trusted area\n")
+    levels = [f"α = {alpha:g}" for alpha in ALPHAS]
+    head = ("images", "refused", *levels, "equal")
     print_table(("upload", *head), [row(kind, kinds[kind]) for kind in given.kind])
     print()
     print_table(("class", *head), [row(name, classes[name]) for name in sorted(classes)])
+    print()
+    print_table(("spots", *levels), of_places([one for seen in kinds.values() for one in seen]))
 
 
 if __name__ == "__main__":
