@@ -96,7 +96,10 @@ async def list_upscalers(
         bool, Query(description="Nothing that is read from calibrations, but their ids.")
     ] = False,
 ) -> Response:
-    """All configured upscalers; `samples` is M of the active calibration."""
+    """List the configured upscalers with their calibrations.
+
+    `samples` is M of the active calibration.
+    """
     found = []
     for upscaler in state.service.upscalers.values():
         calibration = None
