@@ -27,6 +27,7 @@ class PairInfo(BaseModel):
     variant: the way in which X was made, where one Y gave several pairs; they are one scene.
     input_class, facts: of X (`app/images/facts.py`).
     pixels_sha256: of Y decoded, whatever its file.
+    off, high_sigma: of the whole picture (`app/conformal/review.py`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +45,8 @@ class PairInfo(BaseModel):
     variant: str | None = None
     input_class: str | None = None
     facts: dict[str, float] | None = None
+    off: tuple[float, ...] = ()
+    high_sigma: tuple[float, ...] = ()
 
     @property
     def source(self) -> str:

@@ -20,6 +20,7 @@ from trustscale_server.calibration.record import SIGMA_QUANTILES
 from trustscale_server.conformal import LossCurve, fidelity
 from trustscale_server.conformal.backtest import sigma_quantiles
 from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.conformal.review import high_sigma, off_shares
 from trustscale_server.errors import BadCalibration, BadRequest
 from trustscale_server.images.facts import classify
 from trustscale_server.sampling.draw import TimeLimits
@@ -106,6 +107,7 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> Mea
 
 def reduced(info: PairInfo, sigma: NDArray[np.float32], error: NDArray[np.float32]) -> MeasuredPair:
     """A pair from its σ and D, float32 [H, W]."""
+    info = info.model_copy(update={"off": off_shares(error), "high_sigma": high_sigma(sigma)})
     quantiles = sigma_quantiles(sigma, SIGMA_QUANTILES)
     return MeasuredPair(info, LossCurve.from_maps(sigma, error), quantiles)
 
