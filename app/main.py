@@ -19,7 +19,7 @@ from trustscale_server.api import problems
 from trustscale_server.api.clients import open_limits
 from trustscale_server.api.deps import TIMINGS, Keyring, State, Timings, stored_admin_key
 from trustscale_server.api.middleware import OwnSite, RequestContext
-from trustscale_server.api.openapi import add_page, finished, operation_id
+from trustscale_server.api.openapi import ABOUT, add_page, finished, operation_id
 from trustscale_server.assembly import (
     Build,
     measure_throughput,
@@ -101,6 +101,7 @@ def application(
         title="Trustscale",
         version=__version__,
         summary="Upscale an image and say, with a guarantee, where its colours are right.",
+        description=ABOUT,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

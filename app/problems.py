@@ -39,8 +39,9 @@ PROBLEMS: dict[str, ProblemType] = {
     "bad-image": ProblemType(
         422,
         "Bad image",
-        "The file is an image of a supported format, but it is damaged, truncated, animated, or "
-        "has transparent pixels. `detail` says which.",
+        "The file is an image of a supported format that cannot be used: it is empty, damaged or "
+        "incomplete, or animated, has pixels without data, or has no faithful RGB form. `detail` "
+        "says which.",
     ),
     "decode-limit": ProblemType(
         422,
@@ -59,7 +60,8 @@ PROBLEMS: dict[str, ProblemType] = {
     "unsupported-media": ProblemType(
         415,
         "Unsupported media",
-        "Images must be PNG, JPEG, WebP, AVIF, TIFF, BMP or still GIF files, whatever their name.",
+        "Images must be PNG, JPEG, WebP, AVIF, TIFF, BMP or still GIF files, whatever their name; "
+        "HEIC and JPEG XL need the extra `formats`, and data of 16 bits the extra `science`.",
     ),
     "bad-alpha": ProblemType(
         422,
@@ -118,8 +120,9 @@ PROBLEMS: dict[str, ProblemType] = {
     "overloaded": ProblemType(
         503,
         "Overloaded",
-        "All slots and waiting places are taken (503), or this client has used up its requests or "
-        "pixels of the minute (429). Try again after the seconds in Retry-After.",
+        "All slots and waiting places are taken, or the disk is full (503), or this client has "
+        "used up its requests or pixels of the minute (429). Try again after the seconds in "
+        "Retry-After.",
     ),
     "store-unavailable": ProblemType(
         503,
@@ -131,7 +134,11 @@ PROBLEMS: dict[str, ProblemType] = {
     "unauthorized": ProblemType(
         401, "Unauthorized", "A valid key is needed: Authorization: Bearer KEY, or X-API-Key: KEY."
     ),
-    "forbidden": ProblemType(403, "Forbidden", "The key is valid, but not for this."),
+    "forbidden": ProblemType(
+        403,
+        "Forbidden",
+        "The key is valid, but not for this; or a page of another site has sent the request.",
+    ),
     "not-found": ProblemType(404, "Not found", "It never existed, was deleted, or has expired."),
     "method-not-allowed": ProblemType(
         405,

@@ -127,7 +127,7 @@ async def create_calibration(
     config: Config = "{}",
     _: IdempotencyKey = None,
 ) -> Response:
-    """Calibrate from pairs, or only from high-resolution images and a degradation.
+    """Calibrate an upscaler from pairs, or from high-resolution images alone.
 
     Where pairs are measured already under the same settings, nothing is generated again.
     """
@@ -163,7 +163,7 @@ async def import_calibration(
     force: Force = False,
     _: IdempotencyKey = None,
 ) -> Response:
-    """Store a calibration file: the body, or the form file `file`."""
+    """Store a calibration file, which is the body or the file `file` of a form."""
     data = await _sent_file(request)
 
     async def make() -> StoredResponse:
@@ -204,7 +204,10 @@ async def extend_calibration(
     force: Annotated[bool, Form(description=FORCE)] = False,
     _: IdempotencyKey = None,
 ) -> Response:
-    """A new calibration of the old pairs and these; nothing is generated again for the old ones."""
+    """Calibrate from the pairs of a calibration and further ones.
+
+    Nothing is generated again for the old ones.
+    """
     state.settings.webhooks.check(form.webhook)
     parent = await state.admin.finished(calibration_id)
     config = CalibrationConfig.of(parent.manifest, activate=activate, force=force)
@@ -260,7 +263,10 @@ class DeriveIn(BaseModel):
 async def derive_calibration(
     calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, actor: AdminDep
 ) -> CalibrationDetail:
-    """A new calibration with another guarantee or bound, from the stored loss curves."""
+    """Derive a calibration with another guarantee or bound.
+
+    It is made of the stored loss curves; nothing is generated.
+    """
     parent = await state.admin.finished(calibration_id)
     if asked.activate:
         # First, or a refusal would leave a calibration behind.
@@ -322,7 +328,7 @@ class Options(BaseModel):
 
 @router.get("/options")
 async def list_options(_: AdminDep) -> Options:
-    """The fidelity metrics that a calibration can bound, and the estimators of σ."""
+    """List the metrics that a calibration can bound, and the estimators of σ."""
     return Options(
         usual_kinds=len(USUAL.variants()),
         metrics=[option for option in map(_metric, METRICS) if option is not None],
@@ -374,7 +380,7 @@ class ArrangedOut(BaseModel):
 
 @router.post("/pairs/check", responses=problem_responses("bad-request", "not-found"))
 async def check_pairs(asked: NamesIn, state: StateDep, _: AdminDep) -> ArrangedOut:
-    """Which files make pairs, in which groups, and what is wrong with the others, by their names.
+    """Check by their names which files make pairs, in which groups, and what is wrong.
 
     Sizes and contents are checked when the files are sent.
     """

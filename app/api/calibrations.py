@@ -63,7 +63,10 @@ async def list_calibrations(
         Query(alias="state", description="pending: the jobs that are making calibrations."),
     ] = "finished",
 ) -> list[CalibrationRow] | list[PendingRow]:
-    """All finished calibrations, or the jobs of those that are being made, the newest first."""
+    """List the finished calibrations, or the jobs of those that are being made.
+
+    The newest is first.
+    """
     if listed == "pending":
         jobs = await state.stores.jobs.pending("calibration")
         return [PendingRow.of(job) for job in jobs if upscaler in {None, job.about["upscaler"]}]
@@ -85,7 +88,7 @@ async def get_calibration(
     n_leaked: Annotated[int | None, Query(ge=0, description="Training images among X.")] = None,
     group: Group = None,
 ) -> CalibrationDetail | PendingCalibration:
-    """One calibration; while it is being made, its job."""
+    """Read a calibration, or the job that makes it."""
     found = await state.admin.resolve(calibration_id)
     if isinstance(found, JobStatus):
         return PendingCalibration(id=found.id, state=found.state, job=PendingRow.of(found))
@@ -106,7 +109,10 @@ async def get_curve(
         int | None, Query(ge=1, description="At most so many steps, none of them too low.")
     ] = None,
 ) -> Response:
-    """The curve: from each threshold on, up to the next one, the risk or the bound on it."""
+    """Read the risk curve of a calibration.
+
+    From each threshold on, up to the next one, it is the risk or the bound on it.
+    """
     calibration = await state.admin.finished(calibration_id)
 
     def answer() -> Response:
@@ -130,7 +136,10 @@ async def get_backtest(
     splits: Annotated[int, Query(ge=1, le=1000)] = 100,
     group: Group = None,
 ) -> Backtest:
-    """What to expect: realised risk and trusted area over random halvings, and checks."""
+    """Read what to expect from a calibration.
+
+    It has the realised risk and trusted area over random halvings of the pairs, and checks.
+    """
     calibration = (await state.admin.finished(calibration_id)).partitions.of_group(group)
     return await asyncio.to_thread(expected, calibration, splits)
 
@@ -139,7 +148,7 @@ async def get_backtest(
     "/{calibration_id}/export", response_class=Response, responses=file_response(file.MEDIA_TYPE)
 )
 async def export_calibration(calibration_id: str, state: StateDep, _: AdminDep) -> Response:
-    """The calibration as one self-describing file."""
+    """Export a calibration as one self-describing file."""
     calibration = await state.admin.finished(calibration_id)
     name = f"{calibration.id}{file.SUFFIX}"
     return Response(
@@ -159,11 +168,12 @@ async def activate_calibration(
     # Not "or null": some generated clients cannot leave such a body out.
     asked: Annotated[ActivateIn, Body(default_factory=ActivateIn)],
 ) -> Activation:
-    """Put it before the active ones, or alone; the answer lists what each of them answers now.
+    """Serve from a calibration, before the active ones or alone.
 
-    An upload is answered from the first that covers its class and size. Activating `previous` is
-    the way back. 409 `conflict` with `changes` if it would serve worse: its smallest α is above its
-    default α, or its trusted area is less than half of the present one's.
+    The answer lists what each of them answers now. An upload is answered from the first that covers
+    its class and size. Activating `previous` is the way back. 409 `conflict` with `changes` if it
+    would serve worse: its smallest α is above its default α, or its trusted area is less than half
+    of the present one's.
     """
     calibration = await state.admin.finished(calibration_id)
     before = await state.calibrations.active_ids(calibration.manifest.upscaler)
@@ -180,7 +190,10 @@ async def activate_calibration(
 
 @router.delete("/{calibration_id}", status_code=204)
 async def delete_calibration(calibration_id: str, state: StateDep, actor: AdminDep) -> Response:
-    """Remove a calibration that is not active, and that no pending job extends."""
+    """Remove a calibration that is not active.
+
+    No pending job may extend it.
+    """
     await state.admin.delete(calibration_id)
     await state.audit("calibration.delete", actor, calibration=calibration_id)
     return Response(status_code=204)
@@ -190,7 +203,10 @@ async def delete_calibration(calibration_id: str, state: StateDep, actor: AdminD
 async def list_pairs(
     calibration_id: str, state: StateDep, _: AdminDep
 ) -> list[PairDetail] | list[WaitingPair]:
-    """The pairs; while labels are awaited, which ones still need one."""
+    """List the pairs of a calibration.
+
+    While labels are awaited it says which pairs still need one.
+    """
     found = await state.admin.resolve(calibration_id)
     if isinstance(found, JobStatus):
         return await state.admin.labelling.pairs(found)
@@ -204,7 +220,10 @@ async def list_pairs(
 async def remove_pair(
     calibration_id: str, name: str, response: Response, state: StateDep, actor: AdminDep
 ) -> CalibrationDetail:
-    """A new calibration without this pair, from the stored loss curves."""
+    """Make a calibration without this pair.
+
+    It is made of the stored loss curves.
+    """
     parent = await state.admin.finished(calibration_id)
     smaller = await state.admin.without_pair(parent, name, created_by=actor)
     await state.audit(
@@ -226,7 +245,7 @@ async def get_pair_image(
     state: StateDep,
     _: AdminDep,
 ) -> Response:
-    """An image of a pair, while the files of its job are kept.
+    """Fetch an image of a pair, while the files of its job are kept.
 
     The `ETag` of an awaited label is its version.
     """
@@ -262,7 +281,7 @@ async def put_label(
     if_match: Annotated[str | None, Header(description="The ETag it was drawn on.")] = None,
     if_none_match: Annotated[str | None, Header(description="`*`: only a first label.")] = None,
 ) -> Response:
-    """The label of a pair: the meaning differs at every pixel that is not black.
+    """Set the label of a pair: the meaning differs at every pixel that is not black.
 
     With `If-Match`, or `If-None-Match: *` for a first one, it replaces only the label it was drawn
     on; 412 names the present version.
@@ -285,7 +304,10 @@ async def put_labels(
     actor: AdminDep,
     archive: Annotated[UploadFile, File(description="zip or tar with labels/NAME.png")],
 ) -> list[WaitingPair]:
-    """Many labels at once; the answer lists all pairs."""
+    """Set the labels of many pairs at once.
+
+    The answer lists all pairs.
+    """
     job = await _pending(state, calibration_id)
     await state.admin.labelling.put_all(job, lambda: archive_files(archive.file, ArchiveLimits()))
     await state.audit("calibration.labels", actor, job=job.id)
@@ -299,7 +321,7 @@ async def put_labels(
     responses=problem_responses("bad-pairs", "bad-request"),
 )
 async def finish_calibration(calibration_id: str, state: StateDep, actor: AdminDep) -> JSONResponse:
-    """Continue once all labels are there."""
+    """Continue a calibration once all labels are there."""
     job = await state.admin.labelling.finish(await _pending(state, calibration_id))
     await state.audit("calibration.finish", actor, job=job.id)
     return accepted(job)

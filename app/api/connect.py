@@ -69,9 +69,10 @@ class ProbeOut(BaseModel):
 
 @router.post("/probe")
 async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> ProbeOut:
-    """Suggest the entry of an upscaler from its address; with `call`, try it by one call.
+    """Suggest the settings of an upscaler from its address.
 
-    It is served once the entry is in the file of settings and the service was restarted.
+    With `call` it is tried by one call. It is served once the entry is in the file of settings and
+    the service was restarted.
     """
     is_own = state.operator is not None  # the caller's process, and so the caller's network
     if not is_own and "://" not in wish.address:

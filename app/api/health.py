@@ -57,7 +57,7 @@ class Readiness(BaseModel):
 
 @router.get("/healthz", response_class=PlainTextResponse)
 async def get_health() -> str:
-    """200 while the process lives."""
+    """Say that the process lives."""
     return "ok\n"
 
 
@@ -65,7 +65,10 @@ async def get_health() -> str:
     "/readyz", responses={503: {"description": "A component is not ready.", "model": Readiness}}
 )
 async def get_readiness(state: StateDep, response: Response) -> Readiness:
-    """200 if every component can serve, else 503; the body names each component's state."""
+    """Say whether every component can serve.
+
+    The answer is 200 if so, else 503; the body names each component's state.
+    """
     components = await _components(state)
     ready = all(component.ready for component in components.values())
     response.status_code = 200 if ready else 503
@@ -89,7 +92,7 @@ async def _components(state: State) -> dict[str, ServicePart]:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def get_metrics(state: StateDep) -> Response:
-    """Metrics in the Prometheus text format."""
+    """Read the metrics in the Prometheus text format."""
     await asyncio.gather(update_gauges(state.metrics, state), _components(state))
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 

@@ -108,13 +108,16 @@ _PROBLEMS = problem_responses("not-found", "unauthorized")
 
 @router.get("/v1/jobs/{job_id}", responses=_PROBLEMS)
 async def get_job(job: JobDep, state: StateDep) -> JobOut:
-    """The job now."""
+    """Read the state of a job."""
     return await shown(state, job)
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse, responses=_PROBLEMS)
 async def watch_job(job: JobDep, state: StateDep) -> AsyncIterator[ServerSentEvent]:
-    """The job now and after every change, ending with its last state, or when the server stops."""
+    """Follow a job until it ends, or until the server stops.
+
+    The events are its state now and after every change.
+    """
     async with (
         aclosing(state.stores.jobs.watch(job.id)) as watched,
         aclosing(_until(state.stopping, watched)) as states,
@@ -130,7 +133,7 @@ async def watch_job(job: JobDep, state: StateDep) -> AsyncIterator[ServerSentEve
     responses={**file_response("image/jpeg"), **_PROBLEMS},
 )
 async def get_draft(job: JobDep, state: StateDep) -> Response:
-    """The first sample of a running upscaling job, reduced."""
+    """Fetch the first sample of a running upscaling job, reduced."""
     if not _is_drafted(job):
         raise NotFound(f"The job {job.id} has no draft now.")
     data = await state.stores.blobs.get(job.id, DRAFT)
@@ -139,7 +142,10 @@ async def get_draft(job: JobDep, state: StateDep) -> Response:
 
 @router.delete("/v1/jobs/{job_id}", responses=_PROBLEMS)
 async def cancel_job(job: JobDep, state: StateDep) -> JobOut:
-    """Cancel: at once if it is queued, within seconds if it runs; a final job stays as it is."""
+    """Cancel a job.
+
+    A queued job ends at once, a running one within seconds; one that has ended stays as it is.
+    """
     return await shown(state, await state.queue.cancel(job.id))
 
 
@@ -147,7 +153,7 @@ async def cancel_job(job: JobDep, state: StateDep) -> JobOut:
     "/v1/admin/jobs", tags=["admin"], responses=problem_responses("unauthorized", "forbidden")
 )
 async def list_jobs(state: StateDep, _: AdminDep) -> list[JobOut]:
-    """All jobs that have not ended, the newest first."""
+    """List the jobs that have not ended, the newest first."""
     found = [job for kind in get_args(JobKind) for job in await state.stores.jobs.pending(kind)]
     return [JobOut.of(job) for job in sorted(found, key=lambda job: job.created_at, reverse=True)]
 

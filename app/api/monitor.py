@@ -33,7 +33,10 @@ Name = Annotated[str | None, Query(description="Only this upscaler.")]
 
 @router.get("/monitor", responses=problem_responses("not-found", "store-unavailable"))
 async def get_monitor(state: StateDep, _: AdminDep, upscaler: Name = None) -> MonitorReport:
-    """Whether inputs look as in calibration, the promise holds, and the models are the same."""
+    """Read what the monitor has found.
+
+    It says whether inputs look as in calibration, the promise holds, and models are the same.
+    """
     reports = [await _reports(state, one) for one in _chosen(state, upscaler)]
     return MonitorReport(at=datetime.now(UTC), upscalers=[one for some in reports for one in some])
 
@@ -47,7 +50,7 @@ async def list_audit(
         int | None, Query(ge=1, lt=2**63, description="Only entries older than this id.")
     ] = None,
 ) -> list[AuditEntry]:
-    """Admin actions, the newest first."""
+    """List the actions of admins, the newest first."""
     return await state.stores.audit.entries(limit=limit, before=before)
 
 
@@ -65,7 +68,10 @@ async def get_usage(
     ] = None,
     accept: Annotated[str, Header()] = "application/json",
 ) -> Any:
-    """Pictures, calls and their price in a month, by key, purpose and upscaler; also as CSV."""
+    """Read how much was used in a month, by key, purpose and upscaler.
+
+    It counts pictures, calls and their price, as JSON or CSV.
+    """
     uses = await state.stores.usage.report(month or f"{datetime.now(UTC):%Y-%m}")
     if _CSV not in accept:
         return uses

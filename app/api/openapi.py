@@ -27,6 +27,24 @@ CONFIG: Final = {
 PAGE_POLICY = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
 """What the content security policy of `/docs` allows besides that of all answers."""
 
+LOCAL: Final = "http://127.0.0.1:8000"
+"""Where the examples of the document are; its page puts its own address in this place."""
+
+ABOUT: Final = f"""\
+Send a picture, get it several times as large, with a mask that says where its colours are right:
+
+```sh
+curl -F image=@photo.jpg -F alpha=0.05 -H 'Accept: application/zip' -o result.zip \\
+  {LOCAL}/v1/upscale
+```
+
+The zip holds the picture, `mask.png` (white is trusted), `trust.png` (the masks of every α) and
+`result.json` with the promise in words (`guarantee.plain`) and `warnings`. Without `Accept` the
+answer is `result.json`, which links to the files. `Prefer: respond-async` makes a job of a large
+picture. Where the service has keys, send yours as `Authorization: Bearer KEY`. Errors are problems
+(RFC 9457) whose `detail` says what to do.
+"""
+
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -37,6 +55,18 @@ _PAGE = """<!DOCTYPE html>
 <script src="{root}/swagger/swagger-ui-bundle.js"></script>
 <script src="{root}/docs/start.js"></script>
 </html>
+"""
+
+# Swagger UI gets the document with examples that call the service that shows it.
+_START = """\
+SwaggerUIBundle({{
+  ...{options},
+  responseInterceptor(answer) {{
+    const here = location.href.replace(/[/]docs([?#].*)?$/, "");
+    if (answer.url.endsWith("/openapi.json")) answer.text = answer.text.replaceAll("{local}", here);
+    return answer;
+  }},
+}});
 """
 
 
@@ -51,7 +81,7 @@ def add_page(app: FastAPI) -> None:
     @app.get("/docs/start.js", include_in_schema=False)
     def start(request: Request) -> Response:
         options = {"url": f"{_root(request)}{app.openapi_url}", "dom_id": "#swagger-ui"}
-        call = f"SwaggerUIBundle({json.dumps({**options, 'filter': True})});"
+        call = _START.format(options=json.dumps({**options, "filter": True}), local=LOCAL)
         return Response(call, media_type="text/javascript")
 
 
@@ -69,6 +99,12 @@ def finished(document: dict[str, Any]) -> dict[str, Any]:
         schemas |= {name: one for name, one in inner.items() if _is_bare(schemas.get(name))}
         schemas[model.__name__] = schema
     document["components"]["schemas"] = dict(sorted(schemas.items()))
+    for path in document["paths"].values():
+        for operation in path.values():
+            first, _, rest = operation.pop("description").partition("\n\n")
+            operation["summary"] = " ".join(first.split()).removesuffix(".")
+            if rest:
+                operation["description"] = rest
     found: dict[str, Any] = _with_binary(document)
     return found
 

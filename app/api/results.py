@@ -80,7 +80,7 @@ _PROBLEMS = (
 
 @router.get("/{result_id}", response_model=Result | Unmasked)
 async def get_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Response:
-    """The JSON answer again."""
+    """Read an answer again."""
     return Response(await state.stores.results.document(result_id), media_type="application/json")
 
 
@@ -92,7 +92,7 @@ async def get_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Resp
 async def get_result_image(
     request: Request, result_id: ResultId, form: FormName, state: StateDep, _: ClientDep
 ) -> Response:
-    """The upscaled picture, in the form that it was made in or another one.
+    """Fetch the upscaled picture in the format that it was made in, or in another one.
 
     A picture without loss is available in every form that can hold it; converting it counts as a
     request of the client.
@@ -115,7 +115,10 @@ async def get_result_image(
 async def get_trust_cog(
     request: Request, result_id: ResultId, state: StateDep, _: ClientDep
 ) -> Response:
-    """The trust levels as a Cloud Optimized GeoTIFF, of a result with format=cog.tiff."""
+    """Fetch the trust levels as a Cloud Optimized GeoTIFF.
+
+    Only results with format=cog.tiff have one.
+    """
     return await _stored(state, request, result_id, TRUST_COG, "image/tiff")
 
 
@@ -136,9 +139,9 @@ async def get_result_file(
     _: ClientDep,
     alpha: Alpha = None,
 ) -> Response:
-    """A file of the result; `mask`, `overlay` and `believed` take another α.
+    """Fetch the mask, the trust levels, the overlay or the believed picture.
 
-    Drawing one counts as a request of the client.
+    `mask`, `overlay` and `believed` take another α. Drawing one counts as a request of the client.
     """
     if part == "trust":
         return await _stored(state, request, result_id, TRUST, "image/png")
@@ -175,7 +178,10 @@ async def tell_truth(
         File(description="For labels of people: not black where the meaning differs."),
     ] = None,
 ) -> Truth:
-    """Measure the served mask against the truth and count it; the calibration stays as it is."""
+    """Compare the served mask with the truth, for the monitor.
+
+    The calibration stays as it is.
+    """
     await state.limits.take(current_client.get(), "requests")
     result = stored_result(await state.stores.results.document(result_id))
     whole = await state.calibrations.stored(result.calibration)

@@ -235,7 +235,10 @@ async def create_upload(
     key: ClientDep,
     idempotency_key: IdempotencyKey = None,
 ) -> UploadOut:
-    """A link into the object store; it counts as a request of the client."""
+    """Make a link for sending a large picture straight to the object store.
+
+    It counts as a request of the client.
+    """
     client = current_client.get()
     await state.limits.take(client, "requests")
     upload = secrets.token_urlsafe(15)

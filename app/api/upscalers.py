@@ -74,6 +74,7 @@ class UpscalerOut(BaseModel):
     default_alpha: float | None
     min_alpha: float | None
     bound: float | None
+    metric: str | None = Field(description="What an error is: the calibration's metric.")
     error_unit: ErrorUnit | None = Field(
         description="Of the error: lab, L1 in normalised CIELAB; ssim, (1 − SSIM)/2; label, 1 "
         "where marked."
@@ -95,7 +96,10 @@ async def list_upscalers(
         bool, Query(description="Nothing that is read from calibrations, but their ids.")
     ] = False,
 ) -> Response:
-    """All configured upscalers; `samples` is M of the active calibration."""
+    """List the configured upscalers with their calibrations.
+
+    `samples` is M of the active calibration.
+    """
     found = []
     for upscaler in state.service.upscalers.values():
         calibration = None
@@ -140,8 +144,9 @@ def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
 
 def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
     if calibration is None:
-        names = ("guarantee", "calibrated_on", "default_alpha", "min_alpha", "bound", "unit")
-        return {**dict.fromkeys(names), "samples": DEFAULT_SAMPLES, "groups": {}, "table": []}
+        names = ("guarantee", "calibrated_on", "default_alpha", "min_alpha", "bound")
+        rest = dict.fromkeys((*names, "metric", "unit"))
+        return {**rest, "samples": DEFAULT_SAMPLES, "groups": {}, "table": []}
     return {
         "samples": calibration.pipeline.samples,
         "guarantee": calibration.guarantee.facts(),
@@ -150,6 +155,7 @@ def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
         "default_alpha": calibration.manifest.default_alpha,
         "min_alpha": calibration.min_alpha,
         "bound": calibration.bound,
+        "metric": calibration.pipeline.fidelity.metric,
         "error_unit": calibration.pipeline.fidelity.row.error_unit,
         "table": [row.model_dump() for row in thresholds(calibration)],
     }

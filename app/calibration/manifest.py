@@ -30,7 +30,7 @@ class PairInfo(BaseModel):
     variant: the way in which X was made, where one Y gave several pairs; they are one scene.
     input_class, facts: of X (`app/images/facts.py`).
     pixels_sha256: of Y decoded, whatever its file.
-    off, high_sigma: of the whole picture, for decisions about it (`app/conformal/review.py`).
+    off, high_sigma: of the whole picture (`app/conformal/review.py`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -17,10 +17,11 @@ from trustscale_server.calibration.config import CalibrationRequest
 from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
 from trustscale_server.calibration.pairs import Pair
 from trustscale_server.calibration.record import SIGMA_QUANTILES
-from trustscale_server.conformal import LossCurve, fidelity, review
+from trustscale_server.conformal import LossCurve, fidelity
 from trustscale_server.conformal.backtest import sigma_quantiles
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.loss_curve import LossCurves, rounded_up
+from trustscale_server.conformal.review import high_sigma, off_shares
 from trustscale_server.errors import BadCalibration, BadRequest
 from trustscale_server.images.facts import classify
 from trustscale_server.sampling.draw import TimeLimits
@@ -117,9 +118,8 @@ def reduced(
     windows = settings.windows(*sigma.shape)
     curves = [LossCurve.from_maps(sigma[window], error[window]) for window in windows]
     most = fidelity.bound(settings)
-    whole = {"off": review.off_shares(error), "high_sigma": review.high_sigma(sigma)}
     return MeasuredPair(
-        info.model_copy(update=whole),
+        info.model_copy(update={"off": off_shares(error), "high_sigma": high_sigma(sigma)}),
         [curve.coarse(most) for curve in curves],
         rounded_up(sigma_quantiles(sigma, SIGMA_QUANTILES)),
     )

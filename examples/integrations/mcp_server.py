@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
+import numpy as np
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.utilities.types import Image
@@ -20,11 +22,22 @@ from PIL import Image as Pillow
 from trustscale import Problem, Trustscale
 
 RULE = (
-    "The promise is about colours: where the mask is white, local colours are right within the "
-    "error that the statement names. Fine detail can be invented everywhere, so do not report "
-    "text, numbers or faces that only the enlarged picture shows: read them in the original, or "
-    "say that they cannot be read."
+    "The promise is about colours: where the second picture is not painted grey, local colours are "
+    "right within the error that the statement names. Fine detail can be invented everywhere, so "
+    "do not report text, numbers or faces that only the enlarged picture shows: read them in the "
+    "original, or say that they cannot be read."
 )
+READ_RULE = (
+    "The promise is about words: read only words that lie wholly inside the second picture's parts "
+    "that are not grey. Do not guess the others."
+)
+NOT_READABLE = (
+    "Text in the enlarged picture is not readable: no calibration of this service is for text, so "
+    "nothing says which words are right, and a model can invent them. Read the original, or say "
+    "that the text cannot be read. Whoever runs the service can calibrate for text: "
+    "`trustscale calibrate FOLDER --metric text`."
+)
+GREY = 128
 
 
 def server(folder: Path, service: Trustscale) -> MCPServer:
@@ -32,29 +45,64 @@ def server(folder: Path, service: Trustscale) -> MCPServer:
     made = MCPServer("trustscale", instructions=RULE)
 
     @made.tool(structured_output=False)
-    def upscale_with_trust(path: str, alpha: float | None = None) -> list[str | Image]:
-        """Enlarge a picture of the folder, and mark where it can be trusted.
+    def upscale_with_trust(
+        path: str,
+        alpha: float | None = None,
+        crop: tuple[int, int, int, int] | None = None,
+        to_read: bool = False,
+    ) -> list[str | Image]:
+        """Enlarge a picture of the folder, and show where it can be trusted.
 
-        Where the mask, the second picture, is white, colours are right within `alpha`. Text,
-        numbers and faces can be invented anywhere: read them in the original only. Decide on
-        `alpha`, the tolerated error, before looking.
+        The first picture is what the model made. The second is the same with all that is doubtful
+        painted grey: there, colours are right within `alpha`. Text, numbers and faces can be
+        invented anywhere, so read them in the original only. Decide on `alpha`, the tolerated
+        error, before looking.
 
         Args:
             path: of the picture, inside the folder.
             alpha: a smaller one trusts less; default: the service's.
+            crop: the part to show, left, top, right and bottom in pixels of the original.
+            to_read: whether text is to be read; refused where the service cannot promise words.
         """
         picture = (folder / path).resolve()
         if not (picture.is_relative_to(folder.resolve()) and picture.is_file()):
             raise ToolError(f"{path} is no file in {folder}.")
         try:
-            result = service.upscale(picture, alpha=alpha)
+            reader = _reader(service) if to_read else None
+            result = service.upscale(picture, alpha=alpha, upscaler=reader)
         except (Problem, httpx.TransportError) as problem:
             raise ToolError(str(problem)) from problem
-        share = f"{result.trusted_fraction:.1%} of it is trusted. {result.guarantee['plain']}"
-        said = [RULE, share, result.guarantee["theorem"], *result.warnings]
-        return ["\n".join(said), _png(result.image), _png(Pillow.fromarray(result.mask))]
+        sure = np.asarray(result.image.convert("RGB")).copy()
+        sure[~result.mask] = GREY
+        pictures = [
+            _png(_cropped(one, crop, result.document["scale"]))
+            for one in (result.image, Pillow.fromarray(sure))
+        ]
+        share = f"{result.trusted_fraction:.1%} of the whole picture is trusted."
+        rule = READ_RULE if result.guarantee["metric"] == "text" else RULE
+        said = [rule, share, result.guarantee["plain"], result.guarantee["theorem"]]
+        return ["\n".join([*said, *result.warnings]), *pictures]
 
     return made
+
+
+def _reader(service: Trustscale) -> str:
+    """The upscaler whose calibration is about words. Raises ToolError, before anything is paid."""
+    for upscaler in service.upscalers():
+        if upscaler["metric"] == "text":
+            return str(upscaler["name"])
+    raise ToolError(NOT_READABLE)
+
+
+def _cropped(picture: Pillow.Image, crop: Sequence[int] | None, scale: int) -> Pillow.Image:
+    """The part of an enlarged picture for a box in the original. Raises ToolError."""
+    if crop is None:
+        return picture
+    left, top, right, bottom = (scale * edge for edge in crop)
+    if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
+        width, height = picture.width // scale, picture.height // scale
+        raise ToolError(f"The crop {tuple(crop)} is not inside the picture, {width}×{height}.")
+    return picture.crop((left, top, right, bottom))
 
 
 def _png(picture: Pillow.Image) -> Image:

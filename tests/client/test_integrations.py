@@ -1,6 +1,5 @@
 """The examples of docs/integrations.md, each in its host, against a real gateway."""
 
-import io
 import json
 import os
 import re
@@ -17,12 +16,18 @@ import yaml
 from mcp import Client, StdioServerParameters
 from PIL import Image
 
+from examples.integrations import mcp_server
+from tests.api.gateway import gateway, pixels
 from tests.docs.blocks import ROOT
-from tests.factories import pictures
+from tests.factories import calibration_of, pictures
+from tests.fakes import FakeUpscaler
 from tests.images.test_formats import GEO
+from tests.live import serving
 from tests.missing import needed, not_here
 from tests.servers import ran
+from tests.serving.test_promise import with_fidelity
 from tests.upscalers.remote.real import environment
+from trustscale import Trustscale
 from trustscale_server.images.encode import picture
 from trustscale_server.images.metadata import Metadata
 
@@ -41,17 +46,44 @@ class TestMcp:
         async with Client(command) as agent:
             (tool,) = (await agent.list_tools()).tools
             call = {"path": "sign.png", "alpha": 0.12}
-            said, image, mask = (await agent.call_tool(tool.name, call)).content
-            refused = await agent.call_tool(tool.name, {"path": "../secret.png"})
+            said, *whole = (await agent.call_tool(tool.name, call)).content
+            part = {**call, "crop": (2, 3, 12, 20)}
+            _, *crops = (await agent.call_tool(tool.name, part)).content
+            refused = [
+                await agent.call_tool(tool.name, {"path": "sign.png", **asked})
+                for asked in ({"path": "../secret.png"}, {"crop": (0, 0, 25, 9)}, {"to_read": True})
+            ]
         assert tool.name == "upscale_with_trust"
         assert "faces can be invented anywhere" in " ".join(tool.description.split())
-        large, white = (Image.open(io.BytesIO(b64decode(one.data))) for one in (image, mask))
-        assert (large.mode, white.mode, large.size, white.size) == ("RGB", "1", (48, 48), (48, 48))
-        share = float(re.search(r"([\d.]+)% of it is trusted", said.text)[1])
-        assert share == pytest.approx(100 * np.asarray(white).mean(), abs=0.06)
+        large, sure = (pixels(b64decode(one.data)) for one in whole)
+        doubtful = (sure != large).any(axis=2)
+        assert (sure[doubtful] == 128).all()
+        share = float(re.search(r"([\d.]+)% of the whole picture is trusted", said.text)[1])
+        assert share == pytest.approx(100 * (1 - doubtful.mean()), abs=0.06)
+        for crop, complete in zip(crops, (large, sure), strict=True):
+            np.testing.assert_array_equal(pixels(b64decode(crop.data)), complete[6:40, 4:24])
         assert "Over the draw of the 30 calibration" in said.text
-        assert refused.is_error
-        assert "secret.png is no file in" in refused.content[0].text
+        assert "do not report text, numbers or faces" in said.text
+        assert all(one.is_error for one in refused)
+        texts = [one.content[0].text for one in refused]
+        assert "secret.png is no file in" in texts[0]
+        assert "is not inside the picture, 24×24" in texts[1]
+        assert "no calibration of this service is for text" in texts[2]
+
+    async def test_words(self, tmp_path):
+        """Where a calibration is for text, its upscaler answers who wants to read."""
+        pictures(tmp_path, "sign.png", side=24)
+        upscaler = FakeUpscaler()
+        calibration = with_fidelity(await calibration_of(upscaler), metric="text", bound=1)
+        with (
+            serving(gateway(tmp_path / "service", upscaler, calibrations=[calibration])) as address,
+            Trustscale(f"http://{address}") as service,
+        ):
+            async with Client(mcp_server.server(tmp_path, service)) as agent:
+                call = {"path": "sign.png", "to_read": True}
+                said, *_ = (await agent.call_tool("upscale_with_trust", call)).content
+        assert "read only words that lie wholly inside" in said.text
+        assert "no word of the truth is read otherwise" in said.text
 
 
 @pytest.mark.slow
@@ -105,7 +137,8 @@ class TestGitHubAction:
     def test_a_pull_request(self, run, url):
         done, output, summary = run(url=url, alpha="0.12", least="0.01")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        assert re.fullmatch(r"checked=1\nsmallest=0\.\d+\n", output)
+        assert re.fullmatch(r"checked=1\ntrusted=(0\.\d+)\nsmallest=\1\n", output)
+        assert summary.startswith("1 checked, 0 failed, 0 skipped. Once enlarged, ")
         assert re.search(r"\| `new, 100%\.png` \| [\d.]+% ✓ \|", summary)
         assert "In 9 of 10" in summary or "On average" in summary
         with Image.open(run.repository / "trusted-pictures/new, 100%.png") as marked:
@@ -125,6 +158,23 @@ class TestGitHubAction:
         assert done.returncode == 1
         assert "::error file=bad.png::Not checked: " in done.stdout
         assert "`bad.png` | not checked: " in summary
+
+    def test_many(self, run, url):
+        """One sentence sums up all pictures, by area; an animation is no failure."""
+        pictures(run.repository, "wide.png", side=48, first=6)
+        frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+        frames[0].save(run.repository / "film.gif", save_all=True, append_images=frames[1:])
+        _git("add", ".")
+        _git("commit", "--quiet", "-m", "more")
+        done, output, summary = run(url=url, alpha="0.12", least="0")
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "`film.gif` | skipped: an animation |" in summary
+        said = re.match(r"2 checked, 0 failed, 1 skipped. Once enlarged, ([\d.]+)%", summary)
+        shares = dict(re.findall(r"`(new|wide).*\.png` \| ([\d.]+)%", summary))
+        mean = (float(shares["new"]) + 4 * float(shares["wide"])) / 5
+        assert float(said[1]) == pytest.approx(mean, abs=0.1)
+        trusted = float(re.search(r"trusted=(.*)", output)[1])
+        assert 100 * trusted == pytest.approx(float(said[1]), abs=0.06)
 
 
 def _git(*command):
