@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property
+from itertools import accumulate
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
@@ -537,19 +538,28 @@ class Report:
             return p_value(self._known, new)
         values = np.array([pair.mean_log_sigma for pair in self.one_of_each])
         rank = 1 + min((values >= mean_log_sigma).sum(), (values <= mean_log_sigma).sum())
-        return float(min(1.0, 2 * rank / (self._calibration.n + 1)))
+        return float(min(1.0, 2 * rank / (len(values) + 1)))
 
     @cached_property
     def one_of_each(self) -> Sequence[PairInfo]:
-        """One pair of each scene, chosen by a digest of its file, not by what it shows.
+        """At most one pair of each scene, drawn by their weights.
 
-        Only these are exchangeable with an image of a new scene.
+        Only these are exchangeable with an image of a new scene. Digests of the files draw, not
+        what these show.
         """
-        pairs = self._calibration.manifest.pairs
-        return [
-            min((pairs[place] for place in places), key=lambda pair: (pair.x_sha256, pair.name))
-            for places in self._calibration.members
-        ]
+        pairs, weights = self._calibration.manifest.pairs, self._calibration.weights
+        found = []
+        for places in self._calibration.members:
+            digests = sorted(pairs[place].x_sha256 for place in places)
+            drawn = int(hashlib.sha256("".join(digests).encode()).hexdigest(), 16)
+            ends = accumulate(weights[place] for place in places)
+            place = next(
+                (place for place, end in zip(places, ends, strict=True) if drawn < end * (1 << 256)),
+                None,
+            )
+            if place is not None:
+                found.append(pairs[place])
+        return found
 
     @cached_property
     def _known(self) -> NDArray[np.float64]:
@@ -559,7 +569,7 @@ class Report:
             for pair in self.one_of_each
             if pair.facts is not None
         ]
-        return np.array(found) if len(found) == self._calibration.n else np.empty((0, 0))
+        return np.array(found) if len(found) == len(self.one_of_each) else np.empty((0, 0))
 
     @property
     def out_of_distribution(self) -> float:
@@ -567,7 +577,7 @@ class Report:
 
         With few scenes, a quarter more than what the most unlike image gets.
         """
-        return max(UNUSUAL, (1.25 if len(self._known) else 2.5) / (self._calibration.n + 1))
+        return max(UNUSUAL, (1.25 if len(self._known) else 2.5) / (len(self.one_of_each) + 1))
 
     def mean_trusted_fraction(self, threshold: float) -> float:
         """The mean share of pixels with σ < t, from the stored quantiles."""
