@@ -34,7 +34,7 @@ from trustscale_server.calibration.manifest import (
     scene_of,
 )
 from trustscale_server.conformal import LossCurve, StepCurve, fidelity
-from trustscale_server.conformal.backtest import trusted_shares
+from trustscale_server.conformal.backtest import highest_trusted, trusted_shares
 from trustscale_server.conformal.curve import by_scene, places_of
 from trustscale_server.conformal.evidence import p_value
 from trustscale_server.conformal.loss_curve import LossCurves
@@ -50,10 +50,6 @@ UNUSUAL = 0.02
 
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
-
-MOST_TRUSTED = 0.95
-"""Share of the calibrating area beyond which nothing more is trusted: an α that would trust it all
-promises nothing about where errors are."""
 
 MOST_PARTS = 64
 """Parts that a calibration caches; each holds a curve."""
@@ -241,15 +237,8 @@ class Calibration:
 
     @cached_property
     def highest(self) -> float:
-        """The σ beyond which nothing is trusted: `MOST_TRUSTED` of the pairs' area is below."""
-        if not self.pairs:
-            return 0.0
-        steps = self.sigma_quantiles.shape[1] - 1
-        values = self.sigma_quantiles[:, 1:].reshape(-1)
-        weights = np.repeat([float(weight) / steps for weight in self.weights], steps)
-        order = np.argsort(values)
-        below = np.cumsum(weights[order])
-        return float(values[order][np.searchsorted(below, MOST_TRUSTED * below[-1])])
+        """The σ beyond which nothing is trusted; 0 without pairs."""
+        return highest_trusted(self.sigma_quantiles, self.weights) if self.pairs else 0.0
 
     @property
     def pipeline(self) -> Pipeline:
@@ -284,7 +273,7 @@ class Calibration:
 
     @cached_property
     def max_alpha(self) -> float:
-        """The α from which on the mask grows no more, since `MOST_TRUSTED` is trusted."""
+        """The α from which on the mask grows no more: all up to `highest` is trusted."""
         return self.curve.risk(self.highest)
 
     @cached_property
@@ -445,8 +434,9 @@ class Partitions:
         that is meant for the class.
         """
         whole, shares = self._whole, self._whole.manifest.shares
+        everything = sum(shares.values()) or Fraction(1)
         meant = [share for way, share in shares.items() if (name or "").startswith(way)]
-        most = max(meant, default=Fraction(1)) / (sum(shares.values()) or 1)
+        most = max(meant, default=everything) / everything
         return self._part(
             ("class", name), [pair.input_class == name for pair in whole.manifest.pairs], most
         )
@@ -554,7 +544,11 @@ class Report:
             drawn = int(hashlib.sha256("".join(digests).encode()).hexdigest(), 16)
             ends = accumulate(weights[place] for place in places)
             place = next(
-                (place for place, end in zip(places, ends, strict=True) if drawn < end * (1 << 256)),
+                (
+                    place
+                    for place, end in zip(places, ends, strict=True)
+                    if drawn < end * (1 << 256)
+                ),
                 None,
             )
             if place is not None:

@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.curve import RiskCurve, StepCurve, places_of
 from trustscale_server.conformal.loss_curve import LossCurve
+
+MOST_TRUSTED: Final = 0.95
+"""Share of the calibrating area beyond which nothing more is trusted: an α that would trust it all
+promises nothing about where errors are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,9 @@ def backtest(
             weights=[
                 pairs.weights[i] / len(pairs.spots[i]) for i in fitted for _ in pairs.spots[i]
             ],
-            highest=float(pairs.sigma_quantiles[fitted].max()),
+            highest=highest_trusted(
+                pairs.sigma_quantiles[fitted], [pairs.weights[i] for i in fitted]
+            ),
         )
         weights = np.array([float(pairs.weights[i]) for i in served])
         for place, alpha in enumerate(alphas):
@@ -128,3 +135,16 @@ def trusted_shares(sigma_quantiles: NDArray[np.float32], threshold: float) -> ND
     """Share of pixels with σ < t of each image, from evenly spaced quantiles [images, q]."""
     below = np.count_nonzero(sigma_quantiles < threshold, axis=1)
     return np.asarray(np.minimum(below / (sigma_quantiles.shape[1] - 1), 1))
+
+
+def highest_trusted(sigma_quantiles: NDArray[np.float32], weights: Sequence[Fraction]) -> float:
+    """The least σ that `MOST_TRUSTED` of the area of images of these weights does not exceed.
+
+    From evenly spaced quantiles [images, q].
+    """
+    steps = sigma_quantiles.shape[1] - 1
+    values = sigma_quantiles[:, 1:].reshape(-1)
+    areas = np.repeat([float(weight) / steps for weight in weights], steps)
+    order = np.argsort(values)
+    below = np.cumsum(areas[order])
+    return float(values[order][np.searchsorted(below, MOST_TRUSTED * below[-1])])

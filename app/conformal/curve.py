@@ -119,11 +119,10 @@ class StepCurve:
             raise ValueError("alpha is not a number")
         if alpha < self.min_alpha:
             return -math.inf
-        index = int(np.searchsorted(self.risks, alpha, side="right"))
-        if index < len(self.risks):
-            return float(self.thresholds[index])
         with np.errstate(over="ignore"):  # inf follows the largest float32
-            return float(np.nextafter(np.float32(self.highest), np.float32(np.inf)))
+            end = float(np.nextafter(np.float32(self.highest), np.float32(np.inf)))
+        index = int(np.searchsorted(self.risks, alpha, side="right"))
+        return min(float(self.thresholds[index]), end) if index < len(self.risks) else end
 
     def mask(self, indecision: NDArray[np.float32], alpha: float) -> NDArray[np.bool_]:
         """The trust mask {σ < t_α}, bool of the shape of σ; True is trusted."""

@@ -55,19 +55,23 @@ class TestDefinition:
 
 
 class TestTheEnd:
-    """Beyond the largest σ of the calibration images nothing is trusted."""
+    """Beyond the σ where trust ends nothing is trusted, though losses rise there."""
 
-    @given(strategies.images(min_size=1), strategies.maps(), st.floats(0, 2.5))
-    def test_mask_and_code_end_together(self, images, served, alpha):
-        """Both agree at, above and far above the largest σ, even for α ≥ B."""
+    @given(strategies.images(min_size=1), strategies.maps(), st.floats(0, 2.5), st.floats(0, 1))
+    def test_mask_and_code_end_together(self, images, served, alpha, share):
+        """Both agree at, above and far above it, even for α ≥ B; from its risk on masks are one."""
         sigma = np.append(served[0].ravel(), np.float32([4, 1e30, np.inf]))
-        highest = max(float(s.max()) for s, _ in images)
+        highest = float(
+            np.float32(np.quantile(np.concatenate([s.ravel() for s, _ in images]), share))
+        )
         stairs = staircases_of(images)
         curve = RiskCurve.from_loss_curves(stairs, BOUND, highest=highest)
         mask = curve.mask(sigma, alpha)
         assert not mask[sigma > highest].any()
         free = RiskCurve.from_loss_curves(stairs, BOUND).mask(sigma, alpha)
         np.testing.assert_array_equal(mask, free & (sigma <= highest))
+        if alpha >= curve.risk(highest):
+            np.testing.assert_array_equal(mask, sigma <= highest)
         code = curve.trust_code(sigma)
         assert (code[sigma > highest] == 65535).all()
         assert not curve.mask_of_code(code, alpha)[~mask].any()
