@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -97,7 +96,7 @@ class Manifest(BaseModel):
     skipped: list[dict[str, Any]] = Field(default_factory=list)
     provenance: Provenance = Provenance()
 
-    @cached_property
+    @property
     def shares(self) -> Mapping[str, Fraction]:
         """The share of each way of making X, by its name; none where X was given or made in one."""
         return self.degradation.shares() if isinstance(self.degradation, Mixture) else {}
