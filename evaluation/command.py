@@ -57,7 +57,7 @@ def evaluate(
             "photograph; calibration/ and test/ inside bring their own division."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation-report"),
     upscaler: Annotated[
         list[str] | None, typer.Option(help="Name, repeatable; default: the first one.")
     ] = None,
