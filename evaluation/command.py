@@ -210,7 +210,7 @@ async def _answering(
     settings = session.settings
     if asked.calibration not in {None, ACTIVE}:
         judged = await _calibration(asked.calibration, session.calibrations, "")
-        return [Share(judged.upscaler, [])]
+        return [Share(judged.manifest.upscaler, [])]
     if not settings.prefers_auto:
         return [Share(settings.default, [])]
     first = asked.variants[0].config if asked.variants else CalibrationConfig()

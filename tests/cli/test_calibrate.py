@@ -172,7 +172,7 @@ def test_who_answers_is_calibrated(run, place, two):
     assert {name: len(model.calls) for name, model in two.items()} == {"faithful": 4, "sharp": 4}
     for name, quality in (("faithful", None), ("sharp", 60)):
         made = file.load((place / f"made-{name}.calibration").read_bytes())
-        assert made.upscaler == name
+        assert made.manifest.upscaler == name
         assert [part.jpeg for part in made.manifest.degradation.mixture] == [quality]
 
 
