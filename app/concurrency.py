@@ -122,7 +122,12 @@ async def shielded(
         positional, named = given.pop()
         return function(*positional, **named)
 
-    task = asyncio.ensure_future(asyncio.to_thread(call))
+    return await to_its_end(asyncio.to_thread(call))
+
+
+async def to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Await work that goes on if this is cancelled, which is raised when it has ended."""
+    task = asyncio.ensure_future(work)
     cancelled = None
     try:
         cancelled = await _ended(task)

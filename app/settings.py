@@ -97,7 +97,6 @@ OBSOLETE_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "connect_private": "allow_private_networks names connect",
         "idempotency_ttl_s": "a key and its result are kept for a day",
         "image_private": "allow_private_networks names image_url",
-        "job_drain_s": "paid calls have 16 s to end",
         "job_timeout_s": "a job has a day",
         "job_upscalings": "max_in_flight of the job worker",
         "max_attempts": "a call is tried eight times at most",
@@ -283,6 +282,11 @@ class Settings(BaseSettings):
     )
     job_concurrency: int = Field(
         2, gt=0, description="How many calibration pairs one process measures at the same time."
+    )
+    job_drain_s: Seconds = Field(
+        60.0,
+        description="How long a stopping `trustscale jobs` waits for calls to end, in seconds. Its "
+        "grace period must be 20 seconds longer.",
     )
     dependency_timeout_s: Seconds = Field(
         600.0,

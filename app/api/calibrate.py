@@ -132,12 +132,13 @@ async def create_calibration(
     Where pairs are measured already under the same settings, nothing is generated again.
     """
     state.settings.webhooks.check(form.webhook)
+    asked = _of_one_upscaler(state, config_of(config))
     if form.dry_run:
-        return await _planned(state, config_of(config), form, actor)
+        return await _planned(state, asked, form, actor)
 
     async def make() -> StoredResponse:
         job = await state.admin.create(
-            config_of(config), form.files, created_by=actor, webhook=form.webhook, **form.pairs()
+            asked, form.files, created_by=actor, webhook=form.webhook, **form.pairs()
         )
         await state.audit("calibration.create", actor, job=job.id)
         return StoredResponse(job.id, accepted(job))
@@ -441,6 +442,16 @@ def _field(place: tuple[int | str, ...]) -> str:
 
 def _location(calibration: str) -> dict[str, str]:
     return {"Location": f"{router.prefix}{_CALIBRATIONS}/{calibration}"}
+
+
+def _of_one_upscaler(state: State, config: CalibrationConfig) -> CalibrationConfig:
+    """The settings. Raises BadRequest where only an upload would decide which upscaler is meant."""
+    meant = [upscaler.name for upscaler in state.service.candidates(config.upscaler)]
+    if len(meant) > 1:
+        reason = f"the class of an upload decides between {' and '.join(meant)}; name one of them"
+        items = [{"field": "upscaler", "reason": reason}]
+        raise BadRequest(f"config: upscaler: {reason}.", fields=items)
+    return config
 
 
 async def _planned(

@@ -89,6 +89,9 @@ class FanOut(Protocol):
         runs later; others are retried at once (`RetryPolicy`).
         """
 
+    async def recorded(self, job: Job, task: str) -> None:
+        """Remove what `run` kept for a second run: the task's bytes are stored. Raises nothing."""
+
     async def reduce(self, job: Job, context: JobContext) -> str:
         """Combine the tasks' results in `context.records`; as `Handler.__call__`."""
 

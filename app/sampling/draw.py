@@ -24,6 +24,7 @@ import numpy as np
 
 from trustscale_server.concurrency import shielded, side_by_side
 from trustscale_server.errors import TimedOut, UpscalerError, UpscalerFailed, UpscalerRejected
+from trustscale_server.sampling.kept import KeptSamples
 from trustscale_server.stores.files import replace_file
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import (
@@ -362,7 +363,9 @@ class Throughput:
     def note(
         self, upscaler: Upscaler, pixels: int, samples: int, seconds: float, work: str = SAMPLES
     ) -> None:
-        """Record how long an input with so many samples took."""
+        """Record how long an input with so many samples took, unless some were there before."""
+        if isinstance(upscaler, KeptSamples) and upscaler.has_reused:
+            return
         pace = self._of(upscaler, work)
         before = pace.seconds if pace.recent else None
         pace.recent.append(seconds / (pixels / MEGA * samples))

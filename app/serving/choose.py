@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -34,7 +33,7 @@ from trustscale_server.serving.answer import ChosenForm, form_of
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.sigma.estimators import IndecisionSettings
 from trustscale_server.stores.base import ResultStore
-from trustscale_server.upscalers.base import AUTO, MAX_REQUEST_SEED, Upscaler, named
+from trustscale_server.upscalers.base import AUTO, MAX_REQUEST_SEED, Upscaler, named, routed
 
 Pixels = Annotated[int, Field(ge=1)]
 MOST_PAGES: Final = 10_000
@@ -324,7 +323,7 @@ def chosen_for(table: Mapping[str, str], facts: InputFeatures) -> tuple[str, str
     """
     name = classify(UPLOAD, facts)
     words = class_in_words(name)
-    upscaler = next(one for pattern, one in table.items() if fnmatchcase(name, pattern))
+    upscaler = routed(table, name)
     return upscaler, words, f"{upscaler} was chosen, as for every upload of this class: {words}."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -16,6 +16,7 @@ from trustscale_server.admission import current_client
 from trustscale_server.conformal.lab import shallow
 from trustscale_server.images.encode import picture
 from trustscale_server.jobs.handlers import JobContext
+from trustscale_server.sampling.kept import KeptSamples
 from trustscale_server.sampling.pipeline import MeasurementSink
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.prepare import Admitted
@@ -60,6 +61,8 @@ class UpscaleHandler:
             unbounded_wait=True,
             as_job=True,
         )
+        kept = KeptSamples(prepared.chosen.upscaler, self.blobs, job.id)
+        prepared = replace(prepared, chosen=replace(prepared.chosen, upscaler=kept))
         async with _reporting() as report:
             answer = await self.service.run(
                 prepared,

@@ -23,6 +23,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from typing import Final, Protocol, TypeVar
 
@@ -341,6 +342,11 @@ def named(upscalers: Mapping[str, Upscaler], name: str | None, default: str) -> 
     if wanted not in upscalers:
         raise NotFound(f"No upscaler is called {wanted!r}; there are: {', '.join(upscalers)}.")
     return upscalers[wanted]
+
+
+def routed(table: Mapping[str, str], input_class: str) -> str:
+    """The upscaler of the first pattern of the table of `auto` that a class matches."""
+    return next(name for pattern, name in table.items() if fnmatchcase(input_class, pattern))
 
 
 def sample_seeds(seed: int, count: int) -> list[int]:
