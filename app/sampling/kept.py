@@ -20,7 +20,6 @@ from trustscale_server.upscalers.base import (
     MemoryPermit,
     Source,
     Upscaler,
-    Witness,
 )
 from trustscale_server.upscalers.remote.responses import SomeFailed
 
@@ -69,11 +68,6 @@ class KeptSamples:
     def facts(self) -> Mapping[str, object]:
         facts: Mapping[str, object] = getattr(self.inner, "facts", {})
         return facts
-
-    @property
-    def witness(self) -> Witness | None:
-        witness: Witness | None = getattr(self.inner, "witness", None)
-        return witness
 
     async def check(self) -> None:
         await self.inner.check()

@@ -103,17 +103,16 @@ class Source:
         return Source(shallow(self.rgb), self.facts) if self.is_deep else None
 
     @cached_property
-    def _has_one_channel(self) -> bool:
+    def is_grey(self) -> bool:
+        """Whether its three channels are one."""
         return all(np.array_equal(self.rgb[..., 0], self.rgb[..., k]) for k in (1, 2))
 
     def like(self, answer: RGB) -> RGB:
-        """An answer to an image of 16 bits as deep, and with one channel if the image has one."""
-        if not self.is_deep:
-            return answer
-        found = deep(answer)
-        if self._has_one_channel:
+        """An answer as deep as the image, and grey if the image is."""
+        found = deep(answer) if self.is_deep else answer
+        if self.is_grey:
             mean = (found.sum(axis=2, dtype=np.uint32) + 1) // 3
-            found = np.repeat(mean.astype(np.uint16)[..., np.newaxis], 3, axis=2)
+            found = np.repeat(mean.astype(found.dtype)[..., np.newaxis], 3, axis=2)
         return found
 
     @cached_property
