@@ -138,17 +138,17 @@ def _void_if(subject: ApplicableCalibration) -> list[str]:
     degradation = calibration.manifest.degradation
     result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
     has_class = subject.input_class is not None and subject.is_covered
-    parts = []
+    origins = []
     # The class names the part of a mixture; otherwise it is only about the file.
     if degradation is not None and not (has_class and isinstance(degradation, Mixture)):
-        parts.append(f"made by {degradation.describe(calibration.pipeline.scale)}")
+        origins.append(f"made by {degradation.describe(calibration.pipeline.scale)}")
     if subject.input_class is not None and subject.is_covered:
-        parts.append(f"uploads {class_in_words(subject.input_class)}")
-    made = f" ({'; '.join(parts)})" if parts else ""
+        origins.append(f"uploads {class_in_words(subject.input_class)}")
+    made = f" ({'; '.join(origins)})" if origins else ""
     reasons = [str(item.get("reason", "")) for item in calibration.manifest.skipped]
     removed = sum(reason.startswith(REMOVED) for reason in reasons)
     is_part = has_class or subject.group is not None
-    found = {
+    conditions = {
         f"an image from elsewhere, of another subject, camera or processing than the pairs{made}": (
             True
         ),
@@ -180,7 +180,7 @@ def _void_if(subject: ApplicableCalibration) -> list[str]:
             subject.input_class is not None
         ),
     }
-    void_if = [words for words, applies in found.items() if applies]
+    void_if = [words for words, applies in conditions.items() if applies]
     return [*void_if, *calibration.pipeline.fidelity.row.void_if]
 
 
@@ -198,22 +198,22 @@ def warnings_of(
     trusted: share of pixels in the mask. notes: earlier warnings. lossless: of the upscaler.
     """
     calibration = subject.part
-    found = [] if subject.is_covered else [_uncovered(subject)]
-    found += notes
-    found += _of_mask(subject, alpha, trusted)
+    warnings = [] if subject.is_covered else [_uncovered(subject)]
+    warnings += notes
+    warnings += _of_mask(subject, alpha, trusted)
     if calibration.applicability(*subject.size) == "unknown":
-        found.append(
+        warnings.append(
             f"The output is {_outside(calibration)}; whether the guarantee applies is not known. "
             f"{_within(subject)}, or calibrate with pictures of this size."
         )
     if typicality <= calibration.report.out_of_distribution:
-        found.append(
+        warnings.append(
             f"This image is unlike the calibration images (typicality {typicality:.3g}): in "
             "detail, noise, contrast, light, colour or σ, so the guarantee may not speak about it."
         )
     if not lossless:
-        found.append("The upscaler delivers lossy images; compression adds to the disagreement.")
-    return found
+        warnings.append("The upscaler delivers lossy images; compression adds to the disagreement.")
+    return warnings
 
 
 def _uncovered(subject: ApplicableCalibration) -> str:
@@ -350,32 +350,32 @@ def theorem(subject: ApplicableCalibration, alpha: float, usual: ErrorQuantile |
         return f"No promise: {_unknown(subject)}. What follows holds for others. {theorem}"
     is_window = subject.applicability == "per_window"
     window = f"part of the mask inside a window of {_listed(subject.part.sizes.all)} pixels"
-    parts = [_theorem(subject, alpha, f"in the {window if is_window else 'mask'}")]
+    sentences = [_theorem(subject, alpha, f"in the {window if is_window else 'mask'}")]
     if alpha < subject.part.curve.min_alpha:
         usual = None
     match subject.part.guarantee:
         case Probability() as promise:
-            parts += _at_hand(subject, promise, alpha)
+            sentences += _at_hand(subject, promise, alpha)
         case PostHoc() as promise if usual is not None and usual.error > 0:
             ratio = usual.error / min(alpha, promise.alphas[-1])
-            parts.append(
+            sentences.append(
                 f"It exceeds {rounded_up(ratio):g}·α for some of these α with a probability of at "
                 f"most {usual.share:g} over the same draw. Masks of smaller α are empty; those of "
                 "larger ones are that of the largest."
             )
         case _ if usual is not None and 0 < usual.error < subject.part.error_bound:
-            parts.append(
+            sentences.append(
                 f"It exceeds {rounded_up(usual.error):g} with a probability of at most "
                 f"{usual.share:g} over the same draw."
             )
     if is_window:
-        parts.append(_of_windows(subject))
+        sentences.append(_of_windows(subject))
     elif subject.applicability == "whole":
-        parts.append(
+        sentences.append(
             "It speaks about all of the image: these are the scenes of the calibration that are at "
             "least as large, each counted with the largest error of its whole picture."
         )
-    return " ".join([*parts, *of_group])
+    return " ".join([*sentences, *of_group])
 
 
 def _theorem(subject: ApplicableCalibration, alpha: float, where: str) -> str:
