@@ -262,36 +262,40 @@ class DeriveIn(BaseModel):
     responses=problem_responses("not-found", "bad-request", "conflict", "calibration-mismatch"),
 )
 async def derive_calibration(
-    calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, actor: AdminDep
+    calibration_id: str, derivation: DeriveIn, response: Response, state: StateDep, actor: AdminDep
 ) -> CalibrationDetail:
     """Derive a calibration with another guarantee or bound.
 
     It is made of the stored loss curves; nothing is generated.
     """
     parent = await state.admin.finished(calibration_id)
-    if asked.activate:
+    if derivation.activate:
         # First, or a refusal would leave a calibration behind.
         await state.admin.check(parent)
-    made = await state.admin.derive(
+    derived = await state.admin.derive(
         parent,
-        asked.guarantee,
-        bound=asked.fidelity.bound if asked.fidelity else None,
+        derivation.guarantee,
+        bound=derivation.fidelity.bound if derivation.fidelity else None,
         created_by=actor,
-        name=asked.name,
-        to_activate=asked.activate,
-        force=asked.force,
+        name=derivation.name,
+        to_activate=derivation.activate,
+        force=derivation.force,
     )
     activated = False
     try:
-        if asked.activate:
-            await state.admin.activate(made, force=asked.force)
+        if derivation.activate:
+            await state.admin.activate(derived, force=derivation.force)
             activated = True
     finally:  # it is stored even if the activation fails
         await state.audit(
-            "calibration.derive", actor, parent=parent.id, calibration=made.id, activate=activated
+            "calibration.derive",
+            actor,
+            parent=parent.id,
+            calibration=derived.id,
+            activate=activated,
         )
-    response.headers.update(_location(made.id))
-    return await detail(state, made)
+    response.headers.update(_location(derived.id))
+    return await detail(state, derived)
 
 
 class MetricOption(BaseModel):
@@ -380,25 +384,25 @@ class ArrangedOut(BaseModel):
 
 
 @router.post("/pairs/check", responses=problem_responses("bad-request", "not-found"))
-async def check_pairs(asked: NamesIn, state: StateDep, _: AdminDep) -> ArrangedOut:
+async def check_pairs(files: NamesIn, state: StateDep, _: AdminDep) -> ArrangedOut:
     """Check by their names which files make pairs, in which groups, and what is wrong.
 
     Sizes and contents are checked when the files are sent.
     """
-    found = arrange(map(placed, asked.names), folders=asked.folders)
+    arranged = arrange(map(placed, files.names), folders=files.folders)
     seen: set[str] = set()
-    if asked.pixels:
-        fidelity = {} if asked.metric is None else {"fidelity": {"metric": asked.metric}}
-        config = config_of(json.dumps({"upscaler": asked.upscaler, **fidelity}))
-        seen = await state.admin.seen(config, asked.pixels)
+    if files.pixels:
+        fidelity = {} if files.metric is None else {"fidelity": {"metric": files.metric}}
+        config = config_of(json.dumps({"upscaler": files.upscaler, **fidelity}))
+        seen = await state.admin.seen(config, files.pixels)
     return ArrangedOut(
-        used=[pair.name for pair in found.pairs if pair.y in seen],
+        used=[pair.name for pair in arranged.pairs if pair.y in seen],
         pairs=[
             ArrangedPair(name=pair.name, x=pair.x, y=pair.y, label=pair.label, group=pair.folder)
-            for pair in found.pairs
+            for pair in arranged.pairs
         ],
-        groups=sorted({pair.folder for pair in found.pairs if pair.folder is not None}),
-        items=[Item(**item) for item in found.items],
+        groups=sorted({pair.folder for pair in arranged.pairs if pair.folder is not None}),
+        items=[Item(**item) for item in arranged.items],
     )
 
 

@@ -103,8 +103,8 @@ async def get_result_image(
         return await _stored(state, request, result_id, image_file(result), FORMS[form].media_type)
     data = await results.blob(result_id, image_file(result))
     await state.limits.take(current_client.get(), "requests")
-    made = await while_connected(request, _in_turn(state, _in_form(state, result, data, form)))
-    return Sent(made, FORMS[form].media_type)
+    file = await while_connected(request, _in_turn(state, _in_form(state, result, data, form)))
+    return Sent(file, FORMS[form].media_type)
 
 
 @router.get(
@@ -146,11 +146,11 @@ async def get_result_file(
     if part == "trust":
         return await _stored(state, request, result_id, TRUST, "image/png")
     result = stored_result(await state.stores.results.document(result_id))
-    asked = check_alpha(alpha, result.alpha)
-    if part == "mask" and asked == result.alpha:
+    level = check_alpha(alpha, result.alpha)
+    if part == "mask" and level == result.alpha:
         return await _stored(state, request, result_id, MASK, "image/png")
     await state.limits.take(current_client.get(), "requests")
-    drawn = await while_connected(request, _in_turn(state, _drawn(state, result, asked, part)))
+    drawn = await while_connected(request, _in_turn(state, _drawn(state, result, level, part)))
     return Sent(drawn, "image/png")
 
 
@@ -255,8 +255,8 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
         if mask_file:
             mask, text = read_mask(mask_file)
             pages = Pages(mask, read_codes(trust)) if trust else None
-        kept, _ = metadata_of(image, with_place=True)
-        return picture(pixels, form, text=text, metadata=kept, pages=pages)
+        metadata, _ = metadata_of(image, with_place=True)
+        return picture(pixels, form, text=text, metadata=metadata, pages=pages)
 
     return await shielded(made)
 

@@ -100,25 +100,25 @@ async def list_upscalers(
 
     `samples` is M of the active calibration.
     """
-    found = []
+    rows = []
     for upscaler in state.service.upscalers.values():
         calibration = None
         if brief:
             ids = await state.calibrations.active_ids(upscaler.name)
-            asked = [Answering(id=one, name=None, classes=[]) for one in ids]
-        elif asked := await answering(state, upscaler.name):
-            calibration = await state.calibrations.get(asked[0].id)
-        classes = [row for one in asked if not brief for row in await _classes(state, one)]
-        found.append(
+            active = [Answering(id=name, name=None, classes=[]) for name in ids]
+        elif active := await answering(state, upscaler.name):
+            calibration = await state.calibrations.get(active[0].id)
+        classes = [row for entry in active if not brief for row in await _classes(state, entry)]
+        rows.append(
             UpscalerOut(
                 **_identity(state, upscaler),
                 **await asyncio.to_thread(_calibrated, calibration),
-                calibration=asked[0].id if asked else None,
-                calibrations=asked,
+                calibration=active[0].id if active else None,
+                calibrations=active,
                 classes=classes,
             )
         )
-    return _packed(request, _LIST.dump_json(found))
+    return _packed(request, _LIST.dump_json(rows))
 
 
 def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
@@ -170,11 +170,11 @@ def _packed(request: Request, body: bytes) -> Response:
     return Response(body, media_type="application/json", headers=headers)
 
 
-async def _classes(state: State, asked: Answering) -> list[CalibratedClass]:
-    calibration = await state.calibrations.get(asked.id)
+async def _classes(state: State, answers: Answering) -> list[CalibratedClass]:
+    calibration = await state.calibrations.get(answers.id)
     by_class = await asyncio.to_thread(tables, calibration)
     return [
         row.model_copy(update={"tables": by_class[row.name]})
         for row in await asyncio.to_thread(classes_of, calibration)
-        if row.name in asked.classes
+        if row.name in answers.classes
     ]

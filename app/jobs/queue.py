@@ -214,10 +214,10 @@ class JobQueue:
 
         try:
             async with redis_errors(self._answer_s):
-                found = [await docket.workers() for docket in self._dockets.values()]
+                by_docket = [await docket.workers() for docket in self._dockets.values()]
         except StoreUnavailable:
             return None
-        return {worker.name for workers in found for worker in workers}
+        return {worker.name for workers in by_docket for worker in workers}
 
     async def run(
         self,
@@ -389,7 +389,7 @@ class JobQueue:
         if tasks:
             await self._open()
             docket = self._dockets[name]
-            await docket.add_many([docket.call(name, key=_key(one))(*one) for one in tasks])
+            await docket.add_many([docket.call(name, key=_key(task))(*task) for task in tasks])
 
     async def _send_unfinished_for_ever(self) -> None:
         while True:

@@ -220,16 +220,18 @@ class TaskRunner:
         left = await self._insist(lambda: self.jobs.attempts(job_id, task))
         living = await self.living() if left else set()
         # A living owner only slept. If the living are unknown, no death counts.
-        dead = [] if living is None else [one for one in left if one.owner not in living]
-        dead = [one for one in dead if one.owner != self.owner]
-        is_poison = sum(one.alone for one in dead) >= DEATHS_ALONE
+        dead = (
+            [] if living is None else [attempt for attempt in left if attempt.owner not in living]
+        )
+        dead = [attempt for attempt in dead if attempt.owner != self.owner]
+        is_poison = sum(attempt.alone for attempt in dead) >= DEATHS_ALONE
         alone = len(dead) >= DEATHS and not is_poison
         async with self._turns.take(alone=alone):
             job = await self.begin(job_id, task, alone=alone)
             if job is not None and dead:
                 self.metrics.count("job_lost_leases", job.kind)
             if job is not None and is_poison:
-                error = _poison(len({one.owner for one in dead}), task)
+                error = _poison(len({attempt.owner for attempt in dead}), task)
                 log.warning("Job %s: %s", job_id, error["detail"])
                 poisoned = job
                 await self._insist(lambda: self._finish(poisoned, JobState.FAILED, error=error))

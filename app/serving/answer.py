@@ -222,10 +222,12 @@ def stored_picture(document: bytes) -> Result | Unmasked:
 
 def stored_result(document: bytes) -> Result:
     """The document of a stored answer with a mask. Raises NotFound: it has none."""
-    found = stored_picture(document)
-    if isinstance(found, Unmasked):
-        raise NotFound(f"{found.id} was asked for with mask=none: it has no mask and no guarantee.")
-    return found
+    answer = stored_picture(document)
+    if isinstance(answer, Unmasked):
+        raise NotFound(
+            f"{answer.id} was asked for with mask=none: it has no mask and no guarantee."
+        )
+    return answer
 
 
 def check_alpha(alpha: float | None, default: float) -> float:
@@ -370,7 +372,7 @@ def believed_of(*, blurs: bool, is_sent: bool) -> BelievedPicture:
 
 def write_believed(
     out: IO[bytes],
-    made: NDArray[np.uint8],
+    rgb: NDArray[np.uint8],
     mask: NDArray[np.bool_],
     rest: FallbackLayer,
     text: Mapping[str, str],
@@ -378,7 +380,7 @@ def write_believed(
 ) -> None:
     """Write `believed.png`; scale: width of the picture over that of the upload."""
     with Image.open(io.BytesIO(rest.data)) as plain:
-        drawn = composed(made, mask, plain.convert("RGB"), max(1, round(_FADE * scale)))
+        drawn = composed(rgb, mask, plain.convert("RGB"), max(1, round(_FADE * scale)))
     write_png(out, drawn, {**text, "trustscale:believed": rest.believed.statement})
 
 

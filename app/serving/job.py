@@ -36,12 +36,12 @@ def expected(admitted: Admitted) -> dict[str, str]:
     """What lists show of a job before it runs: upscaler, its picture's size, the estimated time."""
     scale, estimate = admitted.chosen.pipeline.scale, admitted.estimate_s
     height, width = admitted.size
-    shown = {
+    row = {
         "upscaler": admitted.chosen.upscaler.name,
         "width": str(width * scale),
         "height": str(height * scale),
     }
-    return shown if estimate is None else {**shown, "estimate_s": f"{estimate:.1f}"}
+    return row if estimate is None else {**row, "estimate_s": f"{estimate:.1f}"}
 
 
 @dataclass(frozen=True, slots=True)

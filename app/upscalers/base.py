@@ -177,19 +177,19 @@ class MemoryPermit:
             return math.inf
         return self._deadline - asyncio.get_running_loop().time()
 
-    def counted(self, parts: Sequence[Callable[[], None]]) -> list[Callable[[], None]]:
+    def counted(self, tasks: Sequence[Callable[[], None]]) -> list[Callable[[], None]]:
         """The parts of a call, to be run in threads, each with its report to `on_part`."""
         on_part = self._on_part
         if on_part is None:
-            return list(parts)
+            return list(tasks)
         loop = asyncio.get_running_loop()
 
-        def reporting(part: Callable[[], None]) -> None:
-            part()
+        def reporting(task: Callable[[], None]) -> None:
+            task()
             with suppress(RuntimeError):  # the loop was closed
-                loop.call_soon_threadsafe(on_part, len(parts))
+                loop.call_soon_threadsafe(on_part, len(tasks))
 
-        return [partial(reporting, part) for part in parts]
+        return [partial(reporting, task) for task in tasks]
 
     async def take(self) -> None:
         """Wait for the turn, unless this call has it."""
@@ -325,22 +325,22 @@ def settings_of(upscaler: Upscaler) -> dict[str, str]:
 
 def _digests(facts: Mapping[str, object], above: str = "") -> dict[str, str]:
     """Digests by name; facts inside tables have dotted names."""
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for name, value in facts.items():
         if isinstance(value, dict) and value:
-            found |= _digests(value, f"{above}{name}.")
+            digests |= _digests(value, f"{above}{name}.")
         else:
             text = json.dumps(value, sort_keys=True, default=str)
-            found[above + name] = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return found
+            digests[above + name] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return digests
 
 
 def named(upscalers: Mapping[str, Upscaler], name: str | None, default: str) -> Upscaler:
     """The upscaler of this name, or without one the default. Raises NotFound."""
-    wanted = name or default
-    if wanted not in upscalers:
-        raise NotFound(f"No upscaler is called {wanted!r}; there are: {', '.join(upscalers)}.")
-    return upscalers[wanted]
+    chosen = name or default
+    if chosen not in upscalers:
+        raise NotFound(f"No upscaler is called {chosen!r}; there are: {', '.join(upscalers)}.")
+    return upscalers[chosen]
 
 
 def routed(table: Mapping[str, str], input_class: str) -> str:
@@ -362,17 +362,17 @@ def sample_seeds(seed: int, count: int) -> list[int]:
         raise ValueError(f"at least one sample is needed, got {count}")
     random = np.random.Generator(np.random.PCG64(seed))
     seeds: list[int] = []
-    taken: set[int] = set()
+    used: set[int] = set()
     while len(seeds) < count:
         elements = np.concatenate(
             [random.permutation(DIHEDRAL), DIHEDRAL + random.permutation(GROUP_ORDER - DIHEDRAL)]
         )
         for element in elements[: count - len(seeds)]:
             candidate = 0
-            while candidate == 0 or candidate in taken:
+            while candidate == 0 or candidate in used:
                 block = int(random.integers(1, _LARGEST // GROUP_ORDER))
                 candidate = block * GROUP_ORDER + int(element)
-            taken.add(candidate)
+            used.add(candidate)
             seeds.append(candidate)
     return seeds
 
