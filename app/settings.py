@@ -70,9 +70,7 @@ PrivateUse = Literal["connect", "image_url", "webhooks"]
 Seconds = Annotated[float, Field(gt=0, le=_MOST_SECONDS, allow_inf_nan=False)]
 
 
-TABLE: Final = MappingProxyType(
-    {"lossless": "span-x4", "lossless/fine": "span-x4", "*": "realesr-x4"}
-)
+TABLE: Final = MappingProxyType({"lossless": "span-x4", "*": "realesr-x4"})
 """`auto`: patterns of classes and their upscalers; the first match counts.
 
 SPAN is nearer to the truth of clean input, but turns traces of compression and noise into wires and

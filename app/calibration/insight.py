@@ -15,7 +15,7 @@ from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import StepCurve
 from trustscale_server.conformal.backtest import BacktestRow, backtest
 from trustscale_server.errors import BadRequest
-from trustscale_server.images.compression import class_in_words
+from trustscale_server.images.kinds import class_in_words
 
 COMMON_ALPHAS: Final = (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5)
 

@@ -37,9 +37,7 @@ from trustscale_server.conformal.backtest import mean_losses, trusted_shares
 from trustscale_server.conformal.curve import places_of
 from trustscale_server.conformal.evidence import p_value
 from trustscale_server.errors import BadGroup, BadRequest
-from trustscale_server.images.compression import class_of
-from trustscale_server.images.degrade import Mixture
-from trustscale_server.images.facts import InputFeatures, classify
+from trustscale_server.images.facts import UPLOAD, InputFeatures, classify
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.stores.base import CalibrationHead
 
@@ -308,7 +306,7 @@ class Partitions:
         scenes: dict[str, set[tuple[str, str]]] = defaultdict(set)
         counts: Counter[str] = Counter()
         for pair, scene in zip(self._whole.manifest.pairs, self._whole.scenes, strict=True):
-            if (name := pair.input_class) is not None and _is_of(pair, name):
+            if (name := pair.input_class) is not None:
                 counts[name] += 1
                 scenes[name].add(scene)
         least = min(COVERED, -(-self._whole.n // 4))
@@ -320,18 +318,9 @@ class Partitions:
         return None if rule is None else classify(rule, facts)
 
     def covers(self, facts: InputFeatures) -> bool:
-        """Whether the X of some pairs were like an upload, as far as classes show.
-
-        Without a rule only a made X shows it, by its compression.
-        """
+        """Whether the X of some pairs were like an upload, as far as classes show."""
         name = self.class_of(facts)
-        if name is not None:
-            return name in self.classes
-        made = self._whole.manifest.degradation
-        if made is None:
-            return True
-        parts = made if isinstance(made, Mixture) else Mixture.single(made)
-        return class_of(facts.compression, facts.look) in parts.variants()
+        return name is None or name in self.classes
 
     def under(self, kind: str | None) -> Calibration:
         """The same for a request that wants a guarantee of this kind; None: its own.
@@ -358,7 +347,7 @@ class Partitions:
         if name not in self.classes:
             return self._whole
         return self._part(
-            ("class", name), [_is_of(pair, name) for pair in self._whole.manifest.pairs]
+            ("class", name), [pair.input_class == name for pair in self._whole.manifest.pairs]
         )
 
     def part(
@@ -436,9 +425,16 @@ class Report:
     def typicality(self, mean_log_sigma: float, facts: InputFeatures | None = None) -> float:
         """The conformal p-value of an image among one of each calibration scene, in (0, 1].
 
-        From the facts about X and the mean log σ; without kept facts from the latter alone, on both
-        sides. For an image of a new scene that is exchangeable with these, P(p ≤ u) ≤ u.
+        From how strange the learned table finds X (`kinds.py`); of data from the facts about X and
+        the mean log σ; without kept facts from the latter alone, on both sides. For an image of a
+        new scene that is exchangeable with these, P(p ≤ u) ≤ u.
         """
+        if facts is not None and self._calibration.pipeline.input_rule == UPLOAD:
+            strange = [pair.facts["strangeness"] for pair in self.one_of_each if pair.facts]
+            if len(strange) == self._calibration.n:
+                return (1 + sum(one >= facts.kind.strangeness for one in strange)) / (
+                    1 + len(strange)
+                )
         if facts is not None and len(self._known):
             numbers, kept = facts.numbers(), self._calibration.manifest.pairs[0].facts or {}
             new = np.array([*(numbers[name] for name in kept), mean_log_sigma])
@@ -513,12 +509,3 @@ class _Cache:
             if len(self._parts) > MOST_PARTS:
                 self._parts.popitem(last=False)
             return part
-
-
-def _is_of(pair: PairInfo, name: str | None) -> bool:
-    """Whether a pair speaks about a class: X is of it, and, if made, was made for it.
-
-    Pairs that were synthesised for another class are excluded.
-    """
-    is_meant = pair.variant is None or (name or "").startswith(pair.variant)
-    return pair.input_class == name and is_meant

@@ -21,10 +21,10 @@ from trustscale_server.calibration.guarantee import GuaranteeKind
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.config_errors import mistakes
 from trustscale_server.errors import BadGroup, BadRequest, CalibrationMismatch
-from trustscale_server.images.compression import class_in_words
 from trustscale_server.images.decode import KeepMetadata, Limits
 from trustscale_server.images.encode import BEST_QUALITY, FormName
 from trustscale_server.images.facts import UPLOAD, InputFeatures, classify
+from trustscale_server.images.kinds import class_in_words
 from trustscale_server.images.raster import Bands, Stretch
 from trustscale_server.images.resize import LongestSide
 from trustscale_server.sampling.draw import Throughput
