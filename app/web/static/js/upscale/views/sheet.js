@@ -50,7 +50,7 @@ export function openSheet() {
     <details class="more-files">
       <summary>More</summary>
       ${forms.length > 1 ? html`<p class="button-row" role="group" aria-label="The full result as">Full result as ${forms.map((form) => small(form.toUpperCase(), () => savePicture(form)))}</p>` : nothing}
-      <p class="button-row">${small("Mask", () => savePart("mask"))} ${small("Marked picture", () => savePart("overlay"))} ${small("Everything, as zip", saveZip)} ${small("Copy link", copyLink)}</p>
+      <p class="button-row">${small("What is trusted, in black and white", () => savePart("mask"))} ${small("Marked picture", () => savePart("overlay"))} ${small("Everything, as zip", saveZip)} ${small("Copy link", copyLink)}</p>
     </details>`;
   return openDialog({ title: "Download", body, wide: true });
 }

@@ -1,0 +1,63 @@
+// While a calibration is measured: the photographs that the model has got most wrong so far.
+
+import { ADMIN, getBlob } from "../lib/api.js";
+import { html, render } from "../lib/html.js";
+import { pause } from "../lib/jobs.js";
+import * as service from "./service.js";
+
+const EVERY_MS = 3000;
+const SHOWN = 3;
+const SIDE = 256; // pixels that two pictures are compared at
+const BLOCK = 8;
+
+/** Look at each photograph once, in one of its ways, until the job has ended. */
+export async function watchWorst(id, place, isEnded) {
+  const seen = new Set();
+  let worst = [];
+  while (!isEnded()) {
+    const pairs = await service.pairs(id).catch(() => []);
+    for (const { name, state } of pairs) {
+      const source = name.split("~")[0];
+      if (state === "queued" || seen.has(source)) continue;
+      seen.add(source);
+      const found = await compared(id, name).catch(() => null); // its pictures may be gone already
+      if (!found) continue;
+      worst = [...worst, { source, ...found }].sort((a, b) => b.error - a.error).slice(0, SHOWN);
+      render(view(worst), place);
+    }
+    await pause(EVERY_MS);
+  }
+}
+
+async function compared(id, name) {
+  const bitmap = async (part) =>
+    createImageBitmap(await getBlob(service.path(id, "pairs", name, `${part}.png`), ADMIN));
+  const bitmaps = await Promise.all([bitmap("y"), bitmap("prediction")]);
+  const scale = Math.min(1, SIDE / Math.max(bitmaps[0].width, bitmaps[0].height));
+  const [width, height] = [bitmaps[0].width, bitmaps[0].height].map((side) => Math.round(side * scale));
+  const [truth, made] = bitmaps.map((one) => {
+    const canvas = Object.assign(document.createElement("canvas"), { width, height });
+    canvas.getContext("2d").drawImage(one, 0, 0, width, height);
+    return canvas;
+  });
+  // The largest difference of blocks, in grey levels.
+  const blocks = new OffscreenCanvas(Math.ceil(width / BLOCK), Math.ceil(height / BLOCK)).getContext("2d");
+  const seen = [truth, made].map((one) => {
+    blocks.drawImage(one, 0, 0, width / BLOCK, height / BLOCK);
+    return blocks.getImageData(0, 0, blocks.canvas.width, blocks.canvas.height).data;
+  });
+  const error = seen[0].reduce((most, value, k) => Math.max(most, Math.abs(value - seen[1][k])), 0);
+  return { truth, made, error };
+}
+
+const view = (worst) =>
+  html`<h2>Where the model is most wrong so far</h2>
+    <div class="tried">
+      ${worst.map(
+        ({ source, truth, made }) =>
+          html`<figure>
+            <div class="sides"><div class="side">${made}<b>The model made</b></div><div class="side">${truth}<b>The truth</b></div></div>
+            <figcaption>${source}</figcaption>
+          </figure>`,
+      )}
+    </div>`;
