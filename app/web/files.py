@@ -177,4 +177,4 @@ def _file(data: bytes, media_type: str) -> File:
 
 
 def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -55,7 +55,7 @@ test("three sentences say who answers, whether promises hold, and what is unusua
     alarms: [],
     ...changes,
   });
-  const said = (upscalers, report) => sentences(upscalers, { upscalers: report }).map(({ words }) => words);
+  const said = (upscalers, report) => sentences(upscalers, { upscalers: report }).map(([, words]) => words);
   const two = [live("A"), live("B")];
   assert.deepEqual(said(two, [watched("A"), watched("B")]), [
     "Two models answer.",

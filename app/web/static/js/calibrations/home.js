@@ -64,7 +64,7 @@ function view({ rows, jobs, upscalers, report, details }, bring) {
     </div>`;
 }
 
-const sentence = ({ tone, words, facts: rows }) =>
+const sentence = ([tone, words, rows]) =>
   html`<details class="sentence ${tone}"><summary>${words}</summary>${facts(rows)}</details>`;
 
 function table(rows, details, upscalers) {

@@ -10,11 +10,14 @@ import { check, hint } from "../lib/widgets.js";
 import { drawWhole, masked } from "../upscale/masked.js";
 import { GONE } from "./pictures.js";
 import * as service from "./service.js";
-import { wizard } from "./wizard.js";
+import { beside, wizard } from "./wizard.js";
 import { trustsNothing } from "./words.js";
 
 const MOST = 3; // photographs that are tried
 const SIDE = 360; // device pixels that a picture is wide
+const CAPTION = hint(
+  "Hatched: don’t rely on it. These photographs helped to make the promise, so they only show what changes.",
+);
 const ALL = "*"; // the class of a calibration that sorts uploads into none
 
 export async function show(root, query) {
@@ -118,24 +121,18 @@ async function tryAll(found, present, place) {
     const [source, way = ""] = name.split("~");
     if (!plain.has(source) || way === "lossless") plain.set(source, name);
   }
-  const all = [...plain.values()];
-  const names = Array.from(
-    { length: Math.min(MOST, all.length) },
-    (_, k) => all[Math.floor((k * all.length) / MOST)],
-  );
-  const ways = [present && present.id !== found.id && ["Now", undefined], ["With this one", found.id]].filter(
-    Boolean,
-  );
-  const shown = names.map((name) => ({
-    name,
-    sides: ways.map(([words]) => ({ words, canvas: null, share: 0 })),
-  }));
-  const draw = () => render(table(shown), place);
+  const now = present && present.id !== found.id ? [["Now", undefined]] : [];
+  const ways = [...now, ["With this one", found.id]];
+  const shown = [...plain.values()]
+    .slice(0, MOST)
+    .map((name) => ({ name, sides: ways.map(([words]) => [null, words, "…"]) }));
+  const draw = () => render(html`${beside(shown)} ${CAPTION}`, place);
   draw();
   for (const { name, sides } of shown) {
     const x = await getBlob(service.path(found.id, "pairs", name, "x.png"), ADMIN);
-    for (const [k, [, calibration]] of ways.entries()) {
-      Object.assign(sides[k], await answered(x, found.upscaler, calibration));
+    for (const [k, [words, calibration]] of ways.entries()) {
+      const { canvas, share } = await answered(x, found.upscaler, calibration);
+      sides[k] = [canvas, words, `${percent(share, 0)} trusted`];
       draw();
     }
   }
@@ -147,29 +144,11 @@ async function answered(x, upscaler, calibration) {
   form.append("upscaler", upscaler);
   form.append("seed", "0");
   if (calibration) form.append("calibration", calibration);
-  const { links, trusted_fraction: share } = await getJson("/v1/upscale", {
-    method: "POST",
-    body: form,
-    ...ADMIN,
-  });
+  const asked = { method: "POST", body: form, ...ADMIN };
+  const { links, trusted_fraction: share } = await getJson("/v1/upscale", asked);
   const part = async (path) => createImageBitmap(await getBlob(path, ADMIN));
   const [made, mask] = await Promise.all([part(links.image), part(links.mask)]);
   const canvas = document.createElement("canvas");
   drawWhole(canvas, masked(mask, made), SIDE);
   return { canvas, share };
 }
-
-const table = (shown) =>
-  html`<div class="tried">
-      ${shown.map(
-        ({ name, sides }) =>
-          html`<figure>
-            <div class="sides">${sides.map(side)}</div>
-            <figcaption>${name.split("~")[0]}</figcaption>
-          </figure>`,
-      )}
-    </div>
-    ${hint("Hatched: don’t rely on it. These photographs helped to make the promise, so they only show what changes.")}`;
-
-const side = ({ words, canvas, share }) =>
-  html`<div class="side">${canvas ?? html`<span class="picture waiting"></span>`}<b>${words}</b> ${canvas ? `${percent(share, 0)} trusted` : "…"}</div>`;

@@ -18,3 +18,12 @@ export function wizard(title, step, body) {
     </header>
     <div class="wizard-body stack">${body}</div>`;
 }
+
+/** Photographs, each in versions side by side: [{name, sides: [[canvas or null, words, more]]}]. */
+export const beside = (all) => {
+  const side = ([canvas, words, more = ""]) =>
+    html`<div class="side">${canvas ?? html`<span class="picture waiting"></span>`}<b>${words}</b> ${more}</div>`;
+  const figure = ({ name, sides }) =>
+    html`<figure><div class="sides">${sides.map(side)}</div><figcaption>${name.split("~")[0]}</figcaption></figure>`;
+  return html`<div class="tried">${all.map(figure)}</div>`;
+};

@@ -21,8 +21,7 @@ const number = (value) => NUMBERS[value] ?? count(value);
 const listed = (names) => new Intl.ListFormat("en").format(names);
 
 /**
- * How things are, in three sentences: [{tone, words, facts: the figures behind}]. upscalers: of GET /v1/upscalers;
- * report: of the monitor.
+ * How things are, in three sentences: [tone, words, facts behind]. upscalers: of GET /v1/upscalers; report: of the monitor.
  */
 export function sentences(upscalers, report) {
   const served = report.upscalers.filter(({ calibration }) => calibration);
@@ -31,35 +30,30 @@ export function sentences(upscalers, report) {
 
 function answers(all) {
   const isTwin = (one) => all.some((other) => other !== one && other.title === one.title);
-  const upscalers = all.map((one) => ({ ...one, title: isTwin(one) ? one.name : one.title }));
-  const able = upscalers.filter(({ calibration }) => calibration);
-  const bare = upscalers.filter(({ calibration }) => !calibration).map(({ title }) => title);
-  const facts = upscalers.map(({ title, calibrations }) => [
-    title,
-    calibrations.length ? listed(calibrations.map(({ name, id }) => name || id)) : "no calibration",
+  const titleOf = (one) => (isTwin(one) ? one.name : one.title);
+  const bare = all.filter(({ calibration }) => !calibration).map(titleOf);
+  const facts = all.map((one) => [
+    titleOf(one),
+    listed(one.calibrations.map(({ name, id }) => name || id)) || "no calibration",
   ]);
+  const able = all.length - bare.length;
   if (!bare.length)
-    return {
-      tone: "good",
-      words: `${number(able.length)} ${able.length === 1 ? "model answers" : "models answer"}.`,
-      facts,
-    };
-  const words = `${number(able.length)} of ${plural(upscalers.length, "model")} ${able.length === 1 ? "answers" : "answer"}: nothing is promised of ${listed(bare)} yet.`;
-  return { tone: "warn", words, facts };
+    return ["good", `${number(able)} ${able === 1 ? "model answers" : "models answer"}.`, facts];
+  const words = `${number(able)} of ${plural(all.length, "model")} ${able === 1 ? "answers" : "answer"}: nothing is promised of ${listed(bare)} yet.`;
+  return ["warn", words, facts];
 }
 
 function promises(served) {
   const facts = served.map((one) => [nameOf(one), truths(one)]);
   const broken = served.filter(({ alarms }) => alarms.some(({ kind }) => kind === "feedback"));
-  if (broken.length)
-    return { tone: "bad", words: `The promise of ${listed(broken.map(nameOf))} is not kept.`, facts };
+  if (broken.length) return ["bad", `The promise of ${listed(broken.map(nameOf))} is not kept.`, facts];
   const unchecked = served.filter(({ feedback }) => !feedback?.n).map(nameOf);
   if (unchecked.length === served.length)
-    return { tone: "", words: "No promise was checked yet: the truth of no picture is known.", facts };
+    return ["", "No promise was checked yet: the truth of no picture is known.", facts];
   if (unchecked.length)
-    return { tone: "", words: `The promise holds; that of ${listed(unchecked)} was not checked yet.`, facts };
+    return ["", `The promise holds; that of ${listed(unchecked)} was not checked yet.`, facts];
   const all = { 1: "The promise holds.", 2: "Both promises hold." }[served.length];
-  return { tone: "good", words: all ?? `All ${number(served.length).toLowerCase()} promises hold.`, facts };
+  return ["good", all ?? `All ${number(served.length).toLowerCase()} promises hold.`, facts];
 }
 
 function news(all, served) {
@@ -67,18 +61,10 @@ function news(all, served) {
   // The two sentences before tell of these.
   const others = alarms.filter(([, { kind }]) => !["feedback", "no-calibration"].includes(kind));
   if (!others.length)
-    return {
-      tone: "good",
-      words: "Nothing unusual today.",
-      facts: served.map((one) => [nameOf(one), looks(one)]),
-    };
-  const isGrave = others.some(([, { severity }]) => severity === "page");
+    return ["good", "Nothing unusual today.", served.map((one) => [nameOf(one), looks(one)])];
+  const tone = others.some(([, { severity }]) => severity === "page") ? "bad" : "warn";
   const words = `${number(others.length)} ${others.length === 1 ? "thing" : "things"} to look at.`;
-  return {
-    tone: isGrave ? "bad" : "warn",
-    words,
-    facts: others.map(([name, { message }]) => [name, message]),
-  };
+  return [tone, words, others.map(([name, { message }]) => [name, message])];
 }
 
 export const metricWords = (metric) => metricOf(metric)?.summary ?? metric;

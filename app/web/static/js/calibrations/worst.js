@@ -4,6 +4,7 @@ import { ADMIN, getBlob } from "../lib/api.js";
 import { html, render } from "../lib/html.js";
 import { pause } from "../lib/jobs.js";
 import * as service from "./service.js";
+import { beside } from "./wizard.js";
 
 const EVERY_MS = 3000;
 const SHOWN = 3;
@@ -22,8 +23,8 @@ export async function watchWorst(id, place, isEnded) {
       seen.add(source);
       const found = await compared(id, name).catch(() => null); // its pictures may be gone already
       if (!found) continue;
-      worst = [...worst, { source, ...found }].sort((a, b) => b.error - a.error).slice(0, SHOWN);
-      render(view(worst), place);
+      worst = [...worst, { name, ...found }].sort((a, b) => b.error - a.error).slice(0, SHOWN);
+      render(html`<h2>Where the model is most wrong so far</h2>${beside(worst)}`, place);
     }
     await pause(EVERY_MS);
   }
@@ -47,17 +48,11 @@ async function compared(id, name) {
     return blocks.getImageData(0, 0, blocks.canvas.width, blocks.canvas.height).data;
   });
   const error = seen[0].reduce((most, value, k) => Math.max(most, Math.abs(value - seen[1][k])), 0);
-  return { truth, made, error };
+  return {
+    error,
+    sides: [
+      [made, "The model made"],
+      [truth, "The truth"],
+    ],
+  };
 }
-
-const view = (worst) =>
-  html`<h2>Where the model is most wrong so far</h2>
-    <div class="tried">
-      ${worst.map(
-        ({ source, truth, made }) =>
-          html`<figure>
-            <div class="sides"><div class="side">${made}<b>The model made</b></div><div class="side">${truth}<b>The truth</b></div></div>
-            <figcaption>${source}</figcaption>
-          </figure>`,
-      )}
-    </div>`;

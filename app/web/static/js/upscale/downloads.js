@@ -4,7 +4,6 @@ import { getBlob, getJson } from "../lib/api.js";
 import { download } from "../lib/dom.js";
 import { percent } from "../lib/format.js";
 import { guarded, toast, toastSuccess } from "../lib/toast.js";
-import { shared, viewerScript } from "./share.js";
 import { alphaNow, dial, held, isMoved, shareAt, viewer } from "./stage.js";
 import { modelOf, state } from "./state.js";
 import { done, hasPromise, promise, shown } from "./words.js";
@@ -85,6 +84,7 @@ async function partsOf(result, alpha, folder = "") {
 /** One web page with the picture, its doubts and its promise. */
 export const savePage = () =>
   asking(async () => {
+    const { shared, viewerScript } = await import("./share.js");
     const { result, name } = state.shown;
     const alpha = alphaNow();
     const mask = await getBlob(`${result.links.mask}?alpha=${alpha}`);

@@ -45,7 +45,7 @@ export function openSheet() {
   const body = html`<div class="choices-of">
       ${"believed" in result.links ? believed : nothing}
       ${choice("take-full", "plain", "Full result", "As the model made it, with what it made up.", () => savePicture())}
-      ${choice("take-proof", "marked", "Proof page", "A web page with the picture, its doubts and the promise. Works anywhere.", savePage)}
+      ${choice("take-proof", "marked", "Proof page", "Share as a web page: the picture, its doubts and the promise. Works anywhere.", savePage)}
     </div>
     <details class="more-files">
       <summary>More</summary>
