@@ -42,10 +42,11 @@ async function compared(id, name) {
     return canvas;
   });
   // The largest difference of blocks, in grey levels.
-  const blocks = new OffscreenCanvas(Math.ceil(width / BLOCK), Math.ceil(height / BLOCK)).getContext("2d");
+  const small = new OffscreenCanvas(Math.ceil(width / BLOCK), Math.ceil(height / BLOCK));
+  const blocks = small.getContext("2d", { willReadFrequently: true });
   const seen = [truth, made].map((one) => {
     blocks.drawImage(one, 0, 0, width / BLOCK, height / BLOCK);
-    return blocks.getImageData(0, 0, blocks.canvas.width, blocks.canvas.height).data;
+    return blocks.getImageData(0, 0, small.width, small.height).data;
   });
   const error = seen[0].reduce((most, value, k) => Math.max(most, Math.abs(value - seen[1][k])), 0);
   return {
