@@ -329,6 +329,7 @@ class Options(BaseModel):
     usual_kinds: int = Field(
         description="Kinds of upload that each truth is measured as, unless X is sent or described."
     )
+    default_alpha: float = Field(description="α of a calibration, unless another one is asked for.")
 
 
 @router.get("/options")
@@ -336,6 +337,7 @@ async def list_options(_: AdminDep) -> Options:
     """List the metrics that a calibration can bound, and the estimators of σ."""
     return Options(
         usual_kinds=len(USUAL.variants()),
+        default_alpha=CalibrationConfig().default_alpha,
         metrics=[option for option in map(_metric, METRICS) if option is not None],
         estimators=[
             EstimatorOption(estimator=name, **asdict(row)) for name, row in ESTIMATORS.items()

@@ -396,6 +396,12 @@ def _checked() -> Iterator[None]:
         raise BadRequest(f"Wrong settings: {mistakes(error, OneAddress)}") from None
 
 
+_PRIVATE: Final = (
+    " If it is your own server: name connect in allow_private_networks, or run `trustscale connect "
+    "ADDRESS` where the service runs."
+)
+
+
 @asynccontextmanager
 async def _guarded(request: ConnectRequest) -> AsyncIterator[httpx.AsyncBaseTransport]:
     async with request.network.transport or httpx.AsyncHTTPTransport() as transport:
@@ -415,7 +421,8 @@ class _Guarded(httpx.AsyncBaseTransport):
         try:
             place = await target(str(request.url), policy, self._wanted.network.resolve)
         except ProtocolError as error:
-            raise BadRequest(error.detail) from error
+            way = "" if self._wanted.allow_private else _PRIVATE
+            raise BadRequest(f"{error.detail}{way}") from error
         pinned = httpx.Request(
             request.method,
             place.url,
