@@ -170,7 +170,7 @@ def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
 def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
     if calibration is None:
         names = ("guarantee", "calibrated_on", "default_alpha", "min_alpha", "bound")
-        rest = dict.fromkeys((*names, "metric", "unit"))
+        rest = dict.fromkeys((*names, "metric", "error_unit"))
         return {**rest, "samples": DEFAULT_SAMPLES, "groups": {}, "table": []}
     return {
         "samples": calibration.pipeline.samples,

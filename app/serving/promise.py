@@ -331,9 +331,9 @@ def _right_within(error: float, settings: FidelitySettings) -> str:
                 "is the same and 1 the opposite"
             )
         case "stretch":
-            what, steps = "values", f"{100 * error:.2g} % of the stretch"
+            what, steps = "the values", f"{100 * error:.2g} % of the stretch"
         case _:
-            what, steps = "colours", f"{100 * error:.2g} of the 100 steps of lightness"
+            what, steps = "the colours", f"{100 * error:.2g} of the 100 steps of lightness"
     pixels = max(1, round(2.355 * settings.blur))
     around = (
         f" around every trusted point, over about {pixels} pixels,"
