@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from trustscale_server.calibration.guarantee import threshold_json
 from trustscale_server.concurrency import beside, shielded
-from trustscale_server.conformal.lab import Pixels, shallow
+from trustscale_server.conformal.lab import Pixels, to_8_bit
 from trustscale_server.images.encode import FORMS, Pages, write_picture, write_trust_cog
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.pipeline import MeasurementSink, measure, predict
@@ -131,8 +131,8 @@ async def generate(
             trust.begin()
 
         def outside(witness: Pixels | None) -> tuple[Outside, bytes]:
-            seen = None if witness is None else shallow(witness)
-            return rest_of(shallow(image.rgb), facts, seen)
+            seen = None if witness is None else to_8_bit(witness)
+            return rest_of(to_8_bit(image.rgb), facts, seen)
 
         async def plain() -> tuple[Outside, bytes] | None:
             return await shielded(outside, None) if chosen.pipeline.witness is None else None
@@ -163,7 +163,7 @@ async def generate(
         rest = FallbackLayer(believed_of(shown, blurs=blurs, is_sent=is_sent), data)
     pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
     context.throughput.note(chosen.upscaler, pixels, samples, took["samples"] / 1e3)
-    if alpha is not None and not source.is_deep:
+    if alpha is not None and not source.is_16_bit:
         rgb = await shielded(np.dstack, [rgb, alpha])
     if chosen.request.to is not None and chosen.request.to < max(height, width):
         rgb, trust = await shielded(reduced, rgb, trust, chosen.request.to)
@@ -237,7 +237,7 @@ def _encoded(masked: Masked, result_id: str) -> tuple[Picture, dict[str, IO[byte
                 lambda: {TRUST_COG: spooled(write_trust_cog, trust.codes, trust.text, metadata)}
             )
         if (rest := masked.rest) is not None and rest.believed.is_sent:
-            shown = shallow(masked.picture)
+            shown = to_8_bit(masked.picture)
             jobs.append(
                 lambda: {
                     BELIEVED: spooled(write_believed, shown, trust.mask, rest, trust.text, scale)
