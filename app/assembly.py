@@ -21,7 +21,7 @@ from trustscale_server.images import sandbox
 from trustscale_server.jobs.deliveries import WebhookHandler
 from trustscale_server.jobs.handlers import FanOut, Handler
 from trustscale_server.jobs.queue import JobQueue, check_queue_url
-from trustscale_server.jobs.runner import RetryPolicy
+from trustscale_server.jobs.runner import TaskRetryPolicy
 from trustscale_server.monitoring.canaries import CanaryWatch, policies
 from trustscale_server.monitoring.monitor import Monitor
 from trustscale_server.sampling.draw import Throughput
@@ -298,7 +298,7 @@ def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -
     return JobQueue(
         settings.queue,
         stores.jobs,
-        policy=RetryPolicy(away_s=settings.dependency_timeout_s),
+        policy=TaskRetryPolicy(away_s=settings.dependency_timeout_s),
         metrics=metrics,
         on_end=functools.partial(forget_uploads, stores.blobs),
     )

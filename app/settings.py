@@ -93,6 +93,7 @@ OBSOLETE_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "attempts": "a call is tried eight times at most",
         "canary_interval_s": 'canaries are sent once a day; canary = "off" ends them',
         "connect_private": "allow_private_networks names connect",
+        "fit": "resize_mode of an upscaler; fit of a request is another thing",
         "idempotency_ttl_s": "a key and its result are kept for a day",
         "image_private": "allow_private_networks names image_url",
         "job_timeout_s": "a job has a day",

@@ -142,7 +142,7 @@ class _Service:
                     "max_pixels": settings.max_pixels,
                     "max_answer_bytes": settings.max_answer_bytes,
                     "folding": MOMENTS_VERSION,
-                    "deep": True,
+                    "takes_16_bit": True,
                     "queue_size": settings.queue_size,
                     "device": engine.memory().device,
                 },

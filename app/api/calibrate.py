@@ -321,7 +321,7 @@ class EstimatorOption(BaseModel):
     takes_fit: bool = Field(description="Whether its weights are fitted for the calibration.")
 
 
-class Options(BaseModel):
+class OptionsOut(BaseModel):
     """The registries; the first row of each is the default."""
 
     metrics: list[MetricOption]
@@ -333,9 +333,9 @@ class Options(BaseModel):
 
 
 @router.get("/options")
-async def list_options(_: AdminDep) -> Options:
+async def list_options(_: AdminDep) -> OptionsOut:
     """List the metrics that a calibration can bound, and the estimators of σ."""
-    return Options(
+    return OptionsOut(
         usual_kinds=len(USUAL.variants()),
         default_alpha=CalibrationConfig().default_alpha,
         metrics=[option for option in map(_metric, METRICS) if option is not None],

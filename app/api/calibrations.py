@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from trustscale_server.api.calibrate import FORCE, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES
 from trustscale_server.api.deps import AdminDep, StateDep, admin_router
 from trustscale_server.api.documents import (
-    Activation,
+    ActivationOut,
     CalibrationDetail,
     CalibrationRow,
     CurvePoint,
@@ -169,7 +169,7 @@ async def activate_calibration(
     actor: AdminDep,
     # Not "or null": some generated clients cannot leave such a body out.
     options: Annotated[ActivateIn, Body(default_factory=ActivateIn)],
-) -> Activation:
+) -> ActivationOut:
     """Serve from a calibration, before the active ones or alone.
 
     The answer lists what each of them answers now. An upload is answered from the first that covers

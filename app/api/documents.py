@@ -78,7 +78,7 @@ class Answering(BaseModel):
     classes: list[str]
 
 
-class Activation(BaseModel):
+class ActivationOut(BaseModel):
     """Which calibrations are active now, in order.
 
     previous: the one that was first before. lost: classes without a calibration now.
@@ -191,7 +191,7 @@ async def answering(services: Services, upscaler: str) -> list[Answering]:
 
 async def activation_of(
     services: Services, done: base.Activation, changes: Changes, before: Sequence[str]
-) -> Activation:
+) -> ActivationOut:
     """The document of an activation; `before` are the ids that were active."""
     now = await answering(services, done.upscaler)
     covered: set[str] = set()
@@ -199,7 +199,7 @@ async def activation_of(
         with suppress(BadCalibration, NotFound):  # an unreadable one answered nothing
             covered.update(covered_classes(await services.calibrations.get(calibration_id)))
     lost = covered.difference(*(row.classes for row in now))
-    return Activation(
+    return ActivationOut(
         **done.model_dump(exclude={"calibrations"}),
         calibration=done.calibration,
         calibrations=now,

@@ -27,7 +27,7 @@ from trustscale_server.monitoring.truth import (
     MAX_TRUTH_BYTES,
     Score,
     Served,
-    Truth,
+    TruthReport,
     counting,
     footprint_of,
     read_truth,
@@ -157,7 +157,7 @@ async def get_result_file(
 @router.post(
     "/{result_id}/truth",
     status_code=201,
-    response_model=Truth,
+    response_model=TruthReport,
     responses={
         200: {"description": "The same truth was sent before; the answer is the first one."},
         **limited_responses(*_PROBLEMS),
@@ -177,7 +177,7 @@ async def tell_truth(
         UploadFile | None,
         File(description="For labels of people: not black where the meaning differs."),
     ] = None,
-) -> Truth:
+) -> TruthReport:
     """Compare the served mask with the truth, for the monitor.
 
     The calibration stays as it is.
@@ -313,7 +313,7 @@ async def _served(state: State, result: Result) -> Served:
     )
 
 
-def _same(earlier: Label | None, digest: str, result_id: str) -> Truth:
+def _same(earlier: Label | None, digest: str, result_id: str) -> TruthReport:
     """The first answer.
 
     Raises:
@@ -321,4 +321,4 @@ def _same(earlier: Label | None, digest: str, result_id: str) -> Truth:
     """
     if earlier is None or earlier.digest != digest:
         raise Conflict(f"Another truth about {result_id!r} was sent before; it stays.")
-    return Truth.model_validate_json(earlier.record)
+    return TruthReport.model_validate_json(earlier.record)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.lab import Pixels, shallow
+from trustscale_server.conformal.lab import Pixels, to_8_bit
 from trustscale_server.images.compression import LOSSLESS, Compression, worst_of
 from trustscale_server.images.description import describe
 from trustscale_server.images.kinds import Kind, kind_of
@@ -90,7 +90,7 @@ class InputFeatures:
 
 def look_at(picture: Pixels, compression: Compression) -> InputFeatures:
     """The facts of X, [h, w, 3], given what its file says of its compression."""
-    rgb = shallow(picture)
+    rgb = to_8_bit(picture)
     height, width = rgb.shape[:2]
     # A multiple of 8 from the corner keeps a grid of blocks in place.
     top, left = (max(0, (side - _MOST_SIDE) // 2) // 8 * 8 for side in (height, width))

@@ -86,7 +86,7 @@ class FanOut(Protocol):
         """Do one task, on any worker; the bytes are recorded.
 
         Errors that would recur (BadInput, …) fail the job at once; without its upscaler the task
-        runs later; others are retried at once (`RetryPolicy`).
+        runs later; others are retried at once (`TaskRetryPolicy`).
         """
 
     async def recorded(self, job: Job, task: str) -> None:

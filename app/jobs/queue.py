@@ -36,7 +36,7 @@ from trustscale_server.concurrency import beside
 from trustscale_server.errors import ConfigError
 from trustscale_server.jobs.deliveries import delivery_of
 from trustscale_server.jobs.handlers import FanOut, Handler, Supervisor
-from trustscale_server.jobs.runner import Coordinator, OnEnd, RetryPolicy, TaskRunner
+from trustscale_server.jobs.runner import Coordinator, OnEnd, TaskRetryPolicy, TaskRunner
 from trustscale_server.stores.base import (
     Job,
     JobKind,
@@ -109,7 +109,7 @@ class JobQueue:
         lease_s: float = 20.0,
         metrics: Metrics | None = None,
         on_end: OnEnd = _nothing,
-        policy: RetryPolicy = RetryPolicy(),  # noqa: B008 - immutable
+        policy: TaskRetryPolicy = TaskRetryPolicy(),  # noqa: B008 - immutable
         answer_s: float = 2.0,
         cancel_again_s: float = 1.0,
     ) -> None:

@@ -85,7 +85,7 @@ events = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class TaskRetryPolicy:
     """How often a task is tried, and how long it waits for an unavailable dependency.
 
     The worst case of a pair: `len(errors_s) + 1` tries per run, and a run after about 10, 40, 160,
@@ -165,7 +165,7 @@ class TaskRunner:
     metrics: Metrics
     owner: str
     living: Living
-    policy: RetryPolicy
+    policy: TaskRetryPolicy
     announce: Announce
     on_end: OnEnd
     _turns: ExclusiveLock = field(default_factory=ExclusiveLock, init=False)

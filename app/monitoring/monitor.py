@@ -26,10 +26,10 @@ from trustscale_server.conformal.evidence import reference_of
 from trustscale_server.errors import TrustscaleError
 from trustscale_server.monitoring.state import (
     BadState,
-    Change,
     MonitorState,
     Observation,
     Outcome,
+    StateChange,
     dump_state,
     fold,
     load_state,
@@ -140,7 +140,7 @@ class Monitor:
     async def change(
         self,
         calibration: str,
-        work: Callable[[MonitorState], Change[Outcome]],
+        work: Callable[[MonitorState], StateChange[Outcome]],
         *,
         labels: str | None = None,
     ) -> Outcome | None:
@@ -171,10 +171,10 @@ class Monitor:
             await asyncio.sleep(rest)
 
     async def _fold(self, calibration: str, batch: Sequence[Observation]) -> None:
-        def work(state: MonitorState) -> Change[None]:
+        def work(state: MonitorState) -> StateChange[None]:
             for seen in batch:
                 state = fold(state, seen, self.uniform())
-            return Change(state, None)
+            return StateChange(state, None)
 
         await self.change(calibration, work)
 

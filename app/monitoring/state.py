@@ -74,7 +74,7 @@ class MonitorState:
     labelled: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
 
-class Change(NamedTuple, Generic[Outcome]):
+class StateChange(NamedTuple, Generic[Outcome]):
     """A new state, the answer of the change, and the label that is stored with it."""
 
     state: MonitorState

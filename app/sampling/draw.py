@@ -225,7 +225,7 @@ async def _make_calls(state: _Draw) -> None:
 
 def _given(state: _Draw) -> Source:
     """The image as deep as the upscaler takes it."""
-    return state.source if state.upscaler.capabilities.deep else state.source.shallow
+    return state.source if state.upscaler.capabilities.takes_16_bit else state.source.as_8_bit
 
 
 def _hand_over(state: _Draw, index: int, sample: RGB) -> None:

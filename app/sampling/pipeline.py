@@ -272,7 +272,7 @@ async def measure(
     # Other estimators, and who takes them, need the samples themselves.
     accumulates = (
         not sink.takes_samples
-        and not (source.is_deep or source.is_grey)
+        and not (source.is_16_bit or source.is_grey)
         and pipeline.indecision.row.of_variance
     )
     wish = MomentsRequest(mean=pipeline.prediction == "mean") if accumulates else None

@@ -21,7 +21,7 @@ from trustscale_server import __version__
 from trustscale_server.calibration.guarantee import GuaranteeKind, Threshold
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.fidelity import ErrorUnit
-from trustscale_server.conformal.lab import shallow
+from trustscale_server.conformal.lab import to_8_bit
 from trustscale_server.errors import BadAlpha, BadRequest, NotFound
 from trustscale_server.images.decode import Raster
 from trustscale_server.images.drawings import composed, opaque_part, overlay
@@ -266,12 +266,12 @@ class ChosenForm:
         """Whether the file holds exactly the pixels that the mask describes."""
         return FORMS[self.name].is_lossless(self.quality)
 
-    def check(self, longest: int, *, transparent: bool, deep: bool = False) -> None:
+    def check(self, longest: int, *, transparent: bool, is_16_bit: bool = False) -> None:
         """Raise BadRequest if the form cannot hold a picture with this longest side."""
         form = FORMS[self.name]
         if longest > form.most:
             raise BadRequest(f"format={self.name} holds at most {form.most:,} pixels a side.")
-        if deep and not form.deep:
+        if is_16_bit and not form.holds_16_bit:
             raise BadRequest(
                 f"format={self.name} holds 8 bits, and stretch makes 16: choose png or a tiff."
             )
@@ -408,5 +408,5 @@ def pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
     """A stored picture, uint8 [H, W, 3], or 4 where it has transparent pixels."""
     if picture.mode.startswith("I"):
         levels = np.asarray(picture).astype(np.uint16)
-        return np.repeat(shallow(levels)[..., np.newaxis], 3, axis=2)
+        return np.repeat(to_8_bit(levels)[..., np.newaxis], 3, axis=2)
     return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))

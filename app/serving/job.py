@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from trustscale_server.admission import current_client
-from trustscale_server.conformal.lab import shallow
+from trustscale_server.conformal.lab import to_8_bit
 from trustscale_server.images.encode import picture
 from trustscale_server.jobs.handlers import JobContext
 from trustscale_server.sampling.kept import KeptSamples
@@ -102,7 +102,7 @@ def draft(sample: RGB) -> bytes:
     """A small JPEG of a picture."""
     # Pillow would copy all of it at four bytes a pixel.
     step = max(1, max(sample.shape) // (2 * _DRAFT_SIDE))
-    image = Image.fromarray(shallow(sample[step // 2 :: step, step // 2 :: step]))
+    image = Image.fromarray(to_8_bit(sample[step // 2 :: step, step // 2 :: step]))
     image.thumbnail((_DRAFT_SIDE, _DRAFT_SIDE))
     return picture(np.asarray(image), "jpeg", quality=_DRAFT_QUALITY)
 

@@ -160,7 +160,7 @@ async def decode(
                     background=request.background,
                     with_alpha=True,
                     keep=request.metadata,
-                    fit=request.fit,
+                    max_input_side=request.fit,
                 )
             except ImageTooLarge as error:
                 if error.members["limit"] != "max_pixels" or "actual" not in error.members:
@@ -231,8 +231,8 @@ def _form_warnings(context: ServiceContext, chosen: Chosen, decoded: DecodedUplo
     longest, side = max(decoded.size) * chosen.pipeline.scale, chosen.request.to
     if side is not None and side > longest:
         raise BadRequest(f"The longest side of the picture is {longest}; to={side} is more.")
-    is_deep = chosen.pipeline.stretch is not None
-    form.check(side or longest, transparent=is_transparent and not is_deep, deep=is_deep)
+    is_16_bit = chosen.pipeline.stretch is not None
+    form.check(side or longest, transparent=is_transparent and not is_16_bit, is_16_bit=is_16_bit)
     warnings = form.warnings()
     if side is not None and side < longest:
         warnings.append(
@@ -241,12 +241,12 @@ def _form_warnings(context: ServiceContext, chosen: Chosen, decoded: DecodedUplo
         )
     if context.credentials and form.name in UNSIGNED:
         warnings.append(f"A picture of format={form.name} has no content credentials.")
-    if is_deep and not chosen.upscaler.capabilities.deep:
+    if is_16_bit and not chosen.upscaler.capabilities.takes_16_bit:
         warnings.append(
             f"The upscaler {chosen.upscaler.name!r} takes 8 bits: of 65,536 levels it saw "
             "and made 256."
         )
-    if is_transparent and not is_deep:
+    if is_transparent and not is_16_bit:
         warnings.append(
             "The image has transparent pixels: transparency was enlarged apart from the colours, "
             "and only pixels that are wholly opaque can be trusted."

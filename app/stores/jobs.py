@@ -137,7 +137,7 @@ class MutableJob(BaseModel):
         self.attempts = frozenset()
 
 
-Decide: TypeAlias = Callable[[MutableJob], Answer]
+ChangeJob: TypeAlias = Callable[[MutableJob], Answer]
 """Changes a draft; returns the answer to the caller."""
 
 
@@ -414,7 +414,7 @@ class JobStore:
         return jobs
 
     async def _change(
-        self, job: str, decide: Decide[Answer], task: str | None = None, *, durable: bool = True
+        self, job: str, decide: ChangeJob[Answer], task: str | None = None, *, durable: bool = True
     ) -> Answer:
         keys = [job_key(job), *([] if task is None else [Key(_records(job), task)])]
         now = await self.now()

@@ -173,7 +173,7 @@ class Update(NamedTuple):
     label: Label | None = None
 
 
-Decide: TypeAlias = Callable[[bytes | None], tuple[Answer, Update | None]]
+ChangeState: TypeAlias = Callable[[bytes | None], tuple[Answer, Update | None]]
 """From the present state, None before the first, an answer and what to save; may run again."""
 
 
@@ -193,7 +193,7 @@ class MonitorStore:
         return document.value if document.version else None
 
     async def change(
-        self, calibration: str, decide: Decide[Answer], *, labels: str | None = None
+        self, calibration: str, decide: ChangeState[Answer], *, labels: str | None = None
     ) -> Answer | None:
         """Save what `decide` makes of the state, all of it or nothing, and return its answer.
 

@@ -30,7 +30,7 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.lab import Pixels, check_rgb, deep, shallow
+from trustscale_server.conformal.lab import Pixels, check_rgb, to_8_bit, to_16_bit
 from trustscale_server.errors import NotFound
 from trustscale_server.images.encode import png_rgb
 from trustscale_server.images.facts import InputFeatures
@@ -87,20 +87,20 @@ class Source:
     @cached_property
     def png(self) -> bytes:
         """The image as a PNG file of 8 bits."""
-        return png_rgb(self.shallow.rgb)
+        return png_rgb(self.as_8_bit.rgb)
 
     @property
-    def is_deep(self) -> bool:
+    def is_16_bit(self) -> bool:
         return self.rgb.dtype == np.uint16
 
     @property
-    def shallow(self) -> Source:
-        return self._shallow or self
+    def as_8_bit(self) -> Source:
+        return self._of_8_bits or self
 
     @cached_property
-    def _shallow(self) -> Source | None:
+    def _of_8_bits(self) -> Source | None:
         # Kept within itself, this source would live until garbage is collected.
-        return Source(shallow(self.rgb), self.facts) if self.is_deep else None
+        return Source(to_8_bit(self.rgb), self.facts) if self.is_16_bit else None
 
     @cached_property
     def is_grey(self) -> bool:
@@ -109,7 +109,7 @@ class Source:
 
     def like(self, answer: RGB) -> RGB:
         """An answer as deep as the image, and grey if the image is."""
-        found = deep(answer) if self.is_deep else answer
+        found = to_16_bit(answer) if self.is_16_bit else answer
         if self.is_grey:
             mean = (found.sum(axis=2, dtype=np.uint32) + 1) // 3
             found = np.repeat(mean.astype(found.dtype)[..., np.newaxis], 3, axis=2)
@@ -248,7 +248,7 @@ class Capabilities:
     lossless: samples arrive without lossy compression.
     by_tiles: it runs in this process, so the time of one tile predicts that of all.
     accumulates: it may answer a call with the moments of its samples, see `MomentsRequest`.
-    deep: it takes images of 16 bits and answers in 16 bits; else it is given 8.
+    takes_16_bit: it takes images of 16 bits and answers in 16 bits; else it is given 8.
     """
 
     seeds: bool = True
@@ -259,7 +259,7 @@ class Capabilities:
     lossless: bool = True
     by_tiles: bool = False
     accumulates: bool = False
-    deep: bool = False
+    takes_16_bit: bool = False
 
 
 class Upscaler(Protocol):

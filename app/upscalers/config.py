@@ -223,7 +223,7 @@ class OneAddress(RemoteConfig):
 
     url: BaseUrl = Field(description="The address of the upscaler.")
     scale: PositiveInt = Field(description="How many times longer the output's sides are.")
-    fit: Literal["exact", "resize"] = Field(
+    resize_mode: Literal["exact", "resize"] = Field(
         "exact",
         description="What happens to samples of another size: `exact` refuses them, `resize` "
         "scales those of the right aspect ratio to the expected size.",

@@ -202,8 +202,8 @@ def _corrected(entry: Entry, error: UpscalerError, source: Source) -> tuple[list
         if (width, height) == (scale["scale"] * source.width, scale["scale"] * source.height):
             return [{**entry, **scale}], ""
         if abs(width / height * source.height / source.width - 1) <= _ASPECT:
-            note = f"Its pictures have another size, {width}×{height} here: fit = resize."
-            return [{**entry, **scale, "fit": "resize"}], note
+            note = f"Its pictures have another size, {width}×{height} here: resize_mode = resize."
+            return [{**entry, **scale, "resize_mode": "resize"}], note
     return [], ""
 
 

@@ -370,7 +370,7 @@ class EmbeddedUpscaler:
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            concurrency=self._concurrency, max_samples=GROUP_ORDER, by_tiles=True, deep=True
+            concurrency=self._concurrency, max_samples=GROUP_ORDER, by_tiles=True, takes_16_bit=True
         )
 
     async def generate(

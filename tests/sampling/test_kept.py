@@ -76,7 +76,7 @@ async def test_another_picture_or_model(again, upscaler):
 
 
 async def test_sixteen_bits(again, upscaler):
-    upscaler.capabilities = Capabilities(deep=True)
+    upscaler.capabilities = Capabilities(takes_16_bit=True)
     deep = Source(photo(0, 6, 8).astype(np.uint16) * 257)
     upscaler.sample = lambda rgb, seed: rgb.repeat(2, 0).repeat(2, 1) + np.uint16(seed)
     first = await drawn(again(), [1], deep)

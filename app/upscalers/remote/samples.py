@@ -33,7 +33,7 @@ T = TypeVar("T")
 _THREADS = 2
 
 _ASPECT_TOLERANCE = 0.01
-_LARGEST_FREE_SIZE = 16 * 2**20  # pixels with fit="resize"
+_LARGEST_FREE_SIZE = 16 * 2**20  # pixels with resize_mode="resize"
 
 _WINDOW = 64  # input pixels; finds displacements up to half of it
 _TEXTURE = 2.0  # grey levels of standard deviation that show a displacement
@@ -56,9 +56,9 @@ _RESIZERS = (
 class SampleReader:
     """Decodes and checks the samples of one upscaler.
 
-    `fit="resize"` resizes answers of the right aspect ratio to k·h × k·w by Lanczos. `lossy`
-    becomes true, with a warning in the log, at the first answer in a lossy format, whose noise adds
-    to σ.
+    `resize_mode="resize"` resizes answers of the right aspect ratio to k·h × k·w by Lanczos.
+    `lossy` becomes true, with a warning in the log, at the first answer in a lossy format, whose
+    noise adds to σ.
     """
 
     def __init__(self, config: OneAddress, upstream: Upstream) -> None:
@@ -72,7 +72,7 @@ class SampleReader:
     def largest(self, source: Source) -> int:
         """Pixels that a sample may have."""
         pixels = self._scale**2 * source.height * source.width
-        return max(pixels, _LARGEST_FREE_SIZE) if self._config.fit == "resize" else pixels
+        return max(pixels, _LARGEST_FREE_SIZE) if self._config.resize_mode == "resize" else pixels
 
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
@@ -135,7 +135,7 @@ class SampleReader:
 
     def _fitted(self, rgb: RGB, source: Source) -> RGB:
         height, width = self._scale * source.height, self._scale * source.width
-        if self._config.fit == "exact" or rgb.shape[:2] == (height, width):
+        if self._config.resize_mode == "exact" or rgb.shape[:2] == (height, width):
             return rgb
         aspect = (rgb.shape[1] / rgb.shape[0]) / (width / height)
         if abs(aspect - 1) > _ASPECT_TOLERANCE:

@@ -61,7 +61,7 @@ class Model(BaseModel):
     """The relevant `parameters` of a model's metadata.
 
     accumulates: it has an output `folded`, by the rules of this program.
-    deep: see `Capabilities`.
+    takes_16_bit: see `Capabilities`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,7 +74,7 @@ class Model(BaseModel):
     max_pixels: PositiveInt | None = None
     max_answer_bytes: PositiveInt | None = None
     accumulates: bool = False
-    deep: bool = False
+    takes_16_bit: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -117,7 +117,7 @@ class WorkerUpscaler:
             max_samples=model.distinct_samples,
             max_input_pixels=self._config.max_input_pixels or model.max_pixels,
             accumulates=model.accumulates and workers == 1,
-            deep=model.deep,
+            takes_16_bit=model.takes_16_bit,
         )
 
     async def check(self) -> None:
