@@ -15,8 +15,8 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 .PHONY: demo test oldest install check fix reference docs bench images stack-test hosts-test chart sbom audit \
   dist package release-check clean
 
-demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
-	$(BIN)/python -m examples.demo
+demo: $(VENV)/.demo  ## enlarge a photograph, and show what is invented and what is trusted
+	@$(BIN)/python -m examples.demo
 
 test: install  ## all tests: quick ones first, then those that take seconds or start their own servers
 	$(BIN)/python -m pytest $(PARALLEL) -m "not (gpu or stack or hosts)"
@@ -121,9 +121,10 @@ clean:
 	rm -rf $(VENV) .venv-oldest .venv-build .servers demo-output dist package sbom site node_modules
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	-$(BIN)/python -m pip install --quiet uv
+	@echo "Installing into $(VENV): about a minute, in silence."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	-@$(BIN)/python -m pip install --quiet uv
 
 # Installs a lock by uv, which takes less than pip's time; by pip where uv is not to be had or
 # does not reach the index that pip's settings name. Byte code is compiled as pip does it: else every
@@ -134,10 +135,10 @@ locked = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 	  --no-deps --require-hashes --requirement requirements/$(1).lock
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml requirements/gateway.lock
-	$(call locked,gateway)
-	$(BIN)/python -m pip install --quiet --editable .
-	$(BIN)/python -m compileall -q app trustscale workers evaluation
-	touch $@
+	@$(call locked,gateway)
+	@$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -m compileall -q app trustscale workers evaluation
+	@touch $@
 
 # pip adds torch, in the build that its settings on this machine lead to.
 $(VENV)/.install: $(BIN)/python pyproject.toml requirements/dev.lock

@@ -174,7 +174,7 @@ class Room:
         self._held[share.client] += amount
         while self.taken > self.most:
             client = max((share.client, *self._held), key=self._held.__getitem__)
-            newest = next(one for one in reversed(self._shares) if one.client == client)
+            newest = next(share for share in reversed(self._shares) if share.client == client)
             newest.is_displaced = True
             newest.end(asyncio.get_running_loop().time())
             self._remove(newest)
@@ -323,10 +323,10 @@ class AdmissionController:
 
     def _refusal(self) -> Overloaded:
         is_full = self.in_flight >= self.running
-        taken = f"All {self.running} slots" if is_full else "The memory for answers"
+        shortage = f"All {self.running} slots" if is_full else "The memory for answers"
         turns = 1 + self._places.taken / self.running
         return Overloaded(
-            f"{taken} and {self.most_waiting} waiting places are taken.",
+            f"{shortage} and {self.most_waiting} waiting places are taken.",
             retry_after=turns * self._pace.seconds([turn.began for turn in self._holding]),
         )
 

@@ -21,7 +21,7 @@ from trustscale_server.images import sandbox
 from trustscale_server.jobs.deliveries import WebhookHandler
 from trustscale_server.jobs.handlers import FanOut, Handler
 from trustscale_server.jobs.queue import JobQueue, check_queue_url
-from trustscale_server.jobs.runner import RetryPolicy
+from trustscale_server.jobs.runner import TaskRetryPolicy
 from trustscale_server.monitoring.canaries import CanaryWatch, policies
 from trustscale_server.monitoring.monitor import Monitor
 from trustscale_server.sampling.draw import Throughput
@@ -204,11 +204,11 @@ def single_process_lock(settings: Settings) -> Iterator[None]:
             "queue=memory:// with a store on Redis would run the jobs of every gateway in each of "
             "them: set TRUSTSCALE_QUEUE to redis://… and start trustscale jobs."
         )
-    taken = (
+    explanation = (
         f"Another gateway runs on the data folder {settings.data_dir}. Give this one a folder of "
         "its own, or share a Redis: TRUSTSCALE_STORE and TRUSTSCALE_QUEUE."
     )
-    with held(settings.data_dir / "gateway.lock", taken):
+    with held(settings.data_dir / "gateway.lock", explanation):
         yield
 
 
@@ -257,25 +257,25 @@ async def check_settings(settings: Settings) -> list[str]:
     return [missing for config in remote if (missing := missing_token(config, os.environ))]
 
 
-async def measure_throughput(parts: Services) -> None:
+async def measure_throughput(services: Services) -> None:
     """Time the models inside this process; the pace of others follows from their answers."""
-    for upscaler in parts.upscalers.values():
+    for upscaler in services.upscalers.values():
         if upscaler.capabilities.by_tiles:
             with suppress(UpscalerError):
-                await parts.service.throughput.measure(upscaler)
+                await services.service.throughput.measure(upscaler)
 
 
-async def report_calibrations(parts: Services) -> None:
+async def report_calibrations(services: Services) -> None:
     """Log the upscalers that cannot serve a mask, and why."""
-    for upscaler in parts.upscalers.values():
+    for upscaler in services.upscalers.values():
         try:
-            active = await parts.calibrations.active(upscaler.name)
-            found = differences(active.pipeline, upscaler)
+            active = await services.calibrations.active(upscaler.name)
+            differing = differences(active.pipeline, upscaler)
         except TrustscaleError as error:
             log.warning("not_calibrated", upscaler=upscaler.name, detail=error.detail)
             continue
-        if found:
-            log.error("calibration_mismatch", upscaler=upscaler.name, differences=found)
+        if differing:
+            log.error("calibration_mismatch", upscaler=upscaler.name, differences=differing)
 
 
 def _tariff(settings: Settings, upscaler: str) -> Tariff:
@@ -298,7 +298,7 @@ def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -
     return JobQueue(
         settings.queue,
         stores.jobs,
-        policy=RetryPolicy(away_s=settings.dependency_timeout_s),
+        policy=TaskRetryPolicy(away_s=settings.dependency_timeout_s),
         metrics=metrics,
         on_end=functools.partial(forget_uploads, stores.blobs),
     )

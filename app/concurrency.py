@@ -25,9 +25,9 @@ def usable_cores() -> int:
 
 def plain_environment() -> dict[str, str]:
     """The environment, without secrets, for a child process that imports our modules."""
-    kept = {"PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "PYTHONDONTWRITEBYTECODE"}
+    harmless = {"PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "PYTHONDONTWRITEBYTECODE"}
     return {
-        **{name: value for name, value in os.environ.items() if name in kept},
+        **{name: value for name, value in os.environ.items() if name in harmless},
         "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         "PYTHONSAFEPATH": "1",
     }
@@ -122,7 +122,12 @@ async def shielded(
         positional, named = given.pop()
         return function(*positional, **named)
 
-    task = asyncio.ensure_future(asyncio.to_thread(call))
+    return await to_its_end(asyncio.to_thread(call))
+
+
+async def to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Await work that goes on if this is cancelled, which is raised when it has ended."""
+    task = asyncio.ensure_future(work)
     cancelled = None
     try:
         cancelled = await _ended(task)

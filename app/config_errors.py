@@ -61,5 +61,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def field_names(model: type[BaseModel]) -> set[str]:
     """The names of all fields of a model and of its parts, as written."""
     schema = model.model_json_schema()
-    parts = [schema, *schema.get("$defs", {}).values()]
-    return {name for part in parts for name in part.get("properties", {})}
+    schemas = [schema, *schema.get("$defs", {}).values()]
+    return {name for entry in schemas for name in entry.get("properties", {})}

@@ -122,11 +122,11 @@ def with_options(
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True)
-        taken: dict[str, inspect.Parameter] = {}
+        parameters: dict[str, inspect.Parameter] = {}
         for name, parameter in own.parameters.items():
             kind, fields = groups.get(name, (None, ()))
             offered = inspect.signature(kind, eval_str=True).parameters if kind else {}
-            taken |= {field: offered[field] for field in fields} or {name: parameter}
+            parameters |= {field: offered[field] for field in fields} or {name: parameter}
 
         @wraps(command)
         def run(**given: Any) -> None:
@@ -134,7 +134,9 @@ def with_options(
                 given[group] = {field: given.pop(field) for field in fields}
             command(**given)
 
-        alike = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in taken.values()]
+        alike = [
+            option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in parameters.values()
+        ]
         vars(run)["__signature__"] = own.replace(parameters=alike)
         return run
 

@@ -144,13 +144,13 @@ async def _start(
 ) -> State:
     """Open everything and start the background tasks."""
     stack.enter_context(single_process_lock(settings))
-    parts = await open_parts(settings, stack, build, metrics)
-    log.info("gateway_started", version=__version__, upscalers=list(parts.upscalers))
-    await report_calibrations(parts)
+    services = await open_parts(settings, stack, build, metrics)
+    log.info("gateway_started", version=__version__, upscalers=list(services.upscalers))
+    await report_calibrations(services)
     for work in (
-        _sweep(parts.stores, settings.job_ttl_s, timings),
-        parts.canaries.run(),
-        measure_throughput(parts),
+        _sweep(services.stores, settings.job_ttl_s, timings),
+        services.canaries.run(),
+        measure_throughput(services),
     ):
         await stack.enter_async_context(beside(work))
     limits = open_limits(
@@ -161,11 +161,14 @@ async def _start(
     worker = None
     if settings.gateway_runs_jobs:
         run = partial(
-            parts.queue.run, parts.handlers, concurrency=parts.concurrency, drain_s=timings.drain_s
+            services.queue.run,
+            services.handlers,
+            concurrency=services.concurrency,
+            drain_s=timings.drain_s,
         )
         worker = await stack.enter_async_context(working(run))
     state = await State.of(
-        parts,
+        services,
         stack,
         metrics,
         timings,

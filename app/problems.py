@@ -190,9 +190,9 @@ def problem_of(error: Exception) -> dict[str, Any]:
 
 def _slug(error: type[Exception]) -> str:
     """The problem of an error's class, or else of the nearest class above it."""
-    for one in error.__mro__:
-        words = re.findall("[A-Z][a-z]*", one.__name__)
-        if (slug := _SLUGS.get(one, "-".join(words).lower())) in PROBLEMS:
+    for ancestor in error.__mro__:
+        words = re.findall("[A-Z][a-z]*", ancestor.__name__)
+        if (slug := _SLUGS.get(ancestor, "-".join(words).lower())) in PROBLEMS:
             return slug
     return "internal-error"
 

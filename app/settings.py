@@ -70,9 +70,7 @@ PrivateUse = Literal["connect", "image_url", "webhooks"]
 Seconds = Annotated[float, Field(gt=0, le=_MOST_SECONDS, allow_inf_nan=False)]
 
 
-TABLE: Final = MappingProxyType(
-    {"lossless": "span-x4", "lossless/fine": "span-x4", "*": "realesr-x4"}
-)
+TABLE: Final = MappingProxyType({"lossless": "span-x4", "*": "realesr-x4"})
 """`auto`: patterns of classes and their upscalers; the first match counts.
 
 SPAN is nearer to the truth of clean input, but turns traces of compression and noise into wires and
@@ -95,9 +93,9 @@ OBSOLETE_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "attempts": "a call is tried eight times at most",
         "canary_interval_s": 'canaries are sent once a day; canary = "off" ends them',
         "connect_private": "allow_private_networks names connect",
+        "fit": "resize_mode of an upscaler; fit of a request is another thing",
         "idempotency_ttl_s": "a key and its result are kept for a day",
         "image_private": "allow_private_networks names image_url",
-        "job_drain_s": "paid calls have 16 s to end",
         "job_timeout_s": "a job has a day",
         "job_upscalings": "max_in_flight of the job worker",
         "max_attempts": "a call is tried eight times at most",
@@ -284,6 +282,11 @@ class Settings(BaseSettings):
     job_concurrency: int = Field(
         2, gt=0, description="How many calibration pairs one process measures at the same time."
     )
+    job_drain_s: Seconds = Field(
+        60.0,
+        description="How long a stopping `trustscale jobs` waits for calls to end, in seconds. Its "
+        "grace period must be 20 seconds longer.",
+    )
     dependency_timeout_s: Seconds = Field(
         600.0,
         description="How long a job waits for an unavailable upscaler or store before it fails, in "
@@ -315,11 +318,11 @@ class Settings(BaseSettings):
         """From `[NAME=]URL,…`."""
         if not isinstance(value, str):
             return value
-        found: dict[str, list[str]] = {}
+        addresses: dict[str, list[str]] = {}
         for entry in filter(None, map(str.strip, value.split(","))):
             name, separator, url = entry.partition("=")
-            found.setdefault(name if separator else "worker", []).append(url or name)
-        return found
+            addresses.setdefault(name if separator else "worker", []).append(url or name)
+        return addresses
 
     @field_validator("upscalers")
     @classmethod
@@ -400,7 +403,7 @@ class Settings(BaseSettings):
     @property
     def webhooks(self) -> Webhooks:
         """Receivers of ended jobs."""
-        secrets = tuple(secret_of(one.get_secret_value()) for one in self.webhook_secrets)
+        secrets = tuple(secret_of(secret.get_secret_value()) for secret in self.webhook_secrets)
         return Webhooks(
             tuple(self.webhook_hosts), secrets, "webhooks" in self.allow_private_networks
         )
@@ -428,7 +431,7 @@ class Settings(BaseSettings):
     @property
     def routing_table(self) -> dict[str, str]:
         """Upscalers by patterns of classes; empty where one of them is missing: then no `auto`."""
-        names = {one.name for one in self.upscalers}
+        names = {upscaler.name for upscaler in self.upscalers}
         return (
             self.routing if "*" in self.routing and names.issuperset(self.routing.values()) else {}
         )
@@ -440,7 +443,7 @@ class Settings(BaseSettings):
 
     def upscaler(self, name: str) -> UpscalerConfig | None:
         """The entry of an upscaler; None: there is none."""
-        return next((one for one in self.upscalers if one.name == name), None)
+        return next((entry for entry in self.upscalers if entry.name == name), None)
 
     def price_per_call(self, name: str) -> float | None:
         """The price of a call of an upscaler, if configured."""
@@ -499,11 +502,11 @@ def load_settings(**overrides: Any) -> Settings:
             (_place(item["loc"], names), reason(item, known, OBSOLETE_SETTINGS))
             for item in error.errors(include_input=False, include_url=False)
         ]
-        found = "; ".join([*mistakes, together(problems)])
-        raise ConfigError(f"Wrong configuration: {found}") from None
+        text = "; ".join([*mistakes, together(problems)])
+        raise ConfigError(f"Wrong configuration: {text}") from None
     except ValueError as error:  # an environment variable that is not the JSON it should be
-        found = "; ".join([*mistakes, str(error)])
-        raise ConfigError(f"Wrong configuration: {found}.") from None
+        text = "; ".join([*mistakes, str(error)])
+        raise ConfigError(f"Wrong configuration: {text}.") from None
     finally:
         _file.reset(token)
     if mistakes:
@@ -516,7 +519,7 @@ def _place(loc: tuple[int | str, ...], names: Sequence[str | None]) -> str:
     match loc:
         case ("upscalers", int(number), *rest) if number < len(names) and names[number]:
             # The first of the rest is the kind, where that is known.
-            where = [str(part) for part in (rest[1:] if len(rest) > 1 else rest)]
+            where = [str(step) for step in (rest[1:] if len(rest) > 1 else rest)]
             return ": ".join(filter(None, [f"upscaler {names[number]!r}", ".".join(where)]))
         case _:
             return ".".join(map(str, loc)) or "settings"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.table import print_table
 from trustscale_server.calibration.active import shipped_calibration
 from trustscale_server.calibration.record import SIGMA_QUANTILES, Calibration
-from trustscale_server.images.compression import class_in_words
+from trustscale_server.images.kinds import class_in_words
 from trustscale_server.serving.choose import chosen_from
 from trustscale_server.settings import TABLE
 from trustscale_server.upscalers.runtime import SHIPPED

@@ -29,6 +29,7 @@ from trustscale_evaluation.run import Options
 from trustscale_server.assembly import Services
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.answering import Share, in_words, shares
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.cli import options
@@ -42,10 +43,12 @@ from trustscale_server.images.degrade import Degradation
 from trustscale_server.sampling.pipeline import identify
 from trustscale_server.sigma.moments import MAX_SAMPLES
 from trustscale_server.upscalers.base import Upscaler
+from trustscale_server.upscalers.runtime import SCALE
 
 ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
 REFERENCE = 0.1
 PAPER_SAMPLES = 8
+ACTIVE = "active"
 
 
 @with_options(degradation=options.DEGRADATION)
@@ -57,9 +60,13 @@ def evaluate(
             "photograph; calibration/ and test/ inside bring their own division."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation-report"),
     upscaler: Annotated[
-        list[str] | None, typer.Option(help="Name, repeatable; default: the first one.")
+        list[str] | None,
+        typer.Option(
+            help="Name, repeatable; default: auto, those that answer such uploads, each on its "
+            "classes."
+        ),
     ] = None,
     settings: Annotated[
         str | None,
@@ -122,7 +129,7 @@ def evaluate(
     plan = make_plan(folders, share=share, seed=seed, column=group_column)
     is_paper = settings == PAPER
     asked = _Asked(
-        upscaler or [""],
+        upscaler or [],
         read_variants(Path(settings)) if settings and not is_paper else None,
         is_paper,
         calibration,
@@ -145,7 +152,7 @@ def evaluate(
 
 
 class _Asked(NamedTuple):
-    """The requested upscalers and settings."""
+    """The requested upscalers, without any those that would answer, and settings."""
 
     upscalers: Sequence[str]
     variants: Sequence[Variant] | None
@@ -176,20 +183,44 @@ def _degradation(named: options.Group) -> Degradation | None:
 
 async def _run(asked: _Asked, plan: Plan, cache: Path | None, options: Options) -> report.Findings:
     async with local(many=True) as session:
-        upscalers = [session.service.upscaler(name) for name in dict.fromkeys(asked.upscalers)]
+        answering = await _answering(asked, session, plan, options)
+        upscalers = [session.service.upscaler(share.upscaler) for share in answering]
         for upscaler in upscalers:
             await identify(upscaler)
         with progress_bars() as bars:
             prices = {one.name: session.settings.price_per_call(one.name) for one in upscalers}
             known = {name: price for name, price in prices.items() if price is not None}
+            made_by = {one.upscaler: one.made_by for one in answering if one.made_by is not None}
             return await conduct(
                 upscalers,
                 plan,
                 await _variants(asked, session, upscalers, plan, options),
                 SampleCache(cache or session.settings.data_dir / "evaluation"),
-                replace(options, price_per_call=known),
+                replace(options, price_per_call=known, made_by=made_by),
                 bars,
             )
+
+
+async def _answering(
+    asked: _Asked, session: Services, plan: Plan, options: Options
+) -> Sequence[Share]:
+    """The upscalers to judge: as named, else those that answer such uploads."""
+    if asked.upscalers:
+        return [Share(name, []) for name in dict.fromkeys(asked.upscalers)]
+    settings = session.settings
+    if asked.calibration not in {None, ACTIVE}:
+        judged = await _calibration(asked.calibration, session.calibrations, "")
+        return [Share(judged.manifest.upscaler, [])]
+    if not settings.prefers_auto:
+        return [Share(settings.default, [])]
+    first = asked.variants[0].config if asked.variants else CalibrationConfig()
+    rule = {"input_rule": None} if asked.is_paper else {}
+    config = first.model_copy(update={"degradation": options.degradation, **rule})
+    found = await asyncio.to_thread(
+        shares, settings.routing_table, config, [*plan.calibration, *plan.test], SCALE
+    )
+    typer.echo(f"{in_words(found)}.", err=True)
+    return found
 
 
 async def _variants(
@@ -198,10 +229,10 @@ async def _variants(
     """The settings to compare; the first is judged."""
     if asked.calibration is not None:
         if len(upscalers) > 1:
-            raise BadRequest("A calibration is of one upscaler: name that one.")
-        made = await _calibration(asked.calibration, session.calibrations, upscalers[0].name)
-        config = CalibrationConfig.of(made.manifest, activate=False)
-        return [Variant(made.manifest.name or made.id, config, calibration=made)]
+            raise BadRequest("A calibration is of one upscaler: name that one with --upscaler.")
+        judged = await _calibration(asked.calibration, session.calibrations, upscalers[0].name)
+        config = CalibrationConfig.of(judged.manifest, activate=False)
+        return [Variant(judged.manifest.name or judged.id, config, calibration=judged)]
     most = [one.capabilities.max_samples for one in upscalers]
     limit = min((count for count in most if count is not None), default=MAX_SAMPLES)
     if asked.is_paper:
@@ -213,7 +244,7 @@ async def _variants(
 
 
 async def _calibration(name: str, calibrations: Calibrations, upscaler: str) -> Calibration:
-    if name == "active":
+    if name == ACTIVE:
         return await calibrations.active(upscaler)
     if name.endswith(file.SUFFIX):
         return file.load(await asyncio.to_thread(Path(name).read_bytes))

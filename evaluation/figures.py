@@ -27,7 +27,7 @@ from trustscale_evaluation.run import Evaluation
 from trustscale_evaluation.tables import Resamples, mean_intervals
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.conformal.curve import lab_psnr_lower_bound_db, leakage_bound
-from trustscale_server.conformal.lab import shallow
+from trustscale_server.conformal.lab import to_8_bit
 from trustscale_server.images.drawings import overlay
 
 ALPHA = "α, the promised level"
@@ -237,7 +237,7 @@ def _gallery(
                 [
                     image.pair.y,
                     prediction,
-                    overlay(shallow(prediction), trusted),
+                    overlay(to_8_bit(prediction), trusted),
                     np.where(trusted, 255, 0).astype(np.uint8),
                     heat(image.error(cell.pipeline, cell.color_error), 3 * alpha),
                 ],

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from trustscale_server.conformal.lab import Pixels, shallow
+from trustscale_server.conformal.lab import Pixels, to_8_bit
 from trustscale_server.errors import ConfigError
 from trustscale_server.images.resize import size_within
 
@@ -259,7 +259,7 @@ def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:
 
 
 def _tile(image: Pixels) -> Image.Image:
-    picture = Image.fromarray(shallow(image)).convert("RGB")
+    picture = Image.fromarray(to_8_bit(image)).convert("RGB")
     is_small = max(picture.size) < _TILE
     how = Image.Resampling.NEAREST if is_small else Image.Resampling.LANCZOS
     return picture.resize(size_within(picture.size, _TILE), how)

@@ -21,11 +21,11 @@ from trustscale_evaluation.run import TABLES, Evaluation, Options
 from trustscale_evaluation.tables import Row, Status, as_records
 from trustscale_server import __version__
 from trustscale_server.conformal.fidelity import clips
-from trustscale_server.images.compression import class_in_words
+from trustscale_server.images.kinds import class_in_words
 
 REPORT, SUMMARY, FIGURES = "report.html", "report.json", "figures"
 STATUS = {
-    "kept": "kept",
+    "consistent": "not contradicted",
     "within": "within chance",
     "broken": "broken",
     "nothing": "nothing trusted",
@@ -33,15 +33,16 @@ STATUS = {
 _WORTH = 0.02
 """Share of the picture that is worth another generation."""
 
-Outcome = Literal["kept", "undecided", "mixed", "broken", "nothing"]
+Outcome = Literal["consistent", "undecided", "mixed", "broken", "nothing"]
 """Judged by one promise of each upscaler, fixed before measuring: the reference α under the first
 settings. Of many promises some break by chance."""
 
 HEADLINES: dict[Outcome, str] = {
-    "kept": "The promise was kept.",
-    "undecided": "The promise was kept as far as these images can show.",
-    "mixed": "The main promise was kept, but not every other one.",
-    "broken": "The promise was not kept.",
+    "consistent": "These {images} do not contradict the promise.",
+    "undecided": "These {images} do not contradict the promise: the error was above α by no more "
+    "than chance explains.",
+    "mixed": "These {images} do not contradict the main promise, but another one.",
+    "broken": "These {images} contradict the promise.",
     "nothing": "There are too few calibration images: nothing can be trusted.",
 }
 
@@ -212,7 +213,9 @@ def judge(
         findings.append(_of(main[-1], found[*first, None], result))
     outcome = _outcome(main, counts)
     findings.append(_tally(counts, judged))
-    return Verdict(outcome, HEADLINES[outcome], findings, limits(results, plan, options))
+    images = f"{len(plan.test)} picture{'s' if len(plan.test) != 1 else ''}"
+    headline = HEADLINES[outcome].format(images=images)
+    return Verdict(outcome, headline, findings, limits(results, plan, options))
 
 
 def _outcome(main: Sequence[Row], counts: Mapping[Status | None, int]) -> Outcome:
@@ -223,7 +226,7 @@ def _outcome(main: Sequence[Row], counts: Mapping[Status | None, int]) -> Outcom
         return "nothing"
     if counts["broken"]:
         return "mixed"
-    return "undecided" if "within" in statuses else "kept"
+    return "undecided" if "within" in statuses else "consistent"
 
 
 def _of(row: Row, whole: Row, result: Evaluation) -> str:
@@ -262,7 +265,9 @@ def _uploads(cell: Cell) -> str:
 
 
 def _tally(counts: Counter[Status | None], judged: Sequence[Row]) -> str:
-    parts = [f"Of {len(judged)} promises (settings, α, class) {counts['kept']} were kept"]
+    parts = [
+        f"{counts['consistent']} of {len(judged)} promises (settings, α, class) are consistent"
+    ]
     if counts["within"]:
         parts.append(
             f"{counts['within']} came out above α by no more than chance explains (95 % interval)"
@@ -302,19 +307,22 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
         for result in results
         if result.added.share is not None
     ]
-    losses = main.quantities["loss"][:, main.place(options.reference_alpha)]
-    above = int((losses > options.reference_alpha).sum())
+    alpha = options.reference_alpha
+    above = []
+    for result in results:
+        losses = result.main.quantities["loss"][:, result.main.place(alpha)]
+        share = f"{int((losses > alpha).sum())} of {len(losses)}"
+        above.append(f"{share} test uploads of {result.name}")
     found.append(
         "The promise is an average over images and over calibrations, not one per image: at "
-        f"α = {options.reference_alpha:g} the largest error was above α in {above} of "
-        f"{len(losses)} test uploads."
+        f"α = {alpha:g} the largest error was above α in {' and '.join(above)}."
     )
     least = max(one.subject.part.curve.min_alpha for one in main.answers)
     found.append(
         f"With {main.calibration.n} calibration scenes no α below {least:.4f} can be promised"
         f"{' for every class of uploads' if main.classes else ''}."
     )
-    found.append(_source(results[0]))
+    found += dict.fromkeys(map(_source, results))
     readers = (cell.pipeline.fidelity.reader for cell in results[0].cells)
     found += [
         f"D is a label that the {title} drew, and no person."

@@ -36,7 +36,8 @@ Progress = Callable[[str, int, int], None]
 class Options:
     """What an evaluation needs besides images, upscalers and settings.
 
-    degradation: of Y to X; None: as a calibration would make it.
+    degradation: of Y to X; None: as a calibration would make it. made_by: in its place, by the
+        name of an upscaler that answers only some classes of uploads.
     price_per_call: by the upscaler's name.
     """
 
@@ -45,6 +46,7 @@ class Options:
     delta: float = 0.1
     seed: int = 0
     degradation: Degradation | Mixture | None = None
+    made_by: Mapping[str, Degradation | Mixture] = field(default_factory=dict)
     price_per_call: Mapping[str, float] = field(default_factory=dict)
     skip_bad: bool = False
     with_earlier: bool = False
@@ -85,7 +87,8 @@ class Evaluation:
     ) -> None:
         self.upscaler, self.plan, self.options = upscaler, plan, options
         self._cache, self._on_progress = cache, on_progress
-        self.made_by = _made_by(upscaler, asked, variants[0], options.degradation)
+        chosen = options.made_by.get(upscaler.name, options.degradation)
+        self.made_by = _made_by(upscaler, asked, variants[0], chosen)
         pairs = [asked[item.name] for item in plan.calibration]
         self.cells = [
             Cell.of(variant.made_by(self.made_by), upscaler, pairs, options.alphas)
@@ -266,7 +269,7 @@ def _made_by(
     if next(iter(asked.values())).x:
         return None
     pipeline = first.pipeline(upscaler)
-    made_by = chosen or first.config.input_made_by(pipeline)
+    made_by = chosen or first.config.input_made_by(pipeline.scale)
     if pipeline.stretch and (isinstance(made_by, Mixture) or not made_by.is_of_data):
         raise BadRequest("With a stretch X is made by blur, reduction and noise only.")
     return made_by

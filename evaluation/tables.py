@@ -20,9 +20,10 @@ from trustscale_server.conformal.curve import Scene, by_scene
 
 REPLICATES = 2000
 LEVEL = 0.95
-Status = Literal["kept", "within", "broken", "nothing"]
-"""kept: the mean is at most α. within: above α, but the interval reaches down to it. broken: the
-whole interval lies above α. nothing: too few images for this α, so that nothing is trusted."""
+Status = Literal["consistent", "within", "broken", "nothing"]
+"""consistent: the mean is at most α. within: above α, but the interval reaches down to it.
+broken: the whole interval lies above α. nothing: too few images for this α, so that nothing is
+trusted."""
 
 JOINT_GRID = 512
 JOINT_REPLICATES = 1000
@@ -245,7 +246,7 @@ def _status(alpha: float, threshold: float, mean: float, promise: tuple[float, f
     if threshold == -np.inf:
         return "nothing"
     if mean <= alpha:
-        return "kept"
+        return "consistent"
     return "within" if promise[0] <= alpha else "broken"
 
 

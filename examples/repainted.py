@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +37,19 @@ class Lie(NamedTuple):
 
     @property
     def truth(self) -> Image.Image:
+        """The photograph."""
         return Image.open(HERE / "repainted" / f"{self.name}.webp").convert("RGB")
+
+    @property
+    def small_size(self) -> tuple[int, int]:
+        """Width and height of what is uploaded."""
+        return self.truth.width // SCALE, self.truth.height // SCALE
+
+    def write_small(self, folder: Path) -> Path:
+        """Write what is uploaded: a sixteenth of the pixels."""
+        path = folder / f"{self.name}.png"
+        self.truth.resize(self.small_size, Image.Resampling.BICUBIC).save(path)
+        return path
 
 
 LIES = (
@@ -50,69 +63,48 @@ LIES = (
 def main() -> int:
     """Ask the model, and write the pictures."""
     with tempfile.TemporaryDirectory() as folder:
-        for lie in LIES:
-            small = Path(folder, f"{lie.name}.png")
-            truth = lie.truth
-            size = (truth.width // SCALE, truth.height // SCALE)
-            truth.resize(size, Image.Resampling.BICUBIC).save(small)
-        answers = answers_to(Path(folder))
-        for lie in LIES:
-            stem = Path(folder, "out", lie.name)
-            sheet(lie, stem).save(IMAGES / f"repainted-{lie.name}.webp", quality=85, method=6)
-        write_first(LIES[0], Path(folder, "out", LIES[0].name))
-        with_captions(sheet(LIES[0], Path(folder, "out", LIES[0].name))).save(
-            IMAGES / "badge.webp", quality=88, method=6
-        )
+        small = [lie.write_small(Path(folder)) for lie in LIES]
+        out = Path(folder, "out")
+        answers = answers_to(small, out, "realesr-x4", Path(folder, "data"))
+        sheets = [sheet(lie, path, out / lie.name) for lie, path in zip(LIES, small, strict=True)]
+        for lie, picture in zip(LIES, sheets, strict=True):
+            picture.save(IMAGES / f"repainted-{lie.name}.webp", quality=85, method=6)
+        write_first(LIES[0], small[0], out / LIES[0].name)
+        with_captions(sheets[0]).save(IMAGES / "badge.webp", quality=88, method=6)
     swatches().save(IMAGES / "alpha.webp", lossless=True)
     for name, answer in answers.items():
         print(f"{name}: {answer['trusted_fraction']:.1%} trusted")  # noqa: T201 - a report
     return 0
 
 
-def answers_to(folder: Path) -> dict[str, dict[str, Any]]:
+def answers_to(
+    pictures: Sequence[Path], out: Path, model: str, data_dir: Path
+) -> dict[str, dict[str, Any]]:
     """The documents by name; their files are in `out`."""
-    command = [
-        *(
-            sys.executable,
-            "-m",
-            "trustscale_server",
-            "upscale",
-            str(folder),
-            "--out",
-            str(folder / "out"),
-        ),
-        *(
-            "--upscaler",
-            "realesr-x4",
-            "--alpha",
-            str(ALPHA),
-            "--seed",
-            "1",
-            "--trust",
-            "--overlay",
-            "--json",
-        ),
-    ]
-    env = {**os.environ, "TRUSTSCALE_DATA_DIR": str(folder / "data")}
-    said = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
-    found = [json.loads(line) for line in said.splitlines()]
-    return {Path(one["source"]["name"]).stem: one for one in found}
+    run = [sys.executable, "-m", "trustscale_server", "upscale", *map(str, pictures)]
+    options = {"--out": out, "--upscaler": model, "--alpha": ALPHA, "--seed": 1}
+    named = [str(part) for option in options.items() for part in option]
+    command = [*run, *named, "--trust", "--overlay", "--overwrite", "--json"]
+    env = {**os.environ, "TRUSTSCALE_DATA_DIR": str(data_dir)}
+    printed = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
+    documents = [json.loads(line) for line in printed.splitlines()]
+    return {Path(document["source"]["name"]).stem: document for document in documents}
 
 
-def sheet(lie: Lie, stem: Path) -> Image.Image:
-    """Draw input, result, truth and marked result side by side."""
-    small = Image.open(stem.parents[1] / f"{lie.name}.png")
+def sheet(lie: Lie, upload: Path, stem: Path) -> Image.Image:
+    """Draw upload, result, truth and marked result side by side; `stem` begins its files' names."""
     truth = lie.truth
-    made, marked = (
+    result, marked = (
         Image.open(f"{stem}.{part}.png").convert("RGB") for part in ("image", "overlay")
     )
-    parts = [small.resize(truth.size, Image.Resampling.BICUBIC), made, truth, marked]
+    enlarged = Image.open(upload).resize(truth.size, Image.Resampling.BICUBIC)
+    parts = [enlarged, result, truth, marked]
     left, top, right, bottom = lie.look
     width = HEIGHT * (right - left) // (bottom - top)
     drawn = Image.new("RGB", (4 * (width + GAP) - GAP, HEIGHT), "white")
     for place, part in enumerate(parts):
-        shown = part.crop(lie.look).resize((width, HEIGHT), Image.Resampling.BICUBIC)
-        drawn.paste(shown, (place * (width + GAP), 0))
+        crop = part.crop(lie.look).resize((width, HEIGHT), Image.Resampling.BICUBIC)
+        drawn.paste(crop, (place * (width + GAP), 0))
     return drawn
 
 
@@ -154,12 +146,12 @@ def write(drawn: Image.Image, middle: tuple[float, float], text: str) -> None:
     ImageDraw.Draw(drawn).text(middle, text, fill="black", font=font, anchor="mm")
 
 
-def write_first(lie: Lie, stem: Path) -> None:
+def write_first(lie: Lie, upload: Path, stem: Path) -> None:
     """Write the example of the page's first screen; of the truth only the part to look at."""
     FIRST.mkdir(parents=True, exist_ok=True)
-    Image.open(stem.parents[1] / f"{lie.name}.png").save(FIRST / "input.webp", quality=85)
-    made = Image.open(f"{stem}.image.png").convert("RGB")
-    made.save(FIRST / "model.webp", quality=80, method=6)
+    Image.open(upload).save(FIRST / "input.webp", quality=85)
+    result = Image.open(f"{stem}.image.png").convert("RGB")
+    result.save(FIRST / "model.webp", quality=80, method=6)
     lie.truth.crop(lie.look).save(FIRST / "truth.webp", quality=92, method=6)
     Image.open(f"{stem}.mask.png").convert("1").save(FIRST / "mask.png", optimize=True)
 

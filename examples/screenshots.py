@@ -1,6 +1,8 @@
 """The screenshots of README and docs: `python -m examples.screenshots`.
 
 Starts a server on an empty data folder and headless Chromium, and writes to `docs/images`.
+`--all FOLDER` writes every view at three sizes, light and dark, to a folder instead: made of two
+commits, they show before and after.
 """
 
 from __future__ import annotations
@@ -56,12 +58,30 @@ def signed_in(page: Page, path: str) -> None:
     page.goto(path)
 
 
+def made(page: Page) -> str:
+    """The id of a calibration of 27 crops, which is not used yet."""
+    found = job(page, crops(), name="example photographs", default_alpha=0.15)
+    return str(found["result"]).rpartition("/")[2]
+
+
+def studio(page: Page) -> None:
+    """Home, with a calibration that is not used yet."""
+    made(page)
+    signed_in(page, "/calibrations")
+    page.wait_for_selector(".pipeline:not(:empty) >> nth=1")
+    page.click(".sentence >> nth=1")
+
+
+def trial(page: Page) -> None:
+    """Before and after, on own photographs."""
+    signed_in(page, f"/calibrations?id={made(page)}&try")
+    page.wait_for_selector(".side canvas >> nth=5")
+
+
 def calibration(page: Page) -> None:
-    """A calibration of 27 crops, with a value read off its risk curve."""
-    made = job(page, crops(), name="example photographs", default_alpha=0.15)
-    signed_in(page, f"/calibrations?id={made['result'].rpartition('/')[2]}")
+    """A calibration of 27 crops in detail."""
+    signed_in(page, f"/calibrations?id={made(page)}")
     page.wait_for_selector(".picture img")
-    page.locator("figure.chart svg").first.hover(position={"x": 330, "y": 120})
 
 
 def annotate(page: Page) -> None:
@@ -90,7 +110,10 @@ def annotate(page: Page) -> None:
 
 def monitor(page: Page) -> None:
     """The monitor after requests for mirrored crops, every second truth known."""
-    job(page, crops(), name="example photographs", default_alpha=0.15, activate=True)
+    calibrated = made(page)
+    signed_in(page, f"/calibrations?id={calibrated}&try")
+    page.get_by_role("button", name="Use it").click()
+    page.wait_for_url(f"**?id={calibrated}")
     with service_of(page) as service:
         for number, (name, original) in enumerate(crops().items()):
             truth = Image.open(io.BytesIO(original)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -106,7 +129,7 @@ def monitor(page: Page) -> None:
                 }
                 page.request.post(f"/v1/results/{answer.id}/truth", multipart={"image": known})
     signed_in(page, "/monitor")
-    page.wait_for_selector("[data-chart=feedback] svg")
+    page.wait_for_selector(".tile")
 
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -150,6 +173,8 @@ SCENES: dict[str, tuple[Callable[[Page], None], dict]] = {
     "page-wall": (wall, {"viewport": WIDE}),
     "page-intake": (ready, {"viewport": WIDE}),
     "page-phone": (marked, {"viewport": PHONE, "device_scale_factor": 2}),
+    "page-studio": (studio, {"viewport": WIDE}),
+    "page-trial": (trial, {"viewport": WIDE}),
     "page-calibration": (calibration, {"viewport": WIDE}),
     "page-annotate": (annotate, {"viewport": WIDE}),
     "page-monitor": (monitor, {"viewport": WIDE}),
@@ -170,8 +195,70 @@ def picture(
     return shot
 
 
+def promise(page: Page) -> None:
+    """A result with its promise beside it."""
+    upscaled(page)
+    page.click("#open-drawer")
+
+
+def downloads(page: Page) -> None:
+    """What can be taken away."""
+    upscaled(page)
+    page.click("#download")
+
+
+def settings(page: Page) -> None:
+    """What can be asked for before."""
+    ready(page)
+    page.click("#open-settings")
+    page.get_by_text("More options").click()
+
+
+def wizard(page: Page) -> None:
+    """The second step of a new calibration."""
+    signed_in(page, "/calibrations?new")
+    files = [{"name": f"{k}.png", "mimeType": "image/png", "buffer": one} for k, one in named()]
+    page.set_input_files("input[data-role=y]", files)
+    page.get_by_role("button", name="Next").click()
+
+
+def named() -> list[tuple[str, bytes]]:
+    """The first crops, by name."""
+    return [*crops().items()][:12]
+
+
+def connect(page: Page) -> None:
+    """A model is asked what it is."""
+    signed_in(page, "/calibrations?connect")
+
+
+VIEWS: dict[str, Callable[[Page], None]] = {
+    **{name.removeprefix("page-"): scene for name, (scene, _) in SCENES.items()},
+    **{one.__name__: one for one in (promise, downloads, settings, wizard, connect)},
+}
+SIZES = [WIDE, {"width": 820, "height": 1180}, PHONE]
+
+
+def look_at_all(browser: Browser, url: str, folder: Path) -> None:
+    """Every view at three sizes, light and dark, into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, scene in VIEWS.items():
+        context = browser.new_context(base_url=url, reduced_motion="reduce", viewport=WIDE)
+        page = context.new_page()
+        scene(page)
+        page.mouse.move(0, 0)
+        for size in SIZES:
+            page.set_viewport_size(size)
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+                page.wait_for_timeout(300)
+                page.screenshot(path=folder / f"{name}-{size['width']}-{scheme}.png")
+        context.close()
+
+
 def main() -> int:
     """Make all pictures, or those that are named."""
+    is_look = sys.argv[1:2] == ["--all"]
     wanted = sys.argv[1:] or [*SCENES]
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -179,6 +266,9 @@ def main() -> int:
         sync_playwright() as playwright,
         launched(playwright) as browser,
     ):
+        if is_look:
+            look_at_all(browser, url, Path(sys.argv[2]))
+            return 0
         for name in wanted:
             path = IMAGES / f"{name}.webp"
             picture(browser, url, *SCENES[name]).save(path, quality=84, method=6)

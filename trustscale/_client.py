@@ -37,10 +37,10 @@ _LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
 async def fetched(session: Session, document: Mapping[str, Any]) -> Result:
     """The result of a document, with its files."""
     files, links = {}, document["links"]
-    parts = ["image", "mask", "trust"]
+    names = ["image", "mask", "trust"]
     if document.get("believed", {}).get("is_sent"):
-        parts.append("believed")
-    for link in (links[part] for part in parts if part in links):
+        names.append("believed")
+    for link in (links[name] for name in names if name in links):
         files[link.rpartition("/")[2]] = (await session.send("GET", link)).content
     return Result(document, files)
 
@@ -77,8 +77,8 @@ class _JobMethods:
             return await ask("GET", f"{CALIBRATIONS}/{self.id}")
         if self.state != "succeeded":
             raise Problem(job["error"] or {"detail": f"The job {self.id} is {self.state}."})
-        found = await ask("GET", job["result"])
-        return await fetched(self._session, found) if job["kind"] == "upscale" else found
+        document = await ask("GET", job["result"])
+        return await fetched(self._session, document) if job["kind"] == "upscale" else document
 
     @method
     async def watch(self, progress: Progress | None = None) -> None:
@@ -235,10 +235,10 @@ class _Service(Generic[J]):
         )
         path = "" if extends is None else f"/{extends}/pairs"
         with _form(pairs, manifest(groups, scenes), on_sent, fields) as sent:
-            found: dict[str, Any] = await self._session.document(
+            plan: dict[str, Any] = await self._session.document(
                 "POST", f"{CALIBRATIONS}{path}", "calls", **sent
             )
-        return found
+        return plan
 
     @method
     async def extend(
@@ -285,10 +285,10 @@ class _Service(Generic[J]):
         the entry; they override what is found.
         """
         sent = {"address": address, "call": call, "token": token, "settings": dict(settings or {})}
-        found: dict[str, Any] = await self._session.document(
+        probed: dict[str, Any] = await self._session.document(
             "POST", "/v1/admin/upscalers/probe", "toml", json=sent
         )
-        return found
+        return probed
 
     @method
     async def jobs(self) -> list[dict[str, Any]]:
@@ -386,15 +386,15 @@ class _Service(Generic[J]):
         return str(place["upload"])
 
     async def _list(self, path: str, **options: Any) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = await self._session.document("GET", path, None, **options)
-        return found
+        rows: list[dict[str, Any]] = await self._session.document("GET", path, None, **options)
+        return rows
 
     async def _object(
         self, verb: str, path: str, member: str = "id", **options: Any
     ) -> dict[str, Any]:
         path = f"{CALIBRATIONS}{path}"
-        found: dict[str, Any] = await self._session.document(verb, path, member, **options)
-        return found
+        document: dict[str, Any] = await self._session.document(verb, path, member, **options)
+        return document
 
     async def _sent(
         self,

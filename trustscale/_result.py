@@ -128,11 +128,11 @@ class Result:
     @cached_property
     def overlay(self) -> Image.Image:
         """The image with untrusted regions in grey under a magenta tint, as the service's."""
-        shown = self.image
-        if shown.mode.startswith("I"):  # of 16 bits
-            shown = Image.fromarray((np.asarray(shown) >> 8).astype(np.uint8))
-        alpha = np.asarray(shown.convert("RGBA").getchannel("A"))
-        pixels = np.array(shown.convert("RGB"))
+        picture = self.image
+        if picture.mode.startswith("I"):  # of 16 bits
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+        pixels = np.array(picture.convert("RGB"))
         untrusted = ~self.mask & (alpha == _OPAQUE)  # the rest is neither trusted nor guessed
         grey = pixels[untrusted].astype(np.float32) @ _LUMA
         pixels[untrusted] = np.rint(grey[:, None] * (1 - _STRENGTH) + _TINT * _STRENGTH)
@@ -155,11 +155,11 @@ class Result:
         text = json.dumps(self.document, indent=2, ensure_ascii=False)
         (path / "result.json").write_text(text + "\n", "utf-8")
 
-    def _picture(self, part: str) -> Image.Image:
-        name = next((name for name in self.files if name.partition(".")[0] == part), None)
+    def _picture(self, kind: str) -> Image.Image:
+        name = next((name for name in self.files if name.partition(".")[0] == kind), None)
         if name is None:
-            why = "without believed=true" if part == "believed" else "with mask=none"
-            raise Problem({"detail": f"{self.id} has no {part}: it was asked for {why}."})
+            why = "without believed=true" if kind == "believed" else "with mask=none"
+            raise Problem({"detail": f"{self.id} has no {kind}: it was asked for {why}."})
         picture = Image.open(io.BytesIO(self.files[name]))
         picture.load()
         return picture

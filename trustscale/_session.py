@@ -49,8 +49,8 @@ class Problem(Exception):
     def of(cls, response: httpx.Response) -> Problem:
         """The problem of an unsuccessful answer, whatever its body."""
         try:
-            found = response.json()
-            document = {**found, "detail": found["detail"]}
+            document = response.json()
+            document = {**document, "detail": document["detail"]}
         except (ValueError, KeyError, TypeError):
             answered = f"{response.status_code} {response.reason_phrase}"
             document = {"detail": f"{response.url.host} answered {answered}."}
@@ -174,13 +174,17 @@ class Session:
         """
         response = await self.send(verb, path, **options)
         try:
-            found = response.json()
+            document = response.json()
         except ValueError:
-            found = None
-        fits = isinstance(found, dict) and member in found if member else isinstance(found, list)
+            document = None
+        fits = (
+            isinstance(document, dict) and member in document
+            if member
+            else isinstance(document, list)
+        )
         if not fits:
             raise Problem.of_another(response)
-        return found
+        return document
 
 
 def _named(error: httpx.TransportError, address: httpx.URL) -> httpx.TransportError:

@@ -34,8 +34,8 @@ def content(picture: Picture) -> bytes:
     if isinstance(picture, (str, Path)):
         return Path(picture).read_bytes()
     out = io.BytesIO()
-    found = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    found.save(out, "PNG", compress_level=1)
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(out, "PNG", compress_level=1)
     return out.getvalue()
 
 

@@ -168,15 +168,15 @@ class Batcher:
     def _take(self) -> list[_Ticket]:
         """The first request, and those that may join it."""
         first = self._waiting.popleft()
-        taken = [first]
+        tickets = [first]
         room = self._engine.together - len(first.job.seeds)
         for ticket in list(self._waiting):
-            wanted = len(ticket.job.seeds)
-            if ticket.job.image.shape == first.job.image.shape and wanted <= room:
+            count = len(ticket.job.seeds)
+            if ticket.job.image.shape == first.job.image.shape and count <= room:
                 self._waiting.remove(ticket)
-                taken.append(ticket)
-                room -= wanted
-        return taken
+                tickets.append(ticket)
+                room -= count
+        return tickets
 
     async def _run(self, tickets: list[_Ticket]) -> None:
         outcomes: Sequence[RGB | WorkerError]

@@ -134,10 +134,10 @@ def list_models(as_json: AsJson = False) -> None:
     """Name the models that are known to run, with licence, source and files."""
     models = known_models()
     if as_json:
-        found = {
+        rows = {
             name: row.model_dump(by_alias=True, exclude_none=True) for name, row in models.items()
         }
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(rows))
         return
     for name, row in models.items():
         typer.echo(f"{name}: x{row.scale}, samples by {row.samples}, --model {row.engine}")
@@ -173,8 +173,8 @@ def convert(
         pairs = _pickled_parts(source) if source.is_dir() else {source: target}
         if not pairs:
             raise WeightsError(f"{source} holds no pickled weights of a pipeline")
-        for path, wanted in pairs.items():
-            written = wanted or path.with_suffix(".safetensors")
+        for path, named in pairs.items():
+            written = named or path.with_suffix(".safetensors")
             if written.exists() and not force:
                 raise ConfigError(f"{written} exists; give --force to replace it")
             state = weights.read_state(path)
@@ -223,7 +223,7 @@ def import_(
     with _one_line_errors("[import]"):
         from trustscale_worker.importing.importer import import_model, picture_of  # noqa: PLC0415
 
-        found = import_model(
+        imported = import_model(
             source,
             config,
             name=name or source.stem,
@@ -232,7 +232,7 @@ def import_(
             halo=halo,
             force=force,
         )
-        _print(found.model_dump(mode="json"), as_json=as_json)
+        _print(imported.model_dump(mode="json"), as_json=as_json)
 
 
 @models.command()
@@ -271,16 +271,17 @@ def verify(
 
 def _identify(folder: Path, *, as_json: bool) -> None:
     """Print what a folder holds; fail unless a known model is complete."""
-    found = identify(folder)
+    models = identify(folder)
     if as_json:
-        typer.echo(json.dumps([{**one.model_dump(), "complete": one.complete} for one in found]))
+        typer.echo(
+            json.dumps([{**model.model_dump(), "complete": model.complete} for model in models])
+        )
     else:
-        for one in found:
-            lacks = [*(f"{name} is missing" for name in one.missing), *one.wrong]
-            typer.echo(
-                f"{one.model:12} {one.weights}  {'; '.join(lacks) or f'complete, by {one.checked}'}"
-            )
-    if not any(one.complete for one in found):
+        for model in models:
+            lacks = [*(f"{name} is missing" for name in model.missing), *model.wrong]
+            state = "; ".join(lacks) or f"complete, by {model.checked}"
+            typer.echo(f"{model.model:12} {model.weights}  {state}")
+    if not any(model.complete for model in models):
         raise WeightsError(
             f"{folder} holds no known model that is complete; see `trustscale models list`"
         )

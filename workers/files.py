@@ -111,10 +111,10 @@ def identify(folder: Path) -> list[Found]:
     except OSError as error:
         raise WeightsError(f"{folder}: {error.strerror or error}") from error
     places = [folder] if (folder / "model_index.json").is_file() else [folder, *inner]
-    found = (
+    candidates = (
         _found(name, known, place) for place in places for name, known in known_models().items()
     )
-    return [one for one in found if one is not None]
+    return [candidate for candidate in candidates if candidate is not None]
 
 
 def _found(name: str, known: KnownModel, place: Path) -> Found | None:
@@ -160,24 +160,24 @@ def _pipeline(name: str, kind: str, place: Path) -> Found | None:
     document: dict[str, Any] = read_json(index)
     if document.get("_class_name") != kind:
         return None
-    parts = [
-        part
-        for part, origin in document.items()
-        if isinstance(origin, list) and origin[:1] != [None] and part != "feature_extractor"
+    subfolders = [
+        name
+        for name, origin in document.items()
+        if isinstance(origin, list) and origin[:1] != [None] and name != "feature_extractor"
     ]
-    present = [part for part in parts if _whole(place / part)]
+    present = [subfolder for subfolder in subfolders if _whole(place / subfolder)]
     return Found(
         model=name,
         weights=str(place),
         checked="names",
         present=present,
-        missing=[part for part in parts if part not in present],
+        missing=[subfolder for subfolder in subfolders if subfolder not in present],
         wrong=[],
     )
 
 
-def _whole(part: Path) -> bool:
-    if not any(part.glob("*.json")):
+def _whole(subfolder: Path) -> bool:
+    if not any(subfolder.glob("*.json")):
         return False
-    has_weights = (part / "config.json").is_file()
-    return not has_weights or any(part.glob("*.safetensors"))
+    has_weights = (subfolder / "config.json").is_file()
+    return not has_weights or any(subfolder.glob("*.safetensors"))

@@ -73,8 +73,8 @@ def _request(
         if tensor.name not in _INPUTS:
             raise Malformed(f"unknown input {tensor.name!r}; this model takes {', '.join(_INPUTS)}")
         if tensor.datatype not in _INPUTS[tensor.name]:
-            wanted = " or ".join(_INPUTS[tensor.name])
-            raise Malformed(f"{tensor.name!r}: datatype {tensor.datatype!r}; expected {wanted}")
+            expected = " or ".join(_INPUTS[tensor.name])
+            raise Malformed(f"{tensor.name!r}: datatype {tensor.datatype!r}; expected {expected}")
     for name in _INPUTS:
         if name not in tensors:
             raise Malformed(f"input {name!r} is missing")

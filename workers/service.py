@@ -142,7 +142,7 @@ class _Service:
                     "max_pixels": settings.max_pixels,
                     "max_answer_bytes": settings.max_answer_bytes,
                     "folding": MOMENTS_VERSION,
-                    "deep": True,
+                    "takes_16_bit": True,
                     "queue_size": settings.queue_size,
                     "device": engine.memory().device,
                 },
@@ -164,20 +164,20 @@ class _Service:
         self._batcher.check()  # a full worker reads no bodies
         body = await self._body(request)
         header_length = request.headers.get(HEADER_LENGTH)
-        asked = await asyncio.to_thread(parse_request, body, header_length, self._settings)
-        self._check_answer_size(asked)
-        height, width = asked.image.shape[:2]
+        inference = await asyncio.to_thread(parse_request, body, header_length, self._settings)
+        self._check_answer_size(inference)
+        height, width = inference.image.shape[:2]
         facts = {
-            "trustscale.samples": len(asked.seeds),
+            "trustscale.samples": len(inference.seeds),
             "trustscale.width": width,
             "trustscale.height": height,
         }
         caller = {"traceparent": request.headers.get("traceparent", "")}
         with span("infer", facts, kind="server", parent=caller):
-            samples = await self._samples(request, asked)
-        if asked.output == "folded":
-            samples = await asyncio.to_thread(self._folded, samples, mean=asked.mean)
-        return await self._answer(asked, samples)
+            samples = await self._samples(request, inference)
+        if inference.output == "folded":
+            samples = await asyncio.to_thread(self._folded, samples, mean=inference.mean)
+        return await self._answer(inference, samples)
 
     def _folded(self, samples: RGB, *, mean: bool) -> NDArray[np.uint8]:
         return fold(samples, self._engine.memory().device, mean=mean).packed()
@@ -204,18 +204,18 @@ class _Service:
             body += chunk
         return memoryview(body)
 
-    def _check_answer_size(self, asked: InferRequest) -> None:
-        pixels = asked.image.shape[0] * asked.image.shape[1] * self._engine.scale**2
-        size = 3 * pixels * len(asked.seeds) * asked.image.itemsize
+    def _check_answer_size(self, inference: InferRequest) -> None:
+        pixels = inference.image.shape[0] * inference.image.shape[1] * self._engine.scale**2
+        size = 3 * pixels * len(inference.seeds) * inference.image.itemsize
         if size > self._settings.max_answer_bytes:
             limit = self._settings.max_answer_bytes
             raise TooLarge(f"the answer would have {size} bytes; at most {limit} allowed")
-        if not asked.binary and size > self._settings.max_json_values:
+        if not inference.binary and size > self._settings.max_json_values:
             raise TooLarge(f"{size} values are too many for JSON; ask for binary output")
 
-    async def _samples(self, request: Request, asked: InferRequest) -> RGB:
+    async def _samples(self, request: Request, inference: InferRequest) -> RGB:
         """The samples; the work is cancelled when the client closes the connection."""
-        submitted = self._batcher.submit(asked.image, asked.seeds, asked.timeout_s)
+        submitted = self._batcher.submit(inference.image, inference.seeds, inference.timeout_s)
         work = asyncio.create_task(submitted)
         gone = asyncio.create_task(_until_disconnected(request))
         try:
@@ -227,18 +227,18 @@ class _Service:
             for task in (work, gone):
                 task.cancel()
 
-    async def _answer(self, asked: InferRequest, array: RGB) -> Response:
+    async def _answer(self, inference: InferRequest, array: RGB) -> Response:
         document = {
-            **({} if asked.id is None else {"id": asked.id}),
+            **({} if inference.id is None else {"id": inference.id}),
             "model_name": self._engine.name,
             "model_version": VERSION,
             "parameters": {"fingerprint": self._engine.fingerprint},
         }
-        parts, headers = await asyncio.to_thread(
-            encode, document, "outputs", {asked.output: array}, binary=asked.binary
+        chunks, headers = await asyncio.to_thread(
+            encode, document, "outputs", {inference.output: array}, binary=inference.binary
         )
         self._metrics.requests.labels("200").inc()
-        return StreamingResponse(_chunks(parts), headers=headers)
+        return StreamingResponse(_chunks(chunks), headers=headers)
 
     async def _on_error(self, request: Request, error: Exception) -> Response:
         headers: Mapping[str, str] = {}
@@ -258,10 +258,10 @@ class _Service:
         return JSONResponse({"error": text}, status, dict(headers))
 
 
-async def _chunks(parts: list[Part]) -> AsyncIterator[Part]:
-    for part in parts:
-        for first in range(0, len(part), CHUNK):
-            yield part[first : first + CHUNK]
+async def _chunks(chunks: list[Part]) -> AsyncIterator[Part]:
+    for chunk in chunks:
+        for first in range(0, len(chunk), CHUNK):
+            yield chunk[first : first + CHUNK]
 
 
 async def _until_disconnected(request: Request) -> None:

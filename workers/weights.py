@@ -61,7 +61,7 @@ def _unwrapped(content: object, path: Path) -> dict[str, torch.Tensor]:
     for _ in WRAPPERS:  # nested, but bounded: an entry may contain the whole again
         if isinstance(content, Mapping):
             inner = (content.get(wrapper) for wrapper in WRAPPERS)
-            content = next((one for one in inner if isinstance(one, Mapping)), content)
+            content = next((mapping for mapping in inner if isinstance(mapping, Mapping)), content)
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{path}: no tensors in it")
     tensors = {str(key): value for key, value in content.items()}

@@ -132,12 +132,13 @@ async def create_calibration(
     Where pairs are measured already under the same settings, nothing is generated again.
     """
     state.settings.webhooks.check(form.webhook)
+    asked = _of_one_upscaler(state, config_of(config))
     if form.dry_run:
-        return await _planned(state, config_of(config), form, actor)
+        return await _planned(state, asked, form, actor)
 
     async def make() -> StoredResponse:
         job = await state.admin.create(
-            config_of(config), form.files, created_by=actor, webhook=form.webhook, **form.pairs()
+            asked, form.files, created_by=actor, webhook=form.webhook, **form.pairs()
         )
         await state.audit("calibration.create", actor, job=job.id)
         return StoredResponse(job.id, accepted(job))
@@ -261,36 +262,40 @@ class DeriveIn(BaseModel):
     responses=problem_responses("not-found", "bad-request", "conflict", "calibration-mismatch"),
 )
 async def derive_calibration(
-    calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, actor: AdminDep
+    calibration_id: str, derivation: DeriveIn, response: Response, state: StateDep, actor: AdminDep
 ) -> CalibrationDetail:
     """Derive a calibration with another guarantee or bound.
 
     It is made of the stored loss curves; nothing is generated.
     """
     parent = await state.admin.finished(calibration_id)
-    if asked.activate:
+    if derivation.activate:
         # First, or a refusal would leave a calibration behind.
         await state.admin.check(parent)
-    made = await state.admin.derive(
+    derived = await state.admin.derive(
         parent,
-        asked.guarantee,
-        bound=asked.fidelity.bound if asked.fidelity else None,
+        derivation.guarantee,
+        bound=derivation.fidelity.bound if derivation.fidelity else None,
         created_by=actor,
-        name=asked.name,
-        to_activate=asked.activate,
-        force=asked.force,
+        name=derivation.name,
+        to_activate=derivation.activate,
+        force=derivation.force,
     )
     activated = False
     try:
-        if asked.activate:
-            await state.admin.activate(made, force=asked.force)
+        if derivation.activate:
+            await state.admin.activate(derived, force=derivation.force)
             activated = True
     finally:  # it is stored even if the activation fails
         await state.audit(
-            "calibration.derive", actor, parent=parent.id, calibration=made.id, activate=activated
+            "calibration.derive",
+            actor,
+            parent=parent.id,
+            calibration=derived.id,
+            activate=activated,
         )
-    response.headers.update(_location(made.id))
-    return await detail(state, made)
+    response.headers.update(_location(derived.id))
+    return await detail(state, derived)
 
 
 class MetricOption(BaseModel):
@@ -316,7 +321,7 @@ class EstimatorOption(BaseModel):
     takes_fit: bool = Field(description="Whether its weights are fitted for the calibration.")
 
 
-class Options(BaseModel):
+class OptionsOut(BaseModel):
     """The registries; the first row of each is the default."""
 
     metrics: list[MetricOption]
@@ -324,13 +329,15 @@ class Options(BaseModel):
     usual_kinds: int = Field(
         description="Kinds of upload that each truth is measured as, unless X is sent or described."
     )
+    default_alpha: float = Field(description="α of a calibration, unless another one is asked for.")
 
 
 @router.get("/options")
-async def list_options(_: AdminDep) -> Options:
+async def list_options(_: AdminDep) -> OptionsOut:
     """List the metrics that a calibration can bound, and the estimators of σ."""
-    return Options(
+    return OptionsOut(
         usual_kinds=len(USUAL.variants()),
+        default_alpha=CalibrationConfig().default_alpha,
         metrics=[option for option in map(_metric, METRICS) if option is not None],
         estimators=[
             EstimatorOption(estimator=name, **asdict(row)) for name, row in ESTIMATORS.items()
@@ -379,25 +386,25 @@ class ArrangedOut(BaseModel):
 
 
 @router.post("/pairs/check", responses=problem_responses("bad-request", "not-found"))
-async def check_pairs(asked: NamesIn, state: StateDep, _: AdminDep) -> ArrangedOut:
+async def check_pairs(files: NamesIn, state: StateDep, _: AdminDep) -> ArrangedOut:
     """Check by their names which files make pairs, in which groups, and what is wrong.
 
     Sizes and contents are checked when the files are sent.
     """
-    found = arrange(map(placed, asked.names), folders=asked.folders)
+    arranged = arrange(map(placed, files.names), folders=files.folders)
     seen: set[str] = set()
-    if asked.pixels:
-        fidelity = {} if asked.metric is None else {"fidelity": {"metric": asked.metric}}
-        config = config_of(json.dumps({"upscaler": asked.upscaler, **fidelity}))
-        seen = await state.admin.seen(config, asked.pixels)
+    if files.pixels:
+        fidelity = {} if files.metric is None else {"fidelity": {"metric": files.metric}}
+        config = config_of(json.dumps({"upscaler": files.upscaler, **fidelity}))
+        seen = await state.admin.seen(config, files.pixels)
     return ArrangedOut(
-        used=[pair.name for pair in found.pairs if pair.y in seen],
+        used=[pair.name for pair in arranged.pairs if pair.y in seen],
         pairs=[
             ArrangedPair(name=pair.name, x=pair.x, y=pair.y, label=pair.label, group=pair.folder)
-            for pair in found.pairs
+            for pair in arranged.pairs
         ],
-        groups=sorted({pair.folder for pair in found.pairs if pair.folder is not None}),
-        items=[Item(**item) for item in found.items],
+        groups=sorted({pair.folder for pair in arranged.pairs if pair.folder is not None}),
+        items=[Item(**item) for item in arranged.items],
     )
 
 
@@ -441,6 +448,16 @@ def _field(place: tuple[int | str, ...]) -> str:
 
 def _location(calibration: str) -> dict[str, str]:
     return {"Location": f"{router.prefix}{_CALIBRATIONS}/{calibration}"}
+
+
+def _of_one_upscaler(state: State, config: CalibrationConfig) -> CalibrationConfig:
+    """The settings. Raises BadRequest where only an upload would decide which upscaler is meant."""
+    meant = [upscaler.name for upscaler in state.service.candidates(config.upscaler)]
+    if len(meant) > 1:
+        reason = f"the class of an upload decides between {' and '.join(meant)}; name one of them"
+        items = [{"field": "upscaler", "reason": reason}]
+        raise BadRequest(f"config: upscaler: {reason}.", fields=items)
+    return config
 
 
 async def _planned(

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from trustscale_server.api.calibrate import FORCE, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES
 from trustscale_server.api.deps import AdminDep, StateDep, admin_router
 from trustscale_server.api.documents import (
-    Activation,
+    ActivationOut,
     CalibrationDetail,
     CalibrationRow,
     CurvePoint,
@@ -71,7 +71,7 @@ async def list_calibrations(
         jobs = await state.stores.jobs.pending("calibration")
         return [PendingRow.of(job) for job in jobs if upscaler in {None, job.about["upscaler"]}]
     active = await state.stores.calibrations.active()
-    ids = {one for item in active.values() for one in item.calibrations}
+    ids = {calibration_id for item in active.values() for calibration_id in item.calibrations}
     previous = {item.calibration: item.previous for item in active.values()}
     heads = await state.stores.calibrations.heads(upscaler)
     return [
@@ -89,12 +89,12 @@ async def get_calibration(
     group: Group = None,
 ) -> CalibrationDetail | PendingCalibration:
     """Read a calibration, or the job that makes it."""
-    found = await state.admin.resolve(calibration_id)
-    if isinstance(found, JobStatus):
-        return PendingCalibration(id=found.id, state=found.state, job=PendingRow.of(found))
-    document = await detail(state, found, group)
+    resolved = await state.admin.resolve(calibration_id)
+    if isinstance(resolved, JobStatus):
+        return PendingCalibration(id=resolved.id, state=resolved.state, job=PendingRow.of(resolved))
+    document = await detail(state, resolved, group)
     if n_leaked is not None:
-        bound = leaked(found.partitions.of_group(group), n_leaked)
+        bound = leaked(resolved.partitions.of_group(group), n_leaked)
         document.leakage = Leakage(n_leaked=n_leaked, bound=bound)
     return document
 
@@ -120,8 +120,10 @@ async def get_curve(
         steps = zip(*coarser(curve, points or len(curve.risks)), strict=True)
         rows = ({"threshold": t, "risk": r} for t, r in steps)
         # In parts: encoding one long list would block all other threads.
-        parts = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])
-        texts = (json.dumps(part, allow_nan=False, separators=(",", ":"))[1:-1] for part in parts)
+        batches = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])
+        texts = (
+            json.dumps(batch, allow_nan=False, separators=(",", ":"))[1:-1] for batch in batches
+        )
         return Response(f"[{','.join(texts)}]", media_type="application/json")
 
     # The JSON of millions of steps takes seconds.
@@ -166,8 +168,8 @@ async def activate_calibration(
     state: StateDep,
     actor: AdminDep,
     # Not "or null": some generated clients cannot leave such a body out.
-    asked: Annotated[ActivateIn, Body(default_factory=ActivateIn)],
-) -> Activation:
+    options: Annotated[ActivateIn, Body(default_factory=ActivateIn)],
+) -> ActivationOut:
     """Serve from a calibration, before the active ones or alone.
 
     The answer lists what each of them answers now. An upload is answered from the first that covers
@@ -177,13 +179,13 @@ async def activate_calibration(
     """
     calibration = await state.admin.finished(calibration_id)
     before = await state.calibrations.active_ids(calibration.manifest.upscaler)
-    done, changes = await state.admin.activate(calibration, force=asked.force, only=asked.only)
+    done, changes = await state.admin.activate(calibration, force=options.force, only=options.only)
     await state.audit(
         "calibration.activate",
         actor,
         calibration=done.calibration,
         previous=done.previous,
-        only=asked.only,
+        only=options.only,
     )
     return await activation_of(state, done, changes, before)
 
@@ -207,12 +209,12 @@ async def list_pairs(
 
     While labels are awaited it says which pairs still need one.
     """
-    found = await state.admin.resolve(calibration_id)
-    if isinstance(found, JobStatus):
-        return await state.admin.labelling.pairs(found)
+    resolved = await state.admin.resolve(calibration_id)
+    if isinstance(resolved, JobStatus):
+        return await state.admin.labelling.pairs(resolved)
     return [
         PairDetail(**info.model_dump(), spots=int(spots))
-        for info, spots in zip(found.manifest.pairs, found.spots, strict=True)
+        for info, spots in zip(resolved.manifest.pairs, resolved.spots, strict=True)
     ]
 
 
@@ -249,16 +251,16 @@ async def get_pair_image(
 
     The `ETag` of an awaited label is its version.
     """
-    found, blobs = await state.admin.resolve(calibration_id), state.stores.blobs
+    resolved, blobs = await state.admin.resolve(calibration_id), state.stores.blobs
     headers = {}
     if part != "label":
-        read = pictures.of_job if isinstance(found, JobStatus) else pictures.of_calibration
-        data = await read(blobs, found.id, name, part)
-    elif isinstance(found, JobStatus):
-        data, version = await labels.read(blobs, found.id, name)
+        read = pictures.of_job if isinstance(resolved, JobStatus) else pictures.of_calibration
+        data = await read(blobs, resolved.id, name, part)
+    elif isinstance(resolved, JobStatus):
+        data, version = await labels.read(blobs, resolved.id, name)
         headers["ETag"] = _etag(version)
     else:
-        data = await pictures.label_of_calibration(blobs, found.id, name)
+        data = await pictures.label_of_calibration(blobs, resolved.id, name)
     return Response(data, media_type="image/png", headers=headers)
 
 
@@ -328,10 +330,10 @@ async def finish_calibration(calibration_id: str, state: StateDep, actor: AdminD
 
 
 async def _pending(state: StateDep, calibration_id: str) -> JobStatus:
-    found = await state.admin.resolve(calibration_id)
-    if not isinstance(found, JobStatus):
+    resolved = await state.admin.resolve(calibration_id)
+    if not isinstance(resolved, JobStatus):
         raise NotFound(f"{calibration_id!r} is finished; its labels cannot change.")
-    return found
+    return resolved
 
 
 def _etag(version: int) -> str:
@@ -350,7 +352,7 @@ def _seen(if_match: str | None, if_none_match: str | None) -> int | None:
         return 0
     if if_match is None:
         return None
-    found = re.fullmatch(r'"v(\d{1,9})"', if_match.strip())
-    if found is None:
+    match = re.fullmatch(r'"v(\d{1,9})"', if_match.strip())
+    if match is None:
         raise BadRequest(f"If-Match is the ETag of a label, not {if_match[:40]!r}.")
-    return int(found[1])
+    return int(match[1])

@@ -266,27 +266,27 @@ class IdempotencyKeys:
         name = hashlib.sha256(f"{caller}\0{key}".encode()).hexdigest()
         claim = {"digest": await _digest(request, body), "by": secrets.token_hex(8)}
         mine = json.dumps(claim).encode()
-        while (kept := await self.claims.claim(name, mine, seconds=self.lease_s)) != mine:
-            first = json.loads(kept)
+        while (claimed := await self.claims.claim(name, mine, seconds=self.lease_s)) != mine:
+            first = json.loads(claimed)
             if first["digest"] != claim["digest"]:
                 raise BadRequest(f"This {HEADER} was sent with another request before.")
             if "made" not in first:
-                await self._changed(name, kept)
+                await self._changed(name, claimed)
                 continue
             with suppress(NotFound):
                 return await recall(first["made"])
-            await self.claims.replace(name, kept, None, seconds=0)
+            await self.claims.replace(name, claimed, None, seconds=0)
         try:
             async with beside(self._renew(name, mine)):
-                made = await make()
+                response = await make()
         except BaseException:
             await self._settle(name, mine, None)
             raise
-        await self._settle(name, mine, json.dumps({**claim, "made": made.id}).encode())
-        return made.answer
+        await self._settle(name, mine, json.dumps({**claim, "made": response.id}).encode())
+        return response.answer
 
-    async def _changed(self, name: str, kept: bytes) -> None:
-        while await self.claims.get(name) == kept:  # noqa: ASYNC110 - the store has no event
+    async def _changed(self, name: str, claimed: bytes) -> None:
+        while await self.claims.get(name) == claimed:  # noqa: ASYNC110 - the store has no event
             await asyncio.sleep(self.look_s)
 
     async def _settle(self, name: str, mine: bytes, end: bytes | None) -> None:
@@ -305,20 +305,20 @@ class IdempotencyKeys:
 
 async def _digest(request: Request, body: bytes | None) -> str:
     """A digest of the request that ignores how a form was split into parts."""
-    parts: list[str | bytes | BinaryIO] = [request.method, request.url.path, request.url.query]
+    contents: list[str | bytes | BinaryIO] = [request.method, request.url.path, request.url.query]
     if body is not None:
-        parts.append(body)
+        contents.append(body)
     else:
         for name, value in (await request.form()).multi_items():
-            parts.append(name)
-            parts += [value] if isinstance(value, str) else [value.filename or "", value.file]
-    return await asyncio.to_thread(_hashed, parts)
+            contents.append(name)
+            contents += [value] if isinstance(value, str) else [value.filename or "", value.file]
+    return await asyncio.to_thread(_hashed, contents)
 
 
-def _hashed(parts: Sequence[str | bytes | BinaryIO]) -> str:
+def _hashed(contents: Sequence[str | bytes | BinaryIO]) -> str:
     whole = hashlib.blake2b(digest_size=32)
-    for part in parts:
-        content = part.encode() if isinstance(part, str) else part
+    for item in contents:
+        content = item.encode() if isinstance(item, str) else item
         file = io.BytesIO(content) if isinstance(content, bytes) else content
         whole.update(hashlib.file_digest(file, "blake2b").digest())  # type: ignore[arg-type]
         file.seek(0)

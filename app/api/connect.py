@@ -81,27 +81,29 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
             "service runs."
         )
     variable = {"token_env": _VARIABLE} if wish.token.get_secret_value() else {}
-    asked = ConnectRequest(
+    probe = ConnectRequest(
         wish.address,
         wish.token,
         variable | wish.settings,
         allow_private=is_own or "connect" in state.settings.allow_private_networks,
     )
-    found = await look(asked)
+    suggestion = await look(probe)
     if not is_own:
-        await state.audit("upscaler.probe", actor, upscaler=found.entry["name"], call=wish.call)
-    suggested, notes, scale, seconds = found.entry, found.notes, None, None
+        await state.audit(
+            "upscaler.probe", actor, upscaler=suggestion.entry["name"], call=wish.call
+        )
+    suggested, notes, scale, seconds = suggestion.entry, suggestion.notes, None, None
     if wish.call:
-        if found.needs:
-            raise BadRequest(f"Set {', '.join(found.needs)} first: the model asks for it.")
-        tried = await attempt(found.entry, asked)
+        if suggestion.needs:
+            raise BadRequest(f"Set {', '.join(suggestion.needs)} first: the model asks for it.")
+        tried = await attempt(suggestion.entry, probe)
         suggested, scale, seconds = tried.entry, tried.scale, tried.seconds
         notes = [*notes, *tried.notes]
     return ProbeOut(
-        what=found.what,
+        what=suggestion.what,
         entry=suggested,
         toml=table(suggested),
-        needs=found.needs,
+        needs=suggestion.needs,
         notes=notes,
         tried=wish.call,
         scale=scale,

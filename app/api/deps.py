@@ -73,7 +73,9 @@ class Keyring:
             return None
         digest = _digest(key)
         # All are compared, so that the time does not reveal which one matched.
-        matches = [one for known, one in self._ids.items() if hmac.compare_digest(digest, known)]
+        matches = [
+            key_id for known, key_id in self._ids.items() if hmac.compare_digest(digest, known)
+        ]
         return matches[0] if matches else None
 
 
@@ -92,10 +94,10 @@ def require(keyring: Keyring, headers: Mapping[str, str]) -> str:
         Unauthorized: no key, or one that does not belong to the keyring.
     """
     key = sent_key(headers)
-    found = keyring.key_id(key)
-    if found is None:
+    key_id = keyring.key_id(key)
+    if key_id is None:
         raise Unauthorized("The key is not valid." if key else "A key is needed.")
-    return found
+    return key_id
 
 
 def stored_admin_key(data_dir: Path) -> tuple[str, Path]:
@@ -198,16 +200,21 @@ class State(Services):
 
     @classmethod
     async def of(
-        cls, parts: Services, stack: AsyncExitStack, metrics: Metrics, timings: Timings, **more: Any
+        cls,
+        services: Services,
+        stack: AsyncExitStack,
+        metrics: Metrics,
+        timings: Timings,
+        **more: Any,
     ) -> Self:
         """Parts with what requests need besides, which the stack closes."""
-        held = {field.name: getattr(parts, field.name) for field in fields(parts)}
+        held = {field.name: getattr(services, field.name) for field in fields(services)}
         common = {
             "probes": await stack.enter_async_context(aclosing(Probes(timings.probe_s))),
-            "idempotency": IdempotencyKeys(parts.stores.claims),
+            "idempotency": IdempotencyKeys(services.stores.claims),
             "stopping": asyncio.Event(),
             "bodies": Room(
-                _MOST_BODIES * max(parts.settings.max_upload_bytes, MAX_TRUTH_BYTES),
+                _MOST_BODIES * max(services.settings.max_upload_bytes, MAX_TRUTH_BYTES),
                 "bytes for uploads that arrive",
             ),
         }
@@ -350,23 +357,23 @@ async def check_form(request: Request) -> None:
         BadRequest: `fields` names the others, with what was probably meant.
     """
     operation = request.scope["route"].dependant
-    taken: dict[str, bool] = {}
-    for part in (operation, *operation.dependencies):
-        for field in part.body_params:
+    accepted: dict[str, bool] = {}
+    for dependant in (operation, *operation.dependencies):
+        for field in dependant.body_params:
             info = field.field_info
             if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-                for name, one in info.annotation.model_fields.items():
-                    kinds = (one.annotation, *get_args(one.annotation))
-                    taken[name] = UploadFile in kinds
+                for name, model_field in info.annotation.model_fields.items():
+                    kinds = (model_field.annotation, *get_args(model_field.annotation))
+                    accepted[name] = UploadFile in kinds
             elif isinstance(info, params.Form):
-                taken[field.alias] = isinstance(info, params.File)
+                accepted[field.alias] = isinstance(info, params.File)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if taken and kind in _FORMS:
+    if accepted and kind in _FORMS:
         # Read already under the operation's limits; this returns the same object.
-        check_fields(await request.form(), taken)
+        check_fields(await request.form(), accepted)
 
 
-def check_fields(form: FormData, taken: Mapping[str, bool]) -> None:
+def check_fields(form: FormData, accepted: Mapping[str, bool]) -> None:
     """Return if a form has only fields of `taken`, whose values say which are files.
 
     Raises:
@@ -374,9 +381,9 @@ def check_fields(form: FormData, taken: Mapping[str, bool]) -> None:
     """
     wrong: dict[str, str] = {}
     for name, value in form.multi_items():
-        if name not in taken:
-            wrong[name] = _unknown(name, taken)
-        elif taken[name] and isinstance(value, str) and value:
+        if name not in accepted:
+            wrong[name] = _unknown(name, accepted)
+        elif accepted[name] and isinstance(value, str) and value:
             wrong[name] = (
                 f"this must be a file, and is the text {shortened(value)}; "
                 f"with curl: -F {name}=@FILE, with an @"
@@ -389,6 +396,6 @@ def check_fields(form: FormData, taken: Mapping[str, bool]) -> None:
         raise BadRequest(detail, fields=items)
 
 
-def _unknown(name: str, taken: Iterable[str]) -> str:
-    meant = did_you_mean(name, taken) or f"; the form takes {', '.join(sorted(taken))}"
+def _unknown(name: str, accepted: Iterable[str]) -> str:
+    meant = did_you_mean(name, accepted) or f"; the form takes {', '.join(sorted(accepted))}"
     return f"there is no such field{meant}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -79,7 +78,7 @@ class Answering(BaseModel):
     classes: list[str]
 
 
-class Activation(BaseModel):
+class ActivationOut(BaseModel):
     """Which calibrations are active now, in order.
 
     previous: the one that was first before. lost: classes without a calibration now.
@@ -177,30 +176,30 @@ class CurvePoint(BaseModel):
     risk: float
 
 
-async def answering(parts: Services, upscaler: str) -> list[Answering]:
+async def answering(services: Services, upscaler: str) -> list[Answering]:
     """The active calibrations of an upscaler, in order."""
     try:
-        active = await parts.calibrations.order(upscaler)
+        active = await services.calibrations.order(upscaler)
     except NoCalibration:
         return []
     answers = await asyncio.to_thread(active.answers)
     return [
-        Answering(id=one.id, name=one.manifest.name, classes=classes)
-        for one, classes in zip(active.calibrations, answers, strict=True)
+        Answering(id=calibration.id, name=calibration.manifest.name, classes=classes)
+        for calibration, classes in zip(active.calibrations, answers, strict=True)
     ]
 
 
 async def activation_of(
-    parts: Services, done: base.Activation, changes: Changes, before: Sequence[str]
-) -> Activation:
+    services: Services, done: base.Activation, changes: Changes, before: Sequence[str]
+) -> ActivationOut:
     """The document of an activation; `before` are the ids that were active."""
-    now = await answering(parts, done.upscaler)
+    now = await answering(services, done.upscaler)
     covered: set[str] = set()
-    for one in set(before) - set(done.calibrations):
+    for calibration_id in set(before) - set(done.calibrations):
         with suppress(BadCalibration, NotFound):  # an unreadable one answered nothing
-            covered.update(covered_classes(await parts.calibrations.get(one)))
-    lost = covered.difference(*(one.classes for one in now))
-    return Activation(
+            covered.update(covered_classes(await services.calibrations.get(calibration_id)))
+    lost = covered.difference(*(row.classes for row in now))
+    return ActivationOut(
         **done.model_dump(exclude={"calibrations"}),
         calibration=done.calibration,
         calibrations=now,
@@ -210,34 +209,34 @@ async def activation_of(
 
 
 async def detail(
-    parts: Services, calibration: Calibration, group: str | None = None
+    services: Services, calibration: Calibration, group: str | None = None
 ) -> CalibrationDetail:
     """The document of a calibration, or of a group of it."""
-    active = await parts.calibrations.active_ids(calibration.manifest.upscaler)
-    found = _differences(parts, calibration)
-    kept = await pictures.kept(parts.stores.blobs, calibration.id)
-    changes = await parts.calibrations.changes(calibration, force=True)
+    active = await services.calibrations.active_ids(calibration.manifest.upscaler)
+    differing = _differences(services, calibration)
+    pictured = await pictures.kept(services.stores.blobs, calibration.id)
+    changes = await services.calibrations.changes(calibration, force=True)
 
     def made() -> CalibrationDetail:
-        part = calibration.partitions.of_group(group)
+        partition = calibration.partitions.of_group(group)
         ways = calibration.manifest.degradation
         return CalibrationDetail.model_validate(
             {
                 **{name: value for name, value in calibration.document.items() if name != "pairs"},
                 "id": calibration.id,
                 "state": "active" if calibration.id in active else "ready",
-                "n": part.n,
-                "pairs": part.pairs,
-                "min_alpha": part.min_alpha,
+                "n": partition.n,
+                "pairs": partition.pairs,
+                "min_alpha": partition.min_alpha,
                 "bound": calibration.bound,
                 "made_by": ways and ways.describe(calibration.pipeline.scale),
-                "sizes": sorted(Counter((p.width, p.height) for p in part.manifest.pairs))[:20],
-                "differences": found,
-                "thresholds": thresholds(part),
+                "sizes": sorted({(p.width, p.height) for p in partition.manifest.pairs})[:20],
+                "differences": differing,
+                "thresholds": thresholds(partition),
                 "guarantee": calibration.guarantee.facts(),
                 "groups": groups_of(calibration),
-                "pictures": kept,
-                "classes": classes_of(part),
+                "pictures": pictured,
+                "classes": classes_of(partition),
                 "changes": changes,
             }
         )
@@ -245,8 +244,8 @@ async def detail(
     return await asyncio.to_thread(made)
 
 
-def _differences(parts: Services, calibration: Calibration) -> list[dict[str, Any]] | None:
-    upscaler = parts.upscalers.get(calibration.manifest.upscaler)
+def _differences(services: Services, calibration: Calibration) -> list[dict[str, Any]] | None:
+    upscaler = services.upscalers.get(calibration.manifest.upscaler)
     if upscaler is None:
         return None
     try:

@@ -27,5 +27,5 @@ class Sent(StreamingResponse):
 
 
 def _parts(file: IO[bytes]) -> Iterator[bytes]:
-    while part := file.read(_PART):
-        yield part
+    while chunk := file.read(_PART):
+        yield chunk

@@ -77,14 +77,14 @@ async def get_readiness(state: StateDep, response: Response) -> Readiness:
 
 async def _components(state: State) -> dict[str, ServicePart]:
     """The state of each component, which the gauges then show, too."""
-    asked = {"store": _store(state), "jobs": _jobs(state)} | {
+    checks = {"store": _store(state), "jobs": _jobs(state)} | {
         f"upscaler:{upscaler.name}": _upscaler(state, upscaler)
         for upscaler in state.service.upscalers.values()
     }
     answers = await asyncio.gather(
-        *(_in_time(answer, state.timings.answer_s) for answer in asked.values())
+        *(_in_time(answer, state.timings.answer_s) for answer in checks.values())
     )
-    components = dict(zip(asked, answers, strict=True))
+    components = dict(zip(checks, answers, strict=True))
     for name, component in components.items():
         state.metrics.set("ready", component.ready, name)
     return components
@@ -130,44 +130,44 @@ async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     active = await state.calibrations.active_id(upscaler.name)
     if active is None:
         return ServicePart(ready=True, detail="no active calibration")
-    found: list[dict[str, Any]] = []
+    mismatch: list[dict[str, Any]] = []
     for calibration in (await state.calibrations.order(upscaler.name)).calibrations:
         settings = calibration.manifest.provenance.settings
         differs = differences(calibration.pipeline, upscaler, settings)
         if not differs:  # requests are answered from this one
-            found = []
+            mismatch = []
             break
-        found = found or differs
+        mismatch = mismatch or differs
     canary = await state.canaries.report(upscaler.name, active)
-    if found:
+    if mismatch:
         return ServicePart(
             ready=False,
             calibration=active,
             detail="calibration-mismatch",
-            differences=[Difference(**one) for one in found],
+            differences=[Difference(**difference) for difference in mismatch],
         )
     return ServicePart(**{"ready": True, "calibration": active, **canary})
 
 
-async def update_gauges(metrics: Metrics, parts: Services) -> None:
+async def update_gauges(metrics: Metrics, services: Services) -> None:
     """Set the gauges of slots, jobs, calibrations and upstreams."""
-    _observe_slots(metrics, parts.service.slots)
+    _observe_slots(metrics, services.service.slots)
     try:
-        for upscaler in parts.upscalers.values():
+        for upscaler in services.upscalers.values():
             if (health := await HealthFacts.of(upscaler)) is None:
                 continue
             metrics.set("upstream_breaker_open", health.breaker_open, upscaler.name)
             if health.max_calls_per_hour is not None and health.calls_last_hour is not None:
                 metrics.set("upstream_calls_last_hour", health.calls_last_hour, upscaler.name)
                 metrics.set("upstream_calls_limit", health.max_calls_per_hour, upscaler.name)
-        await parts.stores.results.check()
-        metrics.set("store_persists", await parts.stores.weakness() is None)
-        jobs = await parts.stores.jobs.unfinished()
+        await services.stores.results.check()
+        metrics.set("store_persists", await services.stores.weakness() is None)
+        jobs = await services.stores.jobs.unfinished()
         monitored = []
-        for upscaler in parts.upscalers.values():
-            calibration = await _observe_calibration(metrics, parts, upscaler)
+        for upscaler in services.upscalers.values():
+            calibration = await _observe_calibration(metrics, services, upscaler)
             if calibration is not None:
-                known = await parts.monitor.known(calibration.id)
+                known = await services.monitor.known(calibration.id)
                 monitored.append((upscaler.name, known))
     except StoreUnavailable:
         metrics.set("store_up", 0)  # the other gauges keep their last values
@@ -202,15 +202,15 @@ def observe_jobs(metrics: Metrics, unfinished: list[JobStatus]) -> None:
 
 
 async def _observe_calibration(
-    metrics: Metrics, parts: Services, upscaler: Upscaler
+    metrics: Metrics, services: Services, upscaler: Upscaler
 ) -> Calibration | None:
     """Set the gauges of the active calibration, and return it; None: none can be read."""
     name = upscaler.name
-    active = await parts.calibrations.active_id(name)
+    active = await services.calibrations.active_id(name)
     calibration = None
     if active is not None:
         with suppress(BadCalibration, NotFound):  # damaged
-            calibration = await parts.calibrations.get(active)
+            calibration = await services.calibrations.get(active)
     metrics.set("calibration_active", calibration is not None, name)
     if calibration is None:
         return None

@@ -154,8 +154,8 @@ async def cancel_job(job: JobDep, state: StateDep) -> JobOut:
 )
 async def list_jobs(state: StateDep, _: AdminDep) -> list[JobOut]:
     """List the jobs that have not ended, the newest first."""
-    found = [job for kind in get_args(JobKind) for job in await state.stores.jobs.pending(kind)]
-    return [JobOut.of(job) for job in sorted(found, key=lambda job: job.created_at, reverse=True)]
+    pending = [job for kind in get_args(JobKind) for job in await state.stores.jobs.pending(kind)]
+    return [JobOut.of(job) for job in sorted(pending, key=lambda job: job.created_at, reverse=True)]
 
 
 async def _until(

@@ -37,8 +37,8 @@ async def get_monitor(state: StateDep, _: AdminDep, upscaler: Name = None) -> Mo
 
     It says whether inputs look as in calibration, the promise holds, and models are the same.
     """
-    reports = [await _reports(state, one) for one in _chosen(state, upscaler)]
-    return MonitorReport(at=datetime.now(UTC), upscalers=[one for some in reports for one in some])
+    reports = [await _reports(state, chosen) for chosen in _chosen(state, upscaler)]
+    return MonitorReport(at=datetime.now(UTC), upscalers=[row for rows in reports for row in rows])
 
 
 @router.get("/audit")
@@ -98,14 +98,16 @@ async def _reports(state: State, upscaler: Upscaler) -> list[UpscalerReport]:
     reports = []
     for calibration in active.calibrations:
         is_first = calibration is active.first
-        found = []
+        differing = []
         with suppress(UpscalerUnavailable):  # never reached yet
-            found = differences(calibration.pipeline, upscaler)
-        if found and not is_first:  # nothing is answered from it
+            differing = differences(calibration.pipeline, upscaler)
+        if differing and not is_first:  # nothing is answered from it
             continue
         canary = await state.canaries.report(upscaler.name, calibration.id) if is_first else {}
         known = await monitor.known(calibration.id)
         reports.append(
-            report_of(upscaler, calibration, known, canary=canary.get("canary"), differences=found)
+            report_of(
+                upscaler, calibration, known, canary=canary.get("canary"), differences=differing
+            )
         )
     return reports

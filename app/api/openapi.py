@@ -96,7 +96,9 @@ def finished(document: dict[str, Any]) -> dict[str, Any]:
     for model in (CalibrationConfig, Pipeline):
         schema = model.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
         inner = schema.pop("$defs", {})
-        schemas |= {name: one for name, one in inner.items() if _is_bare(schemas.get(name))}
+        schemas |= {
+            name: component for name, component in inner.items() if _is_bare(schemas.get(name))
+        }
         schemas[model.__name__] = schema
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     for path in document["paths"].values():
@@ -105,8 +107,8 @@ def finished(document: dict[str, Any]) -> dict[str, Any]:
             operation["summary"] = " ".join(first.split()).removesuffix(".")
             if rest:
                 operation["description"] = rest
-    found: dict[str, Any] = _with_binary(document)
-    return found
+    completed: dict[str, Any] = _with_binary(document)
+    return completed
 
 
 def _is_bare(schema: dict[str, Any] | None) -> bool:

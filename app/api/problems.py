@@ -95,12 +95,12 @@ def _expected(request: Request, error: Exception) -> Response:
 
 def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
-    found = error.errors()
+    mistakes = error.errors()
     items = [
-        {"field": ".".join(map(str, item["loc"][1:])), "reason": reason(item)} for item in found
+        {"field": ".".join(map(str, item["loc"][1:])), "reason": reason(item)} for item in mistakes
     ]
     detail = together((item["field"], item["reason"]) for item in items)
-    is_alpha = any(item["loc"] in _ALPHA and item["type"] != "extra_forbidden" for item in found)
+    is_alpha = any(item["loc"] in _ALPHA and item["type"] != "extra_forbidden" for item in mistakes)
     slug = "bad-alpha" if is_alpha else "bad-request"
     return _counted(request, problem(slug, detail, fields=items))
 

@@ -27,7 +27,7 @@ from trustscale_server.monitoring.truth import (
     MAX_TRUTH_BYTES,
     Score,
     Served,
-    Truth,
+    TruthReport,
     counting,
     footprint_of,
     read_truth,
@@ -103,8 +103,8 @@ async def get_result_image(
         return await _stored(state, request, result_id, image_file(result), FORMS[form].media_type)
     data = await results.blob(result_id, image_file(result))
     await state.limits.take(current_client.get(), "requests")
-    made = await while_connected(request, _in_turn(state, _in_form(state, result, data, form)))
-    return Sent(made, FORMS[form].media_type)
+    file = await while_connected(request, _in_turn(state, _in_form(state, result, data, form)))
+    return Sent(file, FORMS[form].media_type)
 
 
 @router.get(
@@ -146,18 +146,18 @@ async def get_result_file(
     if part == "trust":
         return await _stored(state, request, result_id, TRUST, "image/png")
     result = stored_result(await state.stores.results.document(result_id))
-    asked = check_alpha(alpha, result.alpha)
-    if part == "mask" and asked == result.alpha:
+    level = check_alpha(alpha, result.alpha)
+    if part == "mask" and level == result.alpha:
         return await _stored(state, request, result_id, MASK, "image/png")
     await state.limits.take(current_client.get(), "requests")
-    drawn = await while_connected(request, _in_turn(state, _drawn(state, result, asked, part)))
+    drawn = await while_connected(request, _in_turn(state, _drawn(state, result, level, part)))
     return Sent(drawn, "image/png")
 
 
 @router.post(
     "/{result_id}/truth",
     status_code=201,
-    response_model=Truth,
+    response_model=TruthReport,
     responses={
         200: {"description": "The same truth was sent before; the answer is the first one."},
         **limited_responses(*_PROBLEMS),
@@ -177,7 +177,7 @@ async def tell_truth(
         UploadFile | None,
         File(description="For labels of people: not black where the meaning differs."),
     ] = None,
-) -> Truth:
+) -> TruthReport:
     """Compare the served mask with the truth, for the monitor.
 
     The calibration stays as it is.
@@ -255,8 +255,8 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
         if mask_file:
             mask, text = read_mask(mask_file)
             pages = Pages(mask, read_codes(trust)) if trust else None
-        kept, _ = metadata_of(image, with_place=True)
-        return picture(pixels, form, text=text, metadata=kept, pages=pages)
+        metadata, _ = metadata_of(image, with_place=True)
+        return picture(pixels, form, text=text, metadata=metadata, pages=pages)
 
     return await shielded(made)
 
@@ -313,7 +313,7 @@ async def _served(state: State, result: Result) -> Served:
     )
 
 
-def _same(earlier: Label | None, digest: str, result_id: str) -> Truth:
+def _same(earlier: Label | None, digest: str, result_id: str) -> TruthReport:
     """The first answer.
 
     Raises:
@@ -321,4 +321,4 @@ def _same(earlier: Label | None, digest: str, result_id: str) -> Truth:
     """
     if earlier is None or earlier.digest != digest:
         raise Conflict(f"Another truth about {result_id!r} was sent before; it stays.")
-    return Truth.model_validate_json(earlier.record)
+    return TruthReport.model_validate_json(earlier.record)

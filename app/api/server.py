@@ -54,7 +54,11 @@ class BoundedConnection(H11Protocol):
         super().connection_made(transport)
         self._start_head_timer()
         if len(self.connections) > self._most:
-            idle = (one for one in self.connections if isinstance(one, BoundedConnection))
+            idle = (
+                connection
+                for connection in self.connections
+                if isinstance(connection, BoundedConnection)
+            )
             self._longest_idle(list(idle)).close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -83,8 +87,8 @@ class BoundedConnection(H11Protocol):
 
     def _longest_idle(self, connections: list[BoundedConnection]) -> BoundedConnection:
         """The connection to close; this new one if all others have requests in progress."""
-        others = [one for one in connections if one is not self and one._is_idle]  # noqa: SLF001
-        return min(others, key=lambda one: one._idle_since, default=self)  # noqa: SLF001
+        others = [other for other in connections if other is not self and other._is_idle]  # noqa: SLF001
+        return min(others, key=lambda other: other._idle_since, default=self)  # noqa: SLF001
 
     def _start_head_timer(self) -> None:
         if self._head_timer is None:

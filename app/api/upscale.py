@@ -192,12 +192,13 @@ async def upscale(
         files = {name: answer.files[name] for name in _parts(answer.picture, media_type)}
         return StoredResponse(answer.picture.id, await _respond(answer.picture, files, media_type))
 
-    async def recall(made: str) -> Response:
-        if made.startswith(JOB):
-            return accepted(await shown(state, await state.stores.jobs.get(made)), **_ASYNC)
-        result = stored_picture(await results.document(made))
+    async def recall(made_id: str) -> Response:
+        if made_id.startswith(JOB):
+            return accepted(await shown(state, await state.stores.jobs.get(made_id)), **_ASYNC)
+        result = stored_picture(await results.document(made_id))
         names = _parts(result, media_type)
-        return await _respond(result, {n: await results.file(made, n) for n in names}, media_type)
+        files = {name: await results.file(made_id, name) for name in names}
+        return await _respond(result, files, media_type)
 
     return await state.idempotency.once(request, client, make, recall)
 
@@ -212,8 +213,8 @@ async def _tried(request: Request, state: State, form: UpscaleForm) -> dict[str,
     if not form.calibration:
         return {}
     require_admin(request, state)
-    found = await state.calibrations.get(form.calibration)
-    return {"calibration": found.id, "upscaler": found.manifest.upscaler}
+    calibration = await state.calibrations.get(form.calibration)
+    return {"calibration": calibration.id, "upscaler": calibration.manifest.upscaler}
 
 
 class UploadOut(BaseModel):
@@ -335,8 +336,8 @@ class _Upload:
 
 def prefers(preference: str, headers: Sequence[str]) -> bool:
     """Whether a preference is among those of `Prefer` headers (RFC 7240)."""
-    parts = _QUOTED.sub("", ",".join(headers)).split(",")
-    return any(re.split("[;=]", part)[0].strip().lower() == preference for part in parts)
+    preferences = _QUOTED.sub("", ",".join(headers)).split(",")
+    return any(re.split("[;=]", item)[0].strip().lower() == preference for item in preferences)
 
 
 def negotiate(accept: str) -> str:
@@ -348,8 +349,8 @@ def negotiate(accept: str) -> str:
         BadRequest: none of the accepted types can be produced.
     """
     qualities: dict[str, float] = {}  # by range, in their order
-    for part in _QUOTED.sub("", accept.strip() or "*/*").split(","):
-        name, *parameters = (item.strip().lower() for item in part.split(";"))
+    for media_range in _QUOTED.sub("", accept.strip() or "*/*").split(","):
+        name, *parameters = (item.strip().lower() for item in media_range.split(";"))
         said = next((text[2:] for text in parameters if text.startswith("q=")), "1")
         quality = float(said) if _QUALITY.fullmatch(said) else 1.0
         qualities[name] = max(quality, qualities.get(name, 0.0))
@@ -408,16 +409,16 @@ async def _respond(result: Picture, files: Mapping[str, IO[bytes]], media_type: 
     headers = {"Content-Location": result.links.self}
     if media_type == _JSON:
         return Response(document, media_type=_JSON, headers=headers)
-    parts = {**files, "result.json": io.BytesIO(document)}
+    members = {**files, "result.json": io.BytesIO(document)}
     headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'
-    content = await asyncio.to_thread(spooled, _zip, parts)  # checksums take time
+    content = await asyncio.to_thread(spooled, _zip, members)  # checksums take time
     return Sent(content, _ZIP, **headers)
 
 
-def _zip(out: IO[bytes], parts: Mapping[str, IO[bytes]]) -> None:
+def _zip(out: IO[bytes], files: Mapping[str, IO[bytes]]) -> None:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
-        for name, file in parts.items():
+        for name, file in files.items():
             about = zipfile.ZipInfo(name, time.localtime()[:6])
             about.file_size = byte_size(file)  # from 4 GB on its header has another form
-            with file, archive.open(about, "w") as part:
-                shutil.copyfileobj(file, part, 2**20)
+            with file, archive.open(about, "w") as member:
+                shutil.copyfileobj(file, member, 2**20)

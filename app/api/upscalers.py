@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -18,7 +18,15 @@ from trustscale_server.api.documents import (
     answering,
 )
 from trustscale_server.api.problems import problem_responses
-from trustscale_server.calibration.insight import CalibratedClass, classes_of, tables, thresholds
+from trustscale_server.calibration.active import EVERY
+from trustscale_server.calibration.guarantee import AFTER_LOOKING
+from trustscale_server.calibration.insight import (
+    CalibratedClass,
+    ThresholdRow,
+    classes_of,
+    tables,
+    thresholds,
+)
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.fidelity import ErrorUnit
 from trustscale_server.errors import UpscalerUnavailable
@@ -34,6 +42,18 @@ class TrustedArea(BaseModel):
 
     alpha: float
     trusted_fraction: float
+
+
+class NamedLevel(BaseModel):
+    """A strictness by the name that people choose it by.
+
+    least, most: the mean trusted area of the class of uploads that has least, and most.
+    """
+
+    name: Literal["strict", "balanced", "lenient"]
+    alpha: float
+    least: float
+    most: float
 
 
 class UpscalerOut(BaseModel):
@@ -80,6 +100,10 @@ class UpscalerOut(BaseModel):
         "where marked."
     )
     table: list[TrustedArea] = Field(description="Trusted area at common α, in ascending order.")
+    levels: list[NamedLevel] = Field(
+        description="The strictness to choose from: three of which each may be chosen after "
+        "looking (`guarantee=post_hoc`), or the default alone."
+    )
 
 
 _LIST = TypeAdapter(list[UpscalerOut])
@@ -100,25 +124,26 @@ async def list_upscalers(
 
     `samples` is M of the active calibration.
     """
-    found = []
+    rows = []
     for upscaler in state.service.upscalers.values():
         calibration = None
         if brief:
             ids = await state.calibrations.active_ids(upscaler.name)
-            asked = [Answering(id=one, name=None, classes=[]) for one in ids]
-        elif asked := await answering(state, upscaler.name):
-            calibration = await state.calibrations.get(asked[0].id)
-        classes = [row for one in asked if not brief for row in await _classes(state, one)]
-        found.append(
+            active = [Answering(id=name, name=None, classes=[]) for name in ids]
+        elif active := await answering(state, upscaler.name):
+            calibration = await state.calibrations.get(active[0].id)
+        classes = [] if brief else [row for one in active for row in await _classes(state, one)]
+        rows.append(
             UpscalerOut(
                 **_identity(state, upscaler),
                 **await asyncio.to_thread(_calibrated, calibration),
-                calibration=asked[0].id if asked else None,
-                calibrations=asked,
-                classes=classes,
+                calibration=active[0].id if active else None,
+                calibrations=active,
+                classes=[row for row, _ in classes],
+                levels=levels_of(calibration, active, [table for _, table in classes]),
             )
         )
-    return _packed(request, _LIST.dump_json(found))
+    return _packed(request, _LIST.dump_json(rows))
 
 
 def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
@@ -145,7 +170,7 @@ def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
 def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
     if calibration is None:
         names = ("guarantee", "calibrated_on", "default_alpha", "min_alpha", "bound")
-        rest = dict.fromkeys((*names, "metric", "unit"))
+        rest = dict.fromkeys((*names, "metric", "error_unit"))
         return {**rest, "samples": DEFAULT_SAMPLES, "groups": {}, "table": []}
     return {
         "samples": calibration.pipeline.samples,
@@ -161,6 +186,42 @@ def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
     }
 
 
+def levels_of(
+    first: Calibration | None, asked: list[Answering], found: list[list[ThresholdRow]]
+) -> list[NamedLevel]:
+    """Three where each may be chosen after looking at uploads of any class, or the default.
+
+    found: of each class, the table under `post_hoc`.
+    """
+    if first is None:
+        return []
+    is_free = (
+        bool(found)
+        and all(any(row.threshold != "-inf" for row in rows) for rows in found)
+        and all(EVERY not in one.classes for one in asked)
+    )
+    wanted = {"balanced": first.manifest.default_alpha}
+    if is_free:
+        wanted = {"strict": AFTER_LOOKING[0], **wanted, "lenient": AFTER_LOOKING[1]}
+    else:
+        found = [thresholds(first)]
+
+    def area(rows: list[ThresholdRow], alpha: float) -> float:
+        return max((row.trusted_fraction for row in rows if row.alpha <= alpha), default=0.0)
+
+    return [
+        NamedLevel.model_validate(
+            {
+                "name": name,
+                "alpha": alpha,
+                "least": min(area(rows, alpha) for rows in found),
+                "most": max(area(rows, alpha) for rows in found),
+            }
+        )
+        for name, alpha in wanted.items()
+    ]
+
+
 def _packed(request: Request, body: bytes) -> Response:
     """JSON, by gzip where accepted: tables of all classes are most of a page's first view."""
     headers = {"Vary": "Accept-Encoding"}
@@ -170,11 +231,14 @@ def _packed(request: Request, body: bytes) -> Response:
     return Response(body, media_type="application/json", headers=headers)
 
 
-async def _classes(state: State, asked: Answering) -> list[CalibratedClass]:
-    calibration = await state.calibrations.get(asked.id)
+async def _classes(
+    state: State, answers: Answering
+) -> list[tuple[CalibratedClass, list[ThresholdRow]]]:
+    """The classes that a calibration answers, each with its table under `post_hoc`."""
+    calibration = await state.calibrations.get(answers.id)
     by_class = await asyncio.to_thread(tables, calibration)
     return [
-        row.model_copy(update={"tables": by_class[row.name]})
+        (row, by_class.get(row.name, []))
         for row in await asyncio.to_thread(classes_of, calibration)
-        if row.name in asked.classes
+        if row.name in answers.classes
     ]

@@ -21,7 +21,6 @@ from pydantic import BaseModel
 from trustscale_server.calibration import file
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.errors import BadCalibration, Conflict, NoCalibration, NotFound
-from trustscale_server.images.degrade import Mixture
 from trustscale_server.images.facts import RULES, InputFeatures
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, differences
 from trustscale_server.stores.base import MOST_ACTIVE, Activation, CalibrationStore
@@ -83,28 +82,15 @@ class CalibrationPriority:
                 continue
             same = rule is not None and other.pipeline.input_rule == rule
             for known in covered_classes(other):
-                if known in names if same else any(_meet(known, name) for name in names):
+                if known in names or not same:
                     return True
         return False
 
 
 def covered_classes(calibration: Calibration) -> list[str]:
-    """The classes that a calibration covers; without a rule how its X were made, or `EVERY`."""
-    if calibration.pipeline.input_rule is not None:
-        return [*calibration.partitions.classes]
-    made = calibration.manifest.degradation
-    if made is None:
-        return [EVERY]
-    return [*(made if isinstance(made, Mixture) else Mixture.single(made)).variants()]
-
-
-def _meet(one: str, other: str) -> bool:
-    return EVERY in {one, other} or _codec(one) == _codec(other)
-
-
-def _codec(name: str) -> str:
-    """How uploads of a class were compressed, without the quality, which rules divide unlike."""
-    return name.removesuffix("/fine").removesuffix("/rough").rpartition("/")[2].partition("-")[0]
+    """The classes that a calibration covers; without a rule `EVERY`."""
+    has_rule = calibration.pipeline.input_rule is not None
+    return [*calibration.partitions.classes] if has_rule else [EVERY]
 
 
 log = structlog.get_logger(__name__)

@@ -169,8 +169,12 @@ class CanaryTaker:
     async def keep(self, upscaler: Upscaler, x: RGB, seeds: Sequence[int]) -> None:
         """Store the canary; one more generation shows whether the seed repeats exactly.
 
-        If that fails, the canary is given up, not the pair.
+        If that fails, the canary is given up, not the pair. One that is stored already stays: an
+        earlier run has paid for that generation.
         """
+        place = f"{PREFIX}{_file(self._name)}"
+        if await self._blobs.has(self._job, f"{place}.json"):
+            return
         repeats = False
         if upscaler.capabilities.seeds:
             try:
@@ -185,7 +189,6 @@ class CanaryTaker:
             draws=tuple(sorted(self._values)),
         )
         png = await asyncio.to_thread(png_rgb, x)
-        place = f"{PREFIX}{_file(self._name)}"
         await self._blobs.put(self._job, f"{place}.png", png)
         await self._blobs.put(self._job, f"{place}.json", canary.model_dump_json().encode())
 

@@ -51,8 +51,7 @@ class CalibrationConfig(BaseModel):
     name: str | None = Field(None, max_length=200)
     upscaler: str | None = Field(
         None,
-        description="Name; auto: all that it chooses from, and what is measured decides which it "
-        "takes for a class of uploads; default: the first one.",
+        description="Name; where auto chooses by the class of an upload, it is to be named.",
     )
     samples: int | None = Field(
         None, ge=1, le=MAX_SAMPLES, description="M, calls per image; default: 1."
@@ -136,7 +135,7 @@ class CalibrationConfig(BaseModel):
             raise ValueError(f"input_rule must be null or one of {RULES}")
         return rule
 
-    def input_made_by(self, pipeline: Pipeline) -> Degradation | Mixture:
+    def input_made_by(self, scale: int) -> Degradation | Mixture:
         """How X is made from Y: as chosen, else as uploads of such an upscaler usually are.
 
         Where people label every prediction, or nothing is upscaled, X is made in one way.
@@ -144,7 +143,7 @@ class CalibrationConfig(BaseModel):
         if self.degradation is not None:
             return self.degradation
         is_of_uploads = self.input_rule == UPLOAD
-        plain = pipeline.scale == 1 or pipeline.fidelity.row.needs_label or not is_of_uploads
+        plain = scale == 1 or self.fidelity.row.needs_label or not is_of_uploads
         return Degradation() if plain else USUAL
 
     @model_validator(mode="after")
@@ -381,7 +380,7 @@ class CalibrationRequest(BaseModel):
 
         One upload has an X if all have. `facts` are further fields.
         """
-        made_by = None if uploads[0].x else config.input_made_by(pipeline)
+        made_by = None if uploads[0].x else config.input_made_by(pipeline.scale)
         scenes = {upload.name: upload.scene or upload.source for upload in uploads}
         share = config.fit_indecision or 0.0
         if config.fit_indecision is None and config.may_fit(pipeline.indecision):

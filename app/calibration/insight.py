@@ -9,13 +9,13 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, Field
 
-from trustscale_server.calibration.guarantee import GuaranteeKind, Threshold, threshold_json
+from trustscale_server.calibration.guarantee import Threshold, threshold_json
 from trustscale_server.calibration.pairs import duplicates
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import StepCurve
 from trustscale_server.conformal.backtest import BacktestRow, Pairs, backtest
 from trustscale_server.errors import BadRequest
-from trustscale_server.images.compression import class_in_words
+from trustscale_server.images.kinds import class_in_words
 
 COMMON_ALPHAS: Final = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.1, 0.15)
 
@@ -51,11 +51,6 @@ class CalibratedClass(BaseModel):
     title: str
     n: int = Field(description="Scenes.")
     min_alpha: float
-    tables: dict[GuaranteeKind, list[ThresholdRow]] = Field(
-        default_factory=dict,
-        description="t_α and trusted area of its pairs, by the kind of guarantee of a request; in "
-        "GET /v1/upscalers only.",
-    )
 
 
 class DominantPair(BaseModel):
@@ -132,18 +127,12 @@ def groups_of(calibration: Calibration) -> list[Group]:
 
 
 @lru_cache(maxsize=16)
-def tables(calibration: Calibration) -> Mapping[str, Mapping[str, list[ThresholdRow]]]:
-    """`thresholds` of each class under every kind of guarantee that a request can have."""
-    kinds = {calibration.guarantee.kind}
-    if calibration.guarantee.kind == "expectation":
-        kinds.add("post_hoc")
-    return {
-        name: {
-            kind: thresholds(calibration.partitions.under(kind).partitions.of_class(name))
-            for kind in sorted(kinds)
-        }
-        for name in calibration.partitions.classes
-    }
+def tables(calibration: Calibration) -> Mapping[str, list[ThresholdRow]]:
+    """`thresholds` of each class for α that are chosen after looking; none: they cannot be."""
+    if calibration.guarantee.kind not in {"expectation", "post_hoc"}:
+        return {}
+    parts = calibration.partitions.under("post_hoc").partitions
+    return {name: thresholds(parts.of_class(name)) for name in calibration.partitions.classes}
 
 
 def classes_of(calibration: Calibration) -> list[CalibratedClass]:

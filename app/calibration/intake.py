@@ -46,7 +46,7 @@ from trustscale_server.calibration.pairs import (
     wrong_size,
 )
 from trustscale_server.concurrency import usable_cores
-from trustscale_server.conformal.lab import Pixels, shallow
+from trustscale_server.conformal.lab import Pixels, to_8_bit
 from trustscale_server.errors import BadInput, BadPairs
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.upscalers.base import image_digest
@@ -327,7 +327,7 @@ def look_of(rgb: Pixels) -> int:
     of copies in another size or form, and of neighbouring frames, differ in few bits.
     """
     grey = (
-        Image.fromarray(shallow(rgb)).convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
+        Image.fromarray(to_8_bit(rgb)).convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
     )
     cells = np.asarray(grey).astype(np.int16)
     return int.from_bytes(np.packbits(np.diff(cells, axis=1) > 0).tobytes(), "big")

@@ -12,6 +12,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -46,8 +47,15 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.errors import BadInput, BadPairs, NotFound
 from trustscale_server.jobs.handlers import JobContext
 from trustscale_server.sampling.draw import PAIRS, Throughput
+from trustscale_server.sampling.kept import KeptSamples, folder_of
 from trustscale_server.sampling.pipeline import Measurement, identify
-from trustscale_server.stores.base import Blobs, Job, JobState, MonitorStore
+from trustscale_server.stores.base import (
+    Blobs,
+    Job,
+    JobState,
+    MonitorStore,
+    StoreUnavailable,
+)
 from trustscale_server.upscalers.base import Upscaler, image_digest
 
 _FIRST = "measured"
@@ -96,15 +104,15 @@ class CalibrationHandler:
         beside, started = self._running, time.perf_counter()
         try:
             pair = await self._load(job.id, request, task)
-            pair_task = PairTask(
-                job.id, request, pair, upscaler, self._canary(job.id, request, task)
-            )
+            samples_of = KeptSamples(upscaler, self.blobs, folder_of(job.id, task))
+            canary = self._canary(job.id, request, task)
+            pair_task = PairTask(job.id, request, pair, samples_of, canary)
             record = await self._record(pair_task)
             # Those beside it took their share of the time.
             seconds = (time.perf_counter() - started) / max(beside, self._running)
             height, width, _ = pair.x.shape
             samples = request.pipeline.samples
-            self.throughput.note(upscaler, height * width, samples, seconds, PAIRS)
+            self.throughput.note(samples_of, height * width, samples, seconds, PAIRS)
         except BadInput as error:
             item = {"name": source, "reason": error.detail.rstrip(".")}
             if request.config.on_bad_pair == "fail":
@@ -114,6 +122,11 @@ class CalibrationHandler:
             return record
         finally:
             self._running -= 1
+
+    async def recorded(self, job: Job, task: str) -> None:
+        """Forget the samples of a measured pair."""
+        with suppress(StoreUnavailable):  # they go with the job
+            await self.blobs.delete(folder_of(job.id, task))
 
     async def _record(self, task: PairTask) -> bytes:
         if task.request.pipeline.fidelity.row.needs_label:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from trustscale_server.calibration.layout import IMAGE_SUFFIXES
 from trustscale_server.errors import BadInput, BadPairs
-from trustscale_server.images.compression import class_in_words
 from trustscale_server.images.decode import PAIR_LIMITS, decode
-from trustscale_server.images.degrade import PARTS, USUAL, Component, Mixture
+from trustscale_server.images.degrade import USUAL, Component, Mixture
 from trustscale_server.images.facts import UPLOAD, InputFeatures, classify, look_at
+from trustscale_server.images.kinds import class_in_words, ways_of
 from trustscale_server.images.sandbox import in_decoder
 
 _MOST_FILES: Final = 2000  # of a folder that are looked at
@@ -43,24 +43,24 @@ class InputProfile(NamedTuple):
         return Counter(upload.input_class for upload in self.uploads)
 
     def mixture(self) -> Mixture:
-        """Inputs in the classes that occur, at their qualities; BadPairs if none can be made."""
-        members = defaultdict(list)
-        for upload in self.uploads:
-            members[upload.input_class].append(upload.facts.compression)
-        parts: list[Component] = []
-        for name, found in members.items():
-            look, _, saved = name.rpartition("/")
-            if len(found) < _SHARE * len(self.uploads) or saved == "other":
-                continue
-            known = [quality for _, quality in found if quality is not None]
-            files: dict[str, Any] = {found[0].codec: (min(known), max(known))} if known else {}
-            if saved == "palette":
-                files = {"palette": True}
-            ways = next((PARTS[one] for one in PARTS if one in {look, saved}), PARTS["sharp"])
-            parts += Mixture.of(ways, [files]).mixture
+        """The usual ways of making uploads of the classes that occur, as frequent as these.
+
+        JPEG files have the qualities that occur. BadPairs: no upload can be made.
+        """
+        known = [
+            upload.facts.compression.quality
+            for upload in self.uploads
+            if upload.facts.compression.codec == "jpeg"
+        ]
+        qualities = [quality for quality in known if quality is not None]
+        usual, parts, shares = USUAL.variants(), list[Component](), dict[str, int]()
+        for name, count in self.classes.items():
+            for way in ways_of(name) if count >= _SHARE * len(self.uploads) else []:
+                parts += [_at(part, qualities) for part in usual[way].mixture]
+                shares[way] = max(1, round(100 * count / len(self.uploads)))
         if not parts:
             raise BadPairs("No upload is of a kind that can be made from a photograph.", items=[])
-        return Mixture(mixture=tuple(parts))
+        return Mixture(mixture=tuple(parts), shares=shares)
 
     def report(self) -> list[str]:
         """Lines about classes, sizes, and what is not covered."""
@@ -74,14 +74,20 @@ class InputProfile(NamedTuple):
         lines = [size]
         made = self.mixture().variants()
         for name, count in self.classes.most_common():
-            covered = "" if name in made else "; not covered"
-            if name == "lossless/fine" and "lossless" in made:  # it has no way of its own
-                covered = "; covered if enough of the photographs are as detailed"
+            covered = "" if set(ways_of(name)) & made.keys() else "; not covered"
             lines.append(f"  {count / total:4.0%}  {name}: {class_in_words(name)}{covered}")
-        never = [name for name in USUAL.variants() if name not in made]
+        never = [way for way in USUAL.variants() if way not in made]
         if never:
             lines.append(f"  not covered, since no upload is so: {', '.join(never)}")
         return lines
+
+
+def _at(part: Component, qualities: Sequence[int]) -> Component:
+    """The component with JPEG files of these qualities alone, if it can have one."""
+    if part.jpeg is None or not isinstance(part.jpeg, tuple):
+        return part
+    fitting = [quality for quality in qualities if part.jpeg[0] <= quality <= part.jpeg[1]]
+    return part.model_copy(update={"jpeg": (min(fitting), max(fitting))}) if fitting else part
 
 
 def look_like(folder: Path) -> InputProfile:

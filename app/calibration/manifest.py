@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
@@ -97,9 +96,12 @@ class Manifest(BaseModel):
     provenance: Provenance = Provenance()
 
     @property
-    def shares(self) -> Mapping[str, Fraction]:
+    def shares(self) -> Mapping[str, int]:
         """The share of each way of making X, by its name; none where X was given or made in one."""
-        return self.degradation.shares() if isinstance(self.degradation, Mixture) else {}
+        made = self.degradation
+        return (
+            {way: made.share(way) for way in made.variants()} if isinstance(made, Mixture) else {}
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,10 @@ from trustscale_server.conformal.review import high_sigma, off_shares
 from trustscale_server.errors import BadCalibration, BadRequest
 from trustscale_server.images.facts import classify
 from trustscale_server.sampling.draw import TimeLimits
+from trustscale_server.sampling.kept import KeptSamples
 from trustscale_server.sampling.pipeline import Measurement, MeasurementSink, Pipeline, measure
 from trustscale_server.stores.usage import used_by
-from trustscale_server.upscalers.base import RGB, Source, Upscaler
+from trustscale_server.upscalers.base import RGB, Source
 
 MEASURED, WAITING, BAD = b"M", b"W", b"B"
 """The first byte of a checkpoint: the pair is measured, waits for its label, or is unusable."""
@@ -60,12 +61,12 @@ class _PairSink(MeasurementSink):
 
 @dataclass(frozen=True, slots=True)
 class PairTask:
-    """One pair of a job and its upscaler; `canary`: set if the pair is one."""
+    """One pair of a job, and what gives its samples; `canary`: set if the pair is one."""
 
     job: str
     request: CalibrationRequest
     pair: Pair
-    upscaler: Upscaler
+    upscaler: KeptSamples
     canary: CanaryTaker | None = None
 
     async def measure(self, on_sample: Callable[[int, RGB], None] | None = None) -> Measurement:
@@ -88,7 +89,7 @@ class PairTask:
                 truth=pair.seen,
             )
         if canary is not None:
-            await canary.keep(self.upscaler, pair.x, measurement.seeds)
+            await canary.keep(self.upscaler.inner, pair.x, measurement.seeds)
         return measurement
 
 

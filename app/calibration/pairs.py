@@ -23,6 +23,7 @@ from trustscale_server.images.degrade import (
     crop_to_multiple,
     make_input,
     make_values,
+    shown,
 )
 from trustscale_server.images.facts import InputFeatures, look_at
 from trustscale_server.images.raster import Read, read_picture, read_values, stretched, windowed
@@ -107,7 +108,7 @@ class Truths:
 
 
 def variants_of(degradation: Degradation | Mixture | None) -> Sequence[str | None]:
-    """The ways in which X is made from each Y: one per class of compression of a mixture."""
+    """The ways in which X is made from each Y, by name; None: there is one."""
     return list(degradation.variants()) if isinstance(degradation, Mixture) else [None]
 
 
@@ -153,7 +154,10 @@ def load_pair(
             needed = pipeline.scale, pipeline.indecision.window, _looks_up(pipeline)
             key = (y_sha256, *needed)
             truth = truths.get(key, lambda: _shared(y, pipeline))
-        low, compression = make_input(truth.y, pipeline.scale, made_by, pair_seed)
+        subject = shown(truth.y, pipeline.scale, made_by, pair_seed)
+        if subject is not truth.y:
+            truth = Truth(subject, truth.pixels_sha256)
+        low, compression = make_input(subject, pipeline.scale, made_by, pair_seed)
     x_sha256 = hashlib.sha256(low.tobytes() if x is None else x).hexdigest()
     return Pair(
         variant_name(name, variant),

@@ -39,9 +39,8 @@ from trustscale_server.conformal.curve import by_scene, places_of
 from trustscale_server.conformal.evidence import p_value
 from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.errors import BadGroup, BadRequest
-from trustscale_server.images.compression import class_of
-from trustscale_server.images.degrade import Mixture
-from trustscale_server.images.facts import InputFeatures, classify
+from trustscale_server.images import kinds
+from trustscale_server.images.facts import UPLOAD, InputFeatures, classify
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.stores.base import CalibrationHead
 
@@ -168,7 +167,7 @@ class Calibration:
         if self.shares is not None:
             return self.shares
         shares = self.manifest.shares
-        everything = sum(shares.values()) or Fraction(1)
+        everything = sum(shares.values()) or 1
         found = [Fraction()] * self.pairs
         for places in self.members:
             # Of each picture so many spots, whatever ways of making its X there are.
@@ -178,7 +177,7 @@ class Calibration:
             all_of_it = everything * sum(pictures.values())
             for place in places:
                 share = shares.get(self.manifest.pairs[place].variant or "", everything)
-                found[place] = share * int(self.spots[place]) / all_of_it
+                found[place] = Fraction(share * int(self.spots[place]), all_of_it)
         return found
 
     def spots_of(self, place: int) -> list[LossCurve]:
@@ -390,18 +389,9 @@ class Partitions:
         return None if rule is None else classify(rule, facts)
 
     def covers(self, facts: InputFeatures) -> bool:
-        """Whether the X of some pairs were like an upload, as far as classes show.
-
-        Without a rule only a made X shows it, by its compression.
-        """
+        """Whether the X of some pairs were like an upload, as far as classes show."""
         name = self.class_of(facts)
-        if name is not None:
-            return name in self.classes
-        made = self._whole.manifest.degradation
-        if made is None:
-            return True
-        parts = made if isinstance(made, Mixture) else Mixture.single(made)
-        return class_of(facts.compression, facts.look) in parts.variants()
+        return name is None or name in self.classes
 
     def under(self, kind: str | None) -> Calibration:
         """The same for a request that wants a guarantee of this kind; None: its own.
@@ -430,13 +420,12 @@ class Partitions:
     def _of_class(self, name: str | None) -> Calibration:
         """The part of all pairs that are read as of this class, however X was made.
 
-        Of a scene they count as the mixture says, together at most as much as the way of making X
-        that is meant for the class.
+        Of a scene they count as the mixture says, together at most as much as the ways of making X
+        that are meant for the class.
         """
         whole, shares = self._whole, self._whole.manifest.shares
-        everything = sum(shares.values()) or Fraction(1)
-        meant = [share for way, share in shares.items() if (name or "").startswith(way)]
-        most = max(meant, default=everything) / everything
+        meant = sum(share for way, share in shares.items() if kinds.class_of_way(way) == name)
+        most = Fraction(meant, sum(shares.values())) if meant else Fraction(1)
         return self._part(
             ("class", name), [pair.input_class == name for pair in whole.manifest.pairs], most
         )
@@ -519,9 +508,16 @@ class Report:
     def typicality(self, mean_log_sigma: float, facts: InputFeatures | None = None) -> float:
         """The conformal p-value of an image among one of each calibration scene, in (0, 1].
 
-        From the facts about X and the mean log σ; without kept facts from the latter alone, on both
-        sides. For an image of a new scene that is exchangeable with these, P(p ≤ u) ≤ u.
+        From how strange the learned table finds X (`kinds.py`); of data from the facts about X and
+        the mean log σ; without kept facts from the latter alone, on both sides. For an image of a
+        new scene that is exchangeable with these, P(p ≤ u) ≤ u.
         """
+        if facts is not None and self._calibration.pipeline.input_rule == UPLOAD:
+            strange = [pair.facts["strangeness"] for pair in self.one_of_each if pair.facts]
+            if len(strange) == len(self.one_of_each):
+                return (1 + sum(one >= facts.kind.strangeness for one in strange)) / (
+                    1 + len(strange)
+                )
         if facts is not None and len(self._known):
             numbers, kept = facts.numbers(), self._calibration.manifest.pairs[0].facts or {}
             new = np.array([*(numbers[name] for name in kept), mean_log_sigma])

@@ -27,7 +27,7 @@ async def remove_orphans(stores: Stores) -> int:
     calibrations: set[str] | None = None
     for key in await stores.blobs.untouched(_ORPHAN_LIFE):
         if key.startswith(_OF_JOBS):
-            known = await _is_job(stores, key)
+            known = await _is_job(stores, key.partition(".")[0])  # or samples of its task
         elif key.startswith(_OF_CALIBRATIONS):
             if calibrations is None:
                 calibrations = {head.id for head in await stores.calibrations.heads()}

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
+from trustscale_server.calibration.answering import in_words, shares
 from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.intake import find_in
 from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.calibration.like import look_like
 from trustscale_server.cli import options
@@ -18,8 +20,11 @@ from trustscale_server.cli.making import Making
 from trustscale_server.config_errors import mistakes
 from trustscale_server.config_sources import with_options
 from trustscale_server.conformal.fidelity import METRICS
-from trustscale_server.errors import BadRequest, reason_of
+from trustscale_server.errors import BadRequest, TrustscaleError, reason_of
 from trustscale_server.images.facts import BANDS, RULES, UPLOAD
+from trustscale_server.settings import load_settings
+from trustscale_server.upscalers.base import AUTO
+from trustscale_server.upscalers.runtime import SCALE
 
 
 @with_options(guarantee=options.GUARANTEE, degradation=options.DEGRADATION)
@@ -29,7 +34,9 @@ def calibrate(
     ],
     upscaler: Annotated[
         str | None,
-        typer.Option(help="Its name. Default: the first."),
+        typer.Option(
+            help="Its name. Default: auto, those that answer such uploads, each for its classes."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the calibration.")] = None,
     samples: Annotated[
@@ -167,26 +174,55 @@ def calibrate(
         if config.degradation is not None:
             raise typer.BadParameter("--like chooses how X is made; name no degradation with it.")
         config = _like(like, config)
-    if export is not None:
-        _check_writable(export)
-    making = Making(
-        server,
-        config.model_dump(mode="json", exclude={"activate", "force"}),
-        upscaler=upscaler,
-        yes=yes,
-        activate=activate,
-        force=force,
-        skips=skip_bad_pairs,
-        with_file=export is not None,
-    )
-    made = making.run(folder, GroupingRule(group_by, scene_by))
-    if made is None:
-        return
-    if export is not None:
-        export.write_bytes(made.file)
-    shown(made.document, as_json=as_json)
-    if made.refusal is not None:
-        raise made.refusal
+    naming = GroupingRule(group_by, scene_by)
+    configs = [config] if server else _of_each(config, folder, naming)
+    refusals = list[TrustscaleError]()
+    for one in configs:
+        file = export and _export_of(export, one.upscaler if len(configs) > 1 else None)
+        if file is not None:
+            _check_writable(file)
+        making = Making(
+            server,
+            one.model_dump(mode="json", exclude={"activate", "force"}),
+            upscaler=one.upscaler,
+            yes=yes,
+            activate=activate,
+            force=force,
+            skips=skip_bad_pairs,
+            with_file=file is not None,
+        )
+        outcome = making.run(folder, naming)
+        if outcome is None:
+            continue
+        if file is not None:
+            file.write_bytes(outcome.file)
+        shown(outcome.document, as_json=as_json)
+        refusals += [outcome.refusal] if outcome.refusal else []
+    if refusals:
+        raise refusals[0]
+
+
+def _of_each(
+    config: CalibrationConfig, folder: Path, naming: GroupingRule
+) -> list[CalibrationConfig]:
+    """The settings for each upscaler that answers such uploads; says which, where `auto` does."""
+    settings = load_settings()
+    is_auto = config.upscaler == AUTO or (config.upscaler is None and settings.prefers_auto)
+    if not (is_auto and settings.routing_table):
+        return [config]
+    answering = shares(settings.routing_table, config, find_in(folder, naming), SCALE)
+    typer.echo(f"{in_words(answering)}.", err=True)
+    return [
+        config.model_copy(
+            update={"upscaler": share.upscaler, "degradation": share.made_by or config.degradation}
+        )
+        for share in answering
+    ]
+
+
+def _export_of(export: Path, upscaler: str | None) -> Path:
+    """The file to write; of several calibrations it also names the upscaler."""
+    return export if upscaler is None else export.with_stem(f"{export.stem}-{upscaler}")
 
 
 def _check_writable(path: Path) -> None:

@@ -22,7 +22,7 @@ from trustscale_server.cli.options import lines, output
 from trustscale_server.cli.service import ask
 from trustscale_server.config_errors import mistakes
 from trustscale_server.config_sources import with_options
-from trustscale_server.images.compression import class_in_words
+from trustscale_server.images.kinds import class_in_words
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
 

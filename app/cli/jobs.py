@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -32,9 +32,6 @@ from trustscale_server.telemetry.logs import configure_logs
 from trustscale_server.telemetry.signals import Metrics, exporting
 
 log = structlog.get_logger(__name__)
-
-_DRAIN_S: Final = 16.0
-"""For paid calls to end when a worker stops: less than its grace period, and than a lease."""
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -104,7 +101,10 @@ async def _run(settings: Settings, host: str, port: int | None) -> None:
         await stack.enter_async_context(listening(worker_app(parts, metrics), host, port))
         log.info("jobs_started", version=__version__, upscalers=list(parts.upscalers))
         await run_until_signalled(
-            parts.queue, parts.handlers, concurrency=parts.concurrency, drain_s=_DRAIN_S
+            parts.queue,
+            parts.handlers,
+            concurrency=parts.concurrency,
+            drain_s=settings.job_drain_s,
         )
         log.info("jobs_stopped")
 

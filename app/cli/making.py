@@ -146,6 +146,12 @@ class Making:
             known = ", ".join(row["name"] for row in rows)
             raise ConfigError(f"There is no upscaler {name!r}; there is {known}.")
         meant = [row for row in rows if row["name"] == name or (name is None and row["default"])]
+        if name is None and len(meant) > 1:
+            choices = " or ".join(row["name"] for row in meant)
+            raise ConfigError(
+                "The server chooses its upscaler by the class of an upload: name the one to "
+                f"calibrate with --upscaler, {choices}."
+            )
         return any(row["kind"] != "embedded" for row in meant or rows)
 
     async def _ended(self, service: AsyncTrustscale, job: AsyncJob, bars: Bars) -> Outcome | None:

@@ -73,7 +73,7 @@ def upscale(
         bool, typer.Option("--trust", help="Also NAME.trust.png: the masks of every α.")
     ] = False,
     overlay: Annotated[
-        bool, typer.Option("--overlay", help="Also NAME.overlay.png: untrusted parts tinted.")
+        bool, typer.Option("--overlay", help="Also NAME.overlay.png: untrusted parts hatched.")
     ] = False,
     believed: Annotated[
         bool,

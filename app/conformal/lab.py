@@ -172,14 +172,14 @@ def pixel_blocks(count: int) -> list[slice]:
     return [slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]
 
 
-def shallow(pixels: Pixels) -> NDArray[np.uint8]:
+def to_8_bit(pixels: Pixels) -> NDArray[np.uint8]:
     """The pixels in 8 bits, rounded; themselves if they are."""
     if pixels.dtype == np.uint8:
         return pixels.view(np.uint8)
     return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
-def deep(pixels: Pixels) -> NDArray[np.uint16]:
+def to_16_bit(pixels: Pixels) -> NDArray[np.uint16]:
     """The pixels in 16 bits; themselves if they are."""
     if pixels.dtype == np.uint16:
         return pixels.view(np.uint16)

@@ -8,7 +8,7 @@ encoders. An earlier compression leaves pixels near its coarser grid (`resaved_q
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from typing import Final, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Codec = Literal["lossless", "jpeg", "webp", "avif", "palette", "other"]
+Codec = Literal["lossless", "jpeg", "webp", "avif", "heic", "palette", "other"]
 
 # The luminance table of ISO/IEC 10918-1, Annex K.1, which encoders scale by their quality.
 _ANNEX_K = np.array(
@@ -42,86 +42,7 @@ class Compression(NamedTuple):
 
 LOSSLESS, PALETTE = Compression("lossless"), Compression("palette")
 
-# The lowest quality of each class of a codec, best first; below them is "low".
-EDGES: Final = {"jpeg": (90, 80, 68, 50, 30), "webp": (80, 50, 20), "avif": (65, 40)}
-
-Look = Literal["sharp", "fine", "rough", "soft", "bilinear", "smoothed", "denoised"]
-"""What the pixels say besides: as sharp as their size; with detail, or noise, in every pixel;
-enlarged or blurred before; enlarged by bilinear interpolation; freed of noise by a median or the
-like, which leaves edges and no detail, and then sharpened or, `denoised`, not."""
-
-# The edges of pictures that are not sharp; looks that stronger compression hides have none.
-_SOFT_EDGES: Final[dict[str, tuple[int, ...]]] = {"jpeg": (80, 30), "webp": (20,), "avif": (40,)}
-LEAST_CLEAR: Final = 80  # the JPEG quality down to which the last three looks can be recognised
-_CLEAR_EDGES: Final[dict[str, tuple[int, ...]]] = {"jpeg": (LEAST_CLEAR,)}
-_EDGES: Final[dict[str, Mapping[str, tuple[int, ...]]]] = {
-    "sharp": EDGES,
-    "fine": EDGES,
-    "rough": EDGES,
-    "soft": _SOFT_EDGES,
-    "bilinear": _CLEAR_EDGES,
-    "smoothed": _CLEAR_EDGES,
-    "denoised": _CLEAR_EDGES,
-}
-_LOOKS: Final = {
-    "soft": "soft (enlarged or blurred before)",
-    "bilinear": "soft (enlarged before by bilinear interpolation)",
-    "smoothed": "freed of noise and sharpened, as in phones",
-    "denoised": "freed of noise as by total variation, not sharpened",
-}
-TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
-_WORDS: Final = {
-    "lossless": "saved without loss",
-    "lossless/fine": "saved without loss, with detail in every pixel",
-    "lossless/rough": "saved without loss, with noise in every pixel",
-    "palette": "with a palette of colours, as in GIF files",
-    "other": "compressed in an unknown way",
-    "grey": "of one channel",
-    "colour": "of three channels",
-}
-
-
-def is_clear(compression: Compression) -> bool:
-    """Whether all looks can be recognised: lossless, or a JPEG of high quality."""
-    codec, quality = compression
-    return codec == "lossless" or (codec == "jpeg" and (quality or 0) >= LEAST_CLEAR)
-
-
-def edges_of(codec: str, look: Look = "sharp") -> tuple[int, ...]:
-    """The lowest quality of each class of a codec, best first."""
-    return _EDGES[look].get(codec, ())
-
-
-def class_of(compression: Compression, look: Look = "sharp") -> str:
-    """The class of an upload: `lossless`, `jpeg-80` (quality 80 to 89), `soft/webp-20`, `other`."""
-    codec, quality = compression
-    if look in {"fine", "rough"}:
-        return f"lossless/{look}" if compression == LOSSLESS else class_of(compression)
-    if look in {"bilinear", "smoothed", "denoised"} and not is_clear(compression):
-        return class_of(compression, "soft" if look == "bilinear" else "sharp")
-    before = "" if look == "sharp" else f"{look}/"
-    edges = edges_of(codec, look)
-    if not edges or quality is None:
-        return before + (codec if codec in _WORDS else "other")
-    return f"{before}{codec}-{next((edge for edge in edges if quality >= edge), 'low')}"
-
-
-def class_in_words(name: str) -> str:
-    """The class for people, such as "JPEG of quality 80 to 89"; of an unknown rule its name."""
-    if name in _WORDS:
-        return _WORDS[name]
-    before, _, rest = name.rpartition("/")
-    codec, _, edge = rest.partition("-")
-    besides = f", {_LOOKS[before]}" if before in _LOOKS else ""
-    edges = _EDGES[before or "sharp"].get(codec, ()) if besides or not before else ()
-    if codec in _WORDS and not edge and besides:  # without a quality
-        return _WORDS[codec] + besides
-    if edges and edge == "low":
-        return f"{TITLES[codec]} of a quality below {edges[-1]}{besides}"
-    if edges and edge.isdecimal() and int(edge) <= 100:
-        above = next(bound for bound in (*reversed(edges), 101) if bound > int(edge))
-        return f"{TITLES[codec]} of quality {edge} to {above - 1}{besides}"
-    return name
+TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "heic": "HEIC"}
 
 
 def read_compression(data: bytes, image: Image.Image) -> Compression:
@@ -139,7 +60,7 @@ def read_compression(data: bytes, image: Image.Image) -> Compression:
     tiff_is_lossy = image.info.get("compression") in {"jpeg", "tiff_jpeg", "webp"}
     if form in {"PNG", "BMP", "PPM"} or (form == "TIFF" and not tiff_is_lossy):
         return LOSSLESS
-    return Compression("other")
+    return Compression("heic" if form == "HEIF" else "other")
 
 
 def jpeg_quality(table: list[int]) -> int:
@@ -284,8 +205,8 @@ def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
     codec, quality = compression
     if codec != "lossless" and quality is None:
         return compression
-    if codec == "jpeg":
-        found = resaved_quality(rgb, _coarser_than(quality or 100), _AGREED)
+    if codec == "jpeg" and quality is not None:
+        found = resaved_quality(rgb, _coarser_than(quality), own=quality)
     else:
         found = resaved_quality(rgb, 101 if quality is None else quality - _CLEARLY)
     return compression if found is None else Compression("jpeg", found)
@@ -297,7 +218,7 @@ def _coarser_than(quality: int) -> int:
     return 1 + int((scales >= _COARSER * _scale(quality)).sum())
 
 
-def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, agreed: float = 0.0) -> int | None:
+def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, own: int | None = None) -> int | None:
     """The JPEG quality, below another, of an earlier compression; None: no trace.
 
     For each quality's table, the mean of cos(2π x/step) over the coefficients x of 8×8 blocks is
@@ -307,11 +228,12 @@ def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, agreed: float = 0.
     Args:
         rgb: uint8 [h, w, 3].
         below: only lower qualities are searched for.
-        agreed: least mean of the cosines; multiples of one step agree a little with other steps.
+        own: of the JPEG file. Its multiples of one step agree a little with other steps, and well
+            if the smallest do not count: two means must be larger.
     """
     luma = np.asarray(rgb @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
     for top, left in dict.fromkeys([(0, 0), _grid_place(luma)]):
-        quality = _grid_quality(luma[top:, left:], below, agreed)
+        quality = _grid_quality(luma[top:, left:], below, own)
         if quality is not None:
             return quality
     return None
@@ -338,24 +260,28 @@ def _coefficients(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     return found.reshape(-1, _GRID * _GRID)
 
 
-def _grid_quality(luma: NDArray[np.float32], below: int, agreed: float) -> int | None:
+def _grid_quality(luma: NDArray[np.float32], below: int, own: int | None) -> int | None:
     searched = _RESAVED[below > _RESAVED]
-    sums, counts = np.zeros(len(searched)), np.zeros(len(searched), np.int64)
+    # Of coefficients beyond half a step, then of those beyond half a step of the file's own.
+    sums, counts = np.zeros((2, len(searched))), np.zeros((2, len(searched)), np.int64)
     tables = _tables()[searched - 1][:, _LOW]
-    for values, of_quality in zip(_coefficients(luma).T[_LOW], tables.T, strict=True):
+    smallest = np.full(len(_LOW), np.inf) if own is None else _tables()[own - 1][_LOW] / 2
+    found = _coefficients(luma).T[_LOW]
+    for values, of_quality, least in zip(found, tables.T, smallest, strict=True):
         steps, place = np.unique(of_quality, return_inverse=True)  # many qualities share one
         ratio = values / steps.astype(np.float32)[:, np.newaxis]
-        is_seen = np.abs(ratio) > 0.5
+        is_seen = np.stack([np.abs(ratio) > 0.5, np.abs(values) > least + 0 * ratio])
         is_seen &= (steps >= _COARSE)[:, np.newaxis]
         ratio -= np.rint(ratio)  # the cosine is the same, and float32 suffices
         ratio *= np.float32(2 * np.pi)
         cosines = np.cos(ratio, out=ratio)
-        cosines *= is_seen
-        sums += cosines.sum(axis=1, dtype=np.float64)[place]
-        counts += np.count_nonzero(is_seen, axis=1)[place]
+        sums += (cosines * is_seen).sum(axis=2, dtype=np.float64)[:, place]
+        counts += np.count_nonzero(is_seen, axis=2)[:, place]
     means = np.where(counts >= 16, sums / np.maximum(counts, 1), 0)
-    certain = means * np.sqrt(2 * counts)
-    is_found = (certain >= _CERTAIN) & (certain == certain.max(initial=0)) & (means >= agreed)
+    certain = means[0] * np.sqrt(2 * counts[0])
+    is_found = (certain >= _CERTAIN) & (certain == certain.max(initial=0))
+    if own is not None:
+        is_found &= (means >= _AGREED).all(axis=0)
     return int(searched[is_found.argmax()]) if is_found.any() else None
 
 

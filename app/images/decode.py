@@ -154,7 +154,7 @@ def decode(
     background: str | None = None,
     with_alpha: bool = False,
     keep: KeepMetadata = "none",
-    fit: int | None = None,
+    max_input_side: int | None = None,
     page: int | None = None,
 ) -> Decoded:
     """Decode a file of one of `FORMATS`, or of an installed extra.
@@ -165,7 +165,7 @@ def decode(
         background: a CSS colour behind transparent pixels.
         with_alpha: whether transparency without a background is returned or refused.
         keep: of EXIF, XMP and georeference.
-        fit: longest side in pixels to reduce to.
+        max_input_side: longest side in pixels to reduce to.
         page: of a TIFF file, from 1.
 
     Raises:
@@ -174,15 +174,15 @@ def decode(
         BadRequest: the background is not a colour, or there is no such page.
     """
     behind = None if background is None else _colour(background)
-    image = _open(data, limits, fit)
+    image = _open(data, limits, max_input_side)
     try:
-        form, notes, raster = _page(image, limits, fit, page)
+        form, notes, raster = _page(image, limits, max_input_side, page)
         if form == "JPEG":
             check_scans(data)
         admit(math.prod(image.size))
         compression = read_compression(data, image)
         size = image.size
-        _load(image, form, fit)
+        _load(image, form, max_input_side)
         notes += _peculiarities(image, form, data)
         metadata = Metadata()
         if keep != "none":
@@ -197,11 +197,14 @@ def decode(
         if image.mode.startswith(("I", "F")):
             image = from_deep_grey(image, notes, is_negative=is_negative)
         image, alpha = _without_alpha(image, may=with_alpha or background is not None)
-        if fit is not None and max(size) > fit:
-            image, alpha = _reduced(image, fit), alpha and _reduced(alpha, fit)
+        if max_input_side is not None and max(size) > max_input_side:
+            image, alpha = (
+                _reduced(image, max_input_side),
+                alpha and _reduced(alpha, max_input_side),
+            )
             notes.append(
-                f"The image was reduced from {size[0]}×{size[1]} before upscaling (fit={fit}): the "
-                "mask speaks about the reduced one."
+                f"The image was reduced from {size[0]}×{size[1]} before upscaling "
+                f"(fit={max_input_side}): the mask speaks about the reduced one."
             )
         rgb = to_srgb(image, profile, notes)
         if behind is not None and alpha is not None:
@@ -224,7 +227,7 @@ def decode(
 
 
 def _page(
-    image: Image.Image, limits: Limits, fit: int | None, page: int | None
+    image: Image.Image, limits: Limits, max_input_side: int | None, page: int | None
 ) -> tuple[str, list[str], Raster | None]:
     """Seek the page of a file: its format, notes, and the raster of one with several pages.
 
@@ -236,7 +239,7 @@ def _page(
         pages = int(image.n_frames) if page or image.tag_v2.next else 1  # type: ignore[attr-defined]
         number = checked_page(page, pages)
         image.seek(number - 1)
-        check_size(*image.size, limits, fit)
+        check_size(*image.size, limits, max_input_side)
         return form, page_note(pages, page), Raster(number, pages) if pages > 1 else None
     if page not in {None, 1}:
         raise BadRequest(f"page={page}: only TIFF files have pages.")
@@ -261,10 +264,12 @@ def page_note(pages: int, page: int | None) -> list[str]:
     return [f"The file holds {pages} pages; the first was taken. Name another one by page=2."]
 
 
-def _load(image: Image.Image, form: str, fit: int | None) -> None:
+def _load(image: Image.Image, form: str, max_input_side: int | None) -> None:
     """Decode the pixels of an opened file. Raises BadImage: not as many as it declares."""
-    if fit is not None and form == "JPEG":
-        image.draft(None, (fit, fit))  # libjpeg reduces while it decodes, to no less than this
+    if max_input_side is not None and form == "JPEG":
+        image.draft(
+            None, (max_input_side, max_input_side)
+        )  # libjpeg reduces while it decodes, to no less than this
     declared = image.size
     image.load()
     if image.size != declared:
@@ -333,7 +338,7 @@ def _reduced(image: Image.Image, longest: int) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
+def _open(data: bytes, limits: Limits, max_input_side: int | None = None) -> Image.Image:
     """Parse the header and check the size; no pixel is decoded."""
     if not data:
         raise BadImage("The file is empty.")
@@ -347,7 +352,7 @@ def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
     declared = None
     if JPEG_XL.match(data) and "JXL" in installed_formats():
         declared = jpeg_xl_size(data)
-        check_size(*declared, limits, fit)
+        check_size(*declared, limits, max_input_side)
         admit(math.prod(declared))  # its reader decodes the pixels before it reports their number
     try:
         image = Image.open(io.BytesIO(data), formats=[*FORMATS, *installed_formats()])
@@ -370,7 +375,7 @@ def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
         raise BadImage(f"The image header is damaged: {reason_of(error)}.") from error
     if declared is not None and sorted(declared) != sorted(image.size):  # it may be turned
         raise _another_size(declared, image)
-    check_size(*image.size, limits, fit)
+    check_size(*image.size, limits, max_input_side)
     return image
 
 
@@ -382,18 +387,18 @@ def _another_size(declared: tuple[int, int], image: Image.Image) -> BadImage:
     )
 
 
-def check_size(width: int, height: int, limits: Limits, fit: int | None) -> None:
+def check_size(width: int, height: int, limits: Limits, max_input_side: int | None) -> None:
     """Raise ImageTooLarge if a picture of this size is over a limit."""
-    most = limits.max_pixels if fit is None else limits.max_fit_pixels
+    most = limits.max_pixels if max_input_side is None else limits.max_fit_pixels
     if width * height > most:
         way_out = ""
-        if fit is None and width * height <= limits.max_fit_pixels:
+        if max_input_side is None and width * height <= limits.max_fit_pixels:
             longest = int(max(width, height) * math.sqrt(most / (width * height)))
             way_out = f" With fit={longest} its longer side is reduced to that before."
         raise ImageTooLarge(
             f"The image is {width}×{height}, {width * height:,} pixels; "
             f"at most {most:,} are accepted.{way_out}",
-            limit="max_pixels" if fit is None else "max_fit_pixels",
+            limit="max_pixels" if max_input_side is None else "max_fit_pixels",
             maximum=most,
             actual=width * height,
         )

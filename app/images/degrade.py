@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from functools import lru_cache
-from itertools import groupby, product
+from importlib.util import find_spec
+from itertools import product
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar
 
@@ -14,19 +15,28 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
+from trustscale_server.errors import BadRequest
 from trustscale_server.images.compression import (
     LOSSLESS,
     PALETTE,
     TITLES,
     Codec,
     Compression,
-    Look,
-    class_of,
     read_compression,
 )
+from trustscale_server.images.decode import installed_formats
 from trustscale_server.images.drawings import Inpaint, cut_holes, hole_mask, stream
+from trustscale_server.images.rendered import draw, page, rectangle
 from trustscale_server.images.resize import resized
 
 N = TypeVar("N", int, float)
@@ -69,62 +79,69 @@ _FILES: Final[Mapping[str, Codec]] = {
     "jpeg": "jpeg",
     "webp": "webp",
     "avif": "avif",
+    "heic": "heic",
 }
+_PILLOW: Final = {"heic": "heif"}  # what Pillow calls it, where that is another name
 _PALETTE_COLOURS: Final = 256
-_ROUGH_NOISE: Final = 4  # grey levels in each channel from which nearly every picture looks rough
+_GRID: Final = 8  # pixels; a decoded picture may have been cut between two blocks
+_PATCH_SIDES: Final = (0.3, 0.8)
 
 # Streams of random numbers, one for each thing that is drawn.
 _NOISE, _MIXTURE, _BLUR, _ENLARGED, _SHARPENED, _VARIATION = 1, 3, 8, 9, 10, 11
-_QUALITIES: Final = {"jpeg": 4, "webp": 5, "before": 6, "avif": 7}
+_SUBJECT, _MOTION, _PATCH, _CUT, _SHRUNK = 12, 13, 14, 15, 17
+_QUALITIES: Final = {"jpeg": 4, "webp": 5, "before": 6, "avif": 7, "heic": 16}
+
+Subject = Literal["photograph", "grey", "drawing", "page"]
 
 
 class Degradation(BaseModel):
     """Steps in the order in which they are applied; of a range the seed draws a value.
 
-    grey: drop the colour (colorization). blur: Gaussian, standard deviation in pixels of X. Then
-    antialiased reduction by the scale of the upscaler, and by `enlarged`, the factor by which
-    `kernel` enlarges it again. noise: Gaussian, standard deviation in grey levels of 255. median:
-    of 3×3 pixels. variation: weight of denoising by total variation (Chambolle). sharpened: share
-    of the difference from a Gaussian blur of 1 pixel that is added. before: quality of a first JPEG
-    file. jpeg, webp, avif: quality of a round trip through such a file. palette: of 256 colours,
-    with dithering. inpaint: holes, cut last so that their colour stays exact.
+    subject: what the truth becomes before (`shown`): as it is, without its colours, a drawing in
+    its place, or a page around a part of it. grey: drop the colour of X alone (colorization).
+    blur: Gaussian, standard deviation in pixels of X. motion: length in pixels of X of a straight
+    movement of the camera. Then antialiased reduction by the scale of the upscaler, and by
+    `enlarged`, the factor by which `kernel` enlarges it again. patch: only a rectangle is enlarged
+    so, or all but that, as in a collage. noise: Gaussian, standard deviation in grey levels of 255.
+    median: of 3×3 pixels. variation: weight of denoising by total variation (Chambolle).
+    sharpened: share of the difference from a Gaussian blur of 1 pixel that is added. before:
+    quality of a first JPEG file; shrunk: the factor by which that was larger than X. jpeg, webp,
+    avif, heic: quality of a round trip through such a file. decoded: what it held was saved again
+    without loss, perhaps cut before. palette: of 256 colours, with dithering. inpaint: holes, cut
+    last so that their colour stays exact.
 
     A calibration holds for inputs made in this way: choose what the real inputs went through.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    subject: Subject = _seldom("photograph")
     grey: bool = False
     blur: Annotated[float | tuple[float, float], _within(0, 64)] = 0.0
+    motion: Annotated[float | tuple[float, float], _within(0, 64)] = _seldom(0.0)
     reduction: Literal["bicubic", "area", "lanczos"] = _seldom("bicubic")
-    enlarged: Annotated[float | tuple[float, float], _within(1, 4)] = _seldom(1.0)
+    enlarged: Annotated[float | tuple[float, float], _within(1, 16)] = _seldom(1.0)
     kernel: Literal["bicubic", "bilinear", "lanczos"] = _seldom("bicubic")
+    patch: bool = _seldom(False)
     noise: Annotated[float | tuple[float, float], _within(0, 128)] = 0.0
     median: bool = _seldom(False)
     variation: Annotated[float | tuple[float, float], _within(0, 1)] = _seldom(0.0)
     sharpened: Annotated[float | tuple[float, float], _within(0, 10)] = _seldom(0.0)
     before: Quality | None = _seldom(None)
+    shrunk: Annotated[float | tuple[float, float], _within(1, 4)] = _seldom(1.0)
     jpeg: Quality | None = None
     webp: Quality | None = _seldom(None)
     avif: Quality | None = _seldom(None)
+    heic: Quality | None = _seldom(None)
+    decoded: bool = _seldom(False)
     palette: bool = _seldom(False)
     inpaint: Inpaint | None = None
 
     @property
-    def look(self) -> Look:
-        """The intended look of X."""
-        if self.median or _range(self.variation)[1] > 0:
-            return "smoothed" if _range(self.sharpened)[1] > 0 else "denoised"
-        if _range(self.enlarged)[1] > 1:
-            return "bilinear" if self.kernel == "bilinear" else "soft"
-        if _range(self.blur)[1] > 0:
-            return "soft"
-        return "rough" if _range(self.noise)[0] >= _ROUGH_NOISE else "sharp"
-
-    @property
     def is_of_data(self) -> bool:
         """Whether all steps apply to data that are no picture."""
-        return not (self.grey or self.qualities or self.palette or self.inpaint)
+        is_shown = self.subject == "photograph"
+        return is_shown and not (self.grey or self.qualities or self.palette or self.inpaint)
 
     @property
     def qualities(self) -> dict[str, Quality]:
@@ -135,11 +152,16 @@ class Degradation(BaseModel):
     def describe(self, scale: int) -> str:
         """How X was made, such as "bicubic reduction by 4, JPEG of quality 50"."""
         larger = f"{self.kernel} enlargement by {_words(self.enlarged)}"
+        larger += " of a part" if self.patch else ""
         steps = {
+            _SUBJECTS.get(self.subject, ""): self.subject in _SUBJECTS,
             "removal of the colour": self.grey,
             f"a blur of {_words(self.blur)} px": self.blur,
+            f"a motion blur of {_words(self.motion)} px": self.motion,
             f"{self.reduction} reduction by {scale}": scale > 1,
             f"reduction by as much and {larger}": _range(self.enlarged)[1] > 1,
+            f"reduction by {_words(self.shrunk)} after a first JPEG file": _range(self.shrunk)[1]
+            > 1,
             f"noise of {_words(self.noise)} grey levels": self.noise,
             "a median filter": self.median,
             f"removal of noise by total variation ({_words(self.variation)})": self.variation,
@@ -155,7 +177,15 @@ class Degradation(BaseModel):
             f"{TITLES[_FILES[field]]} of quality {_words(quality)}"
             for field, quality in self.qualities.items()
         ]
+        files += ["a file without loss"] if self.decoded else []
         return [*files, *(["a palette of colours"] if self.palette else [])]
+
+
+_SUBJECTS: Final = {
+    "grey": "truths without colour",
+    "drawing": "drawn lines and text",
+    "page": "a page with a photograph",
+}
 
 
 def _words(value: float | tuple[float, float]) -> str:
@@ -163,24 +193,46 @@ def _words(value: float | tuple[float, float]) -> str:
 
 
 class Component(Degradation):
-    """One way of making X; weight: against the others of its class."""
+    """One way of making X, or a part of one.
 
+    way: the name of the way; those without share the name of their file's form. weight: against the
+    others of this way.
+    """
+
+    way: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9 /.-]*$", max_length=40)
     weight: float = Field(1.0, gt=0, le=1e6)
+
+    @property
+    def way_name(self) -> str:
+        """The way, or the form of the last file."""
+        form = "palette" if self.palette else next(reversed(self.qualities), None)
+        return self.way or ("lossless" if form is None or self.decoded else _FILES[form])
 
 
 class Mixture(BaseModel):
-    """Ways of making X. Of those for one class, the seed of the pair draws one.
+    """Ways of making X. Each Y is used once for every way, of which the seed draws a component.
 
-    So each Y is used once for every class, and the curve of each class rests on all truths.
+    shares: how frequent uploads of each way are; 1 of those that it does not name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mixture: tuple[Component, ...] = Field(min_length=1, max_length=200)
+    shares: dict[str, Annotated[int, Field(ge=1, le=1000)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _shares_are_of_ways(self) -> Self:
+        if unknown := self.shares.keys() - {part.way_name for part in self.mixture}:
+            raise ValueError(f"shares of ways that are not in the mixture: {sorted(unknown)}")
+        return self
+
+    def share(self, way: str) -> int:
+        """How frequent uploads of a way are, in parts of the sum over all ways."""
+        return self.shares.get(way, 1)
 
     def describe(self, scale: int) -> str:
         """How X was made, in one line."""
-        unsaved = {**dict.fromkeys(_FILES), "palette": False}
+        unsaved = {**dict.fromkeys(_FILES), "palette": False, "decoded": False}
         plain = dict.fromkeys(
             part.model_copy(update=unsaved).describe(scale) for part in self.mixture
         )
@@ -193,22 +245,14 @@ class Mixture(BaseModel):
             files.append("twice")
         if any(part.palette for part in self.mixture):
             files.append("with a palette of colours")
+        if any(part.decoded for part in self.mixture):
+            files.append("and again without loss")
         saved = f"; then, some of them, saved as {', '.join(files)}" if files else ""
         return f"one of: {'; '.join(plain)}{saved}"
 
     def variants(self) -> Mapping[str, Mixture]:
-        """The parts of the mixture by the class of the lowest quality in their chain.
-
-        Ranges are cut where classes begin.
-        """
-        return _variants(self)
-
-    def shares(self) -> Mapping[str, Fraction]:
-        """How frequent each of `variants` is among uploads, in any unit."""
-        return {
-            name: sum((Fraction(part.weight) for part in one.mixture), Fraction())
-            for name, one in self.variants().items()
-        }
+        """The parts of the mixture by the name of their way."""
+        return _variants(self.mixture)
 
     def drawn(self, seed: int) -> Degradation:
         """The component of this seed."""
@@ -222,17 +266,24 @@ class Mixture(BaseModel):
         return cls(mixture=(Component(**degradation.model_dump()),))
 
     @classmethod
-    def of(cls, parts: Sequence[Mapping[str, Any]], files: Sequence[Mapping[str, Any]]) -> Self:
-        """Every way of making the pixels, saved in each of the ways; weights are multiplied."""
-        return cls(
-            mixture=tuple(
-                Component(**{**a, **b, "weight": a.get("weight", 1.0) * b.get("weight", 1.0)})
-                for b, a in product(files, parts)
-            )
-        )
+    def of(
+        cls,
+        way: str,
+        parts: Sequence[Mapping[str, Any]],
+        files: Sequence[Mapping[str, Any]] = ({},),
+        share: int = 1,
+    ) -> Self:
+        """Every way of making the pixels, saved in each of the forms; weights are multiplied."""
+        made = [
+            {**a, **b, "weight": a.get("weight", 1.0) * b.get("weight", 1.0)}
+            for b, a in product(files, parts)
+        ]
+        return cls(mixture=tuple(Component(**each, way=way) for each in made), shares={way: share})
 
     def __add__(self, other: Mixture) -> Mixture:
-        return Mixture(mixture=(*self.mixture, *other.mixture))
+        return Mixture(
+            mixture=(*self.mixture, *other.mixture), shares={**self.shares, **other.shares}
+        )
 
 
 def _kind(value: Any) -> str:
@@ -245,116 +296,102 @@ MadeBy = Annotated[
 ]
 """How X is made: steps, or a mixture of them."""
 
-SHARP_PARTS: Final[Sequence[Mapping[str, Any]]] = (
+SHARP: Final[Sequence[Mapping[str, Any]]] = (
     {"weight": 8},
     {"reduction": "area", "weight": 4},
     {"reduction": "lanczos", "weight": 2},
-    {"noise": (0.5, 5.0), "weight": 3},
+    {"noise": (0.5, 4.0), "weight": 3},
+    {"subject": "grey", "weight": 1},
 )
 """How pictures become sharp uploads."""
 
-SOFT_PARTS: Final[Sequence[Mapping[str, Any]]] = (
+SOFT: Final[Sequence[Mapping[str, Any]]] = (
     {"enlarged": (1.2, 2.1), "weight": 4},
     {"enlarged": (1.2, 2.1), "reduction": "area", "weight": 2},
-    {"enlarged": (1.2, 2.1), "kernel": "bilinear", "weight": 2},
     {"enlarged": (1.2, 2.1), "kernel": "lanczos", "weight": 2},
+    {"enlarged": (1.2, 2.1), "kernel": "bilinear", "weight": 2},
     {"blur": (0.5, 1.3), "weight": 4},
 )
 """How they become soft ones: screenshots, thumbnails, digital zoom, a lens out of focus."""
 
-SMOOTHED_PARTS: Final[Sequence[Mapping[str, Any]]] = (
-    {"noise": (0.5, 6.0), "median": True, "sharpened": (0.0, 1.6), "weight": 2},
-    {"noise": (0.5, 6.0), "median": True, "sharpened": (0.0, 1.6), "reduction": "area"},
+_KERNELS: Final[Sequence[Mapping[str, Any]]] = ({}, {"kernel": "bilinear"}, {"kernel": "lanczos"})
+_FAR: Final = [{"enlarged": (2.1, 4.0), **kernel} for kernel in _KERNELS]
+_PART: Final = [{"enlarged": (1.3, 4.0), "patch": True, **kernel} for kernel in _KERNELS]
+_PAGE: Final[Mapping[str, Any]] = {"subject": "page", "reduction": "area"}
+_SMOOTHED: Final = {"noise": (0.5, 6.0), "median": True, "sharpened": (0.0, 1.6)}
+_DENOISED: Final = {"noise": (1.0, 6.0), "variation": (0.05, 0.12)}
+_CLEAR: Final[Sequence[Mapping[str, Any]]] = ({}, {"jpeg": (80, 97)})
+_PHONE: Final[Sequence[Mapping[str, Any]]] = (
+    {"avif": (40, 95)},
+    *([{"heic": (40, 95)}] if find_spec("pillow_heif") else []),
 )
-"""How they lose their noise, and detail with it, as in phones, and are perhaps sharpened."""
-
-DENOISED_PARTS: Final[Sequence[Mapping[str, Any]]] = (
-    {"noise": (1.0, 6.0), "variation": (0.05, 0.12), "weight": 2},
-    {"noise": (1.0, 6.0), "variation": (0.05, 0.12), "reduction": "area"},
-)
-"""How they lose noise and detail, and are not sharpened. A median looks alike but loses less: one
-curve for both would average over them."""
-
-ROUGH_PARTS: Final[Sequence[Mapping[str, Any]]] = (
-    {"noise": (4.0, 8.0), "weight": 2},
-    {"noise": (4.0, 8.0), "reduction": "area"},
-)
-"""How they are noisier than most."""
-
-PARTS: Final[Mapping[Look, Sequence[Mapping[str, Any]]]] = {
-    "sharp": SHARP_PARTS,
-    "fine": SHARP_PARTS,
-    "rough": (*SHARP_PARTS, *ROUGH_PARTS),
-    "soft": SOFT_PARTS,
-    "bilinear": [part for part in SOFT_PARTS if part.get("kernel") == "bilinear"],
-    "smoothed": SMOOTHED_PARTS,
-    "denoised": DENOISED_PARTS,
-}
-"""How they become uploads of each look."""
 
 USUAL = (
-    Mixture.of(
-        SHARP_PARTS,
-        [
-            {"weight": 3},
-            {"jpeg": (90, 100), "weight": 3},
-            {"jpeg": (80, 89), "weight": 3},
-            {"jpeg": (68, 79), "weight": 3},
-            {"jpeg": (50, 67), "weight": 3},
-            {"jpeg": (30, 49), "weight": 3},
-            {"webp": (80, 95)},
-            {"webp": (50, 79)},
-            {"webp": (20, 49)},
-            {"avif": (65, 95)},
-            {"avif": (40, 64)},
-            {"palette": True},
-        ],
+    Mixture.of("lossless", SHARP, share=24)
+    + Mixture.of(
+        "noisy", [{"noise": (4.0, 8.0)}, {"noise": (4.0, 8.0), "reduction": "area"}], share=2
     )
     + Mixture.of(
-        SHARP_PARTS[:3],
-        [
-            {"before": (80, 89), "jpeg": (92, 98)},
-            {"before": (68, 79), "jpeg": (85, 96)},
-            {"before": (50, 67), "jpeg": (80, 96)},
-            {"before": (30, 49), "jpeg": (70, 96)},
-            {"before": (85, 98), "jpeg": (68, 79)},
-            {"before": (75, 98), "jpeg": (50, 67)},
-            {"before": (60, 98), "jpeg": (30, 49)},
-        ],
+        "jpeg-85",
+        SHARP,
+        [{"jpeg": (85, 100), "weight": 3}, {"before": (85, 98), "jpeg": (85, 98)}],
+        share=20,
     )
-    + Mixture.of(SOFT_PARTS, [{}, {"jpeg": (80, 97)}, {"jpeg": (30, 79)}, {"webp": (20, 95)}])
-    + Mixture.of(SMOOTHED_PARTS, [{}, {"jpeg": (80, 97)}])
-    + Mixture.of(DENOISED_PARTS, [{}, {"jpeg": (80, 97)}])
-    + Mixture.of(ROUGH_PARTS, [{}])
+    + Mixture.of(
+        "jpeg-65",
+        SHARP,
+        [
+            {"jpeg": (65, 84), "weight": 4},
+            {"before": (65, 84), "jpeg": (80, 96)},
+            {"before": (80, 98), "jpeg": (65, 84)},
+        ],
+        share=14,
+    )
+    + Mixture.of(
+        "jpeg-30",
+        SHARP,
+        [
+            {"jpeg": (30, 64), "weight": 4},
+            {"before": (30, 64), "jpeg": (70, 96)},
+            {"before": (60, 98), "jpeg": (30, 64)},
+        ],
+        share=5,
+    )
+    + Mixture.of("webp", SHARP, [{"webp": (20, 95)}], share=5)
+    + Mixture.of("heic", SHARP, _PHONE, share=6)
+    + Mixture.of("palette", SHARP, [{"palette": True}])
+    + Mixture.of(
+        "decoded",
+        SHARP,
+        [
+            {"webp": (30, 95), "decoded": True, "weight": 3},
+            *({**file, "decoded": True} for file in _PHONE),
+            {"jpeg": (40, 95), "decoded": True, "weight": 2},
+            {"before": (40, 92), "shrunk": (1.2, 2.2), "weight": 2},
+        ],
+        share=7,
+    )
+    + Mixture.of("soft", SOFT, share=6)
+    + Mixture.of(
+        "soft-lossy", SOFT, [{"jpeg": (30, 97), "weight": 4}, {"webp": (20, 95)}, *_PHONE], share=5
+    )
+    + Mixture.of("enlarged", _FAR, _CLEAR, share=3)
+    + Mixture.of("smoothed", [_SMOOTHED, {**_SMOOTHED, "reduction": "area"}], _CLEAR, share=2)
+    + Mixture.of("denoised", [_DENOISED, {**_DENOISED, "reduction": "area"}], _CLEAR)
+    + Mixture.of("motion", [{"motion": (1.5, 5.0)}], _CLEAR, share=2)
+    + Mixture.of("collage", _PART, _CLEAR, share=2)
+    + Mixture.of("page", [_PAGE, {**_PAGE, "patch": True, "enlarged": (1.2, 3.0)}], _CLEAR, share=3)
+    + Mixture.of("drawn", [{"subject": "drawing", "reduction": "area"}], _CLEAR, share=3)
 )
-"""The default: what uploads commonly went through."""
+"""The default: what uploads commonly went through, and how often."""
 
 
 @lru_cache(maxsize=64)  # milliseconds, and asked for with each pair
-def _variants(mixture: Mixture) -> Mapping[str, Mixture]:
+def _variants(components: tuple[Component, ...]) -> Mapping[str, Mixture]:
     found: dict[str, list[Component]] = {}
-    for part in mixture.mixture:
-        for name, cut_part in _by_class(part):
-            found.setdefault(name, []).append(cut_part)
-    return MappingProxyType({name: Mixture(mixture=tuple(parts)) for name, parts in found.items()})
-
-
-def _by_class(part: Component) -> Sequence[tuple[str, Component]]:
-    """The component cut into one per class, each with its share of the weight."""
-    look = part.look
-    qualities = {field: _range(quality) for field, quality in part.qualities.items()}
-    if part.palette or not qualities:
-        return [(class_of(PALETTE if part.palette else LOSSLESS, look), part)]
-    field = min(qualities, key=qualities.__getitem__)
-    low, high = qualities[field]
-    classes = {q: class_of(Compression(_FILES[field], q), look) for q in range(low, high + 1)}
-    pieces = [list(piece) for _, piece in groupby(classes, key=classes.__getitem__)]
-    found = []
-    for piece in pieces:
-        weight = part.weight * len(piece) / len(classes)
-        cut_part = part.model_copy(update={field: (piece[0], piece[-1]), "weight": weight})
-        found.append((classes[piece[0]], cut_part))
-    return found
+    for part in components:
+        found.setdefault(part.way_name, []).append(part)
+    return MappingProxyType({way: Mixture(mixture=tuple(parts)) for way, parts in found.items()})
 
 
 class DegradedInput(NamedTuple):
@@ -389,29 +426,126 @@ def make_input(
         degradation = degradation.drawn(seed)
     pixels = truth
     if degradation.grey:
-        pixels = np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
+        pixels = without_colour(pixels)
     if blur := scale * _drawn(degradation.blur, seed, _BLUR):
         pixels = scipy.ndimage.gaussian_filter(pixels, (blur, blur, 0), mode="reflect")
-    pixels = _resized(pixels, scale, degradation, _drawn(degradation.enlarged, seed, _ENLARGED))
+    if length := scale * _drawn(degradation.motion, seed, _MOTION):
+        pixels = _moved(pixels, length, stream(seed, _MOTION).uniform(0, math.pi))
+    factor = _drawn(degradation.enlarged, seed, _ENLARGED)
+    larger = _drawn(degradation.shrunk, seed, _SHRUNK)
+    if degradation.before is not None and larger > 1:
+        size = [max(1, round(side * larger / scale)) for side in (width, height)]
+        pixels = resized(pixels, (size[0], size[1]), _FILTERS[degradation.reduction])
+        pixels = _filed(pixels, degradation, "before", seed).pixels
+        pixels = resized(pixels, (width // scale, height // scale), _FILTERS[degradation.reduction])
+    elif degradation.patch:
+        pixels = _patched(pixels, scale, degradation, factor, seed)
+    else:
+        pixels = _resized(pixels, scale, degradation, factor)
     pixels = _filtered(pixels, degradation, seed)
-    compression = LOSSLESS
-    for field, quality in degradation.qualities.items():
-        low, high = _range(quality)
-        drawn = int(stream(seed, _QUALITIES[field]).integers(low, high + 1))
-        file = io.BytesIO()
-        # The number of threads changes what the encoder of AVIF writes.
-        alone = {"max_threads": 1} if field == "avif" else {}
-        Image.fromarray(pixels).save(file, _FILES[field].upper(), quality=drawn, **alone)
-        saved = Image.open(file)
-        compression, pixels = read_compression(file.getvalue(), saved), np.asarray(saved)
-    if degradation.palette:
-        few = Image.fromarray(pixels).quantize(_PALETTE_COLOURS)
-        compression, pixels = PALETTE, np.asarray(few.convert("RGB"))
+    compression, pixels = _saved(pixels, degradation, seed)
     if degradation.inpaint is not None:
         height, width = pixels.shape[:2]
         mask = hole_mask(height, width, degradation.inpaint, seed)
         pixels = cut_holes(pixels, mask, degradation.inpaint.color)
     return DegradedInput(np.ascontiguousarray(pixels), compression)
+
+
+def shown(
+    truth: NDArray[Any], scale: int, degradation: Degradation | Mixture, seed: int
+) -> NDArray[Any]:
+    """What Y becomes before X is made of it: Y, the same array, or a picture of its size."""
+    if isinstance(degradation, Mixture):
+        degradation = degradation.drawn(seed)
+    if degradation.subject == "grey":
+        return without_colour(truth)
+    if degradation.subject == "drawing":
+        height, width = truth.shape[:2]
+        return draw(height, width, scale, stream(seed, _SUBJECT))
+    if degradation.subject == "page":
+        return page(truth, scale, stream(seed, _SUBJECT))
+    return truth
+
+
+def without_colour(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The luma in all channels, uint8 [h, w, 3]."""
+    return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
+
+
+def _saved(
+    pixels: NDArray[Any], degradation: Degradation, seed: int
+) -> tuple[Compression, NDArray[Any]]:
+    """The picture after all of its files, and the compression of the last."""
+    compression, cut = LOSSLESS, (0, 0)
+    if degradation.decoded:
+        down, across = stream(seed, _CUT).integers(0, _GRID, 2).tolist()
+        cut = (down, across) if stream(seed, _CUT).random() < 0.5 else (0, 0)
+        pixels = np.pad(pixels, ((cut[0], 0), (cut[1], 0), (0, 0)), mode="edge")
+    is_shrunk = _range(degradation.shrunk)[1] > 1
+    for field in degradation.qualities:
+        if field != "before" or not is_shrunk:
+            pixels, compression = _filed(pixels, degradation, field, seed)
+    if degradation.decoded:
+        compression, pixels = LOSSLESS, pixels[cut[0] :, cut[1] :]
+    if degradation.palette:
+        few = Image.fromarray(pixels).quantize(_PALETTE_COLOURS)
+        compression, pixels = PALETTE, np.asarray(few.convert("RGB"))
+    return compression, pixels
+
+
+def _filed(pixels: NDArray[Any], degradation: Degradation, field: str, seed: int) -> DegradedInput:
+    """The picture after the file of a field."""
+    low, high = _range(degradation.qualities[field])
+    return round_trip(
+        pixels, _FILES[field], int(stream(seed, _QUALITIES[field]).integers(low, high + 1))
+    )
+
+
+def round_trip(pixels: NDArray[Any], codec: Codec, quality: int) -> DegradedInput:
+    """A picture, uint8 [h, w, 3], from a file of a codec. BadRequest: it cannot be written."""
+    if codec == "heic" and "HEIF" not in installed_formats():
+        raise BadRequest("HEIC files are written by the extra “formats”, which is not installed.")
+    file = io.BytesIO()
+    # The number of threads changes what the encoder of AVIF writes.
+    alone = {"max_threads": 1} if codec == "avif" else {}
+    Image.fromarray(pixels).save(file, _PILLOW.get(codec, codec), quality=quality, **alone)
+    saved = Image.open(file)
+    compression = read_compression(file.getvalue(), saved)
+    return DegradedInput(np.asarray(saved.convert("RGB")), compression)
+
+
+def _moved(pixels: NDArray[Any], length: float, angle: float) -> NDArray[Any]:
+    """Blurred as by a straight movement of the camera, in pixels and radians."""
+    side = 2 * math.ceil(length / 2) + 1
+    steps = np.linspace(-length / 2, length / 2, 8 * side) + 0.0
+    places = side // 2 + np.stack([steps * math.sin(angle), steps * math.cos(angle)])
+    kernel = np.zeros((side + 1, side + 1), np.float32)
+    low = np.floor(places).astype(int)
+    share = places - low
+    for corner in np.ndindex(2, 2):
+        weight = np.abs(1 - np.array(corner)[:, None] - share).prod(axis=0)
+        np.add.at(kernel, tuple(low + np.array(corner)[:, None]), weight)
+    kernel /= kernel.sum()
+    planes = [
+        scipy.ndimage.convolve(plane, kernel, mode="reflect")
+        for plane in np.moveaxis(pixels.astype(np.float32), 2, 0)
+    ]
+    return _as(pixels.dtype, np.stack(planes, axis=2))
+
+
+def _patched(
+    pixels: NDArray[Any], scale: int, degradation: Degradation, factor: float, seed: int
+) -> NDArray[Any]:
+    """X with a rectangle that was enlarged, or with one that was not."""
+    sharp = _resized(pixels, scale, degradation, 1)
+    soft = _resized(pixels, scale, degradation, factor)
+    random = stream(seed, _PATCH)
+    below, above = (sharp, soft) if random.random() < 0.5 else (soft, sharp)
+    made = below.copy()
+    height, width = made.shape[:2]
+    place = rectangle(height, width, random, _PATCH_SIDES)
+    made[place] = above[place]
+    return made
 
 
 def make_values(

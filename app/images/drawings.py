@@ -20,10 +20,11 @@ from trustscale_server.conformal.lab import Pixels
 
 OPAQUE = 255
 
+# The marking of the page (`js/upscale/paint.js`), as it is near by: colours with their opacity.
 # Magenta is rare in photographs, and distinct from grey in all common forms of colour blindness.
-_TINT = np.array([196, 0, 130], np.float32)
-_STRENGTH = np.float32(0.45)
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+_STEP = 8  # pixels from stripe to stripe along an axis
+_STRIPE, _SHADE = ((255, 255, 255), 0.55), ((0, 0, 0), 0.34)
+_LINE, _RIM = ((255, 255, 255), 0.95), ((224, 0, 140), 0.9)
 
 
 def opaque_part(pixels: Pixels) -> NDArray[np.bool_] | None:
@@ -32,15 +33,26 @@ def opaque_part(pixels: Pixels) -> NDArray[np.bool_] | None:
 
 
 def overlay(image: Pixels, mask: NDArray[np.bool_]) -> Pixels:
-    """uint8 [H, W, 3]: `image`, with the pixels outside `mask` in grey under a magenta tint.
+    """uint8 [H, W, 3]: `image` in its own colours, hatched outside `mask`.
 
-    The brightness stays visible; a line marks the border.
+    A white line with a magenta one inside marks the border.
     """
+    height, width = mask.shape
+    # Bytes wrap at 256, a multiple of the step.
+    along = [np.arange(length).astype(np.uint8) for length in (height, width)]
+    place = (along[0][:, None] + along[1]) % _STEP
+    doubtful = ~mask
+    line = doubtful & _beside(mask)
+    rim = doubtful & ~line & _beside(line)
     out = image.copy()
-    untrusted = ~mask
-    grey = image[untrusted].astype(np.float32) @ _LUMA
-    out[untrusted] = np.rint(grey[:, None] * (1 - _STRENGTH) + _TINT * _STRENGTH)
-    out[untrusted & _beside(mask)] = _TINT.astype(np.uint8)
+    for where, (colour, opacity) in (
+        (doubtful & (place == 0), _STRIPE),
+        (doubtful & (place == 1), _SHADE),
+        (rim, _RIM),
+        (line, _LINE),
+    ):
+        under = image[where].astype(np.float32)
+        out[where] = np.rint(under * (1 - opacity) + np.multiply(colour, opacity, dtype=np.float32))
     return out
 
 

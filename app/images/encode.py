@@ -40,7 +40,7 @@ _GDAL_METADATA: Final = 42112
 class Form:
     """A form of the picture.
 
-    lossless: at any quality. deep: it also holds 16 bits, and one channel. most: pixels of a side.
+    lossless: at any quality. holds_16_bit: also 16 bits, and one channel. most: pixels of a side.
     bytes_per_pixel: what `write_picture` allocates at most, by the quality.
     """
 
@@ -49,7 +49,7 @@ class Form:
     alpha: bool
     most: int
     bytes_per_pixel: Callable[[int], int]
-    deep: bool = False
+    holds_16_bit: bool = False
 
     def is_lossless(self, quality: int | None) -> bool:
         """Whether a file of this quality holds the exact pixels."""
@@ -57,7 +57,12 @@ class Form:
 
 
 _TIFF: Final = Form(
-    "image/tiff", lossless=True, alpha=True, most=2**31 - 1, bytes_per_pixel=lambda _: 0, deep=True
+    "image/tiff",
+    lossless=True,
+    alpha=True,
+    most=2**31 - 1,
+    bytes_per_pixel=lambda _: 0,
+    holds_16_bit=True,
 )
 
 FORMS: Final[Mapping[FormName, Form]] = {

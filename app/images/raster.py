@@ -146,7 +146,7 @@ def read_picture(
     background: str | None = None,
     with_alpha: bool = False,
     keep: KeepMetadata = "none",
-    fit: int | None = None,
+    max_input_side: int | None = None,
 ) -> Decoded:
     """X of a file: of 16 bits where there is a stretch, else as `decode` makes it.
 
@@ -162,11 +162,13 @@ def read_picture(
             background=background,
             with_alpha=with_alpha,
             keep=keep,
-            fit=fit,
+            max_input_side=max_input_side,
         )
     if background is not None:
         raise BadRequest("background goes with neither stretch nor bands: those are data.")
-    read = read_values(data, limits, bands=bands, page=page, keep=keep, fit=fit)
+    read = read_values(
+        data, limits, bands=bands, page=page, keep=keep, max_input_side=max_input_side
+    )
     if read.valid is not None and not with_alpha:
         raise BadImage("The image has pixels without data.")
     raster, notes = read.raster, [*read.notes]
@@ -206,7 +208,7 @@ def read_values(
     bands: str | None = None,
     page: int | None = None,
     keep: KeepMetadata = "none",
-    fit: int | None = None,
+    max_input_side: int | None = None,
 ) -> Read:
     """The values of one page of a file.
 
@@ -218,11 +220,13 @@ def read_values(
     if is_tiff or data.startswith(_PNG):
         if len(data) > limits.max_bytes:
             decode(data, limits)  # says so
-        read = _by_gdal(data, limits, bands, page, keep, fit, is_tiff=is_tiff)
+        read = _by_gdal(data, limits, bands, page, keep, max_input_side, is_tiff=is_tiff)
     if read is None:  # a picture
         if bands is not None:
             raise BadRequest("Bands are of TIFF and PNG files without a palette.")
-        found = decode(data, limits, page=page, with_alpha=True, keep=keep, fit=fit)
+        found = decode(
+            data, limits, page=page, with_alpha=True, keep=keep, max_input_side=max_input_side
+        )
         rgb: Values = found.rgb
         is_grey = all(np.array_equal(rgb[..., 0], rgb[..., k]) for k in (1, 2))
         valid = None if found.alpha is None else found.alpha == 255
@@ -235,18 +239,20 @@ def read_values(
             read, valid=finite if read.valid is None else np.logical_and(finite, read.valid)
         )
     read = replace(read, values=np.ascontiguousarray(read.values))  # as decoders send arrays
-    return read if fit is None else _fitted(read, fit)
+    return read if max_input_side is None else _fitted(read, max_input_side)
 
 
-def _fitted(read: Read, fit: int) -> Read:
+def _fitted(read: Read, max_input_side: int) -> Read:
     """What was read, reduced to this longest side."""
     height, width = read.values.shape[:2]
-    if max(height, width) <= fit:
+    if max(height, width) <= max_input_side:
         return read
     if read.valid is not None:
         raise BadRequest("fit reduces no data with gaps.")
-    values = resized(read.values, size_within((width, height), fit), Image.Resampling.LANCZOS)
-    note = f"The image was reduced from {width}×{height} before upscaling (fit={fit})."
+    values = resized(
+        read.values, size_within((width, height), max_input_side), Image.Resampling.LANCZOS
+    )
+    note = f"The image was reduced from {width}×{height} before upscaling (fit={max_input_side})."
     return replace(read, values=values, notes=(*read.notes, note))
 
 
@@ -265,7 +271,7 @@ def _by_gdal(
     bands: str | None,
     page: int | None,
     keep: KeepMetadata,
-    fit: int | None,
+    max_input_side: int | None,
     *,
     is_tiff: bool,
 ) -> Read | None:
@@ -290,7 +296,7 @@ def _by_gdal(
                     names = sorted(first.subdatasets, key=_directory) or [file.name]
                 number = checked_page(page, len(names))
                 with rasterio.open(names[number - 1], driver=driver) as dataset:
-                    found = _band_values(dataset, limits, bands, fit)
+                    found = _band_values(dataset, limits, bands, max_input_side)
         except BadInput:
             raise
         except Exception as error:  # GDAL raises anything on damaged files
@@ -314,10 +320,10 @@ def _directory(name: str) -> int:
 
 
 def _band_values(
-    dataset: Any, limits: Limits, bands: str | None, fit: int | None
+    dataset: Any, limits: Limits, bands: str | None, max_input_side: int | None
 ) -> tuple[Values, NDArray[np.bool_] | None, tuple[int, ...], list[str]] | None:
     """The values of the bands, where they are valid, their numbers, and notes."""
-    check_size(dataset.width, dataset.height, limits, fit)
+    check_size(dataset.width, dataset.height, limits, max_input_side)
     numbers = _numbers(dataset, bands)
     if numbers is None:
         return None

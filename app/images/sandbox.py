@@ -50,7 +50,7 @@ from trustscale_server.images.sandbox_server import (
     NONE,
     REFUSED,
 )
-from trustscale_server.images.turns import ExclusiveLock, Stopped
+from trustscale_server.images.turns import Stopped, WeightedSemaphore
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -187,8 +187,8 @@ class _Decoders:
         self._owner = 0
         self._running: Counter[str] = Counter()
         most = max(_LEAST_MEMORY, (memory_limit() or 0) // _SHARE)
-        self.places = ExclusiveLock(_PLACES_PER_CORE * usable_cores())
-        self.memory = ExclusiveLock(most, most // 2)
+        self.places = WeightedSemaphore(_PLACES_PER_CORE * usable_cores())
+        self.memory = WeightedSemaphore(most, most // 2)
 
     def start(self) -> None:
         """Start the process if needed."""

@@ -39,7 +39,7 @@ class _Turn:
     charged: float = 0.0
 
 
-class ExclusiveLock:
+class WeightedSemaphore:
     """An amount of which each takes a part, waits while there is too little, and gives it back.
 
     The next in turn is passed by nobody, however much it takes. most_each: what one client may hold

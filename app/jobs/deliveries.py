@@ -44,7 +44,7 @@ def delivery_of(job: JobStatus, state: JobState) -> Job | None:
 def event_of(job: JobStatus) -> str:
     """The message about a job."""
     error: Mapping[str, object] = job.error or {}
-    shown = {name: error[name] for name in ("type", "title", "status", "detail") if name in error}
+    members = {name: error[name] for name in ("type", "title", "status", "detail") if name in error}
     event = {
         "type": f"job.{job.state}",
         "timestamp": (job.finished_at or datetime.now(UTC)).isoformat(),
@@ -53,7 +53,7 @@ def event_of(job: JobStatus) -> str:
             "kind": job.kind,
             "state": job.state,
             "result": job.result,
-            "error": shown or None,
+            "error": members or None,
         },
     }
     return json.dumps(event, separators=(",", ":"))

@@ -86,8 +86,11 @@ class FanOut(Protocol):
         """Do one task, on any worker; the bytes are recorded.
 
         Errors that would recur (BadInput, …) fail the job at once; without its upscaler the task
-        runs later; others are retried at once (`RetryPolicy`).
+        runs later; others are retried at once (`TaskRetryPolicy`).
         """
+
+    async def recorded(self, job: Job, task: str) -> None:
+        """Remove what `run` kept for a second run: the task's bytes are stored. Raises nothing."""
 
     async def reduce(self, job: Job, context: JobContext) -> str:
         """Combine the tasks' results in `context.records`; as `Handler.__call__`."""

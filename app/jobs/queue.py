@@ -10,8 +10,8 @@ Leases
     takes its messages over, after the lease and at most a third more.
 
 Stopping
-    `run` requeues coordinators and webhooks at once, other work after the drain time. docket renews
-    no leases meanwhile, so the drain time must be below the lease.
+    `run` requeues coordinators and webhooks at once, other work after the drain time, and renews
+    the leases of what runs until then, which docket does not.
 
 Trust
     docket unpickles what it reads. A client that can write to this Redis can run code in the
@@ -32,10 +32,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self, get_args
 from uuid import uuid4
 
+from trustscale_server.concurrency import beside
 from trustscale_server.errors import ConfigError
 from trustscale_server.jobs.deliveries import delivery_of
 from trustscale_server.jobs.handlers import FanOut, Handler, Supervisor
-from trustscale_server.jobs.runner import Coordinator, OnEnd, RetryPolicy, TaskRunner
+from trustscale_server.jobs.runner import Coordinator, OnEnd, TaskRetryPolicy, TaskRunner
 from trustscale_server.stores.base import (
     Job,
     JobKind,
@@ -63,6 +64,9 @@ RECONNECT: Final = timedelta(seconds=2)
 LATER: Final = timedelta(seconds=0.5)
 
 SEND_S: Final = 10.0
+
+# Of one queue that a process renews at once.
+_MOST_LEASES: Final = 1000
 
 # How long finished work waits for the store: longer than its restart.
 INSIST_S: Final = 120.0
@@ -105,7 +109,7 @@ class JobQueue:
         lease_s: float = 20.0,
         metrics: Metrics | None = None,
         on_end: OnEnd = _nothing,
-        policy: RetryPolicy = RetryPolicy(),  # noqa: B008 - immutable
+        policy: TaskRetryPolicy = TaskRetryPolicy(),  # noqa: B008 - immutable
         answer_s: float = 2.0,
         cancel_again_s: float = 1.0,
     ) -> None:
@@ -210,10 +214,10 @@ class JobQueue:
 
         try:
             async with redis_errors(self._answer_s):
-                found = [await docket.workers() for docket in self._dockets.values()]
+                by_docket = [await docket.workers() for docket in self._dockets.values()]
         except StoreUnavailable:
             return None
-        return {worker.name for workers in found for worker in workers}
+        return {worker.name for workers in by_docket for worker in workers}
 
     async def run(
         self,
@@ -251,15 +255,34 @@ class JobQueue:
                 waiting.interrupt()
                 for loop in loops.values():
                     loop.cancel()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(min(drain_s, 0.8 * self.lease_s)):
-                        await self._until_ended(loops)
-                supervisor.interrupt()
-                await self._until_ended(loops)
+                async with beside(self._renew_leases(self._dockets.keys() & loops)):
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(drain_s):
+                            await self._until_ended(loops)
+                    supervisor.interrupt()
+                    await self._until_ended(loops)
                 outcomes = await asyncio.gather(*loops.values(), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
+
+    async def _renew_leases(self, names: Iterable[str]) -> None:
+        """Renew, again and again, the leases of all that this process works on."""
+        if self._is_memory:
+            return
+        from trustscale_server.stores.redis import redis_errors  # noqa: PLC0415 - as above
+
+        while True:
+            await asyncio.sleep(self.lease_s / 4)
+            for docket in [self._dockets[name] for name in names]:
+                group = docket.stream_key, docket.worker_group_name
+                with suppress(StoreUnavailable):
+                    async with redis_errors(self._answer_s), docket.redis() as redis:
+                        taken = await redis.xpending_range(
+                            *group, "-", "+", _MOST_LEASES, consumername=self.owner
+                        )
+                        if mine := [one["message_id"] for one in taken]:
+                            await redis.xclaim(*group, self.owner, 0, mine, idle=0, justid=True)
 
     async def _until_ended(self, loops: Mapping[str, asyncio.Task[None]]) -> None:
         """Wait for cancelled loops.
@@ -366,7 +389,7 @@ class JobQueue:
         if tasks:
             await self._open()
             docket = self._dockets[name]
-            await docket.add_many([docket.call(name, key=_key(one))(*one) for one in tasks])
+            await docket.add_many([docket.call(name, key=_key(task))(*task) for task in tasks])
 
     async def _send_unfinished_for_ever(self) -> None:
         while True:

@@ -85,7 +85,7 @@ events = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class TaskRetryPolicy:
     """How often a task is tried, and how long it waits for an unavailable dependency.
 
     The worst case of a pair: `len(errors_s) + 1` tries per run, and a run after about 10, 40, 160,
@@ -165,7 +165,7 @@ class TaskRunner:
     metrics: Metrics
     owner: str
     living: Living
-    policy: RetryPolicy
+    policy: TaskRetryPolicy
     announce: Announce
     on_end: OnEnd
     _turns: ExclusiveLock = field(default_factory=ExclusiveLock, init=False)
@@ -220,16 +220,18 @@ class TaskRunner:
         left = await self._insist(lambda: self.jobs.attempts(job_id, task))
         living = await self.living() if left else set()
         # A living owner only slept. If the living are unknown, no death counts.
-        dead = [] if living is None else [one for one in left if one.owner not in living]
-        dead = [one for one in dead if one.owner != self.owner]
-        is_poison = sum(one.alone for one in dead) >= DEATHS_ALONE
+        dead = (
+            [] if living is None else [attempt for attempt in left if attempt.owner not in living]
+        )
+        dead = [attempt for attempt in dead if attempt.owner != self.owner]
+        is_poison = sum(attempt.alone for attempt in dead) >= DEATHS_ALONE
         alone = len(dead) >= DEATHS and not is_poison
         async with self._turns.take(alone=alone):
             job = await self.begin(job_id, task, alone=alone)
             if job is not None and dead:
                 self.metrics.count("job_lost_leases", job.kind)
             if job is not None and is_poison:
-                error = _poison(len({one.owner for one in dead}), task)
+                error = _poison(len({attempt.owner for attempt in dead}), task)
                 log.warning("Job %s: %s", job_id, error["detail"])
                 poisoned = job
                 await self._insist(lambda: self._finish(poisoned, JobState.FAILED, error=error))
@@ -265,6 +267,7 @@ class TaskRunner:
             is_stopped = outcome in {JobState.CANCELLED, "overtaken"}
             return "stopped" if is_stopped else outcome, again_s
         await self._insist(lambda: self.jobs.record(job.id, task, value))
+        await fan_out.recorded(job, task)
         return "ok", None
 
     async def _tried(self, job: Job, task: str, fan_out: FanOut) -> bytes:

@@ -124,8 +124,8 @@ class CanaryWatch:
             "at": state.at.isoformat(timespec="seconds"),
         }
         if state.alarm and policy == "refuse":
-            found = {"detail": "calibration-mismatch", "differences": [_difference(state)]}
-            return {"ready": False, **found, "canary": canary}
+            report = {"detail": "calibration-mismatch", "differences": [_difference(state)]}
+            return {"ready": False, **report, "canary": canary}
         return {"canary": canary}
 
     async def run(self) -> None:

@@ -26,10 +26,10 @@ from trustscale_server.conformal.evidence import reference_of
 from trustscale_server.errors import TrustscaleError
 from trustscale_server.monitoring.state import (
     BadState,
-    Change,
     MonitorState,
     Observation,
     Outcome,
+    StateChange,
     dump_state,
     fold,
     load_state,
@@ -85,11 +85,11 @@ class Monitor:
             return  # without a mask nothing was promised
         group = chosen.calibration.partitions.of_group(result.group)
         name = result.input_class.name if result.input_class else None
-        part = group.partitions.of_class(name)
+        partition = group.partitions.of_class(name)
         seen = Observation(
             at=time.time(),
-            part=f"{result.group or ''}/{name if part is not group else ''}",
-            reference=reference(part),
+            part=f"{result.group or ''}/{name if partition is not group else ''}",
+            reference=reference(partition),
             mean_log_sigma=answer.mean_log_sigma,
             trusted_fraction=result.trusted_fraction,
             digest=answer.admitted.decoded.digest,
@@ -123,11 +123,15 @@ class Monitor:
         async with self._lock:
             while self._waiting:
                 calibration = self._waiting[0].calibration
-                of_one = (one for one in self._waiting if one.calibration == calibration)
-                batch = [*islice(of_one, _AT_ONCE)]
-                await self._fold(calibration, [one.seen for one in batch])
-                done = {id(one) for one in batch}
-                self._waiting = deque(one for one in self._waiting if id(one) not in done)
+                of_calibration = (
+                    waiting for waiting in self._waiting if waiting.calibration == calibration
+                )
+                batch = [*islice(of_calibration, _AT_ONCE)]
+                await self._fold(calibration, [waiting.seen for waiting in batch])
+                done = {id(waiting) for waiting in batch}
+                self._waiting = deque(
+                    waiting for waiting in self._waiting if id(waiting) not in done
+                )
 
     async def known(self, calibration: str) -> MonitorState:
         """The present state of a calibration. Raises StoreUnavailable."""
@@ -136,7 +140,7 @@ class Monitor:
     async def change(
         self,
         calibration: str,
-        work: Callable[[MonitorState], Change[Outcome]],
+        work: Callable[[MonitorState], StateChange[Outcome]],
         *,
         labels: str | None = None,
     ) -> Outcome | None:
@@ -167,10 +171,10 @@ class Monitor:
             await asyncio.sleep(rest)
 
     async def _fold(self, calibration: str, batch: Sequence[Observation]) -> None:
-        def work(state: MonitorState) -> Change[None]:
+        def work(state: MonitorState) -> StateChange[None]:
             for seen in batch:
                 state = fold(state, seen, self.uniform())
-            return Change(state, None)
+            return StateChange(state, None)
 
         await self.change(calibration, work)
 
@@ -191,11 +195,11 @@ def _read(calibration: str, stored: bytes | None) -> MonitorState:
         return MonitorState()
 
 
-def reference(part: Calibration) -> NDArray[np.float32]:
+def reference(calibration: Calibration) -> NDArray[np.float32]:
     """The z of one image of each scene of a part, for ranks (`app/conformal/evidence.py`).
 
     With more of a scene, requests of new scenes would not be exchangeable with them.
     """
     return reference_of(
-        np.array([pair.mean_log_sigma for pair in part.report.one_of_each], np.float64)
+        np.array([pair.mean_log_sigma for pair in calibration.report.one_of_each], np.float64)
     )

@@ -74,7 +74,7 @@ class MonitorState:
     labelled: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
 
-class Change(NamedTuple, Generic[Outcome]):
+class StateChange(NamedTuple, Generic[Outcome]):
     """A new state, the answer of the change, and the label that is stored with it."""
 
     state: MonitorState
@@ -146,7 +146,7 @@ def dump_state(state: MonitorState) -> bytes:
     """The bytes of a state."""
     document = asdict(state)
     seen = document["pictures"]["seen"]
-    document["pictures"]["seen"] = {part: _text(z, "<f4") for part, z in seen.items()}
+    document["pictures"]["seen"] = {subset: _text(z, "<f4") for subset, z in seen.items()}
     document |= {name: _text(document[name], "<u8") for name in ("inputs", "labelled")}
     return json.dumps(document).encode()
 
@@ -156,7 +156,7 @@ def load_state(data: bytes) -> MonitorState:
     try:
         document: dict[str, Any] = json.loads(data)
         pictures, labels = document.pop("pictures"), document.pop("labels")
-        seen = {part: _array(z, "<f4", np.float32) for part, z in pictures.pop("seen").items()}
+        seen = {subset: _array(z, "<f4", np.float32) for subset, z in pictures.pop("seen").items()}
         shares, log_e = tuple(pictures.pop("shares")), tuple(labels.pop("log_e"))
         return MonitorState(
             pictures=PictureEvidence(seen=seen, shares=shares, **pictures),

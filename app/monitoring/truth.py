@@ -31,7 +31,7 @@ from trustscale_server.errors import BadImage, BadRequest
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.raster import read_values, stored_pixels, stretched
 from trustscale_server.images.sandbox import File, decoding
-from trustscale_server.monitoring.state import Change, MonitorState, fold_label
+from trustscale_server.monitoring.state import MonitorState, StateChange, fold_label
 from trustscale_server.serving.answer import Result, read_codes
 from trustscale_server.stores.base import Label
 from trustscale_server.upscalers.base import RGB
@@ -64,7 +64,7 @@ class Measured(BaseModel):
     tolerance: float
 
 
-class Truth(Measured):
+class TruthReport(Measured):
     """What the truth says about one result, and about all labelled ones so far."""
 
     counted: bool = Field(description="Whether it is counted below.")
@@ -197,11 +197,11 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
     return Score(digest, image_digest, counts, measured)
 
 
-def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[Truth]]:
+def counting(scored: Score, at: float) -> Callable[[MonitorState], StateChange[TruthReport]]:
     """What a score makes of the monitor's state: the state after it, the answer, the label."""
     measured = scored.measured
 
-    def count(state: MonitorState) -> Change[Truth]:
+    def count(state: MonitorState) -> StateChange[TruthReport]:
         uncounted = None
         if not scored.counts:
             uncounted = "nothing was promised of this output"
@@ -219,7 +219,7 @@ def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[Truth]
             )
         truth = _truth_of(measured, state, uncounted)
         record = truth.model_dump_json().encode()
-        return Change(state, truth, Label(measured.result, scored.digest, record))
+        return StateChange(state, truth, Label(measured.result, scored.digest, record))
 
     return count
 
@@ -229,7 +229,7 @@ def finite_exp(log_value: float) -> float:
     return math.exp(min(log_value, 300 * math.log(10)))
 
 
-def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) -> Truth:
+def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) -> TruthReport:
     known = state.labels
     verb = "is within" if measured.within else "exceeds"
     statement = (
@@ -243,7 +243,7 @@ def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) ->
             " The labels so far average above α. If they are a random sample of the requests, "
             "calibrate again."
         )
-    return Truth(
+    return TruthReport(
         **measured.model_dump(),
         counted=uncounted is None,
         n_labels=known.n,

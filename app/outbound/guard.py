@@ -54,25 +54,25 @@ class ForeignHost(ProtocolError):
 def http_url(url: str) -> SplitResult:
     """The parts of an absolute http(s) URL; else ValueError says what it is instead."""
     try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        split = urlsplit(url)
+        host, _ = split.hostname, split.port
     except ValueError as error:
         raise ValueError("a URL that cannot be read, or with an impossible port") from error
-    if parts.scheme not in {"http", "https"} or not host:
+    if split.scheme not in {"http", "https"} or not host:
         raise ValueError("something that is no http(s) URL")
-    if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
+    if split.username is not None or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("a URL with credentials or odd characters")
     # A resolver, a proxy or a list of hosts might read it differently.
     if not _HOST.fullmatch(host):
         raise ValueError("a URL with an impossible host")
-    return parts
+    return split
 
 
 async def system_resolver(host: str, port: int) -> Sequence[str]:
     """The addresses that the operating system knows for a host."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
+    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in addresses]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,9 @@ class Origin:
     @classmethod
     def of(cls, url: str, what: str = _GIVEN) -> Origin:
         """The origin of an absolute http(s) URL. Raises ProtocolError, which begins with `what`."""
-        parts = _split(url, what)
-        assert parts.hostname is not None  # noqa: S101 - checked by _split
-        return cls(parts.scheme, parts.hostname.lower(), parts.port or _PORTS[parts.scheme])
+        split = _split(url, what)
+        assert split.hostname is not None  # noqa: S101 - checked by _split
+        return cls(split.scheme, split.hostname.lower(), split.port or _PORTS[split.scheme])
 
     @property
     def authority(self) -> str:
@@ -132,8 +132,8 @@ async def target(url: str, policy: FetchPolicy, resolve: Resolver) -> Target:
         UpscalerUnavailable: the host cannot be resolved now.
     """
     origin = Origin.of(url, _GIVEN if policy.own else f"The {policy.what} is")
-    parts = _split(url)
-    tail = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    split = _split(url)
+    tail = (split.path or "/") + (f"?{split.query}" if split.query else "")
     if origin == policy.own:
         return Target(f"{origin.scheme}://{origin.authority}{tail}", origin, is_own=True)
     is_own_host = policy.own is not None and origin.host == policy.own.host
@@ -151,7 +151,7 @@ async def target(url: str, policy: FetchPolicy, resolve: Resolver) -> Target:
 
 def is_listed(host: str, hosts: Sequence[str]) -> bool:
     """Whether a host or one of its parent domains is listed."""
-    return any(host == one.lower() or host.endswith(f".{one.lower()}") for one in hosts)
+    return any(host == listed.lower() or host.endswith(f".{listed.lower()}") for listed in hosts)
 
 
 def own_url(url: str, base: str) -> str:
@@ -170,9 +170,9 @@ def own_url(url: str, base: str) -> str:
             f"The upscaler points to {Origin.of(absolute).host} for its next step; the token stays "
             f"on {own.host}."
         )
-    parts = _split(absolute)
-    return f"{own.scheme}://{own.authority}{parts.path}" + (
-        f"?{parts.query}" if parts.query else ""
+    split = _split(absolute)
+    return f"{own.scheme}://{own.authority}{split.path}" + (
+        f"?{split.query}" if split.query else ""
     )
 
 

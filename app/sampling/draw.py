@@ -24,6 +24,7 @@ import numpy as np
 
 from trustscale_server.concurrency import shielded, side_by_side
 from trustscale_server.errors import TimedOut, UpscalerError, UpscalerFailed, UpscalerRejected
+from trustscale_server.sampling.kept import KeptSamples
 from trustscale_server.stores.files import replace_file
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import (
@@ -224,7 +225,7 @@ async def _make_calls(state: _Draw) -> None:
 
 def _given(state: _Draw) -> Source:
     """The image as deep as the upscaler takes it."""
-    return state.source if state.upscaler.capabilities.deep else state.source.shallow
+    return state.source if state.upscaler.capabilities.takes_16_bit else state.source.as_8_bit
 
 
 def _hand_over(state: _Draw, index: int, sample: RGB) -> None:
@@ -362,7 +363,9 @@ class Throughput:
     def note(
         self, upscaler: Upscaler, pixels: int, samples: int, seconds: float, work: str = SAMPLES
     ) -> None:
-        """Record how long an input with so many samples took."""
+        """Record how long an input with so many samples took, unless some were there before."""
+        if isinstance(upscaler, KeptSamples) and upscaler.has_reused:
+            return
         pace = self._of(upscaler, work)
         before = pace.seconds if pace.recent else None
         pace.recent.append(seconds / (pixels / MEGA * samples))

@@ -271,7 +271,9 @@ async def measure(
     started = time.perf_counter()
     # Other estimators, and who takes them, need the samples themselves.
     accumulates = (
-        not sink.takes_samples and not source.is_deep and pipeline.indecision.row.of_variance
+        not sink.takes_samples
+        and not (source.is_16_bit or source.is_grey)
+        and pipeline.indecision.row.of_variance
     )
     wish = MomentsRequest(mean=pipeline.prediction == "mean") if accumulates else None
     seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))

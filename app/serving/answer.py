@@ -21,7 +21,7 @@ from trustscale_server import __version__
 from trustscale_server.calibration.guarantee import GuaranteeKind, Threshold
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.fidelity import ErrorUnit
-from trustscale_server.conformal.lab import shallow
+from trustscale_server.conformal.lab import to_8_bit
 from trustscale_server.errors import BadAlpha, BadRequest, NotFound
 from trustscale_server.images.decode import Raster
 from trustscale_server.images.drawings import composed, opaque_part, overlay
@@ -222,10 +222,12 @@ def stored_picture(document: bytes) -> Result | Unmasked:
 
 def stored_result(document: bytes) -> Result:
     """The document of a stored answer with a mask. Raises NotFound: it has none."""
-    found = stored_picture(document)
-    if isinstance(found, Unmasked):
-        raise NotFound(f"{found.id} was asked for with mask=none: it has no mask and no guarantee.")
-    return found
+    answer = stored_picture(document)
+    if isinstance(answer, Unmasked):
+        raise NotFound(
+            f"{answer.id} was asked for with mask=none: it has no mask and no guarantee."
+        )
+    return answer
 
 
 def check_alpha(alpha: float | None, default: float) -> float:
@@ -264,12 +266,12 @@ class ChosenForm:
         """Whether the file holds exactly the pixels that the mask describes."""
         return FORMS[self.name].is_lossless(self.quality)
 
-    def check(self, longest: int, *, transparent: bool, deep: bool = False) -> None:
+    def check(self, longest: int, *, transparent: bool, is_16_bit: bool = False) -> None:
         """Raise BadRequest if the form cannot hold a picture with this longest side."""
         form = FORMS[self.name]
         if longest > form.most:
             raise BadRequest(f"format={self.name} holds at most {form.most:,} pixels a side.")
-        if deep and not form.deep:
+        if is_16_bit and not form.holds_16_bit:
             raise BadRequest(
                 f"format={self.name} holds 8 bits, and stretch makes 16: choose png or a tiff."
             )
@@ -370,7 +372,7 @@ def believed_of(*, blurs: bool, is_sent: bool) -> BelievedPicture:
 
 def write_believed(
     out: IO[bytes],
-    made: NDArray[np.uint8],
+    rgb: NDArray[np.uint8],
     mask: NDArray[np.bool_],
     rest: FallbackLayer,
     text: Mapping[str, str],
@@ -378,7 +380,7 @@ def write_believed(
 ) -> None:
     """Write `believed.png`; scale: width of the picture over that of the upload."""
     with Image.open(io.BytesIO(rest.data)) as plain:
-        drawn = composed(made, mask, plain.convert("RGB"), max(1, round(_FADE * scale)))
+        drawn = composed(rgb, mask, plain.convert("RGB"), max(1, round(_FADE * scale)))
     write_png(out, drawn, {**text, "trustscale:believed": rest.believed.statement})
 
 
@@ -406,5 +408,5 @@ def pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
     """A stored picture, uint8 [H, W, 3], or 4 where it has transparent pixels."""
     if picture.mode.startswith("I"):
         levels = np.asarray(picture).astype(np.uint16)
-        return np.repeat(shallow(levels)[..., np.newaxis], 3, axis=2)
+        return np.repeat(to_8_bit(levels)[..., np.newaxis], 3, axis=2)
     return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -22,10 +21,10 @@ from trustscale_server.calibration.guarantee import GuaranteeKind
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.config_errors import mistakes
 from trustscale_server.errors import BadGroup, BadRequest, CalibrationMismatch
-from trustscale_server.images.compression import class_in_words
 from trustscale_server.images.decode import KeepMetadata, Limits
 from trustscale_server.images.encode import BEST_QUALITY, FormName
 from trustscale_server.images.facts import UPLOAD, InputFeatures, classify
+from trustscale_server.images.kinds import class_in_words
 from trustscale_server.images.raster import Bands, Stretch
 from trustscale_server.images.resize import LongestSide
 from trustscale_server.sampling.draw import Throughput
@@ -34,7 +33,7 @@ from trustscale_server.serving.answer import ChosenForm, form_of
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.sigma.estimators import IndecisionSettings
 from trustscale_server.stores.base import ResultStore
-from trustscale_server.upscalers.base import AUTO, MAX_REQUEST_SEED, Upscaler, named
+from trustscale_server.upscalers.base import AUTO, MAX_REQUEST_SEED, Upscaler, named, routed
 
 Pixels = Annotated[int, Field(ge=1)]
 MOST_PAGES: Final = 10_000
@@ -144,8 +143,8 @@ class UpscaleOptions(BaseModel):
 
     @model_validator(mode="after")
     def _mask_is_wanted(self) -> Self:
-        asked = self.believed or {self.alpha, self.group, self.guarantee} != {None}
-        if self.mask == "none" and asked:
+        names_mask = self.believed or {self.alpha, self.group, self.guarantee} != {None}
+        if self.mask == "none" and names_mask:
             raise ValueError(
                 "alpha, group, guarantee and believed need a mask, and mask=none wants none"
             )
@@ -187,7 +186,7 @@ class UpscaleRequest(UpscaleOptions):
 def options_of(**given: Any) -> UpscaleRequest:
     """The request of these options; None is the default. Raises BadRequest, naming all mistakes."""
     try:
-        return UpscaleRequest(**{name: one for name, one in given.items() if one is not None})
+        return UpscaleRequest(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise BadRequest(mistakes(error, UpscaleOptions)) from None
 
@@ -243,7 +242,7 @@ class ServiceContext:
     def candidates(self, name: str | None) -> list[Upscaler]:
         """The upscalers that a request may mean: several where `auto` chooses. Raises NotFound."""
         if self.auto and (name == AUTO or (not name and self.prefers_auto)):
-            return [self.upscaler(one) for one in dict.fromkeys(self.auto.values())]
+            return [self.upscaler(name) for name in dict.fromkeys(self.auto.values())]
         return [self.upscaler(name)]
 
 
@@ -308,7 +307,9 @@ async def _for_class(
 ) -> Chosen:
     request = chosen.request
     name, words, why = chosen_for(context.auto, facts)
-    able = [one for one in await _able(context, request, candidates) if one.name == name]
+    able = [
+        upscaler for upscaler in await _able(context, request, candidates) if upscaler.name == name
+    ]
     if not able:
         why = f"{name}, for uploads of this class ({words}), has no calibration. Another was taken."
     elif able[0] is not chosen.upscaler:
@@ -324,7 +325,7 @@ def chosen_for(table: Mapping[str, str], facts: InputFeatures) -> tuple[str, str
     """
     name = classify(UPLOAD, facts)
     words = class_in_words(name)
-    upscaler = next(one for pattern, one in table.items() if fnmatchcase(name, pattern))
+    upscaler = routed(table, name)
     return upscaler, words, f"{upscaler} was chosen, as for every upload of this class: {words}."
 
 
@@ -338,11 +339,11 @@ async def _able(
     if request.mask == "none":
         return list(candidates)
     able = []
-    for one in candidates:
-        if await context.calibrations.active_id(one.name) is not None:
-            order = await context.calibrations.order(one.name)
+    for upscaler in candidates:
+        if await context.calibrations.active_id(upscaler.name) is not None:
+            order = await context.calibrations.order(upscaler.name)
             if request.stretch in {None, *order.stretches}:
-                able.append(one)
+                able.append(upscaler)
     return able
 
 
@@ -368,7 +369,7 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
         calibration, pipeline, warnings = order.first, order.first.pipeline, []
         if context.canaries is not None:
             warnings += await context.canaries.check(upscaler.name, calibration.id)
-        if not any(_promises(one, request) for one in order.calibrations):
+        if not any(_promises(calibration, request) for calibration in order.calibrations):
             calibration.partitions.under(request.guarantee).partitions.of_group(request.group)
     form = form_of(request.format, request.quality)
     return Chosen(request, upscaler, pipeline, calibration, order, form, tuple(warnings))
@@ -376,11 +377,15 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
 
 def _live(order: CalibrationPriority, upscaler: Upscaler) -> CalibrationPriority:
     """The calibrations that were made under the live pipeline. Raises CalibrationMismatch: none."""
-    found = [one for one in order.calibrations if not differences(one.pipeline, upscaler)]
-    if not found:
+    matching = [
+        calibration
+        for calibration in order.calibrations
+        if not differences(calibration.pipeline, upscaler)
+    ]
+    if not matching:
         first = order.first
         guard(first.pipeline, upscaler, first.manifest.provenance.settings)
-    return order if len(found) == len(order.calibrations) else CalibrationPriority(found)
+    return order if len(matching) == len(order.calibrations) else CalibrationPriority(matching)
 
 
 def _of_stretch(order: CalibrationPriority, stretch: str | None) -> CalibrationPriority:
@@ -388,15 +393,19 @@ def _of_stretch(order: CalibrationPriority, stretch: str | None) -> CalibrationP
     known = order.stretches
     if stretch is None and None not in known:
         stretch = known[0]
-    found = [one for one in order.calibrations if one.pipeline.stretch == stretch]
-    if not found:
-        others = " or ".join("pictures of 8 bits" if one is None else one for one in known)
+    matching = [
+        calibration for calibration in order.calibrations if calibration.pipeline.stretch == stretch
+    ]
+    if not matching:
+        others = " or ".join("pictures of 8 bits" if other is None else other for other in known)
         raise CalibrationMismatch(
             f"No active calibration was made with stretch={stretch}, but with {others}: nothing is "
             "known of such data. Calibrate with that stretch, or send mask=none.",
-            differences=[{"field": "stretch", "calibrated": one, "live": stretch} for one in known],
+            differences=[
+                {"field": "stretch", "calibrated": other, "live": stretch} for other in known
+            ],
         )
-    return order if len(found) == len(order.calibrations) else CalibrationPriority(found)
+    return order if len(matching) == len(order.calibrations) else CalibrationPriority(matching)
 
 
 def _promises(calibration: Calibration, request: UpscaleRequest) -> bool:

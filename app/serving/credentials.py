@@ -74,10 +74,12 @@ class Credentials:
                 "credentials_certificate needs the extra: pip install 'trustscale[credentials]'."
             ) from error
         try:
-            made = cls(certificate.encode(), key.encode(), _algorithm(key.encode()))
+            credentials = cls(certificate.encode(), key.encode(), _algorithm(key.encode()))
             pixel = io.BytesIO(png_rgb(np.zeros((1, 1, 3), np.uint8)))
             parent = Parent("0" * 64)
-            made.sign(io.BytesIO(), pixel, "image/png", upload=parent, mask=pixel, promise={})
+            credentials.sign(
+                io.BytesIO(), pixel, "image/png", upload=parent, mask=pixel, promise={}
+            )
         except Exception as error:  # noqa: BLE001 - whatever a library raises
             # The library's texts may repeat the key.
             raise ConfigError(
@@ -85,7 +87,7 @@ class Credentials:
                 "be PEM, the signer's certificate first, and the key must be its own "
                 f"({type(error).__name__})."
             ) from None
-        return made
+        return credentials
 
     def sign(
         self,
@@ -147,8 +149,8 @@ class _Sink:
         self.failed: tuple[Any, ...] | None = None
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._file, name)
-        return self._keeping(found) if name in {"write", "seek", "flush"} else found
+        attribute = getattr(self._file, name)
+        return self._keeping(attribute) if name in {"write", "seek", "flush"} else attribute
 
     def _keeping(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def kept(*given: Any) -> Any:
@@ -175,10 +177,10 @@ def parent_of(data: bytes, form: str, *, with_credentials: bool) -> tuple[Parent
     kind, archive = f"image/{name}", io.BytesIO()
     try:
         with c2pa.Context(c2pa.Settings.from_dict(_SETTINGS)) as context:
-            found = c2pa.Reader.try_create(kind, io.BytesIO(data), context=context)
-            if found is None:
+            reader = c2pa.Reader.try_create(kind, io.BytesIO(data), context=context)
+            if reader is None:
                 return alone, []
-            found.close()
+            reader.close()
             with c2pa.Builder({}, context) as builder:
                 builder.add_ingredient(alone.document, kind, io.BytesIO(data))
                 builder.write_ingredient_archive("upload", archive)
@@ -194,11 +196,11 @@ def _algorithm(key: bytes) -> bytes:
         load_pem_private_key,
     )
 
-    found = load_pem_private_key(key, None)
-    if isinstance(found, ec.EllipticCurvePrivateKey):
-        return {256: b"es256", 384: b"es384", 521: b"es512"}[found.key_size]
-    if isinstance(found, ed25519.Ed25519PrivateKey):
+    private_key = load_pem_private_key(key, None)
+    if isinstance(private_key, ec.EllipticCurvePrivateKey):
+        return {256: b"es256", 384: b"es384", 521: b"es512"}[private_key.key_size]
+    if isinstance(private_key, ed25519.Ed25519PrivateKey):
         return b"ed25519"
-    if isinstance(found, rsa.RSAPrivateKey):
+    if isinstance(private_key, rsa.RSAPrivateKey):
         return b"ps256"
     raise ValueError("no such algorithm")

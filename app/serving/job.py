@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 
 from trustscale_server.admission import current_client
-from trustscale_server.conformal.lab import shallow
+from trustscale_server.conformal.lab import to_8_bit
 from trustscale_server.images.encode import picture
 from trustscale_server.jobs.handlers import JobContext
+from trustscale_server.sampling.kept import KeptSamples
 from trustscale_server.sampling.pipeline import MeasurementSink
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.prepare import Admitted
@@ -35,12 +36,12 @@ def expected(admitted: Admitted) -> dict[str, str]:
     """What lists show of a job before it runs: upscaler, its picture's size, the estimated time."""
     scale, estimate = admitted.chosen.pipeline.scale, admitted.estimate_s
     height, width = admitted.size
-    shown = {
+    row = {
         "upscaler": admitted.chosen.upscaler.name,
         "width": str(width * scale),
         "height": str(height * scale),
     }
-    return shown if estimate is None else {**shown, "estimate_s": f"{estimate:.1f}"}
+    return row if estimate is None else {**row, "estimate_s": f"{estimate:.1f}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class UpscaleHandler:
             unbounded_wait=True,
             as_job=True,
         )
+        kept = KeptSamples(prepared.chosen.upscaler, self.blobs, job.id)
+        prepared = replace(prepared, chosen=replace(prepared.chosen, upscaler=kept))
         async with _reporting() as report:
             answer = await self.service.run(
                 prepared,
@@ -99,7 +102,7 @@ def draft(sample: RGB) -> bytes:
     """A small JPEG of a picture."""
     # Pillow would copy all of it at four bytes a pixel.
     step = max(1, max(sample.shape) // (2 * _DRAFT_SIDE))
-    image = Image.fromarray(shallow(sample[step // 2 :: step, step // 2 :: step]))
+    image = Image.fromarray(to_8_bit(sample[step // 2 :: step, step // 2 :: step]))
     image.thumbnail((_DRAFT_SIDE, _DRAFT_SIDE))
     return picture(np.asarray(image), "jpeg", quality=_DRAFT_QUALITY)
 

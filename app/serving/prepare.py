@@ -117,8 +117,8 @@ class Admitted:
     @property
     def seed(self) -> int:
         """Of the samples: the request's, or else that of the pixels."""
-        wanted = self.chosen.request.seed
-        return self.decoded.seed if wanted is None else wanted
+        seed = self.chosen.request.seed
+        return self.decoded.seed if seed is None else seed
 
     @property
     def facts(self) -> dict[str, str | int]:
@@ -160,7 +160,7 @@ async def decode(
                     background=request.background,
                     with_alpha=True,
                     keep=request.metadata,
-                    fit=request.fit,
+                    max_input_side=request.fit,
                 )
             except ImageTooLarge as error:
                 if error.members["limit"] != "max_pixels" or "actual" not in error.members:
@@ -228,30 +228,30 @@ def _wanted(chosen: Chosen, decoded: DecodedUpload, calibration: Calibration) ->
 def _form_warnings(context: ServiceContext, chosen: Chosen, decoded: DecodedUpload) -> list[str]:
     """Warnings of what the form does to the picture. Raises BadRequest: it cannot hold it."""
     form, is_transparent = chosen.form, decoded.image.alpha is not None
-    longest, wanted = max(decoded.size) * chosen.pipeline.scale, chosen.request.to
-    if wanted is not None and wanted > longest:
-        raise BadRequest(f"The longest side of the picture is {longest}; to={wanted} is more.")
-    is_deep = chosen.pipeline.stretch is not None
-    form.check(wanted or longest, transparent=is_transparent and not is_deep, deep=is_deep)
-    found = form.warnings()
-    if wanted is not None and wanted < longest:
-        found.append(
-            f"The picture was reduced to {wanted} pixels after the mask was made (to={wanted}): "
+    longest, side = max(decoded.size) * chosen.pipeline.scale, chosen.request.to
+    if side is not None and side > longest:
+        raise BadRequest(f"The longest side of the picture is {longest}; to={side} is more.")
+    is_16_bit = chosen.pipeline.stretch is not None
+    form.check(side or longest, transparent=is_transparent and not is_16_bit, is_16_bit=is_16_bit)
+    warnings = form.warnings()
+    if side is not None and side < longest:
+        warnings.append(
+            f"The picture was reduced to {side} pixels after the mask was made (to={side}): "
             "the promise speaks about the picture before that."
         )
     if context.credentials and form.name in UNSIGNED:
-        found.append(f"A picture of format={form.name} has no content credentials.")
-    if is_deep and not chosen.upscaler.capabilities.deep:
-        found.append(
+        warnings.append(f"A picture of format={form.name} has no content credentials.")
+    if is_16_bit and not chosen.upscaler.capabilities.takes_16_bit:
+        warnings.append(
             f"The upscaler {chosen.upscaler.name!r} takes 8 bits: of 65,536 levels it saw "
             "and made 256."
         )
-    if is_transparent and not is_deep:
-        found.append(
+    if is_transparent and not is_16_bit:
+        warnings.append(
             "The image has transparent pixels: transparency was enlarged apart from the colours, "
             "and only pixels that are wholly opaque can be trusted."
         )
-    return found
+    return warnings
 
 
 def _check_pixels(upscaler: Upscaler, height: int, width: int) -> None:

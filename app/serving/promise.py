@@ -16,9 +16,9 @@ from trustscale_server.calibration.manifest import REMOVED
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.curve import lab_psnr_lower_bound_db
 from trustscale_server.conformal.fidelity import FidelitySettings, clips
-from trustscale_server.images.compression import class_in_words
 from trustscale_server.images.degrade import Mixture
 from trustscale_server.images.facts import InputFeatures
+from trustscale_server.images.kinds import class_in_words
 from trustscale_server.serving.answer import Guarantee, InputClass
 
 
@@ -147,16 +147,16 @@ def _void_if(subject: ApplicableCalibration) -> list[str]:
     degradation = calibration.manifest.degradation
     result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
     has_class = subject.input_class is not None and subject.is_covered
-    parts = []
+    origins = []
     # The class names the part of a mixture; otherwise it is only about the file.
     if degradation is not None and not (has_class and isinstance(degradation, Mixture)):
-        parts.append(f"made by {degradation.describe(calibration.pipeline.scale)}")
+        origins.append(f"made by {degradation.describe(calibration.pipeline.scale)}")
     if subject.input_class is not None and subject.is_covered:
-        parts.append(f"uploads {class_in_words(subject.input_class)}")
-    made = f" ({'; '.join(parts)})" if parts else ""
+        origins.append(f"uploads {class_in_words(subject.input_class)}")
+    made = f" ({'; '.join(origins)})" if origins else ""
     reasons = [str(item.get("reason", "")) for item in calibration.manifest.skipped]
     removed = sum(reason.startswith(REMOVED) for reason in reasons)
-    found = {
+    conditions = {
         f"an image from elsewhere, of another subject, camera or processing than the pairs{made}": (
             True
         ),
@@ -187,7 +187,7 @@ def _void_if(subject: ApplicableCalibration) -> list[str]:
             subject.input_class is not None
         ),
     }
-    void_if = [words for words, applies in found.items() if applies]
+    void_if = [words for words, applies in conditions.items() if applies]
     return [*void_if, *calibration.pipeline.fidelity.row.void_if]
 
 
@@ -206,17 +206,17 @@ def warnings_of(
     """
     settings = subject.part.pipeline.fidelity
     why_not = subject.why_not(typicality)
-    found = [] if why_not is None else [f"{why_not}: the mask promises nothing about it."]
-    found += notes
-    found += _of_mask(subject, alpha, trusted)
+    warnings = [] if why_not is None else [f"{why_not}: the mask promises nothing about it."]
+    warnings += notes
+    warnings += _of_mask(subject, alpha, trusted)
     if settings.unit == "spot" and min(subject.size) < settings.spot:
-        found.append(
+        warnings.append(
             f"The output is smaller than a spot of {settings.spot} pixels: it is read as a part of "
             "one, so the promise is approximate."
         )
     if not lossless:
-        found.append("The upscaler delivers lossy images; compression adds to the disagreement.")
-    return found
+        warnings.append("The upscaler delivers lossy images; compression adds to the disagreement.")
+    return warnings
 
 
 def _uncovered(subject: ApplicableCalibration) -> str:
@@ -331,9 +331,9 @@ def _right_within(error: float, settings: FidelitySettings) -> str:
                 "is the same and 1 the opposite"
             )
         case "stretch":
-            what, steps = "values", f"{100 * error:.2g} % of the stretch"
+            what, steps = "the values", f"{100 * error:.2g} % of the stretch"
         case _:
-            what, steps = "colours", f"{100 * error:.2g} of the 100 steps of lightness"
+            what, steps = "the colours", f"{100 * error:.2g} of the 100 steps of lightness"
     pixels = max(1, round(2.355 * settings.blur))
     around = (
         f" around every trusted point, over about {pixels} pixels,"
@@ -359,27 +359,28 @@ def theorem(
             f"in the part of the mask inside a random spot of it, {settings.spot} pixels wide and "
             "high,"
         )
-    parts = [_theorem(subject, alpha, where)]
+    sentences = [_theorem(subject, alpha, where)]
     if why_not is not None:
-        return " ".join(["No promise. What follows holds for other uploads.", *parts, *of_group])
+        others = "No promise. What follows holds for other uploads."
+        return " ".join([others, *sentences, *of_group])
     if alpha < subject.part.curve.min_alpha:
         usual = None
     match subject.part.guarantee:
         case PostHoc() as promise if usual is not None and usual.error > 0:
             ratio = usual.error / min(alpha, promise.alphas[-1])
-            parts.append(
+            sentences.append(
                 f"It exceeds {rounded_up(ratio):g}·α for some of these α with a probability of at "
                 f"most {usual.share:g} over the same draw. Masks of smaller α are empty; those of "
                 "larger ones are that of the largest."
             )
         case _ if usual is not None and 0 < usual.error < subject.part.error_bound:
-            parts.append(
+            sentences.append(
                 f"It exceeds {rounded_up(usual.error):g} with a probability of at most "
                 f"{usual.share:g} over the same draw."
             )
     if settings.unit == "spot":
-        parts.append("In a picture of many spots the largest error of all of them is larger.")
-    return " ".join([*parts, *of_group])
+        sentences.append("In a picture of many spots the largest error of all of them is larger.")
+    return " ".join([*sentences, *of_group])
 
 
 def _theorem(subject: ApplicableCalibration, alpha: float, where: str) -> str:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from trustscale_server.calibration.guarantee import threshold_json
 from trustscale_server.concurrency import beside, shielded
-from trustscale_server.conformal.lab import Pixels, shallow
+from trustscale_server.conformal.lab import Pixels, to_8_bit
 from trustscale_server.images.encode import FORMS, Pages, png_rgb, write_picture, write_trust_cog
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.pipeline import MeasurementSink, measure, predict
@@ -130,7 +130,7 @@ async def generate(
         async def picture() -> IO[bytes]:
             return await shielded(_image, admitted, trust, await prediction, None)
 
-        upload = shielded(png_rgb, shallow(image.rgb))
+        upload = shielded(png_rgb, to_8_bit(image.rgb))
         serving = _ServingSink(sink, trust, prediction if _is_final(admitted) else None)
         async with beside(upload) as beside_samples, beside(picture()) as beside_sigma:
             try:
@@ -154,7 +154,7 @@ async def generate(
         rest = FallbackLayer(believed_of(blurs=blurs, is_sent=is_sent), data)
     pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
     context.throughput.note(chosen.upscaler, pixels, samples, took["samples"] / 1e3)
-    if alpha is not None and not source.is_deep:
+    if alpha is not None and not source.is_16_bit:
         rgb = await shielded(np.dstack, [rgb, alpha])
     if chosen.request.to is not None and chosen.request.to < max(height, width):
         rgb, trust = await shielded(reduced, rgb, trust, chosen.request.to)
@@ -222,7 +222,7 @@ def _encoded(masked: Masked, result_id: str) -> tuple[Picture, dict[str, IO[byte
                 lambda: {TRUST_COG: spooled(write_trust_cog, trust.codes, trust.text, metadata)}
             )
         if (rest := masked.rest) is not None and rest.believed.is_sent:
-            shown = shallow(masked.picture)
+            shown = to_8_bit(masked.picture)
             jobs.append(
                 lambda: {
                     BELIEVED: spooled(write_believed, shown, trust.mask, rest, trust.text, scale)

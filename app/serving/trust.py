@@ -132,10 +132,10 @@ def enlarged(alpha: NDArray[np.uint8] | None, height: int, width: int) -> NDArra
     return np.asarray(Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def reduced(made: Pixels, trust: Trust | None, longest: int) -> tuple[Pixels, Trust | None]:
+def reduced(picture: Pixels, trust: Trust | None, longest: int) -> tuple[Pixels, Trust | None]:
     """The picture with this longest side, each pixel as little trusted as any that it averages."""
-    height, width, _ = made.shape
-    small = resized(made, size_within((width, height), longest), Image.Resampling.BOX)
+    height, width, _ = picture.shape
+    small = resized(picture, size_within((width, height), longest), Image.Resampling.BOX)
     if trust is None:
         return small, None
     height, width, _ = small.shape

@@ -122,15 +122,15 @@ class Blobs:
         """Raises NotFound, or ImageTooLarge before more than `most` bytes are read."""
         with self._errors():
             try:
-                found = await obstore.get_async(self.store, _path(folder, name))
-                if most is not None and found.meta["size"] > most:
+                answer = await obstore.get_async(self.store, _path(folder, name))
+                if most is not None and answer.meta["size"] > most:
                     raise ImageTooLarge(
-                        f"The file has {found.meta['size']:,} bytes; {most:,} are accepted.",
+                        f"The file has {answer.meta['size']:,} bytes; {most:,} are accepted.",
                         limit="max_bytes",
                         maximum=most,
-                        actual=found.meta["size"],
+                        actual=answer.meta["size"],
                     )
-                return bytes(await found.bytes_async())
+                return bytes(await answer.bytes_async())
             except FileNotFoundError:
                 raise NotFound(f"There is no file {name!r} of {folder}.") from None
 
@@ -150,11 +150,11 @@ class Blobs:
             try:
                 if self.root is not None:
                     return await asyncio.to_thread((self.root / path).open, "rb")
-                found = await obstore.get_async(self.store, path)
+                answer = await obstore.get_async(self.store, path)
             except FileNotFoundError:
                 raise NotFound(f"There is no file {name!r} of {folder}.") from None
             # A slow reader would exceed the time for one answer of the store.
-            return await spooled_parts(found.stream())
+            return await spooled_parts(answer.stream())
 
     async def names(self, folder: str) -> list[str]:
         """The names of all files of a folder, sorted."""
@@ -216,7 +216,7 @@ class Blobs:
         with self._errors():
             batches: AsyncIterator[Any] = obstore.list(self.store, prefix)
             return [
-                (item["path"], item["last_modified"]) async for some in batches for item in some
+                (item["path"], item["last_modified"]) async for batch in batches for item in batch
             ]
 
     async def _sync(self, folder: str, name: str) -> None:
@@ -242,8 +242,8 @@ class Blobs:
 
 def _reason(error: Exception) -> str:
     number = error.errno if isinstance(error, OSError) else None
-    if found := _OS_ERROR.search(str(error)):
-        number = int(found[1])
+    if match := _OS_ERROR.search(str(error)):
+        number = int(match[1])
     return type(error).__name__ if number is None else os.strerror(number)
 
 
@@ -300,16 +300,16 @@ def check_blobs_url(url: str | None) -> str | Path | None:
     if url is None:
         return None
     try:
-        parts = urlsplit(url)
+        split = urlsplit(url)
     except ValueError as error:
         raise ConfigError("The blobs URL cannot be read.") from error
-    if parts.scheme == "file":
-        if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+    if split.scheme == "file":
+        if split.netloc not in {"", "localhost"} or not split.path.startswith("/"):
             raise ConfigError("A folder of blobs is file:///PATH, with three slashes.")
-        if parts.query or parts.fragment:
+        if split.query or split.fragment:
             raise ConfigError("The URL of a folder of blobs takes no parameters.")
-        return Path(unquote(parts.path))
-    if parts.scheme not in SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query:
+        return Path(unquote(split.path))
+    if split.scheme not in SCHEMES or not split.netloc or "@" in split.netloc or split.query:
         raise ConfigError(
             "blobs is file:///PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
             "az://CONTAINER/PREFIX; credentials belong into the variables of the vendor."
@@ -319,15 +319,15 @@ def check_blobs_url(url: str | None) -> str | Path | None:
 
 def _check_links(root: Path) -> None:
     """Raise ConfigError for a share without hard links, where `create` cannot work."""
-    one, other = (root / f".tmp-{secrets.token_hex(8)}" for _ in range(2))
+    first, second = (root / f".tmp-{secrets.token_hex(8)}" for _ in range(2))
     try:
-        one.touch()
-        other.hardlink_to(one)
+        first.touch()
+        second.hardlink_to(first)
     except OSError as error:
         raise ConfigError(
             f"The folder {root} has no hard links ({error.strerror}): choose another file system "
             "or an object store."
         ) from error
     finally:
-        for path in (one, other):
+        for path in (first, second):
             path.unlink(missing_ok=True)

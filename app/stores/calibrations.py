@@ -65,8 +65,8 @@ class CalibrationStore:
         """Store a calibration, whole or not at all; an id that exists stays."""
         key = Key(_HEADS, head.id)
 
-        def keep(found: Sequence[Document]) -> tuple[None, Changes]:
-            if found[0].version:
+        def keep(documents: Sequence[Document]) -> tuple[None, Changes]:
+            if documents[0].version:
                 return None, {}
             entry = Put(head.model_dump_json().encode(), head.created_at.timestamp())
             return None, {key: entry, _blob(head.id): Put(blob)}
@@ -75,15 +75,15 @@ class CalibrationStore:
 
     async def get(self, calibration: str) -> bytes:
         """The blob. Raises NotFound."""
-        (found,) = await self._documents.read(_blob(calibration))
-        if not found.version:
+        (document,) = await self._documents.read(_blob(calibration))
+        if not document.version:
             raise _unknown(calibration)
-        return found.value
+        return document.value
 
     async def heads(self, upscaler: str | None = None) -> list[CalibrationHead]:
         """All calibrations, the newest first."""
-        found = await read_folder(self._documents, _HEADS, newest=True)
-        heads = map(CalibrationHead.model_validate_json, found.values())
+        documents = await read_folder(self._documents, _HEADS, newest=True)
+        heads = map(CalibrationHead.model_validate_json, documents.values())
         return [head for head in heads if upscaler is None or head.upscaler == upscaler]
 
     async def activate(
@@ -97,17 +97,17 @@ class CalibrationStore:
         """
         keys = [_ACTIVE, Key(_HEADS, calibration), *([] if job is None else [job_key(job)])]
 
-        def switch(found: Sequence[Document]) -> tuple[Activation, Changes]:
-            if job is not None and not accepts_work(found[2]):
+        def switch(documents: Sequence[Document]) -> tuple[Activation, Changes]:
+            if job is not None and not accepts_work(documents[2]):
                 raise Conflict(f"The job {job} has ended, so it activates nothing.")
-            if not found[1].version:
+            if not documents[1].version:
                 raise _unknown(calibration)
-            upscaler = CalibrationHead.model_validate_json(found[1].value).upscaler
-            present = _activations(found[0])
-            made = _activated(present.get(upscaler), upscaler, calibration, without)
-            if made is present.get(upscaler):
-                return made, {}
-            return made, {_ACTIVE: Put(_ALL.dump_json({**present, upscaler: made}))}
+            upscaler = CalibrationHead.model_validate_json(documents[1].value).upscaler
+            present = _activations(documents[0])
+            activation = _activated(present.get(upscaler), upscaler, calibration, without)
+            if activation is present.get(upscaler):
+                return activation, {}
+            return activation, {_ACTIVE: Put(_ALL.dump_json({**present, upscaler: activation}))}
 
         return await self._documents.change(keys, switch)
 
@@ -119,13 +119,16 @@ class CalibrationStore:
         """Raises NotFound, or Conflict while it is active."""
         key, was_there = Key(_HEADS, calibration), False
 
-        def remove(found: Sequence[Document]) -> tuple[None, Changes]:
+        def remove(documents: Sequence[Document]) -> tuple[None, Changes]:
             nonlocal was_there
-            if not found[1].version:
+            if not documents[1].version:
                 if was_there:  # removed by this call, whose answer got lost
                     return None, {}
                 raise _unknown(calibration)
-            if any(calibration in one.calibrations for one in _activations(found[0]).values()):
+            if any(
+                calibration in activation.calibrations
+                for activation in _activations(documents[0]).values()
+            ):
                 raise Conflict(
                     f"Calibration {calibration} is active; make another one the only one first."
                 )
@@ -138,8 +141,8 @@ class CalibrationStore:
 _ALL: Final = TypeAdapter(dict[str, Activation])
 
 
-def _activations(found: Document) -> dict[str, Activation]:
-    return _ALL.validate_json(found.value) if found.version else {}
+def _activations(document: Document) -> dict[str, Activation]:
+    return _ALL.validate_json(document.value) if document.version else {}
 
 
 def _activated(
@@ -148,7 +151,10 @@ def _activated(
     """The activation with one more calibration; `present` if that changes nothing."""
     before = present.calibrations if present else ()
     gone = before if without is None else without
-    after = (calibration, *(one for one in before if one != calibration and one not in gone))
+    after = (
+        calibration,
+        *(active for active in before if active != calibration and active not in gone),
+    )
     if present is not None and after == before:
         return present
     if len(after) > MOST_ACTIVE:

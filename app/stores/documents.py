@@ -95,6 +95,10 @@ async def read_folder(
 ) -> dict[str, bytes]:  # fmt: skip
     """The values of a folder by name, in the order of `Documents.names`."""
     names = await documents.names(folder, most=most, limit=limit, newest=newest)
-    found = await documents.read(*(Key(folder, name) for name in names)) if names else []
+    contents = await documents.read(*(Key(folder, name) for name in names)) if names else []
     # One without a version was removed in between.
-    return {name: one.value for name, one in zip(names, found, strict=True) if one.version}
+    return {
+        name: document.value
+        for name, document in zip(names, contents, strict=True)
+        if document.version
+    }

@@ -128,7 +128,7 @@ class MutableJob(BaseModel):
 
     def forgive(self, task: str) -> None:
         """End all attempts at a task."""
-        self.attempts = frozenset(one for one in self.attempts if one.task != task)
+        self.attempts = frozenset(attempt for attempt in self.attempts if attempt.task != task)
 
     def close(self, state: JobState, **end: Any) -> None:
         """End the job, and all attempts at it."""
@@ -137,7 +137,7 @@ class MutableJob(BaseModel):
         self.attempts = frozenset()
 
 
-Decide: TypeAlias = Callable[[MutableJob], Answer]
+ChangeJob: TypeAlias = Callable[[MutableJob], Answer]
 """Changes a draft; returns the answer to the caller."""
 
 
@@ -156,9 +156,9 @@ class JobStore:
     async def create(self, job: Job) -> JobStatus:
         """Store a new job; if the id exists, return the stored one."""
 
-        def insert(found: Sequence[Document]) -> tuple[JobStatus, Changes]:
-            if found[0].version:
-                return _draft(found[0]).status, {}
+        def insert(documents: Sequence[Document]) -> tuple[JobStatus, Changes]:
+            if documents[0].version:
+                return _draft(documents[0]).status, {}
             draft = MutableJob(status=_status(job))
             return draft.status, _stored(draft) | {_request(job.id): _texted(job.request)}
 
@@ -184,13 +184,13 @@ class JobStore:
         (request,) = await self._documents.read(_request(job))
         if not request.version:
             raise _unknown(job)
-        found: dict[str, Any] = json.loads(request.value)
-        return found
+        document: dict[str, Any] = json.loads(request.value)
+        return document
 
     async def unfinished(self) -> list[JobStatus]:
         """Queued or running jobs, oldest first."""
-        found = [job for kind in get_args(JobKind) for job in await self._open(kind)]
-        return sorted((job for job in found if job.is_runnable), key=lambda job: job.created_at)
+        jobs = [job for kind in get_args(JobKind) for job in await self._open(kind)]
+        return sorted((job for job in jobs if job.is_runnable), key=lambda job: job.created_at)
 
     async def pending(self, kind: JobKind) -> list[JobStatus]:
         """Jobs of a kind that have not ended, the newest first."""
@@ -229,7 +229,7 @@ class JobStore:
     async def attempts(self, job: str, task: str) -> set[Attempt]:
         """The attempts at a task that have not ended."""
         with suppress(NotFound):
-            return {one for one in (await self._load(job)).attempts if one.task == task}
+            return {attempt for attempt in (await self._load(job)).attempts if attempt.task == task}
         return set()
 
     async def end(self, job: str, task: str, *, away: bool = False) -> None:
@@ -273,11 +273,11 @@ class JobStore:
         """The recorded tasks of a job with their results, sorted, a few at a time in memory."""
         tasks = sorted(await self.recorded(job))
         for start in range(0, len(tasks), RECORDS_AT_ONCE):
-            some = tasks[start : start + RECORDS_AT_ONCE]
-            values = await self._documents.read(*(Key(_records(job), task) for task in some))
-            for task, found in zip(some, values, strict=True):
-                if found.version:
-                    yield task, found.value
+            batch = tasks[start : start + RECORDS_AT_ONCE]
+            values = await self._documents.read(*(Key(_records(job), task) for task in batch))
+            for task, document in zip(batch, values, strict=True):
+                if document.version:
+                    yield task, document.value
 
     async def progress(self, job: str, progress: Progress) -> None:
         """Store the progress of an unfinished job."""
@@ -384,10 +384,10 @@ class JobStore:
         """Remove a job with all that belongs to it; whether there was one."""
         key = job_key(job)
 
-        def remove(found: Sequence[Document]) -> tuple[bool, Changes]:
-            if not found[0].version:
+        def remove(documents: Sequence[Document]) -> tuple[bool, Changes]:
+            if not documents[0].version:
                 return False, {}
-            status = _draft(found[0]).status
+            status = _draft(documents[0]).status
             lists = (_open(status.kind), _ENDED, _AWAITING)
             gone = (key, _request(job), *(Key(folder, job) for folder in lists))
             return True, dict.fromkeys(gone)
@@ -396,34 +396,34 @@ class JobStore:
         return await self._documents.change([key], remove)
 
     async def _load(self, job: str) -> MutableJob:
-        (found,) = await self._documents.read(job_key(job))
-        if not found.version:
+        (document,) = await self._documents.read(job_key(job))
+        if not document.version:
             raise _unknown(job)
-        return _draft(found)
+        return _draft(document)
 
     async def _open(self, kind: JobKind) -> list[JobStatus]:
         """A kind's jobs that have not ended, the oldest first; a damaged one is logged."""
         names = await self._documents.names(_open(kind))
-        found = await self._documents.read(*map(job_key, names)) if names else []
+        documents = await self._documents.read(*map(job_key, names)) if names else []
         jobs = []
-        for name, one in zip(names, found, strict=True):
+        for name, document in zip(names, documents, strict=True):
             try:
-                jobs += [_draft(one).status] if one.version else []
+                jobs += [_draft(document).status] if document.version else []
             except ValidationError as error:
                 log.error("The job %s in the store cannot be read: %s", name, error)  # noqa: TRY400
         return jobs
 
     async def _change(
-        self, job: str, decide: Decide[Answer], task: str | None = None, *, durable: bool = True
+        self, job: str, decide: ChangeJob[Answer], task: str | None = None, *, durable: bool = True
     ) -> Answer:
         keys = [job_key(job), *([] if task is None else [Key(_records(job), task)])]
         now = await self.now()
 
-        def change(found: Sequence[Document]) -> tuple[Answer, Changes]:
-            if not found[0].version:
+        def change(documents: Sequence[Document]) -> tuple[Answer, Changes]:
+            if not documents[0].version:
                 raise _unknown(job)
-            before = _draft(found[0])
-            has_record = any(one.version for one in found[1:])
+            before = _draft(documents[0])
+            has_record = any(document.version for document in documents[1:])
             draft = before.model_copy(update={"has_record": has_record, "now": now})
             answer = decide(draft)
             is_new = (draft.status, draft.attempts) != (before.status, before.attempts)
@@ -440,11 +440,11 @@ def job_key(job: str) -> Key:
     return Key("jobs", job)
 
 
-def accepts_work(found: Document) -> bool:
+def accepts_work(document: Document) -> bool:
     """Whether a stored job has neither ended nor is to be cancelled."""
-    if not found.version:
+    if not document.version:
         return False
-    status = _draft(found).status
+    status = _draft(document).status
     return status.is_runnable and not status.cancel_requested
 
 
@@ -464,8 +464,8 @@ def _status(job: Job) -> JobStatus:
     return JobStatus(**job.model_dump(exclude={"request"}))
 
 
-def _draft(found: Document) -> MutableJob:
-    return MutableJob.model_validate_json(found.value)
+def _draft(document: Document) -> MutableJob:
+    return MutableJob.model_validate_json(document.value)
 
 
 def _texted(request: Mapping[str, Any]) -> Put:

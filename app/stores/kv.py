@@ -43,8 +43,8 @@ class AuditLog:
         """Store one action; it is on the disk before this returns."""
         key, at = Key(_FOLDER, uuid4().hex), datetime.now(UTC)
 
-        def keep(found: Sequence[Document]) -> tuple[None, Changes]:
-            last, mine = found
+        def keep(documents: Sequence[Document]) -> tuple[None, Changes]:
+            last, mine = documents
             if mine.version:  # written by this call, whose answer got lost
                 return None, {}
             number = last.version + 1
@@ -56,8 +56,8 @@ class AuditLog:
     async def entries(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
         """At most `limit` entries with an id below `before`, the newest first."""
         most = {} if before is None else {"most": before - 1}
-        found = await read_folder(self._documents, _FOLDER, limit=limit, newest=True, **most)
-        return [AuditEntry.model_validate_json(entry) for entry in found.values()]
+        entries = await read_folder(self._documents, _FOLDER, limit=limit, newest=True, **most)
+        return [AuditEntry.model_validate_json(entry) for entry in entries.values()]
 
 
 _CLAIMS: Final = "claims"
@@ -78,32 +78,32 @@ class ClaimStore:
         """Store a value for `seconds` unless there is one; return the stored one."""
         key, now = Key(_CLAIMS, name), await self._documents.time()
         ended = await self._documents.names(_CLAIMS, most=now, limit=_FORGOTTEN)
-        others = [Key(_CLAIMS, one) for one in ended if one != name]
+        others = [Key(_CLAIMS, other) for other in ended if other != name]
 
-        def keep(found: Sequence[Document]) -> tuple[bytes, Changes]:
+        def keep(documents: Sequence[Document]) -> tuple[bytes, Changes]:
             gone: Changes = {
-                one: None
-                for one, kept in zip(others, found[1:], strict=True)
-                if kept.version and _alive(kept, now) is None
+                other: None
+                for other, document in zip(others, documents[1:], strict=True)
+                if document.version and _alive(document, now) is None
             }
-            kept = _alive(found[0], now)
-            if kept is not None:
-                return kept, gone
+            alive = _alive(documents[0], now)
+            if alive is not None:
+                return alive, gone
             return value, {**gone, key: _put(value, now + seconds)}
 
         return await self._documents.change([key, *others], keep)
 
     async def get(self, name: str) -> bytes | None:
         """The value, if any."""
-        (found,) = await self._documents.read(Key(_CLAIMS, name))
-        return _alive(found, await self._documents.time())
+        (document,) = await self._documents.read(Key(_CLAIMS, name))
+        return _alive(document, await self._documents.time())
 
     async def replace(self, name: str, old: bytes, new: bytes | None, *, seconds: float) -> None:
         """Replace or remove a value if it still is `old`."""
         key, now = Key(_CLAIMS, name), await self._documents.time()
 
-        def swap(found: Sequence[Document]) -> tuple[None, Changes]:
-            if _alive(found[0], now) != old:
+        def swap(documents: Sequence[Document]) -> tuple[None, Changes]:
+            if _alive(documents[0], now) != old:
                 return None, {}
             return None, {key: None if new is None else _put(new, now + seconds)}
 
@@ -114,10 +114,10 @@ def _put(value: bytes, ends: float) -> Put:
     return Put(array(_SECONDS, [ends]).tobytes() + value, ends)
 
 
-def _alive(found: Document, now: float) -> bytes | None:
+def _alive(document: Document, now: float) -> bytes | None:
     """The value of a claim that has not expired."""
-    ends = array(_SECONDS, found.value[:8])
-    return found.value[8:] if ends and ends[0] > now else None
+    ends = array(_SECONDS, document.value[:8])
+    return document.value[8:] if ends and ends[0] > now else None
 
 
 class CallStore:
@@ -136,8 +136,8 @@ class CallStore:
         """
         key, now = Key("calls", upscaler), await self._documents.time()
 
-        def taken(found: Sequence[Document]) -> tuple[float, Changes]:
-            started = _since(found[0], now - seconds)
+        def taken(documents: Sequence[Document]) -> tuple[float, Changes]:
+            started = _since(documents[0], now - seconds)
             at = max([now, *started])  # others may have started one since the time was read
             if len(started) >= most:
                 return max(0.001, started[-most] + seconds - at), {}
@@ -147,12 +147,12 @@ class CallStore:
 
     async def count(self, upscaler: str, *, seconds: float) -> int:
         """Calls started within so many seconds."""
-        (found,) = await self._documents.read(Key("calls", upscaler))
-        return len(_since(found, await self._documents.time() - seconds))
+        (document,) = await self._documents.read(Key("calls", upscaler))
+        return len(_since(document, await self._documents.time() - seconds))
 
 
-def _since(found: Document, start: float) -> list[float]:
-    return [at for at in array(_SECONDS, found.value) if at > start]
+def _since(document: Document, start: float) -> list[float]:
+    return [at for at in array(_SECONDS, document.value) if at > start]
 
 
 Answer = TypeVar("Answer")
@@ -173,7 +173,7 @@ class Update(NamedTuple):
     label: Label | None = None
 
 
-Decide: TypeAlias = Callable[[bytes | None], tuple[Answer, Update | None]]
+ChangeState: TypeAlias = Callable[[bytes | None], tuple[Answer, Update | None]]
 """From the present state, None before the first, an answer and what to save; may run again."""
 
 
@@ -189,11 +189,11 @@ class MonitorStore:
 
     async def load(self, calibration: str) -> bytes | None:
         """The present state; None if nothing was saved."""
-        (found,) = await self._documents.read(_state(calibration))
-        return found.value if found.version else None
+        (document,) = await self._documents.read(_state(calibration))
+        return document.value if document.version else None
 
     async def change(
-        self, calibration: str, decide: Decide[Answer], *, labels: str | None = None
+        self, calibration: str, decide: ChangeState[Answer], *, labels: str | None = None
     ) -> Answer | None:
         """Save what `decide` makes of the state, all of it or nothing, and return its answer.
 
@@ -204,11 +204,11 @@ class MonitorStore:
         state = _state(calibration)
         keys = [state, *([] if labels is None else [Key(_labels(calibration), labels)])]
 
-        def replace(found: Sequence[Document]) -> tuple[Answer | None, Changes]:
-            version = found[0].version
-            if any(one.version for one in found[1:]):
+        def replace(documents: Sequence[Document]) -> tuple[Answer | None, Changes]:
+            version = documents[0].version
+            if any(document.version for document in documents[1:]):
                 return None, {}
-            answer, update = decide(found[0].value if version else None)
+            answer, update = decide(documents[0].value if version else None)
             changes: dict[Key, Put | None] = {}
             if update is not None:
                 changes[state] = Put(update.state)
@@ -221,8 +221,8 @@ class MonitorStore:
 
     async def label(self, calibration: str, result: str) -> Label | None:
         """The label of a result, if any."""
-        (found,) = await self._documents.read(Key(_labels(calibration), result))
-        return _label(result, found.value) if found.version else None
+        (document,) = await self._documents.read(Key(_labels(calibration), result))
+        return _label(result, document.value) if document.version else None
 
     async def forget(self, calibration: str) -> None:
         """Remove everything about a calibration."""

@@ -122,14 +122,14 @@ async def check(client: Client) -> None:
     async with redis_errors():
         policy = await _policy(client)
         await client.set(f"{PREFIX}schema", SCHEMA_VERSION, nx=True)
-        found = int(await client.get(f"{PREFIX}schema"))
-        while found in MIGRATIONS:
-            script = _MIGRATE.replace("STEP", MIGRATIONS[found])
-            await client.eval(script, 1, PREFIX, found)
-            found = int(await client.get(f"{PREFIX}schema"))
-    if found != SCHEMA_VERSION:
+        version = int(await client.get(f"{PREFIX}schema"))
+        while version in MIGRATIONS:
+            script = _MIGRATE.replace("STEP", MIGRATIONS[version])
+            await client.eval(script, 1, PREFIX, version)
+            version = int(await client.get(f"{PREFIX}schema"))
+    if version != SCHEMA_VERSION:
         raise ConfigError(
-            f"The data in Redis was written by another release (schema {found}, "
+            f"The data in Redis was written by another release (schema {version}, "
             f"this release has {SCHEMA_VERSION})."
         )
     if policy.startswith("allkeys"):
@@ -146,11 +146,11 @@ async def _policy(client: Client) -> str:
 async def weakness(client: Client) -> str | None:
     """See `Stores.weakness`."""
     async with redis_errors():
-        found, policy = await client.info("persistence"), await _policy(client)
-    if not int(found.get("aof_enabled", 1)):
+        persistence, policy = await client.info("persistence"), await _policy(client)
+    if not int(persistence.get("aof_enabled", 1)):
         return "Redis has no append-only file: its end loses jobs and results (appendonly yes)"
     fields = ("aof_last_write_status", "aof_last_bgrewrite_status")
-    if any(found.get(field, "ok") != "ok" for field in fields):
+    if any(persistence.get(field, "ok") != "ok" for field in fields):
         return "Redis cannot write or rewrite its append-only file"
     if policy.startswith("volatile"):
         return f"Redis may evict the job queue ({policy}): set maxmemory-policy to noeviction"
@@ -238,10 +238,10 @@ class RedisDocuments:
         least, page = "-inf", {} if limit is None else {"start": 0, "num": limit}
         async with redis_errors():
             if newest:
-                found = await self._client.zrevrangebyscore(_order(folder), most, least, **page)
+                names = await self._client.zrevrangebyscore(_order(folder), most, least, **page)
             else:
-                found = await self._client.zrangebyscore(_order(folder), least, most, **page)
-        return [name.decode() for name in found]
+                names = await self._client.zrangebyscore(_order(folder), least, most, **page)
+        return [name.decode() for name in names]
 
     async def count(self, folder: str) -> int:
         async with redis_errors():
@@ -257,11 +257,11 @@ class RedisDocuments:
         pause_s = _FIRST_PAUSE_S
         async with redis_errors():
             while True:
-                found = await self._read(keys)
-                answer, changes = decide(found)
+                documents = await self._read(keys)
+                answer, changes = decide(documents)
                 args: list[str | bytes | float] = [len(keys)]
-                for key, one in zip(keys, found, strict=True):
-                    args += (*key, one.version)
+                for key, document in zip(keys, documents, strict=True):
+                    args += (*key, document.version)
                 for key, put in changes.items():
                     args += (*key, *(("", "") if put is None else (put.order, put.value)))
                 done = await self._change(keys=[PREFIX], args=args) if changes else 1
@@ -296,13 +296,13 @@ class RedisDocuments:
         async with self._client.pipeline(transaction=len(keys) > 1) as pipe:
             for folder, name in keys:
                 pipe.hget(_documents(folder), name)
-            return [_document(kept) for kept in await pipe.execute()]
+            return [_document(content) for content in await pipe.execute()]
 
 
-def _document(kept: bytes | None) -> Document:
-    if kept is None:
+def _document(content: bytes | None) -> Document:
+    if content is None:
         return ABSENT
-    version, _, value = kept.partition(b" ")
+    version, _, value = content.partition(b" ")
     return Document(int(version), value)
 
 

@@ -172,8 +172,8 @@ class ResultStore:
         return await self._remove_all(expired, "age") + await self._make_room()
 
     async def _make_room(self) -> int:
-        (found,) = await self._documents.read(_BYTES)
-        total, removed = int(found.value or 0), 0
+        (document,) = await self._documents.read(_BYTES)
+        total, removed = int(document.value or 0), 0
         if total <= self._max_bytes:
             return 0
         while total > LOW_WATER * self._max_bytes:
@@ -198,8 +198,8 @@ class ResultStore:
         """Remove a row, then its files; False if another process did."""
         place = Key(_ROWS, row.id)
 
-        def forget(found: Sequence[Document]) -> tuple[bool, Changes]:
-            total, present = found
+        def forget(documents: Sequence[Document]) -> tuple[bool, Changes]:
+            total, present = documents
             if not present.version or _row(present.value).folder != row.folder:
                 return False, {}
             left = Put(b"%d" % (int(total.value) - row.size))
@@ -215,8 +215,8 @@ class ResultStore:
         """Add a row unless its id has another one; whether it is stored."""
         place = Key(_ROWS, row.id)
 
-        def keep(found: Sequence[Document]) -> tuple[bool, Changes]:
-            total, present = found
+        def keep(documents: Sequence[Document]) -> tuple[bool, Changes]:
+            total, present = documents
             if present.version:
                 return _row(present.value).folder == row.folder, {}
             return True, {
@@ -229,8 +229,8 @@ class ResultStore:
 
     async def _stored(self, result: str) -> StoredResult | None:
         """The row of an id, even an expired one."""
-        (found,) = await self._documents.read(Key(_ROWS, result))
-        return _row(found.value) if found.version else None
+        (document,) = await self._documents.read(Key(_ROWS, result))
+        return _row(document.value) if document.version else None
 
     async def _row(self, result: str) -> StoredResult:
         row = await self._stored(result)

@@ -15,12 +15,12 @@ from trustscale_server.errors import ConfigError
 from trustscale_server.stores.documents import StoreUnavailable
 
 
-def check_temporary(wanted: str) -> None:
+def check_temporary(folder: str) -> None:
     """Raise ConfigError where temporary files cannot be in this TMPDIR, or, without, anywhere."""
     with suppress(FileNotFoundError):  # Python takes other folders before it raises
-        if Path(gettempdir()).resolve() == Path(wanted or gettempdir()).resolve():
+        if Path(gettempdir()).resolve() == Path(folder or gettempdir()).resolve():
             return
-    raise ConfigError(f"The folder for temporary files (TMPDIR={wanted}) cannot be written.")
+    raise ConfigError(f"The folder for temporary files (TMPDIR={folder}) cannot be written.")
 
 
 Given = ParamSpec("Given")
@@ -79,12 +79,12 @@ def spooled_in_turns(
     return file, turns()
 
 
-async def spooled_parts(parts: AsyncIterator[Any]) -> IO[bytes]:
+async def spooled_parts(chunks: AsyncIterator[Any]) -> IO[bytes]:
     """The same of parts, which are buffers; no thread waits for the next one."""
     file = _Spool(IN_MEMORY)
     with _full_disk():
-        async for part in parts:
-            await asyncio.to_thread(file.write, part)
+        async for chunk in chunks:
+            await asyncio.to_thread(file.write, chunk)
         await asyncio.to_thread(file.seek, 0)
     return file
 

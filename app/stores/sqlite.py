@@ -243,16 +243,16 @@ _READ_AT_ONCE: Final = 1000
 
 
 def _read(c: sqlite3.Connection, keys: Sequence[Key]) -> list[Document]:
-    found: dict[tuple[str, str], Document] = {}
+    documents: dict[tuple[str, str], Document] = {}
     for start in range(0, len(keys), _READ_AT_ONCE):
-        some = keys[start : start + _READ_AT_ONCE]
+        batch = keys[start : start + _READ_AT_ONCE]
         rows = c.execute(
             "SELECT folder, name, version, value FROM document WHERE (folder, name) IN "  # noqa: S608 - our words
-            f"(VALUES {', '.join(['(?, ?)'] * len(some))})",
-            [part for key in some for part in key],
+            f"(VALUES {', '.join(['(?, ?)'] * len(batch))})",
+            [name for key in batch for name in key],
         )
-        found |= {(row[0], row[1]): Document(row[2], bytes(row[3])) for row in rows}
-    return [found.get(key, ABSENT) for key in keys]
+        documents |= {(row[0], row[1]): Document(row[2], bytes(row[3])) for row in rows}
+    return [documents.get(key, ABSENT) for key in keys]
 
 
 class _Lane:

@@ -114,11 +114,11 @@ class Usage:
     async def report(self, month: str) -> list[Use]:
         """All of a month, such as `2026-11`, sorted. Raises StoreUnavailable."""
         await self.settle()
-        found = await read_folder(self._documents, _folder(month))
-        whose = [_Who(month, *json.loads(name)) for name in found]
+        documents = await read_folder(self._documents, _folder(month))
+        whose = [_Who(month, *json.loads(name)) for name in documents]
         uses = [
             Use(**who._asdict(), **dict(Amounts.model_validate_json(value)))
-            for who, value in zip(whose, found.values(), strict=True)
+            for who, value in zip(whose, documents.values(), strict=True)
         ]
         return sorted(uses, key=lambda use: (use.key or "", use.purpose, use.upscaler))
 
@@ -135,12 +135,12 @@ class Usage:
     async def _store(self, batch: str, gathered: dict[_Who, Amounts]) -> None:
         keys = [Key(_folder(who.month), json.dumps(who[1:])) for who in gathered]
 
-        def add(found: Sequence[Document]) -> tuple[None, Changes]:
-            kept = [_Kept.model_validate_json(one.value or b"{}") for one in found]
-            if any(one.batch == batch for one in kept):  # the answer to this got lost
+        def add(documents: Sequence[Document]) -> tuple[None, Changes]:
+            stored = [_Kept.model_validate_json(document.value or b"{}") for document in documents]
+            if any(row.batch == batch for row in stored):  # the answer to this got lost
                 return None, {}
-            sums = [one.plus(more) for one, more in zip(kept, gathered.values(), strict=True)]
-            new = [_Kept(**one, batch=batch).model_dump_json().encode() for one in sums]
+            sums = [row.plus(more) for row, more in zip(stored, gathered.values(), strict=True)]
+            new = [_Kept(**row, batch=batch).model_dump_json().encode() for row in sums]
             return None, dict(zip(keys, map(Put, new), strict=True))
 
         await self._documents.change(keys, add, durable=False)

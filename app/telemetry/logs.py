@@ -34,11 +34,11 @@ def _report(exc_info: structlog.typing.ExcInfo) -> str:
 
     The standard library's formatters read all frames, a million after a recursion.
     """
-    parts = []
+    reports = []
     for error in islice(_causes(exc_info[1]), _MOST_ERRORS):
         frames = "".join(traceback.format_tb(error.__traceback__, limit=-_MOST_FRAMES))
-        parts.append(f"Traceback (most recent call last):\n{frames}{_words(error)}")
-    return _cut("\ncaused by:\n".join(parts), _LONGEST_REPORT)
+        reports.append(f"Traceback (most recent call last):\n{frames}{_words(error)}")
+    return _cut("\ncaused by:\n".join(reports), _LONGEST_REPORT)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

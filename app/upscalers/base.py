@@ -23,13 +23,14 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from typing import Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.lab import Pixels, check_rgb, deep, shallow
+from trustscale_server.conformal.lab import Pixels, check_rgb, to_8_bit, to_16_bit
 from trustscale_server.errors import NotFound
 from trustscale_server.images.encode import png_rgb
 from trustscale_server.images.facts import InputFeatures
@@ -86,33 +87,32 @@ class Source:
     @cached_property
     def png(self) -> bytes:
         """The image as a PNG file of 8 bits."""
-        return png_rgb(self.shallow.rgb)
+        return png_rgb(self.as_8_bit.rgb)
 
     @property
-    def is_deep(self) -> bool:
+    def is_16_bit(self) -> bool:
         return self.rgb.dtype == np.uint16
 
     @property
-    def shallow(self) -> Source:
-        return self._shallow or self
+    def as_8_bit(self) -> Source:
+        return self._of_8_bits or self
 
     @cached_property
-    def _shallow(self) -> Source | None:
+    def _of_8_bits(self) -> Source | None:
         # Kept within itself, this source would live until garbage is collected.
-        return Source(shallow(self.rgb), self.facts) if self.is_deep else None
+        return Source(to_8_bit(self.rgb), self.facts) if self.is_16_bit else None
 
     @cached_property
-    def _has_one_channel(self) -> bool:
+    def is_grey(self) -> bool:
+        """Whether its three channels are one."""
         return all(np.array_equal(self.rgb[..., 0], self.rgb[..., k]) for k in (1, 2))
 
     def like(self, answer: RGB) -> RGB:
-        """An answer to an image of 16 bits as deep, and with one channel if the image has one."""
-        if not self.is_deep:
-            return answer
-        found = deep(answer)
-        if self._has_one_channel:
+        """An answer as deep as the image, and grey if the image is."""
+        found = to_16_bit(answer) if self.is_16_bit else answer
+        if self.is_grey:
             mean = (found.sum(axis=2, dtype=np.uint32) + 1) // 3
-            found = np.repeat(mean.astype(np.uint16)[..., np.newaxis], 3, axis=2)
+            found = np.repeat(mean.astype(found.dtype)[..., np.newaxis], 3, axis=2)
         return found
 
     @cached_property
@@ -177,19 +177,19 @@ class MemoryPermit:
             return math.inf
         return self._deadline - asyncio.get_running_loop().time()
 
-    def counted(self, parts: Sequence[Callable[[], None]]) -> list[Callable[[], None]]:
+    def counted(self, tasks: Sequence[Callable[[], None]]) -> list[Callable[[], None]]:
         """The parts of a call, to be run in threads, each with its report to `on_part`."""
         on_part = self._on_part
         if on_part is None:
-            return list(parts)
+            return list(tasks)
         loop = asyncio.get_running_loop()
 
-        def reporting(part: Callable[[], None]) -> None:
-            part()
+        def reporting(task: Callable[[], None]) -> None:
+            task()
             with suppress(RuntimeError):  # the loop was closed
-                loop.call_soon_threadsafe(on_part, len(parts))
+                loop.call_soon_threadsafe(on_part, len(tasks))
 
-        return [partial(reporting, part) for part in parts]
+        return [partial(reporting, task) for task in tasks]
 
     async def take(self) -> None:
         """Wait for the turn, unless this call has it."""
@@ -248,7 +248,7 @@ class Capabilities:
     lossless: samples arrive without lossy compression.
     by_tiles: it runs in this process, so the time of one tile predicts that of all.
     accumulates: it may answer a call with the moments of its samples, see `MomentsRequest`.
-    deep: it takes images of 16 bits and answers in 16 bits; else it is given 8.
+    takes_16_bit: it takes images of 16 bits and answers in 16 bits; else it is given 8.
     """
 
     seeds: bool = True
@@ -259,7 +259,7 @@ class Capabilities:
     lossless: bool = True
     by_tiles: bool = False
     accumulates: bool = False
-    deep: bool = False
+    takes_16_bit: bool = False
 
 
 class Upscaler(Protocol):
@@ -325,22 +325,27 @@ def settings_of(upscaler: Upscaler) -> dict[str, str]:
 
 def _digests(facts: Mapping[str, object], above: str = "") -> dict[str, str]:
     """Digests by name; facts inside tables have dotted names."""
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for name, value in facts.items():
         if isinstance(value, dict) and value:
-            found |= _digests(value, f"{above}{name}.")
+            digests |= _digests(value, f"{above}{name}.")
         else:
             text = json.dumps(value, sort_keys=True, default=str)
-            found[above + name] = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return found
+            digests[above + name] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return digests
 
 
 def named(upscalers: Mapping[str, Upscaler], name: str | None, default: str) -> Upscaler:
     """The upscaler of this name, or without one the default. Raises NotFound."""
-    wanted = name or default
-    if wanted not in upscalers:
-        raise NotFound(f"No upscaler is called {wanted!r}; there are: {', '.join(upscalers)}.")
-    return upscalers[wanted]
+    chosen = name or default
+    if chosen not in upscalers:
+        raise NotFound(f"No upscaler is called {chosen!r}; there are: {', '.join(upscalers)}.")
+    return upscalers[chosen]
+
+
+def routed(table: Mapping[str, str], input_class: str) -> str:
+    """The upscaler of the first pattern of the table of `auto` that a class matches."""
+    return next(name for pattern, name in table.items() if fnmatchcase(input_class, pattern))
 
 
 def sample_seeds(seed: int, count: int) -> list[int]:
@@ -357,17 +362,17 @@ def sample_seeds(seed: int, count: int) -> list[int]:
         raise ValueError(f"at least one sample is needed, got {count}")
     random = np.random.Generator(np.random.PCG64(seed))
     seeds: list[int] = []
-    taken: set[int] = set()
+    used: set[int] = set()
     while len(seeds) < count:
         elements = np.concatenate(
             [random.permutation(DIHEDRAL), DIHEDRAL + random.permutation(GROUP_ORDER - DIHEDRAL)]
         )
         for element in elements[: count - len(seeds)]:
             candidate = 0
-            while candidate == 0 or candidate in taken:
+            while candidate == 0 or candidate in used:
                 block = int(random.integers(1, _LARGEST // GROUP_ORDER))
                 candidate = block * GROUP_ORDER + int(element)
-            taken.add(candidate)
+            used.add(candidate)
             seeds.append(candidate)
     return seeds
 

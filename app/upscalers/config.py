@@ -34,10 +34,10 @@ HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9]
 
 
 def _base_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.username or parts.password:
+    split = urlsplit(value)
+    if split.username or split.password:
         raise ValueError("no credentials in a URL: put the token into the variable of `token_env`")
-    if parts.query or parts.fragment:
+    if split.query or split.fragment:
         raise ValueError("no query and no fragment in the address of an upscaler")
     try:
         http_url(value)
@@ -202,15 +202,15 @@ class RemoteConfig(_Config):
         if secret:
             raise ValueError(f"header {secret[0]} is a secret: use token_env and token_header")
         for url in self.addresses:
-            parts = urlsplit(url)
+            split = urlsplit(url)
             if (
                 self.token_env
-                and parts.scheme == "http"
-                and parts.hostname not in _LOOPBACK
+                and split.scheme == "http"
+                and split.hostname not in _LOOPBACK
                 and not self.allow_private
             ):
                 raise ValueError(
-                    f"the token would be sent to {parts.hostname} without TLS: use https, or set "
+                    f"the token would be sent to {split.hostname} without TLS: use https, or set "
                     "allow_private if this is a network of yours"
                 )
         return self
@@ -223,7 +223,7 @@ class OneAddress(RemoteConfig):
 
     url: BaseUrl = Field(description="The address of the upscaler.")
     scale: PositiveInt = Field(description="How many times longer the output's sides are.")
-    fit: Literal["exact", "resize"] = Field(
+    resize_mode: Literal["exact", "resize"] = Field(
         "exact",
         description="What happens to samples of another size: `exact` refuses them, `resize` "
         "scales those of the right aspect ratio to the expected size.",

@@ -92,31 +92,31 @@ class Trial:
     lossless: bool
 
 
-async def look(wanted: ConnectRequest) -> Suggestion:
+async def look(request: ConnectRequest) -> Suggestion:
     """The entry that the server's description suggests; nothing is generated.
 
     Raises:
         BadRequest: no such address, or no description of an upscaler.
         UpscalerError: unreachable, or it refuses the token.
     """
-    if wanted.address.endswith(".onnx") and "://" not in wanted.address:
-        return _of_file(wanted)
-    if wanted.settings.get("kind", "") == "embedded":
+    if request.address.endswith(".onnx") and "://" not in request.address:
+        return _of_file(request)
+    if request.settings.get("kind", "") == "embedded":
         raise BadRequest("An address is no file: kind cannot be embedded.")
-    parts = _parts(wanted.address)
-    if "preset" in wanted.settings:
-        where = {"kind": "http", "url": parts.geturl()}
-        found = Suggestion("an API that is described already", where)
-        return _named(found, wanted, parts.hostname or "")
-    base, path = _split(parts)
+    split = _parts(request.address)
+    if "preset" in request.settings:
+        where = {"kind": "http", "url": split.geturl()}
+        described = Suggestion("an API that is described already", where)
+        return _named(described, request, split.hostname or "")
+    base, path = _split(split)
     for above, rest in _above(base, path):
-        suggestion = await _described(wanted, above, rest)
+        suggestion = await _described(request, above, rest)
         if suggestion is not None:
-            return _named(suggestion, wanted, parts.hostname or "")
+            return _named(suggestion, request, split.hostname or "")
     known = [
         name
         for name in preset_names()
-        if urlsplit(load_preset(name).get("url", "")).netloc == parts.netloc
+        if urlsplit(load_preset(name).get("url", "")).netloc == split.netloc
     ]
     hint = f" There are presets for it: set preset to {' or '.join(known)}." if known else ""
     raise BadRequest(
@@ -136,11 +136,11 @@ def _above(base: str, path: str) -> Iterator[tuple[str, str]]:
         path = f"/{last}{path}"
 
 
-async def _described(wanted: ConnectRequest, base: str, path: str) -> Suggestion | None:
-    async with _upstream(wanted, base) as upstream:
+async def _described(request: ConnectRequest, base: str, path: str) -> Suggestion | None:
+    async with _upstream(request, base) as upstream:
         for read in (_replicate, _oip, _gradio, _openapi):
             try:
-                suggestion = await read(upstream, path, wanted.settings)
+                suggestion = await read(upstream, path, request.settings)
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 raise BadRequest("The description that the server gives cannot be read.") from error
             if suggestion is not None:
@@ -148,7 +148,7 @@ async def _described(wanted: ConnectRequest, base: str, path: str) -> Suggestion
     return None
 
 
-async def attempt(entry: Entry, wanted: ConnectRequest) -> Trial:
+async def attempt(entry: Entry, request: ConnectRequest) -> Trial:
     """One call with a small picture through the adapter that would serve.
 
     Raises:
@@ -157,9 +157,9 @@ async def attempt(entry: Entry, wanted: ConnectRequest) -> Trial:
     """
     source, began = Source(pattern()), time.perf_counter()
     seconds = 0.0
-    async with _guarded(wanted) as transport:
+    async with _guarded(request) as transport:
         tape = _Tape(transport)
-        network = replace(wanted.network, transport=tape)
+        network = replace(request.network, transport=tape)
         waiting, notes = [entry], []
         ends = asyncio.get_running_loop().time() + _LONGEST_S
         for left in reversed(range(_MOST_TRIES)):
@@ -167,7 +167,7 @@ async def attempt(entry: Entry, wanted: ConnectRequest) -> Trial:
             tape.rewind()
             try:
                 async with asyncio.timeout_at(ends):
-                    scale, lossless = await _generated(now, wanted.environ, network, source)
+                    scale, lossless = await _generated(now, request.environ, network, source)
             except TimeoutError as error:
                 raise UpscalerUnavailable("The call was not answered in time.") from error
             except UpscalerError as error:
@@ -202,8 +202,8 @@ def _corrected(entry: Entry, error: UpscalerError, source: Source) -> tuple[list
         if (width, height) == (scale["scale"] * source.width, scale["scale"] * source.height):
             return [{**entry, **scale}], ""
         if abs(width / height * source.height / source.width - 1) <= _ASPECT:
-            note = f"Its pictures have another size, {width}×{height} here: fit = resize."
-            return [{**entry, **scale, "fit": "resize"}], note
+            note = f"Its pictures have another size, {width}×{height} here: resize_mode = resize."
+            return [{**entry, **scale, "resize_mode": "resize"}], note
     return [], ""
 
 
@@ -244,12 +244,12 @@ def config_of(entry: Entry) -> UpscalerConfig:
 
 async def _replicate(upstream: Upstream, path: str, _: Entry) -> Suggestion | None:
     """`/models/OWNER/NAME` of Replicate's API."""
-    found = re.fullmatch(r"/models/([\w.-]+/[\w.-]+)(?:/versions/([0-9a-f]{64}))?", path)
-    if found is None:
+    match = re.fullmatch(r"/models/([\w.-]+/[\w.-]+)(?:/versions/([0-9a-f]{64}))?", path)
+    if match is None:
         return None
     reply = await upstream.call("GET", path)
-    version = reply.json() if found[2] else first(reply.json(), "/latest_version")
-    where: Entry = {"kind": "replicate", "model": ":".join(filter(None, found.groups()))}
+    version = reply.json() if match[2] else first(reply.json(), "/latest_version")
+    where: Entry = {"kind": "replicate", "model": ":".join(filter(None, match.groups()))}
     if upstream.base != _REPLICATE:
         where["url"] = upstream.base
     return entries.of_predictions(first(version, "/openapi_schema"), where, "a model on Replicate")
@@ -288,19 +288,19 @@ async def _gradio(upstream: Upstream, _: str, settings: Entry) -> Suggestion | N
 
 async def _openapi(upstream: Upstream, path: str, settings: Entry) -> Suggestion | None:
     """A Cog container, or the operation at this path, or else the best, of another description."""
-    wanted = first(settings, "/request/path")
+    named_path = first(settings, "/request/path")
     for place in [path] if path.endswith(".json") else ["/openapi.json", "/docs.json"]:
         document = await _document(upstream, place)
         if first(document, "/components/schemas/Input/properties") is not None:
             where = {"kind": "cog", "url": upstream.base}
-            found = entries.of_predictions(document, where, "a Cog container")
+            suggestion = entries.of_predictions(document, where, "a Cog container")
         else:
             where = {"kind": "http", "url": upstream.base}
-            found = entries.of_openapi(document, where, wanted or path)
-            if found is None and not wanted:
-                found = entries.of_openapi(document, where, None)
-        if found is not None:
-            return found
+            suggestion = entries.of_openapi(document, where, named_path or path)
+            if suggestion is None and not named_path:
+                suggestion = entries.of_openapi(document, where, None)
+        if suggestion is not None:
+            return suggestion
     return None
 
 
@@ -316,47 +316,51 @@ async def _document(upstream: Upstream, path: str) -> Any:
 
 
 @asynccontextmanager
-async def _upstream(wanted: ConnectRequest, base: str) -> AsyncIterator[Upstream]:
+async def _upstream(request: ConnectRequest, base: str) -> AsyncIterator[Upstream]:
     ways = ("token_env", "token_header", "token_scheme", "headers", "allow_private")
-    given = {name: wanted.settings[name] for name in ways if name in wanted.settings}
+    given = {name: request.settings[name] for name in ways if name in request.settings}
     with _checked():
         config = OneAddress(
             kind="", name="upscaler", url=base, scale=1, call_timeout_s=_SHORT_S, **given
         )
-    async with _guarded(wanted) as transport:
-        network = replace(wanted.network, transport=transport)
-        upstream = Upstream(config, base, wanted.environ, network)
+    async with _guarded(request) as transport:
+        network = replace(request.network, transport=transport)
+        upstream = Upstream(config, base, request.environ, network)
         try:
             yield upstream
         finally:
             await upstream.close()
 
 
-def _of_file(wanted: ConnectRequest) -> Suggestion:
-    path = Path(wanted.address)
-    found = Suggestion("an ONNX file", {"kind": "embedded", "model": str(path)})
-    return _named(found, wanted, path.stem)
+def _of_file(request: ConnectRequest) -> Suggestion:
+    path = Path(request.address)
+    suggestion = Suggestion("an ONNX file", {"kind": "embedded", "model": str(path)})
+    return _named(suggestion, request, path.stem)
 
 
-def _named(found: Suggestion, wanted: ConnectRequest, of: str) -> Suggestion:
+def _named(suggestion: Suggestion, request: ConnectRequest, of: str) -> Suggestion:
     """The suggestion with a name and the given settings. Raises BadRequest."""
     name = _slug(of)
-    model = str(found.entry.get("model", "")).partition(":")[0].rpartition("/")[2]
-    if found.entry["kind"] in {"replicate", "oip"}:
+    model = str(suggestion.entry.get("model", "")).partition(":")[0].rpartition("/")[2]
+    if suggestion.entry["kind"] in {"replicate", "oip"}:
         name = model or name
     elif re.fullmatch(r"[\d.]+|localhost", name):
-        called = re.sub("(?i)^(fastapi|api)$", "", found.title)
-        operation = str(first(found.entry, "/request/path") or "").rpartition("/")[2]
-        name = _slug(called) or _slug(operation) or found.entry["kind"]
-    found.entry = merge({"name": name or "upscaler", **found.entry}, wanted.settings)
-    config_of(found.entry)
-    found.needs = [one for one in found.needs if not find(found.entry, f"/{one.replace('.', '/')}")]
-    parts = [found.what, found.entry, found.needs, found.notes]
+        called = re.sub("(?i)^(fastapi|api)$", "", suggestion.title)
+        operation = str(first(suggestion.entry, "/request/path") or "").rpartition("/")[2]
+        name = _slug(called) or _slug(operation) or suggestion.entry["kind"]
+    suggestion.entry = merge({"name": name or "upscaler", **suggestion.entry}, request.settings)
+    config_of(suggestion.entry)
+    suggestion.needs = [
+        need
+        for need in suggestion.needs
+        if not find(suggestion.entry, f"/{need.replace('.', '/')}")
+    ]
+    members = [suggestion.what, suggestion.entry, suggestion.needs, suggestion.notes]
     try:
-        json.dumps(parts, ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(members, ensure_ascii=False, allow_nan=False).encode()
     except ValueError as error:
         raise BadRequest("The description that the server gives cannot be read.") from error
-    return found
+    return suggestion
 
 
 def _slug(text: str) -> str:
@@ -376,11 +380,11 @@ def _parts(address: str) -> SplitResult:
         raise BadRequest(f"A URL or an .onnx file is needed; this is {error}.") from error
 
 
-def _split(parts: SplitResult) -> tuple[str, str]:
+def _split(url: SplitResult) -> tuple[str, str]:
     """The address of the API, and the path of a model or description below it."""
-    found = re.search(r"(/models/[\w.-]+/[\w.-]+.*|/v2(/models/.*)?|/[\w.-]+\.json)$", parts.path)
-    place = found[0] if found else ""
-    return f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix(place)}".rstrip("/"), place
+    match = re.search(r"(/models/[\w.-]+/[\w.-]+.*|/v2(/models/.*)?|/[\w.-]+\.json)$", url.path)
+    place = match[0] if match else ""
+    return f"{url.scheme}://{url.netloc}{url.path.removesuffix(place)}".rstrip("/"), place
 
 
 @contextmanager
@@ -392,18 +396,24 @@ def _checked() -> Iterator[None]:
         raise BadRequest(f"Wrong settings: {mistakes(error, OneAddress)}") from None
 
 
+_PRIVATE: Final = (
+    " If it is your own server: name connect in allow_private_networks, or run `trustscale connect "
+    "ADDRESS` where the service runs."
+)
+
+
 @asynccontextmanager
-async def _guarded(wanted: ConnectRequest) -> AsyncIterator[httpx.AsyncBaseTransport]:
-    async with wanted.network.transport or httpx.AsyncHTTPTransport() as transport:
-        yield _Guarded(transport, wanted)
+async def _guarded(request: ConnectRequest) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    async with request.network.transport or httpx.AsyncHTTPTransport() as transport:
+        yield _Guarded(transport, request)
 
 
 class _Guarded(httpx.AsyncBaseTransport):
     """Connects to the checked address, whatever name was used."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, wanted: ConnectRequest) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport, request: ConnectRequest) -> None:
         self._transport = transport
-        self._wanted = wanted
+        self._wanted = request
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx. Raises BadRequest for an address that is not allowed."""
@@ -411,7 +421,8 @@ class _Guarded(httpx.AsyncBaseTransport):
         try:
             place = await target(str(request.url), policy, self._wanted.network.resolve)
         except ProtocolError as error:
-            raise BadRequest(error.detail) from error
+            way = "" if self._wanted.allow_private else _PRIVATE
+            raise BadRequest(f"{error.detail}{way}") from error
         pinned = httpx.Request(
             request.method,
             place.url,

@@ -155,11 +155,11 @@ def run_tiled(
 
     Raises Stopped once `cancelled` returns true, and ValueError as `tiled`.
     """
-    output, parts = tiled(function, image, scale, plan)
-    for part in parts:
+    output, tiles = tiled(function, image, scale, plan)
+    for compute in tiles:
         if cancelled():
             raise Stopped
-        part()
+        compute()
     return output
 
 
@@ -195,14 +195,14 @@ class FairThreads:
         self._works: list[_Work] = []
         self._had: dict[Hashable, int] = {}  # cost so far, with a handicap
 
-    async def run(self, request: Hashable, parts: Iterable[Part], cost: int) -> None:
+    async def run(self, request: Hashable, tasks: Iterable[Part], cost: int) -> None:
         """Call every part in a thread, starting them in order.
 
         When the call is cancelled or a part raises, parts that have begun end, others do not begin.
 
         `cost` is the thread time of a part, in any unit. Raises Closed after `close`.
         """
-        work = _Work(request, cost, deque(parts))
+        work = _Work(request, cost, deque(tasks))
         with self._lock:
             self._had.setdefault(request, min(self._had.values(), default=0))
             self._works.append(work)
@@ -224,15 +224,17 @@ class FairThreads:
         with self._lock:
             self._works = [work for work in self._works if not work.end.done()]
             present = {work.request for work in self._works}
-            self._had = {one: had for one, had in self._had.items() if one in present}
+            self._had = {request: had for request, had in self._had.items() if request in present}
             waiting = [work for work in self._works if work.waiting]
             if not waiting:
                 return
-            work = min(waiting, key=lambda one: (self._had[one.request], one.left * one.cost))
+            work = min(
+                waiting, key=lambda queued: (self._had[queued.request], queued.left * queued.cost)
+            )
             self._had[work.request] += work.cost
-            part = work.waiting.popleft()
+            task = work.waiting.popleft()
         try:
-            part()
+            task()
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             _end(work, error)
             return
@@ -368,7 +370,7 @@ class EmbeddedUpscaler:
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            concurrency=self._concurrency, max_samples=GROUP_ORDER, by_tiles=True, deep=True
+            concurrency=self._concurrency, max_samples=GROUP_ORDER, by_tiles=True, takes_16_bit=True
         )
 
     async def generate(
@@ -377,18 +379,18 @@ class EmbeddedUpscaler:
         """See `Upscaler.generate`; cancelling returns at once, but the tile in progress ends."""
         await self.check()
         model = await asyncio.to_thread(lambda: self.model)
-        samples, parts = [], []
+        samples, tasks = [], []
         for seed in seeds:
             sample, its_parts = tiled(
                 _under_symmetry(model, seed), source.rgb, self.scale, self.plan
             )
             samples.append(sample)
-            parts += its_parts
+            tasks += its_parts
         if turn is not None:
-            parts = turn.counted(parts)
+            tasks = turn.counted(tasks)
         tile = self.plan.side(source.height) * self.plan.side(source.width)
         try:
-            await self._threads.run(source, parts, tile)
+            await self._threads.run(source, tasks, tile)
         except Closed as error:
             raise UpscalerUnavailable(f"upscaler {self.name} is shutting down") from error
         return samples

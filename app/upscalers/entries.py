@@ -64,27 +64,27 @@ class _Fields(NamedTuple):
 
 def of_predictions(schema: Any, where: Entry, what: str) -> Suggestion | None:
     """Cog and Replicate; None: it takes no image."""
-    found = _roles(_resolved(first(schema, "/components/schemas/Input"), schema), schema)
-    if found.image is None:
+    roles = _roles(_resolved(first(schema, "/components/schemas/Input"), schema), schema)
+    if roles.image is None:
         return None
     entry: Entry = {
         **where,
-        "image_field": found.image,
-        "seed_field": found.seed or "",
-        **({"seed_max": found.seed_max} if found.seed and found.seed_max < _MOST_SEED else {}),
-        **({"input": found.fixed} if found.fixed else {}),
+        "image_field": roles.image,
+        "seed_field": roles.seed or "",
+        **({"seed_max": roles.seed_max} if roles.seed and roles.seed_max < _MOST_SEED else {}),
+        **({"input": roles.fixed} if roles.fixed else {}),
     }
-    return Suggestion(what, entry, [f"input.{name}" for name in found.needed])
+    return Suggestion(what, entry, [f"input.{name}" for name in roles.needed])
 
 
-def of_gradio(info: Any, where: Entry, wanted: str | None) -> Suggestion | None:
+def of_gradio(info: Any, where: Entry, named: str | None) -> Suggestion | None:
     """A Gradio app: the endpoint `wanted`, or the best, from picture to picture."""
     able = {
         name: (inputs, output)
-        for name, one in _items(first(info, "/named_endpoints"))
-        if (inputs := _arguments(find(one, "/parameters/*")))
-        and (output := _picture_of(find(one, "/returns/*"))) is not None
-        and (wanted is None or name.strip("/") == wanted.strip("/"))
+        for name, endpoint in _items(first(info, "/named_endpoints"))
+        if (inputs := _arguments(find(endpoint, "/parameters/*")))
+        and (output := _picture_of(find(endpoint, "/returns/*"))) is not None
+        and (named is None or name.strip("/") == named.strip("/"))
     }
     if not able:
         return None
@@ -104,21 +104,21 @@ def of_gradio(info: Any, where: Entry, wanted: str | None) -> Suggestion | None:
 def _arguments(parameters: list[Any]) -> list[Any]:
     """The arguments of a Gradio endpoint; empty if none is a picture."""
     filled: list[Any] = []
-    for one in parameters:
-        name = f"{first(one, '/parameter_name')} {first(one, '/label')}"
-        kind = first(one, "/type/type")
-        if first(one, "/component") == "Image" and "{image}" not in filled:
+    for parameter in parameters:
+        name = f"{first(parameter, '/parameter_name')} {first(parameter, '/label')}"
+        kind = first(parameter, "/type/type")
+        if first(parameter, "/component") == "Image" and "{image}" not in filled:
             filled.append("{image}")
         elif any(map(_SEED.search, name.split())):
             filled.append("{seed}")
         else:
-            default = first(one, "/parameter_default")
+            default = first(parameter, "/parameter_default")
             filled.append(_EMPTY.get(kind, "") if default is None else default)
     return filled if "{image}" in filled else []
 
 
 def _picture_of(returns: list[Any]) -> int | None:
-    kinds = [str(first(one, "/component")) for one in returns]
+    kinds = [str(first(value, "/component")) for value in returns]
     return next((k for k, kind in enumerate(kinds) if re.search("Image|Gallery|File", kind)), None)
 
 
@@ -126,9 +126,9 @@ def of_oip(metadata: Any, where: Entry) -> Suggestion:
     """A model of the Open Inference Protocol."""
     entry, notes = {**where}, []
     inputs, outputs = find(metadata, "/inputs/*"), find(metadata, "/outputs/*")
-    seed = next((one for one in inputs if one.get("datatype") == "INT64"), None)
-    image = next((one for one in inputs if _layout(one)), None)
-    output = next((one for one in outputs if _layout(one)), None)
+    seed = next((tensor for tensor in inputs if tensor.get("datatype") == "INT64"), None)
+    image = next((tensor for tensor in inputs if _layout(tensor)), None)
+    output = next((tensor for tensor in outputs if _layout(tensor)), None)
     if image is None or output is None:
         notes.append(
             "Its metadata names no tensors: set image_input, image_layout, seed_input, output and "
@@ -167,9 +167,11 @@ def of_openapi(document: Any, where: Entry, path: str | None) -> Suggestion | No
     ]
     if not able:
         return None
-    _, best = max(able, key=lambda one: one[0])
+    _, best = max(able, key=lambda pair: pair[0])
     best.title = str(first(document, "/info/title") or "")
-    others = {one.entry["request"]["path"] for _, one in able} - {best.entry["request"]["path"]}
+    others = {suggestion.entry["request"]["path"] for _, suggestion in able} - {
+        best.entry["request"]["path"]
+    }
     if others:
         best.notes.append(f"Other operations take pictures, too: {', '.join(sorted(others))}.")
     return best
@@ -215,18 +217,18 @@ def _request(kind: str, media: Any, document: Any) -> tuple[dict[str, Any], int,
     if kind not in {_FORM, _JSON}:
         return None
     schema = _resolved(first(media, "/schema"), document)
-    found = _roles(schema, document, files=kind == _FORM)
-    if found.image is None:
+    roles = _roles(schema, document, files=kind == _FORM)
+    if roles.image is None:
         return None
-    seed = {found.seed: "{seed}"} if found.seed else {}
-    largest = found.seed_max if found.seed else 0
+    seed = {roles.seed: "{seed}"} if roles.seed else {}
+    largest = roles.seed_max if roles.seed else 0
     if kind == _FORM:
-        request = {"form": "multipart", "image_field": found.image, "fields": seed | found.fixed}
-        return request, largest, [f"fields.{name}" for name in found.needed]
-    is_link = "ur" in found.image.lower().split("_")[-1]  # url, uri
+        request = {"form": "multipart", "image_field": roles.image, "fields": seed | roles.fixed}
+        return request, largest, [f"fields.{name}" for name in roles.needed]
+    is_link = "ur" in roles.image.lower().split("_")[-1]  # url, uri
     image = "{image_data_uri}" if is_link else "{image_b64}"
-    request = {"form": "json", "json": {found.image: image} | seed | found.fixed}
-    return request, largest, [f"json.{name}" for name in found.needed]
+    request = {"form": "json", "json": {roles.image: image} | seed | roles.fixed}
+    return request, largest, [f"json.{name}" for name in roles.needed]
 
 
 def _headers(
@@ -234,22 +236,26 @@ def _headers(
 ) -> tuple[Entry, list[str]]:
     """The settings of the header that takes the token, and further headers that are needed."""
     declared = [
-        one
+        scheme
         for place in (of_path, operation)
         for each in place.get("parameters") or ()
-        if (one := _resolved(each, document)).get("in") == "header"
+        if (scheme := _resolved(each, document)).get("in") == "header"
     ]
     schemes = [
-        _resolved(one, document)
-        for _, one in _items(first(document, "/components/securitySchemes"))
+        _resolved(scheme, document)
+        for _, scheme in _items(first(document, "/components/securitySchemes"))
     ]
-    keys = [one for one in schemes if one.get("type") == "apiKey" and one.get("in") == "header"]
-    names = [str(one.get("name")) for one in (*declared, *keys) if one.get("name")]
+    keys = [
+        scheme
+        for scheme in schemes
+        if scheme.get("type") == "apiKey" and scheme.get("in") == "header"
+    ]
+    names = [str(scheme.get("name")) for scheme in (*declared, *keys) if scheme.get("name")]
     token = next((name for name in names if _SECRET.search(name)), None)
     needed = [
-        f"headers.{one['name']}"
-        for one in declared
-        if one.get("required") and not _SECRET.search(str(one.get("name")))
+        f"headers.{scheme['name']}"
+        for scheme in declared
+        if scheme.get("required") and not _SECRET.search(str(scheme.get("name")))
     ]
     if token is None or token.lower() == "authorization":
         return {}, needed
@@ -259,9 +265,9 @@ def _headers(
 def _answers(operation: Any, document: Any) -> list[str]:
     return [
         name
-        for status, one in _items(operation.get("responses"))
+        for status, response in _items(operation.get("responses"))
         if status.startswith("2") or status == "default"
-        for name, _ in _items(_resolved(one, document).get("content"))
+        for name, _ in _items(_resolved(response, document).get("content"))
     ]
 
 
@@ -274,20 +280,23 @@ def _prefix(document: Any) -> str:
 
 def _roles(schema: Mapping[str, Any], document: Any, *, files: bool = False) -> _Fields:
     """The roles of a schema's properties; `files`: a picture has binary content."""
-    properties = {name: _resolved(one, document) for name, one in _items(schema.get("properties"))}
+    properties = {
+        name: _resolved(field_schema, document)
+        for name, field_schema in _items(schema.get("properties"))
+    }
     image = _image(properties, files=files)
     seed = next((name for name in properties if _SEED.search(name)), None)
     seed_max = min(int((properties.get(seed or "") or {}).get("maximum") or _MOST_SEED), _MOST_SEED)
     required = schema.get("required") or ()
     fixed, needed = {}, []
-    for name, one in properties.items():
+    for name, field_schema in properties.items():
         if name in {image, seed}:
             continue
-        if "png" in one.get("enum", ()):
+        if "png" in field_schema.get("enum", ()):
             fixed[name] = "png"
-        elif _SCALE.search(name) and one.get("default") is not None:
-            fixed[name] = one["default"]  # a new default would be another model
-        elif name in required and "default" not in one:
+        elif _SCALE.search(name) and field_schema.get("default") is not None:
+            fixed[name] = field_schema["default"]  # a new default would be another model
+        elif name in required and "default" not in field_schema:
             needed.append(name)
     return _Fields(image, seed, seed_max, fixed, needed)
 
@@ -296,10 +305,14 @@ def _image(properties: Mapping[str, Mapping[str, Any]], *, files: bool) -> str |
     """The property that holds the picture: of the candidates, the one with the clearest name."""
     able = [
         name
-        for name, one in properties.items()
-        if one.get("type") == "string"
+        for name, field_schema in properties.items()
+        if field_schema.get("type") == "string"
         and not _NO_IMAGE.search(name)
-        and (not files or one.get("format") == "binary" or "contentMediaType" in one)
+        and (
+            not files
+            or field_schema.get("format") == "binary"
+            or "contentMediaType" in field_schema
+        )
     ]
     hints = [(k, name) for name in able for k, hint in enumerate(_IMAGES) if hint in name.lower()]
     alone = able[0] if files and len(able) == 1 else None
@@ -318,9 +331,9 @@ def _resolved(schema: Any, document: Any, depth: int = 8) -> dict[str, Any]:
     if isinstance(reference, str) and reference.startswith("#/"):
         return _resolved(first(document, reference[1:]), document, depth - 1)
     for key in ("allOf", "anyOf", "oneOf"):
-        parts = schema.get(key)
-        for part in parts if isinstance(parts, list) else ():
-            inner = _resolved(part, document, depth - 1)
+        options = schema.get(key)
+        for option in options if isinstance(options, list) else ():
+            inner = _resolved(option, document, depth - 1)
             if inner and inner.get("type") != "null":
                 return {**inner, **{k: v for k, v in schema.items() if k != key}}
     return schema
@@ -362,7 +375,7 @@ def table(entry: Mapping[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{_key(key)} = {_value(one)}' for key, one in value.items())} }}"
+        return f"{{ {', '.join(f'{_key(key)} = {_value(item)}' for key, item in value.items())} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

@@ -86,16 +86,18 @@ async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 
         report.scale, report.fingerprint = upscaler.scale, upscaler.fingerprint
         report.takes_seeds = capabilities.seeds
         report.calls_per_request = math.ceil(samples / capabilities.samples_per_call)
-        one, other, again = [await _timed(upscaler, source, seed) for seed in (*_SEEDS, _SEEDS[0])]
+        first, other, again = [
+            await _timed(upscaler, source, seed) for seed in (*_SEEDS, _SEEDS[0])
+        ]
     except UpscalerError as error:
         report.error, report.error_kind = error.detail, reason(error)
         return report
     report.generates = True
-    report.latency_s = statistics.median(seconds for _, seconds in (one, other, again))
-    report.varies = not np.array_equal(one[0], other[0])
-    report.repeatable = bool(np.array_equal(one[0], again[0]))
+    report.latency_s = statistics.median(seconds for _, seconds in (first, other, again))
+    report.varies = not np.array_equal(first[0], other[0])
+    report.repeatable = bool(np.array_equal(first[0], again[0]))
     report.lossless = upscaler.capabilities.lossless
-    report.alignment = await asyncio.to_thread(alignment, source.rgb, one[0], upscaler.scale)
+    report.alignment = await asyncio.to_thread(alignment, source.rgb, first[0], upscaler.scale)
     report.warnings = _warnings(report, upscaler.capabilities.max_samples)
     return report
 
@@ -119,24 +121,24 @@ async def _timed(upscaler: Upscaler, source: Source, seed: int) -> tuple[RGB, fl
 
 
 def _warnings(report: ProbeReport, max_samples: int | None) -> list[str]:
-    found = []
+    warnings = []
     if not report.varies:
-        found.append(
+        warnings.append(
             "Two generations were identical: a fixed seed, a cache or a deterministic model. A "
             "second one adds nothing: calibrate it with one sample (--samples 1), whose σ looks at "
             "what the upscaler adds to its input."
         )
     elif report.takes_seeds and not report.repeatable:
-        found.append(
+        warnings.append(
             "The same seed gave two different samples, so answers cannot be reproduced; masks and "
             "guarantees are not affected."
         )
     elif not report.takes_seeds and report.repeatable:
-        found.append("No seed is sent, yet the first and third answer were identical: a cache.")
+        warnings.append("No seed is sent, yet the first and third answer were identical: a cache.")
     if report.lossless is False:
-        found.append("Samples come in a lossy format; its noise adds to the indecision.")
+        warnings.append("Samples come in a lossy format; its noise adds to the indecision.")
     if report.alignment is not None and report.alignment.problem:
-        found.append(f"The samples are not aligned: {report.alignment.problem}.")
+        warnings.append(f"The samples are not aligned: {report.alignment.problem}.")
     if max_samples is not None and max_samples < report.samples:
-        found.append(f"It has only {max_samples} distinct samples, fewer than {report.samples}.")
-    return found
+        warnings.append(f"It has only {max_samples} distinct samples, fewer than {report.samples}.")
+    return warnings

@@ -86,11 +86,11 @@ class RetryPolicy:
         """Seconds before the next attempt, less than `left_s`; None: there is none."""
         if not retriable(error) or tries >= self.max_attempts:
             return None
-        asked = asked_wait(error)
-        if asked is None:
+        pause_s = asked_wait(error)
+        if pause_s is None:
             seconds = random.uniform(0, min(self.longest_s, self.first_s * 2**tries))  # noqa: S311 - jitter
-        elif asked <= self.longest_asked_s:
-            seconds = _spread(asked)
+        elif pause_s <= self.longest_asked_s:
+            seconds = _spread(pause_s)
         else:
             return None
         return seconds if seconds < left_s else None
@@ -104,9 +104,9 @@ class RetryPolicy:
         return call_s + max(self.total_s, patience_s) + call_s
 
 
-def _spread(asked: float) -> float:
+def _spread(pause_s: float) -> float:
     """A little more than the server asked for: it asked all calls for the same."""
-    return asked + random.uniform(0, 0.1 * asked + 0.05)  # noqa: S311 - jitter
+    return pause_s + random.uniform(0, 0.1 * pause_s + 0.05)  # noqa: S311 - jitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,9 +358,9 @@ class ResilientUpscaler:
         It waits at least `pause` seconds; the next attempt must begin at `until`, on the loop's
         clock.
         """
-        asked = asked_wait(error) or 0.0
-        is_alive = asked > self._policy.longest_asked_s
-        pause = max(pause, _spread(asked)) if is_alive else pause
+        pause_s = asked_wait(error) or 0.0
+        is_alive = pause_s > self._policy.longest_asked_s
+        pause = max(pause, _spread(pause_s)) if is_alive else pause
         is_away = isinstance(error, UpscalerUnavailable) and not needs_operator(error)
         if not is_away or asyncio.get_running_loop().time() + pause >= until:
             raise error

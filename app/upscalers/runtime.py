@@ -268,8 +268,8 @@ def runtimes() -> tuple[str, ...]:
 
 
 def _accelerators() -> list[str]:
-    found = find_spec("onnxruntime")
-    home = Path(found.origin).parent if found and found.origin else Path()
+    spec = find_spec("onnxruntime")
+    home = Path(spec.origin).parent if spec and spec.origin else Path()
     # Importing onnxruntime takes longer than a small picture.
     if sys.platform == "linux" and not any(home.glob("capi/*providers_cuda*")):
         return []

@@ -113,15 +113,17 @@ def encode(
         }
         entries.append(entry)
         if binary:
-            parts = _raw(value)
-            entry["parameters"] = {"binary_data_size": sum(len(part) for part in parts)}
-            tail += parts
+            chunks = _raw(value)
+            entry["parameters"] = {"binary_data_size": sum(len(chunk) for chunk in chunks)}
+            tail += chunks
         elif array is None:
             raise ValueError("an encoded file needs the binary tensor format")
         else:
             entry["data"] = array.ravel().tolist()
     head = json.dumps({**document, side: entries}).encode()
-    length = str(len(head) + sum(len(part) for part in tail))  # some servers read no chunked bodies
+    length = str(
+        len(head) + sum(len(chunk) for chunk in tail)
+    )  # some servers read no chunked bodies
     if not binary:
         return [head], {"Content-Type": "application/json", "Content-Length": length}
     return [head, *tail], {

@@ -51,13 +51,7 @@ class Page:
 
 PAGES = (
     Page("upscale", "Upscale", ("/", "/wall", "/r/{result_id}")),
-    Page(
-        "calibrations",
-        "Calibrations",
-        ("/calibrations",),
-        needs_admin=True,
-        sheets=("charts", "jobs", "tiles"),
-    ),
+    Page("calibrations", "Studio", ("/calibrations",), needs_admin=True, sheets=("jobs", "tiles")),
     Page("annotate", "Annotate", ("/annotate",), needs_admin=True, sheets=("jobs",)),
     Page("monitor", "Monitor", ("/monitor",), needs_admin=True, sheets=("tiles",)),
 )
@@ -183,4 +177,4 @@ def _file(data: bytes, media_type: str) -> File:
 
 
 def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
+    return hashlib.sha256(data).hexdigest()[:16]

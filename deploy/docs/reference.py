@@ -49,8 +49,8 @@ def settings() -> str:
         *_fields(shared := _common(kinds)),
         "",
         (
-            "All kinds but `embedded` also have these (`worker` has no `url`, `scale`, `fit`, "
-            "`mask_color` and `mask_field`):"
+            "All kinds but `embedded` also have these (`worker` has no `url`, `scale`, "
+            "`resize_mode`, `mask_color` and `mask_field`):"
         ),
         "",
         *_fields(remote_rows := [row for row in _rows(OneAddress) if row not in shared]),

@@ -156,7 +156,9 @@ def test_an_admin_may(client, start):
     """Private addresses where the operator allows them; files never; the key is kept nowhere."""
     with serving(answering()) as address:
         wish = {"address": f"http://{address}", "token": TOKEN, "settings": {"price_per_call": 2}}
-        check_problem(client.post(PROBE, json=wish, headers=AS_ADMIN), "bad-request")
+        private = client.post(PROBE, json=wish, headers=AS_ADMIN)
+        way = "name connect in allow_private_networks, or run `trustscale connect ADDRESS`"
+        assert way in check_problem(private, "bad-request")["detail"]
         opened = start(allow_private_networks=["connect"])
 
         def ask(**more):

@@ -21,9 +21,12 @@ from tests.upscalers.remote.pictures import source as picture
 from tests.upscalers.resilient import SOURCE, Inner, guarded
 from tests.workers.fakes import SleepingEngine
 from trustscale_server.api.deps import Probes, Timings
+from trustscale_server.api.documents import Answering
 from trustscale_server.api.files import Sent
 from trustscale_server.api.middleware import RequestContext
+from trustscale_server.api.upscalers import levels_of
 from trustscale_server.assembly import single_process_lock
+from trustscale_server.calibration.insight import COMMON_ALPHAS, ThresholdRow
 from trustscale_server.errors import ConfigError, UpscalerUnavailable
 from trustscale_server.settings import Settings
 from trustscale_server.stores.base import StoreUnavailable
@@ -206,6 +209,36 @@ class TestCalibration:
         }
         names = {name: f"trustscale_calibration_{name}" for name in expected}
         assert {name: found[names[name], "fake"] for name in names} == pytest.approx(expected)
+
+    @pytest.mark.parametrize(
+        ("areas", "answers", "names"),
+        [
+            ([0.1, 0.5], "jpeg-80", ["strict", "balanced", "lenient"]),
+            ([0.1, None], "jpeg-80", ["balanced"]),  # one class can hold no promise after looking
+            ([0.1, 0.5], "*", ["balanced"]),
+            ([], "*", ["balanced"]),
+        ],
+    )
+    def test_the_levels(self, calibration, areas, answers, names):
+        """Three where each class can hold any of them, with its least and most trusted area."""
+
+        def of_class(area):
+            threshold = "-inf" if area is None else 1.0
+            return [
+                ThresholdRow(
+                    alpha=alpha, threshold=threshold, trusted_fraction=10 * alpha * (area or 0)
+                )
+                for alpha in COMMON_ALPHAS
+            ]
+
+        asked = [Answering(id="", name=None, classes=[answers])]
+        found = levels_of(calibration, asked, [of_class(area) for area in areas])
+        assert [one.name for one in found] == names
+        (own,) = [one for one in found if one.name == "balanced"]
+        assert own.alpha == calibration.manifest.default_alpha
+        if len(names) == 3:
+            assert [one.alpha for one in found] == sorted(one.alpha for one in found)
+            assert own.most == pytest.approx(5 * own.least)
 
     def test_none_and_another(self, start):
         """Both show at the first scrape, before any request is refused; what is not has no age."""

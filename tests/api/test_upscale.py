@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tests.api.admin import Admin, truth_files
 from tests.api.gateway import IMAGE, check_problem, ended, gateway, pixels, post, text_chunks
 from tests.factories import calibration_of, encoded, sharp
 from tests.fakes import FakeUpscaler
@@ -210,6 +211,21 @@ async def test_it_follows_the_class(serve, calibrations):
         assert (named["upscaler"], named["upscaler_reason"]) == (FAITHFUL, None)
         listed = (await served.client.get("/v1/upscalers")).json()
         assert [row["default"] for row in listed] == [True, True]
+
+
+def test_a_calibration_names_its_upscaler(start):
+    """Where the class of an upload would choose, nobody guesses which model is to be paid for."""
+    models = upscalers()
+    admin = Admin(start(*models, calibrations=()))
+    for named in ({}, {"upscaler": "auto"}):
+        for fields in ({}, {"dry_run": "true"}):
+            answer = admin.post_files(truth_files(1), fields=fields, **named)
+            problem = check_problem(answer, "bad-request")
+            assert problem["fields"][0]["field"] == "upscaler"
+            assert f"{FAITHFUL} and {SHARP}" in problem["detail"]
+    answer = admin.post_files(truth_files(1), fields={"dry_run": "true"}, upscaler=SHARP)
+    assert answer.status_code == 200
+    assert [model.calls for model in models] == [[], []]
 
 
 async def test_one_is_not_calibrated(serve, calibrations):

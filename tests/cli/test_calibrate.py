@@ -1,6 +1,7 @@
 """`trustscale calibrate`, and how it continues after an interruption."""
 
 import asyncio
+import functools
 import io
 import json
 import signal
@@ -15,6 +16,7 @@ from tests.factories import encoded, photo, pictures, truths
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 from trustscale import Problem, Tar
+from trustscale_server.assembly import open_parts
 from trustscale_server.calibration import file
 from trustscale_server.calibration.like import InputProfile
 from trustscale_server.calibration.local import listed
@@ -144,6 +146,52 @@ def test_inputs_like_uploads(run, place):
         found in words
         for found in ("50% smoothed/jpeg-80", "broken.png", "no upload is so: lossless")
     )
+
+
+@pytest.fixture
+def two(place, monkeypatch):
+    """Two models, of which `auto` takes the faithful one for sharp uploads saved without loss."""
+    models = {name: FakeUpscaler(name) for name in ("faithful", "sharp")}
+    entries = [{"name": name, "kind": "embedded"} for name in models]
+    monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(entries))
+    monkeypatch.setenv("TRUSTSCALE_ROUTING", '{"lossless": "faithful", "*": "sharp"}')
+    opened = functools.partial(open_parts, build=lambda entry, *_: models[entry.name])
+    monkeypatch.setattr(trustscale_server.cli.service, "open_parts", opened)
+    return models
+
+
+def test_who_answers_is_calibrated(run, place, two):
+    """Where auto chooses, each upscaler is calibrated for the classes that it answers."""
+    truths(place / "photos", 2)
+    ways = {"mixture": [{}, {"jpeg": 60}]}
+    (place / "ways.json").write_text(json.dumps(ways))
+    options = ("--mixture", "ways.json", "--samples", 2, "--export", "made.calibration")
+    outcome = run("calibrate", "photos", *options)
+    assert outcome.code == 0, outcome.err
+    assert "faithful (lossless) and sharp (jpeg-50), each for its own" in outcome.err
+    assert {name: len(model.calls) for name, model in two.items()} == {"faithful": 4, "sharp": 4}
+    for name, quality in (("faithful", None), ("sharp", 60)):
+        made = file.load((place / f"made-{name}.calibration").read_bytes())
+        assert made.manifest.upscaler == name
+        assert [part.jpeg for part in made.manifest.degradation.mixture] == [quality]
+
+
+def test_uploads_like_these_are_answered_by_one(run, place, two):
+    """A camera's JPEG files calibrate the model that answers JPEG files, and no other."""
+    truths(place / "photos", 2)
+    (place / "uploads").mkdir()
+    upload = encoded(photo(1, 48, 48), "JPEG", quality=85)
+    (place / "uploads" / "a.jpg").write_bytes(upload)
+    outcome = run(*MAKE, "--like", "uploads")
+    assert outcome.json["upscaler"] == "sharp"
+    assert "auto answers such uploads with sharp." in outcome.err
+    assert (two["faithful"].calls, len(two["sharp"].calls)) == ([], 4)
+
+
+def test_one_that_is_named_is_calibrated(run, place, two):
+    truths(place / "photos", 1)
+    assert run(*PLAIN, "--upscaler", "sharp").json["upscaler"] == "sharp"
+    assert two["faithful"].calls == []
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_a_threshold_that_is_too_large_is_found(alpha):
     cell = cell_of(calibration, names(400), test, HighProbability())  # judged by the test alone
     draws = Resamples.of(names(400), 0)
     honest, _ = cell_rows("fake", cell, draws, [alpha])
-    assert honest.status == "kept"
+    assert honest.status == "consistent"
     false = RiskCurve.from_loss_curves(calibration, cell.calibration.bound).threshold(1.25 * alpha)
     losses = np.array([one.loss_below(false) for one in test])
     cell.quantities = dict.fromkeys(QUANTITIES, np.tile(losses[:, None], len(cell.alphas) + 1))

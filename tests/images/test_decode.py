@@ -183,7 +183,7 @@ class TestRefused:
         check_scans(jpeg_of_scans(20))  # and the six of its program
         for fit in (None, 1000):
             with pytest.raises(DecodeLimit, match="more than 32 times") as caught:
-                decode(jpeg_of_scans(30_000, 1024), LIMITS, fit=fit)
+                decode(jpeg_of_scans(30_000, 1024), LIMITS, max_input_side=fit)
             assert caught.value.members["limit"] == "scans"
 
     def test_scans_of_few_components(self):

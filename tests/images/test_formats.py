@@ -48,10 +48,10 @@ class TestIn:
         data = encoded(np.tile(photo(), (10, 10, 1)), form)
         with pytest.raises(ImageTooLarge, match=r"fit=115 "):
             decode(data, limits)
-        decoded = decode(data, limits, fit=115)
+        decoded = decode(data, limits, max_input_side=115)
         assert decoded.rgb.shape == (86, 115, 3)
         assert "reduced from 320×240" in decoded.notes[-1]
-        assert decode(data, Limits(), fit=1000).rgb.shape == (240, 320, 3)
+        assert decode(data, Limits(), max_input_side=1000).rgb.shape == (240, 320, 3)
 
 
 class TestOut:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.waiting import PATIENCE_S, block_until
 from trustscale_server.errors import Overloaded
-from trustscale_server.images.turns import ExclusiveLock, Stopped
+from trustscale_server.images.turns import Stopped, WeightedSemaphore
 
 
 def never():
@@ -24,7 +24,7 @@ class Crowd:
 
     def __init__(self, amount, most_each=None):
         self._now = 0.0
-        self.turns = ExclusiveLock(amount, most_each, clock=lambda: self._now)
+        self.turns = WeightedSemaphore(amount, most_each, clock=lambda: self._now)
         self._threads = ThreadPoolExecutor(64)
         self._came = 0
         self._here = {}
@@ -141,7 +141,7 @@ def test_one_at_a_time_is_larger_than_the_whole():
 
 
 def test_waiting_ends():
-    turns = ExclusiveLock(1)
+    turns = WeightedSemaphore(1)
     with turns.turn("a", 1, never):
         with pytest.raises(Overloaded) as caught, turns.turn("b", 1, never, longest=0.01):
             pass
@@ -153,7 +153,7 @@ def test_waiting_ends():
 
 
 def test_nothing_is_remembered_of_clients_that_are_gone():
-    turns = ExclusiveLock(2)
+    turns = WeightedSemaphore(2)
     with turns.turn("always", 1, never):
         for k in range(1000):
             with turns.turn(str(k), 1, never):

@@ -16,14 +16,14 @@ from tests.jobs.work import SleepingPairs, new_job, sleep_in_one_piece, starts
 from tests.servers import ProcessGroup
 from tests.waiting import PATIENCE_S, until
 from trustscale_server.jobs.queue import QUEUES, JobQueue
-from trustscale_server.jobs.runner import RetryPolicy
+from trustscale_server.jobs.runner import TaskRetryPolicy
 from trustscale_server.stores.base import open_stores
 
 # Longer than any stall of the machine: an attempt that is well is never taken for a dead one.
 LEASE_S = 60.0
 
 # What is away is asked again at once, and for long.
-EAGER = RetryPolicy(away_s=PATIENCE_S, first_s=0.0, longest_s=0.1, errors_s=())
+EAGER = TaskRetryPolicy(away_s=PATIENCE_S, first_s=0.0, longest_s=0.1, errors_s=())
 
 
 @dataclass

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from tests.numbers import numbers_of, parsed_metrics
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.resilient import guarded as limited
 from trustscale_server.assembly import open_parts
+from trustscale_server.cli import jobs
 from trustscale_server.cli.jobs import listening, worker_app
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.settings import Settings
@@ -52,6 +54,21 @@ async def test_slots_of_a_worker(tmp_path):
     async with AsyncExitStack() as stack:
         parts = await open_parts(settings, stack, lambda *_: FakeUpscaler())
         assert (parts.concurrency["upscale"], parts.service.slots.running) == (8, 8)
+
+
+async def test_drain(tmp_path, monkeypatch):
+    """A stopping worker lets its work end for as long as the operator allows."""
+    allowed = []
+
+    async def run(*_, drain_s, **__):
+        allowed.append(drain_s)
+
+    monkeypatch.setattr(jobs, "run_until_signalled", run)
+    monkeypatch.setattr(jobs, "open_parts", partial(open_parts, build=lambda *_: FakeUpscaler()))
+    upscalers = [{"name": "fake", "kind": "embedded"}]
+    settings = Settings(data_dir=tmp_path, upscalers=upscalers, job_drain_s=90.0)
+    await jobs._run(settings, "127.0.0.1", free_port())
+    assert allowed == [90.0]
 
 
 async def test_port_a_worker(tmp_path):

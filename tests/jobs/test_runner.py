@@ -13,7 +13,7 @@ from tests.jobs.work import new_job
 from tests.waiting import PATIENCE_S
 from trustscale_server.errors import NotFound, TimedOut, TrustscaleError, UpscalerUnavailable
 from trustscale_server.jobs.handlers import Interrupted, JobCancelled, JobEndedElsewhere, Supervisor
-from trustscale_server.jobs.runner import ExclusiveLock, RetryPolicy
+from trustscale_server.jobs.runner import ExclusiveLock, TaskRetryPolicy
 from trustscale_server.stores.base import JobState, StoreUnavailable
 from trustscale_server.upscalers.remote.responses import BadCredentials
 
@@ -57,7 +57,7 @@ async def test_turns_cancelled():
 
 
 def test_worst_case():
-    policy, waited, runs = RetryPolicy(), 0.0, [0.0]
+    policy, waited, runs = TaskRetryPolicy(), 0.0, [0.0]
     while waited < policy.away_s:
         waited += policy.pause(waited)
         runs.append(waited)
@@ -199,7 +199,7 @@ async def test_not_for_ever(place, stores, error, is_tried_again, words):
 
 @pytest.mark.parametrize("error", [STORE, UPSCALER])
 async def test_it_holds_no_slot(place, stores, error):
-    handler, policy = Failing(error, lambda _: True), RetryPolicy(first_s=3600.0)
+    handler, policy = Failing(error, lambda _: True), TaskRetryPolicy(first_s=3600.0)
     settings = {"policy": policy}
     async with place.working(stores, settings=settings, slots=1, upscale=handler) as queue:
         for name in ("u", "v"):

@@ -2,13 +2,14 @@
 
 import asyncio
 import signal
+import time
 
 import pytest
 
 from tests.jobs.conftest import ended
 from tests.jobs.test_resistance import died
-from tests.jobs.work import lines, workers
-from tests.waiting import until
+from tests.jobs.work import lines, sleep_in_one_piece, workers
+from tests.waiting import PATIENCE_S, until
 from trustscale_server.jobs.runner import DEATHS, DEATHS_ALONE
 from trustscale_server.stores.base import JobState
 
@@ -110,6 +111,25 @@ class TestFleet:
         upscales = dict.fromkeys(("u1", "u1-ended", "u2", "u2-ended"), 1)
         pairs = {f"pair{i:04}": 1 for i in range(16)}
         assert place.starts() == {"reduce": 1, **upscales, **pairs}
+
+    async def test_leases_while_it_drains(self, place, stores):
+        """A call that takes longer than the lease ends where it runs, though that one stops."""
+        place.lease_s, stop = 2.0, asyncio.Event()
+        async with place.queue(stores) as queue:
+            running = asyncio.create_task(
+                queue.run({"upscale": sleep_in_one_piece}, stop=stop, drain_s=PATIENCE_S)
+            )
+            await queue.submit(place.job("u", waits=True))
+            await until(lambda: place.starts()["u"] == 1)
+            stop.set()
+            began = time.monotonic()
+            while time.monotonic() < began + 2 * place.lease_s:
+                await until(lambda: place.idle_s("upscale") > place.lease_s / 8)
+                await until(lambda: place.idle_s("upscale") < place.lease_s / 8)
+            place.gate.touch()
+            await running
+        assert (await stores.jobs.get("u")).state is JobState.SUCCEEDED
+        assert place.starts() == {"u": 1, "u-ended": 1}
 
     async def test_terminated_worker_hands_over(self, place, stores, queue):
         place.lease_s = 3600  # nobody waits for its end

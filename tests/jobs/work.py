@@ -100,6 +100,8 @@ class SleepingPairs:
             raise
         return task.encode()
 
+    async def recorded(self, job, task): ...
+
     async def reduce(self, job, context):
         note(job, "reduce")
         kept = [key async for key, value in context.records() if value == key.encode()]

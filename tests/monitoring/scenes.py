@@ -50,6 +50,9 @@ class MemoryStores:
             raise NotFound(f"There is no file {name!r}.")
         return self.files[job, name]
 
+    async def has(self, job, name):
+        return (job, name) in self.files
+
     async def names(self, job):
         return sorted(name for owner, name in self.files if owner == job)
 

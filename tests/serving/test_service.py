@@ -6,8 +6,10 @@ import gc
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import numpy as np
@@ -115,11 +117,17 @@ def test_files_follow_rows_in_any_order(seed):
     assert files.made["a"].read() == png(plane)
 
 
+@dataclass
+class Prepared:
+    chosen: Any
+    upscaler: Any = None
+
+
 class Service:
     async def prepare(self, upload, request, *, unbounded_wait, as_job):
         assert (unbounded_wait, as_job) == (True, True)
         assert await upload() == b"image"
-        return request
+        return Prepared(Prepared(None))
 
     async def run(self, prepared, **options):
         for done in (1, 2):

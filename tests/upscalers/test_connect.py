@@ -352,7 +352,7 @@ async def test_an_address_with_a_size_of_its_own(tmp_path):
     api = Api(lambda rgb, seed: JSONResponse({"b": base64_of(wide(rgb))}))
     wish = connected(api.transport, name="up", alignment="ignore")
     tried = await attempt((await look(wish)).entry, wish)
-    assert (tried.entry["scale"], tried.entry["fit"]) == (2, "resize")
+    assert (tried.entry["scale"], tried.entry["resize_mode"]) == (2, "resize")
     assert "240×240" in tried.notes[0]
     file = tmp_path / "trustscale.toml"
     add(file, tried.entry)

@@ -58,7 +58,7 @@ def span():
 class TestShippedModel:
     def test_better_than_bicubic(self, span):
         assert (span.name, span.kind, span.scale) == ("span-x4", "embedded", 4)
-        assert span.capabilities == Capabilities(max_samples=96, by_tiles=True, deep=True)
+        assert span.capabilities == Capabilities(max_samples=96, by_tiles=True, takes_16_bit=True)
         assert span.plan == TilePlan(288, 21)
         truth = data.astronaut()[:240, 80:400]
         large = Image.fromarray(truth)

@@ -3,6 +3,7 @@
 Nothing here needs pytest, so the benchmark and the screenshots use it too.
 """
 
+import re
 import shutil
 import sys
 from contextlib import contextmanager
@@ -99,6 +100,30 @@ BRING = """(place, [event, name, bytes]) => {
   const Kind = event === "paste" ? ClipboardEvent : DragEvent;
   return place.dispatchEvent(new Kind(event, init));
 }"""
+
+
+# What is said anywhere on the page, but where the statistics are told.
+SAID = """() => {
+  const copy = document.body.cloneNode(true);
+  for (const one of copy.querySelectorAll("details")) {
+    const name = one.querySelector("summary").textContent.trim();
+    if (["How exactly?", "Details of this result", "In full"].includes(name)) one.remove();
+  }
+  const all = [...copy.querySelectorAll("*")];
+  const named = ["title", "aria-label", "alt", "placeholder", "aria-valuetext"];
+  return [copy.textContent, ...all.flatMap((one) => named.map((name) => one.getAttribute(name)))]
+    .filter(Boolean)
+    .join(" | ");
+}"""
+JARGON = re.compile(
+    r"σ|α|\b(sigma|alpha|masks?|scores?|pairs?|windows?)\b|calibrat\w*", re.IGNORECASE
+)
+
+
+def jargon(page):
+    """The statistician's words that a photographer meets on this page, with what is around them."""
+    said = page.evaluate(SAID)
+    return [said[max(0, found.start() - 40) : found.end() + 40] for found in JARGON.finditer(said)]
 
 
 def fits(page):

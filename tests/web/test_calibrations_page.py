@@ -1,4 +1,4 @@
-"""Finished calibrations: the list, one in detail, used as an admin uses them."""
+"""The studio and finished calibrations: one in detail, before and after, used as an admin does."""
 
 import json
 import re
@@ -13,49 +13,53 @@ pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 
 def test_charts_and_pictures(as_admin, api, made):
-    """Curves are read by pointer, keys and table; pairs have pictures."""
+    """Curves have their figures as tables; photographs with the largest errors are seen."""
     page = as_admin(f"/calibrations?id={made}")
     expect(page.get_by_role("heading", level=1)).to_have_text(f"{MARKUP} streets")
     expect(page.locator(".dominant")).to_have_count(5)
     expect(page.locator(".picture img")).to_have_count(15)
-    risk = page.locator("figure.chart", has_text="Error by score")
-    risk.locator("svg").hover(position={"x": 200, "y": 100})
-    expect(risk.locator(".chart-readout")).to_contain_text("Largest error, on average: 0.")
-    risk.locator("svg").press("End")
-    expect(risk.get_by_role("status")).to_contain_text("Largest error, on average")
     backtest = page.locator("figure.chart", has_text="Tried out")
-    backtest.get_by_role("button", name="Table").click()
-    # All tabled α, none of them below B/(n+1) = 0.024; and the origin of the dashed line.
-    expect(backtest.locator("tbody tr")).to_have_count(10)
+    backtest.get_by_text("Figures").click()
+    found = api.get(f"/v1/admin/calibrations/{made}/backtest")
+    least = api.get(f"/v1/admin/calibrations/{made}")["min_alpha"]
+    rows = [row for row in found["rows"] if row["alpha"] >= least]
+    expect(backtest.locator("tbody tr")).to_have_count(len(rows))
     expect(page.locator(".tile", has_text="Calls per picture")).to_contain_text("4")
-
-    page.get_by_text("20 pairs by name").click()
-    expect(page.get_by_role("rowheader", name=MARKUP, exact=True)).to_be_visible()
-    page.locator(".picture button").first.click()
-    expect(page.get_by_role("dialog").locator("img")).to_be_visible()
-    page.keyboard.press("Escape")
+    large = page.locator(".picture a").first
+    assert str(large.get_attribute("href")).startswith("blob:")
     assert barriers(page) == []
 
 
 @pytest.mark.parametrize("look", AXED, ids=str)
 def test_every_screen(as_admin, api, made, look):
-    """List, form and detail fit every screen, and ask for nothing in vain."""
+    """Home, wizard, detail, before and after fit every screen, and ask for nothing in vain."""
     page, missing = as_admin("/healthz", **look), []
     page.on("response", lambda one: one.status == 404 and missing.append(one.url))
     for name, query, seen in (
-        ("list", "", ".pipeline:not(:empty)"),
-        ("new", "?new", "#cost"),
+        ("home", "", ".pipeline:not(:empty)"),
+        ("new", "?new", ".drop-zone"),
         ("detail", f"?id={made}", "figure.chart svg"),
+        ("trial", f"?id={made}&try", ".side canvas >> nth=2"),
     ):
         page.goto(f"/calibrations{query}")
         expect(page.locator(seen).first).to_be_visible()
         expect(page.get_by_role("heading", level=1)).to_have_count(1)
-        check_screen(page, f"calibrations-{name}", look)
+        check_screen(page, f"studio-{name}", look)
     assert missing == []
 
 
+def test_three_sentences(as_admin, api):
+    """Home says who answers, what holds and what is unusual, each with its figures."""
+    page = as_admin("/calibrations")
+    sentences = page.locator(".sentence")
+    expect(sentences).to_have_count(3)
+    expect(sentences.first).to_contain_text("Two of 3 models answer: nothing is promised of bare")
+    sentences.first.locator("summary").click()
+    expect(sentences.first.locator(".facts")).to_contain_text("no calibration")
+
+
 def test_worse_needs_force(as_admin, small):
-    """Worse is said in amber, trusting nothing beside the button; a refusal is insisted on."""
+    """Worse is said in amber, before anything is changed; a refusal is insisted on."""
     page = as_admin(f"/calibrations?id={small}")
     expect(page.locator(".nothing-trusted")).to_contain_text("trusts nothing at the error")
     asked = []
@@ -69,13 +73,17 @@ def test_worse_needs_force(as_admin, small):
             route.fulfill(status=409, json=conflict)
 
     page.route("**/activate", refuse)
-    page.get_by_role("button", name="Activate").click()
+    page.get_by_role("link", name="Before and after").click()
+    expect(page.locator("#changes.warn")).to_contain_text("Trusted at an error of")
+    sides = page.locator(".side")
+    expect(sides.filter(has_text="Now").first).to_contain_text(re.compile(r"\d %"))
+    expect(sides.filter(has_text="With this one").first).to_contain_text("0 % trusted")
+    assert asked == []
+    page.get_by_role("button", name="Use it").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.locator("#changes.warn")).to_contain_text("Trusted at an error of 0.1")
-    dialog.get_by_role("button", name="Activate").click()
     expect(dialog).to_contain_text("It trusts 0 % instead of 50 %.")
-    dialog.get_by_role("button", name="Activate anyway").click()
-    expect(page.locator(".toast")).to_contain_text("is active now")
+    dialog.get_by_role("button", name="Use it anyway").click()
+    page.wait_for_url(f"**/calibrations?id={small}")
     assert json.loads(asked[1]) == {"force": True}
 
 

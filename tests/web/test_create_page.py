@@ -1,5 +1,6 @@
-"""A new calibration, from the form over the job to the one that is served from."""
+"""A new calibration: four steps, from pictures to its use; and a new upscaler."""
 
+import json
 import re
 
 import pytest
@@ -11,21 +12,25 @@ from tests.upscalers.test_connect import answering
 from tests.web.admin import BASE, MARKUP, folder_of, originals, truths, upload
 from tests.web.browser import ADMIN_KEY, BRING, LOOKS, barriers, check_screen
 from trustscale_server.images.degrade import USUAL
+from trustscale_server.upscalers.base import image_digest
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 
+START = "Upload and measure"
+
+
 def insist(page, done):
     """The service may advise against a switch, and asks once more."""
-    anyway = page.get_by_role("button", name="Activate anyway")
+    anyway = page.get_by_role("button", name="Use it anyway")
     expect(anyway.or_(done)).to_be_visible()
     if anyway.is_visible():
         anyway.click()
     expect(done).to_be_visible()
 
 
-def test_from_the_key_to_the_activation(open_page, admin_site, api):
-    """Key, images with mistakes, settings, progress, curve, activation, and the way back."""
+def test_from_the_key_to_its_use(open_page, admin_site, api):
+    """Key, pictures with mistakes, check, run, before and after, its use, and the way back."""
     page = open_page("/calibrations", url=admin_site)
     page.get_by_role("dialog").get_by_label("Admin key").fill(ADMIN_KEY)
     page.get_by_role("button", name="Use this key").click()
@@ -33,52 +38,51 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     assert page.evaluate("Object.keys(localStorage)") == []
 
     twin = upload(encoded(photo(0, 48, 48)), "twin.png")
-    page.locator("[name=default_alpha]").fill("0.15")
     field = page.locator("input[data-role=y]")
     field.set_input_files([*originals(1), twin, upload(b"no image", f"{MARKUP}.png")])
-    expect(page.locator("[data-verdict=few]")).to_contain_text("2 more are needed")
     refused = page.locator(".callout.warn .items")
     expect(refused).to_contain_text("twin: the same image as 000")
     expect(refused).to_contain_text(f"{MARKUP}: not a PNG, JPEG or WebP image")
+    page.get_by_role("button", name="Next").click()
+    expect(page.locator("[aria-current=step]")).to_have_text("Check")
+    page.get_by_text("More settings").click()
+    page.locator("[name=default_alpha]").fill("0.15")
+    expect(page.locator("[data-verdict=few]")).to_contain_text("2 more are needed")
+    page.get_by_role("button", name="Back").click()
     field.set_input_files(originals(2, first=10))
-    expect(page.locator("[data-verdict=enough]")).to_contain_text("3 pairs are enough")
+    page.get_by_role("button", name="Next").click()
+    expect(page.locator("[data-verdict=enough]")).to_contain_text("3 pictures are enough")
     page.get_by_label("Name", exact=True).fill(f"{MARKUP} clicked")
     page.get_by_label("Calls of the model per picture").fill("2")
     kinds = api.get("/v1/admin/options")["usual_kinds"]
     expect(page.locator("#cost")).to_contain_text(
         f"{3 * kinds * 2:,} calls of the model now, each original as {kinds} kinds of upload"
     )
-    expect(page.locator(".way")).to_have_count(3)
     assert barriers(page) == []
-    page.get_by_role("button", name="Upload and calibrate").click()
+    before = api.active()
+    page.get_by_role("button", name=START).click()
 
     expect(page.get_by_role("heading", level=1)).to_have_text(f"{MARKUP} clicked")
-    page.wait_for_url("**/calibrations?id=cal-*")
-    made = page.url.rpartition("=")[2]
+    expect(page.locator("[aria-current=step]")).to_have_text("Run")
+    expect(page.locator(".side canvas").first).to_be_visible()  # what it got most wrong so far
+    page.wait_for_url("**/calibrations?id=cal-*&try")
+    made = re.findall("id=([^&]+)", page.url)[0]
     found = api.get(f"{BASE}/{made}")
     assert (found["n"], found["pipeline"]["samples"]) == (3, 2)
-    kinds = page.get_by_role("region", name="Kinds of upload")
-    assert found["classes"]
-    for kind in found["classes"]:
-        expect(kinds).to_contain_text(kind["title"])
-    before = api.active()
-    page.get_by_role("button", name="Activate").click()
-    dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text(made)
-    expect(dialog).to_contain_text(before)
-    expect(dialog.locator("#changes")).to_contain_text(
-        re.compile("error of 0.15: .* % → .* %.*Smallest error: .* → ", re.DOTALL)
+    assert api.active() == before  # nothing is used by itself
+    expect(page.locator("#changes")).to_contain_text(
+        re.compile("error of 0.15.*% → .* %.*Smallest error.* → ", re.DOTALL)
     )
-    expect(dialog.locator("#coverage")).to_contain_text("that it adds")
-    expect(dialog.locator("#coverage")).to_contain_text("48 × 48")
-    dialog.get_by_label(re.compile("Only this one")).check()
-    dialog.get_by_role("button", name="Activate").click()
+    page.get_by_text("Kinds of upload").click()
+    expect(page.locator("#coverage")).to_contain_text("that it adds")
+    expect(page.get_by_role("link", name="Keep the old one")).to_be_visible()
+    page.get_by_label(re.compile("Only this one")).check()
+    page.get_by_role("button", name="Use it").click()
     insist(page, page.locator(".page-head .badge.trust", has_text="active"))
     assert api.active() == made
-    expect(page.locator(".audit")).to_contain_text("This one was activated in place of")
-    page.get_by_role("button", name="Back to", exact=False).click()
-    page.get_by_role("dialog").get_by_role("button", name="Back to", exact=False).click()
-    insist(page, page.locator(".page-head .badge", has_text="ready"))
+    page.get_by_role("link", name="Back to", exact=False).click()
+    page.get_by_role("button", name="Use it").click()
+    insist(page, page.locator(".page-head .badge.trust", has_text="active"))
     assert api.active() == before
 
 
@@ -86,10 +90,7 @@ def test_pairs_of_a_folder(as_admin, tmp_path):
     """X and Y are told apart by their folders, matched by name, and compared in size."""
     files = {f"x/{name}.png": encoded(photo(50, 24, 24)) for name in ("0", "1", "2", "alone")}
     files |= {f"y/{k}.webp": encoded(photo(k, 48, 48 - k // 2 * 8), "WEBP") for k in range(3)}
-    page = as_admin("/calibrations?new=camera")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Your camera in ten minutes")
-    expect(page.locator("[name=activate]")).to_be_checked()
-    page.goto("/calibrations?new")
+    page = as_admin("/calibrations?new")
     folder = page.locator("input[webkitdirectory]")
     folder.set_input_files(folder_of(tmp_path / "pairs", files))
     expect(page.locator(".tally")).to_contain_text("2 pairs")
@@ -103,13 +104,41 @@ def test_pairs_of_a_folder(as_admin, tmp_path):
     expect(page.locator(".tally")).to_contain_text("1 original")
     # What misses the zone does not replace the page.
     assert not page.locator("body").evaluate(BRING, drop)
-    page.locator("[name='indecision.size']").evaluate("field => { field.value = ''; }")
-    page.get_by_role("button", name="Upload and calibrate").click()
-    expect(page.locator("[name='indecision.size']")).to_be_focused()
+    page.get_by_role("button", name="Next").click()
+    page.locator("[name=others]").evaluate(
+        "field => { field.value = '{'; field.dispatchEvent(new Event('input')); }"
+    )
+    page.get_by_role("button", name=START).click()
+    expect(page.locator("[name=others]")).to_be_focused()  # though it was folded
 
 
-def test_groups_and_promises(as_admin, api, tmp_path):
-    """Folders below y/ are groups with curves of their own; the promise can be another one."""
+def test_what_was_used_already(as_admin):
+    """Photographs that the score was fitted on are named and left out before any is sent."""
+    page = as_admin("/calibrations?new")
+    names = []
+
+    def with_used(route):
+        answer = route.fetch()
+        found = answer.json()
+        pixels = json.loads(str(route.request.post_data))["pixels"]
+        digest = image_digest(photo(0, 48, 48))
+        names.extend(path for path, one in pixels.items() if one == digest)
+        route.fulfill(json={**found, "used": [pair["name"] for pair in found["pairs"][:1]]})
+
+    page.route("**/pairs/check", with_used)
+    page.locator("input[data-role=y]").set_input_files(originals(3))
+    used = page.locator("#used")
+    expect(used).to_contain_text("One photograph was already used to build the score")
+    assert names == ["y/000.png"]  # the page digests pixels as the service does
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_role("button", name=START)).to_be_disabled()
+    used.get_by_role("button", name="Leave these out").click()
+    expect(page.locator(".tally")).to_contain_text("2 originals")
+    expect(page.get_by_role("button", name=START)).to_be_enabled()
+
+
+def test_groups(as_admin, api, tmp_path):
+    """Folders below y/ are groups with curves of their own, or scenes."""
     files = {f"y/{'night' if k % 2 else 'day'}/{k}.png": photo(k, 48, 48) for k in range(4)}
     pairs = folder_of(tmp_path / "pairs", {name: encoded(rgb) for name, rgb in files.items()})
     page = as_admin("/calibrations?new")
@@ -118,25 +147,17 @@ def test_groups_and_promises(as_admin, api, tmp_path):
     expect(page.locator(".tally")).to_contain_text("4 originals · 2 scenes")
     page.get_by_label("Folders below y/ are").select_option("group")
     expect(page.locator(".tally")).to_contain_text("4 originals · 2 groups")
-    page.get_by_text("Advanced settings").click()
+    page.get_by_role("button", name="Next").click()
+    page.get_by_text("More settings").click()
     page.locator("[name=made]").select_option("own")  # in one way, so that it takes a moment
-    page.get_by_role("button", name="Upload and calibrate").click()
-    page.wait_for_url("**/calibrations?id=cal-*")
+    page.get_by_role("button", name=START).click()
+    page.wait_for_url("**/calibrations?id=cal-*&try")
+    page.get_by_role("link", name="Its figures").click()
     made = page.url.rpartition("=")[2]
     groups = {one["group"]: one["n"] for one in api.get(f"{BASE}/{made}")["groups"]}
     assert groups == {"day": 2, "night": 2}
     page.get_by_role("link", name="night (2)").click()
     expect(page.locator(".tile").first).to_contain_text("Scenes2")
-    page.get_by_role("button", name="Another promise").click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Name").fill("surer")
-    dialog.get_by_label("Risk of a bad draw").fill("0.014")
-    dialog.get_by_role("button", name="Make it").click()
-    page.wait_for_url(lambda url: "id=cal-" in url and made not in url)
-    expect(page.get_by_role("heading", level=1)).to_have_text("surer")
-    promise = page.locator(".tile", has_text="Accepted error")
-    expect(promise).to_contain_text("with probability 98.6 %")
-    assert api.get(f"{BASE}/{page.url.rpartition('=')[2]}")["guarantee"]["delta"] == 0.014
 
 
 def test_the_service_has_the_last_word(as_admin):
@@ -144,18 +165,23 @@ def test_the_service_has_the_last_word(as_admin):
     page = as_admin("/calibrations?new")
     archive = upload(b"PK not really", "pairs.zip", "application/zip")
     page.get_by_label("Use an archive…").set_input_files(archive)
-    page.get_by_role("button", name="Upload and calibrate").click()
+    page.get_by_role("button", name="Next").click()
+    page.get_by_role("button", name=START).click()
     expect(page.get_by_role("alert")).to_contain_text("archive")
     page.get_by_role("button", name="Remove", exact=True).click()
-    expect(page.get_by_role("button", name="Upload and calibrate")).to_be_disabled()
+    expect(page.get_by_role("button", name=START)).to_be_disabled()
+    page.get_by_role("button", name="Back").click()
     page.get_by_label("Use an archive…").set_input_files(archive)
     page.locator("input[data-role=y]").set_input_files(originals(2))
+    page.get_by_role("button", name="Next").click()
     expect(page.locator(".toast")).to_contain_text("replace pairs.zip")
     items = [{"name": "001", "reason": MARKUP}]
     refusal = {"type": "/problems/bad-pairs", "detail": "One pair.", "items": items}
     page.route(f"**{BASE}", lambda route: route.fulfill(status=422, json=refusal))
-    page.get_by_role("button", name="Upload and calibrate").click()
+    page.get_by_role("button", name=START).click()
     expect(page.get_by_role("alert")).to_contain_text(f"001: {MARKUP}")
+    page.get_by_role("button", name="Leave these out").click()
+    expect(page.locator(".tally")).to_contain_text("1 original")
 
 
 def test_cancelled_while_it_runs(as_admin, api):
@@ -174,10 +200,11 @@ def test_cancelled_while_it_runs(as_admin, api):
 def test_your_upscaler(as_admin):
     """From an address over what the model needs to an entry; the key stays nowhere."""
     page = as_admin("/calibrations?connect")
-    page.locator("form").evaluate(BRING, ["drop", "best model.onnx", []])
-    expect(page.locator("pre")).to_have_text(re.compile("^trustscale connect 'best model.onnx'"))
+    page.get_by_label("Address").fill("model.onnx")
+    page.get_by_role("button", name="Ask what it is").click()
+    expect(page.get_by_role("alert")).to_contain_text("trustscale connect FILE")
     with serving(answering(prompt={"type": "string"})) as address:
-        page.get_by_label("Address").fill(f"http://{address}")
+        page.get_by_label("Address").fill(f"http://{address}/enhance")  # that of a call
         page.get_by_label("Key", exact=False).first.fill("secret-key")
         page.get_by_label("Price of a call").fill("0.5")
         page.get_by_role("button", name="Ask what it is").click()

@@ -58,7 +58,7 @@ class TestSamples:
             told = WorkerConfig(name="up", urls=[f"http://{address}"])
             upscaler = WorkerUpscaler(told, [Upstream(told, told.urls[0], {}, patient())])
             await upscaler.check()
-            assert upscaler.capabilities.deep
+            assert upscaler.capabilities.takes_16_bit
             [sample] = await upscaler.generate(Source(deep), [29])
             await upscaler.close()
         assert sample.dtype == np.uint16

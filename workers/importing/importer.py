@@ -55,8 +55,8 @@ def read(path: Path) -> Original:
     """
     if path.suffix not in _READERS:
         raise WeightsError(f"{path}: give a file of {', '.join(_READERS)}")
-    for part in (path, path.with_suffix(".bin")) if path.suffix == ".param" else (path,):
-        _check_size(part)
+    for file in (path, path.with_suffix(".bin")) if path.suffix == ".param" else (path,):
+        _check_size(file)
     return _READERS[path.suffix](path)
 
 
@@ -206,14 +206,16 @@ def import_model(
     except Unfit as error:
         raise WeightsError(error.detail) from error
     pictures = [pattern() if picture is None else picture, pattern()[:61, :83]]
-    found = [compare(original.run, model, each) for each in pictures]
+    comparisons = [compare(original.run, model, each) for each in pictures]
     halo = halo_of(model) if halo is None else halo
     tile = 4 * halo if 4 * halo > DEFAULT_TILE else None
     if target != source.resolve():
         _write(target, weights)
     settings = {"halo": halo} if tile is None else {"halo": halo, "tile": tile}
     add(configuration, {"name": name, "kind": entry.kind, "model": str(target), **settings})
-    worst = Difference(max(each.largest for each in found), min(each.psnr for each in found))
+    worst = Difference(
+        max(each.largest for each in comparisons), min(each.psnr for each in comparisons)
+    )
     return Imported(
         name=name,
         model=target,
@@ -234,8 +236,8 @@ def picture_of(path: Path) -> RGB:
 def _signed(weights: bytes, source: Path) -> bytes:
     """The model with the digests of its sources, so that the fingerprint covers them."""
     model = onnx.load_from_string(weights)
-    parts = (source, source.with_suffix(".bin")) if source.suffix == ".param" else (source,)
-    onnx.helper.set_model_props(model, {part.name: file_sha256(part) for part in parts})
+    files = (source, source.with_suffix(".bin")) if source.suffix == ".param" else (source,)
+    onnx.helper.set_model_props(model, {file.name: file_sha256(file) for file in files})
     signed: bytes = model.SerializeToString(deterministic=True)
     return signed
 
@@ -266,12 +268,14 @@ def compare(original: Callable[[Tensor], Tensor], model: OnnxModel, picture: RGB
     """
     tensor = _tensor(picture)
     try:
-        one, other = original(tensor), _run(model, tensor)
+        expected, actual = original(tensor), _run(model, tensor)
     except (RuntimeError, ValueError) as error:
         raise WeightsError(f"{model.name} fails on {tensor.shape[2:]}") from error
-    if one.shape != other.shape:
-        raise WeightsError(f"{model.name} makes {other.shape} where the original makes {one.shape}")
-    apart = np.abs(np.clip(one, 0, 1) - np.clip(other, 0, 1))
+    if expected.shape != actual.shape:
+        raise WeightsError(
+            f"{model.name} makes {actual.shape} where the original makes {expected.shape}"
+        )
+    apart = np.abs(np.clip(expected, 0, 1) - np.clip(actual, 0, 1))
     largest, mean = 255 * float(apart.max()), float(np.square(apart, dtype=np.float64).mean())
     psnr = -10 * np.log10(mean) if mean else np.inf
     if not (largest <= LARGEST_DIFFERENCE and psnr >= LEAST_PSNR):
@@ -295,10 +299,10 @@ def halo_of(model: OnnxModel) -> int:
     side = 3 * _FARTHEST
     picture = _tensor(np.tile(pattern(), (3, 3, 1))[:side, :side])
     cut = slice(_FARTHEST // 2, side - _FARTHEST // 2)
-    whole, part = _run(model, picture), _run(model, picture[..., cut, cut].copy())
+    whole, cropped = _run(model, picture), _run(model, picture[..., cut, cut].copy())
     k = model.scale
     inner = slice(k * cut.start, k * cut.stop)
-    moved = 255 * np.abs(np.clip(whole[..., inner, inner], 0, 1) - np.clip(part, 0, 1)).max(
+    moved = 255 * np.abs(np.clip(whole[..., inner, inner], 0, 1) - np.clip(cropped, 0, 1)).max(
         axis=(0, 1)
     )
     rows = np.arange(moved.shape[0])

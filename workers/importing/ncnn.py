@@ -158,14 +158,14 @@ class _Graph:
                 if "input" in self.blobs.values():
                     raise layer.refused("a second input")
                 inputs = ["input"]
-            made = inputs[:1] * len(layer.outputs)
+            outputs = inputs[:1] * len(layer.outputs)
         elif layer.type in _LAYERS:
-            made = [_LAYERS[layer.type](self, layer, inputs)]
+            outputs = [_LAYERS[layer.type](self, layer, inputs)]
         else:
             raise layer.refused("a layer of this type")
-        if len(made) != len(layer.outputs) or not made:
+        if len(outputs) != len(layer.outputs) or not outputs:
             raise layer.refused(f"{len(layer.inputs)} inputs and {len(layer.outputs)} outputs")
-        for name, value in zip(layer.outputs, made, strict=True):
+        for name, value in zip(layer.outputs, outputs, strict=True):
             self.blobs[name] = value
             self.unused[name] = None
 
@@ -221,8 +221,8 @@ def _convolution(graph: _Graph, layer: Layer, inputs: list[str]) -> str:
     dilations = [layer.whole(12, layer.whole(2, 1)), layer.whole(2, 1)]
     strides = [layer.whole(13, layer.whole(3, 1)), layer.whole(3, 1)]
     shape: dict[str, Any] = {"kernel_shape": kernel, "pads": pads, "group": groups}
-    made = graph.node("Conv", *operands, **shape, dilations=dilations, strides=strides)
-    return _activation(graph, layer, made)
+    convolved = graph.node("Conv", *operands, **shape, dilations=dilations, strides=strides)
+    return _activation(graph, layer, convolved)
 
 
 def _activation(graph: _Graph, layer: Layer, value: str) -> str:
@@ -336,8 +336,8 @@ def _crop(graph: _Graph, layer: Layer, inputs: list[str]) -> str:
         raise layer.refused("a crop without starts and ends")
     ends = [np.iinfo(np.int64).max if end == _ALL else end for end in ends]
     axes = [axis + 1 if axis >= 0 else axis for axis in axes]
-    parts = (graph.constant(part, np.int64) for part in (starts, ends, axes))
-    return graph.node("Slice", *inputs, *parts)
+    constants = (graph.constant(values, np.int64) for values in (starts, ends, axes))
+    return graph.node("Slice", *inputs, *constants)
 
 
 def _padding(graph: _Graph, layer: Layer, inputs: list[str]) -> str:

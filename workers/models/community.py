@@ -63,10 +63,10 @@ class _InSteps(TilePlan):
         """See `TilePlan.spans`; tiles at the border are smaller by their halo."""
         step = self.tile - 2 * self.halo
         firsts = starts(length, step, step)
-        kept = [(first, min(first + step, length)) for first in firsts]
+        spans = [(first, min(first + step, length)) for first in firsts]
         return [
             Span(max(0, first - self.halo), min(last + self.halo, length), first, last)
-            for first, last in kept
+            for first, last in spans
         ]
 
 
@@ -144,8 +144,8 @@ class CommunityEngine(OneByOneEngine):
     def _try_twice(self, architecture: str) -> None:
         """Raise ConfigError if the network answers the same input in two ways."""
         picture = np.random.default_rng(0).integers(0, 256, (_TRIED, _TRIED, 3), np.uint8)
-        one, two = (self._evaluate(picture, 0).astype(np.int16) for _ in range(2))
-        if np.abs(one - two).max() > _ROUNDING:
+        first, second = (self._evaluate(picture, 0).astype(np.int16) for _ in range(2))
+        if np.abs(first - second).max() > _ROUNDING:
             raise ConfigError(
                 f"{architecture}: two answers to the same image and seed differ, so it draws at "
                 "random in a way that no seed decides; not supported"
@@ -192,7 +192,7 @@ def read_network(path: Path) -> tuple[Any, str]:
     state = weights.read_state(path)
     # Spandrel builds as many layers as the highest number in a name says.
     if any(
-        part.isdecimal() and len(part) > _LAYER_DIGITS for key in state for part in key.split(".")
+        word.isdecimal() and len(word) > _LAYER_DIGITS for key in state for word in key.split(".")
     ):
         raise WeightsError(f"{path}: names of weights count to 10,000 and more")
     named = weights.digest(state)

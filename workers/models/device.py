@@ -119,10 +119,10 @@ class Batches:
             alone()
 
         Batch(1).run(1, measured)
-        taken = torch.cuda.max_memory_allocated(device) - before
+        used = torch.cuda.max_memory_allocated(device) - before
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info(device)
-        return max(1, int(PLANNED_SHARE * free / max(taken, 1)))
+        return max(1, int(PLANNED_SHARE * free / max(used, 1)))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -143,17 +143,17 @@ class OneByOneEngine(Engine):
         height, width = job.image.shape[:2]
         k, order = self.scale, self.distinct_samples
         result = np.empty((len(job.seeds), k * height, k * width, 3), job.image.dtype)
-        made: dict[int, int] = {}
+        samples: dict[int, int] = {}
         for row, given in enumerate(job.seeds):
             seed = int(given) if order is None else int(given) % order
-            if seed in made:
-                result[row] = result[made[seed]]
+            if seed in samples:
+                result[row] = result[samples[seed]]
                 continue
             try:
                 result[row] = self._sample(job.image, seed, job.cancelled)
             except Stopped:
                 break
-            made[seed] = row
+            samples[seed] = row
         return result
 
 
@@ -198,11 +198,11 @@ def locate(model: str, folder: Path) -> tuple[Path, Path | None]:
         return _pipeline(folder), None
     if model == "onnx":
         return _only(_files(folder, (".onnx",)), folder, "model file (.onnx)"), None
-    found = _files(folder, CHECKPOINTS)
+    checkpoints = _files(folder, CHECKPOINTS)
     if model == "spandrel":
-        return _only(found, folder, "model file (.safetensors or .pth)"), None
-    codecs = [path for path in found if path.stem.startswith(("autoencoder", "vq"))]
-    networks = [path for path in found if path not in codecs]
+        return _only(checkpoints, folder, "model file (.safetensors or .pth)"), None
+    codecs = [path for path in checkpoints if path.stem.startswith(("autoencoder", "vq"))]
+    networks = [path for path in checkpoints if path not in codecs]
     return (
         _only(networks, folder, "network of SinSR (SinSR_v2.pth)"),
         _only(codecs, folder, "autoencoder of SinSR (autoencoder_vq_f4.pth)"),
@@ -219,11 +219,11 @@ def _pipeline(folder: Path) -> Path:
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The folder's files with one of the suffixes; of those with one stem the first suffix's."""
     try:
-        found = [path for path in folder.iterdir() if path.suffix in suffixes]
+        paths = [path for path in folder.iterdir() if path.suffix in suffixes]
     except OSError as error:
         raise WeightsError(f"{folder}: {error.strerror or error}") from error
-    found.sort(key=lambda path: (path.stem, suffixes.index(path.suffix)))
-    return list({path.stem: path for path in reversed(found)}.values())[::-1]
+    paths.sort(key=lambda path: (path.stem, suffixes.index(path.suffix)))
+    return list({path.stem: path for path in reversed(paths)}.values())[::-1]
 
 
 def _only(found: Sequence[Path], folder: Path, what: str) -> Path:

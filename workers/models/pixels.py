@@ -102,9 +102,9 @@ class Parts:
         if len(self.boxes) == 1:
             return parts[0]
         merger = Merger(1, parts[0].shape[1], *self._size, factor)
-        for box, part in zip(self.boxes, parts, strict=True):
+        for box, tile in zip(self.boxes, parts, strict=True):
             fades = (self._fade(factor * side, factor) for side in (box.height, box.width))
-            merger.add(box, part, weight=torch.outer(*fades))
+            merger.add(box, tile, weight=torch.outer(*fades))
         return merger.result()
 
     def _fade(self, length: int, factor: int) -> torch.Tensor:

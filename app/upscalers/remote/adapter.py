@@ -210,7 +210,8 @@ class Adapter(abc.ABC, Generic[Config]):
 
         async def quietly() -> None:
             with suppress(UpscalerError, TimeoutError):
-                await asyncio.wait_for(request, self._upstream.network.cancel_timeout_s)
+                async with asyncio.timeout(self._upstream.network.cancel_timeout_s):
+                    await request
 
         task = asyncio.create_task(quietly())
         self._cancellations.add(task)

@@ -225,8 +225,8 @@ class HttpUpscaler(Adapter[HttpConfig]):
         if self._config.answer.image == "body":
             return await self._reader.read(reply.body, source, turn)
         where = self._config.answer.pointer
-        found = (image for image in find(reply.document, where) if isinstance(image, str))
-        image = next(found, None)
+        images = (image for image in find(reply.document, where) if isinstance(image, str))
+        image = next(images, None)
         if image is None:
             said = explanation(reply, self._config.answer.error_text)
             raise NoImage(self.name, where, reply.document, said)
@@ -271,11 +271,11 @@ class HttpUpscaler(Adapter[HttpConfig]):
         }  # fmt: skip
         if config.seed is not None:
             values["seed"] = config.seed.map(seed)
-        asked = config.request.placeholders
-        if asked & {"image_b64", "image_data_uri"}:
+        placeholders = config.request.placeholders
+        if placeholders & {"image_b64", "image_data_uri"}:
             uri = data_uri(source.png)
             values |= {"image_data_uri": uri, "image_b64": uri.partition(",")[2]}
-        if config.mask_color is not None and asked & Request.OF_MASK:
+        if config.mask_color is not None and placeholders & Request.OF_MASK:
             uri = data_uri(mask_png(source, config.mask_color))
             values |= {"mask_data_uri": uri, "mask_b64": uri.partition(",")[2]}
         if config.request.form != "json":

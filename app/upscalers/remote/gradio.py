@@ -64,8 +64,8 @@ class GradioUpscaler(Adapter[GradioConfig]):
         self._prefix = str(first(config, "/api_prefix") or "").rstrip("/")
         info = await self._upstream.call("GET", f"{self._prefix}/info")
         endpoint = f"/{self._config.api_name.lstrip('/')}"
-        found = first(info.json(), "/named_endpoints")
-        known = found if isinstance(found, dict) else {}
+        endpoints = first(info.json(), "/named_endpoints")
+        known = endpoints if isinstance(endpoints, dict) else {}
         if endpoint not in known:
             names = ", ".join(sorted(known)) or "none"
             raise Misconfigured(f"{self.name!r} has no endpoint {endpoint}; it has: {names}.")
@@ -89,11 +89,11 @@ class GradioUpscaler(Adapter[GradioConfig]):
                 "GET", f"{self._prefix}/file={quote(path, errors='replace')}", turn=turn
             )
             return await self._reader.read(fetched.body, source, turn)
-        found = url or path or image
-        if not isinstance(found, str):
+        place = url or path or image
+        if not isinstance(place, str):
             held = [] if answer is None else answer  # the event itself is JSON
             raise NoImage(self.name, self._config.output_pointer, held, setting="output_pointer")
-        return await self._reader.read_text(found, source, turn)
+        return await self._reader.read_text(place, source, turn)
 
     async def _result(self, path: str, turn: MemoryPermit) -> Any:
         async for event, data in self._upstream.events(path, turn):

@@ -63,7 +63,7 @@ class Upstream:
         self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
         # Spare connections: polling and cancelling never queue.
         most = config.concurrency + 4
-        kept = most if config.KEEPS_CONNECTIONS else 0
+        idle = most if config.KEEPS_CONNECTIONS else 0
         options: dict[str, Any] = {
             "timeout": httpx.Timeout(
                 connect=self.network.connect_s,
@@ -71,7 +71,7 @@ class Upstream:
                 write=self.network.write_s,
                 pool=self.network.pool_s,
             ),
-            "limits": httpx.Limits(max_connections=most, max_keepalive_connections=kept),
+            "limits": httpx.Limits(max_connections=most, max_keepalive_connections=idle),
             "follow_redirects": False,
             "transport": self.network.transport,
             "verify": certificate_authorities(),
@@ -274,6 +274,6 @@ def _token(config: RemoteConfig, environ: Mapping[str, str]) -> tuple[str, str]:
     return token, token
 
 
-async def _chunks(parts: Sequence[Any]) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
+async def _chunks(chunks: Sequence[Any]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk

@@ -108,9 +108,11 @@ class OipUpscaler(Adapter[OipConfig]):
         if config.seed_input is not None:
             inputs[config.seed_input] = np.array(seeds, np.int64).reshape(config.seed_shape)
         wish = request(config.output, {}, binary=self.binary)
-        parts, headers = await asyncio.to_thread(encode, wish, "inputs", inputs, binary=self.binary)
+        chunks, headers = await asyncio.to_thread(
+            encode, wish, "inputs", inputs, binary=self.binary
+        )
         reply = await self._upstream.call(
-            "POST", f"{self._path}/infer", content=parts, headers=headers, turn=turn
+            "POST", f"{self._path}/infer", content=chunks, headers=headers, turn=turn
         )
         await turn.take()
         answer, _ = await self._reader.in_thread(output_of, reply, config.output)
@@ -122,10 +124,10 @@ class OipUpscaler(Adapter[OipConfig]):
 
 def request(output: str, parameters: Mapping[str, Any], *, binary: bool) -> dict[str, Any]:
     """An inference request without its inputs."""
-    wanted: dict[str, Any] = {"name": output}
+    tensor: dict[str, Any] = {"name": output}
     if binary:
-        wanted["parameters"] = {"binary_data": True}
-    return {"outputs": [wanted], **({"parameters": dict(parameters)} if parameters else {})}
+        tensor["parameters"] = {"binary_data": True}
+    return {"outputs": [tensor], **({"parameters": dict(parameters)} if parameters else {})}
 
 
 def output_of(reply: Reply, name: str) -> tuple[Tensor, dict[str, Any]]:

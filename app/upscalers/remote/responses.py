@@ -231,14 +231,14 @@ def failure(  # noqa: PLR0911 - one return for each meaning
     status = reply.status
     said = explanation(reply, error_text)
     because = f": {said}" if said else "."
-    asked = retry_after(reply.headers)
+    pause = retry_after(reply.headers)
     if status == 402 or (status == 429 and _is_quota(reply)):
-        return QuotaSpent(f"{who!r} has no credit left{because}", retry_after=asked or 600.0)
+        return QuotaSpent(f"{who!r} has no credit left{because}", retry_after=pause or 600.0)
     if status == 429:
-        wait = asked if asked is not None else wait_429
+        wait = pause if pause is not None else wait_429
         return TooManyCalls(f"{who!r} may not be called so often{because}", asked=wait)
     if status in {409, 503}:
-        return Busy(f"{who!r} is busy ({status}){because}", asked=asked)
+        return Busy(f"{who!r} is busy ({status}){because}", asked=pause)
     if status in {401, 403}:
         return BadCredentials(
             f"{who!r} refuses the API token ({status}){because} Check the variable that its "
@@ -311,11 +311,11 @@ def _text_of(value: Any, depth: int = _DEEPEST) -> str:
     if depth and isinstance(value, dict):
         if "msg" in value:
             loc, said = value.get("loc"), str(value["msg"])
-            place = ".".join(str(part) for part in loc[:9]) if isinstance(loc, list) else ""
+            place = ".".join(str(step) for step in loc[:9]) if isinstance(loc, list) else ""
             return f"{place}: {said}" if place else said
         for key in ("error", "detail", "message", "errors", "title"):
-            if found := _text_of(value.get(key), depth - 1):
-                return found
+            if text := _text_of(value.get(key), depth - 1):
+                return text
     return ""
 
 
@@ -336,12 +336,16 @@ def _number(value: Any) -> float | None:
 def find(document: Any, pointer: str) -> list[Any]:
     """Every value that the pointer names; without `*` at most one."""
     where, *rest = _EVERY.split(pointer, maxsplit=1)
-    found = JsonPointer(where).resolve(document, _NOTHING)
-    if found is _NOTHING or isinstance(found, EndOfList):
+    resolved = JsonPointer(where).resolve(document, _NOTHING)
+    if resolved is _NOTHING or isinstance(resolved, EndOfList):
         return []
     if not rest:
-        return [found]
-    return [one for value in found for one in find(value, rest[0])] if type(found) is list else []
+        return [resolved]
+    return (
+        [leaf for value in resolved for leaf in find(value, rest[0])]
+        if type(resolved) is list
+        else []
+    )
 
 
 def first(document: Any, pointer: str) -> Any:
@@ -363,8 +367,8 @@ Pointer = Annotated[str, AfterValidator(checked), Field(description="JSON pointe
 
 def images(document: Any) -> list[str]:
     """Pointers to what looks like an image; links last."""
-    found = [leaf for leaf in _leaves(document) if _is_image(leaf[1])]
-    return [place for place, _ in sorted(found, key=lambda leaf: leaf[1].startswith("http"))]
+    leaves = [leaf for leaf in _leaves(document) if _is_image(leaf[1])]
+    return [place for place, _ in sorted(leaves, key=lambda leaf: leaf[1].startswith("http"))]
 
 
 def outline(document: Any) -> str:

@@ -33,7 +33,7 @@ T = TypeVar("T")
 _THREADS = 2
 
 _ASPECT_TOLERANCE = 0.01
-_LARGEST_FREE_SIZE = 16 * 2**20  # pixels with fit="resize"
+_LARGEST_FREE_SIZE = 16 * 2**20  # pixels with resize_mode="resize"
 
 _WINDOW = 64  # input pixels; finds displacements up to half of it
 _TEXTURE = 2.0  # grey levels of standard deviation that show a displacement
@@ -56,9 +56,9 @@ _RESIZERS = (
 class SampleReader:
     """Decodes and checks the samples of one upscaler.
 
-    `fit="resize"` resizes answers of the right aspect ratio to k·h × k·w by Lanczos. `lossy`
-    becomes true, with a warning in the log, at the first answer in a lossy format, whose noise adds
-    to σ.
+    `resize_mode="resize"` resizes answers of the right aspect ratio to k·h × k·w by Lanczos.
+    `lossy` becomes true, with a warning in the log, at the first answer in a lossy format, whose
+    noise adds to σ.
     """
 
     def __init__(self, config: OneAddress, upstream: Upstream) -> None:
@@ -72,7 +72,7 @@ class SampleReader:
     def largest(self, source: Source) -> int:
         """Pixels that a sample may have."""
         pixels = self._scale**2 * source.height * source.width
-        return max(pixels, _LARGEST_FREE_SIZE) if self._config.fit == "resize" else pixels
+        return max(pixels, _LARGEST_FREE_SIZE) if self._config.resize_mode == "resize" else pixels
 
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
@@ -118,13 +118,13 @@ class SampleReader:
     async def _decoded(self, file: bytes, source: Source) -> RGB:
         k = self._scale
         limits = Limits(max_bytes=len(file), max_pixels=self.largest(source), max_side=2**16)
-        wanted = f"{k * source.width}×{k * source.height} ({k} times the input)"
+        expected = f"{k * source.width}×{k * source.height} ({k} times the input)"
         try:
             # Some APIs add an alpha channel.
             decoded = await decoding(decode, file, limits, background="black")
         except ImageTooLarge as error:
             raise WrongSample(
-                f"{self._name!r} sent an image larger than {wanted}: {error.detail}"
+                f"{self._name!r} sent an image larger than {expected}: {error.detail}"
             ) from error
         except BadInput as error:
             raise ProtocolError(f"{self._name!r} sent no usable image: {error.detail}") from error
@@ -135,7 +135,7 @@ class SampleReader:
 
     def _fitted(self, rgb: RGB, source: Source) -> RGB:
         height, width = self._scale * source.height, self._scale * source.width
-        if self._config.fit == "exact" or rgb.shape[:2] == (height, width):
+        if self._config.resize_mode == "exact" or rgb.shape[:2] == (height, width):
             return rgb
         aspect = (rgb.shape[1] / rgb.shape[0]) / (width / height)
         if abs(aspect - 1) > _ASPECT_TOLERANCE:
@@ -232,13 +232,13 @@ def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
             expected = _grey(source[window])
             if expected.std() < _TEXTURE:
                 continue
-            found = _reduced(sample, window, scale)
+            reduced = _reduced(sample, window, scale)
             places.append((top + side / 2, left + side / 2))
             move, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
-                _tapered(expected), _tapered(found), upsample_factor=10, normalization=None
+                _tapered(expected), _tapered(reduced), upsample_factor=10, normalization=None
             )
             moves.append(-move)
-            correlations.append(_correlation(expected, found))
+            correlations.append(_correlation(expected, reduced))
     if not places:
         return Alignment((0.0, 0.0), (1.0, 1.0), 0.0, 0.0, 0)
     displaced = np.array(moves)
@@ -269,9 +269,9 @@ def is_unchanged(source: RGB, sample: RGB, scale: int) -> bool:
     margin = 4 * scale if min(side_y, side_x) >= 16 else 0
     inner = (slice(margin, size[1] - margin), slice(margin, size[0] - margin))
     resized = [np.asarray(crop.resize(size, method), np.float32)[inner] for method in _RESIZERS]
-    found = sample[top * scale : top * scale + size[1], left * scale : left * scale + size[0]]
+    inside = sample[top * scale : top * scale + size[1], left * scale : left * scale + size[0]]
     texture = float(np.abs(resized[1] - resized[2]).mean())
-    nearest = min(float(np.abs(found[inner] - image).mean()) for image in resized)
+    nearest = min(float(np.abs(inside[inner] - image).mean()) for image in resized)
     return texture >= 1.0 and nearest <= 0.25 * texture
 
 
@@ -286,7 +286,7 @@ def _grey(rgb: RGB) -> NDArray[np.float32]:
 
 def _reduced(sample: RGB, window: tuple[slice, slice], scale: int) -> NDArray[np.float32]:
     """The window of the sample, averaged over the k × k pixels of each input pixel."""
-    rows, columns = (slice(part.start * scale, part.stop * scale) for part in window)
+    rows, columns = (slice(span.start * scale, span.stop * scale) for span in window)
     grey = _grey(sample[rows, columns])
     side = grey.shape[0] // scale
     reduced: NDArray[np.float32] = grey.reshape(side, scale, grey.shape[1] // scale, scale).mean(

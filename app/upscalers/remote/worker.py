@@ -61,7 +61,7 @@ class Model(BaseModel):
     """The relevant `parameters` of a model's metadata.
 
     accumulates: it has an output `folded`, by the rules of this program.
-    deep: see `Capabilities`.
+    takes_16_bit: see `Capabilities`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,7 +74,7 @@ class Model(BaseModel):
     max_pixels: PositiveInt | None = None
     max_answer_bytes: PositiveInt | None = None
     accumulates: bool = False
-    deep: bool = False
+    takes_16_bit: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -117,7 +117,7 @@ class WorkerUpscaler:
             max_samples=model.distinct_samples,
             max_input_pixels=self._config.max_input_pixels or model.max_pixels,
             accumulates=model.accumulates and workers == 1,
-            deep=model.deep,
+            takes_16_bit=model.takes_16_bit,
         )
 
     async def check(self) -> None:
@@ -134,10 +134,10 @@ class WorkerUpscaler:
                 self._note(error, "worker_unavailable", worker)
                 return error
 
-        found = await asyncio.gather(*(described_by(worker) for worker in self._workers))
-        models = [result for result in found if isinstance(result, Model)]
+        described = await asyncio.gather(*(described_by(worker) for worker in self._workers))
+        models = [result for result in described if isinstance(result, Model)]
         if not models:
-            reasons = "; ".join(dict.fromkeys(str(result) for result in found))
+            reasons = "; ".join(dict.fromkeys(str(result) for result in described))
             raise UpscalerUnavailable(f"No worker of {self.name!r} answers: {reasons}")
         if len({(model.fingerprint, model.scale) for model in models}) > 1:
             raise Misconfigured(
@@ -166,13 +166,13 @@ class WorkerUpscaler:
                 for place, sample in zip(places, answer, strict=turn.moments is None):
                     samples[place] = sample
 
-        parts = self._split(source, model, len(seeds))
-        if len(parts) > 1:
+        shares = self._split(source, model, len(seeds))
+        if len(shares) > 1:
             turn.moments = None  # the gateway accumulates samples of several workers
-            await side_by_side(part(worker, places) for worker, places in parts)
+            await side_by_side(part(worker, places) for worker, places in shares)
         else:
             # Called directly, it counts as outstanding when the next call is split.
-            await part(*parts[0])
+            await part(*shares[0])
         if not failures:
             return [sample for sample in samples if sample is not None]
         if all(sample is None for sample in samples) or not retriable(failures[0]):
@@ -202,13 +202,13 @@ class WorkerUpscaler:
         now = time.monotonic()
         ready = self._by_load()
         awake = [worker for worker in ready if worker.rests_until <= now] or ready[:1]
-        parts: dict[_Worker, list[int]] = {worker: [] for worker in awake}
+        shares: dict[_Worker, list[int]] = {worker: [] for worker in awake}
         for place in range(count):
-            worker = min(awake, key=lambda worker: worker.outstanding + len(parts[worker]))
-            parts[worker].append(place)
+            worker = min(awake, key=lambda worker: worker.outstanding + len(shares[worker]))
+            shares[worker].append(place)
         return [
             (worker, places[start : start + most])
-            for worker, places in parts.items()
+            for worker, places in shares.items()
             for start in range(0, len(places), most)
         ]
 
@@ -247,7 +247,7 @@ class WorkerUpscaler:
         model = self._known()
         moments = turn.moments
         output, rule = ("samples", {}) if moments is None else ("folded", _rule(moments))
-        parts, headers = encode(
+        chunks, headers = encode(
             request(output, rule, binary=True),
             "inputs",
             {"image": source.rgb, "seeds": np.array(seeds, np.int64)},
@@ -255,7 +255,7 @@ class WorkerUpscaler:
         )
         headers |= signals.headers()
         reply = await worker.upstream.call(
-            "POST", f"{_path(model.name)}/infer", content=parts, headers=headers, turn=turn
+            "POST", f"{_path(model.name)}/infer", content=chunks, headers=headers, turn=turn
         )
         await turn.take()
         answer, parameters = output_of(reply, output)
@@ -275,8 +275,8 @@ class WorkerUpscaler:
             return []
         expected = (len(seeds), *shape, 3)
         if array.shape != expected or array.dtype != source.rgb.dtype:
-            wanted = f"{source.rgb.dtype} {list(expected)}"
-            raise ProtocolError(f"A worker of {self.name!r} sent no {wanted}.")
+            dtype_and_shape = f"{source.rgb.dtype} {list(expected)}"
+            raise ProtocolError(f"A worker of {self.name!r} sent no {dtype_and_shape}.")
         return list(array)
 
     async def _describe(self, worker: _Worker) -> Model:

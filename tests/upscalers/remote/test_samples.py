@@ -81,7 +81,7 @@ class TestRead:
         assert (await tolerant.read(shifted, SOURCE, MemoryPermit())).shape == (96, 96, 3)
 
     async def test_fit(self, reader_of):
-        reader = reader_of(fit="resize")
+        reader = reader_of(resize_mode="resize")
         other = np.asarray(Image.fromarray(SAMPLE).resize((120, 120)))
         assert (await reader.read(encoded(other), SOURCE, MemoryPermit())).shape == (96, 96, 3)
         with pytest.raises(WrongSample, match="of 120×96"):

@@ -5,63 +5,76 @@ import { test } from "node:test";
 import { at, textOf } from "./page.js";
 
 const named = (name) => ({ name, title: name.toUpperCase() });
-const calibration = (name, classes, sizes) => ({ id: name, name, classes: classes.map(named), sizes });
 
-test("before a switch: kinds and sizes that come, and those that only the others answer", async () => {
-  const { coverage } = await at("calibrations/activate.js");
-  const next = calibration("new", ["png", "jpeg"], [[512, 512]]);
-  const sizes = [512, 2048].map((side) => [side, 512]);
-  const old = calibration("old", ["png", "webp"], sizes);
+test("before a switch: kinds that come, and those that only the others answer", async () => {
+  const { coverage } = await at("calibrations/tryout.js");
+  const calibration = (name, classes) => ({ id: name, name, classes: classes.map(named) });
+  const [next, old] = [calibration("new", ["png", "jpeg"]), calibration("old", ["png", "webp"])];
   const view = coverage(next, [old], [{ id: "old", classes: ["png", "webp"] }]);
   const said = textOf(view).replaceAll(/\s+/g, " ");
   assert.match(said, /that it adds: JPEG\./);
-  assert.match(said, /only the others answer, while they stay active: WEBP\./);
-  assert.match(said, /only the others have: 2,048 × 512\./);
+  assert.match(said, /only the others answer, while they stay: WEBP\./);
   assert.match(said, /answers first, then old\./);
 });
 
-test("scenes fit the score, unless people mark the errors or there are too few", async () => {
-  const [{ learners }, { options }] = await Promise.all([
-    at("calibrations/create.js"),
-    at("calibrations/service.js"),
-  ]);
-  const metric = (name) => ({ metric: name, unit: "lab", needs_label: name === "semantic" });
-  options.metrics = [metric("semantic"), metric("structure")];
-  for (const [name, n, changes, wanted] of [
-    ["structure", 100, {}, 30],
-    ["structure", 40, {}, 20],
-    ["structure", 39, {}, 0],
-    ["structure", 100, { indecision: {} }, 0],
-    ["structure", 100, { fit_indecision: 0.5, indecision: {} }, 50],
-    ["semantic", 100, {}, 0],
-  ])
-    assert.equal(learners(n, { fidelity: metric(name), ...changes }), wanted);
-});
-
-test("a stretch goes into the configuration as it was typed, and none is none", async () => {
+test("other settings go into the configuration as they were typed, beside those of the form", async () => {
   const { configOf } = await at("calibrations/settings.js");
-  const { options } = await at("calibrations/service.js");
-  options.metrics = [{ metric: "intensity", loss_clipped_at: 0.5 }];
-  const chosen = { metric: "intensity", "guarantee.kind": "expectation", "indecision.estimator": "" };
-  const numbers = { "indecision.size": "7", "fidelity.blur": "4" };
-  const form = (stretch) => ({
-    elements: Object.entries({ ...chosen, ...numbers, stretch }).map(([name, value]) => ({ name, value })),
+  const form = (others) => ({
+    elements: Object.entries({
+      metric: "intensity",
+      "guarantee.kind": "expectation",
+      made: "usual",
+      others,
+    }).map(([name, value]) => ({ name, value })),
   });
-  assert.equal(configOf(form(" p1,p99 "), true).stretch, "p1,p99");
-  assert.ok(!("stretch" in configOf(form(""), true)));
+  const typed = '{"stretch": "p1,p99", "fidelity": {"blur": 2}}';
+  assert.deepEqual(configOf(form(typed), true), {
+    stretch: "p1,p99",
+    fidelity: { metric: "intensity", blur: 2 },
+  });
+  assert.deepEqual(configOf(form(""), true), { fidelity: { metric: "intensity" } });
 });
 
-test("a promise with high probability needs as many pairs as the service says", async () => {
-  const { minimalAlpha, minimalCount } = await at("calibrations/pairing.js");
-  for (const [delta, alpha, n] of [
-    [0.1, 0.2, 7],
-    [0.1, 0.05, 25],
-    [0.01, 0.01, 236],
-  ]) {
-    const asked = { bound: 0.5, guarantee: { kind: "high_probability", delta } };
-    assert.equal(minimalCount({ alpha, ...asked }), n);
-    assert.ok(minimalAlpha({ n, ...asked }) <= alpha && minimalAlpha({ n: n - 1, ...asked }) > alpha);
-  }
+test("three sentences say who answers, whether promises hold, and what is unusual", async () => {
+  const { sentences } = await at("calibrations/words.js");
+  const live = (name, changes = {}) => ({
+    name,
+    title: name,
+    calibration: "c",
+    calibrations: [{ name }],
+    ...changes,
+  });
+  const bare = live("Bare", { calibration: null, calibrations: [] });
+  const feedback = { n: 50, within: 49, alpha: 0.1, mean_loss: 0.05 };
+  const watched = (upscaler, changes = {}) => ({
+    upscaler,
+    calibration: {},
+    requests: { seen: 90, counted: 90 },
+    inputs: null,
+    feedback,
+    alarms: [],
+    ...changes,
+  });
+  const said = (upscalers, report) => sentences(upscalers, { upscalers: report }).map(([, words]) => words);
+  const two = [live("A"), live("B")];
+  assert.deepEqual(said(two, [watched("A"), watched("B")]), [
+    "Two models answer.",
+    "Both promises hold.",
+    "Nothing unusual today.",
+  ]);
+  const alarm = (kind) => [{ kind, severity: "page", message: "It changed." }];
+  const changed = watched("B", { alarms: alarm("canary"), feedback: null });
+  const none = { ...watched("Bare"), calibration: null, alarms: alarm("no-calibration") };
+  assert.deepEqual(said([...two, bare], [watched("A"), changed, none]), [
+    "Two of 3 models answer: nothing is promised of Bare yet.",
+    "The promise holds; that of B was not checked yet.",
+    "One thing to look at.",
+  ]);
+  const broken = watched("A", { alarms: alarm("feedback") });
+  assert.deepEqual(said([live("A")], [broken]).slice(0, 2), [
+    "One model answers.",
+    "The promise of A is not kept.",
+  ]);
 });
 
 test("one sentence says whether inputs look as usual and whether the promise holds", async () => {

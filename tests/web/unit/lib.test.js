@@ -35,38 +35,22 @@ test("the time that is left: by the pace of steps that were seen, else by what i
   }
 });
 
-test("ticks are round and within the axis; the nearest point and the step before are found", async () => {
-  const [{ roundTicks }, { nearest, pointAt }, { small }] = await Promise.all([
-    at("charts/scale.js"),
-    at("charts/data.js"),
-    at("lib/format.js"),
-  ]);
-  for (const [low, high] of [
-    [0, 1],
-    [0.013, 0.171],
-    [-3, 4000],
-    [0, 1e-6],
-  ]) {
-    const ticks = roundTicks(low, high, 5);
-    assert.ok(ticks.length >= 3 && ticks.length <= 8);
-    assert.ok(ticks.every((tick) => tick >= low - 1e-12 && tick <= high * (1 + 1e-9)));
-    assert.match((ticks[1] - ticks[0]).toPrecision(6), /^[0.]*[125]/);
+test("ticks are round, begin with 0 and end within the axis", async () => {
+  const [{ ticks }, { small }] = await Promise.all([at("lib/chart.js"), at("lib/format.js")]);
+  for (const most of [1, 0.171, 4000, 1e-6]) {
+    const found = ticks(most, 5);
+    assert.ok(found.length >= 3 && found.length <= 8);
+    assert.ok(found[0] === 0 && found.at(-1) <= most * (1 + 1e-9));
+    assert.match((found[1] - found[0]).toPrecision(6), /^[0.]*[125]/);
   }
-  const points = [1, 2, 4, 8].map((x) => ({ x, y: 10 * x }));
-  assert.deepEqual(
-    [0, 2.9, 3.1, 9].map((x) => nearest(points, x)),
-    [0, 1, 2, 3],
-  );
-  assert.deepEqual(pointAt({ kind: "step", points }, 3.9), points[1]);
-  assert.equal(pointAt({ kind: "step", points }, 0.5), null);
-  assert.deepEqual([1e-12, 0.01234, 23456].map(small), ["10⁻¹²", "0.0123", "2.35·10⁴"]);
+  assert.deepEqual([1e-12, 0.01234, 23456].map(small), ["1.0e-12", "0.012", "23,500"]);
 });
 
 test("areas are steps, realised risks are apart, and left of the smallest α there is nothing", async () => {
-  const { areaChart, backtestChart } = await at("calibrations/curves.js");
+  const { areaChart, backtestChart } = await at("calibrations/detail.js");
   const alphas = [0.05, 0.1, 0.12];
   const thresholds = alphas.map((alpha) => ({ alpha, trusted_fraction: alpha }));
-  const found = { id: "cal-1", min_alpha: 0.09, thresholds };
+  const found = { min_alpha: 0.09, thresholds };
   const spread = { risk: 0.1, risk_low: 0, risk_high: 0.2, trusted_low: 0, trusted_high: 1 };
   const rows = alphas.map((alpha) => ({ alpha, ...spread }));
   const area = areaChart(found, rows);

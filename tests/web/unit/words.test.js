@@ -7,96 +7,70 @@ import { at } from "./page.js";
 
 const words = await at("upscale/words.js");
 
-const range = { kind: "post_hoc", between: [0.05, 0.15], applicability: "exact" };
-const guarantee = { ...range, plain: "In 9 of 10 …", alpha: 0.1, bound: 0.5 };
+const range = { kind: "post_hoc", between: [0.03, 0.07], promised: true, unit: "spot", error_unit: "lab" };
+const plain =
+  "In 9 of 10 spots of 128×128 pixels of such pictures colours around every trusted point, over about 9 pixels, are right " +
+  "within 17 of the 100 steps of lightness; fine detail may still be invented, though α is chosen after looking.";
+const guarantee = { ...range, plain, alpha: 0.05, bound: 0.5 };
 const usual = { trusted_fraction: 0.5, warnings: [], typicality: 0.5, out_of_distribution: false };
-const result = { ...usual, guarantee, alpha: 0.1 };
+const result = { ...usual, guarantee, alpha: 0.05, input_class: { name: "jpeg-30", title: "JPEG", n: 40 } };
+const told = (changes, more = {}) => ({ ...result, ...more, guarantee: { ...guarantee, ...changes } });
 
 test("the promise is a sentence and two greys; of an α chosen after looking another one holds", () => {
-  const sentence =
-    "In 9 of 10 such pictures nothing … is off by more than 0.16: 16 of the 100 steps of lightness.";
-  const said = (alpha, isMoved, changes = {}) =>
-    words.promise(
-      { ...result, guarantee: { ...guarantee, unit: "lab", plain: sentence, ...changes } },
-      alpha,
-      isMoved,
-    );
-  assert.deepEqual(said(0.1, false), {
-    text: "In 9 of 10 such pictures, no trusted spot is off by more than this",
-    error: 16,
+  assert.deepEqual(words.promise(result, 0.05, false), {
+    text: "In 9 of 10 spots of such pictures, no trusted colour is off by more than this",
+    error: 17,
   });
-  assert.match(said(0.1, false, { applicability: "per_window" }).text, /such parts of pictures/);
-  assert.deepEqual(said(0.1, false, { plain: "Else." }), { text: "Else.", error: null });
-  assert.match(said(0.07, true).text, /^On average/);
-  assert.equal(Math.round(said(0.07, true).error), 7);
-  assert.equal(said(0.07, true, { unit: "label" }).error, null);
-  const none = { ...result, guarantee: { ...guarantee, applicability: "unknown" } };
-  assert.equal(words.promise(none, 0.07, true).text, guarantee.plain);
-  const warnings = ["… speaks about is 512×512: send a picture of at least 128×128 pixels, or calibrate …"];
-  assert.match(
-    words.promise({ ...none, warnings }, 0.1, false).text,
-    /Too small for a promise: send at least 128×128/,
-  );
+  assert.match(words.promise(told({ unit: "picture" }), 0.05, false).text, /^In 9 of 10 such pictures/);
+  assert.match(words.promise(result, 0.07, true).text, /^On average over spots/);
+  assert.equal(Math.round(words.promise(result, 0.07, true).error), 7);
+  const labelled = told({
+    plain: "In 19 of 20 such pictures nobody marks it, though α is chosen after looking.",
+  });
+  assert.deepEqual(words.promise(labelled, 0.05, true), {
+    text: "In 19 of 20 such pictures nobody marks it.",
+    error: null,
+  });
+});
+
+test("where nothing is promised that is said in place of the promise, without a statistician's word", () => {
+  const none = { promised: false, plain: "No promise. This upload is unlike those that were calibrated." };
+  for (const [changes, wanted] of [
+    [{ out_of_distribution: true }, /unlike the pictures that the promise was measured on/],
+    [{ input_class: { title: "GIF", n: 0 } }, /Too few files like this one were measured: GIF/],
+    [{}, /Nothing is promised/],
+  ]) {
+    const { text, error } = words.promise(told(none, changes), 0.05, false);
+    assert.match(text, wanted);
+    assert.ok(words.isPlain(text) && error === null);
+  }
+  assert.equal(words.hasPromise(told(none)), false);
+  for (const text of ["alpha=0.1 is", "the score σ", "calibrate again", "a mask", "pairs"])
+    assert.equal(words.isPlain(text), false, text);
+  assert.ok(words.isPlain("An alphabet on paired socks, windowless, in a masked ball"));
+});
+
+test("a level is asked for by its name, to be changed after looking where that may be", () => {
+  const levels = [
+    { name: "strict", alpha: 0.03 },
+    { name: "balanced", alpha: 0.05 },
+    { name: "lenient", alpha: 0.07 },
+  ];
+  for (const [upscaler, name, group, wanted] of [
+    [{ levels }, "strict", "", { alpha: "0.03", guarantee: "post_hoc" }],
+    [{ levels }, "balanced", "", { alpha: "", guarantee: "post_hoc" }],
+    [{ levels }, "lenient", "faces", { alpha: "0.07", guarantee: "" }],
+    [{ levels: levels.slice(1, 2) }, "strict", "", { alpha: "", guarantee: "" }],
+    [{}, "balanced", "", { alpha: "", guarantee: "" }],
+  ])
+    assert.deepEqual(words.levelFields(upscaler, name, group), wanted);
 });
 
 test("what may be chosen after looking is a range, or the ends of a menu, or nothing", () => {
   const of = (changes) => words.promised({ guarantee: { ...guarantee, ...changes } });
-  assert.deepEqual(of({}), [0.05, 0.15]);
+  assert.deepEqual(of({}), [0.03, 0.07]);
   assert.deepEqual(of({ between: null, menu: [0.1, 0.12, 0.2] }), [0.1, 0.2]);
   assert.equal(of({ kind: "expectation" }), null);
-});
-
-const ALPHAS = [0.025, 0.05, 0.075, 0.1, 0.15, 0.2];
-
-/** A table of t_α and these trusted areas. */
-const rows = (...areas) => ALPHAS.map((alpha, k) => ({ alpha, threshold: 1, trusted_fraction: areas[k] }));
-
-test("α after looking is asked for where every class can hold it, and only between its ends", () => {
-  const [easy, hard] = [rows(0, 0.5, 0.6, 0.7, 0.8, 0.8), rows(0, 0.1, 0.2, 0.3, 0.4, 0.4)];
-  const few = hard.map((row) => ({ ...row, threshold: "-inf" }));
-  const classesOf = (tables) => tables.map((table) => ({ tables: { post_hoc: table } }));
-  for (const [tables, answered, wanted] of [
-    [[easy, hard], "jpeg-80", true],
-    [[easy, few], "jpeg-80", false],
-    [[easy, hard], "*", false],
-    [[], "*", false],
-  ]) {
-    const given = { classes: classesOf(tables), calibrations: [{ classes: [answered] }] };
-    assert.equal(words.looksFirst(given), wanted);
-  }
-  const usual = { table: [], default_alpha: 0.1, min_alpha: 0.01 };
-  const own = { ...usual, looksFirst: true, classes: classesOf([easy, hard]) };
-  assert.deepEqual(
-    words.choices(own).map(({ name: _, ...one }) => one),
-    [
-      { alpha: 0.05, low: 0.1, high: 0.5 },
-      { alpha: 0.1, low: 0.3, high: 0.7 },
-      { alpha: 0.15, low: 0.4, high: 0.8 },
-    ],
-  );
-  for (const [alpha, group, wanted] of [
-    [null, "", "post_hoc"],
-    [0.15, "", "post_hoc"],
-    [0.2, "", ""],
-    [0.02, "", ""],
-    [0.1, "faces", ""],
-  ])
-    assert.equal(words.guaranteeFor(own, alpha, group), wanted);
-});
-
-test("Strict, Balanced and Lenient come from the calibration's table, as far as it has them", () => {
-  const table = ALPHAS.map((alpha) => ({ alpha, trusted_fraction: 2 * alpha }));
-  const own = { table, default_alpha: 0.1, min_alpha: 0.01 };
-  for (const [changes, wanted] of [
-    [{}, [0.05, 0.1, 0.15]],
-    [{ min_alpha: 0.06 }, [0.075, 0.1, 0.15]],
-    [{ min_alpha: 0.1 }, [0.1, 0.15]],
-    [{ table: [] }, [0.1]],
-  ])
-    assert.deepEqual(
-      words.choices({ ...own, ...changes }).map(({ alpha }) => alpha),
-      wanted,
-    );
 });
 
 test("what is unlike the calibration images is grave; what was done to it has a name", () => {
@@ -104,29 +78,6 @@ test("what is unlike the calibration images is grave; what was done to it has a 
   assert.deepEqual(words.alertsOf(grave), { lines: ["Unlike."], grave: true });
   assert.deepEqual(words.alertsOf(result), { lines: [], grave: false });
   assert.equal(words.done({ scale: 1 }), "restored");
-});
-
-test("the command repeats the request: group, quoted name, and the key by its variable", () => {
-  const asked = { ...result, upscaler: "span-x4", seed: 7, group: "faces" };
-  assert.match(words.curl({ origin: "", name: null, result: asked }), /YOUR-IMAGE.png/);
-  const command = words.curl({ origin: "http://x", name: `a"b'c`, result: asked, needsKey: true });
-  for (const part of [
-    "group=faces'",
-    "guarantee=post_hoc'",
-    `image=@"a\\"b'\\''c"'`,
-    "alpha=0.1'",
-    '"Authorization: Bearer $TRUSTSCALE_KEY"',
-  ])
-    assert.ok(command.includes(part), part);
-});
-
-test("a typed α may have a comma; nothing is the calibration's own", async () => {
-  const { fault, numberOf } = await at("upscale/intake.js");
-  assert.deepEqual(["0,06", " 0.1 ", "", "−1"].map(numberOf), [0.06, 0.1, null, -1]);
-  assert.deepEqual(
-    ["0,06", "", "much", "−1"].map((text) => fault(text) === ""),
-    [true, true, false, false],
-  );
 });
 
 test("sizes are told as people ask for them", () => {
@@ -195,26 +146,16 @@ test("the page that people share holds its pictures and its viewer, and names ar
   assert.ok(!(await page(null)).includes('data-view="believable"'));
 });
 
-test("why not here: what was added and the fine detail, against the trusted places; then the file", async () => {
-  const { energies, neighbourhood, reasons } = await at("upscale/why.js");
-  const flat = new Float32Array(256).fill(90);
-  const rough = flat.map((_, i) => (i % 2 ? 120 : 60));
-  assert.deepEqual(energies(flat, flat, 16), { detail: 0, added: 0 });
-  assert.deepEqual(energies(rough, flat, 16), { detail: 900, added: 900 });
-  assert.equal(energies(rough, null, 16).added, null);
+test("why not here: what was added to the file, against the trusted places; else what else is known", async () => {
+  const { added, neighbourhood, reason } = await at("upscale/why.js");
+  const flat = new Uint8ClampedArray(4 * 256).fill(90);
+  const rough = flat.map((_, i) => ((i >> 2) % 2 ? 120 : 60));
+  assert.equal(added(flat, flat), 0);
+  assert.ok(Math.abs(added(rough, flat) - 900) < 1e-6);
   const jpeg = { input_class: { name: "jpeg-30", title: "JPEG of quality 30 to 49" }, samples: 1 };
-  const [first, second, third] = reasons({ detail: 3, added: 12 }, jpeg);
-  assert.equal(first, "Far more fine detail than your file contains.");
-  assert.match(second, /Finer detail/);
-  assert.match(third, /JPEG of quality 30/);
-  assert.match(reasons({ detail: 1, added: 1 }, { ...jpeg, input_class: null })[0], /picture around it/);
+  assert.equal(reason(12, jpeg), "Far more fine detail than your file contains.");
+  assert.match(reason(2, jpeg), /More detail/);
+  assert.match(reason(1, jpeg), /JPEG of quality 30/);
+  assert.match(reason(1, { ...jpeg, input_class: null }), /picture around it/);
   assert.equal(neighbourhood({ guarantee: { theorem: "Gaussian neighbourhood of 4 px" } }), 4);
-});
-
-test("what is usual of a kind of upload, at the error that was accepted", () => {
-  const tables = { post_hoc: rows(0, 0.2, 0.3, 0.4, 0.5, 0.6) };
-  const upscaler = { classes: [{ name: "jpeg-30", tables }], table: rows(9) };
-  const asked = { ...result, input_class: { name: "jpeg-30" } };
-  assert.equal(words.usualShare(upscaler, asked), 0.4);
-  assert.equal(words.usualShare(upscaler, { ...asked, input_class: { name: "gif" } }), null);
 });

@@ -163,9 +163,9 @@ class DiffusionEngine(Engine):
             return padded
         factor = self.pipeline.codec_factor
         height, width = padded.shape[-2:]
-        parts = Parts(height // factor, width // factor, self._tile // factor)
-        encoded = self._evaluate("encoder", parts.cut(padded, factor), self.pipeline.encode, go_on)
-        return parts.join(encoded)
+        layout = Parts(height // factor, width // factor, self._tile // factor)
+        encoded = self._evaluate("encoder", layout.cut(padded, factor), self.pipeline.encode, go_on)
+        return layout.join(encoded)
 
     def _begin(self, job: int, row: int, seed: int, shared: torch.Tensor) -> _Sample:
         noise = Noise(seed)
@@ -176,35 +176,35 @@ class DiffusionEngine(Engine):
 
     def _extra(self, scheduler: Any, noise: Noise) -> dict[str, Any]:
         """What the scheduler's steps take beside the prediction, such as seeded noise."""
-        wanted = scheduler.step.__code__.co_varnames
+        parameters = scheduler.step.__code__.co_varnames
         offered = {"generator": noise.generator(), "eta": self.pipeline.facts.get("eta", 0.0)}
-        return {name: value for name, value in offered.items() if name in wanted}
+        return {name: value for name, value in offered.items() if name in parameters}
 
     def _step(self, samples: list[_Sample], t: torch.Tensor, go_on: Callable[[], None]) -> None:
         if not samples:
             return
         pipeline = self.pipeline
-        parts = self._parts(samples[0].latents)
+        tiles = self._parts(samples[0].latents)
         seen = [
-            part
+            tile
             for s in samples
-            for part in parts.cut(pipeline.network_input(s.latents, s.condition, s.scheduler, t))
+            for tile in tiles.cut(pipeline.network_input(s.latents, s.condition, s.scheduler, t))
         ]
         moment = pipeline.moment(samples[0].scheduler, t).to(self._device)
         predicted = self._evaluate(
             "denoiser", seen, lambda batch: pipeline.predict(batch.to(self._dtype), moment), go_on
         )
-        count = len(parts.boxes)
+        count = len(tiles.boxes)
         for number, s in enumerate(samples):
-            joined = parts.join(predicted[number * count : (number + 1) * count])
+            joined = tiles.join(predicted[number * count : (number + 1) * count])
             answer = pipeline.output(joined, s.latents, s.scheduler, t)
             s.latents = s.scheduler.step(answer, t, s.latents, **s.extra).prev_sample
 
     def _decode(self, latents: torch.Tensor, go_on: Callable[[], None]) -> torch.Tensor:
         pipeline = self.pipeline
-        parts = self._parts(latents)
-        decoded = self._evaluate("codec", parts.cut(finite(latents)), pipeline.decode, go_on)
-        return parts.join(decoded, pipeline.scale * pipeline.cell)
+        tiles = self._parts(latents)
+        decoded = self._evaluate("codec", tiles.cut(finite(latents)), pipeline.decode, go_on)
+        return tiles.join(decoded, pipeline.scale * pipeline.cell)
 
     def _parts(self, latents: torch.Tensor) -> Parts:
         height, width = latents.shape[-2:]
@@ -220,9 +220,9 @@ class DiffusionEngine(Engine):
         """The network's output for each part, float32[1, C, …] on the CPU, in order."""
         results: list[torch.Tensor] = []
 
-        def one(part: torch.Tensor) -> torch.Tensor:
+        def one(tile: torch.Tensor) -> torch.Tensor:
             with torch.inference_mode():  # it applies per thread
-                return network(part.contiguous(memory_format=self.layout)).float()
+                return network(tile.contiguous(memory_format=self.layout)).float()
 
         def step(first: int, last: int) -> None:
             go_on()

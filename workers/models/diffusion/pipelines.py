@@ -148,8 +148,8 @@ class Pipeline(ABC):
             return self._library_prompt(pipe, prompt, negative)
 
     def _library_prompt(self, pipe: Any, prompt: str, negative: str) -> tuple[Tensor, ...]:
-        found = pipe.encode_prompt(prompt, "cpu", 1, self.guided, negative_prompt=negative)
-        return (torch.cat([found[1], found[0]]) if self.guided else found[0],)
+        embeddings = pipe.encode_prompt(prompt, "cpu", 1, self.guided, negative_prompt=negative)
+        return (torch.cat([embeddings[1], embeddings[0]]) if self.guided else embeddings[0],)
 
     def _guide(self, seen: Tensor, moment: Tensor, **given: Any) -> Tensor:
         """The conditioned prediction; with guidance both in one batch."""
@@ -305,17 +305,17 @@ def load(folder: Path) -> Any:
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in PIPELINES:
         raise WeightsError(f"{folder}: {name} is not one of {', '.join(PIPELINES)}")
-    kept = {
-        part: origin[0] if origin else None
-        for part, origin in index.items()
-        if isinstance(origin, list) and part not in LEFT_OUT
+    libraries = {
+        component: origin[0] if origin else None
+        for component, origin in index.items()
+        if isinstance(origin, list) and component not in LEFT_OUT
     }
-    strange = [part for part, library in kept.items() if library not in LIBRARIES]
+    strange = [component for component, library in libraries.items() if library not in LIBRARIES]
     if strange:
         raise WeightsError(
             f"{folder}: {', '.join(strange)}: code of neither diffusers nor transformers"
         )
-    pickled = [part for part in kept if _only_pickled(folder / part)]
+    pickled = [component for component in libraries if _only_pickled(folder / component)]
     if pickled:
         raise WeightsError(
             f"{folder}: {', '.join(pickled)}: pickled weights only; `trustscale models convert "
@@ -330,7 +330,7 @@ def load(folder: Path) -> Any:
             local_files_only=True,
             use_safetensors=True,
             low_cpu_mem_usage=False,
-            **{part: None for part in index if part in LEFT_OUT},
+            **{component: None for component in index if component in LEFT_OUT},
         )
     except ModuleNotFoundError:
         raise
@@ -347,11 +347,11 @@ def pipeline_digest(pipe: Any) -> dict[str, object]:
             continue
         config = getattr(component, "config", {})
         plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-        found = {key: str(value) for key, value in plain.items() if not key.startswith("_")}
-        found.pop("transformers_version", None)
+        values = {key: str(value) for key, value in plain.items() if not key.startswith("_")}
+        values.pop("transformers_version", None)
         if isinstance(component, torch.nn.Module):
-            found["weights"] = weights.digest(component.state_dict())
-        facts[name] = found
+            values["weights"] = weights.digest(component.state_dict())
+        facts[name] = values
     return facts
 
 

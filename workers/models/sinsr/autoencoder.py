@@ -158,8 +158,8 @@ class Autoencoder(nn.Module):
         squares = codes.square().sum(dim=1)
         block = max(1, DISTANCE_BLOCK_BYTES // (4 * len(codes)))
         nearest = [
-            torch.addmm(squares, part, codes.mT, alpha=-2.0).argmin(dim=1)
-            for part in points.split(block)  # type: ignore[no-untyped-call]
+            torch.addmm(squares, chunk, codes.mT, alpha=-2.0).argmin(dim=1)
+            for chunk in points.split(block)  # type: ignore[no-untyped-call]
         ]
         indices = torch.cat(nearest).reshape(latent.shape[0], *latent.shape[2:])
         return indices, codes[indices].permute(0, 3, 1, 2).contiguous()

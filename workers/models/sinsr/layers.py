@@ -41,8 +41,8 @@ class GroupNorm(nn.GroupNorm):
         rows = max(1, block // (4 * channels * width))
         means = x.mean(dim=(2, 3), dtype=torch.float32)
         squares = torch.zeros_like(means)
-        for part in x.split(rows, dim=2):  # type: ignore[no-untyped-call]
-            squares += (part - means[:, :, None, None]).square_().sum(dim=(2, 3))
+        for strip in x.split(rows, dim=2):  # type: ignore[no-untyped-call]
+            squares += (strip - means[:, :, None, None]).square_().sum(dim=(2, 3))
         # Variance of a group: within its channels, plus that of its channels' means.
         means = means.view(grouped)
         center = means.mean(dim=2, keepdim=True)
@@ -53,9 +53,9 @@ class GroupNorm(nn.GroupNorm):
         shift = (self.bias.view(grouped[1:]) - center * scale).view(batch, channels, 1, 1)
         scale = scale.view(batch, channels, 1, 1)
         result = torch.empty_like(x)
-        parts = zip(x.split(rows, dim=2), result.split(rows, dim=2), strict=True)  # type: ignore[no-untyped-call]
-        for part, target in parts:
-            target.copy_(torch.addcmul(shift, part, scale))
+        blocks = zip(x.split(rows, dim=2), result.split(rows, dim=2), strict=True)  # type: ignore[no-untyped-call]
+        for strip, target in blocks:
+            target.copy_(torch.addcmul(shift, strip, scale))
         return result
 
 

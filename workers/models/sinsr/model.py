@@ -161,25 +161,25 @@ def fit(network: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> N
     Raises:
         WeightsError: names the file `origin` and every missing, unexpected and misshaped key.
     """
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for key, tensor in state.items():
         name = _bare(key)
         if name.rpartition(".")[2] in DERIVED or name.startswith(LOSS):
             continue
-        if name in found:
+        if name in tensors:
             raise WeightsError(f"{origin}: several entries for {name}")
-        found[name] = tensor
+        tensors[name] = tensor
     expected = dict(network.named_parameters())
-    shared = [name for name in expected if name in found]
+    shared = [name for name in expected if name in tensors]
     faults = {
-        "missing": [name for name in expected if name not in found],
-        "unexpected": [name for name in found if name not in expected],
+        "missing": [name for name in expected if name not in tensors],
+        "unexpected": [name for name in tensors if name not in expected],
         "of another shape": [
-            f"{name} (is {_size(found[name])}, should be {_size(expected[name])})"
+            f"{name} (is {_size(tensors[name])}, should be {_size(expected[name])})"
             for name in shared
-            if found[name].shape != expected[name].shape
+            if tensors[name].shape != expected[name].shape
         ],
-        "not floating point": [name for name in shared if not found[name].is_floating_point()],
+        "not floating point": [name for name in shared if not tensors[name].is_floating_point()],
     }
     if any(faults.values()):
         kind = type(network).__name__
@@ -187,7 +187,7 @@ def fit(network: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> N
             f"{origin} does not hold the weights of this {kind}: {_listed(faults, None)}",
             f"{origin} does not hold the weights of this {kind}: {_listed(faults, 3)}",
         )
-    network.load_state_dict({name: found[name].float() for name in expected}, assign=True)
+    network.load_state_dict({name: tensors[name].float() for name in expected}, assign=True)
 
 
 def _bare(key: str) -> str:

@@ -63,16 +63,16 @@ class WindowAttention(nn.Module):
             return self.proj(self._attend(self.qkv(tokens), bias))
         # Splitting off the last row costs less than a mask per window.
         upper, last = self.qkv(tokens).split([tokens.shape[1] - 1, 1], dim=1)
-        parts = [self._attend(last, bias + self.mask.to(bias.dtype))]
+        results = [self._attend(last, bias + self.mask.to(bias.dtype))]
         if upper.shape[1]:
-            parts.insert(0, self._attend(upper, bias))
-        return self.proj(torch.cat(parts, dim=1))
+            results.insert(0, self._attend(upper, bias))
+        return self.proj(torch.cat(results, dim=1))
 
     def _attend(self, qkv: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         *windows, count, width = qkv.shape
         channels = width // 3
-        parts = qkv.reshape(-1, count, 3, self.heads, channels // self.heads)
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        heads = qkv.reshape(-1, count, 3, self.heads, channels // self.heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
         merged = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
         return merged.transpose(1, 2).reshape(*windows, count, channels)
 

@@ -3,17 +3,18 @@
 import * as connect from "./calibrations/connect.js";
 import * as create from "./calibrations/create.js";
 import * as detail from "./calibrations/detail.js";
+import * as home from "./calibrations/home.js";
 import * as job from "./calibrations/job.js";
-import * as list from "./calibrations/list.js";
 import { load } from "./calibrations/service.js";
+import * as tryout from "./calibrations/tryout.js";
 import { html } from "./lib/html.js";
 import { begin, root } from "./lib/shell.js";
 
-const VIEWS = { list, new: create, connect, job, detail };
+const VIEWS = { home, new: create, connect, try: tryout, job, detail };
 
 const viewOf = (query) =>
-  ["new", "connect"].find((name) => query.has(name)) ??
-  (query.get("id")?.startsWith("job-") ? "job" : query.has("id") ? "detail" : "list");
+  ["new", "connect", "try"].find((name) => query.has(name)) ??
+  (query.get("id")?.startsWith("job-") ? "job" : query.has("id") ? "detail" : "home");
 
 async function show() {
   const query = new URLSearchParams(location.search);
@@ -21,4 +22,4 @@ async function show() {
   await VIEWS[viewOf(query)].show(root, query);
 }
 
-begin(show, html`<a href="/calibrations">All calibrations</a>`);
+begin(show, html`<a href="/calibrations">Studio</a>`);

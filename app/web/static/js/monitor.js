@@ -7,14 +7,13 @@ import { html, nothing, render } from "./lib/html.js";
 import { root } from "./lib/shell.js";
 import { Store } from "./lib/store.js";
 import { button, pageHead } from "./lib/widgets.js";
-import { overview, panel, toneOf } from "./monitor/panel.js";
+import { card, toneOf } from "./monitor/card.js";
 
 const EVERY_MS = 10_000;
 
 const store = new Store({
   /** @type {any} */
   report: null,
-  open: "", // key of the one that is shown; "": the first
   problem: "",
   isPaused: false,
   isBusy: false,
@@ -38,24 +37,15 @@ function page() {
   </div>`;
   return html`${pageHead("Monitor", { lead, tools })}
     ${problem ? html`<p class="callout bad" role="alert"><strong>The monitor cannot be read</strong>${problem}</p>` : report ? verdict(report) : nothing}
-    ${report ? parts(report) : nothing}`;
-}
-
-function parts({ upscalers }) {
-  const all = sectionsOf(upscalers);
-  const open = all.find(({ key }) => key === state.open) ?? all[0];
-  if (!open) return nothing;
-  return html`${all.length > 1 ? overview(all, open, (key) => store.set({ open: key })) : nothing} ${panel(open)}`;
+    ${report ? html`<div class="stack">${sorted(report.upscalers).map(card)}</div>` : nothing}`;
 }
 
 /** Each upscaler and active calibration: those with alarms first, then by number of requests. */
-function sectionsOf(all) {
+function sorted(all) {
   const named = all.map((one) => {
-    const { upscaler, calibration } = one;
-    const id = calibration?.id ?? "";
     // Several calibrations may be active; each is watched separately.
-    const isTwin = all.some((other) => other.upscaler === upscaler && other !== one);
-    return { ...one, key: JSON.stringify([upscaler, id]), under: isTwin ? calibration?.name || id : "" };
+    const isTwin = all.some((other) => other.upscaler === one.upscaler && other !== one);
+    return { ...one, under: isTwin ? one.calibration?.name || one.calibration?.id : "" };
   });
   return named.sort((a, b) => b.alarms.length - a.alarms.length || b.requests.seen - a.requests.seen);
 }

@@ -54,10 +54,6 @@ export function desk(state, act, view, tools) {
 function toolRow({ session: { current }, zoom }, act, view, { tool, size }) {
   const key = (name, words, run, /** @type {any} */ { kind = "", ...more } = {}) =>
     button(words, run, { title: `Key ${name}`, kind: `small ${kind}`, ...more });
-  const flicker = html`${key("Space", "Swap", () => view.swap())}
-    <label class="check">
-      <input type="checkbox" @change=${({ target }) => view.setAuto(target.checked)} /><span>automatic</span>
-    </label>`;
   return html`<div class="tool-row" role="group" aria-label="Tools">
     ${segments("Tool", TOOLS, tool, act.tool)}
     <label class="brush-size">
@@ -70,14 +66,14 @@ function toolRow({ session: { current }, zoom }, act, view, { tool, size }) {
       ${key("Z", "Undo", act.undo, { off: !current?.mask.past.length })} ${key("Shift Z", "Redo", act.redo, { off: !current?.mask.future.length })}
       ${button("Clear", act.clear, { kind: "small" })}
     </div>
-    ${segments("View", MODES, view.mode, act.mode)} ${view.mode === "flicker" ? flicker : nothing}
+    ${segments("View", MODES, view.mode, act.mode)} ${view.mode === "flicker" ? key("Space", "Swap", () => view.swap()) : nothing}
     ${key("M", "Marks", act.marks, { kind: "marks", pressed: view.showsMarks })}
     <div class="button-row">
       ${button("−", () => view.viewport.zoom(0.8), { kind: "small icon", label: "Zoom out" })}
       <output class="zoom">${zoom}</output>
       ${button("+", () => view.viewport.zoom(1.25), { kind: "small icon", label: "Zoom in" })} ${key("0", "Whole", () => view.viewport.fit())}
     </div>
-    ${key("?", "Keys", showKeys, { kind: "quiet" })}
+    ${key("?", "Shortcuts", showKeys, { kind: "quiet" })}
   </div>`;
 }
 
@@ -173,7 +169,7 @@ export const listenToKeys = (actions) =>
 
 export function showKeys() {
   return openDialog({
-    title: "Keys",
+    title: "Shortcuts",
     body: facts(LIST.map(([keys, words]) => [html`<kbd>${keys}</kbd>`, words])),
   });
 }

@@ -4,7 +4,6 @@ import { toPicture } from "../viewport/geometry.js";
 import { Viewport, outline } from "../viewport/viewport.js";
 
 export const PARTS = /** @type {const} */ (["truth", "prediction"]);
-const FLICKER_MS = 800; // far below three flashes a second
 
 /** `cursor`: the place of the brush in pixels of the image, or null. */
 export class View {
@@ -53,16 +52,10 @@ export class View {
 
   setMode(mode) {
     this.set({ mode, shown: "prediction" });
-    this.setAuto(false);
   }
 
   swap() {
     this.set({ shown: this.shown === "truth" ? "prediction" : "truth" });
-  }
-
-  setAuto(on) {
-    clearInterval(this.timer);
-    this.timer = on ? setInterval(() => this.swap(), FLICKER_MS) : null;
   }
 
   toImage(place) {

@@ -21,11 +21,11 @@ function page(store) {
   const lead = html`<p class="lead">The service asks the address what it is, then tries it with one call. Asking is free; you decide about the call.</p>`;
   const forget = () => found && store.set({ found: null });
   return html`${pageHead("Your upscaler", { above, lead })}
-    <form class="stack" @submit=${(event) => look(event, store, false)} @dragover=${(event) => event.preventDefault()} @drop=${(event) => drop(event, store)}>
+    <form class="stack" @submit=${(event) => look(event, store, false)}>
       <section class="card stack">
         <h2>1. Address</h2>
         <div @input=${forget}>
-          ${field("Address", html`<input name="address" required placeholder=${PLACE} spellcheck="false" />`, "A model on Replicate, a Gradio app or Space, a Cog container, a server with /v2 (Triton, KServe, MLServer) or with an OpenAPI description. For an ONNX file, enter its name or drop it here to get the command.")}
+          ${field("Address", html`<input name="address" required placeholder=${PLACE} spellcheck="false" />`, "A model on Replicate, a Gradio app or Space, a Cog container, a server with /v2 (Triton, KServe, MLServer) or with an OpenAPI description. The address of a call works, too. An ONNX file is connected by the command line.")}
         </div>
         <div class="form-grid">
           ${field("Key", html`<input name="token" type="password" autocomplete="off" />`, "For these two requests only; it is not stored.")}
@@ -34,13 +34,10 @@ function page(store) {
         </div>
         <div class="button-row"><button type="submit" class=${found ? "" : "primary"} ?disabled=${isBusy}>Ask what it is</button></div>
       </section>
-      ${found?.command ? byCommand(found) : found ? suggested(found, store) : nothing}
+      ${found ? suggested(found, store) : nothing}
       <div aria-live="polite">${isBusy ? hint("Asking…") : error ? failed(error) : nothing}</div>
     </form>`;
 }
-
-const byCommand = ({ command }) =>
-  html`<section class="card stack"><p>Run this where the service runs:</p><pre><code>${command}</code></pre></section>`;
 
 function suggested(found, store) {
   const { what, toml, needs, notes, tried, scale, seconds, calibration: cost } = found;
@@ -70,24 +67,11 @@ function suggested(found, store) {
     }`;
 }
 
-/** A dropped file is not uploaded; browsers give its name, but not its folder. */
-function drop(event, store) {
-  event.preventDefault();
-  const [file] = event.dataTransfer.files;
-  if (!file?.name.endsWith(".onnx")) return;
-  event.currentTarget.elements.namedItem("address").value = file.name;
-  look(event, store, false);
-}
-
 async function look(event, store, call) {
   event.preventDefault();
   const form = event.target.closest("form");
   if (!form.reportValidity()) return;
   const { address, token = "", settings = {}, needs = {} } = documentOf(form);
-  if (address.endsWith(".onnx")) {
-    const command = `trustscale connect '${address}' --write trustscale.toml`;
-    return store.set({ found: { command }, error: null });
-  }
   for (const [place, value] of Object.entries(needs)) {
     const parts = place.split("/");
     const last = parts.pop();

@@ -1,12 +1,15 @@
-// Gathers the images of a calibration: dropped or chosen, inspected, listed.
+// Gathers the pictures of a calibration: dropped or chosen, looked into, listed.
+//
+// The page checks what it can see itself; the service decides which files are pairs, and which photographs the score was
+// fitted on (/v1/admin/pairs/check), before anything is sent.
 
 import { announce } from "../lib/dom.js";
+import { droppedFiles } from "../lib/files.js";
 import { bytes, count, plural } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
 import { pooled } from "../lib/jobs.js";
 import { guarded, toast } from "../lib/toast.js";
-import { button, hint, select, table } from "../lib/widgets.js";
-import { droppedFiles, inspected, isArchive, located, paired } from "./pairing.js";
+import { button, hint, select } from "../lib/widgets.js";
 import { reasons } from "./job.js";
 import * as service from "./service.js";
 
@@ -17,28 +20,33 @@ const FOLDERS = Object.entries({
   group: "groups of pictures, with a promise for each",
   scene: "scenes: several pictures of one thing, which count once",
 });
-const NOTHING = { pairs: [], items: [] };
+const NOTHING = { pairs: [], items: [], groups: [], used: [] };
 const ACCEPTED = { folder: "", archive: ".zip,.tar,.gz,.tgz" };
+const ARCHIVES = /\.(zip|tar|tar\.gz|tgz)$/i;
 
 /** The files of the form, each inspected once. */
 export class Gathered {
   /** @type {any[]} */
   entries = [];
-  /** @type {any} */
-  arranged = NOTHING; // what the service says about their paths
+  /** @type {any} what the service says about them */
+  arranged = NOTHING;
   archive = null;
   waiting = 0;
   turn = 0;
   folders = "group"; // what a folder below y/ is: "group" or "scene"
+  /** @type {Set<string>} names that the person leaves out */
+  left = new Set();
 
-  constructor(changed) {
+  /** about(): {upscaler, metric} of the calibration. */
+  constructor(changed, about) {
     this.changed = changed;
+    this.about = about;
   }
 
   async add(files, fallback) {
     const { changed } = this;
-    const archive = files.find(({ file }) => isArchive(file));
-    const before = this.entries.length ? "the images" : this.archive?.name;
+    const archive = files.find(({ file }) => ARCHIVES.test(file.name));
+    const before = this.entries.length ? "the pictures" : this.archive?.name;
     if (archive) {
       if (before) toast(`${archive.file.name} replaces ${before}.`);
       this.clear();
@@ -46,7 +54,7 @@ export class Gathered {
       changed();
       return;
     }
-    if (this.archive && files.length) toast(`The images replace ${before}.`);
+    if (this.archive && files.length) toast(`The pictures replace ${before}.`);
     this.archive = null;
     const queue = files.map(({ file, path }) => located(file, path, fallback));
     const asking = 1;
@@ -64,14 +72,23 @@ export class Gathered {
       changed();
     }
     const found = this.verdict(null);
-    announce(`${found.pairs.length} pairs, ${found.items.length} problems`);
+    announce(`${found.pairs.length} pictures can be used, ${found.items.length} cannot.`);
   }
 
   /** Ask which files are pairs; an answer to an older question is dropped. */
   async arrange() {
     const turn = ++this.turn;
-    const arranged = await service.arranged(this.entries.map(({ path }) => path));
+    const known = this.entries.filter(({ path, pixels }) => pixels && !path.startsWith("x/"));
+    const pixels = Object.fromEntries(known.map((entry) => [entry.path, entry.pixels]));
+    const names = this.entries.map(({ path }) => path);
+    const arranged = await service.arranged({ names, pixels, ...this.about() });
     if (turn === this.turn) this.arranged = arranged;
+    this.changed();
+  }
+
+  leave(names) {
+    for (const name of names) this.left.add(name);
+    this.changed();
   }
 
   clear() {
@@ -79,11 +96,90 @@ export class Gathered {
     this.entries = [];
     this.arranged = NOTHING;
     this.archive = null;
+    this.left.clear();
   }
 
+  /** The usable pairs, an item {name, reason} for every other file, and the names of those that the score was fitted on. */
   verdict(scale) {
-    return paired(this.entries, this.arranged, scale, this.folders);
+    const kept = this.arranged.pairs.filter(({ name }) => !this.left.has(name));
+    const found = paired(this.entries, { ...this.arranged, pairs: kept }, scale, this.folders);
+    const used = new Set(this.arranged.used);
+    return { ...found, used: found.pairs.map(({ name }) => name).filter((name) => used.has(name)) };
   }
+}
+
+/** A file with its path; a file without a folder gets that of `role`. */
+function located(file, path = file.webkitRelativePath || file.name, role = "y") {
+  return { file, path: path.includes("/") ? path : `${role}/${path}` };
+}
+
+/** Look into a file: {width, height, pixels: their digest as the service makes it}, or {reason}. */
+async function inspected(entry) {
+  try {
+    // As the file has them: neither colours nor transparency are applied.
+    const options = /** @type {const} */ ({ colorSpaceConversion: "none", premultiplyAlpha: "none" });
+    const bitmap = await createImageBitmap(entry.file, options);
+    const { width, height } = bitmap;
+    const context = new OffscreenCanvas(width, height).getContext("2d");
+    context.drawImage(bitmap, 0, 0);
+    bitmap.close();
+    const { data } = context.getImageData(0, 0, width, height);
+    return { ...entry, width, height, pixels: await digest(data, width, height) };
+  } catch {
+    return { ...entry, reason: "not a PNG, JPEG or WebP image, or it is damaged" };
+  }
+}
+
+/** SHA-256 of size and colours in hexadecimal; null on pages without https. data: R, G, B, A of each pixel. */
+async function digest(data, width, height) {
+  if (!globalThis.crypto?.subtle) return null;
+  const head = new TextEncoder().encode(`${height}x${width}:`);
+  const bytes = new Uint8Array(head.length + 3 * width * height);
+  bytes.set(head);
+  for (let from = 0, to = head.length; from < data.length; from += 4, to += 3) {
+    bytes[to] = data[from];
+    bytes[to + 1] = data[from + 1];
+    bytes[to + 2] = data[from + 2];
+  }
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** entries: from `inspected`. arranged: the service's pairs of their paths. scale: k, or null. */
+function paired(entries, arranged, scale, folders) {
+  const at = new Map(entries.map((entry) => [entry.path, entry]));
+  const items = [...arranged.items];
+  const seen = new Map();
+  const pairs = [];
+  for (const pair of arranged.pairs) {
+    const { name, group: folder } = pair;
+    const [group, scene] = folders === "scene" ? [null, folder] : [folder, null];
+    const [y, x] = [at.get(pair.y), pair.x && at.get(pair.x)];
+    if (!y) continue; // added or removed since the service was asked
+    const reason = y.reason ?? x?.reason ?? wrongSize(x, y, scale);
+    const twin = y.pixels && seen.get(y.pixels);
+    if (reason) items.push({ name, reason });
+    else if (twin) items.push({ name, reason: `the same image as ${twin}` });
+    else {
+      seen.set(y.pixels, name);
+      pairs.push({ name, x, y, group, scene });
+    }
+  }
+  const given = arranged.pairs.some(({ x }) => x);
+  const scenes = pairs.some(({ scene }) => scene)
+    ? new Set(pairs.map(({ name, scene }) => scene ?? name)).size
+    : null;
+  return { pairs, items, given, scenes };
+}
+
+function wrongSize(x, y, scale) {
+  if (!scale) return null;
+  const size = `the original is ${y.width}×${y.height}`;
+  if (!x) return Math.min(y.width, y.height) < scale ? `${size}, too small` : null;
+  const [width, height] = [x.width * scale, x.height * scale];
+  return y.width === width && y.height === height
+    ? null
+    : `${size}, but ${scale}× the size of the small version is ${width}×${height}`;
 }
 
 export function dropZone(gathered) {
@@ -122,7 +218,8 @@ function picker(add, label, role) {
     <button type="button" @click=${({ currentTarget }) => currentTarget.previousElementSibling.click()}>${label}</button>`;
 }
 
-export function summary(gathered, { pairs, items, given, hashed, scenes }) {
+/** What there is, and what cannot be used. */
+export function summary(gathered, { pairs, items, given, scenes, used }) {
   const remove = () => {
     gathered.clear();
     gathered.changed();
@@ -130,30 +227,32 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
   if (gathered.archive) {
     const { name, size } = gathered.archive;
     return html`<p class="callout">
-      <strong>${name}</strong>${bytes(size)}. The service checks it when it arrives. ${button("Remove", remove, { kind: "link" })}
+        <strong>${name}</strong>${bytes(size)}. The service checks it when it arrives. ${button("Remove", remove, { kind: "link" })}
       </p>
       ${folderChoice(gathered)}`;
   }
   if (!gathered.entries.length && !gathered.waiting) return nothing;
   const total = pairs.reduce((sum, { x, y }) => sum + y.file.size + (x?.file.size ?? 0), 0);
-  const sizes = [...new Set(pairs.map(({ y }) => sizeOf(y)))];
   const groups = new Set(pairs.map(({ group }) => group).filter(Boolean)).size;
-  const more = sizes.length > 3 ? ` and ${sizes.length - 3} more sizes` : "";
   const facts = [
     scenes && `${count(scenes)} scenes`,
     groups && `${count(groups)} groups`,
     total && bytes(total),
-    total && `${sizes.slice(0, 3).join(", ")}${more}`,
     gathered.waiting && `checking ${count(gathered.waiting)} more`,
   ];
-  const digests = "Without https this browser cannot find repeated images; the service does.";
   return html`<p class="tally">
       <strong>${plural(pairs.length, given ? "pair" : "original")}</strong> · ${facts.filter(Boolean).join(" · ")} ${button("Remove all", remove, { kind: "link" })}
     </p>
-    ${gathered.arranged.groups?.length ? folderChoice(gathered) : nothing} ${items.length ? refused(items) : nothing}
-    ${pairs.length && !hashed ? hint(digests) : nothing} ${pairs.length ? thumbnails(pairs) : nothing}
-    ${pairs.length ? html`<details><summary>The pairs</summary>${pairTable(pairs)}</details>` : nothing}`;
+    ${used.length ? already(gathered, used) : nothing} ${gathered.arranged.groups?.length ? folderChoice(gathered) : nothing}
+    ${items.length ? refused(items) : nothing} ${pairs.length ? thumbnails(pairs) : nothing}`;
 }
+
+const already = (gathered, used) =>
+  html`<div class="callout warn" id="used">
+    <strong>${used.length === 1 ? "One photograph was" : `${count(used.length)} photographs were`} already used to build the score</strong>
+    <p>They cannot stand for new ones: ${used.slice(0, 5).join(", ")}${used.length > 5 ? ", …" : ""}.</p>
+    ${button("Leave these out", () => gathered.leave(used), { kind: "small" })}
+  </div>`;
 
 function folderChoice(gathered) {
   const run = (folders) => {
@@ -170,27 +269,36 @@ function thumbnails(pairs) {
     y.url ??= URL.createObjectURL(y.file);
     return html`<img src=${y.url} alt=${name} title=${name} width="64" height="64" loading="lazy" />`;
   };
-  return html`<div class="thumbnails">${pairs.slice(0, MOST_THUMBNAILS).map(thumbnail)}</div>
-    ${pairs.length > MOST_THUMBNAILS ? hint(`and ${count(pairs.length - MOST_THUMBNAILS)} more`) : nothing}`;
+  const more = pairs.length - MOST_THUMBNAILS;
+  return html`<div class="thumbnails" tabindex="0" role="group" aria-label="The pictures">${pairs.slice(0, MOST_THUMBNAILS).map(thumbnail)}</div>
+    ${more > 0 ? hint(`and ${count(more)} more`) : nothing}`;
 }
 
 const refused = (items) =>
   html`<div class="callout warn">
-    <strong>${count(items.length)} cannot be used</strong>${reasons(items.slice(0, MOST_LISTED))}${moreThan(items)}
+    <strong>${count(items.length)} cannot be used</strong>${reasons(items.slice(0, MOST_LISTED))}
+    ${items.length > MOST_LISTED ? hint(`and ${count(items.length - MOST_LISTED)} more`) : nothing}
   </div>`;
 
-const moreThan = ({ length }) =>
-  length > MOST_LISTED ? hint(`and ${count(length - MOST_LISTED)} more`) : nothing;
+const sentName = (name, { file }) => name + (/\.[^.]*$/.exec(file.name)?.[0] ?? "");
 
-const sizeOf = ({ width, height }) => `${width}×${height}`;
+const manifestOf = (pairs) =>
+  [["name", "group", "scene"], ...pairs.map(({ name, group, scene }) => [name, group ?? "", scene ?? ""])]
+    .map((row) => row.map((cell) => `"${cell.replaceAll('"', '""')}"`).join(","))
+    .join("\n");
 
-function pairTable(pairs) {
-  const row = ({ name, scene, x, y }) => [
-    name,
-    scene ?? "its own",
-    x ? sizeOf(x) : "made from the original",
-    sizeOf(y),
-  ];
-  const rows = pairs.slice(0, MOST_LISTED).map(row);
-  return html`${table("The pairs", ["Name", "Scene", "Small version", "Original"], rows, "short")} ${moreThan(pairs)}`;
+/** Put the files into the form that is sent. @param {FormData} body */
+export function pack(body, gathered, { pairs }) {
+  if (gathered.archive) {
+    body.set("archive", gathered.archive, gathered.archive.name);
+    if (gathered.folders === "scene") body.set("scene_by", "folder");
+    return;
+  }
+  for (const { name, x, y } of pairs) {
+    body.append("y", y.file, sentName(name, y));
+    if (x) body.append("x", x.file, sentName(name, x));
+  }
+  if (pairs.some(({ group }) => group)) body.set("group_by", "group");
+  if (pairs.some(({ group, scene }) => group || scene))
+    body.set("manifest", new Blob([manifestOf(pairs)]), "manifest.csv");
 }

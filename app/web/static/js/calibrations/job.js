@@ -6,9 +6,11 @@ import { count, time, timeLeft } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Pace, isOver, watchJob } from "../lib/jobs.js";
 import { guarded } from "../lib/toast.js";
-import { button, items as list, pageHead } from "../lib/widgets.js";
+import { button, items as list } from "../lib/widgets.js";
 import * as service from "./service.js";
-import { above, metricWords } from "./words.js";
+import { wizard } from "./wizard.js";
+import { metricWords } from "./words.js";
+import { watchWorst } from "./worst.js";
 
 const TONES = { running: "trust", succeeded: "good", failed: "bad", awaiting_labels: "warn" };
 
@@ -22,14 +24,20 @@ export async function show(root, query) {
     return;
   }
   const { job } = found;
-  document.title = `${job.name || "Calibration"} · Trustscale`;
-  const lead = html`<p class="lead">For ${job.upscaler}, ${metricWords(job.metric)}</p>`;
-  const onEnd = (last) => last.state === "succeeded" && location.replace(madeBy(last));
-  const head = pageHead(job.name || "A new calibration", { above, lead });
-  render(html`${head} ${jobCard(job, { link: false, onEnd })}`, root);
+  const place = document.createElement("div");
+  let isEnded = isOver(job);
+  const onEnd = (last) => {
+    isEnded = true;
+    if (last.state === "succeeded") location.replace(service.trial(madeBy(last)));
+  };
+  const body = html`<p class="lead">For ${job.upscaler}, ${metricWords(job.metric)}</p>
+    ${jobCard(job, { link: false, onEnd })} ${place}`;
+  render(wizard(job.name || "New calibration", 3, body), root);
+  watchWorst(job.id, place, () => isEnded);
 }
 
-const madeBy = ({ result }) => service.page(result.split("/").pop());
+/** The id of the calibration that a job has made. */
+const madeBy = ({ result }) => result.split("/").pop();
 
 /** A card that follows a job; `onEnd(job)` is called with its last state. */
 export function jobCard(job, { onEnd, link = true }) {
@@ -88,7 +96,8 @@ const cancel = (job) =>
   });
 
 function outcomeOf(job) {
-  if (job.state === "succeeded") return html`<p><a href=${madeBy(job)}>See the calibration</a></p>`;
+  if (job.state === "succeeded")
+    return html`<p><a href=${service.page(madeBy(job))}>See the calibration</a></p>`;
   if (job.state === "cancelled")
     return html`<p class="callout">It was cancelled. The uploads are removed after a while.</p>`;
   return job.error ? problem(job.error) : nothing;

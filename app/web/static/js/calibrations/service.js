@@ -1,20 +1,17 @@
 // Requests of these pages, and the actions that change something.
 
 import { ADMIN, getBlob, getJson, sendJson } from "../lib/api.js";
-import { CANCEL, confirmDialog, openDialog } from "../lib/dialog.js";
-import { documentOf, download } from "../lib/dom.js";
+import { confirmDialog } from "../lib/dialog.js";
+import { download } from "../lib/dom.js";
 import { html } from "../lib/html.js";
-import { field, number, select } from "../lib/widgets.js";
 
 export const BASE = "/v1/admin/calibrations";
-export const PROMISES = Object.entries({
-  expectation: "On average over images and calibrations",
-  high_probability: "For this calibration, with high probability",
-});
-
 export const path = (id, ...rest) => [BASE, ...[id, ...rest].map(encodeURIComponent)].join("/");
 
 export const page = (id) => `/calibrations?id=${encodeURIComponent(id)}`;
+
+/** Before and after a switch to it. */
+export const trial = (id) => `${page(id)}&try`;
 
 export const title = ({ name, id }) => name || id;
 
@@ -23,14 +20,11 @@ export const pending = () => getJson(`${BASE}?state=pending`, ADMIN);
 export const upscalers = () => getJson("/v1/upscalers", ADMIN);
 export const detail = (id, group, more = {}) =>
   getJson(`${path(id)}${asked({ group })}`, { ...ADMIN, ...more });
-/** The risk curve in at most `points` steps, or in all. */
-export const curve = (id, points, group) => getJson(`${path(id, "curve")}${asked({ points, group })}`, ADMIN);
 export const backtest = (id, splits, group) =>
   getJson(`${path(id, "backtest")}${asked({ splits, group })}`, ADMIN);
 export const pairs = (id) => getJson(path(id, "pairs"), ADMIN);
-/** Which of these paths are pairs: {pairs: [{name, x, y, label, group}], groups, items: [{name, reason}]}. */
-export const arranged = (names) => sendJson("POST", "/v1/admin/pairs/check", { names });
-export const audit = (limit) => getJson(`/v1/admin/audit?limit=${limit}`, ADMIN);
+/** Which of these paths are pairs: {pairs: [{name, x, y, label, group}], groups, items: [{name, reason}], used: names}. */
+export const arranged = (asked) => sendJson("POST", "/v1/admin/pairs/check", asked);
 export const cancelJob = (id) => sendJson("DELETE", `/v1/jobs/${encodeURIComponent(id)}`);
 
 /** The caller revokes the address. Throws ApiError. */
@@ -53,35 +47,6 @@ export async function remove({ name, id }) {
   if (sure) await sendJson("DELETE", path(id));
   return sure;
 }
-
-/** Ask for another promise, then derive a calibration with it; its id, or null. */
-export async function derived(found) {
-  const isSure = found.guarantee?.kind === "high_probability";
-  const wanted = await openDialog({
-    title: "Another promise",
-    body: html`<div class="stack">
-      <p>
-        This makes a new calibration of the same pairs, from the stored measurements. Nothing is generated, and nothing is activated.
-      </p>
-      ${select("guarantee.kind", "Promise", PROMISES, { chosen: isSure ? "expectation" : "high_probability" })}
-      ${number("fidelity.bound", "Errors count up to", "", { min: 0.0001, placeholder: found.bound, term: "bound B", hint: "Larger errors count as this much: a smaller bound gives a larger mask from fewer pairs. Choose it before you look." })}
-      ${riskOfDraw()}
-      ${field("Name", html`<input name="name" maxlength="200" .value=${found.name ?? ""} />`)}
-    </div>`,
-    actions: [CANCEL, { label: "Make it", value: documentOf, primary: true }],
-  });
-  if (!wanted) return null;
-  if (wanted.guarantee.kind === "expectation") wanted.guarantee = { kind: "expectation" };
-  return (await sendJson("POST", path(found.id, "derive"), wanted)).id;
-}
-
-export const riskOfDraw = () =>
-  number("guarantee.delta", "Risk of a bad draw", 0.1, {
-    term: "δ",
-    min: 0.0001,
-    max: 0.5,
-    hint: "For the promise with high probability only.",
-  });
 
 export const exported = async (id) => download(await getBlob(path(id, "export"), ADMIN), `${id}.calibration`);
 
@@ -114,9 +79,9 @@ function asked(fields) {
  * metrics and estimators of σ, the default first; as how many kinds of upload each original is measured,
  * unless it is said how its small version is made.
  *
- * @type {{metrics: any[], estimators: any[], usual_kinds: number}}
+ * @type {{metrics: any[], estimators: any[], usual_kinds: number, default_alpha: number}}
  */
-export const options = { metrics: [], estimators: [], usual_kinds: 1 };
+export const options = { metrics: [], estimators: [], usual_kinds: 1, default_alpha: 0.1 };
 
 /** Ask for the options once; the words of all views rest on them. */
 export async function load() {

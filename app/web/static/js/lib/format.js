@@ -63,19 +63,8 @@ export const size = (width, height) => `${count(width)} × ${count(height)}`;
 /** Money of any currency. */
 export const priceOf = (value) => `${Number(value.toPrecision(3))} at the provider's price`;
 
-/** A power of ten as people write it: 10⁻³. */
-export function powerOfTen(exponent) {
-  const digits = String(Math.abs(exponent))
-    .replace(/\d/g, (d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d])
-    .replace(".", "·");
-  return `10${exponent < 0 ? "⁻" : ""}${digits}`;
-}
-
 /** Three digits, with a power of ten where that is shorter. */
-export function small(value) {
-  if (value === 0) return "0";
-  if (value >= 1e-3 && value < 1e4) return String(Number(value.toPrecision(3)));
-  const [digits, exponent] = value.toExponential(2).split("e");
-  const power = powerOfTen(Number(exponent));
-  return Number(digits) === 1 ? power : `${Number(digits)}·${power}`;
-}
+export const small = (value) =>
+  value === 0 || (value >= 1e-3 && value < 1e6)
+    ? count(Number(value.toPrecision(3)))
+    : value.toExponential(1);

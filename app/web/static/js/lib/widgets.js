@@ -22,15 +22,15 @@ export const button = (
     ${words}
   </button>`;
 
-/** Buttons in a row, one of them pressed. entries: [value, words, title]; more: follows in the same row. */
-export const segments = (label, entries, pressed, run, { id = nothing, kind = "", more = nothing } = {}) =>
+/** Buttons in a row, one of them pressed. entries: [value, words, title]. */
+export const segments = (label, entries, pressed, run, { id = nothing, kind = "" } = {}) =>
   html`<div class="segments ${kind}" id=${id} role="group" aria-label=${label}>
     ${entries.map(
       ([value, words, title]) =>
         html`<button type="button" data-value=${value} aria-pressed=${value === pressed} title=${title ?? nothing} @click=${() => run(value)}>
           ${words}
         </button>`,
-    )}${more}
+    )}
   </div>`;
 
 /** A table that scrolls by itself. heads: words, or [words, class of the column]; first cells are heads of rows. */
@@ -73,24 +73,24 @@ export function figures(rows) {
   return html`<dl class="tiles">${rows.filter(Boolean).map(tile)}</dl>`;
 }
 
-/** A field of a form with its label and a hint; term: the statistician's word. */
-export const field = (label, input, hint = "", term = "") =>
-  html`<label class="field"><span title=${term || nothing}>${label}</span>${input}${hint ? html`<small>${hint}</small>` : nothing}</label>`;
+/** A field of a form with its label and a hint. */
+export const field = (label, input, hint = "") =>
+  html`<label class="field"><span>${label}</span>${input}${hint ? html`<small>${hint}</small>` : nothing}</label>`;
 
-/** settings: {min, max, step, placeholder: it may be empty, hint, term}. */
+/** settings: {min, max, step, placeholder: it may be empty, hint}. */
 export function number(name, label, value, /** @type {any} */ settings) {
-  const { min, max = nothing, step = "any", placeholder = nothing, hint = "", term = "" } = settings;
+  const { min, max = nothing, step = "any", placeholder = nothing, hint = "" } = settings;
   const input = html`<input type="number" name=${name} value=${value} inputmode="decimal" min=${min} max=${max}
     step=${step} placeholder=${placeholder} ?required=${placeholder === nothing} />`;
-  return field(label, input, hint, term);
+  return field(label, input, hint);
 }
 
 /** options: [value, words]. */
-export function select(name, label, options, { hint = "", term = "", chosen = "", run = (_) => {} } = {}) {
+export function select(name, label, options, { hint = "", chosen = "", run = (_) => {} } = {}) {
   const input = html`<select name=${name} @change=${({ target }) => run(target.value)}>
     ${options.map(([value, words]) => html`<option value=${value} .selected=${value === chosen}>${words}</option>`)}
   </select>`;
-  return field(label, input, hint, term);
+  return field(label, input, hint);
 }
 
 export const check = (name, words, isOn = false) =>

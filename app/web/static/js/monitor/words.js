@@ -23,7 +23,7 @@ export function sentence(data) {
   return `${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
-function truths({ feedback, alarms }) {
+export function truths({ feedback, alarms }) {
   if (!feedback?.n) return "no truth is known yet, so the promise is not checked";
   const { n, within, alpha, mean_loss: mean } = feedback;
   const above = n - within;

@@ -1,16 +1,10 @@
 // The viewer of the page that people share: its text, with that of the modules named here, is the script of one HTML file.
 
 import { masked } from "./masked.js";
-import { CpuPainter } from "./paint.js";
+import { CpuPainter, LEGENDS } from "./paint.js";
 import { Viewport } from "../viewport/viewport.js";
 
 const get = (selector) => /** @type {any} */ (document.querySelector(selector));
-const LEGEND = {
-  believable: "Soft: not trusted",
-  marked: "Hatched: don’t rely on it",
-  original: "The upload, enlarged",
-  plain: "As the model made it, nothing marked",
-};
 
 async function start() {
   const bitmapOf = async (name) => {
@@ -29,7 +23,7 @@ async function start() {
     frame = 0;
     const { view, screen, density } = viewport;
     const shown = isHeld ? "plain" : mode;
-    get("#legend").textContent = LEGEND[shown];
+    get("#legend").textContent = LEGENDS[shown];
     painter.draw({ view, screen, density, parts: [{ layer, mode: shown, left: 0, right: screen.width }] });
   };
   const request = () => (frame ||= requestAnimationFrame(draw));

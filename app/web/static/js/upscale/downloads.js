@@ -1,14 +1,12 @@
-// Files, links and the command of a result: files at the α on the screen, the command at the α of the request.
+// Files and links of a result, at the α on the screen.
 
 import { getBlob, getJson } from "../lib/api.js";
-import { key } from "../lib/auth.js";
 import { download } from "../lib/dom.js";
 import { percent } from "../lib/format.js";
 import { guarded, toast, toastSuccess } from "../lib/toast.js";
-import { shared, viewerScript } from "./share.js";
 import { alphaNow, dial, held, isMoved, shareAt, viewer } from "./stage.js";
 import { modelOf, state } from "./state.js";
-import { curl, done, hasPromise, promise, shown } from "./words.js";
+import { done, hasPromise, promise, shown } from "./words.js";
 
 // A lossy file is available only in its own form.
 const LOSSLESS = ["png", "tiff"];
@@ -83,15 +81,10 @@ async function partsOf(result, alpha, folder = "") {
   return Object.keys(files).map((name, k) => ({ name: folder + name, input: inputs[k] }));
 }
 
-export function command() {
-  const { result, name, isOwn, settings } = state.shown;
-  const file = isOwn ? name : null;
-  return curl({ origin: location.origin, name: file, settings, result, needsKey: key("client") !== null });
-}
-
 /** One web page with the picture, its doubts and its promise. */
 export const savePage = () =>
   asking(async () => {
+    const { shared, viewerScript } = await import("./share.js");
     const { result, name } = state.shown;
     const alpha = alphaNow();
     const mask = await getBlob(`${result.links.mask}?alpha=${alpha}`);

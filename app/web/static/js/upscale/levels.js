@@ -1,5 +1,5 @@
-// α and the codes of trust.png: code = ⌈α(p)/B · 65534⌉, trusted at α where code ≤ ⌊α/B · 65534⌋. The page uses only
-// α that are multiples of B/65534: for those its mask is the server's, pixel by pixel.
+// α and the codes of trust.png: code = ⌈α(p)/B · 65534⌉, trusted at α where code ≤ ⌊α/B · 65534⌋. The slider has only
+// multiples of B/65534: for those the mask is the server's, pixel by pixel.
 
 export const STEPS = 65534;
 
@@ -14,8 +14,6 @@ export function codeOf(alpha, bound) {
 
 /** The α of a code: the number that the server parses. */
 export const alphaOf = (code, bound) => (code * bound) / STEPS;
-
-export const snap = (alpha, bound) => alphaOf(codeOf(alpha, bound), bound);
 
 /** How many pixels have a code of at most i: Uint32Array of 65536. */
 export function cumulative(data) {

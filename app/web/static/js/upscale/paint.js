@@ -4,6 +4,13 @@
 
 export const VIEWS = /** @type {const} */ (["believable", "marked", "original"]);
 
+export const LEGENDS = {
+  believable: "Soft: not trusted. Hold to reveal.",
+  marked: "Hatched: don’t rely on it",
+  original: "The picture that was sent, enlarged",
+  plain: "As the model made it, nothing marked",
+};
+
 const EXACT_FROM = 6; // CSS pixels that a picture pixel is wide: from here on the mask is drawn pixel by pixel
 const COARSE = 1.25; // CSS pixels of a mark's cell at least, where there are several levels
 /** Marks are smoothed over so many cells to each side, by a bell curve of this width. */

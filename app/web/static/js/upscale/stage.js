@@ -7,7 +7,7 @@ import { decodeResult } from "./decode.js";
 import { alphaOf, axis, codeOf, doubts } from "./levels.js";
 import { modelOf, state, store } from "./state.js";
 import { Viewer } from "./viewer.js";
-import { done, pixel, promised } from "./words.js";
+import { done, promised } from "./words.js";
 
 /** The code of the chosen α. A store of its own: the slider changes it with every frame. */
 export const dial = new Store({ code: 0 });
@@ -20,7 +20,6 @@ export const events = {
 export const viewer = new Viewer({
   onView: () => showZoom(),
   onSwipe: (step) => events.onSwipe(step),
-  describe: (found) => pixel(found, { limit: dial.state.code }),
 });
 
 /** Parts of the result on the screen that are too large for the state. */
@@ -40,7 +39,6 @@ let doubtAt = -1; // of the doubtful parts, the one that was last gone to
 export const alphaNow = () => alphaOf(dial.state.code, held.bound);
 export const isMoved = () => dial.state.code !== held.served;
 export const shareAt = (code) => held.counts[code] / Math.max(1, held.opaque * held.counts[65535]);
-export const levelOf = (code) => (code > 65534 ? null : alphaOf(code, held.bound));
 
 /** The files of a result, decoded; what is not trusted is soft by the upload, or else by what the service kept of it. */
 async function loaded({ links }, file) {
@@ -58,9 +56,9 @@ async function loaded({ links }, file) {
 /**
  * Show a result; `file`: its input, or null. False if another one was asked for meanwhile.
  *
- * @param {{result: any, name: string, file: Blob | null, settings?: Record<string, string>}} picture
+ * @param {{result: any, name: string, file: Blob | null}} picture
  */
-export async function open({ result, name, file, settings = {} }) {
+export async function open({ result, name, file }) {
   const mine = ++turn;
   if (!result.links.trust) throw new Error("It was made without a mask, so this page cannot show it.");
   store.set({ isOpening: true });
@@ -76,12 +74,11 @@ export async function open({ result, name, file, settings = {} }) {
     doubtAt = -1;
     viewer.canvas.ariaLabel = `${name}, ${done(result)}`;
     viewer.show({ ...layer, isOpaque: opaque === 1, limit: served }, { keep: true });
-    viewer.read(null);
     viewer.setSpot(null);
     label("left", "Your picture");
     label("right", modelOf(state, result.upscaler));
     viewer.canvas.dataset.shown = result.id;
-    store.set({ shown: { result, name, isOwn: Boolean(file), settings }, left: "", spot: null });
+    store.set({ shown: { result, name }, left: "", spot: null });
     setCode(served);
     return true;
   } finally {
@@ -120,7 +117,6 @@ export function shareLeft() {
 
 export function leave() {
   turn += 1;
-  viewer.read(null);
   store.set({ shown: null, isOpening: false, spot: null });
 }
 
@@ -145,11 +141,11 @@ export function nextDoubt() {
   if (!part) {
     doubtAt = -1;
     viewer.viewport.fit();
-    viewer.pick(null);
+    viewer.onPick(null);
     return false;
   }
   viewer.viewport.flyTo(part, 4 * viewer.viewport.density);
-  viewer.pick(doubtful(part) ?? null);
+  viewer.onPick(doubtful(part) ?? null);
   announce(`Doubtful part ${doubtAt + 1} of ${parts.length}.`);
   return true;
 }

@@ -36,15 +36,14 @@ export const store = new Store({
   problem: null,
   upscaler: "",
   group: "",
-  alpha: "", // as it was typed or chosen; "": the calibration's own
+  level: "balanced", // how strict results are first shown
   metadata: "", // of the upload, that the result keeps; "": none
   size: "", // of the results, as people say it (words.js); "": what the model makes
-  isTyped: false,
   /** @type {Picture[]} */
   pictures: [],
   /** @type {string | null} */
   selected: null,
-  /** @type {{result: any, name: string, settings: Record<string, string>, isOwn: boolean} | null} what the viewer holds */
+  /** @type {{result: any, name: string} | null} what the viewer holds */
   shown: null,
   /** @type {any} a linked result that cannot be shown: {title, text, again} */
   lost: null,

@@ -1,21 +1,13 @@
 // The picture on its canvas: a result with its marking, and beside it the upload or the result of another model.
 
-import { announce } from "../lib/dom.js";
 import { html, render } from "../lib/html.js";
 import { covered, pixelAt } from "../viewport/geometry.js";
 import { Viewport } from "../viewport/viewport.js";
 import { GlPainter } from "./gl.js";
-import { CpuPainter } from "./paint.js";
+import { CpuPainter, LEGENDS } from "./paint.js";
 
 const MOVING_MS = 120; // between two drawings that are one movement
 const MOST = { card: 8_400_000, cpu: 1_500_000 }; // device pixels of the canvas
-
-export const LEGENDS = {
-  believable: "Soft: not trusted. Hold to reveal.",
-  marked: "Hatched: don’t rely on it",
-  original: "Your picture, enlarged",
-  plain: "As the model made it, nothing marked",
-};
 
 /** @typedef {import("./paint.js").Layer} Layer */
 
@@ -36,11 +28,9 @@ export class Viewer {
   /** @type {{x: number, y: number, radius: number} | null} */
   spot = null;
 
-  /** describe(found): a pixel in words. */
-  constructor({ onView = () => {}, onSwipe = (_step) => {}, describe = (_found) => "" }) {
+  constructor({ onView = () => {}, onSwipe = (_step) => {} }) {
     /** @type {(found: any) => void} */
     this.onPick = () => {};
-    this.describe = describe;
     render(frame(this), this.element);
     const [under, canvas] = this.element.querySelectorAll("canvas");
     this.canvas = canvas;
@@ -51,8 +41,7 @@ export class Viewer {
         this.request();
         onView();
       },
-      onPoint: (place) => this.read(place && this.at(place)),
-      onTap: (place) => this.pick(this.at(place)),
+      onTap: (place) => this.onPick(this.at(place)),
       onHold: (isHeld) => this.change({ isRevealed: isHeld }),
       onSwipe,
     };
@@ -124,19 +113,8 @@ export class Viewer {
     return one.getImageData(0, 0, 1, 1).data[3] < 255;
   }
 
-  read(found) {
-    this.element.querySelector(".readout").textContent = this.describe(found);
-  }
-
-  pick(found) {
-    this.read(null);
-    this.onPick(found);
-  }
-
   readMiddle() {
-    const found = this.at(this.viewport.middle);
-    this.pick(found);
-    announce(this.describe(found));
+    this.onPick(this.at(this.viewport.middle));
   }
 
   request() {
@@ -220,6 +198,5 @@ function frame(viewer) {
         @input=${({ target }) => viewer.setShare(target.value / 100)} />
     </div>
     <i class="spot" hidden></i>
-    <p class="legend"><i></i><span></span></p>
-    <output class="readout"></output>`;
+    <p class="legend"><i></i><span></span></p>`;
 }

@@ -1,6 +1,6 @@
 // A result in words: the promise, its limits, the unusual.
 
-import { count, duration, level, percent, size, timeLeft } from "../lib/format.js";
+import { duration, level, percent, size, timeLeft } from "../lib/format.js";
 import { remaining } from "./state.js";
 
 /** α with three digits. */
@@ -12,39 +12,36 @@ export function promised({ guarantee: { kind, between, menu } }) {
   return between ?? [menu[0], menu.at(-1)];
 }
 
-export const hasPromise = ({ guarantee }) => guarantee.applicability !== "unknown";
+/** Whether anything is promised of this picture; otherwise `plain` says why not. */
+export const hasPromise = ({ guarantee }) => guarantee.promised ?? guarantee.applicability !== "unknown";
+
+/** What a photographer need not know is said under Details only. */
+export const isPlain = (text) => !/σ|α|\b(alpha|masks?|scores?|pairs?|windows?)\b|calibrat/i.test(text);
+
+const STEPS = /^(In \d+ of \d+|In [\d.]+ %|On average).* (\d+(?:\.\d+)?) of the 100 steps of lightness/;
 
 /**
  * The promise in words, for the α on the screen: {text, error}. error: as lightness, of 0 … 100, to be shown as two greys;
  * null: text says all.
  */
-export function promise({ guarantee, warnings = [] }, alpha, isMoved) {
-  const { plain, applicability, unit } = guarantee;
-  if (applicability === "unknown") return { text: noPromise(warnings) || plain, error: null };
-  const such = applicability === "per_window" ? "such parts of pictures" : "such pictures";
-  if (isMoved)
-    return {
-      text: `On average over ${such}, the worst trusted spot is off by at most this`,
-      error: unit === "lab" ? 100 * alpha : null,
-    };
-  const error = /(\d+(?:\.\d+)?) of the 100 steps of lightness/.exec(plain)?.[1];
-  if (!error) return { text: plain, error: null };
-  return { text: `In 9 of 10 ${such}, no trusted spot is off by more than this`, error: Number(error) };
+export function promise(result, alpha, isMoved) {
+  const { plain, unit, error_unit: measure } = result.guarantee;
+  const such = unit === "spot" ? "spots of such pictures" : "such pictures";
+  const onAverage = `On average over ${such}, the worst trusted colour is off by at most this`;
+  const [, share, steps] = STEPS.exec(plain) ?? [];
+  if (!hasPromise(result)) return { text: noPromise(result), error: null };
+  if (!steps) return { text: plain.replace(", though α is chosen after looking", ""), error: null };
+  if (isMoved && measure === "lab") return { text: onAverage, error: 100 * alpha };
+  const text =
+    share === "On average" ? onAverage : `${share} ${such}, no trusted colour is off by more than this`;
+  return { text, error: Number(steps) };
 }
 
-/** Why there is none, where the service names a size that would have one. */
-function noPromise(warnings) {
-  const least = /at least (\d+×\d+) pixels/.exec(warnings.join(" "))?.[1];
-  return least ? `Too small for a promise: send at least ${least} pixels.` : "";
+function noPromise({ out_of_distribution: unusual, input_class: kind, guarantee: { plain } }) {
+  if (unusual) return "It is unlike the pictures that the promise was measured on.";
+  if (kind?.n === 0) return `Too few files like this one were measured: ${kind.title}.`;
+  return isPlain(plain) ? plain : "Nothing is promised of pictures like this one.";
 }
-
-export const APPLICABILITY = {
-  exact: "The promise was measured on pictures of this size.",
-  whole: "The promise covers the whole picture: it was measured on pictures at least as large.",
-  per_window:
-    "The picture is larger than those that the promise was measured on, so it is about a part of their size placed at random, and holds approximately.",
-  unknown: "Whether the promise holds for this picture is not known; the warnings say why.",
-};
 
 /** Warnings as {lines, grave}; grave: the promise may not hold, or says nothing. */
 export function alertsOf({ warnings, guarantee, out_of_distribution: unusual, trusted_fraction: share }) {
@@ -52,66 +49,25 @@ export function alertsOf({ warnings, guarantee, out_of_distribution: unusual, tr
   if (share === 0 && !lines.length) {
     lines.push("Nothing in this picture can be trusted at this strictness.");
   }
-  const grave =
-    unusual || guarantee.applicability === "unknown" || guarantee.alpha >= guarantee.bound || share === 0;
+  const grave = unusual || !hasPromise({ guarantee }) || guarantee.alpha >= guarantee.bound || share === 0;
   return { lines, grave: grave && lines.length > 0 };
 }
 
 export const typicality = ({ out_of_distribution: unusual }) =>
   unusual ? "Unlike the pictures that the promise was measured on." : "A usual picture for this promise.";
 
-/** `found`: {x, y, code, isClear} or null. */
-export function pixel(found, { limit }) {
-  if (!found) return "";
-  const where = `Pixel ${count(found.x)}, ${count(found.y)}`;
-  if (found.isClear) return `${where}: transparent, so nothing is said about it.`;
-  return `${where}: ${found.code <= limit ? "trusted" : "not trusted"}.`;
-}
-
 export const sliderValue = (share, isPromised) =>
   isPromised ? `${percent(share, 0)} trusted` : `${percent(share, 0)} would be trusted, without a promise`;
 
 export const done = ({ scale }) => (scale === 1 ? "restored" : "upscaled");
 
-/** The range of α after looking that a request can ask for. */
-const AFTER_LOOKING = [0.05, 0.15];
-
-/** Whether every class of uploads has a promise for any α in that range; false without classes. */
-export const looksFirst = ({ classes = [], calibrations = [] }) =>
-  classes.length > 0 &&
-  calibrations.every((one) => !one.classes.includes("*")) &&
-  classes.every(({ tables }) => tables.post_hoc?.some(({ threshold }) => threshold !== "-inf"));
-
-/** The guarantee to ask for at this α (null: the calibration's own); "": the calibration's. */
-export function guaranteeFor(upscaler, alpha, group) {
-  const value = alpha ?? upscaler.default_alpha;
-  const [low, high] = AFTER_LOOKING;
-  return upscaler.looksFirst && !group && value >= low && value <= high ? "post_hoc" : "";
-}
-
-/**
- * Three α from the calibration's tables: [{name, alpha, low, high}], with the trusted area of the hardest and of the
- * easiest class of uploads. Balanced is the default; Strict about half of it, Lenient half as much again, as near as the
- * tables allow.
- */
-export function choices(upscaler) {
-  const { looksFirst: isFree, classes = [], table = [], default_alpha: own, min_alpha: least } = upscaler;
-  const tables = isFree ? classes.map((one) => one.tables.post_hoc) : [table];
-  const [from, to] = isFree ? AFTER_LOOKING : [least, Infinity];
-  const all = (tables[0] ?? []).map(({ alpha }) => {
-    const areas = tables.flatMap((rows) => rows.filter((row) => row.alpha === alpha));
-    const shares = areas.map((row) => row.trusted_fraction);
-    return { alpha, low: Math.min(...shares), high: Math.max(...shares) };
-  });
-  const rows = all.filter(({ alpha, high }) => alpha >= from && alpha <= to && high > 0);
-  const { low = null, high = null } = all.find(({ alpha }) => alpha === own) ?? {};
-  const strict = rows.findLast(({ alpha }) => alpha <= own / 2) ?? rows.find(({ alpha }) => alpha < own);
-  const lenient = rows.find((row) => row.alpha >= 1.4 * own && row.low + row.high > low + high);
-  return [
-    strict && { name: "Strict", ...strict },
-    own !== null && { name: "Balanced", alpha: own, low, high },
-    lenient && { name: "Lenient", ...lenient },
-  ].filter(Boolean);
+/** The fields of a request that ask for a level by its name, to be changed after looking where that may be. */
+export function levelFields({ levels = [] }, name, group) {
+  const { alpha } = levels.find((one) => one.name === name) ?? {};
+  return {
+    alpha: alpha === undefined || name === "balanced" ? "" : String(alpha),
+    guarantee: levels.length > 1 && !group ? "post_hoc" : "",
+  };
 }
 
 /** Sizes as people ask for them: [words, fields of the request]. A print has 300 points to the inch. */
@@ -156,13 +112,6 @@ export function fitFor({ seconds, width, height }, scale, wanted) {
   return Math.max(100, Math.floor(side / 100) * 100);
 }
 
-/** The usual trusted share of this kind of upload at the α of a result, or null. */
-export function usualShare(upscaler, { input_class: kind, alpha, guarantee }) {
-  const tables = upscaler?.classes?.find(({ name }) => name === kind?.name)?.tables;
-  const rows = tables?.[guarantee.kind] ?? (kind ? null : upscaler?.table);
-  return rows?.findLast((row) => row.alpha <= alpha + 1e-4)?.trusted_fraction ?? null;
-}
-
 /** Whether a repeated request may succeed: the fault is not in the image or its settings. */
 export const mayHelp = ({ status = 0 }) => status < 400 || status >= 500 || [401, 409, 429].includes(status);
 
@@ -192,31 +141,3 @@ export function stateWords(picture) {
   const steps = progress.unit === "tiles" ? "parts of the picture" : "answers of the model";
   return `${progress.done} of ${progress.total} ${steps}${rest}`;
 }
-
-/**
- * The request behind a result for a shell, with the α that was asked for: one chosen after looking must not look like
- * one chosen before. `name`: null if the input is unknown; quoted for curl and for the shell.
- */
-export function curl({ origin, name, settings = /** @type {any} */ ({}), result, needsKey }) {
-  const inner = (name ?? "YOUR-IMAGE.png").replace(/["\\]/g, "\\$&");
-  const fields = [
-    `image=@"${inner}"`,
-    `upscaler=${result.upscaler}`,
-    ...(result.group ? [`group=${result.group}`] : []),
-    `alpha=${result.alpha}`,
-    ...(result.guarantee.kind === "post_hoc" ? ["guarantee=post_hoc"] : []),
-    `seed=${result.seed}`,
-    ...["metadata", "fit", "to", "scale"]
-      .filter((name) => settings[name])
-      .map((name) => `${name}=${settings[name]}`),
-  ];
-  return [
-    "curl --fail-with-body",
-    ...(needsKey ? ['-H "Authorization: Bearer $TRUSTSCALE_KEY"'] : []),
-    ...fields.map((field) => `-F ${quoted(field)}`),
-    "-H 'Accept: application/zip' -o result.zip",
-    `${origin}/v1/upscale`,
-  ].join(" \\\n  ");
-}
-
-const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;

@@ -6,20 +6,7 @@ import { icon } from "../../lib/icons.js";
 import { button } from "../../lib/widgets.js";
 import { codeAt, placeOf } from "../levels.js";
 import { add } from "../queue.js";
-import {
-  alphaNow,
-  canFill,
-  compareWith,
-  dial,
-  held,
-  nextDoubt,
-  setCode,
-  setFull,
-  setView,
-  shareAt,
-  shareLeft,
-  viewer,
-} from "../stage.js";
+import * as stage from "../stage.js";
 import { modelOf, state } from "../state.js";
 import { hasPromise, shown, sliderValue } from "../words.js";
 
@@ -31,52 +18,57 @@ const strictness = Object.assign(document.createElement("div"), { className: "st
 function drawStrictness() {
   if (!state.shown) return;
   const { result } = state.shown;
-  const share = shareAt(dial.state.code);
+  const share = stage.shareAt(stage.dial.state.code);
   const isPromised = hasPromise(result);
-  const words = html`<output id="share" data-alpha=${alphaNow()} class=${isPromised ? "" : "without"}><b>${percent(share, 0)}</b> ${isPromised ? "trusted" : "no promise"}</output>`;
+  const words = html`<output id="share" data-alpha=${stage.alphaNow()} class=${isPromised ? "" : "without"}><b>${percent(share, 0)}</b> ${isPromised ? "trusted" : "no promise"}</output>`;
   render(html`${slider(share, isPromised)} ${words}`, strictness);
-  const left = shareLeft();
+  const left = stage.shareLeft();
   const side = (place, name, value) => {
     const said = value === null ? name : `${name} · ${percent(value, 0)}`;
-    viewer.element.querySelector(`.divider-side.${place}`).textContent = said;
+    stage.viewer.element.querySelector(`.divider-side.${place}`).textContent = said;
   };
   const other = state.pictures.find(({ id }) => id === state.left);
   side("left", other ? modelOf(state, other.result.upscaler) : "Your picture", left);
   side("right", modelOf(state, result.upscaler), left === null ? null : share);
 }
-dial.watch(drawStrictness);
+stage.dial.watch(drawStrictness);
 
 function slider(share, isPromised) {
-  const { axis } = held;
+  const { axis } = stage.held;
   if (!axis)
-    return html`<span class="ends" title="level ${shown(alphaNow())}">Strictness chosen before</span>`;
-  const place = Math.round(PLACES * placeOf(axis, dial.state.code));
+    return html`<span class="ends" title="level ${shown(stage.alphaNow())}">Strictness chosen before</span>`;
+  const place = Math.round(PLACES * placeOf(axis, stage.dial.state.code));
   return html`<label class="slider">
     <input type="range" id="alpha-slider" min="0" max=${PLACES} step="1" aria-label="How strict" aria-valuetext=${sliderValue(share, isPromised)}
-      .value=${live(String(place))} @input=${({ target }) => setCode(codeAt(axis, Number(target.value) / PLACES))} />
+      .value=${live(String(place))} @input=${({ target }) => stage.setCode(codeAt(axis, Number(target.value) / PLACES))} />
     <span class="ends" aria-hidden="true">stricter ← → more trusted</span>
   </label>`;
 }
 
 export function dock(now) {
   drawStrictness();
-  const { viewport } = viewer;
+  const { viewport } = stage.viewer;
   const tool = (name, label, run, more = {}) =>
     button(icon(name), run, { kind: "icon quiet", label, title: label, ...more });
   const { compares } = now;
-  const toggle = { id: "compare", pressed: compares, kind: "icon quiet toggle", off: !viewer.result?.soft };
+  const toggle = {
+    id: "compare",
+    pressed: compares,
+    kind: "icon quiet toggle",
+    off: !stage.viewer.result?.soft,
+  };
   return html`<div class="dock" role="toolbar" aria-label="Strictness, comparison and zoom">
     ${strictness}
     <div class="tools">
-      ${button("Next doubt", () => nextDoubt(), { id: "next-doubt", kind: "quiet", title: "Key N, or Tab on the picture" })}
-      ${tool("compare", "Compare", () => setView({ compares: !compares }), toggle)} ${compares ? leftOf(now) : nothing}
+      ${button("Next doubt", () => stage.nextDoubt(), { id: "next-doubt", kind: "quiet", title: "Key N, or Tab on the picture" })}
+      ${tool("compare", "Compare", () => stage.setView({ compares: !compares }), toggle)} ${compares ? leftOf(now) : nothing}
       <span class="zoom" role="group" aria-label="Zoom">
         ${tool("less", "Zoom out", () => viewport.zoom(1 / 1.5), { id: "zoom-out" })}
         <output id="zoom-value" aria-label="Zoom">${now.zoom}</output>
         ${tool("more", "Zoom in", () => viewport.zoom(1.5), { id: "zoom-in" })}
         ${button("1:1", () => viewport.zoomTo(viewport.density), { id: "zoom-one", kind: "quiet icon", label: "Pixel by pixel" })}
-        ${tool("fit", now.isFull ? "Leave the full screen" : "Fit", () => (now.isFull ? setFull(false) : viewport.fit()), { id: "zoom-fit" })}
-        ${canFill && !now.isFull ? button("Full", () => setFull(true), { id: "full", kind: "quiet", label: "Full screen", title: "Key F" }) : nothing}
+        ${tool("fit", now.isFull ? "Leave the full screen" : "Fit", () => (now.isFull ? stage.setFull(false) : viewport.fit()), { id: "zoom-fit" })}
+        ${stage.canFill && !now.isFull ? button("Full", () => stage.setFull(true), { id: "full", kind: "quiet", label: "Full screen", title: "Key F" }) : nothing}
       </span>
     </div>
   </div>`;
@@ -101,7 +93,7 @@ function leftOf({ pictures, selected, left, upscalers }) {
   const run = (chosen) => {
     const again = () => new File([own.file], own.name, { type: own.file.type });
     if (chosen.startsWith("+")) add([again()], { ...own.settings, upscaler: chosen.slice(1) });
-    else compareWith(pictures.find(({ id }) => id === chosen));
+    else stage.compareWith(pictures.find(({ id }) => id === chosen));
   };
   const wanted = more.map((one) => [`+${one.name}`, `Compare with ${one.title}`]);
   return html`<select aria-label="Left of the divider" id="left" @change=${({ target }) => run(target.value)}>

@@ -3,7 +3,6 @@
 import { duration, count, level, percent, size, threshold } from "../../lib/format.js";
 import { html, nothing, render } from "../../lib/html.js";
 import { button, facts, items } from "../../lib/widgets.js";
-import { command } from "../downloads.js";
 import { codeOf } from "../levels.js";
 import { alphaNow, dial, held, isMoved, shareAt } from "../stage.js";
 import { modelOf, state, store } from "../state.js";
@@ -12,11 +11,13 @@ import * as words from "../words.js";
 const LITTLE = 0.05; // of a picture
 const MIDDLE = 42; // lightness around which the two greys lie
 
-function alerts(found) {
-  const { lines, grave } = words.alertsOf(found);
+function alerts(result) {
+  const { lines, grave } = words.alertsOf(result);
   if (!lines.length) return nothing;
+  const [plain, others] = [lines.filter(words.isPlain), lines.filter((line) => !words.isPlain(line))];
   return html`<div class="alerts callout ${grave ? "warn" : ""}" id="alerts" role="alert">
-    <strong>Read this first</strong>${lines.map((line) => html`<p>${line}</p>`)}
+    <strong>${words.hasPromise(result) ? "Read this first" : "No promise for this picture"}</strong>${plain.map((line) => html`<p>${line}</p>`)}
+    ${others.length ? html`<details><summary>In full</summary>${others.map((line) => html`<p>${line}</p>`)}</details>` : nothing}
   </div>`;
 }
 
@@ -43,7 +44,7 @@ export function drawer(now) {
   drawSentence();
   return html`<aside class="drawer ${now.isDrawer ? "open" : ""}" id="drawer" aria-label="The promise and details" ?inert=${!now.isDrawer}>
     ${button("×", () => store.set({ isDrawer: false }), { kind: "quiet icon close", label: "Close" })}
-    ${alerts(result)} ${outdated(now, result)}
+    ${alerts(result)}
     <section id="promise" aria-labelledby="promise-title">
       <h2 id="promise-title">The promise</h2>
       ${sentence}
@@ -67,47 +68,31 @@ const KEYS = html`<details>
   </p>
 </details>`;
 
-/** A result keeps the promise of its own calibration. */
-function outdated({ upscalers }, result) {
-  const now = upscalers.find(({ name }) => name === result.upscaler);
-  if (!now?.calibration || now.calibration === result.calibration) return nothing;
-  return html`<p class="callout warn" id="outdated">
-    <strong>Another promise is active now</strong>
-    This result keeps the one that it was made with (${result.calibration}); new pictures get that of ${now.calibration}.
-  </p>`;
-}
-
 function little({ upscalers }, result) {
   const { input_class: kind } = result;
   const others = upscalers.filter(
     ({ name, calibration }) => calibration && name !== result.upscaler && name !== "auto",
-  );
-  const usual = words.usualShare(
-    upscalers.find(({ name }) => name === result.upscaler),
-    result,
   );
   const helps = [
     kind &&
       !kind.name.startsWith("lossless") &&
       "the original file, not one that was saved again or enlarged",
     others.length > 0 && `another model, such as ${others[0].title}`,
-    html`a <a href="/calibrations?new">calibration</a> with pictures like yours`,
+    html`a promise that is measured on <a href="/calibrations?new">pictures like yours</a>`,
   ];
   return html`<div class="callout warn" id="little">
     <strong>Little of it can be trusted</strong>
-    ${usual === null ? nothing : html`<p>Of such pictures${kind ? ` (${kind.title})` : ""} usually about ${percent(usual, 0)} can.</p>`}
     <p>What may help:</p>
     ${items(helps.filter(Boolean))}
   </div>`;
 }
 
 function exactly({ guarantee }) {
-  const { plain, theorem, applicability, void_if, lab_psnr_lower_bound_db: psnr } = guarantee;
+  const { plain, theorem, void_if, lab_psnr_lower_bound_db: psnr } = guarantee;
   return html`<details class="conditions">
     <summary>How exactly?</summary>
     <p>${plain}</p>
     <p>${theorem}</p>
-    <p>${words.APPLICABILITY[applicability]}</p>
     <p>The promise is void with:</p>
     ${items(void_if)}
     ${psnr === null ? nothing : html`<p>PSNR in CIELAB inside the mask: at least ${level(psnr)} dB.</p>`}
@@ -134,6 +119,5 @@ function details(now, result) {
     ["Time", duration(Object.values(result.timings_ms).reduce((sum, ms) => sum + ms, 0))],
     ["Result", result.id],
   ];
-  return html`<details><summary>Details of this result</summary>${facts(rows, "facts")}</details>
-    <details id="curl-details"><summary>The same by command line</summary><pre id="curl" tabindex="0">${command()}</pre></details>`;
+  return html`<details><summary>Details of this result</summary>${facts(rows, "facts")}</details>`;
 }

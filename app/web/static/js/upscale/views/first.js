@@ -76,19 +76,19 @@ const CARDS = html`<section class="cards">
   </article>
   <article>
     <h2>What it promises</h2>
-    <p>In 9 of 10 pictures like those it was measured on, no trusted spot is far off. How far is shown with each result.</p>
+    <p>In 9 of 10 spots of pictures like those it was measured on, no trusted colour is far off. How far is shown with each result.</p>
   </article>
   <article>
     <h2>Your own model</h2>
-    <p>Any upscaler gets a promise of its own, measured on your photographs. <a href="/calibrations">Calibrate yours</a></p>
+    <p>Any upscaler gets a promise of its own, measured on your photographs. <a href="/calibrations">Bring yours</a></p>
   </article>
 </section>`;
 
 function drop(upscaler) {
   if (upscaler && !upscaler.calibration) {
     return html`<p class="callout warn" id="drop">
-      <strong>${upscaler.name} is not calibrated</strong>
-      Without a calibration nothing can be trusted, so it takes no pictures. <a href="/calibrations?new">Calibrate it first.</a>
+      <strong>${upscaler.title} promises nothing yet</strong>
+      Nothing it makes can be trusted before it was measured. <a href="/calibrations?new">Measure it first.</a>
     </p>`;
   }
   return html`<p class="bring">

@@ -14,7 +14,6 @@ import { faultOf, fitFor, hasPromise, mayHelp, stateWords } from "../words.js";
 import { dock } from "./dock.js";
 import { link } from "./strip.js";
 import { drawer } from "./drawer.js";
-import { openSheet } from "./sheet.js";
 import { whyCard } from "./why.js";
 
 export function picked(picture, state) {
@@ -41,6 +40,8 @@ function making({ url }, over) {
   return html`<div class="making" hidden><img src=${url} alt="" @load=${loaded} @error=${broken} />${over}</div>`;
 }
 
+const take = async () => (await import("./sheet.js")).openSheet();
+
 const NAMES = { believable: "Believable", marked: "Marked", original: "Original" };
 
 function bar(name, tools) {
@@ -62,7 +63,7 @@ export function result(now) {
       ${icon("promise")}<span class="wide">Promise</span>
     </button>
     ${button(html`${icon("share")}<span class="wide">Share</span>`, shareLink, { id: "share-link", kind: "quiet", label: "Share" })}
-    ${button(html`${icon("download")}<span class="wide">Download</span>`, openSheet, { id: "download", kind: "primary", label: "Download" })}`;
+    ${button(html`${icon("download")}<span class="wide">Download</span>`, take, { id: "download", kind: "primary", label: "Download" })}`;
   return html`<section class="result" aria-labelledby="result-title" aria-busy=${now.isOpening}>
     ${bar(name, tools)}
     <div class="stage">

@@ -45,12 +45,12 @@ export function openSheet() {
   const body = html`<div class="choices-of">
       ${"believed" in result.links ? believed : nothing}
       ${choice("take-full", "plain", "Full result", "As the model made it, with what it made up.", () => savePicture())}
-      ${choice("take-proof", "marked", "Proof page", "A web page with the picture, its doubts and the promise. Works anywhere.", savePage)}
+      ${choice("take-proof", "marked", "Proof page", "Share as a web page: the picture, its doubts and the promise. Works anywhere.", savePage)}
     </div>
     <details class="more-files">
       <summary>More</summary>
       ${forms.length > 1 ? html`<p class="button-row" role="group" aria-label="The full result as">Full result as ${forms.map((form) => small(form.toUpperCase(), () => savePicture(form)))}</p>` : nothing}
-      <p class="button-row">${small("Mask", () => savePart("mask"))} ${small("Marked picture", () => savePart("overlay"))} ${small("Everything, as zip", saveZip)} ${small("Copy link", copyLink)}</p>
+      <p class="button-row">${small("What is trusted, in black and white", () => savePart("mask"))} ${small("Marked picture", () => savePart("overlay"))} ${small("Everything, as zip", saveZip)} ${small("Copy link", copyLink)}</p>
     </details>`;
   return openDialog({ title: "Download", body, wide: true });
 }

@@ -1,21 +1,25 @@
 // A spot of the picture: why is it trusted, or not? A callout at the spot.
 
+import { announce } from "../../lib/dom.js";
 import { html, nothing } from "../../lib/html.js";
 import { button } from "../../lib/widgets.js";
 import { outline } from "../../viewport/viewport.js";
 import { dial, held, nextDoubt, setCode, viewer } from "../stage.js";
 import { state, store } from "../state.js";
-import { conspicuous, neighbourhood, reasons } from "../why.js";
+import { conspicuous, neighbourhood, reason } from "../why.js";
 
 const SIDE = 32; // pixels of the result that the loupe shows
 const LARGE = 128; // as wide as it shows them
+
+const heading = ({ code }) => (code <= dial.state.code ? "Trusted here" : "The model may have made this up");
 
 /** Look at a spot {x, y, code, isClear}, or at none (null). */
 export function probe(found) {
   viewer.setSpot(null);
   if (!found || !state.shown || found.isClear) return store.set({ spot: null });
+  announce(heading(found));
   const { result } = state.shown;
-  const why = reasons(conspicuous(viewer.result, found, held.served), result);
+  const why = reason(conspicuous(viewer.result, found, held.served), result);
   const radius = neighbourhood(result) ?? 1;
   viewer.setSpot(found, radius);
   store.set({ spot: { ...found, why, loupes: loupes(found, radius) } });
@@ -54,9 +58,9 @@ export function whyCard({ spot }) {
   });
   return html`<section class="why" aria-label="Why?" tabindex="-1">
     ${button("×", () => probe(null), { kind: "quiet icon close", label: "Close" })}
-    <h2>${isTrusted ? "Trusted here" : "The model may have made this up"}</h2>
+    <h2>${heading(spot)}</h2>
     <div class="loupes">${both}</div>
-    <p>${isTrusted ? "Nothing here stands out." : why[0]}</p>
+    <p>${isTrusted ? "Nothing here stands out." : why}</p>
     ${isTrusted || isReachable ? nothing : html`<p class="hint">Cannot be trusted at any level.</p>`}
     <div class="button-row">
       ${!isTrusted && isReachable ? accept : nothing} ${button("Next doubt", () => nextDoubt(), { kind: "small" })}

@@ -1,18 +1,24 @@
-// One item of GET /v1/admin/monitor: a sentence, alarms, figures.
+// One item of GET /v1/admin/monitor: a sentence; unfolded its alarms and figures.
 
 import { count, level, percent, plural, small, time } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
-import { button, facts, figures as tilesOf, hint, table } from "../lib/widgets.js";
-import { looks, nameOf, sentence } from "./words.js";
+import { facts, figures as tilesOf, hint } from "../lib/widgets.js";
+import { nameOf, sentence } from "./words.js";
 
-export function panel(data) {
+/** Only the first of several, and those with alarms, are unfolded. */
+export function card(data, place) {
   const name = nameOf(data);
-  return html`<section class="panel stack" aria-label=${name} data-upscaler=${data.upscaler}>
-    <div class="panel-head"><h2>${name}</h2>${badges(data)}</div>
-    <p class="verdict">${sentence(data)}</p>
-    ${data.alarms.map(alarm)} ${tiles(data)} ${canary(data.canary)}
-    <p class="hint">${about(data)}</p>
-  </section>`;
+  return html`<details class="card watched" data-upscaler=${data.upscaler} ?open=${place === 0 || data.alarms.length > 0}>
+    <summary>
+      <h2>${name}</h2>
+      ${badges(data)}
+      <p class="verdict">${sentence(data)}</p>
+    </summary>
+    <div class="stack">
+      ${data.alarms.map(alarm)} ${tiles(data)} ${canary(data.canary)}
+      <p class="hint">${about(data)}</p>
+    </div>
+  </details>`;
 }
 
 export const toneOf = (alarms) =>
@@ -85,8 +91,8 @@ function canary(found) {
   const policies = { refuse: "requests are refused", warn: "answers carry a warning" };
   const about =
     "Pairs that are generated again from time to time, to detect a silent change of a remote model.";
-  return card("Known pairs, tried again", about, [
-    ["State", badge(alarm, state)],
+  const rows = [
+    ["State", html`<span class="badge ${alarm ? "bad" : "good"}">${state}</span>`],
     detail && ["Note", detail],
     rounds !== undefined && ["Rounds", count(rounds)],
     evidence !== undefined && [
@@ -95,37 +101,6 @@ function canary(found) {
     ],
     at && ["Last round", time(at)],
     ["On an alarm", policies[policy] ?? policy],
-  ]);
-}
-
-const badge = (isBad, words) => html`<span class="badge ${isBad ? "bad" : "good"}">${words}</span>`;
-
-const card = (title, about, rows) =>
-  html`<div class="card"><h3>${title}</h3>${hint(about)} ${facts(rows)}</div>`;
-
-/** open: the one that is shown; run(key) opens another. */
-export function overview(all, open, run) {
-  const number = (words) => [words, "number"];
-  const heads = [
-    "What was asked",
-    number("Requests"),
-    number("Trusted area"),
-    "Inputs",
-    number("Checked"),
-    "State",
   ];
-  const rows = all.map((one) => {
-    const { key, requests, inputs, feedback, alarms, calibration } = one;
-    const name = button(nameOf(one), () => run(key), { kind: "link", pressed: key === open.key });
-    const raised = alarms.length ? `${count(alarms.length)} alarms` : "no alarm";
-    return [
-      name,
-      count(requests.seen),
-      inputs ? percent(inputs.trusted_fraction) : "–",
-      calibration ? looks(one) : "–",
-      feedback ? `${count(feedback.within)} of ${count(feedback.n)} within` : "–",
-      html`<span class="badge ${calibration ? toneOf(alarms) : "bad"}">${calibration ? raised : "not calibrated"}</span>`,
-    ];
-  });
-  return html`<div class="card flush overview">${table("All that is watched", heads, rows)}</div>`;
+  return html`<section class="canary"><h3>Known pairs, tried again</h3>${hint(about)} ${facts(rows)}</section>`;
 }

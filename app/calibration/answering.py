@@ -1,0 +1,113 @@
+"""Which upscalers `auto` answers the inputs of a calibration with.
+
+A calibration is of one upscaler and costs calls. Where the class of an upload chooses, those calls
+are worth their price only for classes that the upscaler will answer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.layout import PairFiles
+from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.errors import BadInput, ConfigError
+from trustscale_server.images.degrade import Degradation, Mixture
+from trustscale_server.images.facts import UPLOAD, classify
+from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.sigma.estimators import IndecisionSettings
+from trustscale_server.upscalers.base import routed
+
+_MOST_READ: Final = 40  # inputs of a folder whose classes are looked at
+_NEARLY_ALL: Final = 0.9
+_FEW: Final = 3  # classes that are named
+
+
+class Share(NamedTuple):
+    """What one upscaler answers.
+
+    made_by: how X is made for it; None: as the calibration's settings say, or X is given.
+    classes: of the uploads that it answers.
+    """
+
+    upscaler: str
+    classes: Sequence[str]
+    made_by: Degradation | Mixture | None = None
+
+
+def shares(
+    table: Mapping[str, str], config: CalibrationConfig, pairs: Sequence[PairFiles], scale: int
+) -> list[Share]:
+    """The upscalers that answer the inputs of a calibration, by the table of `auto`.
+
+    Of a mixture each gets the ways that make its classes. Inputs that are given, or made in one
+    way, are looked at; nearly all of them must be for one upscaler.
+
+    Raises:
+        ConfigError: they are not, so somebody must choose.
+    """
+    made_by = None if any(pair.x for pair in pairs) else config.input_made_by(scale)
+    if not isinstance(made_by, Mixture):
+        return [_answering(table, _classes(config, made_by, pairs, scale))]
+    ways = defaultdict[str, dict[str, Mixture]](dict)
+    for name, mixture in made_by.variants().items():
+        ways[routed(table, name)][name] = mixture
+    return [
+        Share(upscaler, [*parts], reduce(add, parts.values())) for upscaler, parts in ways.items()
+    ]
+
+
+def in_words(found: Sequence[Share]) -> str:
+    """Which upscalers answer, for the person who waits for their calibrations."""
+    if len(found) == 1:
+        return f"auto answers such uploads with {found[0].upscaler}"
+    named = [f"{share.upscaler} ({_listed(share.classes)})" for share in found]
+    return f"auto answers such uploads with {' and '.join(named)}, each for its own"
+
+
+def _listed(classes: Sequence[str]) -> str:
+    return ", ".join(classes) if len(classes) <= _FEW else f"{len(classes)} classes"
+
+
+def _answering(table: Mapping[str, str], classes: Counter[str]) -> Share:
+    """The upscaler of nearly all inputs. Raises ConfigError: there is none."""
+    counts = Counter[str]()
+    for name, count in classes.items():
+        counts[routed(table, name)] += count
+    if not counts:  # nothing could be read; taking in the pairs will tell why
+        return Share(routed(table, ""), [])
+    (first, most), *_ = counts.most_common()
+    if most < _NEARLY_ALL * counts.total():
+        named = " and ".join(f"{count} with {name}" for name, count in counts.most_common())
+        raise ConfigError(
+            f"Of {counts.total()} inputs auto answers {named}: name the one that is meant with "
+            "--upscaler, or run the command once for each."
+        )
+    return Share(first, [name for name in classes if routed(table, name) == first])
+
+
+def _classes(
+    config: CalibrationConfig, made_by: Degradation | None, pairs: Sequence[PairFiles], scale: int
+) -> Counter[str]:
+    """The classes of some inputs; pairs that cannot be used are left out."""
+    pipeline = Pipeline(
+        fingerprint="",
+        scale=scale,
+        samples=1,
+        indecision=IndecisionSettings("residual"),
+        stretch=config.stretch,
+    )
+    classes = Counter[str]()
+    for pair in pairs[:: -(-len(pairs) // _MOST_READ) or 1]:
+        try:
+            y, x = Path(pair.y).read_bytes(), Path(pair.x).read_bytes() if pair.x else None
+            loaded = load_pair(pair.name, y, x, pipeline, degradation=made_by, seed=config.seed)
+        except (BadInput, OSError):
+            continue
+        classes[classify(UPLOAD, loaded.facts)] += 1
+    return classes

@@ -1,0 +1,163 @@
+"""The description of a picture: about twenty numbers of each tile, over all of the picture.
+
+Whatever happened to a picture, it left its trace in how strongly neighbouring pixels differ: across
+one, two and four pixels, in the luma and in the chroma, along and across, evenly or with a period.
+Each number is taken of every tile, and the quantiles over the tiles describe the picture, so that a
+region that is unlike the others counts (an enlarged photograph in a collage, a caption). Nothing
+here says what a picture shows: `kinds.py` learns what the numbers mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tiles: TypeAlias = NDArray[np.float32]
+"""Planes of tiles, float32 [tiles, h, w]."""
+
+TILE: Final = 32  # pixels; a multiple of the blocks of JPEG
+MOST_TILES: Final = 400  # that are described, evenly over the picture
+_QUANTILES: Final = (0.1, 0.5, 0.9)
+_LEAST_ENERGY: Final = 0.05  # of differences, as rounding to 8 bits leaves
+_TO_YCC: Final = np.array(
+    [[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32
+)
+_PERIODS: Final = (8, 4, 3, 2)  # of blocks of files, and of interpolation
+_LEAST_PROFILE: Final = 24  # pixels, a multiple of all periods
+
+
+def tiles_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """At most `MOST_TILES` whole tiles, uint8 [tiles, h, w, 3]; of a small picture all of it."""
+    height, width = (min(TILE, side) for side in rgb.shape[:2])
+    down, across = rgb.shape[0] // height, rgb.shape[1] // width
+    whole = rgb[: down * height, : across * width].reshape(down, height, across, width, 3)
+    tiles = whole.swapaxes(1, 2).reshape(-1, height, width, 3)
+    return tiles[:: -(-len(tiles) // MOST_TILES)]
+
+
+def describe(rgb: NDArray[np.uint8]) -> dict[str, float]:
+    """The numbers of a picture, uint8 [h, w, 3]; those of the chroma are NaN if it is grey."""
+    tiles = tiles_of(rgb)
+    luma, *chroma = (np.ascontiguousarray(p) for p in np.moveaxis(tiles @ _TO_YCC.T, 3, 0))
+    levels = {**_of_luma(luma), **_of_chroma(luma, chroma)}
+    is_strong = levels["first"] >= np.median(levels["first"])
+    found: dict[str, float] = {}
+    for name, values in levels.items():
+        for share in _QUANTILES:
+            found[f"{name} {share}"] = float(np.quantile(values, share))
+        for share in _QUANTILES[:2]:
+            found[f"{name} {share} of strong"] = float(np.quantile(values[is_strong], share))
+    found |= _periods("luma", [luma]) | _periods("chroma", chroma)
+    found |= _of_colours(tiles)
+    if not np.ptp(tiles, axis=3).any():
+        found |= {name: np.nan for name in found if name.startswith("chroma")}
+    return found
+
+
+def _energy(*planes: Tiles) -> NDArray[np.float64]:
+    """Logarithm of the mean square of planes together, [tiles]."""
+    means = [np.square(p).mean((1, 2)) if p.size else np.zeros(len(p)) for p in planes]
+    return np.asarray(np.log(np.mean(means, axis=0, dtype=np.float64) + _LEAST_ENERGY))
+
+
+def _both(plane: Tiles, order: int = 1) -> tuple[Tiles, Tiles]:
+    """Differences across and down."""
+    return np.diff(plane, order, axis=2), np.diff(plane, order, axis=1)
+
+
+def _slanted(plane: Tiles, order: int = 1) -> tuple[Tiles, Tiles]:
+    """Differences along both diagonals."""
+    found = []
+    for difference in (plane, plane[:, :, ::-1]):
+        for _ in range(order):
+            difference = difference[:, 1:, 1:] - difference[:, :-1, :-1]  # noqa: PLW2901
+        found.append(difference)
+    return found[0], found[1]
+
+
+def _of_luma(luma: Tiles) -> dict[str, NDArray[np.float64]]:
+    """Of each tile: energies of differences against each other, shares of flat pixels."""
+    first, second = _both(luma), _both(luma, 2)
+    diagonal = np.diff(first[0], axis=1)
+    one, two = _energy(*first), _energy(*second)
+    apart = [
+        _energy(luma[:, :, step:] - luma[:, :, :-step], luma[:, step:] - luma[:, :-step])
+        for step in (2, 4)
+    ]
+    standing_out = _energy(_standing_out(luma), _standing_out(luma.swapaxes(1, 2)))
+    flat = np.mean([(d == 0).mean((1, 2)) if d.size else np.ones(len(d)) for d in first], axis=0)
+    middle = (
+        np.median(np.abs(diagonal).reshape(len(luma), -1), axis=1) if diagonal.size else 0 * one
+    )
+    return {
+        "first": one,
+        "second": two - one,
+        "fourth": _energy(*_both(luma, 4)) - two,
+        "apart 2": apart[0] - one,
+        "apart 4": apart[1] - apart[0],
+        "diagonal": _energy(diagonal) - one,
+        "diagonal 2": _energy(np.diff(np.diff(luma, 2, axis=2), 2, axis=1)) - two,
+        "standing out": standing_out - two,
+        "direction": np.ptp([_energy(d) for d in (*first, *_slanted(luma))], axis=0),
+        "direction 2": np.ptp([_energy(d) for d in (*second, *_slanted(luma, 2))], axis=0),
+        "flat": np.log(flat + 0.01),
+        "noise": np.log(middle + 0.25) - one / 2,
+    }
+
+
+def _of_chroma(luma: Tiles, chroma: list[Tiles]) -> dict[str, NDArray[np.float64]]:
+    """Of each tile, against the luma."""
+    first = _energy(*(d for plane in chroma for d in _both(plane)))
+    second = _energy(*(d for plane in chroma for d in _both(plane, 2)))
+    return {
+        "chroma first": first - _energy(*_both(luma)),
+        "chroma second": second - first,
+        "chroma detail": second - _energy(*_both(luma, 2)),
+    }
+
+
+def _standing_out(plane: Tiles) -> Tiles:
+    """How far each pixel is above or below both vertical neighbours."""
+    above, middle, below = plane[:, :-2], plane[:, 1:-1], plane[:, 2:]
+    return middle - np.clip(middle, np.minimum(above, below), np.maximum(above, below))
+
+
+def _periods(name: str, planes: list[Tiles]) -> dict[str, float]:
+    """How strongly the roughness of columns or rows repeats with each period, in all tiles."""
+    found = dict.fromkeys(_PERIODS, 0.0)
+    for turned in (0, 1):
+        rough = sum(np.abs(np.diff(p.swapaxes(1, 2) if turned else p, 2, axis=2)) for p in planes)
+        profile = np.sqrt(np.asarray(rough)).mean((0, 1))
+        length = len(profile) // _LEAST_PROFILE * _LEAST_PROFILE
+        if not length:
+            continue
+        profile = profile[:length] / (profile[:length].mean() + 1e-3)
+        waves = np.abs(np.fft.rfft(profile - profile.mean())) / length
+        for period in _PERIODS:
+            own = waves[length // period :: length // period][: max(1, period // 2)]
+            found[period] = max(found[period], float(np.sqrt(np.square(own).mean())))
+    return {f"{name} period {period}": float(np.log(v + 0.003)) for period, v in found.items()}
+
+
+def _of_colours(tiles: NDArray[np.uint8]) -> dict[str, float]:
+    """Of all tiles: what a colour filter, a curve of tones and a palette leave."""
+    green = tiles[..., 1].astype(np.float32)
+    rough = np.abs(np.diff(green, 2, axis=2)[:, 1:-1] + np.diff(green, 2, axis=1)[:, :, 1:-1])
+    is_even = np.add.outer(*(np.arange(side) for side in rough.shape[1:])) % 2 == 0
+    halves = [rough[:, half].mean() if rough[:, half].size else 0.0 for half in (is_even, ~is_even)]
+    counts = np.bincount(tiles[..., 1].ravel(), minlength=256) / green.size
+    jumps = np.abs(np.diff(counts, 2))[1:-1].sum() / 2
+    some = tiles.reshape(-1, 3)[:: -(-green.size // 2**14)].astype(np.int32)
+    colours = len(np.unique(some @ np.array([65536, 256, 1]))) / len(some)
+    even, odd = np.log(np.add(halves, 0.1))
+    return {
+        "checkered": float(abs(even - odd)),
+        "comb": float(np.log(jumps + 0.02)),
+        "colours": float(np.log(colours + 0.01)),
+    }
+
+
+Description: TypeAlias = Mapping[str, float]

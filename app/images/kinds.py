@@ -1,0 +1,147 @@
+"""What kind of upload a picture is, and whether it is of any kind that was calibrated.
+
+One table, linear in the description of the picture (`description.py`) and in what its file says,
+has a row for each *kind*: a usual way of making uploads (`degrade.USUAL`), or something foreign, as
+random chains of other programs make it. `python -m benchmarks.kinds` learns it (multinomial
+logistic regression). The own kind with the highest score gives the class. How far the best foreign
+kind exceeds it is the *strangeness*, which a calibration turns into a conformal p-value: a table
+that is wrong costs power, never validity, since the same function reads calibrating pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustscale_server.images.compression import Compression
+
+UNKNOWN: Final = "other"
+"""The class of files that are compressed in a way that nothing reads: it is never calibrated."""
+
+MOST: Final = 5.0
+"""Standard deviations that a number counts at most, so that none decides alone."""
+
+_OTHERS: Final = {
+    UNKNOWN: "compressed in an unknown way",
+    "grey": "of one channel",
+    "colour": "of three channels",
+}
+_SHARP: Final = {"lossless", "noisy"}
+_NEAR: Final = 1.0  # by which a soft kind may be less likely, in nats
+_USUAL_QUALITY: Final = 50  # of a file that does not declare it
+_FORMS: Final = {
+    "jpeg": "jpeg",
+    "webp": "webp",
+    "avif": "heic",
+    "heic": "heic",
+    "palette": "palette",
+}
+
+
+class Kind(NamedTuple):
+    """name: the class. strangeness: large where something foreign explains the picture better.
+
+    softness: how much better a soft kind explains it than its own.
+    """
+
+    name: str
+    strangeness: float
+    softness: float
+
+    @property
+    def is_nearly_soft(self) -> bool:
+        """Whether it passes as sharp, and a soft kind explains it nearly as well."""
+        return self.name in _SHARP and self.softness > -_NEAR
+
+
+class Table(NamedTuple):
+    """The learned table.
+
+    numbers: names, [d]. kinds: names, [k]. centre, spread: of each number, [d]. classes: of the
+    kinds, [k]; None: foreign. weights: [k, d]. bias: [k]. is_soft: bool [k]. words: by class.
+    """
+
+    numbers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    centre: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    classes: tuple[str | None, ...]
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    is_soft: NDArray[np.bool_]
+    words: Mapping[str, str]
+
+    def kind_of(self, numbers: Mapping[str, float]) -> Kind:
+        """The kind of a picture with these numbers; one that is NaN says nothing."""
+        values = (np.array([numbers[name] for name in self.numbers]) - self.centre) / self.spread
+        scores = self.weights @ np.nan_to_num(np.clip(values, -MOST, MOST)) + self.bias
+        is_own = np.array([name is not None for name in self.classes])
+        own = np.where(is_own, scores, -np.inf)
+        place = int(own.argmax())
+        strangeness = _together(scores[~is_own]) - _together(scores[is_own])
+        softness = scores[self.is_soft].max() - own[place]
+        name = self.classes[place] or UNKNOWN
+        return Kind(name, round(float(strangeness), 3), round(float(softness), 3))
+
+
+def _together(scores: NDArray[np.float64]) -> float:
+    """The logarithm of the sum of likelihoods."""
+    return float(np.logaddexp.reduce(scores))
+
+
+@cache
+def table() -> Table:
+    """The table in the repository."""
+    found = json.loads((resources.files(__package__) / "kinds.json").read_text(encoding="utf-8"))
+    kinds = found["kinds"]
+    centre, spread = np.array(list(found["numbers"].values())).T
+    return Table(
+        tuple(found["numbers"]),
+        tuple(kinds),
+        centre,
+        spread,
+        tuple(kind["class"] for kind in kinds.values()),
+        np.array([kind["weights"] for kind in kinds.values()]),
+        np.array([kind["bias"] for kind in kinds.values()]),
+        np.array([name.startswith("soft") for name in kinds]),
+        found["classes"],
+    )
+
+
+def file_numbers(said: Compression, worst: Compression) -> dict[str, float]:
+    """What the file says, and what its pixels show of an earlier JPEG file, as numbers."""
+    losses = [
+        0.0 if codec == "lossless" else (1 - (quality or _USUAL_QUALITY) / 100) ** 0.5
+        for codec, quality in (said, worst)
+    ]
+    forms = {form: float(_FORMS.get(said.codec) == form) for form in dict.fromkeys(_FORMS.values())}
+    return {"file loss": losses[0], "loss": losses[1], "resaved": losses[1] - losses[0], **forms}
+
+
+def kind_of(described: Mapping[str, float], said: Compression, worst: Compression) -> Kind:
+    """The kind of an upload: its description, and the compression by file and by pixels."""
+    kind = table().kind_of({**described, **file_numbers(said, worst)})
+    return kind._replace(name=UNKNOWN) if said.codec == "other" else kind
+
+
+def ways_of(name: str) -> list[str]:
+    """The usual ways of making uploads of a class."""
+    kinds = zip(table().kinds, table().classes, strict=True)
+    return [kind for kind, its_class in kinds if its_class == name]
+
+
+def class_of_way(way: str) -> str | None:
+    """The class that a way of making uploads is meant for; None: the table does not know it."""
+    known = table()
+    return dict(zip(known.kinds, known.classes, strict=True)).get(way)
+
+
+def class_in_words(name: str) -> str:
+    """The class for people, such as "saved as JPEG of quality 85 or more"; else its name."""
+    return {**table().words, **_OTHERS}.get(name, name)

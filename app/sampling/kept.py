@@ -1,0 +1,126 @@
+"""The samples of a job's work, kept as they arrive: no run after a kill pays for one again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trustscale_server.concurrency import to_its_end
+from trustscale_server.errors import UpscalerFailed
+from trustscale_server.stores.base import Blobs, StoreUnavailable
+from trustscale_server.upscalers.base import (
+    RGB,
+    Capabilities,
+    MemoryPermit,
+    Source,
+    Upscaler,
+)
+from trustscale_server.upscalers.remote.responses import SomeFailed
+
+
+def folder_of(job: str, task: str) -> str:
+    """Where the samples of one task of a job wait until its result is stored."""
+    return f"{job}.{hashlib.sha256(task.encode()).hexdigest()[:20]}"
+
+
+@dataclass(slots=True)
+class KeptSamples:
+    """`Upscaler` around one that is paid by the call; `folder` is where its samples are kept.
+
+    Models of this process are asked again: to store a sample would take as long. So is a worker
+    that accumulates the moments of all samples in one call.
+
+    has_reused: whether samples of an earlier run came, which say nothing of the model's pace.
+    """
+
+    inner: Upscaler
+    blobs: Blobs
+    folder: str
+    has_reused: bool = field(default=False, init=False)
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def kind(self) -> str:
+        return self.inner.kind
+
+    @property
+    def scale(self) -> int:
+        return self.inner.scale
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.inner.capabilities
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        facts: Mapping[str, object] = getattr(self.inner, "facts", {})
+        return facts
+
+    async def check(self) -> None:
+        await self.inner.check()
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+    async def generate(
+        self, source: Source, seeds: Sequence[int], turn: MemoryPermit | None = None
+    ) -> list[RGB]:
+        """See `Upscaler.generate`; raises StoreUnavailable if what is kept cannot be seen."""
+        turn = turn or MemoryPermit()
+        if self.capabilities.by_tiles or turn.moments is not None:
+            return await self.inner.generate(source, seeds, turn)
+        missing = [seed for seed in seeds if not await self._has(source, seed)]
+        made: dict[int, RGB | None] = {}
+        failed = None
+        try:
+            if missing:
+                answer = await self.inner.generate(source, missing, turn)
+                if len(answer) != len(missing):
+                    raise UpscalerFailed(f"Asked for {len(missing)} samples, got {len(answer)}.")
+                made.update(zip(missing, answer, strict=True))
+        except SomeFailed as error:
+            made.update(zip(missing, error.samples, strict=True))
+            failed = error
+        await turn.take()
+        for seed, sample in made.items():
+            if sample is not None:
+                await to_its_end(self._keep(source, seed, sample))
+        samples = [made[seed] if seed in made else await self._kept(source, seed) for seed in seeds]
+        if failed is not None:
+            failed.samples = samples
+            raise failed
+        return [sample for sample in samples if sample is not None]
+
+    def _name(self, source: Source, seed: int) -> str:
+        facts = f"{self.fingerprint} {source.digest} {seed}"
+        return f"sample-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.npy"
+
+    async def _has(self, source: Source, seed: int) -> bool:
+        return await self.blobs.has(self.folder, self._name(source, seed))
+
+    async def _kept(self, source: Source, seed: int) -> RGB:
+        data = await self.blobs.get(self.folder, self._name(source, seed))
+        self.has_reused = True
+        return await asyncio.to_thread(lambda: np.load(io.BytesIO(data), allow_pickle=False))
+
+    async def _keep(self, source: Source, seed: int, sample: RGB) -> None:
+        expected = (self.scale * source.height, self.scale * source.width, 3)
+        if sample.shape != expected:
+            return  # refused by whoever asked, and perhaps not the second time
+        file = io.BytesIO()
+        await asyncio.to_thread(np.save, file, sample, allow_pickle=False)
+        with suppress(StoreUnavailable):  # the sample is there, and may not be needed again
+            await self.blobs.put(self.folder, self._name(source, seed), file.getbuffer())

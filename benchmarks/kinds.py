@@ -1,0 +1,194 @@
+"""Learn the table of kinds: `python -m benchmarks.kinds DIR [--judge DIR]`.
+
+DIR holds photographs, only Y, that calibrate nothing. Of each an input is made in every usual way
+(`degrade.USUAL`) and by some random chains (`benchmarks.foreign`); their descriptions are the rows
+of a multinomial logistic regression, whose weights become `app/images/kinds.json`. Which class the
+ways belong to, and its words, stand below.
+
+With `--judge`, for other photographs: which classes uploads of each way are read as, and which
+share of other random chains a calibration would warn of at `ALARMS` false ones. The table stays as
+it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import re
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from benchmarks.foreign import CALIBRATED, foreign
+from benchmarks.table import print_table
+from trustscale_server.calibration.intake import find_in
+from trustscale_server.images.compression import worst_of
+from trustscale_server.images.decode import PAIR_LIMITS, decode
+from trustscale_server.images.degrade import USUAL, DegradedInput, make_input, shown
+from trustscale_server.images.description import describe
+from trustscale_server.images.kinds import MOST, Kind, file_numbers, table
+
+TABLE: Final = Path("app/images/kinds.json")
+SCALE: Final = 4
+CHAINS: Final = 40  # of each photograph, about as many of each step as photographs
+RIDGE: Final = 2.0
+PRIOR: Final = 0.5  # the power of a way's share
+ALARMS: Final = 0.02
+
+CLASSES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "lossless": ("saved without loss", ("lossless",)),
+    "noisy": ("saved without loss, with noise in every pixel", ("noisy",)),
+    "jpeg-85": ("JPEG of a quality of about 85 or more", ("jpeg-85",)),
+    "jpeg-65": ("JPEG of a quality of about 65 to 84", ("jpeg-65",)),
+    "jpeg-30": ("JPEG of a quality of about 30 to 64", ("jpeg-30",)),
+    "webp": ("WebP with loss", ("webp",)),
+    "heic": ("HEIC or AVIF, as phones save it", ("heic",)),
+    "palette": ("with a palette of colours, as in GIF files", ("palette",)),
+    "decoded": (
+        "saved without loss, but from a JPEG, WebP, HEIC or video file before",
+        ("decoded",),
+    ),
+    "soft": ("soft (enlarged a little or blurred before)", ("soft", "soft-lossy")),
+    "enlarged": ("enlarged by two to four before", ("enlarged",)),
+    "smoothed": ("freed of noise, as in phones", ("smoothed", "denoised")),
+    "motion": ("blurred by a movement of the camera", ("motion",)),
+    "collage": ("a collage of sharp and enlarged pictures", ("collage",)),
+    "page": ("a screenshot or page with photographs", ("page",)),
+    "line-art": ("line art: text, lines and flat areas", ("drawn",)),
+}
+CLASS_OF: Final = {way: name for name, (_, ways) in CLASSES.items() for way in ways}
+
+
+class Row(NamedTuple):
+    """A described input; kind: the way, or a foreign one."""
+
+    kind: str
+    numbers: Mapping[str, float]
+
+
+def row(kind: str, made: DegradedInput) -> Row:
+    """What the table sees of an input."""
+    worst = worst_of(made.compression, made.pixels)
+    return Row(kind, {**describe(made.pixels), **file_numbers(made.compression, worst)})
+
+
+def rows_of(folder: Path, keep: Path, chains: int, start: int = 0) -> Iterator[Row]:
+    """Of every photograph; what is kept of a stopped run is not made again."""
+    for files in find_in(folder):
+        path = Path(str(files.y))
+        kept = keep / f"{folder.name}-{path.stem}-{start}-{chains}.pickle"
+        if not kept.exists():
+            truth = decode(path.read_bytes(), PAIR_LIMITS).rgb
+            rows = []
+            for way, part in USUAL.variants().items():
+                seed = zlib.crc32(f"{path.stem} {way}".encode())
+                made = make_input(shown(truth, SCALE, part, seed), SCALE, part, seed)
+                rows.append(row(way, made))
+            for number in range(start, start + chains):
+                seed = zlib.crc32(f"{path.stem} {number}".encode())
+                name, made = foreign(truth, np.random.default_rng(seed))
+                rows.append(row(f"foreign: {name}", made))
+            kept.write_bytes(pickle.dumps(rows))
+        yield from pickle.loads(kept.read_bytes())
+
+
+def learned(rows: Sequence[Row]) -> dict[str, Any]:
+    """The table of these rows, as JSON values."""
+    names = [*rows[0].numbers]
+    values = np.array([[one.numbers[name] for name in names] for one in rows])
+    is_own = np.array([one.kind in CLASS_OF for one in rows])
+    centre = np.round(np.nanmean(values[is_own], axis=0), 4)
+    spread = np.round(np.nanstd(values[is_own], axis=0), 4) + 1e-4
+    values = np.nan_to_num(np.clip((values - centre) / spread, -MOST, MOST))
+    kinds = [*CLASS_OF, *sorted({one.kind for one in rows} - CLASS_OF.keys())]
+    weights, bias = regression(values, np.array([kinds.index(one.kind) for one in rows]))
+    total = sum(USUAL.share(way) for way in CLASS_OF)
+    for place, way in enumerate(CLASS_OF):
+        bias[place] += PRIOR * np.log(USUAL.share(way) * len(CLASS_OF) / total)
+    return {
+        "classes": {name: words for name, (words, _) in CLASSES.items()},
+        "numbers": dict(zip(names, np.round([centre, spread], 4).T.tolist(), strict=True)),
+        "kinds": {
+            kind: {
+                "class": CLASS_OF.get(kind),
+                "bias": round(float(bias[place]), 3),
+                "weights": np.round(weights[place], 3).tolist(),
+            }
+            for place, kind in enumerate(kinds)
+        },
+    }
+
+
+def regression(
+    values: NDArray[np.float64], places: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights [k, d] and bias [k] of the multinomial logistic regression of places in [0, k)."""
+    count, length = int(places.max()) + 1, values.shape[1]
+    truth = np.eye(count)[places]
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights, bias = np.split(flat.reshape(count, length + 1), [length], axis=1)
+        scores = values @ weights.T + bias.T
+        scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        slope = np.exp(scores) - truth
+        found = -(scores * truth).sum() + RIDGE / 2 * np.square(weights).sum()
+        change = [slope.T @ values + RIDGE * weights, slope.sum(axis=0)[:, None]]
+        return float(found), np.concatenate(change, axis=1).ravel()
+
+    start = np.zeros(count * (length + 1))
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
+    found = found.reshape(count, length + 1)
+    return found[:, :-1], found[:, -1]
+
+
+def judge(rows: Sequence[Row]) -> None:
+    """Print as what each kind is read, and the share that would be warned of."""
+    seen: dict[str, list[Kind]] = defaultdict(list)
+    calibrated: dict[str, list[float]] = defaultdict(list)
+    for one in rows:
+        kind = table().kind_of(one.numbers)
+        seen[one.kind].append(kind)
+        if one.kind in CLASS_OF:
+            calibrated[kind.name].append(kind.strangeness)
+    limits = {name: np.quantile(found, 1 - ALARMS) for name, found in calibrated.items()}
+    lines = []
+    for name, kinds in seen.items():
+        warned = np.mean([kind.strangeness > limits[kind.name] for kind in kinds])
+        common = Counter(kind.name for kind in kinds).most_common(4)
+        read = ", ".join(f"{other} {count / len(kinds):.2f}" for other, count in common)
+        lines.append((name, str(len(kinds)), f"{warned:.2f}", read))
+    print_table(("made by", "inputs", "warned", "read as"), lines)
+
+
+def main() -> None:
+    """Learn the table, or judge it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-kinds")
+    parser.add_argument("--judge", type=Path, help="other photographs")
+    given = parser.parse_args()
+    given.keep.mkdir(parents=True, exist_ok=True)
+    if given.judge is not None:
+        judge([*rows_of(given.judge, given.keep, CHAINS // 4, start=1000)])
+        return
+    rows = rows_of(given.folder, given.keep, CHAINS)
+    made = learned([one for one in rows if CALIBRATED not in one.kind])
+    lines = json.dumps(made, indent=1, ensure_ascii=False)
+    TABLE.write_text(compact(lines) + "\n", encoding="utf-8")
+
+
+def compact(text: str) -> str:
+    """JSON with each list of numbers on one line."""
+    return re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", "", m.group()), text)
+
+
+if __name__ == "__main__":
+    main()
