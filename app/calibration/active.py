@@ -78,7 +78,7 @@ class CalibrationPriority:
         for other in self.calibrations[:place]:
             if other.pipeline.stretch != own.pipeline.stretch:
                 continue  # no upload is for both
-            if other.sizes is not None and (sizes is None or not sizes <= other.sizes):
+            if other.sizes is not None and (sizes is None or not sizes & other.sizes):
                 continue
             same = rule is not None and other.pipeline.input_rule == rule
             for known in covered_classes(other):

@@ -76,7 +76,9 @@ class TestUnit:
         assert not made.answers_size(64, 48)
 
 
-WAYS = Mixture(mixture=[{"weight": 6}, {"jpeg": (80, 89), "weight": 2}])
+WAYS = Mixture(
+    mixture=[{"way": "lossless"}, {"way": "jpeg-85", "jpeg": 90}], shares={"lossless": 3}
+)
 
 
 def mixed(template, seed=0, scenes=9):
@@ -89,9 +91,9 @@ def mixed(template, seed=0, scenes=9):
     for scene in range(scenes):
         for picture in range(1 + (scene % 3 == 0)):
             count = int(random.integers(1, 4))
-            for way in ("lossless", "jpeg-80"):
+            for way in ("lossless", "jpeg-85"):
                 strays = random.random() < 0.3
-                other = "jpeg-80" if way == "lossless" else "lossless"
+                other = "jpeg-85" if way == "lossless" else "lossless"
                 updates.append(
                     {
                         "name": f"{scene}.{picture}~{way}",
@@ -111,7 +113,7 @@ class TestStrays:
     """Pairs count for the class that they are read as, by how frequent their way is."""
 
     @pytest.mark.parametrize("seed", range(4))
-    @pytest.mark.parametrize(("name", "share"), [("lossless", 0.75), ("jpeg-80", 0.25), (None, 1)])
+    @pytest.mark.parametrize(("name", "share"), [("lossless", 0.75), ("jpeg-85", 0.25), (None, 1)])
     def test_the_curve_of_a_class(self, calibration, name, share, seed):
         """It is that of a random spot of a random scene, given that the upload is of the class.
 
@@ -126,7 +128,7 @@ class TestStrays:
             # Of each picture as many spots as of the other ways.
             spots = sum(len(losses[k]) for k in own) / 2
             chances = {
-                k: {"lossless": 0.75, "jpeg-80": 0.25}[updates[k]["variant"]]
+                k: {"lossless": 0.75, "jpeg-85": 0.25}[updates[k]["variant"]]
                 * len(losses[k])
                 / spots
                 for k in own
@@ -158,7 +160,7 @@ class TestStrays:
                 expected[pair.variant] += float(weight)
         for way, mean in expected.items():
             assert abs(drawn[way] - mean) < 4 * np.sqrt(mean)
-        assert expected["jpeg-80"] > 20
+        assert expected["jpeg-85"] > 20
 
 
 class TestHighest:
