@@ -148,7 +148,7 @@ class Changes(BaseModel):
     def check(self, after: Calibration) -> None:
         """Raise Conflict, with the figures as `changes`, if it would serve worse."""
         if self.is_worse:
-            short = after.guarantee.shortfall(self.alpha, after.error_bound, after.n)
+            short = after.shortfall(self.alpha)
             why = f" At its default {short}." if short else ""
             raise Conflict(
                 f"{after.id} would serve worse: {self}.{why} It stays inactive unless forced.",

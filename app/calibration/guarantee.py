@@ -121,9 +121,15 @@ class GuaranteeSettings(BaseModel, ABC):
         without = LossCurve(np.empty(0, np.float32), np.empty(0, np.float32))
         return self.curve([without] * n, bound).min_alpha
 
-    def shortfall(self, alpha: float, bound: float, n: int) -> str | None:
-        """Why n scenes trust nothing at α, and what would help; None: they may trust something."""
-        if alpha >= (least := self.min_alpha(bound, n)):
+    def shortfall(
+        self, alpha: float, bound: float, n: int, least: float | None = None
+    ) -> str | None:
+        """Why n scenes trust nothing at α, and what would help; None: they may trust something.
+
+        least: the smallest α of their curve, if known.
+        """
+        least = self.min_alpha(bound, n) if least is None else least
+        if alpha >= least:
             return None
         more = max(1, self.minimal_n(alpha, bound) - n) if alpha > 0 else None
         words = f"α = {alpha:g} lies below {least:.4g}, the least that {n} scenes can hold"
@@ -300,7 +306,11 @@ class PostHoc(GuaranteeSettings):
         del alpha  # the smallest of all decides
         return minimal_n(float(on_codes(np.array(self.alphas), bound)[0]), bound)
 
-    def shortfall(self, alpha: float, bound: float, n: int) -> str | None:
+    def shortfall(
+        self, alpha: float, bound: float, n: int, least: float | None = None
+    ) -> str | None:
+        if least is not None and alpha >= least:
+            return None
         more = self.minimal_n(alpha, bound) - n
         if more > 0:
             from_ = rounded_up(bound / (n + 1))

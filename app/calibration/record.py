@@ -284,6 +284,10 @@ class Calibration:
         """The number of scenes below which its guarantee trusts no pixel at α."""
         return self.guarantee.minimal_n(alpha, self.error_bound)
 
+    def shortfall(self, alpha: float) -> str | None:
+        """Why nothing is trusted at α, and what would help; None: something may be."""
+        return self.guarantee.shortfall(alpha, self.error_bound, self.n, self.curve.min_alpha)
+
     def usual(self, alpha: float) -> ErrorQuantile | None:
         """What few spots exceed inside the mask of α; None: its guarantee does not say."""
         law = self.law

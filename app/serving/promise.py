@@ -108,7 +108,6 @@ def guarantee(subject: ApplicableCalibration, alpha: float, typicality: float = 
     """The promise for a mask of this α on an output of this size."""
     calibration = subject.part
     why_not = subject.why_not(typicality)
-    is_empty = calibration.guarantee.shortfall(alpha, calibration.error_bound, calibration.n)
     settings = calibration.pipeline.fidelity
     counts_errors = not isinstance(calibration.guarantee, Probability)
     usual = calibration.usual(alpha)
@@ -134,7 +133,7 @@ def guarantee(subject: ApplicableCalibration, alpha: float, typicality: float = 
             and settings.unit == "picture"
             else None
         ),
-        promised=why_not is None and is_empty is None,
+        promised=why_not is None and calibration.shortfall(alpha) is None,
         unit=settings.unit,
         spot=settings.spot,
         max_alpha=calibration.max_alpha,
@@ -264,7 +263,7 @@ def _infeasible(subject: ApplicableCalibration, alpha: float) -> str:
     calibration = subject.part
     promise = calibration.guarantee
     if isinstance(promise, PostHoc):
-        short = promise.shortfall(alpha, calibration.error_bound, calibration.n)
+        short = calibration.shortfall(alpha)
         return f"Nothing can be trusted: {short}."
     least = f"{calibration.curve.min_alpha:.4g}"
     limit = f"B/(n+1) = {least}"
@@ -296,7 +295,7 @@ _MOST_COUNTED: Final = 1000  # pictures up to which a share is said as so many o
 def plain(subject: ApplicableCalibration, alpha: float, usual: ErrorQuantile | None) -> str:
     """The promise about a mask of α for people who are no statisticians."""
     part = subject.part
-    if (short := part.guarantee.shortfall(alpha, part.error_bound, part.n)) is not None:
+    if (short := part.shortfall(alpha)) is not None:
         return f"Nothing is trusted: {short}."
     settings = part.pipeline.fidelity
     such = "such pictures"
