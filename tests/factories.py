@@ -13,9 +13,13 @@ from trustscale_server.calibration.measure import reduce_pair
 from trustscale_server.calibration.pairs import load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve
+from trustscale_server.conformal.loss_curve import rounded_up
 from trustscale_server.images.encode import png_rgb
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.upscalers.base import Source
+
+NEVER = LossCurve([], [])
+"""The loss curve of a spot without error."""
 
 
 def photo(seed=0, height=24, width=32):
@@ -89,14 +93,21 @@ def changed(calibration, **fields):
     return replace(calibration, document=document)
 
 
-def made_of(template, updates, steps=(), **pipeline):
+def made_of(template, updates, losses=(), *, facts=None, **pipeline):
     """A calibration of pairs like the template's first with other fields, named in order.
 
-    `steps`: the loss of each pair from σ = 0.5 on; without them no pair has any.
+    losses: of each pair the loss of its one spot, or of several, from σ = 0.5 on; without them no
+    pair has any. facts: further fields of the calibration.
     """
-    info, quantiles = template.manifest.pairs[0], np.linspace(0, 1, 101).astype(np.float32)
-    stairs = [LossCurve([0.5], [step]) for step in steps] or [LossCurve([], [])] * len(updates)
-    infos = [info.model_copy(update={"name": str(k), **one}) for k, one in enumerate(updates)]
-    pairs = [MeasuredPair(info, [one], quantiles) for info, one in zip(infos, stairs, strict=True)]
+    info = template.manifest.pairs[0]
+    quantiles = rounded_up(np.linspace(0, 1, 101).astype(np.float32))
+    pairs = [
+        MeasuredPair(
+            info.model_copy(update={"name": str(k), **update}),
+            [LossCurve([0.5], [one]).coarse(9) if one else NEVER for one in np.atleast_1d(loss)],
+            quantiles,
+        )
+        for k, (update, loss) in enumerate(zip(updates, losses or [0] * len(updates), strict=True))
+    ]
     live = Pipeline(fingerprint="fake:1", scale=2, samples=4, **pipeline)
-    return Calibration.from_pairs(pairs, upscaler="fake", pipeline=live)
+    return Calibration.from_pairs(pairs, upscaler="fake", pipeline=live, **(facts or {}))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -96,7 +95,7 @@ class Manifest(BaseModel):
     skipped: list[dict[str, Any]] = Field(default_factory=list)
     provenance: Provenance = Provenance()
 
-    @cached_property
+    @property
     def shares(self) -> Mapping[str, int]:
         """The share of each way of making X, by its name; none where X was given or made in one."""
         made = self.degradation

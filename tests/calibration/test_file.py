@@ -1,5 +1,6 @@
 """The one-file form: a faithful copy, and every kind of damage noticed."""
 
+import asyncio
 import hashlib
 import io
 import json
@@ -15,15 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.api.admin import zipped
-from tests.factories import changed
+from tests.factories import calibration_of, changed, photo
+from tests.fakes import FakeUpscaler
 from trustscale_server.calibration import file
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.errors import BadCalibration
+from trustscale_server.images.encode import png_rgb
 
 UNFITTING = ({"default_alpha": 0.2}, {"upscaler": "other"}, {"skipped": [{"name": "a"}]})
 MALFORMED = ({"pipeline": {}}, {"pairs": "none"}, {"default_alpha": math.nan}, {"unknown": 1})
-DOCUMENT, STEPS, PAIRS = "calibration.json", "staircases.npy", "pairs.npy"
+DOCUMENT = "calibration.json"
+STEPS, LENGTHS, PAIRS = ARRAYS = ("loss_curves.npy", "lengths.npy", "pairs.npy")
 
 
 def edited(parts, *, manifest=None, **fields):
@@ -37,7 +41,7 @@ def edited(parts, *, manifest=None, **fields):
 def with_array(parts, name, data):
     """The members with another array, which the checksums in the document fit."""
     parts = {**parts, name: data}
-    sums = {name: hashlib.sha256(parts[name]).hexdigest() for name in (STEPS, PAIRS)}
+    sums = {name: hashlib.sha256(parts[name]).hexdigest() for name in ARRAYS}
     return edited(parts, sha256=sums)
 
 
@@ -48,16 +52,33 @@ def npy(array):
 
 
 def stored(values):
-    """The member of float32 [a, b]: differences of the bits of neighbours, byte by byte."""
-    steps = np.diff(values.view(np.uint32).astype(np.int64), axis=1, prepend=0)
-    return npy(np.stack([steps >> 8 * byte & 255 for byte in range(4)], 1).astype(np.uint8))
+    """The member of uint16 [a, b]: differences of neighbours, byte by byte."""
+    steps = np.diff(values.astype(np.int64), axis=1, prepend=0)
+    return npy(np.stack([steps >> 8 * byte & 255 for byte in range(2)], 1).astype(np.uint8))
 
 
 def read(member):
-    """The values of a member."""
+    """The values of a member, int64 [a, b]."""
     planes = np.load(io.BytesIO(member)).astype(np.int64)
-    steps = sum(planes[:, byte] << 8 * byte for byte in range(4))
-    return (steps.cumsum(axis=1) % 2**32).astype(np.uint32).view(np.float32)
+    return (planes[:, 0] + 256 * planes[:, 1]).cumsum(axis=1) % 2**16
+
+
+def floats(halves):
+    """Numbers from the upper halves of their float32."""
+    return (halves << 16).astype(np.uint32).view(np.float32)
+
+
+def halves(floats):
+    return np.ascontiguousarray(floats, np.float32).view(np.uint32) >> 16
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    """Twelve pairs of one, two or three spots."""
+    sides = iter([(48, 48), (48, 200), (48, 300)] * 4)
+    return asyncio.run(
+        calibration_of(FakeUpscaler(), 12, file=lambda k: png_rgb(photo(k, *next(sides))))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +114,14 @@ class TestRoundTrip:
 
     def test_arrays_as_described(self, calibration, parts):
         """A program of another language reads the arrays as the format says."""
-        steps, pairs = read(parts[STEPS]), read(parts[PAIRS])
-        np.testing.assert_array_equal(pairs[:, 1:], calibration.sigma_quantiles)
-        np.testing.assert_array_equal(pairs[:, 0], [len(one) for one in calibration.loss_curves])
-        np.testing.assert_array_equal(
-            steps[0], np.concatenate([one.levels for one in calibration.loss_curves])
-        )
-        assert (stored(steps), stored(pairs)) == (parts[STEPS], parts[PAIRS])
+        steps, lengths, pairs = (read(parts[name]) for name in ARRAYS)
+        assert pairs[:, 0].tolist() == [1, 2, 3] * 4
+        np.testing.assert_array_equal(floats(pairs[:, 1:]), calibration.sigma_quantiles)
+        assert lengths.tolist() == [[len(one) for one in calibration.loss_curves]]
+        for row, part in zip(floats(steps), ("levels", "errors"), strict=True):
+            values = [getattr(one, part) for one in calibration.loss_curves]
+            np.testing.assert_array_equal(row, np.concatenate(values))
+        assert [stored(one) for one in (steps, lengths, pairs)] == [parts[name] for name in ARRAYS]
 
     def test_fields_of_a_later_version_keep_the_id(self, calibration):
         """The id belongs to what was written, not to how this version reads it."""
@@ -151,13 +173,18 @@ class TestDamage:
         check_refused(edited(parts, **fields), words)
 
     def test_edits_of_the_arrays(self, parts):
-        steps = read(parts[STEPS])
-        steps[1] *= np.float32(0.5)
-        check_refused({**parts, STEPS: stored(steps)}, r"staircases\.npy fails its checksum")
-        check_refused(with_array(parts, STEPS, stored(steps)), "id does not match")
+        """A checksum notices it, and the id where that was made to fit."""
+        steps, lengths, pairs = (read(parts[name]) for name in ARRAYS)
+        steps[1] -= 1 << 7  # half of each error
+        places = np.flatnonzero(lengths[0] > 1)[:2]
+        lengths[0, places] += [-1, 1]
+        pairs[:, 0] = pairs[::-1, 0]
+        for name, array in zip(ARRAYS, (steps, lengths, pairs), strict=True):
+            check_refused({**parts, name: stored(array)}, f"{name} fails its checksum")
+            check_refused(with_array(parts, name, stored(array)), "id does not match|rising")
 
     @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-    @pytest.mark.parametrize("name", [STEPS, PAIRS])
+    @pytest.mark.parametrize("name", ARRAYS)
     @pytest.mark.parametrize(
         "member",
         [
@@ -171,10 +198,13 @@ class TestDamage:
                     np.array([["a", "b"]]),
                 )
             ),
-            stored(np.zeros((5, 5), np.float32)),
-            stored(np.zeros((2, 0), np.float32)),
-            stored(np.full((12, 102), -1, np.float32)),
-            stored(np.full((12, 102), 1e30, np.float32)),
+            npy(np.zeros((12, 4, 102), np.uint8)),
+            npy(np.zeros((2**40, 2, 0), np.uint8)),
+            stored(np.zeros((5, 5), np.int64)),
+            stored(np.zeros((2, 0), np.int64)),
+            stored(np.zeros((12, 102), np.int64)),
+            stored(np.full((12, 102), 2**16 - 1)),
+            stored(np.full((1, 24), 2**16 - 1)),
         ],
     )
     def test_arrays_that_contradict(self, parts, name, member):
@@ -187,7 +217,7 @@ class TestDamage:
             (0, np.flip),  # levels that fall
             (1, np.flip),  # errors that fall
             (1, np.negative),
-            (1, lambda values: values * 1000),  # above the bound
+            (1, lambda values: values * 1024),  # above the bound
             (0, lambda values: np.where(values == values[0], np.nan, values)),
             (1, lambda values: np.where(values == values[0], np.inf, values)),
         ],
@@ -195,8 +225,15 @@ class TestDamage:
     def test_loss_curves_that_are_none(self, parts, row, change):
         """Steps that fall, are infinite or exceed the bound are refused whatever the checksum."""
         steps = read(parts[STEPS])
-        steps[row] = change(steps[row])
+        steps[row] = halves(change(floats(steps[row])))
         check_refused(with_array(parts, STEPS, stored(steps)))
+
+    @pytest.mark.parametrize("spots", [[0, 3], [2**16 - 1, 3], [3, 1]])
+    def test_spots_are_counted(self, parts, spots):
+        """Every pair has one at least, and together as many as there are loss curves."""
+        pairs = read(parts[PAIRS])
+        pairs[:2, 0] = spots
+        check_refused(with_array(parts, PAIRS, stored(pairs)), "array sizes do not match")
 
     def test_pickles_are_never_opened(self, parts):
         class Evil:
@@ -205,7 +242,7 @@ class TestDamage:
 
         array = np.empty((2, 1), object)
         array[0, 0] = Evil()
-        header = npy(np.zeros((2, 4, 1), np.uint8)).replace(b"'|u1'", b"'|O'").split(b"\n")[0]
+        header = npy(np.zeros((2, 2, 1), np.uint8)).replace(b"'|u1'", b"'|O'").split(b"\n")[0]
         for evil in (npy(array), pickle.dumps(Evil()), header + b"\n" + pickle.dumps(1)):
             check_refused(with_array(parts, STEPS, evil))
 

@@ -89,7 +89,8 @@ def test_a_fit_of_a_class(admin):
 
     def answered(fit, *fits):
         indecision = {"estimator": "fitted", "fit": fit, "fits": fits}
-        made = admin.create(truth_files(20), samples=1, indecision=indecision, activate=True)
+        fields = {"samples": 1, "indecision": indecision, "activate": True, "force": True}
+        made = admin.create(truth_files(20), **fields)
         answer = post(admin.client, alpha=0.3, seed=5).json()
         return made, [answer[name] for name in ("threshold", "trusted_fraction", "input_class")]
 

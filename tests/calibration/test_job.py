@@ -271,5 +271,5 @@ async def test_round_trip():
     assert pack(reduce_pair(pair, found, one)) == pack(reduce_pair(pair, unseen, one))
     again = unpack(pack(measured))
     assert again.info == measured.info
-    assert again.loss_curve == measured.loss_curve
+    assert list(again.loss_curves) == list(measured.loss_curves)
     np.testing.assert_array_equal(again.sigma_quantiles, measured.sigma_quantiles)

@@ -1,29 +1,26 @@
 """What a calibration says about an image besides its mask."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import numpy as np
 import pytest
 
-from tests.factories import changed, made_of
+from tests.factories import made_of
 from trustscale_server.calibration import record
+from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.compression import LOSSLESS
-from trustscale_server.images.facts import InputFeatures
-from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.images.degrade import Mixture
+from trustscale_server.images.facts import UPLOAD, InputFeatures
 
-PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
 NUMBERS = ("detail", "noise", "contrast", "light", "colour", "softness")
 
 
-def calibration_with(template, values, sizes=((48, 48),)):
-    """A calibration whose pairs have these values of mean log σ, and these sizes in turn."""
-    sides = [sizes[k % len(sizes)] for k in range(len(values))]
-    updates = [
-        {"mean_log_sigma": value, "width": width, "height": height}
-        for value, (width, height) in zip(values, sides, strict=True)
-    ]
-    return made_of(template, updates)
+def calibration_with(template, values):
+    """A calibration whose pairs have these values of mean log σ."""
+    return made_of(template, [{"mean_log_sigma": value} for value in values])
 
 
 class TestTypicality:
@@ -54,73 +51,153 @@ class TestTypicality:
             }
             for k, (z, *facts) in enumerate(points)
         ]
-        many, scenes = made_of(calibration, updates), [updates[k : k + 6] for k in range(0, 60, 6)]
-        alone = made_of(calibration, [min(one, key=lambda x: x["x_sha256"]) for one in scenes])
+        many = made_of(calibration, updates)
+        ones = many.report.one_of_each
+        assert {one.scene for one in ones} == {str(k) for k in range(10)}
+        alone = made_of(calibration, [one.model_dump() for one in ones])
         for z, *facts in random.normal(size=(30, 7)):
             for known in (InputFeatures(LOSSLESS, *facts), None):
                 assert many.report.typicality(z, known) == alone.report.typicality(z, known)
 
 
-class TestApplicability:
-    @pytest.mark.parametrize(
-        ("size", "expected"),
-        [
-            ((48, 48), "exact"),
-            ((64, 80), "exact"),
-            ((64, 81), "per_window"),
-            ((47, 60), "unknown"),
-            ((65, 60), "per_window"),
-            ((4000, 4000), "per_window"),
-        ],
-    )
-    def test_sizes(self, calibration, size, expected):
-        """Within the calibrated sizes exact, larger per window, smaller in any side unknown."""
-        made = calibration_with(calibration, range(4), sizes=((48, 48), (80, 64)))
-        assert made.applicability(*size) == expected
+class TestUnit:
+    def test_a_promise_about_spots_is_for_every_size(self, calibration):
+        made = made_of(calibration, [{"width": 48, "height": 48}] * 4)
+        assert made.sizes is None
+        assert made.answers_size(16, 5000)
 
-    def test_scenes_count_and_not_pairs(self, calibration):
-        """Many large crops of one scene do not speak for the scenes that are small."""
-        made = calibration_with(calibration, range(9), sizes=((80, 80), (48, 48), (80, 80)))
-        assert made.applicability(80, 80) == "exact"
-        pairs = [
-            {**pair, "scene": "one" if pair["width"] == 80 else None}
-            for pair in made.document["pairs"]
-        ]
-        assert changed(made, pairs=pairs).applicability(80, 80) == "per_window"
+    def test_one_about_pictures_is_for_their_sizes(self, calibration):
+        """Exactly those of its pairs, in this orientation."""
+        sizes = [{"width": 48, "height": 32}, {"width": 64, "height": 64}]
+        made = made_of(calibration, sizes, fidelity=FidelitySettings(unit="picture"))
+        assert made.sizes == {(48, 32), (64, 64)}
+        assert made.answers_size(32, 48)
+        assert not made.answers_size(48, 32)
+        assert not made.answers_size(64, 48)
 
-    @pytest.mark.parametrize(
-        ("indecision", "expected"),
-        [
-            ({"clip_quantile": 1.0}, "per_window"),
-            ({"clip_quantile": 0.95}, "unknown"),
-            ({"estimator": "fitted", "fit": {"weights": [["slope@0", 1.0]]}}, "unknown"),
-        ],
-    )
-    def test_some_sigma_looks_at_the_whole_image(self, calibration, indecision, expected):
-        """Cut at a quantile of the image, or of wide terms, σ is another one in a window of it."""
-        made = calibration_with(calibration, range(4))
-        pipeline = {**PIPELINE.model_dump(), "indecision": indecision}
-        larger = changed(made, pipeline=pipeline)
-        assert larger.applicability(480, 480) == expected
-        assert larger.applicability(48, 48) == "exact"
+
+WAYS = Mixture(mixture=[{"weight": 6}, {"jpeg": (80, 89), "weight": 2}])
+
+
+def mixed(template, seed=0, scenes=9):
+    """Pictures made in two ways, some read as of the other class, with spots of random losses.
+
+    Every third scene has two pictures. The losses are given, too.
+    """
+    random = np.random.default_rng(seed)
+    updates, losses = [], []
+    for scene in range(scenes):
+        for picture in range(1 + (scene % 3 == 0)):
+            count = int(random.integers(1, 4))
+            for way in ("lossless", "jpeg-80"):
+                strays = random.random() < 0.3
+                other = "jpeg-80" if way == "lossless" else "lossless"
+                updates.append(
+                    {
+                        "name": f"{scene}.{picture}~{way}",
+                        "scene": str(scene),
+                        "variant": way,
+                        "input_class": other if strays else way,
+                        "x_sha256": random.bytes(32).hex(),
+                    }
+                )
+                # 8 significant bits, so that they are kept as they are.
+                losses.append(random.integers(0, 256, count) / 256)
+    made = made_of(template, updates, losses, facts={"degradation": WAYS}, input_rule=UPLOAD)
+    return made, updates, losses
+
+
+class TestStrays:
+    """Pairs count for the class that they are read as, by how frequent their way is."""
+
+    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize(("name", "share"), [("lossless", 0.75), ("jpeg-80", 0.25), (None, 1)])
+    def test_the_curve_of_a_class(self, calibration, name, share, seed):
+        """It is that of a random spot of a random scene, given that the upload is of the class.
+
+        Ways are as frequent as they are stated. A scene counts 1 where as much of it is of the
+        class as of the way that is meant for that.
+        """
+        made, updates, losses = mixed(calibration, seed)
+        part = made.partitions.of_class(name)
+        total = weights = 0.0
+        for scene in {one["scene"] for one in updates}:
+            own = [k for k, one in enumerate(updates) if one["scene"] == scene]
+            # Of each picture as many spots as of the other ways.
+            spots = sum(len(losses[k]) for k in own) / 2
+            chances = {
+                k: {"lossless": 0.75, "jpeg-80": 0.25}[updates[k]["variant"]]
+                * len(losses[k])
+                / spots
+                for k in own
+                if name in {None, updates[k]["input_class"]}
+            }
+            if chances:
+                weight = min(1, sum(chances.values()) / share)
+                mean = sum(chance * losses[k].mean() for k, chance in chances.items())
+                total += weight * mean / sum(chances.values())
+                weights += weight
+        risk = (total + part.bound) / (weights + 1)
+        assert part.curve.risk(0.6) == pytest.approx(risk, rel=1e-6)
+        assert part.curve.risk(0.4) == pytest.approx(part.bound / (weights + 1), rel=1e-6)
+        assert part.curve.n == pytest.approx(weights)
+        assert part.n == int(weights + 1e-9)
+        scenes = part.losses_of_scenes(0.6)
+        assert np.average(
+            scenes, weights=[sum(float(part.weights[k]) for k in places) for places in part.members]
+        ) == pytest.approx(total / weights, rel=1e-6)
+
+    def test_one_pair_of_each_scene_is_drawn_by_weight(self, calibration):
+        """So that typicality compares an upload with such as are as frequent among uploads."""
+        drawn, expected, counts = Counter(), Counter(), 400
+        for seed in range(counts):
+            part = mixed(calibration, seed, scenes=3)[0].partitions._of_class("lossless")
+            for pair in part.report.one_of_each:
+                drawn[pair.variant] += 1
+            for pair, weight in zip(part.manifest.pairs, part.weights, strict=True):
+                expected[pair.variant] += float(weight)
+        for way, mean in expected.items():
+            assert abs(drawn[way] - mean) < 4 * np.sqrt(mean)
+        assert expected["jpeg-80"] > 20
+
+
+class TestHighest:
+    def test_a_level_ends_where_nearly_all_is_trusted(self, calibration):
+        """From `max_alpha` on the mask stays that of 95 % of the calibrating area."""
+        made = made_of(calibration, [{}] * 9, [0.25] * 9)
+        assert made.highest == pytest.approx(0.95, abs=0.005)
+        assert made.max_alpha == made.curve.risk(0.6) == pytest.approx((9 * 0.25 + made.bound) / 10)
+        ends = [made.curve.threshold(made.max_alpha + more) for more in (0, 0.1, 5)]
+        assert ends == [np.nextafter(np.float32(made.highest), np.float32(1))] * 3
+        below = made.curve.threshold(made.max_alpha - 1e-9)
+        assert below == 0.5
+        shares = [made.report.mean_trusted_fraction(t) for t in (ends[0], below)]
+        assert shares == pytest.approx([0.95, 0.5], abs=0.015)
+
+    def test_scenes_decide_by_weight(self, calibration):
+        """Many pictures of one scene, all of high σ, raise the end no more than one picture."""
+        pairs = [{"scene": "many" if k < 30 else str(k)} for k in range(60)]
+        made = made_of(calibration, pairs)
+        quantiles = made.sigma_quantiles.copy()
+        quantiles[[pair.scene == "many" for pair in made.manifest.pairs]] += 1
+        assert replace(made, sigma_quantiles=quantiles).highest < 1
 
 
 def test_parts_are_bounded_and_shared_by_threads(calibration, monkeypatch):
-    """A part is made once, whoever asks; those of other sizes replace it."""
+    """A part is made once, whoever asks; those of other groups replace it."""
     monkeypatch.setattr(record, "MOST_PARTS", 2)
-    sides = (16, 64, 256, 1024)
-    many = calibration_with(calibration, range(4), sizes=[(side, side) for side in sides])
+    many = made_of(calibration, [{"group": str(k)} for k in range(4)])
     begin = Barrier(8)
 
     def asked(_):
         begin.wait()
-        return many.partitions.of_size(16, 16)
+        return many.partitions.of_group("0")
 
     with ThreadPoolExecutor(8) as threads:
         [first] = set(threads.map(asked, range(8)))
-    assert len({many.partitions.of_size(side, side) for side in sides}) > 2
+    assert len({many.partitions.of_group(str(k)) for k in range(4)}) == 4
     assert len(many.partitions._cache) == 2
-    assert many.partitions.of_size(16, 16).id == first.id
+    assert many.partitions.of_group("0").id == first.id
 
 
 def test_from_the_quantiles(calibration):
