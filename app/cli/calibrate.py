@@ -78,9 +78,7 @@ def calibrate(
     ] = 4.0,
     bound: Annotated[
         float | None,
-        typer.Option(
-            help="c: larger errors count as c. Default: 0.25, 0.5 for pointwise errors."
-        ),
+        typer.Option(help="c: larger errors count as c. Default: 0.25, 0.5 for pointwise errors."),
     ] = None,
     unit: Annotated[
         Literal["spot", "picture"],
