@@ -60,8 +60,8 @@ CLASSES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "enlarged": ("enlarged by two to four before", ("enlarged",)),
     "smoothed": ("freed of noise, as in phones", ("smoothed", "denoised")),
     "motion": ("blurred by a movement of the camera", ("motion",)),
-    "collage": ("a collage of sharp and enlarged pictures", ("collage",)),
-    "page": ("a screenshot or page with photographs", ("page",)),
+    "collage": ("sharp in some parts and soft in others", ("collage",)),
+    "page": ("flat areas beside photographs, as in pages and screenshots", ("page",)),
     "line-art": ("line art: text, lines and flat areas", ("drawn",)),
 }
 CLASS_OF: Final = {way: name for name, (_, ways) in CLASSES.items() for way in ways}

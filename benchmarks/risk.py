@@ -9,8 +9,9 @@ at which the mean loss of these very uploads is α (`equal`), by which scores co
 above α by more than two standard errors although fewer than nine of ten were refused. `--side`
 judges the middle of each photograph, so many pixels wide.
 
-`--keep DIR` keeps what was measured: a stopped run continues, and another calibration of the same
-pipeline is judged at once. `--measure` only measures, `--kind` names kinds of uploads.
+`--further` takes kinds that were not thought of when classes were made. `--keep DIR` keeps what was
+measured: a stopped run continues, and another calibration of the same pipeline is judged at once.
+`--measure` only measures, `--kind` names kinds of uploads.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
 from PIL.Image import Resampling
-from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
+from scipy import ndimage
+from skimage.restoration import denoise_bilateral, denoise_nl_means, denoise_tv_chambolle
 
 from benchmarks.ship import under_which
 from benchmarks.table import print_table
@@ -49,6 +51,7 @@ from trustscale_server.images.compression import Compression
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import crop_to_multiple
 from trustscale_server.images.facts import UPLOAD, InputFeatures, look_at
+from trustscale_server.images.kinds import Kind
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline, measure
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.upscalers.base import RGB, Source
@@ -147,6 +150,104 @@ UPLOADS: dict[str, Callable[[Image.Image], bytes]] = {
 }
 
 
+def png(image: Image.Image) -> bytes:
+    """Saved without loss."""
+    return saved(image, "PNG")
+
+
+def moved(image: Image.Image, length: int, *, down: bool) -> Image.Image:
+    """Blurred by a straight movement over so many pixels."""
+    size = (1, length) if down else (length, 1)
+    blurred = ndimage.uniform_filter(np.asarray(image, np.float32), (*size, 1), mode="nearest")
+    return Image.fromarray(np.rint(blurred).astype(np.uint8))
+
+
+def in_part(image: Image.Image, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """With a quarter of its area changed."""
+    made, other = image.copy(), change(image)
+    box = (image.width // 2, image.height // 4, image.width, 3 * image.height // 4)
+    made.paste(other.crop(box), box[:2])
+    return made
+
+
+def captioned(image: Image.Image) -> Image.Image:
+    """With a sharp line of text near its foot."""
+    made = image.copy()
+    draw = ImageDraw.Draw(made)
+    top = made.height * 3 // 4
+    draw.rectangle((0, top, made.width, top + 18), fill="black")
+    draw.text((6, top + 3), "Breaking: it was not so at all", fill="white")
+    return made
+
+
+def subsampled(image: Image.Image) -> Image.Image:
+    """With its chroma at half the size, as video has it."""
+    luma, blue, red = image.convert("YCbCr").split()
+    half = [c.resize((c.width // 2, c.height // 2), Resampling.BOX) for c in (blue, red)]
+    back = [c.resize(luma.size, Resampling.BILINEAR) for c in half]
+    return Image.merge("YCbCr", (luma, *back)).convert("RGB")
+
+
+def demosaiced(image: Image.Image) -> Image.Image:
+    """Through the pattern of a camera's sensor, interpolated bilinearly."""
+    pixels = np.asarray(image, np.float32)
+    known = np.zeros_like(pixels)
+    known[::2, ::2, 0] = known[1::2, 1::2, 2] = known[::2, 1::2, 1] = known[1::2, ::2, 1] = 1
+    kernel = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32)[..., np.newaxis]
+    total, weight = (
+        ndimage.convolve(plane, kernel, mode="mirror") for plane in (pixels * known, known)
+    )
+    return Image.fromarray(np.rint(np.where(known, pixels, total / weight)).astype(np.uint8))
+
+
+def interlaced(image: Image.Image) -> Image.Image:
+    """Every second line interpolated from its neighbours."""
+    pixels = np.asarray(image, np.float32).copy()
+    pixels[1:-1:2] = (pixels[:-2:2] + pixels[2::2])[: len(pixels[1:-1:2])] / 2
+    return Image.fromarray(np.rint(pixels).astype(np.uint8))
+
+
+FURTHER: dict[str, Callable[[Image.Image], bytes]] = {
+    **{f"enlarged ×{f}": lambda y, f=f: png(reduced(y, f)) for f in (3, 4, 8)},
+    "enlarged ×3, JPEG 80": lambda y: saved(reduced(y, 3), "JPEG", 80),
+    "a quarter enlarged ×3": lambda y: png(in_part(reduced(y), lambda _: reduced(y, 3))),
+    "a quarter enlarged ×2, JPEG 85": lambda y: saved(
+        in_part(reduced(y), lambda _: reduced(y, 2)), "JPEG", 85
+    ),
+    "a caption over ×2": lambda y: png(captioned(reduced(y, 2))),
+    **{
+        f"moved by {n}": lambda y, n=n: png(moved(reduced(y), n, down=n % 2 == 0))
+        for n in (2, 3, 5)
+    },
+    **{f"WebP {q}, then PNG": lambda y, q=q: png(through(reduced(y), "WEBP", q)) for q in (25, 80)},
+    "AVIF 60, then PNG": lambda y: png(through(reduced(y), "AVIF", 60)),
+    "JPEG 85, then PNG": lambda y: png(through(reduced(y), "JPEG", 85)),
+    "chroma at half the size": lambda y: png(subsampled(reduced(y))),
+    "JPEG 40, halved, then PNG": lambda y: png(
+        through(y.resize((y.width // 2, y.height // 2)), "JPEG", 40).resize(
+            (y.width // SCALE, y.height // SCALE), Resampling.BICUBIC
+        )
+    ),
+    "WebP 30, then JPEG 90": lambda y: saved(through(reduced(y), "WEBP", 30), "JPEG", 90),
+    "AVIF 40, then JPEG 85": lambda y: saved(through(reduced(y), "AVIF", 40), "JPEG", 85),
+    "demosaiced": lambda y: png(demosaiced(reduced(y))),
+    "interlaced": lambda y: png(interlaced(reduced(y))),
+    "non-local means": lambda y: png(
+        smoothed(y, denoise_nl_means, sigma=4 / 255, h=3.2 / 255, patch_distance=6)
+    ),
+    "noise 4, bilateral": lambda y: png(smoothed(y, denoise_bilateral, sigma_color=0.06)),
+    "noise 12": lambda y: png(noisy(reduced(y), 12)),
+    "16 colours": lambda y: png(reduced(y).quantize(16).convert("RGB")),
+    "brighter by half": lambda y: png(ImageEnhance.Brightness(reduced(y)).enhance(1.5)),
+    "sharpened twice": lambda y: png(reduced(y).filter(ImageFilter.UnsharpMask(2, 200, 0))),
+    "grey": lambda y: png(reduced(y).convert("L")),
+    "out of focus": lambda y: png(reduced(y).filter(ImageFilter.BoxBlur(1.5))),
+}
+"""Kinds that no calibration was made for on purpose, or in another way."""
+
+KINDS: Final = {**UPLOADS, **FURTHER}
+
+
 class Measured(NamedTuple):
     """An upload: what is known of it, its spots' loss curves, and quantiles of σ, float32 [1001].
 
@@ -172,7 +273,7 @@ class Seen(NamedTuple):
 
 def uploaded(truth: RGB, kind: str) -> Source:
     """One photograph as a file of some kind, decoded and looked at."""
-    upload = decode(UPLOADS[kind](Image.fromarray(truth)), PAIR_LIMITS)
+    upload = decode(KINDS[kind](Image.fromarray(truth)), PAIR_LIMITS)
     return Source(upload.rgb, look_at(upload.rgb, upload.compression))
 
 
@@ -286,7 +387,7 @@ def all_measured(
             if side is not None:
                 top, left = ((length - side) // 2 for length in truth.shape[:2])
                 truth = np.ascontiguousarray(truth[top : top + side, left : left + side])
-            for number, kind in enumerate(UPLOADS):
+            for number, kind in enumerate(KINDS):
                 if kind not in kinds:
                     continue
                 name = f"{path.stem}-{side or 'whole'}-{number:02}"
@@ -294,7 +395,9 @@ def all_measured(
                 if not looked_at.exists():
                     write(looked_at, json.dumps(asdict(uploaded(truth, kind).facts)).encode())
                 facts = InputFeatures(**json.loads(looked_at.read_bytes()))
-                facts = replace(facts, compression=Compression(*facts.compression))
+                facts = replace(
+                    facts, compression=Compression(*facts.compression), kind=Kind(*facts.kind)
+                )
                 under = under_which(pipeline, facts).model_dump_json()
                 kept = keep / f"{hashlib.sha256(under.encode()).hexdigest()[:12]}-{name}.npz"
                 if not kept.exists():
@@ -321,8 +424,10 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-risk")
     parser.add_argument("--measure", action="store_true", help="measure, and judge nothing yet")
     parser.add_argument("--side", type=int, help="of the middle that is taken; default: all")
-    parser.add_argument("--kind", nargs="+", choices=list(UPLOADS), default=list(UPLOADS))
+    parser.add_argument("--further", action="store_true", help="kinds that nobody named before")
+    parser.add_argument("--kind", nargs="+", choices=list(KINDS), help="take these kinds alone")
     given = parser.parse_args()
+    given.kind = given.kind or list(FURTHER if given.further else UPLOADS)
     given.keep.mkdir(parents=True, exist_ok=True)
     upscaler = EmbeddedUpscaler(given.upscaler, given.upscaler, precision=given.precision)
     every = [Path(str(files.y)) for files in find_in(given.folder)]

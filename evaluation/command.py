@@ -31,6 +31,7 @@ from trustscale_server.calibration import file
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.answering import Share, in_words, shares
 from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.guarantee import LEVELS
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.cli import options
 from trustscale_server.cli.bars import progress_bars
@@ -45,8 +46,9 @@ from trustscale_server.sigma.moments import MAX_SAMPLES
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.runtime import SCALE
 
-ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
-REFERENCE = 0.1
+ALPHAS = (0.02, *LEVELS.values(), 0.1)
+PAPER_ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
+REFERENCE, PAPER_REFERENCE = LEVELS["balanced"], 0.1
 PAPER_SAMPLES = 8
 ACTIVE = "active"
 
@@ -122,12 +124,13 @@ def evaluate(
         raise typer.BadParameter("--split and --delta must lie between 0 and 1.")
     if settings and calibration:
         raise typer.BadParameter("--calibration has its own settings; leave --settings out.")
-    alphas = sorted(set(alpha or ALPHAS))
+    is_paper = settings == PAPER
+    alphas = sorted(set(alpha or (PAPER_ALPHAS if is_paper else ALPHAS)))
+    reference = PAPER_REFERENCE if is_paper else REFERENCE
     if not all(0 < level < float("inf") for level in alphas):
         raise typer.BadParameter("--alpha must be a positive number.")
     share = None if calibration else split
     plan = make_plan(folders, share=share, seed=seed, column=group_column)
-    is_paper = settings == PAPER
     asked = _Asked(
         upscaler or [],
         read_variants(Path(settings)) if settings and not is_paper else None,
@@ -137,7 +140,7 @@ def evaluate(
     )
     options = Options(
         alphas=alphas,
-        reference_alpha=min(alphas, key=lambda level: abs(level - REFERENCE)),
+        reference_alpha=min(alphas, key=lambda level: abs(level - reference)),
         delta=delta,
         seed=seed,
         degradation=_degradation(degradation),

@@ -21,11 +21,11 @@ from PIL import Image, ImageDraw, ImageFont
 HERE = Path(__file__).parent
 IMAGES = HERE.parent / "docs" / "images"
 FIRST = HERE.parent / "app" / "web" / "static" / "img" / "first"
-SCALE, ALPHA = 4, 0.1
+SCALE, ALPHA = 4, 0.05
 GAP, HEIGHT = 8, 300
 CAPTIONS = ("what was uploaded", "what the model made", "the truth", "tinted: not trusted")
 CAPTION_HEIGHT = 40
-STEPS = (0.05, 0.1, 0.15)
+STEPS = (0.03, 0.05, 0.07)
 GREY = 50  # the lightness of the swatches, of 100
 
 

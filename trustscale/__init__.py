@@ -3,7 +3,7 @@
 For example:
 
     with Trustscale("http://127.0.0.1:8000") as service:
-        result = service.upscale("photo.png", alpha=0.1)
+        result = service.upscale("photo.png", alpha=0.05)
     result.image, result.mask, result.trust
 """
 

@@ -36,7 +36,7 @@ class Guarantee(TypedDict, total=False):
     between: list[float] | None
     metric: str
     error: str
-    unit: str | None
+    error_unit: str | None
     alpha: float
     bound: float
     loss_clipped_at: float | None
@@ -46,8 +46,10 @@ class Guarantee(TypedDict, total=False):
     plain: str
     theorem: str
     lab_psnr_lower_bound_db: float | None
-    applicability: str
-    share_of_windows: float | None
+    promised: bool
+    unit: str
+    spot: int
+    max_alpha: float
     void_if: list[str]
 
 

@@ -351,7 +351,7 @@ _MOST_NAMED = 5
 async def check_form(request: Request) -> None:
     """Return if the operation takes every field of the form; other bodies pass.
 
-    Ignored, `aplha=0.05` would get the mask of α = 0.1.
+    Ignored, `aplha=0.03` would get the mask of α = 0.05.
 
     Raises:
         BadRequest: `fields` names the others, with what was probably meant.

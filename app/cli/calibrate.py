@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from trustscale_server.calibration.answering import in_words, shares
 from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.guarantee import LEVELS
 from trustscale_server.calibration.intake import find_in
 from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.calibration.like import look_like
@@ -19,7 +20,7 @@ from trustscale_server.cli.calibrations import shown
 from trustscale_server.cli.making import Making
 from trustscale_server.config_errors import mistakes
 from trustscale_server.config_sources import with_options
-from trustscale_server.conformal.fidelity import METRICS
+from trustscale_server.conformal.fidelity import METRICS, SPOT
 from trustscale_server.errors import BadRequest, TrustscaleError, reason_of
 from trustscale_server.images.facts import BANDS, RULES, UPLOAD
 from trustscale_server.settings import load_settings
@@ -77,9 +78,17 @@ def calibrate(
     ] = 4.0,
     bound: Annotated[
         float | None,
-        typer.Option(help="c: larger errors count as c. Default: 0.5, or 1 for pointwise errors."),
+        typer.Option(help="c: larger errors count as c. Default: 0.25, 0.5 for pointwise errors."),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="The calibration's default α.")] = 0.1,
+    unit: Annotated[
+        Literal["spot", "picture"],
+        typer.Option(
+            help="What the promise is about: a spot, for outputs of any size; or the whole "
+            "picture, for outputs of the size of the pairs alone."
+        ),
+    ] = "spot",
+    spot: Annotated[int, typer.Option(help="Side of a spot in pixels of the output.")] = SPOT,
+    alpha: Annotated[float, typer.Option(help="The calibration's default α.")] = LEVELS["balanced"],
     guarantee: options.Group = options.NOTHING,
     group_by: Annotated[
         str | None,
@@ -157,6 +166,8 @@ def calibrate(
             **({"metric": metric} if metric else {}),
             "blur": fidelity_blur,
             "bound": bound,
+            "unit": unit,
+            "spot": spot,
         },
         default_alpha=alpha,
         guarantee=options.guarantee_in(guarantee) or {"kind": "expectation"},

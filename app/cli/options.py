@@ -68,9 +68,7 @@ class _Guarantee:
     ] = None
     level: Annotated[
         float | None,
-        typer.Option(
-            help="β: the share of pictures that may exceed τ; default: 0.1 (probability)."
-        ),
+        typer.Option(help="β: the share of spots that may exceed τ; default: 0.1 (probability)."),
     ] = None
     menu: Annotated[
         list[float] | None,

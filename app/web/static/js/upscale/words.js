@@ -13,7 +13,7 @@ export function promised({ guarantee: { kind, between, menu } }) {
 }
 
 /** Whether anything is promised of this picture; otherwise `plain` says why not. */
-export const hasPromise = ({ guarantee }) => guarantee.promised ?? guarantee.applicability !== "unknown";
+export const hasPromise = ({ guarantee }) => guarantee.promised;
 
 /** What a photographer need not know is said under Details only. */
 export const isPlain = (text) => !/σ|α|\b(alpha|masks?|scores?|pairs?|windows?)\b|calibrat/i.test(text);
