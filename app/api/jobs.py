@@ -67,6 +67,11 @@ class JobOut(BaseModel):
         description="Upscaling only, while it runs: the first sample, reduced. Nothing of it is "
         "measured yet, so nothing is trusted.",
     )
+    accept: bool | None = Field(
+        None,
+        description="Upscaling only, once it has succeeded: whether the picture may go out without "
+        "a look (`review.accept` of the result); null: not known.",
+    )
     error: Problem | None
     warnings: list[str] = Field(default_factory=list)
 
@@ -77,6 +82,7 @@ class JobOut(BaseModel):
         return cls(
             **job.model_dump(include=set(cls.model_fields)),
             **{name: job.about.get(name) for name in names},
+            accept=job.accept,
             draft=f"/v1/jobs/{job.id}/{DRAFT}" if _is_drafted(job) else None,
             warnings=(job.about.get("warnings") or "").splitlines(),
         )
