@@ -172,7 +172,7 @@ class PairDetail(PairInfo):
 
 
 class CurvePoint(BaseModel):
-    """From this threshold up to the next one, the risk or its bound."""
+    """A step of the curve: the risk, or its bound, from this threshold up to the next."""
 
     threshold: float
     risk: float

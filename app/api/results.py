@@ -288,7 +288,7 @@ async def _drawn(state: State, result: Result, alpha: float, part: str) -> bytes
 
 
 async def _served(state: State, result: Result) -> Served:
-    """The files that were served.
+    """Read the files that were served.
 
     Raises:
         Conflict: the picture was compressed or reduced after its mask was made.

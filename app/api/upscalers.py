@@ -224,7 +224,7 @@ def levels_of(
 
 
 def _packed(request: Request, body: bytes) -> Response:
-    """JSON, by gzip where accepted: it is in a page's first view."""
+    """Send JSON, compressed where accepted: it is part of a page's first view."""
     headers = {"Vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):
         body = gzip.compress(body, compresslevel=6, mtime=0)
