@@ -13,10 +13,14 @@ from trustscale_server.calibration.measure import reduce_pair
 from trustscale_server.calibration.pairs import load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve
+from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.loss_curve import rounded_up
 from trustscale_server.images.encode import png_rgb
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.upscalers.base import Source
+
+SIDE = 48
+"""Of most outputs in tests."""
 
 NEVER = LossCurve([], [])
 """The loss curve of a spot without error."""
@@ -64,8 +68,9 @@ def truths(folder, count, *, side=48):
     return pictures(folder, *(f"{k:03}.png" for k in range(count)), side=side)
 
 
-async def calibration_of(upscaler, count=30, *, side=48, samples=4, file=None, **fields):
-    """A calibration of synthetic images; `file` makes each of them."""
+async def calibration_of(upscaler, count=30, *, side=SIDE, samples=4, file=None, **fields):
+    """A calibration of synthetic images, of one spot each; `file` makes each of them."""
+    fields = {"fidelity": FidelitySettings(spot=SIDE), **fields}
     pipeline = Pipeline(
         fingerprint=upscaler.fingerprint, scale=upscaler.scale, samples=samples, **fields
     )

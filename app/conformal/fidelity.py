@@ -277,8 +277,8 @@ class FidelitySettings:
             raise ValueError("the settings of a reader belong to the metric text")
         if not 0 <= self.blur <= 256:
             raise ValueError("blur must be between 0 and 256 pixels")
-        if self.unit not in {"spot", "picture"} or not 16 <= self.spot <= 4096:
-            raise ValueError("a promise is about a spot of 16 to 4096 pixels, or about the picture")
+        if self.unit not in {"spot", "picture"} or not 32 <= self.spot <= 4096:
+            raise ValueError("a promise is about a spot of 32 to 4096 pixels, or about the picture")
         if self.bound is None:
             object.__setattr__(self, "bound", self.row.bound)
         # Below the least float32 no error could be counted.

@@ -81,7 +81,7 @@ class ApplicableCalibration:
         if typicality <= self.part.report.out_of_distribution:
             return (
                 "This upload is unlike those that were calibrated, in its detail, noise, contrast, "
-                "colours, earlier files or processing, as 1 in 50 of those is "
+                "colours, earlier files or processing, as only the strangest of those are "
                 f"(typicality {typicality:.3g})"
             )
         return None
@@ -92,7 +92,10 @@ class ApplicableCalibration:
         n, pairs = self.part.n, self.part.pairs
         words = f"{n} calibration images"
         if pairs > n:
-            words = f"{n} calibration scenes ({pairs} images, each scene counting once)"
+            how = "each scene counting once"
+            if self.part.manifest.shares:
+                how = "each counting by how frequent its way is among uploads, a scene once at most"
+            words = f"{n} calibration scenes ({pairs} images, {how})"
         if self.group is not None:
             words += f" of the group {self.group!r}"
         if self.input_class is not None and self.is_covered:

@@ -4,6 +4,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from tests.conformal.oracle import lab64
@@ -170,6 +172,9 @@ class TestRows:
         ({"blur": -1}, "blur"),
         ({"bound": 0.0}, "bound"),
         ({"bound": 1e7}, "bound"),
+        ({"unit": "pixel"}, "a spot of 32 to 4096 pixels"),
+        ({"spot": 31}, "a spot of 32 to 4096 pixels"),
+        ({"spot": 4097}, "a spot of 32 to 4096 pixels"),
         ({"metric": "semantic", "reader": ReaderSettings()}, "belong to the metric text"),
     ],
 )
@@ -177,6 +182,28 @@ def test_refuse_what_has_no_meaning(bad, words):
     """Every field is checked when the settings are made, and so are contradictions."""
     with pytest.raises(ValueError, match=words):
         FidelitySettings(**bad)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(32, 140))
+def test_spots_cover_an_output(height, width, side):
+    """Every pixel is in one, none is needless, and all of them lie as far apart."""
+    seen = np.zeros((height, width), int)
+    windows = fidelity.spots(height, width, side)
+    for window in windows:
+        assert seen[window].shape == (min(side, height), min(side, width))
+        seen[window] += 1
+    assert seen.min() == 1
+    assert len(windows) == -(-height // side) * -(-width // side)
+    for axis, length in enumerate((height, width)):
+        starts = sorted({window[axis].start for window in windows})
+        assert (starts[0], starts[-1]) == (0, max(0, length - side))
+        steps = np.diff(starts)
+        assert len(steps) == 0 or np.ptp(steps) <= 1
+
+
+def test_a_picture_is_one_window():
+    settings = FidelitySettings(unit="picture")
+    assert settings.windows(300, 200) == [(slice(0, 300), slice(0, 200))]
 
 
 def test_the_bound_is_the_diameter_of_the_srgb_cube():

@@ -10,12 +10,12 @@ import pytest
 from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler
 from trustscale_server.calibration.guarantee import HighProbability, Probability, rounded_up
-from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
 from trustscale_server.errors import BadRequest
-from trustscale_server.images.compression import LOSSLESS, Compression
-from trustscale_server.images.degrade import Degradation
+from trustscale_server.images.compression import LOSSLESS
+from trustscale_server.images.degrade import Degradation, Mixture
 from trustscale_server.images.facts import UPLOAD, InputFeatures
+from trustscale_server.images.kinds import Kind
 from trustscale_server.serving.promise import ApplicableCalibration, guarantee, warnings_of
 
 
@@ -31,8 +31,9 @@ def with_fidelity(calibration, **fields):
     return changed(calibration, pipeline=changes)
 
 
-def promised(calibration, alpha=0.1, side=48, facts=None):
-    return guarantee(ApplicableCalibration.of(calibration, None, facts, size=(side, side)), alpha)
+def promised(calibration, alpha=0.1, side=48, facts=None, typicality=0.5):
+    subject = ApplicableCalibration.of(calibration, None, facts, size=(side, side))
+    return guarantee(subject, alpha, typicality)
 
 
 def warnings(calibration, alpha=0.1, facts=None, **changes):
@@ -44,32 +45,59 @@ def warnings(calibration, alpha=0.1, facts=None, **changes):
 
 class TestGuarantee:
     def test_the_statement(self, calibration):
-        """It names n, metric, α, and that it is an expectation over images of the same law."""
+        """It names n, metric, α, the spot, and that it is an expectation over images of one law."""
         promise = promised(calibration, 0.125)
         for words in ("20 calibration images", "the expected value", "at most 0.125", "exchange"):
             assert words in promise.theorem
-        assert "window" not in promise.theorem
+        assert "inside a random spot of it, 48 pixels wide and high" in promise.theorem
+        assert (promise.promised, promise.unit, promise.spot) == (True, "spot", 48)
         assert (promise.n, promise.bound, promise.alpha) == (20, LAB_BOUND, 0.125)
+        assert promise.max_alpha == calibration.max_alpha
         assert (promise.kind, promise.delta) == ("expectation", None)
         assert promise.loss_clipped_at is None
 
-    def test_other_outputs(self, calibration):
-        """Of larger ones a random window is meant, so the mean over windows; else nothing is."""
-        promise = promised(calibration, side=480)
-        assert promise.applicability == "per_window"
-        assert "a window of 48×48 pixels" in promise.theorem
-        assert "placed at random, and approximately" in promise.theorem
-        assert "the mean over its windows" in promise.theorem
-        smaller = promised(calibration, side=8)
-        assert smaller.applicability == "unknown"
-        assert smaller.theorem.startswith("No promise")
-        assert smaller.plain.startswith("No promise: this output is of another size")
+    def test_it_is_the_same_for_every_size(self, calibration):
+        """A random spot is meant, wherever it lies and however many there are."""
+        assert (
+            promised(calibration, side=480)
+            == promised(calibration)
+            == promised(calibration, 0.1, 8)
+        )
+
+    def test_one_about_pictures(self, calibration):
+        """It speaks about the worst pixel of all, and of no spot."""
+        promise = promised(with_fidelity(calibration, unit="picture"), 0.125)
+        assert promise.unit == "picture"
+        assert "in the mask" in promise.theorem
+        assert not [
+            text for text in [promise.plain, promise.theorem, *promise.void_if] if "spot " in text
+        ]
+
+    @pytest.mark.parametrize("typicality", [0.001, 0.02])
+    def test_an_unusual_upload(self, calibration, typicality):
+        """No promise in place of one, with the reason, in sentence and theorem."""
+        promise = promised(calibration, typicality=typicality)
+        assert not promise.promised
+        assert promise.plain.startswith("No promise. This upload is unlike those that were calib")
+        assert promise.theorem.startswith("No promise. What follows holds for other uploads. Over")
+        assert "exceeds" not in promise.theorem
+        usual = calibration.report.out_of_distribution
+        assert not promised(calibration, typicality=usual).promised
+        assert promised(calibration, typicality=np.nextafter(usual, 1)).promised
+
+    def test_too_few_to_trust_anything(self, calibration):
+        """Nothing is promised of a mask that is empty whatever the upload."""
+        promise = promised(calibration, 0.05)
+        assert not promise.promised
+        assert promise.plain.startswith("Nothing is trusted: ")
+        assert promised(calibration, calibration.curve.min_alpha).promised
 
     def test_what_voids_it(self, calibration):
-        """Windows chosen by looking, the best of several results, pairs taken out by hand."""
-        whole, larger = (promised(calibration, side=side).void_if for side in (48, 480))
-        assert len(larger) == len(whole) + 1
-        assert any("a part of a larger image" in text for text in larger)
+        """Spots chosen by looking, the best of several results, pairs taken out by hand."""
+        whole = promised(calibration).void_if
+        pictures = promised(with_fidelity(calibration, unit="picture")).void_if
+        (more,) = set(whole) - set(pictures)
+        assert more.startswith("choosing a spot after looking")
         assert any("several results" in text for text in whole)
         assert not any("independent" in text for text in whole)  # an expectation needs none
         skipped = [{"name": "a", "reason": "removed by key 1"}, {"name": "b", "reason": "damaged"}]
@@ -83,14 +111,18 @@ class TestGuarantee:
         settings = FidelitySettings(metric=metric)
         made = with_fidelity(calibration, metric=metric)
         promise = promised(made)
-        assert f"the largest {settings.clause} in the mask" in promise.theorem
-        assert (promise.error, promise.unit) == (settings.row.summary, settings.row.unit)
-        assert (promise.lab_psnr_lower_bound_db is not None) == (metric == "pointwise")
-        # Windows bound no root mean square of all.
-        assert promised(made, side=480).lab_psnr_lower_bound_db is None
+        assert f"the largest {settings.clause} in the part of the mask" in promise.theorem
+        row = settings.row
+        assert (promise.error, promise.error_unit) == (row.summary, row.error_unit)
+        # Spots bound no root mean square of all.
+        assert promise.lab_psnr_lower_bound_db is None
+        whole = promised(with_fidelity(made, unit="picture"))
+        assert (whole.lab_psnr_lower_bound_db is not None) == (metric == "pointwise")
 
     def test_clipped_errors(self, calibration):
-        promise = promised(with_fidelity(calibration, metric="pointwise", bound=0.5))
+        promise = promised(
+            with_fidelity(calibration, metric="pointwise", bound=0.5, unit="picture")
+        )
         assert "(where errors above 0.5 count as 0.5)" in promise.theorem
         assert (promise.bound, promise.loss_clipped_at) == (0.5, 0.5)
         assert promise.lab_psnr_lower_bound_db is None
@@ -122,19 +154,19 @@ class TestGuarantee:
     ("changes", "words"),
     [
         ({"trusted": 0.0}, "No pixel is trusted"),
-        ({"trusted": 1.0}, "Every pixel is trusted"),
+        ({"alpha": 0.2}, "alpha=0.2 is above 0.154, where the mask ends"),
         ({"alpha": LAB_BOUND}, "the promise says nothing"),
         ({"alpha": 0.05}, "with n = 20 pairs"),
         ({"alpha": 0.05}, "at least 39 pairs"),  # ⌈B/α − 1⌉
-        ({"size": (8, 480)}, "is 48×48: send a picture of at least 24×24 pixels"),
-        ({"typicality": 0.01}, "unlike the calibration images"),
+        ({"size": (8, 480)}, "smaller than a spot of 48 pixels"),
+        ({"typicality": 0.01}, "unlike those that were calibrated"),
         ({"notes": ["A note."]}, "A note."),
         ({"lossless": False}, "lossy images"),
     ],
 )
 def test_each_circumstance(calibration, changes, words):
     """Whatever a reader must know is told in a sentence, and nothing else."""
-    assert warnings(calibration) == []
+    assert warnings(calibration) == warnings(calibration, trusted=1.0) == []
     (text,) = warnings(calibration, **changes)
     assert words in text
     assert text.endswith(".")
@@ -164,22 +196,25 @@ class TestSentence:
     def test_nine_of_ten(self, calibration):
         """In expectation it tells the error that nine of ten do not exceed, in steps of colour."""
         error = rounded_up(calibration.usual(0.125).error)
-        assert promised(calibration, 0.125).plain == (
-            "In 9 of 10 such pictures nothing in the trusted part is off by more than "
-            f"{error:g}: {100 * error:.2g} of the 100 steps of lightness, or {254 * error:.2g} of "
-            "the 254 of a colour axis, as a mean over about 9 pixels."
+        right = (
+            "pictures the colours around every trusted point, over about 9 pixels, are right within "
+            f"{100 * error:.2g} of the 100 steps of lightness; fine detail may still be invented."
         )
+        assert (
+            promised(calibration, 0.125).plain
+            == f"In 9 of 10 spots of 48×48 pixels of such {right}"
+        )
+        whole = with_fidelity(calibration, unit="picture")
+        assert promised(whole, 0.125).plain == f"In 9 of 10 such {right}"
         exceeds = f"exceeds {error:g} with a probability of at most 0.1"
         assert exceeds in promised(calibration, 0.125).theorem
-        windows = promised(calibration, 0.125, side=480).plain
-        assert windows.startswith("In 9 of 10 windows of 48×48 pixels of such pictures nothing")
 
     def test_too_few_to_tell(self, calibration):
         """Eight scenes say nothing about one of ten: then the mean is told; below B/9 nothing."""
         few = calibration.with_pairs(calibration.measured_pairs()[:8], created_by="test")
         assert few.usual(0.5) is None
         told = promised(few, 0.5).plain
-        assert told.startswith("On average over such pictures the largest error in the trusted")
+        assert told.startswith("On average over spots of 48×48 pixels of such pictures the colours")
         assert promised(few, 0.1).plain.startswith("Nothing is trusted")
 
 
@@ -202,48 +237,11 @@ class TestProbability:
             0.1,
         )
         assert "exceeds 0.1 with a probability of at most 0.1" in promise.theorem
-        assert "With these very 20 the probability is at most 0.22" in promise.theorem
         assert promise.plain.startswith(
-            "In 9 of 10 such pictures nothing in the trusted part is off by more than 0.1:"
+            "In 9 of 10 spots of 48×48 pixels of such pictures the colours around every trusted point, "
+            "over about 9 pixels, are right within 10 of the 100 steps"
         )
-        assert promise.share_of_windows is None
         assert made.curve.min_alpha == 1 / 21
-
-
-class TestSizes:
-    @pytest.fixture
-    def mixed(self, calibration):
-        """Forty-eight scenes of 48×48, and twenty-four of 96×96 that lose four times as much."""
-        small, large = calibration.measured_pairs(), []
-        for k in range(24):
-            pair = small[k % 20]
-            info = pair.info.model_copy(update={"name": f"large{k}", "width": 96, "height": 96})
-            stairs = LossCurve(pair.loss_curve.levels, 4 * pair.loss_curve.errors)
-            large.append(replace(pair, info=info, loss_curve=stairs))
-        more = [
-            replace(pair, info=pair.info.model_copy(update={"name": f"small{k}"}))
-            for k, pair in enumerate([*small, *small, *small[:8]])
-        ]
-        return calibration.with_pairs([*more, *large], created_by="test")
-
-    @pytest.mark.parametrize(
-        ("side", "how", "n"),
-        [(48, "exact", 72), (96, "whole", 24), (64, "whole", 24), (128, "per_window", 72)],
-    )
-    def test_those_as_large_calibrate_alone(self, mixed, side, how, n):
-        """The curve, n and the words are those of the scenes that are at least as large."""
-        subject = ApplicableCalibration.of(mixed, size=(side, side))
-        promise = guarantee(subject, 0.5)
-        assert (promise.applicability, promise.n, subject.part.curve.n) == (how, n, n)
-        assert ("speaks about all of the image" in promise.theorem) == (how == "whole")
-        assert ("fit of a window may differ" in promise.theorem) == (how == "per_window")
-        assert "times as large" not in promise.theorem
-
-    def test_small_scenes_do_not_hide_the_loss_of_large_ones(self, mixed):
-        """Of all together the mask would be larger than what large pictures bear."""
-        alone = ApplicableCalibration.of(mixed, size=(96, 96)).part
-        assert np.mean(alone.losses(alone.curve.threshold(0.2))) <= 0.2
-        assert np.mean(alone.losses(mixed.curve.threshold(0.2))) > 0.2
 
 
 class TestAfterLooking:
@@ -251,17 +249,17 @@ class TestAfterLooking:
 
     def test_the_promise(self, calibration):
         """The same calibration serves both kinds; the void of choosing α goes, the others stay."""
-        cut = with_fidelity(calibration, bound=0.5)
+        cut = with_fidelity(calibration, bound=0.25)
         free = cut.partitions.under("post_hoc")
-        promise, named = promised(free, 0.1), promised(cut, 0.1)
-        assert (promise.kind, promise.between, promise.menu) == ("post_hoc", (0.05, 0.15), None)
+        promise, named = promised(free, 0.05), promised(cut, 0.05)
+        assert (promise.kind, promise.between, promise.menu) == ("post_hoc", (0.03, 0.07), None)
         assert "the expected ratio of the largest" in promise.theorem
         assert promise.plain.endswith(", though α is chosen after looking.")
         assert [void for void in named.void_if if void not in promise.void_if] == [
             "choosing alpha after looking at this image or its mask"
         ]
-        assert free.curve.threshold(0.1) <= cut.curve.threshold(0.1)
-        assert free.curve.threshold(0.2) == free.curve.threshold(0.15)
+        assert free.curve.threshold(0.05) <= cut.curve.threshold(0.05)
+        assert free.curve.threshold(0.2) == free.curve.threshold(0.07)
         assert cut.partitions.under("post_hoc") is free
         assert cut.partitions.under("expectation") is cut.partitions.under(None) is cut
 
@@ -271,8 +269,8 @@ class TestAfterLooking:
             likely.partitions.under("post_hoc")
 
 
-JPEG = InputFeatures(Compression("jpeg", 75), 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)
-PNG = replace(JPEG, compression=LOSSLESS)
+PNG = InputFeatures(LOSSLESS, 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)
+JPEG, WEBP = (replace(PNG, kind=Kind(name, 0.0, -9.0)) for name in ("jpeg-85", "webp"))
 
 
 def test_scenes_are_what_is_counted(calibration):
@@ -291,68 +289,71 @@ def test_scenes_are_what_is_counted(calibration):
 class TestClasses:
     @pytest.fixture
     def sorted_(self, calibration):
-        """Twelve pairs from files without loss, eight from JPEG of quality 80 to 89."""
+        """Twelve pairs from files without loss, eight from JPEG files."""
         pairs = [
-            {**pair, "input_class": "lossless" if k < 12 else "jpeg-80"}
+            {**pair, "input_class": "lossless" if k < 12 else "jpeg-85"}
             for k, pair in enumerate(calibration.document["pairs"])
         ]
         pipeline = {**calibration.document["pipeline"], "input_rule": UPLOAD}
         return changed(calibration, pairs=pairs, pipeline=pipeline)
 
-    @pytest.mark.parametrize(
-        ("compression", "name", "n"),
-        [(LOSSLESS, "lossless", 12), (Compression("jpeg", 84), "jpeg-80", 8)],
-    )
-    def test_the_curve_of_its_own_class(self, sorted_, compression, name, n):
+    @pytest.mark.parametrize(("facts", "n"), [(PNG, 12), (JPEG, 8)])
+    def test_the_curve_of_its_own_class(self, sorted_, facts, n):
         """n, statement and curve are those of the pairs whose input was of the upload's class."""
-        subject = ApplicableCalibration.of(
-            sorted_, None, replace(JPEG, compression=compression), size=(48, 48)
-        )
+        name = facts.kind.name
+        subject = ApplicableCalibration.of(sorted_, None, facts, size=(48, 48))
         promise = guarantee(subject, 0.5)
         assert (promise.n, subject.document.n, subject.document.name) == (n, n, name)
         assert subject.part.curve.n == n
         assert f"{n} calibration images whose input was of the class {name!r}" in promise.theorem
         assert any("saving the upload anew" in void for void in promise.void_if)
-        assert not any("scenes with many" in void for void in promise.void_if)
-        assert promise.applicability == "exact"
+        assert promise.promised
 
     def test_a_class_that_is_missing(self, sorted_):
-        """Nothing is promised, the answer says it first, and names what there is."""
-        subject = ApplicableCalibration.of(sorted_, None, JPEG, size=(48, 48))
+        """Nothing is promised, the answer says it first, and names what the upload is."""
+        subject = ApplicableCalibration.of(sorted_, None, WEBP, size=(48, 48))
         promise = guarantee(subject, 0.5)
-        assert promise.applicability == "unknown"
-        assert promise.plain.startswith("No promise")
-        assert promise.theorem.startswith("No promise: too few calibration images")
-        assert (subject.document.name, subject.document.n) == ("jpeg-68", 0)
-        text, *_ = warnings(sorted_, 0.5, JPEG, notes=["A note."])
-        assert "JPEG of quality 68 to 79" in text
-        assert "promises nothing" in text
-
-    def test_strays_are_no_cover(self, sorted_):
-        """What another way of making X left in a class speaks about no upload of that class."""
-        pairs = [
-            {**pair, "variant": "lossless" if pair["input_class"] == "jpeg-80" else None}
-            for pair in sorted_.document["pairs"]
-        ]
-        strays = changed(sorted_, pairs=pairs)
-        facts = replace(JPEG, compression=Compression("jpeg", 84))
-        assert promised(strays, facts=facts).applicability == "unknown"
-        assert promised(strays, facts=PNG).applicability == "exact"
-        left = next(k for k, pair in enumerate(pairs) if pair["variant"])
-        one = [{**p, "variant": p["variant"] if k == left else None} for k, p in enumerate(pairs)]
-        alone = changed(sorted_, pairs=one)
-        assert (
-            alone.partitions.of_class("jpeg-80").pairs
-            == sorted_.partitions.of_class("jpeg-80").pairs - 1
+        assert not promise.promised
+        assert promise.plain == (
+            "No promise. The calibration has too few uploads like this one (WebP with loss; class "
+            "'webp'); calibrate with inputs like it."
         )
+        assert promise.theorem.startswith("No promise.")
+        assert (subject.document.name, subject.document.n) == ("webp", 0)
+        text, note = warnings(sorted_, 0.125, WEBP, notes=["A note."])
+        assert text.endswith("calibrate with inputs like it: the mask promises nothing about it.")
+        assert note == "A note."
 
-    def test_loss_under_a_calibration_that_had_none(self, calibration):
-        """Without classes it is known where X was made from Y, and said too."""
-        made = changed(calibration, degradation=Degradation().model_dump())
-        assert promised(made, facts=JPEG).applicability == "unknown"
-        assert "compressed with loss" in warnings(made, 0.5, JPEG)[0]
-        assert promised(made, facts=PNG).applicability == "exact"
-        assert warnings(made, 0.5, PNG) == []
-        for known in (Degradation(jpeg=70), None):
-            given = changed(calibration, degradation=known and known.model_dump())
-            assert promised(given, facts=JPEG).applicability == "exact"
+    def test_strays_count_as_often_as_their_way(self, sorted_):
+        """The statement says so, and names how many scenes and images there were.
+
+        Twelve pictures and eight, of which each was made in two ways that are read alike.
+        """
+        pairs = [
+            {**pair, "name": f"{pair['name']}~{way}", "variant": way}
+            for pair in sorted_.document["pairs"]
+            for way in ("lossless", "jpeg-85")
+        ]
+        ways = Mixture(mixture=[{}, {"way": "jpeg-85", "jpeg": 90}], shares={"lossless": 3})
+        degradation = ways.model_dump(mode="json")
+        twice = np.repeat(np.arange(20), 2)
+        made = replace(
+            sorted_,
+            document={**sorted_.document, "pairs": pairs, "degradation": degradation},
+            loss_curves=sorted_.loss_curves.take(twice),
+            spots=sorted_.spots[twice],
+            sigma_quantiles=sorted_.sigma_quantiles[twice],
+        )
+        words = (
+            "the 12 calibration scenes (24 images, each counting by how frequent its way is among "
+            "uploads, a scene once at most) whose"
+        )
+        assert words in promised(made, 0.5, facts=PNG).theorem
+        assert promised(made, 0.5, facts=JPEG).n == 8
+
+    def test_without_a_rule(self, calibration):
+        """Every upload is covered, however X was made."""
+        made = changed(calibration, degradation=Degradation(jpeg=70).model_dump())
+        for facts in (PNG, JPEG):
+            assert promised(made, facts=facts).promised
+            assert warnings(made, 0.125, facts) == []
