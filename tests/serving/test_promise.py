@@ -197,8 +197,8 @@ class TestSentence:
         """In expectation it tells the error that nine of ten do not exceed, in steps of colour."""
         error = rounded_up(calibration.usual(0.125).error)
         right = (
-            "pictures the colours around every trusted point, over about 9 pixels, are right within "
-            f"{100 * error:.2g} of the 100 steps of lightness; fine detail may still be invented."
+            "pictures the colours around every trusted point, over about 9 pixels, are right "
+            f"within {100 * error:.2g} of the 100 steps of lightness; fine detail may still be invented."
         )
         assert (
             promised(calibration, 0.125).plain
@@ -238,8 +238,8 @@ class TestProbability:
         )
         assert "exceeds 0.1 with a probability of at most 0.1" in promise.theorem
         assert promise.plain.startswith(
-            "In 9 of 10 spots of 48×48 pixels of such pictures the colours around every trusted point, "
-            "over about 9 pixels, are right within 10 of the 100 steps"
+            "In 9 of 10 spots of 48×48 pixels of such pictures the colours around every trusted "
+            "point, over about 9 pixels, are right within 10 of the 100 steps"
         )
         assert made.curve.min_alpha == 1 / 21
 
