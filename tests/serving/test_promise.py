@@ -198,7 +198,8 @@ class TestSentence:
         error = rounded_up(calibration.usual(0.125).error)
         right = (
             "pictures the colours around every trusted point, over about 9 pixels, are right "
-            f"within {100 * error:.2g} of the 100 steps of lightness; fine detail may still be invented."
+            f"within {100 * error:.2g} of the 100 steps of lightness; fine detail may still be "
+            "invented."
         )
         assert (
             promised(calibration, 0.125).plain
