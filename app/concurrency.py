@@ -83,7 +83,7 @@ async def beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Tas
 
 
 async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run works until all have ended; the first failure cancels the others, and is raised.
+    """Run awaitables side by side; the first failure cancels the others, and is raised.
 
     After a failure `asyncio.TaskGroup` holds, in a circle, all that its callers' frames name.
     """
@@ -126,7 +126,7 @@ async def shielded(
 
 
 async def to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
-    """Await work that goes on if this is cancelled, which is raised when it has ended."""
+    """Await work to its end, even if this is cancelled; that is raised afterwards."""
     task = asyncio.ensure_future(work)
     cancelled = None
     try:

@@ -120,8 +120,8 @@ def _document(result_id: str, side: int, alpha: float, share: float) -> Result:
     links = {"self": base} | {part: f"{base}/{part}.png" for part in parts}
     guarantee = {"metric": "neighborhood", "alpha": alpha, "bound": BOUND, "n": 243}
     guarantee |= {"theorem": "A synthetic result, about which nothing is promised."}
-    guarantee |= {"applicability": "per_window", "kind": "post_hoc"}
-    guarantee |= {"between": (0.05, 0.15), "void_if": ["that it is synthetic"]}
+    guarantee |= {"kind": "post_hoc", "between": (0.05, 0.15), "max_alpha": 0.15}
+    guarantee |= {"void_if": ["that it is synthetic"]}
     made = {"upscaler": "span-x4", "calibration": "cal-synthetic", "scale": 4, "samples": 8}
     made |= {"seed": 1, "prediction": "first", "width": side, "height": side, "alpha": alpha}
     found = {"threshold": 0.001, "trusted_fraction": share, "typicality": 0.5, "warnings": []}
@@ -131,7 +131,7 @@ def _document(result_id: str, side: int, alpha: float, share: float) -> Result:
             **made,
             **found,
             "guarantee": {**guarantee, "lab_psnr_lower_bound_db": None},
-            "believed": {"outside": "upload", "statement": "Nothing.", "is_sent": False},
+            "believed": {"statement": "Nothing.", "is_sent": False},
             "timings_ms": {"samples": 1.0},
             "links": {**links, "image": f"{base}/{IMAGE}"},
         }

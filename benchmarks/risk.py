@@ -9,6 +9,10 @@ at which the mean loss of these very uploads is α (`equal`), by which scores co
 above α by more than two standard errors although fewer than nine of ten were refused. `--side`
 judges the middle of each photograph, so many pixels wide.
 
+The last table is about whole pictures, by class: the share that is bad, that is accepted without a
+look, and that is both (at most δ); then of all of them as one batch, with the share of bad ones
+among the accepted.
+
 `--further` takes kinds that were not thought of when classes were made. `--keep DIR` keeps what was
 measured: a stopped run continues, and another calibration of the same pipeline is judged at once.
 `--measure` only measures, `--kind` names kinds of uploads.
@@ -47,6 +51,7 @@ from trustscale_server.calibration.measure import packed
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve, fidelity
 from trustscale_server.conformal.loss_curve import LossCurves
+from trustscale_server.conformal.review import TOLERANCES, accepted, high_sigma, off_shares
 from trustscale_server.images.compression import Compression
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import crop_to_multiple
@@ -54,6 +59,7 @@ from trustscale_server.images.facts import UPLOAD, InputFeatures, look_at
 from trustscale_server.images.kinds import Kind
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline, measure
 from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.serving.review import Review, review_of
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.runtime import SHIPPED
@@ -251,7 +257,7 @@ KINDS: Final = {**UPLOADS, **FURTHER}
 class Measured(NamedTuple):
     """An upload: what is known of it, its spots' loss curves, and quantiles of σ, float32 [1001].
 
-    at_border: which of the spots touch the border.
+    at_border: which of the spots touch the border. off, high_sigma: of the whole picture.
     """
 
     facts: InputFeatures
@@ -259,6 +265,8 @@ class Measured(NamedTuple):
     spots: LossCurves
     at_border: NDArray[np.bool_]
     quantiles: NDArray[np.float32]
+    off: tuple[float, ...]
+    high_sigma: tuple[float, float]
 
 
 class Seen(NamedTuple):
@@ -269,6 +277,8 @@ class Seen(NamedTuple):
     refused: bool
     losses: list[NDArray[np.float64]]
     areas: list[float]
+    review: Review
+    is_bad: bool
 
 
 def uploaded(truth: RGB, kind: str) -> Source:
@@ -296,6 +306,8 @@ async def measured(
             for rows, columns in windows
         ],
         quantiles=np.quantile(found.sigma, np.linspace(0, 1, 1001)).astype(np.float32),
+        off=off_shares(error),
+        high_sigma=high_sigma(found.sigma),
     )
 
 
@@ -308,6 +320,8 @@ def read(path: Path, facts: InputFeatures) -> Measured:
             LossCurves(arrays["levels"], arrays["errors"], arrays["lengths"]),
             arrays["at_border"],
             arrays["quantiles"],
+            tuple(arrays["off"].tolist()),
+            tuple(arrays["high_sigma"].tolist()),
         )
 
 
@@ -316,13 +330,32 @@ def answered(calibration: Calibration, found: Measured, size: tuple[int, int]) -
     subject = ApplicableCalibration.of(calibration, None, found.facts, size=size)
     typicality = subject.part.report.typicality(found.mean_log_sigma, found.facts)
     thresholds = [subject.part.curve.threshold(alpha) for alpha in ALPHAS]
+    why_not = subject.why_not(typicality)
+    review = review_of(
+        subject.part, found.high_sigma, is_covered=subject.is_covered, why_not=why_not
+    )
+    if review is None:
+        raise SystemExit("The calibration kept nothing of whole pictures.")
     return Seen(
         found,
         subject.input_class or "all",
-        subject.why_not(typicality) is not None,
+        why_not is not None,
         [found.spots.losses_below(t) for t in thresholds],
         [float((found.quantiles < t).mean()) for t in thresholds],
+        review,
+        found.off[TOLERANCES.index(review.tolerance)] > review.share,
     )
+
+
+def of_pictures(name: str, seen: Sequence[Seen]) -> tuple[str, ...]:
+    """Which whole pictures were bad and accepted, one by one and as a batch."""
+    bad = np.array([one.is_bad for one in seen])
+    alone = np.array([one.review.accept for one in seen])
+    batch = accepted([one.review.p_value for one in seen], seen[0].review.delta)
+    together = np.array(batch) & ~np.array([one.refused for one in seen])
+    among = f"{bad[together].mean():.2f}" if together.any() else "-"
+    shares = (bad.mean(), alone.mean(), (alone & bad).mean(), together.mean())
+    return (name, f"{len(seen)}", *(f"{share:.2f}" for share in shares), among)
 
 
 def row(name: str, seen: Sequence[Seen]) -> tuple[str, ...]:
@@ -458,6 +491,11 @@ def main() -> None:
     print_table(("class", *head), [row(name, classes[name]) for name in sorted(classes)])
     print()
     print_table(("spots", *levels), of_places([one for seen in kinds.values() for one in seen]))
+    print()
+    print_table(
+        ("class", "images", "bad", "accepted", "both", "of a batch", "bad among these"),
+        [of_pictures(name, classes[name]) for name in sorted(classes)],
+    )
 
 
 if __name__ == "__main__":

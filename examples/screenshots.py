@@ -59,8 +59,8 @@ def signed_in(page: Page, path: str) -> None:
 
 
 def made(page: Page) -> str:
-    """The id of a calibration of 27 crops, which is not used yet."""
-    found = job(page, crops(), name="example photographs", default_alpha=0.05)
+    """The id of a calibration of 27 crops, each reduced in one way, which is not used yet."""
+    found = job(page, crops(), name="example photographs", degradation={})
     return str(found["result"]).rpartition("/")[2]
 
 

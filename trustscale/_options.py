@@ -49,6 +49,7 @@ class CalibrationOptions(TypedDict, total=False):
     fidelity: Mapping[str, Any]
     default_alpha: float
     guarantee: Mapping[str, Any]
+    review: Mapping[str, Any]
     degradation: Mapping[str, Any] | None
     input_rule: str | None
     stretch: str | None

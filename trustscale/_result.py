@@ -53,6 +53,20 @@ class Guarantee(TypedDict, total=False):
     void_if: list[str]
 
 
+class Review(TypedDict):
+    """Whether the whole picture may go out without a look."""
+
+    accept: bool
+    p_value: float
+    delta: float
+    tolerance: float
+    share: float
+    n: int
+    bad: str
+    promise: str
+    reason: str | None
+
+
 class Result:
     """An answer: `document` is its JSON, `files` its files by name."""
 
@@ -88,6 +102,12 @@ class Result:
         """The promise about the mask, and what would void it."""
         guarantee: Guarantee = self.document["guarantee"]
         return guarantee
+
+    @property
+    def review(self) -> Review | None:
+        """Whether the picture may go out without a look; None: the calibration cannot tell."""
+        review: Review | None = self.document["review"]
+        return review
 
     @property
     def warnings(self) -> list[str]:

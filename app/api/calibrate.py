@@ -231,7 +231,7 @@ async def extend_calibration(
 
 
 class FidelityIn(BaseModel):
-    """Of the fidelity error, what can be changed without generating."""
+    """The settings of the fidelity error that can change without new samples."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -239,7 +239,7 @@ class FidelityIn(BaseModel):
 
 
 class DeriveIn(BaseModel):
-    """What the new calibration differs in."""
+    """How a derived calibration differs from its parent."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -409,7 +409,7 @@ async def check_pairs(files: NamesIn, state: StateDep, _: AdminDep) -> ArrangedO
 
 
 def _metric(name: str) -> MetricOption | None:
-    """None: a package that it needs is not installed."""
+    """Describe a metric; None: a package that it needs is not installed."""
     settings = FidelitySettings(metric=name)
     if settings.missing:
         return None

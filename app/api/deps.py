@@ -155,7 +155,7 @@ class Probes:
         self._asked: dict[str, tuple[float, asyncio.Task[None]]] = {}
 
     async def check(self, upscaler: Upscaler) -> None:
-        """Return if it answered when it was last checked.
+        """Check an upscaler, unless it answered a moment ago.
 
         Raises:
             UpscalerUnavailable: it did not; or its circuit breaker is open, and it is not checked.
@@ -349,7 +349,7 @@ _MOST_NAMED = 5
 
 
 async def check_form(request: Request) -> None:
-    """Return if the operation takes every field of the form; other bodies pass.
+    """Refuse a form with a field that the operation does not take; other bodies pass.
 
     Ignored, `aplha=0.03` would get the mask of α = 0.05.
 
@@ -374,7 +374,7 @@ async def check_form(request: Request) -> None:
 
 
 def check_fields(form: FormData, accepted: Mapping[str, bool]) -> None:
-    """Return if a form has only fields of `taken`, whose values say which are files.
+    """Refuse a form with other fields than `accepted`, whose values say which are files.
 
     Raises:
         BadRequest: as `check_form`.

@@ -26,6 +26,7 @@ from trustscale_server.calibration.insight import (
 )
 from trustscale_server.calibration.manifest import PairInfo, Provenance
 from trustscale_server.calibration.record import Calibration
+from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.errors import BadCalibration, NoCalibration, NotFound, UpscalerUnavailable
 from trustscale_server.images.degrade import MadeBy
 from trustscale_server.sampling.pipeline import Pipeline, differences
@@ -154,6 +155,7 @@ class CalibrationDetail(BaseModel):
     skipped: list[Item]
     provenance: Provenance
     guarantee: GuaranteeFacts
+    review: ReviewSettings
     groups: list[Group]
     pictures: bool = Field(description="Whether any pictures of its pairs are kept.")
     classes: list[CalibratedClass]
@@ -170,7 +172,7 @@ class PairDetail(PairInfo):
 
 
 class CurvePoint(BaseModel):
-    """From this threshold up to the next one, the risk or its bound."""
+    """A step of the curve: the risk, or its bound, from this threshold up to the next."""
 
     threshold: float
     risk: float
@@ -234,6 +236,7 @@ async def detail(
                 "differences": differing,
                 "thresholds": thresholds(partition),
                 "guarantee": calibration.guarantee.facts(),
+                "review": calibration.manifest.review,
                 "groups": groups_of(calibration),
                 "pictures": pictured,
                 "classes": classes_of(partition),

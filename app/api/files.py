@@ -14,7 +14,7 @@ _PART: Final = 2**20
 
 
 class Sent(StreamingResponse):
-    """A file, which is closed then, also when the client hangs up; a slow one costs no memory."""
+    """Send a file in parts, and close it at the end or when the client hangs up."""
 
     def __init__(self, file: IO[bytes], media_type: str, **headers: str) -> None:
         length = {"Content-Length": str(byte_size(file))}

@@ -125,7 +125,7 @@ async def _jobs(state: State) -> ServicePart:
 
 
 async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
-    """Ready if it can be reached and its active calibration, if any, belongs to it."""
+    """Check whether an upscaler can be reached and its active calibration belongs to it."""
     await state.probes.check(upscaler)
     active = await state.calibrations.active_id(upscaler.name)
     if active is None:

@@ -67,6 +67,11 @@ class JobOut(BaseModel):
         description="Upscaling only, while it runs: the first sample, reduced. Nothing of it is "
         "measured yet, so nothing is trusted.",
     )
+    accept: bool | None = Field(
+        None,
+        description="Upscaling only, once it has succeeded: whether the picture may go out without "
+        "a look (`review.accept` of the result); null: not known.",
+    )
     error: Problem | None
     warnings: list[str] = Field(default_factory=list)
 
@@ -77,6 +82,7 @@ class JobOut(BaseModel):
         return cls(
             **job.model_dump(include=set(cls.model_fields)),
             **{name: job.about.get(name) for name in names},
+            accept=job.accept,
             draft=f"/v1/jobs/{job.id}/{DRAFT}" if _is_drafted(job) else None,
             warnings=(job.about.get("warnings") or "").splitlines(),
         )
@@ -94,7 +100,7 @@ async def _job(job_id: str, state: StateDep, _: ClientDep) -> JobStatus:
 
 
 async def shown(state: State, job: JobStatus) -> JobOut:
-    """The job; one whose result is gone has expired, and no link."""
+    """Show a job as clients see it; if its result was removed, it is `expired` without a link."""
     is_made = job.kind == "upscale" and job.state is JobState.SUCCEEDED and job.result
     if is_made and not await state.stores.results.has(str(job.result).rpartition("/")[2]):
         job = job.model_copy(update={"state": JobState.EXPIRED, "result": None})
@@ -161,7 +167,7 @@ async def list_jobs(state: StateDep, _: AdminDep) -> list[JobOut]:
 async def _until(
     stopping: asyncio.Event, states: AsyncGenerator[JobStatus, None]
 ) -> AsyncGenerator[JobStatus, None]:
-    """The states until the server stops, which would wait for an open stream."""
+    """Yield the states of a job until the server stops, which an open stream would delay."""
     stopped = asyncio.create_task(stopping.wait())
     try:
         while True:
@@ -180,7 +186,7 @@ async def _until(
 
 
 def accepted(job: JobStatus | JobOut, **headers: str) -> JSONResponse:
-    """202 with the job, and where to find it."""
+    """Answer 202 with the job and its address."""
     details = job if isinstance(job, JobOut) else JobOut.of(job)
     return JSONResponse(
         details.model_dump(mode="json"),

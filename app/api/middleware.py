@@ -131,7 +131,7 @@ class RequestContext:
 
 
 class OwnSite:
-    """Refuses what pages of other sites have browsers send, to where strangers cannot.
+    """Refuse cross-site requests that change something, and foreign names of a local gateway.
 
     is_local: only this machine reaches the service. Then a foreign name in `Host` is that of a page
     whose server now claims to be here (DNS rebinding).

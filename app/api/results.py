@@ -235,7 +235,9 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
         BadRequest: the picture has 16 bits, was stored with loss, or does not fit the form.
     """
     if result.raster is not None and result.raster.stretch is not None:
-        raise BadRequest(f"Data of 16 bits can be had as they were asked for, as {result.format}.")
+        raise BadRequest(
+            f"A result of 16 bits can only be fetched in its own form, {result.format}."
+        )
     if not form_of(result.format, result.quality).is_lossless:
         raise BadRequest(
             f"The picture was stored as {result.format}, with loss: it can be had in that form "
@@ -288,7 +290,7 @@ async def _drawn(state: State, result: Result, alpha: float, part: str) -> bytes
 
 
 async def _served(state: State, result: Result) -> Served:
-    """The files that were served.
+    """Read the files that were served.
 
     Raises:
         Conflict: the picture was compressed or reduced after its mask was made.

@@ -101,7 +101,7 @@ class BoundedConnection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Sets `stopping` of the state when it begins to stop, so that what is endless ends."""
+    """Set `stopping` of the state when the server begins to stop, so that streams end."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

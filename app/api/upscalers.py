@@ -200,9 +200,10 @@ def levels_of(
         and all(any(row.threshold != "-inf" for row in rows) for rows in found)
         and all(EVERY not in one.classes for one in asked)
     )
-    wanted = {"balanced": first.manifest.default_alpha}
-    if is_free:
-        wanted = {"strict": AFTER_LOOKING[0], **wanted, "lenient": AFTER_LOOKING[1]}
+    own, (least, most) = first.manifest.default_alpha, AFTER_LOOKING
+    wanted = {"balanced": own}
+    if is_free and least < own < most:
+        wanted = {"strict": least, **wanted, "lenient": most}
     else:
         found = [thresholds(first)]
 
@@ -223,7 +224,7 @@ def levels_of(
 
 
 def _packed(request: Request, body: bytes) -> Response:
-    """JSON, by gzip where accepted: tables of all classes are most of a page's first view."""
+    """Send JSON, compressed where accepted: it is part of a page's first view."""
     headers = {"Vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):
         body = gzip.compress(body, compresslevel=6, mtime=0)

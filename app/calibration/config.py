@@ -21,6 +21,7 @@ from pydantic import (
 from trustscale_server.calibration.guarantee import LEVELS, AnyGuarantee, Expectation
 from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.pairs import OnBadPair, variant_name, variants_of
+from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
 from trustscale_server.errors import BadRequest, Conflict
 from trustscale_server.images.degrade import USUAL, Degradation, MadeBy, Mixture
@@ -70,6 +71,9 @@ class CalibrationConfig(BaseModel):
     fidelity: FidelitySettings = FidelitySettings()
     default_alpha: float = Field(LEVELS["balanced"], gt=0, allow_inf_nan=False)
     guarantee: AnyGuarantee = Expectation()
+    review: ReviewSettings = Field(
+        ReviewSettings(), description="Which pictures may go out without a look."
+    )
     degradation: MadeBy | None = Field(
         None, description="How X is made where only Y is sent; null: as uploads usually are."
     )
@@ -193,6 +197,7 @@ class CalibrationConfig(BaseModel):
                 fidelity=pipeline.fidelity,
                 default_alpha=manifest.default_alpha,
                 guarantee=manifest.guarantee,
+                review=manifest.review,
                 degradation=manifest.degradation,
                 input_rule=pipeline.input_rule,
                 stretch=pipeline.stretch,

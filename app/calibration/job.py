@@ -197,6 +197,7 @@ class CalibrationHandler:
                     "name": config.name,
                     "default_alpha": config.default_alpha,
                     "guarantee": config.guarantee,
+                    "review": config.review,
                     "provenance": provenance.model_copy(
                         update={
                             "note": _note(request),
@@ -261,6 +262,7 @@ class CalibrationHandler:
                 pipeline=request.pipeline,
                 default_alpha=config.default_alpha,
                 guarantee=config.guarantee,
+                review=config.review,
                 name=config.name,
                 degradation=config.degradation,
                 seed=config.seed,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trustscale_server import __version__
 from trustscale_server.calibration.guarantee import LEVELS, AnyGuarantee, Expectation
+from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.conformal import LossCurve
 from trustscale_server.images.degrade import MadeBy, Mixture
 from trustscale_server.sampling.pipeline import Pipeline
@@ -89,6 +90,7 @@ class Manifest(BaseModel):
     pipeline: Pipeline
     default_alpha: float = Field(LEVELS["balanced"], gt=0)
     guarantee: AnyGuarantee = Expectation()
+    review: ReviewSettings = ReviewSettings()
     degradation: MadeBy | None = None
     seed: int = 0
     pairs: list[PairInfo]

@@ -27,6 +27,7 @@ from rich.filesize import decimal
 from trustscale import AsyncTrustscale, Problem, Result
 from trustscale_server.cli.bars import Bars, progress_bars
 from trustscale_server.cli.options import spoken
+from trustscale_server.cli.review import ACCEPTED, LOOK, Rule, decided, move, promises
 from trustscale_server.cli.service import AWAY, refusals
 from trustscale_server.cli.sources import InputFile, targets
 from trustscale_server.errors import ConfigError, TrustscaleError
@@ -129,6 +130,11 @@ class Place:
                 path.write_bytes(data)
         return record
 
+    def moved(self, stem: Path) -> None:
+        """Move the answer, its record last, so that one whose move was stopped is made again."""
+        parts = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
+        move(self.stem, stem, sorted(parts, key=RECORD.__eq__))
+
     def _files(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
         found = {name: data for name, data in files.items() if name != TRUST}
         if "trust" in self.extras and TRUST in files:
@@ -195,12 +201,14 @@ class Run:
     manifest: Path | None = None  # of the request and its outcomes
     extras: frozenset[Extra] = frozenset()
     verbose: bool = False
+    review: Rule | None = None
     asked: Mapping[str, Any] = field(default_factory=dict)
     served: Mapping[str, Any] = field(default_factory=dict)
     done: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     promises: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
     kept: int = 0
+    passed: int = 0  # without a look
     failed: dict[str, str] = field(default_factory=dict)
     stopped: str = ""  # why the remaining images were not made
     left: int = 0
@@ -239,6 +247,31 @@ class Run:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(at_once, len(todo))):
                     group.create_task(work())
+        if self.review == "each" or (self.review and not self.left):
+            await asyncio.to_thread(self._sort, images, folder, self.review)
+
+    def _places(self, images: Sequence[InputFile], folder: Path) -> list[Place]:
+        """Where each answer is or will be, before those that need no look are apart."""
+        if self.review is None:
+            return look(targets(images, folder), self.extras)
+        waiting, sorted_out = (
+            look(targets(images, folder / name), self.extras) for name in (LOOK, ACCEPTED)
+        )
+        return [
+            other if one.record is None and other.there else one
+            for one, other in zip(waiting, sorted_out, strict=True)
+        ]
+
+    def _sort(self, images: Sequence[InputFile], folder: Path, rule: Rule) -> None:
+        """Move every answer to where it belongs."""
+        done = [k for k, source in enumerate(images) if str(source) in self.done]
+        passes = decided([self.done[str(images[k])] for k in done], rule)
+        self.passed = sum(passes)
+        places = self._places(images, folder)
+        stems = [targets(images, folder / name) for name in (LOOK, ACCEPTED)]
+        for k, is_passed in zip(done, passes, strict=True):
+            if places[k].stem != (stem := stems[is_passed][k]):
+                places[k].moved(stem)
 
     def _foretold(self, todo: Sequence[_Task]) -> str:
         """What a long or large run takes, with a smaller choice; empty for others."""
@@ -267,10 +300,10 @@ class Run:
 
     def _plan(self, images: Sequence[InputFile], folder: Path) -> list[_Task]:
         """The answers to make. Raises ConfigError: files would be lost."""
-        stems = targets(images, folder)
+        places = self._places(images, folder)
         folder.mkdir(parents=True, exist_ok=True)
         todo, lost = [], []
-        for source, place in zip(images, look(stems, self.extras), strict=True):
+        for source, place in zip(images, places, strict=True):
             try:
                 asked = {"request": self.asked, "source": _facts(source)}
             except OSError as error:
@@ -395,6 +428,8 @@ class Run:
 
     def report(self, *, many: bool, skipped: Sequence[Path]) -> None:
         """Print promises, warnings, errors and counts; `skipped` files were no images."""
+        if self.review is not None:
+            self.promises.update(promises(self.done.values(), self.review))
         if not self.as_json:
             for text, count in [*self.promises.items(), *_warnings(self.warnings)]:
                 typer.echo(f"{text} ({count} pictures)" if count > 1 else text, err=True)
@@ -406,6 +441,8 @@ class Run:
         if many:
             made = len(self.done) - self.kept
             counts = f"{made} done, {self.kept} kept, {len(self.failed)} failed"
+            if self.review is not None:
+                counts += f"; {self.passed} {ACCEPTED}, {len(self.done) - self.passed} to {LOOK}"
             typer.echo(counts + _skipped(skipped), err=True)
 
 
@@ -475,6 +512,9 @@ def _details(source: InputFile, record: Mapping[str, Any], note: str = "") -> st
         f"{record['width']}×{record['height']} trusted "
         f"at α = {record['alpha']:g} (typicality {record['typicality']:.2f}, seed {record['seed']})"
     )
+    if review := record["review"]:
+        verdict = "needs no look" if review["accept"] else "needs a look"
+        figures += f"\n  {verdict} (p = {review['p_value']:.2g}). {review['promise']}"
     promise = record["guarantee"]["plain"]
     figures += f"\n  calibrated on: {record['guarantee']['calibrated_on']}"
     return "\n".join([f"{source}: {promise}{note}", figures, *warnings])

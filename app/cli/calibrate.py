@@ -90,6 +90,14 @@ def calibrate(
     spot: Annotated[int, typer.Option(help="Side of a spot in pixels of the output.")] = SPOT,
     alpha: Annotated[float, typer.Option(help="The calibration's default α.")] = LEVELS["balanced"],
     guarantee: options.Group = options.NOTHING,
+    review: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(
+            metavar="TAU SHARE DELTA",
+            help="Bad is a picture of which more than this share is off by more than τ, and at "
+            "most the share δ is bad and needs no look; default: 0.1 0.01 0.05.",
+        ),
+    ] = None,
     group_by: Annotated[
         str | None,
         typer.Option(
@@ -171,6 +179,7 @@ def calibrate(
         },
         default_alpha=alpha,
         guarantee=options.guarantee_in(guarantee) or {"kind": "expectation"},
+        review=dict(zip(("tolerance", "share", "delta"), review, strict=True)) if review else {},
         degradation=_degradation(mixture, options.degradation_in(degradation)),
         stretch=stretch,
         **({"input_rule": None if input_rule == "none" else input_rule} if input_rule else {}),

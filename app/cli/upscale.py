@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from trustscale_server.cli import options
+from trustscale_server.cli.review import Rule
 from trustscale_server.cli.sources import STREAM, check_there, found, is_tree
 from trustscale_server.errors import BadRequest, ConfigError
 
@@ -133,6 +134,22 @@ def upscale(
         str | None,
         typer.Option(help="post_hoc: α may be chosen after looking. Default: the calibration's."),
     ] = None,
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review",
+            help="Sort the answers into accepted/, which need no look, and review/: few of all "
+            "pictures are bad and accepted.",
+        ),
+    ] = False,
+    review_batch: Annotated[
+        bool,
+        typer.Option(
+            "--review-batch",
+            help="The same for all at once: few of the accepted ones are bad. Each must show "
+            "another scene.",
+        ),
+    ] = False,
     server: options.Server = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say of each picture all that is known.")
@@ -151,6 +168,11 @@ def upscale(
         raise typer.BadParameter("--out - takes one image, and no --json.")
     if to_stream and sys.stdout.isatty():
         raise typer.BadParameter("a picture is not written to a terminal: name a file with >.")
+    sorts: Rule | None = "batch" if review_batch else "each" if review else None
+    if sorts and (to_stream or mask == "none" or (review and review_batch)):
+        raise typer.BadParameter(
+            "--review and --review-batch sort files with a mask; they exclude each other."
+        )
     folder = None if to_stream else Path(out or ".")
     images, skipped = found(sources, folder, recursive=recursive)
     check_there(images)
@@ -178,7 +200,15 @@ def upscale(
     async def work() -> Run:
         async with connected(server, needs_key=False, retries=PATIENT, **here) as service:
             run = Run(
-                service, server, request, overwrite, as_json, manifest, extras, verbose=verbose
+                service,
+                server,
+                request,
+                overwrite,
+                as_json,
+                manifest,
+                extras,
+                verbose=verbose,
+                review=sorts,
             )
             if folder is None:
                 await run.to_stream(images[0])

@@ -53,6 +53,7 @@ def event_of(job: JobStatus) -> str:
             "kind": job.kind,
             "state": job.state,
             "result": job.result,
+            "accept": job.accept,
             "error": members or None,
         },
     }

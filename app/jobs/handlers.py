@@ -58,6 +58,11 @@ class JobContext:
         with suppress(StoreUnavailable):
             await self._store.progress(self._job, Progress(done=done, total=total, unit=unit))
 
+    async def note(self, name: str, value: str) -> None:
+        """Store something that lists show of the job, as `progress`."""
+        with suppress(StoreUnavailable):
+            await self._store.note(self._job, name, value)
+
     def records(self) -> AsyncIterator[tuple[str, bytes]]:
         """The recorded tasks of this job with their results, sorted."""
         return self._store.records(self._job)

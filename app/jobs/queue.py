@@ -67,6 +67,7 @@ SEND_S: Final = 10.0
 
 # Of one queue that a process renews at once.
 _MOST_LEASES: Final = 1000
+_CANCEL_AGAIN_S: Final = 1.0
 
 # How long finished work waits for the store: longer than its restart.
 INSIST_S: Final = 120.0
@@ -111,7 +112,6 @@ class JobQueue:
         on_end: OnEnd = _nothing,
         policy: TaskRetryPolicy = TaskRetryPolicy(),  # noqa: B008 - immutable
         answer_s: float = 2.0,
-        cancel_again_s: float = 1.0,
     ) -> None:
         check_queue_url(url)
         self._url = url
@@ -122,7 +122,6 @@ class JobQueue:
         self._is_memory = url.startswith("memory:")
         self._policy = policy
         self._answer_s = answer_s
-        self._cancel_again_s = cancel_again_s
         self.owner = f"{socket.gethostname()}#{os.getpid()}#{uuid4().hex[:12]}".replace(" ", "-")
         self._dockets: dict[str, Docket] = {}
         self._opening = asyncio.Lock()
@@ -291,7 +290,7 @@ class JobQueue:
         cancellation that meets the end of a write of redis-py.
         """
         while running := [name for name, loop in loops.items() if not loop.done()]:
-            await asyncio.wait([loops[name] for name in running], timeout=self._cancel_again_s)
+            await asyncio.wait([loops[name] for name in running], timeout=_CANCEL_AGAIN_S)
             for name in running:
                 if all(name != at_work for at_work, _ in self._at_work):
                     loops[name].cancel()

@@ -41,7 +41,7 @@ def certificate_authorities() -> ssl.SSLContext:
 async def foreign_answer(
     method: str, url: str, policy: FetchPolicy, network: Network, *, limit_s: float, **options: Any
 ) -> AsyncIterator[httpx.Response]:
-    """The answer, unread, of an address that somebody chose whom nobody trusts.
+    """Open the answer of an address that an untrusted client chose; its body is unread.
 
     No connection is kept: they are to addresses, and a certificate was checked for one host only.
 

@@ -200,7 +200,7 @@ async def _address(origin: Origin, policy: FetchPolicy, resolve: Resolver) -> st
         raise UpscalerUnavailable(f"{place} has no address.")
     # A private address among public ones is no accident.
     if not policy.allow_private and not all(is_public(address) for address in addresses):
-        raise ProtocolError(f"{place} has a private address; nothing is asked there.")
+        raise ProtocolError(f"{place} has a private address; requests to those are not allowed.")
     return addresses[0]
 
 

@@ -53,7 +53,7 @@ class Webhooks:
         if url is None:
             return
         if not is_job:
-            raise BadRequest("webhook is for requests that are not waited for: respond-async.")
+            raise BadRequest("A webhook needs an asynchronous request: Prefer: respond-async.")
         if not self.hosts:
             raise BadRequest("This service sends no webhooks: its webhook_hosts are empty.")
         try:

@@ -35,6 +35,7 @@ from trustscale_server.images.encode import (
     write_png,
 )
 from trustscale_server.sampling.pipeline import Prediction
+from trustscale_server.serving.review import Review
 
 MASK: Final = "mask.png"
 TRUST: Final = "trust.png"
@@ -197,6 +198,11 @@ class Result(Picture):
         1.0, ge=0, le=1, description="Wholly opaque of all pixels; no other is judged."
     )
     guarantee: Guarantee
+    review: Review | None = Field(
+        None,
+        description="Whether the whole picture may go out without a look; null: the calibration "
+        "kept nothing that could tell.",
+    )
     believed: BelievedPicture
     typicality: float = Field(gt=0, le=1)
     out_of_distribution: bool = Field(

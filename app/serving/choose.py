@@ -146,7 +146,7 @@ class UpscaleOptions(BaseModel):
         names_mask = self.believed or {self.alpha, self.group, self.guarantee} != {None}
         if self.mask == "none" and names_mask:
             raise ValueError(
-                "alpha, group, guarantee and believed need a mask, and mask=none wants none"
+                "alpha, group, guarantee and believed need a mask, and mask=none makes none"
             )
         return self
 

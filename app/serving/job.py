@@ -70,6 +70,8 @@ class UpscaleHandler:
                 unbounded_wait=True,
                 sink=_JobSink(context, report, partial(self._keep, job.id)),
             )
+        if (result := answer.result) is not None and result.review is not None:
+            await context.note("accept", "yes" if result.review.accept else "no")
         return answer.picture.links.self
 
     async def _keep(self, job: str, small: bytes) -> None:

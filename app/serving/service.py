@@ -51,6 +51,7 @@ from trustscale_server.serving.choose import ServiceContext, UpscaleRequest, cho
 from trustscale_server.serving.credentials import UNSIGNED
 from trustscale_server.serving.prepare import Admitted, Upload, admit, decode
 from trustscale_server.serving.promise import guarantee, warnings_of
+from trustscale_server.serving.review import review_of
 from trustscale_server.serving.trust import Trust, enlarged, reduced
 from trustscale_server.stores.base import Blob, Usage
 from trustscale_server.stores.spooling import spooled
@@ -325,6 +326,12 @@ def _document(masked: Masked, result_id: str) -> Picture:
         believed=masked.rest.believed,
         typicality=typicality,
         out_of_distribution=typicality <= part.report.out_of_distribution,
+        review=review_of(
+            part,
+            trust.sigma.high(),
+            is_covered=subject.is_covered,
+            why_not=subject.why_not(typicality),
+        ),
         warnings=warnings_of(
             subject,
             alpha,
@@ -454,3 +461,6 @@ class UpscaleService(ServiceContext):
         if isinstance(made, Result):
             self.metrics.observe("trusted_fraction", made.trusted_fraction, made.upscaler)
             self.metrics.observe("typicality", made.typicality, made.upscaler)
+            if made.review is not None:
+                outcome = "accepted" if made.review.accept else "needs_look"
+                self.metrics.count("reviews", made.upscaler, outcome)

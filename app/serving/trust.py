@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import IO, Final, Self
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server.conformal.lab import Pixels
+from trustscale_server.conformal.review import SigmaCounts
 from trustscale_server.images.drawings import OPAQUE
 from trustscale_server.images.encode import png_in_turns
 from trustscale_server.images.resize import largest_within, resized, size_within
@@ -28,12 +29,14 @@ class Trust:
     """Where Ŷ is trusted at α, bool [H, W], and the codes of α(p), uint16 [H, W].
 
     opaque: where the picture is wholly opaque, bool [H, W]; None: everywhere.
+    sigma: of the opaque pixels, before any reduction.
     """
 
     wanted: Mask
     mask: NDArray[np.bool_]
     codes: NDArray[np.uint16]
     opaque: NDArray[np.bool_] | None
+    sigma: SigmaCounts = field(default_factory=SigmaCounts)
     begun: _Files | None = None
 
     @classmethod
@@ -46,7 +49,10 @@ class Trust:
     def put(self, top: int, sigma: NDArray[np.float32]) -> None:
         """Rows of σ from `top` on. Pixels that are not opaque are trusted at no α."""
         rows = slice(top, top + len(sigma))
-        if self.opaque is not None:
+        if self.opaque is None:
+            self.sigma.add(sigma)
+        else:
+            self.sigma.add(sigma[self.opaque[rows]])
             sigma[~self.opaque[rows]] = np.inf
         curve = self.wanted.subject.part.curve
         self.mask[rows] = curve.mask(sigma, self.wanted.alpha)
@@ -144,4 +150,4 @@ def reduced(picture: Pixels, trust: Trust | None, longest: int) -> tuple[Pixels,
         opaque = ~largest_within(~opaque, height, width)
     mask = ~largest_within(~trust.mask, height, width)
     codes = largest_within(trust.codes, height, width)
-    return small, Trust(trust.wanted, mask, codes, opaque)
+    return small, Trust(trust.wanted, mask, codes, opaque, trust.sigma)

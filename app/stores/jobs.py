@@ -88,6 +88,12 @@ class JobStatus(BaseModel):
     about: dict[str, str | None] = {}
 
     @property
+    def accept(self) -> bool | None:
+        """Whether its picture may go out without a look; None: not known."""
+        noted = self.about.get("accept")
+        return None if noted is None else noted == "yes"
+
+    @property
     def is_runnable(self) -> bool:
         """Whether workers have something to do."""
         return self.state in {JobState.QUEUED, JobState.RUNNING}
@@ -291,6 +297,16 @@ class JobStore:
 
         with suppress(NotFound):
             await self._change(job, show, durable=False)
+
+    async def note(self, job: str, name: str, value: str) -> None:
+        """Store something that lists show of an unfinished job."""
+
+        def show(draft: MutableJob) -> None:
+            if draft.status.is_runnable:
+                draft.update(about={**draft.status.about, name: value})
+
+        with suppress(NotFound):
+            await self._change(job, show)
 
     async def finish(
         self,

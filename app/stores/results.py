@@ -129,7 +129,7 @@ class ResultStore:
             await self._make_room()
         except StoreUnavailable as error:
             # The result is stored; a later sweep makes room.
-            log.warning("No room was made for results: %s", error.detail)
+            log.warning("Old results could not be removed to make room: %s", error.detail)
 
     async def document(self, result: str) -> bytes:
         """Raises NotFound."""

@@ -94,7 +94,7 @@ def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.t
 
 
 class _AtMost(logging.Filter):
-    """Lets so many equal events of a logger pass in a while: each connection could cause one."""
+    """Let only so many equal events of a logger pass: each connection could cause one."""
 
     def __init__(self, count: int, *, seconds: float) -> None:
         super().__init__()

@@ -58,6 +58,10 @@ COUNTERS: Final[dict[str, _Row]] = {
         "Calls that are tried again, by the reason of the failure.",
         ("upscaler", "reason"),
     ),
+    "reviews": (
+        "Pictures that may go out without a look: accepted, and others: needs_look.",
+        ("upscaler", "outcome"),
+    ),
     "canary_rounds": ("Rounds of canaries; failed: no answer came.", ("upscaler", "outcome")),
     "monitor_dropped": ("Answered requests that the monitor could not count.", ()),
     "results_removed": (

@@ -39,7 +39,7 @@ def test_what_a_client_prefers(headers, wanted):
 FIELDS = {
     "id", "kind", "state", "progress", "created_at", "started_at", "finished_at", "result",
     "draft", "error", "warnings", "estimate_s", "calls", "price", "width", "height",
-    "dependency_down_since",
+    "dependency_down_since", "accept",
 }  # fmt: skip
 
 
@@ -71,6 +71,7 @@ class TestAccepted:
         assert times == sorted(times, key=datetime.fromisoformat)
         result = client.get(done["result"]).json()
         assert (result["alpha"], result["seed"]) == (0.1, 4)
+        assert (job["accept"], done["accept"]) == (None, result["review"]["accept"])
         direct = post(client, alpha=0.1, seed=4).json()
         for part in ("image", "mask", "trust", "overlay"):
             one, other = (client.get(r["links"][part]).content for r in (result, direct))

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from tests.api.gateway import check_problem, ended, post, shown
 from tests.clock import LoopClock
+from tests.factories import changed
 from tests.fakes import FakeUpscaler
 from tests.live import serving
 from tests.numbers import numbers_of, parsed_metrics
@@ -26,6 +27,7 @@ from trustscale_server.api.files import Sent
 from trustscale_server.api.middleware import RequestContext
 from trustscale_server.api.upscalers import levels_of
 from trustscale_server.assembly import single_process_lock
+from trustscale_server.calibration.guarantee import AFTER_LOOKING
 from trustscale_server.calibration.insight import COMMON_ALPHAS, ThresholdRow
 from trustscale_server.errors import ConfigError, UpscalerUnavailable
 from trustscale_server.settings import Settings
@@ -232,6 +234,7 @@ class TestCalibration:
             ]
 
         asked = [Answering(id="", name=None, classes=[answers])]
+        calibration = changed(calibration, default_alpha=sum(AFTER_LOOKING) / 2)
         found = levels_of(calibration, asked, [of_class(area) for area in areas])
         assert [one.name for one in found] == names
         (own,) = [one for one in found if one.name == "balanced"]

@@ -1,10 +1,95 @@
-"""What a calibration keeps of whole pictures, to decide which may go out without a look."""
+"""The decision about a picture, by what a calibration knows of whole pictures."""
+
+import asyncio
 
 import pytest
 
-from tests.factories import calibration_of
+from tests.factories import calibration_of, changed, made_of
 from tests.fakes import FakeUpscaler
+from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.conformal.review import TOLERANCES
+from trustscale_server.serving.review import review_of
+
+FULLY = {"is_covered": True, "why_not": None}
+
+
+@pytest.fixture(scope="module")
+def template():
+    return asyncio.run(calibration_of(FakeUpscaler(), 2))
+
+
+def known(template, *pictures, **pipeline):
+    """A calibration of pictures (share that is off by more than .1, σ_high, largest σ)."""
+    place = TOLERANCES.index(0.1)
+    updates = [
+        {
+            "off": tuple(share if k == place else 0.0 for k in range(len(TOLERANCES))),
+            "high_sigma": (high, largest),
+        }
+        for share, high, largest in pictures
+    ]
+    return made_of(template, updates, **pipeline)
+
+
+def decided(calibration, high=0.3, largest=0.9, **about):
+    return review_of(calibration, (high, largest), **{**FULLY, **about})
+
+
+class TestTheDecision:
+    def test_by_hand(self, template):
+        """It counts the bad pictures up to this one's σ_high, and the picture itself; n = 39."""
+        bad = [(0.02, 0.1 * k, 1) for k in range(1, 9)]
+        calibration = known(template, *bad, *[(0, 0, 1)] * 31)
+        for high, p in ((0.05, 1 / 40), (0.15, 2 / 40), (0.25, 3 / 40), (9, 9 / 40)):
+            found = decided(calibration, high)
+            assert (found.p_value, found.n, found.reason) == (p, 39, None)
+            assert found.accept == (p <= 0.05)
+
+    @pytest.mark.parametrize(("share", "is_bad"), [(0.01, False), (0.0101, True)])
+    def test_more_than_the_share(self, template, share, is_bad):
+        found = decided(known(template, *[(share, 0.1, 1)] * 20))
+        assert found.p_value == (1 if is_bad else 1 / 21)
+        assert "more than 1 % of its pixels are off by more than 0.1" in found.promise
+
+    @pytest.mark.parametrize(("n", "accept"), [(18, False), (19, True)])
+    def test_scenes(self, template, n, accept):
+        """One picture of each counts; below 19 none is accepted, and the reason says so."""
+        found = decided(known(template, *[(0, 0, 0)] * n))
+        assert (found.accept, found.n) == (accept, n)
+        assert (found.reason is None) == accept
+        crops = made_of(template, [{"scene": "one", "off": (0.0,) * 6, "high_sigma": (0, 0)}] * 99)
+        assert decided(crops).n == 1
+
+    @pytest.mark.parametrize(("is_covered", "p"), [(False, 1), (True, 1 / 31)])
+    def test_where_nothing_is_promised(self, template, is_covered, p):
+        """Such a picture needs a look; batches get p = 1 where the calibration has none like it."""
+        about = {"is_covered": is_covered, "why_not": "It is a drawing."}
+        found = decided(known(template, *[(0, 0, 0)] * 30), **about)
+        assert (found.accept, found.p_value, found.reason) == (False, p, "It is a drawing.")
+
+    def test_where_one_word_is_too_many(self, template):
+        """For labels any marked pixel is bad, and the largest σ decides; neither may be hidden."""
+        pictures = [(0.0001, 0.0, 0.5)] * 20
+        settings = {"fidelity": {"metric": "semantic"}}
+        found = [decided(known(template, *pictures, **settings), 9, top) for top in (0.4, 0.5)]
+        assert [one.p_value for one in found] == [1 / 21, 1]
+        assert found[0].share == 0
+        assert "it holds an error (difference in meaning)" in found[0].promise
+
+    def test_settings(self, template):
+        """τ, share and δ are the calibration's; without the pairs' numbers there is no decision."""
+        pictures = known(template, *[(0.02, 0.1, 1)] * 30)
+        for settings, p in (({"share": 0.05}, 1 / 31), ({"tolerance": 0.2}, 1 / 31), ({}, 1)):
+            asked = ReviewSettings(**settings, delta=0.2)
+            found = decided(changed(pictures, review=asked.model_dump()))
+            assert (found.p_value, found.delta, found.accept) == (p, 0.2, p <= 0.2)
+        assert decided(made_of(template, [{"off": ()}] * 30)) is None
+
+    def test_refused_settings(self):
+        for settings in ({"tolerance": 0.11}, {"delta": 0}, {"share": 1}, {"other": 1}):
+            with pytest.raises(ValueError, match=next(iter(settings)) + "|τ"):
+                CalibrationConfig(review=settings)
 
 
 async def test_what_is_kept_of_a_pair():

@@ -295,7 +295,7 @@ async def test_no_room_made(opened, monkeypatch, caplog):
     monkeypatch.setattr(stores.blobs, "delete", fail)
     await stores.results.put("r", b"{}", {})
     assert await stores.results.document("r") == b"{}"
-    assert "No room was made for results: The disk is on fire." in caplog.text
+    assert "Old results could not be removed to make room: The disk is on fire." in caplog.text
 
 
 class Losing:

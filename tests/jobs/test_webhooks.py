@@ -74,11 +74,13 @@ class Told:
             raise answer
         return httpx.Response(answer, headers={"Location": "http://169.254.169.254/"})
 
-    async def job(self, state=JobState.SUCCEEDED, **end):
+    async def job(self, state=JobState.SUCCEEDED, *, accept=None, **end):
         job = new_job("job-1", "upscale", Path("log"))
         job.about = {"webhook": URL}
         status = await self.stores.jobs.create(job)
         delivery = delivery_of(status, state)
+        if accept is not None:
+            await JobContext("job-1", self.stores.jobs).note("accept", accept)
         if state is not JobState.RUNNING:
             await self.stores.jobs.finish("job-1", state, **end)
         await self.stores.jobs.create(delivery)
@@ -116,6 +118,12 @@ class TestDelivery:
         error = {"type": "/problems/bad-pairs", "title": "Bad", "status": 422, "detail": "No."}
         await told.tell(await told.job(JobState.FAILED, error={**error, "items": ["x"] * 1000}))
         assert json.loads(told.asked[0].content)["data"]["error"] == error
+
+    @pytest.mark.parametrize(("noted", "accept"), [("yes", True), ("no", False), (None, None)])
+    async def test_whether_the_picture_needs_a_look(self, stores, noted, accept):
+        told = Told(stores)
+        await told.tell(await told.job(accept=noted, result="/v1/results/res-1"))
+        assert json.loads(told.asked[0].content)["data"]["accept"] is accept
 
     @pytest.mark.parametrize("private", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "fd00::1"])
     async def test_private_addresses(self, stores, private):

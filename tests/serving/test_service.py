@@ -132,7 +132,8 @@ class Service:
     async def run(self, prepared, **options):
         for done in (1, 2):
             options["sink"].on_progress(done, 2, "samples")
-        return SimpleNamespace(picture=SimpleNamespace(links=SimpleNamespace(self="/v1/results/a")))
+        picture = SimpleNamespace(links=SimpleNamespace(self="/v1/results/a"))
+        return SimpleNamespace(picture=picture, result=None)
 
 
 class Context:

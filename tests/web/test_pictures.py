@@ -66,7 +66,7 @@ def test_reload_back_and_undo(open_page):
 def without_promise(route):
     """A result as if nothing were promised of it."""
     found = route.fetch().json()
-    found["guarantee"] |= {"promised": False, "applicability": "unknown"}
+    found["guarantee"] |= {"promised": False}
     route.fulfill(json=found)
 
 

@@ -124,7 +124,6 @@ SENTENCE = (
 )
 PROMISED = {
     "promised": True,
-    "applicability": "exact",
     "plain": SENTENCE,
     "unit": "spot",
     "error_unit": "lab",
@@ -211,7 +210,7 @@ def test_the_promise(open_page, site):
     alone.goto(f"{site}/r/{result_id}")
     expect(alone.locator("#alpha-slider")).to_have_count(0)
     expect(alone.locator(".strictness")).to_contain_text("chosen before")
-    nothing = {"promised": False, "applicability": "unknown", "plain": "No promise. Calibrate."}
+    nothing = {"promised": False, "plain": "No promise. Calibrate."}
     alone.unroute("**/v1/results/res-*")
     alone.route("**/v1/results/res-*", answering(nothing, out_of_distribution=True))
     alone.reload()

@@ -252,10 +252,9 @@ export class CpuPainter {
     return this.made.table;
   }
 
-  /** @param {Scene} scene */
-  draw(scene) {
-    const { context } = this;
-    context.clearRect(0, 0, scene.screen.width, scene.screen.height);
+  /** Between two columns of the screen. @param {Scene} scene */
+  draw(scene, from = 0, to = scene.screen.width) {
+    this.context.clearRect(from, 0, to - from, scene.screen.height);
     for (const part of scene.parts) {
       const area = areaOf(scene, part);
       if (area) this.paint(scene, part, area);

@@ -7,6 +7,7 @@ import { GlPainter } from "./gl.js";
 import { CpuPainter, LEGENDS } from "./paint.js";
 
 const MOVING_MS = 120; // between two drawings that are one movement
+const COLUMNS = 4; // that are drawn finely one after the other
 const MOST = { card: 8_400_000, cpu: 1_500_000 }; // device pixels of the canvas
 
 /** @typedef {import("./paint.js").Layer} Layer */
@@ -165,13 +166,21 @@ export class Viewer {
     const isMoving = now - this.drawn < MOVING_MS;
     this.drawn = now;
     clearTimeout(this.rest);
-    if (isMoving) this.rest = setTimeout(() => this.request(), MOVING_MS);
     const scene = { view, screen, density, parts, isMoving };
     const isCard = this.card && parts.every(({ layer }) => this.card.canDraw(layer));
     if (isCard !== this.wasCard) this.cpu.draw({ ...scene, parts: [] });
     if (this.card && !isCard) this.card.draw({ ...scene, parts: [] });
     this.wasCard = isCard;
+    if (isMoving && !isCard) this.rest = setTimeout(() => this.refine(scene, 0), MOVING_MS);
     (isCard ? this.card : this.cpu).draw(scene);
+  }
+
+  /** After a movement: finely, a column at a time, so that no task is long. */
+  refine(scene, column) {
+    const [from, to] = [column, column + 1].map((k) => Math.round((k * scene.screen.width) / COLUMNS));
+    const within = (part) => ({ ...part, left: Math.max(part.left, from), right: Math.min(part.right, to) });
+    this.cpu.draw({ ...scene, isMoving: false, parts: scene.parts.map(within) }, from, to);
+    if (to < scene.screen.width) this.rest = setTimeout(() => this.refine(scene, column + 1));
   }
 }
 

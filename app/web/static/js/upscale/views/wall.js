@@ -18,8 +18,12 @@ const SIDE = 320; // pixels of a picture's longer side here
 const HEIGHT = 200; // CSS pixels of a row
 
 const isDone = ({ state }) => state === "done";
+/** By the calibration's decision about the whole picture; without one where little is trusted. */
 const isDoubtful = (one) =>
-  isDone(one) && (one.result.trusted_fraction < LITTLE || alertsOf(one.result).lines.length > 0);
+  isDone(one) &&
+  (one.result.review
+    ? !one.result.review.accept
+    : one.result.trusted_fraction < LITTLE || alertsOf(one.result).lines.length > 0);
 
 /** The least trusted first, unfinished ones last. */
 export const sorted = (pictures) =>

@@ -1,0 +1,71 @@
+"""Which pictures may go out without a look, by a calibration (`app/conformal/review.py`)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal.curve import minimal_n
+from trustscale_server.conformal.review import TOLERANCES, p_value
+
+_SHARE: Final = 0.01
+
+
+class Review(BaseModel):
+    """Whether a picture may go out without a look, by a criterion for all of its pixels."""
+
+    accept: bool = Field(description="Whether it may; false also where the calibration is silent.")
+    p_value: float = Field(
+        gt=0, le=1, description="The least δ at which it is accepted; batches are made of these."
+    )
+    delta: float
+    tolerance: float
+    share: float
+    n: int = Field(description="Number of calibration pictures, one of each scene.")
+    bad: str = Field(description="When a picture is bad, in words.")
+    promise: str = Field(description="What is promised of such decisions.")
+    reason: str | None = Field(None, description="Why it needs a look whatever its σ.")
+
+
+def review_of(
+    part: Calibration, high: tuple[float, float], *, is_covered: bool, why_not: str | None
+) -> Review | None:
+    """The decision about a picture; None: the calibration kept no numbers for one.
+
+    part: of the calibration, for its class. high: `SigmaCounts.high` of its σ. is_covered: whether
+    the calibration has such pictures. why_not: why nothing is promised of it; None: something is.
+    """
+    settings, row, known = part.manifest.review, part.pipeline.fidelity.row, part.report.one_of_each
+    if not all(info.off for info in known):
+        return None
+    is_label, tau, delta = row.error_unit == "label", settings.tolerance, settings.delta
+    share = (0 if is_label else _SHARE) if settings.share is None else settings.share
+    which = 0 if share else 1  # where one pixel is too many, the largest σ decides
+    place = TOLERANCES.index(tau)
+    bad = [info.high_sigma[which] for info in known if info.off[place] > share]
+    p = p_value(np.array(bad), len(known), high[which]) if is_covered else 1.0
+    least = minimal_n(delta, 1.0)
+    reason = why_not
+    if why_not is None and len(known) < least:
+        reason = f"Fewer than {least} scenes accept no picture."
+    criterion = f"more than {100 * share:g} % of its pixels are off by more than {tau:g}"
+    if is_label and not share:
+        criterion = "it holds an error"
+    lightness = f", {100 * tau:g} of the 100 steps of lightness" if row.error_unit == "lab" else ""
+    criterion += f" ({row.summary}{lightness})"
+    return Review(
+        accept=p <= delta and why_not is None,
+        p_value=p,
+        delta=delta,
+        tolerance=tau,
+        share=share,
+        n=len(known),
+        bad=criterion,
+        promise=f"With a probability of at most {delta:g}, over the draw of the {len(known)} "
+        "calibration pictures and of a new one like them, a picture passes without a look although "
+        f"{criterion}. That is of all pictures, not of those that pass.",
+        reason=reason,
+    )
