@@ -66,9 +66,9 @@ class TestPlaces:
         for note in ("", " (kept)"):
             outcome = run("upscale", "in", "--out", "out", "--verbose")
             first, second, *_ = outcome.out.splitlines()
-            assert first.startswith("in/caf\\udce9.png: In 9 of 10 such pictures nothing in the ")
+            assert first.startswith("in/caf\\udce9.png: In 9 of 10 spots of 128×128 pixels of such p")
             assert first.endswith(f".{note}")
-            assert "of 48×48 trusted at α = 0.1" in second
+            assert "of 48×48 trusted at α = 0.05" in second
         assert made(place / "out") == [name.removesuffix(".png")]
         manifest = json.loads((place / "out" / MANIFEST).read_bytes())
         assert list(manifest["done"]) == [f"in/{name}"]
