@@ -68,6 +68,13 @@ class ActivateOptions(TypedDict, total=False):
     only: bool
 
 
+class ExtendOptions(TypedDict, total=False):
+    """What becomes of a calibration with more pairs."""
+
+    activate: bool
+    force: bool
+
+
 class DeriveOptions(TypedDict, total=False):
     """What a derived calibration differs in."""
 

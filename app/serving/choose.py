@@ -400,7 +400,9 @@ def _of_stretch(order: CalibrationPriority, stretch: str | None) -> CalibrationP
         others = " or ".join("pictures of 8 bits" if other is None else other for other in known)
         raise CalibrationMismatch(
             f"No active calibration was made with stretch={stretch}, but with {others}: nothing is "
-            "known of such data. Calibrate with that stretch, or send mask=none.",
+            "known of such data. Three commands make a mask: pip install '.[science]'; trustscale "
+            f"calibrate FOLDER --stretch {stretch} --activate; trustscale upscale FILE --stretch "
+            f"{stretch}. With mask=none the picture is made alone.",
             differences=[
                 {"field": "stretch", "calibrated": other, "live": stretch} for other in known
             ],

@@ -42,9 +42,9 @@ GREY = 128
 
 def server(folder: Path, service: Trustscale) -> MCPServer:
     """The server for the pictures of a folder."""
-    made = MCPServer("trustscale", instructions=RULE)
+    mcp = MCPServer("trustscale", instructions=RULE)
 
-    @made.tool(structured_output=False)
+    @mcp.tool(structured_output=False)
     def upscale_with_trust(
         path: str,
         alpha: float | None = None,
@@ -75,15 +75,15 @@ def server(folder: Path, service: Trustscale) -> MCPServer:
         sure = np.asarray(result.image.convert("RGB")).copy()
         sure[~result.mask] = GREY
         pictures = [
-            _png(_cropped(one, crop, result.document["scale"]))
-            for one in (result.image, Pillow.fromarray(sure))
+            _png(_cropped(shown, crop, result.document["scale"]))
+            for shown in (result.image, Pillow.fromarray(sure))
         ]
         share = f"{result.trusted_fraction:.1%} of the whole picture is trusted."
         rule = READ_RULE if result.guarantee["metric"] == "text" else RULE
         said = [rule, share, result.guarantee["plain"], result.guarantee["theorem"]]
         return ["\n".join([*said, *result.warnings]), *pictures]
 
-    return made
+    return mcp
 
 
 def _reader(service: Trustscale) -> str:
