@@ -15,6 +15,7 @@ from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.loss_curve import rounded_up
+from trustscale_server.images.degrade import Degradation, degrade
 from trustscale_server.images.encode import png_rgb
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.upscalers.base import Source
@@ -32,6 +33,11 @@ def photo(seed=0, height=24, width=32):
     smooth = (smooth - smooth.min()) / max(float(np.ptp(smooth)), 1e-9)
     smooth[height // 3 : height // 2, width // 4 : width // 2] += 0.4
     return np.clip(smooth * 200 + 20, 0, 255).astype(np.uint8)
+
+
+def upload(seed, height=24, width=24):
+    """A picture made as a calibration makes X, for an upscaler of ×2."""
+    return degrade(photo(seed, 2 * height, 2 * width), 2, Degradation(), 0)
 
 
 def cells(seed, side=12):

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from starlette.types import ASGIApp
 
-from tests.factories import encoded, photo
+from tests.factories import encoded, upload
 from tests.fakes import FakeUpscaler
 from tests.waiting import PATIENCE_S
 from trustscale_server.api.deps import State
@@ -33,7 +33,7 @@ AS_ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 PATIENT = TIMINGS._replace(answer_s=PATIENCE_S, probe_s=0)
 
 # As large, once doubled, as the calibration images.
-IMAGE = encoded(photo(1000, 24, 24))
+IMAGE = encoded(upload(1000))
 
 
 def gateway(data_dir, *upscalers, calibrations=(), timings=PATIENT, is_local=False, **settings):

@@ -108,8 +108,8 @@ def test_grey_of_16_bits(plain):
     reduced = back.reshape(SIDE, 4, SIDE, 4).mean(axis=(1, 3))
     assert np.abs(reduced - counts[..., 0]).mean() < 0.05 * np.ptp(counts)
     assert document["guarantee"]["metric"] == "intensity"
-    assert document["guarantee"]["unit"] == "stretch"
-    assert document["guarantee"]["applicability"] == "exact"
+    assert document["guarantee"]["error_unit"] == "stretch"
+    assert document["guarantee"]["promised"]
     assert document["input_class"]["name"] == "grey"
     assert 0 < document["trusted_fraction"] < 1
 
@@ -176,7 +176,7 @@ def test_bands_and_pages(client, plain):
     assert document["raster"]["bands"] == [4, 3, 2]
     assert opened(files["image.png"])[0].shape == (4 * SIDE, 4 * SIDE, 3)
     # Nothing is known of three channels yet.
-    assert document["guarantee"]["applicability"] == "unknown"
+    assert not document["guarantee"]["promised"]
     assert document["input_class"] | {"title": ""} == {
         "name": "colour", "title": "", "rule": BANDS, "n": 0
     }  # fmt: skip

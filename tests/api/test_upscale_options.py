@@ -84,6 +84,23 @@ def test_no_sizes(client, asked):
     assert "a3@300" in detail
 
 
+def test_a_promise_about_pictures_is_for_their_size(start, calibration):
+    """Another output has no mask: the answer names the size, and what would hold for any."""
+    pipeline = calibration.document["pipeline"]
+    fidelity = {**pipeline["fidelity"], "unit": "picture"}
+    upscaler = FakeUpscaler()
+    about = changed(calibration, pipeline={**pipeline, "fidelity": fidelity})
+    client = start(upscaler, calibrations=(about,))
+    assert post(client).json()["guarantee"]["unit"] == "picture"
+    calls = len(upscaler.calls)
+    other = encoded(photo(1, 24, 30))
+    detail = check_problem(post(client, other), "calibration-mismatch")["detail"]
+    assert "whole pictures of 48×48 pixels, and this output has 60×48" in detail
+    assert "unit=spot" in detail
+    assert len(upscaler.calls) == calls
+    assert post(client, other, mask="none").status_code == 200
+
+
 def test_the_way_out_is_named(start):
     """Without a calibration nothing is generated; the error names what makes one, and mask=none."""
     upscaler = FakeUpscaler()

@@ -1,22 +1,16 @@
-"""The monitor: what it shares and forgives, the alarms, and where the truth is looked for."""
+"""The monitor: what it shares and forgives, and whom it ranks a request among."""
 
 import asyncio
 import itertools
 import time
-from collections import Counter
-from fractions import Fraction
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
-from trustscale_server.calibration.guarantee import Sizes
 from trustscale_server.monitoring.monitor import Monitor, reference
 from trustscale_server.monitoring.state import Observation
-from trustscale_server.monitoring.truth import Window, window_of
 from trustscale_server.stores.base import StoreUnavailable, Update
 from trustscale_server.telemetry.signals import Metrics
 
@@ -123,33 +117,3 @@ def test_requests_are_ranked_among_one_image_of_each_scene(calibration):
     assert len(reference(calibration)) == len(pairs) == 8
     assert len(found := reference(changed(calibration, pairs=scenes))) == 3
     assert all(min(abs(one - other) for other in z) < 1e-5 for one in found)
-
-
-def window(name, sizes, *, applicability="per_window"):
-    """The window of a result of 500×300 pixels; k/2 scenes are of the k-th size (width, height)."""
-    result = SimpleNamespace(
-        id=name, width=500, height=300, guarantee=SimpleNamespace(applicability=applicability)
-    )
-    scenes = {size: Fraction(count, 2) for count, size in enumerate(sizes, start=1)}
-    return window_of(SimpleNamespace(sizes=Sizes(scenes)), result)
-
-
-class TestWindow:
-    def test_it_lies_anywhere(self):
-        """By the id alone, evenly over the output; within the calibrated sizes all is judged."""
-        found = [window(f"res-{k}", [(48, 40)]) for k in range(400)]
-        places = np.array([(one.x, one.y) for one in found])
-        room = np.array([452, 260])
-        assert places.min() >= 0
-        assert (places <= room).all()
-        # Means within five standard errors of the middle.
-        assert (abs(places.mean(axis=0) - room / 2) < 5 * room / np.sqrt(12 * 400)).all()
-        assert window("res-a", [(48, 48)]) == window("res-a", [(48, 48)]) is not None
-        assert window("res-a", [(48, 48)], applicability="exact") is None
-
-    def test_it_has_the_size_of_a_scene(self):
-        found = [window(f"res-{k}", [(48, 48), (500, 300), (600, 20)]) for k in range(400)]
-        sizes = Counter((one.width, one.height) for one in found)
-        assert sizes.keys() == {(48, 48), (500, 300)}
-        assert abs(sizes[48, 48] - 400 / 3) < 5 * np.sqrt(400 * 2 / 9)
-        assert window("res-a", [(500, 300)]) == Window(x=0, y=0, width=500, height=300)

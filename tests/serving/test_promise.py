@@ -196,10 +196,10 @@ class TestSentence:
     def test_nine_of_ten(self, calibration):
         """In expectation it tells the error that nine of ten do not exceed, in steps of colour."""
         error = rounded_up(calibration.usual(0.125).error)
+        steps = f"{100 * error:.2g} of the 100 steps of lightness"
         right = (
             "pictures the colours around every trusted point, over about 9 pixels, are right "
-            f"within {100 * error:.2g} of the 100 steps of lightness; fine detail may still be "
-            "invented."
+            f"within {steps}; fine detail may still be invented."
         )
         assert (
             promised(calibration, 0.125).plain
