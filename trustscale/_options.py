@@ -32,9 +32,10 @@ class UpscaleOptions(TypedDict, total=False):
 
 
 class SubmitOptions(UpscaleOptions, total=False):
-    """Also who is notified of a job's end."""
+    """Also who is notified of a job's end, and for admins a calibration that is not active."""
 
     webhook: str | None
+    calibration: str | None
 
 
 class CalibrationOptions(TypedDict, total=False):

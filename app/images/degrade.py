@@ -205,8 +205,12 @@ class Component(Degradation):
     @property
     def way_name(self) -> str:
         """The way, or the form of the last file."""
-        form = "palette" if self.palette else next(reversed(self.qualities), None)
-        return self.way or ("lossless" if form is None or self.decoded else _FILES[form])
+        if self.way is not None:
+            return self.way
+        if self.palette:
+            return "palette"
+        form = next(reversed(self.qualities), None)
+        return "lossless" if form is None or self.decoded else _FILES[form]
 
 
 class Mixture(BaseModel):

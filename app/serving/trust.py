@@ -37,6 +37,7 @@ class Trust:
     codes: NDArray[np.uint16]
     opaque: NDArray[np.bool_] | None
     sigma: SigmaCounts = field(default_factory=SigmaCounts)
+    counts: Lock = field(default_factory=Lock)
     begun: _Files | None = None
 
     @classmethod
@@ -49,10 +50,10 @@ class Trust:
     def put(self, top: int, sigma: NDArray[np.float32]) -> None:
         """Rows of σ from `top` on. Pixels that are not opaque are trusted at no α."""
         rows = slice(top, top + len(sigma))
-        if self.opaque is None:
-            self.sigma.add(sigma)
-        else:
-            self.sigma.add(sigma[self.opaque[rows]])
+        judged = sigma if self.opaque is None else sigma[self.opaque[rows]]
+        with self.counts:
+            self.sigma.add(judged)
+        if self.opaque is not None:
             sigma[~self.opaque[rows]] = np.inf
         curve = self.wanted.subject.part.curve
         self.mask[rows] = curve.mask(sigma, self.wanted.alpha)

@@ -211,8 +211,8 @@ class TestScore:
         """The colours are judged, where they are opaque; the truth may be transparent too."""
         opacity = np.full((48, 48), 255, np.uint8)
         opacity[:24] = 0
-        upload = encoded(np.dstack([upload(2001), opacity[::2, ::2]]))
-        answer = post(client, upload, alpha=0.1, seed=1, format=form).json()
+        file = encoded(np.dstack([upload(2001), opacity[::2, ::2]]))
+        answer = post(client, file, alpha=0.1, seed=1, format=form).json()
         told = tell(client, answer["id"], np.dstack([TRUTH, opacity]))
         assert told.status_code == 201, told.text
         prediction = pixels(client.get(answer["links"]["image"]).content)[:, :, :3]

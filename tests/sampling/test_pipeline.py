@@ -17,7 +17,8 @@ from trustscale_server.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.images.compression import LOSSLESS, Compression
-from trustscale_server.images.facts import TRACE, UPLOAD, classify, look_at
+from trustscale_server.images.facts import UPLOAD, classify, look_at
+from trustscale_server.images.kinds import Kind
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.draw import Throughput
 from trustscale_server.sampling.pipeline import (
@@ -118,7 +119,10 @@ class TestMeasure:
     async def test_a_class_has_its_own_fit(self):
         """σ of an upload is that of the fit of its class; without a class there is none."""
         rgb = photo(1, 20, 24)
-        clean, lossy = (look_at(rgb, each) for each in (LOSSLESS, Compression("jpeg", 50)))
+        clean, lossy = (
+            replace(look_at(rgb, each), kind=Kind(name, 0.0, -3.0))
+            for name, each in (("lossless", LOSSLESS), ("jpeg-30", Compression("jpeg", 50)))
+        )
         general = Fit(weights=(("detail@1", 0.4),))
         own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, clean),))
 
@@ -131,13 +135,12 @@ class TestMeasure:
             await measure(FakeUpscaler(), Source(rgb), by_class, 5)
 
     @pytest.mark.parametrize(
-        ("softness", "blurred", "trace", "is_own"),
-        [(0.1, -1, 0, True), (0.1, 0.1, 0, False), (0.1, -1, TRACE, False), (0.3, 0, TRACE, True)],
+        ("name", "softness", "is_own"),
+        [("lossless", -3.0, True), ("lossless", -0.5, False), ("soft", 0.0, True)],
     )
-    def test_what_may_be_soft_is_not_fitted_as_sharp(self, softness, blurred, trace, is_own):
-        """Where blur or an enlargement is told of what looks sharp, that of all classes is used."""
-        told = {"softness": softness, "blurred": blurred, "trace": trace, "smoothed": -1.0}
-        facts = replace(look_at(photo(1, 20, 24), LOSSLESS), **told)
+    def test_what_may_be_soft_is_not_fitted_as_sharp(self, name, softness, is_own):
+        """Where a soft kind explains a sharp one nearly as well, that of all classes is used."""
+        facts = replace(look_at(photo(1, 20, 24), LOSSLESS), kind=Kind(name, 0.0, softness))
         general = Fit(weights=(("detail@1", 0.4),))
         own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, facts),))
         found = under(general=general, fits=(own,)).sigma_of(facts).fit
