@@ -1,8 +1,8 @@
 """Which model for which class of uploads? `python -m benchmarks.auto [--precision bf16]`.
 
-From the shipped calibrations alone: by class, the mean worst error of the whole picture (counted up
-to 0.5) and the trusted area at each α, with the standard error of the difference of the areas; then
-what `auto` gives.
+From the shipped calibrations alone: by class, the mean loss of a spot that is trusted as a whole,
+and the trusted area at each α, with the standard error of the difference of the areas; then what
+`auto` gives.
 """
 
 from __future__ import annotations
@@ -14,33 +14,30 @@ from numpy.typing import NDArray
 
 from benchmarks.table import print_table
 from trustscale_server.calibration.active import shipped_calibration
-from trustscale_server.calibration.record import SIGMA_QUANTILES, Calibration
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal.backtest import trusted_shares
 from trustscale_server.images.kinds import class_in_words
-from trustscale_server.serving.choose import chosen_from
 from trustscale_server.settings import TABLE
+from trustscale_server.upscalers.base import routed
 from trustscale_server.upscalers.runtime import SHIPPED
 
-ALPHAS = (0.05, 0.1)
-
-
-def areas(part: Calibration, alpha: float) -> dict[str, float]:
-    """The area that is trusted of each pair, by name."""
-    limit = part.curve.threshold(alpha)
-    shares = [np.interp(limit, row, SIGMA_QUANTILES) for row in part.sigma_quantiles]
-    return dict(zip((pair.name for pair in part.manifest.pairs), shares, strict=True))
-
-
-def worst(part: Calibration) -> float:
-    """Mean over the pairs of the largest error of the whole picture."""
-    return float(np.mean([one.loss_below(np.inf) for one in part.counted]))
+ALPHAS = (0.03, 0.05)
 
 
 def compared(parts: list[Calibration], alpha: float) -> str:
     """Areas of both models, and the standard error of their difference over the same pictures."""
-    first, second = (areas(part, alpha) for part in parts)
-    both: NDArray[np.float64] = np.array([(first[n], second[n]) for n in first if n in second])
-    error = np.std(both[:, 1] - both[:, 0], ddof=1) / np.sqrt(len(both))
-    return f"{both[:, 0].mean():.3f} / {both[:, 1].mean():.3f} ± {error:.3f}"
+    first, second = (
+        dict(zip((pair.name for pair in part.manifest.pairs), areas, strict=True))
+        for part in parts
+        for areas in [trusted_shares(part.sigma_quantiles, part.curve.threshold(alpha))]
+    )
+    names = [pair.name for pair in parts[0].manifest.pairs]
+    weights = {n: float(w) for n, w in zip(names, parts[0].weights, strict=True) if n in second}
+    both: NDArray[np.float64] = np.array([(first[name], second[name]) for name in weights])
+    shares = np.array(list(weights.values())) / sum(weights.values())
+    means, apart = shares @ both, both[:, 1] - both[:, 0]
+    error = np.sqrt(np.sum((shares * (apart - shares @ apart)) ** 2))
+    return f"{means[0]:.3f} / {means[1]:.3f} ± {error:.3f}"
 
 
 def main() -> None:
@@ -51,13 +48,13 @@ def main() -> None:
     rows = []
     for name in shipped[0].partitions.classes:
         parts = [one.partitions.of_class(name) for one in shipped]
-        errors = " / ".join(f"{worst(part):.3f}" for part in parts)
-        chosen = chosen_from(TABLE, name)
+        errors = " / ".join(f"{part.mean(part.losses(np.inf)):.3f}" for part in parts)
+        chosen = routed(TABLE, name)
         cells = [compared(parts, alpha) for alpha in ALPHAS]
         rows.append((name, str(parts[0].n), errors, *cells, chosen, class_in_words(name)))
     models = " / ".join(SHIPPED)
-    print(f"\n{models}; worst error, then trusted area ± the standard error of the difference\n")
-    head = ("class", "scenes", "worst error", *(f"α = {alpha:g}" for alpha in ALPHAS), "auto", "")
+    print(f"\n{models}; loss of all, then trusted area ± the standard error of the difference\n")
+    head = ("class", "scenes", "loss of all", *(f"α = {alpha:g}" for alpha in ALPHAS), "auto", "")
     print_table(head, rows)
 
 

@@ -1,16 +1,19 @@
-"""Does each guarantee hold? `python -m benchmarks.guarantees [--draws 2000]`.
+"""Does each guarantee hold? `python -m benchmarks.guarantees [--draws 200]`.
 
-The law is known entirely: a new picture is one of the scenes of a class of the shipped calibration
-that have no part in the shape of its risk, calibrations are drawn from them with replacement, and
-the risk of a threshold is a mean over all of them. Most figures are means over the calibrations,
-with their standard error; the promise is beside each. An adversary sees each new picture, its masks
-and its errors, and then picks the α that loses most for its size.
+The law is known entirely: a new picture is of one of the scenes of a class of the shipped
+calibration that have no part in the shape of its risk, by weight, and of it a random spot is meant.
+Calibrations are drawn from these scenes with replacement, and the risk of a threshold is a mean
+over all of them. Most figures are means over the calibrations, with their standard error; the
+promise is beside each. An adversary sees each new spot, its masks and its errors, and then picks
+the α that loses most for its size.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,53 +21,86 @@ from scipy import stats
 
 from benchmarks.table import print_table
 from trustscale_server.calibration.active import shipped_calibration
-from trustscale_server.calibration.guarantee import AFTER_LOOKING, Expectation, Probability
-from trustscale_server.conformal import LossCurve, RiskCurve, StepCurve
+from trustscale_server.calibration.guarantee import (
+    AFTER_LOOKING,
+    LEVELS,
+    Expectation,
+    HighProbability,
+    Probability,
+)
+from trustscale_server.conformal import LossCurve, StepCurve
+from trustscale_server.conformal.curve import by_scene
 from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between
 
-ALPHA, LEVEL, TOLERANCE, DELTA = 0.1, 0.1, 0.15, 0.1
-MENU = (0.05, 0.1, 0.15)
+ALPHA, LEVEL, TOLERANCE, DELTA = LEVELS["balanced"], 0.1, 0.1, 0.1
+MENU = tuple(LEVELS.values())
 SIZES = (50, 100, 200)  # scenes of a calibration
 Values = NDArray[np.float64]
 
 
+class Spots(NamedTuple):
+    """The loss curves of the spots of one scene, and their weights."""
+
+    curves: Sequence[LossCurve]
+    weights: Sequence[Fraction]
+
+
 class Law:
-    """Scenes of one image each, and what is expected of a new one."""
+    """Scenes, and what is expected of a spot of a new one."""
 
-    def __init__(self, loss_curves: Sequence[LossCurve], bound: float) -> None:
-        self.loss_curves, self.bound = list(loss_curves), bound
+    def __init__(self, scenes: Sequence[Spots], bound: float) -> None:
+        self.scenes, self.bound = scenes, bound
 
-    def losses(self, thresholds: Values) -> Values:
-        """L(t−) of every scene at these thresholds, [scenes, …]."""
-        return np.stack([one.losses(thresholds, "left") for one in self.loss_curves]).astype(float)
+    def expected(self, thresholds: Values, of: Callable[[Values], Values]) -> Values:
+        """The expectation of something of a spot's losses at [calibrations, α] thresholds.
 
-    def calibrations(self, n: int, draws: int) -> NDArray[np.int64]:
-        """The scenes of calibrations of n each, [draws, n]."""
+        `of` makes [spots, calibrations] of L(t−), [spots, calibrations, α].
+        """
+        total, weight = np.zeros(len(thresholds)), 0.0
+        for curves, weights in self.scenes:
+            losses = np.stack([one.losses(thresholds, "left") for one in curves]).astype(float)
+            own = np.array([float(one) for one in weights])
+            total += own @ of(losses)
+            weight += own.sum()
+        return np.asarray(total / weight)
+
+    def calibrations(self, n: int, draws: int) -> list[dict[str, Any]]:
+        """Calibrations of n scenes each, as curves take them."""
         random = np.random.default_rng(n)
-        return random.integers(len(self.loss_curves), size=(draws, n))
+        found = []
+        for places in random.integers(len(self.scenes), size=(draws, n)):
+            drawn = [self.scenes[place] for place in places]
+            found.append(
+                {
+                    "loss_curves": [curve for one in drawn for curve in one.curves],
+                    "bound": self.bound,
+                    "scenes": [k for k, one in enumerate(drawn) for _ in one.curves],
+                    "weights": [weight for one in drawn for weight in one.weights],
+                }
+            )
+        return found
 
-    def some(self, places: NDArray[np.int64]) -> list[LossCurve]:
-        """These of the scenes."""
-        return [self.loss_curves[k] for k in places]
 
-
-def law_and_shape(input_class: str | None) -> tuple[Law, Shape]:
-    """The law of a class of the shipped calibration, and the shape of a third of its scenes.
-
-    input_class: None means the one with most scenes that were saved without loss.
-    """
-    shipped = shipped_calibration("span-x4-bf16")
-    clean = [name for name in shipped.partitions.classes if name.startswith("lossless")]
-    input_class = input_class or max(clean, key=shipped.partitions.classes.__getitem__)
-    part = shipped.partitions.of_class(input_class)
-    # One picture of each scene: both of a photograph would be in the shape and in the law.
-    ones = [min(of, key=lambda k: part.manifest.pairs[k].x_sha256) for of in part.members]
-    order = np.random.default_rng(0).permutation(ones)
-    apart, kept = np.split(order, [part.n // 3])
-    shape = Shape.of([part.loss_curves[k] for k in apart])
+def law_and_shape(input_class: str) -> tuple[Law, Shape]:
+    """The law of a class of the shipped calibration, and the shape of a third of its scenes."""
+    part = shipped_calibration("span-x4-bf16").partitions.of_class(input_class)
+    scenes = [
+        Spots(
+            [curve for place in places for curve in part.spots_of(place)],
+            [
+                part.weights[place] / int(part.spots[place])
+                for place in places
+                for _ in range(int(part.spots[place]))
+            ],
+        )
+        for places in part.members
+    ]
+    order = np.random.default_rng(0).permutation(len(scenes)).tolist()
+    third = len(order) // 3
+    shape = Shape.of([curve for k in order[:third] for curve in scenes[k].curves])
     if shape is None:
         raise SystemExit(f"{input_class}: nothing is lost in it.")
-    return Law([part.loss_curves[k] for k in kept], part.bound), shape
+    return Law([scenes[k] for k in order[third:]], part.bound), shape
 
 
 def shown(values: Sequence[float] | Values) -> str:
@@ -74,86 +110,74 @@ def shown(values: Sequence[float] | Values) -> str:
 
 def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
     """Every guarantee with calibrations of n scenes."""
-    drawn = [law.some(places) for places in law.calibrations(n, draws)]
-
-    def curves(make: Callable[[list[LossCurve]], StepCurve]) -> list[StepCurve]:
-        return [make(scenes) for scenes in drawn]
+    drawn = law.calibrations(n, draws)
 
     def at(found: Sequence[StepCurve], alphas: Sequence[float]) -> Values:
-        """L(t_α−) of every scene, [scenes, calibrations, α]."""
-        return law.losses(np.array([[curve.threshold(a) for a in alphas] for curve in found]))
+        """t_α, [calibrations, α]."""
+        return np.array([[curve.threshold(alpha) for alpha in alphas] for curve in found])
+
+    def mean(losses: Values) -> Values:
+        return losses[..., 0]
+
+    def exceeds(losses: Values) -> Values:
+        return np.asarray(losses[..., 0] > TOLERANCE, float)
 
     rows = []
 
     def row(promise: str, figure: str, bound: str) -> None:
         rows.append([str(n), promise, figure, bound])
 
-    named = curves(lambda scenes: RiskCurve.from_loss_curves(scenes, law.bound))
-    losses = at(named, [ALPHA])[..., 0]
-    row(f"expectation: mean L at α = {ALPHA}", shown(losses.mean(axis=0)), f"≤ {ALPHA}")
+    named = [Expectation().curve(**one) for one in drawn]
+    lost = law.expected(at(named, [ALPHA]), mean)
+    row(f"expectation: mean L at α = {ALPHA}", shown(lost), f"≤ {ALPHA}")
 
     usual = [
-        Expectation().usual(curve, [[one] for one in scenes], ALPHA)
-        for curve, scenes in zip(named, drawn, strict=True)
+        Expectation().usual(curve, by_scene(**one), ALPHA)
+        for curve, one in zip(named, drawn, strict=True)
     ]
     errors = np.array([np.inf if one is None else one.error for one in usual])
-    row("its sentence: share of L > τ̂", shown((losses > errors).mean(axis=0)), "≤ 0.1")
+    above = law.expected(at(named, [ALPHA]), lambda losses: (losses[..., 0] > errors) * 1.0)
+    row("its sentence: share of L > τ̂", shown(above), "≤ 0.1")
+
+    sure = [HighProbability(delta=DELTA).curve(**one) for one in drawn]
+    beyond = law.expected(at(sure, [ALPHA]), mean) > ALPHA
+    row(f"high_probability: calibrations above {ALPHA}", shown(beyond), f"≤ {DELTA}")
 
     share = Probability(tolerance=TOLERANCE, level=LEVEL)
-    exceeds = at(curves(lambda scenes: share.curve(scenes, law.bound)), [LEVEL])[..., 0] > TOLERANCE
-    row(f"probability: share of L > {TOLERANCE}", shown(exceeds.mean(axis=0)), f"≤ {LEVEL}")
-    beyond = exceeds.mean(axis=0) > share.at_hand(LEVEL, n)
-    row("the same at hand: calibrations above their bound", shown(beyond), "≤ 0.05")
-    sure = Probability(tolerance=TOLERANCE, level=LEVEL, delta=DELTA)
-    at_hand = at(curves(lambda scenes: sure.curve(scenes, law.bound)), [LEVEL])[..., 0] > TOLERANCE
-    beyond = at_hand.mean(axis=0) > LEVEL
+    above = law.expected(at([share.curve(**one) for one in drawn], [LEVEL]), exceeds)
+    row(f"probability: share of L > {TOLERANCE}", shown(above), f"≤ {LEVEL}")
+    share = Probability(tolerance=TOLERANCE, level=LEVEL, delta=DELTA)
+    beyond = law.expected(at([share.curve(**one) for one in drawn], [LEVEL]), exceeds) > LEVEL
     row(f"with δ: calibrations above {LEVEL}", shown(beyond), f"≤ {DELTA}")
 
     for name, menu in (("menu", MENU), ("between", menu_between(*AFTER_LOOKING))):
-        free = [
-            PostHocCurve.from_loss_curves(scenes, law.bound, menu=menu, shape=shape)
-            for scenes in drawn
-        ]
         alphas = np.array(menu)
-        ratio = (at(free, menu) / alphas).max(axis=2)
-        row(f"post_hoc, {name}: mean of max L/α", shown(ratio.mean(axis=0)), "≤ 1")
+
+        def worst(losses: Values, alphas: Values = alphas) -> Values:
+            return np.asarray((losses / alphas).max(axis=2))
+
+        free = [PostHocCurve.from_loss_curves(**one, menu=menu, shape=shape) for one in drawn]
+        limits = at(free, menu)
+        row(f"post_hoc, {name}: mean of max L/α", shown(law.expected(limits, worst)), "≤ 1")
         most = np.array([np.inf if curve.ratio is None else curve.ratio for curve in free])
-        row("its sentence: share of max L/α > κ̂", shown((ratio > most).mean(axis=0)), "≤ 0.1")
-        before = (at(named, menu) / alphas).max(axis=2)
-        row(f"α named before, but picked, {name}", shown(before.mean(axis=0)), "nothing")
+
+        def unusual(losses: Values, worst: Any = worst, most: Values = most) -> Values:
+            return (worst(losses) > most) * 1.0
+
+        row("its sentence: share of max L/α > κ̂", shown(law.expected(limits, unusual)), "≤ 0.1")
+        before = law.expected(at(named, menu), worst)
+        row(f"α named before, but picked, {name}", shown(before), "nothing")
     return rows
-
-
-def of_sizes(law: Law, n: int, draws: int) -> list[list[str]]:
-    """Half of the scenes are small and lose half: what large pictures lose at α."""
-    random = np.random.default_rng(1)
-    large = law.loss_curves
-    small = [LossCurve(one.levels, one.errors / 2) for one in large]
-    losses: dict[str, list[float]] = {"all together": [], "large ones alone": []}
-    for _ in range(draws):
-        first, second = random.integers(len(large), size=(2, n // 2))
-        alone = [large[k] for k in first]
-        for name, scenes in (
-            ("all together", [*alone, *(small[k] for k in second)]),
-            ("large ones alone", alone),
-        ):
-            threshold = RiskCurve.from_loss_curves(scenes, law.bound).threshold(ALPHA)
-            losses[name].append(float(law.losses(np.array(threshold)).mean()))
-    return [
-        [str(n), f"sizes, {name}: mean L of large", shown(values), f"≤ {ALPHA}"]
-        for name, values in losses.items()
-    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--draws", type=int, default=2000, help="Calibrations for each row.")
-    parser.add_argument("--input-class", help="Of the shipped calibration.")
+    parser.add_argument("--draws", type=int, default=200, help="Calibrations for each row.")
+    parser.add_argument("--input-class", default="lossless", help="Of the shipped calibration.")
     parser.add_argument("--scenes", type=int, nargs="*", default=SIZES)
     asked = parser.parse_args()
     law, shape = law_and_shape(asked.input_class)
     rows = [row for n in asked.scenes for row in rows_of(law, shape, n, asked.draws)]
-    rows += of_sizes(law, 100, asked.draws)
     print_table(["scenes", "guarantee", "found", "promised"], rows)
 
 

@@ -122,5 +122,5 @@ def test_an_estimator_is_a_row(start, monkeypatch):
     made = admin.create(truth_files(12), indecision=chosen, samples=1, activate=True)
     assert made["pipeline"]["indecision"]["estimator"] == "darkness"
     answer = post(admin.client, alpha=0.3).json()
-    assert (answer["samples"], answer["guarantee"]["promised"]) == (1, True)
+    assert (answer["samples"], answer["guarantee"]["unit"]) == (1, "spot")
     assert admin.get(f"/{made['id']}/backtest", splits=5)["rows"]

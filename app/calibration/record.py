@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from threading import Lock
 from typing import Any, Final, NamedTuple
@@ -223,16 +223,13 @@ class Calibration:
             keys = sorted(map(key, places))
             return keys[0] if len(keys) == 1 else hashlib.sha256(b"".join(keys)).digest()
 
-        order = [i for places in sorted(self.members, key=key_of_scene) for i in places]
-        return Law(
-            [curve for i in order for curve in self.spots_of(i)],
-            [self.scenes[i] for i in order for _ in range(int(self.spots[i]))],
-            [
-                self.weights[i] / int(self.spots[i])
-                for i in order
-                for _ in range(int(self.spots[i]))
-            ],
-        )
+        curves, scenes, weights = [], [], []
+        for place in (i for places in sorted(self.members, key=key_of_scene) for i in places):
+            spots = self.spots_of(place)
+            curves += spots
+            scenes += [self.scenes[place]] * len(spots)
+            weights += [self.weights[place] / len(spots)] * len(spots)
+        return Law(curves, scenes, weights)
 
     @cached_property
     def highest(self) -> float:
@@ -290,9 +287,19 @@ class Calibration:
 
     def usual(self, alpha: float) -> ErrorQuantile | None:
         """What few spots exceed inside the mask of α; None: its guarantee does not say."""
-        law = self.law
-        scenes = by_scene(law.loss_curves, self.error_bound, law.scenes, law.weights)
-        return self.guarantee.usual(self.curve, scenes, alpha)
+        return self._usual(alpha)
+
+    @cached_property
+    def _usual(self) -> Callable[[float], ErrorQuantile | None]:
+        """Looks at all loss curves for each α, so answers are kept."""
+
+        @lru_cache(maxsize=64)
+        def found(alpha: float) -> ErrorQuantile | None:
+            law = self.law
+            scenes = by_scene(law.loss_curves, self.error_bound, law.scenes, law.weights)
+            return self.guarantee.usual(self.curve, scenes, alpha)
+
+        return found
 
     @property
     def head(self) -> CalibrationHead:
