@@ -14,6 +14,7 @@ from PIL import Image
 from tests.cli.conftest import PARTS, stopped
 from tests.factories import encoded, photo, pictures, truths
 from tests.fakes import Sink
+from tests.reading import TEXTS, pretend
 from tests.servers import ran
 from tests.waiting import block_until
 from trustscale_server.cli.service import inside, local
@@ -57,6 +58,19 @@ def test_five_files(run, place, calibrated, picture):
     assert run(*asked, "--out", "other").code == 0  # same seed, same bytes
     for name in ("bird.image.png", "bird.mask.png"):
         assert (place / "other" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_words(run, place, calibrated, picture, monkeypatch):
+    """--words asks the calibration for text, which need not be active, and prints what it reads."""
+    pretend(monkeypatch)
+    assert run("calibrate", truths(place / "y", 4), "--metric", "text").code == 0
+    outcome = run("upscale", picture, "--words", "--alpha", 0.3)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[1:] == ["  reads: Exit 42", "  perhaps: Zg"]
+    assert "Of the words called right at most 30 % are wrong" in outcome.err
+    document = json.loads((place / "bird.result.json").read_text("utf-8"))
+    assert document["calibration"] != calibrated
+    assert [word["text"] for word in document["words"]] == list(TEXTS)
 
 
 def test_only_what_can_be_believed(run, place, calibrated, picture):
