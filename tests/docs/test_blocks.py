@@ -115,7 +115,9 @@ def place(tmp_path_factory):
     program = [sys.executable, "-m", "tests.docs.program", str(base / "socket")]
     with (
         serving(gateway(base / "gateway", FakeUpscaler("span-x4"))) as address,
-        ProcessGroup(program, log=base / "log", env={"PYTHONPATH": str(ROOT)}) as process,
+        ProcessGroup(
+            program, log=base / "log", env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+        ) as process,
     ):
         process.wait_until((base / "socket").exists, "the program")
         server = f"http://{address}"
