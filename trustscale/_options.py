@@ -18,6 +18,7 @@ class UpscaleOptions(TypedDict, total=False):
     mask: Literal["trust", "none"]
     background: str | None
     believed: bool
+    words: bool
     group: str | None
     format: Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"]
     quality: int | None

@@ -68,6 +68,15 @@ class Review(TypedDict):
     reason: str | None
 
 
+class Word(TypedDict):
+    """A word that a text reader reads: the corners of its box, and whether it can be believed."""
+
+    box: list[list[float]]
+    text: str
+    trusted: bool
+    trust_level: float | None
+
+
 class Result:
     """An answer: `document` is its JSON, `files` its files by name."""
 
@@ -114,6 +123,19 @@ class Result:
     def warnings(self) -> list[str]:
         """What a careful reader must know about this answer."""
         return list(self.document["warnings"])
+
+    @property
+    def words(self) -> list[Word]:
+        """What a text reader reads in the image; needs `words=True`.
+
+        Raises Problem: it was asked for without.
+        """
+        words: list[Word] | None = self.document.get("words")
+        if words is None:
+            raise Problem(
+                {"detail": f"{self.id} has no words: it was asked for without words=true."}
+            )
+        return words
 
     @property
     def trusted_fraction(self) -> float:

@@ -496,7 +496,19 @@ def _line(source: InputFile, record: Mapping[str, Any], note: str) -> str:
     else:
         trusted = f"{100 * record['trusted_fraction']:.0f} % trusted"
     seconds = sum(record["timings_ms"].values()) / 1e3
-    return f"{source}  {trusted}  {record['upscaler']}  {seconds:.1f} s{note}"
+    line = f"{source}  {trusted}  {record['upscaler']}  {seconds:.1f} s{note}"
+    return "\n".join([line, *_words(record)])
+
+
+def _words(record: Mapping[str, Any]) -> list[str]:
+    """The words that can be believed, and those that cannot."""
+    if (words := record.get("words")) is None:
+        return []
+    said = {
+        name: " ".join(word["text"] for word in words if word["trusted"] == trusted)
+        for name, trusted in (("reads", True), ("perhaps", False))
+    }
+    return [f"  {name}: {text}" for name, text in said.items() if text] or ["  reads no text"]
 
 
 def _details(source: InputFile, record: Mapping[str, Any], note: str = "") -> str:
@@ -517,7 +529,7 @@ def _details(source: InputFile, record: Mapping[str, Any], note: str = "") -> st
         figures += f"\n  {verdict} (p = {review['p_value']:.2g}). {review['promise']}"
     promise = record["guarantee"]["plain"]
     figures += f"\n  calibrated on: {record['guarantee']['calibrated_on']}"
-    return "\n".join([f"{source}: {promise}{note}", figures, *warnings])
+    return "\n".join([f"{source}: {promise}{note}", *_words(record), figures, *warnings])
 
 
 def _warnings(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -48,6 +48,12 @@ class Asked:
             "--believed", help="Also NAME.believed.png: a plain enlargement outside the mask."
         ),
     ] = False
+    words: Annotated[
+        bool,
+        typer.Option(
+            "--words", help="Also read: which words can be believed, by a calibration for text."
+        ),
+    ] = False
     background: Annotated[
         str | None, typer.Option(help="Colour that transparent pixels are flattened onto.")
     ] = None

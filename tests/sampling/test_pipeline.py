@@ -1,6 +1,7 @@
 """Sources become predictions and scores, and how long it takes."""
 
 import asyncio
+import os
 from dataclasses import replace
 from itertools import chain
 
@@ -339,11 +340,13 @@ async def test_measured_by_one_tile():
     assert pace.seconds_per_megapixel(upscaler) > 1e-6
 
 
-def test_kept(tmp_path):
+def test_kept(tmp_path, monkeypatch):
     """The next process knows it, unless the model is another one or the file is damaged."""
     file = tmp_path / "throughput.json"
     upscaler = FakeUpscaler()
-    Throughput(file).note(upscaler, MEGA, 1, 10)
+    with monkeypatch.context() as patched:
+        patched.delattr(os, "fsync")  # the event loop waits for no disk
+        Throughput(file).note(upscaler, MEGA, 1, 10)
     assert Throughput(file).estimate(upscaler, 2 * MEGA, 1) == 20
     assert Throughput(file).estimate(FakeUpscaler(fingerprint="fake:2"), MEGA, 1) is None
     for damaged in (b"", b"[]", b'{"fake": 1}', b'{"fake": {"fingerprint": "fake:1"}}'):
