@@ -18,7 +18,8 @@ from trustscale_server.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.images.compression import LOSSLESS, Compression
-from trustscale_server.images.facts import TRACE, UPLOAD, classify, look_at
+from trustscale_server.images.facts import UPLOAD, classify, look_at
+from trustscale_server.images.kinds import Kind
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.draw import Throughput
 from trustscale_server.sampling.pipeline import (
@@ -131,14 +132,11 @@ class TestMeasure:
         with pytest.raises(ValueError, match="its facts are not known"):
             await measure(FakeUpscaler(), Source(rgb), by_class, 5)
 
-    @pytest.mark.parametrize(
-        ("softness", "blurred", "trace", "is_own"),
-        [(0.1, -1, 0, True), (0.1, 0.1, 0, False), (0.1, -1, TRACE, False), (0.3, 0, TRACE, True)],
-    )
-    def test_what_may_be_soft_is_not_fitted_as_sharp(self, softness, blurred, trace, is_own):
-        """Where blur or an enlargement is told of what looks sharp, that of all classes is used."""
-        told = {"softness": softness, "blurred": blurred, "trace": trace, "smoothed": -1.0}
-        facts = replace(look_at(photo(1, 20, 24), LOSSLESS), **told)
+    @pytest.mark.parametrize(("softness", "is_own"), [(-3.0, True), (-0.5, False)])
+    def test_what_may_be_soft_is_not_fitted_as_sharp(self, softness, is_own):
+        """Where a soft kind is nearly as likely, that of all classes is used."""
+        kind = Kind("lossless", 0.0, softness)
+        facts = replace(look_at(photo(1, 20, 24), LOSSLESS), kind=kind)
         general = Fit(weights=(("detail@1", 0.4),))
         own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, facts),))
         found = under(general=general, fits=(own,)).sigma_of(facts).fit
