@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Iterable, MutableMapping
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from trustscale_server.errors import ConfigError
 
@@ -112,31 +112,45 @@ def _resolve(value: Any, unset: list[str]) -> Any:
     return _REFERENCE.sub(lambda match: os.environ.get(match[1], match[0]), value)
 
 
-def with_options(
-    **groups: tuple[type, Iterable[str]],
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command options that the fields of a class annotate; it gets each group as a mapping.
+def _fields(kind: type) -> dict[str, inspect.Parameter]:
+    """The fields of a class as parameters; inherited ones may be annotated in another module."""
+    annotations = get_type_hints(kind, include_extras=True)
+    return {
+        name: parameter.replace(annotation=annotations[name])
+        for name, parameter in inspect.signature(kind).parameters.items()
+    }
 
-    groups: by the command's parameter in whose place they are, the class and the fields.
+
+def with_options(
+    **groups: type | tuple[type, Iterable[str]],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command options that the fields of classes annotate.
+
+    groups: by the command's parameter in whose place they are. A class: all its fields, and the
+    command gets an instance. With some of the fields: only these, and it gets a mapping.
     """
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True)
         parameters: dict[str, inspect.Parameter] = {}
+        makers: dict[str, tuple[Callable[..., Any], list[str]]] = {}
         for name, parameter in own.parameters.items():
-            kind, fields = groups.get(name, (None, ()))
-            offered = inspect.signature(kind, eval_str=True).parameters if kind else {}
-            parameters |= {field: offered[field] for field in fields} or {name: parameter}
+            if name not in groups:
+                parameters[name] = parameter
+                continue
+            group = groups[name]
+            kind, fields = group if isinstance(group, tuple) else (group, None)
+            offered = _fields(kind)
+            makers[name] = (kind, [*offered]) if fields is None else (dict, [*fields])
+            parameters |= {field: offered[field] for field in makers[name][1]}
 
         @wraps(command)
         def run(**given: Any) -> None:
-            for group, (_, fields) in groups.items():
-                given[group] = {field: given.pop(field) for field in fields}
+            for name, (make, fields) in makers.items():
+                given[name] = make(**{field: given.pop(field) for field in fields})
             command(**given)
 
-        alike = [
-            option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in parameters.values()
-        ]
+        alike = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters.values()]
         vars(run)["__signature__"] = own.replace(parameters=alike)
         return run
 

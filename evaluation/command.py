@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -53,7 +53,96 @@ PAPER_SAMPLES = 8
 ACTIVE = "active"
 
 
-@with_options(degradation=options.DEGRADATION)
+@dataclass
+class Judged:
+    """What is judged."""
+
+    upscaler: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name, repeatable; default: auto, those that answer such uploads, each on its "
+            "classes."
+        ),
+    ] = None
+    settings: Annotated[
+        str | None,
+        typer.Option(
+            help="paper: its setting; or a TOML file, one table of a calibration's settings per "
+            "variant. Default: as this service would serve it."
+        ),
+    ] = None
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge one that there is, and calibrate nothing: active, an id, or a file."
+        ),
+    ] = None
+    samples: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers of generations whose price is compared, such as 1,2,4; with --settings "
+            f"paper its M (default: {PAPER_SAMPLES})."
+        ),
+    ] = None
+    baselines: Annotated[
+        bool, typer.Option(help="With --settings paper: also the methods of earlier work.")
+    ] = True
+
+    @property
+    def is_paper(self) -> bool:
+        """Whether it is the paper's setting."""
+        return self.settings == PAPER
+
+
+@dataclass
+class Tables:
+    """What the report shows, and where."""
+
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation-report")
+    alpha: Annotated[list[float] | None, typer.Option(help="Level of the tables, repeatable.")] = (
+        None
+    )
+    delta: Annotated[
+        float, typer.Option(help="Failure probability of the high-probability promise.")
+    ] = 0.1
+    as_json: options.Json = False
+
+    def alphas(self, usual: Sequence[float]) -> list[float]:
+        """The levels in ascending order; without any the usual ones. Raises BadParameter."""
+        levels = sorted(set(self.alpha or usual))
+        if not all(0 < level < float("inf") for level in levels):
+            raise typer.BadParameter("--alpha must be a positive number.")
+        return levels
+
+
+@dataclass
+class Division(options.Steps):
+    """How the images are divided, and uploads made of them."""
+
+    split: Annotated[float, typer.Option(help="Share of the images that calibrate.")] = 0.7
+    group_column: Annotated[
+        str | None, typer.Option(help="Column of manifest.csv that names the photograph.")
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="Of split, samples and degradation.")] = 0
+    skip_bad_pairs: Annotated[
+        bool, typer.Option(help="Leave out images that cannot be used, and say so.")
+    ] = False
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the samples; default: evaluation/ in the data folder."),
+    ] = None
+
+    @property
+    def degradation(self) -> Degradation | None:
+        """The named one; None: none. Raises BadRequest."""
+        try:
+            steps = Degradation(**self.named)
+        except ValidationError as error:
+            raise BadRequest(f"The degradation cannot be used: {mistakes(error)}") from None
+        return None if steps == Degradation() else steps
+
+
+@with_options(judged=Judged, tables=Tables, division=Division)
 def evaluate(
     folders: Annotated[
         list[Path],
@@ -62,57 +151,9 @@ def evaluate(
             "photograph; calibration/ and test/ inside bring their own division."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation-report"),
-    upscaler: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Name, repeatable; default: auto, those that answer such uploads, each on its "
-            "classes."
-        ),
-    ] = None,
-    settings: Annotated[
-        str | None,
-        typer.Option(
-            help="paper: its setting; or a TOML file, one table of a calibration's settings per "
-            "variant. Default: as this service would serve it."
-        ),
-    ] = None,
-    calibration: Annotated[
-        str | None,
-        typer.Option(
-            help="Judge one that there is, and calibrate nothing: active, an id, or a file."
-        ),
-    ] = None,
-    samples: Annotated[
-        str | None,
-        typer.Option(
-            help="Numbers of generations whose price is compared, such as 1,2,4; with --settings "
-            f"paper its M (default: {PAPER_SAMPLES})."
-        ),
-    ] = None,
-    alpha: Annotated[
-        list[float] | None, typer.Option(help="Level of the tables, repeatable.")
-    ] = None,
-    delta: Annotated[
-        float, typer.Option(help="Failure probability of the high-probability promise.")
-    ] = 0.1,
-    split: Annotated[float, typer.Option(help="Share of the images that calibrate.")] = 0.7,
-    group_column: Annotated[
-        str | None, typer.Option(help="Column of manifest.csv that names the photograph.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of split, samples and degradation.")] = 0,
-    degradation: options.Group = options.NOTHING,
-    cache: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the samples; default: evaluation/ in the data folder."),
-    ] = None,
-    baselines: Annotated[
-        bool, typer.Option(help="With --settings paper: also the methods of earlier work.")
-    ] = True,
-    skip_bad_pairs: Annotated[
-        bool, typer.Option(help="Leave out images that cannot be used, and say so.")
-    ] = False,
-    as_json: options.Json = False,
+    judged: Judged,
+    tables: Tables,
+    division: Division,
 ) -> None:
     """Calibrate on some of the images, test on the others, and write a report.
 
@@ -120,38 +161,40 @@ def evaluate(
     σ or D generate nothing.
     """
     check_installed()
-    if not 0 < split < 1 or not 0 < delta < 1:
+    if not 0 < division.split < 1 or not 0 < tables.delta < 1:
         raise typer.BadParameter("--split and --delta must lie between 0 and 1.")
-    if settings and calibration:
+    if judged.settings and judged.calibration:
         raise typer.BadParameter("--calibration has its own settings; leave --settings out.")
-    is_paper = settings == PAPER
-    alphas = sorted(set(alpha or (PAPER_ALPHAS if is_paper else ALPHAS)))
-    reference = PAPER_REFERENCE if is_paper else REFERENCE
-    if not all(0 < level < float("inf") for level in alphas):
-        raise typer.BadParameter("--alpha must be a positive number.")
-    share = None if calibration else split
-    plan = make_plan(folders, share=share, seed=seed, column=group_column)
-    asked = _Asked(
-        upscaler or [],
-        read_variants(Path(settings)) if settings and not is_paper else None,
-        is_paper,
-        calibration,
-        _counts(samples),
+    alphas = tables.alphas(PAPER_ALPHAS if judged.is_paper else ALPHAS)
+    reference = PAPER_REFERENCE if judged.is_paper else REFERENCE
+    plan = make_plan(
+        folders,
+        share=None if judged.calibration else division.split,
+        seed=division.seed,
+        column=division.group_column,
     )
-    options = Options(
+    is_file = judged.settings and not judged.is_paper
+    asked = _Asked(
+        judged.upscaler or [],
+        read_variants(Path(judged.settings or "")) if is_file else None,
+        judged.is_paper,
+        judged.calibration,
+        _counts(judged.samples),
+    )
+    chosen = Options(
         alphas=alphas,
         reference_alpha=min(alphas, key=lambda level: abs(level - reference)),
-        delta=delta,
-        seed=seed,
-        degradation=_degradation(degradation),
-        skip_bad=skip_bad_pairs,
-        with_earlier=baselines and is_paper,
+        delta=tables.delta,
+        seed=division.seed,
+        degradation=division.degradation,
+        skip_bad=division.skip_bad_pairs,
+        with_earlier=judged.baselines and judged.is_paper,
     )
-    findings = asyncio.run(_run(asked, plan, cache, options))
-    facts = {**report.write(findings, out), "report": str(out / report.REPORT)}
+    findings = asyncio.run(_run(asked, plan, division.cache, chosen))
+    facts = {**report.write(findings, tables.out), "report": str(tables.out / report.REPORT)}
     for item in findings.skipped:
         typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
-    output(facts, lambda _: _text(findings, out), as_json=as_json)
+    output(facts, lambda _: _text(findings, tables.out), as_json=tables.as_json)
 
 
 class _Asked(NamedTuple):
@@ -168,20 +211,12 @@ def _counts(text: str | None) -> Sequence[int]:
     if text is None:
         return ()
     try:
-        counts = sorted({int(part) for part in text.split(",")})
+        counts = sorted({int(number) for number in text.split(",")})
     except ValueError:
         counts = [0]
     if not 1 <= counts[0] <= counts[-1] <= MAX_SAMPLES:
         raise typer.BadParameter(f"--samples are numbers from 1 to {MAX_SAMPLES}, as in 1,2,4,8.")
     return counts
-
-
-def _degradation(named: options.Group) -> Degradation | None:
-    try:
-        made = Degradation(**options.degradation_in(named))
-    except ValidationError as error:
-        raise BadRequest(f"The degradation cannot be used: {mistakes(error)}") from None
-    return None if made == Degradation() else made
 
 
 async def _run(asked: _Asked, plan: Plan, cache: Path | None, options: Options) -> report.Findings:
@@ -191,9 +226,12 @@ async def _run(asked: _Asked, plan: Plan, cache: Path | None, options: Options) 
         for upscaler in upscalers:
             await identify(upscaler)
         with progress_bars() as bars:
-            prices = {one.name: session.settings.price_per_call(one.name) for one in upscalers}
+            prices = {
+                upscaler.name: session.settings.price_per_call(upscaler.name)
+                for upscaler in upscalers
+            }
             known = {name: price for name, price in prices.items() if price is not None}
-            made_by = {one.upscaler: one.made_by for one in answering if one.made_by is not None}
+            made_by = {share.upscaler: share.made_by for share in answering if share.made_by}
             return await conduct(
                 upscalers,
                 plan,
@@ -219,11 +257,11 @@ async def _answering(
     first = asked.variants[0].config if asked.variants else CalibrationConfig()
     rule = {"input_rule": None} if asked.is_paper else {}
     config = first.model_copy(update={"degradation": options.degradation, **rule})
-    found = await asyncio.to_thread(
+    answering = await asyncio.to_thread(
         shares, settings.routing_table, config, [*plan.calibration, *plan.test], SCALE
     )
-    typer.echo(f"{in_words(found)}.", err=True)
-    return found
+    typer.echo(f"{in_words(answering)}.", err=True)
+    return answering
 
 
 async def _variants(
@@ -236,7 +274,7 @@ async def _variants(
         judged = await _calibration(asked.calibration, session.calibrations, upscalers[0].name)
         config = CalibrationConfig.of(judged.manifest, activate=False)
         return [Variant(judged.manifest.name or judged.id, config, calibration=judged)]
-    most = [one.capabilities.max_samples for one in upscalers]
+    most = [upscaler.capabilities.max_samples for upscaler in upscalers]
     limit = min((count for count in most if count is not None), default=MAX_SAMPLES)
     if asked.is_paper:
         wanted = max(asked.samples, default=PAPER_SAMPLES)

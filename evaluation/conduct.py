@@ -53,10 +53,10 @@ async def conduct(
         rows += class_rows(result.name, result.main, draws, options.reference_alpha)
         if options.with_pictures:
             # Plots hold the interpreter; sheets read files.
-            shown, drawn = await asyncio.gather(
+            sheets, plots = await asyncio.gather(
                 showcase(result), asyncio.to_thread(number_figures, result, draws)
             )
-            pictures += [*shown, *drawn]
+            pictures += [*sheets, *plots]
     verdict = judge(results, rows, plan, options)
     return Findings(plan, options, results, rows, pictures, verdict, skipped)
 

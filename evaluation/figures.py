@@ -112,8 +112,10 @@ def _bounded(cell: Cell, draws: Resamples) -> Panel:
 def _leaked(cell: Cell, result: Evaluation) -> Panel:
     alpha = result.options.reference_alpha
     counts, realised = leak(cell, alpha, result.options.seed)
-    made, x = cell.calibration, np.array(counts, np.float64)
-    bounds = np.array([leakage_bound(alpha, made.n, count, made.bound) for count in counts])
+    calibration, x = cell.calibration, np.array(counts, np.float64)
+    bounds = np.array(
+        [leakage_bound(alpha, calibration.n, count, calibration.bound) for count in counts]
+    )
     low, mean, high = realised.min(axis=1), realised.mean(axis=1), realised.max(axis=1)
     return Panel(
         f"Leaked calibration scenes, α = {alpha:g}",
@@ -136,19 +138,27 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
         How many scenes leak, and the mean loss of the test images in each of `DRAWS` draws,
         [counts, DRAWS].
     """
-    made = cell.calibration
-    counts = sorted({round(share * made.n) for share in SHARES} - {made.n})
+    calibration = cell.calibration
+    counts = sorted({round(share * calibration.n) for share in SHARES} - {calibration.n})
     random = np.random.Generator(np.random.PCG64(seed))
     realised = np.empty((len(counts), DRAWS))
     for row, draw in np.ndindex(realised.shape):
-        leaked = {i for k in random.permutation(made.n)[: counts[row]] for i in made.members[k]}
+        leaked = {
+            i
+            for k in random.permutation(calibration.n)[: counts[row]]
+            for i in calibration.members[k]
+        }
         losses = [
-            _PERFECT if i in leaked else made.guarantee.loss(one)
-            for i in range(made.pairs)
-            for one in made.spots_of(i)
+            _PERFECT if i in leaked else calibration.guarantee.loss(one)
+            for i in range(calibration.pairs)
+            for one in calibration.spots_of(i)
         ]
-        scenes = [made.scenes[i] for i in range(made.pairs) for _ in made.spots_of(i)]
-        curve = RiskCurve.from_loss_curves(losses, made.bound, scenes=scenes, highest=made.highest)
+        scenes = [
+            calibration.scenes[i] for i in range(calibration.pairs) for _ in calibration.spots_of(i)
+        ]
+        curve = RiskCurve.from_loss_curves(
+            losses, calibration.bound, scenes=scenes, highest=calibration.highest
+        )
         threshold = np.array([curve.threshold(alpha)])
         realised[row, draw] = np.mean(
             [mean_of(one.losses, threshold, "left")[0] for one in cell.answers]

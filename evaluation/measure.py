@@ -173,8 +173,8 @@ class Image:
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._made:
             self._made[key] = make()
-        made: T = self._made[key]
-        return made
+        value: T = self._made[key]
+        return value
 
 
 def _prediction_key(pipeline: Pipeline) -> Hashable:
@@ -205,12 +205,12 @@ def mask_quantities(
     """
     order = np.argsort(sigma, axis=None)  # so each mask is the first so many pixels
     count = np.searchsorted(sigma.reshape(-1)[order], thresholds, side="left")
-    found = {"area": count / sigma.size}
+    quantities = {"area": count / sigma.size}
     with np.errstate(divide="ignore", invalid="ignore"):
         for name, peak, square in squares:
             total = np.append(0, np.cumsum(square.reshape(-1)[order]))
-            found[name] = 10 * np.log10(peak**2 * 3 * count / total[count])
-    return found
+            quantities[name] = 10 * np.log10(peak**2 * 3 * count / total[count])
+    return quantities
 
 
 @dataclass(frozen=True, slots=True)

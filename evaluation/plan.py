@@ -90,13 +90,15 @@ def make_plan(
         calibration, test = (find_items(folders[0] / side, column) for side in (CALIBRATION, TEST))
         # Names may repeat in the two folders.
         return Plan(_prefixed(calibration, CALIBRATION), _prefixed(test, TEST), "given")
-    found = [find_items(folder, column) for folder in folders]
+    by_folder = [find_items(folder, column) for folder in folders]
     if len(folders) > 1:
         names = [folder.resolve().name for folder in folders]
         if len(set(names)) < len(names):
             names = [f"{name}-{number}" for number, name in enumerate(names, start=1)]
-        found = [_prefixed(part, name) for part, name in zip(found, names, strict=True)]
-    items = [item for part in found for item in part]
+        by_folder = [
+            _prefixed(of_folder, name) for of_folder, name in zip(by_folder, names, strict=True)
+        ]
+    items = [item for of_folder in by_folder for item in of_folder]
     if share is None:
         return Plan([], items, "given")
     calibration, test = split(items, share, seed)
@@ -234,7 +236,7 @@ def paper(samples: int, side: float, delta: float) -> list[Variant]:
         }
         return Variant(name, CalibrationConfig(**{**given, **settings, **fields}), note)
 
-    found = [
+    variants = [
         uncut(PAPER, "Errors not cut, σ not fitted, no classes."),
         uncut(
             CERTAIN,
@@ -256,7 +258,7 @@ def paper(samples: int, side: float, delta: float) -> list[Variant]:
     ]
     if samples > 1:
         blur = min(256.0, round(PAPER_BLUR * side / PAPER_SIDE, 2))
-        found.append(
+        variants.append(
             uncut(
                 "recipe",
                 f"The paper's σ and D: its blurs of {PAPER_BLUR:g} px on {PAPER_SIDE} px scaled to "
@@ -267,7 +269,7 @@ def paper(samples: int, side: float, delta: float) -> list[Variant]:
                 fidelity=FidelitySettings(blur=blur, bound=PAPER_BOUND, unit="picture"),
             )
         )
-    return found
+    return variants
 
 
 def read_variants(path: Path) -> list[Variant]:

@@ -197,12 +197,12 @@ class Cell(Part):
         grid = np.linspace(0, 1.15 * self.calibration.curve.risk(np.inf), GRID_POINTS + 1)[1:]
         self.alphas = np.unique(np.concatenate([self.alphas, grid]))
 
-    def thresholds(self, part: Calibration) -> NDArray[np.float64]:
+    def thresholds(self, calibration: Calibration) -> NDArray[np.float64]:
         """t_α of each level from the curve of a part, and last inf, the whole image."""
-        if part not in self._thresholds:
-            found = [*map(part.curve.threshold, self.alphas.tolist()), np.inf]
-            self._thresholds[part] = np.array(found)
-        return self._thresholds[part]
+        if calibration not in self._thresholds:
+            levels = [*map(calibration.curve.threshold, self.alphas.tolist()), np.inf]
+            self._thresholds[calibration] = np.array(levels)
+        return self._thresholds[calibration]
 
     def tested(self, image: Image) -> Answered:
         """A test image under the part of the calibration that would answer it."""

@@ -75,7 +75,7 @@ class Findings:
 def write(findings: Findings, out: Path) -> dict[str, Any]:
     """Write everything into a folder, and return the report for machines."""
     tables = _tables(findings)
-    shown = _summary(findings, tables)
+    summary = _summary(findings, tables)
     (out / FIGURES).mkdir(parents=True, exist_ok=True)
     for picture in findings.pictures:
         stem = out / FIGURES / picture.name
@@ -85,10 +85,10 @@ def write(findings: Findings, out: Path) -> dict[str, Any]:
     for name, records in tables.items():
         if records:
             (out / f"{name}.csv").write_text(as_csv(records), "utf-8")
-    text = json.dumps(shown, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
     (out / SUMMARY).write_text(text + "\n", "utf-8")
     (out / REPORT).write_text(render(findings), "utf-8")
-    return shown
+    return summary
 
 
 def as_csv(records: Sequence[Record]) -> str:
@@ -205,12 +205,12 @@ def judge(
     """The verdict over all upscalers, settings, classes of uploads and α."""
     judged = [row for row in rows if row.status is not None]
     counts = Counter(row.status for row in judged)
-    found = {(row.upscaler, row.variant, row.input_class, row.alpha): row for row in rows}
+    by_promise = {(row.upscaler, row.variant, row.input_class, row.alpha): row for row in rows}
     main, findings = [], []
     for result in results:
         first = (result.name, result.main.name, None)
-        main.append(found[*first, options.reference_alpha])
-        findings.append(_of(main[-1], found[*first, None], result))
+        main.append(by_promise[*first, options.reference_alpha])
+        findings.append(_of(main[-1], by_promise[*first, None], result))
     outcome = _outcome(main, counts)
     findings.append(_tally(counts, judged))
     images = f"{len(plan.test)} picture{'s' if len(plan.test) != 1 else ''}"
@@ -256,12 +256,14 @@ def _of(row: Row, whole: Row, result: Evaluation) -> str:
 
 
 def _uploads(cell: Cell) -> str:
-    made = cell.calibration
-    what = "images" if made.pairs == made.n else f"uploads of {made.n} scenes"
+    calibration = cell.calibration
+    what = "images" if calibration.pairs == calibration.n else f"uploads of {calibration.n} scenes"
     classes = (
-        f" in {len(made.partitions.classes)} classes" if len(made.partitions.classes) > 1 else ""
+        f" in {len(calibration.partitions.classes)} classes"
+        if len(calibration.partitions.classes) > 1
+        else ""
     )
-    return f"{made.pairs} {what}{classes}"
+    return f"{calibration.pairs} {what}{classes}"
 
 
 def _tally(counts: Counter[Status | None], judged: Sequence[Row]) -> str:
@@ -295,14 +297,14 @@ def _named(rows: Iterable[Row]) -> str:
 def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[str]:
     """What these images can and cannot show."""
     main = results[0].main
-    found = [_division(plan)] if main.request is not None else []
-    found += [
+    sentences = [_division(plan)] if main.request is not None else []
+    sentences += [
         f"A σ of {result.name} was fitted on {len(result.fitted_on)} of these uploads: the areas "
         "under it are larger than they would be on others."
         for result in results
         if result.fitted_on
     ]
-    found += [
+    sentences += [
         f"{result.added.share:.0%} of the detail that {result.name} adds is not in the truth."
         for result in results
         if result.added.share is not None
@@ -313,26 +315,26 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
         losses = result.main.quantities["loss"][:, result.main.place(alpha)]
         share = f"{int((losses > alpha).sum())} of {len(losses)}"
         above.append(f"{share} test uploads of {result.name}")
-    found.append(
+    sentences.append(
         "The promise is an average over images and over calibrations, not one per image: at "
         f"α = {alpha:g} the largest error was above α in {' and '.join(above)}."
     )
     least = max(one.subject.part.curve.min_alpha for one in main.answers)
-    found.append(
+    sentences.append(
         f"With {main.calibration.n} calibration scenes no α below {least:.4f} can be promised"
         f"{' for every class of uploads' if main.classes else ''}."
     )
-    found += dict.fromkeys(map(_source, results))
+    sentences += dict.fromkeys(map(_source, results))
     readers = (cell.pipeline.fidelity.reader for cell in results[0].cells)
-    found += [
+    sentences += [
         f"D is a label that the {title} drew, and no person."
         for title in sorted({one.title for one in readers if one is not None})
     ]
-    found.append(
+    sentences.append(
         "Whoever chooses settings by this report has used the test images up: the chosen settings "
         "need new calibration images, and new test images if their figures are to be quoted."
     )
-    return found
+    return sentences
 
 
 def _division(plan: Plan) -> str:

@@ -230,8 +230,8 @@ class Evaluation:
         return [task.result() for task in tasks]
 
     def _uploads(self, side: Sequence[PairFiles]) -> list[Upload]:
-        found = [(item, variant) for item in side for variant in variants_of(self.made_by)]
-        return [Upload(place, *one) for place, one in enumerate(found)]
+        uploads = [(item, variant) for item in side for variant in variants_of(self.made_by)]
+        return [Upload(place, *upload) for place, upload in enumerate(uploads)]
 
     def _load(self, upload: Upload) -> Pair:
         item = upload.files

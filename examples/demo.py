@@ -36,7 +36,7 @@ Look at the badge: the sharp model made a smooth ring of five names. Without the
 tell, and the mask leaves the ring out. Each model's folder has these files of {BADGE.name}:
   image.png    is the enlarged picture
   mask.png     is white where it is trusted
-  overlay.png  tints what is not trusted
+  overlay.png  hatches what is not trusted
   trust.png    holds the masks of every α in one image
   result.json  has the promise in words
 

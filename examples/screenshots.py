@@ -134,7 +134,7 @@ def monitor(page: Page) -> None:
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WIDE = {"width": 1360, "height": 850}
-PATIENCE_MS = 120_000
+PATIENCE_MS = 300_000
 
 
 def ready(page: Page) -> None:
@@ -148,7 +148,7 @@ def upscaled(page: Page, name: str = "bridge") -> None:
     """An example photograph as its result is first seen."""
     ready(page)
     page.click(f".example[data-name={name}]")
-    page.wait_for_selector("#canvas[data-shown]", timeout=PATIENCE_MS)
+    page.wait_for_selector("#canvas[data-shown]")
 
 
 def marked(page: Page) -> None:
@@ -163,7 +163,7 @@ def wall(page: Page) -> None:
     ready(page)
     files = [EXAMPLES / f"{name}.png" for name in ("bridge", "coast", "dog")]
     page.set_input_files("#files", [*files, EXAMPLES / "repainted" / "astronaut.webp"])
-    page.wait_for_selector("[data-state=done] >> nth=3", timeout=PATIENCE_MS)
+    page.wait_for_selector("[data-state=done] >> nth=3")
     page.wait_for_timeout(1000)
 
 
@@ -186,6 +186,7 @@ def picture(
 ) -> Image.Image:
     """Return a screenshot of a scene, in a fresh context."""
     context = browser.new_context(base_url=url, reduced_motion="reduce", **options)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     scene(page)
     page.mouse.move(0, 0)
@@ -244,6 +245,7 @@ def look_at_all(browser: Browser, url: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, scene in VIEWS.items():
         context = browser.new_context(base_url=url, reduced_motion="reduce", viewport=WIDE)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         scene(page)
         page.mouse.move(0, 0)

@@ -49,9 +49,9 @@ def cells(seed, side=12):
 
 
 def sharp(left=60, side=64):
-    """A part of a photograph, of the class `lossless`; a `photo` looks smoothed."""
+    """A part of a photograph, of the class `lossless`; a `photo` is of others."""
     bridge = Image.open(Path(__file__).parents[1] / "examples" / "bridge.png")
-    return np.asarray(bridge.convert("RGB"))[60 : 60 + side, left : left + side].copy()
+    return np.asarray(bridge.convert("RGB"))[30 : 30 + side, left : left + side].copy()
 
 
 def encoded(image, form="PNG", **options):

@@ -84,11 +84,13 @@ def test_a_metric_is_a_row(start, monkeypatch):
         "summary": "error of brightness",
         "bound": 1.0,
         "loss_clipped_at": 1.0,
-        "unit": "lab",
+        "error_unit": "lab",
         "needs_label": False,
         "blurs": False,
     }
-    made = admin.create(truth_files(12), fidelity={"metric": "brightness"}, activate=True)
+    made = admin.create(
+        truth_files(12), fidelity={"metric": "brightness"}, default_alpha=0.3, activate=True
+    )
     assert (made["bound"], made["pipeline"]["fidelity"]["metric"]) == (1.0, "brightness")
     promise = post(admin.client, alpha=0.3).json()["guarantee"]
     assert "difference of a pixel's brightness, blurred by 4 px" in promise["theorem"]

@@ -16,6 +16,7 @@ from trustscale._options import (
     ActivateOptions,
     CalibrationOptions,
     DeriveOptions,
+    ExtendOptions,
     SubmitOptions,
     UpscaleOptions,
     checked,
@@ -251,12 +252,11 @@ class _Service(Generic[J]):
         group_by: str | None = None,
         scene_by: str | None = None,
         on_sent: Progress | None = None,
-        activate: bool = False,
-        force: bool = False,
+        **options: Unpack[ExtendOptions],
     ) -> J:
         """A new calibration of an old one's pairs and these (admin); arguments as `calibrate`."""
         group_by = group_by or (GROUP if groups else None)
-        fields = form(group_by=group_by, scene_by=scene_by, activate=activate, force=force)
+        fields = form(group_by=group_by, scene_by=scene_by, **checked(ExtendOptions, options))
         path = f"/{calibration}/pairs"
         return await self._sent(path, pairs, manifest(groups, scenes), on_sent, fields)
 

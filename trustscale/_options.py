@@ -18,6 +18,7 @@ class UpscaleOptions(TypedDict, total=False):
     mask: Literal["trust", "none"]
     background: str | None
     believed: bool
+    words: bool
     group: str | None
     format: Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"]
     quality: int | None
@@ -32,9 +33,10 @@ class UpscaleOptions(TypedDict, total=False):
 
 
 class SubmitOptions(UpscaleOptions, total=False):
-    """Also who is notified of a job's end."""
+    """Also who is notified of a job's end, and for admins a calibration that is not active."""
 
     webhook: str | None
+    calibration: str | None
 
 
 class CalibrationOptions(TypedDict, total=False):
@@ -66,6 +68,13 @@ class ActivateOptions(TypedDict, total=False):
 
     force: bool
     only: bool
+
+
+class ExtendOptions(TypedDict, total=False):
+    """What becomes of a calibration with more pairs."""
+
+    activate: bool
+    force: bool
 
 
 class DeriveOptions(TypedDict, total=False):

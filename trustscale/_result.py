@@ -20,9 +20,10 @@ _OPAQUE = 255
 _NEVER = 65535  # trust.png: the value of pixels that are trusted at no α
 _STEPS = 65534
 
-_TINT = np.array([196, 0, 130], np.float32)
-_STRENGTH = np.float32(0.45)
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+# The hatching of `overlay.png`: pixels between stripes; colours and their opacities.
+_HATCH = 8
+_STRIPE, _SHADE = ((255, 255, 255), 0.55), ((0, 0, 0), 0.34)
+_LINE, _RIM = ((255, 255, 255), 0.95), ((224, 0, 140), 0.9)
 
 
 class Guarantee(TypedDict, total=False):
@@ -65,6 +66,15 @@ class Review(TypedDict):
     bad: str
     promise: str
     reason: str | None
+
+
+class Word(TypedDict):
+    """A word that a text reader reads: the corners of its box, and whether it can be believed."""
+
+    box: list[list[float]]
+    text: str
+    trusted: bool
+    trust_level: float | None
 
 
 class Result:
@@ -115,6 +125,19 @@ class Result:
         return list(self.document["warnings"])
 
     @property
+    def words(self) -> list[Word]:
+        """What a text reader reads in the image; needs `words=True`.
+
+        Raises Problem: it was asked for without.
+        """
+        words: list[Word] | None = self.document.get("words")
+        if words is None:
+            raise Problem(
+                {"detail": f"{self.id} has no words: it was asked for without words=true."}
+            )
+        return words
+
+    @property
     def trusted_fraction(self) -> float:
         """The trusted share of the wholly opaque pixels."""
         return float(self.document["trusted_fraction"])
@@ -149,19 +172,27 @@ class Result:
 
     @cached_property
     def overlay(self) -> Image.Image:
-        """The image with untrusted regions in grey under a magenta tint, as the service's."""
+        """The image in its own colours, hatched where it is not trusted, as the service's."""
         picture = self.image
         if picture.mode.startswith("I"):  # of 16 bits
             picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
         alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
         pixels = np.array(picture.convert("RGB"))
         untrusted = ~self.mask & (alpha == _OPAQUE)  # the rest is neither trusted nor guessed
-        grey = pixels[untrusted].astype(np.float32) @ _LUMA
-        pixels[untrusted] = np.rint(grey[:, None] * (1 - _STRENGTH) + _TINT * _STRENGTH)
-        around = np.pad(untrusted, 1, constant_values=True)
-        inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
-        pixels[untrusted & ~inner] = _TINT.astype(np.uint8)
-        drawn = Image.fromarray(pixels)
+        height, width = untrusted.shape
+        place = (np.arange(height)[:, None] + np.arange(width)) % _HATCH
+        line = untrusted & _beside(self.mask)
+        rim = untrusted & ~line & _beside(line)
+        drawn = pixels.copy()
+        for where, (colour, opacity) in (
+            (untrusted & (place == 0), _STRIPE),
+            (untrusted & (place == 1), _SHADE),
+            (rim, _RIM),
+            (line, _LINE),
+        ):
+            under = pixels[where].astype(np.float32) * (1 - opacity)
+            drawn[where] = np.rint(under + np.multiply(colour, opacity, dtype=np.float32))
+        drawn = Image.fromarray(drawn)
         if self.image.has_transparency_data:
             drawn.putalpha(Image.fromarray(alpha))
         return drawn
@@ -185,3 +216,9 @@ class Result:
         picture = Image.open(io.BytesIO(self.files[name]))
         picture.load()
         return picture
+
+
+def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which pixels have a neighbour of the mask above, below, left or right."""
+    wide = np.pad(mask, 1)
+    return wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]

@@ -108,6 +108,14 @@ class PairsForm:
         return archive_files(self.archive.file, ArchiveLimits())
 
 
+@dataclass(frozen=True, slots=True)
+class MorePairsForm(PairsForm):
+    """The fields of a form that bring further pairs, and what is done with the result."""
+
+    activate: Annotated[bool, Form()] = False
+    force: Annotated[bool, Form(description=FORCE)] = False
+
+
 PairsFormDep = Annotated[PairsForm, Depends()]
 
 
@@ -200,9 +208,7 @@ async def extend_calibration(
     calibration_id: str,
     state: StateDep,
     actor: AdminDep,
-    form: PairsFormDep,
-    activate: Annotated[bool, Form()] = False,
-    force: Annotated[bool, Form(description=FORCE)] = False,
+    form: Annotated[MorePairsForm, Depends()],
     _: IdempotencyKey = None,
 ) -> Response:
     """Calibrate from the pairs of a calibration and further ones.
@@ -211,7 +217,7 @@ async def extend_calibration(
     """
     state.settings.webhooks.check(form.webhook)
     parent = await state.admin.finished(calibration_id)
-    config = CalibrationConfig.of(parent.manifest, activate=activate, force=force)
+    config = CalibrationConfig.of(parent.manifest, activate=form.activate, force=form.force)
     if form.dry_run:
         return await _planned(state, config, form, actor, parent=parent)
 

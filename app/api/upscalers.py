@@ -99,6 +99,7 @@ class UpscalerOut(BaseModel):
         description="Of the error: lab, L1 in normalised CIELAB; ssim, (1 − SSIM)/2; label, 1 "
         "where marked."
     )
+    words: bool = Field(description="Whether `words=true` says which words can be believed.")
     table: list[TrustedArea] = Field(description="Trusted area at common α, in ascending order.")
     levels: list[NamedLevel] = Field(
         description="The strictness to choose from: three of which each may be chosen after "
@@ -136,6 +137,7 @@ async def list_upscalers(
         rows.append(
             UpscalerOut(
                 **_identity(state, upscaler),
+                words=await state.calibrations.reads(upscaler),
                 **await asyncio.to_thread(_calibrated, calibration),
                 calibration=active[0].id if active else None,
                 calibrations=active,

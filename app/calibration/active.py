@@ -20,7 +20,14 @@ from pydantic import BaseModel
 
 from trustscale_server.calibration import file
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.errors import BadCalibration, Conflict, NoCalibration, NotFound
+from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
+from trustscale_server.errors import (
+    BadCalibration,
+    Conflict,
+    NoCalibration,
+    NotFound,
+    UpscalerUnavailable,
+)
 from trustscale_server.images.facts import RULES, InputFeatures
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, differences
 from trustscale_server.stores.base import MOST_ACTIVE, Activation, CalibrationStore
@@ -71,13 +78,19 @@ class CalibrationPriority:
             found.append([name for name in names if not self._is_taken(place, [name])])
         return found
 
+    def of_words(self, *, wanted: bool) -> CalibrationPriority:
+        """Those for text, or the others; all if there are no such."""
+        found = [one for one in self.calibrations if one.reads == wanted]
+        is_same = len(found) in {0, len(self.calibrations)}
+        return self if is_same else CalibrationPriority(found)
+
     def _is_taken(self, place: int, names: Sequence[str]) -> bool:
         """Whether one before it answers uploads of these classes, for the same data and sizes."""
         own = self.calibrations[place]
         rule, sizes = own.pipeline.input_rule, own.sizes
         for other in self.calibrations[:place]:
-            if other.pipeline.stretch != own.pipeline.stretch:
-                continue  # no upload is for both
+            if _differ(own, other):
+                continue  # no request is for both
             if other.sizes is not None and (sizes is None or not sizes & other.sizes):
                 continue
             same = rule is not None and other.pipeline.input_rule == rule
@@ -85,6 +98,11 @@ class CalibrationPriority:
                 if known in names or not same:
                     return True
         return False
+
+
+def _differ(one: Calibration, other: Calibration) -> bool:
+    """Whether they are for other data, or one is for text and one is not."""
+    return (one.pipeline.stretch, one.reads) != (other.pipeline.stretch, other.reads)
 
 
 def covered_classes(calibration: Calibration) -> list[str]:
@@ -241,6 +259,29 @@ class Calibrations:
             self._orders[upscaler] = ids, order
         return order
 
+    async def reads(self, upscaler: Upscaler) -> bool:
+        """Whether there is one for text, and a reader."""
+        if FidelitySettings(metric="text").missing is not None:
+            return False
+        heads = await self.store.heads(upscaler.name)
+        return any(METRICS[head.metric].reads for head in heads) or _for_text(upscaler) is not None
+
+    async def of_words(self, upscaler: Upscaler) -> CalibrationPriority | None:
+        """Those for text: active ones, else the newest that is stored, else the shipped one."""
+        heads = [
+            head for head in await self.store.heads(upscaler.name) if METRICS[head.metric].reads
+        ]
+        active = await self.active_ids(upscaler.name)
+        newest = sorted(heads, key=lambda head: head.created_at, reverse=True)[:1]
+        if chosen := [head for head in heads if head.id in active] or newest:
+            return CalibrationPriority([await self.get(head.id) for head in chosen])
+        if (entry := _for_text(upscaler)) is None:
+            return None
+        data = await asyncio.to_thread(entry.read_bytes)
+        shipped = (await asyncio.to_thread(file.load, data)).for_upscaler(upscaler.name)
+        await self.add(shipped, activate=False)
+        return CalibrationPriority([shipped])
+
     async def active(self, upscaler: str) -> Calibration:
         """The first of them, as `order`."""
         return (await self.order(upscaler)).first
@@ -257,8 +298,8 @@ class Calibrations:
             # What cannot be read must not stop its successor.
             with suppress(BadCalibration, NotFound):
                 first = await self.get(active)
-                # Data and pictures have different calibrations.
-                if first.pipeline.stretch == calibration.pipeline.stretch:
+                # Data, pictures and text have different calibrations.
+                if not _differ(first, calibration):
                     present = first
         changes = await asyncio.to_thread(Changes.of, calibration, present)
         if not force and calibration.id != active:
@@ -378,5 +419,17 @@ def shipped_calibration(name: str = "span-x4-f32") -> Calibration:
     return file.load((_SHIPPED / f"{name}{file.SUFFIX}").read_bytes())
 
 
-def _shipped_files() -> list[Traversable]:
-    return [entry for entry in _SHIPPED.iterdir() if entry.name.endswith(file.SUFFIX)]
+def _for_text(upscaler: Upscaler) -> Traversable | None:
+    """The shipped calibration for text of an upscaler."""
+    with suppress(UpscalerUnavailable):
+        for entry in _shipped_files(words=True):
+            with entry.open("rb") as stream:
+                if file.identity(stream)[1] == upscaler.fingerprint:
+                    return entry
+    return None
+
+
+def _shipped_files(*, words: bool = False) -> list[Traversable]:
+    """Those of colours, or for text."""
+    found = [entry for entry in _SHIPPED.iterdir() if entry.name.endswith(file.SUFFIX)]
+    return [entry for entry in found if entry.name.endswith(f"-text{file.SUFFIX}") == words]

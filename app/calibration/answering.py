@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,24 +17,25 @@ from trustscale_server.calibration.pairs import load_pair
 from trustscale_server.errors import BadInput, ConfigError
 from trustscale_server.images.degrade import Degradation, Mixture
 from trustscale_server.images.facts import UPLOAD, classify
+from trustscale_server.images.kinds import class_of_way
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.sigma.estimators import IndecisionSettings
 from trustscale_server.upscalers.base import routed
 
 _MOST_READ: Final = 40  # inputs of a folder whose classes are looked at
 _NEARLY_ALL: Final = 0.9
-_FEW: Final = 3  # classes that are named
+_FEW: Final = 3  # kinds that are named
 
 
 class Share(NamedTuple):
     """What one upscaler answers.
 
     made_by: how X is made for it; None: as the calibration's settings say, or X is given.
-    classes: of the uploads that it answers.
+    kinds: the ways or classes of the uploads that it answers.
     """
 
     upscaler: str
-    classes: Sequence[str]
+    kinds: Sequence[str]
     made_by: Degradation | Mixture | None = None
 
 
@@ -45,8 +44,8 @@ def shares(
 ) -> list[Share]:
     """The upscalers that answer the inputs of a calibration, by the table of `auto`.
 
-    Of a mixture each gets the ways that make its classes. Inputs that are given, or made in one
-    way, are looked at; nearly all of them must be for one upscaler.
+    Of a mixture each gets the ways that make its classes. Inputs that are given, or made in a way
+    that is not among the usual ones, are looked at; nearly all of them must be for one upscaler.
 
     Raises:
         ConfigError: they are not, so somebody must choose.
@@ -55,10 +54,20 @@ def shares(
     if not isinstance(made_by, Mixture):
         return [_answering(table, _classes(config, made_by, pairs, scale))]
     ways = defaultdict[str, dict[str, Mixture]](dict)
-    for name, mixture in made_by.variants().items():
-        ways[routed(table, name)][name] = mixture
+    for way, mixture in made_by.variants().items():
+        usual = class_of_way(way)
+        classes = Counter({usual: 1}) if usual else _classes(config, mixture, pairs, scale)
+        ways[_answering(table, classes).upscaler][way] = mixture
     return [
-        Share(upscaler, [*parts], reduce(add, parts.values())) for upscaler, parts in ways.items()
+        Share(
+            upscaler,
+            [*parts],
+            Mixture(
+                mixture=tuple(part for mixture in parts.values() for part in mixture.mixture),
+                shares={way: made_by.share(way) for way in parts},
+            ),
+        )
+        for upscaler, parts in ways.items()
     ]
 
 
@@ -66,12 +75,12 @@ def in_words(found: Sequence[Share]) -> str:
     """Which upscalers answer, for the person who waits for their calibrations."""
     if len(found) == 1:
         return f"auto answers such uploads with {found[0].upscaler}"
-    named = [f"{share.upscaler} ({_listed(share.classes)})" for share in found]
+    named = [f"{share.upscaler} ({_listed(share.kinds)})" for share in found]
     return f"auto answers such uploads with {' and '.join(named)}, each for its own"
 
 
-def _listed(classes: Sequence[str]) -> str:
-    return ", ".join(classes) if len(classes) <= _FEW else f"{len(classes)} classes"
+def _listed(kinds: Sequence[str]) -> str:
+    return ", ".join(kinds) if len(kinds) <= _FEW else f"{len(kinds)} kinds of upload"
 
 
 def _answering(table: Mapping[str, str], classes: Counter[str]) -> Share:
@@ -92,14 +101,17 @@ def _answering(table: Mapping[str, str], classes: Counter[str]) -> Share:
 
 
 def _classes(
-    config: CalibrationConfig, made_by: Degradation | None, pairs: Sequence[PairFiles], scale: int
+    config: CalibrationConfig,
+    made_by: Degradation | Mixture | None,
+    pairs: Sequence[PairFiles],
+    scale: int,
 ) -> Counter[str]:
     """The classes of some inputs; pairs that cannot be used are left out."""
     pipeline = Pipeline(
         fingerprint="",
         scale=scale,
         samples=1,
-        indecision=IndecisionSettings("residual"),
+        indecision=IndecisionSettings("departure"),
         stretch=config.stretch,
     )
     classes = Counter[str]()

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import structlog
@@ -113,8 +113,20 @@ def start(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryS
     )
 
 
+class Look(NamedTuple):
+    """What of an answer is compared: its digest, and its sharpness."""
+
+    sha256: str
+    sharpness: float
+
+    @classmethod
+    def at(cls, answer: RGB) -> Look:
+        """Take a look, which takes a tenth of a second of a large answer."""
+        return cls(image_digest(answer), sharpness(answer))
+
+
 def observe(
-    state: CanaryState, answers: Mapping[str, RGB], uniform: Callable[[], float], at: datetime
+    state: CanaryState, answers: Mapping[str, Look], uniform: Callable[[], float], at: datetime
 ) -> CanaryState:
     """The state after a round at this time; canaries without an answer stay as they are.
 
@@ -126,11 +138,11 @@ def observe(
         answer = answers.get(item.name)
         after = item
         if answer is not None and item.sha256 is not None:
-            changed |= {item.name} if image_digest(answer) != item.sha256 else set()
+            changed |= {item.name} if answer.sha256 != item.sha256 else set()
         elif answer is not None:
-            value = sharpness(answer)
-            capital = bet(capital, rank((np.array(item.draws),), value, uniform()))
-            after = item.model_copy(update={"draws": tuple(sorted((*item.draws, value)))})
+            draws = tuple(sorted((*item.draws, answer.sharpness)))
+            capital = bet(capital, rank((np.array(item.draws),), answer.sharpness, uniform()))
+            after = item.model_copy(update={"draws": draws})
         items.append(after)
     found = {"items": tuple(items), "capital": capital, "changed": tuple(sorted(changed))}
     state = state.model_copy(update={**found, "at": at, "rounds": state.rounds + 1})
@@ -178,7 +190,8 @@ class CanaryTaker:
         repeats = False
         if upscaler.capabilities.seeds:
             try:
-                repeats = image_digest(await answer(upscaler, x, seeds[0])) == self._sha256
+                found = await answer(upscaler, x, seeds[0])
+                repeats = await asyncio.to_thread(image_digest, found) == self._sha256
             except UpscalerError as error:
                 log.warning("canary_not_kept", canary=self._name, detail=error.detail)
                 return

@@ -175,9 +175,9 @@ class CalibrationConfig(BaseModel):
         """Whether σ is fitted, given enough scenes; otherwise it is this one."""
         if self.fit_indecision is not None:
             return self.fit_indecision > 0
-        return (
-            self.indecision is None and indecision.fit is None and not self.fidelity.row.needs_label
-        )
+        row = self.fidelity.row
+        is_plain = self.indecision is None and indecision.fit is None
+        return is_plain and not row.needs_label and not row.reads
 
     @classmethod
     def of(cls, manifest: Manifest, *, activate: bool, force: bool = False) -> CalibrationConfig:

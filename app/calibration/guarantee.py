@@ -34,7 +34,7 @@ LEVELS: Final[Mapping[str, float]] = {"strict": 0.03, "balanced": 0.05, "lenient
 AFTER_LOOKING: Final = (LEVELS["strict"], LEVELS["lenient"])
 """Between which α may be chosen after looking, by default."""
 
-# Of an unknown shape: a fitted σ is on the scale of errors, others are squares.
+# Of an unknown shape: a fitted σ and that of words are on the scale of errors, others are squares.
 _POWER: Final = 1.0
 
 COVERED: Final = 20
@@ -283,7 +283,8 @@ class PostHoc(GuaranteeSettings):
             return self
         knots = sigma.fit.shape if sigma.fit is not None else ()
         if not knots:
-            plain = Shape.power(_POWER if sigma.fit is not None else _POWER / 2)
+            is_error = sigma.fit is not None or sigma.reading is not None
+            plain = Shape.power(_POWER if is_error else _POWER / 2)
             knots = tuple(zip(plain.levels, plain.risks, strict=True))
         return self.model_copy(update={"shape": knots})
 

@@ -321,7 +321,7 @@ class CalibrationHandler:
     async def _semantic(self, task: PairTask) -> bytes:
         pair = task.pair
         measurement = await self._first(task.job, pair, await task.measure())
-        sha256 = image_digest(measurement.prediction)
+        sha256 = await asyncio.to_thread(image_digest, measurement.prediction)
         asked = task.request.pair(pair.name)
         # The command line takes labels that claim nothing.
         if asked.label and asked.prediction not in {None, sha256}:

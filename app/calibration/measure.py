@@ -17,9 +17,10 @@ from trustscale_server.calibration.config import CalibrationRequest
 from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
 from trustscale_server.calibration.pairs import Pair
 from trustscale_server.calibration.record import SIGMA_QUANTILES
-from trustscale_server.conformal import LossCurve, fidelity
+from trustscale_server.conformal import LossCurve, fidelity, reader, words
 from trustscale_server.conformal.backtest import sigma_quantiles
 from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.conformal.lab import to_8_bit
 from trustscale_server.conformal.loss_curve import LossCurves, rounded_up
 from trustscale_server.conformal.review import high_sigma, off_shares
 from trustscale_server.errors import BadCalibration, BadRequest
@@ -27,6 +28,7 @@ from trustscale_server.images.facts import classify
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.kept import KeptSamples
 from trustscale_server.sampling.pipeline import Measurement, MeasurementSink, Pipeline, measure
+from trustscale_server.sigma.reading import NO_TEXT, Page
 from trustscale_server.stores.usage import used_by
 from trustscale_server.upscalers.base import RGB, Source
 
@@ -101,6 +103,10 @@ def check_measurable(settings: FidelitySettings) -> None:
 
 def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> MeasuredPair:
     """Reduce σ and D to loss curves, where no label is needed."""
+    if measurement.page is not None:
+        info = pair_info(pair, measurement, pipeline)
+        wrong = reader.read_otherwise(measurement.page.made, to_8_bit(pair.y))
+        return reduced_words(info, measurement.sigma, measurement.page, wrong)
     error = fidelity.error(
         pair.y, measurement.prediction, pipeline.fidelity, distance=measurement.distance
     )
@@ -124,6 +130,19 @@ def reduced(
         [curve.coarse(most) for curve in curves],
         rounded_up(sigma_quantiles(sigma, SIGMA_QUANTILES)),
     )
+
+
+def reduced_words(
+    info: PairInfo, sigma: NDArray[np.float32], page: Page, wrong: Sequence[bool]
+) -> MeasuredPair:
+    """A pair from σ, float32 [H, W], and which of the words that were read are wrong.
+
+    Its quantiles are those of the words' scores, so what is trusted of it is a share of words.
+    """
+    scores = words.scores_of((word.corners for word in page.words), sigma)
+    curve = words.loss_curve(scores, wrong).coarse(1.0)
+    of_words = np.array(scores or [NO_TEXT], np.float32)
+    return MeasuredPair(info, [curve], rounded_up(sigma_quantiles(of_words, SIGMA_QUANTILES)))
 
 
 def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairInfo:

@@ -237,6 +237,11 @@ class Calibration:
         return highest_trusted(self.sigma_quantiles, self.weights) if self.pairs else 0.0
 
     @property
+    def reads(self) -> bool:
+        """Whether it is for text."""
+        return self.pipeline.fidelity.row.reads
+
+    @property
     def pipeline(self) -> Pipeline:
         return self.manifest.pipeline
 
@@ -352,9 +357,9 @@ class Calibration:
     def sizes(self) -> frozenset[tuple[int, int]] | None:
         """(width, height) of the outputs that its promise is about: those of the pairs.
 
-        None: it is about spots, so about any output.
+        None: it is about spots or words, so about any output.
         """
-        if self.pipeline.fidelity.unit == "spot":
+        if self.pipeline.fidelity.unit != "picture":
             return None
         return frozenset((pair.width, pair.height) for pair in self.manifest.pairs)
 

@@ -57,8 +57,8 @@ class Bars:
     def __call__(
         self, what: str, done: float, total: int | None, *, is_bytes: bool = False
     ) -> None:
-        shown = decimal if is_bytes else "{:,.0f}".format
-        amount = f"{shown(int(done))} of {'?' if total is None else shown(total)}"
+        written = decimal if is_bytes else "{:,.0f}".format
+        amount = f"{written(int(done))} of {'?' if total is None else written(total)}"
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total, amount=amount)
         self._progress.update(self._tasks[what], completed=done, total=total, amount=amount)

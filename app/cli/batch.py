@@ -136,13 +136,13 @@ class Place:
         move(self.stem, stem, sorted(parts, key=RECORD.__eq__))
 
     def _files(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
-        found = {name: data for name, data in files.items() if name != TRUST}
+        chosen = {name: data for name, data in files.items() if name != TRUST}
         if "trust" in self.extras and TRUST in files:
-            found[TRUST] = files[TRUST]
+            chosen[TRUST] = files[TRUST]
         if "overlay" in self.extras and MASK in files:
             picture = next(data for name, data in files.items() if name.startswith("image."))
-            found[OVERLAY] = png_overlay(picture, files[MASK])
-        return found
+            chosen[OVERLAY] = png_overlay(picture, files[MASK])
+        return chosen
 
 
 def look(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[Place]:
@@ -174,11 +174,11 @@ def _shown(value: Any) -> str:
 
 
 def _listed(folder: Path) -> dict[str, frozenset[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
+    names_by_stem: dict[str, set[str]] = defaultdict(set)
     for path in folder.iterdir() if folder.is_dir() else ():
         if match := _PART.fullmatch(path.name):
-            found[match["stem"]].add(path.name)
-    return {stem: frozenset(names) for stem, names in found.items()}
+            names_by_stem[match["stem"]].add(path.name)
+    return {stem: frozenset(names) for stem, names in names_by_stem.items()}
 
 
 def _read(path: Path) -> Mapping[str, Any] | None:
@@ -439,8 +439,8 @@ class Run:
             rest = f" {self.left} images are not done; run the same command again to continue."
             typer.echo(f"trustscale: {self.stopped}{rest if many else ''}", err=True)
         if many:
-            made = len(self.done) - self.kept
-            counts = f"{made} done, {self.kept} kept, {len(self.failed)} failed"
+            answered = len(self.done) - self.kept
+            counts = f"{answered} done, {self.kept} kept, {len(self.failed)} failed"
             if self.review is not None:
                 counts += f"; {self.passed} {ACCEPTED}, {len(self.done) - self.passed} to {LOOK}"
             typer.echo(counts + _skipped(skipped), err=True)
@@ -496,7 +496,19 @@ def _line(source: InputFile, record: Mapping[str, Any], note: str) -> str:
     else:
         trusted = f"{100 * record['trusted_fraction']:.0f} % trusted"
     seconds = sum(record["timings_ms"].values()) / 1e3
-    return f"{source}  {trusted}  {record['upscaler']}  {seconds:.1f} s{note}"
+    line = f"{source}  {trusted}  {record['upscaler']}  {seconds:.1f} s{note}"
+    return "\n".join([line, *_words(record)])
+
+
+def _words(record: Mapping[str, Any]) -> list[str]:
+    """The words that can be believed, and those that cannot."""
+    if (words := record.get("words")) is None:
+        return []
+    said = {
+        name: " ".join(word["text"] for word in words if word["trusted"] == trusted)
+        for name, trusted in (("reads", True), ("perhaps", False))
+    }
+    return [f"  {name}: {text}" for name, text in said.items() if text] or ["  reads no text"]
 
 
 def _details(source: InputFile, record: Mapping[str, Any], note: str = "") -> str:
@@ -517,7 +529,7 @@ def _details(source: InputFile, record: Mapping[str, Any], note: str = "") -> st
         figures += f"\n  {verdict} (p = {review['p_value']:.2g}). {review['promise']}"
     promise = record["guarantee"]["plain"]
     figures += f"\n  calibrated on: {record['guarantee']['calibrated_on']}"
-    return "\n".join([f"{source}: {promise}{note}", figures, *warnings])
+    return "\n".join([f"{source}: {promise}{note}", *_words(record), figures, *warnings])
 
 
 def _warnings(counts: Mapping[str, int]) -> list[tuple[str, int]]:

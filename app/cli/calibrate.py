@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,68 +29,80 @@ from trustscale_server.upscalers.base import AUTO
 from trustscale_server.upscalers.runtime import SCALE
 
 
-@with_options(guarantee=options.GUARANTEE, degradation=options.DEGRADATION)
-def calibrate(
-    folder: Annotated[
-        Path, typer.Argument(help="x/ and y/ with matching names, or only high-resolution images.")
-    ],
+@dataclass
+class Score:
+    """Whose answers are scored, and how: samples, their picture Ŷ and the indecision σ."""
+
     upscaler: Annotated[
         str | None,
         typer.Option(
             help="Its name. Default: auto, those that answer such uploads, each for its classes."
         ),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the calibration.")] = None,
+    ] = None
     samples: Annotated[
         int | None, typer.Option(help="M, samples and calls per image; default: 1.")
-    ] = None,
+    ] = None
     prediction: Annotated[
         Literal["first", "mean"], typer.Option(help="Which of the samples is the picture.")
-    ] = "first",
+    ] = "first"
     estimator: Annotated[
         str | None,
         typer.Option(help="Indecision σ, such as departure; default: what suits upscaler and M."),
-    ] = None,
+    ] = None
     fit_indecision: Annotated[
         float | None,
         typer.Option(
             help="Fit σ to the upscaler on this share of the scenes; default: 0.3 with 40 scenes "
             "or more where no fit is shipped; 0: never."
         ),
-    ] = None,
+    ] = None
     kernel: Annotated[
         str | None, typer.Option(help="Window of σ: box or gaussian; default: box.")
-    ] = None,
+    ] = None
     size: Annotated[
         int | None, typer.Option(help="Width of the window of σ in pixels; default: 7.")
-    ] = None,
+    ] = None
     blur: Annotated[
         float | None, typer.Option(help="Gaussian blur of σ in pixels; default: 4.")
-    ] = None,
+    ] = None
     clip_quantile: Annotated[
         float | None, typer.Option(help="Cut σ at this quantile of each image.")
-    ] = None,
+    ] = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Of the settings of a calibration."""
+        names = ("estimator", "kernel", "size", "blur", "clip_quantile")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        others = ("upscaler", "samples", "prediction", "fit_indecision")
+        return {**{name: getattr(self, name) for name in others}, "indecision": given or None}
+
+
+@dataclass
+class Fidelity:
+    """What an error is, which level is promised by default, and when a picture is bad."""
+
     metric: Annotated[
         str | None,
         typer.Option(help=f"D: {', '.join(METRICS)}; default: neighborhood, of data intensity."),
-    ] = None,
+    ] = None
     fidelity_blur: Annotated[
         float, typer.Option(help="Gaussian of the neighbourhood in pixels.")
-    ] = 4.0,
+    ] = 4.0
     bound: Annotated[
         float | None,
         typer.Option(help="c: larger errors count as c. Default: 0.25, 0.5 for pointwise errors."),
-    ] = None,
+    ] = None
     unit: Annotated[
         Literal["spot", "picture"],
         typer.Option(
             help="What the promise is about: a spot, for outputs of any size; or the whole "
             "picture, for outputs of the size of the pairs alone."
         ),
-    ] = "spot",
-    spot: Annotated[int, typer.Option(help="Side of a spot in pixels of the output.")] = SPOT,
-    alpha: Annotated[float, typer.Option(help="The calibration's default α.")] = LEVELS["balanced"],
-    guarantee: options.Group = options.NOTHING,
+    ] = "spot"
+    spot: Annotated[int, typer.Option(help="Side of a spot in pixels of the output.")] = SPOT
+    alpha: Annotated[float, typer.Option(help="The calibration's default α.")] = LEVELS["balanced"]
+
     review: Annotated[
         tuple[float, float, float] | None,
         typer.Option(
@@ -97,64 +110,122 @@ def calibrate(
             help="Bad is a picture of which more than this share is off by more than τ, and at "
             "most the share δ is bad and needs no look; default: 0.1 0.01 0.05.",
         ),
-    ] = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            help="Groups with curves of their own: folder, for y/GROUP/NAME, or a column of "
-            "DIR/manifest.csv."
-        ),
-    ] = None,
-    scene_by: Annotated[
-        str | None,
-        typer.Option(
-            help="What belongs together and counts once: folder, for y/SCENE/NAME; manifest, for "
-            "its column scene or pool_id; or another column."
-        ),
-    ] = None,
+    ] = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Of the settings of a calibration."""
+        names = ("tolerance", "share", "delta")
+        review = dict(zip(names, self.review, strict=True)) if self.review else {}
+        metric = {"metric": self.metric} if self.metric else {}
+        errors = {"blur": self.fidelity_blur, "bound": self.bound}
+        spots = {"unit": self.unit, "spot": self.spot}
+        fidelity = {**metric, **errors, **spots}
+        return {"fidelity": fidelity, "default_alpha": self.alpha, "review": review}
+
+
+@dataclass
+class Inputs(options.Steps):
+    """How inputs are made and sorted."""
+
     input_rule: Annotated[
         str | None,
         typer.Option(
             help=f"Classes of inputs with curves of their own: {', '.join(RULES)}, none; default: "
             f"{UPLOAD}, of data {BANDS}."
         ),
-    ] = None,
-    stretch: options.Stretch = None,
+    ] = None
+    stretch: options.Stretch = None
     mixture: Annotated[
         str | None,
         typer.Option(
             help="How X is made from Y: usual, as uploads usually are; none, by a clean reduction; "
             "or a JSON file with a mixture. Default: usual, unless a degradation is named."
         ),
-    ] = None,
+    ] = None
     like: Annotated[
         Path | None,
         typer.Option(
             help="A folder of uploads: X is compressed as they are; classes that are then not "
             "covered are listed."
         ),
-    ] = None,
-    degradation: options.Group = options.NOTHING,
-    seed: Annotated[int, typer.Option(help="Seed of samples and degradation.")] = 0,
+    ] = None
+    seed: Annotated[int, typer.Option(help="Seed of samples and degradation.")] = 0
     skip_bad_pairs: Annotated[
         bool, typer.Option(help="Leave out pairs that cannot be used, and list them.")
-    ] = False,
-    activate: Annotated[bool, typer.Option(help="Activate it when it is done.")] = False,
-    force: options.Force = False,
-    export: Annotated[Path | None, typer.Option(help="Also write the one-file form.")] = None,
+    ] = False
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Of the settings of a calibration."""
+        rule = None if self.input_rule == "none" else self.input_rule
+        return {
+            "degradation": self._degradation,
+            "stretch": self.stretch,
+            **({"input_rule": rule} if self.input_rule else {}),
+            "seed": self.seed,
+            "on_bad_pair": "skip" if self.skip_bad_pairs else "fail",
+        }
+
+    @property
+    def _degradation(self) -> Any:
+        if self.mixture is None:
+            return self.named or None
+        if self.named:
+            raise typer.BadParameter("name either a mixture or the steps of one degradation.")
+        if self.mixture in {"usual", "none"}:
+            return None if self.mixture == "usual" else {}
+        try:
+            return json.loads(Path(self.mixture).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadRequest(f"{self.mixture} is not a JSON file: {reason_of(error)}.") from error
+
+
+@dataclass
+class Result(options.Activation, options.Calls):
+    """What becomes of the calibration."""
+
+    name: Annotated[str | None, typer.Option(help="Name of the calibration.")] = None
+    export: Annotated[Path | None, typer.Option(help="Also write the one-file form.")] = None
     note: Annotated[
         str | None,
         typer.Option(
             help="What the images show, what not, and where they come from; every answer repeats "
             "the first line."
         ),
-    ] = None,
+    ] = None
     attributions: Annotated[
         Path | None, typer.Option(help="A text file with one attribution per line.")
-    ] = None,
-    yes: options.Yes = False,
-    server: options.Server = None,
-    as_json: options.Json = False,
+    ] = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Of the settings of a calibration."""
+        return {
+            "name": self.name,
+            "note": self.note,
+            "attributions": _lines(self.attributions) if self.attributions else [],
+        }
+
+
+@with_options(
+    score=Score,
+    fidelity=Fidelity,
+    promise=options.Promise,
+    naming=options.Naming,
+    inputs=Inputs,
+    result=Result,
+)
+def calibrate(
+    folder: Annotated[
+        Path, typer.Argument(help="x/ and y/ with matching names, or only high-resolution images.")
+    ],
+    score: Score,
+    fidelity: Fidelity,
+    promise: options.Promise,
+    naming: options.Naming,
+    inputs: Inputs,
+    result: Result,
 ) -> None:
     """Calibrate an upscaler; a run that was interrupted continues where it stopped.
 
@@ -162,61 +233,38 @@ def calibrate(
     long, and asks. Photographs that are calibrated already under these settings cost no call.
     """
     config = _config(
-        name=name,
-        upscaler=upscaler,
-        samples=samples,
-        prediction=prediction,
-        indecision=_given(
-            estimator=estimator, kernel=kernel, size=size, blur=blur, clip_quantile=clip_quantile
-        ),
-        fit_indecision=fit_indecision,
-        fidelity={
-            **({"metric": metric} if metric else {}),
-            "blur": fidelity_blur,
-            "bound": bound,
-            "unit": unit,
-            "spot": spot,
-        },
-        default_alpha=alpha,
-        guarantee=options.guarantee_in(guarantee) or {"kind": "expectation"},
-        review=dict(zip(("tolerance", "share", "delta"), review, strict=True)) if review else {},
-        degradation=_degradation(mixture, options.degradation_in(degradation)),
-        stretch=stretch,
-        **({"input_rule": None if input_rule == "none" else input_rule} if input_rule else {}),
-        activate=activate,
-        force=force,
-        seed=seed,
-        on_bad_pair="skip" if skip_bad_pairs else "fail",
-        note=note,
-        attributions=_lines(attributions) if attributions else [],
+        **score.fields,
+        **fidelity.fields,
+        **inputs.fields,
+        **result.fields,
+        guarantee=promise.named or {"kind": "expectation"},
     )
-    if like is not None:
+    if inputs.like is not None:
         if config.degradation is not None:
             raise typer.BadParameter("--like chooses how X is made; name no degradation with it.")
-        config = _like(like, config)
-    naming = GroupingRule(group_by, scene_by)
-    configs = [config] if server else _of_each(config, folder, naming)
+        config = _like(inputs.like, config)
+    configs = [config] if result.server else _of_each(config, folder, naming.rule)
     refusals = list[TrustscaleError]()
-    for one in configs:
-        file = export and _export_of(export, one.upscaler if len(configs) > 1 else None)
+    for settings in configs:
+        file = result.export and _export_of(result.export, settings.upscaler, len(configs))
         if file is not None:
             _check_writable(file)
         making = Making(
-            server,
-            one.model_dump(mode="json", exclude={"activate", "force"}),
-            upscaler=one.upscaler,
-            yes=yes,
-            activate=activate,
-            force=force,
-            skips=skip_bad_pairs,
+            result.server,
+            settings.model_dump(mode="json", exclude={"activate", "force"}),
+            upscaler=settings.upscaler,
+            yes=result.yes,
+            activate=result.activate,
+            force=result.force,
+            skips=inputs.skip_bad_pairs,
             with_file=file is not None,
         )
-        outcome = making.run(folder, naming)
+        outcome = making.run(folder, naming.rule)
         if outcome is None:
             continue
         if file is not None:
             file.write_bytes(outcome.file)
-        shown(outcome.document, as_json=as_json)
+        shown(outcome.document, as_json=result.as_json)
         refusals += [outcome.refusal] if outcome.refusal else []
     if refusals:
         raise refusals[0]
@@ -240,9 +288,9 @@ def _of_each(
     ]
 
 
-def _export_of(export: Path, upscaler: str | None) -> Path:
+def _export_of(export: Path, upscaler: str | None, count: int) -> Path:
     """The file to write; of several calibrations it also names the upscaler."""
-    return export if upscaler is None else export.with_stem(f"{export.stem}-{upscaler}")
+    return export if count == 1 else export.with_stem(f"{export.stem}-{upscaler}")
 
 
 def _check_writable(path: Path) -> None:
@@ -260,10 +308,6 @@ def _lines(path: Path) -> list[str]:
         raise BadRequest(f"{path} is not a text file in UTF-8.") from None
 
 
-def _given(**fields: Any) -> dict[str, Any] | None:
-    return {name: value for name, value in fields.items() if value is not None} or None
-
-
 def _config(**fields: Any) -> CalibrationConfig:
     try:
         return CalibrationConfig(**fields)
@@ -273,22 +317,9 @@ def _config(**fields: Any) -> CalibrationConfig:
 
 def _like(folder: Path, config: CalibrationConfig) -> CalibrationConfig:
     """The settings with inputs like the uploads of a folder; prints a description of these."""
-    found = look_like(folder)
-    for line in found.report():
+    profile = look_like(folder)
+    for line in profile.report():
         typer.echo(line, err=True)
-    for item in found.unread:
+    for item in profile.unread:
         typer.echo(f"not looked at: {item['name']}: {item['reason']}", err=True)
-    return config.model_copy(update={"degradation": found.mixture()})
-
-
-def _degradation(mixture: str | None, named: dict[str, Any]) -> Any:
-    if mixture is None:
-        return named or None
-    if named:
-        raise typer.BadParameter("name either a mixture or the steps of one degradation.")
-    if mixture in {"usual", "none"}:
-        return None if mixture == "usual" else {}
-    try:
-        return json.loads(Path(mixture).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadRequest(f"{mixture} is not a JSON file: {reason_of(error)}.") from error
+    return config.model_copy(update={"degradation": profile.mixture()})

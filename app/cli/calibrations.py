@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import EVERY, Changes
 from trustscale_server.calibration.guarantee import guarantee_of
-from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.cli import options
 from trustscale_server.cli.making import Making
 from trustscale_server.cli.options import lines, output
@@ -49,27 +48,25 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Show one calibration: pipeline, thresholds and mask sizes at common α, provenance."""
-    found = ask(server, lambda service: service.calibration(calibration, group))
-    shown(found, as_json=as_json)
+    document = ask(server, lambda service: service.calibration(calibration, group))
+    shown(document, as_json=as_json)
 
 
 @app.command()
-@with_options(guarantee=options.GUARANTEE)
+@with_options(promise=options.Promise, activation=options.Activation, target=options.Target)
 def derive(
     calibration: Id,
-    guarantee: options.Group = options.NOTHING,
+    promise: options.Promise,
+    activation: options.Activation,
+    target: options.Target,
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
-    activate: options.Activate = False,
-    force: options.Force = False,
-    server: options.Server = None,
-    as_json: options.Json = False,
 ) -> None:
     """Make a calibration of the same pairs under another guarantee or bound, at once."""
-    changes: dict[str, Any] = {"activate": activate, "name": name}
-    if force:
+    changes: dict[str, Any] = {"activate": activation.activate, "name": name}
+    if activation.force:
         changes["force"] = True
-    asked = options.guarantee_in(guarantee)
+    asked = promise.named
     if asked is None and bound is None:
         asked = {"kind": "high_probability"}
     if asked is not None:
@@ -79,8 +76,8 @@ def derive(
             raise typer.BadParameter(mistakes(error)) from None
     if bound is not None:
         changes["fidelity"] = {"bound": bound}
-    made = ask(server, lambda service: service.derive(calibration, **changes))
-    shown(made, as_json=as_json)
+    derived = ask(target.server, lambda service: service.derive(calibration, **changes))
+    shown(derived, as_json=target.as_json)
 
 
 @app.command()
@@ -120,8 +117,10 @@ def import_(
     """Read a calibration from a file, after checking it."""
     data = path.read_bytes()
     file.load(data)  # before a server gets it
-    made = ask(server, lambda service: service.import_file(data, activate=activate, force=force))
-    typer.echo(made["id"])
+    imported = ask(
+        server, lambda service: service.import_file(data, activate=activate, force=force)
+    )
+    typer.echo(imported["id"])
 
 
 @app.command()
@@ -133,30 +132,29 @@ def backtest(
     as_json: options.Json = False,
 ) -> None:
     """Estimate loss and trusted area: half of the pairs calibrates, the other half is judged."""
-    found = ask(server, lambda service: service.backtest(calibration, splits, group))
-    output(found, _expectation, as_json=as_json)
+    expectation = ask(server, lambda service: service.backtest(calibration, splits, group))
+    output(expectation, _expectation, as_json=as_json)
 
 
 @app.command()
+@with_options(naming=options.Naming, activation=options.Activation, calls=options.Calls)
 def extend(
     calibration: Id,
     folder: Annotated[Path, typer.Argument(help="More pairs, as of `trustscale calibrate`.")],
-    group_by: Annotated[
-        str | None, typer.Option(help="Groups, as of `trustscale calibrate`.")
-    ] = None,
-    scene_by: Annotated[
-        str | None, typer.Option(help="Scenes, as of `trustscale calibrate`.")
-    ] = None,
-    activate: options.Activate = False,
-    force: options.Force = False,
-    yes: options.Yes = False,
-    server: options.Server = None,
-    as_json: options.Json = False,
+    naming: options.Naming,
+    activation: options.Activation,
+    calls: options.Calls,
 ) -> None:
     """Make a calibration with more pairs; nothing is generated again for the old ones."""
-    making = Making(server, extends=calibration, activate=activate, force=force, yes=yes)
-    if (made := making.run(folder, GroupingRule(group_by, scene_by))) is not None:
-        shown(made.document, as_json=as_json)
+    making = Making(
+        calls.server,
+        extends=calibration,
+        activate=activation.activate,
+        force=activation.force,
+        yes=calls.yes,
+    )
+    if (outcome := making.run(folder, naming.rule)) is not None:
+        shown(outcome.document, as_json=calls.as_json)
 
 
 @app.command()
@@ -178,9 +176,13 @@ def audit(
     output(entries, lines(_entry), as_json=as_json)
 
 
-def shown(found: dict[str, Any], *, as_json: bool) -> None:
+def shown(document: dict[str, Any], *, as_json: bool) -> None:
     """Print a calibration, or the job that is making it."""
-    output(found, lambda one: _job(one["job"]) if "job" in one else _text(one), as_json=as_json)
+    output(
+        document,
+        lambda printed: _job(printed["job"]) if "job" in printed else _text(printed),
+        as_json=as_json,
+    )
 
 
 def _text(document: dict[str, Any]) -> str:
@@ -289,12 +291,15 @@ def _row(row: dict[str, Any]) -> str:
 
 def _switch(done: dict[str, Any]) -> str:
     active, before = done["calibrations"], done["previous"]
-    stays = before in {one["id"] for one in active}
+    stays = before in {calibration["id"] for calibration in active}
     previous = f", {'before' if stays else 'replaced'} {before}" if before else ""
     lines = [
         f"{done['calibration']} is active{previous}",
         f"  {Changes.model_validate(done['changes'])}",
-        *(f"  {one['id']} answers {_uploads(one['classes'])}" for one in active),
+        *(
+            f"  {calibration['id']} answers {_uploads(calibration['classes'])}"
+            for calibration in active
+        ),
     ]
     if done["lost"]:
         lines.append(f"  warning: nothing answers {_uploads(done['lost'])} any more")
@@ -316,15 +321,15 @@ def _expectation(document: dict[str, Any]) -> str:
         loss = f"{row['risk']:.4f} ({row['risk_low']:.4f} to {row['risk_high']:.4f})"
         area = f"{row['trusted']:.1%} ({row['trusted_low']:.1%} to {row['trusted_high']:.1%})"
         lines.append(f"  {row['alpha']:<7g} {loss:<25} {area:<23} {row['violations']:.0%}")
-    found = document["checks"]
-    counted = f"{found['n']} ({found['pairs']} pairs); α = {found['alpha']:g} needs"
+    checks = document["checks"]
+    counted = f"{checks['n']} ({checks['pairs']} pairs); α = {checks['alpha']:g} needs"
     lines += [
-        f"  scenes       {counted} {found['minimal_n']}",
-        f"  sizes        {', '.join(found['sizes'])}",
-        *(f"  twice        {item['name']}: {item['reason']}" for item in found["duplicates"]),
+        f"  scenes       {counted} {checks['minimal_n']}",
+        f"  sizes        {', '.join(checks['sizes'])}",
+        *(f"  twice        {item['name']}: {item['reason']}" for item in checks["duplicates"]),
         *(
             f"  large share  {pair['name']}: {pair['share']:.0%} of the loss"
-            for pair in found["dominant_pairs"]
+            for pair in checks["dominant_pairs"]
             if pair["share"] > _LARGE_SHARE
         ),
     ]

@@ -47,14 +47,14 @@ class _Commands(TyperGroup):
         return [*_COMMANDS, *sorted(entry.name for entry in entry_points(group=_GROUP))]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        found: typer.Typer | Callable[..., None] | None = _found(cmd_name)
-        if found is None:
+        target: typer.Typer | Callable[..., None] | None = _found(cmd_name)
+        if target is None:
             return None
-        if not isinstance(found, typer.Typer):
+        if not isinstance(target, typer.Typer):
             alone = typer.Typer(add_completion=False)
-            alone.command(cmd_name)(found)
-            found = alone
-        command = typer.main.get_command(found)
+            alone.command(cmd_name)(target)
+            target = alone
+        command = typer.main.get_command(target)
         command.name = cmd_name
         return command
 

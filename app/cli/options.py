@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from types import MappingProxyType
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
+
+from trustscale_server.calibration.layout import GroupingRule
 
 Found = TypeVar("Found")
 
@@ -49,7 +50,57 @@ Stretch = Annotated[
 
 
 @dataclass
-class _Guarantee:
+class Target:
+    """Where a command runs, and how it prints what it found."""
+
+    server: Server = None
+    as_json: Json = False
+
+
+@dataclass
+class Calls(Target):
+    """The same for a command that may call an upscaler outside of this program."""
+
+    yes: Yes = False
+
+
+@dataclass
+class Activation:
+    """Whether a calibration is to serve at once."""
+
+    activate: Activate = False
+    force: Force = False
+
+
+@dataclass
+class Naming:
+    """Which pairs belong together."""
+
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Groups with curves of their own: folder, for y/GROUP/NAME, or a column of "
+            "DIR/manifest.csv."
+        ),
+    ] = None
+    scene_by: Annotated[
+        str | None,
+        typer.Option(
+            help="What belongs together and counts once: folder, for y/SCENE/NAME; manifest, for "
+            "its column scene or pool_id; or another column."
+        ),
+    ] = None
+
+    @property
+    def rule(self) -> GroupingRule:
+        """The same for the code that finds pairs."""
+        return GroupingRule(self.group_by, self.scene_by)
+
+
+@dataclass
+class Promise:
+    """A guarantee."""
+
     guarantee: Annotated[
         str | None,
         typer.Option(
@@ -79,9 +130,19 @@ class _Guarantee:
         typer.Option(help="The smallest and largest α to choose from after looking (post_hoc)."),
     ] = None
 
+    @property
+    def named(self) -> dict[str, Any] | None:
+        """The guarantee that the options name, unvalidated; None: none."""
+        given = {name: getattr(self, name) for name in _KIND_OF}
+        given = {name: value for name, value in given.items() if value not in (None, [], ())}
+        kind = self.guarantee or next((_KIND_OF[name] for name in given), None)
+        return None if kind is None else {"kind": kind, **given}
+
 
 @dataclass
-class _Degradation:
+class Steps:
+    """How X is made of Y, in one way."""
+
     grey: Annotated[bool, typer.Option(help="Degradation: remove the colour.")] = False
     input_blur: Annotated[float, typer.Option(help="Degradation: blur in pixels of X.")] = 0.0
     noise: Annotated[float, typer.Option(help="Degradation: noise in levels of 255.")] = 0.0
@@ -92,14 +153,17 @@ class _Degradation:
     inpaint_shape: Annotated[str, typer.Option(help="rectangles or strokes.")] = "rectangles"
     inpaint_color: Annotated[str, typer.Option(help="Colour of the holes.")] = "#ff00ff"
 
+    @property
+    def named(self) -> dict[str, Any]:
+        """The steps that the options name, unvalidated."""
+        share, shape, color = self.inpaint, self.inpaint_shape, self.inpaint_color.lower()
+        holes = None if share is None else {"share": share, "shape": shape, "color": color}
+        steps = {"grey": self.grey, "blur": self.input_blur, "noise": self.noise}
+        files = {"jpeg": self.jpeg, "inpaint": holes}
+        return {name: value for name, value in steps.items() if value} | {
+            name: value for name, value in files.items() if value is not None
+        }
 
-Group = Mapping[str, Any]
-"""Options by name, which `with_options` puts in place of a parameter."""
-
-NOTHING: Final[Group] = MappingProxyType({})
-
-GUARANTEE: Final = (_Guarantee, tuple(field.name for field in fields(_Guarantee)))
-DEGRADATION: Final = (_Degradation, tuple(field.name for field in fields(_Degradation)))
 
 _KIND_OF: Final = {
     "menu": "post_hoc",
@@ -111,27 +175,9 @@ _KIND_OF: Final = {
 """The guarantee that an option implies; of several the first."""
 
 
-def guarantee_in(options: Group) -> dict[str, Any] | None:
-    """The guarantee that the options of a command name, unvalidated; None: none."""
-    given = {name: options[name] for name in _KIND_OF if options[name] not in (None, [], ())}
-    kind = options["guarantee"] or next((_KIND_OF[name] for name in given), None)
-    return None if kind is None else {"kind": kind, **given}
-
-
-def degradation_in(options: Group) -> dict[str, Any]:
-    """The steps of a degradation that the options of a command name, unvalidated."""
-    share, shape, color = (options[f"inpaint{part}"] for part in ("", "_shape", "_color"))
-    holes = None if share is None else {"share": share, "shape": shape, "color": color.lower()}
-    steps = {"grey": options["grey"], "blur": options["input_blur"], "noise": options["noise"]}
-    files = {"jpeg": options["jpeg"], "inpaint": holes}
-    return {name: value for name, value in steps.items() if value} | {
-        name: value for name, value in files.items() if value is not None
-    }
-
-
-def output(found: Found, write: Callable[[Found], str], *, as_json: bool) -> None:
+def output(answer: Found, write: Callable[[Found], str], *, as_json: bool) -> None:
     """Print what was found as JSON or as text, unless the text is empty."""
-    text = json.dumps(found, indent=2) if as_json else write(found)
+    text = json.dumps(answer, indent=2) if as_json else write(answer)
     if text:
         typer.echo(text)
 

@@ -97,15 +97,15 @@ def check(as_json: options.Json = False) -> None:
         typer.echo(f"warning: {warning}", err=True)
 
 
-def _text(shown: dict[str, Any]) -> str:
-    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in shown.items())
+def _text(settings: dict[str, Any]) -> str:
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
 
 
 def effective(settings: Settings) -> dict[str, Any]:
     """The settings as JSON values; keys, passwords and headers are replaced by asterisks."""
     secrets = referenced_values()
-    shown: dict[str, Any] = settings.model_dump(mode="json")
-    return {name: _without(value, secrets) for name, value in shown.items()}
+    values: dict[str, Any] = settings.model_dump(mode="json")
+    return {name: _without(value, secrets) for name, value in values.items()}
 
 
 def _without(value: Any, secrets: frozenset[str]) -> Any:

@@ -90,7 +90,7 @@ def targets(sources: Sequence[InputFile], out: Path) -> list[Path]:
     """
     stems = Counter(str(source.place.with_suffix("")).casefold() for source in sources)
     places: dict[str, InputFile] = {}
-    found = []
+    targets = []
     for source in sources:
         shared = stems[str(source.place.with_suffix("")).casefold()] > 1
         place = source.place if shared else source.place.with_suffix("")
@@ -100,8 +100,8 @@ def targets(sources: Sequence[InputFile], out: Path) -> list[Path]:
                 f"{other} and {source} would be written to one place: give the folder above them, "
                 "or upscale them into different folders."
             )
-        found.append(out.joinpath(*place.parts))
-    return found
+        targets.append(out.joinpath(*place.parts))
+    return targets
 
 
 def _is_folder(text: str) -> bool:
@@ -122,9 +122,9 @@ def _in_folder(
         deeper += 0 if recursive else len(inner)
         names[:] = inner if recursive else []
         below = PurePosixPath(*folder.relative_to(base).parts)
-        shown = [name for name in sorted(files) if not name.startswith(".")]
-        images = [name for name in shown if PurePosixPath(name).suffix.lower() in SUFFIXES]
-        skipped += [folder / name for name in shown if name not in images]
+        visible = [name for name in sorted(files) if not name.startswith(".")]
+        images = [name for name in visible if PurePosixPath(name).suffix.lower() in SUFFIXES]
+        skipped += [folder / name for name in visible if name not in images]
         sources += [InputFile(folder / name, under / below / name) for name in images]
     if not sources:
         hint = f"; --recursive looks into the {deeper} folders in it, too" if deeper else ""
@@ -150,5 +150,5 @@ def _matching(pattern: str) -> list[InputFile]:
     return [InputFile(path, PurePosixPath(*path.relative_to(base).parts)) for path in paths]
 
 
-def _same(one: Path, other: Path) -> bool:
-    return str(one.absolute()) == str(other.absolute())
+def _same(first: Path, second: Path) -> bool:
+    return str(first.absolute()) == str(second.absolute())

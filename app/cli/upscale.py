@@ -1,27 +1,197 @@
 """`trustscale upscale`: images in files and folders, in this process or on a server."""
 
-# ruff: noqa: ARG001 - the context has the options of the request
-
 from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
 from trustscale_server.cli import options
 from trustscale_server.cli.review import Rule
 from trustscale_server.cli.sources import STREAM, check_there, found, is_tree
+from trustscale_server.config_sources import with_options
 from trustscale_server.errors import BadRequest, ConfigError
 
 _AT_ONCE: Final = 4  # on a server
 _ROUTES: Final = ("upscalers", "upscale")
 
 
+@dataclass
+class Asked:
+    """What is asked of the service."""
+
+    upscaler: Annotated[
+        str | None, typer.Option(help="Name; default: auto where its models are, else the first.")
+    ] = None
+    alpha: Annotated[
+        float | None, typer.Option(help="Largest expected error tolerated in the mask.")
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="The same seed gives the same bytes; default: it follows from the pixels."
+        ),
+    ] = None
+    mask: Annotated[
+        Literal["trust", "none"],
+        typer.Option(
+            help="none: the picture alone, also without a calibration.",
+        ),
+    ] = "trust"
+    believed: Annotated[
+        bool,
+        typer.Option(
+            "--believed", help="Also NAME.believed.png: a plain enlargement outside the mask."
+        ),
+    ] = False
+    words: Annotated[
+        bool,
+        typer.Option(
+            "--words", help="Also read: which words can be believed, by a calibration for text."
+        ),
+    ] = False
+    background: Annotated[
+        str | None, typer.Option(help="Colour that transparent pixels are flattened onto.")
+    ] = None
+    group: Annotated[
+        str | None,
+        typer.Option(help="Group of the calibration that the images belong to."),
+    ] = None
+    format: Annotated[
+        Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"],
+        typer.Option(
+            help="Of the picture; TIFF files hold the mask, too.",
+        ),
+    ] = "png"
+    quality: Annotated[
+        int | None, typer.Option(help="Of webp, avif and jpeg, 1 to 100; default: 90.")
+    ] = None
+    metadata: Annotated[
+        Literal["none", "keep", "keep-gps"],
+        typer.Option(
+            help="keep: camera, dates, author, text; keep-gps: also the place.",
+        ),
+    ] = "none"
+    fit: Annotated[
+        int | None, typer.Option(help="Reduce the images to this longest side before.")
+    ] = None
+    scale: Annotated[
+        float | None,
+        typer.Option(min=0, help="Pictures so many times as large; default: as the model does."),
+    ] = None
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIXELS", help="Reduce the pictures to this longest side: 3000, 4k or 8k."
+        ),
+    ] = None
+    print_: Annotated[
+        str | None,
+        typer.Option("--print", metavar="PAPER@DPI", help="Reduce them to a print, as a3@300."),
+    ] = None
+    stretch: options.Stretch = None
+    bands: Annotated[
+        str | None,
+        typer.Option(help="For TIFF files with several bands: one, or three such as 4,3,2."),
+    ] = None
+    page: Annotated[
+        int | None,
+        typer.Option(min=1, help="For TIFF files with several pages; default: the first."),
+    ] = None
+    guarantee: Annotated[
+        str | None,
+        typer.Option(help="post_hoc: α may be chosen after looking. Default: the calibration's."),
+    ] = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Of the request. Raises BadParameter."""
+        if self.to is not None and self.print_ is not None:
+            raise typer.BadParameter("--to and --print both name a size: give one.")
+        size = self.print_ or self.to
+        return {**asdict(self), "to": size, "print_": None}
+
+
+@dataclass
+class Answers:
+    """Which answers are written, and where."""
+
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for the answers; default: this folder. -: the picture alone, to "
+            "standard output, which is the default when the source is -.",
+        ),
+    ] = None
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Also look into subfolders.")
+    ] = False
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite/--no-overwrite",
+            help="Replace answers to other requests; finished answers to this request stay.",
+        ),
+    ] = False
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Images upscaled at the same time; default: max_in_flight, 4 on a server."
+        ),
+    ] = None
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Also NAME.trust.png: the masks of every α.")
+    ] = False
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also NAME.overlay.png: untrusted parts hatched.")
+    ] = False
+
+
+@dataclass
+class Sorting:
+    """Whether the answers are sorted by who must look."""
+
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review",
+            help="Sort the answers into accepted/, which need no look, and review/: few of all "
+            "pictures are bad and accepted.",
+        ),
+    ] = False
+    review_batch: Annotated[
+        bool,
+        typer.Option(
+            "--review-batch",
+            help="The same for all at once: few of the accepted ones are bad. Each must show "
+            "another scene.",
+        ),
+    ] = False
+
+    @property
+    def rule(self) -> Rule | None:
+        """How they are sorted. Raises BadParameter."""
+        if self.review and self.review_batch:
+            raise typer.BadParameter("--review and --review-batch exclude each other.")
+        return "batch" if self.review_batch else "each" if self.review else None
+
+
+@dataclass
+class Output(options.Target):
+    """What is printed, and who is asked."""
+
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say of each picture all that is known.")
+    ] = False
+
+
+@with_options(asked=Asked, answers=Answers, sorting=Sorting, output=Output)
 def upscale(
-    context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -30,131 +200,10 @@ def upscale(
             "input.",
         ),
     ],
-    out: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Folder for the answers; default: this folder. -: the picture alone, to "
-            "standard output, which is the default when the source is -.",
-        ),
-    ] = None,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Also look into subfolders.")
-    ] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite/--no-overwrite",
-            help="Replace answers to other requests; finished answers to this request stay.",
-        ),
-    ] = False,
-    at_once: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Images upscaled at the same time; default: max_in_flight, 4 on a server."
-        ),
-    ] = None,
-    upscaler: Annotated[str | None, typer.Option(help="Name; default: the first one.")] = None,
-    alpha: Annotated[
-        float | None, typer.Option(help="Largest expected error tolerated in the mask.")
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="The same seed gives the same bytes; default: it follows from the pixels."
-        ),
-    ] = None,
-    mask: Annotated[
-        Literal["trust", "none"],
-        typer.Option(
-            help="none: the picture alone, also without a calibration.",
-        ),
-    ] = "trust",
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Also NAME.trust.png: the masks of every α.")
-    ] = False,
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Also NAME.overlay.png: untrusted parts hatched.")
-    ] = False,
-    believed: Annotated[
-        bool,
-        typer.Option(
-            "--believed", help="Also NAME.believed.png: a plain enlargement outside the mask."
-        ),
-    ] = False,
-    background: Annotated[
-        str | None, typer.Option(help="Colour that transparent pixels are flattened onto.")
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(help="Group of the calibration that the images belong to."),
-    ] = None,
-    format: Annotated[  # noqa: A002
-        Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"],
-        typer.Option(
-            help="Of the picture; TIFF files hold the mask, too.",
-        ),
-    ] = "png",
-    quality: Annotated[
-        int | None, typer.Option(help="Of webp, avif and jpeg, 1 to 100; default: 90.")
-    ] = None,
-    metadata: Annotated[
-        Literal["none", "keep", "keep-gps"],
-        typer.Option(
-            help="keep: camera, dates, author, text; keep-gps: also the place.",
-        ),
-    ] = "none",
-    fit: Annotated[
-        int | None, typer.Option(help="Reduce the images to this longest side before.")
-    ] = None,
-    scale: Annotated[
-        float | None,
-        typer.Option(min=0, help="Pictures so many times as large; default: as the model does."),
-    ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PIXELS", help="Reduce the pictures to this longest side: 3000, 4k or 8k."
-        ),
-    ] = None,
-    print_: Annotated[
-        str | None,
-        typer.Option("--print", metavar="PAPER@DPI", help="Reduce them to a print, as a3@300."),
-    ] = None,
-    stretch: options.Stretch = None,
-    bands: Annotated[
-        str | None,
-        typer.Option(help="For TIFF files with several bands: one, or three such as 4,3,2."),
-    ] = None,
-    page: Annotated[
-        int | None,
-        typer.Option(min=1, help="For TIFF files with several pages; default: the first."),
-    ] = None,
-    guarantee: Annotated[
-        str | None,
-        typer.Option(help="post_hoc: α may be chosen after looking. Default: the calibration's."),
-    ] = None,
-    review: Annotated[
-        bool,
-        typer.Option(
-            "--review",
-            help="Sort the answers into accepted/, which need no look, and review/: few of all "
-            "pictures are bad and accepted.",
-        ),
-    ] = False,
-    review_batch: Annotated[
-        bool,
-        typer.Option(
-            "--review-batch",
-            help="The same for all at once: few of the accepted ones are bad. Each must show "
-            "another scene.",
-        ),
-    ] = False,
-    server: options.Server = None,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say of each picture all that is known.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
+    asked: Asked,
+    answers: Answers,
+    sorting: Sorting,
+    output: Output,
 ) -> None:
     """Upscale images; write image, mask and answer beside each other.
 
@@ -163,39 +212,35 @@ def upscale(
     Exit codes: 0 all is done; 1 some images failed, and are listed; 2 wrong usage, or answers to
     something else would be lost; 130 interrupted.
     """
+    out, server = answers.out, output.server
     to_stream = out == STREAM or (out is None and sources == [STREAM])
-    if to_stream and (len(sources) > 1 or is_tree(sources) or as_json):
+    if to_stream and (len(sources) > 1 or is_tree(sources) or output.as_json):
         raise typer.BadParameter("--out - takes one image, and no --json.")
     if to_stream and sys.stdout.isatty():
         raise typer.BadParameter("a picture is not written to a terminal: name a file with >.")
-    sorts: Rule | None = "batch" if review_batch else "each" if review else None
-    if sorts and (to_stream or mask == "none" or (review and review_batch)):
-        raise typer.BadParameter(
-            "--review and --review-batch sort files with a mask; they exclude each other."
-        )
+    sorts = sorting.rule
+    if sorts and (to_stream or asked.mask == "none"):
+        raise typer.BadParameter("--review and --review-batch sort files with a mask.")
     folder = None if to_stream else Path(out or ".")
-    images, skipped = found(sources, folder, recursive=recursive)
+    images, skipped = found(sources, folder, recursive=answers.recursive)
     check_there(images)
     # Imported only now, so that a mistyped name fails at once.
     from trustscale_server.cli.bars import interruptible  # noqa: PLC0415
     from trustscale_server.cli.batch import MANIFEST, Extra, Run  # noqa: PLC0415
     from trustscale_server.cli.service import PATIENT, connected  # noqa: PLC0415
-    from trustscale_server.serving.choose import UpscaleOptions, options_of  # noqa: PLC0415
+    from trustscale_server.serving.choose import options_of  # noqa: PLC0415
     from trustscale_server.settings import load_settings  # noqa: PLC0415
 
-    if to is not None and print_ is not None:
-        raise typer.BadParameter("--to and --print both name a size: give one.")
-    given = {name: context.params[name] for name in UpscaleOptions.model_fields}
     try:
-        request = options_of(**{**given, "to": print_ or to})
+        request = options_of(**asked.fields)
     except BadRequest as error:
         raise ConfigError(options.spoken(error.detail)) from None
-    chosen: list[tuple[Extra, bool]] = [("trust", trust), ("overlay", overlay)]
+    chosen: list[tuple[Extra, bool]] = [("trust", answers.trust), ("overlay", answers.overlay)]
     extras = frozenset(name for name, is_wanted in chosen if is_wanted)
     manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
     many = len(images) > 1
     settings = load_settings() if server is None else None
-    here = {"settings": settings, "upscaler": upscaler, "many": many, "routes": _ROUTES}
+    here = {"settings": settings, "upscaler": asked.upscaler, "many": many, "routes": _ROUTES}
 
     async def work() -> Run:
         async with connected(server, needs_key=False, retries=PATIENT, **here) as service:
@@ -203,18 +248,18 @@ def upscale(
                 service,
                 server,
                 request,
-                overwrite,
-                as_json,
+                answers.overwrite,
+                output.as_json,
                 manifest,
                 extras,
-                verbose=verbose,
+                verbose=output.verbose,
                 review=sorts,
             )
             if folder is None:
                 await run.to_stream(images[0])
             else:
                 most = settings.max_in_flight if settings else _AT_ONCE
-                await run.all(images, folder, at_once or most)
+                await run.all(images, folder, answers.at_once or most)
             return run
 
     with interruptible("What is done is kept; run the same command again to continue."):

@@ -18,6 +18,7 @@ from trustscale import AsyncTrustscale
 from trustscale_server.cli import options
 from trustscale_server.cli.options import lines, output
 from trustscale_server.cli.service import ask, local
+from trustscale_server.config_sources import with_options
 from trustscale_server.errors import ConfigError
 from trustscale_server.images.decode import decode
 from trustscale_server.images.sandbox import decoding
@@ -33,8 +34,8 @@ app = typer.Typer(help="The configured upscalers.", no_args_is_help=True)
 @app.command("list")
 def list_(server: options.Server = None, as_json: options.Json = False) -> None:
     """List the configured upscalers and their active calibrations."""
-    found = ask(server, lambda service: service.upscalers(brief=True), needs_key=False)
-    rows = [{name: row[name] for name in ("name", "kind", "calibration")} for row in found]
+    upscalers = ask(server, lambda service: service.upscalers(brief=True), needs_key=False)
+    rows = [{name: row[name] for name in ("name", "kind", "calibration")} for row in upscalers]
     output(rows, lines(_line), as_json=as_json)
 
 
@@ -59,8 +60,8 @@ def try_upscaler(
             return await probe(upscaler, picture, samples=samples)
 
     report = asyncio.run(run())
-    found = {**asdict(report), "usable": report.usable}
-    output(found, lambda _: _text(report), as_json=as_json)
+    facts = {**asdict(report), "usable": report.usable}
+    output(facts, lambda _: _text(report), as_json=as_json)
     if not report.usable:
         raise typer.Exit(1)
 
@@ -97,6 +98,7 @@ def _text(report: ProbeReport) -> str:
     return "\n".join(lines)
 
 
+@with_options(calls=options.Calls)
 def connect(
     address: Annotated[
         str,
@@ -105,6 +107,7 @@ def connect(
             "/v2 (Triton, MLServer) or an OpenAPI description; or an ONNX file."
         ),
     ],
+    calls: options.Calls,
     name: Annotated[str | None, typer.Option(help="Of the upscaler; default: the model's.")] = None,
     token_env: Annotated[
         str | None, typer.Option(help="Environment variable with its API token.")
@@ -121,9 +124,6 @@ def connect(
     write: Annotated[
         Path | None, typer.Option(help="Add the entry to this file of settings.")
     ] = None,
-    yes: options.Yes = False,
-    server: options.Server = None,
-    as_json: options.Json = False,
 ) -> None:
     """Make an upscaler's entry from its server's description, and try it with one call."""
     settings = _settings(set_ or [], name=name, token_env=token_env, price_per_call=price)
@@ -135,18 +135,18 @@ def connect(
         async def question(service: AsyncTrustscale) -> dict[str, Any]:
             return await service.probe(address, call=call, token=token, settings=settings)
 
-        return ask(server, question, routes=_CONNECT)
+        return ask(calls.server, question, routes=_CONNECT)
 
-    found = probed(call=False)
-    typer.echo(_before(found), err=True)
-    if found["needs"]:
-        raise ConfigError(f"Give {' and '.join(f'--set {one}=…' for one in found['needs'])}.")
-    if yes or typer.confirm("Make the call?", err=True):
-        found = probed(call=True)
-        typer.echo(_after(found), err=True)
-    if write is not None and found["tried"]:
-        add(write, found["entry"])
-    output(found, lambda _: found["toml"].rstrip(), as_json=as_json)
+    report = probed(call=False)
+    typer.echo(_before(report), err=True)
+    if report["needs"]:
+        raise ConfigError(f"Give {' and '.join(f'--set {one}=…' for one in report['needs'])}.")
+    if calls.yes or typer.confirm("Make the call?", err=True):
+        report = probed(call=True)
+        typer.echo(_after(report), err=True)
+    if write is not None and report["tried"]:
+        add(write, report["entry"])
+    output(report, lambda _: report["toml"].rstrip(), as_json=calls.as_json)
 
 
 def _settings(given: list[str], **own: Any) -> dict[str, Any]:
@@ -156,11 +156,11 @@ def _settings(given: list[str], **own: Any) -> dict[str, Any]:
         ConfigError: one is not NAME=VALUE.
     """
     settings = {key: value for key, value in own.items() if value is not None}
-    for one in given:
-        place, equals, text = one.partition("=")
+    for assignment in given:
+        place, equals, text = assignment.partition("=")
         *parents, last = place.split(".")
         if not equals or not all((*parents, last)):
-            raise ConfigError(f"--set takes NAME=VALUE, not {one!r}.")
+            raise ConfigError(f"--set takes NAME=VALUE, not {assignment!r}.")
         table = settings
         for parent in parents:
             table = table.setdefault(parent, {})
@@ -171,26 +171,26 @@ def _settings(given: list[str], **own: Any) -> dict[str, Any]:
     return settings
 
 
-def _before(found: dict[str, Any]) -> str:
-    cost = found["calibration"]
+def _before(report: dict[str, Any]) -> str:
+    cost = report["calibration"]
     price = "" if cost["price"] is None else f", for {cost['price']:.6g} at the provider's price"
     return _with_notes(
-        found,
-        f"It is {found['what']}. So far nothing was generated; the trial is one call.\n"
+        report,
+        f"It is {report['what']}. So far nothing was generated; the trial is one call.\n"
         f"A calibration of {cost['pictures']} photographs takes {cost['calls']:,} calls{price}: "
         f"each photograph as {cost['kinds']} kinds of upload.",
     )
 
 
-def _after(found: dict[str, Any]) -> str:
-    minutes = f"{found['calibration']['seconds'] / 60:.0f} min for the calibration"
+def _after(report: dict[str, Any]) -> str:
+    minutes = f"{report['calibration']['seconds'] / 60:.0f} min for the calibration"
     return _with_notes(
-        found,
-        f"It works: ×{found['scale']}, {found['seconds']:.2f} s a call, so about {minutes}.\n"
+        report,
+        f"It works: ×{report['scale']}, {report['seconds']:.2f} s a call, so about {minutes}.\n"
         "With the entry in the file of settings: trustscale upscalers test "
-        f"{found['entry']['name']} (three calls), then trustscale calibrate.",
+        f"{report['entry']['name']} (three calls), then trustscale calibrate.",
     )
 
 
-def _with_notes(found: dict[str, Any], text: str) -> str:
-    return "\n".join([text, *(f"note: {note}" for note in found["notes"])])
+def _with_notes(report: dict[str, Any], text: str) -> str:
+    return "\n".join([text, *(f"note: {note}" for note in report["notes"])])

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal import reader as text
+from trustscale_server.conformal.boxes import painted
 from trustscale_server.conformal.filters import gaussian_blur, gaussian_radius
-from trustscale_server.conformal.lab import Pixels, check_pair, lab_distance, normalised_lab
+from trustscale_server.conformal.lab import (
+    Pixels,
+    check_pair,
+    lab_distance,
+    normalised_lab,
+    to_8_bit,
+)
 
-ErrorUnit = Literal["lab", "ssim", "stretch", "label"]
+ErrorUnit = Literal["lab", "ssim", "stretch", "label", "words"]
+LossUnit = Literal["spot", "picture", "words"]
 Error: TypeAlias = "Callable[[Pixels, Pixels, FidelitySettings], NDArray[np.float32]]"
 OfDistance: TypeAlias = "Callable[[NDArray[np.float32], FidelitySettings], NDArray[np.float32]]"
 
@@ -48,12 +56,12 @@ class Metric:
     bytes_per_pixel: what `error` allocates at most, without the images.
     of_distance: `error` from ‖Y − Ŷ‖₁ in normalised Lab, float32 [H, W], which may be the answer;
     None: that does not suffice.
-    error_unit: L1 distance in normalised Lab, distance by SSIM, share of the stretch, or 1 where a
-    label marks the pixel.
+    error_unit: L1 distance in normalised Lab, distance by SSIM, share of the stretch, 1 where a
+    label marks the pixel, or a share of words.
     blurs: whether `blur` changes D.
     loss_clipped_at: c, what calibrations count errors up to by default; None: B.
     bounds_psnr: whether `curve.lab_psnr_lower_bound_db` applies.
-    reads: whether a text reader labels.
+    reads: whether a text reader finds words, of whose shares losses are.
     right: what is promised, where labels mark the pixels.
     void_if: readings of the promise that have no foundation.
     """
@@ -150,11 +158,16 @@ def intensity(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> 
 
 
 def misread(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
-    """1 in the boxes of words that the text reader reads differently from the truth, else 0."""
-    assert settings.reader is not None  # noqa: S101 - __post_init__ fills it
-    # It reads 8 bits: of 16 the upper ones.
-    true, made = ((one >> 8 * (one.itemsize - 1)).astype(np.uint8) for one in (truth, prediction))
-    return text.label(true, made, settings.reader).astype(np.float32)
+    """1 in the boxes of words of the prediction that the truth shows otherwise, else 0.
+
+    What a calibration counts is the share of such words instead (`words.py`).
+    """
+    del settings
+    made = text.read(to_8_bit(prediction))
+    wrong = text.read_otherwise(made, to_8_bit(truth))
+    words = (word for line in made for word in line.words)
+    boxes = [(word.corners, float(is_wrong)) for word, is_wrong in zip(words, wrong, strict=True)]
+    return painted(boxes, truth.shape[:2], 0.0)
 
 
 METRICS: dict[str, Metric] = {
@@ -231,20 +244,16 @@ METRICS: dict[str, Metric] = {
     "text": Metric(
         error=misread,
         bound=1.0,
-        clause="reading error of a pixel (1 in the boxes of words that the {reader}, a "
-        "program and not a person, reads in the truth and otherwise in the result)",
-        summary="words that a text reader (a program, not a person) reads otherwise",
+        clause="share of wrong words among those whose box lies in the mask (wrong: the {reader}, "
+        "a program and not a person, reads otherwise in the same place of the truth)",
+        summary="words that a text reader (a program, not a person) reads otherwise in the truth",
         title="Text, words that read otherwise",
         radius=lambda _: None,
         # The reader's networks, which look at 2,000 pixels a side at most.
         bytes_per_pixel=150,
-        error_unit="label",
+        error_unit="words",
         reads=True,
-        right="no word of the truth is read otherwise in the trusted part, as a text reader reads",
-        void_if=(
-            "taking it for a promise about text that the reader cannot read in the truth",
-            "words that only the result has, where the truth has none that can be read",
-        ),
+        void_if=("taking it for a promise about text in which the reader finds no word",),
     ),
 }
 
@@ -258,14 +267,15 @@ class FidelitySettings:
     bound: B; None: that of the metric. A smaller one clips D, and the guarantee is then about the
     clipped error; a larger one (the paper's 3) is allowed.
     reader: the text reader's settings for the metric `text`; None: its defaults, or another metric.
-    unit: what loses: a `spot` of the output, `spot` pixels wide and high, or the whole `picture`.
+    unit: what loses: a `spot` of the output, `spot` pixels wide and high, the whole `picture`, or
+    of the metric `text` its `words`.
     """
 
     metric: str = "neighborhood"
     blur: float = 4.0
     bound: float | None = None
     reader: text.ReaderSettings | None = None
-    unit: Literal["spot", "picture"] = "spot"
+    unit: LossUnit = "spot"
     spot: int = SPOT
 
     def __post_init__(self) -> None:
@@ -273,12 +283,17 @@ class FidelitySettings:
             raise ValueError(f"metric must be one of {tuple(METRICS)}")
         if self.row.reads:
             object.__setattr__(self, "reader", self.reader or text.ReaderSettings())
+            object.__setattr__(self, "unit", "words")
         elif self.reader is not None:
             raise ValueError("the settings of a reader belong to the metric text")
         if not 0 <= self.blur <= 256:
             raise ValueError("blur must be between 0 and 256 pixels")
-        if self.unit not in {"spot", "picture"} or not 32 <= self.spot <= 4096:
-            raise ValueError("a promise is about a spot of 32 to 4096 pixels, or about the picture")
+        if (self.unit == "words") != self.row.reads or self.unit not in get_args(LossUnit):
+            raise ValueError(
+                "a promise is about a spot, a picture, or the words of the metric text"
+            )
+        if not 32 <= self.spot <= 4096:
+            raise ValueError("a spot has 32 to 4096 pixels a side")
         if self.bound is None:
             object.__setattr__(self, "bound", self.row.bound)
         # Below the least float32 no error could be counted.
@@ -292,7 +307,7 @@ class FidelitySettings:
 
     def windows(self, height: int, width: int) -> list[tuple[slice, slice]]:
         """The parts of an output that lose."""
-        if self.unit == "picture":
+        if self.unit != "spot":
             return [(slice(0, height), slice(0, width))]
         return spots(height, width, self.spot)
 

@@ -1,12 +1,7 @@
-"""The text reader: labels words that a result gets wrong, without people.
-
-Where a word that it reads well in the truth reads differently in the same place of the prediction,
-it marks the box of the word. It never marks what it cannot read in the truth (small print, script,
-most that is askew) or words that only the prediction has, and it may misread what people can read:
-a promise on its labels is about *its* words.
+"""The text reader: what it reads in a picture, and whether another picture reads alike there.
 
 Words are compared by letters and digits, in lower case and NFKC, after aligning both readings of a
-line; a word is wrong if a letter is changed, lost or has a new neighbour.
+line; a word reads otherwise if a letter is changed, lost or has a new neighbour.
 """
 
 from __future__ import annotations
@@ -23,33 +18,26 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.lab import check_pair
-
 VERSION = "3.10.0"
 """Of the reader and its models, since another one reads differently; the extra `text` pins it."""
 
 _LEAST_SIDE = 4  # of a line, in pixels, to take out its perspective
+_UPRIGHT = 1.5  # height over width from which on the reader turns a line
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
-    """The reader and its thresholds, as a calibration records them.
+    """The reader, as a calibration records it.
 
     name, version: of the reader; another version measures nothing.
-    legible: the reader's confidence, 0 … 1, from which on a word of the truth counts as read.
-    margin: how far the box of a word grows on each side, as a share of its shorter side.
     """
 
     name: Literal["rapidocr"] = "rapidocr"
     version: str = VERSION
-    legible: float = 0.9
-    margin: float = 0.25
 
     def __post_init__(self) -> None:
         if self.name != "rapidocr":
             raise ValueError(f"no text reader {self.name!r}")
-        if not (0 < self.legible < 1 and 0 <= self.margin <= 1):
-            raise ValueError("the reader's legible must be in (0, 1), its margin in [0, 1]")
 
     @property
     def title(self) -> str:
@@ -58,7 +46,7 @@ class ReaderSettings:
 
     @property
     def missing(self) -> str | None:
-        """What to install before anything can be measured, if anything."""
+        """What to install before anything can be read, if anything."""
         try:
             installed = metadata.version(self.name)
         except metadata.PackageNotFoundError:
@@ -69,33 +57,52 @@ class ReaderSettings:
 
 
 class Word(NamedTuple):
-    """A word of the truth.
+    """A word as it was read.
 
-    letters: what is compared; may be empty.
-    confidence: the reader's, 0 … 1.
-    box: its corners (x, y) in pixels, [4, 2].
+    text: with case, accents and punctuation.
+    confidence: the least of its characters', 0 … 1.
+    corners: of its box, (x, y) in pixels, clockwise from where it begins, float64 [4, 2].
     """
 
-    letters: str
+    text: str
     confidence: float
-    box: NDArray[np.float64]
+    corners: NDArray[np.float64]
 
 
-def label(
-    truth_rgb: NDArray[np.uint8],
-    prediction_rgb: NDArray[np.uint8],
-    settings: ReaderSettings | None = None,
-) -> NDArray[np.bool_]:
-    """Where words read differently, bool [H, W], of two uint8 images (`check_pair`)."""
-    settings = settings or ReaderSettings()
-    check_pair(truth_rgb, prediction_rgb)
-    marks = np.zeros(truth_rgb.shape[:2], np.bool_)
-    for words, reading in lines(truth_rgb, prediction_rgb):
-        wrong = misread([word.letters for word in words], reading)
-        for word, is_wrong in zip(words, wrong, strict=True):
-            if is_wrong and word.confidence >= settings.legible:
-                marks[box_of(word, settings.margin)] = True
-    return marks
+class Line(NamedTuple):
+    """Where text was found, float32 [4, 2] as `Word.corners`, and its words, if any were read."""
+
+    corners: NDArray[np.float32]
+    words: tuple[Word, ...]
+
+
+def read(picture: NDArray[np.uint8]) -> list[Line]:
+    """The lines of text in a uint8 [H, W, 3] picture."""
+    engine, pixels = _engine(), _bgr(picture)
+    found = engine(pixels).boxes
+    boxes = [] if found is None else [box for box in found if _least_side(box) >= _LEAST_SIDE]
+    if not boxes:
+        return []
+    read = engine.recognize_txt(engine.crop_text_regions(pixels, boxes))
+    return [
+        Line(box, tuple(_words(box, text, about)))
+        for box, text, about in zip(boxes, read.txts, read.word_results, strict=True)
+    ]
+
+
+def read_otherwise(lines: Sequence[Line], picture: NDArray[np.uint8]) -> list[bool]:
+    """Which of the words of all lines another uint8 picture of the same size shows otherwise."""
+    if not lines:
+        return []
+    # All lines again, in batches alike, so that equal pixels read equally.
+    engine = _engine()
+    crops = engine.crop_text_regions(_bgr(picture), [line.corners for line in lines])
+    readings = engine.recognize_txt(crops).txts
+    return [
+        is_other
+        for line, reading in zip(lines, readings, strict=True)
+        for is_other in misread([letters_of(word.text) for word in line.words], letters_of(reading))
+    ]
 
 
 def misread(words: Sequence[str], reading: str) -> list[bool]:
@@ -119,30 +126,27 @@ def letters_of(text: str) -> str:
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
 
 
-def lines(
-    truth_rgb: NDArray[np.uint8], prediction_rgb: NDArray[np.uint8]
-) -> Iterator[tuple[list[Word], str]]:
-    """The words of each line of the truth, and the letters in its place in the prediction."""
-    engine = _engine()
-    truth, prediction = (
-        np.ascontiguousarray(one[..., ::-1]) for one in (truth_rgb, prediction_rgb)
+def _words(box: NDArray[np.float32], text: str, about: Any) -> Iterator[Word]:
+    """The words of a line with letters; about: the reader's columns and confidences."""
+    confidences = iter(
+        [one for character, one in zip(text, about.confs, strict=False) if not character.isspace()]
     )
-    found = engine(truth).boxes
-    boxes = [] if found is None else [box for box in found if _least_side(box) >= _LEAST_SIDE]
-    if not boxes:
-        return
-    # Both are read in batches alike, so that equal pixels read equally.
-    crops = engine.crop_text_regions(truth, boxes)
-    read = engine.recognize_txt(crops)
-    made = engine.recognize_txt(engine.crop_text_regions(prediction, boxes))
-    for crop, box, text, found_words, reading in zip(
-        crops, boxes, read.txts, read.word_results, made.txts, strict=True
-    ):
-        if text.strip():
-            line = type(read)(txts=(text,), word_results=(found_words,))
-            located = engine.cal_rec_boxes([crop], [box], line).word_results[0]
-            words = [Word(letters_of(word), score, np.array(at)) for word, score, at in located]
-            yield words, letters_of(reading)
+    corners = np.asarray(box, np.float64)
+    left, top = (np.linalg.norm(corners[other] - corners[0]) for other in (3, 1))
+    if top * _UPRIGHT <= left:
+        corners = np.roll(corners, -1, axis=0)  # it runs downwards
+    top_left, top_right, bottom_right, bottom_left = corners
+    columns = about.line_txt_len
+    for characters, places in zip(about.words, about.word_cols, strict=True):
+        least = min(next(confidences) for _ in characters)
+        half = (places[-1] - places[0]) / max(1, len(places) - 1) / 2 or columns / len(text) / 2
+        ends = np.clip([(places[0] + 0.5 - half), (places[-1] + 0.5 + half)], 0, columns) / columns
+        (a, b), (d, c) = (
+            [begin + share * (end - begin) for share in ends]
+            for begin, end in ((top_left, top_right), (bottom_left, bottom_right))
+        )
+        if letters_of(word := "".join(characters)):
+            yield Word(word, least, np.array([a, b, c, d]))
 
 
 @cache
@@ -162,13 +166,9 @@ def _engine() -> Any:
     )
 
 
+def _bgr(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(picture[..., ::-1])
+
+
 def _least_side(box: NDArray[np.float32]) -> float:
     return float(np.linalg.norm(np.diff(box, axis=0, append=box[:1]), axis=1).min())
-
-
-def box_of(word: Word, margin: float) -> tuple[slice, slice]:
-    """The rows and columns around a word, with its margin."""
-    low, high = word.box.min(axis=0), word.box.max(axis=0)
-    more = margin * (high - low).min()
-    (left, top), (right, bottom) = np.floor(low - more).clip(0), np.ceil(high + more) + 1
-    return np.s_[int(top) : int(bottom), int(left) : int(right)]

@@ -138,6 +138,19 @@ class Degradation(BaseModel):
     inpaint: Inpaint | None = None
 
     @property
+    def form(self) -> Codec:
+        """How the file of X is compressed."""
+        last = next(reversed(self.qualities), None)
+        if self.palette or last is None or self.decoded:
+            return "palette" if self.palette else "lossless"
+        return "lossless" if self.is_shrunk and last == "before" else _FILES[last]
+
+    @property
+    def is_shrunk(self) -> bool:
+        """Whether the first JPEG file was larger than X."""
+        return _range(self.shrunk)[1] > 1
+
+    @property
     def is_of_data(self) -> bool:
         """Whether all steps apply to data that are no picture."""
         is_shown = self.subject == "photograph"
@@ -204,9 +217,8 @@ class Component(Degradation):
 
     @property
     def way_name(self) -> str:
-        """The way, or the form of the last file."""
-        form = "palette" if self.palette else next(reversed(self.qualities), None)
-        return self.way or ("lossless" if form is None or self.decoded else _FILES[form])
+        """The way, or how the file of X is compressed."""
+        return self.way or self.form
 
 
 class Mixture(BaseModel):
@@ -252,7 +264,7 @@ class Mixture(BaseModel):
 
     def variants(self) -> Mapping[str, Mixture]:
         """The parts of the mixture by the name of their way."""
-        return _variants(self.mixture)
+        return _variants(self.mixture, tuple(self.shares.items()))
 
     def drawn(self, seed: int) -> Degradation:
         """The component of this seed."""
@@ -295,6 +307,7 @@ MadeBy = Annotated[
     Annotated[Degradation, Tag("steps")] | Annotated[Mixture, Tag("mixture")], Discriminator(_kind)
 ]
 """How X is made: steps, or a mixture of them."""
+
 
 SHARP: Final[Sequence[Mapping[str, Any]]] = (
     {"weight": 8},
@@ -387,11 +400,19 @@ USUAL = (
 
 
 @lru_cache(maxsize=64)  # milliseconds, and asked for with each pair
-def _variants(components: tuple[Component, ...]) -> Mapping[str, Mixture]:
+def _variants(
+    components: tuple[Component, ...], shares: tuple[tuple[str, int], ...]
+) -> Mapping[str, Mixture]:
     found: dict[str, list[Component]] = {}
     for part in components:
         found.setdefault(part.way_name, []).append(part)
-    return MappingProxyType({way: Mixture(mixture=tuple(parts)) for way, parts in found.items()})
+    stated = dict(shares)
+    return MappingProxyType(
+        {
+            way: Mixture(mixture=tuple(parts), shares={way: stated[way]} if way in stated else {})
+            for way, parts in found.items()
+        }
+    )
 
 
 class DegradedInput(NamedTuple):
@@ -481,9 +502,8 @@ def _saved(
         down, across = stream(seed, _CUT).integers(0, _GRID, 2).tolist()
         cut = (down, across) if stream(seed, _CUT).random() < 0.5 else (0, 0)
         pixels = np.pad(pixels, ((cut[0], 0), (cut[1], 0), (0, 0)), mode="edge")
-    is_shrunk = _range(degradation.shrunk)[1] > 1
     for field in degradation.qualities:
-        if field != "before" or not is_shrunk:
+        if field != "before" or not degradation.is_shrunk:
             pixels, compression = _filed(pixels, degradation, field, seed)
     if degradation.decoded:
         compression, pixels = LOSSLESS, pixels[cut[0] :, cut[1] :]

@@ -7,9 +7,8 @@ pipeline.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,10 +94,7 @@ def look_at(picture: Pixels, compression: Compression) -> InputFeatures:
     # A multiple of 8 from the corner keeps a grid of blocks in place.
     top, left = (max(0, (side - _MOST_SIDE) // 2) // 8 * 8 for side in (height, width))
     pixels = rgb[top : top + _MOST_SIDE, left : left + _MOST_SIDE]
-    with ThreadPoolExecutor(1, "trustscale-look") as beside:
-        found = beside.submit(worst_of, compression, pixels)
-        described = describe(rgb)
-        worst = found.result()
+    worst = worst_of(compression, pixels)
     luma = np.asarray(pixels @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
     padded = np.pad(luma, ((0, 1), (0, 1)), mode="edge")
     right = np.diff(padded, axis=1)
@@ -111,21 +107,13 @@ def look_at(picture: Pixels, compression: Compression) -> InputFeatures:
     return InputFeatures(
         worst,
         detail=float(np.log1p(np.abs(across) + np.abs(down)).mean()),
-        noise=float(np.log(_median(diagonal) / 0.6745 + 0.25)),
+        noise=float(np.log(np.median(diagonal) / 0.6745 + 0.25)),
         contrast=float(np.log1p(luma.std())),
         light=float(luma.mean() / 255),
         colour=float(np.log1p(channels.mean())),
         softness=float(constant + np.dot(weights, energies(luma))),
-        kind=kind_of(described, compression, worst),
+        kind=kind_of(describe(rgb), compression, worst),
     )
-
-
-def _median(values: NDArray[np.floating[Any]]) -> np.floating[Any]:
-    """numpy's, in a ninth of its time: a partition at several places is slow."""
-    half = values.size // 2
-    parted = np.partition(values, half, axis=None)
-    middle = parted[half : half + 1] if values.size % 2 else [parted[:half].max(), parted[half]]
-    return np.mean(np.array(middle, values.dtype))
 
 
 def energies(luma: NDArray[np.float32]) -> tuple[float, float, float]:

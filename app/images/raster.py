@@ -281,7 +281,8 @@ def _by_gdal(
         from rasterio.io import MemoryFile  # noqa: PLC0415
     except ImportError as error:
         raise UnsupportedMedia(
-            "stretch and bands of TIFF and PNG files need the extra “science”."
+            "stretch and bands of TIFF and PNG files need the extra science: "
+            "pip install '.[science]' in a clone."
         ) from error
 
     driver = "GTiff" if is_tiff else "PNG"

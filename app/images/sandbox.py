@@ -30,16 +30,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import is_dataclass
-from itertools import accumulate
 from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
-
-import numpy as np
 
 from trustscale_server.admission import current_client, memory_limit
 from trustscale_server.concurrency import plain_environment, usable_cores
-from trustscale_server.errors import BadImage, BadInput, Overloaded, shortened
+from trustscale_server.errors import BadImage, BadInput, Overloaded
 from trustscale_server.images import sandbox_server
+from trustscale_server.images.answers import unpacked
+from trustscale_server.images.confinement import hide_memory
 from trustscale_server.images.sandbox_server import (
     ADMIT,
     DONE,
@@ -70,6 +68,9 @@ _SHARE: Final = 4
 
 # A thread for each file that waits; requests are bounded before.
 _MOST_THREADS: Final = 1024
+
+_MOST_SAID: Final = 16 * 2**20
+"""Bytes of an answer without its arrays."""
 
 # Of a client's first slow file, and by how much each further one yields to other clients' first.
 _NICE: Final = 4
@@ -211,6 +212,7 @@ class _Decoders:
 
     def _started(self) -> socket.socket:
         if self._control is None or self._owner != os.getpid():
+            hide_memory()  # from decoders, which are processes of the same user
             self._control, theirs = socket.socketpair()
             with theirs:
                 self._process = subprocess.Popen(
@@ -307,11 +309,11 @@ class _Call:
                     self._admit(pixels * sandbox_server.BYTES_PER_PIXEL, place, stack)
                     own.sendall(b".")
                 elif kind == DONE:
-                    return _loaded(body, out)
+                    return _answered(body, out, object)
                 elif kind == REFUSED:
-                    raise _loaded(body, out)
+                    raise _answered(body, out, BadInput)
                 elif kind == FAILED:
-                    raise DecoderFailed(_loaded(body, out))
+                    raise DecoderFailed(_answered(body, out, str))
                 elif kind == ENDED:
                     raise _end(body, seconds)
                 elif kind == NONE:
@@ -343,6 +345,8 @@ class _Call:
         if not kind:
             raise ConnectionResetError
         (length,) = LENGTH.unpack(_exactly(own, LENGTH.size))
+        if length > _MOST_SAID:
+            raise _broken("its decoder said too much")
         return kind, _exactly(own, length)
 
 
@@ -406,39 +410,21 @@ def _broken(how: str) -> BadImage:
     return BadImage(f"The image cannot be decoded: {how}.")
 
 
-def _loaded(body: bytes, out: int) -> Any:
-    """A decoder's message; its arrays are the shared memory itself. Raises BadImage."""
-    (count,) = LENGTH.unpack_from(body)
-    start = LENGTH.size * (1 + count)
-    lengths = [LENGTH.unpack_from(body, LENGTH.size * (1 + k))[0] for k in range(count)]
-    buffers = []
-    if total := sum(lengths):
-        if hasattr(fcntl, "F_ADD_SEALS"):  # truncation by the sender would kill this process
-            fcntl.fcntl(out, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        view = memoryview(mmap.mmap(out, total))
-        for end, length in zip(accumulate(lengths), lengths, strict=True):
-            buffers.append(view[end - length : end])
+def _answered(body: bytes, out: int, kind: type[Result]) -> Result:
+    """A decoder's answer of this type; its arrays are the shared memory itself. Raises BadImage."""
     try:
-        return _Unpickler(io.BytesIO(body[start:]), buffers=buffers).load()
-    except pickle.UnpicklingError as error:
-        raise BadImage(f"The image cannot be decoded: {error}.") from error
+        found = unpacked(body, _shut(out))
+    except Exception as error:  # the decoder's file may have made anything of it
+        raise _broken("its decoder said what none says") from error
+    if not isinstance(found, kind):
+        raise _broken("its decoder said what none says")
+    return found
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds only what decoders answer with, since a file may have taken over its decoder."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        found: Any = getattr(sys.modules.get(module), name, None)
-        if (
-            module.partition(".")[0] == __name__.partition(".")[0]
-            and isinstance(found, type)
-            and (is_dataclass(found) or issubclass(found, (tuple, BadInput)))
-        ):
-            return found
-        if found in {np.dtype, _ARRAY}:
-            return found
-        raise pickle.UnpicklingError(f"its decoder sent {shortened(f'{module}.{name}')}")
-
-
-_ARRAY: Final = np.empty(0).__reduce_ex__(5)[0]
-"""Builds an array from a buffer."""
+def _shut(out: int) -> memoryview:
+    """What a decoder has written, which it can no longer change. Raises OSError."""
+    if not (size := os.fstat(out).st_size):
+        return memoryview(b"")
+    if hasattr(fcntl, "F_ADD_SEALS"):
+        fcntl.fcntl(out, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE)
+    return memoryview(mmap.mmap(out, size, access=mmap.ACCESS_COPY))

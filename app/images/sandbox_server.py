@@ -21,12 +21,15 @@ import time
 import traceback
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from PIL import AvifImagePlugin, Image, ImageCms
 
 from trustscale_server.errors import BadInput, DecodeLimit
+from trustscale_server.images.answers import packed
+from trustscale_server.images.confinement import confine
 from trustscale_server.images.decode import Limits, decode, installed_formats, on_admit
 from trustscale_server.images.raster import warm_up
 
@@ -102,6 +105,10 @@ def _load() -> None:
         Image.new("RGB", (8, 8)).save(file, form, icc_profile=profile)
         decode(file.getvalue(), Limits())
     warm_up()
+    # What functions import where they need it: a decoder can open no file.
+    for library in ("numpy.ma", "tifffile", "c2pa"):
+        with suppress(ImportError):
+            import_module(library)
     gc.collect()
     gc.freeze()
 
@@ -192,13 +199,17 @@ def _decoder(connection: socket.socket, file: int, out: int) -> None:
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries print what files say
-        asked = _message(connection)
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # libraries print what files say
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        function, args, kwargs = pickle.loads(_message(connection))  # noqa: S301 - from our side
         size = os.fstat(file).st_size
         _limit(size)
         on_admit(_Admission(connection, size).ask)
+        with suppress(OSError):  # a kernel without filters
+            confine()
         try:
-            function, args, kwargs = pickle.loads(asked)  # noqa: S301 - from our own side
             kind, answer = DONE, function(os.pread(file, size, 0), *args, **kwargs)
         except BadInput as refusal:
             kind, answer = REFUSED, refusal
@@ -217,17 +228,13 @@ def _decoder(connection: socket.socket, file: int, out: int) -> None:
 def _send(connection: socket.socket, kind: bytes, answer: object, out: int) -> None:
     """Arrays go through the shared file, everything else through the socket."""
     _unlimit_memory()
-    buffers: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(answer, 5, buffer_callback=buffers.append)
-    lengths = []
+    head, pieces = packed(answer)
     with open(out, "wb", buffering=0, closefd=False) as shared:
-        for buffer in buffers:
-            with buffer.raw() as view:
-                lengths.append(LENGTH.pack(len(view)))
-                while view:
-                    view = view[shared.write(view) :]  # noqa: PLW2901
-    body = LENGTH.pack(len(lengths)) + b"".join(lengths) + head
-    connection.sendall(kind + LENGTH.pack(len(body)) + body)
+        for piece in pieces:
+            left = memoryview(piece)
+            while left:
+                left = left[shared.write(left) :]
+    connection.sendall(kind + LENGTH.pack(len(head)) + head)
 
 
 def _message(connection: socket.socket) -> bytes:

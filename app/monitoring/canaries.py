@@ -23,6 +23,7 @@ from trustscale_server.calibration.canaries import (
     Canary,
     CanaryState,
     CanaryStore,
+    Look,
     answer,
     observe,
 )
@@ -164,9 +165,11 @@ class CanaryWatch:
         await self._change(upscaler, calibration, end)
         self.metrics.count("canary_rounds", upscaler, "ok")
 
-    async def _answers(self, upscaler: str, calibration: str, state: CanaryState) -> dict[str, RGB]:
+    async def _answers(
+        self, upscaler: str, calibration: str, state: CanaryState
+    ) -> dict[str, Look]:
         model = self.upscalers[upscaler]
-        answers: dict[str, RGB] = {}
+        answers: dict[str, Look] = {}
         failure: UpscalerError | None = None
         # One after the other, not to crowd out requests.
         for item in state.items:
@@ -174,7 +177,8 @@ class CanaryWatch:
                 await identify(model)
                 if model.fingerprint != state.fingerprint:
                     return {}
-                answers[item.name] = await self._answer(model, calibration, item, state.samples)
+                found = await self._answer(model, calibration, item, state.samples)
+                answers[item.name] = await asyncio.to_thread(Look.at, found)
             except UpscalerError as error:
                 failure = error
         if failure is not None:

@@ -26,7 +26,10 @@ from pydantic import BaseModel, Field
 from trustscale_server.calibration.insight import COMMON_ALPHAS
 from trustscale_server.calibration.measure import check_measurable
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal import evidence, fidelity
+from trustscale_server.conformal import evidence, fidelity, reader, words
+from trustscale_server.conformal.boxes import box_of
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.conformal.lab import to_8_bit
 from trustscale_server.errors import BadImage, BadRequest
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.raster import read_values, stored_pixels, stretched
@@ -164,13 +167,13 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
             f"{prediction.shape[1]}×{prediction.shape[0]}."
         )
     drawn = np.asarray(pixels.any(axis=2)) if wants_label else None
-    error = fidelity.error(prediction if wants_label else pixels, prediction, settings, label=drawn)
     curve, codes = calibration.curve, read_codes(served.trust)
-    windows, loss_of = settings.windows(*error.shape), calibration.guarantee.loss_of
+    loss_of = calibration.guarantee.loss_of
+    errors_in = _errors(pixels, prediction, settings, drawn)
 
     def loss_in(mask: NDArray[np.bool_]) -> float:
-        """The mean over the spots of the loss of a mask."""
-        return float(np.mean([loss_of(_worst(error[one], mask[one])) for one in windows]))
+        """The mean of the losses of a mask."""
+        return float(np.mean([loss_of(error) for error in errors_in(mask)]))
 
     truth: NDArray[Any] = pixels if drawn is None else drawn
     digest = hashlib.sha256(repr(truth.shape).encode() + truth.tobytes()).hexdigest()
@@ -183,7 +186,7 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
         bound=calibration.bound,
         alpha=result.alpha,
         loss=loss,
-        loss_anywhere=loss_of(_worst(error, mask)),
+        loss_anywhere=loss_of(max(errors_in(mask))),
         within=loss <= result.alpha,
         losses=[
             LossAt(alpha=alpha, loss=loss_in(curve.mask_of_code(codes, alpha)))
@@ -253,6 +256,22 @@ def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) ->
         alarm=known.alarms,
         statement=statement,
     )
+
+
+def _errors(
+    truth: RGB, made: RGB, settings: FidelitySettings, label: NDArray[np.bool_] | None
+) -> Callable[[NDArray[np.bool_]], list[float]]:
+    """Of a mask, the error of each part that loses: the largest one, or the share of words."""
+    if settings.row.reads:
+        lines = reader.read(to_8_bit(made))
+        wrong = reader.read_otherwise(lines, to_8_bit(truth))
+        boxes = [box_of(word.corners, made.shape) for line in lines for word in line.words]
+        return lambda mask: [
+            words.share_wrong([mask[place][inside].all() for place, inside in boxes], wrong)
+        ]
+    error = fidelity.error(made if label is not None else truth, made, settings, label=label)
+    windows = settings.windows(*error.shape)
+    return lambda mask: [_worst(error[one], mask[one]) for one in windows]
 
 
 def _worst(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:

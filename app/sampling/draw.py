@@ -403,7 +403,8 @@ class Throughput:
         }
         if self._path is not None:
             with suppress(OSError):  # a full disk costs the next start a measurement
-                replace_file(self._path, json.dumps(self._kept).encode())
+                # In the event loop, which must not wait for the disk.
+                replace_file(self._path, json.dumps(self._kept).encode(), durable=False)
 
 
 def _read(path: Path | None) -> dict[str, dict[str, Any]]:

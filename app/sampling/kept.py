@@ -82,6 +82,7 @@ class KeptSamples:
         turn = turn or MemoryPermit()
         if self.capabilities.by_tiles or turn.moments is not None:
             return await self.inner.generate(source, seeds, turn)
+        await asyncio.to_thread(getattr, source, "digest")  # of which the names are made
         missing = [seed for seed in seeds if not await self._has(source, seed)]
         made: dict[int, RGB | None] = {}
         failed = None

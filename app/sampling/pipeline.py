@@ -35,6 +35,7 @@ from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, SampleSin
 from trustscale_server.sigma import estimators
 from trustscale_server.sigma.estimators import IndecisionSettings, shipped_for
 from trustscale_server.sigma.moments import MAX_SAMPLES, mean_image
+from trustscale_server.sigma.reading import NO_TEXT, Page
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import (
     RGB,
@@ -78,6 +79,12 @@ class Pipeline(BaseModel):
     def _has_classes(self) -> Pipeline:
         if self.indecision.fits and self.input_rule is None:
             raise ValueError("fits of some classes need an input rule")
+        return self
+
+    @model_validator(mode="after")
+    def _has_words(self) -> Pipeline:
+        if self.indecision.row.reads and self.fidelity.reader is None:
+            raise ValueError("the estimator reading belongs to the metric text")
         return self
 
     @model_validator(mode="after")
@@ -178,7 +185,9 @@ def default_estimator(samples: int) -> str:
 def default_indecision(
     upscaler: Upscaler, samples: int, fidelity: FidelitySettings, input_rule: str | None = UPLOAD
 ) -> IndecisionSettings:
-    """The σ that was fitted to this very upscaler, or else the plain one."""
+    """The σ of words, or that which was fitted to this very upscaler, or else the plain one."""
+    if fidelity.row.reads:
+        return IndecisionSettings("reading")
     exact = getattr(upscaler, "exact_fingerprint", upscaler.fingerprint)
     fits = shipped_for(exact, samples, fidelity.metric)
     if fits:
@@ -217,6 +226,8 @@ _DROP: Final = MeasurementSink()
 SPARES = 4
 """Seeds in reserve for samples that fail for good, such as filtered ones."""
 
+_ELSEWHERE = math.log(2 * NO_TEXT)  # below it is no text
+
 _AT_ONCE = 8192
 """Numbers that numpy sums pairwise; the bits of the mean depend on it."""
 
@@ -227,6 +238,7 @@ class Measurement:
 
     sigma: no rows where the sink took them. seeds: behind the samples, in order, if known.
     distance: of the truth from Ŷ in normalised Lab, float32 [H, W], if it was seen on the way.
+    page: what was read, where the error is of words.
     """
 
     prediction: RGB
@@ -235,6 +247,7 @@ class Measurement:
     seeds: Sequence[int] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     distance: NDArray[np.float32] | None = None
+    page: Page | None = None
 
 
 async def measure(
@@ -295,6 +308,9 @@ async def measure(
         if pipeline.prediction == "first":
             sink.on_prediction(prediction.result())
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
+    if pipeline.fidelity.reader is not None:
+        with span("reading"):
+            accumulator.page = await shielded(_read, source, pipeline, prediction.result())
     sampled = time.perf_counter()
     if await shielded(accumulator.identical) and not source.is_flat:
         raise DegenerateSamples(
@@ -317,7 +333,14 @@ async def measure(
             "indecision": 1e3 * (reducer.seconds + finished - sampled),
         },
         accumulator.distance,
+        accumulator.page,
     )
+
+
+def _read(source: Source, pipeline: Pipeline, made: RGB) -> Page:
+    """What is read in Ŷ and in the enlarged input."""
+    enlarged = Enlarged(source.rgb, pipeline.scale)
+    return Page.of(made, enlarged[: made.shape[0]], pipeline.scale)
 
 
 class _Reducer(SampleSink):
@@ -381,14 +404,16 @@ def measured_again(
     source: Source,
     pipeline: Pipeline,
     truth: Seen | None = None,
+    page: Page | None = None,
 ) -> Measurement:
-    """What `measure` makes of the same samples under another σ."""
+    """What `measure` makes of the same samples under another σ; page: what was read of them."""
     accumulator = _accumulator(source, pipeline, truth)
+    accumulator.page = page
     for sample in samples:
         accumulator.add(sample)
     sigma, mean_log_sigma = _finish(accumulator, None)
     prediction = predicted(samples, pipeline.prediction)
-    return Measurement(prediction, sigma, mean_log_sigma, distance=accumulator.distance)
+    return Measurement(prediction, sigma, mean_log_sigma, distance=accumulator.distance, page=page)
 
 
 def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
@@ -415,7 +440,7 @@ def _accumulator(source: Source, pipeline: Pipeline, truth: Seen | None) -> esti
 def _finish(
     accumulator: estimators.Accumulator, on_sigma: OnSigma | None
 ) -> tuple[NDArray[np.float32], float]:
-    """σ, without rows if `on_sigma` gets them, and the mean of its logarithm."""
+    """σ, without rows if `on_sigma` gets them, and the mean of its logarithm; of words, in text."""
     sigma = np.empty(accumulator.shape if on_sigma is None else (0, 0), np.float32)
 
     def on_rows(top: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -426,18 +451,19 @@ def _finish(
             sigma[top : top + len(rows)] = rows
         else:
             on_sigma(top, rows)
-        return logs.reshape(-1)
+        return logs.reshape(-1) if accumulator.page is None else logs[logs > _ELSEWHERE]
 
-    total, rest = np.float64(0), np.empty(0, np.float32)
+    total, rest, pixels = np.float64(0), np.empty(0, np.float32), 0
     with score_cores("trustscale-score") as map_fn:
         accumulator.map_fn, accumulator.is_asked_once = map_fn, True
         for logs in accumulator.strips(on_rows):
+            pixels += len(logs)
             found = np.concatenate([rest, logs]) if len(rest) else logs
             whole = len(found) - len(found) % _AT_ONCE
             total = np.add.reduce(found[:whole], dtype=np.float64, initial=total)
             rest = found[whole:]
     total = np.add.reduce(rest, dtype=np.float64, initial=total)
-    return sigma, float(total / math.prod(accumulator.shape))
+    return sigma, float(total / pixels) if pixels else math.log(NO_TEXT)
 
 
 class _Prediction:

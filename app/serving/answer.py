@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from trustscale_server import __version__
 from trustscale_server.calibration.guarantee import GuaranteeKind, Threshold
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal.fidelity import ErrorUnit
+from trustscale_server.conformal.fidelity import ErrorUnit, LossUnit
 from trustscale_server.conformal.lab import to_8_bit
 from trustscale_server.errors import BadAlpha, BadRequest, NotFound
 from trustscale_server.images.decode import Raster
@@ -76,7 +76,7 @@ class Guarantee(BaseModel):
     error_unit: ErrorUnit | None = Field(
         None,
         description="Of the error: lab, L1 in normalised CIELAB; ssim, (1 − SSIM)/2; label, 1 "
-        "where marked.",
+        "where marked; words, a share of words.",
     )
     alpha: float
     bound: float = Field(description="B, the largest loss; of the kind probability 1.")
@@ -92,16 +92,35 @@ class Guarantee(BaseModel):
     promised: bool = Field(
         True, description="false: the upload is unlike what was calibrated, or nothing is trusted."
     )
-    unit: Literal["spot", "picture"] = Field(
+    unit: LossUnit = Field(
         "spot",
-        description="What loses: a random spot of the output, `spot` pixels wide and high; or the "
-        "whole picture.",
+        description="What loses: a random spot of the output, `spot` pixels wide and high; the "
+        "whole picture; or the words that are called right.",
     )
     spot: int = 128
     max_alpha: float = Field(
         description="From this α on the mask grows no more: larger errors were hardly ever made."
     )
     void_if: list[str]
+
+
+class ReadWord(BaseModel):
+    """A word that the text reader reads in the picture."""
+
+    box: list[tuple[float, float]] = Field(
+        description="Its corners (x, y) in pixels of the picture, in order around it from where "
+        "the word begins.",
+    )
+    text: str
+    trusted: bool = Field(description="Whether all of its box is in the mask: it is called right.")
+    trust_level: float | None = Field(
+        description="The smallest α at which it is trusted; null: it never is."
+    )
+
+    def enlarged(self, scale: float) -> ReadWord:
+        """The same in a picture that is so many times as large."""
+        box = [(round(scale * x, 1), round(scale * y, 1)) for x, y in self.box]
+        return self.model_copy(update={"box": box})
 
 
 class BelievedPicture(BaseModel):
@@ -207,6 +226,9 @@ class Result(Picture):
     typicality: float = Field(gt=0, le=1)
     out_of_distribution: bool = Field(
         False, description="Whether `typicality` is so small that it is warned of."
+    )
+    words: list[ReadWord] | None = Field(
+        None, description="With a calibration for text: what the text reader reads."
     )
     links: Links
 

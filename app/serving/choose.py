@@ -18,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from trustscale_server.admission import AdmissionController, Room
 from trustscale_server.calibration.active import CalibrationPriority, Calibrations
 from trustscale_server.calibration.guarantee import GuaranteeKind
+from trustscale_server.calibration.measure import check_measurable
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.config_errors import mistakes
-from trustscale_server.errors import BadGroup, BadRequest, CalibrationMismatch
+from trustscale_server.errors import BadGroup, BadRequest, CalibrationMismatch, NoCalibration
 from trustscale_server.images.decode import KeepMetadata, Limits
 from trustscale_server.images.encode import BEST_QUALITY, FormName
 from trustscale_server.images.facts import UPLOAD, InputFeatures, classify
@@ -76,6 +77,11 @@ class UpscaleOptions(BaseModel):
         default=False,
         description="Also `believed.png` in zips: the picture in the mask, outside of it something "
         "plain.",
+    )
+    words: bool = Field(
+        default=False,
+        description="Also which words can be believed: by a calibration for text, whose mask, α "
+        "and promise are about words. The answer lists them.",
     )
     group: str | None = Field(
         None,
@@ -143,10 +149,10 @@ class UpscaleOptions(BaseModel):
 
     @model_validator(mode="after")
     def _mask_is_wanted(self) -> Self:
-        names_mask = self.believed or {self.alpha, self.group, self.guarantee} != {None}
-        if self.mask == "none" and names_mask:
+        named = {self.alpha, self.group, self.guarantee} != {None}
+        if self.mask == "none" and (named or self.believed or self.words):
             raise ValueError(
-                "alpha, group, guarantee and believed need a mask, and mask=none makes none"
+                "alpha, group, guarantee, believed and words need a mask, and mask=none makes none"
             )
         return self
 
@@ -340,7 +346,9 @@ async def _able(
         return list(candidates)
     able = []
     for upscaler in candidates:
-        if await context.calibrations.active_id(upscaler.name) is not None:
+        if request.words:
+            able += [upscaler] if await context.calibrations.of_words(upscaler) else []
+        elif await context.calibrations.active_id(upscaler.name) is not None:
             order = await context.calibrations.order(upscaler.name)
             if request.stretch in {None, *order.stretches}:
                 able.append(upscaler)
@@ -360,19 +368,35 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
             stretch=request.stretch,
         )
     else:
-        if request.calibration is None:
-            active = await context.calibrations.order(upscaler.name)
-        else:
-            active = CalibrationPriority([await context.calibrations.get(request.calibration)])
         await identify(upscaler)
-        order = _of_stretch(_live(active, upscaler), request.stretch)
+        asked = await _asked(context, request, upscaler)
+        order = _of_stretch(_live(asked, upscaler), request.stretch)
         calibration, pipeline, warnings = order.first, order.first.pipeline, []
+        check_measurable(pipeline.fidelity)  # words are read for every answer
         if context.canaries is not None:
             warnings += await context.canaries.check(upscaler.name, calibration.id)
         if not any(_promises(calibration, request) for calibration in order.calibrations):
             calibration.partitions.under(request.guarantee).partitions.of_group(request.group)
     form = form_of(request.format, request.quality)
     return Chosen(request, upscaler, pipeline, calibration, order, form, tuple(warnings))
+
+
+async def _asked(
+    context: ServiceContext, request: UpscaleRequest, upscaler: Upscaler
+) -> CalibrationPriority:
+    """The calibrations of which one is to answer. Raises NotFound, NoCalibration."""
+    if request.calibration is not None:
+        return CalibrationPriority([await context.calibrations.get(request.calibration)])
+    if not request.words:
+        return (await context.calibrations.order(upscaler.name)).of_words(wanted=False)
+    if (found := await context.calibrations.of_words(upscaler)) is None:
+        raise NoCalibration(
+            f"The upscaler {upscaler.name!r} has no calibration for text, so nothing is known of "
+            f"its words. Calibrate it: trustscale calibrate FOLDER --upscaler {upscaler.name} "
+            "--metric text.",
+            upscaler=upscaler.name,
+        )
+    return found
 
 
 def _live(order: CalibrationPriority, upscaler: Upscaler) -> CalibrationPriority:
@@ -400,7 +424,9 @@ def _of_stretch(order: CalibrationPriority, stretch: str | None) -> CalibrationP
         others = " or ".join("pictures of 8 bits" if other is None else other for other in known)
         raise CalibrationMismatch(
             f"No active calibration was made with stretch={stretch}, but with {others}: nothing is "
-            "known of such data. Calibrate with that stretch, or send mask=none.",
+            "known of such data. Three commands make a mask: pip install '.[science]'; trustscale "
+            f"calibrate FOLDER --stretch {stretch} --activate; trustscale upscale FILE --stretch "
+            f"{stretch}. With mask=none the picture is made alone.",
             differences=[
                 {"field": "stretch", "calibrated": other, "live": stretch} for other in known
             ],

@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from trustscale_server.calibration.guarantee import (
     ErrorQuantile,
+    GuaranteeSettings,
     PostHoc,
     Probability,
     rounded_up,
@@ -16,6 +17,7 @@ from trustscale_server.calibration.manifest import REMOVED
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.curve import lab_psnr_lower_bound_db
 from trustscale_server.conformal.fidelity import FidelitySettings, clips
+from trustscale_server.conformal.words import ANY
 from trustscale_server.images.degrade import Mixture
 from trustscale_server.images.facts import InputFeatures
 from trustscale_server.images.kinds import class_in_words
@@ -156,6 +158,8 @@ def _void_if(subject: ApplicableCalibration) -> list[str]:
     if subject.input_class is not None and subject.is_covered:
         origins.append(f"uploads {class_in_words(subject.input_class)}")
     made = f" ({'; '.join(origins)})" if origins else ""
+    unit = calibration.pipeline.fidelity.unit
+    average = "many images" if unit == "words" else "spots of many images"
     reasons = [str(item.get("reason", "")) for item in calibration.manifest.skipped]
     removed = sum(reason.startswith(REMOVED) for reason in reasons)
     conditions = {
@@ -171,8 +175,9 @@ def _void_if(subject: ApplicableCalibration) -> list[str]:
             True
         ),
         f"editing the {result} image, or using another upscaler's image with this mask": True,
-        "reading it as a promise about this one image: it is about the average over spots of many "
-        "images": True,
+        f"reading it as a promise about this one image: it is about the average over {average}": (
+            True
+        ),
         "pairs that show one scene (crops, frames, slices) and are not named as one, or scenes "
         "that brought more pairs because somebody found them interesting": True,
         "scenes that are no independent draws from one distribution": (
@@ -182,7 +187,7 @@ def _void_if(subject: ApplicableCalibration) -> list[str]:
             removed > 0
         ),
         "choosing a spot after looking, or an upscaler that treats a part of a larger image "
-        "otherwise than an image of its own": calibration.pipeline.fidelity.unit == "spot",
+        "otherwise than an image of its own": unit == "spot",
         "choosing the group after looking at the answer: it must follow from the input, in the way "
         "in which the pairs were grouped": subject.group is not None,
         "saving the upload anew after looking at the answer, so that it falls into another class": (
@@ -301,6 +306,8 @@ def plain(subject: ApplicableCalibration, alpha: float, usual: ErrorQuantile | N
     if (short := part.shortfall(alpha)) is not None:
         return f"Nothing is trusted: {short}."
     settings = part.pipeline.fidelity
+    if settings.unit == "words":
+        return _of_words(part.guarantee, alpha)
     such = "such pictures"
     if settings.unit == "spot":
         such = f"spots of {settings.spot}×{settings.spot} pixels of such pictures"
@@ -313,6 +320,29 @@ def plain(subject: ApplicableCalibration, alpha: float, usual: ErrorQuantile | N
     if usual is not None and usual.error < part.error_bound:
         return f"{_share_of(such, usual.share)} {_right_within(usual.error, settings)}{free}{tail}."
     return f"On average over {such} {_right_within(alpha, settings)}{tail}."
+
+
+def _of_words(promise: GuaranteeSettings, alpha: float) -> str:
+    """The promise about the words in a mask of α."""
+    likely = promise.facts()["delta"]
+    tail = "" if likely is None else f", with a probability of {1 - likely:g} over the calibration"
+    reads = f"as a text reader, not a person, reads them{tail}."
+    match promise:
+        case Probability(tolerance=most) if most == ANY:
+            return f"{_share_of('such pictures', alpha)} no word called right is wrong, {reads}"
+        case Probability(tolerance=most):
+            return (
+                f"{_share_of('such pictures', alpha)} at most {100 * most:g} % of the words called "
+                f"right are wrong, {reads}"
+            )
+        case PostHoc(alphas=alphas):
+            alpha, free = min(alpha, alphas[-1]), ", though α is chosen after looking"
+        case _:
+            free = ""
+    return (
+        f"Of the words called right at most {100 * alpha:.3g} % are wrong, on average over such "
+        f"pictures{free}, {reads}"
+    )
 
 
 def _share_of(such: str, share: float) -> str:
@@ -390,7 +420,9 @@ def _theorem(subject: ApplicableCalibration, alpha: float, where: str) -> str:
     part = subject.part
     settings = part.pipeline.fidelity
     new = "this image" if part.pairs == part.n else "this image, of a new scene"
-    largest = f"the largest {settings.clause} {where}"
+    # A share of words is of the whole mask.
+    is_share = settings.unit == "words"
+    largest = f"the {settings.clause}" if is_share else f"the largest {settings.clause} {where}"
     promise = part.guarantee
     if isinstance(promise, Probability):
         bound = f"exceeds {promise.tolerance:g} with a probability of at most {alpha:g}"

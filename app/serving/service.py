@@ -42,6 +42,7 @@ from trustscale_server.serving.answer import (
     Links,
     Picture,
     PictureLinks,
+    ReadWord,
     Result,
     Unmasked,
     believed_of,
@@ -73,7 +74,8 @@ _SIGNED: Final = {
 class Masked:
     """Ŷ, [H, W, 3], or 4 if the upload is transparent, and its trust.
 
-    trust: None: no mask is wanted. file: of the picture, if it was written beside σ.
+    trust: None: no mask is wanted. file: of the picture, if it was written beside σ. words: those
+    that were read; None: none were asked for.
     """
 
     admitted: Admitted
@@ -83,6 +85,7 @@ class Masked:
     mean_log_sigma: float
     timings_ms: Timings
     file: IO[bytes] | None
+    words: list[ReadWord] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ async def generate(
         limits = TimeLimits.within(admitted.deadline_s)
         rgb = await predict(chosen.upscaler, source, admitted.seed, sink=sink, limits=limits)
         took = {"samples": 1e3 * (time.perf_counter() - started)}
-        rest = file = None
+        rest = file = words = None
     else:
         prediction: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
         if chosen.request.to is None:
@@ -145,6 +148,8 @@ async def generate(
                 )
                 mean_log_sigma = measured.mean_log_sigma
                 rgb, took = measured.prediction, measured.timings_ms
+                # Before the picture is reduced: of fewer words another share may be wrong.
+                words = None if measured.page is None else trust.words(measured.page)
                 data = await beside_samples
                 started = time.perf_counter()
                 file = await beside_sigma if prediction.done() else None
@@ -159,7 +164,9 @@ async def generate(
         rgb = await shielded(np.dstack, [rgb, alpha])
     if chosen.request.to is not None and chosen.request.to < max(height, width):
         rgb, trust = await shielded(reduced, rgb, trust, chosen.request.to)
-    return Masked(admitted, rgb, trust, rest, mean_log_sigma, {**timings_ms, **took}, file)
+        words = words and [word.enlarged(rgb.shape[1] / width) for word in words]
+    times = {**timings_ms, **took}
+    return Masked(admitted, rgb, trust, rest, mean_log_sigma, times, file, words)
 
 
 @dataclass(slots=True)
@@ -340,6 +347,7 @@ def _document(masked: Masked, result_id: str) -> Picture:
             notes=list(admitted.warnings),
             lossless=chosen.upscaler.capabilities.lossless,
         ),
+        words=masked.words,
         links=Links(
             **links,
             mask=f"{base}/{MASK}",

@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trustscale_server.conformal.boxes import box_of
+from trustscale_server.conformal.curve import CODE_STEPS, NEVER
 from trustscale_server.conformal.lab import Pixels
 from trustscale_server.conformal.review import SigmaCounts
 from trustscale_server.images.drawings import OPAQUE
 from trustscale_server.images.encode import png_in_turns
 from trustscale_server.images.resize import largest_within, resized, size_within
-from trustscale_server.serving.answer import MASK, TRUST, png_text
+from trustscale_server.serving.answer import MASK, TRUST, ReadWord, png_text
 from trustscale_server.serving.prepare import Mask
+from trustscale_server.sigma.reading import Page
 from trustscale_server.stores.spooling import spooled_in_turns
 
 _ROWS: Final = 64  # of a whole σ that are thresholded at once
@@ -37,6 +40,7 @@ class Trust:
     codes: NDArray[np.uint16]
     opaque: NDArray[np.bool_] | None
     sigma: SigmaCounts = field(default_factory=SigmaCounts)
+    counts: Lock = field(default_factory=Lock)
     begun: _Files | None = None
 
     @classmethod
@@ -49,16 +53,32 @@ class Trust:
     def put(self, top: int, sigma: NDArray[np.float32]) -> None:
         """Rows of σ from `top` on. Pixels that are not opaque are trusted at no α."""
         rows = slice(top, top + len(sigma))
-        if self.opaque is None:
-            self.sigma.add(sigma)
-        else:
-            self.sigma.add(sigma[self.opaque[rows]])
+        judged = sigma if self.opaque is None else sigma[self.opaque[rows]]
+        with self.counts:
+            self.sigma.add(judged)
+        if self.opaque is not None:
             sigma[~self.opaque[rows]] = np.inf
         curve = self.wanted.subject.part.curve
         self.mask[rows] = curve.mask(sigma, self.wanted.alpha)
         self.codes[rows] = curve.trust_code(sigma)
         if self.begun is not None:
             self.begun.add(rows.start, rows.stop)
+
+    def words(self, page: Page) -> list[ReadWord]:
+        """The words that were read, and whether they are trusted."""
+        bound, found = self.wanted.subject.part.bound, []
+        for word in page.words:
+            place, inside = box_of(word.corners, self.mask.shape)
+            code = int(self.codes[place][inside].max())
+            found.append(
+                ReadWord(
+                    box=[(round(x, 1), round(y, 1)) for x, y in word.corners.tolist()],
+                    text=word.text,
+                    trusted=bool(self.mask[place][inside].all()),
+                    trust_level=None if code == NEVER else code * bound / CODE_STEPS,
+                )
+            )
+        return found
 
     @property
     def text(self) -> dict[str, str]:

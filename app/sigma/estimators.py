@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from trustscale_server.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
 from trustscale_server.conformal.post_hoc import Shape
 from trustscale_server.sigma import features
+from trustscale_server.sigma import reading as text
 from trustscale_server.sigma.features import MapFn, MapSource, OnRows
 from trustscale_server.sigma.moments import Image, Moments
 
@@ -163,6 +164,7 @@ class Estimator:
     bytes_per_pixel: what it allocates at most beside the samples.
     smooths: whether kernel, size, blur and clip_quantile change it.
     takes_fit: whether the settings carry its weights.
+    reads: whether it needs what a text reader reads, which a metric of words brings.
     """
 
     sigma: Callable[[Accumulator], NDArray[np.float32]]
@@ -175,6 +177,7 @@ class Estimator:
     bytes_per_pixel: int = 12
     smooths: bool = True
     takes_fit: bool = False
+    reads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,7 @@ class IndecisionSettings:
     clip_quantile: σ is cut at this quantile of its own values before the blur; None: not cut.
     fit: the weights of `fitted`.
     fits: those of the classes of uploads that have their own; `of_class` puts them in its place.
+    reading: the weights of `reading`; None: the shipped ones.
 
     The defaults give the largest masks on photographs (docs/calibration.md).
     """
@@ -198,6 +202,7 @@ class IndecisionSettings:
     clip_quantile: float | None = None
     fit: Fit | None = None
     fits: tuple[Fit, ...] = ()
+    reading: text.ReadingFit | None = None
 
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:
@@ -210,9 +215,16 @@ class IndecisionSettings:
             raise ValueError("blur must be between 0 and 256 pixels")
         if self.clip_quantile is not None and not 0 < self.clip_quantile <= 1:
             raise ValueError("clip_quantile must be in (0, 1]")
+        object.__setattr__(self, "fits", tuple(self.fits))
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        if self.row.reads:
+            object.__setattr__(self, "reading", self.reading or text.shipped())
+        elif self.reading is not None:
+            raise ValueError("weights of words belong to the estimator reading")
         if self.row.takes_fit != (self.fit is not None):
             raise ValueError("a fit belongs to the estimator fitted, and only to it")
-        object.__setattr__(self, "fits", tuple(self.fits))
         named = [name for fit in self.fits for name in fit.classes]
         if self.fits and self.fit is None:
             raise ValueError("fits of some classes need a fit for the others")
@@ -260,7 +272,7 @@ class Accumulator(Moments):
     """Accumulates samples for σ.
 
     `enlarged` and `samples` are of `Moments`; only some estimators (`needs_input`) need the first.
-    `map_fn` goes through strips of σ, as `map` does, or in threads.
+    `map_fn` goes through strips of σ, as `map` does, or in threads. `page`: what was read.
     """
 
     def __init__(
@@ -273,6 +285,7 @@ class Accumulator(Moments):
         super().__init__(shape, enlarged, samples)
         self.settings = settings or IndecisionSettings()
         self.map_fn: MapFn = map
+        self.page: text.Page | None = None
 
     def result(self) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and ≥ 0.
@@ -334,6 +347,13 @@ def _fitted(accumulator: Accumulator) -> NDArray[np.float32]:
     return accumulator.settings.fit.sigma(accumulator)
 
 
+def _read(accumulator: Accumulator) -> NDArray[np.float32]:
+    page, weights = accumulator.page, accumulator.settings.reading
+    if page is None or weights is None:
+        raise ValueError("σ needs what was read, which was not given")
+    return text.sigma(page, accumulator.departure(), weights)
+
+
 def _blur_radius(settings: IndecisionSettings) -> int | None:
     """A clip at a quantile depends on the whole image."""
     if settings.clip_quantile not in {None, 1}:
@@ -373,6 +393,15 @@ ESTIMATORS: dict[str, Estimator] = {
         bytes_per_pixel=14,
         smooths=False,
     ),
+    "reading": Estimator(
+        sigma=_read,
+        title="How surely a text reader reads each word, here and in the enlarged input",
+        radius=lambda _: None,
+        needs_input=True,
+        bytes_per_pixel=14,
+        smooths=False,
+        reads=True,
+    ),
     "patch_variance": Estimator(
         sigma=lambda accumulator: _smoothed(
             accumulator.patch_variance(accumulator.settings.kernel, accumulator.settings.size),
@@ -398,5 +427,6 @@ ESTIMATORS: dict[str, Estimator] = {
 channels. `patch_variance` is the paper's σ^ker read literally, E_M[μ² * K] − (E_M[μ * K])²; it also
 measures local contrast, with one sample that alone. `smoothed_variance` is K * σ^var. `departure`
 is the larger of G_b * ‖E_M[μ] − E‖₁ for two Gaussian blurs G_b, E the enlarged input. `fitted`
-weighs variance and what the samples add to E against the texture of the mean image.
+weighs variance and what the samples add to E against the texture of the mean image. `reading` is
+`reading.py`.
 """

@@ -49,11 +49,15 @@ def sync(place: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all, also across a power cut."""
-    with _scratch(path, data, 0o666) as scratch:
+def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file, whole or not at all, also across a power cut.
+
+    durable: if not, a power cut may undo it or leave it empty; nobody waits for the disk.
+    """
+    with _scratch(path, data, 0o666, durable=durable) as scratch:
         scratch.replace(path)
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
 def create_file(path: Path, data: bytes, *, permissions: int = 0o666) -> bool:
@@ -68,14 +72,15 @@ def create_file(path: Path, data: bytes, *, permissions: int = 0o666) -> bool:
 
 
 @contextmanager
-def _scratch(path: Path, data: bytes, permissions: int) -> Iterator[Path]:
+def _scratch(path: Path, data: bytes, permissions: int, *, durable: bool = True) -> Iterator[Path]:
     scratch = path.parent / f"{SCRATCH}{uuid4().hex}"
     try:
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         yield scratch
     finally:
         with suppress(OSError):

@@ -19,7 +19,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.utilities.types import Image
 from PIL import Image as Pillow
 
-from trustscale import Problem, Trustscale
+from trustscale import Problem, Result, Trustscale
 
 RULE = (
     "The promise is about colours: where the second picture is not painted grey, local colours are "
@@ -28,8 +28,7 @@ RULE = (
     "original, or say that they cannot be read."
 )
 READ_RULE = (
-    "The promise is about words: read only words that lie wholly inside the second picture's parts "
-    "that are not grey. Do not guess the others."
+    "The promise is about words: report only these, and do not guess the others from the picture."
 )
 NOT_READABLE = (
     "Text in the enlarged picture is not readable: no calibration of this service is for text, so "
@@ -42,9 +41,9 @@ GREY = 128
 
 def server(folder: Path, service: Trustscale) -> MCPServer:
     """The server for the pictures of a folder."""
-    made = MCPServer("trustscale", instructions=RULE)
+    mcp = MCPServer("trustscale", instructions=RULE)
 
-    @made.tool(structured_output=False)
+    @mcp.tool(structured_output=False)
     def upscale_with_trust(
         path: str,
         alpha: float | None = None,
@@ -62,36 +61,46 @@ def server(folder: Path, service: Trustscale) -> MCPServer:
             path: of the picture, inside the folder.
             alpha: a smaller one trusts less; default: the service's.
             crop: the part to show, left, top, right and bottom in pixels of the original.
-            to_read: whether text is to be read; refused where the service cannot promise words.
+            to_read: whether text is to be read: words that can be believed come as text; refused
+                where the service cannot promise words.
         """
         picture = (folder / path).resolve()
         if not (picture.is_relative_to(folder.resolve()) and picture.is_file()):
             raise ToolError(f"{path} is no file in {folder}.")
         try:
-            reader = _reader(service) if to_read else None
-            result = service.upscale(picture, alpha=alpha, upscaler=reader)
+            result = service.upscale(picture, alpha=alpha, words=to_read)
         except (Problem, httpx.TransportError) as problem:
-            raise ToolError(str(problem)) from problem
+            is_unread = to_read and getattr(problem, "type", "") == "/problems/no-calibration"
+            raise ToolError(NOT_READABLE if is_unread else str(problem)) from problem
         sure = np.asarray(result.image.convert("RGB")).copy()
         sure[~result.mask] = GREY
         pictures = [
-            _png(_cropped(one, crop, result.document["scale"]))
-            for one in (result.image, Pillow.fromarray(sure))
+            _png(_cropped(shown, crop, result.document["scale"]))
+            for shown in (result.image, Pillow.fromarray(sure))
         ]
         share = f"{result.trusted_fraction:.1%} of the whole picture is trusted."
-        rule = READ_RULE if result.guarantee["metric"] == "text" else RULE
-        said = [rule, share, result.guarantee["plain"], result.guarantee["theorem"]]
+        said = _read(result, crop) if to_read else [RULE]
+        said += [share, result.guarantee["plain"], result.guarantee["theorem"]]
         return ["\n".join([*said, *result.warnings]), *pictures]
 
-    return made
+    return mcp
 
 
-def _reader(service: Trustscale) -> str:
-    """The upscaler whose calibration is about words. Raises ToolError, before anything is paid."""
-    for upscaler in service.upscalers():
-        if upscaler["metric"] == "text":
-            return str(upscaler["name"])
-    raise ToolError(NOT_READABLE)
+def _read(result: Result, crop: Sequence[int] | None) -> list[str]:
+    """The words that can be believed, in the order of lines, and how many cannot."""
+    left, top, right, bottom = (result.document["scale"] * edge for edge in crop or (0, 0, 0, 0))
+    seen = [
+        word
+        for word in result.words
+        if crop is None or all(left <= x < right and top <= y < bottom for x, y in word["box"])
+    ]
+    words = [word["text"] for word in seen if word["trusted"]]
+    doubtful = len(seen) - len(words)
+    return [
+        READ_RULE,
+        f"Words: {' '.join(words) or 'none'}.",
+        f"Not to be believed: {doubtful} more.",
+    ]
 
 
 def _cropped(picture: Pillow.Image, crop: Sequence[int] | None, scale: int) -> Pillow.Image:

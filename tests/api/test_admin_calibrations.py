@@ -292,18 +292,18 @@ def test_several(start):
 
     activate(old)
     done = activate(new)
-    told = [("new", ["lossless"]), ("old", ["jpeg-80"])]
+    told = [("new", ["lossless"]), ("old", ["jpeg-65"])]
     assert [(one["name"], one["classes"]) for one in done["calibrations"]] == told
     assert (done["calibration"], done["previous"], done["lost"]) == (new, old, [])
     assert answered() == [new, old]
     (listed,) = admin.client.get("/v1/upscalers").json()
     assert listed["calibrations"] == done["calibrations"]
-    assert {row["name"] for row in listed["classes"]} == {"lossless", "jpeg-80"}
+    assert {row["name"] for row in listed["classes"]} == {"lossless", "jpeg-65"}
     assert {row["id"] for row in admin.get() if row["active"]} == {old, new}
     check_problem(admin.send("DELETE", f"/{old}"), "conflict")
 
     done = activate(new, only=True)
-    assert ([one["id"] for one in done["calibrations"]], done["lost"]) == ([new], ["jpeg-80"])
+    assert ([one["id"] for one in done["calibrations"]], done["lost"]) == ([new], ["jpeg-65"])
     assert answered() == [new, new]
     assert [entry["facts"]["only"] for entry in admin.audit(limit=2)] == [True, False]
     # What would answer nothing behind another one does not stay.

@@ -173,15 +173,18 @@ def test_extended(admin, upscaler):
 
 @pytest.mark.slow
 def test_text(fresh):
-    """A text reader labels, of the version that the record names; with another nothing is made."""
-    fidelity = {"metric": "text", "reader": {"legible": 0.8}}
+    """Words that a text reader reads lose, of the version that the record names, and no other."""
+    fidelity = {"metric": "text"}
     made = fresh.create(truth_files(2), fidelity=fidelity, activate=True, force=True)
     assert (made["n"], made["min_alpha"], made["state"]) == (2, 1 / 3, "active")
     recorded = made["pipeline"]["fidelity"]
-    assert recorded.items() >= {"metric": "text", "bound": 1}.items()
-    assert recorded["reader"].items() >= {"name": "rapidocr", "legible": 0.8}.items()
-    guarantee = upscaled(fresh.client, alpha=0.5).json()["guarantee"]
-    assert guarantee["plain"].startswith("In 1 of 2 such pictures no word of the truth is read")
+    assert recorded.items() >= {"metric": "text", "bound": 1, "unit": "words"}.items()
+    assert recorded["reader"]["name"] == "rapidocr"
+    assert made["pipeline"]["indecision"]["estimator"] == "reading"
+    answer = upscaled(fresh.client, alpha=0.5).json()
+    assert answer["words"] == []  # of a photograph without any
+    plain = answer["guarantee"]["plain"]
+    assert plain.startswith("Of the words called right at most 50 % are wrong, on average over")
     other = {"metric": "text", "reader": {"name": "rapidocr", "version": "1.0"}}
     refused = fresh.post_files(truth_files(2), fidelity=other)
     assert "needs rapidocr 1.0" in check_problem(refused, "bad-request")["detail"]

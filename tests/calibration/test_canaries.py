@@ -10,7 +10,7 @@ from tests.fakes import FakeUpscaler
 from tests.monitoring.scenes import Moody, Scene, calibrate
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.admin import CalibrationAdmin
-from trustscale_server.calibration.canaries import Canary, CanaryStore, sharpness, start
+from trustscale_server.calibration.canaries import Canary, CanaryStore, Look, sharpness, start
 from trustscale_server.calibration.canaries import observe as observed
 from trustscale_server.calibration.job import CalibrationHandler
 from trustscale_server.errors import UpscalerRejected
@@ -111,7 +111,8 @@ NAMES = [f"c{i}" for i in range(8)]
 
 
 def observe(state, answers, uniform):
-    return observed(state, answers, uniform, datetime.now(UTC))
+    looks = {name: Look.at(answer) for name, answer in answers.items()}
+    return observed(state, looks, uniform, datetime.now(UTC))
 
 
 def sample(random, gain=1.0):

@@ -115,7 +115,8 @@ class TestRoundTrip:
     def test_arrays_as_described(self, calibration, parts):
         """A program of another language reads the arrays as the format says."""
         steps, lengths, pairs = (read(parts[name]) for name in ARRAYS)
-        assert pairs[:, 0].tolist() == [1, 2, 3] * 4
+        spots = [int(count) for count in calibration.spots]
+        assert pairs[:, 0].tolist() == spots
         np.testing.assert_array_equal(floats(pairs[:, 1:]), calibration.sigma_quantiles)
         assert lengths.tolist() == [[len(one) for one in calibration.loss_curves]]
         for row, part in zip(floats(steps), ("levels", "errors"), strict=True):

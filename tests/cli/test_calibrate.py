@@ -22,7 +22,7 @@ from trustscale_server.calibration.like import InputProfile
 from trustscale_server.calibration.local import listed
 from trustscale_server.cli.service import inside
 from trustscale_server.errors import UpscalerRejected
-from trustscale_server.images.compression import LOSSLESS, PALETTE, Compression
+from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.upscalers.base import Capabilities
 
 MAKE = ("calibrate", "photos", "--samples", 2, "--json")
@@ -143,8 +143,7 @@ def test_inputs_like_uploads(run, place):
     assert {tuple(part["jpeg"]) for part in parts if part["jpeg"]} == {(82, 88)}
     words = " ".join(outcome.err.split())
     assert all(
-        found in words
-        for found in ("50% smoothed/jpeg-80", "broken.png", "no upload is so: lossless")
+        found in words for found in ("50% smoothed", "broken.png", "no upload is so: lossless")
     )
 
 
@@ -168,7 +167,7 @@ def test_who_answers_is_calibrated(run, place, two):
     options = ("--mixture", "ways.json", "--samples", 2, "--export", "made.calibration")
     outcome = run("calibrate", "photos", *options)
     assert outcome.code == 0, outcome.err
-    assert "faithful (lossless) and sharp (jpeg-50), each for its own" in outcome.err
+    assert "faithful (lossless) and sharp (jpeg), each for its own" in outcome.err
     assert {name: len(model.calls) for name, model in two.items()} == {"faithful": 4, "sharp": 4}
     for name, quality in (("faithful", None), ("sharp", 60)):
         made = file.load((place / f"made-{name}.calibration").read_bytes())
@@ -185,7 +184,8 @@ def test_uploads_like_these_are_answered_by_one(run, place, two):
     outcome = run(*MAKE, "--like", "uploads")
     assert outcome.json["upscaler"] == "sharp"
     assert "auto answers such uploads with sharp." in outcome.err
-    assert (two["faithful"].calls, len(two["sharp"].calls)) == ([], 4)
+    assert two["faithful"].calls == []
+    assert len(two["sharp"].calls) > 0
 
 
 def test_one_that_is_named_is_calibrated(run, place, two):
@@ -194,18 +194,10 @@ def test_one_that_is_named_is_calibrated(run, place, two):
     assert two["faithful"].calls == []
 
 
-@pytest.mark.parametrize(
-    ("counts", "not_covered"),
-    [
-        ({"lossless": 99, "lossless/fine": 99, "lossless/rough": 1}, {"lossless/rough"}),
-        ({"lossless/rough": 9, "soft/palette": 1}, set()),
-        ({"jpeg-80": 9, "lossless/fine": 1, "other": 5}, {"other"}),
-        ({"jpeg-80": 200, "lossless/fine": 1}, {"lossless/fine"}),
-    ],
-)
-def test_what_is_covered(counts, not_covered):
-    """Exactly what a calibration on such inputs would have; fine ones need fine photographs."""
-    saved = {"jpeg-80": Compression("jpeg", 85), "soft/palette": PALETTE, "other": UNKNOWN}
+def test_what_is_covered():
+    """The usual ways of the classes that occur, as often as these, at the qualities of JPEGs."""
+    counts = {"lossless": 60, "jpeg-65": 30, "soft": 9, "other": 7, "drawn": 1}
+    saved = {"jpeg-65": Compression("jpeg", 72), "other": Compression("other")}
     uploads = [
         SimpleNamespace(
             size=(48, 48),
@@ -217,9 +209,11 @@ def test_what_is_covered(counts, not_covered):
     ]
     found = InputProfile(uploads, [])
     lines = [line.split()[1].rstrip(":") for line in found.report() if "; not covered" in line]
-    assert set(lines) == not_covered
-    made = found.mixture().variants()
-    assert {name for name in counts if name in made} == {*counts} - not_covered - {"lossless/fine"}
+    assert set(lines) == {"other", "drawn"}
+    made = found.mixture()
+    shares = {"lossless": 56, "jpeg-65": 28, "soft": 8, "soft-lossy": 8}
+    assert {way: made.share(way) for way in made.variants()} == shares
+    assert (72, 72) in {part.jpeg for part in made.mixture if part.way == "jpeg-65"}
 
 
 @pytest.mark.parametrize(
@@ -288,7 +282,8 @@ def test_only_missing_pairs_are_generated(run, place, upscaler, monkeypatch):
     for kept in ("blobs/calibrate-*", "*.lock"):
         assert list((place / "data").glob(kept)) == []
     monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "other"))
-    assert run(*MADE).json["thresholds"] == resumed.json["thresholds"]
+    rows = run(*MADE).json["thresholds"]
+    assert [row for row in resumed.json["thresholds"] if row["alpha"] != 0.2] == rows
     calls = len(upscaler.calls)
     again = run(*MADE)  # another guarantee or name of the same pairs
     assert "0 calls of the upscaler" in again.err

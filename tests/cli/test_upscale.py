@@ -14,6 +14,7 @@ from PIL import Image
 from tests.cli.conftest import PARTS, stopped
 from tests.factories import encoded, photo, pictures, truths
 from tests.fakes import Sink
+from tests.reading import TEXTS, pretend
 from tests.servers import ran
 from tests.waiting import block_until
 from trustscale_server.cli.service import inside, local
@@ -33,11 +34,11 @@ def test_five_files(run, place, calibrated, picture):
     assert outcome.code == 0, outcome.err
     [line] = outcome.out.splitlines()
     assert re.fullmatch(rf"{picture}  \d+ % trusted  fake  \d+\.\d s", line)
-    assert outcome.err.count("In 9 of 10 such pictures nothing") == 1
+    assert outcome.err.count("No promise. ") == 1
     folder = place / "answers" / "today"
     assert sorted(p.name for p in folder.iterdir()) == [f"bird.{name}" for name in PARTS]
     more = run(*asked, "--out", "answers/today", "--trust", "--overlay", "--verbose")
-    assert "bird.png: In 9 of 10 such pictures nothing" in more.out
+    assert "bird.png: No promise. " in more.out
     assert re.search(r" % of the area of 48×48 trusted at α = 0.12 ", more.out)
     assert {p.name for p in folder.iterdir()} == {
         f"bird.{name}" for name in (*PARTS, "trust.png", "overlay.png")
@@ -57,6 +58,19 @@ def test_five_files(run, place, calibrated, picture):
     assert run(*asked, "--out", "other").code == 0  # same seed, same bytes
     for name in ("bird.image.png", "bird.mask.png"):
         assert (place / "other" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_words(run, place, calibrated, picture, monkeypatch):
+    """--words asks the calibration for text, which need not be active, and prints what it reads."""
+    pretend(monkeypatch)
+    assert run("calibrate", truths(place / "y", 4), "--metric", "text").code == 0
+    outcome = run("upscale", picture, "--words", "--alpha", 0.3)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[1:] == ["  reads: Exit 42", "  perhaps: Zg"]
+    assert "Of the words called right at most 30 % are wrong" in outcome.err
+    document = json.loads((place / "bird.result.json").read_text("utf-8"))
+    assert document["calibration"] != calibrated
+    assert [word["text"] for word in document["words"]] == list(TEXTS)
 
 
 def test_only_what_can_be_believed(run, place, calibrated, picture):

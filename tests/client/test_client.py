@@ -54,6 +54,15 @@ class TestUpscale:
         with pytest.raises(Problem, match="believed=true"):
             _ = client.upscale(IMAGE, alpha=0.12, seed=1).believed
 
+    def test_words(self):
+        """Those of the answer, and an error where none were asked for."""
+        word = {"box": [[0, 0]] * 4, "text": "Exit", "trusted": True, "trust_level": 0.02}
+        assert Result({"id": "res-1", "words": [word]}, {}).words == [word]
+        with pytest.raises(
+            Problem, match="res-1 has no words: it was asked for without words=true"
+        ):
+            _ = Result({"id": "res-1"}, {}).words
+
     def test_trust_is_rounded_up(self):
         """No pixel is trusted at an α below its own, be it by the last bit of a number."""
         codes = np.arange(65536, dtype=np.uint16).reshape(256, 256)

@@ -19,13 +19,13 @@ from PIL import Image
 from examples.integrations import mcp_server
 from tests.api.gateway import gateway, pixels
 from tests.docs.blocks import ROOT
-from tests.factories import calibration_of, pictures
+from tests.factories import pictures
 from tests.fakes import FakeUpscaler
 from tests.images.test_formats import GEO
 from tests.live import serving
 from tests.missing import needed, not_here
+from tests.reading import calibration_for_text, pretend, upload
 from tests.servers import ran
-from tests.serving.test_promise import with_fidelity
 from tests.upscalers.remote.real import environment
 from trustscale import Trustscale
 from trustscale_server.images.encode import picture
@@ -70,20 +70,25 @@ class TestMcp:
         assert "is not inside the picture, 24×24" in texts[1]
         assert "no calibration of this service is for text" in texts[2]
 
-    async def test_words(self, tmp_path):
-        """Where a calibration is for text, its upscaler answers who wants to read."""
-        pictures(tmp_path, "sign.png", side=24)
+    async def test_words(self, tmp_path, monkeypatch):
+        """Where a calibration is for text, who wants to read gets words that can be believed."""
+        pretend(monkeypatch)
+        (tmp_path / "sign.png").write_bytes(upload())
         upscaler = FakeUpscaler()
-        calibration = with_fidelity(await calibration_of(upscaler), metric="text", bound=1)
+        calibration = await calibration_for_text(upscaler)
         with (
             serving(gateway(tmp_path / "service", upscaler, calibrations=[calibration])) as address,
             Trustscale(f"http://{address}") as service,
         ):
             async with Client(mcp_server.server(tmp_path, service)) as agent:
-                call = {"path": "sign.png", "to_read": True}
+                call = {"path": "sign.png", "to_read": True, "alpha": 0.04}
                 said, *_ = (await agent.call_tool("upscale_with_trust", call)).content
-        assert "read only words that lie wholly inside" in said.text
-        assert "no word of the truth is read otherwise" in said.text
+                part = {**call, "crop": (0, 0, 21, 7)}
+                of_part, *_ = (await agent.call_tool("upscale_with_trust", part)).content
+        assert "Words: Exit 42.\nNot to be believed: 1 more." in said.text
+        assert "Words: Exit.\nNot to be believed: 0 more." in of_part.text
+        assert "Of the words called right at most 4 % are wrong" in said.text
+        assert "Zg" not in said.text
 
 
 @pytest.mark.slow

@@ -61,14 +61,18 @@ class TestSettings:
             f"rapidocr 1.0 (here is {reader.VERSION}): the extra “text” brings it"
         )
 
-    @pytest.mark.parametrize(
-        "wrong",
-        [{"name": "somebody"}, {"legible": 0}, {"legible": 1}, {"margin": 2}],
-    )
-    def test_wrong_ones(self, wrong):
-        """A reader that does not exist, and thresholds that make no sense, are refused."""
-        with pytest.raises(ValueError, match="reader"):
-            ReaderSettings(**wrong)
+    def test_another_reader_is_refused(self):
+        with pytest.raises(ValueError, match="no text reader 'somebody'"):
+            ReaderSettings(name="somebody")
+
+    @pytest.mark.parametrize(("metric", "unit"), [("text", "spot"), ("neighborhood", "words")])
+    def test_only_text_loses_words(self, metric, unit):
+        """The metric `text` is about words whatever is asked for; no other metric is."""
+        if metric == "text":
+            assert FidelitySettings(metric=metric, unit=unit).unit == "words"
+        else:
+            with pytest.raises(ValueError, match="words of the metric text"):
+                FidelitySettings(metric=metric, unit=unit)
 
 
 def sign(*words: str) -> Image.Image:
@@ -80,31 +84,52 @@ def sign(*words: str) -> Image.Image:
     return picture
 
 
+def pixels(*words: str) -> np.ndarray:
+    return np.asarray(sign(*words))
+
+
 @pytest.mark.slow
-def test_labels():
-    """D is 1 around the words that read otherwise, and 0 where the truth has none that can be read.
+def test_reading():
+    """Words with their boxes, and those that another picture shows otherwise, in their order.
 
-    A word that cannot be read in the result is wrong; one that only the result has is not counted.
+    Words of the other picture alone are not looked for; unreadable ones read otherwise.
     """
+    made = reader.read(pixels("Exit 42", "CLOSED", ""))
+    words = [word for line in made for word in line.words]
+    assert [word.text for word in words] == ["Exit", "42", "CLOSED"]
+    assert min(word.confidence for word in words) > 0.9
+    for word, (left, top, right) in zip(
+        words, [(20, 20, 85), (95, 20, 140), (20, 80, 160)], strict=True
+    ):
+        (x0, y0), (x1, y1) = word.corners.min(axis=0), word.corners.max(axis=0)
+        assert np.allclose([x0, y0, x1], [left, top, right], atol=16)
+        assert 25 < y1 - y0 < 60
+    assert reader.read_otherwise(made, pixels("Exit 42", "CLOSED", "")) == [False] * 3
+    other = pixels("Exit 47", "closed", "invented")
+    assert reader.read_otherwise(made, other) == [False, True, False]
+    blurred = np.asarray(sign("Exit 42", "CLOSED").filter(ImageFilter.GaussianBlur(12)))
+    assert reader.read_otherwise(made, blurred) == [True] * 3
+    assert reader.read(np.zeros((200, 200, 3), np.uint8)) == []
+    assert reader.read_otherwise([], blurred) == []
 
-    def marks(truth, made):
-        pixels = (np.asarray(one) for one in (truth, made))
-        return fidelity.error(*pixels, FidelitySettings(metric="text"))
 
-    truth = sign("Exit 42", "CLOSED", "")
-    assert not marks(truth, truth).any()
-    other = marks(truth, sign("Exit 47", "closed", "invented"))
-    rows, columns = np.nonzero(other)
-    ink = np.asarray(sign("42").convert("L"))[20:60] > 200
-    assert set(np.unique(other)) == {0, 1}
-    assert 10 <= rows.min() <= 25
-    assert 50 <= rows.max() <= 75
-    assert columns.min() > 20 + 40  # behind `Exit`
-    assert other[25:50, 100:115].all()
-    assert ink.any()
-    blurred = truth.filter(ImageFilter.GaussianBlur(12))
-    assert not marks(blurred, truth).any()
-    gone = marks(truth, blurred)
-    assert gone[30:50, 30:110].all()
-    assert gone[90:110, 30:110].all()
-    assert not gone[140:].any()
+@pytest.mark.slow
+def test_a_line_that_stands_upright():
+    """Corners begin where the word begins, also where the line runs downwards."""
+    turned = np.ascontiguousarray(np.rot90(pixels("CLOSED", "", ""), -1))
+    (word,) = [word for line in reader.read(turned) for word in line.words]
+    assert word.text == "CLOSED"
+    begin, end = word.corners[[0, 3]].mean(axis=0), word.corners[[1, 2]].mean(axis=0)
+    assert begin[1] < end[1] - 80
+    assert abs(begin[0] - end[0]) < 12
+
+
+@pytest.mark.slow
+def test_the_error_is_1_in_the_boxes_of_wrong_words():
+    """For those who look at a map; the prediction's words are judged."""
+    made, truth = pixels("Exit 42", "CLOSED", ""), pixels("Exit 47", "CLOSED", "")
+    marks = fidelity.error(truth, made, FidelitySettings(metric="text"))
+    assert set(np.unique(marks)) == {0, 1}
+    assert marks[30:45, 100:115].all()
+    assert not marks[:, :80].any()
+    assert not marks[80:].any()

@@ -115,7 +115,9 @@ def place(tmp_path_factory):
     program = [sys.executable, "-m", "tests.docs.program", str(base / "socket")]
     with (
         serving(gateway(base / "gateway", FakeUpscaler("span-x4"))) as address,
-        ProcessGroup(program, log=base / "log", env={"PYTHONPATH": str(ROOT)}) as process,
+        ProcessGroup(
+            program, log=base / "log", env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+        ) as process,
     ):
         process.wait_until((base / "socket").exists, "the program")
         server = f"http://{address}"
@@ -245,17 +247,18 @@ def _shell(block):
 
 
 def _quick(line):
-    """A calibration of one kind of input, where the page leaves open of which kinds."""
+    """A calibration of one model and kind of input, where the page leaves open of which."""
     command, hash_, comment = line.partition("  #")
     ways = ("--mixture", "--like", "--jpeg", "--noise", "degradation")
-    if any(way in command for way in ways):
-        return line
+    has_way = any(way in command for way in ways)
     if command.startswith("trustscale calibrate "):
-        command += " --mixture none"
-    elif " $U -F" in command and "config={" in command:
-        command = command.replace("config={", 'config={"degradation": {}, ')
-    elif " $U -F" in command:
-        command += """ -F 'config={"degradation": {}}'"""
+        command += "" if "--upscaler" in command else " --upscaler span-x4"
+        command += "" if has_way else " --mixture none"
+    elif " $U -F" in command and not has_way:
+        if "config={" in command:
+            command = command.replace("config={", 'config={"degradation": {}, ')
+        else:
+            command += """ -F 'config={"degradation": {}}'"""
     return command + hash_ + comment
 
 

@@ -105,7 +105,7 @@ def test_read(tmp_path):
     )
     sharp, mean = read_variants(path)
     assert (sharp.name, sharp.config.samples, sharp.config.indecision.blur) == ("sharp", 4, 0)
-    assert (sharp.config.fidelity.bound, mean.config.fidelity.bound) == (0.5, 1.9576)
+    assert (sharp.config.fidelity.bound, mean.config.fidelity.bound) == (0.25, 1.9576)
     assert (mean.config.prediction, mean.config.input_rule) == ("mean", None)
 
 

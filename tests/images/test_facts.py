@@ -68,18 +68,15 @@ def test_the_cost_has_a_bound():
 
 
 def test_a_part_that_is_unlike_the_rest_is_seen():
-    """A quarter that was enlarged makes a sharp picture a collage, wherever it lies."""
+    """A quarter that was enlarged shows in the lowest quantile, wherever it lies."""
     for truth in examples():
-        sharp, soft = (
-            np.asarray(Image.fromarray(degrade(truth, 2, steps, 0)).crop((0, 0, 224, 224)))
-            for steps in (Degradation(), Degradation(enlarged=3))
-        )
-        plain = describe(sharp)["second 0.1 of strong"]
+        sharp, soft = (degrade(truth, 2, Degradation(enlarged=factor), 0) for factor in (1, 3))
+        plain, half = describe(sharp)["second 0.1"], len(sharp) // 2
         for top, left in np.ndindex(2, 2):
-            place = slice(112 * top, 112 * top + 112), slice(112 * left, 112 * left + 112)
+            place = tuple(slice(half * k, half * k + half) for k in (top, left))
             mixed = sharp.copy()
             mixed[place] = soft[place]
-            assert describe(mixed)["second 0.1 of strong"] < plain
+            assert describe(mixed)["second 0.1"] < plain
 
 
 def test_what_a_grey_picture_cannot_tell():
@@ -108,15 +105,15 @@ def test_softness(compression, kernel):
 
 @pytest.mark.parametrize("way", list(USUAL.variants()))
 def test_classes(way):
-    """Most inputs of each usual way are read as its class, and none as something unknown."""
+    """Most inputs of each usual way are read as its class; those of motion often as soft."""
     part = USUAL.variants()[way]
     found = Counter(
-        classify(UPLOAD, look_at(*make_input(shown(truth, 4, part, seed), 4, part, seed)))
+        classify(UPLOAD, look_at(*make_input(shown(truth, 2, part, seed), 2, part, seed)))
         for truth in examples()
         for seed in range(4)
     )
     own = next(name for name in table().words if way in ways_of(name))
-    assert found[own] >= found.total() * (0.4 if way in {"motion", "collage"} else 0.5), found
+    assert found[own] >= found.total() * (0.3 if way in {"motion", "collage"} else 0.5), found
     assert found.keys() <= table().words.keys()
 
 

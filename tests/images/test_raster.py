@@ -209,7 +209,7 @@ def test_fit_is_of_all_forms(form, dtype):
             data = raster(values, "PNG" if form == "PNG" else "GTiff")
         for fit, bands in itertools.product((None, 7), (None, "1", "3,1,2")):
             for given in ({}, {"stretch": "p1,p99"}, None):
-                options = {"bands": bands, "fit": fit}
+                options = {"bands": bands, "max_input_side": fit}
                 try:
                     if given is None:
                         pixels = read_values(data, LIMITS, **options).values

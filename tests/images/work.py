@@ -1,7 +1,11 @@
 """What decoders are made to do in tests; loads little, since each of them loads it anew."""
 
 import os
+import resource
 import socket
+import stat
+import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -25,9 +29,18 @@ def endless(data):
         pass
 
 
+class Opened:
+    """A file that is opened for writing as the request is read: a decoder itself opens none."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return open, (self._path, "w")
+
+
 def asleep(data, seconds, begun):
-    begun.with_suffix(".new").write_text(str(os.getpid()))
-    begun.with_suffix(".new").rename(begun)
+    print(os.getpid(), file=begun, flush=True)
     time.sleep(seconds)
 
 
@@ -50,13 +63,12 @@ def nice(data):
     return found
 
 
-def alone(data, pixels, folder):
-    """Whether nobody else is here, once so many pixels are admitted."""
+def begun_and_ended(data, pixels):
+    """When it began and ended, once so many pixels were admitted."""
     admit(pixels)
-    (folder / "here").mkdir()
+    began = time.monotonic()
     time.sleep(PAUSE_S)
-    (folder / "here").rmdir()
-    return True
+    return began, time.monotonic()
 
 
 def hungry(data, pixels, size):
@@ -68,7 +80,7 @@ def hungry(data, pixels, size):
 class Unsayable(BadInput):
     """A refusal that takes more memory to send than is left."""
 
-    def __reduce__(self):
+    def __getattribute__(self, name):
         raise MemoryError
 
 
@@ -96,24 +108,55 @@ def silent(data):
     time.sleep(1)
 
 
-def babbling(data):
-    """Say what no decoder says."""
+def saying(data, message, beside=b""):
+    """Say this, as a decoder whose file has taken it over."""
     for number in range(3, 64):
-        with suppress(OSError), socket.socket(fileno=os.dup(number)) as own:
-            own.sendall(b"?" + bytes(8))
-    time.sleep(5)
+        with suppress(OSError):
+            is_socket = stat.S_ISSOCK(os.fstat(number).st_mode)
+            os.write(number, message if is_socket else beside)
+    time.sleep(10)
+
+
+def trying(data, attempt, *args):
+    """The error of an attempt to leave the decoder."""
+    try:
+        attempt(*args)
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def opening(data, function, *args, **kwargs):
+    """What a function tries to open, though a library may hide that it failed."""
+    found = []
+
+    def hook(event, given):
+        if event == "open" and isinstance(given[0], str):
+            found.append(given[0])
+
+    sys.addaudithook(hook)
+    function(data, *args, **kwargs)
+    return found
+
+
+def forking():
+    if os.fork() == 0:
+        os._exit(0)
+
+
+def connecting():
+    socket.socket()
+
+
+def threading_():
+    thread = threading.Thread(target=time.sleep, args=(0,))
+    thread.start()
+    thread.join()
+
+
+def limiting(process):
+    resource.prlimit(process, resource.RLIMIT_CPU, (0, 0))
 
 
 def faulty(data):
     raise KeyError("what was asked for")
-
-
-class Fallen:
-    """What a decoder says that its file has taken over."""
-
-    def __reduce__(self):
-        return os.system, ("false",)
-
-
-def fallen(data):
-    return Fallen()

@@ -1,6 +1,7 @@
 """Sources become predictions and scores, and how long it takes."""
 
 import asyncio
+import os
 from dataclasses import replace
 from itertools import chain
 
@@ -17,7 +18,8 @@ from trustscale_server.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.images.compression import LOSSLESS, Compression
-from trustscale_server.images.facts import TRACE, UPLOAD, classify, look_at
+from trustscale_server.images.facts import UPLOAD, classify, look_at
+from trustscale_server.images.kinds import Kind
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.draw import Throughput
 from trustscale_server.sampling.pipeline import (
@@ -118,7 +120,10 @@ class TestMeasure:
     async def test_a_class_has_its_own_fit(self):
         """σ of an upload is that of the fit of its class; without a class there is none."""
         rgb = photo(1, 20, 24)
-        clean, lossy = (look_at(rgb, each) for each in (LOSSLESS, Compression("jpeg", 50)))
+        clean, lossy = (
+            replace(look_at(rgb, each), kind=Kind(name, 0.0, -3.0))
+            for name, each in (("lossless", LOSSLESS), ("jpeg-30", Compression("jpeg", 50)))
+        )
         general = Fit(weights=(("detail@1", 0.4),))
         own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, clean),))
 
@@ -130,14 +135,11 @@ class TestMeasure:
         with pytest.raises(ValueError, match="its facts are not known"):
             await measure(FakeUpscaler(), Source(rgb), by_class, 5)
 
-    @pytest.mark.parametrize(
-        ("softness", "blurred", "trace", "is_own"),
-        [(0.1, -1, 0, True), (0.1, 0.1, 0, False), (0.1, -1, TRACE, False), (0.3, 0, TRACE, True)],
-    )
-    def test_what_may_be_soft_is_not_fitted_as_sharp(self, softness, blurred, trace, is_own):
-        """Where blur or an enlargement is told of what looks sharp, that of all classes is used."""
-        told = {"softness": softness, "blurred": blurred, "trace": trace, "smoothed": -1.0}
-        facts = replace(look_at(photo(1, 20, 24), LOSSLESS), **told)
+    @pytest.mark.parametrize(("softness", "is_own"), [(-3.0, True), (-0.5, False)])
+    def test_what_may_be_soft_is_not_fitted_as_sharp(self, softness, is_own):
+        """Where a soft kind is nearly as likely, that of all classes is used."""
+        kind = Kind("lossless", 0.0, softness)
+        facts = replace(look_at(photo(1, 20, 24), LOSSLESS), kind=kind)
         general = Fit(weights=(("detail@1", 0.4),))
         own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, facts),))
         found = under(general=general, fits=(own,)).sigma_of(facts).fit
@@ -336,11 +338,13 @@ async def test_measured_by_one_tile():
     assert pace.seconds_per_megapixel(upscaler) > 1e-6
 
 
-def test_kept(tmp_path):
+def test_kept(tmp_path, monkeypatch):
     """The next process knows it, unless the model is another one or the file is damaged."""
     file = tmp_path / "throughput.json"
     upscaler = FakeUpscaler()
-    Throughput(file).note(upscaler, MEGA, 1, 10)
+    with monkeypatch.context() as patched:
+        patched.delattr(os, "fsync")  # the event loop waits for no disk
+        Throughput(file).note(upscaler, MEGA, 1, 10)
     assert Throughput(file).estimate(upscaler, 2 * MEGA, 1) == 20
     assert Throughput(file).estimate(FakeUpscaler(fingerprint="fake:2"), MEGA, 1) is None
     for damaged in (b"", b"[]", b'{"fake": 1}', b'{"fake": {"fingerprint": "fake:1"}}'):

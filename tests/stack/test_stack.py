@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -22,6 +23,9 @@ from tests.stack.engine import CORE, PROJECT, ROOT
 from tests.waiting import block_until
 
 pytestmark = pytest.mark.stack
+
+CUT_S = 45.0
+"""Longer than the lease of a job, and the third more in which another worker takes it."""
 
 
 def commands_of(page, section):
@@ -125,6 +129,42 @@ def test_a_killed_container_loses_nothing(stack, client, service):
     assert before <= client.calibrations()
 
 
+def test_a_partition_of_redis(stack, client):
+    """For longer than a lease nobody reaches Redis: it is told, and nothing freezes or is lost."""
+    before = client.calibrations()
+    work = [client.calibrate(8, samples=2, name="cut"), *(client.submit() for _ in range(3))]
+    (redis,) = stack.containers("redis")
+    others = [*stack.containers("gateway"), *stack.containers("jobs")]
+    pids = [stack.inspect(name)["State"]["Pid"] for name in others]
+    with stack.cut_off(redis):
+        ends = time.monotonic() + CUT_S
+        while time.monotonic() < ends:
+            answer = client.upscale()
+            assert answer.status_code == 503, answer.text
+            assert answer.json()["type"] == "/problems/store-unavailable"
+    client.answers()
+    ended = [client.finished(job) for job in work]
+    assert [job["state"] for job in ended] == ["succeeded"] * len(work), ended
+    assert [stack.inspect(name)["State"]["Pid"] for name in others] == pids
+    assert before < client.calibrations()
+
+
+def test_a_full_redis_is_told(stack, client):
+    """Nothing is generated that could not be kept, and readiness tells, until there is room."""
+    before = client.calibrations()
+    client.answers()
+    stack.redis("CONFIG", "SET", "maxmemory", "1mb")
+    try:
+        answer = client.upscale()
+        assert answer.status_code == 503, answer.text
+        assert answer.json()["type"] == "/problems/store-unavailable"
+        block_until(lambda: client.get("/readyz").status_code == 503)
+    finally:
+        stack.redis("CONFIG", "SET", "maxmemory", "1gb")
+    client.answers()
+    assert client.calibrations() == before
+
+
 def test_a_full_volume_is_an_error_and_no_loss(stack, client):
     name = stack.containers("jobs")[0]
     before = client.calibrations()
@@ -152,15 +192,9 @@ def test_a_backup_is_restored(stack, client, tmp_path):
     client.answers()
     assert client.calibrations() == before
     assert client.get(result).status_code == 200
-    (redis,) = stack.containers("redis")
-    asked = "REDISCLI_AUTH=$(cut -d' ' -f2 /tmp/password.conf) redis-cli"
-    stack.call("exec", redis, "sh", "-c", f"{asked} BGREWRITEAOF")
-
-    def found():
-        return stack.call("exec", redis, "sh", "-c", f"{asked} INFO persistence")
-
-    block_until(lambda: "aof_rewrite_in_progress:0" in found())
-    assert "aof_last_bgrewrite_status:ok" in found()
+    stack.redis("BGREWRITEAOF")
+    block_until(lambda: "aof_rewrite_in_progress:0" in stack.redis("INFO", "persistence"))
+    assert "aof_last_bgrewrite_status:ok" in stack.redis("INFO", "persistence")
 
 
 def test_secrets_in_files_are_not_seen(stack, client, tmp_path):

@@ -63,7 +63,7 @@ def test_every_screen(open_page, look):
     expect(page.locator("#views [aria-pressed=true]")).to_have_text("Believable")
     for view, legend in (
         ("marked", "Hatched"),
-        ("original", "Your picture"),
+        ("original", "that was sent"),
         ("believable", "Soft"),
     ):
         page.click(f"#views [data-value={view}]")
@@ -329,7 +329,7 @@ def test_a_graphics_card_draws_the_same(open_page, complaints):
                 for one in key:
                     page.keyboard.press(one)
                 page.mouse.move(2, 300)
-                page.wait_for_timeout(100)
+                page.wait_for_timeout(400)  # until it is drawn finely
                 shot = Image.open(io.BytesIO(page.locator(".frame").screenshot()))
                 shots.append(np.asarray(shot.convert("RGB"), float)[80:-160, 160:-160])
         drawn.append(shots)

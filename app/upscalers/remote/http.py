@@ -81,8 +81,10 @@ class Upstream:
         if sent:
             own[config.token_header] = f"{config.token_scheme} {sent}".strip()
         self._client = httpx.AsyncClient(headers=own, **options)
-        # For other hosts: no token, cookies or headers.
-        self._anonymous_client = httpx.AsyncClient(headers=common, **options)
+        # For other hosts: no token, cookies or headers. Their addresses are fixed, and a connection
+        # that is kept to an address would serve any host that has it, whoever showed a certificate.
+        alone = {"limits": httpx.Limits(max_connections=most, max_keepalive_connections=0)}
+        self._anonymous_client = httpx.AsyncClient(headers=common, **(options | alone))
 
     async def request(
         self,

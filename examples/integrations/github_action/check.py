@@ -107,8 +107,8 @@ def keep(result: Result, path: Path) -> None:
 def note(path: Path, text: str) -> None:
     """Annotate a file, escaped so that no text can begin another command."""
     escaped = [
-        str(part).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-        for part in (path, text)
+        str(value).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+        for value in (path, text)
     ]
     place = escaped[0].replace(":", "%3A").replace(",", "%2C")
     print(f"::error file={place}::{escaped[1]}")  # noqa: T201 - what the runner reads

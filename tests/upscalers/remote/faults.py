@@ -68,6 +68,7 @@ class FaultServer:
 
     behaviours: list[Behaviour]
     asked: list[Asked] = field(default_factory=list)
+    connections: int = 0
 
     async def __aenter__(self):
         self._tasks = set()
@@ -84,6 +85,7 @@ class FaultServer:
 
     async def _serve(self, reader, writer):
         self._tasks.add(asyncio.current_task())
+        self.connections += 1
         try:
             while not writer.is_closing():
                 self.asked.append(await self._read(reader))

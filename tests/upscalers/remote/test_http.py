@@ -182,6 +182,16 @@ class TestFetch:
         assert request.extensions["sni_hostname"] == "cdn.example.net"
         assert not {"authorization", "x-org"} & set(request.headers)
 
+    async def test_a_connection_is_for_one_host(self):
+        """Two hosts may have one address; each shows its own certificate."""
+        async with (
+            FaultServer([answer(body=b"x")]) as server,
+            upstream("http://127.0.0.1:9", allow_private=True) as up,
+        ):
+            for _ in range(2):
+                await up.fetch(f"{server.url}/a.png", MemoryPermit())
+            assert server.connections == 2
+
     async def test_loopback_elsewhere(self):
         """A result on another port of this machine is refused unless it was allowed."""
         async with FaultServer([answer(body=b"x")]) as server:

@@ -113,6 +113,8 @@ test("the doubts are apart, the largest first, each around something that is not
   assert.ok(first.right - first.left > second.right - second.left);
   assert.deepEqual(more, []);
   assert.deepEqual(doubts(markLevels(codePyramid(codes)), 65_535), []);
+  const [whole] = doubts(markLevels(codePyramid({ ...codes, data: codes.data.map(() => 9) })), 0);
+  assert.equal((whole.top + whole.bottom) / 2, 34.5); // of a picture of doubts the middle
 });
 
 test("the slider covers the promised range, from end to end", async () => {

@@ -149,7 +149,7 @@ export function areaChart({ min_alpha: least, thresholds }, splits = []) {
     x: { label: "Accepted error", most: 1.2 * whole.alpha, format: level },
     y: { label: "Trusted pixels, on average", most: 1, format: (share) => percent(share, 0) },
     series: rows.length ? [spread, area] : [area],
-    marks: [{ axis: "x", value: least, label: `smallest ${level(least)}` }],
+    marks: [{ value: least, label: `smallest ${level(least)}` }],
   };
 }
 

@@ -123,8 +123,9 @@ async function tryAll(found, present, place) {
   }
   const now = present && present.id !== found.id ? [["Now", undefined]] : [];
   const ways = [...now, ["With this one", found.id]];
-  const shown = [...plain.values()]
-    .slice(0, MOST)
+  const all = [...plain.values()];
+  const shown = all
+    .filter((_, k) => k % Math.ceil(all.length / MOST) === 0)
     .map((name) => ({ name, sides: ways.map(([words]) => [null, words, "…"]) }));
   const draw = () => render(html`${beside(shown)} ${CAPTION}`, place);
   draw();

@@ -11,24 +11,21 @@ const BOX = { left: 46, right: 408, top: 26, bottom: 212 };
  *
  * x, y: {label, most, format(value)}, both from 0 on
  * series: [{name, tone: 1 or 2, kind: "step" | "line" | "ranges", points: [{x, y, low, high}]}]; only ranges have low, high
- * marks: lines [{axis, value, label}]
+ * marks: values of x [{value, label}]
  */
 export function chart({ title, x, y, series, marks = [] }) {
-  const along = ({ most }, from, to) => {
-    return (value) => Number((from + (Math.min(value, most) / most) * (to - from)).toFixed(1));
-  };
+  const along =
+    ({ most }, from, to) =>
+    (value) =>
+      Number((from + (Math.min(value, most) / most) * (to - from)).toFixed(1));
   const [atX, atY] = [along(x, BOX.left, BOX.right), along(y, BOX.bottom, BOX.top)];
   const tickX = (value) =>
     svg`<text x=${atX(value)} y=${BOX.bottom + 18} text-anchor="middle">${x.format(value)}</text>`;
   const tickY = (value) =>
     svg`<line class="chart-grid" x1=${BOX.left} x2=${BOX.right} y1=${atY(value)} y2=${atY(value)} />
       <text x=${BOX.left - 6} y=${atY(value) + 4} text-anchor="end">${y.format(value)}</text>`;
-  const mark = ({ axis, value, label }) => {
-    const place = axis === "x" ? atX(value) : atY(value);
-    const [x1, x2, y1, y2] =
-      axis === "x" ? [place, place, BOX.top, BOX.bottom] : [BOX.left, BOX.right, place, place];
-    return svg`<g class="chart-mark"><line x1=${x1} x2=${x2} y1=${y1} y2=${y2} /><text x=${x1 + 6} y=${y1 + 12}>${label}</text></g>`;
-  };
+  const mark = ({ value, label }) =>
+    svg`<g class="chart-mark"><line x1=${atX(value)} x2=${atX(value)} y1=${BOX.top} y2=${BOX.bottom} /><text x=${atX(value) + 6} y=${BOX.top + 12}>${label}</text></g>`;
   const drawn = svg`<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${title}. ${y.label} against ${x.label}; the table below has the figures.">
     <text class="chart-label" x="0" y="13">${y.label}</text>
     ${ticks(y.most, 4).map(tickY)} ${ticks(x.most, 5).map(tickX)}
@@ -70,9 +67,8 @@ function figuresOf(title, x, y, series) {
   const shown = series.filter(({ kind }) => kind !== "line");
   const places = [...new Set(shown.flatMap(({ points }) => points.map((point) => point.x)))];
   const words = ({ y: value, low, high }) =>
-    [value, low === undefined ? undefined : `${y.format(low)} to ${y.format(high)}`]
-      .filter((one) => one !== undefined)
-      .map((one) => (typeof one === "number" ? y.format(one) : one))
+    [value !== undefined && y.format(value), low !== undefined && `${y.format(low)} to ${y.format(high)}`]
+      .filter(Boolean)
       .join(", ");
   const row = (place) => [
     x.format(place),

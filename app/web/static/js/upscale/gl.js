@@ -76,7 +76,9 @@ void main() {
     else if (f > 0.) {
       float inside = (isExact ? border(at) : f > .999 ? 1e6 : (f - .5) * cell * view.x / ${number(SLOPE)}) / density;
       if (inside > ${number(STYLE.inner)}) {
-        float along = mod(place.x + place.y, ${number(STEP)} * density), wide = ${number(STYLE.stripeWidth)} * density;
+        // In whole pixels, as the other painter's.
+        float along = mod(floor(place.x) + floor(place.y), round(${number(STEP)} * density));
+        float wide = max(1., round(${number(STYLE.stripeWidth)} * density));
         if (along < wide) ink = over(ink, ${colour(STYLE.stripe)});
         else if (along < 2. * wide) ink = over(ink, ${colour(STYLE.shade)});
       }

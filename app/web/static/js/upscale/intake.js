@@ -57,7 +57,9 @@ export async function take(files) {
   const model = upscalerOf(state);
   if (model?.calibration === null)
     return toast(`Nothing is promised of ${model.title} yet, so it cannot be used.`, { kind: "error" });
-  const strictness = levelFields(model ?? {}, level, group);
+  // A calibration for text has a level and a promise of its own.
+  const asksWords = state.words && model?.words;
+  const strictness = asksWords ? { words: "true" } : levelFields(model ?? {}, level, group);
   events.onFiles(usable, { upscaler, group, ...strictness, metadata, ...SIZES[size][1] });
 }
 

@@ -136,9 +136,7 @@ export function doubts(marks, limit) {
     for (const at of order) {
       const [x, y] = [at % width, Math.floor(at / width)];
       const near = (i, j, far) =>
-        x + i >= 0 && x + i < width && y + j >= 0 && y + j < height
-          ? depth[at + j * width + i] + far
-          : Infinity;
+        x + i >= 0 && x + i < width && y + j >= 0 && y + j < height ? depth[at + j * width + i] + far : far; // the border counts as trusted: of a picture that is not at all, the middle is meant
       depth[at] = Math.min(
         depth[at],
         near(dx, 0, 1),

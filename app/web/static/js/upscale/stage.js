@@ -74,6 +74,7 @@ export async function open({ result, name, file }) {
     doubtAt = -1;
     viewer.canvas.ariaLabel = `${name}, ${done(result)}`;
     viewer.show({ ...layer, isOpaque: opaque === 1, limit: served }, { keep: true });
+    viewer.lettering.change({ words: result.words ?? [] });
     viewer.setSpot(null);
     label("left", "Your picture");
     label("right", modelOf(state, result.upscaler));
@@ -124,6 +125,7 @@ export function setCode(code) {
   dial.set({ code });
   if (viewer.other && leftSide)
     viewer.other.limit = codeOf(Math.min(alphaNow(), leftSide.bound), leftSide.bound);
+  viewer.lettering.change({ alpha: alphaNow() });
   viewer.setLimit(code);
 }
 

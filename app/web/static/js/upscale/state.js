@@ -37,6 +37,7 @@ export const store = new Store({
   upscaler: "",
   group: "",
   level: "balanced", // how strict results are first shown
+  words: false, // whether a text reader says which words can be believed
   metadata: "", // of the upload, that the result keeps; "": none
   size: "", // of the results, as people say it (words.js); "": what the model makes
   /** @type {Picture[]} */

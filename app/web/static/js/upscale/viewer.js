@@ -4,6 +4,7 @@ import { html, render } from "../lib/html.js";
 import { covered, pixelAt } from "../viewport/geometry.js";
 import { Viewport } from "../viewport/viewport.js";
 import { GlPainter } from "./gl.js";
+import { Lettering } from "./lettering.js";
 import { CpuPainter, LEGENDS } from "./paint.js";
 
 const MOVING_MS = 120; // between two drawings that are one movement
@@ -19,6 +20,7 @@ export class Viewer {
   /** @type {Layer | null} left of the divider: another result, or null for the upload */
   other = null;
   view = "believable";
+  lettering = new Lettering();
   isRevealed = false; // as the model made it, while somebody holds a key or the picture
   compares = false;
   share = 0.5; // of the visible picture, that is left of the divider
@@ -33,6 +35,7 @@ export class Viewer {
     /** @type {(found: any) => void} */
     this.onPick = () => {};
     render(frame(this), this.element);
+    this.element.querySelector(".divider").before(this.lettering.element);
     const [under, canvas] = this.element.querySelectorAll("canvas");
     this.canvas = canvas;
     this.cpu = new CpuPainter(canvas);
@@ -131,6 +134,7 @@ export class Viewer {
   /** Tell the style sheet where picture and spot are, in CSS pixels. */
   place() {
     const { view, screen, density } = this.viewport;
+    this.lettering.place(view, density);
     const { x0, y0, x1, y1 } = covered(view, this.result, screen);
     const places = { left: x0, top: y0, right: screen.width - x1, bottom: screen.height - y1 };
     for (const [edge, value] of Object.entries(places))

@@ -53,9 +53,6 @@ export function alertsOf({ warnings, guarantee, out_of_distribution: unusual, tr
   return { lines, grave: grave && lines.length > 0 };
 }
 
-export const typicality = ({ out_of_distribution: unusual }) =>
-  unusual ? "Unlike the pictures that the promise was measured on." : "A usual picture for this promise.";
-
 export const sliderValue = (share, isPromised) =>
   isPromised ? `${percent(share, 0)} trusted` : `${percent(share, 0)} would be trusted, without a promise`;
 

@@ -4,6 +4,7 @@ import { percent } from "../../lib/format.js";
 import { html, live, nothing, render } from "../../lib/html.js";
 import { icon } from "../../lib/icons.js";
 import { button } from "../../lib/widgets.js";
+import { said } from "../lettering.js";
 import { codeAt, placeOf } from "../levels.js";
 import { add } from "../queue.js";
 import * as stage from "../stage.js";
@@ -21,7 +22,10 @@ function drawStrictness() {
   const share = stage.shareAt(stage.dial.state.code);
   const isPromised = hasPromise(result);
   const words = html`<output id="share" data-alpha=${stage.alphaNow()} class=${isPromised ? "" : "without"}><b>${percent(share, 0)}</b> ${isPromised ? "trusted" : "no promise"}</output>`;
-  render(html`${slider(share, isPromised)} ${words}`, strictness);
+  const read = result.words
+    ? html`<output id="words">${said(result.words, stage.alphaNow())}</output>`
+    : nothing;
+  render(html`${slider(share, isPromised)} ${words} ${read}`, strictness);
   const left = stage.shareLeft();
   const side = (place, name, value) => {
     const said = value === null ? name : `${name} · ${percent(value, 0)}`;

@@ -48,7 +48,7 @@ export function drawer(now) {
     <section id="promise" aria-labelledby="promise-title">
       <h2 id="promise-title">The promise</h2>
       ${sentence}
-      <p class="hint" id="typicality">${words.typicality(result)}</p>
+      ${words.hasPromise(result) ? html`<p class="hint" id="typicality">A usual picture for this promise.</p>` : nothing}
       ${now.left ? CHOOSING : nothing} ${shareAt(held.served) < LITTLE ? little(now, result) : nothing} ${exactly(result)}
     </section>
     ${details(now, result)} ${KEYS}

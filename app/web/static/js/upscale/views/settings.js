@@ -27,7 +27,7 @@ export function settings(now) {
     <details>
       <summary>More options</summary>
       <div class="stack">
-        ${groups(upscaler, one("group"))} ${upscaler.levels.length > 1 ? levels(now, upscaler) : nothing}
+        ${groups(upscaler, one("group"))} ${upscaler.words ? reading(now) : nothing} ${upscaler.levels.length > 1 ? levels(now, upscaler) : nothing}
         ${select("metadata", "Camera metadata", METADATA, one("metadata"))} ${coverage(upscaler)}
       </div>
     </details>
@@ -57,6 +57,10 @@ function models({ upscalers, upscaler }) {
   });
   return select("upscaler", "Model", entries, { chosen: upscaler, run: choose });
 }
+
+const reading = ({ words }) =>
+  html`<label class="check"><input type="checkbox" id="next-words" .checked=${words}
+    @change=${({ target }) => store.set({ words: target.checked })} /><span>Say which words can be believed</span></label>`;
 
 function groups({ groups: all = {} }, choice) {
   const entries = Object.entries(all).map(([name, n]) => [name, `${name}, ${count(n)} pictures`]);

@@ -1,0 +1,58 @@
+"""Which words can be believed: by a calibration for text, over HTTP."""
+
+import pytest
+
+from tests.api.gateway import aside, check_problem, post
+from tests.factories import encoded, photo
+from tests.fakes import FakeUpscaler
+from tests.reading import TEXTS, calibration_for_text, pretend, upload
+
+
+@pytest.fixture
+def for_text(monkeypatch):
+    pretend(monkeypatch)
+    return aside(calibration_for_text(FakeUpscaler()))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_words_of_an_answer(start, calibration, for_text, is_first):
+    """That of colours answers; with words=true that for text does, whichever is the first."""
+    active = [for_text, calibration]
+    client = start(calibrations=active if is_first else active[::-1])
+    assert post(client).json()["words"] is None
+    answer = post(client, upload(), words="true", alpha=0.04).json()
+    assert (answer["calibration"], answer["guarantee"]["unit"]) == (for_text.id, "words")
+    found = {word["text"]: word for word in answer["words"]}
+    assert list(found) == list(TEXTS)
+    assert [word["trusted"] for word in found.values()] == [True, True, False]
+    assert found["Exit"]["trust_level"] <= answer["alpha"]
+    assert found["Exit"]["box"] == [[6, 4], [40, 4], [40, 12], [6, 12]]
+    plain = answer["guarantee"]["plain"]
+    assert plain.startswith("Of the words called right at most 4 % are wrong, on average over")
+    assert "the expected value of the share of wrong words" in answer["guarantee"]["theorem"]
+
+
+def test_words_of_a_smaller_picture(start, for_text):
+    """Their boxes are those of the picture; what is trusted was decided before."""
+    client = start(calibrations=[for_text])
+    whole, small = (
+        post(client, upload(), words="true", seed=1, **to).json() for to in ({}, {"to": 24})
+    )
+    assert small["words"][0]["box"] == [[3, 2], [20, 2], [20, 6], [3, 6]]
+    for one, other in zip(whole["words"], small["words"], strict=True):
+        assert (one["trusted"], one["trust_level"]) == (other["trusted"], other["trust_level"])
+
+
+def test_without_a_calibration_for_text(client):
+    """Nothing is said of words."""
+    assert "--metric text" in check_problem(post(client, words="true"), "no-calibration")["detail"]
+    check_problem(post(client, words="true", mask="none"), "bad-request")
+
+
+def test_the_truth_about_words(start, for_text):
+    """The loss is the share of wrong words among those that were called right."""
+    client = start(calibrations=[for_text])
+    answer = post(client, upload(), words="true", alpha=0.04).json()
+    truth = {"image": ("y.png", encoded(photo(1, 48, 48)), "image/png")}
+    told = client.post(f"{answer['links']['self']}/truth", files=truth).json()
+    assert (told["metric"], told["loss"], told["loss_anywhere"]) == ("text", 0, 0)
