@@ -183,7 +183,7 @@ class Result:
         place = (np.arange(height)[:, None] + np.arange(width)) % _HATCH
         line = untrusted & _beside(self.mask)
         rim = untrusted & ~line & _beside(line)
-        drawn = pixels.copy()
+        hatched = pixels.copy()
         for where, (colour, opacity) in (
             (untrusted & (place == 0), _STRIPE),
             (untrusted & (place == 1), _SHADE),
@@ -191,8 +191,8 @@ class Result:
             (line, _LINE),
         ):
             under = pixels[where].astype(np.float32) * (1 - opacity)
-            drawn[where] = np.rint(under + np.multiply(colour, opacity, dtype=np.float32))
-        drawn = Image.fromarray(drawn)
+            hatched[where] = np.rint(under + np.multiply(colour, opacity, dtype=np.float32))
+        drawn = Image.fromarray(hatched)
         if self.image.has_transparency_data:
             drawn.putalpha(Image.fromarray(alpha))
         return drawn

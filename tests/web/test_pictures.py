@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from tests.factories import encoded, photo
 from tests.waiting import block_until
 from tests.web.admin import upload
-from tests.web.browser import ADMIN_KEY, BRING, TOUCH, fits, touch
+from tests.web.browser import ADMIN_KEY, BRING, TOUCH, barriers, fits, jargon, touch
 from tests.web.pictures import (
     EVIL,
     add,
@@ -165,6 +165,8 @@ def test_waiting(open_page, admin_site, admin_folder):
     expect(state).to_contain_text("2 of 4 answers of the model")
     expect(page.locator("#waiting .draft")).to_be_visible()
     expect(page.locator("#waiting .legend")).to_contain_text("not checked yet")
+    assert barriers(page) == []
+    assert jargon(page) == []
     page.reload()
     expect(state).to_contain_text("2 of 4 answers of the model")
     cancel = page.locator("#waiting").get_by_role("button", name="Cancel")
