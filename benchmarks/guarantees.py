@@ -28,12 +28,16 @@ from trustscale_server.calibration.guarantee import (
     HighProbability,
     Probability,
 )
+from trustscale_server.calibration.manifest import PairInfo
+from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.conformal import LossCurve, StepCurve
 from trustscale_server.conformal.curve import by_scene
 from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between
+from trustscale_server.conformal.review import TOLERANCES, accepted, p_value
 
 ALPHA, LEVEL, TOLERANCE, DELTA = LEVELS["balanced"], 0.1, 0.1, 0.1
 MENU = tuple(LEVELS.values())
+REVIEWED, OFF_SHARE = ReviewSettings().delta, 0.01
 SIZES = (50, 100, 200)  # scenes of a calibration
 Values = NDArray[np.float64]
 
@@ -170,6 +174,25 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
     return rows
 
 
+def of_pictures(pairs: Sequence[PairInfo], n: int, draws: int) -> list[list[str]]:
+    """Whole pictures that need no look, one by one and in batches of n others."""
+    place = TOLERANCES.index(ReviewSettings().tolerance)
+    bad = np.array([pair.off[place] > OFF_SHARE for pair in pairs])
+    high = np.array([pair.high_sigma[0] for pair in pairs])
+    random = np.random.default_rng(n)
+    alone, together = np.empty(draws), np.zeros(draws)
+    for draw in range(draws):
+        known, new = random.integers(len(pairs), size=(2, n))
+        p_values = [p_value(high[known][bad[known]], n, one) for one in high[new]]
+        alone[draw] = np.mean(bad[new] & (np.array(p_values) <= REVIEWED))
+        if any(kept := accepted(p_values, REVIEWED)):
+            together[draw] = bad[new][kept].mean()
+    return [
+        [str(n), "review: share that is bad and p ≤ δ", shown(alone), f"≤ {REVIEWED}"],
+        [str(n), "review of a batch: bad of the accepted", shown(together), f"≤ {REVIEWED}"],
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--draws", type=int, default=200, help="Calibrations for each row.")
@@ -178,6 +201,9 @@ def main() -> None:
     asked = parser.parse_args()
     law, shape = law_and_shape(asked.input_class)
     rows = [row for n in asked.scenes for row in rows_of(law, shape, n, asked.draws)]
+    part = shipped_calibration("span-x4-bf16").partitions.of_class(asked.input_class)
+    known = part.report.one_of_each
+    rows += [row for n in asked.scenes for row in of_pictures(known, n, asked.draws)]
     print_table(["scenes", "guarantee", "found", "promised"], rows)
 
 

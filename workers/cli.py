@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -197,26 +197,34 @@ def _pickled_parts(folder: Path) -> dict[Path, Path | None]:
     }
 
 
+@dataclass
+class Conversion:
+    """How a model file becomes an ONNX file of an upscaler."""
+
+    name: Annotated[str | None, typer.Option(help="Of the upscaler; default: the file's.")] = None
+    out: Annotated[
+        Path | None, typer.Option(help="ONNX file to write; default: the same with .onnx.")
+    ] = None
+    picture: Annotated[
+        Path | None, typer.Option(help="Picture to compare on; default: a pattern.")
+    ] = None
+    halo: Annotated[
+        int | None, typer.Option(help="Overlap of tiles, input pixels; default: measured.", min=0)
+    ] = None
+    force: Annotated[bool, typer.Option(help="Replace an existing ONNX file.")] = False
+
+
 @models.command("import")
+@with_options(conversion=Conversion)
 def import_(
     source: Annotated[
         Path,
         typer.Argument(help="A .pth, .safetensors, .onnx or .param file (its .bin beside it)."),
     ],
-    name: Annotated[str | None, typer.Option(help="Of the upscaler; default: the file's.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="ONNX file to write; default: the same with .onnx.")
-    ] = None,
+    conversion: Conversion,
     config: Annotated[
         Path, typer.Option(help="File of settings to add to.", envvar=CONFIG_VARIABLE)
     ] = Path("trustscale.toml"),
-    picture: Annotated[
-        Path | None, typer.Option(help="Picture to compare on; default: a pattern.")
-    ] = None,
-    halo: Annotated[
-        int | None, typer.Option(help="Overlap of tiles, input pixels; default: measured.", min=0)
-    ] = None,
-    force: Annotated[bool, typer.Option(help="Replace an existing ONNX file.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make an embedded upscaler of a model file, checked against the original."""
@@ -226,11 +234,11 @@ def import_(
         imported = import_model(
             source,
             config,
-            name=name or source.stem,
-            out=out or source.with_suffix(".onnx"),
-            picture=None if picture is None else picture_of(picture),
-            halo=halo,
-            force=force,
+            name=conversion.name or source.stem,
+            out=conversion.out or source.with_suffix(".onnx"),
+            picture=None if conversion.picture is None else picture_of(conversion.picture),
+            halo=conversion.halo,
+            force=conversion.force,
         )
         _print(imported.model_dump(mode="json"), as_json=as_json)
 

@@ -57,24 +57,22 @@ CLIENT_GONE = 499
 
 
 def client_name(request: Request, key: str | None) -> str:
-    """The client of a request, for `current_client`: its key's id, or else its address.
+    """The client of a request, for `current_client`: a digest of its key's id or of its address.
 
-    Of an IPv6 address only the network counts, since whoever has one has all 2^64 addresses of it.
+    Jobs are stored with it, so it tells neither. Of an IPv6 address only the network counts, since
+    whoever has one has all 2^64 addresses of it.
     """
-    if key:
-        return f"key:{key}"
+    name = f"key:{key}" if key else f"address:{_network(request)}"
+    return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+
+
+def _network(request: Request) -> str:
     host = request.client.host if request.client else ""
     try:
         address = ipaddress.IPv6Address(host.partition("%")[0])
     except ValueError:
-        return f"address:{host}"
-    network = address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64))
-    return f"address:{network}"
-
-
-def client_digest(client: str) -> str:
-    """A client's name as a stored job has it: neither key nor address."""
-    return hashlib.blake2b(client.encode(), digest_size=8).hexdigest()
+        return host
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 class ClientLimits:

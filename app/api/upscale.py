@@ -29,7 +29,6 @@ from trustscale_server.api.clients import (
     KEPT_S,
     IdempotencyKey,
     StoredResponse,
-    client_digest,
     while_connected,
 )
 from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep, require_admin
@@ -142,7 +141,7 @@ async def upscale(
     client = current_client.get()
     results = state.stores.results
     keep_s = None if idempotency_key is None else KEPT_S
-    facts = {"client": client_digest(client), "key": key, "keep_s": keep_s}
+    facts = {"client": client, "key": key, "keep_s": keep_s}
     fields = UpscaleRequest(**{**form.chosen(), **facts, **await _tried(request, state, form)})
     webhook = form.webhook
     upload = _Upload(form, state, key)

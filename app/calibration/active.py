@@ -114,6 +114,7 @@ def covered_classes(calibration: Calibration) -> list[str]:
 log = structlog.get_logger(__name__)
 
 _SHIPPED = resources.files(__package__) / "shipped"
+_DATA = "-data"
 _KEPT = 2 * MOST_ACTIVE  # parsed calibrations in memory; each takes a few megabytes
 
 
@@ -358,9 +359,9 @@ class Calibrations:
         return await self.switch(calibration) if activate else None
 
     async def install_shipped(self, upscalers: Iterable[Upscaler]) -> None:
-        """Give every upscaler without a calibration the shipped one of its fingerprint.
+        """Give every upscaler without a calibration the shipped ones of its fingerprint.
 
-        It also replaces active ones if an older release shipped them all; in doubt they stay.
+        They also replace active ones if an older release shipped them all; in doubt these stay.
         """
         embedded = [one for one in upscalers if one.kind == "embedded"]
         for entry in _shipped_files() if embedded else ():
@@ -374,20 +375,25 @@ class Calibrations:
                     continue
                 data = await asyncio.to_thread(entry.read_bytes)
                 shipped = await asyncio.to_thread(file.load, data)
-                renamed = shipped.for_upscaler(upscaler.name)
                 if active:
-                    if differences(renamed.pipeline, upscaler):
+                    if differences(shipped.pipeline, upscaler):
                         continue  # it would serve no better
                     log.warning("calibration_replaced", upscaler=upscaler.name, calibrations=active)
-                await self.add(renamed, activate=False, blob=data if renamed is shipped else None)
-                # What was activated meanwhile stays.
-                await self.store.activate(renamed.id, without=active)
+                # The last one comes first, and what was activated meanwhile stays.
+                for blob in (*_of_data(entry), data):
+                    loaded = await asyncio.to_thread(file.load, blob)
+                    renamed = loaded.for_upscaler(upscaler.name)
+                    await self.add(
+                        renamed, activate=False, blob=blob if renamed is loaded else None
+                    )
+                    await self.store.activate(renamed.id, without=active)
 
     async def _are_outdated(self, active: Sequence[str], upscaler: Upscaler) -> bool:
         """Whether surely older releases shipped them for this model, and this one serves none."""
         with suppress(BadCalibration, NotFound, LookupError, TypeError, ValueError):  # of any form
             names = {head.id: head.name for head in await self.store.heads(upscaler.name)}
-            if any(names[one] not in shipped_names() for one in active):
+            known = shipped_names()
+            if any((names[one] or "").removesuffix(_DATA) not in known for one in active):
                 return False
             blobs = [await self.store.get(one) for one in active]
             return all(_is_outdated(*file.unchecked(one), upscaler.fingerprint) for one in blobs)
@@ -427,6 +433,12 @@ def _for_text(upscaler: Upscaler) -> Traversable | None:
                 if file.identity(stream)[1] == upscaler.fingerprint:
                     return entry
     return None
+
+
+def _of_data(entry: Traversable) -> list[bytes]:
+    """The shipped calibration of the same model for data of 16 bits, if there is one."""
+    beside = _SHIPPED / "data" / entry.name
+    return [beside.read_bytes()] if beside.is_file() else []
 
 
 def _shipped_files(*, words: bool = False) -> list[Traversable]:

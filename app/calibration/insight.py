@@ -118,7 +118,7 @@ def expected(calibration: Calibration, splits: int) -> Backtest:
 
 
 def groups_of(calibration: Calibration) -> list[Group]:
-    """The groups."""
+    """List the groups of a calibration with n and the smallest α."""
     parts = {name: calibration.partitions.of_group(name) for name in calibration.partitions.groups}
     return [
         Group(group=name, n=part.n, pairs=part.pairs, min_alpha=part.min_alpha)

@@ -99,7 +99,7 @@ class Naming:
 
 @dataclass
 class Promise:
-    """A guarantee."""
+    """The options of a command that name a guarantee."""
 
     guarantee: Annotated[
         str | None,

@@ -248,7 +248,7 @@ def _scene(curves: Sequence[LossCurve], weights: Sequence[Fraction] | None, boun
 
 
 def total_weight(scenes: Iterable[Scene]) -> float:
-    """ΣW."""
+    """Sum the weights of scenes, ΣW."""
     return float(sum((scene.weight for scene in scenes), Fraction()))
 
 

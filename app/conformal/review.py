@@ -15,7 +15,8 @@ included, have a σ_high up to its own. Of the low ones that with the largest σ
 up to its own, so there are at most δ (n + 1). The new one is bad and accepted only if it is low,
 and is as likely as any other to be one of them. ∎ It is exact for any n, and accepts nothing below
 n = 1/δ − 1: 19 for δ = .05. Nothing follows for the accepted ones alone: where few are accepted,
-many of these may be bad.
+many of these may be bad. So a class whose pictures are nearly all bad accepts none (`passes`);
+accepting less keeps the promise.
 
 **A batch** of m pictures, each of another scene: with K the largest k for which k of their p-values
 are at most δ k/m, accept those with p ≤ δ K/m (Benjamini and Hochberg). **Of the accepted ones at
@@ -34,6 +35,7 @@ the share by at most K/(K − a).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -58,19 +60,22 @@ def off_shares(error: NDArray[np.float32]) -> tuple[float, ...]:
 
 
 class SigmaCounts:
-    """Count the σ of a picture, in strips of any order.
+    """Count the σ of a picture, in strips of any order and from several threads.
 
     σ is rounded down to 7 binary digits after the first, in calibration as in answers.
     """
 
     def __init__(self) -> None:
         self._counts = np.zeros(_KEYS, np.int64)
+        self._lock = Lock()
 
     def add(self, sigma: NDArray[np.float32]) -> None:
         """Count these, float32 of any shape, finite and ≥ 0."""
         keys = (sigma.reshape(-1) + np.float32(0)).view(np.int32)  # −0 becomes 0
         keys >>= 16
-        self._counts += np.bincount(keys, minlength=_KEYS)
+        counts = np.bincount(keys, minlength=_KEYS)
+        with self._lock:
+            self._counts += counts
 
     def high(self) -> tuple[float, float]:
         """The σ that 5 % of the pixels exceed at most, and that none exceeds; 0 without pixels."""
@@ -95,6 +100,19 @@ def p_value(bad: NDArray[np.float64], n: int, high: float) -> float:
     bad: σ_high of the bad ones among the n calibrating pictures, in any order.
     """
     return (1 + int(np.count_nonzero(bad <= high))) / (n + 1)
+
+
+def passes(bad: NDArray[np.float64], known: NDArray[np.float64], high: float, delta: float) -> bool:
+    """Whether a picture with this σ_high is accepted by itself.
+
+    There must be a σ_high from its own on up to which p ≤ δ and at least half of the pictures are
+    good, the new one counted as bad. bad, known: σ_high of the bad ones, and of all of them.
+    """
+    ends = np.append(known[known >= high], high)
+    worse = 1 + np.searchsorted(np.sort(bad), ends, side="right")
+    among = 1 + np.searchsorted(np.sort(known), ends, side="right")
+    is_rare = worse / (len(known) + 1) <= delta
+    return bool((is_rare & (2 * worse <= among)).any())
 
 
 def accepted(p_values: Sequence[float], delta: float) -> list[bool]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.curve import minimal_n
-from trustscale_server.conformal.review import TOLERANCES, p_value
+from trustscale_server.conformal.review import TOLERANCES, p_value, passes
 
 _SHARE: Final = 0.01
 
@@ -19,7 +19,7 @@ class Review(BaseModel):
 
     accept: bool = Field(description="Whether it may; false also where the calibration is silent.")
     p_value: float = Field(
-        gt=0, le=1, description="The least δ at which it is accepted; batches are made of these."
+        gt=0, le=1, description="At most δ where it is accepted; batches are made of these."
     )
     delta: float
     tolerance: float
@@ -45,19 +45,23 @@ def review_of(
     share = (0 if is_label else _SHARE) if settings.share is None else settings.share
     which = 0 if share else 1  # where one pixel is too many, the largest σ decides
     place = TOLERANCES.index(tau)
-    bad = [info.high_sigma[which] for info in known if info.off[place] > share]
-    p = p_value(np.array(bad), len(known), high[which]) if is_covered else 1.0
+    highs = np.array([info.high_sigma[which] for info in known])
+    bad = highs[[info.off[place] > share for info in known]]
+    p = p_value(bad, len(known), high[which]) if is_covered else 1.0
     least = minimal_n(delta, 1.0)
     reason = why_not
+    accept = why_not is None and passes(bad, highs, high[which], delta)
     if why_not is None and len(known) < least:
         reason = f"Fewer than {least} scenes accept no picture."
+    elif why_not is None and p <= delta and not accept:
+        reason = "Nearly all pictures of this class are bad, also those that look as good."
     criterion = f"more than {100 * share:g} % of its pixels are off by more than {tau:g}"
     if is_label and not share:
         criterion = "it holds an error"
     lightness = f", {100 * tau:g} of the 100 steps of lightness" if row.error_unit == "lab" else ""
     criterion += f" ({row.summary}{lightness})"
     return Review(
-        accept=p <= delta and why_not is None,
+        accept=accept,
         p_value=p,
         delta=delta,
         tolerance=tau,

@@ -144,7 +144,7 @@ async def _policy(client: Client) -> str:
 
 
 async def weakness(client: Client) -> str | None:
-    """See `Stores.weakness`."""
+    """Say why Redis may lose what is stored, if it may; see `Stores.weakness`."""
     async with redis_errors():
         persistence, policy = await client.info("persistence"), await _policy(client)
     if not int(persistence.get("aof_enabled", 1)):

@@ -26,7 +26,8 @@ from tests.api.gateway import (
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
-from trustscale_server.api.clients import client_digest, open_limits
+from trustscale_server.admission import current_client
+from trustscale_server.api.clients import open_limits
 from trustscale_server.calibration import file
 from trustscale_server.errors import RateLimited
 from trustscale_server.jobs.queue import JobQueue
@@ -632,8 +633,16 @@ def test_the_pace_is_told(client, upscaler):
     assert 0 < row["seconds_per_megapixel"] < 24e6 / PIXELS / SAMPLES
 
 
-def test_stored_jobs_name_no_client():
-    """A job has a digest of its client: equal ones are one client, and none can be read."""
-    assert client_digest("address:203.0.113.9") == client_digest("address:203.0.113.9")
-    assert client_digest("key:a") != client_digest("key:b")
-    assert "203.0.113.9" not in client_digest("address:203.0.113.9")
+def test_jobs_of_a_client_have_its_share(start, upscaler, monkeypatch):
+    """A client's jobs and its direct requests are one client, whose name tells no address."""
+    seen, sample = [], upscaler.sample
+    look = lambda *of: seen.append(current_client.get()) or sample(*of)  # noqa: E731
+    monkeypatch.setattr(upscaler, "sample", look)
+    client = start(upscaler)
+    for address in ("203.0.113.9", "2001:db8::1", "2001:db8::2"):
+        client._transport.client = (address, 1)
+        accepted = post(client, headers={"Prefer": "respond-async"})
+        assert ended(client, accepted.headers["location"])["state"] == "succeeded"
+        assert post(client).status_code == 200
+    assert len(set(seen)) == 2
+    assert not [name for name in seen if "." in name or ":" in name or not name]

@@ -214,8 +214,9 @@ async def test_older_shipped_ones_are_replaced(stores, monkeypatch, fields, vers
     upscaler = FakeUpscaler("mine", scale=fields.get("scale", 4), fingerprint=live)
     for _ in range(2):
         await calibrations.install_shipped([upscaler])
-        (one,) = await calibrations.active_ids("mine")
+        one, *data = await calibrations.active_ids("mine")
         assert one == (current.for_upscaler("mine").id if is_replaced else old.id)
+        assert len(data) == is_replaced
 
 
 CLASSES = sorted({class_of_way(way) for way in USUAL.variants()})
@@ -241,3 +242,19 @@ def test_they_are_small():
     """So that the packages stay so: 12 MB together."""
     files = [entry.stat().st_size for entry in active._shipped_files()]
     assert sum(files) <= 12_000_000
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+async def test_data_come_with_the_pictures(stores, precision):
+    """A fresh installation answers grey data of one stretch, after pictures, which come first."""
+    pictures = shipped_calibration(f"span-x4-{precision}")
+    upscaler = FakeUpscaler("mine", scale=4, fingerprint=pictures.pipeline.fingerprint)
+    calibrations = Calibrations(stores.calibrations)
+    for _ in range(2):
+        await calibrations.install_shipped([upscaler])
+        first, second = await calibrations.active_ids("mine")
+    assert first == pictures.for_upscaler("mine").id
+    data = await calibrations.get(second)
+    assert (data.pipeline.stretch, data.pipeline.fidelity.metric) == ("p0,p100", "intensity")
+    assert "fluorescence micrographs of nuclei" in data.report.made_of
+    assert 0.9 < data.report.mean_trusted_fraction(data.curve.threshold(0.03)) < 1

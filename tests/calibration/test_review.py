@@ -41,7 +41,7 @@ class TestTheDecision:
         """It counts the bad pictures up to this one's σ_high, and the picture itself; n = 39."""
         bad = [(0.02, 0.1 * k, 1) for k in range(1, 9)]
         calibration = known(template, *bad, *[(0, 0, 1)] * 31)
-        for high, p in ((0.05, 1 / 40), (0.15, 2 / 40), (0.25, 3 / 40), (9, 9 / 40)):
+        for high, p in ((0, 1 / 40), (0.05, 1 / 40), (0.15, 2 / 40), (0.25, 3 / 40), (9, 9 / 40)):
             found = decided(calibration, high)
             assert (found.p_value, found.n, found.reason) == (p, 39, None)
             assert found.accept == (p <= 0.05)

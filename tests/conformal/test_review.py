@@ -17,6 +17,7 @@ from trustscale_server.conformal.review import (
     high_sigma,
     off_shares,
     p_value,
+    passes,
 )
 
 from . import strategies
@@ -74,6 +75,29 @@ class TestOnePicture:
     def test_needs_19_scenes(self, n, some):
         """With fewer nothing is accepted at δ = .05, however good all are."""
         assert (p_of([(False, 0.5)] * n, (False, 0.0)) <= 0.05) == some
+
+    @given(st.lists(PICTURES, min_size=1, max_size=9), PICTURES, DELTAS)
+    def test_passes_where_half_of_what_is_accepted_is_good(self, calibrating, picture, delta):
+        """By the definition; always within p ≤ δ, so the promise stands."""
+        ends = [high for _, high in calibrating if high >= picture[1]] + [picture[1]]
+
+        def fits(end):
+            inside = [bad for bad, high in calibrating if high <= end] + [True]
+            return p_of(calibrating, (True, end)) <= delta and 2 * sum(inside) <= len(inside)
+
+        bad, known = (
+            np.array([high for is_bad, high in calibrating if is_bad or every])
+            for every in (False, True)
+        )
+        found = passes(bad, known, picture[1], delta)
+        assert found == any(map(fits, ends))
+        assert not found or p_of(calibrating, picture) <= delta
+
+    def test_where_all_are_bad_none_passes(self):
+        """Otherwise one in twenty of them would, all of them wrongly."""
+        highs = np.arange(1.0, 200)
+        assert not any(passes(highs, highs, high, 0.05) for high in (0.5, 1.5, 9.5))
+        assert passes(highs[100:], highs, 50.0, 0.05)
 
 
 class TestABatch:
