@@ -26,7 +26,7 @@ def test_an_empty_config(admin):
     made = admin.made(admin.send("POST", files=files))
     assert made["provenance"]["created_by"].startswith("key ")
     pipeline = made["pipeline"]
-    assert (made["default_alpha"], made["bound"], pipeline["samples"]) == (0.1, 0.5, 1)
+    assert (made["default_alpha"], made["bound"], pipeline["samples"]) == (0.05, 0.25, 1)
     assert pipeline["indecision"]["estimator"] == "departure"
     assert pipeline["fidelity"]["metric"] == "neighborhood"
     assert made["degradation"] == USUAL.model_dump(mode="json")
@@ -103,7 +103,7 @@ def test_scenes(admin):
     files = {**truth_files(4), "manifest.csv": b"file,film\n000.png,a\n001.png,a\n"}
     made = admin.create(files, fields={"scene_by": "film"})
     assert (made["n"], made["pairs"], made["groups"]) == (3, 4, [])
-    assert made["min_alpha"] == 0.5 / 4
+    assert made["min_alpha"] == 0.25 / 4
     pairs = admin.get(f"/{made['id']}/pairs")
     assert pairs[0]["scene"] == pairs[1]["scene"] != pairs[2]["scene"]
     derive = f"/{made['id']}/derive"
