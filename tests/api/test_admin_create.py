@@ -35,7 +35,7 @@ def test_an_empty_config(admin):
     assert named.keys() >= {"webp", "heic", "palette"}
     pairs = admin.get(f"/{made['id']}/pairs")
     assert {pair["name"].partition("~")[0] for pair in pairs} == {"000"}
-    assert all(len(pair["y_sha256"]) == 64 and pair["breakpoints"] >= 1 for pair in pairs)
+    assert all(len(pair["y_sha256"]) == 64 and pair["spots"] == 1 for pair in pairs)
     named = [pair["name"] for pair in pairs]
     for name in ("000~jpeg-85", "000~soft-lossy"):
         path = f"/{made['id']}/pairs/{quote(name, safe='')}/y.png"
@@ -107,8 +107,8 @@ def test_scenes(admin):
     pairs = admin.get(f"/{made['id']}/pairs")
     assert pairs[0]["scene"] == pairs[1]["scene"] != pairs[2]["scene"]
     derive = f"/{made['id']}/derive"
-    cut = admin.send("POST", derive, json={"fidelity": {"bound": 0.25}}).json()
-    assert (cut["bound"], cut["min_alpha"]) == (0.25, 0.0625)
+    cut = admin.send("POST", derive, json={"fidelity": {"bound": 0.1}}).json()
+    assert (cut["bound"], cut["min_alpha"]) == (0.1, 0.025)
     for bound, status in ((0.5, 409), (1e-300, 422)):
         asked = {"fidelity": {"bound": bound}}
         assert admin.send("POST", derive, json=asked).status_code == status
