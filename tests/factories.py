@@ -48,7 +48,7 @@ def cells(seed, side=12):
     return np.rint(100 + 3000 * smooth**2)[..., np.newaxis].astype(np.uint16)
 
 
-def sharp(left=60, side=64):
+def sharp(left=60, side=96):
     """A part of a photograph, of the class `lossless`; a `photo` is of others."""
     bridge = Image.open(Path(__file__).parents[1] / "examples" / "bridge.png")
     return np.asarray(bridge.convert("RGB"))[30 : 30 + side, left : left + side].copy()
@@ -75,7 +75,10 @@ def truths(folder, count, *, side=48):
 
 
 async def calibration_of(upscaler, count=30, *, side=SIDE, samples=4, file=None, **fields):
-    """A calibration of synthetic images, of one spot each; `file` makes each of them."""
+    """A calibration of synthetic images, of one spot each; `file` makes each of them.
+
+    By default errors are not cut, so α is larger than usual.
+    """
     fields = {"fidelity": FidelitySettings(spot=SIDE), **fields}
     pipeline = Pipeline(
         fingerprint=upscaler.fingerprint, scale=upscaler.scale, samples=samples, **fields
@@ -86,7 +89,10 @@ async def calibration_of(upscaler, count=30, *, side=SIDE, samples=4, file=None,
         pair = load_pair(f"{k:03}", y, None, pipeline, degradation=None, seed=0)
         measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed)
         pairs.append(reduce_pair(pair, measurement, pipeline))
-    return Calibration.from_pairs(pairs, upscaler=upscaler.name, pipeline=pipeline)
+    alpha = 0.1 if pipeline.fidelity.bound > 1 else 0.05
+    return Calibration.from_pairs(
+        pairs, upscaler=upscaler.name, pipeline=pipeline, default_alpha=alpha
+    )
 
 
 def in_groups(calibration, groups):

@@ -6,14 +6,22 @@ import math
 import pytest
 
 from tests.api.admin import BASE, SAMPLES, Admin, pair_files, sharp_files, truth_files
-from tests.api.gateway import AS_ADMIN, check_problem, ended, gateway, post
-from tests.factories import calibration_of, changed, encoded, sharp
+from tests.api.gateway import AS_ADMIN, aside, check_problem, ended, gateway, post
+from tests.factories import SIDE, calibration_of, changed, encoded, sharp
 from tests.fakes import FakeUpscaler
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import Changes
 from trustscale_server.calibration.guarantee import HighProbability
 from trustscale_server.calibration.insight import COMMON_ALPHAS
+from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    """As the settings of those that are made over HTTP are: errors count up to .25."""
+    settings = FidelitySettings(spot=SIDE, bound=0.25)
+    return aside(calibration_of(FakeUpscaler(), fidelity=settings))
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +245,7 @@ async def few(upscaler):
 def check_refused(response, refused, active):
     problem = check_problem(response, "conflict")
     smallest = problem["changes"]["min_alpha"]
-    assert smallest["before"] == active.curve.min_alpha < 0.1 < smallest["after"]
+    assert smallest["before"] == active.curve.min_alpha < 0.05 < smallest["after"]
     area = problem["changes"]["trusted_area"]
     assert (area["before"], area["after"]) == (pytest.approx(trusted(active)), 0)
     assert refused in problem["detail"]
@@ -245,7 +253,7 @@ def check_refused(response, refused, active):
 
 
 def trusted(calibration):
-    area = calibration.report.mean_trusted_fraction(calibration.curve.threshold(0.1))
+    area = calibration.report.mean_trusted_fraction(calibration.curve.threshold(0.05))
     assert area > 0
     return area
 
@@ -263,8 +271,8 @@ def test_activate(fresh, calibration):
     assert post(fresh.client).json()["calibration"] == calibration.id
     done = activate(made, force=True).json()
     assert (done["calibration"], done["previous"]) == (made, calibration.id)
-    assert done["changes"]["alpha"] == 0.1
-    assert done["changes"]["default_alpha"] == {"before": 0.1, "after": 0.1}
+    assert done["changes"]["alpha"] == 0.05
+    assert done["changes"]["default_alpha"] == {"before": 0.05, "after": 0.05}
     assert done["changes"]["trusted_area"]["after"] == 0
     assert post(fresh.client).json()["calibration"] == made
     # The active one needs no force, however bad it is, nor does a better one.

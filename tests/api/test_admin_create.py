@@ -104,7 +104,7 @@ def test_scenes(admin):
     files = {**truth_files(4), "manifest.csv": b"file,film\n000.png,a\n001.png,a\n"}
     made = admin.create(files, fields={"scene_by": "film"})
     assert (made["n"], made["pairs"], made["groups"]) == (3, 4, [])
-    assert made["min_alpha"] == 0.5 / 4
+    assert made["min_alpha"] == 0.25 / 4
     pairs = admin.get(f"/{made['id']}/pairs")
     assert pairs[0]["scene"] == pairs[1]["scene"] != pairs[2]["scene"]
     derive = f"/{made['id']}/derive"

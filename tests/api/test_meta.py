@@ -207,7 +207,7 @@ class TestCalibration:
             "created_timestamp_seconds": calibration.manifest.created_at.timestamp(),
             "scenes": calibration.n,
             "min_alpha": calibration.curve.min_alpha,
-            "default_alpha": 0.1,
+            "default_alpha": calibration.manifest.default_alpha,
         }
         names = {name: f"trustscale_calibration_{name}" for name in expected}
         assert {name: found[names[name], "fake"] for name in names} == pytest.approx(expected)

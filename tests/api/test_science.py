@@ -239,6 +239,6 @@ def test_microscopy_is_a_calibration_of_its_own(tmp_path):
         made = Admin(client).create(files, degradation=None, **config)
         assert made["n"] == 12
         document = post(client, held).json()
-        assert document["guarantee"]["unit"] == "stretch"
+        assert document["guarantee"]["error_unit"] == "stretch"
         assert document["input_class"]["rule"] == BANDS
         assert document["raster"]["stretch"] == "p0,p100"

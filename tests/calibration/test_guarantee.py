@@ -118,7 +118,7 @@ def test_a_group_is_a_calibration_of_its_pairs(grouped):
 class TestInsight:
     def test_leakage(self, likely, calibration):
         """In expectation there is a bound; with high probability none is known."""
-        assert leaked(calibration, 2) == pytest.approx(0.05 * 13 / 11)
+        assert leaked(calibration, 2) == pytest.approx(0.1 * 13 / 11)
         with pytest.raises(BadRequest, match="between 0 and n"):
             leaked(calibration, 13)
         with pytest.raises(BadRequest, match="for this guarantee"):
@@ -131,8 +131,8 @@ class TestInsight:
             for k, pair in enumerate(calibration.document["pairs"])
         ]
         made = changed(calibration, pairs=pairs)
-        assert leaked(made, 2) == pytest.approx(0.05 * 4 / 2)
-        assert leaked(made, 5) == pytest.approx(0.05 * 4)
+        assert leaked(made, 2) == pytest.approx(0.1 * 4 / 2)
+        assert leaked(made, 5) == pytest.approx(0.1 * 4)
 
 
 def test_content_decides_the_order(calibration):
