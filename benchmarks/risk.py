@@ -35,7 +35,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from PIL.Image import Resampling
 from scipy import ndimage
 from skimage.restoration import denoise_bilateral, denoise_nl_means, denoise_tv_chambolle
@@ -244,9 +244,7 @@ FURTHER: dict[str, Callable[[Image.Image], bytes]] = {
     "noise 4, bilateral": lambda y: png(smoothed(y, denoise_bilateral, sigma_color=0.06)),
     "noise 12": lambda y: png(noisy(reduced(y), 12)),
     "16 colours": lambda y: png(reduced(y).quantize(16).convert("RGB")),
-    "brighter by half": lambda y: png(ImageEnhance.Brightness(reduced(y)).enhance(1.5)),
     "sharpened twice": lambda y: png(reduced(y).filter(ImageFilter.UnsharpMask(2, 200, 0))),
-    "grey": lambda y: png(reduced(y).convert("L")),
     "out of focus": lambda y: png(reduced(y).filter(ImageFilter.BoxBlur(1.5))),
 }
 """Kinds that no calibration was made for on purpose, or in another way."""

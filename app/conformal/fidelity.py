@@ -288,12 +288,12 @@ class FidelitySettings:
             raise ValueError("the settings of a reader belong to the metric text")
         if not 0 <= self.blur <= 256:
             raise ValueError("blur must be between 0 and 256 pixels")
-        if (self.unit == "words") != self.row.reads or self.unit not in get_args(LossUnit):
+        is_known = self.unit in get_args(LossUnit) and 32 <= self.spot <= 4096
+        if not is_known or (self.unit == "words") != self.row.reads:
             raise ValueError(
-                "a promise is about a spot, a picture, or the words of the metric text"
+                "a promise is about a spot of 32 to 4096 pixels, about the picture, or about the "
+                "words of the metric text"
             )
-        if not 32 <= self.spot <= 4096:
-            raise ValueError("a spot has 32 to 4096 pixels a side")
         if self.bound is None:
             object.__setattr__(self, "bound", self.row.bound)
         # Below the least float32 no error could be counted.

@@ -54,7 +54,7 @@ _REASONS: Final = (
     (failures.ConnectionError, "no connection"),
 )
 
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 
 MIGRATIONS: Final[dict[int, str]] = {}
 """Lua that makes of a schema the next one; its `prefix` is that of all keys.

@@ -36,7 +36,7 @@ LOCK_TIMEOUT_S = 10.0
 # A database too large for this time is checked in part.
 CHECK_S = 5.0
 
-SCHEMA_VERSION: Final = 9
+SCHEMA_VERSION: Final = 10
 
 SCHEMA: Final = """
 CREATE TABLE document (

@@ -182,7 +182,7 @@ def test_text(fresh):
     assert recorded.items() >= {"metric": "text", "bound": 1, "unit": "words"}.items()
     assert recorded["reader"]["name"] == "rapidocr"
     assert made["pipeline"]["indecision"]["estimator"] == "reading"
-    answer = upscaled(fresh.client, alpha=0.5).json()
+    answer = upscaled(fresh.client, alpha=0.5, words="true").json()
     assert answer["words"] == []  # of a photograph without any
     plain = answer["guarantee"]["plain"]
     assert plain.startswith("Of the words called right at most 50 % are wrong, on average over")

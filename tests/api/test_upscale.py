@@ -20,7 +20,7 @@ from trustscale_server.calibration.guarantee import Expectation
 from trustscale_server.calibration.insight import thresholds
 from trustscale_server.conformal.fidelity import LAB_BOUND
 from trustscale_server.errors import BadRequest
-from trustscale_server.images.compression import LOSSLESS, Compression
+from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.facts import look_at
 from trustscale_server.images.kinds import Kind, class_in_words, table
 from trustscale_server.serving.answer import Result
@@ -292,7 +292,7 @@ def test_mistakes(settings, words):
 def test_a_table_of_ones_own():
     """The first pattern that fits counts; a default that is named switches `auto` off."""
     table = {"jpeg-*": FAITHFUL, "*": SHARP}
-    facts = look_at(PICTURE, Compression("jpeg", 95))
+    facts = replace(look_at(PICTURE, LOSSLESS), kind=Kind("jpeg-85", 0.0, -9.0))
     assert chosen_for(table, facts)[0] == FAITHFUL
     assert Settings(routing=table).routing_table == table
     assert Settings().prefers_auto

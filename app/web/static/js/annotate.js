@@ -55,7 +55,7 @@ async function work(job) {
     () => update(),
     () => tools.finish(),
   );
-  const busy = { isBusy: false, isOvertaken: false, ended: null };
+  const busy = { isBusy: false, ended: null };
   const store = new Store({ job, session, zoom: "", place: "", ...busy });
   const onMove = (at) => store.set({ place: at ? `${Math.floor(at.x)}, ${Math.floor(at.y)}` : "" });
   const tools = new Tools({ onStep: stepped, onMove });
@@ -102,7 +102,6 @@ async function work(job) {
       const item = await session.open(name);
       if (!item) return;
       view.show(item);
-      store.set({ isOvertaken: false });
       announce(`${name}, ${item.isLabelled ? "labelled" : "without a label"}`);
     } finally {
       store.set({ isBusy: false });
@@ -187,8 +186,6 @@ async function work(job) {
     try {
       if (document.hidden || tools.isDrawing || (await hasEnded())) return;
       await session.refresh({ ask: false });
-      if (!session.isOvertaken || tools.isDrawing || session.current.isUnsaved) return;
-      store.set({ isOvertaken: await session.current.refresh() });
     } catch {
       // The next poll tries again.
     }

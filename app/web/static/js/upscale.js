@@ -186,7 +186,7 @@ onKey((key, event) => {
     h: () => viewer.change({ isRevealed: true }),
   };
   if (acts[key]) return (acts[key](), true);
-  if (key === "Enter" && isCanvas) return (viewer.readMiddle(), true);
+  if (key === "Enter" && isCanvas) return (probe(viewer.at(viewer.viewport.middle)), true);
   if ((isCanvas || !key.startsWith("Arrow")) && viewer.viewport.key(event)) return true;
   if (key === "ArrowLeft") return neighbour(-1);
   return key === "ArrowRight" && neighbour(1);

@@ -89,16 +89,12 @@ function head(state, act, item) {
   </div>`;
 }
 
-function notices({ ended, isOvertaken }) {
-  const end = () =>
-    html`<div role="alert" class="callout warn">
-      <strong>Labels are closed</strong>${ended.words} <a href=${ended.href}>See the calibration</a>
-    </div>`;
-  const overtaken = html`<p class="callout warn">
-    <strong>Somebody else is drawing on this pair</strong>You see their newest marks. Take another pair, or agree who does what.
-  </p>`;
-  return html`${ended ? end() : nothing} ${isOvertaken ? overtaken : nothing}`;
-}
+const notices = ({ ended }) =>
+  ended
+    ? html`<div role="alert" class="callout warn">
+        <strong>Labels are closed</strong>${ended.words} <a href=${ended.href}>See the calibration</a>
+      </div>`
+    : nothing;
 
 function panes(state, view) {
   const [truth, prediction] = view.canvases;

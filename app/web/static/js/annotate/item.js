@@ -131,17 +131,6 @@ export class Item {
     this.enter("clean");
   }
 
-  /** Take over a newer label of somebody else, unless our own work would be lost. */
-  async refresh() {
-    if (this.isUnsaved || this.busy) return false;
-    const edits = this.edits;
-    const label = await this.fetchLabel();
-    if (!label || label.version <= this.version || this.edits !== edits || this.mask.stroke) return false;
-    this.version = label.version;
-    this.mask.load(label.marks);
-    return true;
-  }
-
   enter(state) {
     this.state = state;
     this.onState(this);

@@ -89,12 +89,6 @@ export class Session {
     return order.find((row) => !this.isLabelled(row))?.name ?? null;
   }
 
-  /** Whether the service has a newer label of the present pair. */
-  get isOvertaken() {
-    const newest = this.rowOf(this.current?.name)?.label_version ?? 0;
-    return newest > this.current?.version && !this.current.busy;
-  }
-
   /** Save everything, then finish the job. Throws ApiError. */
   async finish() {
     await Promise.all([...this.items.values()].map((item) => item.save()));

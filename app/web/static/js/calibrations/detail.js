@@ -172,12 +172,10 @@ export function backtestChart({ min_alpha: least }, all) {
   };
 }
 
-function concerns({ n, minimal_n: least, alpha, duplicates }) {
-  const few = `For an accepted error of ${level(alpha)} at least ${count(least)} scenes are needed; there are ${count(n)}.`;
-  const twins = `Repeated images: ${duplicates.map(({ name, reason }) => `${name} (${reason})`).join(", ")}.`;
-  const found = [n < least && few, duplicates.length > 0 && twins].filter(Boolean);
-  return found.map((text) => html`<p class="callout warn">${text}</p>`);
-}
+const concerns = ({ duplicates }) =>
+  duplicates.map(
+    ({ name, reason }) => html`<p class="callout warn">A repeated image: ${name} (${reason}).</p>`,
+  );
 
 function domination(found, { dominant_pairs: pairs, alpha }) {
   const largest = Math.max(...pairs.map(({ share }) => share));

@@ -9,12 +9,11 @@ import { bytes, count, plural } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
 import { pooled } from "../lib/jobs.js";
 import { guarded, toast } from "../lib/toast.js";
-import { button, hint, select } from "../lib/widgets.js";
+import { button, select } from "../lib/widgets.js";
 import { reasons } from "./job.js";
 import * as service from "./service.js";
 
 const AT_ONCE = 4;
-const MOST_LISTED = 200;
 const MOST_THUMBNAILS = 60;
 const FOLDERS = Object.entries({
   group: "groups of pictures, with a promise for each",
@@ -269,15 +268,12 @@ function thumbnails(pairs) {
     y.url ??= URL.createObjectURL(y.file);
     return html`<img src=${y.url} alt=${name} title=${name} width="64" height="64" loading="lazy" />`;
   };
-  const more = pairs.length - MOST_THUMBNAILS;
-  return html`<div class="thumbnails" tabindex="0" role="group" aria-label="The pictures">${pairs.slice(0, MOST_THUMBNAILS).map(thumbnail)}</div>
-    ${more > 0 ? hint(`and ${count(more)} more`) : nothing}`;
+  return html`<div class="thumbnails" tabindex="0" role="group" aria-label="The pictures">${pairs.slice(0, MOST_THUMBNAILS).map(thumbnail)}</div>`;
 }
 
 const refused = (items) =>
   html`<div class="callout warn">
-    <strong>${count(items.length)} cannot be used</strong>${reasons(items.slice(0, MOST_LISTED))}
-    ${items.length > MOST_LISTED ? hint(`and ${count(items.length - MOST_LISTED)} more`) : nothing}
+    <strong>${count(items.length)} cannot be used</strong>${reasons(items)}
   </div>`;
 
 const sentName = (name, { file }) => name + (/\.[^.]*$/.exec(file.name)?.[0] ?? "");

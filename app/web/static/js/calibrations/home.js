@@ -12,11 +12,7 @@ import * as service from "./service.js";
 import { activeBadge, areaWords, mismatch, pipelineWords, sentences, trustsNothing } from "./words.js";
 
 const DETAILS_AT_ONCE = 3;
-const PLACES = ["first", "second", "third"];
-const EMPTY = html`<div class="empty card">
-  <p>There is no calibration yet.</p>
-  <p><a class="button primary" href="/calibrations?new">Make the first one</a></p>
-</div>`;
+const EMPTY = html`<p class="empty card">There is no calibration yet.</p>`;
 
 export async function show(root) {
   document.title = "Studio · Trustscale";
@@ -59,7 +55,7 @@ function view({ rows, jobs, upscalers, report, details }, bring) {
       ${jobs.length ? html`<section class="stack" aria-labelledby="at-work"><h2 id="at-work">Running</h2>${jobs}</section>` : nothing}
       <section aria-label="Finished calibrations">
         <h2>Calibrations</h2>
-        ${rows.length ? html`<div class="table-scroll card flush">${table(rows, details, upscalers)}</div>` : EMPTY}
+        ${rows.length ? html`<div class="table-scroll card flush">${table(rows, details)}</div>` : EMPTY}
       </section>
     </div>`;
 }
@@ -67,19 +63,16 @@ function view({ rows, jobs, upscalers, report, details }, bring) {
 const sentence = ([tone, words, rows]) =>
   html`<details class="sentence ${tone}"><summary>${words}</summary>${facts(rows)}</details>`;
 
-function table(rows, details, upscalers) {
-  const placeOf = (row) =>
-    upscalers.find(({ name }) => name === row.upscaler)?.calibrations.findIndex(({ id }) => id === row.id) ??
-    -1;
+function table(rows, details) {
   const heads = ["Calibration", "Model", "State", "Trusted area", "Scenes", "Made"];
   return html`<table class="calibrations">
     <thead><tr>${heads.map((name) => html`<th scope="col">${name}</th>`)}<th scope="col"><span class="visually-hidden">Act</span></th></tr></thead>
-    <tbody>${keyed(rows, (row) => line(row, details.get(row.id), placeOf(row)))}</tbody>
+    <tbody>${keyed(rows, (row) => line(row, details.get(row.id)))}</tbody>
   </table>`;
 }
 
-/** found: its detail, once read; place: in the order of the active ones, or -1. */
-function line(row, found, place) {
+/** found: its detail, once read. */
+function line(row, found) {
   return html`<tr data-id=${row.id}>
     <td class="name" data-head="Calibration">
       <a href=${service.page(row.id)}>${service.title(row)}</a>
@@ -87,7 +80,7 @@ function line(row, found, place) {
     </td>
     <td data-head="Model">${row.upscaler}</td>
     <td class="state" data-head="State">
-      ${activeBadge(row)} ${place > 0 ? html`<span class="hint">answers ${PLACES[place] ?? `as number ${place + 1}`}</span>` : nothing} ${found ? mismatch(found) : nothing}
+      ${activeBadge(row)} ${found ? mismatch(found) : nothing}
     </td>
     <td data-head="Trusted area">${found ? areaWords(found) : "…"}</td>
     <td data-head="Scenes">${count(row.n)}</td>

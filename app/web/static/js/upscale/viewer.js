@@ -117,10 +117,6 @@ export class Viewer {
     return one.getImageData(0, 0, 1, 1).data[3] < 255;
   }
 
-  readMiddle() {
-    this.onPick(this.at(this.viewport.middle));
-  }
-
   request() {
     this.frame ||= requestAnimationFrame(() => this.draw());
   }

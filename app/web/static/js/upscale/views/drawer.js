@@ -4,11 +4,10 @@ import { duration, count, level, percent, size, threshold } from "../../lib/form
 import { html, nothing, render } from "../../lib/html.js";
 import { button, facts, items } from "../../lib/widgets.js";
 import { codeOf } from "../levels.js";
-import { alphaNow, dial, held, isMoved, shareAt } from "../stage.js";
+import { alphaNow, dial, isMoved, shareAt } from "../stage.js";
 import { modelOf, state, store } from "../state.js";
 import * as words from "../words.js";
 
-const LITTLE = 0.05; // of a picture
 const MIDDLE = 42; // lightness around which the two greys lie
 
 function alerts(result) {
@@ -49,7 +48,7 @@ export function drawer(now) {
       <h2 id="promise-title">The promise</h2>
       ${sentence}
       ${words.hasPromise(result) ? html`<p class="hint" id="typicality">A usual picture for this promise.</p>` : nothing}
-      ${now.left ? CHOOSING : nothing} ${shareAt(held.served) < LITTLE ? little(now, result) : nothing} ${exactly(result)}
+      ${now.left ? CHOOSING : nothing} ${exactly(result)}
     </section>
     ${details(now, result)} ${KEYS}
   </aside>`;
@@ -67,25 +66,6 @@ const KEYS = html`<details>
     <kbd>←</kbd> <kbd>→</kbd> picture before, next
   </p>
 </details>`;
-
-function little({ upscalers }, result) {
-  const { input_class: kind } = result;
-  const others = upscalers.filter(
-    ({ name, calibration }) => calibration && name !== result.upscaler && name !== "auto",
-  );
-  const helps = [
-    kind &&
-      !kind.name.startsWith("lossless") &&
-      "the original file, not one that was saved again or enlarged",
-    others.length > 0 && `another model, such as ${others[0].title}`,
-    html`a promise that is measured on <a href="/calibrations?new">pictures like yours</a>`,
-  ];
-  return html`<div class="callout warn" id="little">
-    <strong>Little of it can be trusted</strong>
-    <p>What may help:</p>
-    ${items(helps.filter(Boolean))}
-  </div>`;
-}
 
 function exactly({ guarantee }) {
   const { plain, theorem, void_if, lab_psnr_lower_bound_db: psnr } = guarantee;

@@ -3,7 +3,7 @@
 import { openDialog } from "../../lib/dialog.js";
 import { count } from "../../lib/format.js";
 import { html, nothing, render } from "../../lib/html.js";
-import { items, segments, select } from "../../lib/widgets.js";
+import { segments, select } from "../../lib/widgets.js";
 import { choose, load } from "../intake.js";
 import { state, store, upscalerOf } from "../state.js";
 import { SIZES } from "../words.js";
@@ -28,7 +28,7 @@ export function settings(now) {
       <summary>More options</summary>
       <div class="stack">
         ${groups(upscaler, one("group"))} ${upscaler.words ? reading(now) : nothing} ${upscaler.levels.length > 1 ? levels(now, upscaler) : nothing}
-        ${select("metadata", "Camera metadata", METADATA, one("metadata"))} ${coverage(upscaler)}
+        ${select("metadata", "Camera metadata", METADATA, one("metadata"))}
       </div>
     </details>
   </form>`;
@@ -67,12 +67,6 @@ function groups({ groups: all = {} }, choice) {
   return entries.length
     ? select("group", "Kind of picture", [["", "any kind"], ...entries], choice)
     : nothing;
-}
-
-function coverage({ classes = [] }) {
-  if (!classes.length) return nothing;
-  const known = classes.map(({ title, n }) => `${title}, ${count(n)} pictures`);
-  return html`<details><summary>Kinds of files with a promise</summary>${items(known, "kinds")}</details>`;
 }
 
 export async function openSettings() {
