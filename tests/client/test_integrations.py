@@ -17,9 +17,10 @@ from mcp import Client, StdioServerParameters
 from PIL import Image
 
 from examples.integrations import mcp_server
+from tests import factories
 from tests.api.gateway import gateway, pixels
 from tests.docs.blocks import ROOT
-from tests.factories import pictures
+from tests.factories import encoded, pictures
 from tests.fakes import FakeUpscaler
 from tests.images.test_formats import GEO
 from tests.live import serving
@@ -106,7 +107,7 @@ class TestGitHubAction:
         _git("add", ".")
         _git("commit", "--quiet", "-m", "before")
         event = {"pull_request": {"base": {"sha": _git("rev-parse", "HEAD").strip()}}}
-        pictures(repository, "new, 100%.png", side=24, first=5)
+        (repository / "new, 100%.png").write_bytes(encoded(factories.upload(2001)))
         (repository / "notes.txt").write_text("no picture")
         (repository / "old.png").unlink()
         _git("add", "--all")
