@@ -27,7 +27,7 @@ def truth_files(count, *, first=0, side=48):
 def sharp_files(count):
     """The same of parts of a photograph, whose inputs are sharp."""
     lefts = (48, 64, 80, 96)[:count]
-    return {f"y/{k:03}.png": encoded(sharp(left, 48)) for k, left in enumerate(lefts)}
+    return {f"y/{k:03}.png": encoded(sharp(left)) for k, left in enumerate(lefts)}
 
 
 def pair_files(count, *, side=48):

@@ -16,12 +16,13 @@ from trustscale_server.calibration.insight import COMMON_ALPHAS
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION
 
+FIDELITY = FidelitySettings(spot=SIDE, bound=0.25)
+
 
 @pytest.fixture(scope="module")
 def calibration():
     """As the settings of those that are made over HTTP are: errors count up to .25."""
-    settings = FidelitySettings(spot=SIDE, bound=0.25)
-    return aside(calibration_of(FakeUpscaler(), fidelity=settings))
+    return aside(calibration_of(FakeUpscaler(), fidelity=FIDELITY))
 
 
 @pytest.fixture(scope="module")
@@ -238,8 +239,8 @@ class TestGuard:
 
 @pytest.fixture
 async def few(upscaler):
-    """Three pairs: a smallest α of at least 1/4, above the default α."""
-    return (await calibration_of(upscaler, 3)).for_upscaler("fake")
+    """Three pairs: a smallest α of .0625, above the default α."""
+    return await calibration_of(upscaler, 3, fidelity=FIDELITY)
 
 
 def check_refused(response, refused, active):

@@ -108,8 +108,8 @@ def test_scenes(admin):
     pairs = admin.get(f"/{made['id']}/pairs")
     assert pairs[0]["scene"] == pairs[1]["scene"] != pairs[2]["scene"]
     derive = f"/{made['id']}/derive"
-    cut = admin.send("POST", derive, json={"fidelity": {"bound": 0.25}}).json()
-    assert (cut["bound"], cut["min_alpha"]) == (0.25, 0.0625)
+    cut = admin.send("POST", derive, json={"fidelity": {"bound": 0.1}}).json()
+    assert (cut["bound"], cut["min_alpha"]) == (0.1, 0.025)
     for bound, status in ((0.5, 409), (1e-300, 422)):
         asked = {"fidelity": {"bound": bound}}
         assert admin.send("POST", derive, json=asked).status_code == status

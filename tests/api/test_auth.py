@@ -159,7 +159,7 @@ def test_who_did_what(fresh, calibration):
     fresh.send("POST", "/cal-unknown/activate")
     made = fresh.create(truth_files(3))
     fresh.send("POST", f"/{made['id']}/activate", json={"force": True})
-    fresh.send("POST", f"/{calibration.id}/activate")
+    fresh.send("POST", f"/{calibration.id}/activate", json={"force": True})
     smaller = fresh.send("DELETE", f"/{made['id']}/pairs/000").json()
     fresh.send("DELETE", f"/{smaller['id']}")
     fresh.send("POST", "/import", content=exported(fresh, made["id"]))

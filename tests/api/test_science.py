@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 from rasterio.io import MemoryFile
 from rio_cogeo.cogeo import cog_validate
+from scipy import ndimage
 from starlette.testclient import TestClient
 
 from tests.api.admin import Admin
@@ -30,7 +31,7 @@ PLACE = rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)
 
 
 UPLOAD = raster(cells(1000), transform=PLACE, crs="EPSG:32633")
-FIELDS = {"metadata": "keep-gps", "seed": 1, "alpha": 0.045}
+FIELDS = {"metadata": "keep-gps", "seed": 1, "alpha": 0.05}
 PIPELINE = {
     "samples": 1,
     "indecision": IndecisionSettings("departure"),
@@ -40,6 +41,12 @@ PIPELINE = {
 }
 
 
+def enlarged(seed):
+    """Cells four times as large, so that X is like an upload of them."""
+    large = ndimage.zoom(cells(seed)[..., 0].astype(float), 4, order=1)
+    return np.rint(large).astype(np.uint16)[..., np.newaxis]
+
+
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     """A service whose embedded network was calibrated on cells."""
@@ -47,9 +54,7 @@ def client(tmp_path_factory):
     folder = tmp_path_factory.mktemp("science")
 
     async def calibrated():
-        return await calibration_of(
-            upscaler, 24, file=lambda k: raster(cells(k, 4 * SIDE)), **PIPELINE
-        )
+        return await calibration_of(upscaler, 24, file=lambda k: raster(enlarged(k)), **PIPELINE)
 
     app = gateway(folder, upscaler, calibrations=[aside(calibrated())])
     with TestClient(app) as client:
@@ -110,7 +115,7 @@ def test_grey_of_16_bits(plain):
     assert document["guarantee"]["metric"] == "intensity"
     assert document["guarantee"]["error_unit"] == "stretch"
     assert document["guarantee"]["promised"]
-    assert document["input_class"]["name"] == "grey"
+    assert (document["input_class"]["name"], document["input_class"]["n"]) == ("grey", 24)
     assert 0 < document["trusted_fraction"] < 1
 
 

@@ -212,7 +212,7 @@ async def test_it_follows_the_class(serve, calibrations):
             assert (made["upscaler"], made["calibration"]) == (FAITHFUL, calibrations[0].id)
             made = (await served.post(jpeg, **fields)).json()
             assert (made["upscaler"], made["calibration"]) == (SHARP, calibrations[1].id)
-            assert "JPEG of quality" in made["upscaler_reason"]
+            assert "JPEG of a quality" in made["upscaler_reason"]
         named = (await served.post(jpeg, upscaler=FAITHFUL)).json()
         assert (named["upscaler"], named["upscaler_reason"]) == (FAITHFUL, None)
         listed = (await served.client.get("/v1/upscalers")).json()
