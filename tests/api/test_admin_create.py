@@ -36,7 +36,7 @@ def test_an_empty_config(admin):
     assert {"heic", "palette"} <= named.keys() <= {class_of_way(way) for way in USUAL.variants()}
     pairs = admin.get(f"/{made['id']}/pairs")
     assert {pair["name"].partition("~")[0] for pair in pairs} == {"000"}
-    assert all(len(pair["y_sha256"]) == 64 for pair in pairs)
+    assert all(len(pair["y_sha256"]) == 64 and pair["spots"] == 1 for pair in pairs)
     named = [pair["name"] for pair in pairs]
     for name in ("000~jpeg-85", "000~soft-lossy"):
         path = f"/{made['id']}/pairs/{quote(name, safe='')}/y.png"

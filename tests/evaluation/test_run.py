@@ -82,9 +82,9 @@ def test_the_table_by_brute_force(findings, number):
     assert len(set(scenes)) < len(scenes)  # both crops of a photograph count as one
     rows = [row for row in findings.rows if row.variant == cell.name]
     assert [row.alpha for row in rows] == [*ALPHAS, None]
-    stairs = [LossCurve.from_maps(sigma, counted) for _, _, sigma, counted, _ in calibration]
     bound = fidelity.bound(cell.pipeline.fidelity)
-    known = {"scenes": scenes, "highest": max(sigma.max() for _, _, sigma, *_ in calibration)}
+    stairs = [LossCurve.from_maps(maps[2], maps[3]).coarse(bound) for maps in calibration]
+    known = {"scenes": scenes, "highest": cell.calibration.highest}
     curve = (
         HighProbabilityCurve.from_loss_curves(stairs, bound, delta=0.1, **known)
         if cell.name == "paper, certain"
