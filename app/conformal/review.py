@@ -35,7 +35,6 @@ the share by at most K/(K − a).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -60,22 +59,19 @@ def off_shares(error: NDArray[np.float32]) -> tuple[float, ...]:
 
 
 class SigmaCounts:
-    """Count the σ of a picture, in strips of any order and from several threads.
+    """Count the σ of a picture, in strips of any order.
 
     σ is rounded down to 7 binary digits after the first, in calibration as in answers.
     """
 
     def __init__(self) -> None:
         self._counts = np.zeros(_KEYS, np.int64)
-        self._lock = Lock()
 
     def add(self, sigma: NDArray[np.float32]) -> None:
         """Count these, float32 of any shape, finite and ≥ 0."""
         keys = (sigma.reshape(-1) + np.float32(0)).view(np.int32)  # −0 becomes 0
         keys >>= 16
-        counts = np.bincount(keys, minlength=_KEYS)
-        with self._lock:
-            self._counts += counts
+        self._counts += np.bincount(keys, minlength=_KEYS)
 
     def high(self) -> tuple[float, float]:
         """The σ that 5 % of the pixels exceed at most, and that none exceeds; 0 without pixels."""

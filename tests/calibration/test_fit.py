@@ -10,7 +10,7 @@ from tests.api.conftest import *  # noqa: F403 - its gateways
 from tests.api.gateway import check_problem, post
 from tests.factories import encoded, photo
 from trustscale_server.calibration.config import CalibrationConfig, shares
-from trustscale_server.images import kinds
+from trustscale_server.images import facts, kinds
 from trustscale_server.sigma import fitting
 from trustscale_server.upscalers.base import image_digest
 
@@ -86,7 +86,7 @@ def test_a_fit_of_a_class(admin, monkeypatch):
     All others are measured as if there were no fit of a class. Photographs of either fit calibrate
     nothing.
     """
-    monkeypatch.setattr(kinds, "kind_of", lambda *_: kinds.Kind("lossless", 0.0, -3.0))
+    monkeypatch.setattr(facts, "kind_of", lambda *_: kinds.Kind("lossless", 0.0, -3.0))
     general, own = ({"weights": [[term, 0.5]]} for term in ("slope@0", "residual@0"))
 
     def answered(fit, *fits):

@@ -290,7 +290,7 @@ def test_only_missing_pairs_are_generated(run, place, upscaler, monkeypatch):
     assert f"already done as {again.json['id']}" in again.err
     assert (again.json["name"], again.json["default_alpha"]) == (None, 0.05)
     assert run(*MADE).json["id"] == again.json["id"]
-    assert again.json["thresholds"] == resumed.json["thresholds"]
+    assert again.json["thresholds"] == rows
     assert len(upscaler.calls) == calls
 
 

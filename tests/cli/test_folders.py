@@ -106,7 +106,7 @@ def test_in_and_out(run, calibrated, monkeypatch):
     outcome = run("upscale", "-", "--format", "webp")
     picture = Image.open(out)
     assert (picture.size, picture.format) == ((48, 48), "WEBP")
-    assert re.match(r"standard input  \d+ % trusted  fake  .*\nNo promise\. ", outcome.err)
+    assert re.match(r"standard input  \d+ % trusted  fake  .*\nNo promise", outcome.err)
     assert "warning: The picture was compressed" in outcome.err
 
 

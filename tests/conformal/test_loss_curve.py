@@ -8,6 +8,7 @@ from hypothesis import given
 from scipy import ndimage
 
 from trustscale_server.conformal import LossCurve, RiskCurve
+from trustscale_server.conformal.loss_curve import LossCurves
 
 from . import oracle, strategies
 from .strategies import ALPHAS, BOUND, CURVES, staircases_of
@@ -104,14 +105,21 @@ class TestStaircase:
         one_by_one = [LossCurve(np.arange(size), np.arange(1, size + 1)) for size in sizes]
         levels = np.concatenate([one.levels for one in one_by_one])
         errors = np.concatenate([one.errors for one in one_by_one])
-        assert LossCurve.split(levels, errors, np.array(sizes)) == one_by_one
+        many = LossCurves(levels, errors, np.array(sizes))
+        many.check()
+        assert list(many) == list(LossCurves.of(one_by_one)) == one_by_one
+        for t in (-1.0, 0.0, 0.5, 1.0, 9.0):
+            expected = [one.loss_below(t) for one in one_by_one]
+            np.testing.assert_array_equal(many.losses_below(t), expected)
+        places = np.array([5, 0, 1])
+        assert list(many.take(places)) == [one_by_one[place] for place in places]
         for place in range(len(levels)):
             for wrong in (np.nan, -1.0):
                 changed = np.where(np.arange(len(errors)) == place, wrong, errors)
                 with pytest.raises(ValueError, match="errors above 0"):
-                    LossCurve.split(levels, changed, np.array(sizes))
+                    LossCurves(levels, changed, np.array(sizes)).check()
         with pytest.raises(ValueError, match="add up"):
-            LossCurve.split(levels, errors, np.array([2, 3]))
+            LossCurves(levels, errors, np.array([2, 3])).check()
 
 
 def curve_of(images, bound=BOUND):

@@ -157,7 +157,7 @@ class TestAnswers:
         """What comes back is what the function says in this process, arrays included."""
         options = {} if form in {"BMP", "GIF"} else {"icc_profile": OTHER, "exif": DATED.tobytes()}
         data = encoded(photo(1, 40, 56), form, **options)
-        for asked in ({}, {"fit": 20, "keep": "keep-gps"}):
+        for asked in ({}, {"max_input_side": 20, "keep": "keep-gps"}):
             here = decode(data, LIMITS, **asked)
             assert_same(in_decoder(decode, data, LIMITS, **asked), here)
             assert in_decoder(work.opening, data, decode, LIMITS, **asked) == []

@@ -72,9 +72,15 @@ def test_worse_needs_force(as_admin, small):
         else:
             route.fulfill(status=409, json=conflict)
 
+    def worse(route):
+        found = route.fetch().json()
+        found["changes"]["trusted_area"] = {"before": 0.57, "after": 0.39}
+        route.fulfill(json=found)
+
     page.route("**/activate", refuse)
+    page.route(f"**/v1/admin/calibrations/{small}", worse)
     page.get_by_role("link", name="Before and after").click()
-    expect(page.locator("#changes.warn")).to_contain_text("Trusted at an error of")
+    expect(page.locator("#changes.warn")).to_contain_text("57.0 % → 39.0 %")
     sides = page.locator(".side")
     expect(sides.filter(has_text="Now").first).to_contain_text(re.compile(r"\d %"))
     expect(sides.filter(has_text="With this one").first).to_contain_text("0 % trusted")
