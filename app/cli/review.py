@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from trustscale_server.conformal.review import accepted
-
 ACCEPTED: Final = "accepted"
 LOOK: Final = "review"
 """Where answers wait until all are there, and those stay that need a look."""
@@ -22,6 +20,9 @@ def decided(records: Sequence[Mapping[str, Any]], rule: Rule) -> list[bool]:
     each: as every answer says by itself. batch: all at once, those of one class of uploads among
     themselves, since they are compared with the same calibration pictures.
     """
+    # Slow to import.
+    from trustscale_server.conformal.review import accepted  # noqa: PLC0415
+
     reviews = [record["review"] or {"accept": False} for record in records]
     if rule == "each":
         return [review["accept"] for review in reviews]
