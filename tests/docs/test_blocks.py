@@ -53,6 +53,7 @@ NOT_RUN = {
     "trustscale evaluate": "the extra evaluate, and hundreds of generations; tests/evaluation",
     "python -m benchmarks": "minutes to hours",
     "trustscale calibrate DIR --metric text": "seconds a picture; tests/api/test_admin_pairs.py",
+    "trustscale upscale sign.png --words": "its calibration; tests/cli/test_words.py",
     "trustscale models convert": "weights that nobody ships",
     "trustscale models list": "it needs nothing; tests/workers",
     "trustscale models verify": "weights that nobody ships",
