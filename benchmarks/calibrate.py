@@ -59,7 +59,7 @@ class Instant:
 
 def crops(folder: Path, count: int) -> list[tuple[bytes, bytes]]:
     """(X, Y) as PNG files."""
-    found = []
+    found: list[tuple[bytes, bytes]] = []
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"} or len(found) == count:
             continue

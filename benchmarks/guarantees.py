@@ -107,7 +107,7 @@ def law_and_shape(input_class: str) -> tuple[Law, Shape]:
     return Law([scenes[k] for k in order[third:]], part.bound), shape
 
 
-def shown(values: Sequence[float] | Values) -> str:
+def shown(values: NDArray[Any]) -> str:
     """A mean over calibrations and its standard error."""
     return f"{np.mean(values):.3f} ± {stats.sem(values):.3f}"
 
@@ -124,7 +124,7 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
         return losses[..., 0]
 
     def exceeds(losses: Values) -> Values:
-        return np.asarray(losses[..., 0] > TOLERANCE, float)
+        return np.asarray(losses[..., 0] > TOLERANCE, np.float64)
 
     rows = []
 
@@ -140,7 +140,11 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
         for curve, one in zip(named, drawn, strict=True)
     ]
     errors = np.array([np.inf if one is None else one.error for one in usual])
-    above = law.expected(at(named, [ALPHA]), lambda losses: (losses[..., 0] > errors) * 1.0)
+
+    def unlikely(losses: Values) -> Values:
+        return np.asarray(losses[..., 0] > errors, np.float64)
+
+    above = law.expected(at(named, [ALPHA]), unlikely)
     row("its sentence: share of L > τ̂", shown(above), "≤ 0.1")
 
     sure = [HighProbability(delta=DELTA).curve(**one) for one in drawn]
@@ -157,7 +161,7 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
     for name, menu in (("menu", MENU), ("between", menu_between(*AFTER_LOOKING))):
         alphas = np.array(menu)
 
-        def worst(losses: Values, alphas: Values = alphas) -> Values:
+        def worst(losses: Values, alphas: NDArray[Any] = alphas) -> Values:
             return np.asarray((losses / alphas).max(axis=2))
 
         free = [PostHocCurve.from_loss_curves(**one, menu=menu, shape=shape) for one in drawn]
@@ -165,8 +169,10 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
         row(f"post_hoc, {name}: mean of max L/α", shown(law.expected(limits, worst)), "≤ 1")
         most = np.array([np.inf if curve.ratio is None else curve.ratio for curve in free])
 
-        def unusual(losses: Values, worst: Any = worst, most: Values = most) -> Values:
-            return (worst(losses) > most) * 1.0
+        def unusual(
+            losses: Values, worst: Callable[[Values], Values] = worst, most: Values = most
+        ) -> Values:
+            return np.asarray(worst(losses) > most, np.float64)
 
         row("its sentence: share of max L/α > κ̂", shown(law.expected(limits, unusual)), "≤ 0.1")
         before = law.expected(at(named, menu), worst)
