@@ -98,7 +98,7 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale
 @pytest.mark.parametrize(
     ("asked", "capabilities"),
     [
-        *((pipeline(name), Capabilities()) for name in ESTIMATORS),
+        *((pipeline(name), Capabilities()) for name, row in ESTIMATORS.items() if not row.reads),
         *(
             (pipeline(prediction=prediction), capabilities)
             for prediction in ("first", "mean")

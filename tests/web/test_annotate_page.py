@@ -103,7 +103,7 @@ def test_to_the_end(as_admin, api):
     page.get_by_role("button", name="Finish…").click()
     page.get_by_role("dialog").get_by_role("button", name="Make the calibration").click()
     page.wait_for_url("**/calibrations?id=cal-*")
-    made = api.get(f"{BASE}/{page.url.rpartition('=')[2]}")
+    made = api.get(f"{BASE}/{page.url.partition('id=')[2].partition('&')[0]}")
     assert (made["n"], made["pipeline"]["fidelity"]["metric"]) == (3, "semantic")
 
 

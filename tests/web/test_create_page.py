@@ -46,7 +46,7 @@ def test_from_the_key_to_its_use(open_page, admin_site, api):
     page.get_by_role("button", name="Next").click()
     expect(page.locator("[aria-current=step]")).to_have_text("Check")
     page.get_by_text("More settings").click()
-    page.locator("[name=default_alpha]").fill("0.15")
+    page.locator("[name=default_alpha]").fill("0.07")
     expect(page.locator("[data-verdict=few]")).to_contain_text("2 more are needed")
     page.get_by_role("button", name="Back").click()
     field.set_input_files(originals(2, first=10))
