@@ -212,18 +212,17 @@ function exactRow({ width, data }, limit, columns, rows, density) {
   return (line, y) => {
     const k = rows.k[y];
     const [before, after] = [Math.max(k - 1, 0), Math.min(k + 1, rows.count - 1)];
+    const [above, below] = [rows.near[y], rows.far[y]];
     for (let x = 0; x < line.length; x += 1) {
       const here = columns.k[x];
       if (data[k * width + here] <= limit) line[x] = 0;
       else {
         let edge = reach;
-        const nearer = (distance, row, column) => {
-          if (distance < edge && data[row * width + column] <= limit) edge = distance;
-        };
-        nearer(columns.near[x], k, Math.max(here - 1, 0));
-        nearer(columns.far[x], k, Math.min(here + 1, width - 1));
-        nearer(rows.near[y], before, here);
-        nearer(rows.far[y], after, here);
+        const [left, right] = [columns.near[x], columns.far[x]];
+        if (left < edge && data[k * width + Math.max(here - 1, 0)] <= limit) edge = left;
+        if (right < edge && data[k * width + Math.min(here + 1, width - 1)] <= limit) edge = right;
+        if (above < edge && data[before * width + here] <= limit) edge = above;
+        if (below < edge && data[after * width + here] <= limit) edge = below;
         line[x] = edge >= reach ? 255 : edge < STYLE.half * density ? OUTER : INNER;
       }
     }

@@ -195,8 +195,11 @@ document.addEventListener("fullscreenchange", () =>
 );
 addEventListener("resize", () => makeRoom());
 
+/** Apart from the state: a wheel changes it with every frame, and nothing else of the page. */
+export const zoomed = document.createElement("output");
+Object.assign(zoomed, { id: "zoom-value", ariaLabel: "Zoom" });
+
 function showZoom() {
   const { view, density } = viewer.viewport;
-  const zoom = `${Number(((100 * view.scale) / density).toPrecision(3))} %`;
-  if (zoom !== state.zoom) store.set({ zoom });
+  zoomed.textContent = `${Number(((100 * view.scale) / density).toPrecision(3))} %`;
 }

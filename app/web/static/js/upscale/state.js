@@ -54,7 +54,6 @@ export const store = new Store({
   /** @type {any} a spot of the picture that is looked into */
   spot: null,
   left: "", // of the divider: id of a picture that another model has made of the same file, "": the upload
-  zoom: "",
   isDrawer: false, // whether the promise and the details are shown
   isFull: false,
   isDropping: false,

@@ -68,7 +68,7 @@ export function dock(now) {
       ${tool("compare", "Compare", () => stage.setView({ compares: !compares }), toggle)} ${compares ? leftOf(now) : nothing}
       <span class="zoom" role="group" aria-label="Zoom">
         ${tool("less", "Zoom out", () => viewport.zoom(1 / 1.5), { id: "zoom-out" })}
-        <output id="zoom-value" aria-label="Zoom">${now.zoom}</output>
+        ${stage.zoomed}
         ${tool("more", "Zoom in", () => viewport.zoom(1.5), { id: "zoom-in" })}
         ${button("1:1", () => viewport.zoomTo(viewport.density), { id: "zoom-one", kind: "quiet icon", label: "Pixel by pixel" })}
         ${tool("fit", now.isFull ? "Leave the full screen" : "Fit", () => (now.isFull ? stage.setFull(false) : viewport.fit()), { id: "zoom-fit" })}
