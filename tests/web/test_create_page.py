@@ -71,7 +71,7 @@ def test_from_the_key_to_its_use(open_page, admin_site, api):
     assert (found["n"], found["pipeline"]["samples"]) == (3, 2)
     assert api.active() == before  # nothing is used by itself
     expect(page.locator("#changes")).to_contain_text(
-        re.compile("error of 0.15.*% → .* %.*Smallest error.* → ", re.DOTALL)
+        re.compile("error of 0.07.*% → .* %.*Smallest error.* → ", re.DOTALL)
     )
     page.get_by_text("Kinds of upload").click()
     expect(page.locator("#coverage")).to_contain_text("that it adds")
