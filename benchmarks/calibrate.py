@@ -25,7 +25,7 @@ from trustscale_server.calibration.measure import pack, reduce_pair
 from trustscale_server.calibration.pairs import Pair, Truths, load_pair, variants_of
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.conformal.loss_curve import LossCurves, rounded_up
+from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.images.encode import png_rgb
 from trustscale_server.sampling.pipeline import Pipeline, measure
@@ -159,7 +159,7 @@ def many() -> Calibration:
         for spot in shipped.spots_of(like):
             scaled = LossCurve(spot.levels * factor, spot.errors)
             loss_curves.append(scaled.coarse(shipped.error_bound))
-        quantiles.append(rounded_up(shipped.sigma_quantiles[like] * factor))
+        quantiles.append(coarse_up(shipped.sigma_quantiles[like] * factor))
         alone = {"name": f"{k:04}", "scene": None, "variant": None}
         pairs.append({**shipped.document["pairs"][like], **alone})
     return Calibration(

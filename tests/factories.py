@@ -14,7 +14,7 @@ from trustscale_server.calibration.pairs import load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.loss_curve import rounded_up
+from trustscale_server.conformal.loss_curve import coarse_up
 from trustscale_server.images.degrade import Degradation, degrade
 from trustscale_server.images.encode import png_rgb
 from trustscale_server.sampling.pipeline import Pipeline, measure
@@ -117,7 +117,7 @@ def made_of(template, updates, losses=(), *, facts=None, **pipeline):
     pair has any. facts: further fields of the calibration.
     """
     info = template.manifest.pairs[0]
-    quantiles = rounded_up(np.linspace(0, 1, 101).astype(np.float32))
+    quantiles = coarse_up(np.linspace(0, 1, 101).astype(np.float32))
     pairs = [
         MeasuredPair(
             info.model_copy(update={"name": str(k), **update}),

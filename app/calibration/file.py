@@ -34,7 +34,7 @@ from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.record import SIGMA_QUANTILES, Calibration
 from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.fidelity import largest_float32
-from trustscale_server.conformal.loss_curve import LossCurves, rounded_up
+from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
 from trustscale_server.errors import BadCalibration, reason_of
 
 FORMAT = "trustscale-calibration"
@@ -54,7 +54,7 @@ _MAX_BYTES = 256 * 1024 * 1024
 def dump(calibration: Calibration) -> bytes:
     """The file of a calibration."""
     curves = calibration.loss_curves
-    errors = rounded_up(curves.errors)
+    errors = coarse_up(curves.errors)
     arrays = {
         _CURVES: np.stack([_halves(curves.levels), _halves(errors)]),
         _LENGTHS: curves.lengths.astype(np.uint16)[None],

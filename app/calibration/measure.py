@@ -21,7 +21,7 @@ from trustscale_server.conformal import LossCurve, fidelity, reader, words
 from trustscale_server.conformal.backtest import sigma_quantiles
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.lab import to_8_bit
-from trustscale_server.conformal.loss_curve import LossCurves, rounded_up
+from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
 from trustscale_server.conformal.review import high_sigma, off_shares
 from trustscale_server.errors import BadCalibration, BadRequest
 from trustscale_server.images.facts import classify
@@ -128,7 +128,7 @@ def reduced(
     return MeasuredPair(
         info.model_copy(update={"off": off_shares(error), "high_sigma": high_sigma(sigma)}),
         [curve.coarse(most) for curve in curves],
-        rounded_up(sigma_quantiles(sigma, SIGMA_QUANTILES)),
+        coarse_up(sigma_quantiles(sigma, SIGMA_QUANTILES)),
     )
 
 
@@ -142,7 +142,7 @@ def reduced_words(
     scores = words.scores_of((word.corners for word in page.words), sigma)
     curve = words.loss_curve(scores, wrong).coarse(1.0)
     of_words = np.array(scores or [NO_TEXT], np.float32)
-    return MeasuredPair(info, [curve], rounded_up(sigma_quantiles(of_words, SIGMA_QUANTILES)))
+    return MeasuredPair(info, [curve], coarse_up(sigma_quantiles(of_words, SIGMA_QUANTILES)))
 
 
 def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairInfo:

@@ -52,6 +52,7 @@ sum to at most 0, so τ′ ≤ τ̂. And L_new(t_α−) ≤ L_new(t′−). ∎
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -241,10 +242,13 @@ def by_scene(
 def _scene(curves: Sequence[LossCurve], weights: Sequence[Fraction] | None, bound: float) -> Scene:
     if weights is None:
         return Scene(curves, [1] * len(curves), len(curves))
-    if min(weights) <= 0 or sum(weights) > 1:
+    times = Counter(weights)  # most are alike, and fractions are slow
+    if min(times) <= 0 or sum(weight * count for weight, count in times.items()) > 1:
         raise ValueError("the weights of a scene must be above 0, and at most 1 together")
-    of = min(math.lcm(*(weight.denominator for weight in weights)), int(_MOST_SUMMED / bound))
-    return Scene(curves, [max(1, int(weight * of)) for weight in weights], of)
+    of = min(math.lcm(*(weight.denominator for weight in times)), int(_MOST_SUMMED / bound))
+    count_of = {weight: max(1, int(weight * of)) for weight in times}
+    counts = [count_of[weight] for weight in weights]
+    return Scene(curves, counts, max(of, sum(counts)))  # tiny ones were rounded up
 
 
 def total_weight(scenes: Iterable[Scene]) -> float:
@@ -377,7 +381,7 @@ def exceeded_by(
     """τ̂ from L_ij(t⁺−) and w_ij of each scene i, and β; None: too few scenes for one."""
     values = np.concatenate([*losses, np.empty(0)])
     counted = np.concatenate([*weights, np.empty(0)])
-    n = counted.sum()
+    n = math.fsum(math.fsum(of_scene) for of_scene in weights)  # three thirds are 1
     if 1 / (n + 1) > share:
         return None
     order = np.argsort(-values, kind="stable")

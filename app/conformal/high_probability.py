@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.curve import LARGEST, Scene, StepCurve, by_scene
-from trustscale_server.conformal.loss_curve import LossCurve, rounded_down
+from trustscale_server.conformal.loss_curve import LossCurve, coarse_down
 
 _BLOCK = 256  # thresholds per block of the WSR bound: its temporaries stay small
 _MOST_SEARCHED = 5_000  # scenes, up to which the least number for WSR is looked for exactly
@@ -138,7 +138,7 @@ def _steps(
     This bound may fall when a loss grows, so the data must not choose its thresholds. Each level of
     each loss curve is rounded down to the grid, which can only raise a loss.
     """
-    rounded = [[rounded_down(curve.levels) for curve in scene.curves] for scene in scenes]
+    rounded = [[coarse_down(curve.levels) for curve in scene.curves] for scene in scenes]
     steps = [
         [
             np.append(0, curve.errors.astype(np.float64)) * (count / sum(scene.counts) / bound)

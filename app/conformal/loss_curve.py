@@ -110,8 +110,8 @@ class LossCurve:
 
         Levels are rounded down and errors up to 8 significant bits.
         """
-        errors = np.minimum(rounded_up(self.errors), largest_float32(most))
-        return LossCurve(*_running_maximum(rounded_down(self.levels), errors))
+        errors = np.minimum(coarse_up(self.errors), largest_float32(most))
+        return LossCurve(*_running_maximum(coarse_down(self.levels), errors))
 
     def counted(self, most: float) -> LossCurve:
         """The loss curve of min(D, most).
@@ -224,14 +224,14 @@ class LossCurves(Sequence[LossCurve]):
         return np.asarray(self.ends - self.lengths)
 
 
-def rounded_down(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+def coarse_down(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     """The largest float32 of 8 significant bits that is not above each level; 0 stays 0."""
     bits = (levels + np.float32(0)).view(np.uint32)  # −0 becomes 0
     bits = np.where(levels < 0, bits + _LOWER, bits)  # sign and magnitude: down is away from 0
     return np.asarray(bits & ~_LOWER).view(np.float32)
 
 
-def rounded_up(errors: NDArray[np.float32]) -> NDArray[np.float32]:
+def coarse_up(errors: NDArray[np.float32]) -> NDArray[np.float32]:
     """The smallest float32 of 8 significant bits that is not below each error, which is ≥ 0."""
     bits = np.ascontiguousarray(errors, np.float32).view(np.uint32)
     return np.asarray((bits + _LOWER) & ~_LOWER).view(np.float32)

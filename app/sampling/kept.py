@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,10 +15,10 @@ from trustscale_server.errors import UpscalerFailed
 from trustscale_server.stores.base import Blobs, StoreUnavailable
 from trustscale_server.upscalers.base import (
     RGB,
-    Capabilities,
     MemoryPermit,
     Source,
     Upscaler,
+    Wrapped,
 )
 from trustscale_server.upscalers.remote.responses import SomeFailed
 
@@ -29,8 +28,7 @@ def folder_of(job: str, task: str) -> str:
     return f"{job}.{hashlib.sha256(task.encode()).hexdigest()[:20]}"
 
 
-@dataclass(slots=True)
-class KeptSamples:
+class KeptSamples(Wrapped):
     """`Upscaler` around one that is paid by the call; `folder` is where its samples are kept.
 
     Models of this process are asked again: to store a sample would take as long. So is a worker
@@ -39,41 +37,10 @@ class KeptSamples:
     has_reused: whether samples of an earlier run came, which say nothing of the model's pace.
     """
 
-    inner: Upscaler
-    blobs: Blobs
-    folder: str
-    has_reused: bool = field(default=False, init=False)
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def kind(self) -> str:
-        return self.inner.kind
-
-    @property
-    def scale(self) -> int:
-        return self.inner.scale
-
-    @property
-    def fingerprint(self) -> str:
-        return self.inner.fingerprint
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.inner.capabilities
-
-    @property
-    def facts(self) -> Mapping[str, object]:
-        facts: Mapping[str, object] = getattr(self.inner, "facts", {})
-        return facts
-
-    async def check(self) -> None:
-        await self.inner.check()
-
-    async def close(self) -> None:
-        await self.inner.close()
+    def __init__(self, inner: Upscaler, blobs: Blobs, folder: str) -> None:
+        super().__init__(inner)
+        self.blobs, self.folder = blobs, folder
+        self.has_reused = False
 
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: MemoryPermit | None = None

@@ -307,6 +307,45 @@ class Upscaler(Protocol):
     async def close(self) -> None: ...
 
 
+class Wrapped:
+    """All of an `Upscaler` but its generation, as the one inside has it."""
+
+    def __init__(self, inner: Upscaler) -> None:
+        self.inner = inner
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def kind(self) -> str:
+        return self.inner.kind
+
+    @property
+    def scale(self) -> int:
+        return self.inner.scale
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.inner.capabilities
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What its fingerprint was made of, if it says so."""
+        facts: Mapping[str, object] = getattr(self.inner, "facts", {})
+        return facts
+
+    async def check(self) -> None:
+        await self.inner.check()
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
 def fingerprint_of(facts: object) -> str:
     """SHA-256 over all facts that distinguish what produces samples, as JSON."""
     canonical = json.dumps(facts, sort_keys=True, ensure_ascii=True)

@@ -20,7 +20,7 @@ import random
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,10 +39,10 @@ from trustscale_server.stores.base import CallStore, Usage
 from trustscale_server.telemetry.signals import Metrics, span
 from trustscale_server.upscalers.base import (
     RGB,
-    Capabilities,
     MemoryPermit,
     Source,
     Upscaler,
+    Wrapped,
 )
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.remote.responses import (
@@ -248,7 +248,7 @@ class HealthFacts(BaseModel):
         return await upscaler.health() if isinstance(upscaler, ResilientUpscaler) else None
 
 
-class ResilientUpscaler:
+class ResilientUpscaler(Wrapped):
     """`Upscaler` around a remote one, within the limits of its configuration.
 
     `metrics` may be set any time before the first call.
@@ -264,8 +264,7 @@ class ResilientUpscaler:
         calls: CallStore | None = None,
         usage: Usage | None = None,
     ) -> None:
-        self.inner = inner
-        self.name, self.kind = inner.name, inner.kind
+        super().__init__(inner)
         self.metrics = metrics or Metrics()
         self._config = config
         self._policy = policy or RetryPolicy()
@@ -280,23 +279,6 @@ class ResilientUpscaler:
         self.metrics.set("upstream_calls_in_flight", 0, self.name)
 
         self._retries: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
-
-    @property
-    def scale(self) -> int:
-        return self.inner.scale
-
-    @property
-    def fingerprint(self) -> str:
-        return self.inner.fingerprint
-
-    @property
-    def facts(self) -> Mapping[str, object]:
-        facts: Mapping[str, object] = getattr(self.inner, "facts", {})
-        return facts
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.inner.capabilities
 
     @property
     def breaker_open(self) -> bool:

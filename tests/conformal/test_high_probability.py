@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from trustscale_server.conformal import HighProbabilityCurve
 from trustscale_server.conformal.high_probability import (
+    coarse_down,
     minimal_n,
-    rounded_down,
     wsr_bound,
 )
 
@@ -64,7 +64,7 @@ def going_up(loss_curves, delta, alpha):
 
 def on_the_grid(images):
     """The same images with every σ on the grid at which WSR tests."""
-    return [(rounded_down(sigma.ravel()).reshape(sigma.shape), error) for sigma, error in images]
+    return [(coarse_down(sigma.ravel()).reshape(sigma.shape), error) for sigma, error in images]
 
 
 class TestBetting:
@@ -89,12 +89,12 @@ class TestBetting:
         """Levels are rounded down by less than 1/64, in order, and stay once rounded."""
         levels = np.sort(np.array(values, np.float32))
         levels = levels[np.abs(levels) < 1e38]
-        rounded = rounded_down(levels)
+        rounded = coarse_down(levels)
         assert (rounded <= levels).all()
         assert (np.diff(rounded) >= 0).all()
         normal = np.abs(levels) > 1e-37
         assert (levels[normal] - rounded[normal] <= np.abs(levels[normal]) / 64).all()
-        np.testing.assert_array_equal(rounded_down(rounded), rounded)
+        np.testing.assert_array_equal(coarse_down(rounded), rounded)
 
 
 class TestCurve:
