@@ -9,7 +9,6 @@ here says what a picture shows: `kinds.py` learns what the numbers mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -17,6 +16,9 @@ from numpy.typing import NDArray
 
 Tiles: TypeAlias = NDArray[np.float32]
 """Planes of tiles, float32 [tiles, h, w]."""
+
+Energies: TypeAlias = NDArray[np.float64]
+"""A number of each tile, [tiles]."""
 
 TILE: Final = 32  # pixels; a multiple of the blocks of JPEG
 MOST_TILES: Final = 400  # that are described, evenly over the picture
@@ -42,14 +44,18 @@ def describe(rgb: NDArray[np.uint8]) -> dict[str, float]:
     """The numbers of a picture, uint8 [h, w, 3]; those of the chroma are NaN if it is grey."""
     tiles = tiles_of(rgb)
     luma, *chroma = (np.ascontiguousarray(p) for p in np.moveaxis(tiles @ _TO_YCC.T, 3, 0))
-    levels = {**_of_luma(luma), **_of_chroma(luma, chroma)}
+    first, second = _both(luma), _both(luma, 2)
+    one, two = _energy(*first), _energy(*second)
+    levels = {**_of_luma(luma, first, second, one, two), **_of_chroma(chroma, one, two)}
     is_strong = levels["first"] >= np.median(levels["first"])
     found: dict[str, float] = {}
     for name, values in levels.items():
-        for share in _QUANTILES:
-            found[f"{name} {share}"] = float(np.quantile(values, share))
-        for share in _QUANTILES[:2]:
-            found[f"{name} {share} of strong"] = float(np.quantile(values[is_strong], share))
+        of_all = np.quantile(values, _QUANTILES).tolist()
+        of_strong = np.quantile(values[is_strong], _QUANTILES[:2]).tolist()
+        for share, number in zip(_QUANTILES, of_all, strict=True):
+            found[f"{name} {share}"] = number
+        for share, number in zip(_QUANTILES, of_strong, strict=False):
+            found[f"{name} {share} of strong"] = number
     found |= _periods("luma", [luma]) | _periods("chroma", chroma)
     found |= _of_colours(tiles)
     if not np.ptp(tiles, axis=3).any():
@@ -57,7 +63,7 @@ def describe(rgb: NDArray[np.uint8]) -> dict[str, float]:
     return found
 
 
-def _energy(*planes: Tiles) -> NDArray[np.float64]:
+def _energy(*planes: Tiles) -> Energies:
     """Logarithm of the mean square of planes together, [tiles]."""
     means = [np.square(p).mean((1, 2)) if p.size else np.zeros(len(p)) for p in planes]
     return np.asarray(np.log(np.mean(means, axis=0, dtype=np.float64) + _LEAST_ENERGY))
@@ -78,11 +84,18 @@ def _slanted(plane: Tiles, order: int = 1) -> tuple[Tiles, Tiles]:
     return found[0], found[1]
 
 
-def _of_luma(luma: Tiles) -> dict[str, NDArray[np.float64]]:
-    """Of each tile: energies of differences against each other, shares of flat pixels."""
-    first, second = _both(luma), _both(luma, 2)
+def _of_luma(
+    luma: Tiles,
+    first: tuple[Tiles, Tiles],
+    second: tuple[Tiles, Tiles],
+    one: Energies,
+    two: Energies,
+) -> dict[str, Energies]:
+    """Of each tile: energies of differences against each other, shares of flat pixels.
+
+    first, second: its differences of these orders, across and down. one, two: their energies.
+    """
     diagonal = np.diff(first[0], axis=1)
-    one, two = _energy(*first), _energy(*second)
     apart = [
         _energy(luma[:, :, step:] - luma[:, :, :-step], luma[:, step:] - luma[:, :-step])
         for step in (2, 4)
@@ -108,14 +121,14 @@ def _of_luma(luma: Tiles) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def _of_chroma(luma: Tiles, chroma: list[Tiles]) -> dict[str, NDArray[np.float64]]:
-    """Of each tile, against the luma."""
+def _of_chroma(chroma: list[Tiles], one: Energies, two: Energies) -> dict[str, Energies]:
+    """Of each tile, against the energies of the luma."""
     first = _energy(*(d for plane in chroma for d in _both(plane)))
     second = _energy(*(d for plane in chroma for d in _both(plane, 2)))
     return {
-        "chroma first": first - _energy(*_both(luma)),
+        "chroma first": first - one,
         "chroma second": second - first,
-        "chroma detail": second - _energy(*_both(luma, 2)),
+        "chroma detail": second - two,
     }
 
 
@@ -158,6 +171,3 @@ def _of_colours(tiles: NDArray[np.uint8]) -> dict[str, float]:
         "comb": float(np.log(jumps + 0.02)),
         "colours": float(np.log(colours + 0.01)),
     }
-
-
-Description: TypeAlias = Mapping[str, float]
