@@ -373,13 +373,16 @@ def test_a_far_smaller_area(calibration):
 async def test_the_loop_waits_for_no_calibration(serve, calibration, monkeypatch):
     """Its JSON and digests, and which classes it answers, are for threads."""
     threads = {}
-    for of, name in ((file, "load"), (CalibrationPriority, "choose"), (Changes, "of")):
 
-        def noted(*args, really=getattr(of, name), name=name, **options):
-            threads.setdefault(name, set()).add(threading.current_thread())
+    def noted(really):
+        def note(*args, **options):
+            threads.setdefault(really.__name__, set()).add(threading.current_thread())
             return really(*args, **options)
 
-        monkeypatch.setattr(of, name, noted)
+        return note
+
+    for of, name in ((file, "load"), (CalibrationPriority, "choose"), (Changes, "of")):
+        monkeypatch.setattr(of, name, noted(getattr(of, name)))
     async with serve() as served:
         other = changed(calibration, default_alpha=0.2)
         imported = await served.client.post(
