@@ -78,6 +78,35 @@ def test_frozen_process_ends():
     assert "has ended" not in ended.stdout
 
 
+LOADING = """
+import asyncio, time
+from trustscale_server.jobs.queue import run_until_signalled
+
+class Queue:
+    lease_s = 0.5
+
+    async def open(self):
+        time.sleep(2.0)
+
+    async def run(self, handlers, **options):
+        print("has begun", flush=True)
+
+asyncio.run(run_until_signalled(Queue(), {}))
+"""
+
+
+def test_loading_process_lives():
+    """On a slow disk its libraries take longer than the limit; it has no lease to lose yet."""
+    ended = subprocess.run(
+        [sys.executable, "-c", LOADING],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "has begun\n"), ended.stderr[-2000:]
+
+
 def test_suspended_process_lives(tmp_path):
     """One that was stopped for longer than the limit goes on; so does one that only waits."""
     log = tmp_path / "log"
