@@ -1,5 +1,6 @@
 """Redis vanishes without a reset; the event loop stands still."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -7,9 +8,11 @@ import sys
 import time
 
 import pytest
+from redis.asyncio import Redis
 
 from tests.servers import ProcessGroup
 from tests.waiting import PATIENCE_S
+from trustscale_server.jobs.liveness import report_lost_connections
 
 PARTITIONED = """
 import asyncio, errno, gc, os, sys
@@ -47,6 +50,24 @@ def test_given_up_by_the_kernel(redis_url, tmp_path):
         timeout=PATIENCE_S,
     )
     assert "has subscribed again" in ended.stdout, ended.stderr[-2000:]
+
+
+@pytest.mark.servers
+async def test_the_next_command_has_a_new_connection(redis_url, monkeypatch):
+    """What was written to a lost one would be an unexpected error in some releases of Python."""
+    report_lost_connections()
+    async with Redis.from_url(redis_url) as client:
+        await client.ping()
+        (connection,) = client.connection_pool._available_connections
+        lost = connection._writer.transport
+        lost._fatal_error(OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
+
+        def write(transport, lines):
+            assert transport is not lost
+            transport.write(b"".join(lines))
+
+        monkeypatch.setattr(type(lost), "writelines", write)
+        assert await client.ping()
 
 
 FROZEN = """
