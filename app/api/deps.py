@@ -372,7 +372,8 @@ async def check_form(request: Request) -> None:
         in_address = set(request.query_params) & set(accepted)
         in_address -= {field.alias for field in operation.query_params}
         if in_address:
-            raise BadRequest(f"Send {', '.join(sorted(in_address))} in the form, not in the address.")
+            names = ", ".join(sorted(in_address))
+            raise BadRequest(f"Send {names} in the form, not in the address.")
         # Read already under the operation's limits; this returns the same object.
         check_fields(await request.form(), accepted)
 
