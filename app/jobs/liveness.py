@@ -41,11 +41,12 @@ def report_lost_connections() -> None:
             raise ConnectionAbortedError(error.errno, error.strerror) from error
 
     async def send_anew(connection: AbstractConnection, *args: Any, **kwargs: Any) -> None:
-        if connection.is_connected and connection._writer.is_closing():  # noqa: SLF001 - as above
+        writer = connection._writer  # noqa: SLF001 - as above
+        if writer is not None and writer.is_closing():
             await connection.disconnect(nowait=True)
         await send(connection, *args, **kwargs)
 
-    AbstractConnection.send_packed_command = send_anew  # type: ignore[method-assign]
+    AbstractConnection.send_packed_command = send_anew  # type: ignore[assignment,method-assign]
     AbstractConnection._read_response_from_parser = read_or_lose  # type: ignore[assignment,method-assign] # noqa: SLF001
 
 
