@@ -34,7 +34,6 @@ from trustscale_server.conformal.lab import Pixels, check_rgb, to_8_bit, to_16_b
 from trustscale_server.errors import NotFound
 from trustscale_server.images.encode import png_rgb
 from trustscale_server.images.facts import InputFeatures
-from trustscale_server.sigma.moments import SampleMoments
 
 RGB = Pixels
 """[h, w, 3], C-contiguous: sRGB of 8 bits, or data of 16 bits in units of their stretch."""
@@ -124,18 +123,6 @@ class Source:
         return bool((self.rgb == self.rgb[0, 0]).all())
 
 
-@dataclass(slots=True)
-class MomentsRequest:
-    """A request for the moments of all samples, if the upscaler can accumulate them.
-
-    mean: whether Ŷ is the mean of the samples, or else the first.
-    answer: set by an upscaler that accumulates; it returns no samples.
-    """
-
-    mean: bool = False
-    answer: SampleMoments | None = None
-
-
 class MemoryPermit:
     """One call's claim on the memory of its request, and its limits.
 
@@ -145,7 +132,6 @@ class MemoryPermit:
     Args:
         deadline: of the request, on the running loop's clock.
         patience_s: how long a call waits for an upscaler that is away.
-        moments: None: samples are wanted.
         on_part: called in the loop, with the number of parts, after each part of the call.
 
     Attributes:
@@ -158,10 +144,8 @@ class MemoryPermit:
         *,
         deadline: float | None = None,
         patience_s: float = 0.0,
-        moments: MomentsRequest | None = None,
         on_part: Callable[[int], None] | None = None,
     ) -> None:
-        self.moments = moments
         self.most_bytes: int | None = None
         self.patience_s = patience_s
         self._on_part = on_part
@@ -247,7 +231,6 @@ class Capabilities:
     max_input_pixels: the largest h·w.
     lossless: samples arrive without lossy compression.
     by_tiles: it runs in this process, so the time of one tile predicts that of all.
-    accumulates: it may answer a call with the moments of its samples, see `MomentsRequest`.
     takes_16_bit: it takes images of 16 bits and answers in 16 bits; else it is given 8.
     """
 
@@ -258,7 +241,6 @@ class Capabilities:
     max_input_pixels: int | None = None
     lossless: bool = True
     by_tiles: bool = False
-    accumulates: bool = False
     takes_16_bit: bool = False
 
 

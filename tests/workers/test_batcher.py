@@ -166,7 +166,6 @@ class TestRequest:
             ({"parameters": {"timeout": 10**400}}, {}, "timeout"),
             ({"parameters": {"prediction": "median"}}, {}, "first or mean"),
             ({"outputs": [{"name": "other"}]}, {}, "unknown output 'other'"),
-            ({"outputs": [{"name": "folded"}]}, {}, "needs the binary tensor extension"),
             ({"outputs": [{"name": "samples", "parameters": {"classification": 3}}]}, {},
              "classification"),
             ({}, {"picture": PIXELS}, "unknown input 'picture'"),

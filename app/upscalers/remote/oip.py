@@ -7,7 +7,7 @@ lists. The protocol has no seeds; a model that takes them has an input tensor fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
@@ -107,7 +107,7 @@ class OipUpscaler(Adapter[OipConfig]):
         inputs = {config.image_input: _image(config, source)}
         if config.seed_input is not None:
             inputs[config.seed_input] = np.array(seeds, np.int64).reshape(config.seed_shape)
-        wish = request(config.output, {}, binary=self.binary)
+        wish = request(config.output, binary=self.binary)
         chunks, headers = await asyncio.to_thread(
             encode, wish, "inputs", inputs, binary=self.binary
         )
@@ -122,12 +122,12 @@ class OipUpscaler(Adapter[OipConfig]):
         return [await self._reader.examine(sample, source) for sample in samples]
 
 
-def request(output: str, parameters: Mapping[str, Any], *, binary: bool) -> dict[str, Any]:
+def request(output: str, *, binary: bool) -> dict[str, Any]:
     """An inference request without its inputs."""
     tensor: dict[str, Any] = {"name": output}
     if binary:
         tensor["parameters"] = {"binary_data": True}
-    return {"outputs": [tensor], **({"parameters": dict(parameters)} if parameters else {})}
+    return {"outputs": [tensor]}
 
 
 def output_of(reply: Reply, name: str) -> tuple[Tensor, dict[str, Any]]:
