@@ -65,8 +65,6 @@ def _embedded_default() -> list[UpscalerConfig]:
 # 31 years: more overflows dates and timers.
 _MOST_SECONDS = 1e9
 
-PrivateUse = Literal["connect", "image_url", "webhooks"]
-
 Seconds = Annotated[float, Field(gt=0, le=_MOST_SECONDS, allow_inf_nan=False)]
 
 

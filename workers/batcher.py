@@ -124,15 +124,13 @@ class Batcher:
         if len(self._waiting) >= self._size:
             raise self.busy(f"the queue is full ({self._size} requests are waiting)")
 
-    async def submit(
-        self, image: RGB, seeds: NDArray[np.int64], timeout_s: float | None = None
-    ) -> RGB:
+    async def submit(self, image: RGB, seeds: NDArray[np.int64]) -> RGB:
         """The samples [M, kh, kw, 3] of an image [h, w, 3] and seeds int64[M].
 
         Cancelling the call cancels the work, also when it runs.
 
         Raises:
-            Busy: the queue is full or closed, or the request waited in it for `timeout_s`.
+            Busy: the queue is full or closed.
             WorkerError: what the engine raised.
         """
         self.check()
@@ -141,10 +139,6 @@ class Batcher:
         self._waiting.append(ticket)
         self._arrived.set()
         try:
-            if timeout_s is not None:
-                await asyncio.wait([answer], timeout=timeout_s)
-                if ticket in self._waiting:
-                    raise self.busy("the request's timeout ended in the queue")
             return await answer
         finally:
             answer.cancel()

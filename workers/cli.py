@@ -100,16 +100,13 @@ def worker(
 @serving.command()
 @with_options(engine=(EngineSpec, ("model", "config", "name", "dtype")))
 def export(
-    weights: Annotated[
-        str, typer.Option(help="Where the weights will lie; of KServe: its storage URI.")
-    ],
+    weights: Annotated[str, typer.Option(help="Where the weights will lie.")],
     engine: dict[str, Any],
     triton: Annotated[Path | None, typer.Option(help="Model repository to write.")] = None,
-    kserve: Annotated[Path | None, typer.Option(help="Folder for an InferenceService.")] = None,
     ray: Annotated[Path | None, typer.Option(help="Folder for a Ray Serve configuration.")] = None,
-    device: Annotated[str, typer.Option(help="Of KServe and Ray: cuda or cpu.")] = "cuda",
+    device: Annotated[str, typer.Option(help="Of Ray: cuda or cpu.")] = "cuda",
 ) -> None:
-    """Write what Triton, KServe or Ray Serve needs to serve a model by our engine."""
+    """Write what Triton or Ray Serve needs to serve a model by our engine."""
     with _one_line_errors():
         from trustscale_worker import export as exporting  # noqa: PLC0415
         from trustscale_worker.models.engine import ENGINES  # noqa: PLC0415
@@ -117,12 +114,10 @@ def export(
         model, name = engine.pop("model"), engine.pop("name")
         if model not in ENGINES:
             raise ConfigError(f"give --model or WORKER_MODEL: one of {', '.join(ENGINES)}")
-        if triton is None and kserve is None and ray is None:
-            raise ConfigError("give --triton DIR, --kserve DIR or --ray DIR")
+        if triton is None and ray is None:
+            raise ConfigError("give --triton DIR or --ray DIR")
         settings, name = {"model": model, "weights": weights, **engine}, name or model
         written = [] if triton is None else exporting.triton(triton, name, settings)
-        if kserve is not None:
-            written += exporting.kserve(kserve, name, settings, device)
         if ray is not None:
             written += exporting.ray(ray, name, settings, device)
         for path in written:

@@ -37,14 +37,12 @@ class InferRequest:
     seeds: int64[M].
     id: the client's name for the request.
     binary: whether the answer has raw bytes.
-    timeout_s: longest wait in the queue.
     """
 
     image: RGB
     seeds: NDArray[np.int64]
     id: str | None
     binary: bool
-    timeout_s: float | None
 
 
 def parse_request(
@@ -87,7 +85,6 @@ def _request(
         seeds=seeds,
         id=identity,
         binary=_is_binary(document, parameters),
-        timeout_s=_timeout(parameters),
     )
 
 
@@ -134,12 +131,3 @@ def _flag(value: object, name: str) -> bool:
     if not isinstance(value, bool):
         raise Malformed(f"parameter {name!r} must be true or false")
     return value
-
-
-def _timeout(parameters: Mapping[str, Any]) -> float | None:
-    value = parameters.get("timeout")  # microseconds, as in Triton; 0: none
-    if value is None or value == 0:
-        return None
-    if type(value) is not int or not 0 < value < 2**63:
-        raise Malformed("parameter 'timeout' must be a number of microseconds")
-    return value / 1e6

@@ -196,7 +196,7 @@ class _Service:
 
     async def _samples(self, request: Request, inference: InferRequest) -> RGB:
         """The samples; the work is cancelled when the client closes the connection."""
-        submitted = self._batcher.submit(inference.image, inference.seeds, inference.timeout_s)
+        submitted = self._batcher.submit(inference.image, inference.seeds)
         work = asyncio.create_task(submitted)
         gone = asyncio.create_task(_until_disconnected(request))
         try:

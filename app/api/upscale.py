@@ -77,10 +77,6 @@ _PICTURES = ("image", "image_url", "upload")
 _ASYNC = {"Preference-Applied": "respond-async"}
 _JSON, _ZIP = "application/json", "application/zip"
 
-# A string in a parameter of a media range; an open one extends to the end.
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
-
 
 class UpscaleForm(UpscaleOptions):
     """The picture, and the options of its upscaling."""
@@ -335,34 +331,25 @@ class _Upload:
 
 def prefers(preference: str, headers: Sequence[str]) -> bool:
     """Whether a preference is among those of `Prefer` headers (RFC 7240)."""
-    preferences = _QUOTED.sub("", ",".join(headers)).split(",")
-    return any(re.split("[;=]", item)[0].strip().lower() == preference for item in preferences)
+    return preference in _names(",".join(headers))
 
 
 def negotiate(accept: str) -> str:
-    """The media type of the highest quality in `Accept`; of equals the first, by default JSON.
-
-    Of the ranges that fit a type the most specific counts; quality 0 forbids it (RFC 9110).
+    """The media type of the answer: the first of ours that `Accept` names, else JSON.
 
     Raises:
-        BadRequest: none of the accepted types can be produced.
+        BadRequest: it names other types only.
     """
-    qualities: dict[str, float] = {}  # by range, in their order
-    for media_range in _QUOTED.sub("", accept.strip() or "*/*").split(","):
-        name, *parameters = (item.strip().lower() for item in media_range.split(";"))
-        said = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-        quality = float(said) if _QUALITY.fullmatch(said) else 1.0
-        qualities[name] = max(quality, qualities.get(name, 0.0))
-
-    def rank(media_type: str) -> tuple[float, int]:
-        family = f"{media_type.partition('/')[0]}/*"
-        name = next((name for name in (media_type, family, "*/*") if name in qualities), None)
-        return (qualities[name], -[*qualities].index(name)) if name is not None else (0.0, 0)
-
-    chosen = max((_JSON, _ZIP), key=rank)
-    if not rank(chosen)[0]:
+    names = _names(accept or "*/*")
+    named = next((name for name in names if name in {_JSON, _ZIP}), None)
+    if named is None and not {"*/*", "application/*"} & {*names}:
         raise BadRequest(f"Accept: {accept[:80]!r} allows neither {_JSON} nor {_ZIP}.")
-    return chosen
+    return named or _JSON
+
+
+def _names(header: str) -> list[str]:
+    """The items of a header in order, without their parameters."""
+    return [re.split("[;=]", item)[0].strip().lower() for item in header.split(",")]
 
 
 async def _check_queue(state: State) -> None:

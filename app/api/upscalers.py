@@ -12,11 +12,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field, TypeAdapter
 
 from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep
-from trustscale_server.api.documents import (
-    Answering,
-    GuaranteeFacts,
-    answering,
-)
+from trustscale_server.api.documents import Answering, answering
 from trustscale_server.api.problems import problem_responses
 from trustscale_server.calibration.active import EVERY
 from trustscale_server.calibration.guarantee import AFTER_LOOKING
@@ -31,6 +27,7 @@ from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.fidelity import ErrorUnit
 from trustscale_server.errors import UpscalerUnavailable
 from trustscale_server.sampling.pipeline import DEFAULT_SAMPLES
+from trustscale_server.serving.answer import GuaranteeFacts
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.runtime import Character
 

@@ -123,11 +123,7 @@ class Place:
         # Bytes of a file name that are not UTF-8 are escaped.
         written = f"{text}\n".encode("utf-8", "backslashreplace")
         for part, data in {RECORD: written, **self._files(result.files)}.items():
-            path = self.stem.with_name(f"{self.stem.name}.{part}")
-            if isinstance(path, Path):
-                replace_file(path, data)
-            else:  # object stores put an object whole or not at all
-                path.write_bytes(data)
+            replace_file(self.stem.with_name(f"{self.stem.name}.{part}"), data)
         return record
 
     def moved(self, stem: Path) -> None:
@@ -280,8 +276,6 @@ class Run:
         for task in todo:
             # What cannot be read fails in its turn.
             with suppress(TrustscaleError, OSError):
-                if not isinstance(task.source.path, Path):
-                    continue  # the header of what is far away costs all of it
                 width, height = image_size(_content(task.source), Limits())
                 if (self.request.fit or math.inf) < max(width, height):
                     width, height = size_within((width, height), self.request.fit or 1)
@@ -473,14 +467,14 @@ def _content(source: InputFile) -> bytes:
 
 
 def _facts(source: InputFile) -> dict[str, Any]:
-    """What identifies a file: modification time, or else content."""
-    stat = None if source.path is None else source.path.stat()
-    if stat is not None and stat.st_mtime:
-        modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
-        return {"name": str(source.place), "bytes": stat.st_size, "modified": modified}
-    data = _content(source)
-    digest = hashlib.sha256(data).hexdigest()
-    return {"name": str(source.place), "bytes": len(data), "sha256": digest}
+    """What identifies a file: its modification time, or the content of standard input."""
+    name = str(source.place)
+    if source.path is None:
+        digest = hashlib.sha256(source.data).hexdigest()
+        return {"name": name, "bytes": len(source.data), "sha256": digest}
+    stat = source.path.stat()
+    modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
+    return {"name": name, "bytes": stat.st_size, "modified": modified}
 
 
 def _lost(place: Place, asked: Mapping[str, Any]) -> str:

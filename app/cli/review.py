@@ -57,8 +57,4 @@ def move(stem: Path, target: Path, parts: Sequence[str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     for part in parts:
         path, new = (place.with_name(f"{place.name}.{part}") for place in (stem, target))
-        if isinstance(path, Path):
-            path.replace(new)
-        else:  # in an object store
-            new.write_bytes(path.read_bytes())
-            path.unlink()
+        path.replace(new)

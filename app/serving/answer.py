@@ -52,8 +52,8 @@ INPUT: Final = "input.digest"
 _FADE: Final = 2  # pixels of the upload
 
 
-class Guarantee(BaseModel):
-    """The promise about the mask, and what would void it."""
+class GuaranteeFacts(BaseModel):
+    """What is promised; members that the kind lacks are null."""
 
     kind: GuaranteeKind = "expectation"
     delta: float | None = Field(
@@ -63,7 +63,7 @@ class Guarantee(BaseModel):
         None, description="probability: τ, which the largest error exceeds in few spots."
     )
     level: float | None = Field(
-        None, description="probability: β, the α of requests that name none."
+        None, description="probability: β, the share of those that do; the default α."
     )
     menu: list[float] | None = Field(
         None, description="post_hoc: the α that can be chosen after looking."
@@ -71,6 +71,11 @@ class Guarantee(BaseModel):
     between: tuple[float, float] | None = Field(
         None, description="post_hoc: between which α can be chosen after looking."
     )
+
+
+class Guarantee(GuaranteeFacts):
+    """The promise about the mask, and what would void it."""
+
     metric: str
     error: str = Field("error", description="What is bounded, in a few words.")
     error_unit: ErrorUnit | None = Field(

@@ -201,11 +201,6 @@ class Metrics:
         """Set a gauge."""
         _labelled(self._gauges[name], labels).set(value)
 
-    def clear(self, *names: str) -> None:
-        """Remove gauges under all labels."""
-        for name in names:
-            self._gauges[name].clear()
-
     def entered(self, by: int) -> None:
         """Change the number of requests in progress."""
         self._gauges["requests_in_flight"].inc(by)

@@ -23,9 +23,9 @@ class _Batcher(Batcher):
         self.engine, self.metrics = engine, WorkerMetrics(engine.memory)
         super().__init__(engine, self.metrics, 8)
 
-    def ask(self, *seeds, image=IMAGE, timeout_s=None):
+    def ask(self, *seeds, image=IMAGE):
         seeds = np.array(seeds, np.int64)
-        return asyncio.create_task(self.submit(image, seeds, timeout_s))
+        return asyncio.create_task(self.submit(image, seeds))
 
     async def asks(self, *seeds, **given):
         task = self.ask(*seeds, **given)
@@ -58,17 +58,6 @@ class TestJoining:
         assert engine.calls == [[1, 1, 1], [1]]
 
 
-async def test_timeout_counts_only_in_the_queue():
-    engine = SleepingEngine(shut=True)
-    async with _Batcher(engine) as batcher:
-        running = await batcher.asks(1, timeout_s=0.05)
-        with pytest.raises(Busy, match="timeout"):
-            await batcher.ask(2, timeout_s=0.05)
-        engine.open.set()
-        assert len(await running) == 1
-    assert engine.calls == [[1]]
-
-
 class TestCancellation:
     async def test_waiting_request(self):
         engine = SleepingEngine(shut=True)
@@ -82,11 +71,10 @@ class TestCancellation:
             await running
         assert engine.calls == [[1]]
 
-    @pytest.mark.parametrize("timeout_s", [None, 3600])
-    async def test_running_request(self, timeout_s):
+    async def test_running_request(self):
         engine = SleepingEngine(shut=True)
         async with _Batcher(engine) as batcher:
-            running = await batcher.asks(1, timeout_s=timeout_s)
+            running = await batcher.asks(1)
             running.cancel()
             assert await asyncio.to_thread(engine.cancelled.wait, 60)
             engine.open.set()
@@ -162,8 +150,6 @@ class TestRequest:
     @pytest.mark.parametrize(
         ("document", "tensors", "message"),
         [
-            ({"parameters": {"timeout": -1}}, {}, "timeout"),
-            ({"parameters": {"timeout": 10**400}}, {}, "timeout"),
             ({"parameters": {"prediction": "median"}}, {}, "first or mean"),
             ({"outputs": [{"name": "other"}]}, {}, "unknown output 'other'"),
             ({"outputs": [{"name": "samples", "parameters": {"classification": 3}}]}, {},
