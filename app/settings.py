@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -79,7 +78,6 @@ _RENAMED = {
     "auto": "routing",
     "identity": "fingerprint_alias",
     "image_hosts": "image_url_allowed_hosts",
-    "job_patience_s": "dependency_timeout_s",
     "run_jobs": "embedded_job_worker",
     "web": "pages",
     "workers": "worker_urls",
@@ -89,6 +87,11 @@ OBSOLETE_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {old: f"it is called {new} now" for old, new in _RENAMED.items()}
     | {
         "attempts": "a call is tried eight times at most",
+        "character": "only the shipped models have one",
+        "dependency_timeout_s": "a job waits ten minutes for what is away",
+        "job_patience_s": "a job waits ten minutes for what is away",
+        "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT names the collector",
+        "samples_per_call": "a call asks for one sample",
         "canary_interval_s": 'canaries are sent once a day; canary = "off" ends them',
         "connect_private": "allow_private_networks names connect",
         "fit": "resize_mode of an upscaler; fit of a request is another thing",
@@ -285,11 +288,6 @@ class Settings(BaseSettings):
         description="How long a stopping `trustscale jobs` waits for calls to end, in seconds. Its "
         "grace period must be 20 seconds longer.",
     )
-    dependency_timeout_s: Seconds = Field(
-        600.0,
-        description="How long a job waits for an unavailable upscaler or store before it fails, in "
-        "seconds.",
-    )
     job_ttl_s: Seconds = Field(
         7 * 86400.0,
         description="How long ended jobs and uploads of calibrations are kept, in seconds, and "
@@ -298,12 +296,6 @@ class Settings(BaseSettings):
 
     pages: bool = Field(True, description="Whether `serve` offers [web pages](page.md) at `/`.")
 
-    otlp_endpoint: str | None = Field(
-        default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
-        description="The base URL of the OTLP collector that receives "
-        "[traces](deployment.md#traces).",
-        json_schema_extra=shown("`OTEL_EXPORTER_OTLP_ENDPOINT`, or none"),
-    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
         description="The least severe events that are logged: `debug`, `info`, `warning` or "
@@ -364,19 +356,6 @@ class Settings(BaseSettings):
         for secret in secrets:
             secret_of(secret.get_secret_value())
         return secrets
-
-    @field_validator("otlp_endpoint")
-    @classmethod
-    def _collector(cls, url: str | None) -> str | None:
-        """A URL without a password, which logs of errors would repeat."""
-        if url is None or not url.strip():
-            return None
-        if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", url):
-            raise ValueError(
-                "it must be http://HOST:PORT or https://…; keys of the collector belong into "
-                "OTEL_EXPORTER_OTLP_HEADERS"
-            )
-        return url
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:

@@ -1,7 +1,6 @@
 """Commands of the worker, which are also part of `trustscale`."""
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -87,10 +86,7 @@ def worker(
                 access_log=False,
             )
         )
-        collector = os.environ.get("TRUSTSCALE_OTLP_ENDPOINT") or os.environ.get(
-            "OTEL_EXPORTER_OTLP_ENDPOINT"
-        )
-        with exporting(collector or None, "trustscale-worker"):
+        with exporting("trustscale-worker"):
             # uvicorn raises the stop signal again at the end; a requested stop is a success.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, server.handle_exit)

@@ -57,7 +57,7 @@ def jobs(
             "A separate job worker needs a queue that it shares with the gateway: set "
             "TRUSTSCALE_QUEUE and TRUSTSCALE_STORE to redis://…"
         )
-    with exporting(settings.otlp_endpoint, "trustscale-jobs"):
+    with exporting("trustscale-jobs"):
         asyncio.run(_run(settings, metrics_host, metrics_port))
 
 

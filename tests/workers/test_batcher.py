@@ -150,7 +150,6 @@ class TestRequest:
     @pytest.mark.parametrize(
         ("document", "tensors", "message"),
         [
-            ({"parameters": {"prediction": "median"}}, {}, "first or mean"),
             ({"outputs": [{"name": "other"}]}, {}, "unknown output 'other'"),
             ({"outputs": [{"name": "samples", "parameters": {"classification": 3}}]}, {},
              "classification"),

@@ -41,7 +41,7 @@ def test_wrong_settings(run, data, changes, words):
 
 
 def test_traces_that_cannot_be_sent(run, monkeypatch):
-    monkeypatch.setenv("TRUSTSCALE_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delattr("trustscale_server.telemetry.otel", raising=False)
     monkeypatch.setitem(sys.modules, "trustscale_server.telemetry.otel", None)
     _fails(run("worker", "--model", "onnx"), 2, "trustscale[tracing]")

@@ -82,7 +82,6 @@ def test_metadata(client):
     ]
     assert model["outputs"] == [
         {"name": "samples", "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
-        {"name": "folded", "datatype": "UINT8", "shape": [-1]},
     ]
     told = {"fingerprint": "sha256:sleeper", "scale": 2, "max_samples": 64, "distinct_samples": 7}
     assert model["parameters"].items() >= {**told, "max_pixels": 1000}.items()

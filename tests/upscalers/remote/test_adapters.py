@@ -275,8 +275,8 @@ def oip(handler, **settings):
 class TestUpscaler:
     @pytest.mark.parametrize("extensions", [["binary_tensor_data"], []])
     async def test_samples(self, source, extensions):
-        """One call gives one sample per seed, in binary where the server offers it."""
-        up = oip(Server(extensions), seed_input="seeds", samples_per_call=4)
+        """A call gives a sample, in binary where the server offers it."""
+        up = oip(Server(extensions), seed_input="seeds")
         got = await up.generate(source, [5, 6])
         assert np.array_equal(got, [sample(source.rgb, seed) for seed in (5, 6)])
 

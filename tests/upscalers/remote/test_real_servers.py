@@ -82,7 +82,7 @@ def build(server, opened):
         # One call more than it takes is refused with 429, and made again.
         ("bentoml", {"concurrency": 3, "request": {"fields": {"sleep": 0.2}}}, range(1, 4)),
         ("gradio", {"concurrency": 2}, range(1, 5)),
-        ("pytriton", {"samples_per_call": 4}, range(1, 9)),
+        ("pytriton", {}, range(1, 9)),
         ("pytriton", ENCODED, [0]),
     ],
 )
@@ -96,7 +96,7 @@ async def test_samples(build, source, name, settings, seeds):
 async def test_a_worker_in_its_place(build, opened, source):
     """One `oip` entry serves Triton and a worker of ours: only the address differs, and no byte."""
     seeds = [3, 2**31 - 1, 2**40 + 7, 1, 4, 5, 6]
-    entry = {**SERVERS["pytriton"], "model": "sleeper", "samples_per_call": 3}
+    entry = {**SERVERS["pytriton"], "model": "sleeper"}
     with serving(create_app(SleepingEngine())) as address:
         url = f"http://{address}"
         for up in (
