@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from trustscale_server.upscalers.base import RGB
-from trustscale_worker.errors import Busy, ClientGone, ModelFailed, WorkerError
+from trustscale_worker.errors import ClientGone, ModelFailed, QueueFull, WorkerError
 from trustscale_worker.models.engine import DeviceMemory, Engine, SampleRequest
 
 # Weight of the newest call in the mean of seconds per sample, which estimates Retry-After.
@@ -118,7 +118,7 @@ class Batcher:
         await asyncio.to_thread(self._thread.shutdown)
 
     def check(self) -> None:
-        """Raise Busy if the queue is full or closed."""
+        """Raise QueueFull if the queue is full or closed."""
         if self._closed:
             raise self.busy("the worker is shutting down")
         if len(self._waiting) >= self._size:
@@ -130,7 +130,7 @@ class Batcher:
         Cancelling the call cancels the work, also when it runs.
 
         Raises:
-            Busy: the queue is full or closed.
+            QueueFull: also if it is closed.
             WorkerError: what the engine raised.
         """
         self.check()
@@ -145,10 +145,11 @@ class Batcher:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
 
-    def busy(self, reason: str) -> Busy:
+    def busy(self, reason: str) -> QueueFull:
         tickets = [*self._waiting, *self._running]
         samples = sum(len(ticket.job.seeds) for ticket in tickets)
-        return Busy(reason, max(1, math.ceil(samples * self._seconds_per_sample)))
+        seconds = max(1, math.ceil(samples * self._seconds_per_sample))
+        return QueueFull(reason, retry_after=seconds)
 
     async def _work(self) -> None:
         while True:

@@ -8,7 +8,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from trustscale_worker.errors import ConfigError, WorkerError
+from trustscale_server.errors import ConfigError
+from trustscale_worker.errors import WorkerError
 from trustscale_worker.models.engine import SampleRequest, load_engine
 from trustscale_worker.settings import EngineSpec
 

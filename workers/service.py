@@ -20,10 +20,10 @@ from trustscale_server.upscalers.base import RGB
 from trustscale_server.upscalers.tensors import HEADER_LENGTH, Part, encode
 from trustscale_worker.batcher import Batcher, WorkerMetrics
 from trustscale_worker.errors import (
-    Busy,
     ClientGone,
     InputError,
     OutOfMemory,
+    QueueFull,
     TooLarge,
     UnknownModel,
     WorkerError,
@@ -43,7 +43,7 @@ STATUSES: tuple[tuple[type[WorkerError], int], ...] = (
     (TooLarge, 413),
     (UnknownModel, 404),
     (InputError, 400),
-    (Busy, 503),
+    (QueueFull, 503),
     (OutOfMemory, 503),
     (ClientGone, CLIENT_CLOSED),
     (WorkerError, 500),
@@ -230,8 +230,8 @@ class _Service:
         elif isinstance(error, WorkerError):
             status = next(status for kind, status in STATUSES if isinstance(error, kind))
             text = str(error)
-            if isinstance(error, Busy):
-                headers = {"Retry-After": str(error.retry_after_s)}
+            if isinstance(error, QueueFull):
+                headers = {"Retry-After": f"{error.retry_after:.0f}"}
         else:
             status, text = 500, f"unexpected {type(error).__name__}; see the log"
         if request.url.path.endswith("/infer"):

@@ -115,5 +115,5 @@ def main() -> None:
 
 
 def _fail(detail: str, code: int) -> None:
-    print(f"trustscale: {detail}", file=sys.stderr)  # noqa: T201 - the one line of an error
+    print(f"trustscale: {' '.join(detail.splitlines())}", file=sys.stderr)  # noqa: T201 - the one line of an error
     sys.exit(code)

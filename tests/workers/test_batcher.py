@@ -11,7 +11,7 @@ from tests.waiting import until
 from tests.workers.fakes import SleepingEngine, noise, textured
 from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode
 from trustscale_worker.batcher import Batcher, WorkerMetrics
-from trustscale_worker.errors import Busy, InputError, ModelFailed, OutOfMemory, TooLarge
+from trustscale_worker.errors import InputError, ModelFailed, OutOfMemory, QueueFull, TooLarge
 from trustscale_worker.protocol import parse_request
 from trustscale_worker.settings import WorkerSettings
 
@@ -84,9 +84,9 @@ class TestCancellation:
         async with _Batcher(SleepingEngine(shut=True)) as batcher:
             left = [batcher.ask(1), await batcher.asks(2)]
         for task in left:
-            with pytest.raises(Busy, match="shutting down"):
+            with pytest.raises(QueueFull, match="shutting down"):
                 await task
-        with pytest.raises(Busy, match="shutting down"):
+        with pytest.raises(QueueFull, match="shutting down"):
             batcher.check()
 
 

@@ -42,7 +42,7 @@ def backend(monkeypatch):
 def test_triton(run, tmp_path, backend):
     """The repository's model.py makes the worker's samples, from what config.pbtxt says."""
     result = run(*WORDS, "--triton", tmp_path / "models")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.stderr
     text = (tmp_path / "models/up/config.pbtxt").read_text()
     parameters = dict(re.findall(r'key: "(\w+)" value: \{ string_value: "([^"]*)"', text))
     assert parameters["weights"] == str(WEIGHTS)

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from pydantic import BaseModel, ValidationError
 
-from trustscale_server.errors import ConfigError as Unfit
+from trustscale_server.errors import ConfigError
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.sandbox import decoding
 from trustscale_server.upscalers.base import RGB
@@ -24,7 +24,7 @@ from trustscale_server.upscalers.embedded import DEFAULT_TILE
 from trustscale_server.upscalers.entries import add
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.runtime import OnnxModel, Tensor, load_session
-from trustscale_worker.errors import ConfigError, WeightsError
+from trustscale_worker.errors import WeightsError
 from trustscale_worker.files import file_sha256
 
 LARGEST_FILE = 512 * 2**20
@@ -203,7 +203,7 @@ def import_model(
     weights = original.weights if target == source.resolve() else _signed(original.weights, source)
     try:
         model = OnnxModel(weights, name=source.name, threads=1)
-    except Unfit as error:
+    except ConfigError as error:
         raise WeightsError(error.detail) from error
     pictures = [pattern() if picture is None else picture, pattern()[:61, :83]]
     comparisons = [compare(original.run, model, each) for each in pictures]

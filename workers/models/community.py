@@ -17,10 +17,11 @@ import numpy as np
 import spandrel
 import torch
 
+from trustscale_server.errors import ConfigError
 from trustscale_server.upscalers.base import DIHEDRAL, GROUP_ORDER, RGB, apply, undo
 from trustscale_server.upscalers.embedded import Span, TilePlan, run_tiled
 from trustscale_worker import weights
-from trustscale_worker.errors import ConfigError, OutOfMemory, WeightsError
+from trustscale_worker.errors import OutOfMemory, WeightsError
 from trustscale_worker.models.device import (
     device_memory,
     is_out_of_memory,

@@ -14,9 +14,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from trustscale_server.errors import ConfigError
 from trustscale_server.upscalers.base import RGB
 from trustscale_server.upscalers.embedded import Stopped
-from trustscale_worker.errors import ClientGone, ConfigError, WeightsError
+from trustscale_worker.errors import ClientGone, WeightsError
 from trustscale_worker.settings import EngineSpec
 
 ENGINES: Mapping[str, str] = MappingProxyType(

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from trustscale_server.concurrency import usable_cores
+from trustscale_server.errors import ConfigError
 from trustscale_server.upscalers.base import RGB
-from trustscale_worker.errors import ConfigError
 from trustscale_worker.files import read_settings
 from trustscale_worker.models.device import (
     Batches,

@@ -22,8 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
+from trustscale_server.errors import ConfigError
 from trustscale_worker import weights
-from trustscale_worker.errors import ConfigError, WeightsError
+from trustscale_worker.errors import WeightsError
 from trustscale_worker.files import read_json
 from trustscale_worker.models.noise import Noise
 

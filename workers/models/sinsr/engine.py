@@ -11,9 +11,9 @@ from typing import Self, TypeAlias
 import numpy as np
 import torch
 
+from trustscale_server.errors import ConfigError
 from trustscale_server.upscalers.base import RGB
 from trustscale_worker import weights
-from trustscale_worker.errors import ConfigError
 from trustscale_worker.files import read_settings
 from trustscale_worker.models.device import (
     Batch,
