@@ -140,13 +140,13 @@ async def create_calibration(
     Where pairs are measured already under the same settings, nothing is generated again.
     """
     state.settings.webhooks.check(form.webhook)
-    asked = _of_one_upscaler(state, config_of(config))
+    settings = _of_one_upscaler(state, config_of(config))
     if form.dry_run:
-        return await _planned(state, asked, form, actor)
+        return await _planned(state, settings, form, actor)
 
     async def make() -> StoredResponse:
         job = await state.admin.create(
-            asked, form.files, created_by=actor, webhook=form.webhook, **form.pairs()
+            settings, form.files, created_by=actor, webhook=form.webhook, **form.pairs()
         )
         await state.audit("calibration.create", actor, job=job.id)
         return StoredResponse(job.id, accepted(job))

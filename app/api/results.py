@@ -278,12 +278,12 @@ async def _mask(state: State, result: Result, alpha: float) -> bytes:
     return await shielded(drawn)
 
 
-async def _drawn(state: State, result: Result, alpha: float, part: str) -> bytes:
+async def _drawn(state: State, result: Result, alpha: float, name: str) -> bytes:
     mask = await _mask(state, result, alpha)
-    if part == "mask":
+    if name == "mask":
         return mask
     image = await state.stores.results.blob(result.id, image_file(result))
-    if part == "overlay":
+    if name == "overlay":
         return await shielded(png_overlay, image, mask)
     rest = await state.stores.results.blob(result.id, REST)
     return await shielded(png_believed_of, result, image, mask, rest)

@@ -130,7 +130,9 @@ async def list_upscalers(
             active = [Answering(id=name, name=None, classes=[]) for name in ids]
         elif active := await answering(state, upscaler.name):
             calibration = await state.calibrations.get(active[0].id)
-        classes = [] if brief else [row for one in active for row in await _classes(state, one)]
+        classes = []
+        for answers in [] if brief else active:
+            classes += await _classes(state, answers)
         rows.append(
             UpscalerOut(
                 **_identity(state, upscaler),
@@ -186,7 +188,7 @@ def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
 
 
 def levels_of(
-    first: Calibration | None, asked: list[Answering], found: list[list[ThresholdRow]]
+    first: Calibration | None, active: list[Answering], class_tables: list[list[ThresholdRow]]
 ) -> list[NamedLevel]:
     """Three where each may be chosen after looking at uploads of any class, or the default.
 
@@ -195,16 +197,16 @@ def levels_of(
     if first is None:
         return []
     is_free = (
-        bool(found)
-        and all(any(row.threshold != "-inf" for row in rows) for rows in found)
-        and all(EVERY not in one.classes for one in asked)
+        bool(class_tables)
+        and all(any(row.threshold != "-inf" for row in rows) for rows in class_tables)
+        and all(EVERY not in answers.classes for answers in active)
     )
     own, (least, most) = first.manifest.default_alpha, AFTER_LOOKING
-    wanted = {"balanced": own}
+    alphas = {"balanced": own}
     if is_free and least < own < most:
-        wanted = {"strict": least, **wanted, "lenient": most}
+        alphas = {"strict": least, **alphas, "lenient": most}
     else:
-        found = [thresholds(first)]
+        class_tables = [thresholds(first)]
 
     def area(rows: list[ThresholdRow], alpha: float) -> float:
         return max((row.trusted_fraction for row in rows if row.alpha <= alpha), default=0.0)
@@ -214,11 +216,11 @@ def levels_of(
             {
                 "name": name,
                 "alpha": alpha,
-                "least": min(area(rows, alpha) for rows in found),
-                "most": max(area(rows, alpha) for rows in found),
+                "least": min(area(rows, alpha) for rows in class_tables),
+                "most": max(area(rows, alpha) for rows in class_tables),
             }
         )
-        for name, alpha in wanted.items()
+        for name, alpha in alphas.items()
     ]
 
 

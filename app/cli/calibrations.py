@@ -66,12 +66,12 @@ def derive(
     changes: dict[str, Any] = {"activate": activation.activate, "name": name}
     if activation.force:
         changes["force"] = True
-    asked = promise.named
-    if asked is None and bound is None:
-        asked = {"kind": "high_probability"}
-    if asked is not None:
+    guarantee = promise.named
+    if guarantee is None and bound is None:
+        guarantee = {"kind": "high_probability"}
+    if guarantee is not None:
         try:
-            changes["guarantee"] = guarantee_of(asked).model_dump()
+            changes["guarantee"] = guarantee_of(guarantee).model_dump()
         except ValidationError as error:
             raise typer.BadParameter(mistakes(error)) from None
     if bound is not None:
@@ -92,8 +92,7 @@ def activate(
 
     An upload is answered from the first that covers its class and size.
     """
-    asked = {"force": force, "only": only}
-    done = ask(server, lambda service: service.activate(calibration, **asked))
+    done = ask(server, lambda service: service.activate(calibration, force=force, only=only))
     output(done, _switch, as_json=as_json)
 
 

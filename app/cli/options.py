@@ -37,7 +37,7 @@ _FIELD: Final = re.compile(
 
 def spoken(text: str) -> str:
     """A sentence of the service, which names fields of a request, with the options of a command."""
-    return _FIELD.sub(lambda found: f"--{found[1]} ", text)
+    return _FIELD.sub(lambda match: f"--{match[1]} ", text)
 
 
 Stretch = Annotated[

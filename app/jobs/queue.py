@@ -277,10 +277,10 @@ class JobQueue:
                 group = docket.stream_key, docket.worker_group_name
                 with suppress(StoreUnavailable):
                     async with redis_errors(self._answer_s), docket.redis() as redis:
-                        taken = await redis.xpending_range(
+                        pending = await redis.xpending_range(
                             *group, "-", "+", _MOST_LEASES, consumername=self.owner
                         )
-                        if mine := [one["message_id"] for one in taken]:
+                        if mine := [message["message_id"] for message in pending]:
                             await redis.xclaim(*group, self.owner, 0, mine, idle=0, justid=True)
 
     async def _until_ended(self, loops: Mapping[str, asyncio.Task[None]]) -> None:
@@ -348,8 +348,8 @@ class JobQueue:
     def _serve(self, name: str, run: Callable[..., Awaitable[float | None]]) -> None:
         docket = self._dockets[name]
 
-        async def do(job_id: str, part: str = "") -> None:
-            task = (job_id, part) if part else (job_id,)
+        async def do(job_id: str, task_name: str = "") -> None:
+            task = (job_id, task_name) if task_name else (job_id,)
             key = _key(task)
             async with self._once(name, key) as is_first:
                 if is_first and (seconds := await run(*task)) is not None:
@@ -424,9 +424,9 @@ def _key(task: tuple[str, ...]) -> str:
     return ":".join(task)
 
 
-async def _elsewhere(job_id: str, part: str = "") -> None:
+async def _elsewhere(job_id: str, task: str = "") -> None:
     """Placeholder for the handler in a process that only sends."""
-    raise NotImplementedError(job_id, part)
+    raise NotImplementedError(job_id, task)
 
 
 @asynccontextmanager

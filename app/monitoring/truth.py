@@ -259,19 +259,20 @@ def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) ->
 
 
 def _errors(
-    truth: RGB, made: RGB, settings: FidelitySettings, label: NDArray[np.bool_] | None
+    truth: RGB, prediction: RGB, settings: FidelitySettings, label: NDArray[np.bool_] | None
 ) -> Callable[[NDArray[np.bool_]], list[float]]:
     """Of a mask, the error of each part that loses: the largest one, or the share of words."""
     if settings.row.reads:
-        lines = reader.read(to_8_bit(made))
+        lines = reader.read(to_8_bit(prediction))
         wrong = reader.read_otherwise(lines, to_8_bit(truth))
-        boxes = [box_of(word.corners, made.shape) for line in lines for word in line.words]
+        boxes = [box_of(word.corners, prediction.shape) for line in lines for word in line.words]
         return lambda mask: [
             words.share_wrong([mask[place][inside].all() for place, inside in boxes], wrong)
         ]
-    error = fidelity.error(made if label is not None else truth, made, settings, label=label)
+    compared = prediction if label is not None else truth
+    error = fidelity.error(compared, prediction, settings, label=label)
     windows = settings.windows(*error.shape)
-    return lambda mask: [_worst(error[one], mask[one]) for one in windows]
+    return lambda mask: [_worst(error[window], mask[window]) for window in windows]
 
 
 def _worst(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:

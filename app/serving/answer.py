@@ -344,13 +344,13 @@ def image_file(result: Picture) -> str:
 
 def png_text(
     calibration: Calibration,
-    part: Calibration,
+    partition: Calibration,
     alpha: float,
     group: str | None = None,
     input_class: str | None = None,
 ) -> dict[str, str]:
-    """Text chunks that identify a file's origin; part: that the mask was read from."""
-    promise = part.guarantee
+    """Text chunks that identify a file's origin; partition: whose curve gave the mask."""
+    promise = partition.guarantee
     facts = {"trustscale:group": group} if group is not None else {}
     if input_class is not None:
         facts["trustscale:input_class"] = input_class
@@ -360,7 +360,7 @@ def png_text(
         "Software": f"trustscale {__version__}",
         "trustscale:calibration": calibration.id,
         "trustscale:alpha": repr(alpha),
-        "trustscale:threshold": repr(part.curve.threshold(alpha)),
+        "trustscale:threshold": repr(partition.curve.threshold(alpha)),
         "trustscale:guarantee": promise.kind,
         "trustscale:fingerprint": calibration.pipeline.fingerprint,
         **facts,

@@ -61,8 +61,8 @@ class UpscaleHandler:
             unbounded_wait=True,
             as_job=True,
         )
-        kept = KeptSamples(prepared.chosen.upscaler, self.blobs, job.id)
-        prepared = replace(prepared, chosen=replace(prepared.chosen, upscaler=kept))
+        keeping = KeptSamples(prepared.chosen.upscaler, self.blobs, job.id)
+        prepared = replace(prepared, chosen=replace(prepared.chosen, upscaler=keeping))
         async with _reporting() as report:
             answer = await self.service.run(
                 prepared,

@@ -230,10 +230,10 @@ def _encoded(masked: Masked, result_id: str) -> tuple[Picture, dict[str, IO[byte
                 lambda: {TRUST_COG: spooled(write_trust_cog, trust.codes, trust.text, metadata)}
             )
         if (rest := masked.rest) is not None and rest.believed.is_sent:
-            shown = to_8_bit(masked.picture)
+            visible = to_8_bit(masked.picture)
             jobs.append(
                 lambda: {
-                    BELIEVED: spooled(write_believed, shown, trust.mask, rest, trust.text, scale)
+                    BELIEVED: spooled(write_believed, visible, trust.mask, rest, trust.text, scale)
                 }
             )
     with ThreadPoolExecutor(2, "trustscale-encode") as threads:
@@ -317,24 +317,25 @@ def _document(masked: Masked, result_id: str) -> Picture:
     }
     if trust is None or masked.rest is None:
         return Unmasked(**common, warnings=list(admitted.warnings), links=PictureLinks(**links))
-    alpha, subject, part = trust.wanted.alpha, trust.wanted.subject, trust.wanted.subject.part
+    alpha, subject = trust.request.alpha, trust.request.subject
+    partition = subject.partition
     trusted, opaque = trust.shares
-    typicality = part.report.typicality(masked.mean_log_sigma, trust.wanted.facts)
+    typicality = partition.report.typicality(masked.mean_log_sigma, trust.request.facts)
     return Result(
         **common,
-        calibration=trust.wanted.calibration.id,
+        calibration=trust.request.calibration.id,
         group=subject.group,
         input_class=subject.document,
         alpha=alpha,
-        threshold=threshold_json(part.curve.threshold(alpha)),
+        threshold=threshold_json(partition.curve.threshold(alpha)),
         trusted_fraction=trusted,
         opaque_fraction=opaque,
         guarantee=guarantee(subject, alpha, typicality),
         believed=masked.rest.believed,
         typicality=typicality,
-        out_of_distribution=typicality <= part.report.out_of_distribution,
+        out_of_distribution=typicality <= partition.report.out_of_distribution,
         review=review_of(
-            part,
+            partition,
             trust.sigma.high(),
             is_covered=subject.is_covered,
             why_not=subject.why_not(typicality),
@@ -463,12 +464,12 @@ class UpscaleService(ServiceContext):
             observer(encoded)
         return encoded
 
-    def _count(self, made: Picture) -> None:
-        seconds_per_sample = made.timings_ms["samples"] / 1e3 / made.samples
-        self.metrics.observe("sample_seconds", seconds_per_sample, made.upscaler)
-        if isinstance(made, Result):
-            self.metrics.observe("trusted_fraction", made.trusted_fraction, made.upscaler)
-            self.metrics.observe("typicality", made.typicality, made.upscaler)
-            if made.review is not None:
-                outcome = "accepted" if made.review.accept else "needs_look"
-                self.metrics.count("reviews", made.upscaler, outcome)
+    def _count(self, picture: Picture) -> None:
+        seconds_per_sample = picture.timings_ms["samples"] / 1e3 / picture.samples
+        self.metrics.observe("sample_seconds", seconds_per_sample, picture.upscaler)
+        if isinstance(picture, Result):
+            self.metrics.observe("trusted_fraction", picture.trusted_fraction, picture.upscaler)
+            self.metrics.observe("typicality", picture.typicality, picture.upscaler)
+            if picture.review is not None:
+                outcome = "accepted" if picture.review.accept else "needs_look"
+                self.metrics.count("reviews", picture.upscaler, outcome)

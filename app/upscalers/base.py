@@ -108,11 +108,11 @@ class Source:
 
     def like(self, answer: RGB) -> RGB:
         """An answer as deep as the image, and grey if the image is."""
-        found = to_16_bit(answer) if self.is_16_bit else answer
+        pixels = to_16_bit(answer) if self.is_16_bit else answer
         if self.is_grey:
-            mean = (found.sum(axis=2, dtype=np.uint32) + 1) // 3
-            found = np.repeat(mean.astype(found.dtype)[..., np.newaxis], 3, axis=2)
-        return found
+            mean = (pixels.sum(axis=2, dtype=np.uint32) + 1) // 3
+            pixels = np.repeat(mean.astype(pixels.dtype)[..., np.newaxis], 3, axis=2)
+        return pixels
 
     @cached_property
     def digest(self) -> str:

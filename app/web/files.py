@@ -84,20 +84,20 @@ class Site:
 
     def modules(self, entry: str) -> list[str]:
         """The paths of a script and of all modules that it imports, each once."""
-        found: dict[str, None] = {}
+        paths: dict[str, None] = {}
         waiting = [entry]
         while waiting:
             path = waiting.pop()
-            if path in found:
+            if path in paths:
                 continue
-            found[path] = None
+            paths[path] = None
             text = self.static[path].data.decode()
             folder = posixpath.dirname(path)
             waiting += [
                 posixpath.normpath(posixpath.join(folder, source))
                 for source in _IMPORT.findall(text)
             ]
-        return list(found)
+        return list(paths)
 
     @cached_property
     def digest(self) -> str:
@@ -159,14 +159,14 @@ def _state(page: Page, current: Page) -> str:
 
 def _walk(folder: Traversable, prefix: str = "") -> list[tuple[str, File]]:
     """All files below a folder whose type is known."""
-    found = []
+    files = []
     for entry in folder.iterdir():
         path = f"{prefix}{entry.name}"
         if entry.is_dir():
-            found += _walk(entry, f"{path}/")
+            files += _walk(entry, f"{path}/")
         elif media_type := MEDIA_TYPES.get(entry.name.rpartition(".")[2]):
-            found.append((path, _file(entry.read_bytes(), media_type)))
-    return found
+            files.append((path, _file(entry.read_bytes(), media_type)))
+    return files
 
 
 def _file(data: bytes, media_type: str) -> File:

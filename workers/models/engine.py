@@ -227,13 +227,13 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return list({path.stem: path for path in reversed(paths)}.values())[::-1]
 
 
-def _only(found: Sequence[Path], folder: Path, what: str) -> Path:
-    if not found:
+def _only(paths: Sequence[Path], folder: Path, what: str) -> Path:
+    if not paths:
         raise WeightsError(
             f"{folder} holds no {what}; `trustscale models list` names the files of each model "
             "and where they are from"
         )
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
         raise WeightsError(f"{folder} holds more than one {what}: {names}; name one of them")
-    return found[0]
+    return paths[0]
