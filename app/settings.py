@@ -52,7 +52,7 @@ from trustscale_server.upscalers.remote.worker import WorkerConfig
 from trustscale_server.upscalers.runtime import SHIPPED, PrecisionSetting
 
 
-def shown(default: str) -> dict[str, Any]:
+def default_text(default: str) -> dict[str, Any]:
     """A default in docs/settings.md that is not a value."""
     return {"default": default}
 
@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("trustscale"),
         description="The folder that holds the database, results, uploads and the admin key.",
-        json_schema_extra=shown("the platform's user data folder"),
+        json_schema_extra=default_text("the platform's user data folder"),
     )
     store: str = Field(
         "sqlite:///",
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
         None,
         description="Where results and uploads are stored: `file:///PATH`, `s3://BUCKET/PREFIX`, "
         "`gs://…` or `az://CONTAINER/…`. All processes must name the same place.",
-        json_schema_extra=shown("in the data folder"),
+        json_schema_extra=default_text("in the data folder"),
     )
     presigned_links: bool = Field(
         True,
@@ -160,12 +160,12 @@ class Settings(BaseSettings):
         min_length=1,
         validate_default=True,
         description="The upscalers that the service offers, as a list of the entries below.",
-        json_schema_extra=shown("the shipped models"),
+        json_schema_extra=default_text("the shipped models"),
     )
     default_upscaler: str | None = Field(
         None,
         description="The upscaler that answers requests which name none.",
-        json_schema_extra=shown("`auto` if its upscalers are configured, else the first"),
+        json_schema_extra=default_text("`auto` if its upscalers are configured, else the first"),
     )
     routing: dict[str, Name] = Field(
         default_factory=lambda: dict(TABLE),
@@ -186,7 +186,7 @@ class Settings(BaseSettings):
     admin_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
         description="The API keys of administrators, in the same form.",
-        json_schema_extra=shown("one made at the first start"),
+        json_schema_extra=default_text("one made at the first start"),
     )
 
     max_upload_bytes: int = Field(
@@ -216,7 +216,7 @@ class Settings(BaseSettings):
         gt=0,
         description="How much memory all generating requests may use together, in bytes "
         "([arithmetic](sizing.md#memory)). An image that needs more alone gets 413.",
-        json_schema_extra=shown("half of the container's or machine's memory"),
+        json_schema_extra=default_text("half of the container's or machine's memory"),
     )
     max_queued_jobs: int = Field(
         100,
@@ -278,7 +278,7 @@ class Settings(BaseSettings):
     embedded_job_worker: bool | None = Field(
         None,
         description="Whether the gateway runs jobs in its own process.",
-        json_schema_extra=shown("with `queue=memory://` only"),
+        json_schema_extra=default_text("with `queue=memory://` only"),
     )
     job_concurrency: int = Field(
         2, gt=0, description="How many calibration pairs one process measures at the same time."

@@ -15,7 +15,7 @@ from trustscale_server.upscalers.base import RGB
 from trustscale_server.upscalers.tensors import (
     Malformed,
     Tensor,
-    decode,
+    decode_message,
     items,
     members,
     refuse_shared_memory,
@@ -54,7 +54,7 @@ def parse_request(
     missing, unknown, or of a wrong type or shape) and TooLarge.
     """
     try:
-        return _request(*decode(body, header_length, "inputs"), settings)
+        return _request(*decode_message(body, header_length, "inputs"), settings)
     except Malformed as error:
         raise InputError(f"the request: {error}") from error
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from trustscale_server import __version__
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import RGB
-from trustscale_server.upscalers.tensors import HEADER_LENGTH, Part, encode
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, Part, encode_message
 from trustscale_worker.batcher import Batcher, WorkerMetrics
 from trustscale_worker.errors import (
     ClientGone,
@@ -216,7 +216,7 @@ class _Service:
             "parameters": {"fingerprint": self._engine.fingerprint},
         }
         chunks, headers = await asyncio.to_thread(
-            encode, document, "outputs", {"samples": array}, binary=inference.binary
+            encode_message, document, "outputs", {"samples": array}, binary=inference.binary
         )
         self._metrics.requests.labels("200").inc()
         return StreamingResponse(_chunks(chunks), headers=headers)

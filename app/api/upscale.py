@@ -33,7 +33,7 @@ from trustscale_server.api.clients import (
 )
 from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep, require_admin
 from trustscale_server.api.files import Sent
-from trustscale_server.api.jobs import JobOut, Webhook, accepted, shown
+from trustscale_server.api.jobs import JobOut, Webhook, job_accepted, visible_job
 from trustscale_server.api.middleware import note
 from trustscale_server.api.openapi import BINARY
 from trustscale_server.api.problems import limited_responses, problem_responses
@@ -51,7 +51,7 @@ from trustscale_server.serving.answer import (
     stored_picture,
 )
 from trustscale_server.serving.choose import UpscaleOptions, UpscaleRequest
-from trustscale_server.serving.job import expected
+from trustscale_server.serving.job import expected_job
 from trustscale_server.serving.prepare import Admitted
 from trustscale_server.stores.base import (
     IMAGE,
@@ -173,7 +173,7 @@ async def upscale(
             if idempotency_key is None and await request.is_disconnected():
                 # The client does not know its id, and would pay for nothing.
                 await state.queue.cancel(job.id)
-            return StoredResponse(job.id, accepted(job, **_ASYNC))
+            return StoredResponse(job.id, job_accepted(job, **_ASYNC))
         has_begun = asyncio.Event()
         answer = await while_connected(
             request,
@@ -189,7 +189,9 @@ async def upscale(
 
     async def recall(made_id: str) -> Response:
         if made_id.startswith(JOB):
-            return accepted(await shown(state, await state.stores.jobs.get(made_id)), **_ASYNC)
+            return job_accepted(
+                await visible_job(state, await state.stores.jobs.get(made_id)), **_ASYNC
+            )
         result = stored_picture(await results.document(made_id))
         names = _parts(result, media_type)
         files = {name: await results.file(made_id, name) for name in names}
@@ -375,7 +377,7 @@ async def _submit(
                 id=job_id,
                 kind="upscale",
                 created_at=datetime.now(UTC),
-                about={"webhook": webhook, "key": fields.key, **expected(prepared)},
+                about={"webhook": webhook, "key": fields.key, **expected_job(prepared)},
                 request=fields.model_dump(),
             )
         )

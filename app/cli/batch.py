@@ -92,7 +92,7 @@ class Place:
             return "new"
         if self.record is None:
             return "foreign"
-        if differences(self.record, identity):
+        if request_differences(self.record, identity):
             return "other"
         return "done" if self._wanted(identity) <= self._parts else "new"
 
@@ -144,7 +144,7 @@ class Place:
         return chosen
 
 
-def look(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[Place]:
+def existing_answers(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[Place]:
     """The existing files of each answer, listing every folder once."""
     listed = {folder: _listed(folder) for folder in {stem.parent for stem in stems}}
     places = []
@@ -156,7 +156,7 @@ def look(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[
     return places
 
 
-def differences(record: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
+def request_differences(record: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
     """How the recorded request differs from this one, as text."""
     if record.get("source") != identity["source"]:
         return ["of another file, or of this one before it was changed"]
@@ -252,9 +252,10 @@ class Run:
     def _places(self, images: Sequence[InputFile], folder: Path) -> list[Place]:
         """Where each answer is or will be, before those that need no look are apart."""
         if self.review is None:
-            return look(targets(images, folder), self.extras)
+            return existing_answers(targets(images, folder), self.extras)
         waiting, sorted_out = (
-            look(targets(images, folder / name), self.extras) for name in (LOOK, ACCEPTED)
+            existing_answers(targets(images, folder / name), self.extras)
+            for name in (LOOK, ACCEPTED)
         )
         return [
             other if waits.record is None and other.there else waits
@@ -483,7 +484,7 @@ def _facts(source: InputFile) -> dict[str, Any]:
 def _lost(place: Place, identity: Mapping[str, Any]) -> str:
     if place.record is None:
         return f"{place.stem.with_name(min(place.there))} would be lost"
-    how = "; ".join(differences(place.record, identity))
+    how = "; ".join(request_differences(place.record, identity))
     return f"The answer {place.stem}.* would be lost: it was made {how}"
 
 

@@ -49,16 +49,18 @@ def show(
 ) -> None:
     """Show one calibration: pipeline, thresholds and mask sizes at common α, provenance."""
     document = ask(server, lambda service: service.calibration(calibration, group))
-    shown(document, as_json=as_json)
+    print_calibration(document, as_json=as_json)
 
 
 @app.command()
-@with_options(promise=options.Promise, activation=options.Activation, target=options.Target)
+@with_options(
+    promise=options.Promise, activation=options.ActivationOptions, target=options.TargetOptions
+)
 def derive(
     calibration: Id,
     promise: options.Promise,
-    activation: options.Activation,
-    target: options.Target,
+    activation: options.ActivationOptions,
+    target: options.TargetOptions,
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
 ) -> None:
@@ -77,7 +79,7 @@ def derive(
     if bound is not None:
         changes["fidelity"] = {"bound": bound}
     derived = ask(target.server, lambda service: service.derive(calibration, **changes))
-    shown(derived, as_json=target.as_json)
+    print_calibration(derived, as_json=target.as_json)
 
 
 @app.command()
@@ -136,12 +138,12 @@ def backtest(
 
 
 @app.command()
-@with_options(naming=options.Naming, activation=options.Activation, calls=options.Calls)
+@with_options(naming=options.Naming, activation=options.ActivationOptions, calls=options.Calls)
 def extend(
     calibration: Id,
     folder: Annotated[Path, typer.Argument(help="More pairs, as of `trustscale calibrate`.")],
     naming: options.Naming,
-    activation: options.Activation,
+    activation: options.ActivationOptions,
     calls: options.Calls,
 ) -> None:
     """Make a calibration with more pairs; nothing is generated again for the old ones."""
@@ -153,7 +155,7 @@ def extend(
         yes=calls.yes,
     )
     if (outcome := making.run(folder, naming.rule)) is not None:
-        shown(outcome.document, as_json=calls.as_json)
+        print_calibration(outcome.document, as_json=calls.as_json)
 
 
 @app.command()
@@ -175,7 +177,7 @@ def audit(
     output(entries, lines(_entry), as_json=as_json)
 
 
-def shown(document: dict[str, Any], *, as_json: bool) -> None:
+def print_calibration(document: dict[str, Any], *, as_json: bool) -> None:
     """Print a calibration, or the job that is making it."""
     output(
         document,

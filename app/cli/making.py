@@ -16,7 +16,7 @@ from trustscale_server.calibration.intake import find_in, folder_files
 from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.calibration.local import listed
 from trustscale_server.cli.bars import Bars, interruptible, progress_bars
-from trustscale_server.cli.service import ALL, RemoteError, connected, refusals
+from trustscale_server.cli.service import ALL, RemoteError, refusals, service_client
 from trustscale_server.errors import ConfigError, TrustscaleError
 from trustscale_server.serving.prepare import duration
 from trustscale_server.upscalers.base import AUTO
@@ -93,7 +93,7 @@ class Making:
             )
 
             async def work() -> Outcome | None:
-                async with connected(
+                async with service_client(
                     self.server,
                     upscaler=self.upscaler,
                     many=True,

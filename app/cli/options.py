@@ -50,7 +50,7 @@ Stretch = Annotated[
 
 
 @dataclass
-class Target:
+class TargetOptions:
     """Where a command runs, and how it prints what it found."""
 
     server: Server = None
@@ -58,14 +58,14 @@ class Target:
 
 
 @dataclass
-class Calls(Target):
+class Calls(TargetOptions):
     """The same for a command that may call an upscaler outside of this program."""
 
     yes: Yes = False
 
 
 @dataclass
-class Activation:
+class ActivationOptions:
     """Whether a calibration is to serve at once."""
 
     activate: Activate = False

@@ -62,7 +62,7 @@ class RemoteError(TrustscaleError):
 
 
 @asynccontextmanager
-async def connected(
+async def service_client(
     server: str | None, *, needs_key: bool = True, retries: int = 0, **here: Any
 ) -> AsyncIterator[AsyncTrustscale]:
     """A client of a server, or of an application in this process (`here`: as of `inside`).
@@ -91,7 +91,7 @@ def ask(
     """The answer of a server, or of the application in this process. Raises as `connected`."""
 
     async def answer() -> Answer:
-        async with connected(server, needs_key=needs_key, **here) as service:
+        async with service_client(server, needs_key=needs_key, **here) as service:
             return await question(service)
 
     return asyncio.run(answer())

@@ -182,7 +182,7 @@ class Sorting:
 
 
 @dataclass
-class Output(options.Target):
+class Output(options.TargetOptions):
     """What is printed, and who is asked."""
 
     verbose: Annotated[
@@ -227,7 +227,7 @@ def upscale(
     # Imported only now, so that a mistyped name fails at once.
     from trustscale_server.cli.bars import interruptible  # noqa: PLC0415
     from trustscale_server.cli.batch import MANIFEST, Extra, Run  # noqa: PLC0415
-    from trustscale_server.cli.service import PATIENT, connected  # noqa: PLC0415
+    from trustscale_server.cli.service import PATIENT, service_client  # noqa: PLC0415
     from trustscale_server.serving.choose import options_of  # noqa: PLC0415
     from trustscale_server.settings import load_settings  # noqa: PLC0415
 
@@ -244,7 +244,7 @@ def upscale(
     here = {"settings": settings, "upscaler": name, "many": many, "routes": _ROUTES}
 
     async def work() -> Run:
-        async with connected(server, needs_key=False, retries=PATIENT, **here) as service:
+        async with service_client(server, needs_key=False, retries=PATIENT, **here) as service:
             run = Run(
                 service,
                 server,

@@ -94,7 +94,7 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class ScoredMask:
     """The losses of one served mask.
 
     digest: of the truth's pixels.
@@ -151,7 +151,7 @@ async def read_truth(
     return (await decoding(decode, data, limits, with_alpha=with_alpha)).rgb
 
 
-def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
+def score_mask(calibration: Calibration, served: Served, pixels: RGB) -> ScoredMask:
     """Measure the losses of a served mask against the pixels of the truth.
 
     Raises:
@@ -197,10 +197,10 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
     # A truth identifies the image; a label does not, many are all black.
     image_digest = served.input_digest if wants_label else int(digest[:16], 16)
     counts = result.guarantee.promised and result.reduced_from is None
-    return Score(digest, image_digest, counts, measured)
+    return ScoredMask(digest, image_digest, counts, measured)
 
 
-def counting(scored: Score, at: float) -> Callable[[MonitorState], StateChange[TruthReport]]:
+def counting(scored: ScoredMask, at: float) -> Callable[[MonitorState], StateChange[TruthReport]]:
     """What a score makes of the monitor's state: the state after it, the answer, the label."""
     measured = scored.measured
 

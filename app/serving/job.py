@@ -32,7 +32,7 @@ _DRAFT_QUALITY: Final = 80
 _Report: TypeAlias = Callable[[], Awaitable[None]]
 
 
-def expected(admitted: Admitted) -> dict[str, str]:
+def expected_job(admitted: Admitted) -> dict[str, str]:
     """What lists show of a job before it runs: upscaler, its picture's size, the estimated time."""
     scale, estimate = admitted.chosen.pipeline.scale, admitted.estimate_s
     height, width = admitted.size

@@ -1,6 +1,6 @@
 """What is checked of an upload before anything is generated.
 
-    Chosen ──decode──▶ DecodedUpload ──(settle)──▶ admit ──▶ Admitted
+    Chosen ──decode_upload──▶ DecodedUpload ──(settle)──▶ admit_upload ──▶ Admitted
 
 Each step makes what the next one needs, so none can be called too early.
 """
@@ -134,7 +134,7 @@ class Admitted:
         }
 
 
-async def decode(
+async def decode_upload(
     context: ServiceContext, chosen: Chosen, upload: Upload, *, unbounded_wait: bool
 ) -> DecodedUpload:
     """Decode the pixels of the upload; `unbounded_wait` needs no place: there are few jobs.
@@ -178,7 +178,7 @@ async def decode(
     return DecodedUpload(image, facts, digest, seed, parent, notes)
 
 
-async def admit(
+async def admit_upload(
     context: ServiceContext, chosen: Chosen, decoded: DecodedUpload, *, as_job: bool
 ) -> Admitted:
     """Check that the picture fits its form and memory, and can be made in time.

@@ -157,14 +157,18 @@ class _Files:
                 self._needed[place] = next(turns, sys.maxsize)
 
 
-def enlarged(alpha: NDArray[np.uint8] | None, height: int, width: int) -> NDArray[np.uint8] | None:
+def enlarged_alpha(
+    alpha: NDArray[np.uint8] | None, height: int, width: int
+) -> NDArray[np.uint8] | None:
     """The transparency of an upload at the size of the output."""
     if alpha is None:
         return None
     return np.asarray(Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def reduced(picture: Pixels, trust: Trust | None, longest: int) -> tuple[Pixels, Trust | None]:
+def reduced_answer(
+    picture: Pixels, trust: Trust | None, longest: int
+) -> tuple[Pixels, Trust | None]:
     """The picture with this longest side, each pixel as little trusted as any that it averages."""
     height, width, _ = picture.shape
     small = resized(picture, size_within((width, height), longest), Image.Resampling.BOX)

@@ -49,8 +49,8 @@ from trustscale_server.upscalers.remote.responses import (
     Busy,
     QuotaSpent,
     asked_wait,
+    metrics_label,
     needs_operator,
-    reason,
     retriable,
 )
 
@@ -302,7 +302,7 @@ class ResilientUpscaler(Wrapped):
                     await self._wait_for_return(error, pause, failed_at + patience_s)
                     tries = 0
                     continue
-                why = reason(error)
+                why = metrics_label(error)
             self._retries[source] -= 1
             self.metrics.count("upstream_retries", self.name, why)
             log.info("tried_again", upscaler=self.name, reason=why, in_s=round(pause, 2))
@@ -382,7 +382,7 @@ class ResilientUpscaler(Wrapped):
                     samples = await self._timed(source, seeds, turn)
                 outcome = "ok"
             except UpscalerError as error:
-                outcome = reason(error)
+                outcome = metrics_label(error)
                 self._count(error)
                 raise
             finally:

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.factories import encoded
 from tests.waiting import until
 from tests.workers.fakes import SleepingEngine, noise, textured
-from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode_message
 from trustscale_worker.batcher import Batcher, WorkerMetrics
 from trustscale_worker.errors import InputError, ModelFailed, OutOfMemory, QueueFull, TooLarge
 from trustscale_worker.protocol import parse_request
@@ -130,7 +130,7 @@ SEEDS = np.array([1, -2], np.int64)
 def _parse(document=None, **tensors):
     named = {"image": PIXELS, "seeds": SEEDS, **tensors}
     given = {name: tensor for name, tensor in named.items() if tensor is not None}
-    parts, headers = encode(document or {}, "inputs", given, binary=True)
+    parts, headers = encode_message(document or {}, "inputs", given, binary=True)
     return parse_request(memoryview(b"".join(parts)), headers[HEADER_LENGTH], SETTINGS)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.waiting import block_until
 from tests.workers.fakes import Served, tiny_sinsr
-from trustscale_server.upscalers.tensors import encode
+from trustscale_server.upscalers.tensors import encode_message
 from trustscale_worker.files import file_sha256, known_models
 from trustscale_worker.models.engine import ENGINES
 
@@ -71,7 +71,7 @@ def test_convert_does_not_overwrite(run, data, tmp_path):
 @pytest.mark.slow
 def test_serves_and_drains(data, tmp_path):
     tensors = {"image": np.zeros((20, 30, 3), np.uint8), "seeds": np.arange(3)}
-    [body], _ = encode({}, "inputs", tensors, binary=False)
+    [body], _ = encode_message({}, "inputs", tensors, binary=False)
     with Served(data, tmp_path, "--drain", "600") as worker, ThreadPoolExecutor(2) as threads:
         worker.wait_for(f"{worker.url}/v2/health/ready", "worker")
         url, patience = f"{worker.url}/v2/models/sinsr/infer", {"timeout": 600, "trust_env": False}

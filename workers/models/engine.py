@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trustscale_server.errors import ConfigError
 from trustscale_server.upscalers.base import RGB
-from trustscale_server.upscalers.embedded import Stopped
+from trustscale_server.upscalers.embedded import SampleCancelled
 from trustscale_worker.errors import ClientGone, WeightsError
 from trustscale_worker.settings import EngineSpec
 
@@ -152,7 +152,7 @@ class OneByOneEngine(Engine):
                 continue
             try:
                 result[row] = self._sample(job.image, seed, job.cancelled)
-            except Stopped:
+            except SampleCancelled:
                 break
             samples[seed] = row
         return result

@@ -20,8 +20,14 @@ from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.http import Upstream
-from trustscale_server.upscalers.remote.responses import Reply, explanation, find, first
-from trustscale_server.upscalers.tensors import HEADER_LENGTH, Malformed, Tensor, decode, encode
+from trustscale_server.upscalers.remote.responses import Reply, explanation, find_all, first
+from trustscale_server.upscalers.tensors import (
+    HEADER_LENGTH,
+    Malformed,
+    Tensor,
+    decode_message,
+    encode_message,
+)
 
 T = TypeVar("T")
 
@@ -89,7 +95,7 @@ class OipUpscaler(Adapter[OipConfig]):
             )
         if self._config.tensor_format == "auto":
             server = await self._upstream.request("GET", "/v2")
-            extensions = find(server.json(), "/extensions/*") if server.ok else []
+            extensions = find_all(server.json(), "/extensions/*") if server.ok else []
             self.binary = "binary_tensor_data" in extensions
         document = metadata.json()
         return {key: first(document, f"/{key}") for key in ("name", "versions", "platform")}
@@ -103,7 +109,7 @@ class OipUpscaler(Adapter[OipConfig]):
             inputs[config.seed_input] = np.array([seed], np.int64).reshape(config.seed_shape)
         wish = request(config.output, binary=self.binary)
         chunks, headers = await asyncio.to_thread(
-            encode, wish, "inputs", inputs, binary=self.binary
+            encode_message, wish, "inputs", inputs, binary=self.binary
         )
         reply = await self._upstream.call(
             "POST", f"{self._path}/infer", content=chunks, headers=headers, turn=turn
@@ -131,7 +137,7 @@ def output_of(reply: Reply, name: str) -> tuple[Tensor, dict[str, Any]]:
         ProtocolError: malformed, or without such an output.
     """
     length = reply.headers.get(HEADER_LENGTH.lower())
-    document, outputs = understood(lambda: decode(reply.body, length, "outputs"))
+    document, outputs = understood(lambda: decode_message(reply.body, length, "outputs"))
     if name not in outputs:
         names = ", ".join(outputs)[:200]
         raise ProtocolError(f"The upscaler's answer has no output {name!r}; it has: {names}.")

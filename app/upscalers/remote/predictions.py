@@ -27,7 +27,7 @@ from trustscale_server.upscalers.remote.responses import (
     GenerationFailed,
     NoImage,
     Pointer,
-    find,
+    find_all,
     first,
     raise_for_status,
 )
@@ -231,7 +231,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
                 return next(
                     (
                         prediction
-                        for prediction in find(reply.json(), "/results/*")
+                        for prediction in find_all(reply.json(), "/results/*")
                         if isinstance(prediction, dict)
                         and {**prediction, **request} == prediction
                         and prediction.get("status") in (*_RUNNING, "succeeded")

@@ -173,7 +173,7 @@ def asked_wait(error: BaseException) -> float | None:
     return error.wait_s if isinstance(error, _Waiting) else None
 
 
-def reason(error: BaseException) -> str:
+def metrics_label(error: BaseException) -> str:
     """The label of the error in metrics."""
     return next((label for kind, label in _REASONS if isinstance(error, kind)), "other")
 
@@ -333,7 +333,7 @@ def _number(value: Any) -> float | None:
     return None if math.isnan(number) else number
 
 
-def find(document: Any, pointer: str) -> list[Any]:
+def find_all(document: Any, pointer: str) -> list[Any]:
     """Every value that the pointer names; without `*` at most one."""
     where, *rest = _EVERY.split(pointer, maxsplit=1)
     resolved = JsonPointer(where).resolve(document, _NOTHING)
@@ -342,7 +342,7 @@ def find(document: Any, pointer: str) -> list[Any]:
     if not rest:
         return [resolved]
     return (
-        [leaf for value in resolved for leaf in find(value, rest[0])]
+        [leaf for value in resolved for leaf in find_all(value, rest[0])]
         if type(resolved) is list
         else []
     )
@@ -350,10 +350,10 @@ def find(document: Any, pointer: str) -> list[Any]:
 
 def first(document: Any, pointer: str) -> Any:
     """The first value that the pointer names, or None."""
-    return next(iter(find(document, pointer)), None)
+    return next(iter(find_all(document, pointer)), None)
 
 
-def checked(pointer: str) -> str:
+def valid_pointer(pointer: str) -> str:
     """The pointer, if it is one. Raises ValueError."""
     try:
         JsonPointer(pointer)
@@ -362,7 +362,9 @@ def checked(pointer: str) -> str:
     return pointer
 
 
-Pointer = Annotated[str, AfterValidator(checked), Field(description="JSON pointer, RFC 6901.")]
+Pointer = Annotated[
+    str, AfterValidator(valid_pointer), Field(description="JSON pointer, RFC 6901.")
+]
 
 
 def images(document: Any) -> list[str]:

@@ -28,11 +28,11 @@ from trustscale_server.upscalers.remote.oip import output_of, request, understoo
 from trustscale_server.upscalers.remote.responses import (
     Misconfigured,
     SomeFailed,
-    find,
+    find_all,
     first,
     retriable,
 )
-from trustscale_server.upscalers.tensors import encode
+from trustscale_server.upscalers.tensors import encode_message
 
 log = structlog.get_logger()
 
@@ -237,7 +237,7 @@ class WorkerUpscaler:
         self, worker: _Worker, source: Source, seeds: list[int], turn: MemoryPermit
     ) -> list[RGB]:
         model = self._known()
-        chunks, headers = encode(
+        chunks, headers = encode_message(
             request("samples", binary=True),
             "inputs",
             {"image": source.rgb, "seeds": np.array(seeds, np.int64)},
@@ -264,7 +264,7 @@ class WorkerUpscaler:
 
     async def _describe(self, worker: _Worker) -> Model:
         server = await worker.upstream.call("GET", "/v2")
-        names = find(server.json(), "/models/*")
+        names = find_all(server.json(), "/models/*")
         if len(names) != 1 or not isinstance(names[0], str):
             raise Misconfigured(
                 f'{self.name!r} is no worker with one model; another server is of kind = "oip".'

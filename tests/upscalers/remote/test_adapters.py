@@ -19,7 +19,7 @@ from trustscale_server.upscalers.remote.responses import (
     GenerationFailed,
     QuotaSpent,
 )
-from trustscale_server.upscalers.tensors import HEADER_LENGTH, decode, encode
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, decode_message, encode_message
 
 
 def cog(handler, **settings):
@@ -248,12 +248,14 @@ class Server:
 
     def infer(self, request):
         length = request.headers.get(HEADER_LENGTH)
-        image, *rest = decode(request.content, length, "inputs")[1].values()
+        image, *rest = decode_message(request.content, length, "inputs")[1].values()
         if image.datatype == "BYTES":
             samples = encoded(sample(decoded(image.file())))
         else:
             samples = self.samples(image.numbers(), rest[0].numbers().ravel() if rest else [0])
-        parts, headers = encode({}, "outputs", {"samples": samples}, binary=length is not None)
+        parts, headers = encode_message(
+            {}, "outputs", {"samples": samples}, binary=length is not None
+        )
         return httpx.Response(200, content=b"".join(parts), headers=headers)
 
     def samples(self, image, seeds):

@@ -25,7 +25,7 @@ from trustscale_server.errors import (
 )
 from trustscale_server.sampling.draw import draw
 from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
-from trustscale_server.upscalers.entries import table
+from trustscale_server.upscalers.entries import toml_of
 from trustscale_server.upscalers.remote.responses import Busy, GenerationFailed
 from trustscale_worker.service import create_app
 
@@ -129,7 +129,7 @@ async def test_connected(server, opened, source, name, path, settings):
     assert (found.needs, "scale" in found.entry) == ([], False)
     tried = await attempt(found.entry, wish)
     assert (tried.scale, tried.lossless) == (2, True)
-    written = tomllib.loads(table(tried.entry))["upscalers"][0]
+    written = tomllib.loads(toml_of(tried.entry))["upscalers"][0]
     assert written["kind"] == SERVERS[name]["kind"]
     up = opened(resilient, **written)
     await up.check()

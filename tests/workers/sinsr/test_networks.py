@@ -14,7 +14,7 @@ from trustscale_worker.files import read_settings
 from trustscale_worker.models.pixels import pad_reflect, starts
 from trustscale_worker.models.sinsr.config import DiffusionConfig, SinSRConfig
 from trustscale_worker.models.sinsr.layers import GroupNorm
-from trustscale_worker.models.sinsr.model import SinSR, fit, networks_digest
+from trustscale_worker.models.sinsr.model import SinSR, load_weights, networks_digest
 
 
 def test_names_and_shapes_of_the_official_networks(data):
@@ -109,7 +109,7 @@ class TestFit:
     def digest(self, networks):
         def digest(*states):
             for network, state in zip(networks, states, strict=True):
-                fit(network, state, "file.pth")
+                load_weights(network, state, "file.pth")
             return networks_digest(*networks)
 
         return digest
@@ -139,7 +139,7 @@ class TestFit:
         state["stranger"] = torch.zeros(1)
         state["quant_conv.bias"] = torch.zeros(7)
         with pytest.raises(WeightsError) as caught:
-            fit(networks[1], state, "file.pth")
+            load_weights(networks[1], state, "file.pth")
         message = caught.value.detail
         assert f"{len(lost)} missing: {lost[0]}" in message
         assert "1 unexpected: stranger" in message

@@ -31,9 +31,9 @@ from trustscale_worker.models.device import (
 )
 from trustscale_worker.models.diffusion.pipelines import (
     PIPELINES,
+    DiffusionPipeline,
     DiffusionSettings,
-    Pipeline,
-    load,
+    load_pipeline,
     pipeline_digest,
 )
 from trustscale_worker.models.engine import (
@@ -69,7 +69,9 @@ class DiffusionEngine(Engine):
     layout = torch.channels_last
     """Of the networks in memory; twice as fast on CPUs as the default."""
 
-    def __init__(self, pipeline: Pipeline, facts: dict[str, object], spec: EngineSpec) -> None:
+    def __init__(
+        self, pipeline: DiffusionPipeline, facts: dict[str, object], spec: EngineSpec
+    ) -> None:
         """Take over a pipeline.
 
         `facts`: see `pipeline_digest`. `spec.dtype` is that of the denoiser; the codec, which
@@ -114,12 +116,12 @@ class DiffusionEngine(Engine):
             network.to(memory_format=self.layout)
 
     @classmethod
-    def load(cls, spec: EngineSpec) -> Self:
+    def load_pipeline(cls, spec: EngineSpec) -> Self:
         """See `Engine.load`; the folder of a pipeline, as `save_pretrained` writes it."""
         if spec.weights is None:
             raise ConfigError("diffusers needs the folder of a pipeline: give --weights")
         settings = read_settings(DiffusionSettings, spec.config)
-        pipe = load(spec.weights)
+        pipe = load_pipeline(spec.weights)
         facts = pipeline_digest(pipe)
         pipe.to(torch.float32)  # texts are encoded once, at full precision
         pipeline = PIPELINES[type(pipe).__name__](pipe, settings)

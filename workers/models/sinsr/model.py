@@ -154,7 +154,7 @@ def networks_digest(unet: UNet, autoencoder: Autoencoder) -> str:
     )
 
 
-def fit(network: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
+def load_weights(network: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
     """Give `network`, which may be on the "meta" device, the tensors of `state`, in float32.
 
     Wrapper prefixes are removed, derived tables and loss terms skipped; the rest must match the
