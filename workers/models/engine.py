@@ -1,7 +1,5 @@
 """The interface of every model to the service; all engines by kind, and finding their files."""
 
-import hashlib
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +69,9 @@ class Engine(ABC):
 
     Attributes:
         scale: result side / input side, an integer of at least 1.
-        fingerprint: see `fingerprint_of`.
+        fingerprint: of everything that decides its pixels: the engine and its code's revision, the
+            weights, the precision, every parameter that affects the result. Not of what only
+            changes rounding: device, batch, memory layout, compilation.
         distinct_samples: the number of different samples; None: no limit.
         together: up to how many samples are cheaper in one call than in several.
     """
@@ -163,17 +163,6 @@ def host_memory() -> DeviceMemory:
     page = os.sysconf("SC_PAGE_SIZE")
     total = page * os.sysconf("SC_PHYS_PAGES")
     return DeviceMemory("cpu", total - page * os.sysconf("SC_AVPHYS_PAGES"), total)
-
-
-def fingerprint_of(facts: Mapping[str, object]) -> str:
-    """SHA-256 over everything that decides a model's pixels, as JSON.
-
-    Facts are the engine and its code's revision, a digest of the weights, the precision and every
-    parameter that affects the result, but not what only changes rounding: device, batch, memory
-    layout, compilation.
-    """
-    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def load_engine(spec: EngineSpec) -> Engine:

@@ -20,7 +20,7 @@ import torch
 
 from trustscale_server.concurrency import usable_cores
 from trustscale_server.errors import ConfigError
-from trustscale_server.upscalers.base import RGB
+from trustscale_server.upscalers.base import RGB, fingerprint_of
 from trustscale_worker.files import read_settings
 from trustscale_worker.models.device import (
     Batches,
@@ -40,7 +40,6 @@ from trustscale_worker.models.engine import (
     DeviceMemory,
     Engine,
     SampleRequest,
-    fingerprint_of,
     stop_if_alone,
 )
 from trustscale_worker.models.noise import Noise

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from trustscale_server.errors import ConfigError
-from trustscale_server.upscalers.base import RGB
+from trustscale_server.upscalers.base import RGB, fingerprint_of
 from trustscale_worker import weights
 from trustscale_worker.files import read_settings
 from trustscale_worker.models.device import (
@@ -26,7 +26,6 @@ from trustscale_worker.models.engine import (
     DeviceMemory,
     Engine,
     SampleRequest,
-    fingerprint_of,
     stop_if_alone,
 )
 from trustscale_worker.models.noise import Noise
