@@ -127,16 +127,72 @@ _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
 J = TypeVar("J", Job, AsyncJob)
 
 
-class _Service(Generic[J]):
+class _Requests(Generic[J]):
+    """What the methods of a service send, and what they make of its answers."""
+
+    _session: Session
+    _job: type[J]
+    _sends_directly = True  # large pictures, to the service's object store, until it has none
+
+    async def _form(
+        self, picture: Picture, fields: Mapping[str, Any], key: str | None, **headers: str
+    ) -> dict[str, Any]:
+        key, data = key or secrets.token_hex(16), content(picture)
+        upload = await self._put(data, key) if len(data) >= _LARGE else None
+        return {
+            "files": {"image": ("image", data)} if upload is None else None,
+            "data": form(**fields, upload=upload),
+            "headers": {**headers, "Idempotency-Key": key},
+        }
+
+    async def _put(self, data: bytes, key: str) -> str | None:
+        if not self._sends_directly:
+            return None
+        try:
+            place = await self._session.document(
+                "POST", "/v1/uploads", "upload", headers={"Idempotency-Key": key}
+            )
+        except Problem as problem:
+            if problem.type != _NO_DIRECT_UPLOADS and problem.status != httpx.codes.NOT_FOUND:
+                raise
+            self._sends_directly = False
+            return None
+        # Without the service's key, which the store must not learn.
+        await self._session.send(
+            "PUT", place["url"], content=data, headers=place["headers"], auth=None
+        )
+        return str(place["upload"])
+
+    async def _list(self, path: str, **options: Any) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._session.document("GET", path, None, **options)
+        return rows
+
+    async def _object(
+        self, verb: str, path: str, member: str = "id", **options: Any
+    ) -> dict[str, Any]:
+        path = f"{CALIBRATIONS}{path}"
+        document: dict[str, Any] = await self._session.document(verb, path, member, **options)
+        return document
+
+    async def _sent(
+        self, path: str, pairs: Pairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
+    ) -> J:
+        with _form(pairs, options, fields) as sent:
+            headers = {"Idempotency-Key": secrets.token_hex(16)}
+            return await self._begun("POST", f"{CALIBRATIONS}{path}", headers=headers, **sent)
+
+    async def _begun(self, verb: str, path: str, **options: Any) -> J:
+        return self._job(
+            self._session, await self._session.document(verb, path, "state", **options)
+        )
+
+
+class _Service(_Requests[J]):
     """The methods of a service.
 
     Every method raises `Problem` if the service refuses, `httpx.TransportError` if it cannot be
     reached.
     """
-
-    _session: Session
-    _job: type[J]
-    _sends_directly = True  # large pictures, to the service's object store, until it has none
 
     @method
     async def upscale(
@@ -317,58 +373,6 @@ class _Service(Generic[J]):
     async def usage(self, month: str | None = None) -> list[dict[str, Any]]:
         """Pictures, calls and their price in a month, `2026-11`, by key and upscaler (admin)."""
         return await self._list("/v1/admin/usage", params=form(month=month))
-
-    async def _form(
-        self, picture: Picture, fields: Mapping[str, Any], key: str | None, **headers: str
-    ) -> dict[str, Any]:
-        key, data = key or secrets.token_hex(16), content(picture)
-        upload = await self._put(data, key) if len(data) >= _LARGE else None
-        return {
-            "files": {"image": ("image", data)} if upload is None else None,
-            "data": form(**fields, upload=upload),
-            "headers": {**headers, "Idempotency-Key": key},
-        }
-
-    async def _put(self, data: bytes, key: str) -> str | None:
-        if not self._sends_directly:
-            return None
-        try:
-            place = await self._session.document(
-                "POST", "/v1/uploads", "upload", headers={"Idempotency-Key": key}
-            )
-        except Problem as problem:
-            if problem.type != _NO_DIRECT_UPLOADS and problem.status != httpx.codes.NOT_FOUND:
-                raise
-            self._sends_directly = False
-            return None
-        # Without the service's key, which the store must not learn.
-        await self._session.send(
-            "PUT", place["url"], content=data, headers=place["headers"], auth=None
-        )
-        return str(place["upload"])
-
-    async def _list(self, path: str, **options: Any) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = await self._session.document("GET", path, None, **options)
-        return rows
-
-    async def _object(
-        self, verb: str, path: str, member: str = "id", **options: Any
-    ) -> dict[str, Any]:
-        path = f"{CALIBRATIONS}{path}"
-        document: dict[str, Any] = await self._session.document(verb, path, member, **options)
-        return document
-
-    async def _sent(
-        self, path: str, pairs: Pairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
-    ) -> J:
-        with _form(pairs, options, fields) as sent:
-            headers = {"Idempotency-Key": secrets.token_hex(16)}
-            return await self._begun("POST", f"{CALIBRATIONS}{path}", headers=headers, **sent)
-
-    async def _begun(self, verb: str, path: str, **options: Any) -> J:
-        return self._job(
-            self._session, await self._session.document(verb, path, "state", **options)
-        )
 
 
 @contextmanager
