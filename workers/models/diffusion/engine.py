@@ -115,7 +115,7 @@ class DiffusionEngine(Engine):
             network.to(memory_format=self.layout)
 
     @classmethod
-    def load_pipeline(cls, spec: EngineSpec) -> Self:
+    def load(cls, spec: EngineSpec) -> Self:
         """See `Engine.load`; the folder of a pipeline, as `save_pretrained` writes it."""
         if spec.weights is None:
             raise ConfigError("diffusers needs the folder of a pipeline: give --weights")
