@@ -120,19 +120,15 @@ FORGED = {
 
 
 ATTEMPTS = {
-    "a file": (open, "/etc/passwd"),
-    "a file to write": (open, "/dev/null", "r+"),
+    "a file": (open, "/etc/passwd"), "a file to write": (open, "/dev/null", "r+"),
     "a new file": (os.open, "/tmp/new", os.O_RDONLY | os.O_CREAT),
     "an empty file": (os.open, "/dev/null", os.O_RDONLY | os.O_TRUNC),
     "the memory of a process": (open, f"/proc/{os.getpid()}/mem", "wb"),
-    "removing": (os.unlink, "/nothing"),
-    "a program": (os.execv, "/bin/true", ["true"]),
-    "a process": (work.forking,),
-    "a socket": (work.connecting,),
-    "a signal": (os.kill, os.getpid(), 0),
-    "a limit": (work.limiting, os.getpid()),
+    "removing": (os.unlink, "/nothing"), "a program": (os.execv, "/bin/true", ["true"]),
+    "a process": (work.forking,), "a socket": (work.connecting,),
+    "a signal": (os.kill, os.getpid(), 0), "a limit": (work.limiting, os.getpid()),
     "a priority": (os.setpriority, os.PRIO_PROCESS, os.getpid(), 19),
-}
+}  # fmt: skip
 
 
 class TestConfinement:

@@ -179,13 +179,10 @@ async def test_for_a_while(place, stores, error, drawn):
 
 @pytest.mark.parametrize(
     ("error", "is_tried_again", "words"),
-    [
-        (STORE, True, "its result could not be stored for"),
-        (UPSCALER, True, "It restarts."),
-        (BadCredentials("The token is wrong."), False, "The token is wrong."),
-        (TimedOut("Too slow."), False, "Too slow."),
-    ],
-)
+    [(STORE, True, "its result could not be stored for"), (UPSCALER, True, "It restarts."),
+     (BadCredentials("The token is wrong."), False, "The token is wrong."),
+     (TimedOut("Too slow."), False, "Too slow.")],
+)  # fmt: skip
 async def test_not_for_ever(place, stores, error, is_tried_again, words):
     """What only the operator can mend, or has had its time, fails the job at once."""
     handler, policy = Failing(error, lambda _: True), replace(EAGER, away_s=0.3)
