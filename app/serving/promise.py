@@ -78,8 +78,12 @@ class ApplicableCalibration:
 
     def why_not(self, typicality: float) -> str | None:
         """Why nothing is promised of this upload; None: something is."""
-        if not self.is_covered:
-            return _uncovered(self)
+        if self.input_class is not None and not self.is_covered:
+            return (
+                "The calibration has too few uploads like this one "
+                f"({class_in_words(self.input_class)}; class {self.input_class!r}); calibrate with "
+                "inputs like it"
+            )
         if typicality <= self.part.report.out_of_distribution:
             return (
                 f"At most 1 in {math.floor(1 / typicality + 1e-9)} pictures like those that were "
@@ -224,16 +228,6 @@ def warnings_of(
     if not lossless:
         warnings.append("The upscaler delivers lossy images; compression adds to the disagreement.")
     return warnings
-
-
-def _uncovered(subject: ApplicableCalibration) -> str:
-    """That too few calibration images had such an input."""
-    assert subject.input_class is not None
-    words = class_in_words(subject.input_class)
-    return (
-        f"The calibration has too few uploads like this one ({words}; class "
-        f"{subject.input_class!r}); calibrate with inputs like it"
-    )
 
 
 def _of_mask(subject: ApplicableCalibration, alpha: float, trusted: float) -> list[str]:

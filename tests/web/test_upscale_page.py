@@ -158,7 +158,9 @@ def test_the_promise(open_page, site):
     assert page.inner_text("#share") == f"{max(share, min(1, 1e9 * share)):.0f} % trusted"
     page.keyboard.press("i")
     promise = page.locator("#promise")
-    expect(promise.locator(".plain")).to_contain_text("the colours around every trusted point are right within this")
+    expect(promise.locator(".plain")).to_contain_text(
+        "the colours around every trusted point are right within this"
+    )
     expect(promise.get_by_role("img")).to_have_attribute(
         "aria-label", "16 of 100 steps of lightness"
     )
