@@ -125,8 +125,8 @@ def test_every_size(open_page):
 
 
 SENTENCE = (
-    "In 9 of 10 spots of 128×128 pixels of such pictures colours around every trusted point, over "
-    "about 9 pixels, are right within 16 of the 100 steps of lightness."
+    "In 9 of 10 spots of 128×128 pixels of such pictures the colours around every trusted point, "
+    "averaged about 9 pixels across, are right within 16 of the 100 steps of lightness."
 )
 PROMISED = {
     "promised": True,
@@ -162,7 +162,9 @@ def test_the_promise(open_page, site):
     assert page.inner_text("#share") == f"{max(share, min(1, 1e9 * share)):.0f} % trusted"
     page.keyboard.press("i")
     promise = page.locator("#promise")
-    expect(promise.locator(".plain")).to_contain_text("no trusted colour is off by more than this")
+    expect(promise.locator(".plain")).to_contain_text(
+        "the colours around every trusted point are right within this"
+    )
     expect(promise.get_by_role("img")).to_have_attribute(
         "aria-label", "16 of 100 steps of lightness"
     )
