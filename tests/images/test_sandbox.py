@@ -1,6 +1,7 @@
 """Whatever a file does to its decoder, it ends soon, and nobody else waits for it."""
 
 import asyncio
+import contextvars
 import ctypes
 import errno
 import importlib.util
@@ -25,6 +26,7 @@ from rasterio.io import MemoryFile
 from tests.factories import encoded, photo
 from tests.images import hostile, work
 from tests.waiting import PATIENCE_S, block_until, cancelled, until
+from trustscale_server.admission import current_client
 from trustscale_server.concurrency import usable_cores
 from trustscale_server.errors import BadImage, DecodeLimit, ImageTooLarge, Overloaded
 from trustscale_server.images.decode import Limits, decode
@@ -286,6 +288,21 @@ class TestPlaces:
             assert mine == [4, 9, 14, 19, 19]
             assert stack.enter_context(_decoders.nice("b")) == mine[0]
         assert in_decoder(work.nice, b"") == mine[0]
+
+    def test_the_time_of_a_refused_file_counts(self, monkeypatch):
+        """Who has decoders work for seconds has had them, whatever comes of it."""
+        charged = []
+        monkeypatch.setattr(_decoders.places, "charge", lambda *use: charged.append(use))
+
+        def refused():
+            current_client.set("a")
+            with pytest.raises(DecodeLimit):
+                in_decoder(work.endless, b"")
+
+        contextvars.copy_context().run(refused)
+        [(client, seconds)] = charged
+        assert client == "a"
+        assert seconds > 1
 
     def test_large_ones_take_turns(self):
         with ThreadPoolExecutor(3) as threads:

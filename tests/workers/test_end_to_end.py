@@ -20,7 +20,7 @@ from tests.waiting import block_until
 from tests.workers.fakes import Served
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings, load_settings
-from trustscale_server.upscalers.tensors import encode
+from trustscale_server.upscalers.tensors import encode_message
 from trustscale_worker.errors import WeightsError
 from trustscale_worker.models.engine import locate
 
@@ -116,7 +116,7 @@ def test_from_a_folder_to_a_picture(data, tmp_path, monkeypatch):
     What was asked for when it is to end is answered.
     """
     tensors = {"image": np.zeros((20, 30, 3), np.uint8), "seeds": np.arange(3)}
-    [body], _ = encode({}, "inputs", tensors, binary=False)
+    [body], _ = encode_message({}, "inputs", tensors, binary=False)
     patience = {"timeout": 600, "trust_env": False}
     for name in ("unet_tiny.pth", "vq_tiny.pth"):
         shutil.copy(data / name, tmp_path)
