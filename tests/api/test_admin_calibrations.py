@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.api.gateway import AS_ADMIN, aside, check_problem, ended, gateway, po
 from tests.factories import SIDE, calibration_of, changed, encoded, sharp
 from tests.fakes import FakeUpscaler
 from trustscale_server.calibration import file
-from trustscale_server.calibration.active import Changes
+from trustscale_server.calibration.active import CalibrationPriority, Changes
 from trustscale_server.calibration.guarantee import HighProbability
 from trustscale_server.calibration.insight import COMMON_ALPHAS
 from trustscale_server.conformal.fidelity import FidelitySettings
@@ -367,3 +368,30 @@ def test_a_far_smaller_area(calibration):
         is_far = area.after < area.before / 2
         assert changes.is_worse == (is_far or changes.min_alpha.after > alpha)
         assert not Changes.of(other, one).is_worse
+
+
+async def test_the_loop_waits_for_no_calibration(serve, calibration, monkeypatch):
+    """Its JSON and digests, and which classes it answers, are for threads."""
+    threads = {}
+
+    def noted(really):
+        def note(*args, **options):
+            threads.setdefault(really.__name__, set()).add(threading.current_thread())
+            return really(*args, **options)
+
+        return note
+
+    for of, name in ((file, "load"), (CalibrationPriority, "choose"), (Changes, "of")):
+        monkeypatch.setattr(of, name, noted(getattr(of, name)))
+    async with serve() as served:
+        other = changed(calibration, default_alpha=0.2)
+        imported = await served.client.post(
+            f"{BASE}/import",
+            content=file.dump(other),
+            params={"activate": True},
+            headers={**AS_ADMIN, "Content-Type": file.MEDIA_TYPE},
+        )
+        assert imported.status_code == 201
+        assert (await served.post()).json()["calibration"] == other.id
+    assert threads.keys() == {"load", "choose", "of"}
+    assert threading.current_thread() not in set.union(*threads.values())

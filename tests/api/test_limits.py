@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,10 @@ from trustscale_server.stores.base import Job, StoreUnavailable, uploads_for
 ASYNC = {"Prefer": "respond-async"}
 
 
+def descriptors():
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
 class TestDisconnect:
     async def test_ends_the_generation(self, serve):
         upscaler = FakeUpscaler(seconds=60)
@@ -50,7 +55,10 @@ class TestDisconnect:
             assert (await served.post()).status_code == 200
 
     async def test_leaves_no_picture(self, serve, monkeypatch, request):
-        """What clients that left had sent is let go of at once, without a collection of garbage."""
+        """Nor an open file: all that clients that left had sent is let go of at once.
+
+        Nothing of it waits for a collection of garbage.
+        """
         gc.disable()
         request.addfinalizer(gc.enable)
         upscaler, pictures = FakeUpscaler(seconds=60), []
@@ -62,11 +70,14 @@ class TestDisconnect:
 
         monkeypatch.setattr(upscaler, "generate", generate)
         async with serve(upscaler) as served:
+            await served.client.get("/readyz")  # opens what stays open
+            before = descriptors()
             for count in range(1, 6):
                 leaving = served.hanging()
                 await until(lambda count=count: len(pictures) == count * SAMPLES)
                 assert await leaving.hang_up() == 499
             assert [picture() for picture in pictures] == [None] * len(pictures)
+            assert descriptors() <= before
 
     async def test_frees_a_place_for_decoding(self, serve, slow_uploads):
         """Uploads that are decoded are bounded; one whose client leaves makes room at once."""
