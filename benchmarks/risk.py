@@ -7,7 +7,7 @@ of the largest error in the mask with its standard error, the trusted area, and 
 that were refused a promise; then the same by class, for spots at borders and inside, and the area
 at which the mean loss of these very uploads is α (`equal`), by which scores compare. `!`: broken,
 above α by more than two standard errors although fewer than nine of ten were refused. `--side`
-judges the middle of each photograph, so many pixels wide.
+judges the middle of each photograph, at most so many pixels wide and high.
 
 The last table is about whole pictures, by class: the share that is bad, that is accepted without a
 look, and that is both (at most δ); then of all of them as one batch, with the share of bad ones
@@ -326,11 +326,11 @@ def read(path: Path, facts: InputFeatures) -> Measured:
 def answered(calibration: Calibration, found: Measured, size: tuple[int, int]) -> Seen:
     """As the service answers from this calibration."""
     subject = ApplicableCalibration.of(calibration, None, found.facts, size=size)
-    typicality = subject.part.report.typicality(found.mean_log_sigma, found.facts)
-    thresholds = [subject.part.curve.threshold(alpha) for alpha in ALPHAS]
+    typicality = subject.partition.report.typicality(found.mean_log_sigma, found.facts)
+    thresholds = [subject.partition.curve.threshold(alpha) for alpha in ALPHAS]
     why_not = subject.why_not(typicality)
     review = review_of(
-        subject.part, found.high_sigma, is_covered=subject.is_covered, why_not=why_not
+        subject.partition, found.high_sigma, is_covered=subject.is_covered, why_not=why_not
     )
     if review is None:
         raise SystemExit("The calibration kept nothing of whole pictures.")
@@ -416,7 +416,7 @@ def all_measured(
         for path in photographs:
             truth = crop_to_multiple(decode(path.read_bytes(), PAIR_LIMITS).rgb, SCALE)
             if side is not None:
-                top, left = ((length - side) // 2 for length in truth.shape[:2])
+                top, left = (max(0, length - side) // 2 for length in truth.shape[:2])
                 truth = np.ascontiguousarray(truth[top : top + side, left : left + side])
             for number, kind in enumerate(KINDS):
                 if kind not in kinds:
