@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import tracemalloc
+import weakref
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -20,6 +21,7 @@ from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.prepare import footprint
 from trustscale_server.sigma.estimators import ESTIMATORS, SHIPPED, Fit, IndecisionSettings, shipped
 from trustscale_server.sigma.features import is_fact
+from trustscale_server.sigma.moments import Moments
 from trustscale_server.stores.spooling import IN_MEMORY, spooled
 from trustscale_server.upscalers.base import Capabilities, Source
 
@@ -93,24 +95,29 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale
     )
 
 
+SCORED = [
+    *((pipeline(name), Capabilities()) for name, row in ESTIMATORS.items() if not row.reads),
+    *((served(name), Capabilities(by_tiles=True)) for name in SHIPPED),
+]
+DRAWN = [
+    *(
+        (pipeline(prediction=prediction), capabilities)
+        for prediction in ("first", "mean")
+        for capabilities in (Capabilities(concurrency=4), Capabilities(samples_per_call=8))
+    ),
+    # Up to six samples need no sums, and are counted without them.
+    (pipeline("fitted", samples=2), Capabilities()),
+    (pipeline("departure", samples=1), Capabilities()),
+    (pipeline(samples=4), Capabilities(concurrency=4)),
+    (pipeline("fitted", "mean", samples=6), Capabilities()),
+]
+
+
+# Only what makes σ uses more memory on more cores.
 @pytest.mark.parametrize(
-    ("asked", "capabilities"),
-    [
-        *((pipeline(name), Capabilities()) for name, row in ESTIMATORS.items() if not row.reads),
-        *(
-            (pipeline(prediction=prediction), capabilities)
-            for prediction in ("first", "mean")
-            for capabilities in (Capabilities(concurrency=4), Capabilities(samples_per_call=8))
-        ),
-        # Up to six samples need no sums, and are counted without them.
-        (pipeline("fitted", samples=2), Capabilities()),
-        (pipeline("departure", samples=1), Capabilities()),
-        (pipeline(samples=4), Capabilities(concurrency=4)),
-        (pipeline("fitted", "mean", samples=6), Capabilities()),
-        *((served(name), Capabilities(by_tiles=True)) for name in SHIPPED),
-    ],
+    ("asked", "capabilities", "cores"),
+    [*((*one, 1) for one in SCORED + DRAWN), *((*one, 64) for one in SCORED)],
 )
-@pytest.mark.parametrize("cores", [1, 64])
 async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch):
     """What is counted, but for files, is above the peak, whatever makes σ."""
     monkeypatch.setattr("trustscale_server.concurrency.usable_cores", lambda: cores)
@@ -190,6 +197,15 @@ async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, 
     with spooled(write_picture, pixels, form) as file:
         await Sent(file, "image/png")({"type": "http"}, receive, lambda _: asyncio.sleep(60))
         assert file.closed
+
+
+def test_nothing_holds_sums_when_sigma_is_measured():
+    moments = Moments((8, 8))
+    for _ in range(2):
+        moments.add(np.zeros((8, 8, 3), np.uint8))
+    sums, moments.is_asked_once = weakref.ref(moments.sums), True
+    moments.release()
+    assert sums() is None
 
 
 def test_does_not_grow_with_samples():
