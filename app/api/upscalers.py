@@ -26,6 +26,7 @@ from trustscale_server.calibration.insight import (
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.fidelity import ErrorUnit
 from trustscale_server.errors import UpscalerUnavailable
+from trustscale_server.sampling.draw import ANSWERS
 from trustscale_server.sampling.pipeline import DEFAULT_SAMPLES
 from trustscale_server.serving.answer import GuaranteeFacts
 from trustscale_server.upscalers.base import Upscaler
@@ -71,6 +72,9 @@ class UpscalerOut(BaseModel):
     samples: int = Field(description="M: the samples, and at most as many calls, of a picture.")
     seconds_per_megapixel: float | None = Field(
         description="Of input and sample, as measured here; null: unknown yet."
+    )
+    answer_seconds_per_megapixel: float | None = Field(
+        description="Of input, for a whole answer with a mask; null: unknown yet."
     )
     price_per_call: float | None = Field(description="As configured.")
     cold_start_s: float = Field(description="The longest that a call waits for a model to start.")
@@ -148,10 +152,11 @@ async def list_upscalers(
 
 
 def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
-    scale = fingerprint = pace = None
+    scale = fingerprint = pace = answers = None
     with suppress(UpscalerUnavailable):
         scale, fingerprint = upscaler.scale, upscaler.fingerprint
         pace = state.service.throughput.seconds_per_megapixel(upscaler)
+        answers = state.service.throughput.seconds_per_megapixel(upscaler, ANSWERS)
     entry = state.settings.upscaler(upscaler.name)
     title, character = (upscaler.name, None) if entry is None else entry.shown
     return {
@@ -162,6 +167,7 @@ def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
         "scale": scale,
         "fingerprint": fingerprint,
         "seconds_per_megapixel": pace,
+        "answer_seconds_per_megapixel": answers,
         "price_per_call": state.settings.price_per_call(upscaler.name),
         "cold_start_s": getattr(entry, "cold_start_s", 0.0),
         "default": upscaler in state.service.candidates(None),

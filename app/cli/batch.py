@@ -203,6 +203,7 @@ class Run:
     review: Rule | None = None
     full_request: Mapping[str, Any] = field(default_factory=dict)
     served: Mapping[str, Any] = field(default_factory=dict)
+    pace: float = 0.0  # seconds for a megapixel by the slowest that may answer; 0: unknown
     done: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     promises: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
@@ -275,7 +276,7 @@ class Run:
 
     def _foretold(self, todo: Sequence[_Task]) -> str:
         """What a long or large run takes, with a smaller choice; empty for others."""
-        pace, scale = self.served.get("seconds_per_megapixel"), self.served.get("scale") or 1
+        scale = self.served.get("scale") or 1
         seconds = size = longest = 0.0
         for task in todo:
             # What cannot be read fails in its turn.
@@ -284,7 +285,7 @@ class Run:
                 if (self.request.fit or math.inf) < max(width, height):
                     width, height = size_within((width, height), self.request.fit or 1)
                 side = max(width, height)
-                seconds += (pace or 0.0) * width * height / 1e6
+                seconds += self.pace * width * height / 1e6
                 wanted = self.request.to or (self.request.scale or scale) * side
                 side_made = min(wanted, scale * side)
                 files = 1 + len(self.extras)
@@ -292,7 +293,7 @@ class Run:
                 longest = max(longest, side_made)
         if seconds < _LONG_S and size < _LARGE:
             return ""
-        long = f"about {duration(seconds)} and " if pace else ""
+        long = f"about {duration(seconds)} and " if self.pace else ""
         smaller = ". --to 4k writes less, --fit 1000 is faster" if longest > _4K else ""
         return f"This takes {long}some {decimal(int(size))} of files{smaller}."
 
@@ -338,6 +339,7 @@ class Run:
             known = ", ".join(row["name"] for row in rows)
             raise ConfigError(f"There is no upscaler {self.request.upscaler!r}; there is {known}.")
         self.served = meant[0]
+        self.pace = max(row["answer_seconds_per_megapixel"] or 0.0 for row in meant)
         active = " ".join(calibration["id"] for row in meant for calibration in row["calibrations"])
         return {
             **self.request.chosen(),

@@ -285,11 +285,14 @@ class _Pace:
     @property
     def seconds(self) -> float:
         """Per megapixel."""
-        return median(self.recent) if self.work == PAIRS else min(self.recent)
+        return min(self.recent) if self.work == SAMPLES else median(self.recent)
 
 
 SAMPLES: Final = "samples"
 """Work whose pace is that of the fastest input: its samples alone."""
+
+ANSWERS: Final = "answers"
+"""Work whose pace is usual: a whole answer, with as many samples as it has."""
 
 PAIRS: Final = "pairs"
 """Work whose pace is usual: all that a calibration does for a pair, while others are measured."""
@@ -306,9 +309,10 @@ class Throughput:
         self._kept = _read(path)
         self._paces: dict[str, _Pace] = {}
 
-    def seconds_per_megapixel(self, upscaler: Upscaler) -> float | None:
+    def seconds_per_megapixel(self, upscaler: Upscaler, work: str = SAMPLES) -> float | None:
         """Of input and sample; None: not known yet."""
-        return min(self._of(upscaler).recent, default=None)
+        pace = self._of(upscaler, work)
+        return pace.seconds if pace.recent else None
 
     def estimate(
         self, upscaler: Upscaler, pixels: int, samples: int, work: str = SAMPLES

@@ -28,7 +28,7 @@ from trustscale_server.calibration.guarantee import threshold_json
 from trustscale_server.concurrency import beside, shielded
 from trustscale_server.conformal.lab import Pixels, to_8_bit
 from trustscale_server.images.encode import FORMS, Pages, png_rgb, write_picture, write_trust_cog
-from trustscale_server.sampling.draw import TimeLimits
+from trustscale_server.sampling.draw import ANSWERS, TimeLimits
 from trustscale_server.sampling.pipeline import MeasurementSink, measure, predict
 from trustscale_server.serving.answer import (
     BELIEVED,
@@ -160,6 +160,8 @@ async def generate(
         rest = FallbackLayer(believed_of(blurs=blurs, is_sent=is_sent), data)
     pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
     context.throughput.note(chosen.upscaler, pixels, samples, took["samples"] / 1e3)
+    seconds = sum(took.values()) / 1e3 / max(context.slots.in_flight, 1)  # others took their share
+    context.throughput.note(chosen.upscaler, pixels, 1, seconds, ANSWERS)
     if alpha is not None and not source.is_16_bit:
         rgb = await shielded(np.dstack, [rgb, alpha])
     if chosen.request.to is not None and chosen.request.to < max(height, width):
