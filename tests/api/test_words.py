@@ -6,6 +6,7 @@ from tests.api.gateway import aside, check_problem, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.reading import TEXTS, calibration_for_text, pretend, upload
+from trustscale_server.calibration.active import shipped_calibration
 
 
 @pytest.fixture
@@ -30,6 +31,8 @@ def test_words_of_an_answer(start, calibration, for_text, is_first):
     plain = answer["guarantee"]["plain"]
     assert plain.startswith("Of the words called right at most 4 % are wrong, on average over")
     assert "the expected value of the share of wrong words" in answer["guarantee"]["theorem"]
+    assert not answer["review"]["accept"]  # each of the calibrating pictures has a wrong word
+    assert "it holds an error (words that a text reader" in answer["review"]["bad"]
 
 
 def test_words_of_a_smaller_picture(start, for_text):
@@ -41,6 +44,21 @@ def test_words_of_a_smaller_picture(start, for_text):
     assert small["words"][0]["box"] == [[3, 2], [20, 2], [20, 6], [3, 6]]
     for one, other in zip(whole["words"], small["words"], strict=True):
         assert (one["trusted"], one["trust_level"]) == (other["trusted"], other["trust_level"])
+
+
+def test_the_shipped_calibration(start, monkeypatch):
+    """A fresh installation answers words with it, says of what it was made, and colours as before."""
+    pretend(monkeypatch)
+    shipped = shipped_calibration("span-x4-bf16-text")
+    upscaler = FakeUpscaler(scale=4, fingerprint=shipped.pipeline.fingerprint)
+    client = start(upscaler, calibrations=[])
+    answer = post(client, upload(), words="true").json()
+    assert answer["calibration"] == shipped.for_upscaler("fake").id
+    assert [word["text"] for word in answer["words"]] == list(TEXTS)
+    assert answer["words"][0]["trusted"]
+    assert answer["guarantee"]["calibrated_on"].startswith("Text rendered over")
+    other = post(client, upload()).json()
+    assert (other["words"], other["guarantee"]["unit"]) == (None, "spot")
 
 
 def test_without_a_calibration_for_text(client):
