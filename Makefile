@@ -52,7 +52,6 @@ docs: install  ## docs/ as a site in site/, strictly: a broken link ends it
 	$(BIN)/python deploy/docs/site.py
 
 bench: install  ## the short ones of the benchmarks in docs/benchmarks.md
-	$(BIN)/python -m benchmarks.trust_layer
 	$(BIN)/python -m benchmarks.request
 	$(BIN)/python -m benchmarks.page
 

@@ -398,7 +398,7 @@ class Run:
         if self.verbose:
             return _details(source, record, note)
         self.warnings.update(map(spoken, record["warnings"]))
-        if record["mask"] == "trust":
+        if record["mask"] == "trust" and record["guarantee"]["promised"]:
             self.promises[record["guarantee"]["plain"]] += 1
         return _line(source, record, note)
 
@@ -493,8 +493,10 @@ def _lost(place: Place, asked: Mapping[str, Any]) -> str:
 def _line(source: InputFile, record: Mapping[str, Any], note: str) -> str:
     if record["mask"] == "none":
         trusted = f"{record['width']}×{record['height']}, without a mask"
+    elif not record["guarantee"]["promised"]:
+        trusted = "no promise"
     elif (words := record.get("words")) is not None:
-        right = sum(_is_right(word, record) for word in words)
+        right = sum(word["trusted"] for word in words)
         trusted = f"{right} of {len(words)} words called right"
     else:
         trusted = f"{100 * record['trusted_fraction']:.0f} % trusted"
@@ -503,17 +505,14 @@ def _line(source: InputFile, record: Mapping[str, Any], note: str) -> str:
     return "\n".join([line, *_words(record)])
 
 
-def _is_right(word: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
-    return word["trusted"] and record["guarantee"]["promised"]
-
-
 def _words(record: Mapping[str, Any]) -> list[str]:
     """The words that can be believed, and those that cannot."""
     if (words := record.get("words")) is None:
         return []
+    is_promised = record["guarantee"]["promised"]
     said = {
-        name: " ".join(word["text"] for word in words if _is_right(word, record) == is_right)
-        for name, is_right in (("reads", True), ("perhaps", False))
+        name: " ".join(word["text"] for word in words if (word["trusted"] and is_promised) == right)
+        for name, right in (("reads", True), ("perhaps", False))
     }
     return [f"  {name}: {text}" for name, text in said.items() if text] or ["  reads no text"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.api.admin import BASE, SAMPLES, truth_files, zipped
-from tests.api.gateway import ADMIN_KEY, AS_ADMIN, IMAGE, check_problem, post
+from tests.api.gateway import ADMIN_KEY, AS_ADMIN, IMAGE, check_problem, form, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.images.hostile import bomb
@@ -43,12 +43,10 @@ class TestImages:
 
 
 class TestFields:
-    def test_alpha(self, client, upscaler):
+    def test_numbers(self, client, upscaler):
         for alpha in ("-1", "abc", "nan", "inf", "-inf", "-1e-9", "1e999", "0,1"):
             assert "alpha" in check_problem(post(client, alpha=alpha), "bad-alpha")["detail"]
         assert upscaler.calls == []
-
-    def test_seeds(self, client):
         for seed in (0, 2**63 - 1):
             assert post(client, seed=seed).json()["seed"] == seed
         for seed in ("-1", str(2**63), "1.5", "x", "nan"):
@@ -69,6 +67,8 @@ class TestFields:
         assert "did you mean alpha?" in fields["aplha"]
         assert "did you mean seed?" in fields["Seed"]
         assert "background" in fields["colour"]
+        sent = client.post("/v1/upscale?alpha=0.03&v=1", **form(IMAGE))
+        assert "alpha in the form" in check_problem(sent, "bad-request")["detail"]
         assert upscaler.calls == []
 
     def test_no_form_takes_unknown_fields(self, client):
