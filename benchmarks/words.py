@@ -10,7 +10,8 @@ ways in turn: without loss, as JPEG 75 to 95, and as JPEG 50 to 74. `fit` writes
 `app/calibration/shipped/NAME-text.calibration` for names such as `realesr-x4-bf16`. `judge` draws
 other words, and prints for both promises, for each α, and without a choice: the share of wrong
 words among those called right, and of pictures with one, with standard errors, and how many of the
-right words are called right, by the height of their boxes in pixels. `--bare` reads the photographs as they are.
+right words are called right, by the height of their boxes in pixels. `--bare` reads the photographs
+as they are.
 
 What was read is kept in `--keep`, so that a stopped run continues.
 """
@@ -63,10 +64,10 @@ RIDGE = 0.01
 ALPHAS = (0.05, 0.1)
 HEIGHTS = (0, 28, 56, math.inf)
 NOTE = (
-    "Text rendered over {count} photographs by {people} people and series, no real lettering: signs, "
-    "number plates, documents and screens, printed in Latin letters and digits, words of ten European "
-    "languages, font sizes of 12 to 100 pixels in the result, uploads as PNG and JPEG 50 to 95; no "
-    "handwriting, no other scripts, nothing bent or in perspective."
+    "Text rendered over {count} photographs by {people} people and series, no real lettering: "
+    "signs, number plates, documents and screens, printed in Latin letters and digits, words of "
+    "ten European languages, font sizes of 12 to 100 pixels in the result, uploads as PNG and JPEG "
+    "50 to 95; no handwriting, no other scripts, nothing bent or in perspective."
 )
 
 
@@ -231,8 +232,10 @@ def judge(trials: Sequence[Trial], photographs: Sequence[Photograph]) -> None:
         rows = []
         for promise in (Expectation(), Probability(tolerance=words.ANY)):
             curve = promise.curve(law.loss_curves, 1.0, **of_scenes)
-            for alpha in ALPHAS:
-                rows.append((promise.kind, f"{alpha:g}", *_judged(found, curve.threshold(alpha))))
+            rows += [
+                (promise.kind, f"{alpha:g}", *_judged(found, curve.threshold(alpha)))
+                for alpha in ALPHAS
+            ]
         rows.append(("none", "", *_judged(found, math.inf)))
         count = sum(len(one.wrong) for one in found)
         print(f"\n{trial.name}: {calibration.n} scenes; {count} words, {len(found)} pictures\n")

@@ -210,9 +210,9 @@ def test_they_are_small():
     assert sum(entry.stat().st_size for entry in files) <= 12_000_000
 
 
-@pytest.fixture(params=sorted(entry.name for entry in active._shipped_files(words=True)))
+@pytest.fixture(params=shipped_names())
 def for_text(request):
-    return shipped_calibration(request.param.removesuffix(file.SUFFIX))
+    return shipped_calibration(f"{request.param}-text")
 
 
 def test_text_fits_the_embedded_upscaler(for_text):
