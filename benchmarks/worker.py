@@ -11,7 +11,6 @@ a CPU they have a fraction of their width. Every measurement runs in a separate 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import http.client
 import json
 import multiprocessing
@@ -31,17 +30,14 @@ from numpy.typing import NDArray
 
 from benchmarks.table import print_table
 from tests.workers.diffusion.tiny import ldm, saved, upscale
-from trustscale_server.sampling.pipeline import MeasurementSink, Pipeline, measure
 from trustscale_server.sigma.estimators import Accumulator
-from trustscale_server.upscalers.base import Source
-from trustscale_server.upscalers.registry import WorkerConfig, build_upscaler
-from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode_message
 from trustscale_worker.models.diffusion.engine import DiffusionEngine
 from trustscale_worker.models.engine import DeviceMemory, Engine, SampleRequest
 from trustscale_worker.models.sinsr.config import SinSRConfig
 from trustscale_worker.models.sinsr.engine import SinSREngine
 from trustscale_worker.models.sinsr.model import SinSR
-from trustscale_worker.service import create_app, fold
+from trustscale_worker.service import create_app
 from trustscale_worker.settings import EngineSpec
 
 SAMPLES = 8
@@ -125,7 +121,7 @@ def infer(port: int, side: int, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
     """A plain client: raw tensors there, raw tensors back."""
     wish = {"parameters": {"binary_data_output": True}}
     tensors = {"image": picture(side), "seeds": seeds}
-    parts, headers = encode(wish, "inputs", tensors, binary=True)
+    parts, headers = encode_message(wish, "inputs", tensors, binary=True)
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("POST", "/v2/models/sleeper/infer", b"".join(parts), headers)
     answer = connection.getresponse()
@@ -169,37 +165,6 @@ def measure_overhead() -> float:
     process.terminate()
     process.join()
     return min(times[1:])
-
-
-def measure_folding() -> tuple[float, float, float]:
-    """Seconds to σ and Ŷ of 8 samples of 2048×2048, unfolded and folded, and those of folding."""
-    pipe, process = in_process(serve, 0.001)
-    config = WorkerConfig(name="sleeper", urls=(f"http://127.0.0.1:{pipe.recv()}",))
-
-    async def run() -> tuple[float, float]:
-        up = build_upscaler(config, {})
-        await up.check()
-        pipeline = Pipeline(fingerprint=up.fingerprint, scale=4, samples=SAMPLES)
-        source, best, found = Source(picture(512)), [np.inf, np.inf], []
-        for _ in range(4):  # the first one warms up
-            for way, takes_samples in enumerate((True, False)):
-                begun = time.perf_counter()
-                sink = MeasurementSink()
-                sink.takes_samples = takes_samples
-                found.append(await measure(up, source, pipeline, 1, sink=sink))
-                best[way] = min(best[way], time.perf_counter() - begun)
-        await up.close()
-        assert all(np.array_equal(one.sigma, found[0].sigma) for one in found)
-        assert all(np.array_equal(one.prediction, found[0].prediction) for one in found)
-        return best[0], best[1]
-
-    samples, folded = asyncio.run(run())
-    process.terminate()
-    process.join()
-    stack = np.random.default_rng(0).integers(0, 256, (SAMPLES, 2048, 2048, 3), np.uint8)
-    begun = time.perf_counter()
-    fold(stack, "cpu").packed()
-    return samples, folded, time.perf_counter() - begun
 
 
 def measure_diffusion(
@@ -335,12 +300,6 @@ def _service_rows(given: argparse.Namespace) -> list[tuple[str, str, str, bool]]
     )
     gain = measure_workers(1) / measure_workers(2)
     rows.append(("two workers against one", f"{gain:.2f}x", ">= 1.8x", gain >= 1.8))
-    samples, folded, folding = measure_folding()
-    what = f"to σ and Ŷ of them: {samples:.2f} s as samples, {folded:.2f} s folded on the CPU"
-    rows.append((what, f"{folded / samples:.2f}", "-", True))
-    left = max(folded - folding, 0.0) / samples
-    what = f"... without the {folding:.2f} s of folding there"
-    rows.append((what, f"{left:.2f}", "<= 0.35", left <= 0.35))
     return rows
 
 

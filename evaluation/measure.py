@@ -219,8 +219,6 @@ class _ArraySink(MeasurementSink):
 
     images: NDArray[Any]
 
-    takes_samples = True
-
     def on_sample(self, index: int, sample: RGB) -> None:
         self.images[index] = sample
 

@@ -211,7 +211,7 @@ class Cell(Part):
         subject = ApplicableCalibration.of(
             self.calibration, None, facts, size=measurement.sigma.shape
         )
-        part = subject.part
+        part = subject.partition
         typicality = part.report.typicality(measurement.mean_log_sigma, facts)
         thresholds = self.thresholds(part)
         settings = pipeline.fidelity

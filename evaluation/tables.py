@@ -188,7 +188,7 @@ def _rows(
         # Of a class that is not covered nothing is promised.
         if alpha is not None and (input_class is None or cell.answers[0].subject.is_covered):
             promise = promises[alpha]
-            parts = {one.subject.part for one in cell.answers}
+            parts = {one.subject.partition for one in cell.answers}
             thresholds = [cell.thresholds(part)[column] for part in parts]
             status = _status(alpha, max(thresholds), quantities["loss"].mean, promise)
         rows.append(
@@ -208,7 +208,7 @@ def joint_intervals(
     of_scenes, of_test = draws.calibration(len(column)), draws.test[:JOINT_REPLICATES]
     asked: dict[Calibration, list[int]] = {}
     for place, one in enumerate(cell.answers):
-        asked.setdefault(one.subject.part, []).append(place)
+        asked.setdefault(one.subject.partition, []).append(place)
     total = np.zeros((len(alphas), len(of_test)))
     for part, places in asked.items():
         levels = _grid(part)

@@ -54,8 +54,6 @@ class _PairSink(MeasurementSink):
 
     takers: Sequence[Callable[[int, RGB], None]]
 
-    takes_samples = True
-
     def on_sample(self, index: int, sample: RGB) -> None:
         for take in self.takers:
             take(index, sample)

@@ -37,7 +37,7 @@ _FIELD: Final = re.compile(
 
 def spoken(text: str) -> str:
     """A sentence of the service, which names fields of a request, with the options of a command."""
-    return _FIELD.sub(lambda found: f"--{found[1]} ", text)
+    return _FIELD.sub(lambda match: f"--{match[1]} ", text)
 
 
 Stretch = Annotated[
@@ -50,7 +50,7 @@ Stretch = Annotated[
 
 
 @dataclass
-class Target:
+class TargetOptions:
     """Where a command runs, and how it prints what it found."""
 
     server: Server = None
@@ -58,14 +58,14 @@ class Target:
 
 
 @dataclass
-class Calls(Target):
+class Calls(TargetOptions):
     """The same for a command that may call an upscaler outside of this program."""
 
     yes: Yes = False
 
 
 @dataclass
-class Activation:
+class ActivationOptions:
     """Whether a calibration is to serve at once."""
 
     activate: Activate = False
@@ -86,8 +86,8 @@ class Naming:
     scene_by: Annotated[
         str | None,
         typer.Option(
-            help="What belongs together and counts once: folder, for y/SCENE/NAME; manifest, for "
-            "its column scene or pool_id; or another column."
+            help="What counts once: folder, for y/SCENE/NAME; manifest, for its column scene or "
+            "pool_id; or another column."
         ),
     ] = None
 
@@ -110,8 +110,8 @@ class Promise:
     delta: Annotated[
         float | None,
         typer.Option(
-            help="δ: the promise holds for the calibration at hand with probability 1 − δ "
-            "(high_probability: 0.1 by default; probability)."
+            help="δ: the promise holds for this calibration with probability 1 − δ "
+            "(high_probability, default: 0.1; probability)."
         ),
     ] = None
     tolerance: Annotated[

@@ -103,8 +103,8 @@ def connect(
     address: Annotated[
         str,
         typer.Argument(
-            help="URL of a Replicate model, a Gradio app or Space, a Cog container, a server with "
-            "/v2 (Triton, MLServer) or an OpenAPI description; or an ONNX file."
+            help="URL of a Replicate model, a Gradio app, a Cog container, a server with /v2 or an "
+            "OpenAPI description; or an ONNX file."
         ),
     ],
     calls: options.Calls,
@@ -140,7 +140,7 @@ def connect(
     report = probed(call=False)
     typer.echo(_before(report), err=True)
     if report["needs"]:
-        raise ConfigError(f"Give {' and '.join(f'--set {one}=…' for one in report['needs'])}.")
+        raise ConfigError(f"Give {' and '.join(f'--set {need}=…' for need in report['needs'])}.")
     if calls.yes or typer.confirm("Make the call?", err=True):
         report = probed(call=True)
         typer.echo(_after(report), err=True)

@@ -12,23 +12,13 @@ from tests.factories import photo
 from tests.fakes import FakeUpscaler, Sink
 from tests.sampling.test_draw import Fake
 from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.errors import (
-    CalibrationMismatch,
-    DegenerateSamples,
-    UpscalerUnavailable,
-)
+from trustscale_server.errors import CalibrationMismatch, DegenerateSamples, UpscalerUnavailable
 from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.images.facts import UPLOAD, classify, look_at
 from trustscale_server.images.kinds import Kind
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.draw import Throughput
-from trustscale_server.sampling.pipeline import (
-    Pipeline,
-    differences,
-    guard,
-    identify,
-    measure,
-)
+from trustscale_server.sampling.pipeline import Pipeline, differences, guard, identify, measure
 from trustscale_server.sigma.estimators import SHIPPED as FITS
 from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped
 from trustscale_server.upscalers.base import Capabilities, Source, sample_seeds, settings_of
