@@ -20,7 +20,6 @@ from trustscale_server.upscalers.base import (
     Upscaler,
     Wrapped,
 )
-from trustscale_server.upscalers.remote.responses import SomeFailed
 
 
 def folder_of(job: str, task: str) -> str:
@@ -50,26 +49,16 @@ class KeptSamples(Wrapped):
             return await self.inner.generate(source, seeds, turn)
         await asyncio.to_thread(getattr, source, "digest")  # of which the names are made
         missing = [seed for seed in seeds if not await self._has(source, seed)]
-        made: dict[int, RGB | None] = {}
-        failed = None
-        try:
-            if missing:
-                answer = await self.inner.generate(source, missing, turn)
-                if len(answer) != len(missing):
-                    raise UpscalerFailed(f"Asked for {len(missing)} samples, got {len(answer)}.")
-                made.update(zip(missing, answer, strict=True))
-        except SomeFailed as error:
-            made.update(zip(missing, error.samples, strict=True))
-            failed = error
+        made: dict[int, RGB] = {}
+        if missing:
+            answer = await self.inner.generate(source, missing, turn)
+            if len(answer) != len(missing):
+                raise UpscalerFailed(f"Asked for {len(missing)} samples, got {len(answer)}.")
+            made.update(zip(missing, answer, strict=True))
         await turn.take()
         for seed, sample in made.items():
-            if sample is not None:
-                await to_its_end(self._keep(source, seed, sample))
-        samples = [made[seed] if seed in made else await self._kept(source, seed) for seed in seeds]
-        if failed is not None:
-            failed.samples = samples
-            raise failed
-        return [sample for sample in samples if sample is not None]
+            await to_its_end(self._keep(source, seed, sample))
+        return [made[seed] if seed in made else await self._kept(source, seed) for seed in seeds]
 
     def _name(self, source: Source, seed: int) -> str:
         facts = f"{self.fingerprint} {source.digest} {seed}"
