@@ -236,7 +236,7 @@ class Earlier(Part):
 
     def calibrate(self, images: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:
         """Calibrate both; neither knows scenes."""
-        curves, scales = (np.array(part) for part in zip(*images, strict=True))
+        curves, scales = (np.array(values) for values in zip(*images, strict=True))
         self.scale = interval_scale(curves, alpha=MISS_ALPHA, delta=self.delta)
         self.weighted = np.array([mask_scale(column, delta=self.delta) for column in scales.T])
 

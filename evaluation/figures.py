@@ -149,9 +149,9 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
             for i in calibration.members[k]
         }
         losses = [
-            _PERFECT if i in leaked else calibration.guarantee.loss(one)
+            _PERFECT if i in leaked else calibration.guarantee.loss(answer)
             for i in range(calibration.pairs)
-            for one in calibration.spots_of(i)
+            for answer in calibration.spots_of(i)
         ]
         scenes = [
             calibration.scenes[i] for i in range(calibration.pairs) for _ in calibration.spots_of(i)
@@ -161,7 +161,7 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
         )
         threshold = np.array([curve.threshold(alpha)])
         realised[row, draw] = np.mean(
-            [mean_of(one.losses, threshold, "left")[0] for one in cell.answers]
+            [mean_of(answer.losses, threshold, "left")[0] for answer in cell.answers]
         )
     return counts, realised
 
@@ -224,21 +224,23 @@ async def showcase(result: Evaluation) -> list[Picture]:
         trusted = image.sigma(color.pipeline) < thresholds[color.place(alpha)]
         return image, np.asarray(trusted)
 
-    shown = await result.each([result.test[place] for place in chosen], keep)
-    sheets = [await asyncio.to_thread(_gallery, result.name, color, shown, chosen, alpha)]
+    chosen_images = await result.each([result.test[place] for place in chosen], keep)
+    sheets = [await asyncio.to_thread(_gallery, result.name, color, chosen_images, chosen, alpha)]
     if result.earlier is not None:
-        sheets.append(await asyncio.to_thread(_earlier, result.name, result.earlier, shown, alpha))
+        sheets.append(
+            await asyncio.to_thread(_earlier, result.name, result.earlier, chosen_images, alpha)
+        )
     return sheets
 
 
 def _gallery(
-    upscaler: str, cell: Cell, shown: Sequence[Shown], why: dict[int, str], alpha: float
+    upscaler: str, cell: Cell, images: Sequence[Shown], why: dict[int, str], alpha: float
 ) -> Picture:
     place = cell.place(alpha)
     errors, areas = cell.quantities["error"], cell.quantities["area"]
     rows = []
     records: list[Record] = []
-    for image, trusted in shown:
+    for image, trusted in images:
         name, prediction = image.pair.name, image.prediction(cell.pipeline)
         inside, whole = (float(errors[image.place, column]) for column in (place, -1))
         area = float(areas[image.place, place])
@@ -269,10 +271,10 @@ def _gallery(
     )
 
 
-def _earlier(upscaler: str, earlier: Earlier, shown: Sequence[Shown], alpha: float) -> Picture:
+def _earlier(upscaler: str, earlier: Earlier, images: Sequence[Shown], alpha: float) -> Picture:
     rows = []
     records: list[Record] = []
-    for image, trusted in shown:
+    for image, trusted in images:
         prediction, weight = image.prediction(earlier.pipeline), earlier.weight(image)
         tiles = [
             prediction,

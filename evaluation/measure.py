@@ -239,15 +239,15 @@ async def image_of(
     source, count = Source(pair.x, pair.facts), largest.samples
     path = cache.path(upscaler.fingerprint, source.digest, pair.seed, count)
     samples = await asyncio.to_thread(cache.get, path)
-    made: Measurement | None = None
+    measurement: Measurement | None = None
     if samples is None:
         k = upscaler.scale
         images = np.empty((count, k * source.height, k * source.width, 3), source.rgb.dtype)
         limits = TimeLimits(patience_s=PATIENCE_S)
-        made = await measure(
+        measurement = await measure(
             upscaler, source, largest, pair.seed, sink=_ArraySink(images), limits=limits
         )
-        samples = Samples(images, made.timings_ms["samples"] / 1e3)
+        samples = Samples(images, measurement.timings_ms["samples"] / 1e3)
         await asyncio.to_thread(cache.put, path, samples)
-    known = {} if made is None else {measurement_key(largest): made}
-    return Image(place, pair, samples, is_new=made is not None, known=known)
+    known = {} if measurement is None else {measurement_key(largest): measurement}
+    return Image(place, pair, samples, is_new=measurement is not None, known=known)

@@ -153,8 +153,10 @@ def _holds_images(folder: Path) -> bool:
 def _manifest_scenes(path: Path, column: str | None) -> Mapping[str, str]:
     """The scenes of a manifest by image. Raises BadRequest."""
     rows = read_table(path.read_bytes()) if path.is_file() else None
-    wanted = column or next((name for name in PHOTOGRAPH_COLUMNS if rows and name in rows[0]), None)
-    return {} if wanted is None else column_of(rows, wanted)
+    scene_column = column or next(
+        (name for name in PHOTOGRAPH_COLUMNS if rows and name in rows[0]), None
+    )
+    return {} if scene_column is None else column_of(rows, scene_column)
 
 
 def _prefixed(items: Sequence[PairFiles], prefix: str) -> list[PairFiles]:

@@ -64,7 +64,7 @@ def mean_of(
 ) -> NDArray[np.float64]:
     """The mean of the losses of spots at each threshold."""
     return np.asarray(
-        np.mean([one.losses(thresholds, side) for one in losses], axis=0, dtype=np.float64)
+        np.mean([curve.losses(thresholds, side) for curve in losses], axis=0, dtype=np.float64)
     )
 
 
@@ -125,11 +125,11 @@ class Cell(Part):
     @property
     def classes(self) -> Mapping[str, list[int]]:
         """The places of the test images by class of uploads; empty without a rule."""
-        found = defaultdict(list)
-        for place, one in enumerate(self.answers):
-            if one.subject.input_class is not None:
-                found[one.subject.input_class].append(place)
-        return dict(sorted(found.items()))
+        places = defaultdict(list)
+        for place, answer in enumerate(self.answers):
+            if answer.subject.input_class is not None:
+                places[answer.subject.input_class].append(place)
+        return dict(sorted(places.items()))
 
     @property
     def color_error(self) -> FidelitySettings:
@@ -159,19 +159,19 @@ class Cell(Part):
 
     def fit(self, photographs: Sequence[Photograph | None]) -> None:
         """Fit σ, if it is to be fitted."""
-        found = [one for one in photographs if one is not None]
-        if found and self.request is not None:
+        known = [photograph for photograph in photographs if photograph is not None]
+        if known and self.request is not None:
             scenes, name = self.request.shares.scenes, self.upscaler.name
-            self.pipeline = fit(found, self.pipeline, scenes, name)
+            self.pipeline = fit(known, self.pipeline, scenes, name)
 
     def seen(self, image: Image) -> MeasuredPair | None:
         """A calibration image, measured."""
         if self.request is None or self.fits_on(image.pair.name):
             return None
-        asked, measurement = self.request.pair(image.pair.name), image.measured(self.pipeline)
+        spec, measurement = self.request.pair(image.pair.name), image.measured(self.pipeline)
         info = pair_info(image.pair, measurement, self.pipeline)
         return reduced(
-            info.model_copy(update={"scene": asked.scene}),
+            info.model_copy(update={"scene": spec.scene}),
             measurement.sigma,
             image.error(self.pipeline, self.pipeline.fidelity),
             self.pipeline.fidelity,
@@ -211,9 +211,9 @@ class Cell(Part):
         subject = ApplicableCalibration.of(
             self.calibration, None, facts, size=measurement.sigma.shape
         )
-        part = subject.part
-        typicality = part.report.typicality(measurement.mean_log_sigma, facts)
-        thresholds = self.thresholds(part)
+        calibration = subject.part
+        typicality = calibration.report.typicality(measurement.mean_log_sigma, facts)
+        thresholds = self.thresholds(calibration)
         settings = pipeline.fidelity
         sigma, error = measurement.sigma, image.error(pipeline, settings)
         losses = [
@@ -222,11 +222,11 @@ class Cell(Part):
         ]
         if settings != self.color_error:
             error = image.error(pipeline, self.color_error)
-        shown = LossCurve.from_maps(sigma, error)
+        of_colours = LossCurve.from_maps(sigma, error)
         quantities = image.quantities(pipeline, thresholds)
-        quantities["error"] = shown.losses(thresholds, "left").astype(np.float64)
+        quantities["error"] = of_colours.losses(thresholds, "left").astype(np.float64)
         quantities["loss"] = mean_of(losses, thresholds, "left")
-        warned = not subject.is_covered or typicality <= part.report.out_of_distribution
+        warned = not subject.is_covered or typicality <= calibration.report.out_of_distribution
         return Answered(subject, warned, losses, quantities)
 
     def gather(self, images: Sequence[Answered]) -> None:
@@ -234,12 +234,12 @@ class Cell(Part):
         self.answers = images
         names = images[0].quantities
         self.quantities = {
-            name: np.array([one.quantities[name] for one in images]) for name in names
+            name: np.array([answer.quantities[name] for answer in images]) for name in names
         }
 
     def of_places(self, places: Sequence[int]) -> Cell:
         """The same for some of the test images."""
-        some = replace(self, answers=[self.answers[place] for place in places])
-        some.calibration = self.calibration
-        some.quantities = {name: values[places] for name, values in self.quantities.items()}
-        return some
+        selected = replace(self, answers=[self.answers[place] for place in places])
+        selected.calibration = self.calibration
+        selected.quantities = {name: values[places] for name, values in self.quantities.items()}
+        return selected

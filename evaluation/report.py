@@ -267,22 +267,22 @@ def _uploads(cell: Cell) -> str:
 
 
 def _tally(counts: Counter[Status | None], judged: Sequence[Row]) -> str:
-    parts = [
+    sentences = [
         f"{counts['consistent']} of {len(judged)} promises (settings, α, class) are consistent"
     ]
     if counts["within"]:
-        parts.append(
+        sentences.append(
             f"{counts['within']} came out above α by no more than chance explains (95 % interval)"
         )
     if counts["broken"]:
-        parts.append(
+        sentences.append(
             f"{counts['broken']} were broken beyond their 95 % interval "
             f"({_named(row for row in judged if row.status == 'broken')}), as 1 in 40 "
             "would be by chance where the true error is just α"
         )
     if counts["nothing"]:
-        parts.append(f"{counts['nothing']} trust nothing, for lack of images")
-    return ", ".join(parts) + "."
+        sentences.append(f"{counts['nothing']} trust nothing, for lack of images")
+    return ", ".join(sentences) + "."
 
 
 def _named(rows: Iterable[Row]) -> str:
@@ -319,7 +319,7 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
         "The promise is an average over images and over calibrations, not one per image: at "
         f"α = {alpha:g} the largest error was above α in {' and '.join(above)}."
     )
-    least = max(one.subject.part.curve.min_alpha for one in main.answers)
+    least = max(answer.subject.part.curve.min_alpha for answer in main.answers)
     sentences.append(
         f"With {main.calibration.n} calibration scenes no α below {least:.4f} can be promised"
         f"{' for every class of uploads' if main.classes else ''}."
@@ -328,7 +328,7 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
     readers = (cell.pipeline.fidelity.reader for cell in results[0].cells)
     sentences += [
         f"D is a label that the {title} drew, and no person."
-        for title in sorted({one.title for one in readers if one is not None})
+        for title in sorted({answer.title for answer in readers if answer is not None})
     ]
     sentences.append(
         "Whoever chooses settings by this report has used the test images up: the chosen settings "

@@ -79,7 +79,7 @@ class Evaluation:
         self,
         upscaler: Upscaler,
         plan: Plan,
-        asked: Mapping[str, PairSpec],
+        specs: Mapping[str, PairSpec],
         variants: Sequence[Variant],
         cache: SampleCache,
         options: Options,
@@ -88,8 +88,8 @@ class Evaluation:
         self.upscaler, self.plan, self.options = upscaler, plan, options
         self._cache, self._on_progress = cache, on_progress
         chosen = options.made_by.get(upscaler.name, options.degradation)
-        self.made_by = _made_by(upscaler, asked, variants[0], chosen)
-        pairs = [asked[item.name] for item in plan.calibration]
+        self.made_by = _made_by(upscaler, specs, variants[0], chosen)
+        pairs = [specs[item.name] for item in plan.calibration]
         self.cells = [
             Cell.of(variant.made_by(self.made_by), upscaler, pairs, options.alphas)
             for variant in variants
@@ -183,20 +183,24 @@ class Evaluation:
             for upload in self.calibration
             if any(cell.fits_on(upload.name) for cell in self.cells)
         ]
-        found = await self.each(
+        to_fit_on = await self.each(
             to_fit, lambda image: [cell.seen_to_fit(image) for cell in self.cells]
         )
         for place, cell in enumerate(self.cells):
-            await asyncio.to_thread(cell.fit, [seen[place] for seen in found])
-        parts: list[Part] = [*self.cells, self.added]
+            await asyncio.to_thread(cell.fit, [seen[place] for seen in to_fit_on])
+        methods: list[Part] = [*self.cells, self.added]
         if self.earlier is not None:
-            parts.append(self.earlier)
-        seen = await self.each(self.calibration, lambda image: [part.seen(image) for part in parts])
-        for place, part in enumerate(parts):
-            part.calibrate([one[place] for one in seen if one[place] is not None])
-        tested = await self.each(self.test, lambda image: [part.tested(image) for part in parts])
-        for place, part in enumerate(parts):
-            part.gather([one[place] for one in tested])
+            methods.append(self.earlier)
+        seen = await self.each(
+            self.calibration, lambda image: [method.seen(image) for method in methods]
+        )
+        for place, method in enumerate(methods):
+            method.calibrate([of_image[place] for of_image in seen if of_image[place] is not None])
+        tested = await self.each(
+            self.test, lambda image: [method.tested(image) for method in methods]
+        )
+        for place, method in enumerate(methods):
+            method.gather([of_image[place] for of_image in tested])
 
     async def each(
         self, uploads: Iterable[Upload], reduce: Callable[[Image], Result]
@@ -261,12 +265,12 @@ class Evaluation:
 
 def _made_by(
     upscaler: Upscaler,
-    asked: Mapping[str, PairSpec],
+    specs: Mapping[str, PairSpec],
     first: Variant,
     chosen: Degradation | Mixture | None,
 ) -> Degradation | Mixture | None:
     """How X is made from Y, for all settings of a report: as for the first of them."""
-    if next(iter(asked.values())).x:
+    if next(iter(specs.values())).x:
         return None
     pipeline = first.pipeline(upscaler)
     made_by = chosen or first.config.input_made_by(pipeline.scale)

@@ -105,13 +105,13 @@ class Costs:
         They are known of earlier calibrations. A local model is tried, since that is free; of
         another one requests tell how long its samples take.
         """
-        asked = (upscaler, round(pixels), pipeline.samples)
-        seconds = self.throughput.estimate(*asked, PAIRS)
+        work = (upscaler, round(pixels), pipeline.samples)
+        seconds = self.throughput.estimate(*work, PAIRS)
         if seconds is None and upscaler.capabilities.by_tiles:
             with suppress(UpscalerError, BadInput):
                 await self._try(upscaler, pipeline)
-            seconds = self.throughput.estimate(*asked, PAIRS)
-        if seconds is None and (of_samples := self.throughput.estimate(*asked)) is not None:
+            seconds = self.throughput.estimate(*work, PAIRS)
+        if seconds is None and (of_samples := self.throughput.estimate(*work)) is not None:
             seconds = of_samples / min(upscaler.capabilities.concurrency, self.at_once)
         return seconds
 
@@ -207,7 +207,7 @@ class CalibrationAdmin:
                 async def keep(name: str, data: bytes) -> None:
                     await start(self.stores.blobs.put(job_id, name, data))
 
-                asked = await self._asked(
+                checked = await self._asked(
                     config,
                     files,
                     created_by=created_by,
@@ -216,7 +216,7 @@ class CalibrationAdmin:
                     parent=parent,
                     keep=keep,
                 )
-            begun = await self.queue.submit(await self._job(asked, job_id, webhook=webhook))
+            begun = await self.queue.submit(await self._job(checked, job_id, webhook=webhook))
         try:  # from now on the job keeps others from deleting its parent
             if parent is not None:
                 await self.calibrations.stored(parent.id)
@@ -227,16 +227,16 @@ class CalibrationAdmin:
 
     async def _job(
         self,
-        asked: Asked,
+        checked: Asked,
         job_id: str,
         *,
         measured: int = 0,
         **about: str | None,
     ) -> Job:
         """The job of this id; costs are without `measured` pairs."""
-        request = asked.request
-        costs = await self._costs(asked, measured)
-        return request.as_job(job_id, warnings=asked.warnings, **about, **costs)
+        request = checked.request
+        costs = await self._costs(checked, measured)
+        return request.as_job(job_id, warnings=checked.warnings, **about, **costs)
 
     async def seen(self, config: CalibrationConfig, photographs: Mapping[str, str]) -> set[str]:
         """Of photographs, those that σ of such a calibration was fitted on.
@@ -253,8 +253,8 @@ class CalibrationAdmin:
         """What `create` with the same arguments would take. Raises as it does."""
         return await self._planned(await self._asked(config, files, **more), 0)
 
-    async def _planned(self, asked: Asked, measured: int) -> Plan:
-        costs, request = await self._costs(asked, measured), asked.request
+    async def _planned(self, checked: Asked, measured: int) -> Plan:
+        costs, request = await self._costs(checked, measured), checked.request
         return Plan(
             pictures=len({pair.source for pair in request.pairs}),
             pairs=len(request.pairs),
@@ -263,16 +263,16 @@ class CalibrationAdmin:
             estimate_s=float(costs["estimate_s"]) if "estimate_s" in costs else None,
             done=request.done,
             skipped=request.skipped,
-            warnings=(asked.warnings or "").splitlines(),
+            warnings=(checked.warnings or "").splitlines(),
         )
 
-    async def _costs(self, asked: Asked, measured: int) -> Mapping[str, str]:
-        request = asked.request
+    async def _costs(self, checked: Asked, measured: int) -> Mapping[str, str]:
+        request = checked.request
         return await self.costs.of(
             self.upscalers[request.upscaler],
             request.pipeline,
             pairs=0 if request.done else len(request.pairs) - measured,
-            pixels=asked.pixels,
+            pixels=checked.pixels,
         )
 
     async def _done(self, request: CalibrationRequest) -> CalibrationRequest:
@@ -305,28 +305,28 @@ class CalibrationAdmin:
 
         `keep` and `intake` are of `take_in`. Raises as `create`.
         """
-        found = await asyncio.to_thread(lambda: find(files(), naming or GroupingRule(), table))
+        arranged = await asyncio.to_thread(lambda: find(files(), naming or GroupingRule(), table))
         known = parent.manifest.pairs if parent else ()
         upscaler = await self._identified(config.upscaler)
         if parent is not None:
             guard(parent.pipeline, upscaler)
         pipeline = parent.pipeline if parent else config.pipeline(upscaler)
         check_measurable(pipeline.fidelity)
-        taken = await take_in(files, found, pipeline, known=known, keep=keep, **intake)
-        check_left_out(taken.skipped, len(taken.usable), config.on_bad_pair)
+        intake_result = await take_in(files, arranged, pipeline, known=known, keep=keep, **intake)
+        check_left_out(intake_result.skipped, len(intake_result.usable), config.on_bad_pair)
         if parent is not None:
-            _check_same_origin(parent, given=taken.usable[0].x)
+            _check_same_origin(parent, given=intake_result.usable[0].x)
         request = CalibrationRequest.asking(
             config,
             pipeline,
             upscaler,
-            taken.usable,
-            skipped=taken.skipped,
+            intake_result.usable,
+            skipped=intake_result.skipped,
             created_by=created_by,
             parent=parent.id if parent else None,
         )
-        alike = "\n".join(map(alike_in_words, taken.alike)) or None
-        return Asked(await self._done(request), found.pairs, alike, taken.pixels)
+        alike = "\n".join(map(alike_in_words, intake_result.alike)) or None
+        return Asked(await self._done(request), arranged.pairs, alike, intake_result.pixels)
 
     async def derive(
         self,
@@ -369,21 +369,21 @@ class CalibrationAdmin:
                 for pair in parent.measured_pairs()
             ]
             pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity})
-            made = parent.with_pairs(
+            calibration = parent.with_pairs(
                 pairs,
                 created_by=created_by,
                 name=name or parent.manifest.name,
                 guarantee=guarantee,
                 pipeline=pipeline,
             )
-            _ = made.curve
-            return made
+            _ = calibration.curve
+            return calibration
 
-        made = await asyncio.to_thread(derived)
+        calibration = await asyncio.to_thread(derived)
         if to_activate:
-            await self.calibrations.changes(made, force=force)
-        await self._store(parent, made)
-        return made
+            await self.calibrations.changes(calibration, force=force)
+        await self._store(parent, calibration)
+        return calibration
 
     async def without_pair(self, parent: Calibration, name: str, *, created_by: str) -> Calibration:
         """Store a new calibration without one pair, or all of one Y, and activate nothing.
@@ -393,24 +393,24 @@ class CalibrationAdmin:
             Conflict: it has no other pair.
         """
         pairs = parent.measured_pairs()
-        kept = [pair for pair in pairs if name not in {pair.info.name, pair.info.source}]
-        if len(kept) == len(pairs):
+        others = [pair for pair in pairs if name not in {pair.info.name, pair.info.source}]
+        if len(others) == len(pairs):
             raise NotFound(f"The calibration has no pair {name!r}.")
-        if not kept:
+        if not others:
             raise Conflict(f"{name!r} is the only pair; delete the calibration instead.")
         smaller = await asyncio.to_thread(
             parent.with_pairs,
-            kept,
+            others,
             skipped=[{"name": name, "reason": f"{REMOVED}{created_by}"}],
             created_by=created_by,
         )
         await self._store(parent, smaller)
         return smaller
 
-    async def _store(self, parent: Calibration, made: Calibration) -> None:
-        await CanaryStore(self.stores.blobs, self.stores.monitor).inherit(parent.id, made.id)
-        await pictures.inherit(self.stores.blobs, parent.id, made.id)
-        await self.calibrations.add(made, activate=False)
+    async def _store(self, parent: Calibration, calibration: Calibration) -> None:
+        await CanaryStore(self.stores.blobs, self.stores.monitor).inherit(parent.id, calibration.id)
+        await pictures.inherit(self.stores.blobs, parent.id, calibration.id)
+        await self.calibrations.add(calibration, activate=False)
 
     async def resolve(self, calibration: str) -> Calibration | JobStatus:
         """The calibration of an id, or the job that is making it."""
@@ -429,10 +429,10 @@ class CalibrationAdmin:
         Raises:
             Conflict: it is not finished.
         """
-        found = await self.resolve(calibration)
-        if isinstance(found, JobStatus):
-            raise Conflict(f"The calibration is not finished: it is {found.state}.")
-        return found
+        resolved = await self.resolve(calibration)
+        if isinstance(resolved, JobStatus):
+            raise Conflict(f"The calibration is not finished: it is {resolved.state}.")
+        return resolved
 
     async def import_file(self, data: bytes, *, activate: bool, force: bool = False) -> Calibration:
         """Check and store a calibration file, unless it may not be activated as asked."""
@@ -478,9 +478,9 @@ class CalibrationAdmin:
         return Labelling(self.stores, self.queue)
 
     async def _identified(self, name: str | None) -> Upscaler:
-        found = named(self.upscalers, name, self.default)
-        await identify(found)
-        return found
+        upscaler = named(self.upscalers, name, self.default)
+        await identify(upscaler)
+        return upscaler
 
 
 def _check_same_origin(parent: Calibration, *, given: bool) -> None:

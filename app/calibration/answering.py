@@ -61,21 +61,23 @@ def shares(
     return [
         Share(
             upscaler,
-            [*parts],
+            [*by_way],
             Mixture(
-                mixture=tuple(part for mixture in parts.values() for part in mixture.mixture),
-                shares={way: made_by.share(way) for way in parts},
+                mixture=tuple(
+                    component for mixture in by_way.values() for component in mixture.mixture
+                ),
+                shares={way: made_by.share(way) for way in by_way},
             ),
         )
-        for upscaler, parts in ways.items()
+        for upscaler, by_way in ways.items()
     ]
 
 
-def in_words(found: Sequence[Share]) -> str:
+def in_words(answering: Sequence[Share]) -> str:
     """Which upscalers answer, for the person who waits for their calibrations."""
-    if len(found) == 1:
-        return f"auto answers such uploads with {found[0].upscaler}"
-    named = [f"{share.upscaler} ({_listed(share.kinds)})" for share in found]
+    if len(answering) == 1:
+        return f"auto answers such uploads with {answering[0].upscaler}"
+    named = [f"{share.upscaler} ({_listed(share.kinds)})" for share in answering]
     return f"auto answers such uploads with {' and '.join(named)}, each for its own"
 
 

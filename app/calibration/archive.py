@@ -224,15 +224,15 @@ def _files(members: Iterator[_Member], limits: ArchiveLimits, size: int) -> Iter
 
 def _clean(name: str) -> str:
     path = PurePosixPath(name)
-    parts = tuple(part for part in path.parts if part != ".")
+    folders = tuple(folder for folder in path.parts if folder != ".")
     wrong = (
         path.is_absolute()
-        or not parts
+        or not folders
         or not is_text(name)
-        or any(part == ".." or "\\" in part or ":" in part for part in parts)
+        or any(folder == ".." or "\\" in folder or ":" in folder for folder in folders)
     )
     if wrong:
         raise BadRequest(f"{shortened(name)} is not an acceptable name in an archive.")
-    if PurePosixPath(parts[-1]).suffix.lower() in _ARCHIVES:
+    if PurePosixPath(folders[-1]).suffix.lower() in _ARCHIVES:
         raise BadRequest(f"{shortened(name)} is an archive inside the archive.")
-    return "/".join(parts)
+    return "/".join(folders)

@@ -144,8 +144,8 @@ def observe(
             capital = bet(capital, rank((np.array(item.draws),), answer.sharpness, uniform()))
             after = item.model_copy(update={"draws": draws})
         items.append(after)
-    found = {"items": tuple(items), "capital": capital, "changed": tuple(sorted(changed))}
-    state = state.model_copy(update={**found, "at": at, "rounds": state.rounds + 1})
+    changes = {"items": tuple(items), "capital": capital, "changed": tuple(sorted(changed))}
+    state = state.model_copy(update={**changes, "at": at, "rounds": state.rounds + 1})
     return state.model_copy(update={"alarm": state.alarm or state.evidence >= 1 / DELTA})
 
 
@@ -190,8 +190,8 @@ class CanaryTaker:
         repeats = False
         if upscaler.capabilities.seeds:
             try:
-                found = await answer(upscaler, x, seeds[0])
-                repeats = await asyncio.to_thread(image_digest, found) == self._sha256
+                repeated = await answer(upscaler, x, seeds[0])
+                repeats = await asyncio.to_thread(image_digest, repeated) == self._sha256
             except UpscalerError as error:
                 log.warning("canary_not_kept", canary=self._name, detail=error.detail)
                 return

@@ -51,11 +51,11 @@ async def drawn(blobs: Blobs, task: PairTask) -> tuple[bytes, Measurement]:
     ordered = [samples[index] for index in range(pipeline.samples)]
     # What came first stays: an upscaler without seeds answers differently the second time.
     if pair.name not in task.request.shares.fitted:
-        kept = await asyncio.to_thread(_pack_samples, ordered)
-        await blobs.create(task.job, f"{_PLACE}/{pair.name}", kept)
+        record = await asyncio.to_thread(_pack_samples, ordered)
+        await blobs.create(task.job, f"{_PLACE}/{pair.name}", record)
         return DRAWN, measurement
-    kept = await asyncio.to_thread(lambda: _pack_photograph(fit_sample(pair, ordered, pipeline)))
-    await blobs.create(task.job, f"{_PLACE}/{pair.name}", kept)
+    record = await asyncio.to_thread(lambda: _pack_photograph(fit_sample(pair, ordered, pipeline)))
+    await blobs.create(task.job, f"{_PLACE}/{pair.name}", record)
     return SEEN, measurement
 
 
@@ -105,18 +105,20 @@ def fit(
 
     `name` is the upscaler's.
     """
-    found = sorted(photographs, key=lambda photograph: photograph.digest)
-    made = replace(
-        fitting.fit([one.seen for one in found], units=fitting.units_for(scenes)),
+    ordered = sorted(photographs, key=lambda photograph: photograph.digest)
+    fitted_sigma = replace(
+        fitting.fit([photograph.seen for photograph in ordered], units=fitting.units_for(scenes)),
         name=f"fitted for {name}" if name else "fitted",
         upscaler=pipeline.fingerprint,
         samples=pipeline.samples,
         metric=pipeline.fidelity.metric,
         scenes=scenes,
-        pairs=len(found),
-        photographs=tuple(one.digest for one in found),
+        pairs=len(ordered),
+        photographs=tuple(photograph.digest for photograph in ordered),
     )
-    return pipeline.model_copy(update={"indecision": IndecisionSettings("fitted", fit=made)})
+    return pipeline.model_copy(
+        update={"indecision": IndecisionSettings("fitted", fit=fitted_sigma)}
+    )
 
 
 def _pack_photograph(photograph: Photograph) -> bytes:

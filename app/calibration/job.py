@@ -166,8 +166,8 @@ class CalibrationHandler:
             self.blobs, job.id, request, waiting, lambda name: self._load(job.id, request, name)
         )
         request = request.model_copy(update={"pipeline": pipeline})
-        asked = {pair.name: pair for pair in request.pairs}
-        measured = [_named(pair, asked[pair.info.name]) for pair in (*measured, *late)]
+        specs = {pair.name: pair for pair in request.pairs}
+        measured = [_named(pair, specs[pair.info.name]) for pair in (*measured, *late)]
         key = CalibrationRequest.of(job).key  # σ was not fitted when it was asked for
         calibration = await self._calibration(request, key, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
@@ -185,13 +185,13 @@ class CalibrationHandler:
     async def _again(self, job: str, request: CalibrationRequest) -> str:
         """The calibration of pairs that are measured already, under another name or guarantee."""
         known = await self.calibrations.stored(str(request.done))
-        asked = {pair.name: pair for pair in request.pairs}
+        specs = {pair.name: pair for pair in request.pairs}
         config = request.config
         provenance = known.manifest.provenance
 
         def made() -> Calibration:
             return Calibration.from_pairs(
-                [_named(pair, asked[pair.info.name]) for pair in known.measured_pairs()],
+                [_named(pair, specs[pair.info.name]) for pair in known.measured_pairs()],
                 **{
                     **{name: value for name, value in known.manifest if name != "pairs"},
                     "name": config.name,
@@ -307,8 +307,8 @@ class CalibrationHandler:
             variant=pair.variant,
             truths=self.truths,
         )
-        found = (loaded.y_sha256, loaded.x_sha256 if pair.x else None)
-        if found != (pair.y_sha256, pair.x_sha256):  # what was checked is what is measured
+        digests = (loaded.y_sha256, loaded.x_sha256 if pair.x else None)
+        if digests != (pair.y_sha256, pair.x_sha256):  # what was checked is what is measured
             raise BadPairs("its files were changed after they were checked", items=[])
         return loaded
 
@@ -322,15 +322,15 @@ class CalibrationHandler:
         pair = task.pair
         measurement = await self._first(task.job, pair, await task.measure())
         sha256 = await asyncio.to_thread(image_digest, measurement.prediction)
-        asked = task.request.pair(pair.name)
+        spec = task.request.pair(pair.name)
         # The command line takes labels that claim nothing.
-        if asked.label and asked.prediction not in {None, sha256}:
+        if spec.label and spec.prediction not in {None, sha256}:
             raise BadPairs(
                 "the label was not drawn on this prediction "
-                f"(labels/{PREDICTIONS} names {asked.prediction}, it is {sha256})",
+                f"(labels/{PREDICTIONS} names {spec.prediction}, it is {sha256})",
                 items=[],
             )
-        if asked.label:  # a damaged one is named now, not when all pairs are measured
+        if spec.label:  # a damaged one is named now, not when all pairs are measured
             label, _ = await labels.read(self.blobs, task.job, pair.name)
             await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
         await self._keep_pictures(task, measurement)
@@ -345,8 +345,8 @@ class CalibrationHandler:
         A task may run again, and an upscaler without seeds then gives other samples.
         """
         name = f"{_FIRST}/{pair.name}"
-        kept = await asyncio.to_thread(pack_measurement, measurement)
-        if await self.blobs.create(job, name, kept):
+        packed = await asyncio.to_thread(pack_measurement, measurement)
+        if await self.blobs.create(job, name, packed):
             return measurement
         first = await self.blobs.get(job, name)
         prediction, sigma, mean_log_sigma = await asyncio.to_thread(unpack_measurement, first)
@@ -388,7 +388,7 @@ def _note(request: CalibrationRequest) -> str | None:
     return "\n".join(filter(None, (request.config.note, request.shares.note))) or None
 
 
-def _named(pair: MeasuredPair, asked: PairSpec) -> MeasuredPair:
+def _named(pair: MeasuredPair, spec: PairSpec) -> MeasuredPair:
     """The pair with its group and scene, which may have been renamed."""
-    info = pair.info.model_copy(update={"group": asked.group, "scene": asked.scene})
+    info = pair.info.model_copy(update={"group": spec.group, "scene": spec.scene})
     return replace(pair, info=info)

@@ -64,19 +64,19 @@ async def freeze(blobs: Blobs, job: str) -> None:
 async def is_late(blobs: Blobs, job: str, name: str, version: int) -> bool:
     """Whether the labels were settled without this version."""
     try:
-        found: dict[str, int] = json.loads(await blobs.get(job, _USED))
+        settled: dict[str, int] = json.loads(await blobs.get(job, _USED))
     except NotFound:
         return False
-    return found.get(name) != version
+    return settled.get(name) != version
 
 
 async def frozen(blobs: Blobs, job: str) -> Mapping[str, int]:
     """The settled versions by name of the pair; the first ones, if none were settled."""
     try:
-        found: dict[str, int] = json.loads(await blobs.get(job, _USED))
+        settled: dict[str, int] = json.loads(await blobs.get(job, _USED))
     except NotFound:
         return versions(await blobs.names(job))
-    return found
+    return settled
 
 
 async def used(blobs: Blobs, job: str, name: str, settled: Mapping[str, int]) -> bytes:
@@ -160,10 +160,10 @@ class Labelling:
         labelled = versions(await self.stores.blobs.names(job.id))
         records = {name: data async for name, data in self.stores.jobs.records(job.id)}
         pairs = []
-        for asked in CalibrationRequest.of(await self.stores.jobs.load(job.id)).pairs:
-            version, record = labelled.get(asked.name), records.get(asked.name)
+        for spec in CalibrationRequest.of(await self.stores.jobs.load(job.id)).pairs:
+            version, record = labelled.get(spec.name), records.get(spec.name)
             pair = WaitingPair(
-                name=asked.name,
+                name=spec.name,
                 state=record_state(record) if record else "queued",
                 labelled=version is not None,
                 label_version=version,

@@ -53,14 +53,14 @@ class InputProfile(NamedTuple):
             if upload.facts.compression.codec == "jpeg"
         ]
         qualities = [quality for quality in known if quality is not None]
-        usual, parts, shares = USUAL.variants(), list[Component](), dict[str, int]()
+        usual, components, shares = USUAL.variants(), list[Component](), dict[str, int]()
         for name, count in self.classes.items():
             for way in ways_of(name) if count >= _SHARE * len(self.uploads) else []:
-                parts += [_at(part, qualities) for part in usual[way].mixture]
+                components += [_at(component, qualities) for component in usual[way].mixture]
                 shares[way] = max(1, round(100 * count / len(self.uploads)))
-        if not parts:
+        if not components:
             raise BadPairs("No upload is of a kind that can be made from a photograph.", items=[])
-        return Mixture(mixture=tuple(parts), shares=shares)
+        return Mixture(mixture=tuple(components), shares=shares)
 
     def report(self) -> list[str]:
         """Lines about classes, sizes, and what is not covered."""
@@ -72,22 +72,28 @@ class InputProfile(NamedTuple):
             "than what these become, the promise is about a window of their size"
         )
         lines = [size]
-        made = self.mixture().variants()
+        ways = self.mixture().variants()
         for name, count in self.classes.most_common():
-            covered = "" if set(ways_of(name)) & made.keys() else "; not covered"
+            covered = "" if set(ways_of(name)) & ways.keys() else "; not covered"
             lines.append(f"  {count / total:4.0%}  {name}: {class_in_words(name)}{covered}")
-        never = [way for way in USUAL.variants() if way not in made]
+        never = [way for way in USUAL.variants() if way not in ways]
         if never:
             lines.append(f"  not covered, since no upload is so: {', '.join(never)}")
         return lines
 
 
-def _at(part: Component, qualities: Sequence[int]) -> Component:
+def _at(component: Component, qualities: Sequence[int]) -> Component:
     """The component with JPEG files of these qualities alone, if it can have one."""
-    if part.jpeg is None or not isinstance(part.jpeg, tuple):
-        return part
-    fitting = [quality for quality in qualities if part.jpeg[0] <= quality <= part.jpeg[1]]
-    return part.model_copy(update={"jpeg": (min(fitting), max(fitting))}) if fitting else part
+    if component.jpeg is None or not isinstance(component.jpeg, tuple):
+        return component
+    fitting = [
+        quality for quality in qualities if component.jpeg[0] <= quality <= component.jpeg[1]
+    ]
+    return (
+        component.model_copy(update={"jpeg": (min(fitting), max(fitting))})
+        if fitting
+        else component
+    )
 
 
 def look_like(folder: Path) -> InputProfile:

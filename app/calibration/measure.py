@@ -211,8 +211,8 @@ def pack_measurement(measurement: Measurement) -> bytes:
 
 def unpack_measurement(data: bytes) -> tuple[RGB, NDArray[np.float32], float]:
     """Ŷ, σ and the mean log σ of `pack_measurement`."""
-    with np.load(io.BytesIO(data)) as found:
-        return found["prediction"], found["sigma"], float(found["mean_log_sigma"])
+    with np.load(io.BytesIO(data)) as arrays:
+        return arrays["prediction"], arrays["sigma"], float(arrays["mean_log_sigma"])
 
 
 def unlabelled(record: bytes) -> Unlabelled | None:

@@ -96,14 +96,14 @@ class Truths:
         self._turns: WeakValueDictionary[Hashable, Lock] = WeakValueDictionary()
         self._lock = Lock()
 
-    def get(self, key: Hashable, made: Callable[[], Truth]) -> Truth:
+    def get(self, key: Hashable, make: Callable[[], Truth]) -> Truth:
         """The truth of this key, which is made, in one thread, if no pair has it."""
         with self._lock:
             turn = self._turns.setdefault(key, Lock())
         with turn:
             truth = self._known.get(key)
             if truth is None:
-                truth = self._known[key] = made()
+                truth = self._known[key] = make()
             return truth
 
 
@@ -224,7 +224,7 @@ def _data(
     raster = windowed(given, pipeline.stretch)
     if given.values.shape[2] != truth.values.shape[2]:
         raise BadImage("x and y differ in their number of bands")
-    low, high = (stretched(one.values, raster) for one in (given, truth))
+    low, high = (stretched(read.values, raster) for read in (given, truth))
     return _Images(low, Truth(high, digest), LOSSLESS)
 
 
@@ -277,7 +277,7 @@ def duplicates(
 
 def bad_pairs(items: Sequence[dict[str, str]], total: int) -> BadPairs:
     """The error that names every pair that cannot be used."""
-    shown = "; ".join(f"{item['name']}: {item['reason']}" for item in items[:3])
+    named = "; ".join(f"{item['name']}: {item['reason']}" for item in items[:3])
     more = f"; and {len(items) - 3} more" if len(items) > 3 else ""
     hint = ""
     if any(item["reason"] == FITTED_ON for item in items):
@@ -286,7 +286,7 @@ def bad_pairs(items: Sequence[dict[str, str]], total: int) -> BadPairs:
             "(--estimator, indecision)."
         )
     return BadPairs(
-        f"{len(items)} of {total} pairs cannot be used: {shown}{more}.{hint}", items=list(items)
+        f"{len(items)} of {total} pairs cannot be used: {named}{more}.{hint}", items=list(items)
     )
 
 

@@ -168,7 +168,7 @@ class Calibration:
             return self.shares
         shares = self.manifest.shares
         everything = sum(shares.values()) or 1
-        found = [Fraction()] * self.pairs
+        weights = [Fraction()] * self.pairs
         for places in self.members:
             # Of each picture so many spots, whatever ways of making its X there are.
             pictures = {
@@ -177,8 +177,8 @@ class Calibration:
             all_of_it = everything * sum(pictures.values())
             for place in places:
                 share = shares.get(self.manifest.pairs[place].variant or "", everything)
-                found[place] = Fraction(share * int(self.spots[place]), all_of_it)
-        return found
+                weights[place] = Fraction(share * int(self.spots[place]), all_of_it)
+        return weights
 
     def spots_of(self, place: int) -> list[LossCurve]:
         """The loss curves of the spots of one pair."""
@@ -518,8 +518,8 @@ class Report:
         )
         first = note.partition("\n")[0]
         # How σ was fitted is nothing that pictures show.
-        shown = "" if first.startswith("σ ") else first
-        return shown or f"{pictures}, of which nothing more is said"
+        about = "" if first.startswith("σ ") else first
+        return about or f"{pictures}, of which nothing more is said"
 
     def typicality(self, mean_log_sigma: float, facts: InputFeatures | None = None) -> float:
         """The conformal p-value of an image among one of each calibration scene, in (0, 1].
@@ -531,12 +531,12 @@ class Report:
         if facts is not None and self._calibration.pipeline.input_rule == UPLOAD:
             strange = [pair.facts["strangeness"] for pair in self.one_of_each if pair.facts]
             if len(strange) == len(self.one_of_each):
-                return (1 + sum(one >= facts.kind.strangeness for one in strange)) / (
-                    1 + len(strange)
-                )
+                return (
+                    1 + sum(strangeness >= facts.kind.strangeness for strangeness in strange)
+                ) / (1 + len(strange))
         if facts is not None and len(self._known):
-            numbers, kept = facts.numbers(), self._calibration.manifest.pairs[0].facts or {}
-            new = np.array([*(numbers[name] for name in kept), mean_log_sigma])
+            numbers, names = facts.numbers(), self._calibration.manifest.pairs[0].facts or {}
+            new = np.array([*(numbers[name] for name in names), mean_log_sigma])
             return p_value(self._known, new)
         values = np.array([pair.mean_log_sigma for pair in self.one_of_each])
         rank = 1 + min((values >= mean_log_sigma).sum(), (values <= mean_log_sigma).sum())
@@ -550,7 +550,7 @@ class Report:
         what these show.
         """
         pairs, weights = self._calibration.manifest.pairs, self._calibration.weights
-        found = []
+        drawn_pairs = []
         for places in self._calibration.members:
             digests = sorted(pairs[place].x_sha256 for place in places)
             drawn = int(hashlib.sha256("".join(digests).encode()).hexdigest(), 16)
@@ -564,18 +564,18 @@ class Report:
                 None,
             )
             if place is not None:
-                found.append(pairs[place])
-        return found
+                drawn_pairs.append(pairs[place])
+        return drawn_pairs
 
     @cached_property
     def _known(self) -> NDArray[np.float64]:
         """Facts and mean log σ of `one_of_each`, float64 [n, f]; no rows if one has no facts."""
-        found = [
+        facts = [
             [*pair.facts.values(), pair.mean_log_sigma]
             for pair in self.one_of_each
             if pair.facts is not None
         ]
-        return np.array(found) if len(found) == len(self.one_of_each) else np.empty((0, 0))
+        return np.array(facts) if len(facts) == len(self.one_of_each) else np.empty((0, 0))
 
     @property
     def out_of_distribution(self) -> float:

@@ -137,9 +137,9 @@ class StepCurve:
         α. It leaves out pixels whose α(p) is within B/65534 of α.
         """
         _check_no_nan(indecision)
-        found = self._codes.take(indecision)
-        found[indecision > self.highest] = NEVER
-        return found
+        codes = self._codes.take(indecision)
+        codes[indecision > self.highest] = NEVER
+        return codes
 
     def mask_of_code(self, code: NDArray[np.uint16], alpha: float) -> NDArray[np.bool_]:
         """The mask of α from `trust_code`: inside `mask`, without pixels within B/65534 of α."""
@@ -168,10 +168,10 @@ class Loss(NamedTuple):
 
 def places_of(scenes: Iterable[Hashable]) -> list[list[int]]:
     """The places of the images of each scene; scenes in the order in which they first occur."""
-    found: dict[Hashable, list[int]] = {}
+    places: dict[Hashable, list[int]] = {}
     for place, scene in enumerate(scenes):
-        found.setdefault(scene, []).append(place)
-    return list(found.values())
+        places.setdefault(scene, []).append(place)
+    return list(places.values())
 
 
 class Scene(NamedTuple):
@@ -296,8 +296,8 @@ class _CodeTable:
         keys = thresholds.view(np.int32)
         low, high = int(keys[0]), int(keys[-1])
         span = high - low + 1
-        wanted = _CELLS_PER_THRESHOLD * len(thresholds)
-        cells = min(max(wanted, _FEWEST_CELLS), _MOST_CELLS)
+        cells_wanted = _CELLS_PER_THRESHOLD * len(thresholds)
+        cells = min(max(cells_wanted, _FEWEST_CELLS), _MOST_CELLS)
         self.shift = max(0, (span - 1).bit_length() - cells.bit_length() + 1)
         # Cell 0 is everything below the first threshold's cell, the last one everything above.
         self.offset = (low >> self.shift) - 1
@@ -322,10 +322,10 @@ class _CodeTable:
             cell = (block + np.float32(0)).view(np.int32)  # −0 becomes 0
             cell >>= self.shift
             cell -= np.int32(self.offset)
-            found = self.of_cells.take(cell, mode="clip")
-            split = np.flatnonzero(found < 0)
-            found[split] = self._searched(block[split], ~found[split])
-            out[start : start + _BLOCK] = found
+            codes = self.of_cells.take(cell, mode="clip")
+            split = np.flatnonzero(codes < 0)
+            codes[split] = self._searched(block[split], ~codes[split])
+            out[start : start + _BLOCK] = codes
         return out.reshape(indecision.shape)
 
     def _searched(

@@ -119,25 +119,25 @@ class PictureEvidence:
         return self.highest >= -math.log(DELTA)
 
     def after(
-        self, part: str, reference: NDArray[np.float32], z: float, uniform: float
+        self, class_name: str, reference: NDArray[np.float32], z: float, uniform: float
     ) -> PictureEvidence:
         """The evidence after a request of mean log σ z.
 
-        part: names its class. reference: z of the calibration pictures of this class, float32,
-        sorted. uniform: a draw from U(0, 1).
+        class_name: with its group. reference: z of the calibration pictures of this class,
+        float32, sorted. uniform: a draw from U(0, 1).
 
         Raises:
             ValueError: z is not finite.
         """
         if not math.isfinite(z):
             raise ValueError("z must be a finite number")
-        known = self.seen.get(part, np.empty(0, np.float32))
+        known = self.seen.get(class_name, np.empty(0, np.float32))
         shares = bet(self.shares, rank((reference, known), z, uniform))
         factor = sum(shares)
         log_capital = self.log_capital + math.log(factor)
         place = known.searchsorted(np.float32(z))
         return PictureEvidence(
-            seen={**self.seen, part: np.insert(known, place, np.float32(z))},
+            seen={**self.seen, class_name: np.insert(known, place, np.float32(z))},
             shares=(shares[0] / factor, shares[1] / factor, shares[2] / factor),
             log_capital=log_capital,
             highest=max(self.highest, log_capital),

@@ -79,8 +79,8 @@ class Line(NamedTuple):
 def read(picture: NDArray[np.uint8]) -> list[Line]:
     """The lines of text in a uint8 [H, W, 3] picture."""
     engine, pixels = _engine(), _bgr(picture)
-    found = engine(pixels).boxes
-    boxes = [] if found is None else [box for box in found if _least_side(box) >= _LEAST_SIDE]
+    boxes = engine(pixels).boxes
+    boxes = [] if boxes is None else [box for box in boxes if _least_side(box) >= _LEAST_SIDE]
     if not boxes:
         return []
     read = engine.recognize_txt(engine.crop_text_regions(pixels, boxes))
@@ -129,7 +129,11 @@ def letters_of(text: str) -> str:
 def _words(box: NDArray[np.float32], text: str, about: Any) -> Iterator[Word]:
     """The words of a line with letters; about: the reader's columns and confidences."""
     confidences = iter(
-        [one for character, one in zip(text, about.confs, strict=False) if not character.isspace()]
+        [
+            confidence
+            for character, confidence in zip(text, about.confs, strict=False)
+            if not character.isspace()
+        ]
     )
     corners = np.asarray(box, np.float64)
     left, top = (np.linalg.norm(corners[other] - corners[0]) for other in (3, 1))

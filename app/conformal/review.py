@@ -79,8 +79,8 @@ class SigmaCounts:
         total = int(below[-1])
         least = (total - total // _ONE_IN, total)
         keys = np.searchsorted(below, least).astype(np.int32)
-        found = (keys << 16).view(np.float32)
-        return float(found[0]), float(found[1])
+        sigmas = (keys << 16).view(np.float32)
+        return float(sigmas[0]), float(sigmas[1])
 
 
 def high_sigma(sigma: NDArray[np.float32]) -> tuple[float, float]:

@@ -222,8 +222,8 @@ def decode(
     opacity = None if alpha is None else np.asarray(alpha)
     pixels = np.ascontiguousarray(rgb)
     # A reduction by 2 hides the compression of the file.
-    shown = LOSSLESS if max(size) >= 2 * max(pixels.shape[:2]) else compression
-    return Decoded(pixels, form, notes, opacity, metadata, shown, raster)
+    visible = LOSSLESS if max(size) >= 2 * max(pixels.shape[:2]) else compression
+    return Decoded(pixels, form, notes, opacity, metadata, visible, raster)
 
 
 def _page(
@@ -414,13 +414,13 @@ def check_size(width: int, height: int, limits: Limits, max_input_side: int | No
 @cache
 def installed_formats() -> Mapping[str, ModuleType]:
     """The formats of the installed extra and their modules, which register with Pillow."""
-    found = {}
+    modules = {}
     for form, module in _EXTRAS.items():
         with suppress(ImportError):
-            found[form] = importlib.import_module(module)
+            modules[form] = importlib.import_module(module)
             if form == "HEIF":
-                found[form].register_heif_opener(thumbnails=False)
-    return found
+                modules[form].register_heif_opener(thumbnails=False)
+    return modules
 
 
 def _without_alpha(image: Image.Image, *, may: bool) -> tuple[Image.Image, Image.Image | None]:

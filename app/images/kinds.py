@@ -98,11 +98,11 @@ def _together(scores: NDArray[np.float64]) -> float:
 @cache
 def table() -> Table:
     """The table in the repository."""
-    found = json.loads((resources.files(__package__) / "kinds.json").read_text(encoding="utf-8"))
-    kinds = found["kinds"]
-    centre, spread = np.array(list(found["numbers"].values())).T
+    document = json.loads((resources.files(__package__) / "kinds.json").read_text(encoding="utf-8"))
+    kinds = document["kinds"]
+    centre, spread = np.array(list(document["numbers"].values())).T
     return Table(
-        tuple(found["numbers"]),
+        tuple(document["numbers"]),
         tuple(kinds),
         centre,
         spread,
@@ -110,7 +110,7 @@ def table() -> Table:
         np.array([kind["weights"] for kind in kinds.values()]),
         np.array([kind["bias"] for kind in kinds.values()]),
         np.array([name.startswith("soft") for name in kinds]),
-        found["classes"],
+        document["classes"],
     )
 
 

@@ -77,16 +77,16 @@ Bands = Annotated[str, AfterValidator(checked_bands)]
 
 def _parsed(text: str) -> tuple[bool, float, float]:
     """Whether a stretch names percentiles, and both ends."""
-    found = _STRETCH.fullmatch(text.replace(" ", ""))
+    match = _STRETCH.fullmatch(text.replace(" ", ""))
     try:
-        if found is None or len({found[1].lower(), found[3].lower()}) > 1:
+        if match is None or len({match[1].lower(), match[3].lower()}) > 1:
             raise ValueError  # noqa: TRY301 - as numbers that are none
-        low, high = float(found[2]), float(found[4])
+        low, high = float(match[2]), float(match[4])
     except ValueError:
         raise ValueError(
             "a stretch is a window such as 0,4095 or percentiles such as p1,p99"
         ) from None
-    percentiles = bool(found[1])
+    percentiles = bool(match[1])
     if not -_LARGEST < low < high < _LARGEST or (percentiles and not 0 <= low < high <= 100):
         raise ValueError("a stretch begins with the lower end; percentiles are 0 to 100")
     return percentiles, low, high
@@ -224,15 +224,15 @@ def read_values(
     if read is None:  # a picture
         if bands is not None:
             raise BadRequest("Bands are of TIFF and PNG files without a palette.")
-        found = decode(
+        picture = decode(
             data, limits, page=page, with_alpha=True, keep=keep, max_input_side=max_input_side
         )
-        rgb: Values = found.rgb
+        rgb: Values = picture.rgb
         is_grey = all(np.array_equal(rgb[..., 0], rgb[..., k]) for k in (1, 2))
-        valid = None if found.alpha is None else found.alpha == 255
-        raster = found.raster or Raster()
+        valid = None if picture.alpha is None else picture.alpha == 255
+        raster = picture.raster or Raster()
         values = rgb[..., :1] if is_grey else rgb
-        read = Read(values, valid, found.format, raster, tuple(found.notes), found.metadata)
+        read = Read(values, valid, picture.format, raster, tuple(picture.notes), picture.metadata)
     if not np.isfinite(read.values).all():
         finite = np.asarray(np.isfinite(read.values).all(axis=2))
         read = replace(
@@ -297,16 +297,16 @@ def _by_gdal(
                     names = sorted(first.subdatasets, key=_directory) or [file.name]
                 number = checked_page(page, len(names))
                 with rasterio.open(names[number - 1], driver=driver) as dataset:
-                    found = _band_values(dataset, limits, bands, max_input_side)
+                    band_values = _band_values(dataset, limits, bands, max_input_side)
         except BadInput:
             raise
         except Exception as error:  # GDAL raises anything on damaged files
             if isinstance(error, MemoryError):
                 raise
             raise BadImage(f"The image cannot be decoded: {reason_of(error)}.") from error
-    if found is None:
+    if band_values is None:
         return None
-    values, valid, numbers, notes = found
+    values, valid, numbers, notes = band_values
     notes += page_note(len(names), page)
     form = "TIFF" if is_tiff else "PNG"
     metadata, lost = _metadata(data, form, _directory(names[number - 1]) - 1, keep)

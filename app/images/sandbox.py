@@ -113,8 +113,8 @@ def in_decoder(
         Overloaded: the system gives no process for it.
     """
     with ExitStack() as stack:
-        found: Result = _Call().run(_opened(file, stack), (function, args, kwargs))
-        return found
+        result: Result = _Call().run(_opened(file, stack), (function, args, kwargs))
+        return result
 
 
 async def decoding(
@@ -277,9 +277,9 @@ class _Call:
             with suppress(OSError):
                 own.shutdown(socket.SHUT_RDWR)
 
-    def run(self, file: int, asked: object) -> Any:
+    def run(self, file: int, call: object) -> Any:
         """The function's result for the file with this descriptor."""
-        request = pickle.dumps(asked)
+        request = pickle.dumps(call)
         for _ in range(2):
             try:
                 with _Place(self._client, self._stopped.is_set) as place:
@@ -413,12 +413,12 @@ def _broken(how: str) -> BadImage:
 def _answered(body: bytes, out: int, kind: type[Result]) -> Result:
     """A decoder's answer of this type; its arrays are the shared memory itself. Raises BadImage."""
     try:
-        found = unpacked(body, _shut(out))
+        answer = unpacked(body, _shut(out))
     except Exception as error:  # the decoder's file may have made anything of it
         raise _broken("its decoder said what none says") from error
-    if not isinstance(found, kind):
+    if not isinstance(answer, kind):
         raise _broken("its decoder said what none says")
-    return found
+    return answer
 
 
 def _shut(out: int) -> memoryview:

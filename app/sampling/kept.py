@@ -51,22 +51,24 @@ class KeptSamples(Wrapped):
             return await self.inner.generate(source, seeds, turn)
         await asyncio.to_thread(getattr, source, "digest")  # of which the names are made
         missing = [seed for seed in seeds if not await self._has(source, seed)]
-        made: dict[int, RGB | None] = {}
+        by_seed: dict[int, RGB | None] = {}
         failed = None
         try:
             if missing:
                 answer = await self.inner.generate(source, missing, turn)
                 if len(answer) != len(missing):
                     raise UpscalerFailed(f"Asked for {len(missing)} samples, got {len(answer)}.")
-                made.update(zip(missing, answer, strict=True))
+                by_seed.update(zip(missing, answer, strict=True))
         except SomeFailed as error:
-            made.update(zip(missing, error.samples, strict=True))
+            by_seed.update(zip(missing, error.samples, strict=True))
             failed = error
         await turn.take()
-        for seed, sample in made.items():
+        for seed, sample in by_seed.items():
             if sample is not None:
                 await to_its_end(self._keep(source, seed, sample))
-        samples = [made[seed] if seed in made else await self._kept(source, seed) for seed in seeds]
+        samples = [
+            by_seed[seed] if seed in by_seed else await self._kept(source, seed) for seed in seeds
+        ]
         if failed is not None:
             failed.samples = samples
             raise failed

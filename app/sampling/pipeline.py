@@ -127,37 +127,37 @@ def differences(
         "color_space": COLOR_SPACE,
         "trust_layer": TRUST_LAYER_VERSION,
     }
-    found = [
+    differing = [
         {"field": name, "calibrated": getattr(calibrated, name), "live": value}
         for name, value in live.items()
         if getattr(calibrated, name) != value
     ]
-    if found and found[0]["field"] == "fingerprint" and settings:
+    if differing and differing[0]["field"] == "fingerprint" and settings:
         now = settings_of(upscaler)
         names = {name for name in {*settings, *now} if settings.get(name) != now.get(name)}
-        found[0]["settings"] = sorted(names)
+        differing[0]["settings"] = sorted(names)
     if calibrated.input_rule not in {None, *RULES}:
-        found.append(
+        differing.append(
             {"field": "input_rule", "calibrated": calibrated.input_rule, "live": list(RULES)}
         )
     most = upscaler.capabilities.max_samples
     if most is not None and calibrated.samples > most:
-        found.append({"field": "samples", "calibrated": calibrated.samples, "live": most})
-    return found
+        differing.append({"field": "samples", "calibrated": calibrated.samples, "live": most})
+    return differing
 
 
 def guard(
     calibrated: Pipeline, upscaler: Upscaler, settings: Mapping[str, str] | None = None
 ) -> None:
     """Raise CalibrationMismatch, with all differences, unless the pipeline is the calibrated."""
-    found = differences(calibrated, upscaler, settings)
-    if found:
-        fields = ", ".join(", ".join(item.get("settings") or [item["field"]]) for item in found)
+    differing = differences(calibrated, upscaler, settings)
+    if differing:
+        fields = ", ".join(", ".join(item.get("settings") or [item["field"]]) for item in differing)
         raise CalibrationMismatch(
             f"The active calibration of {upscaler.name!r} was made under another pipeline "
             f"({fields} differ), so its mask would have no foundation. Calibrate again, or "
             "restore the one that was calibrated.",
-            differences=found,
+            differences=differing,
         )
 
 
@@ -337,10 +337,10 @@ async def measure(
     )
 
 
-def _read(source: Source, pipeline: Pipeline, made: RGB) -> Page:
+def _read(source: Source, pipeline: Pipeline, prediction: RGB) -> Page:
     """What is read in Ŷ and in the enlarged input."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
-    return Page.of(made, enlarged[: made.shape[0]], pipeline.scale)
+    return Page.of(prediction, enlarged[: prediction.shape[0]], pipeline.scale)
 
 
 class _Reducer(SampleSink):
@@ -458,10 +458,10 @@ def _finish(
         accumulator.map_fn, accumulator.is_asked_once = map_fn, True
         for logs in accumulator.strips(on_rows):
             pixels += len(logs)
-            found = np.concatenate([rest, logs]) if len(rest) else logs
-            whole = len(found) - len(found) % _AT_ONCE
-            total = np.add.reduce(found[:whole], dtype=np.float64, initial=total)
-            rest = found[whole:]
+            values = np.concatenate([rest, logs]) if len(rest) else logs
+            whole = len(values) - len(values) % _AT_ONCE
+            total = np.add.reduce(values[:whole], dtype=np.float64, initial=total)
+            rest = values[whole:]
     total = np.add.reduce(rest, dtype=np.float64, initial=total)
     return sigma, float(total / pixels) if pixels else math.log(NO_TEXT)
 

@@ -388,7 +388,7 @@ async def _asked(
     if request.calibration is not None:
         return CalibrationPriority([await context.calibrations.get(request.calibration)])
     if not request.words:
-        return (await context.calibrations.order(upscaler.name)).of_words(wanted=False)
+        return (await context.calibrations.order(upscaler.name)).of_words(reads=False)
     if (found := await context.calibrations.of_words(upscaler)) is None:
         raise NoCalibration(
             f"The upscaler {upscaler.name!r} has no calibration for text, so nothing is known of "

@@ -84,8 +84,8 @@ class Fit:
         if len(self.units) > MOST_UNITS or {len(unit) for unit in self.units} - {len(names) + 2}:
             raise ValueError(f"at most {MOST_UNITS} units, each with a weight for every term")
         numbers = [self.offset, *(weight for _, weight in self.weights)]
-        for most, some in ((MOST_WEIGHT, numbers), (MOST_OF_UNIT, chain(*self.units))):
-            if not all(math.isfinite(number) and abs(number) <= most for number in some):
+        for most, checked in ((MOST_WEIGHT, numbers), (MOST_OF_UNIT, chain(*self.units))):
+            if not all(math.isfinite(number) and abs(number) <= most for number in checked):
                 raise ValueError(f"weights must be numbers of at most {most:g}")
         if self.shape:
             Shape(*zip(*self.shape, strict=True))
@@ -138,9 +138,9 @@ SHIPPED = ("span-x4-m1", "realesr-x4-m1", "span-x4-m1-lossless")
 
 def shipped_for(upscaler: str, samples: int, metric: str) -> tuple[Fit, ...]:
     """The shipped fits for an upscaler's fingerprint, M and D, that of all classes first."""
-    asked = (upscaler, samples, metric)
+    purpose = (upscaler, samples, metric)
     fits = map(shipped, SHIPPED)
-    return tuple(fit for fit in fits if (fit.upscaler, fit.samples, fit.metric) == asked)
+    return tuple(fit for fit in fits if (fit.upscaler, fit.samples, fit.metric) == purpose)
 
 
 @cache

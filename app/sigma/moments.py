@@ -58,8 +58,8 @@ class SampleMoments:
 
     def packed(self) -> NDArray[np.uint8]:
         """Variance and prediction, little-endian, one after the other: uint8 [7·H·W]."""
-        parts = (self.variance.astype("<f4"), self.prediction)
-        return np.concatenate([part.reshape(-1).view(np.uint8) for part in parts])
+        planes = (self.variance.astype("<f4"), self.prediction)
+        return np.concatenate([plane.reshape(-1).view(np.uint8) for plane in planes])
 
     @classmethod
     def unpacked(cls, data: NDArray[np.uint8], count: int, shape: tuple[int, int]) -> SampleMoments:
@@ -72,10 +72,10 @@ class SampleMoments:
         if data.shape != (7 * pixels,) or data.dtype != np.uint8:
             raise ValueError(f"expected {7 * pixels} bytes, got {data.dtype} {data.shape}")
         variance, prediction = np.split(data, [4 * pixels])
-        found = variance.view("<f4").astype(np.float32).reshape(shape)
-        if not (np.isfinite(found).all() and found.min() >= 0):
+        plane = variance.view("<f4").astype(np.float32).reshape(shape)
+        if not (np.isfinite(plane).all() and plane.min() >= 0):
             raise ValueError("a variance is finite and not negative")
-        return cls(count, prediction.reshape(*shape, 3).copy(), found)
+        return cls(count, prediction.reshape(*shape, 3).copy(), plane)
 
 
 class Image(Protocol):
@@ -235,16 +235,16 @@ class Moments:
         for top in range(0, self.shape[0], _STRIP):
             bottom = min(top + _STRIP, self.shape[0])
             strip, place = self._enlarged[top:bottom].reshape(-1, 3), plane[top:bottom].reshape(-1)
-            for part, block in self._blocks(top, bottom):
-                lab = _lab(strip[part])
-                place[part] = l1_apart(self._mean(self._moments(block)), lab, out=lab)
+            for own, block in self._blocks(top, bottom):
+                lab = _lab(strip[own])
+                place[own] = l1_apart(self._mean(self._moments(block)), lab, out=lab)
         return plane
 
     def _blocks(self, top: int, bottom: int) -> Iterator[tuple[slice, slice]]:
         """Blocks of the pixels of some rows: their places in these rows, and in the image."""
         first = top * self.shape[1]
-        for part in pixel_blocks((bottom - top) * self.shape[1]):
-            yield part, slice(first + part.start, first + part.stop)
+        for own in pixel_blocks((bottom - top) * self.shape[1]):
+            yield own, slice(first + own.start, first + own.stop)
 
     def _moments(self, block: slice, out: NDArray[np.float32] | None = None) -> _Moments:
         """Of some pixels, the Lab colours of a single sample, in `out` if given, else S1 and S2."""
@@ -310,15 +310,15 @@ class Moments:
         variance = np.empty(shape, np.float32) if self.count > 1 else None
         residual = None if self._enlarged is None else np.empty(shape, np.float32)
         enlarged = None if self._enlarged is None else self._enlarged[top:bottom].reshape(-1, 3)
-        for part, block in self._blocks(top, bottom):
-            own = mean.reshape(3, -1)[:, part]
+        for place, block in self._blocks(top, bottom):
+            own = mean.reshape(3, -1)[:, place]
             moments = self._moments(block, own)
             if moments[1] is not None:
                 own[:] = self._mean(moments)
             if variance is not None:
-                variance.reshape(-1)[part] = self._variance_of(*self._sums(block))
+                variance.reshape(-1)[place] = self._variance_of(*self._sums(block))
             if residual is not None and enlarged is not None:
-                residual.reshape(-1)[part] = self._distance(enlarged[part], moments)
+                residual.reshape(-1)[place] = self._distance(enlarged[place], moments)
         return Maps(mean, variance, residual, self.facts)
 
     def release(self) -> None:
