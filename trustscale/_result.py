@@ -27,7 +27,7 @@ _LINE, _RIM = ((255, 255, 255), 0.95), ((224, 0, 140), 0.9)
 
 
 class Guarantee(TypedDict, total=False):
-    """What is promised about the mask: `sentence` for people, `statement` as a theorem."""
+    """What is promised about the mask: `plain` for people, `theorem` for statisticians."""
 
     kind: str
     delta: float | None

@@ -398,7 +398,7 @@ class Run:
         if self.verbose:
             return _details(source, record, note)
         self.warnings.update(map(spoken, record["warnings"]))
-        if record["mask"] == "trust":
+        if record["mask"] == "trust" and record["guarantee"]["promised"]:
             self.promises[record["guarantee"]["plain"]] += 1
         return _line(source, record, note)
 
@@ -493,6 +493,8 @@ def _lost(place: Place, asked: Mapping[str, Any]) -> str:
 def _line(source: InputFile, record: Mapping[str, Any], note: str) -> str:
     if record["mask"] == "none":
         trusted = f"{record['width']}×{record['height']}, without a mask"
+    elif not record["guarantee"]["promised"]:
+        trusted = "no promise"
     else:
         trusted = f"{100 * record['trusted_fraction']:.0f} % trusted"
     seconds = sum(record["timings_ms"].values()) / 1e3

@@ -36,11 +36,13 @@ class Outcome(NamedTuple):
 def costs_of(job: Mapping[str, Any]) -> str:
     """The expected cost of a job, or of a plan for one, in one line."""
     calls, seconds, price = job["calls"], job["estimate_s"], job["price"]
+    if not calls:
+        return "no calls of the upscaler"
     parts = [f"{calls:,} call{'s' if calls != 1 else ''} of the upscaler"]
     if price is not None:
         parts.append(f"for {price:g}")
     if seconds is None:
-        parts.append("how long they take shows with the first" if calls else "nothing to wait for")
+        parts.append("how long they take shows with the first")
     else:
         parts.append("a few seconds" if seconds < _FEW_S else f"about {duration(seconds)}")
     return ", ".join(parts)

@@ -286,7 +286,7 @@ def test_only_missing_pairs_are_generated(run, place, upscaler, monkeypatch):
     assert [row for row in resumed.json["thresholds"] if row["alpha"] != 0.2] == rows
     calls = len(upscaler.calls)
     again = run(*MADE)  # another guarantee or name of the same pairs
-    assert "0 calls of the upscaler" in again.err
+    assert "no calls of the upscaler" in again.err
     assert f"already done as {again.json['id']}" in again.err
     assert (again.json["name"], again.json["default_alpha"]) == (None, 0.05)
     assert run(*MADE).json["id"] == again.json["id"]

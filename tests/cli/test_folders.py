@@ -106,7 +106,7 @@ def test_in_and_out(run, calibrated, monkeypatch):
     outcome = run("upscale", "-", "--format", "webp")
     picture = Image.open(out)
     assert (picture.size, picture.format) == ((48, 48), "WEBP")
-    assert re.match(r"standard input  \d+ % trusted  fake  .*\nNo promise", outcome.err)
+    assert re.match(r"standard input  no promise  fake  .*\nwarning: ", outcome.err)
     assert "warning: The picture was compressed" in outcome.err
 
 
@@ -114,7 +114,9 @@ class TestGoingOn:
     def test_what_is_done_is_kept(self, run, place, calibrated, upscaler):
         small(place / "in", "a.png", "b.png", "c.png")
         command = ("upscale", "in", "--out", "out", "--json")
-        first = [json.loads(line) for line in run(*command).out.splitlines()]
+        outcome = run(*command)
+        assert outcome.code == 0, outcome.err
+        first = [json.loads(line) for line in outcome.out.splitlines()]
         calls = len(upscaler.calls)
         (place / "out" / "b.mask.png").unlink()
         again = run(*command)
@@ -165,7 +167,7 @@ class TestErrors:
         outcome = run("upscale", "in", "--out", "out")
         assert outcome.code == 1
         promise, *_, failed, last = outcome.err.splitlines()
-        assert promise.startswith("No promise. ")
+        assert promise.startswith("warning: The calibration has too few")
         assert promise.endswith(" (2 pictures)")
         assert failed.startswith("trustscale: in/b.png: ")
         assert last == "2 done, 0 kept, 1 failed, 1 skipped that is no image: in/notes.txt"

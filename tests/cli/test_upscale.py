@@ -33,8 +33,8 @@ def test_five_files(run, place, calibrated, picture):
     outcome = run(*asked, "--out", "answers/today")
     assert outcome.code == 0, outcome.err
     [line] = outcome.out.splitlines()
-    assert re.fullmatch(rf"{picture}  \d+ % trusted  fake  \d+\.\d s", line)
-    assert outcome.err.count("No promise. ") == 1
+    assert re.fullmatch(rf"{picture}  no promise  fake  \d+\.\d s", line)
+    assert outcome.err.count("the mask promises nothing about it") == 1
     folder = place / "answers" / "today"
     assert sorted(p.name for p in folder.iterdir()) == [f"bird.{name}" for name in PARTS]
     more = run(*asked, "--out", "answers/today", "--trust", "--overlay", "--verbose")
