@@ -40,7 +40,7 @@ from trustscale_server.calibration import file
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import Expectation, Probability
 from trustscale_server.calibration.manifest import MeasuredPair, Provenance
-from trustscale_server.calibration.measure import pair_info, reduced_words
+from trustscale_server.calibration.measure import pair_info, pair_from_words
 from trustscale_server.calibration.pairs import Pair, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import reader, words
@@ -51,7 +51,7 @@ from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.pipeline import measured_again, predict
 from trustscale_server.sigma import reading
 from trustscale_server.sigma.moments import Moments
-from trustscale_server.sigma.reading import TERMS, Page, ReadingFit
+from trustscale_server.sigma.reading import TERMS, ReadPage, ReadingFit
 from trustscale_server.upscalers.base import RGB, Source, settings_of
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 
@@ -71,7 +71,7 @@ class Read(NamedTuple):
 
     pair: Pair
     made: RGB
-    page: Page
+    page: ReadPage
     wrong: list[bool]
 
 
@@ -103,7 +103,7 @@ class Trial:
         kept = self.keep / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.read"
         if not kept.exists():
             made = self.runner.run(predict(self.upscaler, source, pair.seed))
-            page = Page.of(made, Enlarged(pair.x, self.pipeline.scale)[:], self.pipeline.scale)
+            page = ReadPage.of(made, Enlarged(pair.x, self.pipeline.scale)[:], self.pipeline.scale)
             found = png_rgb(made), page, reader.read_otherwise(page.made, pair.y)
             kept.with_suffix(".part").write_bytes(pickle.dumps(found))
             kept.with_suffix(".part").replace(kept)
@@ -115,7 +115,7 @@ class Trial:
         source = Source(read.pair.x, read.pair.facts)
         found = measured_again([read.made], source, self.pipeline, page=read.page)
         info = pair_info(read.pair, found, self.pipeline)
-        return reduced_words(info, found.sigma, read.page, read.wrong)
+        return pair_from_words(info, found.sigma, read.page, read.wrong)
 
     def scores(self, read: Read) -> list[float]:
         """σ of each word."""

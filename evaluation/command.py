@@ -16,7 +16,7 @@ from trustscale_evaluation.conduct import conduct, typical_side
 from trustscale_evaluation.measure import SampleCache
 from trustscale_evaluation.plan import (
     PAPER,
-    Plan,
+    EvaluationPlan,
     Variant,
     compared,
     make_plan,
@@ -29,7 +29,7 @@ from trustscale_evaluation.run import Options
 from trustscale_server.assembly import Services
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.answering import Share, in_words, shares
+from trustscale_server.calibration.answering import AnsweredUploads, in_words, answered_uploads
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import LEVELS
 from trustscale_server.calibration.record import Calibration
@@ -220,7 +220,7 @@ def _counts(text: str | None) -> Sequence[int]:
 
 
 async def _run(
-    requested: _Asked, plan: Plan, cache: Path | None, options: Options
+    requested: _Asked, plan: EvaluationPlan, cache: Path | None, options: Options
 ) -> report.Findings:
     async with local(many=True) as session:
         answering = await _answering(requested, session, plan, options)
@@ -245,22 +245,22 @@ async def _run(
 
 
 async def _answering(
-    requested: _Asked, session: Services, plan: Plan, options: Options
-) -> Sequence[Share]:
+    requested: _Asked, session: Services, plan: EvaluationPlan, options: Options
+) -> Sequence[AnsweredUploads]:
     """The upscalers to judge: as named, else those that answer such uploads."""
     if requested.upscalers:
-        return [Share(name, []) for name in dict.fromkeys(requested.upscalers)]
+        return [AnsweredUploads(name, []) for name in dict.fromkeys(requested.upscalers)]
     settings = session.settings
     if requested.calibration not in {None, ACTIVE}:
         judged = await _calibration(requested.calibration, session.calibrations, "")
-        return [Share(judged.manifest.upscaler, [])]
+        return [AnsweredUploads(judged.manifest.upscaler, [])]
     if not settings.prefers_auto:
-        return [Share(settings.default, [])]
+        return [AnsweredUploads(settings.default, [])]
     first = requested.variants[0].config if requested.variants else CalibrationConfig()
     rule = {"input_rule": None} if requested.is_paper else {}
     config = first.model_copy(update={"degradation": options.degradation, **rule})
     answering = await asyncio.to_thread(
-        shares, settings.routing_table, config, [*plan.calibration, *plan.test], SCALE
+        answered_uploads, settings.routing_table, config, [*plan.calibration, *plan.test], SCALE
     )
     typer.echo(f"{in_words(answering)}.", err=True)
     return answering
@@ -270,7 +270,7 @@ async def _variants(
     requested: _Asked,
     session: Services,
     upscalers: Sequence[Upscaler],
-    plan: Plan,
+    plan: EvaluationPlan,
     options: Options,
 ) -> Sequence[Variant]:
     """The settings to compare; the first is judged."""

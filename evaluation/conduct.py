@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trustscale_evaluation.figures import number_figures, showcase
 from trustscale_evaluation.measure import SampleCache
-from trustscale_evaluation.plan import Plan, Variant
+from trustscale_evaluation.plan import EvaluationPlan, Variant
 from trustscale_evaluation.report import Findings, judge
 from trustscale_evaluation.run import Evaluation, Options, Progress
 from trustscale_evaluation.tables import Resamples, cell_rows, class_rows
@@ -29,7 +29,7 @@ from trustscale_server.upscalers.base import Upscaler
 
 async def conduct(
     upscalers: Sequence[Upscaler],
-    plan: Plan,
+    plan: EvaluationPlan,
     variants: Sequence[Variant],
     cache: SampleCache,
     options: Options,
@@ -63,11 +63,11 @@ async def conduct(
 
 async def _usable(
     upscalers: Sequence[Upscaler],
-    plan: Plan,
+    plan: EvaluationPlan,
     variants: Sequence[Variant],
     options: Options,
     on_progress: Progress,
-) -> tuple[Plan, Mapping[str, PairSpec], Sequence[dict[str, str]]]:
+) -> tuple[EvaluationPlan, Mapping[str, PairSpec], Sequence[dict[str, str]]]:
     """The plan without unusable images, and these by name; generates nothing.
 
     Also what a calibration request has with each of the others.

@@ -64,16 +64,16 @@ class SampleCache:
     def get(self, path: Path) -> Samples | None:
         """The samples; None if there are none or the file is damaged."""
         try:
-            return decode(path.read_bytes())
+            return unpacked_samples(path.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
 
     def put(self, path: Path, samples: Samples) -> None:
         """Store samples."""
-        replace_file(path, encode(samples))
+        replace_file(path, packed_samples(samples))
 
 
-def encode(samples: Samples) -> bytes:
+def packed_samples(samples: Samples) -> bytes:
     """The file of the samples."""
     import zstandard  # noqa: PLC0415 - an optional dependency, imported where it is used
 
@@ -85,7 +85,7 @@ def encode(samples: Samples) -> bytes:
     return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(out.getbuffer())
 
 
-def decode(data: bytes) -> Samples:
+def unpacked_samples(data: bytes) -> Samples:
     """The samples of a file. Raises ValueError if it is damaged."""
     import zstandard  # noqa: PLC0415 - as above
 

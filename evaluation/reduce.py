@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from trustscale_evaluation.measure import Image
 from trustscale_evaluation.plan import Variant
 from trustscale_server.calibration.config import CalibrationRequest, PairSpec
-from trustscale_server.calibration.fit import Photograph, fit, fit_sample, seen_by
+from trustscale_server.calibration.fit import Photograph, fitted_pipeline, photograph_of, seen_by
 from trustscale_server.calibration.manifest import MeasuredPair
-from trustscale_server.calibration.measure import pair_info, reduced
+from trustscale_server.calibration.measure import pair_info, pair_from_maps
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
@@ -143,7 +143,7 @@ class Cell(Part):
 
     def fits_on(self, name: str) -> bool:
         """Whether σ is fitted on the pair of this name."""
-        return self.request is not None and name in self.request.shares.fitted
+        return self.request is not None and name in self.request.fit_split.fitted
 
     def was_fitted_on(self, image: Image) -> bool:
         """Whether σ had seen the photograph before the evaluation."""
@@ -155,14 +155,14 @@ class Cell(Part):
         if not self.fits_on(image.pair.name):
             return None
         drawn = image.drawn(self.pipeline.samples)
-        return fit_sample(image.pair, drawn, self.pipeline)
+        return photograph_of(image.pair, drawn, self.pipeline)
 
     def fit(self, photographs: Sequence[Photograph | None]) -> None:
         """Fit σ, if it is to be fitted."""
         known = [photograph for photograph in photographs if photograph is not None]
         if known and self.request is not None:
-            scenes, name = self.request.shares.scenes, self.upscaler.name
-            self.pipeline = fit(known, self.pipeline, scenes, name)
+            scenes, name = self.request.fit_split.scenes, self.upscaler.name
+            self.pipeline = fitted_pipeline(known, self.pipeline, scenes, name)
 
     def seen(self, image: Image) -> MeasuredPair | None:
         """A calibration image, measured."""
@@ -170,7 +170,7 @@ class Cell(Part):
             return None
         spec, measurement = self.request.pair(image.pair.name), image.measured(self.pipeline)
         info = pair_info(image.pair, measurement, self.pipeline)
-        return reduced(
+        return pair_from_maps(
             info.model_copy(update={"scene": spec.scene}),
             measurement.sigma,
             image.error(self.pipeline, self.pipeline.fidelity),

@@ -14,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from trustscale_evaluation.plan import PAPER, SERVED, Plan
-from trustscale_evaluation.plots import Picture, Record
+from trustscale_evaluation.plan import PAPER, SERVED, EvaluationPlan
+from trustscale_evaluation.plots import ReportPicture, Record
 from trustscale_evaluation.reduce import Cell
 from trustscale_evaluation.run import TABLES, Evaluation, Options
 from trustscale_evaluation.tables import Row, Status, as_records
@@ -63,11 +63,11 @@ class Verdict:
 class Findings:
     """Everything that the report shows."""
 
-    plan: Plan
+    plan: EvaluationPlan
     options: Options
     results: Sequence[Evaluation]
     rows: Sequence[Row]
-    pictures: Sequence[Picture]
+    pictures: Sequence[ReportPicture]
     verdict: Verdict
     skipped: Sequence[dict[str, str]]
 
@@ -200,7 +200,7 @@ def as_named(cell: Cell) -> dict[str, Any]:
 
 
 def judge(
-    results: Sequence[Evaluation], rows: Sequence[Row], plan: Plan, options: Options
+    results: Sequence[Evaluation], rows: Sequence[Row], plan: EvaluationPlan, options: Options
 ) -> Verdict:
     """The verdict over all upscalers, settings, classes of uploads and α."""
     judged = [row for row in rows if row.status is not None]
@@ -238,8 +238,8 @@ def _of(row: Row, whole: Row, result: Evaluation) -> str:
         f"{row.upscaler}, {how}: masks set from {_uploads(cell)} were tried on "
         f"{len(result.test)} other uploads."
     )
-    if cell.request is not None and cell.request.shares.note:
-        count = cell.request.shares.scenes
+    if cell.request is not None and cell.request.fit_split.note:
+        count = cell.request.fit_split.scenes
         fitted = f"{count} went into the fit of σ" if count else "none could be spared to fit σ"
         head += f" Of {len(set(result.plan.scenes))} scenes {fitted}."
     if row.status == "nothing":
@@ -294,7 +294,7 @@ def _named(rows: Iterable[Row]) -> str:
     )
 
 
-def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[str]:
+def limits(results: Sequence[Evaluation], plan: EvaluationPlan, options: Options) -> list[str]:
     """What these images can and cannot show."""
     main = results[0].main
     sentences = [_division(plan)] if main.request is not None else []
@@ -337,7 +337,7 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
     return sentences
 
 
-def _division(plan: Plan) -> str:
+def _division(plan: EvaluationPlan) -> str:
     if all(item.scene is None for item in (*plan.calibration, *plan.test)):
         return (
             "Nothing says which images show the same scene. If some do, the test flatters the "

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 from trustscale_evaluation.added import Added
 from trustscale_evaluation.earlier import Earlier
 from trustscale_evaluation.measure import Image, SampleCache, image_of
-from trustscale_evaluation.plan import Plan, Variant, scene_of
+from trustscale_evaluation.plan import EvaluationPlan, Variant, scene_name
 from trustscale_evaluation.plots import Record
 from trustscale_evaluation.reduce import Cell, Part
 from trustscale_server.calibration.config import PairSpec
@@ -78,7 +78,7 @@ class Evaluation:
     def __init__(
         self,
         upscaler: Upscaler,
-        plan: Plan,
+        plan: EvaluationPlan,
         specs: Mapping[str, PairSpec],
         variants: Sequence[Variant],
         cache: SampleCache,
@@ -124,7 +124,7 @@ class Evaluation:
     @property
     def test_scenes(self) -> list[str]:
         """The scene of each test upload."""
-        return [scene_of(upload.files) for upload in self.test]
+        return [scene_name(upload.files) for upload in self.test]
 
     @cached_property
     def tables(self) -> dict[str, list[Record]]:

@@ -29,7 +29,7 @@ from trustscale_server.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.images.facts import RULES, InputFeatures
-from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, differences
+from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, pipeline_differences
 from trustscale_server.stores.base import MOST_ACTIVE, Activation, CalibrationStore
 from trustscale_server.upscalers.base import Upscaler
 
@@ -254,8 +254,8 @@ class Calibrations:
                 except (BadCalibration, NotFound) as error:
                     if not readable:
                         raise NoCalibration(
-                            f"The active calibration {calibration} of {upscaler!r} cannot be read, so "
-                            f"no mask would have a foundation. {error.detail}",
+                            f"The active calibration {calibration} of {upscaler!r} cannot be read, "
+                            f"so no mask would have a foundation. {error.detail}",
                             upscaler=upscaler,
                         ) from error
                     # It must not stop the others.
@@ -380,7 +380,7 @@ class Calibrations:
                 data = await asyncio.to_thread(entry.read_bytes)
                 shipped = await asyncio.to_thread(file.load, data)
                 if active:
-                    if differences(shipped.pipeline, upscaler):
+                    if pipeline_differences(shipped.pipeline, upscaler):
                         continue  # it would serve no better
                     log.warning("calibration_replaced", upscaler=upscaler.name, calibrations=active)
                 # The last one comes first, and what was activated meanwhile stays.

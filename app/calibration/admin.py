@@ -24,7 +24,7 @@ from trustscale_server.calibration.canaries import CanaryStore
 from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest
 from trustscale_server.calibration.fit import seen_by
 from trustscale_server.calibration.guarantee import GuaranteeSettings
-from trustscale_server.calibration.intake import Files, Keep, alike_in_words, find, take_in
+from trustscale_server.calibration.intake import Files, Keep, alike_in_words, find_pairs, take_in
 from trustscale_server.calibration.labels import Labelling
 from trustscale_server.calibration.layout import GroupingRule, PairFiles
 from trustscale_server.calibration.manifest import REMOVED
@@ -157,7 +157,7 @@ class Plan(BaseModel):
     warnings: list[str]
 
 
-class Asked(NamedTuple):
+class CheckedRequest(NamedTuple):
     """A job's request, its pairs' files, warnings, and the mean pixels of X."""
 
     request: CalibrationRequest
@@ -227,7 +227,7 @@ class CalibrationAdmin:
 
     async def _job(
         self,
-        checked: Asked,
+        checked: CheckedRequest,
         job_id: str,
         *,
         measured: int = 0,
@@ -253,7 +253,7 @@ class CalibrationAdmin:
         """What `create` with the same arguments would take. Raises as it does."""
         return await self._planned(await self._asked(config, files, **more), 0)
 
-    async def _planned(self, checked: Asked, measured: int) -> Plan:
+    async def _planned(self, checked: CheckedRequest, measured: int) -> Plan:
         costs, request = await self._costs(checked, measured), checked.request
         return Plan(
             pictures=len({pair.source for pair in request.pairs}),
@@ -266,7 +266,7 @@ class CalibrationAdmin:
             warnings=(checked.warnings or "").splitlines(),
         )
 
-    async def _costs(self, checked: Asked, measured: int) -> Mapping[str, str]:
+    async def _costs(self, checked: CheckedRequest, measured: int) -> Mapping[str, str]:
         request = checked.request
         return await self.costs.of(
             self.upscalers[request.upscaler],
@@ -300,12 +300,14 @@ class CalibrationAdmin:
         parent: Calibration | None = None,
         keep: Keep | None = None,
         **intake: Any,
-    ) -> Asked:
+    ) -> CheckedRequest:
         """Check the pairs.
 
         `keep` and `intake` are of `take_in`. Raises as `create`.
         """
-        arranged = await asyncio.to_thread(lambda: find(files(), naming or GroupingRule(), table))
+        arranged = await asyncio.to_thread(
+            lambda: find_pairs(files(), naming or GroupingRule(), table)
+        )
         known = parent.manifest.pairs if parent else ()
         upscaler = await self._identified(config.upscaler)
         if parent is not None:
@@ -326,7 +328,9 @@ class CalibrationAdmin:
             parent=parent.id if parent else None,
         )
         alike = "\n".join(map(alike_in_words, intake_result.alike)) or None
-        return Asked(await self._done(request), arranged.pairs, alike, intake_result.pixels)
+        return CheckedRequest(
+            await self._done(request), arranged.pairs, alike, intake_result.pixels
+        )
 
     async def derive(
         self,

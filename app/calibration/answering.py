@@ -27,7 +27,7 @@ _NEARLY_ALL: Final = 0.9
 _FEW: Final = 3  # kinds that are named
 
 
-class Share(NamedTuple):
+class AnsweredUploads(NamedTuple):
     """What one upscaler answers.
 
     made_by: how X is made for it; None: as the calibration's settings say, or X is given.
@@ -39,9 +39,9 @@ class Share(NamedTuple):
     made_by: Degradation | Mixture | None = None
 
 
-def shares(
+def answered_uploads(
     table: Mapping[str, str], config: CalibrationConfig, pairs: Sequence[PairFiles], scale: int
-) -> list[Share]:
+) -> list[AnsweredUploads]:
     """The upscalers that answer the inputs of a calibration, by the table of `auto`.
 
     Of a mixture each gets the ways that make its classes. Inputs that are given, or made in a way
@@ -59,7 +59,7 @@ def shares(
         classes = Counter({usual: 1}) if usual else _classes(config, mixture, pairs, scale)
         ways[_answering(table, classes).upscaler][way] = mixture
     return [
-        Share(
+        AnsweredUploads(
             upscaler,
             [*by_way],
             Mixture(
@@ -73,7 +73,7 @@ def shares(
     ]
 
 
-def in_words(answering: Sequence[Share]) -> str:
+def in_words(answering: Sequence[AnsweredUploads]) -> str:
     """Which upscalers answer, for the person who waits for their calibrations."""
     if len(answering) == 1:
         return f"auto answers such uploads with {answering[0].upscaler}"
@@ -85,13 +85,13 @@ def _listed(kinds: Sequence[str]) -> str:
     return ", ".join(kinds) if len(kinds) <= _FEW else f"{len(kinds)} kinds of upload"
 
 
-def _answering(table: Mapping[str, str], classes: Counter[str]) -> Share:
+def _answering(table: Mapping[str, str], classes: Counter[str]) -> AnsweredUploads:
     """The upscaler of nearly all inputs. Raises ConfigError: there is none."""
     counts = Counter[str]()
     for name, count in classes.items():
         counts[routed(table, name)] += count
     if not counts:  # nothing could be read; taking in the pairs will tell why
-        return Share(routed(table, ""), [])
+        return AnsweredUploads(routed(table, ""), [])
     (first, most), *_ = counts.most_common()
     if most < _NEARLY_ALL * counts.total():
         named = " and ".join(f"{count} with {name}" for name, count in counts.most_common())
@@ -99,7 +99,7 @@ def _answering(table: Mapping[str, str], classes: Counter[str]) -> Share:
             f"Of {counts.total()} inputs auto answers {named}: name the one that is meant with "
             "--upscaler, or run the command once for each."
         )
-    return Share(first, [name for name in classes if routed(table, name) == first])
+    return AnsweredUploads(first, [name for name in classes if routed(table, name) == first])
 
 
 def _classes(

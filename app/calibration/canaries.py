@@ -95,7 +95,7 @@ class CanaryState(_Frozen):
         return sum(self.capital)
 
 
-def start(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryState:
+def first_state(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryState:
     """The canaries to watch, from their answers and draws; ValueError without any.
 
     Answers are compared exactly if every canary repeated its bytes, else statistically, where the
@@ -244,7 +244,7 @@ class CanaryStore:
             if name.startswith(PREFIX) and name.endswith(".json")
         ]
         if canaries:
-            state = start(fingerprint, samples, canaries)
+            state = first_state(fingerprint, samples, canaries)
             await self._put(calibration, state, job, PREFIX)
 
     async def inherit(self, parent: str, calibration: str) -> bool:

@@ -245,7 +245,7 @@ class CalibrationConfig(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class FitSplit:
     """The names of the pairs that σ is fitted on, their scenes, and notes on both."""
 
     fitted: frozenset[str] = frozenset()
@@ -267,27 +267,27 @@ def usual_share(scenes: int) -> float:
     return max(USUAL_SHARE, fitting.LEAST_SCENES / scenes)
 
 
-def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
+def fit_split(scenes: Mapping[str, str], share: float, seed: int) -> FitSplit:
     """The pairs of the share, 0 … 0.9, of the scenes that the seed draws to fit on.
 
     `scenes` has the scene of each pair, by its name.
     """
     if not share:
-        return Shares()
+        return FitSplit()
     known = sorted(
         set(scenes.values()),
         key=lambda scene: hashlib.sha256(f"fit:{seed}:{scene}".encode()).digest(),
     )
     count = round(share * len(known))
     if count < fitting.LEAST_SCENES:
-        return Shares(
+        return FitSplit(
             note=f"σ was not fitted: {count} of {len(known)} scenes would cost the calibration "
             f"more than they give; at least {fitting.LEAST_SCENES} are needed."
         )
     chosen = set(known[:count])
     names = frozenset(name for name, scene in scenes.items() if scene in chosen)
     note = f"σ was fitted on {count} of {len(known)} scenes; the others calibrate."
-    return Shares(names, count, note)
+    return FitSplit(names, count, note)
 
 
 class PairSpec(BaseModel):
@@ -363,7 +363,7 @@ class CalibrationRequest(BaseModel):
         ):
             digest.update(pair.encode())
         # Scenes matter too: none may calibrate in one run and be fitted on in another.
-        for name in sorted(self.shares.fitted):
+        for name in sorted(self.fit_split.fitted):
             digest.update(name.encode())
         return digest.hexdigest()[:24]
 
@@ -425,10 +425,10 @@ class CalibrationRequest(BaseModel):
         return {pair.name: pair for pair in self.pairs}
 
     @cached_property
-    def shares(self) -> Shares:
+    def fit_split(self) -> FitSplit:
         """The pairs that σ is fitted on."""
         scenes = {pair.name: pair.scene or pair.source for pair in self.pairs}
-        return shares(scenes, self.config.fit_indecision or 0.0, self.config.seed)
+        return fit_split(scenes, self.config.fit_indecision or 0.0, self.config.seed)
 
     @property
     def about(self) -> dict[str, str | None]:

@@ -93,7 +93,7 @@ def thresholds(calibration: Calibration) -> list[ThresholdRow]:
     return rows
 
 
-def expected(calibration: Calibration, splits: int) -> Backtest:
+def backtest_of(calibration: Calibration, splits: int) -> Backtest:
     """What to expect of it: a backtest over random halvings, and checks.
 
     Raises:

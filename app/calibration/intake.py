@@ -42,7 +42,7 @@ from trustscale_server.calibration.pairs import (
     bad_pairs,
     decoded,
     duplicates,
-    image_size,
+    array_size,
     wrong_size,
 )
 from trustscale_server.concurrency import usable_cores
@@ -103,7 +103,9 @@ def folder_files(folder: Path) -> Iterator[NamedFile]:
             yield NamedFile(path.relative_to(folder).as_posix(), path.read_bytes)
 
 
-def find(files: Iterable[NamedFile], naming: GroupingRule, table: bytes | None = None) -> Arranged:
+def find_pairs(
+    files: Iterable[NamedFile], naming: GroupingRule, table: bytes | None = None
+) -> Arranged:
     """Arrange files to pairs by their names.
 
     `table`, or else `manifest.csv` among the files, names groups and scenes.
@@ -131,9 +133,9 @@ def find_in(folder: Path, naming: GroupingRule | None = None) -> list[PairFiles]
 
     Raises:
         BadPairs: no pairs, or files that make none; each is named.
-        BadRequest: as `find`.
+        BadRequest: as `find_pairs`.
     """
-    pairs, items = find(folder_files(folder), naming or GroupingRule())
+    pairs, items = find_pairs(folder_files(folder), naming or GroupingRule())
     if items:
         raise bad_pairs(items, len(pairs) + len(items))
     if not pairs:
@@ -169,7 +171,7 @@ async def take_in(
 
     Args:
         files: those that were arranged.
-        arranged: by `find`.
+        arranged: by `find_pairs`.
         pipeline: that will measure the pairs.
         keep: stores files that cannot be read in place later.
         known: pairs of a calibration that is to be extended.
@@ -225,8 +227,8 @@ def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> FileFacts | st
         return str(error).rstrip(".")
     sha256 = hashlib.sha256(data).hexdigest()
     if role != "y":
-        return FileFacts(image_size(rgb), sha256)
-    return FileFacts(image_size(rgb), sha256, image_digest(rgb), look_of(rgb))
+        return FileFacts(array_size(rgb), sha256)
+    return FileFacts(array_size(rgb), sha256, image_digest(rgb), look_of(rgb))
 
 
 def _checked(

@@ -36,7 +36,7 @@ from trustscale_server.calibration.measure import (
     pack_measurement,
     pair_info,
     reduce_pair,
-    reduced,
+    pair_from_maps,
     unlabelled,
     unpack,
     unpack_measurement,
@@ -131,7 +131,7 @@ class CalibrationHandler:
     async def _record(self, task: PairTask) -> bytes:
         if task.request.pipeline.fidelity.row.needs_label:
             return await self._semantic(task)
-        if task.request.shares.fitted:
+        if task.request.fit_split.fitted:
             record, measurement = await drawn(self.blobs, task)
             await self._keep_pictures(task, measurement)
             return record
@@ -331,7 +331,7 @@ class CalibrationHandler:
                 items=[],
             )
         if spec.label:  # a damaged one is named now, not when all pairs are measured
-            label, _ = await labels.read(self.blobs, task.job, pair.name)
+            label, _ = await labels.newest_label(self.blobs, task.job, pair.name)
             await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
         await self._keep_pictures(task, measurement)
         waiting = Unlabelled(
@@ -373,19 +373,19 @@ class CalibrationHandler:
             _, sigma, _ = unpack_measurement(first)
             bound = fidelity.bound(request.pipeline.fidelity)
             error = fidelity.semantic(decode_label(label, shape), shape, bound)
-            return reduced(info, sigma, error, request.pipeline.fidelity)
+            return pair_from_maps(info, sigma, error, request.pipeline.fidelity)
 
         return await asyncio.to_thread(labelled, waiting.info)
 
 
 def _checked(job: Job) -> CalibrationRequest:
     request = CalibrationRequest.of(job)
-    _ = request.shares  # which takes as long
+    _ = request.fit_split  # which takes as long
     return request
 
 
 def _note(request: CalibrationRequest) -> str | None:
-    return "\n".join(filter(None, (request.config.note, request.shares.note))) or None
+    return "\n".join(filter(None, (request.config.note, request.fit_split.note))) or None
 
 
 def _named(pair: MeasuredPair, spec: PairSpec) -> MeasuredPair:

@@ -44,7 +44,7 @@ def versions(names: Iterable[str]) -> dict[str, int]:
     return newest
 
 
-async def read(blobs: Blobs, job: str, name: str) -> tuple[bytes, int]:
+async def newest_label(blobs: Blobs, job: str, name: str) -> tuple[bytes, int]:
     """The newest label of a pair as a file, and its version; NotFound without one."""
     version = await _newest(blobs, job, name)
     if not version:

@@ -19,7 +19,7 @@ _MOST_FILES: Final = 2000  # of a folder that are looked at
 _SHARE: Final = 0.01  # of the uploads, below which a class is not worth its calls
 
 
-class Upload(NamedTuple):
+class UploadFacts(NamedTuple):
     """One upload: its size (width, height) and facts."""
 
     size: tuple[int, int]
@@ -34,7 +34,7 @@ class Upload(NamedTuple):
 class InputProfile(NamedTuple):
     """The uploads of a folder, and an item for each file that is no usable image."""
 
-    uploads: Sequence[Upload]
+    uploads: Sequence[UploadFacts]
     unread: Sequence[dict[str, str]]
 
     @property
@@ -105,7 +105,7 @@ def look_like(folder: Path) -> InputProfile:
     if not folder.is_dir():
         raise BadPairs(f"{folder} is not a folder.", items=[])
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    uploads: list[Upload] = []
+    uploads: list[UploadFacts] = []
     unread: list[dict[str, str]] = []
     for path in paths[:: -(-len(paths) // _MOST_FILES) or 1]:
         try:
@@ -114,7 +114,7 @@ def look_like(folder: Path) -> InputProfile:
             unread.append({"name": path.name, "reason": str(error)})
             continue
         height, width, _ = image.rgb.shape
-        uploads.append(Upload((width, height), look_at(image.rgb, image.compression)))
+        uploads.append(UploadFacts((width, height), look_at(image.rgb, image.compression)))
     if not uploads:
         raise BadPairs(f"{folder} holds no PNG, JPEG or WebP image that can be read.", items=unread)
     return InputProfile(uploads, unread)

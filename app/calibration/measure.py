@@ -28,7 +28,7 @@ from trustscale_server.images.facts import classify
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.kept import KeptSamples
 from trustscale_server.sampling.pipeline import Measurement, MeasurementSink, Pipeline, measure
-from trustscale_server.sigma.reading import NO_TEXT, Page
+from trustscale_server.sigma.reading import NO_TEXT, ReadPage
 from trustscale_server.stores.usage import used_by
 from trustscale_server.upscalers.base import RGB, Source
 
@@ -106,16 +106,16 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> Mea
     if measurement.page is not None:
         info = pair_info(pair, measurement, pipeline)
         wrong = reader.read_otherwise(measurement.page.made, to_8_bit(pair.y))
-        return reduced_words(info, measurement.sigma, measurement.page, wrong)
+        return pair_from_words(info, measurement.sigma, measurement.page, wrong)
     error = fidelity.error(
         pair.y, measurement.prediction, pipeline.fidelity, distance=measurement.distance
     )
-    return reduced(
+    return pair_from_maps(
         pair_info(pair, measurement, pipeline), measurement.sigma, error, pipeline.fidelity
     )
 
 
-def reduced(
+def pair_from_maps(
     info: PairInfo,
     sigma: NDArray[np.float32],
     error: NDArray[np.float32],
@@ -132,8 +132,8 @@ def reduced(
     )
 
 
-def reduced_words(
-    info: PairInfo, sigma: NDArray[np.float32], page: Page, wrong: Sequence[bool]
+def pair_from_words(
+    info: PairInfo, sigma: NDArray[np.float32], page: ReadPage, wrong: Sequence[bool]
 ) -> MeasuredPair:
     """A pair from σ, float32 [H, W], and which of the words that were read are wrong.
 
@@ -166,7 +166,7 @@ def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairI
     )
 
 
-def packed(**arrays: ArrayLike) -> bytes:
+def npz_bytes(**arrays: ArrayLike) -> bytes:
     """Arrays as bytes for `np.load`."""
     out = io.BytesIO()
     np.savez(out, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
@@ -176,7 +176,7 @@ def packed(**arrays: ArrayLike) -> bytes:
 def pack(pair: MeasuredPair) -> bytes:
     """A measured pair as bytes: the checkpoint of a calibration job."""
     curves = LossCurves.of(pair.loss_curves)
-    return packed(
+    return npz_bytes(
         info=np.frombuffer(pair.info.model_dump_json().encode(), np.uint8),
         levels=curves.levels,
         errors=curves.errors,
@@ -202,7 +202,7 @@ def unpack(data: bytes) -> MeasuredPair:
 
 def pack_measurement(measurement: Measurement) -> bytes:
     """What a label is drawn on, as bytes."""
-    return packed(
+    return npz_bytes(
         prediction=measurement.prediction,
         sigma=measurement.sigma,
         mean_log_sigma=measurement.mean_log_sigma,

@@ -23,7 +23,7 @@ from trustscale_server.images.degrade import (
     crop_to_multiple,
     make_input,
     make_values,
-    shown,
+    subject_of,
 )
 from trustscale_server.images.facts import InputFeatures, look_at
 from trustscale_server.images.raster import Read, read_picture, read_values, stretched, windowed
@@ -154,7 +154,7 @@ def load_pair(
             needed = pipeline.scale, pipeline.indecision.window, _looks_up(pipeline)
             key = (y_sha256, *needed)
             truth = truths.get(key, lambda: _shared(y, pipeline))
-        subject = shown(truth.y, pipeline.scale, made_by, pair_seed)
+        subject = subject_of(truth.y, pipeline.scale, made_by, pair_seed)
         if subject is not truth.y:
             truth = Truth(subject, truth.pixels_sha256)
         low, compression = make_input(subject, pipeline.scale, made_by, pair_seed)
@@ -229,7 +229,7 @@ def _data(
 
 
 def _check_size(y: NDArray[Any], x: NDArray[Any] | None, pipeline: Pipeline) -> None:
-    if reason := wrong_size(image_size(y), None if x is None else image_size(x), None, pipeline):
+    if reason := wrong_size(array_size(y), None if x is None else array_size(x), None, pipeline):
         raise BadImage(reason)
 
 
@@ -298,7 +298,7 @@ def check_left_out(items: Sequence[dict[str, str]], usable: int, on_bad_pair: On
         raise BadPairs("There are no pairs: send archive, or files x and y.", items=[])
 
 
-def image_size(image: NDArray[Any]) -> Size:
+def array_size(image: NDArray[Any]) -> Size:
     """Width and height."""
     return image.shape[1], image.shape[0]
 

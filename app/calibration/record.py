@@ -36,7 +36,7 @@ from trustscale_server.calibration.manifest import (
 from trustscale_server.conformal import LossCurve, StepCurve, fidelity
 from trustscale_server.conformal.backtest import highest_trusted, trusted_shares
 from trustscale_server.conformal.curve import by_scene, places_of
-from trustscale_server.conformal.evidence import p_value
+from trustscale_server.conformal.evidence import outlier_p_value
 from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.errors import BadGroup, BadRequest
 from trustscale_server.images import kinds
@@ -537,7 +537,7 @@ class Report:
         if facts is not None and len(self._known):
             numbers, names = facts.numbers(), self._calibration.manifest.pairs[0].facts or {}
             new = np.array([*(numbers[name] for name in names), mean_log_sigma])
-            return p_value(self._known, new)
+            return outlier_p_value(self._known, new)
         values = np.array([pair.mean_log_sigma for pair in self.one_of_each])
         rank = 1 + min((values >= mean_log_sigma).sum(), (values <= mean_log_sigma).sum())
         return float(min(1.0, 2 * rank / (len(values) + 1)))

@@ -22,8 +22,8 @@ several c. α bounds the expectation over calibrations too; for a given one the 
 somewhat above α, so a_j = α_j + `tolerance`. **Labels must be a random sample.** If people label
 what looks bad, the evidence says so.
 
-**Is one picture like the calibration's?** `p_value` is exact for a picture that is exchangeable
-with one picture of each calibration scene, since ranks among all n + 1 are symmetric in them.
+**Is one picture like the calibration's?** `outlier_p_value` is exact for a picture that is
+exchangeable with one picture of each calibration scene, since ranks among all n + 1 are symmetric in them.
 (Crops of one scene are alike: only one may count.) Each picture is a point, one coordinate per
 fact. Its strangeness is its Mahalanobis distance from the mean of all points, **including the new
 one**. So P(p ≤ u) ≤ u for every u, whatever the law and the number of scenes.
@@ -243,7 +243,7 @@ def log_mean_exp(values: Sequence[float]) -> float:
 _RIDGE = 1e-9  # of the variance: facts that never vary, or that repeat each other
 
 
-def p_value(known: NDArray[np.float64], new: NDArray[np.float64]) -> float:
+def outlier_p_value(known: NDArray[np.float64], new: NDArray[np.float64]) -> float:
     """The conformal p-value, in [1/(n + 1), 1], of a point [f] among [n, f] of a scene each."""
     points = np.vstack([known, new])
     spread = points.std(axis=0)

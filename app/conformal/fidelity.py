@@ -163,7 +163,7 @@ def misread(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> ND
     What a calibration counts is the share of such words instead (`words.py`).
     """
     del settings
-    lines = text.read(to_8_bit(prediction))
+    lines = text.read_lines(to_8_bit(prediction))
     wrong = text.read_otherwise(lines, to_8_bit(truth))
     words = (word for line in lines for word in line.words)
     boxes = [(word.corners, float(is_wrong)) for word, is_wrong in zip(words, wrong, strict=True)]

@@ -76,7 +76,7 @@ class Line(NamedTuple):
     words: tuple[Word, ...]
 
 
-def read(picture: NDArray[np.uint8]) -> list[Line]:
+def read_lines(picture: NDArray[np.uint8]) -> list[Line]:
     """The lines of text in a uint8 [H, W, 3] picture."""
     engine, pixels = _engine(), _bgr(picture)
     boxes = engine(pixels).boxes
@@ -101,11 +101,13 @@ def read_otherwise(lines: Sequence[Line], picture: NDArray[np.uint8]) -> list[bo
     return [
         is_other
         for line, reading in zip(lines, readings, strict=True)
-        for is_other in misread([letters_of(word.text) for word in line.words], letters_of(reading))
+        for is_other in misread_words(
+            [letters_of(word.text) for word in line.words], letters_of(reading)
+        )
     ]
 
 
-def misread(words: Sequence[str], reading: str) -> list[bool]:
+def misread_words(words: Sequence[str], reading: str) -> list[bool]:
     """Which words of a line (in `letters_of`) another reading of the line gets wrong."""
     ends = [0, *accumulate(len(word) for word in words)]
     aligned = SequenceMatcher(None, "".join(words), reading, autojunk=False).get_opcodes()

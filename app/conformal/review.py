@@ -111,7 +111,7 @@ def passes(bad: NDArray[np.float64], known: NDArray[np.float64], high: float, de
     return bool((is_rare & (2 * worse <= among)).any())
 
 
-def accepted(p_values: Sequence[float], delta: float) -> list[bool]:
+def accepted_of_batch(p_values: Sequence[float], delta: float) -> list[bool]:
     """Which pictures of a batch are accepted, given their p-values and δ, in their order."""
     values = np.asarray(p_values, np.float64)
     ranks = np.arange(1, len(values) + 1)

@@ -89,7 +89,7 @@ class Limits:
 _asks: list[Callable[[int], None]] = []
 
 
-def admit(pixels: int) -> None:
+def admit_pixels(pixels: int) -> None:
     """Return when so many pixels may be decoded; outside of a decoder at once."""
     for ask in _asks:
         ask(pixels)
@@ -179,7 +179,7 @@ def decode(
         form, notes, raster = _page(image, limits, max_input_side, page)
         if form == "JPEG":
             check_scans(data)
-        admit(math.prod(image.size))
+        admit_pixels(math.prod(image.size))
         compression = read_compression(data, image)
         size = image.size
         _load(image, form, max_input_side)
@@ -353,7 +353,9 @@ def _open(data: bytes, limits: Limits, max_input_side: int | None = None) -> Ima
     if JPEG_XL.match(data) and "JXL" in installed_formats():
         declared = jpeg_xl_size(data)
         check_size(*declared, limits, max_input_side)
-        admit(math.prod(declared))  # its reader decodes the pixels before it reports their number
+        admit_pixels(
+            math.prod(declared)
+        )  # its reader decodes the pixels before it reports their number
     try:
         image = Image.open(io.BytesIO(data), formats=[*FORMATS, *installed_formats()])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

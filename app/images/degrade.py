@@ -36,7 +36,7 @@ from trustscale_server.images.compression import (
 )
 from trustscale_server.images.decode import installed_formats
 from trustscale_server.images.drawings import Inpaint, cut_holes, hole_mask, stream
-from trustscale_server.images.rendered import draw, page, rectangle
+from trustscale_server.images.rendered import line_art, page_around, rectangle
 from trustscale_server.images.resize import resized
 
 N = TypeVar("N", int, float)
@@ -97,8 +97,8 @@ Subject = Literal["photograph", "grey", "drawing", "page"]
 class Degradation(BaseModel):
     """Steps in the order in which they are applied; of a range the seed draws a value.
 
-    subject: what the truth becomes before (`shown`): as it is, without its colours, a drawing in
-    its place, or a page around a part of it. grey: drop the colour of X alone (colorization).
+    subject: what the truth becomes before (`subject_of`): as it is, without its colours, a drawing
+    in its place, or a page around a part of it. grey: drop the colour of X alone (colorization).
     blur: Gaussian, standard deviation in pixels of X. motion: length in pixels of X of a straight
     movement of the camera. Then antialiased reduction by the scale of the upscaler, and by
     `enlarged`, the factor by which `kernel` enlarges it again. patch: only a rectangle is enlarged
@@ -474,7 +474,7 @@ def make_input(
     return DegradedInput(np.ascontiguousarray(pixels), compression)
 
 
-def shown(
+def subject_of(
     truth: NDArray[Any], scale: int, degradation: Degradation | Mixture, seed: int
 ) -> NDArray[Any]:
     """What Y becomes before X is made of it: Y, the same array, or a picture of its size."""
@@ -484,9 +484,9 @@ def shown(
         return without_colour(truth)
     if degradation.subject == "drawing":
         height, width = truth.shape[:2]
-        return draw(height, width, scale, stream(seed, _SUBJECT))
+        return line_art(height, width, scale, stream(seed, _SUBJECT))
     if degradation.subject == "page":
-        return page(truth, scale, stream(seed, _SUBJECT))
+        return page_around(truth, scale, stream(seed, _SUBJECT))
     return truth
 
 

@@ -198,7 +198,7 @@ def _cog(out: IO[bytes], *given: Any) -> None:
     except ImportError as error:
         raise BadRequest("format=cog.tiff needs the extra “science”.") from error
 
-    tiff = whole(_tiff)(*given)
+    tiff = to_bytes(_tiff)(*given)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of files without a place on the ground
         environment = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES")
@@ -244,7 +244,7 @@ def _ome(
 Given = ParamSpec("Given")
 
 
-def whole(write: Callable[Concatenate[IO[bytes], Given], None]) -> Callable[Given, bytes]:
+def to_bytes(write: Callable[Concatenate[IO[bytes], Given], None]) -> Callable[Given, bytes]:
     """A function that returns what `write` writes, for small files."""
 
     def made(*args: Given.args, **kwargs: Given.kwargs) -> bytes:
@@ -255,7 +255,7 @@ def whole(write: Callable[Concatenate[IO[bytes], Given], None]) -> Callable[Give
     return made
 
 
-picture = whole(write_picture)
+picture = to_bytes(write_picture)
 
 
 def _tiff(
@@ -431,7 +431,7 @@ def png_in_turns(
     _write(out, b"IEND", b"")
 
 
-png = whole(write_png)
+png = to_bytes(write_png)
 
 
 def png_rgb(rgb: Pixels, text: Mapping[str, str] | None = None) -> bytes:

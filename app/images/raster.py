@@ -30,7 +30,7 @@ from trustscale_server.images.decode import (
     KeepMetadata,
     Limits,
     Raster,
-    admit,
+    admit_pixels,
     check_size,
     checked_page,
     decode,
@@ -328,7 +328,7 @@ def _band_values(
     numbers = _numbers(dataset, bands)
     if numbers is None:
         return None
-    admit(dataset.width * dataset.height)
+    admit_pixels(dataset.width * dataset.height)
     dtypes = {dataset.dtypes[number - 1] for number in numbers}
     if any(dtype.startswith("complex") for dtype in dtypes):
         raise BadImage("The values are complex numbers.")

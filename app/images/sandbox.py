@@ -48,7 +48,7 @@ from trustscale_server.images.sandbox_server import (
     NONE,
     REFUSED,
 )
-from trustscale_server.images.turns import Stopped, WeightedSemaphore
+from trustscale_server.images.turns import NoLongerWaiting, WeightedSemaphore
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -149,7 +149,7 @@ def file_size(file: File) -> int:
     return size
 
 
-def start() -> None:
+def start_decoders() -> None:
     """Start the decoders' process without waiting for it."""
     _decoders.start()
 
@@ -286,7 +286,7 @@ class _Call:
                     return self._answer(file, request, place)
             except ConnectionError:  # stopped, or all decoders were killed
                 if self._stopped.is_set():
-                    raise Stopped from None
+                    raise NoLongerWaiting from None
         raise _broken("it ended all decoders")
 
     def _answer(self, file: int, request: bytes, place: _Place) -> Any:
@@ -297,7 +297,7 @@ class _Call:
             nice = stack.enter_context(_decoders.nice(self._client))
             with theirs:
                 if self._stopped.is_set():
-                    raise Stopped
+                    raise NoLongerWaiting
                 _decoders.send(nice, theirs.fileno(), file, out)
             own.sendall(LENGTH.pack(len(request)) + request)
             pixels = 0

@@ -24,7 +24,7 @@ _NEWEST: Final = 0.2
 """Weight of the newest time in the running mean."""
 
 
-class Stopped(Exception):
+class NoLongerWaiting(Exception):
     """The caller no longer waits."""
 
 
@@ -86,7 +86,7 @@ class WeightedSemaphore:
                 self._waiting.remove(turn)
                 self._call_next()
                 if is_called:
-                    raise Stopped
+                    raise NoLongerWaiting
                 raise self._too_long()
         try:
             yield

@@ -35,7 +35,7 @@ from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, SampleSin
 from trustscale_server.sigma import estimators
 from trustscale_server.sigma.estimators import IndecisionSettings, shipped_for
 from trustscale_server.sigma.moments import MAX_SAMPLES, mean_image
-from trustscale_server.sigma.reading import NO_TEXT, Page
+from trustscale_server.sigma.reading import NO_TEXT, ReadPage
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import (
     RGB,
@@ -113,7 +113,7 @@ class Pipeline(BaseModel):
         return self.indecision.of_class(name)
 
 
-def differences(
+def pipeline_differences(
     calibrated: Pipeline, upscaler: Upscaler, settings: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
     """How the live pipeline differs from the calibrated one: `{field, calibrated, live}` each.
@@ -150,7 +150,7 @@ def guard(
     calibrated: Pipeline, upscaler: Upscaler, settings: Mapping[str, str] | None = None
 ) -> None:
     """Raise CalibrationMismatch, with all differences, unless the pipeline is the calibrated."""
-    differing = differences(calibrated, upscaler, settings)
+    differing = pipeline_differences(calibrated, upscaler, settings)
     if differing:
         fields = ", ".join(", ".join(item.get("settings") or [item["field"]]) for item in differing)
         raise CalibrationMismatch(
@@ -247,7 +247,7 @@ class Measurement:
     seeds: Sequence[int] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     distance: NDArray[np.float32] | None = None
-    page: Page | None = None
+    page: ReadPage | None = None
 
 
 async def measure(
@@ -337,10 +337,10 @@ async def measure(
     )
 
 
-def _read(source: Source, pipeline: Pipeline, prediction: RGB) -> Page:
+def _read(source: Source, pipeline: Pipeline, prediction: RGB) -> ReadPage:
     """What is read in Ŷ and in the enlarged input."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
-    return Page.of(prediction, enlarged[: prediction.shape[0]], pipeline.scale)
+    return ReadPage.of(prediction, enlarged[: prediction.shape[0]], pipeline.scale)
 
 
 class _Reducer(SampleSink):
@@ -404,7 +404,7 @@ def measured_again(
     source: Source,
     pipeline: Pipeline,
     truth: Seen | None = None,
-    page: Page | None = None,
+    page: ReadPage | None = None,
 ) -> Measurement:
     """What `measure` makes of the same samples under another σ; page: what was read of them."""
     accumulator = _accumulator(source, pipeline, truth)

@@ -31,7 +31,7 @@ from trustscale_server.images.encode import (
     FORMS,
     FormName,
     png_rgb,
-    whole,
+    to_bytes,
     write_png,
 )
 from trustscale_server.sampling.pipeline import Prediction
@@ -418,7 +418,9 @@ def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> b
     scale = result.scale * result.width / (result.reduced_from or (result.width,))[0]
     with Image.open(io.BytesIO(image)) as picture:
         pixels = pixels_of(picture)
-    return whole(write_believed)(pixels, trusted, FallbackLayer(result.believed, rest), text, scale)
+    return to_bytes(write_believed)(
+        pixels, trusted, FallbackLayer(result.believed, rest), text, scale
+    )
 
 
 def png_overlay(image: bytes, mask: bytes) -> bytes:

@@ -307,7 +307,7 @@ def dense(levels: Iterable[Level], shape: tuple[int, int]) -> dict[str, NDArray[
     return terms
 
 
-def whole(
+def assembled(
     shape: tuple[int, int], strips: Callable[[OnRows[None]], Iterable[None]]
 ) -> NDArray[np.float32]:
     """The plane, float32 [H, W], whose rows `strips` passes on."""
@@ -320,7 +320,7 @@ def whole(
     return plane
 
 
-def enlarged(
+def enlarged_cells(
     cells: Plane, shape: tuple[int, int], on_rows: OnRows[T], map_fn: MapFn = map
 ) -> Iterable[T]:
     """Call `on_rows` for the pixels interpolated from cells of level 0, a strip at a time."""

@@ -78,7 +78,7 @@ class SampleMoments:
         return cls(count, prediction.reshape(*shape, 3).copy(), plane)
 
 
-class Image(Protocol):
+class PixelRows(Protocol):
     """Pixels [H, W, 3], or rows that are made on demand."""
 
     @property
@@ -100,7 +100,7 @@ class Moments:
     """
 
     def __init__(
-        self, shape: tuple[int, ...], enlarged: Image | None = None, samples: int | None = None
+        self, shape: tuple[int, ...], enlarged: PixelRows | None = None, samples: int | None = None
     ) -> None:
         self.shape = (int(shape[0]), int(shape[1]))
         self.count = 0

@@ -22,7 +22,7 @@ from trustscale_server.conformal.fidelity import LAB_BOUND
 from trustscale_server.errors import BadRequest
 from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.facts import look_at
-from trustscale_server.images.kinds import Kind, class_in_words, table
+from trustscale_server.images.kinds import Kind, class_in_words, kinds_table
 from trustscale_server.serving.answer import Result
 from trustscale_server.serving.choose import chosen_for
 from trustscale_server.settings import TABLE, Settings
@@ -267,7 +267,7 @@ async def test_without_the_models(serve, calibration):
         check_problem(await served.post(upscaler="auto"), "not-found")
 
 
-@pytest.mark.parametrize("name", [*table().words, "other"])
+@pytest.mark.parametrize("name", [*kinds_table().words, "other"])
 def test_every_class_has_an_upscaler(name):
     facts = replace(look_at(PICTURE, LOSSLESS), kind=Kind(name, 0.0, -9.0))
     upscaler, words, _ = chosen_for(TABLE, facts)

@@ -16,7 +16,7 @@ from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 from trustscale_server.calibration.archive import ArchiveLimits, archive_files
 from trustscale_server.calibration.intake import (
-    find,
+    find_pairs,
     find_in,
     folder_files,
     look_of,
@@ -54,7 +54,7 @@ def sent(files):
 async def taken(files, pipeline=PIPELINE, naming=None, table=None, **options):
     named = sent(files) if isinstance(files, dict) else files
     return await take_in(
-        lambda: named, find(named, naming or GroupingRule(), table), pipeline, **options
+        lambda: named, find_pairs(named, naming or GroupingRule(), table), pipeline, **options
     )
 
 
@@ -82,7 +82,10 @@ class TestOneRoad:
     async def test_folder_and_archive(self, tmp_path, way):
         files, blobs = way(self, tmp_path / "set"), open_blobs(None, tmp_path / "blobs")
         found = await take_in(
-            files, find(files(), GroupingRule()), PIPELINE, keep=functools.partial(blobs.put, "job")
+            files,
+            find_pairs(files(), GroupingRule()),
+            PIPELINE,
+            keep=functools.partial(blobs.put, "job"),
         )
         assert [(pair.name, pair.group) for pair in found.usable] == [("b", None), ("day.a", "day")]
         assert found.usable[0].y_sha256 == hashlib.sha256(FILES["y/b.png"]).hexdigest()
@@ -123,7 +126,7 @@ class TestOneRoad:
         names = st.sampled_from(["a.png", "b.png", "a.jpg", "g.a.png"])
         paths = {f"{folder}{data.draw(names)}" for folder in folders}
         archive = io.BytesIO(zipped(dict.fromkeys(sorted(paths), b"")))
-        pairs, items = find(archive_files(archive, ArchiveLimits()), GroupingRule())
+        pairs, items = find_pairs(archive_files(archive, ArchiveLimits()), GroupingRule())
         used = [path for pair in pairs for path in pair.by_role.values()]
         assert len(used) == len(set(used))
         named = " ".join(f"{item['name']} {item['reason']}" for item in items)
@@ -223,7 +226,8 @@ class TestNaming:
     def named(self, naming=None, table=None, paths=PATHS, **texts):
         files = sent({**dict.fromkeys(paths, b""), **texts})
         return {
-            p.name: (p.group, p.scene) for p in find(files, naming or GroupingRule(), table).pairs
+            p.name: (p.group, p.scene)
+            for p in find_pairs(files, naming or GroupingRule(), table).pairs
         }
 
     @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from trustscale_server.calibration import pairs, pictures
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest, PairSpec
 from trustscale_server.calibration.fit import DRAWN, SEEN
-from trustscale_server.calibration.intake import find, folder_files, take_in
+from trustscale_server.calibration.intake import find_pairs, folder_files, take_in
 from trustscale_server.calibration.job import CalibrationHandler
 from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.calibration.local import run_id
@@ -226,7 +226,7 @@ async def test_the_id_of_a_run(tmp_path):
     async def made(config=CONFIG, upscaler=None, folder=None, **renamed):
         upscaler = upscaler or FakeUpscaler()
         files = partial(folder_files, folder or truths(tmp_path / "photos", 3))
-        found = find(files(), GroupingRule())
+        found = find_pairs(files(), GroupingRule())
         pairs = [pair._replace(**renamed.get(f"p{pair.name}", {})) for pair in found.pairs]
         pipeline = config.pipeline(upscaler)
         taken = await take_in(files, found._replace(pairs=pairs), pipeline)

@@ -15,7 +15,13 @@ from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, pla
 from tests.factories import cells, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
-from trustscale_evaluation.measure import SampleCache, Samples, decode, encode, image_of
+from trustscale_evaluation.measure import (
+    SampleCache,
+    Samples,
+    unpacked_samples,
+    packed_samples,
+    image_of,
+)
 from trustscale_evaluation.report import advice
 from trustscale_server.calibration.pairs import load_pair
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, fidelity
@@ -234,7 +240,7 @@ def some(seed=0, count=4):
 
 @given(hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 5)] * 3, st.just(3))))
 def test_lossless(images):
-    assert np.array_equal(decode(encode(Samples(images))).images, images)
+    assert np.array_equal(unpacked_samples(packed_samples(Samples(images))).images, images)
 
 
 def test_kept(tmp_path):
@@ -246,7 +252,7 @@ def test_kept(tmp_path):
     cache.put(path, some())
     assert np.array_equal(SampleCache(cache.folder).get(path).images, some().images)
     assert [p.name for p in cache.folder.iterdir()] == [path.name]
-    whole = encode(some())
+    whole = packed_samples(some())
     for place in range(0, len(whole), 3):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         found = cache.get(path)

@@ -19,7 +19,13 @@ from trustscale_server.images.encode import Pages, picture, write_picture
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.prepare import footprint
-from trustscale_server.sigma.estimators import ESTIMATORS, SHIPPED, Fit, IndecisionSettings, shipped
+from trustscale_server.sigma.estimators import (
+    ESTIMATORS,
+    SHIPPED,
+    Fit,
+    IndecisionSettings,
+    shipped_fit,
+)
 from trustscale_server.sigma.features import is_fact
 from trustscale_server.sigma.moments import Moments
 from trustscale_server.stores.spooling import IN_MEMORY, spooled
@@ -73,7 +79,7 @@ async def peak_of(pipeline, capabilities):
 
 def served(name):
     """The pipeline of a shipped model: one sample, and the terms of its fit but facts of X."""
-    terms = [term for term, _ in shipped(name).weights if not is_fact(term)]
+    terms = [term for term, _ in shipped_fit(name).weights if not is_fact(term)]
     fit = Fit(weights=tuple((term, 0.1) for term in terms))
     return Pipeline(
         fingerprint="fake:1",
