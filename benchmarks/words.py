@@ -40,7 +40,7 @@ from trustscale_server.calibration import file
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import Expectation, Probability
 from trustscale_server.calibration.manifest import MeasuredPair, Provenance
-from trustscale_server.calibration.measure import pair_info, pair_from_words
+from trustscale_server.calibration.measure import pair_from_words, pair_info
 from trustscale_server.calibration.pairs import Pair, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import reader, words
@@ -51,7 +51,7 @@ from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.pipeline import measured_again, predict
 from trustscale_server.sigma import reading
 from trustscale_server.sigma.moments import Moments
-from trustscale_server.sigma.reading import TERMS, ReadPage, ReadingFit
+from trustscale_server.sigma.reading import TERMS, ReadingFit, ReadPage
 from trustscale_server.upscalers.base import RGB, Source, settings_of
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 

@@ -29,7 +29,7 @@ from trustscale_evaluation.run import Options
 from trustscale_server.assembly import Services
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.answering import AnsweredUploads, in_words, answered_uploads
+from trustscale_server.calibration.answering import AnsweredUploads, answered_uploads, in_words
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import LEVELS
 from trustscale_server.calibration.record import Calibration

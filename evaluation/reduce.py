@@ -18,7 +18,7 @@ from trustscale_evaluation.plan import Variant
 from trustscale_server.calibration.config import CalibrationRequest, PairSpec
 from trustscale_server.calibration.fit import Photograph, fitted_pipeline, photograph_of, seen_by
 from trustscale_server.calibration.manifest import MeasuredPair
-from trustscale_server.calibration.measure import pair_info, pair_from_maps
+from trustscale_server.calibration.measure import pair_from_maps, pair_info
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings

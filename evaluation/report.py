@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trustscale_evaluation.plan import PAPER, SERVED, EvaluationPlan
-from trustscale_evaluation.plots import ReportPicture, Record
+from trustscale_evaluation.plots import Record, ReportPicture
 from trustscale_evaluation.reduce import Cell
 from trustscale_evaluation.run import TABLES, Evaluation, Options
 from trustscale_evaluation.tables import Row, Status, as_records

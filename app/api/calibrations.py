@@ -31,7 +31,7 @@ from trustscale_server.api.openapi import body_of, file_response
 from trustscale_server.api.problems import problem_responses
 from trustscale_server.calibration import file, labels, pictures
 from trustscale_server.calibration.archive import ArchiveLimits, archive_files
-from trustscale_server.calibration.insight import Backtest, coarser, backtest_of, leaked
+from trustscale_server.calibration.insight import Backtest, backtest_of, coarser, leaked
 from trustscale_server.calibration.labels import WaitingPair
 from trustscale_server.errors import BadRequest, NotFound
 from trustscale_server.stores.base import JobStatus

@@ -39,10 +39,10 @@ from trustscale_server.calibration.pairs import (
     FITTED_ON,
     SAME_PIXELS,
     Size,
+    array_size,
     bad_pairs,
     decoded,
     duplicates,
-    array_size,
     wrong_size,
 )
 from trustscale_server.concurrency import usable_cores

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
-from trustscale_server.calibration.answering import in_words, answered_uploads
+from trustscale_server.calibration.answering import answered_uploads, in_words
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import LEVELS
 from trustscale_server.calibration.intake import find_in

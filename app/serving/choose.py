@@ -29,7 +29,7 @@ from trustscale_server.images.kinds import class_in_words
 from trustscale_server.images.raster import Bands, Stretch
 from trustscale_server.images.resize import LongestSide
 from trustscale_server.sampling.draw import Throughput
-from trustscale_server.sampling.pipeline import Pipeline, pipeline_differences, guard, identify
+from trustscale_server.sampling.pipeline import Pipeline, guard, identify, pipeline_differences
 from trustscale_server.serving.answer import ChosenForm, form_of
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.sigma.estimators import IndecisionSettings

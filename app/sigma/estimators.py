@@ -27,7 +27,7 @@ from trustscale_server.conformal.post_hoc import Shape
 from trustscale_server.sigma import features
 from trustscale_server.sigma import reading as text
 from trustscale_server.sigma.features import MapFn, MapSource, OnRows
-from trustscale_server.sigma.moments import PixelRows, Moments
+from trustscale_server.sigma.moments import Moments, PixelRows
 
 T = TypeVar("T")
 

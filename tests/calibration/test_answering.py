@@ -5,7 +5,7 @@ from PIL import Image
 
 from tests.factories import photo, pictures
 from trustscale_server.calibration import answering
-from trustscale_server.calibration.answering import in_words, answered_uploads
+from trustscale_server.calibration.answering import answered_uploads, in_words
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.intake import find_in
 from trustscale_server.errors import ConfigError

@@ -10,7 +10,7 @@ from tests.fakes import FakeUpscaler
 from tests.monitoring.scenes import Moody, Scene, calibrate
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.admin import CalibrationAdmin
-from trustscale_server.calibration.canaries import Canary, CanaryStore, Look, sharpness, first_state
+from trustscale_server.calibration.canaries import Canary, CanaryStore, Look, first_state, sharpness
 from trustscale_server.calibration.canaries import observe as observed
 from trustscale_server.calibration.job import CalibrationHandler
 from trustscale_server.errors import UpscalerRejected

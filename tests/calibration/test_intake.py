@@ -16,8 +16,8 @@ from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 from trustscale_server.calibration.archive import ArchiveLimits, archive_files
 from trustscale_server.calibration.intake import (
-    find_pairs,
     find_in,
+    find_pairs,
     folder_files,
     look_of,
     near_duplicates,

@@ -18,9 +18,9 @@ from tests.waiting import until
 from trustscale_evaluation.measure import (
     SampleCache,
     Samples,
-    unpacked_samples,
-    packed_samples,
     image_of,
+    packed_samples,
+    unpacked_samples,
 )
 from trustscale_evaluation.report import advice
 from trustscale_server.calibration.pairs import load_pair

@@ -24,10 +24,10 @@ from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.draw import Throughput
 from trustscale_server.sampling.pipeline import (
     Pipeline,
-    pipeline_differences,
     guard,
     identify,
     measure,
+    pipeline_differences,
 )
 from trustscale_server.sigma.estimators import SHIPPED as FITS
 from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped_fit
