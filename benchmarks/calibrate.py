@@ -27,7 +27,7 @@ from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.upscalers.base import RGB, Capabilities, Source
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
@@ -69,7 +69,7 @@ def crops(folder: Path, count: int) -> list[tuple[bytes, bytes]]:
             continue
         x = image.crop((left, top, left + SIDE, top + SIDE))
         y = x.resize((SIDE * SCALE, SIDE * SCALE), Image.Resampling.BICUBIC)
-        found.append((png_rgb(np.asarray(x)), png_rgb(np.asarray(y))))
+        found.append((to_png(np.asarray(x)), to_png(np.asarray(y))))
     if not found:
         sys.exit(f"{folder} has no image of at least {SIDE}×{SIDE}")
     return found

@@ -46,7 +46,7 @@ from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import reader, words
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import Degradation, Mixture
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.pipeline import measured_again, predict
 from trustscale_server.sigma import reading
@@ -97,14 +97,14 @@ class Trial:
             yield self.read(path.stem, truth, WAYS[place % len(WAYS)])
 
     def read(self, name: str, truth: RGB, way: Degradation) -> Read:
-        pair = load_pair(name, png_rgb(truth), None, self.pipeline, degradation=way, seed=0)
+        pair = load_pair(name, to_png(truth), None, self.pipeline, degradation=way, seed=0)
         source = Source(pair.x, pair.facts)
         content = f"{pair.x_sha256} {pair.y_sha256} {self.name}"
         kept = self.keep / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.read"
         if not kept.exists():
             made = self.runner.run(predict(self.upscaler, source, pair.seed))
             page = ReadPage.of(made, Enlarged(pair.x, self.pipeline.scale)[:], self.pipeline.scale)
-            found = png_rgb(made), page, reader.read_otherwise(page.made, pair.y)
+            found = to_png(made), page, reader.read_otherwise(page.made, pair.y)
             kept.with_suffix(".part").write_bytes(pickle.dumps(found))
             kept.with_suffix(".part").replace(kept)
         picture, page, wrong = pickle.loads(kept.read_bytes())

@@ -181,14 +181,11 @@ class Cell(Part):
         """Make the calibration, unless it was given."""
         if self.request is None:
             return
-        config = self.request.config
         self.calibration = Calibration.from_pairs(
             images,
             upscaler=self.upscaler.name,
             pipeline=self.pipeline,
-            default_alpha=config.default_alpha,
-            guarantee=config.guarantee,
-            degradation=config.degradation,
+            **self.request.config.facts(),
         )
         self._spread()
 

@@ -16,7 +16,7 @@ from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.loss_curve import coarse_up
 from trustscale_server.images.degrade import Degradation, degrade
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.upscalers.base import Source
 
@@ -85,7 +85,7 @@ async def calibration_of(upscaler, count=30, *, side=SIDE, samples=4, file=None,
     )
     pairs = []
     for k in range(count):
-        y = file(k) if file else png_rgb(photo(k, side, side))
+        y = file(k) if file else to_png(photo(k, side, side))
         pair = load_pair(f"{k:03}", y, None, pipeline, degradation=None, seed=0)
         measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed)
         pairs.append(reduce_pair(pair, measurement, pipeline))

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trustscale_server.conformal.evidence import START, Accounts, bet, rank
 from trustscale_server.errors import NotFound, UpscalerError
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, TimeLimits, draw
 from trustscale_server.stores.base import Blobs, MonitorStore, Update
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, image_digest
@@ -201,7 +201,7 @@ class CanaryTaker:
             sha256=self._sha256 if repeats else None,
             draws=tuple(sorted(self._values)),
         )
-        png = await asyncio.to_thread(png_rgb, x)
+        png = await asyncio.to_thread(to_png, x)
         await self._blobs.put(self._job, f"{place}.png", png)
         await self._blobs.put(self._job, f"{place}.json", canary.model_dump_json().encode())
 

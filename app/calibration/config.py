@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import (
     BaseModel,
@@ -39,6 +39,13 @@ from trustscale_server.sigma.estimators import IndecisionSettings
 from trustscale_server.sigma.moments import MAX_SAMPLES
 from trustscale_server.stores.base import Job, Progress
 from trustscale_server.upscalers.base import Upscaler, settings_of
+
+_OF_MANIFEST: Final = ("name", "default_alpha", "guarantee", "review", "degradation", "seed")
+_OF_PIPELINE: Final = (
+    *("samples", "prediction", "indecision", "fidelity"),
+    *("input_rule", "stretch"),
+)
+"""Fields of the settings that stand in the manifest, and in the pipeline."""
 
 
 class CalibrationConfig(BaseModel):
@@ -179,6 +186,10 @@ class CalibrationConfig(BaseModel):
         is_plain = self.indecision is None and indecision.fit is None
         return is_plain and not row.needs_label and not row.reads
 
+    def facts(self) -> dict[str, Any]:
+        """The fields that a calibration's manifest takes over."""
+        return {name: getattr(self, name) for name in _OF_MANIFEST}
+
     @classmethod
     def of(cls, manifest: Manifest, *, activate: bool, force: bool = False) -> CalibrationConfig:
         """The settings that a calibration was made with.
@@ -189,21 +200,11 @@ class CalibrationConfig(BaseModel):
         pipeline = manifest.pipeline
         try:
             return cls(
-                name=manifest.name,
+                **{name: getattr(pipeline, name) for name in _OF_PIPELINE},
+                **{name: getattr(manifest, name) for name in _OF_MANIFEST},
                 upscaler=manifest.upscaler,
-                samples=pipeline.samples,
-                prediction=pipeline.prediction,
-                indecision=pipeline.indecision,
-                fidelity=pipeline.fidelity,
-                default_alpha=manifest.default_alpha,
-                guarantee=manifest.guarantee,
-                review=manifest.review,
-                degradation=manifest.degradation,
-                input_rule=pipeline.input_rule,
-                stretch=pipeline.stretch,
                 activate=activate,
                 force=force,
-                seed=manifest.seed,
                 note=manifest.provenance.note,
                 attributions=manifest.provenance.attributions,
             )

@@ -166,8 +166,7 @@ class CalibrationHandler:
             self.blobs, job.id, request, waiting, lambda name: self._load(job.id, request, name)
         )
         request = request.model_copy(update={"pipeline": pipeline})
-        specs = {pair.name: pair for pair in request.pairs}
-        measured = [_named(pair, specs[pair.info.name]) for pair in (*measured, *late)]
+        measured = [_named(pair, request.pair(pair.info.name)) for pair in (*measured, *late)]
         key = CalibrationRequest.of(job).key  # σ was not fitted when it was asked for
         calibration = await self._calibration(request, key, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
@@ -185,29 +184,18 @@ class CalibrationHandler:
     async def _again(self, job: str, request: CalibrationRequest) -> str:
         """The calibration of pairs that are measured already, under another name or guarantee."""
         known = await self.calibrations.stored(str(request.done))
-        specs = {pair.name: pair for pair in request.pairs}
-        config = request.config
-        provenance = known.manifest.provenance
+        changed = {"note": _note(request), "attributions": request.config.attributions}
+        facts = {
+            **{name: value for name, value in known.manifest if name != "pairs"},
+            **request.config.facts(),
+            "provenance": known.manifest.provenance.model_copy(update=changed),
+        }
 
-        def made() -> Calibration:
-            return Calibration.from_pairs(
-                [_named(pair, specs[pair.info.name]) for pair in known.measured_pairs()],
-                **{
-                    **{name: value for name, value in known.manifest if name != "pairs"},
-                    "name": config.name,
-                    "default_alpha": config.default_alpha,
-                    "guarantee": config.guarantee,
-                    "review": config.review,
-                    "provenance": provenance.model_copy(
-                        update={
-                            "note": _note(request),
-                            "attributions": config.attributions,
-                        }
-                    ),
-                },
-            )
+        def renamed() -> Calibration:
+            pairs = [_named(pair, request.pair(pair.info.name)) for pair in known.measured_pairs()]
+            return Calibration.from_pairs(pairs, **facts)
 
-        calibration = await asyncio.to_thread(made)
+        calibration = await asyncio.to_thread(renamed)
         if calibration.id != known.id:
             canaries = CanaryStore(self.blobs, self.states)
             await canaries.inherit(known.id, calibration.id)
@@ -255,30 +243,23 @@ class CalibrationHandler:
         if not measured:
             raise bad_pairs(skipped, len(skipped))
 
-        def made() -> Calibration:
-            return Calibration.from_pairs(
-                measured,
-                upscaler=request.upscaler,
-                pipeline=request.pipeline,
-                default_alpha=config.default_alpha,
-                guarantee=config.guarantee,
-                review=config.review,
-                name=config.name,
-                degradation=config.degradation,
-                seed=config.seed,
-                skipped=skipped,
-                provenance=Provenance(
-                    created_by=request.created_by,
-                    parent=request.parent,
-                    note=_note(request),
-                    attributions=config.attributions,
-                    settings=request.settings,
-                    request=key,
-                ),
-                created_at=created_at,
-            )
-
-        return await asyncio.to_thread(made)
+        return await asyncio.to_thread(
+            Calibration.from_pairs,
+            measured,
+            **config.facts(),
+            upscaler=request.upscaler,
+            pipeline=request.pipeline,
+            skipped=skipped,
+            provenance=Provenance(
+                created_by=request.created_by,
+                parent=request.parent,
+                note=_note(request),
+                attributions=config.attributions,
+                settings=request.settings,
+                request=key,
+            ),
+            created_at=created_at,
+        )
 
     def _canary(self, job: str, request: CalibrationRequest, name: str) -> CanaryTaker | None:
         if request.upscaler not in self.watched:

@@ -20,7 +20,7 @@ from trustscale_server.calibration.layout import NamedFile, claimed_predictions,
 from trustscale_server.calibration.measure import PairState, Unlabelled, record_state, unlabelled
 from trustscale_server.calibration.pairs import bad_pairs, decode_label
 from trustscale_server.errors import BadImage, BadInput, Conflict, NotFound, Superseded
-from trustscale_server.images.encode import png_mask
+from trustscale_server.images.encode import to_png
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, few_at_once
 
@@ -232,7 +232,7 @@ class Labelling:
     ) -> int:
         shape = (pair.info.height, pair.info.width)
         label = await asyncio.to_thread(decode_label, data, shape)
-        png = await asyncio.to_thread(png_mask, label)
+        png = await asyncio.to_thread(to_png, label)
         version = await save(self.stores.blobs, job.id, pair.info.name, png, seen=seen)
         if await is_late(self.stores.blobs, job.id, pair.info.name, version):
             raise Conflict("The labels were finished before this one came; it does not count.")

@@ -23,10 +23,10 @@ somewhat above α, so a_j = α_j + `tolerance`. **Labels must be a random sample
 what looks bad, the evidence says so.
 
 **Is one picture like the calibration's?** `outlier_p_value` is exact for a picture that is
-exchangeable with one picture of each calibration scene, since ranks among all n + 1 are symmetric in them.
-(Crops of one scene are alike: only one may count.) Each picture is a point, one coordinate per
-fact. Its strangeness is its Mahalanobis distance from the mean of all points, **including the new
-one**. So P(p ≤ u) ≤ u for every u, whatever the law and the number of scenes.
+exchangeable with one picture of each calibration scene, since ranks among all n + 1 are symmetric
+in them. (Crops of one scene are alike: only one may count.) Each picture is a point, one coordinate
+per fact. Its strangeness is its Mahalanobis distance from the mean of all points, **including the
+new one**. So P(p ≤ u) ≤ u for every u, whatever the law and the number of scenes.
 """
 
 from __future__ import annotations

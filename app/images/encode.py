@@ -431,17 +431,8 @@ def png_in_turns(
     _write(out, b"IEND", b"")
 
 
-png = to_bytes(write_png)
-
-
-def png_rgb(rgb: Pixels, text: Mapping[str, str] | None = None) -> bytes:
-    """An RGB (or RGBA) PNG of uint8 [h, w, 3 or 4], or uint16 [h, w, 3]."""
-    return png(rgb, text)
-
-
-def png_mask(mask: NDArray[np.bool_], text: Mapping[str, str] | None = None) -> bytes:
-    """A 1-bit grey PNG of bool [h, w]; True is white."""
-    return png(mask, text)
+to_png = to_bytes(write_png)
+"""A PNG file as `write_png` writes it."""
 
 
 def _write(out: IO[bytes], name: bytes, data: bytes) -> None:

@@ -34,7 +34,7 @@ from trustscale_server.calibration.pairs import decode_label, load_pair
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.errors import BadImage, BadPairs, BadRequest
 from trustscale_server.images.degrade import Degradation, degrade
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.stores.blobs import open_blobs
 
@@ -162,7 +162,7 @@ class TestChecks:
             "y/b.png": picture(5),
             "y/001.png": picture(9),
             "y/c.webp": picture(5, 48, "WEBP", lossless=True),
-            "y/d.png": png_rgb(photo(0, 48, 48)),
+            "y/d.png": to_png(photo(0, 48, 48)),
             "y/e.webp": picture(1, 48, "WEBP", lossless=True),
         }
         found = await taken(files, known=parent.manifest.pairs)

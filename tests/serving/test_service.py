@@ -20,7 +20,7 @@ from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 from tests.upscalers.remote.pictures import resolving
 from trustscale_server.errors import BadRequest, Conflict, DegenerateSamples, ImageTooLarge
-from trustscale_server.images.encode import png, png_in_turns, write_picture
+from trustscale_server.images.encode import png_in_turns, to_png, write_picture
 from trustscale_server.outbound.client import Network
 from trustscale_server.outbound.fetch import ImageHosts
 from trustscale_server.serving import service, trust
@@ -114,7 +114,7 @@ def test_files_follow_rows_in_any_order(seed):
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(fill, random.permutation(len(edges) - 1)))
-    assert files.made["a"].read() == png(plane)
+    assert files.made["a"].read() == to_png(plane)
 
 
 @dataclass
