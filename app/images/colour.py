@@ -144,9 +144,9 @@ def from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -
         grey[start : start + _ROWS] = np.rint((1 - share if is_negative else share) * 255)
     if cut:
         notes.append(f"{cut:,} of its values lie outside of 0 … {top:,} and were cut.")
-    image = Image.fromarray(grey)
+    shallow = Image.fromarray(grey)
     # At full depth: neighbours that round to the same grey are opaque.
     transparent = image.info.get("transparency")
     if transparent is not None:
-        image.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return image
+        shallow.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return shallow

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
-from typing import Final, Literal
+from typing import Final, Literal, TypedDict
 
 import numpy as np
 import simplejpeg
@@ -145,6 +145,16 @@ class Decoded:
     metadata: Metadata = field(default_factory=Metadata)
     compression: Compression = LOSSLESS
     raster: Raster | None = None
+
+
+class DecodeOptions(TypedDict, total=False):
+    """Keyword arguments of `decode`."""
+
+    background: str | None
+    with_alpha: bool
+    keep: KeepMetadata
+    max_input_side: int | None
+    page: int | None
 
 
 def decode(

@@ -13,7 +13,7 @@ import re
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.decode import (
     NAME_BANDS,
     Decoded,
+    DecodeOptions,
     KeepMetadata,
     Limits,
     Raster,
@@ -142,11 +143,7 @@ def read_picture(
     *,
     stretch: str | None = None,
     bands: str | None = None,
-    page: int | None = None,
-    background: str | None = None,
-    with_alpha: bool = False,
-    keep: KeepMetadata = "none",
-    max_input_side: int | None = None,
+    **options: Unpack[DecodeOptions],
 ) -> Decoded:
     """X of a file: of 16 bits where there is a stretch, else as `decode` makes it.
 
@@ -155,20 +152,11 @@ def read_picture(
         BadInput: as `decode`.
     """
     if stretch is None and bands is None:
-        return decode(
-            data,
-            limits,
-            page=page,
-            background=background,
-            with_alpha=with_alpha,
-            keep=keep,
-            max_input_side=max_input_side,
-        )
-    if background is not None:
+        return decode(data, limits, **options)
+    if options.pop("background", None) is not None:
         raise BadRequest("background goes with neither stretch nor bands: those are data.")
-    read = read_values(
-        data, limits, bands=bands, page=page, keep=keep, max_input_side=max_input_side
-    )
+    with_alpha = options.pop("with_alpha", False)
+    read = read_values(data, limits, bands=bands, **options)  # type: ignore[misc]  # of those left
     if read.valid is not None and not with_alpha:
         raise BadImage("The image has pixels without data.")
     raster, notes = read.raster, [*read.notes]
