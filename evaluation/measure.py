@@ -137,9 +137,7 @@ class Image:
         return self._once(
             measurement_key(pipeline),
             lambda: measured_again(
-                self.drawn(pipeline.samples),
-                Source(self.pair.x, self.pair.facts),
-                pipeline,
+                self.drawn(pipeline.samples), Source(self.pair.x, self.pair.facts), pipeline
             ),
         )
 
@@ -215,8 +213,6 @@ def mask_quantities(
 
 @dataclass(frozen=True, slots=True)
 class _ArraySink(MeasurementSink):
-    """Writes each sample into its place of an array, [M, H, W, 3]."""
-
     images: NDArray[Any]
 
     takes_samples = True
@@ -226,11 +222,7 @@ class _ArraySink(MeasurementSink):
 
 
 async def image_of(
-    place: int,
-    pair: Pair,
-    upscaler: Upscaler,
-    largest: Pipeline,
-    cache: SampleCache,
+    place: int, pair: Pair, upscaler: Upscaler, largest: Pipeline, cache: SampleCache
 ) -> Image:
     """An image with the samples of `largest`, the pipeline with the largest M.
 

@@ -137,7 +137,6 @@ class Evaluation:
         }
 
     def _added(self) -> list[Record]:
-        """The share of the detail that the model adds which is not in the truth."""
         uploads, share = len(self.added.shares), self.added.share
         return [] if share is None else [{"uploads": uploads, "not_in_the_truth": share}]
 
@@ -216,11 +215,7 @@ class Evaluation:
             async with turns:
                 pair = await asyncio.to_thread(self._load, upload)
                 image = await image_of(
-                    upload.place,
-                    pair,
-                    self.upscaler,
-                    self._largest,
-                    self._cache,
+                    upload.place, pair, self.upscaler, self._largest, self._cache
                 )
                 result = await asyncio.to_thread(reduce, image)
                 self._count(image)

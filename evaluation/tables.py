@@ -230,7 +230,6 @@ def joint_intervals(
 
 
 def _mean_at(scene: Scene, levels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """L̄ of a scene."""
     risen = np.array([curve.losses(levels, "right") for curve in scene.curves], np.float64)
     return np.average(risen, axis=0, weights=scene.weights)
 

@@ -226,12 +226,7 @@ class CalibrationAdmin:
         return begun
 
     async def _job(
-        self,
-        checked: CheckedRequest,
-        job_id: str,
-        *,
-        measured: int = 0,
-        **about: str | None,
+        self, checked: CheckedRequest, job_id: str, *, measured: int = 0, **about: str | None
     ) -> Job:
         """The job of this id; costs are without `measured` pairs."""
         request = checked.request

@@ -9,14 +9,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any, Final
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trustscale_server.calibration.guarantee import LEVELS, AnyGuarantee, Expectation
 from trustscale_server.calibration.manifest import Manifest
@@ -58,8 +51,7 @@ class CalibrationConfig(BaseModel):
 
     name: str | None = Field(None, max_length=200)
     upscaler: str | None = Field(
-        None,
-        description="Name; where auto chooses by the class of an upload, it is to be named.",
+        None, description="Name; where auto chooses by the class of an upload, it is to be named."
     )
     samples: int | None = Field(
         None, ge=1, le=MAX_SAMPLES, description="M, calls per image; default: 1."

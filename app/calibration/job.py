@@ -49,13 +49,7 @@ from trustscale_server.jobs.handlers import JobContext
 from trustscale_server.sampling.draw import PAIRS, Throughput
 from trustscale_server.sampling.kept import KeptSamples, folder_of
 from trustscale_server.sampling.pipeline import Measurement, identify
-from trustscale_server.stores.base import (
-    Blobs,
-    Job,
-    JobState,
-    MonitorStore,
-    StoreUnavailable,
-)
+from trustscale_server.stores.base import Blobs, Job, JobState, MonitorStore, StoreUnavailable
 from trustscale_server.upscalers.base import Upscaler, image_digest
 
 _FIRST = "measured"

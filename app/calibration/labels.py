@@ -220,7 +220,6 @@ class Labelling:
             raise bad_pairs([items[place] for place in sorted(items)], total)
 
     async def _waiting(self, job: JobStatus) -> dict[str, Unlabelled]:
-        """The pairs of a job that can be labelled, by name."""
         _check_awaits(job)
         records = [
             (name, unlabelled(data)) async for name, data in self.stores.jobs.records(job.id)

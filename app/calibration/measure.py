@@ -192,9 +192,7 @@ def unpack(data: bytes) -> MeasuredPair:
             curves = LossCurves(arrays["levels"], arrays["errors"], arrays["lengths"])
             curves.check()
             return MeasuredPair(
-                PairInfo(**json.loads(arrays["info"].tobytes())),
-                list(curves),
-                arrays["quantiles"],
+                PairInfo(**json.loads(arrays["info"].tobytes())), list(curves), arrays["quantiles"]
             )
     except Exception as error:  # any parser may fail on damaged input
         raise BadCalibration(f"A checkpoint is damaged: {error}.") from error

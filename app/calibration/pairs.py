@@ -204,7 +204,6 @@ def _shared(y: bytes, pipeline: Pipeline) -> Truth:
 
 
 def _looks_up(pipeline: Pipeline) -> bool:
-    """Whether each pair looks up the colours of Y."""
     return pipeline.samples == 1 and pipeline.fidelity.row.of_distance is not None
 
 

@@ -607,7 +607,6 @@ class _Cache:
         return len(self._parts)
 
     def get(self, key: Hashable, make: Callable[[], Calibration]) -> Calibration:
-        """Return the part of this key, which the first request makes."""
         with self._lock:
             part = self._parts.get(key) or make()
             self._parts[key] = part

@@ -156,10 +156,7 @@ class LossCurves(Sequence[LossCurve]):
     """
 
     def __init__(
-        self,
-        levels: NDArray[np.float32],
-        errors: NDArray[np.float32],
-        lengths: NDArray[np.int64],
+        self, levels: NDArray[np.float32], errors: NDArray[np.float32], lengths: NDArray[np.int64]
     ) -> None:
         self.levels, self.errors, self.lengths = levels, errors, lengths
         self.ends = np.cumsum(lengths)

@@ -180,11 +180,7 @@ class _Search:
     """The sums Σ_i Ḡ_i(s) on the grid of scales, by the place of s in it."""
 
     def __init__(
-        self,
-        scenes: Sequence[Scene],
-        alphas: NDArray[np.float64],
-        shape: Shape,
-        highest: float,
+        self, scenes: Sequence[Scene], alphas: NDArray[np.float64], shape: Shape, highest: float
     ) -> None:
         self.scenes, self.alphas, self.shape = scenes, alphas, shape
         with np.errstate(over="ignore"):

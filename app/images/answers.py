@@ -55,7 +55,6 @@ class _Beside:
         self._end = 0
 
     def add(self, piece: bytes | memoryview) -> int:
-        """Where it begins."""
         gap = -self._end % _ALIGNED
         start = self._end + gap
         self.pieces += [bytes(gap), piece]

@@ -334,7 +334,6 @@ def _quality(stream: bytes) -> int:
 
 
 def _units(stream: bytes) -> Iterator[tuple[int, bytes]]:
-    """Kind and content of each OBU."""
     place = 0
     while place < len(stream):
         head = stream[place]

@@ -392,7 +392,6 @@ def _open(data: bytes, limits: Limits, max_input_side: int | None = None) -> Ima
 
 
 def _another_size(declared: tuple[int, int], image: Image.Image) -> BadImage:
-    """The refusal of a file whose pixels are not those of its header."""
     width, height = declared
     return BadImage(
         f"The file declares {width}×{height} pixels and holds {image.width}×{image.height}."

@@ -498,7 +498,6 @@ def without_colour(pixels: NDArray[Any]) -> NDArray[Any]:
 def _saved(
     pixels: NDArray[Any], degradation: Degradation, seed: int
 ) -> tuple[Compression, NDArray[Any]]:
-    """The picture after all of its files, and the compression of the last."""
     compression, cut = LOSSLESS, (0, 0)
     if degradation.decoded:
         down, across = stream(seed, _CUT).integers(0, _GRID, 2).tolist()
@@ -516,7 +515,6 @@ def _saved(
 
 
 def _filed(pixels: NDArray[Any], degradation: Degradation, field: str, seed: int) -> DegradedInput:
-    """The picture after the file of a field."""
     low, high = _range(degradation.qualities[field])
     return round_trip(
         pixels, _FILES[field], int(stream(seed, _QUALITIES[field]).integers(low, high + 1))

@@ -155,7 +155,6 @@ def start_decoders() -> None:
 
 
 def _opened(file: File, stack: ExitStack) -> int:
-    """The file's descriptor."""
     if not isinstance(file, bytes):
         with suppress(io.UnsupportedOperation):  # it is in memory, as what was fetched may be
             return file.fileno()  # flushes to the disk
@@ -192,7 +191,6 @@ class _Decoders:
         self.memory = WeightedSemaphore(most, most // 2)
 
     def start(self) -> None:
-        """Start the process if needed."""
         with self._lock:
             self._started()
 
@@ -206,7 +204,6 @@ class _Decoders:
                 socket.send_fds(self._started(), [bytes([nice])], numbers)
 
     def end(self) -> None:
-        """Kill the process and its decoders."""
         with self._lock:
             self._end()
 
@@ -270,7 +267,6 @@ class _Call:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Kill the decoder, from another thread."""
         self._stopped.set()
         _decoders.wake()
         if (own := self._own) is not None:
@@ -278,7 +274,6 @@ class _Call:
                 own.shutdown(socket.SHUT_RDWR)
 
     def run(self, file: int, call: object) -> Any:
-        """The function's result for the file with this descriptor."""
         request = pickle.dumps(call)
         for _ in range(2):
             try:
@@ -331,7 +326,6 @@ class _Call:
         place.take()
 
     def _message(self, own: socket.socket, place: _Place, seconds: float) -> tuple[bytes, bytes]:
-        """The decoder's next message."""
         try:
             own.settimeout(_MOMENT_S)
             kind = own.recv(1)
@@ -367,7 +361,6 @@ class _Place:
         self.leave()
 
     def take(self) -> None:
-        """Wait for a place."""
         self._held.enter_context(_decoders.places.turn(self._client, 1, self._stopped))
 
     def yield_(self) -> None:
@@ -377,7 +370,6 @@ class _Place:
         self._held.close()
 
     def leave(self) -> None:
-        """Stop reading."""
         self._held.close()
         if self._slow_since is not None:
             _decoders.places.charge(self._client, time.monotonic() - self._slow_since)

@@ -76,8 +76,6 @@ def too_large() -> DecodeLimit:
 
 
 class _Running(NamedTuple):
-    """A running decoder."""
-
     pid: int
     connection: socket.socket
     nice: int

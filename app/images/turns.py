@@ -47,10 +47,7 @@ class WeightedSemaphore:
     """
 
     def __init__(
-        self,
-        amount: int,
-        most_each: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, amount: int, most_each: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._amount = amount
         self._clock = clock

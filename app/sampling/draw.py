@@ -91,8 +91,6 @@ NO_LIMITS: Final = TimeLimits()
 
 @dataclass(slots=True)
 class _Draw:
-    """The state of one `draw`."""
-
     upscaler: Upscaler
     source: Source
     seeds: list[int]
@@ -143,16 +141,7 @@ async def draw(
         raise ValueError("the seeds must be distinct, and at least one is needed")
     calls = _plan(upscaler, source, len(seeds))
     runners = min(len(calls), max(1, upscaler.capabilities.concurrency))
-    state = _Draw(
-        upscaler,
-        source,
-        list(seeds),
-        deque(spare_seeds),
-        sink,
-        calls,
-        limits,
-        moments,
-    )
+    state = _Draw(upscaler, source, list(seeds), deque(spare_seeds), sink, calls, limits, moments)
     try:
         async with asyncio.timeout_at(limits.deadline) as scope:
             await side_by_side(_make_calls(state) for _ in range(runners))
@@ -187,7 +176,6 @@ def _plan(upscaler: Upscaler, source: Source, count: int) -> deque[list[int]]:
 
 
 async def _make_calls(state: _Draw) -> None:
-    """Make calls until none is left."""
     while state.calls:
         indices = state.calls.popleft()
         accumulates = (
@@ -323,7 +311,6 @@ class _Pace:
 
     @property
     def seconds(self) -> float:
-        """Per megapixel."""
         return median(self.recent) if self.work == PAIRS else min(self.recent)
 
 

@@ -13,13 +13,7 @@ import numpy as np
 from trustscale_server.concurrency import to_its_end
 from trustscale_server.errors import UpscalerFailed
 from trustscale_server.stores.base import Blobs, StoreUnavailable
-from trustscale_server.upscalers.base import (
-    RGB,
-    MemoryPermit,
-    Source,
-    Upscaler,
-    Wrapped,
-)
+from trustscale_server.upscalers.base import RGB, MemoryPermit, Source, Upscaler, Wrapped
 from trustscale_server.upscalers.remote.responses import SomeFailed
 
 

@@ -23,11 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from trustscale_server.concurrency import score_cores, shielded
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.lab import Seen
-from trustscale_server.errors import (
-    CalibrationMismatch,
-    DegenerateSamples,
-    UpscalerUnavailable,
-)
+from trustscale_server.errors import CalibrationMismatch, DegenerateSamples, UpscalerUnavailable
 from trustscale_server.images.facts import RULES, UPLOAD, InputFeatures, classify
 from trustscale_server.images.raster import Stretch
 from trustscale_server.images.resize import Enlarged
@@ -347,10 +343,7 @@ class _Reducer(SampleSink):
     """Accumulates samples for σ and Ŷ, and passes them on; `seconds`: how long that took."""
 
     def __init__(
-        self,
-        accumulator: estimators.Accumulator,
-        prediction: _Prediction,
-        sink: MeasurementSink,
+        self, accumulator: estimators.Accumulator, prediction: _Prediction, sink: MeasurementSink
     ) -> None:
         self._accumulator, self._prediction, self._sink = accumulator, prediction, sink
         self.seconds = 0.0
@@ -389,12 +382,7 @@ async def predict(
     seeds = sample_seeds(seed, 1 + _spares(upscaler, 1))
     with span("samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": 1}):
         await draw(
-            upscaler,
-            source,
-            seeds[:1],
-            sink=collected,
-            spare_seeds=seeds[1:],
-            limits=limits,
+            upscaler, source, seeds[:1], sink=collected, spare_seeds=seeds[1:], limits=limits
         )
     return collected.samples[0]
 
@@ -485,7 +473,6 @@ class _Prediction:
             self._first = sample
 
     def take(self, image: RGB) -> None:
-        """Use Ŷ as made by the upscaler."""
         self._first, self._sum = image, None
 
     def result(self) -> RGB:

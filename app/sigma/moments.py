@@ -170,7 +170,6 @@ class Moments:
             raise ValueError(f"expected a sample of {self.shape}, got {shape[:2]}")
 
     def _accumulate_all(self) -> None:
-        """Move the samples that are kept whole into the sums."""
         pixels = self.shape[0] * self.shape[1]
         if self._unfolded and not self.squares.size:
             self.sums = np.zeros((3, pixels), np.int32)
@@ -292,10 +291,7 @@ class Moments:
     @property
     def known(self) -> frozenset[str]:
         """The names of all terms that can be measured (`features.MapSource`)."""
-        there = {
-            "variance": self.count > 1,
-            "residual": self._enlarged is not None,
-        }
+        there = {"variance": self.count > 1, "residual": self._enlarged is not None}
         known = {name for name, is_known in there.items() if is_known}
         return known_terms(known, facts=self.facts is not None)
 
