@@ -153,14 +153,8 @@ class TestMistakes:
         references = 'data_dir = "${NOWHERE}"\nspool = "${ELSEWHERE}"'
         toml(f'client_keys = ["plain"]\nmax_waiting = -1\n{references}')
         detail = refused()
-        for words in (
-            "client_keys",
-            "NOWHERE is not",
-            "ELSEWHERE",
-            "max_waiting: ",
-            "spool: there",
-        ):
-            assert words in detail
+        words = ("client_keys", "NOWHERE is not", "ELSEWHERE", "max_waiting: ", "spool: there")
+        assert all(word in detail for word in words), detail
         monkeypatch.setenv("TRUSTSCALE_CONFIG", "missing.toml")
         assert "missing.toml" in refused()
 
@@ -211,7 +205,6 @@ class TestMistakes:
         assert variable in refused()
 
     def test_misspelt_variables(self):
-        """A variable that no setting reads is found; what resembles none is not corrected."""
         assert did_you_mean("colour_of_the_sky", Settings.model_fields) == ""
         environ = {"TRUSTSCALE_MAX_WAITINGS": "1", "TRUSTSCALE_CONFIG": "", "TRUSTSCALE_STORE": ""}
         assert unknown_variables(environ) == ["TRUSTSCALE_MAX_WAITINGS"]
@@ -232,22 +225,17 @@ def test_passwords_of_any_letters(url, shown):
     assert effective(Settings(queue=url))["queue"] == shown
 
 
-class TestSecretFiles:
-    def test_a_secret_is_read_from_its_file(self, place):
-        (place / "keys").write_text("a,b\n")
-        environ = {"TRUSTSCALE_ADMIN_KEYS_FILE": str(place / "keys"), "TRUSTSCALE_ADMIN_KEYS": "c"}
-        read_secret_files(environ)
-        assert environ == {"TRUSTSCALE_ADMIN_KEYS": "a,b"}
-
-    @pytest.mark.parametrize("content", [b"\xff", b"a\0b"])
-    def test_what_is_no_text_is_one_line(self, place, monkeypatch, content):
-        """No variable can hold it; it is not repeated."""
+def test_secrets_in_files(place, monkeypatch):
+    """What is no text, and no file, is told in one line that does not repeat it."""
+    (place / "keys").write_text("a,b\n")
+    environ = {"TRUSTSCALE_ADMIN_KEYS_FILE": str(place / "keys"), "TRUSTSCALE_ADMIN_KEYS": "c"}
+    read_secret_files(environ)
+    assert environ == {"TRUSTSCALE_ADMIN_KEYS": "a,b"}
+    monkeypatch.setenv("TRUSTSCALE_STORE_FILE", str(place / "key"))
+    for content in (b"\xff", b"a\0b"):  # no variable can hold it
         (place / "key").write_bytes(content)
-        monkeypatch.setenv("TRUSTSCALE_STORE_FILE", str(place / "key"))
         with pytest.raises(ConfigError, match="key: it is not text"):
             read_secret_files(os.environ)
-
-    @pytest.mark.parametrize("name", ["TRUSTSCALE_STORE_FILE", "REDIS_PASSWORD_FILE"])
-    def test_a_missing_file_is_one_line(self, name):
+    for name in ("TRUSTSCALE_STORE_FILE", "REDIS_PASSWORD_FILE"):
         with pytest.raises(ConfigError, match=f"{name}: cannot read /run/secrets/none: No such"):
             read_secret_files({name: "/run/secrets/none"})

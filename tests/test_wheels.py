@@ -20,60 +20,55 @@ PARTS = {
 }
 
 
-def installed(place, *parts):
-    """Wheels of these folders in a folder of their own, without what they depend on."""
+def installed(place, part):
+    """The wheel of a folder in a folder of its own, without what it depends on."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
     command += ["--no-build-isolation", "--disable-pip-version-check", "--target", str(place)]
-    subprocess.run([*command, *(str(ROOT / part) for part in parts)], check=True)
+    subprocess.run([*command, str(ROOT / part)], check=True)
     return place
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("part", "names"), PARTS.items())
-def test_the_names_that_are_installed(tmp_path, part, names):
-    """Nothing called app, workers or evaluation reaches site-packages."""
-    site = installed(tmp_path / "site", part)
-    found = {path.name for path in site.iterdir() if path.is_dir()} - {"bin"}
-    assert {name for name in found if not name.endswith(".dist-info")} == names
+def test_what_is_installed(tmp_path):
+    """Nothing called app; all of it runs where `import app` means a project's own module."""
+    sites = {part: installed(tmp_path / f"site{k}", part) for k, part in enumerate(PARTS)}
+    for part, site in sites.items():
+        found = {path.name for path in site.iterdir() if path.is_dir()} - {"bin"}
+        assert {name for name in found if not name.endswith(".dist-info")} == PARTS[part]
 
-
-@pytest.mark.slow
-def test_beside_a_project_with_an_app_of_its_own(tmp_path):
-    """The commands run where `import app` means the project's own module."""
-    site = installed(tmp_path / "site", ".", "workers", "evaluation")
     project = tmp_path / "project"
     project.mkdir()
     for name in ("app", "workers", "evaluation"):
         (project / f"{name}.py").write_text("raise SystemExit('the project was imported')\n")
     Image.radial_gradient("L").resize((40, 40)).convert("RGB").save(project / "small.png")
-    # The project's folder is on the path, as it is for every program that is started in it.
-    paths = os.pathsep.join(map(str, (project, site)))
-    env = {**os.environ, "PYTHONPATH": paths, "TRUSTSCALE_DATA_DIR": str(tmp_path / "data")}
 
-    def trustscale(*words):
-        return ran(sys.executable, site / "bin/trustscale", *words, cwd=project, env=env)
+    def ran_with(parts, *words):
+        # The project's folder is on the path, as it is for every program that is started in it.
+        paths = os.pathsep.join(map(str, (project, *(sites[part] for part in parts))))
+        env = {**os.environ, "PYTHONPATH": paths, "TRUSTSCALE_DATA_DIR": str(tmp_path / "data")}
+        return ran(sys.executable, *words, cwd=project, env=env)
 
+    # The client imports nothing of the service.
+    code = "import sys, trustscale; print(trustscale.__file__, *sys.modules)"
+    file, *modules = ran_with(["trustscale"], "-c", code).stdout.split()
+    assert file.startswith(str(sites["trustscale"]))
+    assert {"trustscale_server", "trustscale_worker", "fastapi", "scipy"}.isdisjoint(modules)
+
+    program = sites["."] / "bin/trustscale"
     code = "import trustscale_server, trustscale_worker; print(trustscale_server.__file__)"
-    assert ran(sys.executable, "-c", code, env=env).stdout.startswith(str(site))
-    done = trustscale("upscale", "small.png", "--out", "large", "--upscaler", "span-x4")
-    assert done.returncode == 0, done.stderr
-    assert list((project / "large").glob("*.png"))
-    for words in (["evaluate", "--help"], ["worker", "--help"], ["models", "list"]):
-        done = trustscale(*words)
+    assert ran_with(PARTS, "-c", code).stdout.startswith(str(sites["."]))
+    asked = ["upscale", "small.png", "--out", "large", "--upscaler", "span-x4"]
+    for words in (asked, ["evaluate", "--help"], ["worker", "--help"], ["models", "list"]):
+        done = ran_with(PARTS, program, *words)
         assert done.returncode == 0, done.stderr
+    assert list((project / "large").glob("*.png"))
 
-
-def test_a_command_that_is_not_installed(tmp_path):
-    """It is named, with the folder that it is built from."""
-    site = installed(tmp_path / "site", ".")
-    # Without the checkout's own entry points: only this folder is searched.
+    # Without entry points but its own, the folder that a missing command is built from is named.
     code = (
-        "import sys; from trustscale_server.cli.main import main; "
-        "sys.argv[1:] = ['evaluate']; main()"
+        "import sys, importlib.metadata as m; m.entry_points = lambda **_: []; "
+        "from trustscale_server.cli.main import main; sys.argv[1:] = ['evaluate']; main()"
     )
-    env = {**os.environ, "PYTHONPATH": str(site)}
-    hide = "import importlib.metadata as m; m.entry_points = lambda **_: []; "
-    done = ran(sys.executable, "-c", hide + code, env=env, cwd=tmp_path)
+    done = ran_with(["."], "-c", code)
     assert done.returncode == 2
     assert "pip install . ./evaluation" in done.stderr
 

@@ -351,7 +351,7 @@ _MOST_NAMED = 5
 async def check_form(request: Request) -> None:
     """Refuse a form with a field that the operation does not take; other bodies pass.
 
-    Ignored, `aplha=0.03` would get the mask of α = 0.05.
+    Ignored, `aplha=0.03` would get the mask of α = 0.05; so would `?alpha=0.03` in the address.
 
     Raises:
         BadRequest: `fields` names the others, with what was probably meant.
@@ -369,6 +369,11 @@ async def check_form(request: Request) -> None:
                 accepted[field.alias] = isinstance(info, params.File)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if accepted and kind in _FORMS:
+        in_address = set(request.query_params) & set(accepted)
+        in_address -= {field.alias for field in operation.query_params}
+        if in_address:
+            names = ", ".join(sorted(in_address))
+            raise BadRequest(f"Send {names} in the form, not in the address.")
         # Read already under the operation's limits; this returns the same object.
         check_fields(await request.form(), accepted)
 

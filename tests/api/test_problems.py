@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.api.admin import BASE, SAMPLES, truth_files, zipped
-from tests.api.gateway import ADMIN_KEY, AS_ADMIN, IMAGE, check_problem, post
+from tests.api.gateway import ADMIN_KEY, AS_ADMIN, IMAGE, check_problem, form, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.images.hostile import bomb
@@ -69,6 +69,8 @@ class TestFields:
         assert "did you mean alpha?" in fields["aplha"]
         assert "did you mean seed?" in fields["Seed"]
         assert "background" in fields["colour"]
+        sent = client.post("/v1/upscale?alpha=0.03&v=1", **form(IMAGE))
+        assert "alpha in the form" in check_problem(sent, "bad-request")["detail"]
         assert upscaler.calls == []
 
     def test_no_form_takes_unknown_fields(self, client):

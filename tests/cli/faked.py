@@ -1,7 +1,7 @@
 """The program with an upscaler that needs no model, for a test that stops it.
 
-It answers fifty times and then no more, so that a test is never too late to stop it; then there is
-a file `waits`.
+It answers twenty times and then no more, so that a test is never too late to stop it; then there
+is a file `waits`.
 """
 
 import functools
@@ -20,9 +20,9 @@ if __name__ == "__main__":
     upscaler = FakeUpscaler()
 
     def answers():
-        if len(upscaler.calls) > 50:
+        if len(upscaler.calls) > 20:
             Path("waits").touch()
-        return len(upscaler.calls) <= 50
+        return len(upscaler.calls) <= 20
 
     upscaler.gate = SimpleNamespace(is_set=answers)
     trustscale_server.cli.service.open_parts = functools.partial(

@@ -79,22 +79,10 @@ def test_another_upscaler(run, place, calibrated, upscaler, monkeypatch):
 @pytest.mark.parametrize(
     ("area", "active", "n", "grade", "command"),
     [
-        (
-            0.6,
-            False,
-            80,
-            "Good: at α = 0.1 about 60 % of the area of pic",
-            "calibrations activate cal-1",
-        ),
-        (0.6, True, 80, "Good: at α = 0.1 about 60 % of the area of pic", None),
-        (
-            0.2,
-            False,
-            80,
-            "Usable: at α = 0.1 about 20 % of the area of pic",
-            "calibrations activate cal-1",
-        ),
-        (0.05, False, 80, "Hardly useful: at α = 0.1 about 5 % of the area of pic", "evaluate DIR"),
+        (0.6, False, 80, "Good: at α = 0.1 about 60 %", "calibrations activate cal-1"),
+        (0.6, True, 80, "Good: at α = 0.1 about 60 %", None),
+        (0.2, False, 80, "Usable: at α = 0.1 about 20 %", "calibrations activate cal-1"),
+        (0.05, False, 80, "Hardly useful: at α = 0.1 about 5 %", "evaluate DIR"),
         (0.0, False, 3, "Not usable yet: the default ", "calibrations extend cal-1 DIR"),
     ],
 )

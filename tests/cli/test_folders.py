@@ -144,17 +144,17 @@ class TestGoingOn:
 
     @pytest.mark.slow
     def test_killed(self, run, place, calibrated, upscaler):
-        folder, out = truths(place / "in", 60, side=8), place / "out"
+        folder, out = truths(place / "in", 24, side=8), place / "out"
         asked = ("upscale", folder, "--out", out)
-        stopped(signal.SIGKILL, lambda: len(records(out)) >= 15, *asked)
+        stopped(signal.SIGKILL, lambda: len(records(out)) >= 5, *asked)
         answers = [p for p in out.iterdir() if not p.name.startswith(".tmp-")]
         before = {path: path.stat().st_mtime_ns for path in answers}
         outcome = run(*asked)
         assert outcome.code == 0, outcome.err
         kept = int(outcome.err.split(" done, ")[1].split(" kept")[0])
-        assert 0 < kept < 60
-        assert len(upscaler.calls) == 2 * (60 - kept)
-        assert len(made(out)) == 60
+        assert 0 < kept < 24
+        assert len(upscaler.calls) == 2 * (24 - kept)
+        assert len(made(out)) == 24
         unchanged = [path for path in before if path.stat().st_mtime_ns == before[path]]
         assert len(unchanged) == len(PARTS) * kept
 

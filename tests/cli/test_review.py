@@ -19,25 +19,19 @@ def record(p, *, accept=False, unlike=False, name="lossless", delta=0.05):
     }
 
 
-class TestDecided:
-    def test_each_by_itself(self):
-        records = [record(0.9, accept=True), record(0.01), record(None)]
-        assert decided(records, "each") == [True, False, False]
-
-    def test_a_batch(self):
-        """Three of four are at most 3 · .05 / 4 and pass; alone one must be below .0125."""
-        records = [record(p) for p in (0.01, 0.02, 0.03, 0.5)]
-        assert decided(records, "batch") == [True, True, True, False]
-        assert decided([record(0.02), *records[3:] * 3], "batch") == [False] * 4
-
-    def test_each_class_is_a_batch(self):
-        """Alone among its class .04 passes; among others it would not."""
-        records = [record(0.04, name="jpeg-68"), *[record(0.5)] * 3]
-        assert decided(records, "batch") == [True, False, False, False]
-
-    def test_what_is_unlike_or_unknown_needs_a_look(self):
-        records = [record(0.001), record(0.001, unlike=True), record(None, name=None)]
-        assert decided(records, "batch") == [True, False, False]
+def test_decided():
+    each = [record(0.9, accept=True), record(0.01), record(None)]
+    assert decided(each, "each") == [True, False, False]
+    # Three of four are at most 3 · .05 / 4 and pass; alone one must be below .0125.
+    batch = [record(p) for p in (0.01, 0.02, 0.03, 0.5)]
+    assert decided(batch, "batch") == [True, True, True, False]
+    assert decided([record(0.02), *batch[3:] * 3], "batch") == [False] * 4
+    # Each class is a batch: alone among its class .04 passes; among others it would not.
+    classes = [record(0.04, name="jpeg-68"), *[record(0.5)] * 3]
+    assert decided(classes, "batch") == [True, False, False, False]
+    # What is unlike or unknown needs a look.
+    odd = [record(0.001), record(0.001, unlike=True), record(None, name=None)]
+    assert decided(odd, "batch") == [True, False, False]
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 import tarfile
 import typing
 
@@ -227,23 +225,6 @@ class TestRetries:
                 with pytest.raises(Problem, match=words) as caught:
                     ask()
                 assert caught.value.status == (0 if status == 200 else status)
-
-
-@pytest.mark.slow
-def test_a_wheel_of_its_own(tmp_path):
-    """The distribution trustscale-client is the package, and imports nothing of the service."""
-    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-    command = [*wheel, "--wheel-dir", str(tmp_path), str(ROOT / "trustscale")]
-    subprocess.run(command, check=True)
-    [built] = tmp_path.glob("trustscale_client-*.whl")
-    code = (
-        f"import sys; sys.path.insert(0, {str(built)!r}); import trustscale;"
-        "print(trustscale.__file__, *sorted(sys.modules))"
-    )
-    run = [sys.executable, "-c", code]
-    told = subprocess.run(run, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    assert told.startswith(str(built))
-    assert {"app", "workers", "fastapi", "scipy"}.isdisjoint(told.split())
 
 
 DOCUMENT = json.loads((ROOT / "docs/openapi.json").read_text("utf-8"))

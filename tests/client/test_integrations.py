@@ -104,14 +104,12 @@ class TestGitHubAction:
         pictures(repository, "old.png", "kept.png", side=24)
         monkeypatch.chdir(repository)
         _git("init", "--quiet")
-        _git("add", ".")
-        _git("commit", "--quiet", "-m", "before")
+        _commit("before")
         event = {"pull_request": {"base": {"sha": _git("rev-parse", "HEAD").strip()}}}
         (repository / "new, 100%.png").write_bytes(encoded(factories.upload(2001)))
         (repository / "notes.txt").write_text("no picture")
         (repository / "old.png").unlink()
-        _git("add", "--all")
-        _git("commit", "--quiet", "-m", "after")
+        _commit("after")
         files = {name: tmp_path / name for name in ("event", "output", "summary")}
         files["event"].write_text(json.dumps(event))
 
@@ -133,54 +131,49 @@ class TestGitHubAction:
             for name, value in check["env"].items():
                 (known,) = re.fullmatch(r"\$\{\{ inputs\.(\w+) \}\}", value).groups()
                 env[name] = inputs[known]
-            command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", check["run"]]
-            done = ran(*command, env=env)
+            shell = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
+            done = ran(*shell, check["run"], env=env)
             return done, files["output"].read_text("utf-8"), files["summary"].read_text("utf-8")
 
         run.repository = repository
         return run
 
     def test_a_pull_request(self, run, url):
-        done, output, summary = run(url=url, alpha="0.12", least="0.01")
-        assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        assert re.fullmatch(r"checked=1\ntrusted=(0\.\d+)\nsmallest=\1\n", output)
-        assert summary.startswith("1 checked, 0 failed, 0 skipped. Once enlarged, ")
-        assert re.search(r"\| `new, 100%\.png` \| [\d.]+% ✓ \|", summary)
-        assert any(words in summary for words in ("In 9 of 10", "On average", "No promise"))
-        with Image.open(run.repository / "trusted-pictures/new, 100%.png") as marked:
-            assert marked.size == (48, 48)
-
-    def test_too_little_is_trusted(self, run, url):
-        done, _, summary = run(url=url, alpha="0.12", least="1")
-        assert done.returncode == 1
-        assert done.stdout.startswith("::error file=new%2C 100%25.png::Once enlarged, ")
-        assert "✗" in summary
-
-    def test_what_cannot_be_checked(self, run, url):
-        (run.repository / "bad.png").write_bytes(b"no picture")
-        _git("add", ".")
-        _git("commit", "--quiet", "-m", "bad")
-        done, _, summary = run(url=url, alpha="0.12", least="0")
-        assert done.returncode == 1
-        assert "::error file=bad.png::Not checked: " in done.stdout
-        assert "`bad.png` | not checked: " in summary
-
-    def test_many(self, run, url):
         """One sentence sums up all pictures, by area; an animation is no failure."""
         pictures(run.repository, "wide.png", side=48, first=6)
         frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
         frames[0].save(run.repository / "film.gif", save_all=True, append_images=frames[1:])
-        _git("add", ".")
-        _git("commit", "--quiet", "-m", "more")
-        done, output, summary = run(url=url, alpha="0.12", least="0")
-        assert (done.returncode, done.stdout) == (0, "")
+        _commit("more")
+        done, output, summary = run(url=url, alpha="0.12", least="0.01")
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert "`film.gif` | skipped: an animation |" in summary
+        assert any(words in summary for words in ("In 9 of 10", "On average", "No promise"))
         said = re.match(r"2 checked, 0 failed, 1 skipped. Once enlarged, ([\d.]+)%", summary)
-        shares = dict(re.findall(r"`(new|wide).*\.png` \| ([\d.]+)%", summary))
+        shares = dict(re.findall(r"\| `(new|wide).*\.png` \| ([\d.]+)% ✓ \|", summary))
         mean = (float(shares["new"]) + 4 * float(shares["wide"])) / 5
         assert float(said[1]) == pytest.approx(mean, abs=0.1)
-        trusted = float(re.search(r"trusted=(.*)", output)[1])
-        assert 100 * trusted == pytest.approx(float(said[1]), abs=0.06)
+        told = dict(line.split("=") for line in output.splitlines())
+        assert told.pop("checked") == "2"
+        expected = {"trusted": mean / 100, "smallest": min(map(float, shares.values())) / 100}
+        assert {k: float(v) for k, v in told.items()} == pytest.approx(expected, abs=1e-3)
+        with Image.open(run.repository / "trusted-pictures/new, 100%.png") as marked:
+            assert marked.size == (48, 48)
+
+    def test_it_fails(self, run, url):
+        """Where too little is trusted, and where a picture cannot be checked."""
+        (run.repository / "bad.png").write_bytes(b"no picture")
+        _commit("bad")
+        done, _, summary = run(url=url, alpha="0.12", least="1")
+        assert done.returncode == 1
+        assert "::error file=new%2C 100%25.png::Once enlarged, " in done.stdout
+        assert "✗" in summary
+        assert "::error file=bad.png::Not checked: " in done.stdout
+        assert "`bad.png` | not checked: " in summary
+
+
+def _commit(name):
+    _git("add", "--all")
+    _git("commit", "--quiet", "-m", name)
 
 
 def _git(*command):

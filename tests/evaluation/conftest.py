@@ -65,7 +65,7 @@ def findings(tmp_path_factory):
 def as_served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     return evaluated(
-        photographs(folder / "photos", 5, crops=1),
+        photographs(folder / "photos", 3, crops=1),
         FakeUpscaler(),
         settings=served(),
         with_earlier=False,

@@ -72,46 +72,26 @@ def test_the_scale_of_an_image(seed, alpha):
         assert earlier.weighted_error(larger, error) > alpha
 
 
-class TestExampleB1:
-    """The paper's Example B.1, decided exactly.
+N, Q = 39, 0.05
+TAU = (1 - Q) ** N  # 0.135, the probability that all are perfect
 
-    σ is 0 everywhere; an image is perfect with probability 1 − q and wrong by 1 everywhere with
-    probability q. With n calibration images the number K of wrong ones is binomial, and everything
-    that a calibration can do depends on K alone: the method is run for every K, and the
-    probabilities are summed. τ = (1 − q)^n is the probability that all are perfect.
+
+@pytest.mark.parametrize("delta", [TAU / 2, 1 - TAU / 2])  # either reading of their formula
+def test_their_claim_fails(delta):
+    """The paper's Example B.1, decided exactly: eq. 3 promises a violation with at most δ = τ/2.
+
+    σ is 0 everywhere; an image is wrong by 1 everywhere with probability q, else perfect. All that
+    a calibration does depends on the binomial number of wrong ones.
     """
-
-    N, Q = 39, 0.05
-    SHAPE = (2, 2)
-    TAU = (1 - Q) ** N  # 0.135
-    DELTA = TAU / 2
-    ALPHA = Q / 2
-
-    @property
-    def chances(self):
-        """P(K = 0), …, P(K = n)."""
-        return stats.binom.pmf(np.arange(self.N + 1), self.N, self.Q)
-
-    def errors(self, wrong):
-        return [np.full(self.SHAPE, float(k < wrong), np.float32) for k in range(self.N)]
-
-    @pytest.mark.parametrize("quantile", [DELTA, 1 - DELTA])
-    def test_their_claim_fails(self, quantile):
-        """Eq. 3 promises a violation with probability at most δ; it is at least τ = 2δ."""
-        confidences = np.zeros(self.SHAPE)  # [σ] = 0 in the paper's formula
-        violated = []
-        for wrong in range(self.N + 1):
-            scales = [
-                earlier.image_scale(confidences, error, [self.ALPHA])[0]
-                for error in self.errors(wrong)
-            ]
-            scale = earlier.mask_scale(scales, delta=quantile)
-            mask = earlier.weight_mask(confidences, scale)
-            expected = self.Q * earlier.weighted_error(mask, np.ones(self.SHAPE))
-            violated.append(expected > self.ALPHA)
-        assert violated[0]  # the step of the paper's proof: λ = 1 when all are perfect
-        probability = float(self.chances @ violated)
-        assert probability >= self.TAU > self.DELTA
+    shape, alpha, violated = (2, 2), Q / 2, []
+    confidences = np.zeros(shape)  # [σ] = 0 in the paper's formula
+    for wrong in range(N + 1):
+        errors = [np.full(shape, float(k < wrong), np.float32) for k in range(N)]
+        scales = [earlier.image_scale(confidences, error, [alpha])[0] for error in errors]
+        mask = earlier.weight_mask(confidences, earlier.mask_scale(scales, delta=delta))
+        violated.append(Q * earlier.weighted_error(mask, np.ones(shape)) > alpha)
+    assert violated[0]  # the step of the paper's proof: λ = 1 when all are perfect
+    assert stats.binom.pmf(np.arange(N + 1), N, Q) @ violated >= TAU
 
 
 def test_the_p_value_is_mapies():

@@ -15,22 +15,15 @@ from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, pla
 from tests.factories import cells, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
-from trustscale_evaluation.measure import (
-    SampleCache,
-    Samples,
-    image_of,
-    packed_samples,
-    unpacked_samples,
-)
+from trustscale_evaluation.measure import SampleCache, Samples, packed_samples, unpacked_samples
 from trustscale_evaluation.report import advice
 from trustscale_server.calibration.pairs import load_pair
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.lab import normalised_lab
 from trustscale_server.errors import BadRequest, UpscalerFailed
-from trustscale_server.sampling.pipeline import Pipeline, measure
+from trustscale_server.sampling.pipeline import measure
 from trustscale_server.serving.promise import ApplicableCalibration
-from trustscale_server.sigma.estimators import IndecisionSettings
 from trustscale_server.upscalers.base import Source
 
 
@@ -186,51 +179,6 @@ def test_bad_images_are_left_out(tmp_path):
     assert len(findings.skipped) == 2
     assert "small" in {item["name"] for item in findings.skipped}
     assert len(findings.plan.calibration) + len(findings.plan.test) == 8
-
-
-BASE = Pipeline(fingerprint="fake:1", scale=2, samples=5)
-PIPELINES = [
-    BASE,
-    BASE.model_copy(update={"prediction": "mean"}),
-    BASE.model_copy(update={"samples": 3}),
-    BASE.model_copy(update={"indecision": IndecisionSettings("patch_variance", blur=1.0)}),
-]
-
-
-@pytest.fixture
-def pair():
-    return load_pair("a", encoded(photo()), None, BASE, degradation=None, seed=9)
-
-
-@pytest.mark.parametrize("cached", [False, True])
-async def test_as_served(tmp_path, pair, cached):
-    """Every Ŷ and σ is what `measure` gives a request, from the cache as from the upscaler."""
-    upscaler, cache = FakeUpscaler(), SampleCache(tmp_path)
-    if cached:
-        await image_of(0, pair, upscaler, BASE, cache)
-        upscaler.calls.clear()
-    image = await image_of(0, pair, upscaler, BASE, cache)
-    assert image.is_new is not cached
-    assert len(upscaler.calls) == (0 if cached else 5)
-    for pipeline in PIPELINES:
-        served = await measure(upscaler, Source(pair.x), pipeline, pair.seed)
-        assert np.array_equal(image.prediction(pipeline), served.prediction)
-        assert np.array_equal(image.sigma(pipeline), served.sigma)
-
-
-async def test_errors_are_those_of_the_core(tmp_path, pair):
-    """A map that two settings share is the one that `fidelity.error` makes."""
-    image = await image_of(0, pair, FakeUpscaler(), BASE, SampleCache(tmp_path))
-    for settings in (
-        FidelitySettings(),
-        FidelitySettings(bound=0.01),
-        FidelitySettings(blur=2.0, bound=3.0),
-        FidelitySettings(metric="pointwise", bound=0.05),
-        FidelitySettings(metric="neighborhood_difference"),
-    ):
-        for pipeline in PIPELINES:
-            expected = fidelity.error(pair.y, image.prediction(pipeline), settings)
-            assert np.array_equal(image.error(pipeline, settings), expected)
 
 
 def some(seed=0, count=4):

@@ -110,12 +110,6 @@ class TestAccumulating:
 
 
 class TestFailures:
-    async def test_wrong_size(self):
-        upscaler = Fake()
-        upscaler.sample = lambda rgb, seed: np.zeros((5, 5, 3), np.uint8)
-        with pytest.raises(UpscalerFailed, match=r"\(5, 5, 3\), expected uint8 \(12, 16, 3\)"):
-            await draw(upscaler, SOURCE, [1], sink=Sink(on_sample=Collector()))
-
     async def test_a_failed_seed_is_replaced(self):
         upscaler = Fake(fail=lambda seeds: Filtered("Withheld.") if 2 in seeds else None)
         got = Collector()

@@ -89,7 +89,7 @@ async def test_samples_that_nobody_can_use(again, upscaler):
     """Asked again, the upscaler may give one of the right size."""
     upscaler.sample = lambda rgb, seed: rgb
     for _ in range(2):
-        with pytest.raises(UpscalerFailed, match="expected"):
+        with pytest.raises(UpscalerFailed, match=r"\(6, 8, 3\), expected uint8 \(12, 16, 3\)"):
             await drawn(again(), [1])
     assert len(upscaler.calls) == 2
 

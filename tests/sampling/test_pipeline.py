@@ -65,11 +65,6 @@ def equal(one, other):
 
 
 class TestMeasure:
-    async def test_the_same_seed_gives_the_same_bytes(self):
-        made = [await measure(FakeUpscaler(), source(), PIPELINE, seed) for seed in (5, 5, 6)]
-        assert equal(*made[:2])
-        assert not equal(*made[1:])
-
     @pytest.mark.parametrize("rule", ["first", "mean"])
     @pytest.mark.parametrize(
         "capabilities",
@@ -226,8 +221,6 @@ class TestGuard:
         older = PIPELINE.model_copy(update={"trust_layer": 0})
         with pytest.raises(CalibrationMismatch, match="trust_layer"):
             guard(older, FakeUpscaler())
-        found = pipeline_differences(older, FakeUpscaler(scale=4, fingerprint="x"))
-        assert [item["field"] for item in found] == ["fingerprint", "scale", "trust_layer"]
 
     def test_of_a_setting(self):
         """A fingerprint that differs names the settings that do, also those inside tables."""
@@ -329,16 +322,7 @@ def test_much_larger_pictures():
     assert pace.estimate(tiled, MEGA, 1) == 5000
 
 
-async def test_measured_by_one_tile():
-    """At a start the model is timed, whatever was known of it before."""
-    pace, upscaler = Throughput(), FakeUpscaler()
-    pace.note(upscaler, MEGA, 1, 1e-9)
-    await pace.measure(upscaler)
-    assert upscaler.calls == [[0]]
-    assert pace.seconds_per_megapixel(upscaler) > 1e-6
-
-
-def test_kept(tmp_path, monkeypatch):
+async def test_kept(tmp_path, monkeypatch):
     """The next process knows it, unless the model is another one or the file is damaged."""
     file = tmp_path / "throughput.json"
     upscaler = FakeUpscaler()
@@ -350,6 +334,12 @@ def test_kept(tmp_path, monkeypatch):
     for damaged in (b"", b"[]", b'{"fake": 1}', b'{"fake": {"fingerprint": "fake:1"}}'):
         file.write_bytes(damaged)
         assert Throughput(file).estimate(upscaler, MEGA, 1) is None
+    # At a start the model is timed by one tile, whatever was known of it before.
+    pace = Throughput()
+    pace.note(upscaler, MEGA, 1, 1e-9)
+    await pace.measure(upscaler)
+    assert upscaler.calls == [[0]]
+    assert pace.seconds_per_megapixel(upscaler) > 1e-6
 
 
 async def test_what_departs_from_the_enlarged_input():

@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from trustscale_server.errors import Conflict
 from trustscale_server.serving.job import _reporting
 
 
@@ -24,3 +27,12 @@ async def test_reports_of_a_slow_store():
             await asyncio.sleep(0)
         may_write.set()
     assert written == [0, "draft 900", 999]
+
+
+async def test_an_attempt_that_was_overtaken_ends():
+    async def overtaken():
+        raise Conflict("It has ended.")
+
+    with pytest.raises(Conflict):
+        async with _reporting() as tell:
+            tell("progress", overtaken)

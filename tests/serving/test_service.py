@@ -6,10 +6,6 @@ import gc
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import Any
 
 import httpx
 import numpy as np
@@ -19,14 +15,13 @@ from tests.api.gateway import IMAGE, gateway
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 from tests.upscalers.remote.pictures import resolving
-from trustscale_server.errors import BadRequest, Conflict, DegenerateSamples, ImageTooLarge
+from trustscale_server.errors import BadRequest, DegenerateSamples, ImageTooLarge
 from trustscale_server.images.encode import png_in_turns, to_png, write_picture
 from trustscale_server.outbound.client import Network
 from trustscale_server.outbound.fetch import ImageHosts
 from trustscale_server.serving import service, trust
 from trustscale_server.serving.choose import UpscaleRequest
-from trustscale_server.serving.job import UpscaleHandler
-from trustscale_server.stores.base import Job, StoreUnavailable
+from trustscale_server.stores.base import StoreUnavailable
 
 
 def room(is_there):
@@ -117,53 +112,6 @@ def test_files_follow_rows_in_any_order(seed):
     assert files.made["a"].read() == to_png(plane)
 
 
-@dataclass
-class Prepared:
-    chosen: Any
-    upscaler: Any = None
-
-
-class Service:
-    async def prepare(self, upload, request, *, unbounded_wait, as_job):
-        assert (unbounded_wait, as_job) == (True, True)
-        assert await upload() == b"image"
-        return Prepared(Prepared(None))
-
-    async def run(self, prepared, **options):
-        for done in (1, 2):
-            options["sink"].on_progress(done, 2, "samples")
-        picture = SimpleNamespace(links=SimpleNamespace(self="/v1/results/a"))
-        return SimpleNamespace(picture=picture, result=None)
-
-
-class Context:
-    def __init__(self, *errors):
-        self.errors = list(errors)
-        self.told = []
-
-    async def progress(self, done, total, _):
-        for _ in range(20):  # turns of the loop
-            await asyncio.sleep(0)
-        if self.errors:
-            raise self.errors.pop()
-        self.told.append((done, total))
-
-
-async def test_progress_is_told_before_the_end():
-    """The newest; what forbids that, such as the end of the job, ends this attempt."""
-
-    async def get(job, name):
-        return b"image"
-
-    request = UpscaleRequest().model_dump()
-    job = Job(id="job-a", kind="upscale", created_at=datetime.now(UTC), request=request)
-    handle, context = UpscaleHandler(Service(), SimpleNamespace(get=get)), Context()
-    await handle(job, context)
-    assert context.told[-1] == (2, 2)
-    with pytest.raises(Conflict):
-        await handle(job, Context(Conflict("It has ended.")))
-
-
 URL = "https://photos.example.com/a.png?size=large"
 
 
@@ -207,15 +155,13 @@ async def test_others_are_refused(url, options):
     assert asked == []
 
 
-@pytest.mark.parametrize("status", [204, 302, 401, 404, 500])
-async def test_answers_that_are_no_file(status):
-    allowed, asked = hosts(httpx.Response(status, headers={"Location": "https://example.com/b"}))
-    with pytest.raises(BadRequest, match=str(status)):
-        await allowed.fetch(URL, 100)
-    assert len(asked) == 1
-
-
-async def test_too_large():
+async def test_answers_that_are_no_file():
+    for status in (204, 302, 401, 404, 500):
+        to = {"Location": "https://example.com/b"}
+        allowed, asked = hosts(httpx.Response(status, headers=to))
+        with pytest.raises(BadRequest, match=str(status)):
+            await allowed.fetch(URL, 100)
+        assert len(asked) == 1
     allowed, _ = hosts(httpx.Response(200, content=b"x" * 101))
     with pytest.raises(ImageTooLarge) as error:
         await allowed.fetch(URL, 100)

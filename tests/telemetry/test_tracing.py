@@ -22,26 +22,24 @@ from trustscale_server.telemetry.otel import Patience, collected
 PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 
 
-class TestOff:
-    def test_nothing_is_recorded(self):
-        with signals.span("a", {"x": 1}, kind="server", parent=PARENT) as first:
-            first.set_attributes({"y": 2})
-            signals.fail(first, "e")
-            with signals.span("b") as second:
-                assert not first.is_recording()
-                assert not second.is_recording()
-                assert signals.headers() == signals.ids() == {}
-                assert signals.context() is None
-
-    def test_the_sdk_is_not_imported(self):
-        code = (
-            "import sys, trustscale_server.main, trustscale_server.cli.jobs\n"
-            "wrong = [n for n in sys.modules if n.startswith(('opentelemetry.sdk.trace', "
-            "'opentelemetry.exporter', 'trustscale_server.telemetry.otel'))]\n"
-            "sys.exit(' '.join(wrong) or 0)"
-        )
-        done = ran(sys.executable, "-c", code, timeout=300)
-        assert done.returncode == 0, done.stderr
+def test_off():
+    """Nothing is recorded, and the SDK is not imported."""
+    with signals.span("a", {"x": 1}, kind="server", parent=PARENT) as first:
+        first.set_attributes({"y": 2})
+        signals.fail(first, "e")
+        with signals.span("b") as second:
+            assert not first.is_recording()
+            assert not second.is_recording()
+            assert signals.headers() == signals.ids() == {}
+            assert signals.context() is None
+    code = (
+        "import sys, trustscale_server.main, trustscale_server.cli.jobs\n"
+        "wrong = [n for n in sys.modules if n.startswith(('opentelemetry.sdk.trace', "
+        "'opentelemetry.exporter', 'trustscale_server.telemetry.otel'))]\n"
+        "sys.exit(' '.join(wrong) or 0)"
+    )
+    done = ran(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
 
 
 class TestOn:

@@ -10,7 +10,7 @@ from tests.factories import encoded, photo
 from tests.live import serving
 from tests.upscalers.test_connect import answering
 from tests.web.admin import BASE, MARKUP, folder_of, originals, truths, upload
-from tests.web.browser import ADMIN_KEY, BRING, LOOKS, barriers, check_screen
+from tests.web.browser import ADMIN_KEY, AXED, BRING, LOOKS, barriers, check_screen
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.upscalers.base import image_digest
 
@@ -191,6 +191,13 @@ def test_cancelled_while_it_runs(as_admin, api):
     expect(card).to_contain_text(MARKUP)
     expect(card).to_contain_text("running")
     expect(card).to_contain_text("2 of 3 pairs")
+    page.get_by_role("link", name=MARKUP).click()
+    expect(page.locator("[aria-current=step]")).to_have_text("Run")
+    for look in AXED:
+        page.set_viewport_size(look["viewport"])
+        page.emulate_media(color_scheme=look["color_scheme"])
+        check_screen(page, "studio-run", look)
+    page.go_back()
     card.get_by_role("button", name="Cancel").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel it").click()
     expect(card).to_have_count(0)

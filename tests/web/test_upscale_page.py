@@ -68,6 +68,8 @@ def test_every_screen(open_page, look):
     ):
         page.click(f"#views [data-value={view}]")
         expect(page.locator(".frame .legend")).to_contain_text(legend)
+        if view == "marked":
+            check_screen(page, view, look)
     expect(page.get_by_role("heading", level=1)).to_have_text("piece.png")
     expect(page.locator("#promise")).to_be_hidden()
     check_screen(page, "result", look)
@@ -216,7 +218,7 @@ def test_the_promise(open_page, site):
     alone.route("**/v1/results/res-*", answering(nothing, out_of_distribution=True))
     alone.reload()
     alone.click("#no-promise")
-    expect(alone.locator("#share")).to_contain_text("no promise")
+    expect(alone.locator("#share")).to_contain_text("without a promise")
     expect(alone.locator("#promise .plain")).to_contain_text("unlike the pictures that the promise")
     assert jargon(alone) == []
 

@@ -120,7 +120,8 @@ export function faultOf({ message, slug }) {
 
 export function stateWords(picture) {
   const { state, progress, left, result, error } = picture;
-  if (state === "done") return `${percent(result.trusted_fraction, 0)} trusted`;
+  if (state === "done")
+    return hasPromise(result) ? `${percent(result.trusted_fraction, 0)} trusted` : "No promise";
   if (state === "failed") return faultOf(error);
   if (state === "sending") return left > 0 && left < 1 ? `Sending, ${percent(left, 0)}` : "Sending";
   if (state === "full") return `The service is busy; again in ${left} s`;

@@ -21,7 +21,7 @@ function drawStrictness() {
   const { result } = state.shown;
   const share = stage.shareAt(stage.dial.state.code);
   const isPromised = hasPromise(result);
-  const words = html`<output id="share" data-alpha=${stage.alphaNow()} class=${isPromised ? "" : "without"}><b>${percent(share, 0)}</b> ${isPromised ? "trusted" : "no promise"}</output>`;
+  const words = html`<output id="share" data-alpha=${stage.alphaNow()} class=${isPromised ? "" : "without"}><b>${percent(share, 0)}</b> ${isPromised ? "trusted" : "without a promise"}</output>`;
   const read = result.words
     ? html`<output id="words">${said(result.words, stage.alphaNow())}</output>`
     : nothing;
