@@ -34,7 +34,7 @@ from benchmarks.table import print_table
 from trustscale_server.calibration.fit import FIT_DIGITS
 from trustscale_server.calibration.intake import find_in
 from trustscale_server.calibration.measure import npz_bytes
-from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.conformal import fidelity
 from trustscale_server.images.degrade import USUAL, Degradation, Mixture
 from trustscale_server.images.resize import Enlarged
@@ -123,7 +123,10 @@ class Maker:
         degradation, variant = made_by
         data = path.read_bytes()
         pair = load_pair(
-            path.stem, data, None, self.pipeline, degradation=degradation, seed=0, variant=variant
+            PairUpload(path.stem, data, None, variant),
+            self.pipeline,
+            degradation=degradation,
+            seed=0,
         )
         source, enlarged = Source(pair.x, pair.facts), Enlarged(pair.x, self.upscaler.scale)
         [sample] = self.runner.run(self.upscaler.generate(source, sample_seeds(pair.seed, 1)))

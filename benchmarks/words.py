@@ -41,7 +41,7 @@ from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import Expectation, Probability
 from trustscale_server.calibration.manifest import MeasuredPair, Provenance
 from trustscale_server.calibration.measure import pair_from_words, pair_info
-from trustscale_server.calibration.pairs import Pair, load_pair
+from trustscale_server.calibration.pairs import Pair, PairUpload, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import reader, words
 from trustscale_server.images.decode import PAIR_LIMITS, decode
@@ -97,7 +97,7 @@ class Trial:
             yield self.read(path.stem, truth, WAYS[place % len(WAYS)])
 
     def read(self, name: str, truth: RGB, way: Degradation) -> Read:
-        pair = load_pair(name, to_png(truth), None, self.pipeline, degradation=way, seed=0)
+        pair = load_pair(PairUpload(name, to_png(truth)), self.pipeline, degradation=way, seed=0)
         source = Source(pair.x, pair.facts)
         content = f"{pair.x_sha256} {pair.y_sha256} {self.name}"
         kept = self.keep / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.read"

@@ -17,7 +17,13 @@ from trustscale_evaluation.plots import Record
 from trustscale_evaluation.reduce import Cell, Part
 from trustscale_server.calibration.config import PairSpec
 from trustscale_server.calibration.layout import PairFiles
-from trustscale_server.calibration.pairs import Pair, load_pair, variant_name, variants_of
+from trustscale_server.calibration.pairs import (
+    Pair,
+    PairUpload,
+    load_pair,
+    variant_name,
+    variants_of,
+)
 from trustscale_server.concurrency import usable_cores
 from trustscale_server.errors import BadRequest
 from trustscale_server.images.degrade import Degradation, Mixture
@@ -235,13 +241,15 @@ class Evaluation:
     def _load(self, upload: Upload) -> Pair:
         item = upload.files
         return load_pair(
-            item.name,
-            Path(item.y).read_bytes(),
-            Path(item.x).read_bytes() if item.x else None,
+            PairUpload(
+                item.name,
+                Path(item.y).read_bytes(),
+                Path(item.x).read_bytes() if item.x else None,
+                upload.variant,
+            ),
             self._widest,
             degradation=self.made_by,
             seed=self.options.seed,
-            variant=upload.variant,
         )
 
     def _count(self, image: Image) -> None:

@@ -29,7 +29,7 @@ from trustscale_server.calibration.labels import Labelling
 from trustscale_server.calibration.layout import GroupingRule, PairFiles
 from trustscale_server.calibration.manifest import REMOVED
 from trustscale_server.calibration.measure import check_measurable, reduce_pair
-from trustscale_server.calibration.pairs import check_left_out, load_pair
+from trustscale_server.calibration.pairs import PairUpload, check_left_out, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.fidelity import clips
 from trustscale_server.errors import (
@@ -120,19 +120,18 @@ class Costs:
         picture = Image.effect_noise((_TRIAL_SIDE * pipeline.scale,) * 2, 50).convert("RGB")
         picture.save(file := io.BytesIO(), "PNG")
 
-        async def one() -> None:
-            made: dict[str, Any] = {"degradation": None, "seed": 0}
-            pair = await asyncio.to_thread(
-                load_pair, "trial", file.getvalue(), None, pipeline, **made
-            )
-            found = await measure(
+        upload = PairUpload("trial", file.getvalue())
+
+        async def trial() -> None:
+            pair = await asyncio.to_thread(load_pair, upload, pipeline, degradation=None, seed=0)
+            measurement = await measure(
                 upscaler, Source(pair.x, pair.facts), pipeline, pair.seed, truth=pair.seen
             )
-            await asyncio.to_thread(reduce_pair, pair, found, pipeline)
+            await asyncio.to_thread(reduce_pair, pair, measurement, pipeline)
 
-        await one()
+        await trial()
         started = time.perf_counter()
-        await asyncio.gather(*(one() for _ in range(self.at_once)))
+        await asyncio.gather(*(trial() for _ in range(self.at_once)))
         seconds = (time.perf_counter() - started) / self.at_once
         self.throughput.note(upscaler, _TRIAL_SIDE**2, pipeline.samples, seconds, PAIRS)
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.layout import PairFiles
-from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.errors import BadInput, ConfigError
 from trustscale_server.images.degrade import Degradation, Mixture
 from trustscale_server.images.facts import UPLOAD, classify
@@ -120,7 +120,8 @@ def _classes(
     for pair in pairs[:: -(-len(pairs) // _MOST_READ) or 1]:
         try:
             y, x = Path(pair.y).read_bytes(), Path(pair.x).read_bytes() if pair.x else None
-            loaded = load_pair(pair.name, y, x, pipeline, degradation=made_by, seed=config.seed)
+            upload = PairUpload(pair.name, y, x)
+            loaded = load_pair(upload, pipeline, degradation=made_by, seed=config.seed)
         except (BadInput, OSError):
             continue
         classes[classify(UPLOAD, loaded.facts)] += 1

@@ -41,7 +41,14 @@ from trustscale_server.calibration.measure import (
     unpack,
     unpack_measurement,
 )
-from trustscale_server.calibration.pairs import Pair, Truths, bad_pairs, decode_label, load_pair
+from trustscale_server.calibration.pairs import (
+    Pair,
+    PairUpload,
+    Truths,
+    bad_pairs,
+    decode_label,
+    load_pair,
+)
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import fidelity
 from trustscale_server.errors import BadInput, BadPairs, NotFound
@@ -273,13 +280,10 @@ class CalibrationHandler:
         x = await self.blobs.get(job, f"x/{pair.source}") if pair.x else None
         loaded = await asyncio.to_thread(
             load_pair,
-            pair.source,
-            y,
-            x,
+            PairUpload(pair.source, y, x, pair.variant),
             request.pipeline,
             degradation=request.config.degradation,
             seed=request.config.seed,
-            variant=pair.variant,
             truths=self.truths,
         )
         digests = (loaded.y_sha256, loaded.x_sha256 if pair.x else None)

@@ -117,26 +117,33 @@ def variant_name(source: str, variant: str | None) -> str:
     return source if variant is None else f"{source}~{variant}"
 
 
+class PairUpload(NamedTuple):
+    """The files of one upload; without X it is made, in the way that `variant` names."""
+
+    name: str
+    y: bytes
+    x: bytes | None = None
+    variant: str | None = None
+
+
 def load_pair(
-    name: str,
-    y: bytes,
-    x: bytes | None,
+    upload: PairUpload,
     pipeline: Pipeline,
     *,
     degradation: Degradation | Mixture | None,
     seed: int,
-    variant: str | None = None,
     truths: Truths | None = None,
 ) -> Pair:
     """Decode and check one pair.
 
-    `name` is that of the upload; `y` and `x` are files. Without `x`, X is made by `degradation`, in
-    the way of `variants_of` that `variant` names. The seed of samples and degradation follows from
-    `seed`, the content of Y and the variant only. `truths`: those that the variants share.
+    Without x, X is made by `degradation`, in a way of `variants_of`. The seed of samples and
+    degradation follows from `seed`, the content of Y and the variant only. `truths`: those that the
+    variants share.
 
     Raises:
         BadInput: with the reason, if the pair cannot be used.
     """
+    name, y, x, variant = upload
     y_sha256 = hashlib.sha256(y).hexdigest()
     content = f"{seed}:{y_sha256}" if variant is None else f"{seed}:{y_sha256}:{variant}"
     pair_seed = int.from_bytes(hashlib.sha256(content.encode()).digest()[:7], "big")

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import SEEK_END, BytesIO
+from types import MappingProxyType
 from typing import IO, Any, Concatenate, Final, Literal, NamedTuple, ParamSpec
 from xml.etree import ElementTree as ET  # only written
 
@@ -101,16 +102,28 @@ class Pages:
     trust: NDArray[np.uint16]
 
 
+class Attached(NamedTuple):
+    """What the file of a picture holds besides its pixels.
+
+    text: facts: text chunks of PNG, elsewhere one field of EXIF.
+    metadata: EXIF, XMP and georeference.
+    pages: further ones of a TIFF file.
+    raster: of data: what the values mean; a single band is written as one channel.
+    """
+
+    text: Mapping[str, str] = MappingProxyType({})
+    metadata: Metadata = Metadata()
+    pages: Pages | None = None
+    raster: Raster | None = None
+
+
 def write_picture(
     out: IO[bytes],
     pixels: Pixels,
     form: FormName,
     *,
     quality: int | None = None,
-    text: Mapping[str, str] | None = None,
-    metadata: Metadata | None = None,
-    pages: Pages | None = None,
-    raster: Raster | None = None,
+    attached: Attached = Attached(),  # noqa: B008 - immutable
 ) -> None:
     """Write a file of an sRGB picture, or of data in units of their stretch.
 
@@ -119,15 +132,12 @@ def write_picture(
         pixels: uint8 [h, w, 3 or 4], or uint16 [h, w, 3].
         form: of the file.
         quality: 1 to 100 for lossy forms.
-        text: facts: text chunks of PNG, elsewhere one field of EXIF.
-        metadata: EXIF, XMP and georeference.
-        pages: further ones of a TIFF file.
-        raster: of data: what the values mean; a single band is written as one channel.
+        attached: to the pixels.
     """
-    metadata = metadata or Metadata()
+    metadata, pages, raster = attached.metadata, attached.pages, attached.raster
     if raster is not None and raster.has_one_band:
         pixels = np.ascontiguousarray(pixels[..., 0])
-    text = {**(text or {}), **_meaning(raster)}
+    text = {**attached.text, **_meaning(raster)}
     program = "; ".join(f"{key.removeprefix('trustscale:')}={value}" for key, value in text.items())
     if form == "ome.tiff":
         return _ome(out, pixels, program, metadata, pages)

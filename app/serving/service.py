@@ -27,7 +27,14 @@ from numpy.typing import NDArray
 from trustscale_server.calibration.guarantee import threshold_json
 from trustscale_server.concurrency import beside, shielded
 from trustscale_server.conformal.lab import Pixels, to_8_bit
-from trustscale_server.images.encode import FORMS, Pages, to_png, write_picture, write_trust_cog
+from trustscale_server.images.encode import (
+    FORMS,
+    Attached,
+    Pages,
+    to_png,
+    write_picture,
+    write_trust_cog,
+)
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.pipeline import MeasurementSink, measure, predict
 from trustscale_server.serving.answer import (
@@ -253,10 +260,12 @@ def _image(
         picture,
         chosen.form.name,
         quality=chosen.form.quality,
-        text=trust.text if trust else unmasked,
-        metadata=upload.metadata.enlarged(picture.shape[1] / admitted.size[1]),
-        pages=pages,
-        raster=upload.raster,
+        attached=Attached(
+            text=trust.text if trust else unmasked,
+            metadata=upload.metadata.enlarged(picture.shape[1] / admitted.size[1]),
+            pages=pages,
+            raster=upload.raster,
+        ),
     )
 
 

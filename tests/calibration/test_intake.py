@@ -30,7 +30,7 @@ from trustscale_server.calibration.layout import (
     claimed_predictions,
     placed,
 )
-from trustscale_server.calibration.pairs import decode_label, load_pair
+from trustscale_server.calibration.pairs import PairUpload, decode_label, load_pair
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.errors import BadImage, BadPairs, BadRequest
 from trustscale_server.images.degrade import Degradation, degrade
@@ -292,7 +292,9 @@ def test_nothing(tmp_path):
 
 class TestLoad:
     def load(self, y, x=None, **options):
-        return load_pair("a", y, x, PIPELINE, **{"degradation": None, "seed": 0, **options})
+        return load_pair(
+            PairUpload("a", y, x), PIPELINE, **{"degradation": None, "seed": 0, **options}
+        )
 
     def test_the_input_is_made_by_the_degradation(self):
         """Without x the degradation makes it, by bicubic reduction unless it says more."""
@@ -304,7 +306,8 @@ class TestLoad:
     def test_the_seed_depends_on_the_content_only(self):
         """The seed follows from the truth and the seed of the calibration, not from the name."""
         one, other = (
-            load_pair(name, picture(1), None, PIPELINE, degradation=None, seed=5) for name in "ab"
+            load_pair(PairUpload(name, picture(1)), PIPELINE, degradation=None, seed=5)
+            for name in "ab"
         )
         assert one.seed == other.seed
         assert one.seed not in {self.load(picture(1)).seed, self.load(picture(2), seed=5).seed}

@@ -17,7 +17,7 @@ from tests.fakes import FakeUpscaler
 from tests.waiting import until
 from trustscale_evaluation.measure import SampleCache, Samples, packed_samples, unpacked_samples
 from trustscale_evaluation.report import advice
-from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.lab import normalised_lab
@@ -34,9 +34,9 @@ def raw_maps(result, uploads, cell):
     if counted.metric == "semantic":
         shown = FidelitySettings()
     for item in uploads:
-        made_by = {"degradation": result.made_by, "seed": 0, "variant": item.variant}
+        made_by = {"degradation": result.made_by, "seed": 0}
         y = Path(item.files.y).read_bytes()
-        pair = load_pair(item.files.name, y, None, pipeline, **made_by)
+        pair = load_pair(PairUpload(item.files.name, y, None, item.variant), pipeline, **made_by)
         source = Source(pair.x, pair.facts)
         made = asyncio.run(measure(FakeUpscaler(), source, pipeline, pair.seed))
         errors = [fidelity.error(pair.y, made.prediction, one) for one in (counted, shown)]
