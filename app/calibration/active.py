@@ -337,20 +337,15 @@ class Calibrations:
         active = [*await self.active_ids(calibration.manifest.upscaler)]
         if not active:
             return []
-        live = []
-        for one in active:
+        live = [calibration]
+        for known in active:
             with suppress(BadCalibration, NotFound):  # else nothing is answered from it
-                other = await self.get(one)
-                if other.pipeline.fingerprint == calibration.pipeline.fingerprint:
-                    live.append(other)
-        order = CalibrationPriority(
-            [calibration, *(one for one in live if one.id != calibration.id)]
-        )
-        answers = await asyncio.to_thread(order.answers)
-        answering = {
-            one.id for one, classes in zip(order.calibrations, answers, strict=True) if classes
-        }
-        return [one for one in active if one not in answering]
+                other = await self.get(known)
+                is_same = other.pipeline.fingerprint == calibration.pipeline.fingerprint
+                live += [other] if is_same and known != calibration.id else []
+        answers = await asyncio.to_thread(CalibrationPriority(live).answers)
+        answering = {other.id for other, classes in zip(live, answers, strict=True) if classes}
+        return [known for known in active if known not in answering]
 
     async def add(
         self, calibration: Calibration, *, activate: bool, blob: bytes | None = None
@@ -396,11 +391,11 @@ class Calibrations:
         """Whether surely older releases shipped them for this model, and this one serves none."""
         with suppress(BadCalibration, NotFound, LookupError, TypeError, ValueError):  # of any form
             names = {head.id: head.name for head in await self.store.heads(upscaler.name)}
-            known = shipped_names()
-            if any((names[one] or "").removesuffix(_DATA) not in known for one in active):
+            shipped = shipped_names()
+            if any((names[known] or "").removesuffix(_DATA) not in shipped for known in active):
                 return False
-            blobs = [await self.store.get(one) for one in active]
-            return all(_is_outdated(*file.unchecked(one), upscaler.fingerprint) for one in blobs)
+            files = [file.unchecked(await self.store.get(known)) for known in active]
+            return all(_is_outdated(*facts, upscaler.fingerprint) for facts in files)
         return False
 
 

@@ -363,7 +363,7 @@ class CalibrationAdmin:
 
         def derived() -> Calibration:
             pairs = [
-                replace(pair, loss_curves=[one.counted(bound) for one in pair.loss_curves])
+                replace(pair, loss_curves=[curve.counted(bound) for curve in pair.loss_curves])
                 for pair in parent.measured_pairs()
             ]
             pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity})

@@ -608,9 +608,9 @@ class _Cache:
 
     def get(self, key: Hashable, make: Callable[[], Calibration]) -> Calibration:
         with self._lock:
-            part = self._parts.get(key) or make()
-            self._parts[key] = part
+            calibration = self._parts.get(key) or make()
+            self._parts[key] = calibration
             self._parts.move_to_end(key)
             if len(self._parts) > MOST_PARTS:
                 self._parts.popitem(last=False)
-            return part
+            return calibration

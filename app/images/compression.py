@@ -106,9 +106,9 @@ class _Bits:
 
     def bit(self) -> int:
         split = 1 + (((self.range - 1) * 128) >> 8)
-        found = int(self.value >= split << 8)
-        self.value -= (split << 8) * found
-        self.range = self.range - split if found else split
+        bit = int(self.value >= split << 8)
+        self.value -= (split << 8) * bit
+        self.range = self.range - split if bit else split
         while self.range < 128:
             self.value <<= 1
             self.range <<= 1
@@ -117,7 +117,7 @@ class _Bits:
                 self.shift = 0
                 self.value |= self.data[self.place] if self.place < len(self.data) else 0
                 self.place += 1
-        return found
+        return bit
 
     def number(self, bits: int) -> int:
         value = 0
@@ -137,16 +137,16 @@ class _Bits:
 def _segments(bits: _Bits) -> tuple[bool, list[int]]:
     """Whether the segments' quantisers are absolute, and the four values; none: no segments."""
     with_map, with_data = bits.bit(), bits.bit()
-    absolute, found = False, []
+    absolute, quantisers = False, []
     if with_data:
         absolute = bool(bits.bit())
-        found = bits.optional(4, 7)
+        quantisers = bits.optional(4, 7)
         bits.optional(4, 6)  # their loop filters
     if with_map:
         for _ in range(3):  # the tree of the map
             if bits.bit():
                 bits.number(8)
-    return absolute, found
+    return absolute, quantisers
 
 
 def _vp8_quality(frame: bytes) -> int | None:
