@@ -11,7 +11,6 @@ a CPU they have a fraction of their width. Every measurement runs in a separate 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import http.client
 import json
 import multiprocessing
@@ -31,17 +30,14 @@ from numpy.typing import NDArray
 
 from benchmarks.table import print_table
 from tests.workers.diffusion.tiny import ldm, saved, upscale
-from trustscale_server.sampling.pipeline import MeasurementSink, Pipeline, measure
 from trustscale_server.sigma.estimators import Accumulator
-from trustscale_server.upscalers.base import Source
-from trustscale_server.upscalers.registry import WorkerConfig, build_upscaler
 from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode
 from trustscale_worker.models.diffusion.engine import DiffusionEngine
 from trustscale_worker.models.engine import DeviceMemory, Engine, SampleRequest
 from trustscale_worker.models.sinsr.config import SinSRConfig
 from trustscale_worker.models.sinsr.engine import SinSREngine
 from trustscale_worker.models.sinsr.model import SinSR
-from trustscale_worker.service import create_app, fold
+from trustscale_worker.service import create_app
 from trustscale_worker.settings import EngineSpec
 
 SAMPLES = 8
@@ -171,41 +167,8 @@ def measure_overhead() -> float:
     return min(times[1:])
 
 
-def measure_folding() -> tuple[float, float, float]:
-    """Seconds to σ and Ŷ of 8 samples of 2048×2048, unfolded and folded, and those of folding."""
-    pipe, process = in_process(serve, 0.001)
-    config = WorkerConfig(name="sleeper", urls=(f"http://127.0.0.1:{pipe.recv()}",))
-
-    async def run() -> tuple[float, float]:
-        up = build_upscaler(config, {})
-        await up.check()
-        pipeline = Pipeline(fingerprint=up.fingerprint, scale=4, samples=SAMPLES)
-        source, best, found = Source(picture(512)), [np.inf, np.inf], []
-        for _ in range(4):  # the first one warms up
-            for way, takes_samples in enumerate((True, False)):
-                begun = time.perf_counter()
-                sink = MeasurementSink()
-                sink.takes_samples = takes_samples
-                found.append(await measure(up, source, pipeline, 1, sink=sink))
-                best[way] = min(best[way], time.perf_counter() - begun)
-        await up.close()
-        assert all(np.array_equal(one.sigma, found[0].sigma) for one in found)
-        assert all(np.array_equal(one.prediction, found[0].prediction) for one in found)
-        return best[0], best[1]
-
-    samples, folded = asyncio.run(run())
-    process.terminate()
-    process.join()
-    stack = np.random.default_rng(0).integers(0, 256, (SAMPLES, 2048, 2048, 3), np.uint8)
-    begun = time.perf_counter()
-    fold(stack, "cpu").packed()
-    return samples, folded, time.perf_counter() - begun
-
-
-def measure_diffusion(
-    pipe: Connection, kind: str, device: str, dtype: str, *, compiled: bool = False
-) -> None:
-    """Of 64×64: seconds of one call for 8 samples and of 8 calls, peak memory, samples, start."""
+def measure_diffusion(pipe: Connection, kind: str, device: str, dtype: str) -> None:
+    """Of 64×64: seconds of one call for 8 samples and of 8 calls, peak memory, samples."""
     full = device.startswith("cuda")
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -219,20 +182,15 @@ def measure_diffusion(
         engine = DiffusionEngine.load(
             EngineSpec("diffusers", place / "pipe", config=steps, device=device, dtype=dtype)
         )
-    if compiled:
-        for network in engine.networks.values():
-            network.compile()
     image, seeds = picture(64), np.arange(SAMPLES)
-    begun = time.perf_counter()
     engine.samples(image, seeds[:1])
-    start = time.perf_counter() - begun
     begun = time.perf_counter()
     stack = engine.samples(image, seeds)
     together = time.perf_counter() - begun
     begun = time.perf_counter()
     for row in range(SAMPLES):
         engine.samples(image, seeds[row : row + 1])
-    pipe.send((together, time.perf_counter() - begun, peak_bytes(device), stack, start))
+    pipe.send((together, time.perf_counter() - begun, peak_bytes(device), stack))
 
 
 def sigma_of(stack: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -247,24 +205,21 @@ def diffusion_rows(device: str) -> list[tuple[str, str, str, bool]]:
     bar = 2.0 if on_gpu else 1.2
     rows = []
     for kind in ("LDM-SR", "SD x4"):
-        exact, usual = None, 0.0
+        exact = None
         for dtype in ("float32", "bfloat16", *(["float16"] if on_gpu else [])):
-            together, apart, peak, stack, _ = result(measure_diffusion, kind, device, dtype)
+            together, apart, peak, stack = result(measure_diffusion, kind, device, dtype)
             gain = apart / together
             what = f"{kind} {dtype}: 8 samples of 64x64 {together:.1f} s, eight calls {apart:.1f} s"
             rows.append((what, f"{gain:.2f}x", f">= {bar}x", gain >= bar))
             text = f"{3600 / together:.0f} images an hour, {peak / 2**30:.1f} GiB"
             rows.append((f"... M = {SAMPLES}", text, "-", True))
             if exact is None:
-                exact, usual = stack, together
+                exact = stack
                 continue
             far = np.abs(stack.astype(int) - exact).mean() / 255
             sigma, other = sigma_of(exact), sigma_of(stack)
             text = f"{far:.4f}; {np.abs(other - sigma).mean() / sigma.mean():.1%}"
             rows.append(("... from float32: samples, mean; σ, of its mean", text, "-", True))
-        found = result(measure_diffusion, kind, device, "float32", compiled=True)
-        text = f"{usual / found[0]:.2f}x, after {found[4]:.0f} s for the first sample"
-        rows.append((f"{kind} compiled: worth it?", text, "-", True))
     return rows
 
 
@@ -335,12 +290,6 @@ def _service_rows(given: argparse.Namespace) -> list[tuple[str, str, str, bool]]
     )
     gain = measure_workers(1) / measure_workers(2)
     rows.append(("two workers against one", f"{gain:.2f}x", ">= 1.8x", gain >= 1.8))
-    samples, folded, folding = measure_folding()
-    what = f"to σ and Ŷ of them: {samples:.2f} s as samples, {folded:.2f} s folded on the CPU"
-    rows.append((what, f"{folded / samples:.2f}", "-", True))
-    left = max(folded - folding, 0.0) / samples
-    what = f"... without the {folding:.2f} s of folding there"
-    rows.append((what, f"{left:.2f}", "<= 0.35", left <= 0.35))
     return rows
 
 

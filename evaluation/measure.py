@@ -26,8 +26,8 @@ from trustscale_server.conformal.lab import normalised_lab
 from trustscale_server.errors import ConfigError
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.pipeline import (
+    EverySample,
     Measurement,
-    MeasurementSink,
     Pipeline,
     measure,
     measured_again,
@@ -211,16 +211,6 @@ def mask_quantities(
     return quantities
 
 
-@dataclass(frozen=True, slots=True)
-class _ArraySink(MeasurementSink):
-    images: NDArray[Any]
-
-    takes_samples = True
-
-    def on_sample(self, index: int, sample: RGB) -> None:
-        self.images[index] = sample
-
-
 async def image_of(
     place: int, pair: Pair, upscaler: Upscaler, largest: Pipeline, cache: SampleCache
 ) -> Image:
@@ -237,7 +227,12 @@ async def image_of(
         images = np.empty((count, k * source.height, k * source.width, 3), source.rgb.dtype)
         limits = TimeLimits(patience_s=PATIENCE_S)
         measurement = await measure(
-            upscaler, source, largest, pair.seed, sink=_ArraySink(images), limits=limits
+            upscaler,
+            source,
+            largest,
+            pair.seed,
+            sink=EverySample([images.__setitem__]),
+            limits=limits,
         )
         samples = Samples(images, measurement.timings_ms["samples"] / 1e3)
         await asyncio.to_thread(cache.put, path, samples)

@@ -27,7 +27,7 @@ from trustscale_server.errors import BadCalibration, BadRequest
 from trustscale_server.images.facts import classify
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.kept import KeptSamples
-from trustscale_server.sampling.pipeline import Measurement, MeasurementSink, Pipeline, measure
+from trustscale_server.sampling.pipeline import EverySample, Measurement, Pipeline, measure
 from trustscale_server.sigma.reading import NO_TEXT, ReadPage
 from trustscale_server.stores.usage import used_by
 from trustscale_server.upscalers.base import RGB, Source
@@ -49,19 +49,6 @@ class Unlabelled(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _PairSink(MeasurementSink):
-    """Passes every sample to the canary and to the fit of σ."""
-
-    takers: Sequence[Callable[[int, RGB], None]]
-
-    takes_samples = True
-
-    def on_sample(self, index: int, sample: RGB) -> None:
-        for take in self.takers:
-            take(index, sample)
-
-
-@dataclass(frozen=True, slots=True)
 class PairTask:
     """One pair of a job, and what gives its samples; `canary`: set if the pair is one."""
 
@@ -78,15 +65,15 @@ class PairTask:
             UpscalerError: the samples could not be had.
         """
         canary, pair = self.canary, self.pair
-        takers = (canary.see if canary else None, on_sample)
-        sink = _PairSink([taker for taker in takers if taker is not None])
+        takers = [] if on_sample is None else [on_sample]
+        takers += [] if canary is None else [canary.see]
         with used_by(self.request.created_by.removeprefix("key "), "calibrate"):
             measurement = await measure(
                 self.upscaler,
                 Source(pair.x, pair.facts),
                 self.request.pipeline,
                 pair.seed,
-                sink=sink,
+                sink=EverySample(takers),
                 limits=TimeLimits(patience_s=PATIENCE_S),
                 truth=pair.seen,
             )

@@ -217,6 +217,19 @@ class MeasurementSink(SampleSink):
         """Take the rows of σ from row `top` on, in threads; they may be changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class EverySample(MeasurementSink):
+    """Pass every sample, with its index, to all of these."""
+
+    takers: Sequence[Callable[[int, RGB], None]]
+
+    takes_samples = True
+
+    def on_sample(self, index: int, sample: RGB) -> None:
+        for take in self.takers:
+            take(index, sample)
+
+
 _DROP: Final = MeasurementSink()
 
 SPARES = 4
