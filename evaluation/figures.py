@@ -149,9 +149,9 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
             for i in calibration.members[k]
         }
         losses = [
-            _PERFECT if i in leaked else calibration.guarantee.loss(answer)
+            _PERFECT if i in leaked else calibration.guarantee.loss(spot)
             for i in range(calibration.pairs)
-            for answer in calibration.spots_of(i)
+            for spot in calibration.spots_of(i)
         ]
         scenes = [
             calibration.scenes[i] for i in range(calibration.pairs) for _ in calibration.spots_of(i)

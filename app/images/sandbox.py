@@ -140,15 +140,6 @@ async def decoding(
             raise
 
 
-def file_size(file: File) -> int:
-    """Bytes of a file."""
-    if isinstance(file, bytes):
-        return len(file)
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    return size
-
-
 def start_decoders() -> None:
     """Start the decoders' process without waiting for it."""
     _decoders.start()
