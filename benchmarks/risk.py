@@ -7,7 +7,7 @@ of the largest error in the mask with its standard error, the trusted area, and 
 that were refused a promise; then the same by class, for spots at borders and inside, and the area
 at which the mean loss of these very uploads is α (`equal`), by which scores compare. `!`: broken,
 above α by more than two standard errors although fewer than nine of ten were refused. `--side`
-judges the middle of each photograph, so many pixels wide.
+judges the middle of each photograph, at most so many pixels wide and high.
 
 The last table is about whole pictures, by class: the share that is bad, that is accepted without a
 look, and that is both (at most δ); then of all of them as one batch, with the share of bad ones
@@ -416,7 +416,7 @@ def all_measured(
         for path in photographs:
             truth = crop_to_multiple(decode(path.read_bytes(), PAIR_LIMITS).rgb, SCALE)
             if side is not None:
-                top, left = ((length - side) // 2 for length in truth.shape[:2])
+                top, left = (max(0, length - side) // 2 for length in truth.shape[:2])
                 truth = np.ascontiguousarray(truth[top : top + side, left : left + side])
             for number, kind in enumerate(KINDS):
                 if kind not in kinds:

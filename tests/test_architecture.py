@@ -10,7 +10,6 @@ from grimp import build_graph
 from tests.api.admin import Admin, truth_files
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from tests.api.gateway import ADMIN_KEY, post
-from tests.servers import ran
 from trustscale_server.conformal.fidelity import METRICS, Metric
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings
@@ -32,13 +31,6 @@ def test_the_conformal_core_is_pure():
     assert outside <= {"numpy", "scipy", "skimage", "rapidocr"} | sys.stdlib_module_names - impure
 
 
-def test_contracts():
-    """Rooms import downward only, in no circles, and the contracts of pyproject.toml hold."""
-    check = "from importlinter.cli import lint_imports_command as check; check(['--no-cache'])"
-    done = ran(sys.executable, "-c", check, cwd=ROOT)
-    assert done.returncode == 0, done.stdout
-
-
 def test_the_document_of_the_api():
     """docs/openapi.json is the document of this program; `make reference` writes it anew."""
     kept = json.loads((ROOT / "docs/openapi.json").read_text("utf-8"))
@@ -57,70 +49,49 @@ def test_only_the_edges_read_the_environment():
 
 
 def brightness(truth, prediction, settings):
-    del settings
     difference = truth.max(axis=2).astype(np.float32) - prediction.max(axis=2)
     return np.abs(difference) / np.float32(255)
 
 
-TOY = Metric(
-    error=brightness,
-    bound=1.0,
-    clause="difference of a pixel's brightness, blurred by {blur:g} px",
-    summary="error of brightness",
-    title="Brightness",
-    radius=lambda _: 0,
-    bytes_per_pixel=16,
-)
+METRIC = {
+    "title": "Brightness",
+    "summary": "error of brightness",
+    "bound": 1.0,
+}
+CLAUSE = "difference of a pixel's brightness, blurred by {blur:g} px"
+ESTIMATOR = {"title": "Darkness", "smooths": False}
+
+
+def check_row(start, kind, name, told, **config):
+    """An answer under it: forms offer it, and it can be chosen, calibrated, tested and served."""
+    admin = Admin(start(calibrations=()))
+    options = admin.client.get("/v1/admin/options", headers={"X-API-Key": ADMIN_KEY}).json()
+    assert options[f"{kind}s"][-1] == {kind: name, **told}
+    made = admin.create(truth_files(12), default_alpha=0.3, activate=True, **config)
+    answer = post(admin.client, alpha=0.3).json()
+    assert answer["calibration"] == made["id"]
+    assert admin.get(f"/{made['id']}/backtest", splits=5)["rows"]
+    return answer
 
 
 def test_a_metric_is_a_row(start, monkeypatch):
-    """Entered in METRICS, it can be chosen, calibrated, served, tested and is offered by forms."""
-    monkeypatch.setitem(METRICS, "brightness", TOY)
-    admin = Admin(start(calibrations=()))
-    options = admin.client.get("/v1/admin/options", headers={"X-API-Key": ADMIN_KEY}).json()
-    assert options["metrics"][-1] == {
-        "metric": "brightness",
-        "title": "Brightness",
-        "summary": "error of brightness",
-        "bound": 1.0,
-        "loss_clipped_at": 1.0,
-        "error_unit": "lab",
-        "needs_label": False,
-        "blurs": False,
-    }
-    made = admin.create(
-        truth_files(12), fidelity={"metric": "brightness"}, default_alpha=0.3, activate=True
-    )
-    assert (made["bound"], made["pipeline"]["fidelity"]["metric"]) == (1.0, "brightness")
-    promise = post(admin.client, alpha=0.3).json()["guarantee"]
+    made_of = {"error": brightness, "radius": lambda _: 0, "bytes_per_pixel": 16, "clause": CLAUSE}
+    monkeypatch.setitem(METRICS, "brightness", Metric(**METRIC, **made_of))
+    told = {"loss_clipped_at": 1.0, "error_unit": "lab", "needs_label": False, "blurs": False}
+    told |= METRIC
+    answer = check_row(start, "metric", "brightness", told, fidelity={"metric": "brightness"})
+    promise = answer["guarantee"]
     assert "difference of a pixel's brightness, blurred by 4 px" in promise["theorem"]
     assert (promise["error"], promise["bound"]) == ("error of brightness", 1.0)
-    assert admin.get(f"/{made['id']}/backtest", splits=5)["rows"]
-
-
-DARKNESS = Estimator(
-    sigma=lambda accumulator: np.ascontiguousarray(1 - accumulator.maps().mean[0]),
-    title="Darkness",
-    radius=lambda _: 0,
-    smooths=False,
-)
 
 
 def test_an_estimator_is_a_row(start, monkeypatch):
-    """Entered in ESTIMATORS, it can be chosen, calibrated and served, and is offered by forms."""
-    monkeypatch.setitem(ESTIMATORS, "darkness", DARKNESS)
-    admin = Admin(start(calibrations=()))
-    options = admin.client.get("/v1/admin/options", headers={"X-API-Key": ADMIN_KEY}).json()
-    assert options["estimators"][-1] == {
-        "estimator": "darkness",
-        "title": "Darkness",
-        "least_samples": 1,
-        "smooths": False,
-        "takes_fit": False,
-    }
+    def sigma(accumulator):
+        return np.ascontiguousarray(1 - accumulator.maps().mean[0])
+
+    row = Estimator(sigma=sigma, radius=lambda _: 0, **ESTIMATOR)
+    monkeypatch.setitem(ESTIMATORS, "darkness", row)
+    told = {"least_samples": 1, "takes_fit": False, **ESTIMATOR}
     chosen = {"estimator": "darkness"}
-    made = admin.create(truth_files(12), indecision=chosen, samples=1, activate=True)
-    assert made["pipeline"]["indecision"]["estimator"] == "darkness"
-    answer = post(admin.client, alpha=0.3).json()
+    answer = check_row(start, "estimator", "darkness", told, indecision=chosen, samples=1)
     assert (answer["samples"], answer["guarantee"]["unit"]) == (1, "spot")
-    assert admin.get(f"/{made['id']}/backtest", splits=5)["rows"]

@@ -190,19 +190,21 @@ class TestMistakes:
         monkeypatch.setenv(f"TRUSTSCALE_{name}", value)
         assert name.lower() in refused()
 
-    @pytest.mark.parametrize(("old", "replacement"), OBSOLETE_SETTINGS.items())
-    def test_old_names(self, toml, monkeypatch, old, replacement):
+    def test_old_names(self, toml, monkeypatch):
         """An old name is an error that says what replaces it, wherever it stands."""
-        toml(f'[[upscalers]]\nname = "a"\nkind = "embedded"\n{old} = 1')
-        assert f"upscaler 'a': {old}: there is no such name; {replacement}." in refused()
-        if old in Settings.model_fields:  # it is gone from the entries of upscalers only
-            return
-        toml(f"{old} = 1")
-        assert f"{old}: there is no such name; {replacement}." in refused()
+        gone = {k: v for k, v in OBSOLETE_SETTINGS.items() if k not in Settings.model_fields}
+        entry = '[[upscalers]]\nname = "a"\nkind = "embedded"\n'
+        for text, where, names in ((entry, "upscaler 'a': ", OBSOLETE_SETTINGS), ("", "", gone)):
+            toml(text + "".join(f"{old} = 1\n" for old in names))
+            detail = refused()
+            for old, replacement in names.items():
+                assert f"{where}{old}: there is no such name; {replacement}" in detail
         toml("")
-        monkeypatch.setenv(f"TRUSTSCALE_{old.upper()}", "1")
-        variable = f"TRUSTSCALE_{old.upper()}: there is no such name; {replacement}."
-        assert variable in refused()
+        for old in gone:
+            monkeypatch.setenv(f"TRUSTSCALE_{old.upper()}", "1")
+        detail = refused()
+        for old, replacement in gone.items():
+            assert f"TRUSTSCALE_{old.upper()}: there is no such name; {replacement}" in detail
 
     def test_misspelt_variables(self):
         assert did_you_mean("colour_of_the_sky", Settings.model_fields) == ""

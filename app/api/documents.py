@@ -139,7 +139,7 @@ class CalibrationDetail(BaseModel):
     pairs: int = Field(description="Pairs: several may show one scene.")
     min_alpha: float = Field(description="Below it nothing can be trusted.")
     bound: float = Field(description="B, the largest value the error can take.")
-    pipeline_differences: list[Difference] | None
+    differences: list[Difference] | None
     thresholds: list[ThresholdRow]
     name: str | None
     upscaler: str

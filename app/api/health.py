@@ -44,7 +44,7 @@ class ServicePart(BaseModel):
     ready: bool
     detail: str | None = None
     calibration: str | None = None
-    pipeline_differences: list[Difference] | None = None
+    differences: list[Difference] | None = None
     canary: dict[str, Any] | None = None
 
 

@@ -97,8 +97,8 @@ Subject = Literal["photograph", "grey", "drawing", "page"]
 class Degradation(BaseModel):
     """Steps in the order in which they are applied; of a range the seed draws a value.
 
-    subject: what the truth becomes before (`subject_of`): as it is, without its colours, a drawing
-    in its place, or a page around a part of it. grey: drop the colour of X alone (colorization).
+    subject: what the truth becomes before: as it is, without its colours, a drawing in its place,
+    or a page around a part of it. grey: drop the colour of X alone (colorization).
     blur: Gaussian, standard deviation in pixels of X. motion: length in pixels of X of a straight
     movement of the camera. Then antialiased reduction by the scale of the upscaler, and by
     `enlarged`, the factor by which `kernel` enlarges it again. patch: only a rectangle is enlarged

@@ -20,13 +20,15 @@ log = logging.getLogger(__name__)
 
 
 def report_lost_connections() -> None:
-    """Make redis-py raise ConnectionError for a connection that the kernel has given up.
+    """Make redis-py notice that the kernel has given up a connection.
 
     Without a reset, as after the loss of a node, a read ends in ETIMEDOUT. That is a TimeoutError,
     which redis-py 8.1 takes for the end of its caller's time: it answers None, at once, whenever it
-    is asked. docket 0.27 asks again without a pause, and the event loop runs nothing else.
+    is asked. docket 0.27 asks again without a pause, and the event loop runs nothing else. A write
+    is a TypeError of asyncio in Python 3.13.5, and nothing at all in 3.11.
     """
     read = AbstractConnection._read_response_from_parser  # noqa: SLF001 - redis-py has no hook
+    send = AbstractConnection.send_packed_command
     if read.__module__ == __name__:
         return
 
@@ -38,6 +40,13 @@ def report_lost_connections() -> None:
                 raise
             raise ConnectionAbortedError(error.errno, error.strerror) from error
 
+    async def send_anew(connection: AbstractConnection, *args: Any, **kwargs: Any) -> None:
+        writer = connection._writer  # noqa: SLF001 - as above
+        if writer is not None and writer.is_closing():
+            await connection.disconnect(nowait=True)
+        await send(connection, *args, **kwargs)
+
+    AbstractConnection.send_packed_command = send_anew  # type: ignore[assignment,method-assign]
     AbstractConnection._read_response_from_parser = read_or_lose  # type: ignore[assignment,method-assign] # noqa: SLF001
 
 

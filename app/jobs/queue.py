@@ -131,10 +131,11 @@ class JobQueue:
 
     async def __aenter__(self) -> Self:
         if not self._is_memory:
-            await self._open()
+            await self.open()
         return self
 
-    async def _open(self) -> None:
+    async def open(self) -> None:
+        """Load the queue's program, which may take seconds, and connect, once."""
         async with self._opening:
             if self._dockets:
                 return
@@ -232,7 +233,7 @@ class JobQueue:
         concurrency: jobs of a kind (of a FanOut: tasks) at once in this process, by default 1.
         unfinished: also run older jobs of the store.
         """
-        await self._open()
+        await self.open()
         limits = {"patience_s": INSIST_S, "lease_s": self.lease_s}
         supervisor = Supervisor(self._jobs, **limits)
         waiting = Supervisor(self._jobs, **limits)  # of work that loses nothing when requeued
@@ -386,7 +387,7 @@ class JobQueue:
 
     async def _send(self, name: str, tasks: Sequence[tuple[str, ...]]) -> None:
         if tasks:
-            await self._open()
+            await self.open()
             docket = self._dockets[name]
             await docket.add_many([docket.call(name, key=_key(task))(*task) for task in tasks])
 
@@ -412,6 +413,7 @@ async def run_until_signalled(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
+        await queue.open()  # no lease is held before
         async with ended_when_frozen(queue.lease_s):
             await queue.run(handlers, stop=stop, concurrency=concurrency, drain_s=drain_s)
     finally:

@@ -78,13 +78,17 @@ class ApplicableCalibration:
 
     def why_not(self, typicality: float) -> str | None:
         """Why nothing is promised of this upload; None: something is."""
-        if not self.is_covered:
-            return _uncovered(self)
+        if self.input_class is not None and not self.is_covered:
+            return (
+                "The calibration has too few uploads like this one "
+                f"({class_in_words(self.input_class)}; class {self.input_class!r}); calibrate with "
+                "inputs like it"
+            )
         if typicality <= self.part.report.out_of_distribution:
             return (
-                "This upload is unlike those that were calibrated, in its detail, noise, contrast, "
-                "colours, earlier files or processing, as only the strangest of those are "
-                f"(typicality {typicality:.3g})"
+                f"At most 1 in {math.floor(1 / typicality + 1e-9)} pictures like those that were "
+                "calibrated look as strange as this upload, in detail, noise, colours or what was "
+                "done to it before"
             )
         return None
 
@@ -226,20 +230,6 @@ def warnings_of(
     return warnings
 
 
-def _uncovered(subject: ApplicableCalibration) -> str:
-    """That too few calibration images had such an input."""
-    if subject.input_class is None:
-        return (
-            "This upload was compressed with loss, and those that were calibrated were not, or not "
-            "as strongly; calibrate with inputs like it"
-        )
-    words = class_in_words(subject.input_class)
-    return (
-        f"The calibration has too few uploads like this one ({words}; class "
-        f"{subject.input_class!r}); calibrate with inputs like it"
-    )
-
-
 def _of_mask(subject: ApplicableCalibration, alpha: float, trusted: float) -> list[str]:
     """Why a mask is all black or all white."""
     calibration = subject.part
@@ -254,9 +244,8 @@ def _of_mask(subject: ApplicableCalibration, alpha: float, trusted: float) -> li
         )
     elif alpha > calibration.max_alpha:
         words = (
-            f"alpha={alpha:g} is above {calibration.max_alpha:.3g}, where the mask ends: larger "
-            "errors were hardly ever made in calibration, so a larger alpha says nothing about "
-            "where they are."
+            f"alpha={alpha:g} is above {calibration.max_alpha:.3g}, from which on the mask does "
+            "not grow: no mask trusts more than 95 % of what was calibrated."
         )
     elif trusted == 0:
         words = (
@@ -368,7 +357,7 @@ def _right_within(error: float, settings: FidelitySettings) -> str:
             what, steps = "the colours", f"{100 * error:.2g} of the 100 steps of lightness"
     pixels = max(1, round(2.355 * settings.blur))
     around = (
-        f" around every trusted point, over about {pixels} pixels,"
+        f" around every trusted point, averaged about {pixels} pixels across,"
         if settings.row.blurs
         else (" at every trusted point")
     )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.api.gateway import AS_ADMIN, aside, check_problem, ended, gateway, po
 from tests.factories import SIDE, calibration_of, changed, encoded, sharp
 from tests.fakes import FakeUpscaler
 from trustscale_server.calibration import file
-from trustscale_server.calibration.active import Changes
+from trustscale_server.calibration.active import CalibrationPriority, Changes
 from trustscale_server.calibration.guarantee import HighProbability
 from trustscale_server.calibration.insight import COMMON_ALPHAS
 from trustscale_server.conformal.fidelity import FidelitySettings
@@ -39,37 +40,33 @@ def exported(admin, calibration_id):
     return response.content
 
 
-class TestReading:
-    def test_list(self, admin, calibration, made):
-        rows = admin.get()
-        assert rows == sorted(rows, key=lambda row: row["created_at"], reverse=True)
-        by_id = {row["id"]: row for row in rows}
-        assert by_id[calibration.id]["active"] is True
-        assert by_id[made["id"]]["active"] is False
-        assert (by_id[made["id"]]["n"], by_id[made["id"]]["name"]) == (6, "made")
-        assert admin.get(upscaler="other") == []
-        check_problem(admin.send("GET", params={"state": "lost"}), "bad-request")
+def test_reading(admin, calibration, made):
+    rows = admin.get()
+    assert rows == sorted(rows, key=lambda row: row["created_at"], reverse=True)
+    by_id = {row["id"]: row for row in rows}
+    assert (by_id[calibration.id]["active"], by_id[made["id"]]["active"]) == (True, False)
+    assert (by_id[made["id"]]["n"], by_id[made["id"]]["name"]) == (6, "made")
+    assert admin.get(upscaler="other") == []
+    check_problem(admin.send("GET", params={"state": "lost"}), "bad-request")
 
-    def test_detail(self, admin, calibration, made):
-        shown = admin.get(f"/{calibration.id}")
-        assert (shown["state"], shown["n"], shown["pairs"]) == ("active", 30, 30)
-        assert shown["min_alpha"] == calibration.curve.min_alpha
-        assert [row["alpha"] for row in shown["thresholds"]] == list(COMMON_ALPHAS)
-        for row in shown["thresholds"]:
-            assert float(row["threshold"]) == calibration.curve.threshold(row["alpha"])
-        assert shown["pipeline"] == calibration.pipeline.model_dump(mode="json")
-        # Infinite ones are the strings of the contract, so every parser reads the answer.
-        text = admin.send("GET", f"/{made['id']}").text
-        assert "Infinity" not in text
-        assert math.isinf(float(json.loads(text)["thresholds"][0]["threshold"]))
+    shown = admin.get(f"/{calibration.id}")
+    assert (shown["state"], shown["n"], shown["pairs"]) == ("active", 30, 30)
+    assert shown["min_alpha"] == calibration.curve.min_alpha
+    assert [row["alpha"] for row in shown["thresholds"]] == list(COMMON_ALPHAS)
+    for row in shown["thresholds"]:
+        assert float(row["threshold"]) == calibration.curve.threshold(row["alpha"])
+    assert shown["pipeline"] == calibration.pipeline.model_dump(mode="json")
+    # Infinite ones are the strings of the contract, so every parser reads the answer.
+    text = admin.send("GET", f"/{made['id']}").text
+    assert "Infinity" not in text
+    assert math.isinf(float(json.loads(text)["thresholds"][0]["threshold"]))
 
-    def test_backtest(self, admin, calibration):
-        shown = admin.get(f"/{calibration.id}/backtest", splits=2)
-        assert (shown["splits"], len(shown["rows"])) == (2, len(COMMON_ALPHAS))
-        checks = shown["checks"]
-        assert (checks["n"], checks["sizes"], checks["duplicates"]) == (30, ["48x48"], [])
-        wrong = admin.send("GET", f"/{calibration.id}/backtest", params={"splits": 1001})
-        check_problem(wrong, "bad-request")
+    shown = admin.get(f"/{calibration.id}/backtest", splits=2)
+    assert (shown["splits"], len(shown["rows"])) == (2, len(COMMON_ALPHAS))
+    checks = shown["checks"]
+    assert (checks["n"], checks["sizes"], checks["duplicates"]) == (30, ["48x48"], [])
+    wrong = admin.send("GET", f"/{calibration.id}/backtest", params={"splits": 1001})
+    check_problem(wrong, "bad-request")
 
 
 class TestExtend:
@@ -259,8 +256,9 @@ def trusted(calibration):
     return area
 
 
-def test_activate(fresh, calibration):
-    """409 with both figures, else the next request is served from it; and the way back."""
+def test_activate(start, calibration):
+    """409 with both figures, else the next request of any gateway is served from it, and back."""
+    fresh, other = Admin(start()), Admin(start(embedded_job_worker=False))
 
     def activate(asked, **body):
         return fresh.send("POST", f"/{asked}/activate", json=body)
@@ -275,13 +273,13 @@ def test_activate(fresh, calibration):
     assert done["changes"]["alpha"] == 0.05
     assert done["changes"]["default_alpha"] == {"before": 0.05, "after": 0.05}
     assert done["changes"]["trusted_area"]["after"] == 0
-    assert post(fresh.client).json()["calibration"] == made
+    assert post(other.client).json()["calibration"] == made
     # The active one needs no force, however bad it is, nor does a better one.
     assert activate(made).json()["previous"] == calibration.id
     back = activate(calibration.id).json()
     assert back["previous"] == made
     assert back["changes"]["trusted_area"] == {"before": 0, "after": trusted(calibration)}
-    assert post(fresh.client).json()["calibration"] == calibration.id
+    assert post(other.client).json()["calibration"] == calibration.id
 
 
 def test_several(start):
@@ -319,14 +317,6 @@ def test_several(start):
     activate(new)
     assert [one["id"] for one in activate(old)["calibrations"]] == [old]
     assert admin.send("DELETE", f"/{new}").status_code == 204
-
-
-def test_every_gateway_sees_it_at_once(start, calibration):
-    first, second = Admin(start()), Admin(start(embedded_job_worker=False))
-    made = first.create(truth_files(3))["id"]
-    for chosen, by, other in ((made, first, second), (calibration.id, second, first)):
-        by.send("POST", f"/{chosen}/activate", json={"force": True})
-        assert post(other.client).json()["calibration"] == chosen
 
 
 def test_before_it_is_stored(fresh, calibration, few):
@@ -367,3 +357,30 @@ def test_a_far_smaller_area(calibration):
         is_far = area.after < area.before / 2
         assert changes.is_worse == (is_far or changes.min_alpha.after > alpha)
         assert not Changes.of(other, one).is_worse
+
+
+async def test_the_loop_waits_for_no_calibration(serve, calibration, monkeypatch):
+    """Its JSON and digests, and which classes it answers, are for threads."""
+    threads = {}
+
+    def noted(really):
+        def note(*args, **options):
+            threads.setdefault(really.__name__, set()).add(threading.current_thread())
+            return really(*args, **options)
+
+        return note
+
+    for of, name in ((file, "load"), (CalibrationPriority, "choose"), (Changes, "of")):
+        monkeypatch.setattr(of, name, noted(getattr(of, name)))
+    async with serve() as served:
+        other = changed(calibration, default_alpha=0.2)
+        imported = await served.client.post(
+            f"{BASE}/import",
+            content=file.dump(other),
+            params={"activate": True},
+            headers={**AS_ADMIN, "Content-Type": file.MEDIA_TYPE},
+        )
+        assert imported.status_code == 201
+        assert (await served.post()).json()["calibration"] == other.id
+    assert threads.keys() == {"load", "choose", "of"}
+    assert threading.current_thread() not in set.union(*threads.values())

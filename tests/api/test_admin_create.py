@@ -1,5 +1,6 @@
 """Creating calibrations over HTTP: every form of upload, every bad pair; and new upscalers."""
 
+import asyncio
 import threading
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from tests.fakes import FakeUpscaler
 from tests.live import serving
 from tests.upscalers.remote.pictures import TOKEN
 from tests.upscalers.test_connect import answering
+from tests.waiting import PATIENCE_S
 from trustscale_server.api.calibrate import MAX_FILES
 from trustscale_server.calibration.fit import FIT_DIGITS
 from trustscale_server.images.degrade import USUAL
@@ -42,6 +44,25 @@ def test_an_empty_config(admin):
         path = f"/{made['id']}/pairs/{quote(name, safe='')}/y.png"
         shown = admin.send("GET", path).content
         assert shown == sharp_files(1)["y/000.png"]
+
+
+def test_pairs_are_stored_side_by_side(start, monkeypatch):
+    """A store takes its time for each, and others meanwhile."""
+    admin = Admin(start(embedded_job_worker=False))
+    blobs = type(admin.client.app_state["trustscale"].stores.blobs)
+    put, two, running = blobs.put, asyncio.Event(), []
+
+    async def slow(store, folder, name, data):
+        if name.startswith("y/"):
+            running.append(name)
+            if len(running) == 2:
+                two.set()
+            async with asyncio.timeout(PATIENCE_S):
+                await two.wait()
+        await put(store, folder, name, data)
+
+    monkeypatch.setattr(blobs, "put", slow)
+    assert admin.post_files(truth_files(2)).status_code == 202
 
 
 class TestRefused:

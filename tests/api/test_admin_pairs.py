@@ -75,17 +75,19 @@ class TestLabels:
         pairs = file.load(admin.send("GET", f"/{made['id']}/export").content)
         assert [float(s.loss(np.inf)) for s in pairs.loss_curves] == [0, 1, 0]
 
-    def test_what_is_none(self, admin, waiting):
+    def test_what_is_refused(self, admin, waiting):
+        """What is none, and what comes when none is awaited any more."""
+        rows = {row["id"]: row["state"] for row in admin.get(state="pending")}
+        assert rows[waiting] == "awaiting_labels"
         for data in (SMALL, SQUARE[:60], b"text", b""):
             check_problem(put(admin, waiting, "000", data), "bad-image")
         assert drawn(admin, waiting)["000"] is False
         check_problem(put(admin, waiting, "999", SQUARE), "not-found")
         for path in ("999/prediction", "000/label"):
             check_problem(admin.send("GET", f"/{waiting}/pairs/{path}.png"), "not-found")
-
-    def test_only_while_awaited(self, admin, waiting):
-        rows = {row["id"]: row["state"] for row in admin.get(state="pending")}
-        assert rows[waiting] == "awaiting_labels"
+        # A condition that is not understood is refused, not ignored.
+        for header in ({"if_match": "*"}, {"if_match": '"x"'}, {"if_none_match": '"v1"'}):
+            check_problem(put(admin, waiting, "000", BLACK, **header), "bad-request")
         admin.client.delete(f"/v1/jobs/{waiting}")
         check_problem(put(admin, waiting, "000", SQUARE), "conflict")
         check_problem(admin.send("POST", f"/{waiting}/finish"), "conflict")
@@ -101,9 +103,6 @@ class TestLabels:
         shown = admin.send("GET", f"/{waiting}/pairs/000/label.png")
         assert shown.headers["etag"] == '"v2"'
         assert pixels(shown.content).any()
-        # A condition that is not understood is refused, not ignored.
-        for header in ({"if_match": "*"}, {"if_match": '"x"'}, {"if_none_match": '"v1"'}):
-            check_problem(put(admin, waiting, "000", BLACK, **header), "bad-request")
         for name in NAMES:
             put(admin, waiting, name, BLACK)
         made = finish(admin, waiting)
@@ -112,32 +111,29 @@ class TestLabels:
         assert not pixels(admin.send("GET", f"/{made['id']}/pairs/000/label.png").content).any()
 
 
-class TestLabelArchive:
-    def test_all_at_once(self, admin, waiting):
-        answer = post(admin, waiting, LABELS).json()
-        assert [(item["name"], item["labelled"]) for item in answer] == [(n, True) for n in NAMES]
-        made = finish(admin, waiting)
-        assert made["n"] == 3
-        check_problem(put(admin, waiting, "000", BLACK), "not-found")
-        check_problem(admin.send("POST", f"/{made['id']}/finish"), "not-found")
-        shown = admin.send("GET", f"/{made['id']}/pairs/000/label.png")
-        assert pixels(shown.content).any()
-
-    def test_bad_ones_are_named(self, admin, waiting):
-        files = {
-            "labels/000.png": SQUARE,
-            "labels/001.png": SMALL,
-            "labels/999.png": SQUARE,
-            "readme.txt": b"text",
-            "y/002.png": SQUARE,
-        }
-        assert reasons(post(admin, waiting, files)) == {
-            "001": "label is 24×24, y is 48×48",
-            "999": "no such pair awaits a label",
-            "readme.txt": "not an image",
-            "002": "y/ holds no labels",
-        }
-        assert drawn(admin, waiting) == {"000": True, "001": False, "002": False}
+def test_an_archive_of_labels(admin, waiting):
+    files = {
+        "labels/000.png": SQUARE,
+        "labels/001.png": SMALL,
+        "labels/999.png": SQUARE,
+        "readme.txt": b"text",
+        "y/002.png": SQUARE,
+    }
+    assert reasons(post(admin, waiting, files)) == {
+        "001": "label is 24×24, y is 48×48",
+        "999": "no such pair awaits a label",
+        "readme.txt": "not an image",
+        "002": "y/ holds no labels",
+    }
+    assert drawn(admin, waiting) == {"000": True, "001": False, "002": False}
+    answer = post(admin, waiting, LABELS).json()
+    assert [(item["name"], item["labelled"]) for item in answer] == [(n, True) for n in NAMES]
+    made = finish(admin, waiting)
+    assert made["n"] == 3
+    check_problem(put(admin, waiting, "000", BLACK), "not-found")
+    check_problem(admin.send("POST", f"/{made['id']}/finish"), "not-found")
+    shown = admin.send("GET", f"/{made['id']}/pairs/000/label.png")
+    assert pixels(shown.content).any()
 
 
 def test_labels_with_the_pairs(admin, waiting):
@@ -203,17 +199,6 @@ def shown(admin, calibration, name, part):
 
 
 class TestPictures:
-    def test_of_a_calibration(self, admin, made):
-        pair = admin.get(f"/{made['id']}/pairs")[3]
-        x, y, prediction = (
-            shown(admin, made["id"], "003", part) for part in ("x", "y", "prediction")
-        )
-        assert np.array_equal(y, photo(3, 48, 48))
-        assert x.shape == (24, 24, 3)
-        assert prediction.shape == y.shape
-        assert 0 < np.abs(prediction.astype(int) - x.repeat(2, 0).repeat(2, 1)).mean() < 50
-        assert pair["name"] == "003"
-
     def test_given_inputs(self, admin):
         job = admin.ended(admin.post_files(pair_files(2)))
         for owner in (job["id"], job["result"].rsplit("/", 1)[-1]):
@@ -223,7 +208,8 @@ class TestPictures:
         """A calibration that extends or shortens another one shows the pairs of both jobs."""
         longer = admin.made(admin.post_files(truth_files(1, first=50), f"/{made['id']}/pairs"))
         assert np.array_equal(shown(admin, longer["id"], "050", "y"), photo(50, 48, 48))
-        old = shown(admin, longer["id"], "002", "prediction")
+        x, old = (shown(admin, longer["id"], "002", part) for part in ("x", "prediction"))
+        assert 0 < np.abs(old.astype(int) - x.repeat(2, 0).repeat(2, 1)).mean() < 50
         assert image_digest(old) == image_digest(shown(admin, made["id"], "002", "prediction"))
         shorter = admin.send("DELETE", f"/{longer['id']}/pairs/001").json()
         assert np.array_equal(shown(admin, shorter["id"], "050", "y"), photo(50, 48, 48))

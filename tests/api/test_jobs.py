@@ -36,13 +36,6 @@ def test_what_a_client_prefers(headers, wanted):
     assert prefers("respond-async", headers) is wanted
 
 
-FIELDS = {
-    "id", "kind", "state", "progress", "created_at", "started_at", "finished_at", "result",
-    "draft", "error", "warnings", "estimate_s", "calls", "price", "width", "height",
-    "dependency_down_since", "accept",
-}  # fmt: skip
-
-
 def events(text):
     found = []
     for block in text.replace("\r\n", "\n").strip().split("\n\n"):
@@ -62,7 +55,6 @@ class TestAccepted:
         job = response.json()
         location = response.headers["location"]
         assert location == f"/v1/jobs/{job['id']}"
-        assert set(job) == FIELDS
         assert (job["kind"], job["state"], job["result"]) == ("upscale", "queued", None)
         done = ended(client, location)
         assert (done["state"], done["error"]) == ("succeeded", None)
@@ -143,7 +135,6 @@ async def test_events_until_the_last_state(serve):
         response = await client.get(f"{location}/events")
         assert response.headers["content-type"].startswith("text/event-stream")
         told = events(response.text)
-        assert all(set(job) == FIELDS for job in told)
         assert told[-1]["state"] == "succeeded"
         assert told[-1] == (await client.get(location)).json()
         progress = [job["progress"]["done"] for job in told]
@@ -291,14 +282,19 @@ async def test_a_gateway_that_died(serve, monkeypatch):
 class TestRepeated:
     def test_a_result(self, client, upscaler):
         """The same result, in whatever form it is asked for again, and for nothing."""
-        first = post(client, headers=key("result"))
-        calls = len(upscaler.calls)
+        first, calls = post(client, headers=key("result")), len(upscaler.calls)
         assert post(client, headers=key("result")).json() == first.json()
         again = post(client, headers=key("result", **ZIP))
         assert again.headers["content-location"] == first.json()["links"]["self"]
         assert len(upscaler.calls) == calls
         assert post(client, headers=key("another")).json()["id"] != first.json()["id"]
         assert post(client).json()["id"] != first.json()["id"]
+        # A key that was sent with another body, and an empty or endless one.
+        for other in ({"alpha": 0.2}, {"image": encoded(photo(1, 24, 24))}):
+            problem = check_problem(post(client, headers=key("result"), **other), "bad-request")
+            assert "Idempotency-Key" in problem["detail"]
+        for bad in ("", "x" * 256):
+            check_problem(post(client, headers=key(bad)), "bad-request")
 
     def test_a_job(self, client):
         jobs = {post(client, headers=key("job", **ASYNC)).headers["location"] for _ in range(3)}
@@ -307,15 +303,6 @@ class TestRepeated:
         assert fourth.status_code == 202
         assert fourth.headers["location"] in jobs
 
-    def test_refused(self, client):
-        """A key that was sent with another body, and an empty or endless one."""
-        post(client, headers=key("body"))
-        for other in ({"alpha": 0.2}, {"image": encoded(photo(1, 24, 24))}):
-            problem = check_problem(post(client, headers=key("body"), **other), "bad-request")
-            assert "Idempotency-Key" in problem["detail"]
-        for bad in ("", "x" * 256):
-            check_problem(post(client, headers=key(bad)), "bad-request")
-
     def test_what_failed_may_be_tried_again(self, client, upscaler):
         """Nothing is kept of a request that made nothing: the key is free for any other."""
         upscaler.failure = UpscalerFailed("The model broke.")
@@ -323,20 +310,17 @@ class TestRepeated:
         upscaler.failure = None
         assert post(client, headers=key("failed"), alpha=0.3).status_code == 200
 
-    def test_a_result_that_is_gone(self, start):
-        """It is made again; under a key it lives as long as the key, not as other results."""
-        upscaler = FakeUpscaler()
-        client = start(upscaler, result_ttl_s=1e-3)
-        first = post(client, headers=key()).json()
-        assert client.get(first["links"]["self"]).status_code == 200
-        check_problem(client.get(post(client).json()["links"]["self"]), "not-found")
-        assert post(client, headers=key()).json() == first
-
-    def test_keys_belong_to_their_callers(self, start):
-        client, ids = start(client_keys=["one", "two"]), set()
+    def test_whose_and_how_long(self, start):
+        """Keys are their callers'; a result under one lives as long as it, not as other results."""
+        client, ids = start(client_keys=["one", "two"], result_ttl_s=1e-3), set()
         for secret in ("one", "two", ADMIN_KEY):
-            headers = key("mine", Authorization=f"Bearer {secret}")
-            ids |= {post(client, headers=headers).json()["id"] for _ in range(2)}
+            caller = {"Authorization": f"Bearer {secret}"}
+            first, again = (post(client, headers=key("mine", **caller)).json() for _ in range(2))
+            assert first == again
+            assert client.get(first["links"]["self"], headers=caller).status_code == 200
+            ids.add(first["id"])
+            gone = post(client, headers=caller).json()["links"]["self"]
+            check_problem(client.get(gone, headers=caller), "not-found")
         assert len(ids) == 3
 
 

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,10 @@ from trustscale_server.stores.base import Job, StoreUnavailable, uploads_for
 ASYNC = {"Prefer": "respond-async"}
 
 
+def descriptors():
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
 class TestDisconnect:
     async def test_ends_the_generation(self, serve):
         upscaler = FakeUpscaler(seconds=60)
@@ -50,7 +55,10 @@ class TestDisconnect:
             assert (await served.post()).status_code == 200
 
     async def test_leaves_no_picture(self, serve, monkeypatch, request):
-        """What clients that left had sent is let go of at once, without a collection of garbage."""
+        """Nor an open file: all that clients that left had sent is let go of at once.
+
+        Nothing of it waits for a collection of garbage.
+        """
         gc.disable()
         request.addfinalizer(gc.enable)
         upscaler, pictures = FakeUpscaler(seconds=60), []
@@ -62,11 +70,14 @@ class TestDisconnect:
 
         monkeypatch.setattr(upscaler, "generate", generate)
         async with serve(upscaler) as served:
+            await served.client.get("/readyz")  # opens what stays open
+            before = descriptors()
             for count in range(1, 6):
                 leaving = served.hanging()
                 await until(lambda count=count: len(pictures) == count * SAMPLES)
                 assert await leaving.hang_up() == 499
             assert [picture() for picture in pictures] == [None] * len(pictures)
+            assert descriptors() <= before
 
     async def test_frees_a_place_for_decoding(self, serve, slow_uploads):
         """Uploads that are decoded are bounded; one whose client leaves makes room at once."""
@@ -292,7 +303,7 @@ async def test_an_address(serve, peer, same, other):
 
 @pytest.mark.parametrize("key", [None, "wrong"])
 async def test_the_key_comes_first(serve, key):
-    """Of a body without a key nothing is read, on no route of clients."""
+    """Of a body without a key nothing is read, on no route."""
     async with serve(client_keys=["a"]) as served:
 
         async def unread():
@@ -302,7 +313,7 @@ async def test_the_key_comes_first(serve, key):
         headers = {"Content-Type": "multipart/form-data; boundary=x"} | (
             {"X-API-Key": key} if key else {}
         )
-        for path in ("/v1/upscale", "/v1/uploads", "/v1/results/res-a/truth"):
+        for path in ("/v1/upscale", "/v1/uploads", "/v1/results/res-a/truth", BASE):
             answer = await served.client.post(path, content=unread(), headers=headers)
             check_problem(answer, "unauthorized")
 
@@ -370,6 +381,8 @@ class TestRequests:
         assert post(client, headers=ASYNC).status_code == 202
         for headers in ({}, ASYNC):
             check_limited(post(client, headers=headers), "requests")
+        truth = {"image": ("y.png", encoded(photo(1, 48, 48)))}
+        check_limited(client.post(f"{links['self']}/truth", files=truth), "requests")
         assert {client.get(links["mask"]).status_code for _ in range(3)} == {200}
 
     def test_per_key(self, start):
@@ -481,6 +494,7 @@ async def test_sixteen_times_the_capacity(serve):
         asking = [asyncio.create_task(ask()) for _ in range(CLIENTS)]
         # Nobody is served yet, and all for whom there is no place know it already.
         await until(lambda: statuses.total() == CLIENTS - CAPACITY - WAITING)
+        await until(lambda: upscaler.in_flight == SAMPLES * CAPACITY)
         assert set(statuses) == {503}
         upscaler.gate.set()
         await asyncio.gather(*asking)
@@ -601,18 +615,25 @@ def client(start, upscaler):
 
 
 def test_refused_with_ways_out(client, upscaler):
-    """422 at once: the estimate, the deadline, and what would make it: a job, or fewer pixels."""
+    """422 at once: the estimate, the deadline, and what would make it: a job, or fewer pixels.
+
+    GET /v1/upscalers has the pace, once it is known; every answer is a measurement.
+    """
     problem = check_problem(post(client), "too-slow")
     members = {name: problem[name] for name in ("estimate", "deadline", "prefer", "fit")}
     assert members == {"estimate": 24, "deadline": 10, "prefer": "respond-async", "fit": 13}
     assert "about 24 seconds" in problem["detail"]
     assert upscaler.calls == []
+    [row] = client.get("/v1/upscalers").json()
+    assert row["seconds_per_megapixel"] == pytest.approx(24e6 / PIXELS / SAMPLES)
     accepted = post(client, headers={"Prefer": problem["prefer"]})
     job = accepted.json()
     assert (accepted.status_code, job["estimate_s"]) == (202, 24)
     assert (job["width"], job["height"]) == (48, 48)
     assert ended(client, accepted.headers["location"])["state"] == "succeeded"
     assert post(client, fit=problem["fit"]).status_code == 200
+    [row] = client.get("/v1/upscalers").json()
+    assert 0 < row["seconds_per_megapixel"] < 24e6 / PIXELS / SAMPLES
 
 
 def test_a_job_has_a_deadline_too(start, upscaler, monkeypatch):
@@ -622,15 +643,6 @@ def test_a_job_has_a_deadline_too(start, upscaler, monkeypatch):
     client.app_state["trustscale"].service.throughput.note(upscaler, PIXELS, SAMPLES, 24)
     problem = check_problem(post(client, headers={"Prefer": "respond-async"}), "too-slow")
     assert (problem["fit"], "prefer" in problem) == (13, False)
-
-
-def test_the_pace_is_told(client, upscaler):
-    """GET /v1/upscalers has it, once it is known; every answer is a measurement."""
-    [row] = client.get("/v1/upscalers").json()
-    assert row["seconds_per_megapixel"] == pytest.approx(24e6 / PIXELS / SAMPLES)
-    assert post(client, fit=10).status_code == 200
-    [row] = client.get("/v1/upscalers").json()
-    assert 0 < row["seconds_per_megapixel"] < 24e6 / PIXELS / SAMPLES
 
 
 def test_jobs_of_a_client_have_its_share(start, upscaler, monkeypatch):

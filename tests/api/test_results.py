@@ -60,14 +60,13 @@ class TestProblems:
                 refused = client.get(answer["links"][part], params={"alpha": alpha})
                 assert "alpha" in check_problem(refused, "bad-alpha")["detail"]
 
-    def test_unknown_results(self, client):
+    def test_unknown_results(self, client, answer):
+        """Nor are files served that are for ourselves."""
+        assert client.get(f"{answer['links']['self']}/input.digest").status_code == 404
         for path in ("", "/image.png", "/mask.png", "/trust.png", "/overlay.png"):
             check_problem(client.get(f"/v1/results/res-unknown{path}"), "not-found")
         for result in ("..", "%2e%2e", "a%2Fb", "res-%00", "x" * 500):
             assert client.get(f"/v1/results/{result}/image.png").status_code in {404, 422}
-
-    def test_files_for_ourselves_are_not_served(self, client, answer):
-        assert client.get(f"{answer['links']['self']}/input.digest").status_code == 404
 
     def test_elsewhere_and_later(self, start, monkeypatch):
         """Another process on the same folder serves it too; after `result_ttl_s` nobody does."""
@@ -226,10 +225,16 @@ class TestThere:
         assert {name.partition("-")[0] for name in folders(s3_url)} == {"upload"}
 
     def test_whose_it_is(self, start, s3_url):
-        """Another key finds nothing by its name; nor does anybody before it is sent."""
-        client = start(blobs=s3_url, **KEYS)
+        """Another key finds nothing by its name; nor does anybody before it is sent.
+
+        Under a key of idempotency a link names one upload, which is upscaled once.
+        """
+        upscaler = FakeUpscaler()
+        client = start(upscaler, blobs=s3_url, **KEYS)
         check_problem(client.post("/v1/uploads"), "unauthorized")
-        upload = put(client, headers=of("a"))
+        once = {**of("a"), "Idempotency-Key": "once"}
+        upload = put(client, headers=once)
+        assert put(client, headers=once) == upload != put(client, headers={**once, **of("b")})
         for key in (of("b"), AS_ADMIN):
             check_problem(ask(client, upload, key), "not-found")
         empty = client.post("/v1/uploads", headers=of("a")).json()["upload"]
@@ -238,18 +243,9 @@ class TestThere:
         check_problem(post(client, upload=upload, headers=of("a")), "bad-request")
         # What was refused has not used it up.
         check_problem(ask(client, upload, of("a"), alpha="-1"), "bad-alpha")
-        assert ask(client, upload, of("a")).status_code == 200
-
-    def test_the_same_again(self, start, s3_url):
-        """Under a key of idempotency a link names one upload, which is upscaled once."""
-        upscaler = FakeUpscaler()
-        client = start(upscaler, blobs=s3_url, **KEYS)
-        key = {**of("a"), "Idempotency-Key": "once"}
-        first, calls = ask(client, upload := put(client, headers=key), key), len(upscaler.calls)
-        assert put(client, headers=key) == upload
-        again = ask(client, upload, key)
+        first, calls = ask(client, upload, once), len(upscaler.calls)
+        again = ask(client, upload, once)
         assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
-        assert put(client, headers={**key, **of("b")}) != upload
         assert len(upscaler.calls) == calls > 0
 
     def test_the_client(self, tmp_path, calibration, s3_url, monkeypatch):

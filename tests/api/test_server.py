@@ -35,9 +35,9 @@ def serving(folder, **settings):
         yield server, client
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("ending") / "data"
+@pytest.fixture
+def data(tmp_path):
+    return tmp_path / "data"
 
 
 def hang_up(client, image):
@@ -59,30 +59,41 @@ def succeeded(client, job):
     return client.get(job).json()
 
 
-def test_killed_in_the_middle(data):
-    """SIGKILL loses nothing: stored results are served, the accepted job finishes."""
+def test_killed_and_asked_to_end(data):
+    """SIGKILL loses nothing: stored results are served, the accepted job finishes.
+
+    SIGTERM ends streams of events at once, the jobs go back and are done by the next; uploads are
+    answered.
+    """
+    log = data.parent / "server.log"
     with serving(data) as (server, client):
-        assert f'"address": "{client.base_url}' in (data.parent / "server.log").read_text("utf-8")
+        assert f'"address": "{client.base_url}' in log.read_text("utf-8")
         stored = upload(client, SMALL).json()
         before = client.get(stored["links"]["image"]).content
         accepted = upload(client, encoded(photo(4, 160, 160)), headers=ASYNC)
         assert accepted.status_code == 202
         hang_up(client, encoded(photo(5, 160, 160)))
         server.kill()
-    with serving(data) as (_, client):
+    with serving(data, TRUSTSCALE_MAX_IN_FLIGHT="1") as (server, client):
         assert client.get(stored["links"]["self"]).json() == stored
         assert client.get(stored["links"]["image"]).content == before
         job = succeeded(client, accepted.headers["location"])
         assert client.get(job["result"]).json()["width"] == 640
         assert upload(client, SMALL).status_code == 200
-        assert "Traceback" not in (data.parent / "server.log").read_text()
-
-
-def test_asked_to_end(data):
-    with (
-        serving(data, TRUSTSCALE_CLIENT_REQUESTS_PER_MINUTE="2") as (server, client),
-        ThreadPoolExecutor(1) as pool,
-    ):
+        # The second one waits for the first, which takes long.
+        locations = [
+            upload(client, encoded(photo(1, side, side)), headers=ASYNC).headers["location"]
+            for side in (240, 32)
+        ]
+        with client.stream("GET", f"{locations[-1]}/events") as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith("event: job")
+            assert server.stop(60) in {0, -signal.SIGTERM}  # the requests' own time is ten minutes
+            list(lines)  # raises if it does not end in good order
+    limit = {"TRUSTSCALE_CLIENT_REQUESTS_PER_MINUTE": "2"}
+    with serving(data, **limit) as (server, client), ThreadPoolExecutor(1) as pool:
+        for location in locations:
+            succeeded(client, location)
         assert upload(client, SMALL).status_code == 200
         answer = pool.submit(upload, client, encoded(photo(6, 200, 200)))
         while not answer.done():  # it is before a machine that sleeps sees it in flight
@@ -93,6 +104,7 @@ def test_asked_to_end(data):
         assert upload(client, SMALL).status_code == 429
         assert server.stop(120) in {0, -signal.SIGTERM}
         assert answer.result().status_code == 200
+    assert "Traceback" not in log.read_text()
 
 
 def test_asked_to_end_while_hostile_files_come(data):
@@ -115,25 +127,7 @@ def test_asked_to_end_while_hostile_files_come(data):
 def ended(client, file):
     """Upload, and see an end: an answer, or a connection that is closed."""
     try:
-        return upload(client, file).status_code < 500
+        status = upload(client, file).status_code
+        return status < 500 or status == 503  # on a machine too slow to decode it meanwhile
     except httpx.TransportError:
         return True
-
-
-def test_asked_to_end_while_somebody_watches(data):
-    """SIGTERM ends open streams of events at once; the jobs go back and are done by the next."""
-    with serving(data, TRUSTSCALE_MAX_IN_FLIGHT="1") as (server, client):
-        # The second one waits for the first, which takes long.
-        locations = [
-            upload(client, encoded(photo(1, side, side)), headers=ASYNC).headers["location"]
-            for side in (240, 32)
-        ]
-        with client.stream("GET", f"{locations[-1]}/events") as stream:
-            lines = stream.iter_lines()
-            assert next(lines).startswith("event: job")
-            assert server.stop(60) in {0, -signal.SIGTERM}  # the requests' own time is ten minutes
-            list(lines)  # raises if it does not end in good order
-    assert "Traceback" not in (data.parent / "server.log").read_text()
-    with serving(data) as (_, client):
-        for location in locations:
-            succeeded(client, location)

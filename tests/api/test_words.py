@@ -32,27 +32,20 @@ def test_words_of_an_answer(start, calibration, for_text, is_first):
     assert "the expected value of the share of wrong words" in answer["guarantee"]["theorem"]
 
 
-def test_words_of_a_smaller_picture(start, for_text):
-    """Their boxes are those of the picture; what is trusted was decided before."""
+def test_of_a_smaller_picture_and_the_truth(start, for_text):
+    """Boxes are those of the picture; the loss is the share of wrong words called right."""
     client = start(calibrations=[for_text])
-    whole, small = (
-        post(client, upload(), words="true", seed=1, **to).json() for to in ({}, {"to": 24})
-    )
+    asked = {"words": "true", "seed": 1, "alpha": 0.04}
+    whole, small = (post(client, upload(), **asked, **to).json() for to in ({}, {"to": 24}))
     assert small["words"][0]["box"] == [[3, 2], [20, 2], [20, 6], [3, 6]]
     for one, other in zip(whole["words"], small["words"], strict=True):
         assert (one["trusted"], one["trust_level"]) == (other["trusted"], other["trust_level"])
+    truth = {"image": ("y.png", encoded(photo(1, 48, 48)), "image/png")}
+    told = client.post(f"{whole['links']['self']}/truth", files=truth).json()
+    assert (told["metric"], told["loss"], told["loss_anywhere"]) == ("text", 0, 0)
 
 
 def test_without_a_calibration_for_text(client):
     """Nothing is said of words."""
     assert "--metric text" in check_problem(post(client, words="true"), "no-calibration")["detail"]
     check_problem(post(client, words="true", mask="none"), "bad-request")
-
-
-def test_the_truth_about_words(start, for_text):
-    """The loss is the share of wrong words among those that were called right."""
-    client = start(calibrations=[for_text])
-    answer = post(client, upload(), words="true", alpha=0.04).json()
-    truth = {"image": ("y.png", encoded(photo(1, 48, 48)), "image/png")}
-    told = client.post(f"{answer['links']['self']}/truth", files=truth).json()
-    assert (told["metric"], told["loss"], told["loss_anywhere"]) == ("text", 0, 0)

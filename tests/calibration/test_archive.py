@@ -171,17 +171,11 @@ class TestBounds:
 
     @pytest.mark.parametrize(
         ("data", "limit", "enough", "less"),
-        [
-            (zipped({"y/a.png": bytes(2000)}), "max_file_bytes", 2000, 1999),
-            (tar_of({"y/a.png": bytes(2000)}), "max_file_bytes", 2000, 1999),
-            (
-                tar_of({f"y/{k}.png": bytes(1000) for k in range(10)}, form="gz"),
-                "max_total_bytes",
-                100_000,
-                9999,
-            ),
-        ],
-    )
+        [(zipped({"y/a.png": bytes(2000)}), "max_file_bytes", 2000, 1999),
+         (tar_of({"y/a.png": bytes(2000)}), "max_file_bytes", 2000, 1999),
+         (tar_of({f"y/{k}.png": bytes(1000) for k in range(10)}, form="gz"), "max_total_bytes",
+          100_000, 9999)],
+    )  # fmt: skip
     def test_bytes(self, data, limit, enough, less):
         assert read(data, **{limit: enough})
         self.refused(data, limit, **{limit: less})

@@ -42,14 +42,11 @@ class TestShares:
 
 @pytest.mark.parametrize(
     "config",
-    [
-        {"fit_indecision": 0.95},
-        {"fit_indecision": -0.1},
-        {"fit_indecision": 0.3, "indecision": {"estimator": "departure"}},
-        {"fit_indecision": 0.3, "fidelity": {"metric": "semantic"}},
-        {"indecision": {**FITTED, "fits": [OF_A_CLASS]}, "input_rule": None},
-    ],
-)
+    [{"fit_indecision": 0.95}, {"fit_indecision": -0.1},
+     {"fit_indecision": 0.3, "indecision": {"estimator": "departure"}},
+     {"fit_indecision": 0.3, "fidelity": {"metric": "semantic"}},
+     {"indecision": {**FITTED, "fits": [OF_A_CLASS]}, "input_rule": None}],
+)  # fmt: skip
 def test_what_cannot_be_fitted_is_refused(config):
     """A share that leaves nothing, a σ that is given, an error that people mark, no classes."""
     with pytest.raises(ValidationError):

@@ -44,15 +44,9 @@ def under(calibration, guarantee, pairs=None):
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        Expectation(),
-        LIKELY,
-        SURER,
-        Probability(tolerance=0.2),
-        Probability(tolerance=0.2, delta=0.1),
-        PostHoc(),
-    ],
-)
+    [Expectation(), LIKELY, SURER, Probability(tolerance=0.2),
+     Probability(tolerance=0.2, delta=0.1), PostHoc()],
+)  # fmt: skip
 def test_the_least_alpha_needs_no_curve(calibration, settings):
     """Lists and activations tell it from n alone, and it is that of the curve."""
     made = under(calibration, settings.fitted_to(calibration.pipeline.indecision))

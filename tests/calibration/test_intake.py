@@ -138,16 +138,13 @@ class TestOneRoad:
 class TestChecks:
     @pytest.mark.parametrize(
         ("files", "words"),
-        [
-            ({"y/a.png": picture(0, 6)}, "smaller than the window"),
-            ({"y/a.png": encoded(photo(1, 1, 48))}, "smaller than 2 pixels"),
-            ({"y/a.png": picture(), "x/a.png": picture(0, 25)}, "2× the size of x is 50×50"),
-            ({"y/a.png": b"text"}, "y: The file is not a PNG"),
-            ({"y/a.png": picture()[:-200]}, "y: "),
-            ({"y/a.png": picture(), "x/a.png": b""}, "x: The file is empty"),
-            ({"y/a.png": picture(), "y/a.jpg": picture()}, "several files have this name"),
-        ],
-    )
+        [({"y/a.png": picture(0, 6)}, "smaller than the window"),
+         ({"y/a.png": encoded(photo(1, 1, 48))}, "smaller than 2 pixels"),
+         ({"y/a.png": picture(), "x/a.png": picture(0, 25)}, "2× the size of x is 50×50"),
+         ({"y/a.png": b"text"}, "y: The file is not a PNG"), ({"y/a.png": picture()[:-200]}, "y: "),
+         ({"y/a.png": picture(), "x/a.png": b""}, "x: The file is empty"),
+         ({"y/a.png": picture(), "y/a.jpg": picture()}, "several files have this name")],
+    )  # fmt: skip
     async def test_what_cannot_be_used(self, files, words):
         found = await taken(files)
         assert (found.usable, len(found.skipped)) == ([], 1)
@@ -232,25 +229,15 @@ class TestNaming:
 
     @pytest.mark.parametrize(
         ("naming", "table", "expected"),
-        [
-            (GroupingRule(), None, {"a": (None, None), "b": (None, None), "day.c": ("day", None)}),
-            (
-                GroupingRule(scene_by="folder"),
-                None,
-                {"a": (None, None), "b": (None, None), "day.c": (None, "day")},
-            ),
-            (
-                GroupingRule("camera"),
-                b"file,camera,pool_id\na.png,old,s\nb.png,,s\nc,new,\nmissing.png,new,t\n",
-                {"a": ("old", "s"), "b": (None, "s"), "day.c": (None, None)},
-            ),
-            (
-                GroupingRule("folder", "kind"),
-                b"\xef\xbb\xbfname,kind\nday.c,one\n",
-                {"a": (None, None), "b": (None, None), "day.c": ("day", "one")},
-            ),
-        ],
-    )
+        [(GroupingRule(), None, {"a": (None, None), "b": (None, None), "day.c": ("day", None)}),
+         (GroupingRule(scene_by="folder"), None,
+          {"a": (None, None), "b": (None, None), "day.c": (None, "day")}),
+         (GroupingRule("camera"),
+          b"file,camera,pool_id\na.png,old,s\nb.png,,s\nc,new,\nmissing.png,new,t\n",
+          {"a": ("old", "s"), "b": (None, "s"), "day.c": (None, None)}),
+         (GroupingRule("folder", "kind"), b"\xef\xbb\xbfname,kind\nday.c,one\n",
+          {"a": (None, None), "b": (None, None), "day.c": ("day", "one")})],
+    )  # fmt: skip
     def test_ways(self, naming, table, expected):
         """By a level of folders, or by the columns of a table, for some pairs or for all."""
         assert self.named(naming, table) == expected
@@ -328,57 +315,33 @@ DEEP = "too many folders below y/ (y/NAME.png, or y/GROUP/NAME.png)"
 LAYOUTS = {
     "truths": (["y/a.png", "y/b.JPG"], ["a: y/a.png", "b: y/b.JPG"], {}),
     "pairs of any suffix": (["x/a.webp", "y/a.png"], ["a: y/a.png x/a.webp"], {}),
-    "labels": (
-        ["y/a.png", "y/b.png", "labels/b.png", "labels/predictions.json"],
-        ["a: y/a.png", "b: y/b.png labels/b.png"],
-        {},
-    ),
+    "labels": (["y/a.png", "y/b.png", "labels/b.png", "labels/predictions.json"],
+     ["a: y/a.png", "b: y/b.png labels/b.png"], {}),
     "inside one folder": (["set/x/a.png", "set/y/a.png"], ["a: set/y/a.png set/x/a.png"], {}),
     "written large": (["X/a.png", "Y/a.png"], ["a: Y/a.png X/a.png"], {}),
-    "groups": (
-        ["x/day/a.png", "y/day/a.png", "x/b.png", "y/b.png"],
-        ["b: y/b.png x/b.png", "day.a: y/day/a.png x/day/a.png in day"],
-        {},
-    ),
+    "groups": (["x/day/a.png", "y/day/a.png", "x/b.png", "y/b.png"],
+     ["b: y/b.png x/b.png", "day.a: y/day/a.png x/day/a.png in day"], {}),
     "images of one folder": (["a.png", "b.png"], ["a: a.png", "b: b.png"], {}),
     "images of one folder below": (["p/a.png", "p/b.png"], ["a: p/a.png", "b: p/b.png"], {}),
     "images of several folders": (SEVERAL, [], dict.fromkeys(SEVERAL, ELSEWHERE)),
     "images beside folders": (["a.png", "y/b.png"], ["b: y/b.png"], {"a.png": ELSEWHERE}),
     "images beside inputs": (["a.png", "x/a.png"], [], {"a.png": ELSEWHERE, "a": NO_Y}),
     "another folder": (["z/a.png", "y/b.png"], ["b: y/b.png"], {"z/a.png": ELSEWHERE}),
-    "too deep": (
-        ["p/q/y/a.png", "y/day/dusk/a.png"],
-        [],
-        {"p/q/y/a.png": ELSEWHERE, "y/day/dusk/a.png": DEEP},
-    ),
-    "no partner": (
-        ["x/a.png", "x/b.png", "y/b.png", "y/c.png", "labels/d.png"],
-        ["b: y/b.png x/b.png"],
-        {"a": NO_Y, "c": NO_X, "d": NO_Y},
-    ),
-    "two of a name": (
-        ["y/a.png", "y/a.jpg", "y/b.png"],
-        ["b: y/b.png"],
-        {"a": "several files have this name: y/a.jpg, y/a.png"},
-    ),
-    "one name from two groups": (
-        ["y/a.b/c.png", "y/a/b.c.png"],
-        [],
-        {"a.b.c": "several files have this name: y/a.b/c.png, y/a/b.c.png"},
-    ),
-    "no images": (
-        ["readme.txt", "y/notes.txt", "y/a.png"],
-        ["a: y/a.png"],
-        {"y/notes.txt": "not an image file"},
-    ),
+    "too deep": (["p/q/y/a.png", "y/day/dusk/a.png"], [],
+     {"p/q/y/a.png": ELSEWHERE, "y/day/dusk/a.png": DEEP}),
+    "no partner": (["x/a.png", "x/b.png", "y/b.png", "y/c.png", "labels/d.png"],
+     ["b: y/b.png x/b.png"], {"a": NO_Y, "c": NO_X, "d": NO_Y}),
+    "two of a name": (["y/a.png", "y/a.jpg", "y/b.png"], ["b: y/b.png"],
+     {"a": "several files have this name: y/a.jpg, y/a.png"}),
+    "one name from two groups": (["y/a.b/c.png", "y/a/b.c.png"], [],
+     {"a.b.c": "several files have this name: y/a.b/c.png, y/a/b.c.png"}),
+    "no images": (["readme.txt", "y/notes.txt", "y/a.png"], ["a: y/a.png"],
+     {"y/notes.txt": "not an image file"}),
     "clutter": (["y/a.png", "y/.DS_Store", "__MACOSX/y/a.png", ".old/y/a.png"], ["a: y/a.png"], {}),
     "a name too long": ([f"y/{'ж' * 60}.png"], [], {"ж" * 60: "the name is too long"}),
-    "a group with spaces": (
-        ["y/ day/a.png"],
-        [],
-        {" day.a": "the group has no name, or one with spaces around it"},
-    ),
-}
+    "a group with spaces": (["y/ day/a.png"], [],
+     {" day.a": "the group has no name, or one with spaces around it"}),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("paths", "pairs", "items"), LAYOUTS.values(), ids=LAYOUTS.keys())

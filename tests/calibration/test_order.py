@@ -55,29 +55,31 @@ units = st.sampled_from(["spot", "spot", "picture"])
 orders = st.lists(st.tuples(scenes, st.sampled_from([UPLOAD, None]), units), min_size=1, max_size=4)
 
 
+def is_for(several, parts, place, upload, side):
+    """Whether one covers an upload, by a curve of pairs that none before it is about."""
+    one = several[place]
+    name = one.partitions.class_of(upload)
+    return one.partitions.covers(upload) and one.answers_size(side, side) and not any(
+        before.partitions.covers(facts)
+        # The spots of some sizes stand for those of the others.
+        and (before.sizes is None or (one.sizes and before.answers_size(its_side, its_side)))
+        for facts, its_side, _ in parts[place][0]
+        if name in {None, one.partitions.class_of(facts)}
+        for before in several[:place]
+    )  # fmt: skip
+
+
 @settings(max_examples=150, deadline=None)
 @given(orders, st.sampled_from(UPLOADS), st.sampled_from([40, *SIDES, 400]))
-def test_a_curve_is_asked_for_its_own_pairs(calibration, parts, upload, side):
-    """A later calibration answers what it covers, by a curve of pairs that none before covers."""
+def test_the_first_that_is_for_an_upload(calibration, parts, upload, side):
+    """What none is for, the first one answers."""
     several = [made(calibration, *part) for part in parts]
     order = CalibrationPriority(several)
     chosen = order.choose(upload, side, side)
     assert order.choose(upload, side, side) is chosen
     assert CalibrationPriority(several).choose(upload, side, side) is chosen
-    place = several.index(chosen)
-    if place == 0:
-        return
-    name = chosen.partitions.class_of(upload)
-    assert chosen.partitions.covers(upload)
-    assert chosen.answers_size(side, side)
-    for facts, its_side, _ in parts[place][0]:
-        if name in {None, chosen.partitions.class_of(facts)}:
-            for before in several[:place]:
-                # The spots of some sizes stand for those of the others.
-                is_about = before.sizes is None or (
-                    chosen.sizes is not None and before.answers_size(its_side, its_side)
-                )
-                assert not (is_about and before.partitions.covers(facts))
+    fitting = (place for place in range(len(parts)) if is_for(several, parts, place, upload, side))
+    assert several.index(chosen) == next(fitting, 0)
 
 
 @settings(max_examples=50, deadline=None)
@@ -93,44 +95,6 @@ def test_what_each_answers(calibration, parts):
                 name = chosen.partitions.class_of(upload)
                 found[order.calibrations.index(chosen)].add(name or EVERY)
     assert [set(classes) for classes in order.answers()] == found
-
-
-def test_the_first_that_covers(calibration):
-    """A new one for PNG stands before that for JPEG; what neither covers is the first one's."""
-    png, jpeg, _, webp, _ = UPLOADS
-    old = made(calibration, [(png, 48, 0.1), (jpeg, 48, 0.1)] * 4, UPLOAD)
-    new = made(calibration, [(png, 48, 0.1)] * 4, UPLOAD)
-    order = CalibrationPriority([new, old])
-    chosen = [order.choose(upload, 48, 48) for upload in (png, jpeg, webp)]
-    assert chosen == [new, old, new]
-    assert order.answers() == [["lossless"], ["jpeg-85"]]
-    assert CalibrationPriority([new]).choose(jpeg, 48, 48) is new
-
-
-def test_pictures_of_one_size_before_spots_of_all(calibration):
-    """Where the first promises something of whole pictures of 48, another answers what is larger.
-
-    One that is about pictures of both sizes does not: without the small ones, which the first
-    answers, its promise would break.
-    """
-    png = UPLOADS[0]
-    first = made(calibration, [(png, 48, 0.1)] * 4, UPLOAD, "picture")
-    spots = made(calibration, [(png, 48, 0.1)] * 4, UPLOAD)
-    both = made(calibration, [(png, 48, 0.1), (png, 96, 0.4)] * 4, UPLOAD, "picture")
-    order = CalibrationPriority([first, both, spots])
-    assert order.choose(png, 48, 48) is first
-    assert order.choose(png, 96, 96) is spots
-    assert order.answers() == [["lossless"], [], ["lossless"]]
-
-
-@pytest.mark.parametrize("upload", UPLOADS[::2])
-def test_without_a_rule(calibration, upload):
-    """Without classes a calibration covers every upload, so none behind it answers any."""
-    plain = made(calibration, [(upload, 48, 0.1)] * 4, None)
-    sorted_ = made(calibration, [(upload, 48, 0.1)] * 4, UPLOAD)
-    assert plain.partitions.covers(UPLOADS[1])
-    assert CalibrationPriority([plain, sorted_]).answers() == [[EVERY], []]
-    assert CalibrationPriority([sorted_, plain]).answers() == [[upload.kind.name], []]
 
 
 async def test_what_cannot_be_read_stops_nobody(stores, calibration):

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tests.conformal.oracle import lab64
-from tests.factories import photo
 from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.fidelity import (
     LAB_BOUND,
@@ -44,17 +43,11 @@ def blurred(plane):
 class TestError:
     @pytest.mark.parametrize(
         ("metric", "by_formula"),
-        [
-            ("pointwise", lambda y, made: np.abs(y - made).sum(axis=0)),
-            ("neighborhood", lambda y, made: blurred(np.abs(y - made).sum(axis=0))),
-            (
-                "neighborhood_difference",
-                lambda y, made: sum(
-                    np.abs(blurred(a) - blurred(b)) for a, b in zip(y, made, strict=True)
-                ),
-            ),
-        ],
-    )
+        [("pointwise", lambda y, made: np.abs(y - made).sum(axis=0)),
+         ("neighborhood", lambda y, made: blurred(np.abs(y - made).sum(axis=0))),
+         ("neighborhood_difference", lambda y,
+          made: sum(np.abs(blurred(a) - blurred(b)) for a, b in zip(y, made, strict=True)))],
+    )  # fmt: skip
     def test_formulae(self, metric, by_formula):
         """‖Y − Ŷ‖₁, K * ‖Y − Ŷ‖₁ and ‖Y * K − Ŷ * K‖₁ in normalised Lab."""
         truth, prediction = pair()
@@ -167,17 +160,11 @@ class TestRows:
 
 @pytest.mark.parametrize(
     ("bad", "words"),
-    [
-        ({"metric": "lpips"}, "metric"),
-        ({"blur": -1}, "blur"),
-        ({"bound": 0.0}, "bound"),
-        ({"bound": 1e7}, "bound"),
-        ({"unit": "pixel"}, "a spot of 32 to 4096 pixels"),
-        ({"spot": 31}, "a spot of 32 to 4096 pixels"),
-        ({"spot": 4097}, "a spot of 32 to 4096 pixels"),
-        ({"metric": "semantic", "reader": ReaderSettings()}, "belong to the metric text"),
-    ],
-)
+    [({"metric": "lpips"}, "metric"), ({"blur": -1}, "blur"), ({"bound": 0.0}, "bound"),
+     ({"bound": 1e7}, "bound"), ({"unit": "pixel"}, "a spot of 32 to 4096 pixels"),
+     ({"spot": 31}, "a spot of 32 to 4096 pixels"), ({"spot": 4097}, "a spot of 32 to 4096 pixels"),
+     ({"metric": "semantic", "reader": ReaderSettings()}, "belong to the metric text")],
+)  # fmt: skip
 def test_refuse_what_has_no_meaning(bad, words):
     """Every field is checked when the settings are made, and so are contradictions."""
     with pytest.raises(ValueError, match=words):
@@ -235,10 +222,3 @@ def test_a_colour_has_the_same_bits_everywhere():
     single = np.empty((3, 1), np.float32)
     lab_block(rgb[0, 5:6], single)
     np.testing.assert_array_equal(single[:, 0], lab[:, 0, 5])
-
-
-@pytest.fixture(scope="module")
-def truth():
-    random = np.random.default_rng(0)
-    texture = ndimage.gaussian_filter(random.normal(0, 60, (96, 96, 1)), (1, 1, 0))
-    return np.clip(photo(0, 96, 96) + texture, 0, 255).astype(np.uint8)

@@ -113,19 +113,15 @@ class TestFit:
 
     @pytest.mark.parametrize(
         "bad",
-        [
-            {"weights": ()},
-            {"weights": (("variance@9", 1.0),)},
-            {"weights": (("slope@0", 1.0), ("slope@0", 1.0))},
-            {"weights": (("slope@0", float("nan")),)},
-            {"weights": (("slope@0", 1e3),)},
-            {"weights": (("slope@0", 1.0),), "offset": float("inf")},
-            {"weights": (("slope@0", 1.0),), "note": "x" * 3000},
-            {"weights": (("slope@0", 1.0),), "units": ((1.0, 0.0),)},
-            {"weights": (("slope@0", 1.0),), "units": ((1.0, 0.0, 1e5),)},
-            {"weights": (("slope@0", 1.0),), "units": ((0.0, 0.0, 0.0),) * 65},
-        ],
-    )
+        [{"weights": ()}, {"weights": (("variance@9", 1.0),)},
+         {"weights": (("slope@0", 1.0), ("slope@0", 1.0))},
+         {"weights": (("slope@0", float("nan")),)}, {"weights": (("slope@0", 1e3),)},
+         {"weights": (("slope@0", 1.0),), "offset": float("inf")},
+         {"weights": (("slope@0", 1.0),), "note": "x" * 3000},
+         {"weights": (("slope@0", 1.0),), "units": ((1.0, 0.0),)},
+         {"weights": (("slope@0", 1.0),), "units": ((1.0, 0.0, 1e5),)},
+         {"weights": (("slope@0", 1.0),), "units": ((0.0, 0.0, 0.0),) * 65}],
+    )  # fmt: skip
     def test_it_is_checked(self, bad):
         with pytest.raises(ValueError, match=r"terms|weights|term|provenance|units"):
             Fit(**bad)
@@ -284,63 +280,11 @@ def weighted(found, weights):
     return features.log_sigma(found, rows)
 
 
-def term(name, found):
-    return weighted(found, {name: 1.0})
-
-
 def enlarged(logs, shape):
     return features.assembled(shape, lambda look: features.enlarged_cells(logs, shape, look))
 
 
-def blocks(plane, cell):
-    height, width = plane.shape
-    return plane.astype(np.float64).reshape(height // cell, cell, width // cell, cell)
-
-
-def test_a_fact_is_a_term_of_every_cell():
-    """w · fact is added to log σ everywhere, and bends as any other term does."""
-    found = maps()
-    assert term("fact noise", found) == pytest.approx(FACTS["noise"], abs=1e-6)
-    both = weighted(found, {"slope@2": 0.7, "fact noise": 2.0, "fact loss": -1.0})
-    shift = 2 * FACTS["noise"] - FACTS["loss"]
-    np.testing.assert_allclose(both, weighted(found, {"slope@2": 0.7}) + shift, atol=2e-6)
-    dense = features.dense_terms(found)["fact detail"]
-    assert (dense == np.float32(FACTS["detail"])).all()
-
-
 class TestTerms:
-    @pytest.mark.parametrize(("energy", "floor"), [("variance", 1e-9), ("residual", 1e-8)])
-    def test_the_finest_is_the_logarithm_of_the_mean_of_a_cell(self, energy, floor):
-        """variance@0 = log(mean over 4×4 pixels + 1e-9), and so for the others."""
-        found = maps()
-        expected = np.log(blocks(getattr(found, energy), 4).mean(axis=(1, 3)) + floor)
-        np.testing.assert_allclose(term(f"{energy}@0", found), expected, atol=1e-6)
-
-    def test_detail_is_the_variance_of_the_lightness_in_a_cell(self):
-        """detail@0 = log(Var of L over 4×4 pixels + 1e-7)."""
-        found = maps()
-        expected = np.log(blocks(found.mean[0], 4).var(axis=(1, 3)) + 1e-7)
-        np.testing.assert_allclose(term("detail@0", found), expected, atol=1e-6)
-
-    def test_slope_and_curve_are_the_squared_derivatives(self):
-        """|∇L|² by forward differences and (ΔL)², borders reflected, averaged over 4×4 pixels."""
-        found = maps()
-        light = found.mean[0].astype(np.float64)
-        around = np.pad(light, 1, mode="symmetric")
-        down, right = around[2:, 1:-1] - light, around[1:-1, 2:] - light
-        slope = blocks(down**2 + right**2, 4).mean(axis=(1, 3))
-        curve = blocks(ndimage.laplace(light, mode="reflect") ** 2, 4).mean(axis=(1, 3))
-        np.testing.assert_allclose(term("slope@0", found), np.log(slope + 1e-7), atol=1e-5)
-        np.testing.assert_allclose(term("curve@0", found), np.log(curve + 1e-7), atol=1e-5)
-
-    def test_a_band_is_what_a_blur_takes_away(self):
-        """light1@1 squares the difference of the mean of 8×8 pixels and its blur by one cell."""
-        found = maps(512, 512)
-        means = blocks(found.mean[0], 8).mean(axis=(1, 3))
-        lost = np.log((means - ndimage.gaussian_filter(means, 1)) ** 2 + 1e-7)
-        got = term("light1@1", found)
-        np.testing.assert_allclose(got, features.double(lost), atol=1e-5)
-
     @settings(max_examples=20, deadline=None)
     @given(st.integers(1, 80), st.integers(1, 80), st.integers(0, 9))
     def test_the_blur_has_the_bits_of_scipys(self, height, width, seed):
@@ -348,17 +292,6 @@ class TestTerms:
         plane = np.random.default_rng(seed).random((height, width))
         expected = (plane - ndimage.gaussian_filter(plane, 1.0, mode="reflect")) ** 2
         np.testing.assert_array_equal(features.lost_by_a_blur(plane), expected)
-
-    def test_both_averages_are_the_ones_they_are_called(self):
-        """variance@2 is the log of the mean of 16×16 pixels, log variance@2 the mean log."""
-        found = maps(512, 512)
-        means = blocks(found.variance, 4).mean(axis=(1, 3))
-        for name, coarse in (
-            ("variance@2", np.log(blocks(means, 4).mean(axis=(1, 3)) + 1e-9)),
-            ("log variance@2", blocks(np.log(means + 1e-9), 4).mean(axis=(1, 3))),
-        ):
-            expected = features.double(features.double(coarse))
-            np.testing.assert_allclose(term(name, found), expected, atol=1e-5)
 
     @pytest.mark.parametrize("energy", ["variance", "residual"])
     def test_what_is_not_known_has_no_terms(self, energy):

@@ -142,15 +142,9 @@ class TestAccumulator:
 
 @pytest.mark.parametrize(
     "bad",
-    [
-        {"estimator": "variance"},
-        {"kernel": "lanczos"},
-        {"size": 0},
-        {"blur": -1},
-        {"clip_quantile": 0},
-        {"clip_quantile": 1.5},
-    ],
-)
+    [{"estimator": "variance"}, {"kernel": "lanczos"}, {"size": 0}, {"blur": -1},
+     {"clip_quantile": 0}, {"clip_quantile": 1.5}],
+)  # fmt: skip
 def test_settings_refuse_what_has_no_meaning(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         IndecisionSettings(**bad)

@@ -54,16 +54,11 @@ class TestFromMaps:
 
     @pytest.mark.parametrize(
         ("sigma", "error"),
-        [
-            (np.array([[np.nan]]), np.array([[0.1]])),
-            (np.array([[np.inf]]), np.array([[0.1]])),
-            (np.array([[0.1]]), np.array([[np.nan]])),
-            (np.array([[0.1]]), np.array([[np.inf]])),
-            (np.array([[0.1]]), np.array([[-0.1]])),
-            (np.zeros((2, 2)), np.zeros((2, 3))),
-            (np.zeros((0, 2)), np.zeros((0, 2))),
-        ],
-    )
+        [(np.array([[np.nan]]), np.array([[0.1]])), (np.array([[np.inf]]), np.array([[0.1]])),
+         (np.array([[0.1]]), np.array([[np.nan]])), (np.array([[0.1]]), np.array([[np.inf]])),
+         (np.array([[0.1]]), np.array([[-0.1]])), (np.zeros((2, 2)), np.zeros((2, 3))),
+         (np.zeros((0, 2)), np.zeros((0, 2)))],
+    )  # fmt: skip
     def test_refuses_maps_without_a_meaning(self, sigma, error):
         with pytest.raises(ValueError, match=r"σ|D"):
             LossCurve.from_maps(sigma.astype(np.float32), error.astype(np.float32))
@@ -84,16 +79,9 @@ class TestStaircase:
 
     @pytest.mark.parametrize(
         ("levels", "errors"),
-        [
-            ([1, 1], [1, 2]),
-            ([1, 2], [2, 2]),
-            ([2, 1], [1, 2]),
-            ([1], [0]),
-            ([1, 2], [1]),
-            ([np.nan], [1]),
-            ([[1]], [[1]]),
-        ],
-    )
+        [([1, 1], [1, 2]), ([1, 2], [2, 2]), ([2, 1], [1, 2]), ([1], [0]), ([1, 2], [1]),
+         ([np.nan], [1]), ([[1]], [[1]])],
+    )  # fmt: skip
     def test_refuses_what_is_not_a_staircase(self, levels, errors):
         """A stored loss curve that does not rise strictly, or is not finite, is refused."""
         with pytest.raises(ValueError, match="levels and errors"):

@@ -70,13 +70,6 @@ def test_of_the_words_called_right_at_most_alpha_are_wrong_on_average(
     assert alpha / 4 < np.mean(losses) < alpha + 2 * error
 
 
-def test_one_more_right_word_may_lower_the_share_but_not_the_loss() -> None:
-    """Why the running maximum is taken: the share itself is not monotone."""
-    curve = words.loss_curve([1, 2, 3, 4], [True, False, False, False])
-    assert curve.loss(1) == curve.loss(4) == 1
-    assert words.share_wrong([True] * 4, [True, False, False, False]) == 0.25
-
-
 def test_judgements_without_words_are_refused() -> None:
     """A score for each word, and a word for each score."""
     with pytest.raises(ValueError, match="1 scores, but 0 judgements"):

@@ -27,22 +27,16 @@ async def test_so_many_and_no_more():
 
 async def test_an_error_ends_all():
     """The first one is raised, and what runs is ended before that."""
-    ended = []
-
-    async def waits():
-        try:
-            await asyncio.sleep(60)
-        finally:
-            ended.append(True)
+    waiting = asyncio.get_running_loop().create_future()
 
     async def fails():
         raise OSError("The disk is full.")
 
     async def both():
         async with few_at_once(3) as start:
-            await start(waits())
+            await start(asyncio.wait_for(waiting, 60))
             await start(fails())
 
     with pytest.raises(OSError, match="full"):
         await both()
-    assert ended == [True]
+    assert waiting.cancelled()

@@ -50,13 +50,9 @@ class TestUrl:
 
     @pytest.mark.parametrize(
         ("url", "path"),
-        [
-            ("sqlite:///", "data/trustscale.sqlite3"),
-            ("sqlite://", "data/trustscale.sqlite3"),
-            ("sqlite:///other.db", "data/other.db"),
-            ("sqlite:///{root}/a%20b/c.db", "a b/c.db"),
-        ],
-    )
+        [("sqlite:///", "data/trustscale.sqlite3"), ("sqlite://", "data/trustscale.sqlite3"),
+         ("sqlite:///other.db", "data/other.db"), ("sqlite:///{root}/a%20b/c.db", "a b/c.db")],
+    )  # fmt: skip
     async def test_path(self, tmp_path, opened, url, path):
         """An empty path is the default file, a relative one starts in the data folder."""
         stores = opened(url.format(root=tmp_path), tmp_path / "data")

@@ -187,24 +187,17 @@ class TestBlobs:
         assert await doors[0].get("job", "labels/a") == b"%d" % told.index(True)
         assert await doors[1].names("job") == ["labels/a"]
 
-    async def test_untouched(self, blobs):
+    async def test_folders(self, blobs):
+        with pytest.raises(NotFound):
+            await blobs.get("job-1", "a")
         await blobs.put("job-1", "a", b"1")
         await blobs.put("job-2", "x/a", b"2")
         assert await blobs.untouched(timedelta(minutes=1)) == []
         assert await blobs.untouched(ALL) == ["job-1", "job-2"]
-
-    async def test_missing(self, blobs):
-        with pytest.raises(NotFound):
-            await blobs.get("job", "x")
-        assert await blobs.names("job") == []
-
-    async def test_delete(self, blobs):
-        await blobs.put("job", "a", b"1")
-        await blobs.put("other", "a", b"2")
         for _ in range(2):
-            await blobs.delete("job")
-        assert await blobs.names("job") == []
-        assert await blobs.get("other", "a") == b"2"
+            await blobs.delete("job-1")
+        assert await blobs.names("job-1") == []
+        assert await blobs.get("job-2", "x/a") == b"2"
 
     async def test_links(self, blobs, blobs_url):
         await blobs.put("a b", "c/%2F.png", b"12")

@@ -19,12 +19,9 @@ import atheris
 
 # Pixels and arrays are made by C code, whose branches cannot be seen; ours and zipfile's can.
 INSTRUMENTED = [
-    "trustscale_server.images",
-    "trustscale_server.calibration",
-    "trustscale_server.upscalers.remote",
-    "zipfile",
-    "tarfile",
-]
+    "trustscale_server.images", "trustscale_server.calibration",
+    "trustscale_server.upscalers.remote", "zipfile", "tarfile",
+]  # fmt: skip
 
 
 def main():

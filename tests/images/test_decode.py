@@ -67,25 +67,16 @@ ACCEPTED = {
     "bilevel": (encoded(BILEVEL), np.asarray(BILEVEL.convert("RGB")), []),
     "palette": (encoded(PALETTE), np.asarray(PALETTE.convert("RGB")), ["palette of 8 colours"]),
     "deep grey": (deep_grey([0, 65535, 32768, 257]), greys(0, 255, 128, 1), ["was rounded to 8"]),
-    "negative": (
-        deep_tiff([0, 65535, 257], photometric="miniswhite"),
-        greys(255, 0, 254),
-        ["was rounded to 8"],
-    ),
-    "floats": (
-        deep_tiff([0, 0.5, 1.5, np.nan], "f4"),
-        greys(0, 128, 255, 0),
-        ["2 of its values lie outside of 0 … 1 and were cut", "has 32 bits"],
-    ),
-    "integers": (
-        deep_tiff([-1, 65535, 65536], "i4"),
-        greys(0, 255, 255),
-        ["2 of its values lie outside of 0 … 65,535", "has 32 bits"],
-    ),
+    "negative": (deep_tiff([0, 65535, 257], photometric="miniswhite"), greys(255, 0, 254),
+     ["was rounded to 8"]),
+    "floats": (deep_tiff([0, 0.5, 1.5, np.nan], "f4"), greys(0, 128, 255, 0),
+     ["2 of its values lie outside of 0 … 1 and were cut", "has 32 bits"]),
+    "integers": (deep_tiff([-1, 65535, 65536], "i4"), greys(0, 255, 255),
+     ["2 of its values lie outside of 0 … 65,535", "has 32 bits"]),
     "deep": (deep_rgb([0, 255, 65535, 0x80FF]), greys(0, 0, 255, 128), ["cut to the upper 8"]),
     "rubbish": (encoded(photo(), icc_profile=b"no profile"), photo(), ["profile is damaged"]),
     "pages": (several("TIFF"), photo(), ["pages; the first was taken"]),
-}
+}  # fmt: skip
 
 REFUSED = {
     "nothing": (b"", {}, BadImage, "empty"),

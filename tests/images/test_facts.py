@@ -178,16 +178,11 @@ def test_webp_quality_is_near(quality):
 
 @pytest.mark.parametrize(
     ("form", "options", "expected"),
-    [
-        ("PNG", {}, LOSSLESS),
-        ("WEBP", {"lossless": True}, LOSSLESS),
-        ("WEBP", {"lossless": True, "exif": b"Exif\0\0"}, LOSSLESS),
-        ("TIFF", {}, LOSSLESS),
-        ("TIFF", {"compression": "tiff_lzw"}, LOSSLESS),
-        ("TIFF", {"compression": "jpeg"}, Compression("other")),
-        ("GIF", {}, Compression("palette")),
-    ],
-)
+    [("PNG", {}, LOSSLESS), ("WEBP", {"lossless": True}, LOSSLESS),
+     ("WEBP", {"lossless": True, "exif": b"Exif\0\0"}, LOSSLESS), ("TIFF", {}, LOSSLESS),
+     ("TIFF", {"compression": "tiff_lzw"}, LOSSLESS),
+     ("TIFF", {"compression": "jpeg"}, Compression("other")), ("GIF", {}, Compression("palette"))],
+)  # fmt: skip
 def test_other_files(form, options, expected):
     assert said(encoded(textured(), form, **options)) == expected
 

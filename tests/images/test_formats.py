@@ -103,13 +103,9 @@ class TestOut:
 
 @pytest.mark.parametrize(
     ("form", "quality", "side", "words"),
-    [
-        ("webp", None, 20_000, "16,383"),
-        ("jpeg", None, 10, "background=white"),
-        ("png", 5, 10, "has no quality"),
-        ("heic", None, 10, "one of png, webp"),
-    ],
-)
+    [("webp", None, 20_000, "16,383"), ("jpeg", None, 10, "background=white"),
+     ("png", 5, 10, "has no quality"), ("heic", None, 10, "one of png, webp")],
+)  # fmt: skip
 def test_what_a_form_cannot_hold(form, quality, side, words):
     with pytest.raises(BadRequest, match=words):
         form_of(form, quality).check(side, transparent=form == "jpeg")
@@ -234,14 +230,10 @@ def test_the_place_in_another_encoding():
 
 @pytest.mark.parametrize(
     "damaged",
-    [
-        {"exif": b"Exif\0\0garbage"},
-        {"exif": b"Exif\0\0II*\0\x08\0\0\0" + bytes(2**20)},
-        {"xmp": b"<x:xmpmeta"},
-        {"xmp": b'<!DOCTYPE x [<!ENTITY a "a">]><x>&a;</x>'},
-        {"xmp": b"<x>" + bytes(2**20)},
-    ],
-)
+    [{"exif": b"Exif\0\0garbage"}, {"exif": b"Exif\0\0II*\0\x08\0\0\0" + bytes(2**20)},
+     {"xmp": b"<x:xmpmeta"}, {"xmp": b'<!DOCTYPE x [<!ENTITY a "a">]><x>&a;</x>'},
+     {"xmp": b"<x>" + bytes(2**20)}],
+)  # fmt: skip
 def test_what_is_damaged(damaged):
     (kind,) = damaged
     data = encoded(photo(), "PNG" if kind == "exif" else "WEBP", **damaged)

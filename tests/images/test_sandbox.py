@@ -1,6 +1,7 @@
 """Whatever a file does to its decoder, it ends soon, and nobody else waits for it."""
 
 import asyncio
+import contextvars
 import ctypes
 import errno
 import importlib.util
@@ -25,6 +26,7 @@ from rasterio.io import MemoryFile
 from tests.factories import encoded, photo
 from tests.images import hostile, work
 from tests.waiting import PATIENCE_S, block_until, cancelled, until
+from trustscale_server.admission import current_client
 from trustscale_server.concurrency import usable_cores
 from trustscale_server.errors import BadImage, DecodeLimit, ImageTooLarge, Overloaded
 from trustscale_server.images.decode import Limits, decode
@@ -120,19 +122,15 @@ FORGED = {
 
 
 ATTEMPTS = {
-    "a file": (open, "/etc/passwd"),
-    "a file to write": (open, "/dev/null", "r+"),
+    "a file": (open, "/etc/passwd"), "a file to write": (open, "/dev/null", "r+"),
     "a new file": (os.open, "/tmp/new", os.O_RDONLY | os.O_CREAT),
     "an empty file": (os.open, "/dev/null", os.O_RDONLY | os.O_TRUNC),
     "the memory of a process": (open, f"/proc/{os.getpid()}/mem", "wb"),
-    "removing": (os.unlink, "/nothing"),
-    "a program": (os.execv, "/bin/true", ["true"]),
-    "a process": (work.forking,),
-    "a socket": (work.connecting,),
-    "a signal": (os.kill, os.getpid(), 0),
-    "a limit": (work.limiting, os.getpid()),
+    "removing": (os.unlink, "/nothing"), "a program": (os.execv, "/bin/true", ["true"]),
+    "a process": (work.forking,), "a socket": (work.connecting,),
+    "a signal": (os.kill, os.getpid(), 0), "a limit": (work.limiting, os.getpid()),
     "a priority": (os.setpriority, os.PRIO_PROCESS, os.getpid(), 19),
-}
+}  # fmt: skip
 
 
 class TestConfinement:
@@ -290,6 +288,21 @@ class TestPlaces:
             assert mine == [4, 9, 14, 19, 19]
             assert stack.enter_context(_decoders.nice("b")) == mine[0]
         assert in_decoder(work.nice, b"") == mine[0]
+
+    def test_the_time_of_a_refused_file_counts(self, monkeypatch):
+        """Who has decoders work for seconds has had them, whatever comes of it."""
+        charged = []
+        monkeypatch.setattr(_decoders.places, "charge", lambda *use: charged.append(use))
+
+        def refused():
+            current_client.set("a")
+            with pytest.raises(DecodeLimit):
+                in_decoder(work.endless, b"")
+
+        contextvars.copy_context().run(refused)
+        [(client, seconds)] = charged
+        assert client == "a"
+        assert seconds > 1
 
     def test_large_ones_take_turns(self):
         with ThreadPoolExecutor(3) as threads:

@@ -1,5 +1,6 @@
 """Redis vanishes without a reset; the event loop stands still."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -7,9 +8,11 @@ import sys
 import time
 
 import pytest
+from redis.asyncio import Redis
 
 from tests.servers import ProcessGroup
 from tests.waiting import PATIENCE_S
+from trustscale_server.jobs.liveness import report_lost_connections
 
 PARTITIONED = """
 import asyncio, errno, gc, os, sys
@@ -49,6 +52,24 @@ def test_given_up_by_the_kernel(redis_url, tmp_path):
     assert "has subscribed again" in ended.stdout, ended.stderr[-2000:]
 
 
+@pytest.mark.servers
+async def test_the_next_command_has_a_new_connection(redis_url, monkeypatch):
+    """What was written to a lost one would be an unexpected error in some releases of Python."""
+    report_lost_connections()
+    async with Redis.from_url(redis_url) as client:
+        await client.ping()
+        (connection,) = client.connection_pool._available_connections
+        lost = connection._writer.transport
+        lost._fatal_error(OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
+
+        def write(transport, lines):
+            assert transport is not lost
+            transport.write(b"".join(lines))
+
+        monkeypatch.setattr(type(lost), "writelines", write)
+        assert await client.ping()
+
+
 FROZEN = """
 import asyncio
 from trustscale_server.jobs.liveness import ended_when_frozen
@@ -76,6 +97,35 @@ def test_frozen_process_ends():
     assert ended.returncode == os.EX_SOFTWARE
     assert "in run" in ended.stderr
     assert "has ended" not in ended.stdout
+
+
+LOADING = """
+import asyncio, time
+from trustscale_server.jobs.queue import run_until_signalled
+
+class Queue:
+    lease_s = 0.5
+
+    async def open(self):
+        time.sleep(2.0)
+
+    async def run(self, handlers, **options):
+        print("has begun", flush=True)
+
+asyncio.run(run_until_signalled(Queue(), {}))
+"""
+
+
+def test_loading_process_lives():
+    """On a slow disk its libraries take longer than the limit; it has no lease to lose yet."""
+    ended = subprocess.run(
+        [sys.executable, "-c", LOADING],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "has begun\n"), ended.stderr[-2000:]
 
 
 def test_suspended_process_lives(tmp_path):

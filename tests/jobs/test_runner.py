@@ -1,7 +1,7 @@
 """How work is begun, given up, and put off while an upscaler is away."""
 
 import asyncio
-import random
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,24 +36,16 @@ async def test_turns_alone():
     assert frozenset("cd") in together
 
 
-async def test_turns_cancelled():
-    """Whenever tasks are cancelled, and however often, one that must be alone starts afterwards."""
-    dice = random.Random(1)
-    for _ in range(50):
-        turns = ExclusiveLock()
-
-        async def task(alone, turns=turns):
-            async with turns.take(alone=alone):
-                await asyncio.sleep(0)
-
-        tasks = [asyncio.create_task(task(k % 3 == 0)) for k in range(9)]
-        for _ in range(30):
-            dice.choice(tasks).cancel()
-            if dice.random() < 0.5:
-                await asyncio.sleep(0)
-        await asyncio.gather(*tasks, return_exceptions=True)
-        async with asyncio.timeout(PATIENCE_S):
-            await task(alone=True)
+async def test_a_cancelled_wait_holds_nobody_up():
+    turns = ExclusiveLock()
+    async with turns.take(alone=False):
+        waits = asyncio.create_task(turns.take(alone=True).__aenter__())
+        await asyncio.sleep(0)
+        waits.cancel()
+        with suppress(asyncio.CancelledError):
+            await waits
+        async with asyncio.timeout(PATIENCE_S), turns.take(alone=False):
+            pass
 
 
 def test_worst_case():
@@ -179,13 +171,10 @@ async def test_for_a_while(place, stores, error, drawn):
 
 @pytest.mark.parametrize(
     ("error", "is_tried_again", "words"),
-    [
-        (STORE, True, "its result could not be stored for"),
-        (UPSCALER, True, "It restarts."),
-        (BadCredentials("The token is wrong."), False, "The token is wrong."),
-        (TimedOut("Too slow."), False, "Too slow."),
-    ],
-)
+    [(STORE, True, "its result could not be stored for"), (UPSCALER, True, "It restarts."),
+     (BadCredentials("The token is wrong."), False, "The token is wrong."),
+     (TimedOut("Too slow."), False, "Too slow.")],
+)  # fmt: skip
 async def test_not_for_ever(place, stores, error, is_tried_again, words):
     """What only the operator can mend, or has had its time, fails the job at once."""
     handler, policy = Failing(error, lambda _: True), replace(EAGER, away_s=0.3)

@@ -57,14 +57,12 @@ class TestRounds:
         after = await scene.state()
         assert (after.rounds, after.at, after.items) == (0, before.at, before.items)
         assert scene.number("rounds_total", "failed", "fake") == 1
-
-    async def test_openly_another_model(self):
-        """With another fingerprint every request is refused anyway, and nothing is paid."""
-        scene, other = await Scene.of(), FakeUpscaler(fingerprint="fake:2")
+        # With another fingerprint every request is refused anyway, and nothing is paid.
+        other = FakeUpscaler(fingerprint="fake:2")
         await scene.watch(other).round("fake")
         assert other.calls == []
 
-    async def test_two_gateways(self):
+    async def test_several_gateways(self):
         scene = await Scene.of()
 
         class Slow(FakeUpscaler):
@@ -78,7 +76,6 @@ class TestRounds:
         state = await scene.state()
         assert (state.rounds, state.alarm) == (2, True)
 
-    async def test_many_gateways(self):
         scene = await Scene.of()
         scene.set(await scene.state(), at=datetime.now(UTC) - timedelta(hours=30))
         watches = [scene.watch(interval_s=86400) for _ in range(8)]

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import tracemalloc
+import weakref
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -26,6 +27,7 @@ from trustscale_server.sigma.estimators import (
     shipped_fit,
 )
 from trustscale_server.sigma.features import is_fact
+from trustscale_server.sigma.moments import Moments
 from trustscale_server.stores.spooling import IN_MEMORY, spooled
 from trustscale_server.upscalers.base import Capabilities, Source
 
@@ -196,6 +198,15 @@ async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, 
     with spooled(write_picture, pixels, form) as file:
         await Sent(file, "image/png")({"type": "http"}, receive, lambda _: asyncio.sleep(60))
         assert file.closed
+
+
+def test_nothing_holds_sums_when_sigma_is_measured():
+    moments = Moments((8, 8))
+    for _ in range(2):
+        moments.add(np.zeros((8, 8, 3), np.uint8))
+    sums, moments.is_asked_once = weakref.ref(moments.sums), True
+    moments.release()
+    assert sums() is None
 
 
 def test_does_not_grow_with_samples():

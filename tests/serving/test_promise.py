@@ -78,7 +78,7 @@ class TestGuarantee:
         """No promise in place of one, with the reason, in sentence and theorem."""
         promise = promised(calibration, typicality=typicality)
         assert not promise.promised
-        assert promise.plain.startswith("No promise. This upload is unlike those that were calib")
+        assert promise.plain.startswith("No promise. At most 1 in ")
         assert promise.theorem.startswith("No promise. What follows holds for other uploads. Over")
         assert "exceeds" not in promise.theorem
         usual = calibration.report.out_of_distribution
@@ -159,12 +159,12 @@ class TestGuarantee:
     ("changes", "words"),
     [
         ({"trusted": 0.0}, "No pixel is trusted"),
-        ({"alpha": 0.2}, "alpha=0.2 is above 0.154, where the mask ends"),
+        ({"alpha": 0.2}, "alpha=0.2 is above 0.154, from which on the mask does not grow"),
         ({"alpha": LAB_BOUND}, "the promise says nothing"),
         ({"alpha": 0.05}, "with n = 20 pairs"),
         ({"alpha": 0.05}, "at least 39 pairs"),  # ⌈B/α − 1⌉
         ({"size": (8, 480)}, "smaller than a spot of 48 pixels"),
-        ({"typicality": 0.01}, "unlike those that were calibrated"),
+        ({"typicality": 0.01}, "At most 1 in 100 pictures like those that were calibrated"),
         ({"notes": ["A note."]}, "A note."),
         ({"lossless": False}, "lossy images"),
     ],
@@ -203,8 +203,8 @@ class TestSentence:
         error = rounded_up(calibration.usual(0.125).error)
         steps = f"{100 * error:.2g} of the 100 steps of lightness"
         right = (
-            "pictures the colours around every trusted point, over about 9 pixels, are right "
-            f"within {steps}; fine detail may still be invented."
+            "pictures the colours around every trusted point, averaged about 9 pixels across, are "
+            f"right within {steps}; fine detail may still be invented."
         )
         assert (
             promised(calibration, 0.125).plain
@@ -245,7 +245,7 @@ class TestProbability:
         assert "exceeds 0.1 with a probability of at most 0.1" in promise.theorem
         assert promise.plain.startswith(
             "In 9 of 10 spots of 48×48 pixels of such pictures the colours around every trusted "
-            "point, over about 9 pixels, are right within 10 of the 100 steps"
+            "point, averaged about 9 pixels across, are right within 10 of the 100 steps"
         )
         assert made.curve.min_alpha == 1 / 21
 

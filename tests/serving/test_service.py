@@ -17,7 +17,7 @@ from tests.fakes import FakeUpscaler
 from tests.upscalers.remote.pictures import resolving
 from trustscale_server.errors import BadRequest, DegenerateSamples, ImageTooLarge
 from trustscale_server.images.encode import png_in_turns, to_png, write_picture
-from trustscale_server.outbound.client import Network
+from trustscale_server.outbound.client import Network, certificate_authorities
 from trustscale_server.outbound.fetch import ImageHosts
 from trustscale_server.serving import service, trust
 from trustscale_server.serving.choose import UpscaleRequest
@@ -153,6 +153,17 @@ async def test_others_are_refused(url, options):
     with pytest.raises(BadRequest, match=r"^The image_url "):
         await allowed.fetch(url, 100)
     assert asked == []
+
+
+async def test_certificate_authorities_are_read_once(monkeypatch):
+    """It takes 20 ms, in which nothing else runs."""
+    read, create = [], httpx.create_ssl_context
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda: read.append(1) or create())
+    certificate_authorities.cache_clear()
+    allowed, _ = hosts()
+    for _ in range(3):
+        await allowed.fetch(URL, 100)
+    assert read == [1]
 
 
 async def test_answers_that_are_no_file():

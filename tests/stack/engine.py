@@ -71,6 +71,7 @@ class Stack(Engine):
         self.env_file = folder / ".env"
         self.http_port = free_port()
         self.settings = {}
+        self._profiles = ()
         self._stopped = threading.Event()
         # Podman has health checks run by timers of systemd; where there is none, somebody must.
         if not docker and not Path("/run/systemd/system").exists():
@@ -101,20 +102,20 @@ class Stack(Engine):
         options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", f"o={size}"]
         self.call("volume", "create", *options, f"{PROJECT}_{volume}")
 
-    def compose(self, *words, profiles=()):
-        self._run(*self._composing(profiles), *words)
+    def compose(self, *words):
+        self._run(*self._composing(), *words)
 
-    def _composing(self, profiles=()):
+    def _composing(self):
         return [
             *self._compose,
             *("--project-name", PROJECT, "--env-file", str(self.env_file)),
             *(word for file in self.files for word in ("--file", str(ROOT / file))),
-            *(word for profile in profiles for word in ("--profile", profile)),
+            *(word for profile in self._profiles for word in ("--profile", profile)),
         ]
 
     def shell(self, script, folder):
         """Run commands of the docs in a folder, with this engine as `docker`, on this project."""
-        compose = shlex.join(self._composing(("cpu-worker",)))
+        compose = shlex.join(self._composing())
         docker = folder / "bin" / "docker"
         docker.parent.mkdir(exist_ok=True)
         docker.write_text(
@@ -139,14 +140,18 @@ class Stack(Engine):
             self.call("rm", "--force", holder)
 
     def up(self, *services, profiles=(), **scale):
-        """Start what is named (else the core), and wait until all of it is healthy."""
+        """Start what is named (else the core), and wait until all of it is healthy.
+
+        profiles: from now on.
+        """
+        self._profiles += profiles
         names = services or CORE
         words = [f"--scale={service}={number}" for service, number in scale.items()]
         # podman-compose takes one --scale at a time, and leaves those beyond it as they are.
         for word in words or [""]:
             flags = [word] if word else []
             started = ("proxy-volumes", *names)
-            self.compose("up", "--detach", "--no-build", *flags, *started, profiles=profiles)
+            self.compose("up", "--detach", "--no-build", *flags, *started)
         for service in names:
             for name in self.containers(service)[scale.get(service, 1) :]:
                 self.call("rm", "--force", name)

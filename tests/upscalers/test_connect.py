@@ -293,15 +293,12 @@ async def test_replicate():
 
 @pytest.mark.parametrize(
     ("address", "known", "words"),
-    [
-        ("https://up.example", ["10.0.0.1"], "private address"),
-        ("https://up.example", ["93.184.216.34", "127.0.0.1"], "private address"),
-        ("https://169.254.169.254/latest", ["169.254.169.254"], "private address"),
-        ("http://up.example", ["93.184.216.34"], "https"),
-        ("https://user:key@up.example", [], "credentials"),
-        ("file:///etc/passwd", [], "URL"),
-    ],
-)
+    [("https://up.example", ["10.0.0.1"], "private address"),
+     ("https://up.example", ["93.184.216.34", "127.0.0.1"], "private address"),
+     ("https://169.254.169.254/latest", ["169.254.169.254"], "private address"),
+     ("http://up.example", ["93.184.216.34"], "https"),
+     ("https://user:key@up.example", [], "credentials"), ("file:///etc/passwd", [], "URL")],
+)  # fmt: skip
 async def test_addresses(address, known, words):
     def never(request):
         raise AssertionError(request.url)

@@ -103,13 +103,10 @@ class TestProbe:
 
     @pytest.mark.parametrize(
         ("seed_of", "seeds", "words"),
-        [
-            (lambda seed, call: 1, True, ["one sample"]),
-            (lambda seed, call: call, True, ["cannot be reproduced"]),
-            (lambda seed, call: call % 2, False, ["a cache"]),
-            (lambda seed, call: call, False, []),
-        ],
-    )
+        [(lambda seed, call: 1, True, ["one sample"]),
+         (lambda seed, call: call, True, ["cannot be reproduced"]),
+         (lambda seed, call: call % 2, False, ["a cache"]), (lambda seed, call: call, False, [])],
+    )  # fmt: skip
     async def test_seeds(self, seed_of, seeds, words):
         report = await probe(Odd(seed_of, capabilities=Capabilities(seeds=seeds)))
         assert report.usable

@@ -1,5 +1,6 @@
 """/docs: what a developer sees first is an example that works, and names that say what happens."""
 
+import json
 import re
 
 import pytest
@@ -12,7 +13,10 @@ from trustscale_server.settings import Settings
 def test_names_are_sentences():
     """Each operation is named by one sentence that begins with a verb, and differs from others."""
     document = create_app(Settings(data_dir="nowhere")).openapi()
+    assert document["openapi"].startswith("3.1")
+    assert "schemas/HTTPValidationError" not in json.dumps(document["paths"])
     operations = [one for path in document["paths"].values() for one in path.values()]
+    assert len({one["operationId"] for one in operations}) == len(operations)
     names = [operation["summary"] for operation in operations]
     assert len(set(names)) == len(names) > 30
     verbs = {name.split()[0] for name in names}

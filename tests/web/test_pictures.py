@@ -70,8 +70,21 @@ def without_promise(route):
     route.fulfill(json=found)
 
 
+FOLDER = """(names) => {
+  const png = (name) => new File(["x"], name, { type: "image/png" });
+  const file = (name) => ({ isFile: true, file: (done) => done(png(name)) });
+  const parts = [names.map(file), []];
+  const reader = { readEntries: (done) => done(parts.shift()) };
+  const folder = { isDirectory: true, createReader: () => reader };
+  const event = new DragEvent("drop", { bubbles: true, cancelable: true });
+  const items = [{ webkitGetAsEntry: () => folder }];
+  Object.defineProperty(event, "dataTransfer", { value: { types: ["Files"], items, files: [] } });
+  document.body.dispatchEvent(event);
+}"""
+
+
 def test_many(open_page):
-    """Several come on a wall: filtered, chosen, walked by arrows, in one zip; it has an address."""
+    """Several come on a wall: filtered, chosen, walked by arrows, in one zip; so do folders."""
     page = open_page("/")
     page.route("**/v1/results/res-*", without_promise)
     ready(page)
@@ -124,25 +137,6 @@ def test_many(open_page):
     expect(page.locator(".wall-tile")).to_have_count(0)
     page.get_by_role("button", name="Undo").click()
     finished(page, 3)
-
-
-FOLDER = """(names) => {
-  const png = (name) => new File(["x"], name, { type: "image/png" });
-  const file = (name) => ({ isFile: true, file: (done) => done(png(name)) });
-  const parts = [names.map(file), []];
-  const reader = { readEntries: (done) => done(parts.shift()) };
-  const folder = { isDirectory: true, createReader: () => reader };
-  const event = new DragEvent("drop", { bubbles: true, cancelable: true });
-  const items = [{ webkitGetAsEntry: () => folder }];
-  Object.defineProperty(event, "dataTransfer", { value: { types: ["Files"], items, files: [] } });
-  document.body.dispatchEvent(event);
-}"""
-
-
-def test_a_folder(open_page):
-    """The pictures of a folder that is dropped come in, each by its name."""
-    page = open_page("/")
-    ready(page)
     page.evaluate(FOLDER, ["one.png", "two.png"])
     for name in ("one.png", "two.png"):
         expect(page.get_by_role("button", name=re.compile(f"^{name}:"))).to_be_visible()

@@ -26,16 +26,13 @@ def _fails(result, code, *words):
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [
-        ({"--weights": None}, ["--weights"]),
-        ({"--model": "onnx", "--dtype": "float16"}, ["float32 or bfloat16"]),
-        ({"--model": "onnx", "--device": "cuda:0"}, ["CUDA_VISIBLE_DEVICES"]),
-        ({"--autoencoder": None}, ["--autoencoder"]),
-        ({"--device": "cuda:99"}, ["no such GPU"]),
-        ({"--config": "none.json"}, ["none.json: No such file"]),
-        ({"--max-samples": "0"}, ["max_samples: ", "greater than 0"]),
-    ],
-)
+    [({"--weights": None}, ["--weights"]),
+     ({"--model": "onnx", "--dtype": "float16"}, ["float32 or bfloat16"]),
+     ({"--model": "onnx", "--device": "cuda:0"}, ["CUDA_VISIBLE_DEVICES"]),
+     ({"--autoencoder": None}, ["--autoencoder"]), ({"--device": "cuda:99"}, ["no such GPU"]),
+     ({"--config": "none.json"}, ["none.json: No such file"]),
+     ({"--max-samples": "0"}, ["max_samples: ", "greater than 0"])],
+)  # fmt: skip
 def test_wrong_settings(run, data, changes, words):
     _fails(run("worker", *tiny_sinsr(data, **changes)), 2, *words)
 

@@ -156,27 +156,20 @@ def _layers(*layers):
 
 @pytest.mark.parametrize(
     ("make", "words"),
-    [
-        (_bomb, "nothing in it was executed"),
-        (_claims, "no plain tensors"),
-        (_fixed, "where the original makes"),
-        (_drawing, "differs from the original"),
-        (_elsewhere, "in another file"),
-        (_changed(lambda data: data[:-4]), "too short"),
-        (_changed(lambda data: data + bytes(8)), "8 bytes of the .bin file belong to no layer"),
-        (_written("a.onnx", b"?"), "not an ONNX file"),
-        (_written("a.pth", b"PK\x03\x04"), "damaged"),
-        (lambda folder: folder / "none.pth", "No such file"),
-        (_layers("LSTM l 1 1 in out"), "LSTM"),
-        (_layers("ReLU r 1 1 other out"), "nothing makes its input"),
-        (_layers("Input more 0 1 more"), "a second input"),
-        (_layers("Convolution c 1 1 in out 0=1 1=9999 5=1 6=99980001"), "too short"),
-        (_layers("Interp i 1 1 in out 0=1 1=1.0e+09 2=2.0"), "scales"),
-        (_layers("Eltwise e 1 1 in out 0=7"), "this operation"),
-        (_layers("PixelShuffle p 1 1 in out 0=1e20"), "parameter 0"),
-        (_layers("MemoryData m 0 1 m 0=2147483647 1=2147483647 2=3"), "too short"),
-    ],
-)
+    [(_bomb, "nothing in it was executed"), (_claims, "no plain tensors"),
+     (_fixed, "where the original makes"), (_drawing, "differs from the original"),
+     (_elsewhere, "in another file"), (_changed(lambda data: data[:-4]), "too short"),
+     (_changed(lambda data: data + bytes(8)), "8 bytes of the .bin file belong to no layer"),
+     (_written("a.onnx", b"?"), "not an ONNX file"), (_written("a.pth", b"PK\x03\x04"), "damaged"),
+     (lambda folder: folder / "none.pth", "No such file"), (_layers("LSTM l 1 1 in out"), "LSTM"),
+     (_layers("ReLU r 1 1 other out"), "nothing makes its input"),
+     (_layers("Input more 0 1 more"), "a second input"),
+     (_layers("Convolution c 1 1 in out 0=1 1=9999 5=1 6=99980001"), "too short"),
+     (_layers("Interp i 1 1 in out 0=1 1=1.0e+09 2=2.0"), "scales"),
+     (_layers("Eltwise e 1 1 in out 0=7"), "this operation"),
+     (_layers("PixelShuffle p 1 1 in out 0=1e20"), "parameter 0"),
+     (_layers("MemoryData m 0 1 m 0=2147483647 1=2147483647 2=3"), "too short")],
+)  # fmt: skip
 def test_refused(load, tmp_path, make, words):
     result = load(make(tmp_path))
     assert result.exit_code == 1

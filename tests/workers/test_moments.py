@@ -56,13 +56,9 @@ def test_there_and_back():
 
 @pytest.mark.parametrize(
     ("samples", "settings", "prediction", "accumulates"),
-    [
-        (8, {}, "first", True),
-        (3, {"estimator": "pixel_variance"}, "mean", True),
-        (4, {"estimator": "departure"}, "first", False),
-        (2, {}, "first", False),
-    ],
-)
+    [(8, {}, "first", True), (3, {"estimator": "pixel_variance"}, "mean", True),
+     (4, {"estimator": "departure"}, "first", False), (2, {}, "first", False)],
+)  # fmt: skip
 async def test_the_same_measurement(samples, settings, prediction, accumulates):
     """σ and Ŷ have the same bits as moments and as samples; other estimators get samples."""
     engine = SleepingEngine(scale=SCALE)

@@ -112,17 +112,12 @@ class TestInfer:
 class TestErrors:
     @pytest.mark.parametrize(
         ("method", "path", "body", "headers", "status"),
-        [
-            ("POST", INFER, "{", {}, 400),
-            ("POST", INFER, _infer_body([1] * 65), {}, 413),
-            ("POST", INFER, bytes(200_000), {}, 413),
-            ("POST", INFER, "{}", {"Content-Encoding": "gzip"}, 415),
-            ("GET", INFER, None, {}, 405),
-            ("GET", "/v3", None, {}, 404),
-            ("GET", "/v2/models/other", None, {}, 404),
-            ("POST", "/v2/models/sleeper/versions/2/infer", "{}", {}, 404),
-        ],
-    )
+        [("POST", INFER, "{", {}, 400), ("POST", INFER, _infer_body([1] * 65), {}, 413),
+         ("POST", INFER, bytes(200_000), {}, 413),
+         ("POST", INFER, "{}", {"Content-Encoding": "gzip"}, 415), ("GET", INFER, None, {}, 405),
+         ("GET", "/v3", None, {}, 404), ("GET", "/v2/models/other", None, {}, 404),
+         ("POST", "/v2/models/sleeper/versions/2/infer", "{}", {}, 404)],
+    )  # fmt: skip
     def test_form(self, address, method, path, body, headers, status):
         answer = _call(address, method, path, body, headers)
         assert answer.status_code == status

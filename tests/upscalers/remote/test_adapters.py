@@ -208,11 +208,6 @@ async def test_a_lost_upload(source):
     assert app.uploads == 2
 
 
-async def test_wrong_endpoint():
-    with pytest.raises(UpscalerUnavailable, match="no endpoint /other; it has: /upscale"):
-        await gradio(App(), api_name="/other").check()
-
-
 @pytest.mark.parametrize("prefix", ["@127.0.0.1:9", ".evil.example"])
 async def test_a_prefix_that_is_another_host(prefix):
     """A prefix that would change the host is refused before it is called."""
@@ -290,23 +285,3 @@ class TestUpscaler:
         )  # fmt: skip
         [got] = await up.generate(source, [5])
         assert np.array_equal(got, sample(source.rgb, 5))
-
-    async def test_encoded_file(self, source):
-        up = oip(Server(), image_layout="PNG", output_layout="PNG")
-        [got] = await up.generate(source, [5])
-        assert np.array_equal(got, sample(source.rgb, 0))
-
-    @pytest.mark.parametrize(
-        "outputs",
-        [[], [{"name": "y", "data": [0] * 24}], [{}], [{"data": [0] * 24}],
-         [{"datatype": "INT64", "data": [0] * 24}],
-         [{"datatype": "FP32", "shape": [1], "data": [0]}]],
-    )  # fmt: skip
-    async def test_wrong_outputs(self, source, outputs):
-        usual = {"name": "samples", "shape": [2, 4, 3], "datatype": "UINT8"}
-        server = Server()
-        server.infer = lambda request: httpx.Response(
-            200, json={"outputs": [{**usual, **told} for told in outputs]}
-        )
-        with pytest.raises(ProtocolError):
-            await oip(server).generate(source, [1])

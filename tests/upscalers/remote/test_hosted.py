@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests.factories import encoded
-from tests.upscalers.remote.hosted import State, hosted
+from tests.upscalers.remote.hosted import State, base64_of, hosted
 from tests.upscalers.remote.pictures import TOKEN, adapter, sample, uri
+from tests.upscalers.remote.pictures import source as picture
 from tests.waiting import cancelled
 from trustscale_server.errors import ProtocolError, UpscalerRejected
 from trustscale_server.upscalers.base import Source
@@ -124,37 +125,51 @@ async def test_given_up(source, state, fakes, name):
     assert state.cancelled == list(state.predictions)
 
 
-# Stability's is known; Hugging Face tells how long a model is loaded.
-PAUSES = {TooManyCalls: 60, Busy: 7.5}
+@pytest.mark.parametrize(
+    ("name", "fail", "kind", "words"),
+    [
+        ("stability-conservative", "filter", Filtered, "withheld"),
+        ("stability-creative", "filter", Filtered, "withheld"),
+        ("fal-queue", "model", UpscalerRejected, r"body\.image_url: too small"),
+    ],
+)
+async def test_failures(source, state, fakes, name, fail, kind, words):
+    state.fail = fail
+    with pytest.raises(kind, match=words):
+        await hosted_by(fakes, name).generate(source, [7])
+
+
+def stability(status, name, text):
+    return status, {"id": "1", "name": name, "errors": [text]}
 
 
 @pytest.mark.parametrize(
-    ("name", "seen", "settings", "kind", "words"),
+    ("name", "answer", "kind", "words", "pause"),
     [
-        ("replicate", {}, {"token_scheme": "Other"}, BadCredentials, "token_env"),
-        # What a finished prediction says is judged; a failed one has no output.
-        ("replicate", {"filtered": {7}}, {}, Filtered, "NSFW"),
-        # A withheld sample is none, also as a blurred image with status 200.
-        ("stability-conservative", {"filtered": {7}}, {}, Filtered, "withheld"),
-        ("stability-creative", {"filtered": {7}}, {}, Filtered, "withheld"),
+        ("replicate", (401, {"detail": "no"}), BadCredentials, "token_env", None),
         # A moderated input is refused for good, although the status is 403.
-        ("stability-fast", {"fail": "moderation"}, {}, UpscalerRejected, "flagged"),
-        ("stability-fast", {"fail": "rate"}, {}, TooManyCalls, "slow"),
-        # A failed request is COMPLETED too; the error stands at its result.
-        ("fal-queue", {"fail": "model"}, {}, UpscalerRejected, r"body\.image_url: too small"),
-        ("hf-endpoint", {"fail": "loading"}, {}, Busy, "loading"),
+        ("stability-fast", stability(403, "content_moderation", "Your request was flagged."),
+         UpscalerRejected, "flagged", None),
+        # Its pause is known; Hugging Face tells how long a model is loaded.
+        ("stability-fast", stability(429, "rate_limit_exceeded", "slow"), TooManyCalls, "slow", 60),
+        ("hf-endpoint", (503, {"error": "m is currently loading", "estimated_time": 7.5}),
+         Busy, "loading", 7.5),
         # Forge answers with its input when its upscaler is missing.
-        ("a1111-extras", {"fail": "unchanged"}, {}, WrongSample, "of 48×48 pixels"),
+        ("a1111-extras", (200, {"image": base64_of(picture().rgb)}),
+         WrongSample, "of 48×48 pixels", None),
         # A 429 like a rate limit.
-        ("openai-images-edits", {"fail": "quota"}, {}, QuotaSpent, "exceeded your current quota"),
+        ("openai-images-edits", (429, {"error": {
+            "message": "You exceeded your current quota", "type": "insufficient_quota",
+            "param": None, "code": "insufficient_quota"}}),
+         QuotaSpent, "exceeded your current quota", None),
     ],
-)
-async def test_failures(source, state, fakes, name, seen, settings, kind, words):
-    vars(state).update(seen)
+)  # fmt: skip
+async def test_refusals(source, name, answer, kind, words, pause):
+    status, body = answer
+    up = hosted_by(lambda _: httpx.Response(status, json=body), name)
     with pytest.raises(kind, match=words) as failure:
-        await hosted_by(fakes, name, **settings).generate(source, [7])
-    if kind in PAUSES:
-        assert failure.value.retry_after == PAUSES[kind]
+        await up.generate(source, [7])
+    assert pause is None or failure.value.retry_after == pause
 
 
 class TestReplicate:

@@ -9,8 +9,8 @@ const words = await at("upscale/words.js");
 
 const range = { kind: "post_hoc", between: [0.03, 0.07], promised: true, unit: "spot", error_unit: "lab" };
 const plain =
-  "In 9 of 10 spots of 128×128 pixels of such pictures colours around every trusted point, over about 9 pixels, are right " +
-  "within 17 of the 100 steps of lightness; fine detail may still be invented, though α is chosen after looking.";
+  "In 9 of 10 spots of 128×128 pixels of such pictures the colours around every trusted point, averaged about 9 pixels " +
+  "across, are right within 17 of the 100 steps of lightness; fine detail may still be invented, though α is chosen after looking.";
 const guarantee = { ...range, plain, alpha: 0.05, bound: 0.5 };
 const usual = { trusted_fraction: 0.5, warnings: [], typicality: 0.5, out_of_distribution: false };
 const result = { ...usual, guarantee, alpha: 0.05, input_class: { name: "jpeg-30", title: "JPEG", n: 40 } };
@@ -18,7 +18,7 @@ const told = (changes, more = {}) => ({ ...result, ...more, guarantee: { ...guar
 
 test("the promise is a sentence and two greys; of an α chosen after looking another one holds", () => {
   assert.deepEqual(words.promise(result, 0.05, false), {
-    text: "In 9 of 10 spots of such pictures, no trusted colour is off by more than this",
+    text: "In 9 of 10 spots of such pictures, the colours around every trusted point are right within this",
     error: 17,
   });
   assert.match(words.promise(told({ unit: "picture" }), 0.05, false).text, /^In 9 of 10 such pictures/);
@@ -34,7 +34,10 @@ test("the promise is a sentence and two greys; of an α chosen after looking ano
 });
 
 test("where nothing is promised that is said in place of the promise, without a statistician's word", () => {
-  const none = { promised: false, plain: "No promise. This upload is unlike those that were calibrated." };
+  const none = {
+    promised: false,
+    plain: "No promise. At most 1 in 50 pictures like those that were calibrated look as strange.",
+  };
   for (const [changes, wanted] of [
     [{ out_of_distribution: true }, /unlike the pictures that the promise was measured on/],
     [{ input_class: { title: "GIF", n: 0 } }, /Too few files like this one were measured: GIF/],

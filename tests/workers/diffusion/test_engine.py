@@ -32,6 +32,7 @@ KINDS = {
 }
 WIDE = 2**40 + 7
 IMAGE = noise(16, 16)
+FULL = "DefaultCPUAllocator: can't allocate memory"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -138,18 +139,20 @@ def test_settings_are_in_the_fingerprint(folders):
 def test_short_memory(engines, monkeypatch):
     engine, pipeline = engines["ldm"], engines["ldm"].pipeline
     seeds, expected = np.arange(4), engine.samples(IMAGE, np.arange(4))
-    failures, whole = [1], pipeline.predict
+    failures, whole = [FULL], pipeline.predict
 
     def short(seen, moment):
         if failures:
-            failures.pop()
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            raise RuntimeError(failures.pop())
         return whole(seen, moment)
 
     monkeypatch.setattr(pipeline, "predict", short)
     assert np.array_equal(engine.samples(IMAGE, seeds), expected)
-    failures += range(100)
-    with pytest.raises(OutOfMemory):
+    failures += 100 * [FULL]
+    with pytest.raises(OutOfMemory, match="not even one"):
+        engine.samples(IMAGE, seeds)
+    failures[:] = ["a bug"]
+    with pytest.raises(RuntimeError, match="a bug"):
         engine.samples(IMAGE, seeds)
 
 

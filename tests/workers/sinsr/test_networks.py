@@ -11,7 +11,7 @@ from trustscale_worker import weights
 from trustscale_worker.errors import ConfigError, WeightsError
 from trustscale_worker.files import read_settings
 from trustscale_worker.models.pixels import pad_reflect, starts
-from trustscale_worker.models.sinsr.config import DiffusionConfig, SinSRConfig
+from trustscale_worker.models.sinsr.config import SinSRConfig
 from trustscale_worker.models.sinsr.layers import GroupNorm
 from trustscale_worker.models.sinsr.model import SinSR, fit, networks_digest
 
@@ -67,14 +67,6 @@ class TestReading:
         broken[section][field] = value
         with pytest.raises(ConfigError, match=section):
             read_settings(SinSRConfig, broken)
-
-
-def test_one_step_uses_the_last_step():
-    """One-step sampling evaluates step 14 of 15, with the published constants."""
-    official = DiffusionConfig()
-    assert official.timestep == 14
-    assert official.noise_std == pytest.approx(1.98, rel=1e-12)
-    assert official.input_std == pytest.approx(2.218197466412762)
 
 
 def test_starts_tables(data):

@@ -27,13 +27,15 @@ const STEPS = /^(In \d+ of \d+|In [\d.]+ %|On average).* (\d+(?:\.\d+)?) of the 
 export function promise(result, alpha, isMoved) {
   const { plain, unit, error_unit: measure } = result.guarantee;
   const such = unit === "spot" ? "spots of such pictures" : "such pictures";
-  const onAverage = `On average over ${such}, the worst trusted colour is off by at most this`;
+  const onAverage = `On average over ${such}, the colours around the worst trusted point are off by at most this`;
   const [, share, steps] = STEPS.exec(plain) ?? [];
   if (!hasPromise(result)) return { text: noPromise(result), error: null };
   if (!steps) return { text: plain.replace(", though α is chosen after looking", ""), error: null };
   if (isMoved && measure === "lab") return { text: onAverage, error: 100 * alpha };
   const text =
-    share === "On average" ? onAverage : `${share} ${such}, no trusted colour is off by more than this`;
+    share === "On average"
+      ? onAverage
+      : `${share} ${such}, the colours around every trusted point are right within this`;
   return { text, error: Number(steps) };
 }
 

@@ -47,7 +47,7 @@ export function drawer(now) {
     <section id="promise" aria-labelledby="promise-title">
       <h2 id="promise-title">The promise</h2>
       ${sentence}
-      ${words.hasPromise(result) ? html`<p class="hint" id="typicality">A usual picture for this promise.</p>` : nothing}
+      ${words.hasPromise(result) ? html`<p class="hint" id="typicality">No sign that it is unlike the pictures that were measured. Fine detail may still be invented.</p>` : nothing}
       ${now.left ? CHOOSING : nothing} ${exactly(result)}
     </section>
     ${details(now, result)} ${KEYS}

@@ -76,7 +76,7 @@ const CARDS = html`<section class="cards">
   </article>
   <article>
     <h2>What it promises</h2>
-    <p>In 9 of 10 spots of pictures like those it was measured on, no trusted colour is far off. How far is shown with each result.</p>
+    <p>In 9 of 10 spots of pictures like those it was measured on, trusted colours are right within a few steps, shown with each result. Fine detail may still be invented.</p>
   </article>
   <article>
     <h2>Your own model</h2>
