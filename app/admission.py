@@ -88,7 +88,7 @@ class _Pace:
 
 
 @dataclass(eq=False, slots=True)
-class Share:
+class HeldShare:
     """What one request holds of a `Room`."""
 
     client: str
@@ -116,7 +116,7 @@ class Room:
         self.most = most
         self._name = name
         self._pace = _Pace(1.0)
-        self._shares: list[Share] = []  # the newest last
+        self._shares: list[HeldShare] = []  # the newest last
         self._held: Counter[str] = Counter()  # by client
         self._ends_at: float | None = None
 
@@ -137,7 +137,7 @@ class Room:
             raise self.refusal()
 
     @asynccontextmanager
-    async def held(self, amount: int = 1) -> AsyncIterator[Share]:
+    async def held(self, amount: int = 1) -> AsyncIterator[HeldShare]:
         """Hold a share for the current client; see `grow`.
 
         Raises:
@@ -146,7 +146,7 @@ class Room:
         """
         clock = asyncio.get_running_loop().time
         scope = asyncio.timeout_at(self._ends_at)
-        share = Share(current_client.get(), clock(), scope)
+        share = HeldShare(current_client.get(), clock(), scope)
         try:
             async with scope:
                 self._shares.append(share)
@@ -166,7 +166,7 @@ class Room:
             share.scope = None
             del scope  # it holds the task, which holds its error and so this frame
 
-    def grow(self, share: Share, amount: int) -> None:
+    def grow(self, share: HeldShare, amount: int) -> None:
         """Enlarge a share; then whoever has to make room is cancelled."""
         if share.is_displaced:
             return
@@ -191,7 +191,7 @@ class Room:
         why = "The service is stopping." if ends else f"All {self.most:,} {self._name} are taken."
         return Overloaded(why, retry_after=seconds)
 
-    def _remove(self, share: Share) -> None:
+    def _remove(self, share: HeldShare) -> None:
         if share in self._shares:
             self._shares.remove(share)
             self._held[share.client] -= share.amount

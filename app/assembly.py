@@ -21,7 +21,6 @@ from trustscale_server.images import sandbox
 from trustscale_server.jobs.deliveries import WebhookHandler
 from trustscale_server.jobs.handlers import FanOut, Handler
 from trustscale_server.jobs.queue import JobQueue, check_queue_url
-from trustscale_server.jobs.runner import TaskRetryPolicy
 from trustscale_server.monitoring.canaries import CanaryWatch, policies
 from trustscale_server.monitoring.monitor import Monitor
 from trustscale_server.sampling.draw import Throughput
@@ -217,7 +216,7 @@ async def check_start(settings: Settings) -> None:
     await check_settings(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(single_process_lock(settings))
-        stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
+        stack.enter_context(exporting("trustscale-gateway"))
         _queue(settings, await opened_stores(settings, stack, Metrics()))
 
 
@@ -298,7 +297,6 @@ def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -
     return JobQueue(
         settings.queue,
         stores.jobs,
-        policy=TaskRetryPolicy(away_s=settings.dependency_timeout_s),
         metrics=metrics,
         on_end=functools.partial(forget_uploads, stores.blobs),
     )

@@ -150,7 +150,8 @@ def with_options(
                 given[name] = make(**{field: given.pop(field) for field in fields})
             command(**given)
 
-        alike = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters.values()]
+        keyword_only = inspect.Parameter.KEYWORD_ONLY
+        alike = [parameter.replace(kind=keyword_only) for parameter in parameters.values()]
         vars(run)["__signature__"] = own.replace(parameters=alike)
         return run
 

@@ -68,7 +68,7 @@ def create_app(
 
     async def start(stack: AsyncExitStack, metrics: Metrics) -> State:
         # Here, because the signal that stops the server also ends the process.
-        stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
+        stack.enter_context(exporting("trustscale-gateway"))
         return await _start(settings, metrics, stack, build, timings)
 
     app = application(start, max_upload_bytes=settings.max_upload_bytes, is_local=is_local)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -53,7 +52,7 @@ from trustscale_server.upscalers.remote.worker import WorkerConfig
 from trustscale_server.upscalers.runtime import SHIPPED, PrecisionSetting
 
 
-def shown(default: str) -> dict[str, Any]:
+def default_text(default: str) -> dict[str, Any]:
     """A default in docs/settings.md that is not a value."""
     return {"default": default}
 
@@ -64,8 +63,6 @@ def _embedded_default() -> list[UpscalerConfig]:
 
 # 31 years: more overflows dates and timers.
 _MOST_SECONDS = 1e9
-
-PrivateUse = Literal["connect", "image_url", "webhooks"]
 
 Seconds = Annotated[float, Field(gt=0, le=_MOST_SECONDS, allow_inf_nan=False)]
 
@@ -81,7 +78,6 @@ _RENAMED = {
     "auto": "routing",
     "identity": "fingerprint_alias",
     "image_hosts": "image_url_allowed_hosts",
-    "job_patience_s": "dependency_timeout_s",
     "run_jobs": "embedded_job_worker",
     "web": "pages",
     "workers": "worker_urls",
@@ -91,6 +87,11 @@ OBSOLETE_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {old: f"it is called {new} now" for old, new in _RENAMED.items()}
     | {
         "attempts": "a call is tried eight times at most",
+        "character": "only the shipped models have one",
+        "dependency_timeout_s": "a job waits ten minutes for what is away",
+        "job_patience_s": "a job waits ten minutes for what is away",
+        "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT names the collector",
+        "samples_per_call": "a call asks for one sample",
         "canary_interval_s": 'canaries are sent once a day; canary = "off" ends them',
         "connect_private": "allow_private_networks names connect",
         "fit": "resize_mode of an upscaler; fit of a request is another thing",
@@ -125,7 +126,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("trustscale"),
         description="The folder that holds the database, results, uploads and the admin key.",
-        json_schema_extra=shown("the platform's user data folder"),
+        json_schema_extra=default_text("the platform's user data folder"),
     )
     store: str = Field(
         "sqlite:///",
@@ -141,7 +142,7 @@ class Settings(BaseSettings):
         None,
         description="Where results and uploads are stored: `file:///PATH`, `s3://BUCKET/PREFIX`, "
         "`gs://…` or `az://CONTAINER/…`. All processes must name the same place.",
-        json_schema_extra=shown("in the data folder"),
+        json_schema_extra=default_text("in the data folder"),
     )
     presigned_links: bool = Field(
         True,
@@ -159,12 +160,12 @@ class Settings(BaseSettings):
         min_length=1,
         validate_default=True,
         description="The upscalers that the service offers, as a list of the entries below.",
-        json_schema_extra=shown("the shipped models"),
+        json_schema_extra=default_text("the shipped models"),
     )
     default_upscaler: str | None = Field(
         None,
         description="The upscaler that answers requests which name none.",
-        json_schema_extra=shown("`auto` if its upscalers are configured, else the first"),
+        json_schema_extra=default_text("`auto` if its upscalers are configured, else the first"),
     )
     routing: dict[str, Name] = Field(
         default_factory=lambda: dict(TABLE),
@@ -185,7 +186,7 @@ class Settings(BaseSettings):
     admin_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
         description="The API keys of administrators, in the same form.",
-        json_schema_extra=shown("one made at the first start"),
+        json_schema_extra=default_text("one made at the first start"),
     )
 
     max_upload_bytes: int = Field(
@@ -215,7 +216,7 @@ class Settings(BaseSettings):
         gt=0,
         description="How much memory all generating requests may use together, in bytes "
         "([arithmetic](sizing.md#memory)). An image that needs more alone gets 413.",
-        json_schema_extra=shown("half of the container's or machine's memory"),
+        json_schema_extra=default_text("half of the container's or machine's memory"),
     )
     max_queued_jobs: int = Field(
         100,
@@ -277,7 +278,7 @@ class Settings(BaseSettings):
     embedded_job_worker: bool | None = Field(
         None,
         description="Whether the gateway runs jobs in its own process.",
-        json_schema_extra=shown("with `queue=memory://` only"),
+        json_schema_extra=default_text("with `queue=memory://` only"),
     )
     job_concurrency: int = Field(
         2, gt=0, description="How many calibration pairs one process measures at the same time."
@@ -287,11 +288,6 @@ class Settings(BaseSettings):
         description="How long a stopping `trustscale jobs` waits for calls to end, in seconds. Its "
         "grace period must be 20 seconds longer.",
     )
-    dependency_timeout_s: Seconds = Field(
-        600.0,
-        description="How long a job waits for an unavailable upscaler or store before it fails, in "
-        "seconds.",
-    )
     job_ttl_s: Seconds = Field(
         7 * 86400.0,
         description="How long ended jobs and uploads of calibrations are kept, in seconds, and "
@@ -300,12 +296,6 @@ class Settings(BaseSettings):
 
     pages: bool = Field(True, description="Whether `serve` offers [web pages](page.md) at `/`.")
 
-    otlp_endpoint: str | None = Field(
-        default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
-        description="The base URL of the OTLP collector that receives "
-        "[traces](deployment.md#traces).",
-        json_schema_extra=shown("`OTEL_EXPORTER_OTLP_ENDPOINT`, or none"),
-    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
         description="The least severe events that are logged: `debug`, `info`, `warning` or "
@@ -366,19 +356,6 @@ class Settings(BaseSettings):
         for secret in secrets:
             secret_of(secret.get_secret_value())
         return secrets
-
-    @field_validator("otlp_endpoint")
-    @classmethod
-    def _collector(cls, url: str | None) -> str | None:
-        """A URL without a password, which logs of errors would repeat."""
-        if url is None or not url.strip():
-            return None
-        if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", url):
-            raise ValueError(
-                "it must be http://HOST:PORT or https://…; keys of the collector belong into "
-                "OTEL_EXPORTER_OTLP_HEADERS"
-            )
-        return url
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:

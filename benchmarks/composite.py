@@ -49,7 +49,7 @@ async def errors(
     settings = calibration.pipeline.fidelity
     seed = zlib.crc32(upload.rgb.tobytes())
     found = await measure(upscaler, Source(upload.rgb, facts), calibration.pipeline, seed)
-    curve = ApplicableCalibration.of(calibration, None, facts, size=truth.shape[:2]).part.curve
+    curve = ApplicableCalibration.of(calibration, None, facts, size=truth.shape[:2]).partition.curve
     rest, own = Image.fromarray(upload.rgb), lost(truth, found.prediction, settings)
     rows = []
     for alpha in ALPHAS:

@@ -326,11 +326,11 @@ def read(path: Path, facts: InputFeatures) -> Measured:
 def answered(calibration: Calibration, found: Measured, size: tuple[int, int]) -> Seen:
     """As the service answers from this calibration."""
     subject = ApplicableCalibration.of(calibration, None, found.facts, size=size)
-    typicality = subject.part.report.typicality(found.mean_log_sigma, found.facts)
-    thresholds = [subject.part.curve.threshold(alpha) for alpha in ALPHAS]
+    typicality = subject.partition.report.typicality(found.mean_log_sigma, found.facts)
+    thresholds = [subject.partition.curve.threshold(alpha) for alpha in ALPHAS]
     why_not = subject.why_not(typicality)
     review = review_of(
-        subject.part, found.high_sigma, is_covered=subject.is_covered, why_not=why_not
+        subject.partition, found.high_sigma, is_covered=subject.is_covered, why_not=why_not
     )
     if review is None:
         raise SystemExit("The calibration kept nothing of whole pictures.")

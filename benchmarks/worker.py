@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from benchmarks.table import print_table
 from tests.workers.diffusion.tiny import ldm, saved, upscale
 from trustscale_server.sigma.estimators import Accumulator
-from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode_message
 from trustscale_worker.models.diffusion.engine import DiffusionEngine
 from trustscale_worker.models.engine import DeviceMemory, Engine, SampleRequest
 from trustscale_worker.models.sinsr.config import SinSRConfig
@@ -121,7 +121,7 @@ def infer(port: int, side: int, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
     """A plain client: raw tensors there, raw tensors back."""
     wish = {"parameters": {"binary_data_output": True}}
     tensors = {"image": picture(side), "seeds": seeds}
-    parts, headers = encode(wish, "inputs", tensors, binary=True)
+    parts, headers = encode_message(wish, "inputs", tensors, binary=True)
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("POST", "/v2/models/sleeper/infer", b"".join(parts), headers)
     answer = connection.getresponse()

@@ -220,7 +220,7 @@ async def showcase(result: Evaluation) -> list[ReportPicture]:
     chosen = choose_examples(color, alpha)
 
     def keep(image: Image) -> Shown:
-        thresholds = color.thresholds(color.answers[image.place].subject.part)
+        thresholds = color.thresholds(color.answers[image.place].subject.partition)
         trusted = image.sigma(color.pipeline) < thresholds[color.place(alpha)]
         return image, np.asarray(trusted)
 

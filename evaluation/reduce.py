@@ -208,7 +208,7 @@ class Cell(Part):
         subject = ApplicableCalibration.of(
             self.calibration, None, facts, size=measurement.sigma.shape
         )
-        calibration = subject.part
+        calibration = subject.partition
         typicality = calibration.report.typicality(measurement.mean_log_sigma, facts)
         thresholds = self.thresholds(calibration)
         settings = pipeline.fidelity

@@ -319,7 +319,7 @@ def limits(results: Sequence[Evaluation], plan: EvaluationPlan, options: Options
         "The promise is an average over images and over calibrations, not one per image: at "
         f"α = {alpha:g} the largest error was above α in {' and '.join(above)}."
     )
-    least = max(answer.subject.part.curve.min_alpha for answer in main.answers)
+    least = max(answer.subject.partition.curve.min_alpha for answer in main.answers)
     sentences.append(
         f"With {main.calibration.n} calibration scenes no α below {least:.4f} can be promised"
         f"{' for every class of uploads' if main.classes else ''}."

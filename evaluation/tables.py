@@ -188,7 +188,7 @@ def _rows(
         # Of a class that is not covered nothing is promised.
         if alpha is not None and (input_class is None or cell.answers[0].subject.is_covered):
             promise = promises[alpha]
-            answering = {answer.subject.part for answer in cell.answers}
+            answering = {answer.subject.partition for answer in cell.answers}
             thresholds = [cell.thresholds(calibration)[column] for calibration in answering]
             status = _status(alpha, max(thresholds), quantities["loss"].mean, promise)
         rows.append(
@@ -208,7 +208,7 @@ def joint_intervals(
     of_scenes, of_test = draws.calibration(len(column)), draws.test[:JOINT_REPLICATES]
     by_part: dict[Calibration, list[int]] = {}
     for place, answer in enumerate(cell.answers):
-        by_part.setdefault(answer.subject.part, []).append(place)
+        by_part.setdefault(answer.subject.partition, []).append(place)
     total = np.zeros((len(alphas), len(of_test)))
     for calibration, places in by_part.items():
         levels = _grid(calibration)

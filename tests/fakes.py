@@ -74,6 +74,5 @@ class Sink(MeasurementSink):
     """Calls functions: `Sink(on_sample=…)` takes samples, `Sink(on_sigma=…)` takes σ."""
 
     def __init__(self, **functions):
-        self.takes_samples = "on_sample" in functions
         self.takes_sigma = "on_sigma" in functions
         vars(self).update(functions)

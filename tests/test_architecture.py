@@ -41,8 +41,9 @@ def test_the_document_of_the_api():
 
 
 def test_only_the_edges_read_the_environment():
-    """os.environ appears where settings are read, upscalers built and programs begun."""
-    files = ("app/config_sources.py", "app/settings.py", "app/assembly.py", "app/concurrency.py")
+    """os.environ appears where settings are read, upscalers built, programs begun, spans sent."""
+    settings = ("app/config_sources.py", "app/settings.py", "app/telemetry/signals.py")
+    files = (*settings, "app/assembly.py", "app/concurrency.py")
     readers = [path for path in MODULES if "os.environ" in path.read_text("utf-8")]
     names = {path.relative_to(ROOT).as_posix() for path in readers}
     assert not {name for name in names if not name.startswith(("app/cli/", "workers/", *files))}

@@ -14,9 +14,10 @@ import httpx
 
 from trustscale._options import (
     ActivateOptions,
-    CalibrationOptions,
+    CalibrateOptions,
     DeriveOptions,
     ExtendOptions,
+    PairOptions,
     SubmitOptions,
     UpscaleOptions,
     checked,
@@ -30,6 +31,7 @@ CALIBRATIONS: Final = "/v1/admin/calibrations"
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
+_OF_PAIRS: Final = frozenset(PairOptions.__annotations__)
 _PENDING: Final = frozenset({"queued", "running"})
 _PATIENT: Final = 8  # retries while a job is watched: its server may be restarted for some 50 s
 _LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
@@ -125,16 +127,72 @@ _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
 J = TypeVar("J", Job, AsyncJob)
 
 
-class _Service(Generic[J]):
+class _Requests(Generic[J]):
+    """What the methods of a service send, and what they make of its answers."""
+
+    _session: Session
+    _job: type[J]
+    _sends_directly = True  # large pictures, to the service's object store, until it has none
+
+    async def _form(
+        self, picture: Picture, fields: Mapping[str, Any], key: str | None, **headers: str
+    ) -> dict[str, Any]:
+        key, data = key or secrets.token_hex(16), content(picture)
+        upload = await self._put(data, key) if len(data) >= _LARGE else None
+        return {
+            "files": {"image": ("image", data)} if upload is None else None,
+            "data": form(**fields, upload=upload),
+            "headers": {**headers, "Idempotency-Key": key},
+        }
+
+    async def _put(self, data: bytes, key: str) -> str | None:
+        if not self._sends_directly:
+            return None
+        try:
+            place = await self._session.document(
+                "POST", "/v1/uploads", "upload", headers={"Idempotency-Key": key}
+            )
+        except Problem as problem:
+            if problem.type != _NO_DIRECT_UPLOADS and problem.status != httpx.codes.NOT_FOUND:
+                raise
+            self._sends_directly = False
+            return None
+        # Without the service's key, which the store must not learn.
+        await self._session.send(
+            "PUT", place["url"], content=data, headers=place["headers"], auth=None
+        )
+        return str(place["upload"])
+
+    async def _list(self, path: str, **options: Any) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._session.document("GET", path, None, **options)
+        return rows
+
+    async def _object(
+        self, verb: str, path: str, member: str = "id", **options: Any
+    ) -> dict[str, Any]:
+        path = f"{CALIBRATIONS}{path}"
+        document: dict[str, Any] = await self._session.document(verb, path, member, **options)
+        return document
+
+    async def _sent(
+        self, path: str, pairs: Pairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
+    ) -> J:
+        with _form(pairs, options, fields) as sent:
+            headers = {"Idempotency-Key": secrets.token_hex(16)}
+            return await self._begun("POST", f"{CALIBRATIONS}{path}", headers=headers, **sent)
+
+    async def _begun(self, verb: str, path: str, **options: Any) -> J:
+        return self._job(
+            self._session, await self._session.document(verb, path, "state", **options)
+        )
+
+
+class _Service(_Requests[J]):
     """The methods of a service.
 
     Every method raises `Problem` if the service refuses, `httpx.TransportError` if it cannot be
     reached.
     """
-
-    _session: Session
-    _job: type[J]
-    _sends_directly = True  # large pictures, to the service's object store, until it has none
 
     @method
     async def upscale(
@@ -178,36 +236,16 @@ class _Service(Generic[J]):
         return await self._begun("POST", "/v1/upscale", **sent)
 
     @method
-    async def calibrate(
-        self,
-        /,
-        pairs: Pairs | Tar,
-        *,
-        groups: Mapping[str, str] | None = None,
-        scenes: Mapping[str, str] | None = None,
-        group_by: str | None = None,
-        scene_by: str | None = None,
-        on_sent: Progress | None = None,
-        **config: Unpack[CalibrationOptions],
-    ) -> J:
+    async def calibrate(self, /, pairs: Pairs | Tar, **options: Unpack[CalibrateOptions]) -> J:
         """Calibrate (admin); files are packed while they are sent.
 
         Args:
             pairs: a folder or archive (`y/NAME.png`, perhaps `x/NAME.png`), truths Y, or (X, Y).
-            groups: by name of the pair.
-            scenes: by name of the pair; pairs of one scene count once.
-            group_by: "folder", or a column of the pairs' manifest.csv.
-            scene_by: likewise; "manifest": its column scene or pool_id.
-            on_sent: called with (bytes sent, all bytes).
-            config: fields of the configuration: `samples`, `fidelity`, `activate`, …
+            options: which of them belong together (`PairOptions`), and fields of the configuration:
+                `samples`, `fidelity`, `activate`, …
         """
-        group_by = group_by or (GROUP if groups else None)
-        naming = form(
-            group_by=group_by,
-            scene_by=scene_by,
-            config=json.dumps(checked(CalibrationOptions, config)),
-        )
-        return await self._sent("", pairs, manifest(groups, scenes), on_sent, naming)
+        given = checked(CalibrateOptions, options)
+        return await self._sent("", pairs, given, {"config": json.dumps(_rest(given))})
 
     @method
     async def plan(
@@ -216,26 +254,17 @@ class _Service(Generic[J]):
         pairs: Pairs | Tar,
         *,
         extends: str | None = None,
-        groups: Mapping[str, str] | None = None,
-        scenes: Mapping[str, str] | None = None,
-        group_by: str | None = None,
-        scene_by: str | None = None,
-        on_sent: Progress | None = None,
-        **config: Unpack[CalibrationOptions],
+        **options: Unpack[CalibrateOptions],
     ) -> dict[str, Any]:
         """What a calibration would take (admin): calls, price, seconds; nothing is made.
 
         `extends` names the calibration that the pairs would be added to. Other arguments are as of
         `calibrate`.
         """
-        fields = form(
-            group_by=group_by or (GROUP if groups else None),
-            scene_by=scene_by,
-            config=None if extends else json.dumps(checked(CalibrationOptions, config)),
-            dry_run=True,
-        )
+        given = checked(CalibrateOptions, options)
+        fields = {"config": None if extends else json.dumps(_rest(given)), "dry_run": True}
         path = "" if extends is None else f"/{extends}/pairs"
-        with _form(pairs, manifest(groups, scenes), on_sent, fields) as sent:
+        with _form(pairs, given, fields) as sent:
             plan: dict[str, Any] = await self._session.document(
                 "POST", f"{CALIBRATIONS}{path}", "calls", **sent
             )
@@ -243,22 +272,11 @@ class _Service(Generic[J]):
 
     @method
     async def extend(
-        self,
-        calibration: str,
-        pairs: Pairs | Tar,
-        *,
-        groups: Mapping[str, str] | None = None,
-        scenes: Mapping[str, str] | None = None,
-        group_by: str | None = None,
-        scene_by: str | None = None,
-        on_sent: Progress | None = None,
-        **options: Unpack[ExtendOptions],
+        self, calibration: str, pairs: Pairs | Tar, **options: Unpack[ExtendOptions]
     ) -> J:
         """A new calibration of an old one's pairs and these (admin); arguments as `calibrate`."""
-        group_by = group_by or (GROUP if groups else None)
-        fields = form(group_by=group_by, scene_by=scene_by, **checked(ExtendOptions, options))
-        path = f"/{calibration}/pairs"
-        return await self._sent(path, pairs, manifest(groups, scenes), on_sent, fields)
+        given = checked(ExtendOptions, options)
+        return await self._sent(f"/{calibration}/pairs", pairs, given, _rest(given))
 
     @method
     async def job(self, job: str) -> J:
@@ -356,73 +374,25 @@ class _Service(Generic[J]):
         """Pictures, calls and their price in a month, `2026-11`, by key and upscaler (admin)."""
         return await self._list("/v1/admin/usage", params=form(month=month))
 
-    async def _form(
-        self, picture: Picture, fields: Mapping[str, Any], key: str | None, **headers: str
-    ) -> dict[str, Any]:
-        key, data = key or secrets.token_hex(16), content(picture)
-        upload = await self._put(data, key) if len(data) >= _LARGE else None
-        return {
-            "files": {"image": ("image", data)} if upload is None else None,
-            "data": form(**fields, upload=upload),
-            "headers": {**headers, "Idempotency-Key": key},
-        }
-
-    async def _put(self, data: bytes, key: str) -> str | None:
-        if not self._sends_directly:
-            return None
-        try:
-            place = await self._session.document(
-                "POST", "/v1/uploads", "upload", headers={"Idempotency-Key": key}
-            )
-        except Problem as problem:
-            if problem.type != _NO_DIRECT_UPLOADS and problem.status != httpx.codes.NOT_FOUND:
-                raise
-            self._sends_directly = False
-            return None
-        # Without the service's key, which the store must not learn.
-        await self._session.send(
-            "PUT", place["url"], content=data, headers=place["headers"], auth=None
-        )
-        return str(place["upload"])
-
-    async def _list(self, path: str, **options: Any) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = await self._session.document("GET", path, None, **options)
-        return rows
-
-    async def _object(
-        self, verb: str, path: str, member: str = "id", **options: Any
-    ) -> dict[str, Any]:
-        path = f"{CALIBRATIONS}{path}"
-        document: dict[str, Any] = await self._session.document(verb, path, member, **options)
-        return document
-
-    async def _sent(
-        self,
-        path: str,
-        pairs: Pairs | Tar,
-        table: bytes | None,
-        on_sent: Progress | None,
-        fields: dict[str, str],
-    ) -> J:
-        with _form(pairs, table, on_sent, fields) as sent:
-            headers = {"Idempotency-Key": secrets.token_hex(16)}
-            return await self._begun("POST", f"{CALIBRATIONS}{path}", headers=headers, **sent)
-
-    async def _begun(self, verb: str, path: str, **options: Any) -> J:
-        return self._job(
-            self._session, await self._session.document(verb, path, "state", **options)
-        )
-
 
 @contextmanager
 def _form(
-    pairs: Pairs | Tar, table: bytes | None, on_sent: Progress | None, fields: dict[str, str]
+    pairs: Pairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """The options of a request that sends pairs."""
+    """The request that sends pairs, with other fields; options: as of `PairOptions`."""
+    groups, scenes = options.get("groups"), options.get("scenes")
+    group_by = options.get("group_by") or (GROUP if groups else None)
+    data = form(group_by=group_by, scene_by=options.get("scene_by"), **fields)
+    table = manifest(groups, scenes)
     named = {} if table is None else {"manifest": ("manifest.csv", table)}
-    with closing(archive_of(pairs, on_sent)) as archive:
+    with closing(archive_of(pairs, options.get("on_sent"))) as archive:
         files = {"archive": ("pairs", archive), **named}
-        yield {"files": files, "data": fields, "timeout": _UPLOAD_TIMEOUT}
+        yield {"files": files, "data": data, "timeout": _UPLOAD_TIMEOUT}
+
+
+def _rest(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are not about pairs."""
+    return {name: value for name, value in options.items() if name not in _OF_PAIRS}
 
 
 class Trustscale(_Service[Job], Blocking):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 Guarantees = Literal["expectation", "high_probability", "probability", "post_hoc"]
@@ -63,6 +63,25 @@ class CalibrationOptions(TypedDict, total=False):
     attributions: Sequence[str]
 
 
+class PairOptions(TypedDict, total=False):
+    """Which pairs belong together, and who hears of their sending.
+
+    groups: by name of the pair. scenes: likewise; pairs of one scene count once. group_by:
+    "folder", or a column of the pairs' manifest.csv. scene_by: likewise; "manifest": its column
+    scene or pool_id. on_sent: called with (bytes sent, all bytes).
+    """
+
+    groups: Mapping[str, str] | None
+    scenes: Mapping[str, str] | None
+    group_by: str | None
+    scene_by: str | None
+    on_sent: Callable[[int, int], None] | None
+
+
+class CalibrateOptions(CalibrationOptions, PairOptions, total=False):
+    """Which pairs belong together, and the configuration."""
+
+
 class ActivateOptions(TypedDict, total=False):
     """How a calibration is activated."""
 
@@ -70,8 +89,8 @@ class ActivateOptions(TypedDict, total=False):
     only: bool
 
 
-class ExtendOptions(TypedDict, total=False):
-    """What becomes of a calibration with more pairs."""
+class ExtendOptions(PairOptions, total=False):
+    """Which pairs belong together, and what becomes of the calibration."""
 
     activate: bool
     force: bool

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from trustscale_server.upscalers.base import RGB
-from trustscale_worker.errors import Busy, ClientGone, ModelFailed, WorkerError
+from trustscale_worker.errors import ClientGone, ModelFailed, QueueFull, WorkerError
 from trustscale_worker.models.engine import DeviceMemory, Engine, SampleRequest
 
 # Weight of the newest call in the mean of seconds per sample, which estimates Retry-After.
@@ -118,21 +118,19 @@ class Batcher:
         await asyncio.to_thread(self._thread.shutdown)
 
     def check(self) -> None:
-        """Raise Busy if the queue is full or closed."""
+        """Raise QueueFull if the queue is full or closed."""
         if self._closed:
             raise self.busy("the worker is shutting down")
         if len(self._waiting) >= self._size:
             raise self.busy(f"the queue is full ({self._size} requests are waiting)")
 
-    async def submit(
-        self, image: RGB, seeds: NDArray[np.int64], timeout_s: float | None = None
-    ) -> RGB:
+    async def submit(self, image: RGB, seeds: NDArray[np.int64]) -> RGB:
         """The samples [M, kh, kw, 3] of an image [h, w, 3] and seeds int64[M].
 
         Cancelling the call cancels the work, also when it runs.
 
         Raises:
-            Busy: the queue is full or closed, or the request waited in it for `timeout_s`.
+            QueueFull: also if it is closed.
             WorkerError: what the engine raised.
         """
         self.check()
@@ -141,20 +139,17 @@ class Batcher:
         self._waiting.append(ticket)
         self._arrived.set()
         try:
-            if timeout_s is not None:
-                await asyncio.wait([answer], timeout=timeout_s)
-                if ticket in self._waiting:
-                    raise self.busy("the request's timeout ended in the queue")
             return await answer
         finally:
             answer.cancel()
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
 
-    def busy(self, reason: str) -> Busy:
+    def busy(self, reason: str) -> QueueFull:
         tickets = [*self._waiting, *self._running]
         samples = sum(len(ticket.job.seeds) for ticket in tickets)
-        return Busy(reason, max(1, math.ceil(samples * self._seconds_per_sample)))
+        seconds = max(1, math.ceil(samples * self._seconds_per_sample))
+        return QueueFull(reason, retry_after=seconds)
 
     async def _work(self) -> None:
         while True:

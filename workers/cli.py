@@ -1,9 +1,7 @@
 """Commands of the worker, which are also part of `trustscale`."""
 
 import json
-import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -13,13 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from trustscale_server.config_sources import CONFIG_VARIABLE, with_options
-from trustscale_server.errors import TrustscaleError
-from trustscale_worker.errors import ConfigError, WeightsError, WorkerError
-from trustscale_worker.files import file_sha256, identify, known_models, read_settings
+from trustscale_server.errors import ConfigError
+from trustscale_worker.errors import WeightsError
+from trustscale_worker.files import file_sha256, known_models, read_settings
 from trustscale_worker.settings import EngineSpec, WorkerSettings
-
-# Exit codes: a wrong argument, or an unusable file.
-USAGE, FAILURE = 2, 1
 
 # Longer than gateways (5 s) and proxies (nginx 60 s) keep idle connections, which else might send a
 # request into a closing one.
@@ -29,20 +24,6 @@ serving = typer.Typer()
 """`worker` and `worker export`."""
 
 models = typer.Typer(help="Known models and weight files.", no_args_is_help=True)
-
-
-def main() -> None:
-    """Run the commands alone (`python -m workers`)."""
-    app = typer.Typer(
-        help="Serve models to a trustscale gateway.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        add_completion=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.add_typer(serving, name="worker")
-    app.add_typer(models, name="models")
-    app(prog_name="python -m workers")
 
 
 ENGINE = tuple(field.name for field in fields(EngineSpec))
@@ -64,7 +45,7 @@ def worker(
     """Serve one model over the Open Inference Protocol until SIGTERM or Ctrl-C."""
     if context.invoked_subcommand is not None:
         return
-    with _one_line_errors():
+    with _installed():
         settings = read_settings(WorkerSettings, limits)
 
         import uvicorn  # noqa: PLC0415
@@ -87,10 +68,7 @@ def worker(
                 access_log=False,
             )
         )
-        collector = os.environ.get("TRUSTSCALE_OTLP_ENDPOINT") or os.environ.get(
-            "OTEL_EXPORTER_OTLP_ENDPOINT"
-        )
-        with exporting(collector or None, "trustscale-worker"):
+        with exporting("trustscale-worker"):
             # uvicorn raises the stop signal again at the end; a requested stop is a success.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, server.handle_exit)
@@ -100,29 +78,24 @@ def worker(
 @serving.command()
 @with_options(engine=(EngineSpec, ("model", "config", "name", "dtype")))
 def export(
-    weights: Annotated[
-        str, typer.Option(help="Where the weights will lie; of KServe: its storage URI.")
-    ],
+    weights: Annotated[str, typer.Option(help="Where the weights will lie.")],
     engine: dict[str, Any],
     triton: Annotated[Path | None, typer.Option(help="Model repository to write.")] = None,
-    kserve: Annotated[Path | None, typer.Option(help="Folder for an InferenceService.")] = None,
     ray: Annotated[Path | None, typer.Option(help="Folder for a Ray Serve configuration.")] = None,
-    device: Annotated[str, typer.Option(help="Of KServe and Ray: cuda or cpu.")] = "cuda",
+    device: Annotated[str, typer.Option(help="Of Ray: cuda or cpu.")] = "cuda",
 ) -> None:
-    """Write what Triton, KServe or Ray Serve needs to serve a model by our engine."""
-    with _one_line_errors():
+    """Write what Triton or Ray Serve needs to serve a model by our engine."""
+    with _installed():
         from trustscale_worker import export as exporting  # noqa: PLC0415
         from trustscale_worker.models.engine import ENGINES  # noqa: PLC0415
 
         model, name = engine.pop("model"), engine.pop("name")
         if model not in ENGINES:
             raise ConfigError(f"give --model or WORKER_MODEL: one of {', '.join(ENGINES)}")
-        if triton is None and kserve is None and ray is None:
-            raise ConfigError("give --triton DIR, --kserve DIR or --ray DIR")
+        if triton is None and ray is None:
+            raise ConfigError("give --triton DIR or --ray DIR")
         settings, name = {"model": model, "weights": weights, **engine}, name or model
         written = [] if triton is None else exporting.triton(triton, name, settings)
-        if kserve is not None:
-            written += exporting.kserve(kserve, name, settings, device)
         if ray is not None:
             written += exporting.ray(ray, name, settings, device)
         for path in written:
@@ -165,7 +138,7 @@ def convert(
     as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint's tensors as safetensors, which cannot hold code."""
-    with _one_line_errors():
+    with _installed():
         from trustscale_worker import weights  # noqa: PLC0415
 
         if source.is_dir() and target is not None:
@@ -228,7 +201,7 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Make an embedded upscaler of a model file, checked against the original."""
-    with _one_line_errors("[import]"):
+    with _installed("[import]"):
         from trustscale_worker.importing.importer import import_model, picture_of  # noqa: PLC0415
 
         imported = import_model(
@@ -245,22 +218,9 @@ def import_(
 
 @models.command()
 @with_options(engine=(EngineSpec, FILES))
-def verify(
-    engine: dict[str, Any],
-    folder: Annotated[
-        Path | None, typer.Argument(help="Name the known models in this folder.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Load weight files as a worker would, and print their hashes and the fingerprint.
-
-    With --json all faults of files that do not fit are named. Of a folder, the known models in it
-    and what they lack are printed.
-    """
-    with _one_line_errors(whole=as_json):
-        if folder is not None:
-            _identify(folder, as_json=as_json)
-            return
+def verify(engine: dict[str, Any], as_json: AsJson = False) -> None:
+    """Load weight files as a worker would, and print their hashes and the fingerprint."""
+    with _installed():
         from trustscale_worker.models.engine import load_engine  # noqa: PLC0415
 
         spec = EngineSpec(**engine)
@@ -277,47 +237,15 @@ def verify(
         _print(facts, as_json=as_json)
 
 
-def _identify(folder: Path, *, as_json: bool) -> None:
-    """Print what a folder holds; fail unless a known model is complete."""
-    models = identify(folder)
-    if as_json:
-        typer.echo(
-            json.dumps([{**model.model_dump(), "complete": model.complete} for model in models])
-        )
-    else:
-        for model in models:
-            lacks = [*(f"{name} is missing" for name in model.missing), *model.wrong]
-            state = "; ".join(lacks) or f"complete, by {model.checked}"
-            typer.echo(f"{model.model:12} {model.weights}  {state}")
-    if not any(model.complete for model in models):
-        raise WeightsError(
-            f"{folder} holds no known model that is complete; see `trustscale models list`"
-        )
-
-
 @contextmanager
-def _one_line_errors(extra: str = "", *, whole: bool = False) -> Iterator[None]:
-    """Turn what the operator can correct into one line and an exit code.
-
-    With `whole` the line names every fault; `extra`, in brackets, installs a missing module.
-    """
+def _installed(extra: str = "") -> Iterator[None]:
+    """Raise ConfigError for a missing module; the distribution's `extra`, in brackets, has it."""
     try:
         yield
-    except WorkerError as error:
-        text = error.summary if isinstance(error, WeightsError) and not whole else str(error)
-        _fail(text, USAGE if isinstance(error, ConfigError) else FAILURE, error)
-    except TrustscaleError as error:
-        _fail(error.detail, USAGE, error)
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}", FAILURE, error)
     except ModuleNotFoundError as error:
-        text = f"{error.name} is not installed; this needs trustscale-worker{extra}"
-        _fail(text, FAILURE, error)
-
-
-def _fail(text: str, code: int, cause: Exception) -> None:
-    typer.echo(f"error: {' '.join(text.split())}", file=sys.stderr)
-    raise typer.Exit(code) from cause
+        raise ConfigError(
+            f"{error.name} is not installed; this needs trustscale-worker{extra}"
+        ) from error
 
 
 def _print(facts: dict[str, object], *, as_json: bool) -> None:

@@ -1,20 +1,14 @@
-"""Expected errors of a worker."""
+"""Expected errors of a worker; a wrong setting is a `ConfigError`, as everywhere."""
+
+from trustscale_server.errors import TransientError, TrustscaleError
 
 
-class WorkerError(Exception):
-    """Base of the errors that a worker reports in one line."""
-
-
-class ConfigError(WorkerError):
-    """A setting is missing, unknown or contradictory."""
+class WorkerError(TrustscaleError):
+    """Base of what a worker's files, requests and model can do wrong."""
 
 
 class WeightsError(WorkerError):
-    """An unusable weight file; the message names every fault, `summary` fits a terminal."""
-
-    def __init__(self, message: str, summary: str | None = None) -> None:
-        super().__init__(message)
-        self.summary = summary or message
+    """A weight file cannot be used."""
 
 
 class InputError(WorkerError):
@@ -29,12 +23,8 @@ class UnknownModel(InputError):
     """This worker does not serve the requested model or version."""
 
 
-class Busy(WorkerError):
-    """The worker cannot take the request now, but perhaps in `retry_after_s` seconds."""
-
-    def __init__(self, message: str, retry_after_s: int) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+class QueueFull(WorkerError, TransientError):
+    """The worker cannot take the request now, but perhaps in `retry_after` seconds."""
 
 
 class ClientGone(WorkerError):

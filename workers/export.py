@@ -1,4 +1,4 @@
-"""Our engines in other servers (Triton, KServe, Ray Serve), and the files that start them there."""
+"""Our engines in other servers (Triton, Ray Serve), and the files that start them there."""
 
 import importlib
 import json
@@ -8,7 +8,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from trustscale_worker.errors import ConfigError, WorkerError
+from trustscale_server.errors import ConfigError
+from trustscale_worker.errors import WorkerError
 from trustscale_worker.models.engine import SampleRequest, load_engine
 from trustscale_worker.settings import EngineSpec
 
@@ -63,24 +64,6 @@ class TritonPythonModel:
         except WorkerError as error:
             return triton.InferenceResponse(error=triton.TritonError(str(error)))
         return triton.InferenceResponse(output_tensors=[triton.Tensor("samples", samples)])
-
-
-def kserve(folder: Path, name: str, settings: dict[str, str], device: str) -> list[Path]:
-    """An `InferenceService` of KServe that starts our worker; see `triton`."""
-    variables = {f"WORKER_{key.upper()}": value for key, value in settings.items()}
-    variables["STORAGE_URI"] = variables.pop("WORKER_WEIGHTS")
-    lines = [
-        f"          - {{name: {key}, value: {json.dumps(value)}}}"
-        for key, value in variables.items()
-    ]
-    text = _filled(
-        "inferenceservice.yaml",
-        name=json.dumps(name),
-        environment="\n".join(lines),
-        device=device,
-        gpu='nvidia.com/gpu: "1", ' if device.startswith("cuda") else "",
-    )
-    return _write({folder / "inferenceservice.yaml": text})
 
 
 def ray(folder: Path, name: str, settings: dict[str, str], device: str) -> list[Path]:

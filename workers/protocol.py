@@ -15,7 +15,7 @@ from trustscale_server.upscalers.base import RGB
 from trustscale_server.upscalers.tensors import (
     Malformed,
     Tensor,
-    decode,
+    decode_message,
     items,
     members,
     refuse_shared_memory,
@@ -23,7 +23,6 @@ from trustscale_server.upscalers.tensors import (
 from trustscale_worker.errors import InputError, TooLarge
 from trustscale_worker.settings import WorkerSettings
 
-OUTPUTS = ("samples", "folded")
 _INPUTS: Mapping[str, tuple[str, ...]] = {
     "image": ("UINT8", "UINT16", "BYTES"),
     "seeds": ("INT64",),
@@ -38,18 +37,12 @@ class InferRequest:
     seeds: int64[M].
     id: the client's name for the request.
     binary: whether the answer has raw bytes.
-    output: `samples` or `folded`.
-    mean: of `folded`: whether Ŷ is the mean of the samples instead of the first.
-    timeout_s: longest wait in the queue.
     """
 
     image: RGB
     seeds: NDArray[np.int64]
     id: str | None
     binary: bool
-    output: str
-    mean: bool
-    timeout_s: float | None
 
 
 def parse_request(
@@ -61,7 +54,7 @@ def parse_request(
     missing, unknown, or of a wrong type or shape) and TooLarge.
     """
     try:
-        return _request(*decode(body, header_length, "inputs"), settings)
+        return _request(*decode_message(body, header_length, "inputs"), settings)
     except Malformed as error:
         raise InputError(f"the request: {error}") from error
 
@@ -87,24 +80,15 @@ def _request(
     identity = document.get("id")
     if identity is not None and not isinstance(identity, str):
         raise Malformed("'id' must be a string")
-    output, binary = _output(document, parameters)
-    rule = parameters.get("prediction", "first")
-    if rule not in ("first", "mean"):
-        raise Malformed("parameter 'prediction' must be first or mean")
     return InferRequest(
-        image=_image(tensors["image"], settings, output),
+        image=_image(tensors["image"], settings),
         seeds=seeds,
         id=identity,
-        binary=binary,
-        output=output,
-        mean=rule == "mean",
-        timeout_s=_timeout(parameters),
+        binary=_is_binary(document, parameters),
     )
 
 
-def _image(tensor: Tensor, settings: WorkerSettings, output: str) -> RGB:
-    if output == "folded" and tensor.datatype == "UINT16":
-        raise Malformed("output 'folded' is of images of 8 bits")
+def _image(tensor: Tensor, settings: WorkerSettings) -> RGB:
     if tensor.datatype == "BYTES":
         file = tensor.file()
         try:
@@ -125,38 +109,25 @@ def _image(tensor: Tensor, settings: WorkerSettings, output: str) -> RGB:
     return pixels
 
 
-def _output(document: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[str, bool]:
-    """The requested output, and whether raw."""
+def _is_binary(document: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    """Whether the answer has raw bytes; checks the requested output."""
     binary = _flag(parameters.get("binary_data_output", False), "binary_data_output")
     outputs = items(document.get("outputs", []), "'outputs'")
     if len(outputs) > 1:
         raise Malformed("one output at a time")
-    name: Any = "samples"
     for entry in outputs:
         output = members(entry, "an output")
-        name = output.get("name")
-        if name not in OUTPUTS:
-            raise Malformed(f"unknown output {name!r}; this model gives {', '.join(OUTPUTS)}")
-        chosen = members(output.get("parameters", {}), f"output {name!r}: 'parameters'")
+        if (name := output.get("name")) != "samples":
+            raise Malformed(f"unknown output {name!r}; this model gives samples")
+        chosen = members(output.get("parameters", {}), "output 'samples': 'parameters'")
         refuse_shared_memory(chosen)
         if chosen.get("classification"):
-            raise Malformed(f"output {name!r}: classification makes no sense for images")
+            raise Malformed("output 'samples': classification makes no sense for images")
         binary = _flag(chosen.get("binary_data", binary), "binary_data")
-    if name == "folded" and not binary:
-        raise Malformed("output 'folded' needs the binary tensor extension")
-    return name, binary
+    return binary
 
 
 def _flag(value: object, name: str) -> bool:
     if not isinstance(value, bool):
         raise Malformed(f"parameter {name!r} must be true or false")
     return value
-
-
-def _timeout(parameters: Mapping[str, Any]) -> float | None:
-    value = parameters.get("timeout")  # microseconds, as in Triton; 0: none
-    if value is None or value == 0:
-        return None
-    if type(value) is not int or not 0 < value < 2**63:
-        raise Malformed("parameter 'timeout' must be a number of microseconds")
-    return value / 1e6

@@ -6,10 +6,7 @@ Every error, also a wrong path or method, is the protocol's `{"error": "..."}`.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,24 +15,15 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from trustscale_server import __version__
-from trustscale_server.concurrency import usable_cores
-from trustscale_server.conformal.lab import XYZ_FIELD, XYZ_WIDTH, Pixels, lab_tables
-from trustscale_server.sigma.moments import (
-    MOMENTS_VERSION,
-    UNIT,
-    Moments,
-    SampleMoments,
-    mean_image,
-)
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import RGB
-from trustscale_server.upscalers.tensors import HEADER_LENGTH, Part, encode
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, Part, encode_message
 from trustscale_worker.batcher import Batcher, WorkerMetrics
 from trustscale_worker.errors import (
-    Busy,
     ClientGone,
     InputError,
     OutOfMemory,
+    QueueFull,
     TooLarge,
     UnknownModel,
     WorkerError,
@@ -55,7 +43,7 @@ STATUSES: tuple[tuple[type[WorkerError], int], ...] = (
     (TooLarge, 413),
     (UnknownModel, 404),
     (InputError, 400),
-    (Busy, 503),
+    (QueueFull, 503),
     (OutOfMemory, 503),
     (ClientGone, CLIENT_CLOSED),
     (WorkerError, 500),
@@ -132,7 +120,6 @@ class _Service:
                 ],
                 "outputs": [
                     {"name": "samples", "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
-                    {"name": "folded", "datatype": "UINT8", "shape": [-1]},
                 ],
                 "parameters": {
                     "fingerprint": engine.fingerprint,
@@ -141,7 +128,6 @@ class _Service:
                     "distinct_samples": engine.distinct_samples,
                     "max_pixels": settings.max_pixels,
                     "max_answer_bytes": settings.max_answer_bytes,
-                    "folding": MOMENTS_VERSION,
                     "takes_16_bit": True,
                     "queue_size": settings.queue_size,
                     "device": engine.memory().device,
@@ -175,12 +161,7 @@ class _Service:
         caller = {"traceparent": request.headers.get("traceparent", "")}
         with span("infer", facts, kind="server", parent=caller):
             samples = await self._samples(request, inference)
-        if inference.output == "folded":
-            samples = await asyncio.to_thread(self._folded, samples, mean=inference.mean)
         return await self._answer(inference, samples)
-
-    def _folded(self, samples: RGB, *, mean: bool) -> NDArray[np.uint8]:
-        return fold(samples, self._engine.memory().device, mean=mean).packed()
 
     def _find(self, request: Request) -> None:
         """Raise UnknownModel unless the URL names the served model."""
@@ -215,7 +196,7 @@ class _Service:
 
     async def _samples(self, request: Request, inference: InferRequest) -> RGB:
         """The samples; the work is cancelled when the client closes the connection."""
-        submitted = self._batcher.submit(inference.image, inference.seeds, inference.timeout_s)
+        submitted = self._batcher.submit(inference.image, inference.seeds)
         work = asyncio.create_task(submitted)
         gone = asyncio.create_task(_until_disconnected(request))
         try:
@@ -235,7 +216,7 @@ class _Service:
             "parameters": {"fingerprint": self._engine.fingerprint},
         }
         chunks, headers = await asyncio.to_thread(
-            encode, document, "outputs", {inference.output: array}, binary=inference.binary
+            encode_message, document, "outputs", {"samples": array}, binary=inference.binary
         )
         self._metrics.requests.labels("200").inc()
         return StreamingResponse(_chunks(chunks), headers=headers)
@@ -249,8 +230,8 @@ class _Service:
         elif isinstance(error, WorkerError):
             status = next(status for kind, status in STATUSES if isinstance(error, kind))
             text = str(error)
-            if isinstance(error, Busy):
-                headers = {"Retry-After": str(error.retry_after_s)}
+            if isinstance(error, QueueFull):
+                headers = {"Retry-After": f"{error.retry_after:.0f}"}
         else:
             status, text = 500, f"unexpected {type(error).__name__}; see the log"
         if request.url.path.endswith("/infer"):
@@ -267,57 +248,3 @@ async def _chunks(chunks: list[Part]) -> AsyncIterator[Part]:
 async def _until_disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def fold(samples: Pixels, device: str, *, mean: bool = False) -> SampleMoments:
-    """Accumulate samples uint8[M, H, W, 3], M >= 2, to Ŷ and their variance.
-
-    The gateway's code does it on a CPU; on a GPU the same tables and rounded operations give the
-    same bits. Samples are on the host. `mean`: Ŷ is their mean instead of the first.
-    """
-    on_gpu = device.startswith("cuda")
-    variance = variance_in_torch(samples, device) if on_gpu else _variance(samples)
-    prediction = samples[0]
-    if mean:
-        prediction = mean_image(samples.sum(0, dtype=np.uint32), len(samples))
-    return SampleMoments(len(samples), prediction, variance)
-
-
-def _variance(samples: Pixels) -> NDArray[np.float32]:
-    variance = np.empty(samples.shape[1:3], np.float32)
-
-    def part(rows: slice) -> None:
-        moments = Moments(variance[rows].shape)
-        for sample in samples:
-            moments.add(sample[rows])
-        variance[rows] = moments.pixel_variance()
-
-    height = -(-len(variance) // usable_cores())
-    with ThreadPoolExecutor(usable_cores()) as threads:
-        list(threads.map(part, [slice(i, i + height) for i in range(0, len(variance), height)]))
-    return variance
-
-
-def variance_in_torch(samples: Pixels, device: str, block: int = 2**22) -> NDArray[np.float32]:
-    """`Moments.pixel_variance` on a device of torch, float32[H, W]; `block` pixels at a time."""
-    import torch  # noqa: PLC0415  workers of ONNX files do without
-
-    green_red, blue, f = (torch.from_numpy(table).to(device) for table in lab_tables())
-    scale = 1.0 / (len(samples) * float(UNIT)) ** 2
-    pixels = samples.reshape(len(samples), -1, 3)
-    variance = np.empty(pixels.shape[1], np.float32)
-    for first in range(0, len(variance), block):
-        sums = squares = torch.zeros((), dtype=torch.int64, device=device)
-        for sample in pixels[:, first : first + block]:
-            rgb = torch.tensor(sample, device=device).int()
-            xyz = green_red[rgb[:, 1] << 8 | rgb[:, 0]] + blue[rgb[:, 2]]
-            x, y, z = (f[(xyz >> shift) & XYZ_FIELD] for shift in (2 * XYZ_WIDTH, XYZ_WIDTH, 0))
-            lightness = (y * 1.16 - 0.16).clamp_(min=0)
-            a = (x - y) * (500 / 254) + 0.5
-            b = (y - z) * (200 / 254) + 0.5
-            lab = (torch.stack([lightness, a, b]) * float(UNIT)).round_().long()
-            sums = sums + lab
-            squares = squares + (lab**2).sum(0)
-        spread = len(samples) * squares - (sums**2).sum(0)
-        variance[first : first + block] = (spread.double() * scale).float().cpu().numpy()
-    return variance.reshape(samples.shape[1:3])

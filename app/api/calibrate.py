@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from trustscale_server.api.clients import IdempotencyKey, StoredResponse
 from trustscale_server.api.deps import AdminDep, State, StateDep, admin_router, check_fields
 from trustscale_server.api.documents import CalibrationDetail, detail
-from trustscale_server.api.jobs import JobOut, Webhook, accepted
+from trustscale_server.api.jobs import JobOut, Webhook, job_accepted
 from trustscale_server.api.openapi import CONFIG, body_of
 from trustscale_server.api.problems import problem_responses
 from trustscale_server.calibration import file
@@ -140,16 +140,16 @@ async def create_calibration(
     Where pairs are measured already under the same settings, nothing is generated again.
     """
     state.settings.webhooks.check(form.webhook)
-    asked = _of_one_upscaler(state, config_of(config))
+    settings = _of_one_upscaler(state, calibration_config_of(config))
     if form.dry_run:
-        return await _planned(state, asked, form, actor)
+        return await _planned(state, settings, form, actor)
 
     async def make() -> StoredResponse:
         job = await state.admin.create(
-            asked, form.files, created_by=actor, webhook=form.webhook, **form.pairs()
+            settings, form.files, created_by=actor, webhook=form.webhook, **form.pairs()
         )
         await state.audit("calibration.create", actor, job=job.id)
-        return StoredResponse(job.id, accepted(job))
+        return StoredResponse(job.id, job_accepted(job))
 
     return await _once(request, state, actor, make)
 
@@ -231,7 +231,7 @@ async def extend_calibration(
             **form.pairs(),
         )
         await state.audit("calibration.extend", actor, parent=parent.id, job=job.id)
-        return StoredResponse(job.id, accepted(job))
+        return StoredResponse(job.id, job_accepted(job))
 
     return await _once(request, state, actor, make)
 
@@ -401,7 +401,7 @@ async def check_pairs(files: NamesIn, state: StateDep, _: AdminDep) -> ArrangedO
     seen: set[str] = set()
     if files.pixels:
         fidelity = {} if files.metric is None else {"fidelity": {"metric": files.metric}}
-        config = config_of(json.dumps({"upscaler": files.upscaler, **fidelity}))
+        config = calibration_config_of(json.dumps({"upscaler": files.upscaler, **fidelity}))
         seen = await state.admin.seen(config, files.pixels)
     return ArrangedOut(
         used=[pair.name for pair in arranged.pairs if pair.y in seen],
@@ -428,7 +428,7 @@ def _metric(name: str) -> MetricOption | None:
     return MetricOption(metric=name, **given)
 
 
-def config_of(text: str) -> CalibrationConfig:
+def calibration_config_of(text: str) -> CalibrationConfig:
     """The settings of a calibration from JSON.
 
     Raises:
@@ -478,7 +478,7 @@ async def _once(
 ) -> Response:
 
     async def recall(job: str) -> Response:
-        return accepted(await state.stores.jobs.get(job))
+        return job_accepted(await state.stores.jobs.get(job))
 
     return await state.idempotency.once(request, actor, make, recall)
 

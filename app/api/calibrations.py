@@ -26,7 +26,7 @@ from trustscale_server.api.documents import (
     activation_of,
     detail,
 )
-from trustscale_server.api.jobs import JobOut, accepted
+from trustscale_server.api.jobs import JobOut, job_accepted
 from trustscale_server.api.openapi import body_of, file_response
 from trustscale_server.api.problems import problem_responses
 from trustscale_server.calibration import file, labels, pictures
@@ -326,7 +326,7 @@ async def finish_calibration(calibration_id: str, state: StateDep, actor: AdminD
     """Continue a calibration once all labels are there."""
     job = await state.admin.labelling.finish(await _pending(state, calibration_id))
     await state.audit("calibration.finish", actor, job=job.id)
-    return accepted(job)
+    return job_accepted(job)
 
 
 async def _pending(state: StateDep, calibration_id: str) -> JobStatus:

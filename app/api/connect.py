@@ -10,8 +10,8 @@ from trustscale_server.api.deps import AdminDep, StateDep, admin_router
 from trustscale_server.errors import BadRequest
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.sampling.pipeline import DEFAULT_SAMPLES
-from trustscale_server.upscalers.connect import ConnectRequest, attempt, config_of, look
-from trustscale_server.upscalers.entries import table
+from trustscale_server.upscalers.connect import ConnectRequest, attempt, look, upscaler_config_of
+from trustscale_server.upscalers.entries import toml_of
 
 router = admin_router("upscalers", "bad-request", "upscaler-unavailable", "upscaler-failed")
 
@@ -102,7 +102,7 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
     return ProbeOut(
         what=suggestion.what,
         entry=suggested,
-        toml=table(suggested),
+        toml=toml_of(suggested),
         needs=suggestion.needs,
         notes=notes,
         tried=wish.call,
@@ -113,7 +113,7 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
 
 
 def _cost(suggested: dict[str, Any], seconds: float | None) -> CalibrationCost:
-    kinds, config = len(USUAL.variants()), config_of(suggested)
+    kinds, config = len(USUAL.variants()), upscaler_config_of(suggested)
     calls, price = _PICTURES * kinds * DEFAULT_SAMPLES, config.price_per_call
     return CalibrationCost(
         pictures=_PICTURES,

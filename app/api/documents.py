@@ -14,7 +14,6 @@ from trustscale_server.api.jobs import JobOut
 from trustscale_server.assembly import Services
 from trustscale_server.calibration import pictures
 from trustscale_server.calibration.active import Changes, covered_classes
-from trustscale_server.calibration.guarantee import GuaranteeKind
 from trustscale_server.calibration.insight import (
     CalibratedClass,
     Group,
@@ -30,6 +29,7 @@ from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.errors import BadCalibration, NoCalibration, NotFound, UpscalerUnavailable
 from trustscale_server.images.degrade import MadeBy
 from trustscale_server.sampling.pipeline import Pipeline, pipeline_differences
+from trustscale_server.serving.answer import GuaranteeFacts
 from trustscale_server.stores import base
 from trustscale_server.stores.base import CalibrationHead, JobState, JobStatus
 
@@ -104,19 +104,6 @@ class Difference(BaseModel):
     calibrated: Any
     live: Any
     settings: list[str] | None = None
-
-
-class GuaranteeFacts(BaseModel):
-    """What is promised; members that the kind lacks are null."""
-
-    kind: GuaranteeKind
-    delta: float | None
-    tolerance: float | None = Field(None, description="probability: τ, that few pictures exceed.")
-    level: float | None = Field(None, description="probability: β, the share of those that do.")
-    menu: list[float] | None = Field(None, description="post_hoc: the α that can be chosen.")
-    between: tuple[float, float] | None = Field(
-        None, description="post_hoc: between which α can be chosen."
-    )
 
 
 class Leakage(BaseModel):

@@ -29,7 +29,7 @@ from trustscale_server.sampling.pipeline import pipeline_differences
 from trustscale_server.stores.base import JobKind, JobStatus, StoreUnavailable
 from trustscale_server.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import Upscaler
-from trustscale_server.upscalers.resilience import HealthFacts
+from trustscale_server.upscalers.resilience import ResilientUpscaler
 
 _LN10: Final = math.log(10)
 
@@ -154,12 +154,12 @@ async def update_gauges(metrics: Metrics, services: Services) -> None:
     _observe_slots(metrics, services.service.slots)
     try:
         for upscaler in services.upscalers.values():
-            if (health := await HealthFacts.of(upscaler)) is None:
+            if not isinstance(upscaler, ResilientUpscaler):
                 continue
-            metrics.set("upstream_breaker_open", health.breaker_open, upscaler.name)
-            if health.max_calls_per_hour is not None and health.calls_last_hour is not None:
-                metrics.set("upstream_calls_last_hour", health.calls_last_hour, upscaler.name)
-                metrics.set("upstream_calls_limit", health.max_calls_per_hour, upscaler.name)
+            metrics.set("upstream_breaker_open", upscaler.breaker_open, upscaler.name)
+            if (spent := await upscaler.spent()) is not None:
+                metrics.set("upstream_calls_last_hour", spent[0], upscaler.name)
+                metrics.set("upstream_calls_limit", spent[1], upscaler.name)
         await services.stores.results.check()
         metrics.set("store_persists", await services.stores.weakness() is None)
         jobs = await services.stores.jobs.unfinished()

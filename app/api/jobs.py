@@ -99,7 +99,7 @@ async def _job(job_id: str, state: StateDep, _: ClientDep) -> JobStatus:
     return await state.stores.jobs.get(job_id)
 
 
-async def shown(state: State, job: JobStatus) -> JobOut:
+async def visible_job(state: State, job: JobStatus) -> JobOut:
     """Show a job as clients see it; if its result was removed, it is `expired` without a link."""
     is_made = job.kind == "upscale" and job.state is JobState.SUCCEEDED and job.result
     if is_made and not await state.stores.results.has(str(job.result).rpartition("/")[2]):
@@ -115,7 +115,7 @@ _PROBLEMS = problem_responses("not-found", "unauthorized")
 @router.get("/v1/jobs/{job_id}", responses=_PROBLEMS)
 async def get_job(job: JobDep, state: StateDep) -> JobOut:
     """Read the state of a job."""
-    return await shown(state, job)
+    return await visible_job(state, job)
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse, responses=_PROBLEMS)
@@ -129,7 +129,7 @@ async def watch_job(job: JobDep, state: StateDep) -> AsyncIterator[ServerSentEve
         aclosing(_until(state.stopping, watched)) as states,
     ):
         async for current in states:
-            details = await shown(state, current)
+            details = await visible_job(state, current)
             yield ServerSentEvent(data=details.model_dump(mode="json"), event="job")
 
 
@@ -152,7 +152,7 @@ async def cancel_job(job: JobDep, state: StateDep) -> JobOut:
 
     A queued job ends at once, a running one within seconds; one that has ended stays as it is.
     """
-    return await shown(state, await state.queue.cancel(job.id))
+    return await visible_job(state, await state.queue.cancel(job.id))
 
 
 @router.get(
@@ -185,7 +185,7 @@ async def _until(
         stopped.cancel()
 
 
-def accepted(job: JobStatus | JobOut, **headers: str) -> JSONResponse:
+def job_accepted(job: JobStatus | JobOut, **headers: str) -> JSONResponse:
     """Answer 202 with the job and its address."""
     details = job if isinstance(job, JobOut) else JobOut.of(job)
     return JSONResponse(

@@ -200,7 +200,7 @@ def _security_headers(path: str, start: Message) -> list[tuple[bytes, bytes]]:
     if path.startswith("/static/") and start["status"] == 200:
         # Of files that a page loads only a worker has a policy, which is its own: fifty of them are
         # a first view.
-        return [one for one in _HEADERS if one[0] in _OF_FILES]
+        return [header for header in _HEADERS if header[0] in _OF_FILES]
     policy = _DOCS_POLICY if path == "/docs" else _POLICY
     headers = [*_HEADERS, (b"content-security-policy", policy.encode())]
     if path.startswith("/v1/results/") and start["status"] == 200:

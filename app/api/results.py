@@ -25,13 +25,13 @@ from trustscale_server.images.encode import FORMS, Attached, FormName, Pages, pi
 from trustscale_server.images.metadata import metadata_of
 from trustscale_server.monitoring.truth import (
     MAX_TRUTH_BYTES,
-    Score,
+    ScoredMask,
     Served,
     TruthReport,
     counting,
     footprint_of,
     read_truth,
-    score,
+    score_mask,
 )
 from trustscale_server.serving.answer import (
     INPUT,
@@ -188,12 +188,12 @@ async def tell_truth(
     calibration = result.part_of(whole)
     cost = footprint_of(result, calibration)
 
-    async def measure() -> Score:
+    async def measure() -> ScoredMask:
         async with state.service.slots.slot(cost):
             served = await _served(state, result)
             files = [None if upload is None else upload.file for upload in (image, label)]
             pixels = await read_truth(calibration, served, image=files[0], label=files[1])
-            return await shielded(score, calibration, served, pixels)
+            return await shielded(score_mask, calibration, served, pixels)
 
     scored = await while_connected(request, measure())
     count = counting(scored, time.time())
@@ -278,12 +278,12 @@ async def _mask(state: State, result: Result, alpha: float) -> bytes:
     return await shielded(drawn)
 
 
-async def _drawn(state: State, result: Result, alpha: float, part: str) -> bytes:
+async def _drawn(state: State, result: Result, alpha: float, name: str) -> bytes:
     mask = await _mask(state, result, alpha)
-    if part == "mask":
+    if name == "mask":
         return mask
     image = await state.stores.results.blob(result.id, image_file(result))
-    if part == "overlay":
+    if name == "overlay":
         return await shielded(png_overlay, image, mask)
     rest = await state.stores.results.blob(result.id, REST)
     return await shielded(png_believed_of, result, image, mask, rest)

@@ -33,7 +33,7 @@ from trustscale_server.api.clients import (
 )
 from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep, require_admin
 from trustscale_server.api.files import Sent
-from trustscale_server.api.jobs import JobOut, Webhook, accepted, shown
+from trustscale_server.api.jobs import JobOut, Webhook, job_accepted, visible_job
 from trustscale_server.api.middleware import note
 from trustscale_server.api.openapi import BINARY
 from trustscale_server.api.problems import limited_responses, problem_responses
@@ -51,7 +51,7 @@ from trustscale_server.serving.answer import (
     stored_picture,
 )
 from trustscale_server.serving.choose import UpscaleOptions, UpscaleRequest
-from trustscale_server.serving.job import expected
+from trustscale_server.serving.job import expected_job
 from trustscale_server.serving.prepare import Admitted
 from trustscale_server.stores.base import (
     IMAGE,
@@ -76,10 +76,6 @@ _PROBLEMS = (
 _PICTURES = ("image", "image_url", "upload")
 _ASYNC = {"Preference-Applied": "respond-async"}
 _JSON, _ZIP = "application/json", "application/zip"
-
-# A string in a parameter of a media range; an open one extends to the end.
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 
 class UpscaleForm(UpscaleOptions):
@@ -177,7 +173,7 @@ async def upscale(
             if idempotency_key is None and await request.is_disconnected():
                 # The client does not know its id, and would pay for nothing.
                 await state.queue.cancel(job.id)
-            return StoredResponse(job.id, accepted(job, **_ASYNC))
+            return StoredResponse(job.id, job_accepted(job, **_ASYNC))
         has_begun = asyncio.Event()
         answer = await while_connected(
             request,
@@ -193,7 +189,9 @@ async def upscale(
 
     async def recall(made_id: str) -> Response:
         if made_id.startswith(JOB):
-            return accepted(await shown(state, await state.stores.jobs.get(made_id)), **_ASYNC)
+            return job_accepted(
+                await visible_job(state, await state.stores.jobs.get(made_id)), **_ASYNC
+            )
         result = stored_picture(await results.document(made_id))
         names = _parts(result, media_type)
         files = {name: await results.file(made_id, name) for name in names}
@@ -335,34 +333,25 @@ class _Upload:
 
 def prefers(preference: str, headers: Sequence[str]) -> bool:
     """Whether a preference is among those of `Prefer` headers (RFC 7240)."""
-    preferences = _QUOTED.sub("", ",".join(headers)).split(",")
-    return any(re.split("[;=]", item)[0].strip().lower() == preference for item in preferences)
+    return preference in _names(",".join(headers))
 
 
 def negotiate(accept: str) -> str:
-    """The media type of the highest quality in `Accept`; of equals the first, by default JSON.
-
-    Of the ranges that fit a type the most specific counts; quality 0 forbids it (RFC 9110).
+    """The media type of the answer: the first of ours that `Accept` names, else JSON.
 
     Raises:
-        BadRequest: none of the accepted types can be produced.
+        BadRequest: it names other types only.
     """
-    qualities: dict[str, float] = {}  # by range, in their order
-    for media_range in _QUOTED.sub("", accept.strip() or "*/*").split(","):
-        name, *parameters = (item.strip().lower() for item in media_range.split(";"))
-        said = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-        quality = float(said) if _QUALITY.fullmatch(said) else 1.0
-        qualities[name] = max(quality, qualities.get(name, 0.0))
-
-    def rank(media_type: str) -> tuple[float, int]:
-        family = f"{media_type.partition('/')[0]}/*"
-        name = next((name for name in (media_type, family, "*/*") if name in qualities), None)
-        return (qualities[name], -[*qualities].index(name)) if name is not None else (0.0, 0)
-
-    chosen = max((_JSON, _ZIP), key=rank)
-    if not rank(chosen)[0]:
+    names = _names(accept or "*/*")
+    named = next((name for name in names if name in {_JSON, _ZIP}), None)
+    if named is None and not {"*/*", "application/*"} & {*names}:
         raise BadRequest(f"Accept: {accept[:80]!r} allows neither {_JSON} nor {_ZIP}.")
-    return chosen
+    return named or _JSON
+
+
+def _names(header: str) -> list[str]:
+    """The items of a header in order, without their parameters."""
+    return [re.split("[;=]", item)[0].strip().lower() for item in header.split(",")]
 
 
 async def _check_queue(state: State) -> None:
@@ -388,7 +377,7 @@ async def _submit(
                 id=job_id,
                 kind="upscale",
                 created_at=datetime.now(UTC),
-                about={"webhook": webhook, "key": fields.key, **expected(prepared)},
+                about={"webhook": webhook, "key": fields.key, **expected_job(prepared)},
                 request=fields.model_dump(),
             )
         )

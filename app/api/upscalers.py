@@ -12,11 +12,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field, TypeAdapter
 
 from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep
-from trustscale_server.api.documents import (
-    Answering,
-    GuaranteeFacts,
-    answering,
-)
+from trustscale_server.api.documents import Answering, answering
 from trustscale_server.api.problems import problem_responses
 from trustscale_server.calibration.active import EVERY
 from trustscale_server.calibration.guarantee import AFTER_LOOKING
@@ -30,7 +26,9 @@ from trustscale_server.calibration.insight import (
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.fidelity import ErrorUnit
 from trustscale_server.errors import UpscalerUnavailable
+from trustscale_server.sampling.draw import ANSWERS
 from trustscale_server.sampling.pipeline import DEFAULT_SAMPLES
+from trustscale_server.serving.answer import GuaranteeFacts
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.runtime import Character
 
@@ -74,6 +72,9 @@ class UpscalerOut(BaseModel):
     samples: int = Field(description="M: the samples, and at most as many calls, of a picture.")
     seconds_per_megapixel: float | None = Field(
         description="Of input and sample, as measured here; null: unknown yet."
+    )
+    answer_seconds_per_megapixel: float | None = Field(
+        description="Of input, for a whole answer with a mask; null: unknown yet."
     )
     price_per_call: float | None = Field(description="As configured.")
     cold_start_s: float = Field(description="The longest that a call waits for a model to start.")
@@ -133,7 +134,9 @@ async def list_upscalers(
             active = [Answering(id=name, name=None, classes=[]) for name in ids]
         elif active := await answering(state, upscaler.name):
             calibration = await state.calibrations.get(active[0].id)
-        classes = [] if brief else [row for one in active for row in await _classes(state, one)]
+        classes = []
+        for answers in [] if brief else active:
+            classes += await _classes(state, answers)
         rows.append(
             UpscalerOut(
                 **_identity(state, upscaler),
@@ -149,10 +152,11 @@ async def list_upscalers(
 
 
 def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
-    scale = fingerprint = pace = None
+    scale = fingerprint = pace = answers = None
     with suppress(UpscalerUnavailable):
         scale, fingerprint = upscaler.scale, upscaler.fingerprint
         pace = state.service.throughput.seconds_per_megapixel(upscaler)
+        answers = state.service.throughput.seconds_per_megapixel(upscaler, ANSWERS)
     entry = state.settings.upscaler(upscaler.name)
     title, character = (upscaler.name, None) if entry is None else entry.shown
     return {
@@ -163,6 +167,7 @@ def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
         "scale": scale,
         "fingerprint": fingerprint,
         "seconds_per_megapixel": pace,
+        "answer_seconds_per_megapixel": answers,
         "price_per_call": state.settings.price_per_call(upscaler.name),
         "cold_start_s": getattr(entry, "cold_start_s", 0.0),
         "default": upscaler in state.service.candidates(None),
@@ -189,7 +194,7 @@ def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
 
 
 def levels_of(
-    first: Calibration | None, asked: list[Answering], found: list[list[ThresholdRow]]
+    first: Calibration | None, active: list[Answering], class_tables: list[list[ThresholdRow]]
 ) -> list[NamedLevel]:
     """Three where each may be chosen after looking at uploads of any class, or the default.
 
@@ -198,16 +203,16 @@ def levels_of(
     if first is None:
         return []
     is_free = (
-        bool(found)
-        and all(any(row.threshold != "-inf" for row in rows) for rows in found)
-        and all(EVERY not in one.classes for one in asked)
+        bool(class_tables)
+        and all(any(row.threshold != "-inf" for row in rows) for rows in class_tables)
+        and all(EVERY not in answers.classes for answers in active)
     )
     own, (least, most) = first.manifest.default_alpha, AFTER_LOOKING
-    wanted = {"balanced": own}
+    alphas = {"balanced": own}
     if is_free and least < own < most:
-        wanted = {"strict": least, **wanted, "lenient": most}
+        alphas = {"strict": least, **alphas, "lenient": most}
     else:
-        found = [thresholds(first)]
+        class_tables = [thresholds(first)]
 
     def area(rows: list[ThresholdRow], alpha: float) -> float:
         return max((row.trusted_fraction for row in rows if row.alpha <= alpha), default=0.0)
@@ -217,11 +222,11 @@ def levels_of(
             {
                 "name": name,
                 "alpha": alpha,
-                "least": min(area(rows, alpha) for rows in found),
-                "most": max(area(rows, alpha) for rows in found),
+                "least": min(area(rows, alpha) for rows in class_tables),
+                "most": max(area(rows, alpha) for rows in class_tables),
             }
         )
-        for name, alpha in wanted.items()
+        for name, alpha in alphas.items()
     ]
 
 

@@ -83,7 +83,7 @@ class Place:
     record: Mapping[str, Any] | None
     extras: frozenset[Extra] = frozenset()
 
-    def state(self, asked: Mapping[str, Any]) -> State:
+    def state(self, identity: Mapping[str, Any]) -> State:
         """new: nothing or a part of this answer exists; done: all of it.
 
         other: an answer to another request. foreign: files without a record.
@@ -92,48 +92,47 @@ class Place:
             return "new"
         if self.record is None:
             return "foreign"
-        if differences(self.record, asked):
+        if request_differences(self.record, identity):
             return "other"
-        return "done" if self._wanted(asked) <= self._parts else "new"
+        return "done" if self._wanted(identity) <= self._parts else "new"
 
     @property
     def _parts(self) -> set[str]:
         """What is there, such as image and mask."""
-        parts = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
-        return {part.rpartition(".")[0].removesuffix(".ome").removesuffix(".cog") for part in parts}
+        endings = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
+        return {
+            ending.rpartition(".")[0].removesuffix(".ome").removesuffix(".cog")
+            for ending in endings
+        }
 
-    def _wanted(self, asked: Mapping[str, Any]) -> set[str]:
-        request = asked["request"]
-        wanted = {"image", "result"}
+    def _wanted(self, identity: Mapping[str, Any]) -> set[str]:
+        request = identity["request"]
+        needed = {"image", "result"}
         if request["mask"] == "trust":
-            wanted |= {"mask", *self.extras} | ({"believed"} if request["believed"] else set())
+            needed |= {"mask", *self.extras} | ({"believed"} if request["believed"] else set())
         if request["format"] == "cog.tiff" and request["mask"] == "trust":
-            wanted.add("trust")
-        return wanted
+            needed.add("trust")
+        return needed
 
-    def write(self, result: Result, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def write(self, result: Result, identity: Mapping[str, Any]) -> dict[str, Any]:
         """Write the record and the files; the record."""
         # Otherwise an earlier mask could remain beside the new picture.
         for name in self.there:
             self.stem.with_name(name).unlink(missing_ok=True)
-        record = {**result.document, **asked}
+        record = {**result.document, **identity}
         del record["links"]  # the files are the result
         text = json.dumps(record, indent=2, ensure_ascii=False)
         self.stem.parent.mkdir(parents=True, exist_ok=True)
         # Bytes of a file name that are not UTF-8 are escaped.
         written = f"{text}\n".encode("utf-8", "backslashreplace")
-        for part, data in {RECORD: written, **self._files(result.files)}.items():
-            path = self.stem.with_name(f"{self.stem.name}.{part}")
-            if isinstance(path, Path):
-                replace_file(path, data)
-            else:  # object stores put an object whole or not at all
-                path.write_bytes(data)
+        for ending, data in {RECORD: written, **self._files(result.files)}.items():
+            replace_file(self.stem.with_name(f"{self.stem.name}.{ending}"), data)
         return record
 
     def moved(self, stem: Path) -> None:
         """Move the answer, its record last, so that one whose move was stopped is made again."""
-        parts = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
-        move(self.stem, stem, sorted(parts, key=RECORD.__eq__))
+        endings = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
+        move(self.stem, stem, sorted(endings, key=RECORD.__eq__))
 
     def _files(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
         chosen = {name: data for name, data in files.items() if name != TRUST}
@@ -145,7 +144,7 @@ class Place:
         return chosen
 
 
-def look(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[Place]:
+def existing_answers(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[Place]:
     """The existing files of each answer, listing every folder once."""
     listed = {folder: _listed(folder) for folder in {stem.parent for stem in stems}}
     places = []
@@ -157,11 +156,11 @@ def look(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[
     return places
 
 
-def differences(record: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+def request_differences(record: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
     """How the recorded request differs from this one, as text."""
-    if record.get("source") != asked["source"]:
+    if record.get("source") != identity["source"]:
         return ["of another file, or of this one before it was changed"]
-    then, now = record["request"], asked["request"]
+    then, now = record["request"], identity["request"]
     return [
         f"with {name} {_shown(then.get(name))} and not {_shown(value)}"
         for name, value in now.items()
@@ -202,12 +201,13 @@ class Run:
     extras: frozenset[Extra] = frozenset()
     verbose: bool = False
     review: Rule | None = None
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    full_request: Mapping[str, Any] = field(default_factory=dict)
     served: Mapping[str, Any] = field(default_factory=dict)
+    pace: float = 0.0  # seconds for a megapixel by the slowest that may answer; 0: unknown
     done: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     promises: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
-    kept: int = 0
+    skipped: int = 0  # that were done before
     passed: int = 0  # without a look
     failed: dict[str, str] = field(default_factory=dict)
     stopped: str = ""  # why the remaining images were not made
@@ -215,7 +215,7 @@ class Run:
 
     async def to_stream(self, source: InputFile) -> None:
         """The picture to standard output, text to standard error."""
-        self.asked = await self._served()
+        self.full_request = await self._served()
         with progress_bars() as bars:
             result = await self._result(source, _Bar(bars, 1))
         sys.stdout.buffer.write(next(iter(result.files.values())))
@@ -229,7 +229,7 @@ class Run:
             ConfigError: files would be lost.
             OSError: the folder cannot be made.
         """
-        self.asked = await self._served()
+        self.full_request = await self._served()
         todo = await asyncio.to_thread(self._plan, images, folder)
         if said := await asyncio.to_thread(self._foretold, todo):
             typer.echo(said, err=True)
@@ -253,13 +253,14 @@ class Run:
     def _places(self, images: Sequence[InputFile], folder: Path) -> list[Place]:
         """Where each answer is or will be, before those that need no look are apart."""
         if self.review is None:
-            return look(targets(images, folder), self.extras)
+            return existing_answers(targets(images, folder), self.extras)
         waiting, sorted_out = (
-            look(targets(images, folder / name), self.extras) for name in (LOOK, ACCEPTED)
+            existing_answers(targets(images, folder / name), self.extras)
+            for name in (LOOK, ACCEPTED)
         )
         return [
-            other if one.record is None and other.there else one
-            for one, other in zip(waiting, sorted_out, strict=True)
+            other if waits.record is None and other.there else waits
+            for waits, other in zip(waiting, sorted_out, strict=True)
         ]
 
     def _sort(self, images: Sequence[InputFile], folder: Path, rule: Rule) -> None:
@@ -275,18 +276,16 @@ class Run:
 
     def _foretold(self, todo: Sequence[_Task]) -> str:
         """What a long or large run takes, with a smaller choice; empty for others."""
-        pace, scale = self.served.get("seconds_per_megapixel"), self.served.get("scale") or 1
+        scale = self.served.get("scale") or 1
         seconds = size = longest = 0.0
         for task in todo:
             # What cannot be read fails in its turn.
             with suppress(TrustscaleError, OSError):
-                if not isinstance(task.source.path, Path):
-                    continue  # the header of what is far away costs all of it
                 width, height = image_size(_content(task.source), Limits())
                 if (self.request.fit or math.inf) < max(width, height):
                     width, height = size_within((width, height), self.request.fit or 1)
                 side = max(width, height)
-                seconds += (pace or 0.0) * width * height / 1e6
+                seconds += self.pace * width * height / 1e6
                 wanted = self.request.to or (self.request.scale or scale) * side
                 side_made = min(wanted, scale * side)
                 files = 1 + len(self.extras)
@@ -294,7 +293,7 @@ class Run:
                 longest = max(longest, side_made)
         if seconds < _LONG_S and size < _LARGE:
             return ""
-        long = f"about {duration(seconds)} and " if pace else ""
+        long = f"about {duration(seconds)} and " if self.pace else ""
         smaller = ". --to 4k writes less, --fit 1000 is faster" if longest > _4K else ""
         return f"This takes {long}some {decimal(int(size))} of files{smaller}."
 
@@ -305,18 +304,18 @@ class Run:
         todo, lost = [], []
         for source, place in zip(images, places, strict=True):
             try:
-                asked = {"request": self.asked, "source": _facts(source)}
+                identity = {"request": self.full_request, "source": _facts(source)}
             except OSError as error:
                 self._fail(source, error)
                 continue
-            state = place.state(asked)
+            state = place.state(identity)
             if state == "done" and place.record is not None:
-                self.kept += 1
+                self.skipped += 1
                 self._report(source, place.record, " (kept)")
                 continue
             if state in {"other", "foreign"}:
-                lost.append(_lost(place, asked))
-            todo.append(_Task(source, place, asked))
+                lost.append(_lost(place, identity))
+            todo.append(_Task(source, place, identity))
         if lost and not self.overwrite:
             others = f" So would the files of {len(lost) - 1} others." if len(lost) > 1 else ""
             raise ConfigError(
@@ -340,7 +339,8 @@ class Run:
             known = ", ".join(row["name"] for row in rows)
             raise ConfigError(f"There is no upscaler {self.request.upscaler!r}; there is {known}.")
         self.served = meant[0]
-        active = " ".join(one["id"] for row in meant for one in row["calibrations"])
+        self.pace = max(row["answer_seconds_per_megapixel"] or 0.0 for row in meant)
+        active = " ".join(calibration["id"] for row in meant for calibration in row["calibrations"])
         return {
             **self.request.chosen(),
             "upscaler": meant[0]["name"] if len(meant) == 1 else AUTO,
@@ -355,7 +355,7 @@ class Run:
             bar.show(task.source, 1, 1)
             return
         try:
-            record = await asyncio.to_thread(task.place.write, result, task.asked)
+            record = await asyncio.to_thread(task.place.write, result, task.identity)
         except OSError as error:  # it would go wrong for all
             where = error.filename or task.place.stem.parent
             self.stopped = f"{where} cannot be written: {error.strerror or error}."
@@ -404,14 +404,14 @@ class Run:
 
     def _key(self, data: bytes) -> str:
         """The idempotency key of a file and settings, so a continued run pays nothing twice."""
-        return hashlib.sha256(json.dumps(dict(self.asked)).encode() + data).hexdigest()[:32]
+        return hashlib.sha256(json.dumps(dict(self.full_request)).encode() + data).hexdigest()[:32]
 
     def write_manifest(self) -> None:
         """Write the settings of a folder's answers, and each image's outcome."""
         if self.manifest is None:
             return
         facts = {
-            "request": self.asked,
+            "request": self.full_request,
             "done": {
                 name: {
                     "trusted_fraction": record["trusted_fraction"],
@@ -439,8 +439,8 @@ class Run:
             rest = f" {self.left} images are not done; run the same command again to continue."
             typer.echo(f"trustscale: {self.stopped}{rest if many else ''}", err=True)
         if many:
-            answered = len(self.done) - self.kept
-            counts = f"{answered} done, {self.kept} kept, {len(self.failed)} failed"
+            answered = len(self.done) - self.skipped
+            counts = f"{answered} done, {self.skipped} kept, {len(self.failed)} failed"
             if self.review is not None:
                 counts += f"; {self.passed} {ACCEPTED}, {len(self.done) - self.passed} to {LOOK}"
             typer.echo(counts + _skipped(skipped), err=True)
@@ -451,7 +451,7 @@ class _Task(NamedTuple):
 
     source: InputFile
     place: Place
-    asked: Mapping[str, Any]
+    identity: Mapping[str, Any]
 
 
 class _Bar:
@@ -473,20 +473,20 @@ def _content(source: InputFile) -> bytes:
 
 
 def _facts(source: InputFile) -> dict[str, Any]:
-    """What identifies a file: modification time, or else content."""
-    stat = None if source.path is None else source.path.stat()
-    if stat is not None and stat.st_mtime:
-        modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
-        return {"name": str(source.place), "bytes": stat.st_size, "modified": modified}
-    data = _content(source)
-    digest = hashlib.sha256(data).hexdigest()
-    return {"name": str(source.place), "bytes": len(data), "sha256": digest}
+    """What identifies a file: its modification time, or the content of standard input."""
+    name = str(source.place)
+    if source.path is None:
+        digest = hashlib.sha256(source.data).hexdigest()
+        return {"name": name, "bytes": len(source.data), "sha256": digest}
+    stat = source.path.stat()
+    modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
+    return {"name": name, "bytes": stat.st_size, "modified": modified}
 
 
-def _lost(place: Place, asked: Mapping[str, Any]) -> str:
+def _lost(place: Place, identity: Mapping[str, Any]) -> str:
     if place.record is None:
         return f"{place.stem.with_name(min(place.there))} would be lost"
-    how = "; ".join(differences(place.record, asked))
+    how = "; ".join(request_differences(place.record, identity))
     return f"The answer {place.stem}.* would be lost: it was made {how}"
 
 
@@ -520,9 +520,9 @@ def _details(source: InputFile, record: Mapping[str, Any], note: str = "") -> st
     if record["mask"] == "none":
         size = f"{record['width']}×{record['height']}, seed {record['seed']}"
         return "\n".join([f"{source}: {size}, without a mask{note}", *warnings])
-    part = "the opaque part of " if record["opaque_fraction"] < 1 else ""
+    whose = "the opaque part of " if record["opaque_fraction"] < 1 else ""
     figures = (
-        f"  {100 * record['trusted_fraction']:.1f} % of the area of {part}"
+        f"  {100 * record['trusted_fraction']:.1f} % of the area of {whose}"
         f"{record['width']}×{record['height']} trusted "
         f"at α = {record['alpha']:g} (typicality {record['typicality']:.2f}, seed {record['seed']})"
     )

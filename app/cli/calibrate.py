@@ -17,7 +17,7 @@ from trustscale_server.calibration.intake import find_in
 from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.calibration.like import look_like
 from trustscale_server.cli import options
-from trustscale_server.cli.calibrations import shown
+from trustscale_server.cli.calibrations import print_calibration
 from trustscale_server.cli.making import Making
 from trustscale_server.config_errors import mistakes
 from trustscale_server.config_sources import with_options
@@ -30,7 +30,7 @@ from trustscale_server.upscalers.runtime import SCALE
 
 
 @dataclass
-class Score:
+class ScoreOptions:
     """Whose answers are scored, and how: samples, their picture Ŷ and the indecision σ."""
 
     upscaler: Annotated[
@@ -182,7 +182,7 @@ class Inputs(options.Steps):
 
 
 @dataclass
-class Result(options.Activation, options.Calls):
+class ResultOptions(options.ActivationOptions, options.Calls):
     """What becomes of the calibration."""
 
     name: Annotated[str | None, typer.Option(help="Name of the calibration.")] = None
@@ -209,23 +209,23 @@ class Result(options.Activation, options.Calls):
 
 
 @with_options(
-    score=Score,
+    score=ScoreOptions,
     fidelity=Fidelity,
     promise=options.Promise,
     naming=options.Naming,
     inputs=Inputs,
-    result=Result,
+    result=ResultOptions,
 )
 def calibrate(
     folder: Annotated[
         Path, typer.Argument(help="x/ and y/ with matching names, or only high-resolution images.")
     ],
-    score: Score,
+    score: ScoreOptions,
     fidelity: Fidelity,
     promise: options.Promise,
     naming: options.Naming,
     inputs: Inputs,
-    result: Result,
+    result: ResultOptions,
 ) -> None:
     """Calibrate an upscaler; a run that was interrupted continues where it stopped.
 
@@ -264,7 +264,7 @@ def calibrate(
             continue
         if file is not None:
             file.write_bytes(outcome.file)
-        shown(outcome.document, as_json=result.as_json)
+        print_calibration(outcome.document, as_json=result.as_json)
         refusals += [outcome.refusal] if outcome.refusal else []
     if refusals:
         raise refusals[0]

@@ -49,16 +49,18 @@ def show(
 ) -> None:
     """Show one calibration: pipeline, thresholds and mask sizes at common α, provenance."""
     document = ask(server, lambda service: service.calibration(calibration, group))
-    shown(document, as_json=as_json)
+    print_calibration(document, as_json=as_json)
 
 
 @app.command()
-@with_options(promise=options.Promise, activation=options.Activation, target=options.Target)
+@with_options(
+    promise=options.Promise, activation=options.ActivationOptions, target=options.TargetOptions
+)
 def derive(
     calibration: Id,
     promise: options.Promise,
-    activation: options.Activation,
-    target: options.Target,
+    activation: options.ActivationOptions,
+    target: options.TargetOptions,
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
 ) -> None:
@@ -66,18 +68,18 @@ def derive(
     changes: dict[str, Any] = {"activate": activation.activate, "name": name}
     if activation.force:
         changes["force"] = True
-    asked = promise.named
-    if asked is None and bound is None:
-        asked = {"kind": "high_probability"}
-    if asked is not None:
+    guarantee = promise.named
+    if guarantee is None and bound is None:
+        guarantee = {"kind": "high_probability"}
+    if guarantee is not None:
         try:
-            changes["guarantee"] = guarantee_of(asked).model_dump()
+            changes["guarantee"] = guarantee_of(guarantee).model_dump()
         except ValidationError as error:
             raise typer.BadParameter(mistakes(error)) from None
     if bound is not None:
         changes["fidelity"] = {"bound": bound}
     derived = ask(target.server, lambda service: service.derive(calibration, **changes))
-    shown(derived, as_json=target.as_json)
+    print_calibration(derived, as_json=target.as_json)
 
 
 @app.command()
@@ -92,8 +94,7 @@ def activate(
 
     An upload is answered from the first that covers its class and size.
     """
-    asked = {"force": force, "only": only}
-    done = ask(server, lambda service: service.activate(calibration, **asked))
+    done = ask(server, lambda service: service.activate(calibration, force=force, only=only))
     output(done, _switch, as_json=as_json)
 
 
@@ -137,12 +138,12 @@ def backtest(
 
 
 @app.command()
-@with_options(naming=options.Naming, activation=options.Activation, calls=options.Calls)
+@with_options(naming=options.Naming, activation=options.ActivationOptions, calls=options.Calls)
 def extend(
     calibration: Id,
     folder: Annotated[Path, typer.Argument(help="More pairs, as of `trustscale calibrate`.")],
     naming: options.Naming,
-    activation: options.Activation,
+    activation: options.ActivationOptions,
     calls: options.Calls,
 ) -> None:
     """Make a calibration with more pairs; nothing is generated again for the old ones."""
@@ -154,7 +155,7 @@ def extend(
         yes=calls.yes,
     )
     if (outcome := making.run(folder, naming.rule)) is not None:
-        shown(outcome.document, as_json=calls.as_json)
+        print_calibration(outcome.document, as_json=calls.as_json)
 
 
 @app.command()
@@ -176,7 +177,7 @@ def audit(
     output(entries, lines(_entry), as_json=as_json)
 
 
-def shown(document: dict[str, Any], *, as_json: bool) -> None:
+def print_calibration(document: dict[str, Any], *, as_json: bool) -> None:
     """Print a calibration, or the job that is making it."""
     output(
         document,

@@ -57,7 +57,7 @@ def jobs(
             "A separate job worker needs a queue that it shares with the gateway: set "
             "TRUSTSCALE_QUEUE and TRUSTSCALE_STORE to redis://…"
         )
-    with exporting(settings.otlp_endpoint, "trustscale-jobs"):
+    with exporting("trustscale-jobs"):
         asyncio.run(_run(settings, metrics_host, metrics_port))
 
 
@@ -77,9 +77,9 @@ def cancel(
     """Cancel a job: at once if it is queued, within seconds if it runs."""
 
     async def cancelled(service: AsyncTrustscale) -> dict[str, Any]:
-        asked = await service.job(job)
-        await asked.cancel()
-        return asked.document
+        cancelled_job = await service.job(job)
+        await cancelled_job.cancel()
+        return cancelled_job.document
 
     output(ask(server, cancelled), _line, as_json=as_json)
 
@@ -97,26 +97,26 @@ def _line(job: dict[str, Any]) -> str:
 async def _run(settings: Settings, host: str, port: int | None) -> None:
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        parts = await open_parts(settings, stack, metrics=metrics)
-        await stack.enter_async_context(listening(worker_app(parts, metrics), host, port))
-        log.info("jobs_started", version=__version__, upscalers=list(parts.upscalers))
+        services = await open_parts(settings, stack, metrics=metrics)
+        await stack.enter_async_context(listening(worker_app(services, metrics), host, port))
+        log.info("jobs_started", version=__version__, upscalers=list(services.upscalers))
         await run_until_signalled(
-            parts.queue,
-            parts.handlers,
-            concurrency=parts.concurrency,
+            services.queue,
+            services.handlers,
+            concurrency=services.concurrency,
             drain_s=settings.job_drain_s,
         )
         log.info("jobs_stopped")
 
 
-def worker_app(parts: Services, metrics: Metrics) -> Starlette:
+def worker_app(services: Services, metrics: Metrics) -> Starlette:
     """The port of a worker: `/healthz` and `/metrics`."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def text(_: Request) -> Response:
-        await update_gauges(metrics, parts)
+        await update_gauges(metrics, services)
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", text)])

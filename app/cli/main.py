@@ -83,8 +83,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(is_asked_for: bool) -> None:
+    if is_asked_for:
         typer.echo(f"trustscale {__version__}")
         raise typer.Exit
 
@@ -115,5 +115,5 @@ def main() -> None:
 
 
 def _fail(detail: str, code: int) -> None:
-    print(f"trustscale: {detail}", file=sys.stderr)  # noqa: T201 - the one line of an error
+    print(f"trustscale: {' '.join(detail.splitlines())}", file=sys.stderr)  # noqa: T201 - the one line of an error
     sys.exit(code)

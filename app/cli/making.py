@@ -16,7 +16,7 @@ from trustscale_server.calibration.intake import find_in, folder_files
 from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.calibration.local import listed
 from trustscale_server.cli.bars import Bars, interruptible, progress_bars
-from trustscale_server.cli.service import ALL, RemoteError, connected, refusals
+from trustscale_server.cli.service import ALL, RemoteError, refusals, service_client
 from trustscale_server.errors import ConfigError, TrustscaleError
 from trustscale_server.serving.prepare import duration
 from trustscale_server.upscalers.base import AUTO
@@ -38,14 +38,14 @@ def costs_of(job: Mapping[str, Any]) -> str:
     calls, seconds, price = job["calls"], job["estimate_s"], job["price"]
     if not calls:
         return "no calls of the upscaler"
-    parts = [f"{calls:,} call{'s' if calls != 1 else ''} of the upscaler"]
+    costs = [f"{calls:,} call{'s' if calls != 1 else ''} of the upscaler"]
     if price is not None:
-        parts.append(f"for {price:g}")
+        costs.append(f"for {price:g}")
     if seconds is None:
-        parts.append("how long they take shows with the first")
+        costs.append("how long they take shows with the first")
     else:
-        parts.append("a few seconds" if seconds < _FEW_S else f"about {duration(seconds)}")
-    return ", ".join(parts)
+        costs.append("a few seconds" if seconds < _FEW_S else f"about {duration(seconds)}")
+    return ", ".join(costs)
 
 
 def _question(plan: Mapping[str, Any]) -> str:
@@ -95,7 +95,7 @@ class Making:
             )
 
             async def work() -> Outcome | None:
-                async with connected(
+                async with service_client(
                     self.server,
                     upscaler=self.upscaler,
                     many=True,

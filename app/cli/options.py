@@ -37,7 +37,7 @@ _FIELD: Final = re.compile(
 
 def spoken(text: str) -> str:
     """A sentence of the service, which names fields of a request, with the options of a command."""
-    return _FIELD.sub(lambda found: f"--{found[1]} ", text)
+    return _FIELD.sub(lambda match: f"--{match[1]} ", text)
 
 
 Stretch = Annotated[
@@ -50,7 +50,7 @@ Stretch = Annotated[
 
 
 @dataclass
-class Target:
+class TargetOptions:
     """Where a command runs, and how it prints what it found."""
 
     server: Server = None
@@ -58,14 +58,14 @@ class Target:
 
 
 @dataclass
-class Calls(Target):
+class Calls(TargetOptions):
     """The same for a command that may call an upscaler outside of this program."""
 
     yes: Yes = False
 
 
 @dataclass
-class Activation:
+class ActivationOptions:
     """Whether a calibration is to serve at once."""
 
     activate: Activate = False

@@ -34,8 +34,8 @@ def decided(records: Sequence[Mapping[str, Any]], rule: Rule) -> list[bool]:
     passes = [False] * len(records)
     for places in batches.values():
         values = [reviews[place]["p_value"] for place in places]
-        kept = accepted_of_batch(values, reviews[places[0]]["delta"])
-        for place, fits in zip(places, kept, strict=True):
+        decisions = accepted_of_batch(values, reviews[places[0]]["delta"])
+        for place, fits in zip(places, decisions, strict=True):
             passes[place] = fits and not records[place]["out_of_distribution"]
     return passes
 
@@ -52,13 +52,9 @@ def promises(records: Iterable[Mapping[str, Any]], rule: Rule) -> list[str]:
     ]
 
 
-def move(stem: Path, target: Path, parts: Sequence[str]) -> None:
+def move(stem: Path, target: Path, endings: Sequence[str]) -> None:
     """Move the files of an answer, the last of the parts at the end."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    for part in parts:
-        path, new = (place.with_name(f"{place.name}.{part}") for place in (stem, target))
-        if isinstance(path, Path):
-            path.replace(new)
-        else:  # in an object store
-            new.write_bytes(path.read_bytes())
-            path.unlink()
+    for ending in endings:
+        path, new = (place.with_name(f"{place.name}.{ending}") for place in (stem, target))
+        path.replace(new)

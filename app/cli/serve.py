@@ -119,7 +119,7 @@ def _without(value: Any, secrets: frozenset[str]) -> Any:
     if isinstance(value, list):
         return [_without(item, secrets) for item in value]
     if isinstance(value, str):
-        value = _PASSWORD.sub(lambda found: "***@" if found[0].endswith("@") else "***", value)
+        value = _PASSWORD.sub(lambda match: "***@" if match[0].endswith("@") else "***", value)
         for secret in secrets:
             value = value.replace(secret, "***")
     return value

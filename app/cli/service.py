@@ -62,7 +62,7 @@ class RemoteError(TrustscaleError):
 
 
 @asynccontextmanager
-async def connected(
+async def service_client(
     server: str | None, *, needs_key: bool = True, retries: int = 0, **here: Any
 ) -> AsyncIterator[AsyncTrustscale]:
     """A client of a server, or of an application in this process (`here`: as of `inside`).
@@ -91,7 +91,7 @@ def ask(
     """The answer of a server, or of the application in this process. Raises as `connected`."""
 
     async def answer() -> Answer:
-        async with connected(server, needs_key=needs_key, **here) as service:
+        async with service_client(server, needs_key=needs_key, **here) as service:
             return await question(service)
 
     return asyncio.run(answer())
@@ -190,34 +190,34 @@ async def _start(
     stores = await opened_stores(settings, stack, metrics)
     if on_checked is not None:
         stores = private_stores(stores, settings.data_dir, stack)
-    parts = await _opened(settings, stack, metrics=metrics, stores=stores)
-    more: dict[str, Any] = {"service": replace(parts.service, results=None), "worker": None}
+    services = await _opened(settings, stack, metrics=metrics, stores=stores)
+    more: dict[str, Any] = {"service": replace(services.service, results=None), "worker": None}
     if on_checked is not None:
         # Released when the jobs have stopped.
         held = await stack.enter_async_context(AsyncExitStack())
         # Other processes' unfinished jobs are left alone.
         run = partial(
-            parts.queue.run,
-            {"calibration": parts.handlers["calibration"]},
-            concurrency=parts.concurrency,
+            services.queue.run,
+            {"calibration": services.handlers["calibration"]},
+            concurrency=services.concurrency,
             drain_s=0.0,
             unfinished=False,
         )
         more["worker"] = await stack.enter_async_context(working(run))
         more["admin"] = LocalAdmin(
-            parts.upscalers,
+            services.upscalers,
             settings.default,
-            parts.calibrations,
-            parts.stores,
-            parts.queue,
+            services.calibrations,
+            services.stores,
+            services.queue,
             data_dir=settings.data_dir,
             stack=held,
             on_checked=on_checked,
-            costs=parts.admin.costs,
+            costs=services.admin.costs,
         )
     nobody = Keyring(())
     return await State.of(
-        parts,
+        services,
         stack,
         metrics,
         TIMINGS,
@@ -225,7 +225,7 @@ async def _start(
         admin_keys=nobody,
         operator=ACTOR,
         limits=ClientLimits(),
-        idempotency=IdempotencyKeys(parts.stores.claims, ignored=True),
+        idempotency=IdempotencyKeys(services.stores.claims, ignored=True),
         **more,
     )
 
@@ -246,11 +246,11 @@ def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settin
     """The settings for one command: its upscalers only, and no queue shared with others."""
     upscalers = tuple(settings.upscalers)
     if upscaler != ALL:
-        wanted = {upscaler or settings.default}
+        names = {upscaler or settings.default}
         if upscaler == AUTO or (upscaler is None and settings.prefers_auto):
-            wanted = set(settings.routing_table.values())
+            names = set(settings.routing_table.values())
         # For an unknown name the error lists all.
-        upscalers = tuple(one for one in upscalers if one.name in wanted) or upscalers
+        upscalers = tuple(config for config in upscalers if config.name in names) or upscalers
     if many:
         upscalers = tuple(map(_at_once, upscalers))
     changes = {
@@ -260,7 +260,7 @@ def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settin
         "max_waiting": 1_000_000,
         "request_timeout_s": JOB_TIMEOUT_S,
         # One pair is prepared while the upscaler is busy.
-        "job_concurrency": 1 + max(getattr(one, "concurrency", None) or 1 for one in upscalers),
+        "job_concurrency": 1 + max(config.concurrency for config in upscalers),
     }
     return settings.model_copy(update=changes)
 

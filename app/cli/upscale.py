@@ -21,7 +21,7 @@ _ROUTES: Final = ("upscalers", "upscale")
 
 
 @dataclass
-class Asked:
+class RequestOptions:
     """What is asked of the service."""
 
     upscaler: Annotated[
@@ -182,7 +182,7 @@ class Sorting:
 
 
 @dataclass
-class Output(options.Target):
+class Output(options.TargetOptions):
     """What is printed, and who is asked."""
 
     verbose: Annotated[
@@ -190,7 +190,7 @@ class Output(options.Target):
     ] = False
 
 
-@with_options(asked=Asked, answers=Answers, sorting=Sorting, output=Output)
+@with_options(request_options=RequestOptions, answers=Answers, sorting=Sorting, output=Output)
 def upscale(
     sources: Annotated[
         list[str],
@@ -200,7 +200,7 @@ def upscale(
             "input.",
         ),
     ],
-    asked: Asked,
+    request_options: RequestOptions,
     answers: Answers,
     sorting: Sorting,
     output: Output,
@@ -219,7 +219,7 @@ def upscale(
     if to_stream and sys.stdout.isatty():
         raise typer.BadParameter("a picture is not written to a terminal: name a file with >.")
     sorts = sorting.rule
-    if sorts and (to_stream or asked.mask == "none"):
+    if sorts and (to_stream or request_options.mask == "none"):
         raise typer.BadParameter("--review and --review-batch sort files with a mask.")
     folder = None if to_stream else Path(out or ".")
     images, skipped = found(sources, folder, recursive=answers.recursive)
@@ -227,12 +227,12 @@ def upscale(
     # Imported only now, so that a mistyped name fails at once.
     from trustscale_server.cli.bars import interruptible  # noqa: PLC0415
     from trustscale_server.cli.batch import MANIFEST, Extra, Run  # noqa: PLC0415
-    from trustscale_server.cli.service import PATIENT, connected  # noqa: PLC0415
+    from trustscale_server.cli.service import PATIENT, service_client  # noqa: PLC0415
     from trustscale_server.serving.choose import options_of  # noqa: PLC0415
     from trustscale_server.settings import load_settings  # noqa: PLC0415
 
     try:
-        request = options_of(**asked.fields)
+        request = options_of(**request_options.fields)
     except BadRequest as error:
         raise ConfigError(options.spoken(error.detail)) from None
     chosen: list[tuple[Extra, bool]] = [("trust", answers.trust), ("overlay", answers.overlay)]
@@ -240,10 +240,11 @@ def upscale(
     manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
     many = len(images) > 1
     settings = load_settings() if server is None else None
-    here = {"settings": settings, "upscaler": asked.upscaler, "many": many, "routes": _ROUTES}
+    name = request_options.upscaler
+    here = {"settings": settings, "upscaler": name, "many": many, "routes": _ROUTES}
 
     async def work() -> Run:
-        async with connected(server, needs_key=False, retries=PATIENT, **here) as service:
+        async with service_client(server, needs_key=False, retries=PATIENT, **here) as service:
             run = Run(
                 service,
                 server,

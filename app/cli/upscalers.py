@@ -140,7 +140,7 @@ def connect(
     report = probed(call=False)
     typer.echo(_before(report), err=True)
     if report["needs"]:
-        raise ConfigError(f"Give {' and '.join(f'--set {one}=…' for one in report['needs'])}.")
+        raise ConfigError(f"Give {' and '.join(f'--set {need}=…' for need in report['needs'])}.")
     if calls.yes or typer.confirm("Make the call?", err=True):
         report = probed(call=True)
         typer.echo(_after(report), err=True)

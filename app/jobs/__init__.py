@@ -17,6 +17,6 @@ Workers die
 
 What is missing is waited for
     A task whose upscaler is unavailable, or whose result cannot be stored, is requeued with backoff
-    and frees its slot; its job fails after `dependency_timeout_s` without any progress.
+    and frees its slot; its job fails after ten minutes without any progress.
 
 """

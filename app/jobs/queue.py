@@ -89,6 +89,30 @@ async def _nothing(_: JobStatus) -> None:
     """The default `on_end`."""
 
 
+class _AtWork:
+    """What this process works on, by queue and key of a job or task."""
+
+    def __init__(self) -> None:
+        self._ends: dict[tuple[str, str], asyncio.Event] = {}
+
+    def on_any_of(self, queue: str) -> bool:
+        return any(queue == other for other, _ in self._ends)
+
+    @asynccontextmanager
+    async def once(self, queue: str, key: str) -> AsyncIterator[bool]:
+        """Whether to run this; if this process runs it already, wait for that."""
+        if end := self._ends.get((queue, key)):
+            await end.wait()
+            yield False
+            return
+        self._ends[queue, key] = end = asyncio.Event()
+        try:
+            yield True
+        finally:
+            del self._ends[queue, key]
+            end.set()
+
+
 class JobQueue:
     """Carries jobs from where they are created to where they are run.
 
@@ -125,8 +149,7 @@ class JobQueue:
         self.owner = f"{socket.gethostname()}#{os.getpid()}#{uuid4().hex[:12]}".replace(" ", "-")
         self._dockets: dict[str, Docket] = {}
         self._opening = asyncio.Lock()
-        # Running jobs and tasks of this process, by queue and key.
-        self._at_work: dict[tuple[str, str], asyncio.Event] = {}
+        self._at_work = _AtWork()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -278,10 +301,10 @@ class JobQueue:
                 group = docket.stream_key, docket.worker_group_name
                 with suppress(StoreUnavailable):
                     async with redis_errors(self._answer_s), docket.redis() as redis:
-                        taken = await redis.xpending_range(
+                        pending = await redis.xpending_range(
                             *group, "-", "+", _MOST_LEASES, consumername=self.owner
                         )
-                        if mine := [one["message_id"] for one in taken]:
+                        if mine := [message["message_id"] for message in pending]:
                             await redis.xclaim(*group, self.owner, 0, mine, idle=0, justid=True)
 
     async def _until_ended(self, loops: Mapping[str, asyncio.Task[None]]) -> None:
@@ -293,22 +316,8 @@ class JobQueue:
         while running := [name for name, loop in loops.items() if not loop.done()]:
             await asyncio.wait([loops[name] for name in running], timeout=_CANCEL_AGAIN_S)
             for name in running:
-                if all(name != at_work for at_work, _ in self._at_work):
+                if not self._at_work.on_any_of(name):
                     loops[name].cancel()
-
-    @asynccontextmanager
-    async def _once(self, name: str, key: str) -> AsyncIterator[bool]:
-        """Whether to run this; if this process runs it already, wait for that."""
-        if first := self._at_work.get((name, key)):
-            await first.wait()
-            yield False
-            return
-        self._at_work[name, key] = done = asyncio.Event()
-        try:
-            yield True
-        finally:
-            del self._at_work[name, key]
-            done.set()
 
     def _prepare(
         self,
@@ -320,7 +329,19 @@ class JobQueue:
         """Register the work of each queue; return the queues to work on, with their slots."""
         if sum(isinstance(handler, FanOut) for handler in handlers.values()) > 1:
             raise ValueError("the task queue serves one kind of job")
-        runner, light = self._runner(supervisor), self._runner(waiting)
+        runner, light = (
+            TaskRunner(
+                jobs=self._jobs,
+                supervisor=supervised_by,
+                metrics=self._metrics,
+                owner=self.owner,
+                living=self.living,
+                policy=self._policy,
+                announce=self._announce,
+                on_end=self._on_end,
+            )
+            for supervised_by in (supervisor, waiting)
+        )
         for kind, handler in handlers.items():
             if isinstance(handler, FanOut):
                 send = self._send_tasks
@@ -334,25 +355,13 @@ class JobQueue:
                 self._serve(kind, partial(whole, handler=handler))
                 yield kind, slots.get(kind, 1)
 
-    def _runner(self, supervisor: Supervisor) -> TaskRunner:
-        return TaskRunner(
-            jobs=self._jobs,
-            supervisor=supervisor,
-            metrics=self._metrics,
-            owner=self.owner,
-            living=self.living,
-            policy=self._policy,
-            announce=self._announce,
-            on_end=self._on_end,
-        )
-
     def _serve(self, name: str, run: Callable[..., Awaitable[float | None]]) -> None:
         docket = self._dockets[name]
 
-        async def do(job_id: str, part: str = "") -> None:
-            task = (job_id, part) if part else (job_id,)
+        async def do(job_id: str, task_name: str = "") -> None:
+            task = (job_id, task_name) if task_name else (job_id,)
             key = _key(task)
-            async with self._once(name, key) as is_first:
+            async with self._at_work.once(name, key) as is_first:
                 if is_first and (seconds := await run(*task)) is not None:
                     # Instead of waiting for the lease to expire.
                     when = datetime.now(UTC) + timedelta(seconds=seconds)
@@ -426,9 +435,9 @@ def _key(task: tuple[str, ...]) -> str:
     return ":".join(task)
 
 
-async def _elsewhere(job_id: str, part: str = "") -> None:
+async def _elsewhere(job_id: str, task: str = "") -> None:
     """Placeholder for the handler in a process that only sends."""
-    raise NotImplementedError(job_id, part)
+    raise NotImplementedError(job_id, task)
 
 
 @asynccontextmanager

@@ -255,8 +255,8 @@ class TaskRunner:
             return await self.without_result(job, error, is_paid=context.has_generated)
         state = result if isinstance(result, JobState) else JobState.SUCCEEDED
         link = None if isinstance(result, JobState) else result
-        kept = await self._insist(lambda: self._finish(job, state, result=link))
-        return state.value if kept else "overtaken", None
+        ended = await self._insist(lambda: self._finish(job, state, result=link))
+        return state.value if ended else "overtaken", None
 
     async def _recorded(self, job: Job, task: str, fan_out: FanOut) -> tuple[str, float | None]:
         """Run a task and record it: the outcome, and when to run again."""
@@ -291,8 +291,8 @@ class TaskRunner:
         is_paid: whether samples were generated, which the next run generates again.
         """
         if isinstance(error, JobCancelled):
-            kept = await self._insist(lambda: self._finish(job, JobState.CANCELLED, task=task))
-            return JobState.CANCELLED.value if kept else "overtaken", None
+            ended = await self._insist(lambda: self._finish(job, JobState.CANCELLED, task=task))
+            return JobState.CANCELLED.value if ended else "overtaken", None
         if isinstance(error, JobEndedElsewhere | Interrupted):
             log.info("Job %s stops here: %s", job.id, type(error).__name__)
             await self._insist(lambda: self.jobs.end(job.id, task))
@@ -323,9 +323,9 @@ class TaskRunner:
     async def _finish(self, job: Job, state: JobState, *, task: str = WHOLE, **end: Any) -> bool:
         """End a job, and announce it; return whether this is its end."""
         await self.announce(job, state)
-        kept = await self.jobs.finish(job.id, state, **end)
+        ended = await self.jobs.finish(job.id, state, **end)
         # Every running task sees a cancellation; only the job as a whole is counted.
-        if kept and not (task and state is JobState.CANCELLED):
+        if ended and not (task and state is JobState.CANCELLED):
             seconds = (datetime.now(UTC) - job.created_at).total_seconds()
             self.metrics.observe("job_seconds", seconds, job.kind, state.value)
             wait_s = None
@@ -342,10 +342,10 @@ class TaskRunner:
                 wait_s=wait_s,
                 seconds=seconds,
             )
-        if kept and state.is_final:
+        if ended and state.is_final:
             with suppress(StoreUnavailable):  # the sweep makes up for it
                 await self.on_end(job.model_copy(update={"state": state}))
-        return kept
+        return ended
 
     async def _insist(self, call: Callable[[], Awaitable[Any]]) -> Any:
         return await self.supervisor.insist(call)
@@ -405,15 +405,15 @@ class Coordinator:
         tasks = await fan_out.tasks(job)
         clock = asyncio.get_running_loop().time
         sent: dict[str, float] = {}
-        shown = -1
+        reported = -1
         while True:
             looked = clock()
             recorded = await self._recorded(job.id)
             missing = [task for task in tasks if task not in recorded]
             done = len(tasks) - len(missing)
-            if done != shown:
+            if done != reported:
                 await context.progress(done, len(tasks), "pairs")
-                shown = done
+                reported = done
             if not missing:
                 return
             due = clock() - self._resend_s

@@ -177,8 +177,8 @@ class CanaryWatch:
                 await identify(model)
                 if model.fingerprint != state.fingerprint:
                     return {}
-                found = await self._answer(model, calibration, item, state.samples)
-                answers[item.name] = await asyncio.to_thread(Look.at, found)
+                picture = await self._answer(model, calibration, item, state.samples)
+                answers[item.name] = await asyncio.to_thread(Look.at, picture)
             except UpscalerError as error:
                 failure = error
         if failure is not None:

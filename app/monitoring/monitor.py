@@ -88,7 +88,7 @@ class Monitor:
         partition = group.partitions.of_class(name)
         seen = Observation(
             at=time.time(),
-            part=f"{result.group or ''}/{name if partition is not group else ''}",
+            subset=f"{result.group or ''}/{name if partition is not group else ''}",
             reference=reference(partition),
             mean_log_sigma=answer.mean_log_sigma,
             trusted_fraction=result.trusted_fraction,

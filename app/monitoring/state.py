@@ -33,15 +33,15 @@ class Observation:
     """What the monitor gets of one answered request.
 
     at: seconds since 1970.
-    part: names its group and class.
-    reference: z of the calibration pictures of this part, float32, sorted.
+    subset: names its group and class.
+    reference: z of the calibration pictures of this subset, float32, sorted.
     mean_log_sigma: z.
     digest: of the input, below 2^64; equal inputs count once in a run.
     out_of_distribution: whether the answer warned of its typicality.
     """
 
     at: float
-    part: str
+    subset: str
     reference: NDArray[np.float32]
     mean_log_sigma: float
     trusted_fraction: float
@@ -105,7 +105,7 @@ def fold(state: MonitorState, seen: Observation, uniform: float) -> MonitorState
     place = int(state.inputs.searchsorted(np.uint64(seen.digest)))
     if place < len(state.inputs) and int(state.inputs[place]) == seen.digest:
         return state
-    after = state.pictures.after(seen.part, seen.reference, seen.mean_log_sigma, uniform)
+    after = state.pictures.after(seen.subset, seen.reference, seen.mean_log_sigma, uniform)
     since = state.inputs_alarm_since
     return replace(
         state,

@@ -94,7 +94,7 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class ScoredMask:
     """The losses of one served mask.
 
     digest: of the truth's pixels.
@@ -151,7 +151,7 @@ async def read_truth(
     return (await decoding(decode, data, limits, with_alpha=with_alpha)).rgb
 
 
-def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
+def score_mask(calibration: Calibration, served: Served, pixels: RGB) -> ScoredMask:
     """Measure the losses of a served mask against the pixels of the truth.
 
     Raises:
@@ -197,10 +197,10 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
     # A truth identifies the image; a label does not, many are all black.
     image_digest = served.input_digest if wants_label else int(digest[:16], 16)
     counts = result.guarantee.promised and result.reduced_from is None
-    return Score(digest, image_digest, counts, measured)
+    return ScoredMask(digest, image_digest, counts, measured)
 
 
-def counting(scored: Score, at: float) -> Callable[[MonitorState], StateChange[TruthReport]]:
+def counting(scored: ScoredMask, at: float) -> Callable[[MonitorState], StateChange[TruthReport]]:
     """What a score makes of the monitor's state: the state after it, the answer, the label."""
     measured = scored.measured
 
@@ -259,19 +259,20 @@ def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) ->
 
 
 def _errors(
-    truth: RGB, made: RGB, settings: FidelitySettings, label: NDArray[np.bool_] | None
+    truth: RGB, prediction: RGB, settings: FidelitySettings, label: NDArray[np.bool_] | None
 ) -> Callable[[NDArray[np.bool_]], list[float]]:
     """Of a mask, the error of each part that loses: the largest one, or the share of words."""
     if settings.row.reads:
-        lines = reader.read_lines(to_8_bit(made))
+        lines = reader.read_lines(to_8_bit(prediction))
         wrong = reader.read_otherwise(lines, to_8_bit(truth))
-        boxes = [box_of(word.corners, made.shape) for line in lines for word in line.words]
+        boxes = [box_of(word.corners, prediction.shape) for line in lines for word in line.words]
         return lambda mask: [
             words.share_wrong([mask[place][inside].all() for place, inside in boxes], wrong)
         ]
-    error = fidelity.error(made if label is not None else truth, made, settings, label=label)
+    compared = prediction if label is not None else truth
+    error = fidelity.error(compared, prediction, settings, label=label)
     windows = settings.windows(*error.shape)
-    return lambda mask: [_worst(error[one], mask[one]) for one in windows]
+    return lambda mask: [_worst(error[window], mask[window]) for window in windows]
 
 
 def _worst(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:

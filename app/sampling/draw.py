@@ -27,18 +27,8 @@ from trustscale_server.errors import TimedOut, UpscalerError, UpscalerFailed, Up
 from trustscale_server.sampling.kept import KeptSamples
 from trustscale_server.stores.files import replace_file
 from trustscale_server.telemetry.signals import span
-from trustscale_server.upscalers.base import (
-    RGB,
-    Capabilities,
-    MemoryPermit,
-    MomentsRequest,
-    Source,
-    Upscaler,
-)
+from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, Source, Upscaler
 from trustscale_server.upscalers.remote.responses import SomeFailed, replaceable
-
-MOMENTS_FROM = 3
-"""Samples from which on moments, 7 bytes a pixel, are smaller than the samples, 3 bytes each."""
 
 _CALL_BYTES = 128 * 2**20
 """Of the decoded samples of one call: ten of 2048 × 2048, two of 4096 × 4096."""
@@ -98,7 +88,6 @@ class _Draw:
     sink: SampleSink
     calls: deque[list[int]]
     limits: TimeLimits
-    moments: MomentsRequest | None
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     came: int = 0
     tiles: int = 1  # of a sample, as far as known
@@ -113,7 +102,6 @@ async def draw(
     sink: SampleSink,
     spare_seeds: Sequence[int] = (),
     limits: TimeLimits = NO_LIMITS,
-    moments: MomentsRequest | None = None,
 ) -> list[int]:
     """Draw one sample per seed and hand each to the sink.
 
@@ -124,8 +112,6 @@ async def draw(
         sink: gets the samples, and is never called after this function has ended.
         spare_seeds: replace, in this order, seeds whose generation failed for good.
         limits: how long it may take.
-        moments: asks for the moments of all samples. An upscaler that accumulates, and brings all
-            samples in one call, sets `answer`; then the sink gets no sample.
 
     Returns:
         The seed behind each sample; differs from `seeds` where a spare seed was used.
@@ -141,7 +127,7 @@ async def draw(
         raise ValueError("the seeds must be distinct, and at least one is needed")
     calls = _plan(upscaler, source, len(seeds))
     runners = min(len(calls), max(1, upscaler.capabilities.concurrency))
-    state = _Draw(upscaler, source, list(seeds), deque(spare_seeds), sink, calls, limits, moments)
+    state = _Draw(upscaler, source, list(seeds), deque(spare_seeds), sink, calls, limits)
     try:
         async with asyncio.timeout_at(limits.deadline) as scope:
             await side_by_side(_make_calls(state) for _ in range(runners))
@@ -178,31 +164,22 @@ def _plan(upscaler: Upscaler, source: Source, count: int) -> deque[list[int]]:
 async def _make_calls(state: _Draw) -> None:
     while state.calls:
         indices = state.calls.popleft()
-        accumulates = (
-            state.upscaler.capabilities.accumulates
-            and len(indices) == len(state.seeds) >= MOMENTS_FROM
-        )
-        moments = state.moments if accumulates else None
         turn = MemoryPermit(
             state.turns,
             deadline=state.limits.deadline,
             patience_s=state.limits.patience_s,
-            moments=moments,
             on_part=partial(_part_done, state, indices),
         )
         state.done[indices[0]] = 0
         try:
             samples, failure = await _call(state, indices, turn)
             await turn.take()
-            if moments is not None and moments.answer is not None:
-                _came(state, indices, len(indices))
-                continue
             for place, index in enumerate(indices):
                 sample, samples[place] = samples[place], None  # an accumulated sample is let go
                 if sample is not None:
                     _check_shape(state, sample)
                     await shielded(_hand_over, state, index, sample)
-                    _came(state, indices, 1)
+                    _came(state, indices)
                 elif failure is not None:
                     _ask_again(state, index, failure, alone=len(indices) == 1)
                 del sample
@@ -228,9 +205,9 @@ def _part_done(state: _Draw, indices: Sequence[int], tiles: int) -> None:
             _report(state)
 
 
-def _came(state: _Draw, indices: Sequence[int], count: int) -> None:
-    state.came += count
-    state.done[indices[0]] = max(0, state.done[indices[0]] - count * state.tiles)
+def _came(state: _Draw, indices: Sequence[int]) -> None:
+    state.came += 1
+    state.done[indices[0]] = max(0, state.done[indices[0]] - state.tiles)
     _report(state)
 
 
@@ -255,8 +232,6 @@ async def _call(
         if not replaceable(error):
             raise
         return [None] * len(indices), error
-    if turn.moments is not None and turn.moments.answer is not None:
-        return [], None
     if len(answer) != len(indices):
         raise UpscalerFailed(f"Asked for {len(indices)} samples, got {len(answer)}.")
     return list(answer), None
@@ -311,11 +286,14 @@ class _Pace:
 
     @property
     def seconds(self) -> float:
-        return median(self.recent) if self.work == PAIRS else min(self.recent)
+        return min(self.recent) if self.work == SAMPLES else median(self.recent)
 
 
 SAMPLES: Final = "samples"
 """Work whose pace is that of the fastest input: its samples alone."""
+
+ANSWERS: Final = "answers"
+"""Work whose pace is usual: a whole answer, with as many samples as it has."""
 
 PAIRS: Final = "pairs"
 """Work whose pace is usual: all that a calibration does for a pair, while others are measured."""
@@ -332,9 +310,10 @@ class Throughput:
         self._kept = _read(path)
         self._paces: dict[str, _Pace] = {}
 
-    def seconds_per_megapixel(self, upscaler: Upscaler) -> float | None:
+    def seconds_per_megapixel(self, upscaler: Upscaler, work: str = SAMPLES) -> float | None:
         """Of input and sample; None: not known yet."""
-        return min(self._of(upscaler).recent, default=None)
+        pace = self._of(upscaler, work)
+        return pace.seconds if pace.recent else None
 
     def estimate(
         self, upscaler: Upscaler, pixels: int, samples: int, work: str = SAMPLES

@@ -25,8 +25,7 @@ def folder_of(job: str, task: str) -> str:
 class KeptSamples(Wrapped):
     """`Upscaler` around one that is paid by the call; `folder` is where its samples are kept.
 
-    Models of this process are asked again: to store a sample would take as long. So is a worker
-    that accumulates the moments of all samples in one call.
+    Models of this process are asked again: to store a sample would take as long.
 
     has_reused: whether samples of an earlier run came, which say nothing of the model's pace.
     """
@@ -41,7 +40,7 @@ class KeptSamples(Wrapped):
     ) -> list[RGB]:
         """See `Upscaler.generate`; raises StoreUnavailable if what is kept cannot be seen."""
         turn = turn or MemoryPermit()
-        if self.capabilities.by_tiles or turn.moments is not None:
+        if self.capabilities.by_tiles:
             return await self.inner.generate(source, seeds, turn)
         await asyncio.to_thread(getattr, source, "digest")  # of which the names are made
         missing = [seed for seed in seeds if not await self._has(source, seed)]

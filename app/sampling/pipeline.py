@@ -35,7 +35,6 @@ from trustscale_server.sigma.reading import NO_TEXT, ReadPage
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import (
     RGB,
-    MomentsRequest,
     Source,
     Upscaler,
     sample_seeds,
@@ -199,16 +198,13 @@ OnSigma = Callable[[int, NDArray[np.float32]], None]
 class MeasurementSink(SampleSink):
     """Receive what `measure` makes while it works; by default it is dropped.
 
-    takes_samples: whether `on_sample` is needed; the moments of all samples cannot replace them
-    then.
     takes_sigma: whether `on_sigma` gets σ, which is not returned then.
     """
 
-    takes_samples: bool = False
     takes_sigma: bool = False
 
     def on_first(self, sample: RGB) -> None:
-        """Take the sample that arrives first, in a thread; not called where moments come."""
+        """Take the sample that arrives first, in a thread."""
 
     def on_prediction(self, prediction: RGB) -> None:
         """Take Ŷ, in the event loop, as soon as the samples are there; not if it is their mean."""
@@ -222,8 +218,6 @@ class EverySample(MeasurementSink):
     """Pass every sample, with its index, to all of these."""
 
     takers: Sequence[Callable[[int, RGB], None]]
-
-    takes_samples = True
 
     def on_sample(self, index: int, sample: RGB) -> None:
         for take in self.takers:
@@ -291,13 +285,6 @@ async def measure(
     prediction = _Prediction(pipeline.prediction, shape, source.rgb.dtype.type)
     reducer = _Reducer(accumulator, prediction, sink)
     started = time.perf_counter()
-    # Other estimators, and who takes them, need the samples themselves.
-    accumulates = (
-        not sink.takes_samples
-        and not (source.is_16_bit or source.is_grey)
-        and pipeline.indecision.row.of_variance
-    )
-    wish = MomentsRequest(mean=pipeline.prediction == "mean") if accumulates else None
     seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))
     with span(
         "samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples}
@@ -309,11 +296,7 @@ async def measure(
             sink=reducer,
             spare_seeds=seeds[pipeline.samples :],
             limits=limits,
-            moments=wish,
         )
-        if wish is not None and wish.answer is not None:
-            accumulator.take(wish.answer)
-            prediction.take(wish.answer.prediction)
         if pipeline.prediction == "first":
             sink.on_prediction(prediction.result())
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
@@ -484,9 +467,6 @@ class _Prediction:
             self._sum += sample
         elif index == 0:
             self._first = sample
-
-    def take(self, image: RGB) -> None:
-        self._first, self._sum = image, None
 
     def result(self) -> RGB:
         if self._sum is not None:

@@ -52,8 +52,8 @@ INPUT: Final = "input.digest"
 _FADE: Final = 2  # pixels of the upload
 
 
-class Guarantee(BaseModel):
-    """The promise about the mask, and what would void it."""
+class GuaranteeFacts(BaseModel):
+    """What is promised; members that the kind lacks are null."""
 
     kind: GuaranteeKind = "expectation"
     delta: float | None = Field(
@@ -63,7 +63,7 @@ class Guarantee(BaseModel):
         None, description="probability: τ, which the largest error exceeds in few spots."
     )
     level: float | None = Field(
-        None, description="probability: β, the α of requests that name none."
+        None, description="probability: β, the share of those that do; the default α."
     )
     menu: list[float] | None = Field(
         None, description="post_hoc: the α that can be chosen after looking."
@@ -71,6 +71,11 @@ class Guarantee(BaseModel):
     between: tuple[float, float] | None = Field(
         None, description="post_hoc: between which α can be chosen after looking."
     )
+
+
+class Guarantee(GuaranteeFacts):
+    """The promise about the mask, and what would void it."""
+
     metric: str
     error: str = Field("error", description="What is bounded, in a few words.")
     error_unit: ErrorUnit | None = Field(
@@ -339,13 +344,13 @@ def image_file(result: Picture) -> str:
 
 def png_text(
     calibration: Calibration,
-    part: Calibration,
+    partition: Calibration,
     alpha: float,
     group: str | None = None,
     input_class: str | None = None,
 ) -> dict[str, str]:
-    """Text chunks that identify a file's origin; part: that the mask was read from."""
-    promise = part.guarantee
+    """Text chunks that identify a file's origin; partition: whose curve gave the mask."""
+    promise = partition.guarantee
     facts = {"trustscale:group": group} if group is not None else {}
     if input_class is not None:
         facts["trustscale:input_class"] = input_class
@@ -355,7 +360,7 @@ def png_text(
         "Software": f"trustscale {__version__}",
         "trustscale:calibration": calibration.id,
         "trustscale:alpha": repr(alpha),
-        "trustscale:threshold": repr(part.curve.threshold(alpha)),
+        "trustscale:threshold": repr(partition.curve.threshold(alpha)),
         "trustscale:guarantee": promise.kind,
         "trustscale:fingerprint": calibration.pipeline.fingerprint,
         **facts,

@@ -369,8 +369,8 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
         )
     else:
         await identify(upscaler)
-        asked = await _asked(context, request, upscaler)
-        order = _of_stretch(_live(asked, upscaler), request.stretch)
+        candidates = await _calibrations_of(context, request, upscaler)
+        order = _of_stretch(_live(candidates, upscaler), request.stretch)
         calibration, pipeline, warnings = order.first, order.first.pipeline, []
         check_measurable(pipeline.fidelity)  # words are read for every answer
         if context.canaries is not None:
@@ -381,7 +381,7 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
     return Chosen(request, upscaler, pipeline, calibration, order, form, tuple(warnings))
 
 
-async def _asked(
+async def _calibrations_of(
     context: ServiceContext, request: UpscaleRequest, upscaler: Upscaler
 ) -> CalibrationPriority:
     """The calibrations of which one is to answer. Raises NotFound, NoCalibration."""
@@ -389,14 +389,14 @@ async def _asked(
         return CalibrationPriority([await context.calibrations.get(request.calibration)])
     if not request.words:
         return (await context.calibrations.order(upscaler.name)).of_words(reads=False)
-    if (found := await context.calibrations.of_words(upscaler)) is None:
+    if (for_words := await context.calibrations.of_words(upscaler)) is None:
         raise NoCalibration(
             f"The upscaler {upscaler.name!r} has no calibration for text, so nothing is known of "
             f"its words. Calibrate it: trustscale calibrate FOLDER --upscaler {upscaler.name} "
             "--metric text.",
             upscaler=upscaler.name,
         )
-    return found
+    return for_words
 
 
 def _live(order: CalibrationPriority, upscaler: Upscaler) -> CalibrationPriority:

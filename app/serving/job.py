@@ -32,7 +32,7 @@ _DRAFT_QUALITY: Final = 80
 _Report: TypeAlias = Callable[[], Awaitable[None]]
 
 
-def expected(admitted: Admitted) -> dict[str, str]:
+def expected_job(admitted: Admitted) -> dict[str, str]:
     """What lists show of a job before it runs: upscaler, its picture's size, the estimated time."""
     scale, estimate = admitted.chosen.pipeline.scale, admitted.estimate_s
     height, width = admitted.size
@@ -61,8 +61,8 @@ class UpscaleHandler:
             unbounded_wait=True,
             as_job=True,
         )
-        kept = KeptSamples(prepared.chosen.upscaler, self.blobs, job.id)
-        prepared = replace(prepared, chosen=replace(prepared.chosen, upscaler=kept))
+        keeping = KeptSamples(prepared.chosen.upscaler, self.blobs, job.id)
+        prepared = replace(prepared, chosen=replace(prepared.chosen, upscaler=keeping))
         async with _reporting() as report:
             answer = await self.service.run(
                 prepared,

@@ -1,6 +1,6 @@
 """What is checked of an upload before anything is generated.
 
-    Chosen ──decode──▶ DecodedUpload ──(settle)──▶ admit ──▶ Admitted
+    Chosen ──decode_upload──▶ DecodedUpload ──(settle)──▶ admit_upload ──▶ Admitted
 
 Each step makes what the next one needs, so none can be called too early.
 """
@@ -84,7 +84,7 @@ class DecodedUpload:
 
 
 @dataclass(frozen=True, slots=True)
-class Mask:
+class MaskRequest:
     """The wanted mask: α, and the part of the calibration for the upload."""
 
     calibration: Calibration
@@ -103,7 +103,7 @@ class Admitted:
 
     chosen: Chosen
     decoded: DecodedUpload
-    mask: Mask | None
+    mask: MaskRequest | None
     footprint: int
     deadline_s: float
     estimate_s: float | None
@@ -134,7 +134,7 @@ class Admitted:
         }
 
 
-async def decode(
+async def decode_upload(
     context: ServiceContext, chosen: Chosen, upload: Upload, *, unbounded_wait: bool
 ) -> DecodedUpload:
     """Decode the pixels of the upload; `unbounded_wait` needs no place: there are few jobs.
@@ -178,7 +178,7 @@ async def decode(
     return DecodedUpload(image, facts, digest, seed, parent, notes)
 
 
-async def admit(
+async def admit_upload(
     context: ServiceContext, chosen: Chosen, decoded: DecodedUpload, *, as_job: bool
 ) -> Admitted:
     """Check that the picture fits its form and memory, and can be made in time.
@@ -206,12 +206,12 @@ async def admit(
         raise _too_slow(decoded.size, estimate, deadline, as_job=as_job)
     mask = None
     if chosen.calibration is not None:
-        mask = await asyncio.to_thread(_wanted, chosen, decoded, chosen.calibration)
+        mask = await asyncio.to_thread(_mask_request, chosen, decoded, chosen.calibration)
     warnings = (*decoded.image.notes, *chosen.warnings, *decoded.notes, *of_form)
     return Admitted(chosen, decoded, mask, footprint, deadline, estimate, warnings)
 
 
-def _wanted(chosen: Chosen, decoded: DecodedUpload, calibration: Calibration) -> Mask:
+def _mask_request(chosen: Chosen, decoded: DecodedUpload, calibration: Calibration) -> MaskRequest:
     """The mask of the request, by the curve of its group and class.
 
     For a class that the calibration lacks all pairs are used, and the answer says so.
@@ -220,9 +220,9 @@ def _wanted(chosen: Chosen, decoded: DecodedUpload, calibration: Calibration) ->
     promised = calibration.partitions.under(request.guarantee)
     height, width = (side * promised.pipeline.scale for side in decoded.size)
     subject = ApplicableCalibration.of(promised, request.group, facts, size=(height, width))
-    _ = subject.part.curve  # computed here, in a thread, and kept
+    _ = subject.partition.curve  # computed here, in a thread, and kept
     alpha = check_alpha(request.alpha, calibration.manifest.default_alpha)
-    return Mask(calibration, alpha, subject, facts)
+    return MaskRequest(calibration, alpha, subject, facts)
 
 
 def _form_warnings(context: ServiceContext, chosen: Chosen, decoded: DecodedUpload) -> list[str]:

@@ -28,14 +28,14 @@ from trustscale_server.serving.answer import Guarantee, InputClass
 class ApplicableCalibration:
     """An upload, and the part of the calibration that applies to it.
 
-    whole: the calibration. part: those of its pairs whose curve is used.
+    whole: the calibration. partition: those of its pairs whose curve is used.
     size: (height, width) of the output.
     input_class: of the upload, if the calibration has classes.
     is_covered: whether there were pairs like the upload, as far as classes show.
     """
 
     whole: Calibration
-    part: Calibration
+    partition: Calibration
     size: tuple[int, int]
     group: str | None = None
     input_class: str | None = None
@@ -56,7 +56,7 @@ class ApplicableCalibration:
         is_covered = facts is None or whole.partitions.covers(facts)
         return cls(
             whole=calibration,
-            part=whole.partitions.of_class(name),
+            partition=whole.partitions.of_class(name),
             size=size,
             group=group,
             input_class=name,
@@ -73,7 +73,7 @@ class ApplicableCalibration:
             name=self.input_class,
             title=class_in_words(self.input_class),
             rule=rule,
-            n=self.part.n if self.is_covered else 0,
+            n=self.partition.n if self.is_covered else 0,
         )
 
     def why_not(self, typicality: float) -> str | None:
@@ -84,7 +84,7 @@ class ApplicableCalibration:
                 f"({class_in_words(self.input_class)}; class {self.input_class!r}); calibrate with "
                 "inputs like it"
             )
-        if typicality <= self.part.report.out_of_distribution:
+        if typicality <= self.partition.report.out_of_distribution:
             return (
                 f"At most 1 in {math.floor(1 / typicality + 1e-9)} pictures like those that were "
                 "calibrated look as strange as this upload, in detail, noise, colours or what was "
@@ -95,11 +95,11 @@ class ApplicableCalibration:
     @property
     def scenes(self) -> str:
         """How many there were of what, such as "40 calibration scenes (120 images) of the …"."""
-        n, pairs = self.part.n, self.part.pairs
+        n, pairs = self.partition.n, self.partition.pairs
         words = f"{n} calibration images"
         if pairs > n:
             how = "each scene counting once"
-            if self.part.manifest.shares:
+            if self.partition.manifest.shares:
                 how = "each counting by how frequent its way is among uploads, a scene once at most"
             words = f"{n} calibration scenes ({pairs} images, {how})"
         if self.group is not None:
@@ -115,7 +115,7 @@ _MOST_PAIRS: Final = 10**9  # more than anybody has
 
 def guarantee(subject: ApplicableCalibration, alpha: float, typicality: float = 1.0) -> Guarantee:
     """The promise for a mask of this α on an output of this size."""
-    calibration = subject.part
+    calibration = subject.partition
     why_not = subject.why_not(typicality)
     settings = calibration.pipeline.fidelity
     counts_errors = not isinstance(calibration.guarantee, Probability)
@@ -151,7 +151,7 @@ def guarantee(subject: ApplicableCalibration, alpha: float, typicality: float = 
 
 
 def _void_if(subject: ApplicableCalibration) -> list[str]:
-    calibration = subject.part
+    calibration = subject.partition
     degradation = calibration.manifest.degradation
     result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
     has_class = subject.input_class is not None and subject.is_covered
@@ -161,13 +161,13 @@ def _void_if(subject: ApplicableCalibration) -> list[str]:
         origins.append(f"made by {degradation.describe(calibration.pipeline.scale)}")
     if subject.input_class is not None and subject.is_covered:
         origins.append(f"uploads {class_in_words(subject.input_class)}")
-    made = f" ({'; '.join(origins)})" if origins else ""
+    ways = f" ({'; '.join(origins)})" if origins else ""
     unit = calibration.pipeline.fidelity.unit
     average = "many images" if unit == "words" else "spots of many images"
     reasons = [str(item.get("reason", "")) for item in calibration.manifest.skipped]
     removed = sum(reason.startswith(REMOVED) for reason in reasons)
     conditions = {
-        f"an image from elsewhere, of another subject, camera or processing than the pairs{made}": (
+        f"an image from elsewhere, of another subject, camera or processing than the pairs{ways}": (
             True
         ),
         "choosing alpha after looking at this image or its mask": (
@@ -215,7 +215,7 @@ def warnings_of(
 
     trusted: share of pixels in the mask. notes: earlier warnings. lossless: of the upscaler.
     """
-    settings = subject.part.pipeline.fidelity
+    settings = subject.partition.pipeline.fidelity
     why_not = subject.why_not(typicality)
     warnings = [] if why_not is None else [f"{why_not}: the mask promises nothing about it."]
     warnings += notes
@@ -232,7 +232,7 @@ def warnings_of(
 
 def _of_mask(subject: ApplicableCalibration, alpha: float, trusted: float) -> list[str]:
     """Why a mask is all black or all white."""
-    calibration = subject.part
+    calibration = subject.partition
     if alpha < calibration.curve.min_alpha:
         return [_infeasible(subject, alpha)]
     words = ""
@@ -257,7 +257,7 @@ def _of_mask(subject: ApplicableCalibration, alpha: float, trusted: float) -> li
 
 def _infeasible(subject: ApplicableCalibration, alpha: float) -> str:
     """Why nothing can be trusted at this α, and how many pairs it needs."""
-    calibration = subject.part
+    calibration = subject.partition
     promise = calibration.guarantee
     if isinstance(promise, PostHoc):
         short = calibration.shortfall(alpha)
@@ -291,22 +291,22 @@ _MOST_COUNTED: Final = 1000  # pictures up to which a share is said as so many o
 
 def plain(subject: ApplicableCalibration, alpha: float, usual: ErrorQuantile | None) -> str:
     """The promise about a mask of α for people who are no statisticians."""
-    part = subject.part
-    if (short := part.shortfall(alpha)) is not None:
+    partition = subject.partition
+    if (short := partition.shortfall(alpha)) is not None:
         return f"Nothing is trusted: {short}."
-    settings = part.pipeline.fidelity
+    settings = partition.pipeline.fidelity
     if settings.unit == "words":
-        return _of_words(part.guarantee, alpha)
+        return _of_words(partition.guarantee, alpha)
     such = "such pictures"
     if settings.unit == "spot":
         such = f"spots of {settings.spot}×{settings.spot} pixels of such pictures"
-    likely = part.guarantee.facts()["delta"]
+    likely = partition.guarantee.facts()["delta"]
     tail = "" if likely is None else f", with a probability of {1 - likely:g} over the calibration"
     if settings.row.error_unit == "label":
-        most = part.guarantee.alphas[-1] if isinstance(part.guarantee, PostHoc) else alpha
+        most = partition.guarantee.alphas[-1] if isinstance(partition.guarantee, PostHoc) else alpha
         return f"{_share_of(such, most)} {settings.row.right}{tail}."
-    free = ", though α is chosen after looking" if isinstance(part.guarantee, PostHoc) else ""
-    if usual is not None and usual.error < part.error_bound:
+    free = ", though α is chosen after looking" if isinstance(partition.guarantee, PostHoc) else ""
+    if usual is not None and usual.error < partition.error_bound:
         return f"{_share_of(such, usual.share)} {_right_within(usual.error, settings)}{free}{tail}."
     return f"On average over {such} {_right_within(alpha, settings)}{tail}."
 
@@ -372,7 +372,7 @@ def theorem(
     why_not: str | None = None,
 ) -> str:
     """The theorem about a mask of α, and what it does not cover; `why_not`: it is about others."""
-    group, settings = subject.group, subject.part.pipeline.fidelity
+    group, settings = subject.group, subject.partition.pipeline.fidelity
     of_group = [] if group is None else [f"It speaks about images of the group {group!r} only."]
     where = "in the mask"
     if settings.unit == "spot":
@@ -384,9 +384,9 @@ def theorem(
     if why_not is not None:
         others = "No promise. What follows holds for other uploads."
         return " ".join([others, *sentences, *of_group])
-    if alpha < subject.part.curve.min_alpha:
+    if alpha < subject.partition.curve.min_alpha:
         usual = None
-    match subject.part.guarantee:
+    match subject.partition.guarantee:
         case PostHoc() as promise if usual is not None and usual.error > 0:
             ratio = usual.error / min(alpha, promise.alphas[-1])
             sentences.append(
@@ -394,7 +394,7 @@ def theorem(
                 f"most {usual.share:g} over the same draw. Masks of smaller α are empty; those of "
                 "larger ones are that of the largest."
             )
-        case _ if usual is not None and 0 < usual.error < subject.part.error_bound:
+        case _ if usual is not None and 0 < usual.error < subject.partition.error_bound:
             sentences.append(
                 f"It exceeds {rounded_up(usual.error):g} with a probability of at most "
                 f"{usual.share:g} over the same draw."
@@ -406,17 +406,17 @@ def theorem(
 
 def _theorem(subject: ApplicableCalibration, alpha: float, where: str) -> str:
     """What is bounded, over which draw, and by what."""
-    part = subject.part
-    settings = part.pipeline.fidelity
-    new = "this image" if part.pairs == part.n else "this image, of a new scene"
+    partition = subject.partition
+    settings = partition.pipeline.fidelity
+    new = "this image" if partition.pairs == partition.n else "this image, of a new scene"
     # A share of words is of the whole mask.
     is_share = settings.unit == "words"
     largest = f"the {settings.clause}" if is_share else f"the largest {settings.clause} {where}"
-    promise = part.guarantee
+    promise = partition.guarantee
     if isinstance(promise, Probability):
         bound = f"exceeds {promise.tolerance:g} with a probability of at most {alpha:g}"
     else:
-        cut = f"{part.error_bound:g}"
+        cut = f"{partition.error_bound:g}"
         counted = f" (where errors above {cut} count as {cut})" if clips(settings) else ""
         largest, bound = f"the expected value of {largest}{counted}", f"is at most {alpha:g}"
     if isinstance(promise, PostHoc):

@@ -31,14 +31,19 @@ class Review(BaseModel):
 
 
 def review_of(
-    part: Calibration, high: tuple[float, float], *, is_covered: bool, why_not: str | None
+    partition: Calibration, high: tuple[float, float], *, is_covered: bool, why_not: str | None
 ) -> Review | None:
     """The decision about a picture; None: the calibration kept no numbers for one.
 
-    part: of the calibration, for its class. high: `SigmaCounts.high` of its σ. is_covered: whether
-    the calibration has such pictures. why_not: why nothing is promised of it; None: something is.
+    partition: of the calibration, for its class. high: `SigmaCounts.high` of its σ. is_covered:
+    whether the calibration has such pictures. why_not: why nothing is promised of it; None:
+    something is.
     """
-    settings, row, known = part.manifest.review, part.pipeline.fidelity.row, part.report.one_of_each
+    settings, row, known = (
+        partition.manifest.review,
+        partition.pipeline.fidelity.row,
+        partition.report.one_of_each,
+    )
     if not all(info.off for info in known):
         return None
     is_label, tau, delta = row.error_unit == "label", settings.tolerance, settings.delta

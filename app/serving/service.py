@@ -1,7 +1,7 @@
 """Upscaling requests, for HTTP and for jobs: from uploaded bytes to a stored result.
 
-    UpscaleRequest ──choose, decode, settle, admit──▶ Admitted      (choose.py, prepare.py)
-    Admitted ──generate──▶ Masked ──encode──▶ Encoded ──sign, store──▶ answer      (here)
+    UpscaleRequest ──choose, decode_upload, settle, admit_upload──▶ Admitted    (choose, prepare)
+    Admitted ──generate──▶ Masked ──encode_answer──▶ Encoded ──sign, store──▶ answer      (here)
 
 The second line runs in a slot (`AdmissionController`). What a step has used up is released with it,
 and σ becomes mask and trust levels strip by strip. They become files meanwhile (`trust.py`), and so
@@ -35,7 +35,7 @@ from trustscale_server.images.encode import (
     write_picture,
     write_trust_cog,
 )
-from trustscale_server.sampling.draw import TimeLimits
+from trustscale_server.sampling.draw import ANSWERS, TimeLimits
 from trustscale_server.sampling.pipeline import MeasurementSink, measure, predict
 from trustscale_server.serving.answer import (
     BELIEVED,
@@ -57,10 +57,10 @@ from trustscale_server.serving.answer import (
 )
 from trustscale_server.serving.choose import ServiceContext, UpscaleRequest, choose, settle
 from trustscale_server.serving.credentials import UNSIGNED
-from trustscale_server.serving.prepare import Admitted, Upload, admit, decode
+from trustscale_server.serving.prepare import Admitted, Upload, admit_upload, decode_upload
 from trustscale_server.serving.promise import guarantee, warnings_of
 from trustscale_server.serving.review import review_of
-from trustscale_server.serving.trust import Trust, enlarged, reduced
+from trustscale_server.serving.trust import Trust, enlarged_alpha, reduced_answer
 from trustscale_server.stores.base import Blob, Usage
 from trustscale_server.stores.spooling import spooled
 from trustscale_server.stores.usage import used_by
@@ -125,7 +125,7 @@ async def generate(
     source = Source(image.rgb, admitted.mask.facts if admitted.mask else None)
     mean_log_sigma = math.nan
     height, width = (side * chosen.pipeline.scale for side in admitted.size)
-    alpha = await shielded(enlarged, image.alpha, height, width)
+    alpha = await shielded(enlarged_alpha, image.alpha, height, width)
     trust = Trust.of(admitted.mask, alpha, height, width) if admitted.mask else None
     if trust is None:
         started = time.perf_counter()
@@ -167,10 +167,12 @@ async def generate(
         rest = FallbackLayer(believed_of(blurs=blurs, is_sent=is_sent), data)
     pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
     context.throughput.note(chosen.upscaler, pixels, samples, took["samples"] / 1e3)
+    seconds = sum(took.values()) / 1e3 / max(context.slots.in_flight, 1)  # others took their share
+    context.throughput.note(chosen.upscaler, pixels, 1, seconds, ANSWERS)
     if alpha is not None and not source.is_16_bit:
         rgb = await shielded(np.dstack, [rgb, alpha])
     if chosen.request.to is not None and chosen.request.to < max(height, width):
-        rgb, trust = await shielded(reduced, rgb, trust, chosen.request.to)
+        rgb, trust = await shielded(reduced_answer, rgb, trust, chosen.request.to)
         words = words and [word.enlarged(rgb.shape[1] / width) for word in words]
     times = {**timings_ms, **took}
     return Masked(admitted, rgb, trust, rest, mean_log_sigma, times, file, words)
@@ -210,7 +212,7 @@ def _is_final(admitted: Admitted) -> bool:
     return is_whole and chosen.form.name == "png"
 
 
-async def encode(masked: Masked, result_id: str) -> Encoded:
+async def encode_answer(masked: Masked, result_id: str) -> Encoded:
     """The files of the answer and its document. Raises StoreUnavailable: the disk is full."""
     timings_ms = dict(masked.timings_ms)
     with _timed(timings_ms, "encode"), span("encode"):
@@ -237,10 +239,10 @@ def _encoded(masked: Masked, result_id: str) -> tuple[Picture, dict[str, IO[byte
                 lambda: {TRUST_COG: spooled(write_trust_cog, trust.codes, trust.text, metadata)}
             )
         if (rest := masked.rest) is not None and rest.believed.is_sent:
-            shown = to_8_bit(masked.picture)
+            visible = to_8_bit(masked.picture)
             jobs.append(
                 lambda: {
-                    BELIEVED: spooled(write_believed, shown, trust.mask, rest, trust.text, scale)
+                    BELIEVED: spooled(write_believed, visible, trust.mask, rest, trust.text, scale)
                 }
             )
     with ThreadPoolExecutor(2, "trustscale-encode") as threads:
@@ -326,24 +328,25 @@ def _document(masked: Masked, result_id: str) -> Picture:
     }
     if trust is None or masked.rest is None:
         return Unmasked(**common, warnings=list(admitted.warnings), links=PictureLinks(**links))
-    alpha, subject, part = trust.wanted.alpha, trust.wanted.subject, trust.wanted.subject.part
+    alpha, subject = trust.request.alpha, trust.request.subject
+    partition = subject.partition
     trusted, opaque = trust.shares
-    typicality = part.report.typicality(masked.mean_log_sigma, trust.wanted.facts)
+    typicality = partition.report.typicality(masked.mean_log_sigma, trust.request.facts)
     return Result(
         **common,
-        calibration=trust.wanted.calibration.id,
+        calibration=trust.request.calibration.id,
         group=subject.group,
         input_class=subject.document,
         alpha=alpha,
-        threshold=threshold_json(part.curve.threshold(alpha)),
+        threshold=threshold_json(partition.curve.threshold(alpha)),
         trusted_fraction=trusted,
         opaque_fraction=opaque,
         guarantee=guarantee(subject, alpha, typicality),
         believed=masked.rest.believed,
         typicality=typicality,
-        out_of_distribution=typicality <= part.report.out_of_distribution,
+        out_of_distribution=typicality <= partition.report.out_of_distribution,
         review=review_of(
-            part,
+            partition,
             trust.sigma.high(),
             is_covered=subject.is_covered,
             why_not=subject.why_not(typicality),
@@ -417,9 +420,9 @@ class UpscaleService(ServiceContext):
             BadInput, NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable, Overloaded.
         """
         chosen = await choose(self, request)
-        decoded = await decode(self, chosen, upload, unbounded_wait=unbounded_wait)
+        decoded = await decode_upload(self, chosen, upload, unbounded_wait=unbounded_wait)
         chosen = await settle(self, chosen, decoded.facts, decoded.size)
-        return await admit(self, chosen, decoded, as_job=as_job)
+        return await admit_upload(self, chosen, decoded, as_job=as_job)
 
     async def run(
         self,
@@ -453,7 +456,7 @@ class UpscaleService(ServiceContext):
                     await self.results.check()
                 on_begin()
                 # Nested, so that each step's input is released when the step has ended.
-                encoded = await encode(
+                encoded = await encode_answer(
                     await generate(
                         self,
                         admitted,
@@ -472,12 +475,12 @@ class UpscaleService(ServiceContext):
             observer(encoded)
         return encoded
 
-    def _count(self, made: Picture) -> None:
-        seconds_per_sample = made.timings_ms["samples"] / 1e3 / made.samples
-        self.metrics.observe("sample_seconds", seconds_per_sample, made.upscaler)
-        if isinstance(made, Result):
-            self.metrics.observe("trusted_fraction", made.trusted_fraction, made.upscaler)
-            self.metrics.observe("typicality", made.typicality, made.upscaler)
-            if made.review is not None:
-                outcome = "accepted" if made.review.accept else "needs_look"
-                self.metrics.count("reviews", made.upscaler, outcome)
+    def _count(self, picture: Picture) -> None:
+        seconds_per_sample = picture.timings_ms["samples"] / 1e3 / picture.samples
+        self.metrics.observe("sample_seconds", seconds_per_sample, picture.upscaler)
+        if isinstance(picture, Result):
+            self.metrics.observe("trusted_fraction", picture.trusted_fraction, picture.upscaler)
+            self.metrics.observe("typicality", picture.typicality, picture.upscaler)
+            if picture.review is not None:
+                outcome = "accepted" if picture.review.accept else "needs_look"
+                self.metrics.count("reviews", picture.upscaler, outcome)

@@ -20,7 +20,7 @@ from trustscale_server.images.drawings import OPAQUE
 from trustscale_server.images.encode import png_in_turns
 from trustscale_server.images.resize import largest_within, resized, size_within
 from trustscale_server.serving.answer import MASK, TRUST, ReadWord, png_text
-from trustscale_server.serving.prepare import Mask
+from trustscale_server.serving.prepare import MaskRequest
 from trustscale_server.sigma.reading import ReadPage
 from trustscale_server.stores.spooling import spooled_in_turns
 
@@ -35,7 +35,7 @@ class Trust:
     sigma: of the opaque pixels, before any reduction.
     """
 
-    wanted: Mask
+    request: MaskRequest
     mask: NDArray[np.bool_]
     codes: NDArray[np.uint16]
     opaque: NDArray[np.bool_] | None
@@ -44,11 +44,13 @@ class Trust:
     begun: _Files | None = None
 
     @classmethod
-    def of(cls, wanted: Mask, alpha: NDArray[np.uint8] | None, height: int, width: int) -> Self:
+    def of(
+        cls, request: MaskRequest, alpha: NDArray[np.uint8] | None, height: int, width: int
+    ) -> Self:
         """Empty, for `put` to fill."""
         size = height, width
         opaque = None if alpha is None else alpha == OPAQUE
-        return cls(wanted, np.empty(size, np.bool_), np.empty(size, np.uint16), opaque)
+        return cls(request, np.empty(size, np.bool_), np.empty(size, np.uint16), opaque)
 
     def put(self, top: int, sigma: NDArray[np.float32]) -> None:
         """Rows of σ from `top` on. Pixels that are not opaque are trusted at no α."""
@@ -58,19 +60,19 @@ class Trust:
             self.sigma.add(judged)
         if self.opaque is not None:
             sigma[~self.opaque[rows]] = np.inf
-        curve = self.wanted.subject.part.curve
-        self.mask[rows] = curve.mask(sigma, self.wanted.alpha)
+        curve = self.request.subject.partition.curve
+        self.mask[rows] = curve.mask(sigma, self.request.alpha)
         self.codes[rows] = curve.trust_code(sigma)
         if self.begun is not None:
             self.begun.add(rows.start, rows.stop)
 
     def words(self, page: ReadPage) -> list[ReadWord]:
         """The words that were read, and whether they are trusted."""
-        bound, found = self.wanted.subject.part.bound, []
+        bound, words = self.request.subject.partition.bound, []
         for word in page.words:
             place, inside = box_of(word.corners, self.mask.shape)
             code = int(self.codes[place][inside].max())
-            found.append(
+            words.append(
                 ReadWord(
                     box=[(round(x, 1), round(y, 1)) for x, y in word.corners.tolist()],
                     text=word.text,
@@ -78,14 +80,18 @@ class Trust:
                     trust_level=None if code == NEVER else code * bound / CODE_STEPS,
                 )
             )
-        return found
+        return words
 
     @property
     def text(self) -> dict[str, str]:
         """What a file says of its origin."""
-        wanted, subject = self.wanted, self.wanted.subject
+        request, subject = self.request, self.request.subject
         return png_text(
-            wanted.calibration, subject.part, wanted.alpha, subject.group, subject.input_class
+            request.calibration,
+            subject.partition,
+            request.alpha,
+            subject.group,
+            subject.input_class,
         )
 
     def begin(self) -> _Files:
@@ -151,14 +157,18 @@ class _Files:
                 self._needed[place] = next(turns, sys.maxsize)
 
 
-def enlarged(alpha: NDArray[np.uint8] | None, height: int, width: int) -> NDArray[np.uint8] | None:
+def enlarged_alpha(
+    alpha: NDArray[np.uint8] | None, height: int, width: int
+) -> NDArray[np.uint8] | None:
     """The transparency of an upload at the size of the output."""
     if alpha is None:
         return None
     return np.asarray(Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def reduced(picture: Pixels, trust: Trust | None, longest: int) -> tuple[Pixels, Trust | None]:
+def reduced_answer(
+    picture: Pixels, trust: Trust | None, longest: int
+) -> tuple[Pixels, Trust | None]:
     """The picture with this longest side, each pixel as little trusted as any that it averages."""
     height, width, _ = picture.shape
     small = resized(picture, size_within((width, height), longest), Image.Resampling.BOX)
@@ -170,4 +180,4 @@ def reduced(picture: Pixels, trust: Trust | None, longest: int) -> tuple[Pixels,
         opaque = ~largest_within(~opaque, height, width)
     mask = ~largest_within(~trust.mask, height, width)
     codes = largest_within(trust.codes, height, width)
-    return small, Trust(trust.wanted, mask, codes, opaque, trust.sigma)
+    return small, Trust(trust.request, mask, codes, opaque, trust.sigma)

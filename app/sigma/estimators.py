@@ -159,7 +159,6 @@ class Estimator:
     radius: how far along either axis σ of a pixel depends on other pixels; None: most of the image.
     window: the smallest image side, in pixels, that it is meant for.
     least_samples: M from which on it is defined.
-    of_variance: whether it uses `pixel_variance` of the samples only.
     needs_input: whether it uses the input X.
     bytes_per_pixel: what it allocates at most beside the samples.
     smooths: whether kernel, size, blur and clip_quantile change it.
@@ -172,7 +171,6 @@ class Estimator:
     radius: Callable[[IndecisionSettings], int | None]
     window: Callable[[IndecisionSettings], int] = lambda _: 1
     least_samples: int = 1
-    of_variance: bool = False
     needs_input: bool = False
     bytes_per_pixel: int = 12
     smooths: bool = True
@@ -373,7 +371,6 @@ ESTIMATORS: dict[str, Estimator] = {
         radius=_window_radius,
         window=lambda settings: settings.size,
         least_samples=2,
-        of_variance=True,
     ),
     "fitted": Estimator(
         sigma=_fitted,
@@ -418,7 +415,6 @@ ESTIMATORS: dict[str, Estimator] = {
         title="Variance of each pixel",
         radius=_blur_radius,
         least_samples=2,
-        of_variance=True,
     ),
 }
 """σ by name. Their formulae, for the M samples μ of a request:

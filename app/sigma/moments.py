@@ -6,7 +6,6 @@ Memory does not depend on M, nor any bit of the result on the order of arrival.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -38,44 +37,6 @@ _STRIP = 64  # rows of another image that are made at once
 _Moments: TypeAlias = (
     tuple[NDArray[np.float32], None] | tuple[NDArray[np.int32], NDArray[np.float64]]
 )
-
-MOMENTS_VERSION = 2
-"""Raised whenever equal samples would give other bits, or `SampleMoments` another layout."""
-
-
-@dataclass(frozen=True, slots=True)
-class SampleMoments:
-    """All samples of a request, accumulated elsewhere.
-
-    count: of the samples.
-    prediction: Ŷ by the requested rule, uint8 [H, W, 3].
-    variance: what `Moments.pixel_variance` gives, float32 [H, W].
-    """
-
-    count: int
-    prediction: NDArray[np.uint8]
-    variance: NDArray[np.float32]
-
-    def packed(self) -> NDArray[np.uint8]:
-        """Variance and prediction, little-endian, one after the other: uint8 [7·H·W]."""
-        planes = (self.variance.astype("<f4"), self.prediction)
-        return np.concatenate([plane.reshape(-1).view(np.uint8) for plane in planes])
-
-    @classmethod
-    def unpacked(cls, data: NDArray[np.uint8], count: int, shape: tuple[int, int]) -> SampleMoments:
-        """The inverse of `packed`, for `count` samples of (H, W).
-
-        Raises:
-            ValueError: another number of bytes, or values that no variance has.
-        """
-        pixels = shape[0] * shape[1]
-        if data.shape != (7 * pixels,) or data.dtype != np.uint8:
-            raise ValueError(f"expected {7 * pixels} bytes, got {data.dtype} {data.shape}")
-        variance, prediction = np.split(data, [4 * pixels])
-        plane = variance.view("<f4").astype(np.float32).reshape(shape)
-        if not (np.isfinite(plane).all() and plane.min() >= 0):
-            raise ValueError("a variance is finite and not negative")
-        return cls(count, prediction.reshape(*shape, 3).copy(), plane)
 
 
 class PixelRows(Protocol):
@@ -111,7 +72,6 @@ class Moments:
         self.sums = np.zeros((3, 0), np.int32)
         # float64 holds these integers exactly (1,024 · 3 · 2^40 < 2^53) and adds them faster.
         self.squares = np.zeros(0, np.float64)
-        self._variance: NDArray[np.float32] | None = None
         self._enlarged = enlarged
         if enlarged is not None:
             check_rgb(enlarged[:1])
@@ -154,13 +114,6 @@ class Moments:
         self._truth = seen
         self._distances = np.full(self.shape[0] * self.shape[1], np.nan, np.float32)
 
-    def take(self, spread: SampleMoments) -> None:
-        """Take all samples as accumulated elsewhere; only their variance is known then."""
-        self._check(spread.prediction)
-        if self.count or spread.count < 2:
-            raise ValueError("a spread stands for all samples of a request, at least two")
-        self.count, self._variance = spread.count, spread.variance
-
     def _check(self, rgb: Pixels) -> None:
         check_rgb(rgb)
         self._check_size(rgb.shape)
@@ -193,8 +146,6 @@ class Moments:
         self.check_any()
         if self.count == 1:
             return np.zeros(self.shape, np.float32)
-        if self._variance is not None:
-            return self._variance.copy()
         variance = np.empty(self.shape[0] * self.shape[1], np.float32)
         for block in pixel_blocks(len(variance)):
             variance[block] = self._variance_of(*self._sums(block))
@@ -218,8 +169,6 @@ class Moments:
 
     def identical(self) -> bool:
         """Whether all samples so far are the same image (never true of fewer than two)."""
-        if self._variance is not None:
-            return not self._variance.any()
         return self.count > 1 and not any(
             self._spread(*self._sums(block)).any()
             for block in pixel_blocks(self.shape[0] * self.shape[1])

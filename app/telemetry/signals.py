@@ -12,6 +12,8 @@ names, or ids of results and jobs (these grant access). A trace continues in the
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Literal, TypeAlias, TypeVar
@@ -201,11 +203,6 @@ class Metrics:
         """Set a gauge."""
         _labelled(self._gauges[name], labels).set(value)
 
-    def clear(self, *names: str) -> None:
-        """Remove gauges under all labels."""
-        for name in names:
-            self._gauges[name].clear()
-
     def entered(self, by: int) -> None:
         """Change the number of requests in progress."""
         self._gauges["requests_in_flight"].inc(by)
@@ -225,6 +222,7 @@ def _labelled(metric: _Metric, labels: tuple[str, ...]) -> _Metric:
     return metric.labels(*labels) if labels else metric
 
 
+_COLLECTOR: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _CONTEXT = TraceContextTextMapPropagator()
 _tracer: Tracer | None = None
 
@@ -307,18 +305,25 @@ def recording(tracer: Tracer) -> Iterator[None]:
 
 
 @contextmanager
-def exporting(endpoint: str | None, service: str) -> Iterator[None]:
+def exporting(service: str) -> Iterator[None]:
     """Send the spans of this process to a collector inside the `with`.
 
-    Args:
-        endpoint: base URL of OTLP over HTTP, such as `http://collector:4318`; None: tracing is off.
-        service: `service.name`, unless the environment names one.
+    `OTEL_EXPORTER_OTLP_ENDPOINT` is its base URL, such as `http://collector:4318`; without it
+    nothing is sent. service: `service.name`, unless the environment names one.
 
-    Raises ConfigError without the extra `tracing`.
+    Raises:
+        ConfigError: the extra `tracing` is missing, or the URL is none, or holds a password, which
+            logs of errors would repeat.
     """
-    if endpoint is None:
+    endpoint = os.environ.get(_COLLECTOR, "").strip()
+    if not endpoint:
         yield
         return
+    if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", endpoint):
+        raise ConfigError(
+            f"{_COLLECTOR} must be http://HOST:PORT or https://…; keys of the collector belong "
+            "into OTEL_EXPORTER_OTLP_HEADERS."
+        )
     try:
         from trustscale_server.telemetry import otel  # noqa: PLC0415 - only where traces are wanted
     except ImportError as error:

@@ -34,7 +34,6 @@ from trustscale_server.conformal.lab import Pixels, check_rgb, to_8_bit, to_16_b
 from trustscale_server.errors import NotFound
 from trustscale_server.images.encode import to_png
 from trustscale_server.images.facts import InputFeatures
-from trustscale_server.sigma.moments import SampleMoments
 
 RGB = Pixels
 """[h, w, 3], C-contiguous: sRGB of 8 bits, or data of 16 bits in units of their stretch."""
@@ -109,11 +108,11 @@ class Source:
 
     def like(self, answer: RGB) -> RGB:
         """An answer as deep as the image, and grey if the image is."""
-        found = to_16_bit(answer) if self.is_16_bit else answer
+        pixels = to_16_bit(answer) if self.is_16_bit else answer
         if self.is_grey:
-            mean = (found.sum(axis=2, dtype=np.uint32) + 1) // 3
-            found = np.repeat(mean.astype(found.dtype)[..., np.newaxis], 3, axis=2)
-        return found
+            mean = (pixels.sum(axis=2, dtype=np.uint32) + 1) // 3
+            pixels = np.repeat(mean.astype(pixels.dtype)[..., np.newaxis], 3, axis=2)
+        return pixels
 
     @cached_property
     def digest(self) -> str:
@@ -122,18 +121,6 @@ class Source:
     @property
     def is_flat(self) -> bool:
         return bool((self.rgb == self.rgb[0, 0]).all())
-
-
-@dataclass(slots=True)
-class MomentsRequest:
-    """A request for the moments of all samples, if the upscaler can accumulate them.
-
-    mean: whether Ŷ is the mean of the samples, or else the first.
-    answer: set by an upscaler that accumulates; it returns no samples.
-    """
-
-    mean: bool = False
-    answer: SampleMoments | None = None
 
 
 class MemoryPermit:
@@ -145,7 +132,6 @@ class MemoryPermit:
     Args:
         deadline: of the request, on the running loop's clock.
         patience_s: how long a call waits for an upscaler that is away.
-        moments: None: samples are wanted.
         on_part: called in the loop, with the number of parts, after each part of the call.
 
     Attributes:
@@ -158,10 +144,8 @@ class MemoryPermit:
         *,
         deadline: float | None = None,
         patience_s: float = 0.0,
-        moments: MomentsRequest | None = None,
         on_part: Callable[[int], None] | None = None,
     ) -> None:
-        self.moments = moments
         self.most_bytes: int | None = None
         self.patience_s = patience_s
         self._on_part = on_part
@@ -247,7 +231,6 @@ class Capabilities:
     max_input_pixels: the largest h·w.
     lossless: samples arrive without lossy compression.
     by_tiles: it runs in this process, so the time of one tile predicts that of all.
-    accumulates: it may answer a call with the moments of its samples, see `MomentsRequest`.
     takes_16_bit: it takes images of 16 bits and answers in 16 bits; else it is given 8.
     """
 
@@ -258,7 +241,6 @@ class Capabilities:
     max_input_pixels: int | None = None
     lossless: bool = True
     by_tiles: bool = False
-    accumulates: bool = False
     takes_16_bit: bool = False
 
 

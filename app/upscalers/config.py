@@ -67,15 +67,11 @@ class _Config(BaseModel):
     title: str | None = Field(
         None, max_length=80, description="The name that people see instead of `name`."
     )
-    character: Character | None = Field(
-        None,
-        description="What people are told of its pictures: a `faithful` model invents little and "
-        "is softer, a `sharp` one repaints and looks crisper.",
-    )
 
     @property
     def shown(self) -> tuple[str, Character | None]:
-        return self.title or self.name, self.character
+        """The name for people, and what they are told of its pictures, if that is known."""
+        return self.title or self.name, None
 
 
 class EmbeddedConfig(_Config):
@@ -103,7 +99,7 @@ class EmbeddedConfig(_Config):
         if isinstance(self.model, Path):
             return super().shown
         shipped = SHIPPED[self.model]
-        return self.title or shipped.title, self.character or shipped.character
+        return self.title or shipped.title, shipped.character
 
 
 class RemoteConfig(_Config):
@@ -119,7 +115,7 @@ class RemoteConfig(_Config):
     MAX_ANSWER_BYTES: ClassVar[int] = 256 * 2**20
     HOW_TO_CALL: ClassVar[frozenset[str]] = frozenset(
         {
-            "name", "title", "character", "price_per_call", "token_env", "token_header",
+            "name", "title", "price_per_call", "token_env", "token_header",
             "token_scheme", "fingerprint_alias", "max_input_pixels", "concurrency",
             "call_timeout_s", "max_calls_per_hour", "cold_start_s", "allowed_hosts",
             "allow_private", "alignment", "canary",

@@ -44,7 +44,7 @@ from trustscale_server.upscalers.remote.responses import (
     NoImage,
     WrongSize,
     failure,
-    find,
+    find_all,
     first,
     images,
 )
@@ -219,7 +219,7 @@ async def _generated(
     entry: Entry, environ: Mapping[str, str], network: Network, source: Source
 ) -> tuple[int, bool]:
     """Call once: the scale, and whether the picture came without loss."""
-    config = config_of(entry)
+    config = upscaler_config_of(entry)
     try:
         if isinstance(config, EmbeddedConfig):
             upscaler = build_upscaler(config, environ)
@@ -235,7 +235,7 @@ async def _generated(
         await upscaler.close()
 
 
-def config_of(entry: Entry) -> UpscalerConfig:
+def upscaler_config_of(entry: Entry) -> UpscalerConfig:
     """The entry as settings; a missing scale is guessed. Raises BadRequest."""
     guess = {} if entry["kind"] in _REPORT_SCALE or "preset" in entry else {"scale": _GUESS}
     with _checked():
@@ -266,7 +266,7 @@ async def _oip(upstream: Upstream, path: str, settings: Entry) -> Suggestion | N
     model = settings.get("model") or (named and named[1])
     if not model:
         reply = await upstream.request("POST", "/v2/repository/index", json={})
-        names = sorted(str(name) for name in find(reply.document, "/*/name"))
+        names = sorted(str(name) for name in find_all(reply.document, "/*/name"))
         if len(names) != 1:
             has = f"it has: {', '.join(names)}" if names else "it does not list them"
             raise BadRequest(f"{upstream.base} serves several models; set model to one: {has}.")
@@ -349,11 +349,11 @@ def _named(suggestion: Suggestion, request: ConnectRequest, of: str) -> Suggesti
         operation = str(first(suggestion.entry, "/request/path") or "").rpartition("/")[2]
         name = _slug(called) or _slug(operation) or suggestion.entry["kind"]
     suggestion.entry = merge({"name": name or "upscaler", **suggestion.entry}, request.settings)
-    config_of(suggestion.entry)
+    upscaler_config_of(suggestion.entry)
     suggestion.needs = [
         need
         for need in suggestion.needs
-        if not find(suggestion.entry, f"/{need.replace('.', '/')}")
+        if not find_all(suggestion.entry, f"/{need.replace('.', '/')}")
     ]
     members = [suggestion.what, suggestion.entry, suggestion.needs, suggestion.notes]
     try:

@@ -58,7 +58,7 @@ _STEP = 4  # sides of tiles are multiples of it, for speed
 Part = Callable[[], None]
 
 
-class Stopped(Exception):
+class SampleCancelled(Exception):
     """The caller asked to stop; no output exists."""
 
 
@@ -158,7 +158,7 @@ def run_tiled(
     output, tiles = tiled(function, image, scale, plan)
     for compute in tiles:
         if cancelled():
-            raise Stopped
+            raise SampleCancelled
         compute()
     return output
 

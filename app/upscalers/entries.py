@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from trustscale_server.errors import ConfigError
-from trustscale_server.upscalers.remote.responses import find, first
+from trustscale_server.upscalers.remote.responses import find_all, first
 from trustscale_server.upscalers.runtime import SHIPPED
 
 Entry = dict[str, Any]
@@ -82,8 +82,8 @@ def of_gradio(info: Any, where: Entry, named: str | None) -> Suggestion | None:
     able = {
         name: (inputs, output)
         for name, endpoint in _items(first(info, "/named_endpoints"))
-        if (inputs := _arguments(find(endpoint, "/parameters/*")))
-        and (output := _picture_of(find(endpoint, "/returns/*"))) is not None
+        if (inputs := _arguments(find_all(endpoint, "/parameters/*")))
+        and (output := _picture_of(find_all(endpoint, "/returns/*"))) is not None
         and (named is None or name.strip("/") == named.strip("/"))
     }
     if not able:
@@ -125,7 +125,7 @@ def _picture_of(returns: list[Any]) -> int | None:
 def of_oip(metadata: Any, where: Entry) -> Suggestion:
     """A model of the Open Inference Protocol."""
     entry, notes = {**where}, []
-    inputs, outputs = find(metadata, "/inputs/*"), find(metadata, "/outputs/*")
+    inputs, outputs = find_all(metadata, "/inputs/*"), find_all(metadata, "/outputs/*")
     seed = next((tensor for tensor in inputs if tensor.get("datatype") == "INT64"), None)
     image = next((tensor for tensor in inputs if _layout(tensor)), None)
     output = next((tensor for tensor in outputs if _layout(tensor)), None)
@@ -355,7 +355,7 @@ def add(path: Path, entry: Mapping[str, Any]) -> None:
         )
         if entry["name"] in [each.get("name") for each in (*given, *default)]:
             raise ConfigError(f"{path} has an upscaler {entry['name']}; give another --name.")
-        added = "".join(f"\n{table(each)}" for each in (*default, entry))
+        added = "".join(f"\n{toml_of(each)}" for each in (*default, entry))
         tomllib.loads(text + added)
         with path.open("a", encoding="utf-8") as file:
             file.write(added if text else added.lstrip())
@@ -365,7 +365,7 @@ def add(path: Path, entry: Mapping[str, Any]) -> None:
         raise ConfigError(f"{path}: an upscaler cannot be added to it ({error}).") from error
 
 
-def table(entry: Mapping[str, Any]) -> str:
+def toml_of(entry: Mapping[str, Any]) -> str:
     """The entry as TOML, a setting a line, without None, which TOML lacks."""
     first = {name: entry[name] for name in ("name", "kind") if name in entry}
     given = {key: value for key, value in {**first, **entry}.items() if value is not None}

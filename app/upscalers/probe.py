@@ -12,7 +12,6 @@ import numpy as np
 
 from trustscale_server.errors import UpscalerError
 from trustscale_server.upscalers.base import RGB, Source, Upscaler
-from trustscale_server.upscalers.remote.responses import reason
 from trustscale_server.upscalers.remote.samples import Alignment, alignment
 
 _SIDE = 96
@@ -23,7 +22,7 @@ _SEEDS = (193, 290)  # whose residues modulo 96 differ
 class ProbeReport:
     """What three generations have shown; None: unknown.
 
-    error, error_kind: the first failure, as text and as metrics label.
+    error: the first failure.
     repeatable: the same seed gave the same bytes.
     varies: another seed gave other bytes.
     lossless: no answer came in a lossy format.
@@ -37,7 +36,6 @@ class ProbeReport:
     reachable: bool = False
     generates: bool = False
     error: str | None = None
-    error_kind: str | None = None
     scale: int | None = None
     fingerprint: str | None = None
     takes_seeds: bool | None = None
@@ -90,7 +88,7 @@ async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 
             await _timed(upscaler, source, seed) for seed in (*_SEEDS, _SEEDS[0])
         ]
     except UpscalerError as error:
-        report.error, report.error_kind = error.detail, reason(error)
+        report.error = error.detail
         return report
     report.generates = True
     report.latency_s = statistics.median(seconds for _, seconds in (first, other, again))

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 
 import anyio
 import structlog
-from pydantic import BaseModel
 
 from trustscale_server.errors import (
     ProtocolError,
@@ -50,8 +49,8 @@ from trustscale_server.upscalers.remote.responses import (
     Busy,
     QuotaSpent,
     asked_wait,
+    metrics_label,
     needs_operator,
-    reason,
     retriable,
 )
 
@@ -94,14 +93,6 @@ class RetryPolicy:
         else:
             return None
         return seconds if seconds < left_s else None
-
-    def most_calls(self, calls: int, *, patient: bool = False) -> int:
-        """The most calls, and payments, that a request of `calls` calls can become."""
-        return calls * (2 + (self.max_attempts + 1) * patient) + self.spare
-
-    def most_s(self, call_s: float, *, patience_s: float = 0.0) -> float:
-        """The most seconds that a call can last, with attempts of `call_s` at most."""
-        return call_s + max(self.total_s, patience_s) + call_s
 
 
 def _spread(pause_s: float) -> float:
@@ -234,20 +225,6 @@ class CallLimit:
         self._on_trial, self._successes = on_trial, 0
 
 
-class HealthFacts(BaseModel):
-    """State of a remote upscaler, as seen by this gateway; calls are those of all gateways."""
-
-    breaker_open: bool
-    failures_in_a_row: int
-    calls_last_hour: int | None
-    max_calls_per_hour: int | None
-
-    @classmethod
-    async def of(cls, upscaler: Upscaler) -> HealthFacts | None:
-        """Of an upscaler; None if it is local. Raises StoreUnavailable."""
-        return await upscaler.health() if isinstance(upscaler, ResilientUpscaler) else None
-
-
 class ResilientUpscaler(Wrapped):
     """`Upscaler` around a remote one, within the limits of its configuration.
 
@@ -284,18 +261,15 @@ class ResilientUpscaler(Wrapped):
     def breaker_open(self) -> bool:
         return self._breaker.is_open
 
-    async def health(self) -> HealthFacts:
-        """See `HealthFacts`. Raises StoreUnavailable."""
+    async def spent(self) -> tuple[int, int] | None:
+        """Calls of all gateways in the last hour, and their limit; None: there is no limit.
+
+        Raises StoreUnavailable.
+        """
         limit = self._config.max_calls_per_hour
-        calls = (
-            await self._calls.count(self.name, seconds=_HOUR_S) if self._calls and limit else None
-        )
-        return HealthFacts(
-            breaker_open=self._breaker.is_open,
-            failures_in_a_row=self._breaker.failures,
-            calls_last_hour=calls,
-            max_calls_per_hour=limit,
-        )
+        if self._calls is None or limit is None:
+            return None
+        return await self._calls.count(self.name, seconds=_HOUR_S), limit
 
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: MemoryPermit | None = None
@@ -328,7 +302,7 @@ class ResilientUpscaler(Wrapped):
                     await self._wait_for_return(error, pause, failed_at + patience_s)
                     tries = 0
                     continue
-                why = reason(error)
+                why = metrics_label(error)
             self._retries[source] -= 1
             self.metrics.count("upstream_retries", self.name, why)
             log.info("tried_again", upscaler=self.name, reason=why, in_s=round(pause, 2))
@@ -408,7 +382,7 @@ class ResilientUpscaler(Wrapped):
                     samples = await self._timed(source, seeds, turn)
                 outcome = "ok"
             except UpscalerError as error:
-                outcome = reason(error)
+                outcome = metrics_label(error)
                 self._count(error)
                 raise
             finally:

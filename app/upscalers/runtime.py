@@ -95,7 +95,7 @@ class Port:
     shape: tuple[int | None, ...]
 
 
-class Session(Protocol):
+class InferenceSession(Protocol):
     """A loaded network from one tensor to one; thread-safe.
 
     `provider`: `OPENVINO` or an execution provider of onnxruntime.
@@ -223,7 +223,7 @@ def load_session(
     streams: int = 1,
     precision: PrecisionSetting = "f32",
     among: Sequence[str] | None = None,
-) -> Session:
+) -> InferenceSession:
     """Load a network.
 
     The ONNX file has no external data. One run uses `threads`; `streams` threads call `run` at
@@ -288,7 +288,7 @@ def has_bf16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def agree(session: Session, other: Session) -> bool:
+def agree(session: InferenceSession, other: InferenceSession) -> bool:
     """Whether two sessions of a network differ by less than half a step of 255 on `trial()`."""
     try:
         return bool(np.abs(session.run(trial()) - other.run(trial())).max() <= _TOLERANCE)

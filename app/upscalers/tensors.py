@@ -94,7 +94,7 @@ class Tensor:
             raise Malformed(f"{self.name!r}: impossible shape {self._shape}") from error
 
 
-def encode(
+def encode_message(
     document: Mapping[str, Any], side: Side, tensors: Mapping[str, NDArray[Any] | bytes],
     *, binary: bool,
 ) -> tuple[list[Part], dict[str, str]]:  # fmt: skip
@@ -133,7 +133,7 @@ def encode(
     }
 
 
-def decode(
+def decode_message(
     body: bytes | bytearray | memoryview, header_length: str | None, side: Side
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A message and its tensors by name.

@@ -35,7 +35,7 @@ MEDIA_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class SitePage:
     """One page: `pages/NAME.html` inside the layout, with `css/NAME.css` and `js/NAME.js`.
 
     sheets: style sheets that it shares with other pages.
@@ -50,13 +50,15 @@ class Page:
 
 
 PAGES = (
-    Page("upscale", "Upscale", ("/", "/wall", "/r/{result_id}")),
-    Page("calibrations", "Studio", ("/calibrations",), needs_admin=True, sheets=("jobs", "tiles")),
-    Page("annotate", "Annotate", ("/annotate",), needs_admin=True, sheets=("jobs",)),
-    Page("monitor", "Monitor", ("/monitor",), needs_admin=True, sheets=("tiles",)),
+    SitePage("upscale", "Upscale", ("/", "/wall", "/r/{result_id}")),
+    SitePage(
+        "calibrations", "Studio", ("/calibrations",), needs_admin=True, sheets=("jobs", "tiles")
+    ),
+    SitePage("annotate", "Annotate", ("/annotate",), needs_admin=True, sheets=("jobs",)),
+    SitePage("monitor", "Monitor", ("/monitor",), needs_admin=True, sheets=("tiles",)),
 )
 
-MISSING = Page("missing", "Not found", ())
+MISSING = SitePage("missing", "Not found", ())
 """Shown for unknown addresses."""
 
 
@@ -84,20 +86,20 @@ class Site:
 
     def modules(self, entry: str) -> list[str]:
         """The paths of a script and of all modules that it imports, each once."""
-        found: dict[str, None] = {}
+        paths: dict[str, None] = {}
         waiting = [entry]
         while waiting:
             path = waiting.pop()
-            if path in found:
+            if path in paths:
                 continue
-            found[path] = None
+            paths[path] = None
             text = self.static[path].data.decode()
             folder = posixpath.dirname(path)
             waiting += [
                 posixpath.normpath(posixpath.join(folder, source))
                 for source in _IMPORT.findall(text)
             ]
-        return list(found)
+        return list(paths)
 
     @cached_property
     def digest(self) -> str:
@@ -113,7 +115,7 @@ class Site:
         layout = Template(self._text("layout.html"))
         return {page.name: self._page(layout, page) for page in (*PAGES, MISSING)}
 
-    def _page(self, layout: Template, page: Page) -> File:
+    def _page(self, layout: Template, page: SitePage) -> File:
         base = f"/static/{self.digest}"
         entry, *others = self.modules(f"js/{page.name}.js")
         sheets = (f"css/{name}.css" for name in ("base", *page.sheets, page.name))
@@ -141,7 +143,7 @@ def _lines(lines: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def _navigation(current: Page) -> str:
+def _navigation(current: SitePage) -> str:
     """The links to all pages."""
     links = (
         f'<a href="{page.paths[0]}"{_state(page, current)}>{html.escape(page.title)}</a>'
@@ -150,7 +152,7 @@ def _navigation(current: Page) -> str:
     return _lines(links)
 
 
-def _state(page: Page, current: Page) -> str:
+def _state(page: SitePage, current: SitePage) -> str:
     """Other pages for admins are hidden until the tab has a key."""
     if page is current:
         return ' aria-current="page"'
@@ -159,14 +161,14 @@ def _state(page: Page, current: Page) -> str:
 
 def _walk(folder: Traversable, prefix: str = "") -> list[tuple[str, File]]:
     """All files below a folder whose type is known."""
-    found = []
+    files = []
     for entry in folder.iterdir():
         path = f"{prefix}{entry.name}"
         if entry.is_dir():
-            found += _walk(entry, f"{path}/")
+            files += _walk(entry, f"{path}/")
         elif media_type := MEDIA_TYPES.get(entry.name.rpartition(".")[2]):
-            found.append((path, _file(entry.read_bytes(), media_type)))
-    return found
+            files.append((path, _file(entry.read_bytes(), media_type)))
+    return files
 
 
 def _file(data: bytes, media_type: str) -> File:

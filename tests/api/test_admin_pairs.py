@@ -208,8 +208,8 @@ class TestPictures:
         """A calibration that extends or shortens another one shows the pairs of both jobs."""
         longer = admin.made(admin.post_files(truth_files(1, first=50), f"/{made['id']}/pairs"))
         assert np.array_equal(shown(admin, longer["id"], "050", "y"), photo(50, 48, 48))
-        x, old = (shown(admin, longer["id"], "002", part) for part in ("x", "prediction"))
-        assert 0 < np.abs(old.astype(int) - x.repeat(2, 0).repeat(2, 1)).mean() < 50
+        y, old = (shown(admin, longer["id"], "002", part) for part in ("y", "prediction"))
+        assert 0 < np.abs(old.astype(int) - y).mean() < 50
         assert image_digest(old) == image_digest(shown(admin, made["id"], "002", "prediction"))
         shorter = admin.send("DELETE", f"/{longer['id']}/pairs/001").json()
         assert np.array_equal(shown(admin, shorter["id"], "050", "y"), photo(50, 48, 48))

@@ -17,6 +17,7 @@ from tests.logs import logging_as
 from tests.spans import recorded
 from trustscale_server.api.deps import Keyring, stored_admin_key
 from trustscale_server.errors import ConfigError
+from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.jobs.runner import TaskRetryPolicy
 
 BEARER = {"Authorization": "Bearer client-key"}
@@ -182,9 +183,8 @@ class Faulty(FakeUpscaler):
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_no_sink_holds_a_key(start, calibration, capfd, tmp_path, style, monkeypatch):
     """Requests, jobs and admin actions fail unexpectedly; both ways to send a key are tried."""
-    monkeypatch.setattr(
-        "trustscale_server.assembly.TaskRetryPolicy", partial(TaskRetryPolicy, errors_s=())
-    )
+    queue = partial(JobQueue, policy=TaskRetryPolicy(errors_s=()))
+    monkeypatch.setattr("trustscale_server.assembly.JobQueue", queue)
     with logging_as(style), recorded() as spans:
         kinds = (Recursive("recursive"), Faulty("faulty"))
         calibrations = tuple(calibration.for_upscaler(kind.name) for kind in kinds)

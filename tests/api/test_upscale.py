@@ -141,23 +141,15 @@ class TestForms:
         [
             *((a, "application/json") for a in ("*/*", "application/*", "text/html, */*;q=0.1")),
             ("Application/JSON;q=0.9", "application/json"),
-            ("application/json;q=0, application/zip", "application/zip"),
-            ("application/json; q=0.2, application/zip; Q=0.30", "application/zip"),
             ("application/zip, application/json", "application/zip"),
-            ("*/*, application/json;q=0", "application/zip"),
-            ('text/plain;a=",application/zip;q=1", application/json;q=0.1', "application/json"),
-            ('application/zip;a=";q=0"', "application/zip"),
-            ('application/zip, text/plain;a="', "application/zip"),
+            ("text/plain, application/zip ;q=0.5, */*", "application/zip"),
             ("", "application/json"),
         ],
     )
-    def test_qualities(self, accept, chosen):
-        """The type of the highest quality is taken, of equals the first named, JSON by default."""
+    def test_the_first_that_is_named(self, accept, chosen):
         assert negotiate(accept) == chosen
 
-    @pytest.mark.parametrize(
-        "accept", ["*/*;q=0", "application/zip;q=0.000", "image/png, application/json;q=0", '"']
-    )
+    @pytest.mark.parametrize("accept", ["image/png", "text/html, image/*;q=0.5", '"'])
     def test_nothing_is_left(self, accept):
         with pytest.raises(BadRequest):
             negotiate(accept)

@@ -193,8 +193,8 @@ def test_usual_uploads_are_covered(shipped, kind):
     found = ApplicableCalibration.of(shipped, None, facts, size=(512, 512))
     assert found.is_covered
     assert found.input_class == kind
-    assert found.part.pairs < shipped.pairs
-    assert found.part.report.mean_trusted_fraction(found.part.curve.threshold(0.05)) > 0.2
+    assert found.partition.pairs < shipped.pairs
+    assert found.partition.report.mean_trusted_fraction(found.partition.curve.threshold(0.05)) > 0.2
 
 
 def test_what_nobody_measured_is_not(shipped):

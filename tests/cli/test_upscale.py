@@ -141,10 +141,18 @@ def test_a_folder_that_cannot_be_written(run, place, calibrated, picture, monkey
 
 
 def test_large_runs_are_announced(run, place, calibrated, picture, monkeypatch):
+    """With their files and, as earlier answers took it, their time."""
     monkeypatch.setattr("trustscale_server.cli.batch._LARGE", 4_000)
     outcome = run("upscale", picture)
     assert "This takes some 4.6 kB of files." in outcome.err
     assert "This takes" not in run("upscale", picture, "--to", 24, "--out", "small").err
+    path = place / "data" / "throughput.json"
+    paces = json.loads(path.read_text())
+    assert paces["fake:answers"]["seconds_per_megapixel"] > 0
+    paces["fake:answers"]["seconds_per_megapixel"] = 120e6 / 24**2
+    path.write_text(json.dumps(paces))
+    said = run("upscale", picture, "--out", "again").err
+    assert "This takes about 2 minutes and some 4.6 kB of files." in said
 
 
 @pytest.mark.parametrize(

@@ -202,11 +202,8 @@ def test_traces_of_workers():
         (rule,) = [r for r in policies[name]["spec"]["egress"] if r["ports"] == [{"port": 4318}]]
         (peer,) = rule["to"]
         (namespace,) = peer["namespaceSelector"]["matchLabels"].values()
-        told = of_kind("gpu-pool", "ConfigMap")["config"]["data"]["trustscale.toml"]
-        if name.startswith("worker-"):
-            variables = {one["name"]: one["value"] for one in container(pod)["env"]}
-            told = variables["TRUSTSCALE_OTLP_ENDPOINT"]
-        assert f"http://collector.{namespace}:4318" in told
+        variables = {variable["name"]: variable["value"] for variable in container(pod)["env"]}
+        assert variables["OTEL_EXPORTER_OTLP_ENDPOINT"] == f"http://collector.{namespace}:4318"
     egress = [{"to": [{"ipBlock": {"cidr": "10.9.0.0/16"}}], "ports": [{"port": 9}]}]
     opened = given({"workers.sinsr.egress": egress})
     assert _reaches(of_kind("gpu-pool", "NetworkPolicy", *opened)["worker-sinsr"], "10.9.1.1", 9)

@@ -102,7 +102,7 @@ def test_served_by_brute_force(as_served):
 
     def threshold(one, alpha):
         subject = ApplicableCalibration.of(cell.calibration, None, one[0].facts, size=one[2].shape)
-        return subject.part.curve.threshold(alpha)
+        return subject.partition.curve.threshold(alpha)
 
     rows = [row for row in as_served.rows if row.variant == cell.name]
     check_rows([row for row in rows if row.input_class is None], test, threshold)

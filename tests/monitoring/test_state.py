@@ -19,15 +19,15 @@ from trustscale_server.monitoring.state import (
 REFERENCE = reference_of(np.random.default_rng(0).normal(size=200))
 
 
-def seen(digest, z=0.0, *, at=100.0, part="/", **fields):
-    return Observation(at, part, REFERENCE, z, 0.25, digest, **fields)
+def seen(digest, z=0.0, *, at=100.0, subset="/", **fields):
+    return Observation(at, subset, REFERENCE, z, 0.25, digest, **fields)
 
 
 def follow(count, *, shift=0.0, state=None, first=0):
     """The state after ordinary requests, or shifted ones."""
     random, state = np.random.default_rng(first + 1), state or MonitorState()
     for k in range(first, first + count):
-        request = seen(k, shift + random.normal(), at=float(k + 1), part="ab"[k % 2])
+        request = seen(k, shift + random.normal(), at=float(k + 1), subset="ab"[k % 2])
         state = fold(state, request, random.random())
     return state
 

@@ -56,7 +56,7 @@ class TestSplitting:
         for index, seed in enumerate(seeds):
             assert np.array_equal(got.samples[index], upscaler.sample(SOURCE.rgb, seed))
 
-    async def test_calls(self):
+    async def test_calls(self, monkeypatch):
         """As few as the upscaler allows, of nearly equal size; as many at once as it takes."""
         upscaler = Fake(samples_per_call=4, concurrency=8)
         await draw(upscaler, SOURCE, range(1, 10), sink=Sink(on_sample=Collector()))
@@ -64,10 +64,9 @@ class TestSplitting:
         upscaler = Fake(concurrency=3, seconds=0.01)
         await draw(upscaler, SOURCE, range(1, 9), sink=Sink(on_sample=Collector()))
         assert upscaler.most_in_flight == 3
-        upscaler = Fake(scale=4, samples_per_call=8)
-        upscaler.sample = lambda rgb, seed: np.zeros((4096, 4096, 3), np.uint8)
-        large = Source(np.zeros((1024, 1024, 3), np.uint8))
-        await draw(upscaler, large, [1, 2, 3], sink=Sink())
+        monkeypatch.setattr("trustscale_server.sampling.draw._CALL_BYTES", 2 * 3 * 12 * 16)
+        upscaler = Fake(samples_per_call=8)
+        await draw(upscaler, SOURCE, [1, 2, 3], sink=Sink())
         assert sorted(map(len, upscaler.calls)) == [1, 2]
 
     @pytest.mark.parametrize(("seeds", "spares"), [([], []), ([1, 1], []), ([1, 2], [2])])

@@ -101,24 +101,29 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale
     )
 
 
+SCORED = [
+    *((pipeline(name), Capabilities()) for name, row in ESTIMATORS.items() if not row.reads),
+    *((served(name), Capabilities(by_tiles=True)) for name in SHIPPED),
+]
+DRAWN = [
+    *(
+        (pipeline(prediction=prediction), capabilities)
+        for prediction in ("first", "mean")
+        for capabilities in (Capabilities(concurrency=4), Capabilities(samples_per_call=8))
+    ),
+    # Up to six samples need no sums, and are counted without them.
+    (pipeline("fitted", samples=2), Capabilities()),
+    (pipeline("departure", samples=1), Capabilities()),
+    (pipeline(samples=4), Capabilities(concurrency=4)),
+    (pipeline("fitted", "mean", samples=6), Capabilities()),
+]
+
+
+# Only what makes σ uses more memory on more cores.
 @pytest.mark.parametrize(
-    ("asked", "capabilities"),
-    [
-        *((pipeline(name), Capabilities()) for name, row in ESTIMATORS.items() if not row.reads),
-        *(
-            (pipeline(prediction=prediction), capabilities)
-            for prediction in ("first", "mean")
-            for capabilities in (Capabilities(concurrency=4), Capabilities(samples_per_call=8))
-        ),
-        # Up to six samples need no sums, and are counted without them.
-        (pipeline("fitted", samples=2), Capabilities()),
-        (pipeline("departure", samples=1), Capabilities()),
-        (pipeline(samples=4), Capabilities(concurrency=4)),
-        (pipeline("fitted", "mean", samples=6), Capabilities()),
-        *((served(name), Capabilities(by_tiles=True)) for name in SHIPPED),
-    ],
+    ("asked", "capabilities", "cores"),
+    [*((*one, 1) for one in SCORED + DRAWN), *((*one, 64) for one in SCORED)],
 )
-@pytest.mark.parametrize("cores", [1, 64])
 async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch):
     """What is counted, but for files, is above the peak, whatever makes σ."""
     monkeypatch.setattr("trustscale_server.concurrency.usable_cores", lambda: cores)

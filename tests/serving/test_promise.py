@@ -310,7 +310,7 @@ class TestClasses:
         subject = ApplicableCalibration.of(sorted_, None, facts, size=(48, 48))
         promise = guarantee(subject, 0.5)
         assert (promise.n, subject.document.n, subject.document.name) == (n, n, name)
-        assert subject.part.curve.n == n
+        assert subject.partition.curve.n == n
         assert f"{n} calibration images whose input was of the class {name!r}" in promise.theorem
         assert any("saving the upload anew" in void for void in promise.void_if)
         assert promise.promised

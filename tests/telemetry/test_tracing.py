@@ -15,7 +15,6 @@ from tests.logs import logging_as
 from tests.servers import ProcessGroup, free_port, ran
 from tests.spans import Collector, recorded
 from trustscale_server.errors import ConfigError
-from trustscale_server.settings import load_settings
 from trustscale_server.telemetry import signals
 from trustscale_server.telemetry.otel import Patience, collected
 
@@ -108,26 +107,13 @@ class TestCollector:
         assert not {name for name in names if name.startswith("Otel")}
 
 
-class TestSetting:
-    def test_the_standard_variable(self, tmp_path, monkeypatch):
-        """Without a collector there are no traces; ours comes before OpenTelemetry's variable."""
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
-        assert load_settings().otlp_endpoint is None
-        for name, value in (
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318"),
-            ("TRUSTSCALE_OTLP_ENDPOINT", "https://ours:4318/otlp"),
-            ("TRUSTSCALE_OTLP_ENDPOINT", ""),
-        ):
-            monkeypatch.setenv(name, value)
-            assert load_settings().otlp_endpoint == (value or None)
-
-    @pytest.mark.parametrize("url", ["collector:4317", "grpc://c:4317", "http://me:secret@c:4318"])
-    def test_what_is_no_address_of_a_collector(self, url):
-        """Other protocols and passwords are refused in one line that does not repeat them."""
-        with pytest.raises(ConfigError, match="otlp_endpoint") as caught:
-            load_settings(otlp_endpoint=url)
-        assert "secret" not in caught.value.detail
+@pytest.mark.parametrize("url", ["collector:4317", "grpc://c:4317", "http://me:secret@c:4318"])
+def test_what_is_no_address_of_a_collector(url, monkeypatch):
+    """Other protocols and passwords are refused in one line that does not repeat them."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    with pytest.raises(ConfigError, match="OTLP_ENDPOINT") as caught, signals.exporting("a"):
+        pass
+    assert "secret" not in caught.value.detail
 
 
 @pytest.mark.slow
@@ -136,7 +122,7 @@ def test_a_stopped_program_loses_no_span(tmp_path):
         port = free_port()
         env = {
             "TRUSTSCALE_DATA_DIR": str(tmp_path / "data"),
-            "TRUSTSCALE_OTLP_ENDPOINT": collector.url,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
             "OTEL_BSP_SCHEDULE_DELAY": "600000",
             "TRUSTSCALE_UPSCALERS": '[{"name": "a", "kind": "worker", "urls": ["http://127.0.0.1:9"]}]',
         }

@@ -31,7 +31,7 @@ from trustscale_server.upscalers.entries import (
     of_oip,
     of_openapi,
     of_predictions,
-    table,
+    toml_of,
 )
 from trustscale_server.upscalers.remote.responses import BadCredentials, WrongSample
 
@@ -244,7 +244,7 @@ async def test_one_call(answer, entry, words):
     assert {name: tried.entry[name] for name in entry} == entry
     assert words in "".join(tried.notes)
     assert tried.entry["scale"] == tried.scale
-    (written,) = tomllib.loads(table(tried.entry))["upscalers"]
+    (written,) = tomllib.loads(toml_of(tried.entry))["upscalers"]
     assert written == tried.entry
 
 
@@ -285,7 +285,7 @@ async def test_replicate():
         "image_field": "image", "seed_field": "seed", "token_env": "KEY",
         "input": {"output_format": "png", "scale_factor": 2}, "price_per_call": 0.25,
     }  # fmt: skip
-    assert TOKEN not in table(tried.entry) + repr(wish)
+    assert TOKEN not in toml_of(tried.entry) + repr(wish)
     wrong = replace(wish, token=SecretStr("x"))
     with pytest.raises(BadCredentials):
         await look(wrong)

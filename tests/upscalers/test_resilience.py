@@ -32,7 +32,7 @@ class TestRetries:
     @pytest.mark.parametrize(
         ("error", "reason"),
         [(UpscalerUnavailable("x"), "unavailable"), (Busy("x"), "busy"),
-         (TooManyCalls("x", asked=0.01), "rate-limited"), (GenerationFailed("x"), "failed")],
+         (TooManyCalls("x", wait_s=0.01), "rate-limited"), (GenerationFailed("x"), "failed")],
     )  # fmt: skip
     async def test_what_may_pass_is_tried_again(self, error, reason):
         inner = Inner([error, error])
@@ -58,7 +58,7 @@ class TestRetries:
 
     async def test_retry_after_with_patience(self):
         """A patient call waits as long as the server asks; others are made meanwhile."""
-        inner, clock = Inner([TooManyCalls("x", asked=1200)]), LoopClock()
+        inner, clock = Inner([TooManyCalls("x", wait_s=1200)]), LoopClock()
         up = guarded(inner)
         patient = asyncio.create_task(up.generate(SOURCE, [7], MemoryPermit(patience_s=6000)))
         await until(lambda: counted(up, "calls"))
@@ -69,12 +69,12 @@ class TestRetries:
         clock.jump(241)  # 1200 s, a tenth of it, and 50 ms
         await patient
         assert inner.calls == [[7], [1], [7]]
-        inner.errors = [TooManyCalls("x", asked=120)]
+        inner.errors = [TooManyCalls("x", wait_s=120)]
         with pytest.raises(TooManyCalls):
             await up.generate(SOURCE, [7], MemoryPermit(patience_s=100))
 
     async def test_no_waiting_beyond_the_deadline(self):
-        up = guarded(Inner([TooManyCalls("x", asked=55)]))
+        up = guarded(Inner([TooManyCalls("x", wait_s=55)]))
         deadline = asyncio.get_running_loop().time() + 50
         with pytest.raises(TooManyCalls):  # at the deadline it would be another error
             await draw(up, SOURCE, [1], sink=Sink(), limits=TimeLimits(deadline))
@@ -188,9 +188,19 @@ class TestColdStart:
 class TestWorstCase:
     """An upscaler that takes all of its time, and then has an excuse, for ever."""
 
+    @staticmethod
+    def most_calls(policy, calls, *, patient):
+        """The most calls, and payments, that a request of so many calls can become."""
+        return calls * (2 + (policy.max_attempts + 1) * patient) + policy.spare
+
+    @staticmethod
+    def most_s(policy, call_s, patience_s=0):
+        """The most seconds that a call can last, with attempts of `call_s` at most."""
+        return call_s + max(policy.total_s, patience_s) + call_s
+
     @pytest.mark.parametrize("patience_s", [0, 600])
     @pytest.mark.parametrize(
-        "error", [TooManyCalls("x", asked=60), GenerationFailed("x"), UpscalerUnavailable("x")]
+        "error", [TooManyCalls("x", wait_s=60), GenerationFailed("x"), UpscalerUnavailable("x")]
     )
     async def test_of_one_call(self, error, patience_s):
         """Seconds and calls, and so money, are what docs/upscalers.md says at most."""
@@ -205,13 +215,13 @@ class TestWorstCase:
                 await asyncio.sleep(0)
         await up.close()
         assert type(call.exception()) is type(error)
-        assert now() - began <= policy.most_s(120, patience_s=patience_s) + 5
-        assert len(inner.calls) <= policy.most_calls(1, patient=patience_s > 0)
+        assert now() - began <= self.most_s(policy, 120, patience_s) + 5
+        assert len(inner.calls) <= self.most_calls(policy, 1, patient=patience_s > 0)
 
     def test_what_the_page_says(self):
         policy, page = RetryPolicy(), (ROOT / "docs/upstream.md").read_text("utf-8")
-        minutes, calls = policy.most_s(120) / 60, policy.most_calls(4)
-        patient = policy.most_calls(4, patient=True)
+        minutes = self.most_s(policy, 120) / 60
+        calls, patient = (self.most_calls(policy, 4, patient=waits) for waits in (False, True))
         for words in (f"{minutes:g} minutes", f"{calls} calls", f"{patient} for a pair"):
             assert words in page
 

@@ -5,7 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from trustscale_server.upscalers.tensors import HEADER_LENGTH, Malformed, decode, encode
+from trustscale_server.upscalers.tensors import (
+    HEADER_LENGTH,
+    Malformed,
+    decode_message,
+    encode_message,
+)
 
 PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 SEEDS = np.array([1, -2], np.int64)
@@ -19,13 +24,13 @@ def entry(**changes):
 def read(*entries, tail=b"", side="outputs"):
     """The tensors of a message with these entries; binary if there is a tail."""
     head = json.dumps({side: list(entries)}).encode()
-    return decode(head + tail, str(len(head)) if tail else None, side)[1]
+    return decode_message(head + tail, str(len(head)) if tail else None, side)[1]
 
 
 class TestEncode:
     def test_binary(self):
         """The header tells the size of each tensor; their bytes follow in order, not copied."""
-        parts, headers = encode({"id": "x"}, "inputs", TENSORS, binary=True)
+        parts, headers = encode_message({"id": "x"}, "inputs", TENSORS, binary=True)
         document = json.loads(parts[0])
         assert len(parts[0]) == int(headers[HEADER_LENGTH])
         assert document["id"] == "x"
@@ -40,8 +45,8 @@ class TestEncode:
     @pytest.mark.parametrize("binary", [False, True])
     def test_there_and_back(self, binary):
         arrays = {"image": PIXELS, "seeds": SEEDS, "f": np.array([0.5, -1], np.float32)}
-        parts, headers = encode({"id": "x"}, "outputs", arrays, binary=binary)
-        document, tensors = decode(b"".join(parts), headers.get(HEADER_LENGTH), "outputs")
+        parts, headers = encode_message({"id": "x"}, "outputs", arrays, binary=binary)
+        document, tensors = decode_message(b"".join(parts), headers.get(HEADER_LENGTH), "outputs")
         assert document["id"] == "x"
         for name, array in arrays.items():
             assert np.array_equal(tensors[name].numbers(), array)
@@ -51,9 +56,11 @@ class TestEncode:
 class TestDecode:
     def test_binary_is_a_view(self):
         """An array is a view of the received bytes, behind the other tensors."""
-        parts, headers = encode({}, "outputs", {"first": SEEDS, "image": PIXELS}, binary=True)
+        parts, headers = encode_message(
+            {}, "outputs", {"first": SEEDS, "image": PIXELS}, binary=True
+        )
         message = b"".join(parts)
-        image = decode(message, headers[HEADER_LENGTH], "outputs")[1]["image"].numbers()
+        image = decode_message(message, headers[HEADER_LENGTH], "outputs")[1]["image"].numbers()
         assert np.array_equal(image, PIXELS)
         assert np.shares_memory(image, np.frombuffer(message, np.uint8))
 
@@ -97,7 +104,7 @@ class TestDecode:
     @pytest.mark.parametrize("length", ["x", "-1", "1e3", "9999", "²", "", "1" * 5000])
     def test_header_length(self, length):
         with pytest.raises(Malformed, match="Inference-Header"):
-            decode(b"{}", length, "inputs")
+            decode_message(b"{}", length, "inputs")
 
     @pytest.mark.parametrize(
         ("body", "message"),
@@ -107,4 +114,4 @@ class TestDecode:
     )  # fmt: skip
     def test_no_message(self, body, message):
         with pytest.raises(Malformed, match=message):
-            decode(body, None, "inputs")
+            decode_message(body, None, "inputs")

@@ -1,16 +1,16 @@
 """Tiny networks with random weights, reference numbers for them, and the commands."""
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-import typer
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from tests.workers.fakes import load
-from trustscale_worker import cli
+from trustscale_server.cli.main import main
 
 DATA = Path(__file__).parents[1] / "data" / "sinsr"
 
@@ -58,8 +58,16 @@ def tiny(tiny_engine):
 
 
 @pytest.fixture
-def run():
-    app = typer.Typer()
-    app.add_typer(cli.serving, name="worker")
-    app.add_typer(cli.models, name="models")
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+def run(monkeypatch, capsys):
+    """The program in this process: its exit code and what it prints."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["trustscale", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        return SimpleNamespace(
+            exit_code=caught.value.code or 0, stdout=captured.out, stderr=captured.err
+        )
+
+    return run

@@ -42,7 +42,7 @@ class Served(ProcessGroup):
         port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         words = [*tiny_sinsr(data), "--port", str(port), "--threads", "1", *options]
-        command = [sys.executable, "-m", "trustscale_worker", "worker", *words]
+        command = [sys.executable, "-m", "trustscale_server", "worker", *words]
         super().__init__(command, log=folder / f"{port}.log")
 
     def metric(self, name):

@@ -9,9 +9,9 @@ from PIL import Image
 from tests.factories import encoded
 from tests.waiting import until
 from tests.workers.fakes import SleepingEngine, noise, textured
-from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode_message
 from trustscale_worker.batcher import Batcher, WorkerMetrics
-from trustscale_worker.errors import Busy, InputError, ModelFailed, OutOfMemory, TooLarge
+from trustscale_worker.errors import InputError, ModelFailed, OutOfMemory, QueueFull, TooLarge
 from trustscale_worker.protocol import parse_request
 from trustscale_worker.settings import WorkerSettings
 
@@ -23,9 +23,9 @@ class _Batcher(Batcher):
         self.engine, self.metrics = engine, WorkerMetrics(engine.memory)
         super().__init__(engine, self.metrics, 8)
 
-    def ask(self, *seeds, image=IMAGE, timeout_s=None):
+    def ask(self, *seeds, image=IMAGE):
         seeds = np.array(seeds, np.int64)
-        return asyncio.create_task(self.submit(image, seeds, timeout_s))
+        return asyncio.create_task(self.submit(image, seeds))
 
     async def asks(self, *seeds, **given):
         task = self.ask(*seeds, **given)
@@ -58,17 +58,6 @@ class TestJoining:
         assert engine.calls == [[1, 1, 1], [1]]
 
 
-async def test_timeout_counts_only_in_the_queue():
-    engine = SleepingEngine(shut=True)
-    async with _Batcher(engine) as batcher:
-        running = await batcher.asks(1, timeout_s=0.05)
-        with pytest.raises(Busy, match="timeout"):
-            await batcher.ask(2, timeout_s=0.05)
-        engine.open.set()
-        assert len(await running) == 1
-    assert engine.calls == [[1]]
-
-
 class TestCancellation:
     async def test_waiting_request(self):
         engine = SleepingEngine(shut=True)
@@ -82,11 +71,10 @@ class TestCancellation:
             await running
         assert engine.calls == [[1]]
 
-    @pytest.mark.parametrize("timeout_s", [None, 3600])
-    async def test_running_request(self, timeout_s):
+    async def test_running_request(self):
         engine = SleepingEngine(shut=True)
         async with _Batcher(engine) as batcher:
-            running = await batcher.asks(1, timeout_s=timeout_s)
+            running = await batcher.asks(1)
             running.cancel()
             assert await asyncio.to_thread(engine.cancelled.wait, 60)
             engine.open.set()
@@ -96,9 +84,9 @@ class TestCancellation:
         async with _Batcher(SleepingEngine(shut=True)) as batcher:
             left = [batcher.ask(1), await batcher.asks(2)]
         for task in left:
-            with pytest.raises(Busy, match="shutting down"):
+            with pytest.raises(QueueFull, match="shutting down"):
                 await task
-        with pytest.raises(Busy, match="shutting down"):
+        with pytest.raises(QueueFull, match="shutting down"):
             batcher.check()
 
 
@@ -142,7 +130,7 @@ SEEDS = np.array([1, -2], np.int64)
 def _parse(document=None, **tensors):
     named = {"image": PIXELS, "seeds": SEEDS, **tensors}
     given = {name: tensor for name, tensor in named.items() if tensor is not None}
-    parts, headers = encode(document or {}, "inputs", given, binary=True)
+    parts, headers = encode_message(document or {}, "inputs", given, binary=True)
     return parse_request(memoryview(b"".join(parts)), headers[HEADER_LENGTH], SETTINGS)
 
 
@@ -162,11 +150,7 @@ class TestRequest:
     @pytest.mark.parametrize(
         ("document", "tensors", "message"),
         [
-            ({"parameters": {"timeout": -1}}, {}, "timeout"),
-            ({"parameters": {"timeout": 10**400}}, {}, "timeout"),
-            ({"parameters": {"prediction": "median"}}, {}, "first or mean"),
             ({"outputs": [{"name": "other"}]}, {}, "unknown output 'other'"),
-            ({"outputs": [{"name": "folded"}]}, {}, "needs the binary tensor extension"),
             ({"outputs": [{"name": "samples", "parameters": {"classification": 3}}]}, {},
              "classification"),
             ({}, {"picture": PIXELS}, "unknown input 'picture'"),

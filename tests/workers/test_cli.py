@@ -1,7 +1,6 @@
 """The worker's commands, and the models that they know."""
 
 import json
-import os
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +11,14 @@ import pytest
 
 from tests.waiting import block_until
 from tests.workers.fakes import Served, tiny_sinsr
-from trustscale_server.upscalers.tensors import encode
-from trustscale_worker.files import file_sha256, identify, known_models
+from trustscale_server.upscalers.tensors import encode_message
+from trustscale_worker.files import file_sha256, known_models
 from trustscale_worker.models.engine import ENGINES
 
 
 def _fails(result, code, *words):
     assert result.exit_code == code
-    assert result.stderr.startswith("error: ")
+    assert result.stderr.startswith("trustscale: ")
     assert result.stderr.count("\n") == 1
     assert all(word in result.stderr for word in words), result.stderr
 
@@ -38,7 +37,7 @@ def test_wrong_settings(run, data, changes, words):
 
 
 def test_traces_that_cannot_be_sent(run, monkeypatch):
-    monkeypatch.setenv("TRUSTSCALE_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delattr("trustscale_server.telemetry.otel", raising=False)
     monkeypatch.setitem(sys.modules, "trustscale_server.telemetry.otel", None)
     _fails(run("worker", "--model", "onnx"), 2, "trustscale[tracing]")
@@ -69,7 +68,7 @@ def test_convert_does_not_overwrite(run, data, tmp_path):
 @pytest.mark.slow
 def test_serves_and_drains(data, tmp_path):
     tensors = {"image": np.zeros((20, 30, 3), np.uint8), "seeds": np.arange(3)}
-    [body], _ = encode({}, "inputs", tensors, binary=False)
+    [body], _ = encode_message({}, "inputs", tensors, binary=False)
     with Served(data, tmp_path, "--drain", "600") as worker, ThreadPoolExecutor(2) as threads:
         worker.wait_for(f"{worker.url}/v2/health/ready", "worker")
         url, patience = f"{worker.url}/v2/models/sinsr/infer", {"timeout": 600, "trust_env": False}
@@ -94,40 +93,3 @@ def test_what_is_known(run):
         assert all(re.fullmatch("[0-9a-f]{64}", f.sha256 or "0" * 64) for f in known.files)
         assert known.licence in run("models", "list").stdout
         assert name in listed
-
-
-def test_whole_or_not(tmp_path, run):
-    """A folder with one of SinSR's two files holds it, and lacks the other; then it is whole."""
-    (tmp_path / "SinSR_v1.safetensors").touch()
-    [found] = identify(tmp_path)
-    assert (found.model, found.missing) == ("SinSR", ["autoencoder_vq_f4.pth"])
-    result = run("models", "verify", tmp_path)
-    assert result.exit_code == 1
-    assert "autoencoder_vq_f4.pth is missing" in result.stdout
-    (tmp_path / "autoencoder_vq_f4.pth").touch()
-    result = run("models", "verify", tmp_path, "--json")
-    assert result.exit_code == 0
-    [whole] = json.loads(result.stdout)
-    assert (whole["complete"], whole["checked"]) == (True, "names")
-
-
-def test_another_file_of_the_name(tmp_path):
-    path = tmp_path / "RealESRGAN_x4plus.pth"
-    for size, words in ((5, "5 bytes"), (known_models()["Real-ESRGAN"].files[0].size, "SHA-256")):
-        path.touch()
-        os.truncate(path, size)
-        [found] = identify(tmp_path)
-        assert words in found.wrong[0]
-        assert not found.complete
-
-
-def test_a_pipeline(tmp_path, run):
-    """A pipeline is known by its class, in a folder inside, and a part without weights is named."""
-    pytest.importorskip("diffusers", reason="needs trustscale-worker[diffusers]")
-    from tests.workers.diffusion.tiny import make  # noqa: PLC0415
-
-    folder = make("ldm", tmp_path)
-    assert "complete" in run("models", "verify", tmp_path).stdout
-    (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
-    [found] = identify(folder)
-    assert (found.model, found.missing) == ("LDM-SR", ["unet"])

@@ -18,10 +18,11 @@ from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
 from tests.factories import photo
 from tests.workers.fakes import load, noise
+from trustscale_server.errors import ConfigError
 from trustscale_server.images.degrade import Degradation, degrade
 from trustscale_server.upscalers.base import GROUP_ORDER, apply, undo
 from trustscale_worker import weights
-from trustscale_worker.errors import ClientGone, ConfigError, WeightsError
+from trustscale_worker.errors import ClientGone, WeightsError
 from trustscale_worker.models.community import MARGIN
 from trustscale_worker.models.engine import SampleRequest
 

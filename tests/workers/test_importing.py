@@ -173,7 +173,7 @@ def _layers(*layers):
 def test_refused(load, tmp_path, make, words):
     result = load(make(tmp_path))
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: ")
+    assert result.stderr.startswith("trustscale: ")
     assert result.stderr.count("\n") == 1
     assert words in result.stderr
     assert not (tmp_path / "trap").exists()
@@ -197,5 +197,6 @@ def test_extra(load, tmp_path, monkeypatch, module, file):
     monkeypatch.setitem(sys.modules, module, None)
     result = load(dense(tmp_path / file))
     assert (
-        result.stderr == f"error: {module} is not installed; this needs trustscale-worker[import]\n"
+        result.stderr
+        == f"trustscale: {module} is not installed; this needs trustscale-worker[import]\n"
     )

@@ -10,7 +10,7 @@ from tests.factories import encoded
 from tests.live import serving
 from tests.waiting import block_until
 from tests.workers.fakes import SleepingEngine, noise, textured
-from trustscale_server.upscalers.tensors import encode
+from trustscale_server.upscalers.tensors import encode_message
 from trustscale_worker.errors import OutOfMemory
 from trustscale_worker.service import create_app
 from trustscale_worker.settings import WorkerSettings
@@ -33,7 +33,7 @@ def _inputs(image=IMAGE, seeds=SEEDS, *, binary=True):
 
 def _infer_body(seeds=(1,)):
     tensors = {"image": np.array([[[1, 2, 3]]], np.uint8), "seeds": np.array(seeds, np.int64)}
-    [body], _ = encode({}, "inputs", tensors, binary=False)
+    [body], _ = encode_message({}, "inputs", tensors, binary=False)
     return body
 
 
@@ -82,7 +82,6 @@ def test_metadata(client):
     ]
     assert model["outputs"] == [
         {"name": "samples", "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
-        {"name": "folded", "datatype": "UINT8", "shape": [-1]},
     ]
     told = {"fingerprint": "sha256:sleeper", "scale": 2, "max_samples": 64, "distinct_samples": 7}
     assert model["parameters"].items() >= {**told, "max_pixels": 1000}.items()

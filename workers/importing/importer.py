@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from pydantic import BaseModel, ValidationError
 
-from trustscale_server.errors import ConfigError as Unfit
+from trustscale_server.errors import ConfigError
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.sandbox import decoding
 from trustscale_server.upscalers.base import RGB
@@ -24,7 +24,7 @@ from trustscale_server.upscalers.embedded import DEFAULT_TILE
 from trustscale_server.upscalers.entries import add
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.runtime import OnnxModel, Tensor, load_session
-from trustscale_worker.errors import ConfigError, WeightsError
+from trustscale_worker.errors import WeightsError
 from trustscale_worker.files import file_sha256
 
 LARGEST_FILE = 512 * 2**20
@@ -47,7 +47,7 @@ class Original:
     weights: bytes
 
 
-def read(path: Path) -> Original:
+def read_model(path: Path) -> Original:
     """The model in a file, by its suffix.
 
     Raises:
@@ -199,11 +199,11 @@ def import_model(
         raise ConfigError(f"name {name!r}: letters, digits, dot, dash and underscore") from error
     if target.exists() and target != source.resolve() and not force:
         raise ConfigError(f"{target} exists; give --force to replace it")
-    original = read(source)
+    original = read_model(source)
     weights = original.weights if target == source.resolve() else _signed(original.weights, source)
     try:
         model = OnnxModel(weights, name=source.name, threads=1)
-    except Unfit as error:
+    except ConfigError as error:
         raise WeightsError(error.detail) from error
     pictures = [pattern() if picture is None else picture, pattern()[:61, :83]]
     comparisons = [compare(original.run, model, each) for each in pictures]
@@ -213,7 +213,7 @@ def import_model(
         _write(target, weights)
     settings = {"halo": halo} if tile is None else {"halo": halo, "tile": tile}
     add(configuration, {"name": name, "kind": entry.kind, "model": str(target), **settings})
-    worst = Difference(
+    worst = Deviation(
         max(each.largest for each in comparisons), min(each.psnr for each in comparisons)
     )
     return Imported(
@@ -254,14 +254,14 @@ def _write(path: Path, data: bytes) -> None:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Deviation:
     """Between two answers to a picture: the largest, in grey levels of 255, and the PSNR in dB."""
 
     largest: float
     psnr: float
 
 
-def compare(original: Callable[[Tensor], Tensor], model: OnnxModel, picture: RGB) -> Difference:
+def compare(original: Callable[[Tensor], Tensor], model: OnnxModel, picture: RGB) -> Deviation:
     """How far the model's answer is from the original's, in [0, 1] without rounding.
 
     Raises WeightsError: they differ by more than the limits, or in size.
@@ -282,7 +282,7 @@ def compare(original: Callable[[Tensor], Tensor], model: OnnxModel, picture: RGB
         raise WeightsError(
             f"{model.name} differs from the original by {largest:.3g} grey levels ({psnr:.1f} dB)"
         )
-    return Difference(largest, float(psnr))
+    return Deviation(largest, float(psnr))
 
 
 def halo_of(model: OnnxModel) -> int:

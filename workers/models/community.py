@@ -17,10 +17,11 @@ import numpy as np
 import spandrel
 import torch
 
-from trustscale_server.upscalers.base import DIHEDRAL, GROUP_ORDER, RGB, apply, undo
+from trustscale_server.errors import ConfigError
+from trustscale_server.upscalers.base import DIHEDRAL, GROUP_ORDER, RGB, apply, fingerprint_of, undo
 from trustscale_server.upscalers.embedded import Span, TilePlan, run_tiled
 from trustscale_worker import weights
-from trustscale_worker.errors import ConfigError, OutOfMemory, WeightsError
+from trustscale_worker.errors import OutOfMemory, WeightsError
 from trustscale_worker.models.device import (
     device_memory,
     is_out_of_memory,
@@ -28,7 +29,7 @@ from trustscale_worker.models.device import (
     parse_dtype,
     use_threads,
 )
-from trustscale_worker.models.engine import DeviceMemory, OneByOneEngine, fingerprint_of
+from trustscale_worker.models.engine import DeviceMemory, OneByOneEngine
 from trustscale_worker.models.noise import SeededDraws
 from trustscale_worker.models.pixels import starts, to_pixels, to_tensor
 from trustscale_worker.settings import EngineSpec

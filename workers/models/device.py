@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from trustscale_worker.errors import ConfigError, OutOfMemory
+from trustscale_server.errors import ConfigError
+from trustscale_worker.errors import OutOfMemory
 from trustscale_worker.models.engine import DeviceMemory, host_memory
 
 # Samples per call on a GPU, which `Batches` splits by free memory.

@@ -1,7 +1,5 @@
 """The interface of every model to the service; all engines by kind, and finding their files."""
 
-import hashlib
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +12,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from trustscale_server.errors import ConfigError
 from trustscale_server.upscalers.base import RGB
-from trustscale_server.upscalers.embedded import Stopped
-from trustscale_worker.errors import ClientGone, ConfigError, WeightsError
+from trustscale_server.upscalers.embedded import SampleCancelled
+from trustscale_worker.errors import ClientGone, WeightsError
 from trustscale_worker.settings import EngineSpec
 
 ENGINES: Mapping[str, str] = MappingProxyType(
@@ -70,7 +69,9 @@ class Engine(ABC):
 
     Attributes:
         scale: result side / input side, an integer of at least 1.
-        fingerprint: see `fingerprint_of`.
+        fingerprint: of everything that decides its pixels: the engine and its code's revision, the
+            weights, the precision, every parameter that affects the result. Not of what only
+            changes rounding: device, batch, memory layout, compilation.
         distinct_samples: the number of different samples; None: no limit.
         together: up to how many samples are cheaper in one call than in several.
     """
@@ -151,7 +152,7 @@ class OneByOneEngine(Engine):
                 continue
             try:
                 result[row] = self._sample(job.image, seed, job.cancelled)
-            except Stopped:
+            except SampleCancelled:
                 break
             samples[seed] = row
         return result
@@ -162,17 +163,6 @@ def host_memory() -> DeviceMemory:
     page = os.sysconf("SC_PAGE_SIZE")
     total = page * os.sysconf("SC_PHYS_PAGES")
     return DeviceMemory("cpu", total - page * os.sysconf("SC_AVPHYS_PAGES"), total)
-
-
-def fingerprint_of(facts: Mapping[str, object]) -> str:
-    """SHA-256 over everything that decides a model's pixels, as JSON.
-
-    Facts are the engine and its code's revision, a digest of the weights, the precision and every
-    parameter that affects the result, but not what only changes rounding: device, batch, memory
-    layout, compilation.
-    """
-    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def load_engine(spec: EngineSpec) -> Engine:
@@ -226,13 +216,13 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return list({path.stem: path for path in reversed(paths)}.values())[::-1]
 
 
-def _only(found: Sequence[Path], folder: Path, what: str) -> Path:
-    if not found:
+def _only(paths: Sequence[Path], folder: Path, what: str) -> Path:
+    if not paths:
         raise WeightsError(
             f"{folder} holds no {what}; `trustscale models list` names the files of each model "
             "and where they are from"
         )
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
         raise WeightsError(f"{folder} holds more than one {what}: {names}; name one of them")
-    return found[0]
+    return paths[0]

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from trustscale_server.errors import ConfigError as Unfit
-from trustscale_server.errors import UpscalerFailed
+from trustscale_server.errors import ConfigError, UpscalerFailed
 from trustscale_server.upscalers.base import GROUP_ORDER, RGB
 from trustscale_server.upscalers.embedded import (
     EmbeddedUpscaler,
@@ -18,7 +17,7 @@ from trustscale_server.upscalers.embedded import (
     tile_and_halo,
 )
 from trustscale_server.upscalers.runtime import SHIPPED, Precision, ShippedName
-from trustscale_worker.errors import ConfigError, ModelFailed, WeightsError
+from trustscale_worker.errors import ModelFailed, WeightsError
 from trustscale_worker.models.engine import DeviceMemory, OneByOneEngine, host_memory
 from trustscale_worker.settings import EngineSpec
 
@@ -60,7 +59,7 @@ class OnnxEngine(OneByOneEngine):
             upscaler = EmbeddedUpscaler(
                 name, model, spec.threads or 0, tile, halo, precision=precision
             )
-        except Unfit as error:
+        except ConfigError as error:
             raise WeightsError(error.detail) from error
         return cls(upscaler, name, spec.device)
 

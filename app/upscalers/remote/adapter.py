@@ -95,7 +95,7 @@ class Adapter(abc.ABC, Generic[Config]):
         pixels = self._reader.largest(source)
         turn.most_bytes = SMALL_ANSWER + len(seeds) * pixels * self._bytes_per_pixel
         try:
-            return await self._samples(source, seeds, turn)
+            return [await self._sample(source, seed, turn) for seed in seeds]
         except UpscalerError as error:
             if isinstance(error, UpscalerFailed):
                 # A restarted server may have lost the upload.
@@ -130,11 +130,8 @@ class Adapter(abc.ABC, Generic[Config]):
     @abc.abstractmethod
     def _takes_seeds(self) -> bool: ...
 
-    async def _samples(self, source: Source, seeds: Sequence[int], turn: MemoryPermit) -> list[RGB]:
-        return [await self._sample(source, seed, turn) for seed in seeds]
-
-    async def _sample(self, source: Source, seed: int, turn: MemoryPermit) -> RGB:
-        raise NotImplementedError
+    @abc.abstractmethod
+    async def _sample(self, source: Source, seed: int, turn: MemoryPermit) -> RGB: ...
 
     async def _uploaded(self, source: Source, path: str, field: str, pointer: str) -> str:
         """Where the input is on the server; uploaded once for all calls, unless that failed.

@@ -42,7 +42,7 @@ from trustscale_server.upscalers.remote.responses import (
     Reply,
     explanation,
     failure,
-    find,
+    find_all,
     first,
     seconds_of,
 )
@@ -225,7 +225,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
         if self._config.answer.image == "body":
             return await self._reader.read(reply.body, source, turn)
         where = self._config.answer.pointer
-        images = (image for image in find(reply.document, where) if isinstance(image, str))
+        images = (image for image in find_all(reply.document, where) if isinstance(image, str))
         image = next(images, None)
         if image is None:
             said = explanation(reply, self._config.answer.error_text)

@@ -7,22 +7,27 @@ lists. The protocol has no seeds; a model that takes them has an input tensor fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from trustscale_server.errors import ProtocolError, UpscalerUnavailable
-from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, Source
+from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.http import Upstream
-from trustscale_server.upscalers.remote.responses import Reply, explanation, find, first
-from trustscale_server.upscalers.tensors import HEADER_LENGTH, Malformed, Tensor, decode, encode
+from trustscale_server.upscalers.remote.responses import Reply, explanation, find_all, first
+from trustscale_server.upscalers.tensors import (
+    HEADER_LENGTH,
+    Malformed,
+    Tensor,
+    decode_message,
+    encode_message,
+)
 
 T = TypeVar("T")
 
@@ -30,7 +35,7 @@ T = TypeVar("T")
 class OipConfig(OneAddress):
     """A foreign Open Inference Protocol server: Triton, KServe, MLServer, OpenVINO."""
 
-    HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"tensor_format", "samples_per_call"}
+    HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"tensor_format"}
 
     kind: Literal["oip"] = "oip"
     model: str = Field(description="The name of the model on the server.")
@@ -52,9 +57,8 @@ class OipConfig(OneAddress):
     seed_input: str | None = Field(
         None, description="The name of the INT64 tensor of seeds, if the model takes seeds."
     )
-    samples_per_call: PositiveInt = Field(1, description="How many seeds one call may hold.")
     seed_shape: tuple[int, ...] = Field(
-        (-1,), description="The shape of the seed tensor, in which -1 is the number of seeds."
+        (1,), description="The shape of the seed tensor, which holds one seed; -1 is a free side."
     )
     output: str = Field("samples", description="The name of the output tensor.")
     output_layout: Literal["HWC", "NHWC", "CHW", "NCHW", "PNG"] = Field(
@@ -78,10 +82,6 @@ class OipUpscaler(Adapter[OipConfig]):
     # Three numbers as JSON writes them.
     _bytes_per_pixel = 78
 
-    @property
-    def capabilities(self) -> Capabilities:
-        return replace(super().capabilities, samples_per_call=self._config.samples_per_call)
-
     def _takes_seeds(self) -> bool:
         return self._config.seed_input is not None
 
@@ -95,21 +95,21 @@ class OipUpscaler(Adapter[OipConfig]):
             )
         if self._config.tensor_format == "auto":
             server = await self._upstream.request("GET", "/v2")
-            extensions = find(server.json(), "/extensions/*") if server.ok else []
+            extensions = find_all(server.json(), "/extensions/*") if server.ok else []
             self.binary = "binary_tensor_data" in extensions
         document = metadata.json()
         return {key: first(document, f"/{key}") for key in ("name", "versions", "platform")}
 
-    async def _samples(self, source: Source, seeds: Sequence[int], turn: MemoryPermit) -> list[RGB]:
+    async def _sample(self, source: Source, seed: int, turn: MemoryPermit) -> RGB:
         if self._identified is None:
             await self.check()
         config = self._config
         inputs = {config.image_input: _image(config, source)}
         if config.seed_input is not None:
-            inputs[config.seed_input] = np.array(seeds, np.int64).reshape(config.seed_shape)
-        wish = request(config.output, {}, binary=self.binary)
+            inputs[config.seed_input] = np.array([seed], np.int64).reshape(config.seed_shape)
+        wish = request(config.output, binary=self.binary)
         chunks, headers = await asyncio.to_thread(
-            encode, wish, "inputs", inputs, binary=self.binary
+            encode_message, wish, "inputs", inputs, binary=self.binary
         )
         reply = await self._upstream.call(
             "POST", f"{self._path}/infer", content=chunks, headers=headers, turn=turn
@@ -117,17 +117,17 @@ class OipUpscaler(Adapter[OipConfig]):
         await turn.take()
         answer, _ = await self._reader.in_thread(output_of, reply, config.output)
         if answer.datatype == "BYTES":
-            return [await self._reader.read(understood(answer.file), source, turn)]
-        samples = await self._reader.in_thread(_to_rgb, answer, config.output_layout, len(seeds))
-        return [await self._reader.examine(sample, source) for sample in samples]
+            return await self._reader.read(understood(answer.file), source, turn)
+        sample = await self._reader.in_thread(_to_rgb, answer, config.output_layout)
+        return await self._reader.examine(sample, source)
 
 
-def request(output: str, parameters: Mapping[str, Any], *, binary: bool) -> dict[str, Any]:
+def request(output: str, *, binary: bool) -> dict[str, Any]:
     """An inference request without its inputs."""
     tensor: dict[str, Any] = {"name": output}
     if binary:
         tensor["parameters"] = {"binary_data": True}
-    return {"outputs": [tensor], **({"parameters": dict(parameters)} if parameters else {})}
+    return {"outputs": [tensor]}
 
 
 def output_of(reply: Reply, name: str) -> tuple[Tensor, dict[str, Any]]:
@@ -137,7 +137,7 @@ def output_of(reply: Reply, name: str) -> tuple[Tensor, dict[str, Any]]:
         ProtocolError: malformed, or without such an output.
     """
     length = reply.headers.get(HEADER_LENGTH.lower())
-    document, outputs = understood(lambda: decode(reply.body, length, "outputs"))
+    document, outputs = understood(lambda: decode_message(reply.body, length, "outputs"))
     if name not in outputs:
         names = ", ".join(outputs)[:200]
         raise ProtocolError(f"The upscaler's answer has no output {name!r}; it has: {names}.")
@@ -168,27 +168,23 @@ def _image(config: OipConfig, source: Source) -> NDArray[Any] | bytes:
     return array
 
 
-def _to_rgb(tensor: Tensor, layout: str, count: int) -> list[RGB]:
-    """Samples, uint8 [h, w, 3] each, from a tensor of uint8 or of floating-point values 0..1.
-
-    A batch axis of 1 is optional.
+def _to_rgb(tensor: Tensor, layout: str) -> RGB:
+    """A sample, uint8 [h, w, 3], from a tensor of uint8 or of floating-point values 0..1.
 
     Raises:
-        ProtocolError: another type, rank or number of samples.
+        ProtocolError: another type or rank; a batch axis of 1 is optional.
     """
     array = understood(tensor.numbers)
-    if array.ndim == 3:
-        array = array[None]
-    if array.ndim != 4 or len(array) != count:
-        raise ProtocolError(
-            f"The upscaler sent a tensor of shape {list(array.shape)} for {count} samples."
-        )
+    if array.ndim == 4 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 3:
+        raise ProtocolError(f"The upscaler sent a tensor of shape {list(array.shape)}, no sample.")
     if layout.endswith("CHW"):
-        array = array.transpose(0, 2, 3, 1)
+        array = array.transpose(1, 2, 0)
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             raise ProtocolError("The upscaler sent values that are not finite.")
         array = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise ProtocolError(f"The upscaler sent samples of type {array.dtype}, not UINT8.")
-    return [np.ascontiguousarray(sample) for sample in array]
+    return np.ascontiguousarray(array)

@@ -27,7 +27,7 @@ from trustscale_server.upscalers.remote.responses import (
     GenerationFailed,
     NoImage,
     Pointer,
-    find,
+    find_all,
     first,
     raise_for_status,
 )
@@ -130,8 +130,8 @@ class PredictionsUpscaler(Adapter[Config]):
         if isinstance(output, list) and output:
             output = output[0]
         if not isinstance(output, str):
-            found = [] if whole is None else whole  # the answer itself is JSON
-            raise NoImage(self.name, self._config.output_pointer, found, setting="output_pointer")
+            held = [] if whole is None else whole  # the answer itself is JSON
+            raise NoImage(self.name, self._config.output_pointer, held, setting="output_pointer")
         return output
 
 
@@ -209,17 +209,17 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         # Then the server ends abandoned work.
         headers = {"Cancel-After": f"{int(end)}s"}
         path, body = self._endpoint()
-        wanted = {**body, "input": values}
+        request = {**body, "input": values}
         try:
-            reply = await self._upstream.call("POST", path, json=wanted, headers=headers)
+            reply = await self._upstream.call("POST", path, json=request, headers=headers)
         except AnswerLost:
-            found = await self._looked_for(wanted)
-            if found is None:
+            earlier = await self._looked_for(request)
+            if earlier is None:
                 raise
-            return found
+            return earlier
         return reply.json()
 
-    async def _looked_for(self, wanted: dict[str, Any]) -> Any:
+    async def _looked_for(self, request: dict[str, Any]) -> Any:
         """One of the account's newest predictions that has this version and input.
 
         An equal prediction of another call is as good. The search lasts as long as the call.
@@ -230,11 +230,11 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
                 raise_for_status(reply, self.name)
                 return next(
                     (
-                        one
-                        for one in find(reply.json(), "/results/*")
-                        if isinstance(one, dict)
-                        and {**one, **wanted} == one
-                        and one.get("status") in (*_RUNNING, "succeeded")
+                        prediction
+                        for prediction in find_all(reply.json(), "/results/*")
+                        if isinstance(prediction, dict)
+                        and {**prediction, **request} == prediction
+                        and prediction.get("status") in (*_RUNNING, "succeeded")
                     ),
                     None,
                 )

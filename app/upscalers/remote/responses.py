@@ -44,11 +44,11 @@ _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "p
 
 
 class _Waiting(UpscalerUnavailable):
-    """`asked`: seconds that the server asked us to wait; None: it did not say."""
+    """`wait_s`: seconds that the server asked us to wait; None: it did not say."""
 
-    def __init__(self, detail: str, *, asked: float | None = None, **members: Any) -> None:
-        super().__init__(detail, retry_after=5.0 if asked is None else asked, **members)
-        self.asked = asked
+    def __init__(self, detail: str, *, wait_s: float | None = None, **members: Any) -> None:
+        super().__init__(detail, retry_after=5.0 if wait_s is None else wait_s, **members)
+        self.wait_s = wait_s
 
 
 class Busy(_Waiting):
@@ -170,10 +170,10 @@ def replaceable(error: BaseException) -> bool:
 
 def asked_wait(error: BaseException) -> float | None:
     """Seconds that the server asked us to wait; None: it did not say."""
-    return error.asked if isinstance(error, _Waiting) else None
+    return error.wait_s if isinstance(error, _Waiting) else None
 
 
-def reason(error: BaseException) -> str:
+def metrics_label(error: BaseException) -> str:
     """The label of the error in metrics."""
     return next((label for kind, label in _REASONS if isinstance(error, kind)), "other")
 
@@ -236,9 +236,9 @@ def failure(  # noqa: PLR0911 - one return for each meaning
         return QuotaSpent(f"{who!r} has no credit left{because}", retry_after=pause or 600.0)
     if status == 429:
         wait = pause if pause is not None else wait_429
-        return TooManyCalls(f"{who!r} may not be called so often{because}", asked=wait)
+        return TooManyCalls(f"{who!r} may not be called so often{because}", wait_s=wait)
     if status in {409, 503}:
-        return Busy(f"{who!r} is busy ({status}){because}", asked=pause)
+        return Busy(f"{who!r} is busy ({status}){because}", wait_s=pause)
     if status in {401, 403}:
         return BadCredentials(
             f"{who!r} refuses the API token ({status}){because} Check the variable that its "
@@ -333,7 +333,7 @@ def _number(value: Any) -> float | None:
     return None if math.isnan(number) else number
 
 
-def find(document: Any, pointer: str) -> list[Any]:
+def find_all(document: Any, pointer: str) -> list[Any]:
     """Every value that the pointer names; without `*` at most one."""
     where, *rest = _EVERY.split(pointer, maxsplit=1)
     resolved = JsonPointer(where).resolve(document, _NOTHING)
@@ -342,7 +342,7 @@ def find(document: Any, pointer: str) -> list[Any]:
     if not rest:
         return [resolved]
     return (
-        [leaf for value in resolved for leaf in find(value, rest[0])]
+        [leaf for value in resolved for leaf in find_all(value, rest[0])]
         if type(resolved) is list
         else []
     )
@@ -350,10 +350,10 @@ def find(document: Any, pointer: str) -> list[Any]:
 
 def first(document: Any, pointer: str) -> Any:
     """The first value that the pointer names, or None."""
-    return next(iter(find(document, pointer)), None)
+    return next(iter(find_all(document, pointer)), None)
 
 
-def checked(pointer: str) -> str:
+def valid_pointer(pointer: str) -> str:
     """The pointer, if it is one. Raises ValueError."""
     try:
         JsonPointer(pointer)
@@ -362,7 +362,9 @@ def checked(pointer: str) -> str:
     return pointer
 
 
-Pointer = Annotated[str, AfterValidator(checked), Field(description="JSON pointer, RFC 6901.")]
+Pointer = Annotated[
+    str, AfterValidator(valid_pointer), Field(description="JSON pointer, RFC 6901.")
+]
 
 
 def images(document: Any) -> list[str]:
@@ -392,11 +394,11 @@ def _leaves(document: Any) -> Iterator[tuple[str, Any]]:
     while waiting and left:
         pointer, value = waiting.pop()
         if isinstance(value, dict):
-            parts = [(JsonPointer.from_parts([name]).path, one) for name, one in value.items()]
+            steps = [(JsonPointer.from_parts([name]).path, item) for name, item in value.items()]
         elif isinstance(value, list):
-            parts = [(f"/{place}", one) for place, one in enumerate(value)]
+            steps = [(f"/{place}", item) for place, item in enumerate(value)]
         else:
             yield pointer, value
             left -= 1
             continue
-        waiting += [(pointer + part, one) for part, one in reversed(parts)]
+        waiting += [(pointer + step, item) for step, item in reversed(steps)]

@@ -19,9 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from trustscale_server.concurrency import side_by_side
 from trustscale_server.errors import ProtocolError, UpscalerError, UpscalerUnavailable
-from trustscale_server.sigma.moments import MOMENTS_VERSION, SampleMoments
 from trustscale_server.telemetry import signals
-from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, MomentsRequest, Source
+from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, Source
 from trustscale_server.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
 from trustscale_server.upscalers.remote.adapter import refuse_large
 from trustscale_server.upscalers.remote.http import Upstream
@@ -29,11 +28,11 @@ from trustscale_server.upscalers.remote.oip import output_of, request, understoo
 from trustscale_server.upscalers.remote.responses import (
     Misconfigured,
     SomeFailed,
-    find,
+    find_all,
     first,
     retriable,
 )
-from trustscale_server.upscalers.tensors import encode
+from trustscale_server.upscalers.tensors import encode_message
 
 log = structlog.get_logger()
 
@@ -58,11 +57,7 @@ class WorkerConfig(RemoteConfig):
 
 
 class Model(BaseModel):
-    """The relevant `parameters` of a model's metadata.
-
-    accumulates: it has an output `folded`, by the rules of this program.
-    takes_16_bit: see `Capabilities`.
-    """
+    """The relevant `parameters` of a model's metadata; `takes_16_bit`: see `Capabilities`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -73,7 +68,6 @@ class Model(BaseModel):
     distinct_samples: PositiveInt | None = None
     max_pixels: PositiveInt | None = None
     max_answer_bytes: PositiveInt | None = None
-    accumulates: bool = False
     takes_16_bit: bool = False
 
 
@@ -116,7 +110,6 @@ class WorkerUpscaler:
             concurrency=self._config.concurrency * workers,
             max_samples=model.distinct_samples,
             max_input_pixels=self._config.max_input_pixels or model.max_pixels,
-            accumulates=model.accumulates and workers == 1,
             takes_16_bit=model.takes_16_bit,
         )
 
@@ -163,12 +156,11 @@ class WorkerUpscaler:
             except UpscalerError as error:
                 failures.append(error)
             else:
-                for place, sample in zip(places, answer, strict=turn.moments is None):
+                for place, sample in zip(places, answer, strict=True):
                     samples[place] = sample
 
         shares = self._split(source, model, len(seeds))
         if len(shares) > 1:
-            turn.moments = None  # the gateway accumulates samples of several workers
             await side_by_side(part(worker, places) for worker, places in shares)
         else:
             # Called directly, it counts as outstanding when the next call is split.
@@ -245,10 +237,8 @@ class WorkerUpscaler:
         self, worker: _Worker, source: Source, seeds: list[int], turn: MemoryPermit
     ) -> list[RGB]:
         model = self._known()
-        moments = turn.moments
-        output, rule = ("samples", {}) if moments is None else ("folded", _rule(moments))
-        chunks, headers = encode(
-            request(output, rule, binary=True),
+        chunks, headers = encode_message(
+            request("samples", binary=True),
             "inputs",
             {"image": source.rgb, "seeds": np.array(seeds, np.int64)},
             binary=True,
@@ -258,7 +248,7 @@ class WorkerUpscaler:
             "POST", f"{_path(model.name)}/infer", content=chunks, headers=headers, turn=turn
         )
         await turn.take()
-        answer, parameters = output_of(reply, output)
+        answer, parameters = output_of(reply, "samples")
         described = parameters.get("fingerprint", model.fingerprint)
         if described != model.fingerprint:
             raise Misconfigured(
@@ -266,14 +256,7 @@ class WorkerUpscaler:
                 f"{model.fingerprint}."
             )
         array = understood(answer.numbers)
-        shape = (model.scale * source.height, model.scale * source.width)
-        if moments is not None:
-            try:
-                moments.answer = SampleMoments.unpacked(array, len(seeds), shape)
-            except ValueError as error:
-                raise ProtocolError(f"A worker of {self.name!r}: {error}.") from error
-            return []
-        expected = (len(seeds), *shape, 3)
+        expected = (len(seeds), model.scale * source.height, model.scale * source.width, 3)
         if array.shape != expected or array.dtype != source.rgb.dtype:
             dtype_and_shape = f"{source.rgb.dtype} {list(expected)}"
             raise ProtocolError(f"A worker of {self.name!r} sent no {dtype_and_shape}.")
@@ -281,7 +264,7 @@ class WorkerUpscaler:
 
     async def _describe(self, worker: _Worker) -> Model:
         server = await worker.upstream.call("GET", "/v2")
-        names = find(server.json(), "/models/*")
+        names = find_all(server.json(), "/models/*")
         if len(names) != 1 or not isinstance(names[0], str):
             raise Misconfigured(
                 f'{self.name!r} is no worker with one model; another server is of kind = "oip".'
@@ -292,10 +275,6 @@ class WorkerUpscaler:
         return _model(reply.json(), name)
 
 
-def _rule(moments: MomentsRequest) -> dict[str, str]:
-    return {"prediction": "mean" if moments.mean else "first"}
-
-
 def _path(model: str) -> str:
     return f"/v2/models/{quote(model, safe='')}"
 
@@ -303,11 +282,8 @@ def _path(model: str) -> str:
 def _model(document: Any, name: str) -> Model:
     described = first(document, "/parameters")
     try:
-        accumulates = described.get("folding") == MOMENTS_VERSION and "folded" in find(
-            document, "/outputs/*/name"
-        )
-        return Model.model_validate({**described, "name": name, "accumulates": accumulates})
-    except (AttributeError, ValidationError) as error:
+        return Model.model_validate({**described, "name": name})
+    except (TypeError, ValidationError) as error:
         raise Misconfigured(
             f"Model {name!r} does not describe itself as a worker's model does; for other Open "
             'Inference Protocol servers use kind = "oip".'

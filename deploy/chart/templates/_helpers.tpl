@@ -200,6 +200,9 @@ spec:
         - {name: REDIS_PASSWORD_FILE, value: /run/secrets/trustscale/redis-password}
         - {name: TRUSTSCALE_ADMIN_KEYS_FILE, value: /run/secrets/trustscale/admin-keys}
         - {name: TRUSTSCALE_CLIENT_KEYS_FILE, value: /run/secrets/trustscale/client-keys}
+        {{- with .root.Values.tracing.endpoint }}
+        - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+        {{- end }}
         {{- range $name, $value := merge (dict) .env .root.Values.env }}
         - {name: {{ $name }}, value: {{ $value | quote }}}
         {{- end }}
@@ -267,9 +270,6 @@ store = {{ include "trustscale.redis" . | quote }}
 queue = {{ include "trustscale.redis" . | quote }}
 blobs = {{ .Values.blobs.url | default "file:///var/blobs/trustscale" | quote }}
 request_timeout_s = {{ .Values.requestTimeoutSeconds }}
-{{- with .Values.tracing.endpoint }}
-otlp_endpoint = {{ . | quote }}
-{{- end }}
 {{ .Values.config }}
 {{- range .Values.embedded }}
 

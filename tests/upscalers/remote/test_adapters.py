@@ -19,7 +19,7 @@ from trustscale_server.upscalers.remote.responses import (
     GenerationFailed,
     QuotaSpent,
 )
-from trustscale_server.upscalers.tensors import HEADER_LENGTH, decode, encode
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, decode_message, encode_message
 
 
 def cog(handler, **settings):
@@ -243,12 +243,14 @@ class Server:
 
     def infer(self, request):
         length = request.headers.get(HEADER_LENGTH)
-        image, *rest = decode(request.content, length, "inputs")[1].values()
+        image, *rest = decode_message(request.content, length, "inputs")[1].values()
         if image.datatype == "BYTES":
             samples = encoded(sample(decoded(image.file())))
         else:
             samples = self.samples(image.numbers(), rest[0].numbers().ravel() if rest else [0])
-        parts, headers = encode({}, "outputs", {"samples": samples}, binary=length is not None)
+        parts, headers = encode_message(
+            {}, "outputs", {"samples": samples}, binary=length is not None
+        )
         return httpx.Response(200, content=b"".join(parts), headers=headers)
 
     def samples(self, image, seeds):
@@ -270,8 +272,8 @@ def oip(handler, **settings):
 class TestUpscaler:
     @pytest.mark.parametrize("extensions", [["binary_tensor_data"], []])
     async def test_samples(self, source, extensions):
-        """One call gives one sample per seed, in binary where the server offers it."""
-        up = oip(Server(extensions), seed_input="seeds", samples_per_call=4)
+        """A call gives a sample, in binary where the server offers it."""
+        up = oip(Server(extensions), seed_input="seeds")
         got = await up.generate(source, [5, 6])
         assert np.array_equal(got, [sample(source.rgb, seed) for seed in (5, 6)])
 

@@ -27,7 +27,7 @@ from trustscale_server.upscalers.remote.responses import (
     asked_wait,
     explanation,
     failure,
-    reason,
+    metrics_label,
     retriable,
     retry_after,
 )
@@ -199,7 +199,7 @@ class TestFailure:
     def test_quota(self, place):
         """A spent quota comes as 429 too, and waiting does not help."""
         error = failure(reply(429, place), "up")
-        assert (type(error), reason(error)) == (QuotaSpent, "quota")
+        assert (type(error), metrics_label(error)) == (QuotaSpent, "quota")
 
     @pytest.mark.parametrize(
         ("headers", "pause", "asked"),

@@ -20,7 +20,7 @@ from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.registry import build_adapter
 from trustscale_server.upscalers.remote.generic import SeedField, fill, fill_path, preset_names
-from trustscale_server.upscalers.remote.responses import GenerationFailed, find
+from trustscale_server.upscalers.remote.responses import GenerationFailed, find_all
 
 BASE = {"kind": "http", "url": "http://127.0.0.1", "scale": 2}
 
@@ -41,7 +41,7 @@ class TestTemplate:
          ("/x~1y", [3]), ("/a/7", []), ("/a/b", []), ("/a/-1", []), ("/a/-", [])],
     )  # fmt: skip
     def test_pointers(self, where, found):
-        assert find({"a": [{"b": 1}, {"b": 2}], "x/y": 3}, where) == found
+        assert find_all({"a": [{"b": 1}, {"b": 2}], "x/y": 3}, where) == found
 
 
 class TestConfig:

@@ -22,7 +22,7 @@ from trustscale_server.errors import (
 )
 from trustscale_server.sampling.draw import draw
 from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
-from trustscale_server.upscalers.entries import table
+from trustscale_server.upscalers.entries import toml_of
 from trustscale_server.upscalers.remote.responses import Busy, GenerationFailed
 from trustscale_worker.service import create_app
 
@@ -62,7 +62,7 @@ SERVERS = {
         ],
     ),
     "pytriton": (
-        TRITON, [({"samples_per_call": 4}, range(1, 9)), (ENCODED, [0])],
+        TRITON, [({}, range(1, 9)), (ENCODED, [0])],
         [("/v2/models/upscale", {}), ("", ENCODED)],
         [
             # A batch axis that the model does not have.
@@ -106,7 +106,7 @@ async def connected(opened, source, address, kind, settings):
     assert (found.needs, "scale" in found.entry) == ([], False)
     tried = await attempt(found.entry, wish)
     assert (tried.scale, tried.lossless) == (2, True)
-    written = tomllib.loads(table(tried.entry))["upscalers"][0]
+    written = tomllib.loads(toml_of(tried.entry))["upscalers"][0]
     assert written["kind"] == kind
     up = opened(resilient, **written)
     await up.check()
@@ -117,7 +117,7 @@ async def connected(opened, source, address, kind, settings):
 async def a_worker_in_its_place(build, source):
     """One `oip` entry serves Triton and a worker of ours: only the address differs, and no byte."""
     seeds = [3, 2**31 - 1, 2**40 + 7, 1, 4, 5, 6]
-    settings = {"model": "sleeper", "samples_per_call": 3}
+    settings = {"model": "sleeper"}
     with serving(create_app(SleepingEngine())) as address:
         for up in (build(**settings), build(**settings, url=f"http://{address}")):
             await up.check()

@@ -13,8 +13,9 @@ import diffusers
 
 from tests.workers.diffusion.tiny import make
 from tests.workers.fakes import load, noise
+from trustscale_server.errors import ConfigError
 from trustscale_worker import weights
-from trustscale_worker.errors import ClientGone, ConfigError, OutOfMemory, WeightsError
+from trustscale_worker.errors import ClientGone, OutOfMemory, WeightsError
 from trustscale_worker.models.diffusion.engine import DiffusionEngine
 from trustscale_worker.models.engine import SampleRequest
 from trustscale_worker.settings import EngineSpec

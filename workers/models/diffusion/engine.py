@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from trustscale_server.concurrency import usable_cores
-from trustscale_server.upscalers.base import RGB
-from trustscale_worker.errors import ConfigError
+from trustscale_server.errors import ConfigError
+from trustscale_server.upscalers.base import RGB, fingerprint_of
 from trustscale_worker.files import read_settings
 from trustscale_worker.models.device import (
     Batches,
@@ -31,16 +31,15 @@ from trustscale_worker.models.device import (
 )
 from trustscale_worker.models.diffusion.pipelines import (
     PIPELINES,
+    DiffusionPipeline,
     DiffusionSettings,
-    Pipeline,
-    load,
+    load_pipeline,
     pipeline_digest,
 )
 from trustscale_worker.models.engine import (
     DeviceMemory,
     Engine,
     SampleRequest,
-    fingerprint_of,
     stop_if_alone,
 )
 from trustscale_worker.models.noise import Noise
@@ -69,7 +68,9 @@ class DiffusionEngine(Engine):
     layout = torch.channels_last
     """Of the networks in memory; twice as fast on CPUs as the default."""
 
-    def __init__(self, pipeline: Pipeline, facts: dict[str, object], spec: EngineSpec) -> None:
+    def __init__(
+        self, pipeline: DiffusionPipeline, facts: dict[str, object], spec: EngineSpec
+    ) -> None:
         """Take over a pipeline.
 
         `facts`: see `pipeline_digest`. `spec.dtype` is that of the denoiser; the codec, which
@@ -119,7 +120,7 @@ class DiffusionEngine(Engine):
         if spec.weights is None:
             raise ConfigError("diffusers needs the folder of a pipeline: give --weights")
         settings = read_settings(DiffusionSettings, spec.config)
-        pipe = load(spec.weights)
+        pipe = load_pipeline(spec.weights)
         facts = pipeline_digest(pipe)
         pipe.to(torch.float32)  # texts are encoded once, at full precision
         pipeline = PIPELINES[type(pipe).__name__](pipe, settings)

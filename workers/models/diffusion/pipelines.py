@@ -22,8 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
+from trustscale_server.errors import ConfigError
 from trustscale_worker import weights
-from trustscale_worker.errors import ConfigError, WeightsError
+from trustscale_worker.errors import WeightsError
 from trustscale_worker.files import read_json
 from trustscale_worker.models.noise import Noise
 
@@ -57,7 +58,7 @@ class DiffusionSettings(BaseModel):
 _TEXT = {"prompt": "", "negative_prompt": ""}
 
 
-class Pipeline(ABC):
+class DiffusionPipeline(ABC):
     """One kind of pipeline with its networks.
 
     Attributes:
@@ -167,7 +168,7 @@ class Pipeline(ABC):
         return without + self.facts["guidance"] * (with_prompt - without)
 
 
-class LatentDiffusion(Pipeline):
+class LatentDiffusion(DiffusionPipeline):
     """`LDMSuperResolutionPipeline`: the small image itself is the condition. No text."""
 
     codec = "vqvae"
@@ -188,7 +189,7 @@ class LatentDiffusion(Pipeline):
         return self.networks["codec"].decode(latents).sample
 
 
-class StableUpscale(Pipeline):
+class StableUpscale(DiffusionPipeline):
     """`StableDiffusionUpscalePipeline`: the condition is the small image with a little noise."""
 
     defaults = MappingProxyType({"steps": 75, "guidance": 9.0, "noise_level": 20, **_TEXT})
@@ -210,7 +211,7 @@ class StableUpscale(Pipeline):
         return self._guide(seen, moment, encoder_hidden_states=self._text, class_labels=level)
 
 
-class StableLatentUpscale(Pipeline):
+class StableLatentUpscale(DiffusionPipeline):
     """`StableDiffusionLatentUpscalePipeline`: encoded, enlarged in the latent grid, denoised ×2."""
 
     encodes = True
@@ -252,7 +253,7 @@ class StableLatentUpscale(Pipeline):
         return text, torch.cat([level, pooled], dim=1)
 
 
-class StableImageToImage(Pipeline):
+class StableImageToImage(DiffusionPipeline):
     """`StableDiffusionImg2ImgPipeline`: restoration at scale 1, from a noisy encoding."""
 
     encodes = True
@@ -284,7 +285,7 @@ class StableImageToImage(Pipeline):
         return self._guide(seen, moment, encoder_hidden_states=self._text)
 
 
-PIPELINES: Mapping[str, type[Pipeline]] = MappingProxyType(
+PIPELINES: Mapping[str, type[DiffusionPipeline]] = MappingProxyType(
     {
         "LDMSuperResolutionPipeline": LatentDiffusion,
         "StableDiffusionUpscalePipeline": StableUpscale,
@@ -295,7 +296,7 @@ PIPELINES: Mapping[str, type[Pipeline]] = MappingProxyType(
 """By the library's class name, as in `model_index.json`."""
 
 
-def load(folder: Path) -> Any:
+def load_pipeline(folder: Path) -> Any:
     """The library's pipeline, in the precision of its files, on the CPU.
 
     Raises:

@@ -14,7 +14,7 @@ from trustscale_worker.models.sinsr.layers import (
     GroupNorm,
     global_attention,
     hold_compute_weights,
-    named,
+    named_layers,
     upsample,
 )
 
@@ -62,7 +62,7 @@ class VQAttention(nn.Module):
 
 
 def _middle(channels: int) -> nn.Sequential:
-    return named(
+    return named_layers(
         block_1=VQResBlock(channels, channels),
         attn_1=VQAttention(channels),
         block_2=VQResBlock(channels, channels),
@@ -72,12 +72,14 @@ def _middle(channels: int) -> nn.Sequential:
 def _level(widths: list[int], **change: nn.Module) -> nn.Sequential:
     """Residual blocks of one resolution, then an optional change of resolution."""
     blocks = (VQResBlock(*pair) for pair in itertools.pairwise(widths))
-    return named(block=nn.Sequential(*blocks), **change)
+    return named_layers(block=nn.Sequential(*blocks), **change)
 
 
 def _halved(channels: int) -> nn.Sequential:
     """Halves both sides; pads only at the right and the bottom."""
-    return named(pad=nn.ZeroPad2d((0, 1, 0, 1)), conv=nn.Conv2d(channels, channels, 3, stride=2))
+    return named_layers(
+        pad=nn.ZeroPad2d((0, 1, 0, 1)), conv=nn.Conv2d(channels, channels, 3, stride=2)
+    )
 
 
 def encoder(config: CodecConfig) -> nn.Sequential:
@@ -88,7 +90,7 @@ def encoder(config: CodecConfig) -> nn.Sequential:
         last = len(levels) == len(config.ch_mult) - 1
         change = {} if last else {"downsample": _halved(outputs)}
         levels.append(_level([inputs] + [outputs] * config.num_res_blocks, **change))
-    return named(
+    return named_layers(
         conv_in=nn.Conv2d(config.in_channels, config.ch, 3, padding=1),
         down=nn.Sequential(*levels),
         mid=_middle(widths[-1]),
@@ -108,10 +110,10 @@ def decoder(config: CodecConfig) -> nn.Sequential:
         widths = [channels] + [outputs] * (config.num_res_blocks + 1)
         levels[str(index)] = _level(widths, **change)
         channels = outputs
-    return named(
+    return named_layers(
         conv_in=nn.Conv2d(config.z_channels, deepest, 3, padding=1),
         mid=_middle(deepest),
-        up=named(**levels),
+        up=named_layers(**levels),
         norm_out=GroupNorm(channels, VQ_NORM_EPS),
         activation=nn.SiLU(inplace=True),
         conv_out=nn.Conv2d(channels, config.out_ch, 3, padding=1),

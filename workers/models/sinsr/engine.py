@@ -11,9 +11,9 @@ from typing import Self, TypeAlias
 import numpy as np
 import torch
 
-from trustscale_server.upscalers.base import RGB
+from trustscale_server.errors import ConfigError
+from trustscale_server.upscalers.base import RGB, fingerprint_of
 from trustscale_worker import weights
-from trustscale_worker.errors import ConfigError
 from trustscale_worker.files import read_settings
 from trustscale_worker.models.device import (
     Batch,
@@ -26,13 +26,12 @@ from trustscale_worker.models.engine import (
     DeviceMemory,
     Engine,
     SampleRequest,
-    fingerprint_of,
     stop_if_alone,
 )
 from trustscale_worker.models.noise import Noise
 from trustscale_worker.models.pixels import Box, Merger, to_pixels, to_tensor
 from trustscale_worker.models.sinsr.config import SinSRConfig
-from trustscale_worker.models.sinsr.model import SinSR, fit
+from trustscale_worker.models.sinsr.model import SinSR, load_weights
 from trustscale_worker.settings import EngineSpec
 
 # Raised whenever a pixel changes for the same weights and seed.
@@ -81,7 +80,7 @@ class SinSREngine(Engine):
         config = read_settings(SinSRConfig, spec.config)
         networks = SinSR.plan_networks(config)
         for network, path in zip(networks, (spec.weights, spec.autoencoder), strict=True):
-            fit(network, weights.read_state(path), str(path))
+            load_weights(network, weights.read_state(path), str(path))
         model = SinSR(config, *networks, spec.device, spec.dtype, compiled=spec.compiled)
         return cls(model, spec.name or "sinsr", spec.batch)
 

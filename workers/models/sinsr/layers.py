@@ -16,7 +16,7 @@ ATTENTION_BLOCK_BYTES = 64 * 2**20
 NORM_BLOCK_BYTES = {"cpu": 4 * 2**20, "gpu": 128 * 2**20}
 
 
-def named(**layers: nn.Module) -> nn.Sequential:
+def named_layers(**layers: nn.Module) -> nn.Sequential:
     """Layers in a row, under their names in the published files."""
     return nn.Sequential(OrderedDict(layers))
 
@@ -61,7 +61,7 @@ class GroupNorm(nn.GroupNorm):
 
 def upsample(channels: int) -> nn.Sequential:
     """Doubles both sides by repetition, then convolves: [B, C, H, W] -> [B, C, 2H, 2W]."""
-    return named(
+    return named_layers(
         repeat=nn.Upsample(scale_factor=2.0, mode="nearest"),
         conv=nn.Conv2d(channels, channels, 3, padding=1),
     )

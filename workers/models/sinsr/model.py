@@ -31,6 +31,8 @@ DERIVED = ("relative_position_index", "attn_mask")
 # The training loss, in the autoencoder's original files.
 LOSS = "loss."
 
+_NAMED = 3  # of the keys with one fault
+
 
 class SinSR:
     """The stages of the model on one device; one call at a time.
@@ -152,14 +154,15 @@ def networks_digest(unet: UNet, autoencoder: Autoencoder) -> str:
     )
 
 
-def fit(network: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
+def load_weights(network: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
     """Give `network`, which may be on the "meta" device, the tensors of `state`, in float32.
 
     Wrapper prefixes are removed, derived tables and loss terms skipped; the rest must match the
     network's parameters by name and shape.
 
     Raises:
-        WeightsError: names the file `origin` and every missing, unexpected and misshaped key.
+        WeightsError: names the file `origin`, and the first keys that are missing, unexpected or
+            misshaped.
     """
     tensors: dict[str, torch.Tensor] = {}
     for key, tensor in state.items():
@@ -183,10 +186,7 @@ def fit(network: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> N
     }
     if any(faults.values()):
         kind = type(network).__name__
-        raise WeightsError(
-            f"{origin} does not hold the weights of this {kind}: {_listed(faults, None)}",
-            f"{origin} does not hold the weights of this {kind}: {_listed(faults, 3)}",
-        )
+        raise WeightsError(f"{origin} does not hold the weights of this {kind}: {_listed(faults)}")
     network.load_state_dict({name: tensors[name].float() for name in expected}, assign=True)
 
 
@@ -201,10 +201,10 @@ def _size(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a single number"
 
 
-def _listed(faults: Mapping[str, list[str]], most: int | None) -> str:
+def _listed(faults: Mapping[str, list[str]]) -> str:
     return "; ".join(
-        f"{len(names)} {fault}: {', '.join(names[:most])}"
-        + (", …" if most is not None and len(names) > most else "")
+        f"{len(names)} {fault}: {', '.join(names[:_NAMED])}"
+        + (", …" if len(names) > _NAMED else "")
         for fault, names in faults.items()
         if names
     )

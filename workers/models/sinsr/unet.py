@@ -12,7 +12,12 @@ from torch import nn
 from torch.nn import functional
 
 from trustscale_worker.models.sinsr.config import UNetConfig
-from trustscale_worker.models.sinsr.layers import GroupNorm, hold_compute_weights, named, upsample
+from trustscale_worker.models.sinsr.layers import (
+    GroupNorm,
+    hold_compute_weights,
+    named_layers,
+    upsample,
+)
 
 UNET_NORM_EPS = 1e-5
 
@@ -92,7 +97,7 @@ class SwinBlock(nn.Module):
         )
         self.norm2 = GroupNorm(channels, UNET_NORM_EPS)
         hidden = int(channels * config.mlp_ratio)
-        self.mlp = named(
+        self.mlp = named_layers(
             fc1=nn.Conv2d(channels, hidden, 1),
             activation=nn.GELU(),
             fc2=nn.Conv2d(hidden, channels, 1),
@@ -123,10 +128,10 @@ def swin_layer(config: UNetConfig, channels: int, nominal: int) -> nn.Sequential
     """
     inner = config.swin_embed_dim
     blocks = (SwinBlock(config, nominal, shifted=bool(i % 2)) for i in range(config.swin_depth))
-    return named(
-        patch_embed=named(proj=nn.Conv2d(channels, inner, 1)),
+    return named_layers(
+        patch_embed=named_layers(proj=nn.Conv2d(channels, inner, 1)),
         blocks=nn.Sequential(*blocks),
-        patch_unembed=named(proj=nn.Conv2d(inner, channels, 1)),
+        patch_unembed=named_layers(proj=nn.Conv2d(inner, channels, 1)),
     )
 
 
@@ -255,7 +260,7 @@ class UNet(nn.Module):
         for level, factor in enumerate(config.channel_mult):
             if level:
                 halving = nn.Conv2d(skips[-1], skips[-1], 3, stride=2, padding=1)
-                stages.append(Stage(named(op=halving)))
+                stages.append(Stage(named_layers(op=halving)))
                 skips.append(skips[-1])
             outputs = width * factor
             for block in range(config.num_res_blocks[level]):
