@@ -135,8 +135,8 @@ class Settings(BaseSettings):
     )
     queue: str = Field(
         "memory://",
-        description="The queue of jobs: with `memory://` the gateway runs them itself, with "
-        "`redis://…` separate `trustscale jobs` processes do.",
+        description="The queue of jobs. With `memory://` the gateway runs them itself, with "
+        "`redis://…` `trustscale jobs` does.",
     )
     blobs: str | None = Field(
         None,
@@ -146,8 +146,8 @@ class Settings(BaseSettings):
     )
     presigned_links: bool = Field(
         True,
-        description="Whether clients exchange results and uploads with the object store directly, "
-        "by links that expire, instead of through the gateway.",
+        description="Whether clients exchange files with the object store directly, by links that "
+        "expire.",
     )
 
     worker_urls: Annotated[dict[Name, tuple[BaseUrl, ...]], NoDecode] = Field(
@@ -181,7 +181,7 @@ class Settings(BaseSettings):
     client_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
         description="The API keys of clients, each `[NAME:]KEY`. Without any, the API is open to "
-        "everybody. Logs and reports show NAME; keys of the same name count as one client.",
+        "everybody. Keys of the same NAME, which logs show, count as one client.",
     )
     admin_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
@@ -204,7 +204,7 @@ class Settings(BaseSettings):
         2,
         gt=0,
         description="How many requests, or jobs of a `trustscale jobs` process, generate samples "
-        "at the same time. With upscalers behind an API it can exceed the number of cores.",
+        "at the same time.",
     )
     max_waiting: int = Field(
         16,
@@ -236,8 +236,8 @@ class Settings(BaseSettings):
     )
     request_timeout_s: Seconds = Field(
         600.0,
-        description="Time limit for the samples of a request, in seconds. A request that would "
-        "take longer at the measured pace is refused at once.",
+        description="Time limit for the samples of a request, in seconds. One that would take "
+        "longer is refused at once.",
     )
     result_ttl_s: Seconds = Field(3600.0, description="How long results are kept, in seconds.")
     image_url_allowed_hosts: Annotated[list[str], NoDecode] = Field(
@@ -258,9 +258,8 @@ class Settings(BaseSettings):
         list[Literal["connect", "image_url", "webhooks"]], NoDecode
     ] = Field(
         default_factory=list,
-        description="Who may name private addresses, and use http: the hosts of `image_url`, those "
-        "of `webhooks`, and administrators who "
-        "[`connect`](upscalers.md#connect-one-by-its-address) an upscaler.",
+        description="Who may name private addresses, and use http: `image_url`, `webhooks`, and "
+        "administrators who [`connect`](upscalers.md#connect-one-by-its-address) an upscaler.",
     )
     credentials_certificate: str | None = Field(
         None,

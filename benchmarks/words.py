@@ -13,6 +13,12 @@ words among those called right, and of pictures with one, with standard errors, 
 right words are called right. `--bare` reads the photographs as they are.
 
 What was read is kept in `--keep`, so that a stopped run continues.
+
+It needs `pip install babel`, and these fonts, of which others judge than fit and ship:
+
+    pip install --target fonts font-caladea font-fjallaone font-roboto font-source-sans-pro \
+        font-source-serif-pro
+    pip install --target others font-fredoka-one font-hanken-grotesk font-lato font-manrope font-rhd
 """
 
 from __future__ import annotations

@@ -54,11 +54,7 @@ def brightness(truth, prediction, settings):
     return np.abs(difference) / np.float32(255)
 
 
-METRIC = {
-    "title": "Brightness",
-    "summary": "error of brightness",
-    "bound": 1.0,
-}
+METRIC = {"title": "Brightness", "summary": "error of brightness", "bound": 1.0}
 CLAUSE = "difference of a pixel's brightness, blurred by {blur:g} px"
 ESTIMATOR = {"title": "Darkness", "smooths": False}
 

@@ -8,12 +8,7 @@ from trustscale_server.cli.serve import effective
 from trustscale_server.config_errors import did_you_mean
 from trustscale_server.config_sources import read_secret_files
 from trustscale_server.errors import ConfigError
-from trustscale_server.settings import (
-    OBSOLETE_SETTINGS,
-    Settings,
-    load_settings,
-    unknown_variables,
-)
+from trustscale_server.settings import OBSOLETE_SETTINGS, Settings, load_settings, unknown_variables
 
 COG = {"name": "mine", "kind": "cog", "url": "http://127.0.0.1:5000", "scale": 4}
 

@@ -30,7 +30,7 @@ ENGINE = tuple(field.name for field in fields(EngineSpec))
 LIMITS = ("max_samples", "max_pixels", "queue_size", "drain_s")
 FILES = ("model", "weights", "autoencoder", "config", "dtype", "tile", "halo")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @serving.callback(invoke_without_command=True)

@@ -52,8 +52,8 @@ class ScoreOptions:
     fit_indecision: Annotated[
         float | None,
         typer.Option(
-            help="Fit σ to the upscaler on this share of the scenes; default: 0.3 with 40 scenes "
-            "or more where no fit is shipped; 0: never."
+            help="Fit σ to the upscaler on this share of the scenes; default: 0.3 with 40 or more; "
+            "0: never."
         ),
     ] = None
     kernel: Annotated[
@@ -96,8 +96,8 @@ class Fidelity:
     unit: Annotated[
         Literal["spot", "picture"],
         typer.Option(
-            help="What the promise is about: a spot, for outputs of any size; or the whole "
-            "picture, for outputs of the size of the pairs alone."
+            help="What the promise is about: a spot; or the whole picture, for outputs of the size "
+            "of the pairs."
         ),
     ] = "spot"
     spot: Annotated[int, typer.Option(help="Side of a spot in pixels of the output.")] = SPOT
@@ -107,8 +107,8 @@ class Fidelity:
         tuple[float, float, float] | None,
         typer.Option(
             metavar="TAU SHARE DELTA",
-            help="Bad is a picture of which more than this share is off by more than τ, and at "
-            "most the share δ is bad and needs no look; default: 0.1 0.01 0.05.",
+            help="A picture is bad if more than this share is off by more than τ; at most the "
+            "share δ is bad and needs no look; default: 0.1 0.01 0.05.",
         ),
     ] = None
 
@@ -139,16 +139,13 @@ class Inputs(options.Steps):
     mixture: Annotated[
         str | None,
         typer.Option(
-            help="How X is made from Y: usual, as uploads usually are; none, by a clean reduction; "
-            "or a JSON file with a mixture. Default: usual, unless a degradation is named."
+            help="How X is made from Y: usual, as uploads usually are (default); none, by a clean "
+            "reduction; or a JSON file with a mixture."
         ),
     ] = None
     like: Annotated[
         Path | None,
-        typer.Option(
-            help="A folder of uploads: X is compressed as they are; classes that are then not "
-            "covered are listed."
-        ),
+        typer.Option(help="A folder of uploads: X is made as they are."),
     ] = None
     seed: Annotated[int, typer.Option(help="Seed of samples and degradation.")] = 0
     skip_bad_pairs: Annotated[
@@ -189,10 +186,7 @@ class ResultOptions(options.ActivationOptions, options.Calls):
     export: Annotated[Path | None, typer.Option(help="Also write the one-file form.")] = None
     note: Annotated[
         str | None,
-        typer.Option(
-            help="What the images show, what not, and where they come from; every answer repeats "
-            "the first line."
-        ),
+        typer.Option(help="What the images show; every answer repeats the first line."),
     ] = None
     attributions: Annotated[
         Path | None, typer.Option(help="A text file with one attribution per line.")

@@ -86,8 +86,8 @@ class Naming:
     scene_by: Annotated[
         str | None,
         typer.Option(
-            help="What belongs together and counts once: folder, for y/SCENE/NAME; manifest, for "
-            "its column scene or pool_id; or another column."
+            help="What counts once: folder, for y/SCENE/NAME; manifest, for its column scene or "
+            "pool_id; or another column."
         ),
     ] = None
 
@@ -110,8 +110,8 @@ class Promise:
     delta: Annotated[
         float | None,
         typer.Option(
-            help="δ: the promise holds for the calibration at hand with probability 1 − δ "
-            "(high_probability: 0.1 by default; probability)."
+            help="δ: the promise holds for this calibration with probability 1 − δ "
+            "(high_probability, default: 0.1; probability)."
         ),
     ] = None
     tolerance: Annotated[

@@ -125,7 +125,7 @@ class Answers:
         typer.Option(
             metavar="FOLDER",
             help="Folder for the answers; default: this folder. -: the picture alone, to "
-            "standard output, which is the default when the source is -.",
+            "standard output.",
         ),
     ] = None
     recursive: Annotated[
@@ -160,16 +160,14 @@ class Sorting:
         bool,
         typer.Option(
             "--review",
-            help="Sort the answers into accepted/, which need no look, and review/: few of all "
-            "pictures are bad and accepted.",
+            help="Sort the answers into accepted/, which need no look, and review/.",
         ),
     ] = False
     review_batch: Annotated[
         bool,
         typer.Option(
             "--review-batch",
-            help="The same for all at once: few of the accepted ones are bad. Each must show "
-            "another scene.",
+            help="The same for all at once. Each must show another scene.",
         ),
     ] = False
 

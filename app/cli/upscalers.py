@@ -103,8 +103,8 @@ def connect(
     address: Annotated[
         str,
         typer.Argument(
-            help="URL of a Replicate model, a Gradio app or Space, a Cog container, a server with "
-            "/v2 (Triton, MLServer) or an OpenAPI description; or an ONNX file."
+            help="URL of a Replicate model, a Gradio app, a Cog container, a server with /v2 or an "
+            "OpenAPI description; or an ONNX file."
         ),
     ],
     calls: options.Calls,

@@ -61,8 +61,8 @@ class _Config(BaseModel):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="The price of one call, in any currency. `GET /v1/upscalers` and the backtest "
-        "show it, `GET /v1/admin/usage` adds it up.",
+        description="The price of one call, in any currency, for estimates and "
+        "`GET /v1/admin/usage`.",
     )
     title: str | None = Field(
         None, max_length=80, description="The name that people see instead of `name`."
@@ -124,7 +124,7 @@ class RemoteConfig(_Config):
 
     token_env: EnvName | None = Field(
         None,
-        description="The environment variable that holds the token. The token is sent to the "
+        description="The environment variable that holds the token, which is sent to the "
         "configured address only, and over TLS except to loopback or with `allow_private`.",
     )
     token_header: HeaderName = Field(
@@ -142,17 +142,15 @@ class RemoteConfig(_Config):
     fingerprint_alias: str | None = Field(
         None,
         description="Replaces the address in the fingerprint, so that calibrations stay valid when "
-        "the same model moves to another address.",
+        "the same model moves.",
     )
     max_input_pixels: PositiveInt | None = Field(
         None,
-        description="The largest input that the upscaler takes, in pixels. Larger ones are refused "
-        "before anything is sent.",
+        description="The largest input that the upscaler takes, in pixels.",
     )
     concurrency: PositiveInt = Field(
         4,
-        description="How many calls one process has in flight, over all its requests. They become "
-        "fewer while the server says that it is busy.",
+        description="How many calls one process has in flight; fewer while the server is busy.",
     )
     call_timeout_s: PositiveFloat = Field(120.0, description="Time limit for one call, in seconds.")
     max_calls_per_hour: PositiveInt | None = Field(
@@ -170,7 +168,7 @@ class RemoteConfig(_Config):
     allowed_hosts: tuple[HostName, ...] = Field(
         (),
         description="Hosts, with their subdomains, from which results may be fetched over https, "
-        "besides the configured address. Redirects are not followed.",
+        "besides the configured address.",
     )
     allow_private: bool = Field(
         False,
@@ -222,12 +220,12 @@ class OneAddress(RemoteConfig):
     resize_mode: Literal["exact", "resize"] = Field(
         "exact",
         description="What happens to samples of another size: `exact` refuses them, `resize` "
-        "scales those of the right aspect ratio to the expected size.",
+        "scales those of the right aspect ratio.",
     )
     mask_color: Color | None = Field(
         None,
         description='The colour, such as `"#ff00ff"`, that marks the holes for '
-        "[inpainting](restoration.md#inpainting). Only pixels of exactly this colour count.",
+        "[inpainting](restoration.md#inpainting).",
     )
     mask_field: str | None = Field(
         None,

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -36,8 +35,9 @@ def settings() -> str:
             "In `trustscale.toml` (or the file that `TRUSTSCALE_CONFIG` names) and as environment "
             "variables with the prefix `TRUSTSCALE_`, which win. Lists are separated by commas "
             'in the environment. In the file `"${NAME}"` stands for an environment variable; keys '
-            "may only be given that way. `trustscale config check` prints the effective values and "
-            "names every mistake. This page is made by `make reference`."
+            "may only be given that way. An empty default is none. `trustscale config check` "
+            "prints the effective values and names every mistake. This page is made by "
+            "`make reference`."
         ),
         "",
         *_fields(_rows(Settings)),
@@ -77,40 +77,40 @@ def commands() -> str:
         "# All commands",
         "",
         (
-            "[The command line](command-line.md) says how they are used. This page is made by "
-            "`make reference`."
+            "[The command line](command-line.md) says how they are used, `--help` more. *Also* "
+            "lists options that a command above explains. This page is made by `make reference`."
         ),
     ]
-    first: dict[tuple[str, str], str] = {}
+    explained: set[tuple[str, str]] = set()
     for name, command in all_commands():
-        lines += ["", f"## `{name}`", "", " ".join((command.help or "").split())]
-        own, shared = [], defaultdict[str, list[str]](list)
-        for parameter in filter(None, map(_parameter, command.params)):
-            if first.setdefault(parameter, name) == name:
-                own.append("- {}: {}".format(*parameter))
-            else:
-                shared[first[parameter]].append(parameter[0])
-        if own or shared:
-            lines += ["", *own]
-        for other, options in shared.items():
-            anchor = other.replace(" ", "-")
-            lines.append(f"- As in [`{other}`](#{anchor}): {', '.join(options)}.")
+        parameters = [*filter(None, map(_parameter, command.params))]
+        if " " not in name or (hasattr(command, "list_commands") and not parameters):
+            continue  # the program itself, and groups, which do nothing
+        first, *_ = (command.help or "").split("\n\n")
+        own = [row for row in parameters if row not in explained]
+        also = [names for names, text in parameters if (names, text) in explained]
+        explained.update(own)
+        lines += ["", f"## `{name}`", "", " ".join(first.split())]
+        lines += ["", *("- {}: {}".format(*row) for row in own)] if parameters else []
+        lines += [f"- Also: {', '.join(also)}."] if also else []
     return _page(lines)
 
 
 def errors() -> str:
-    """Every type of problem."""
+    """Every type of problem, in a sentence."""
     lines = [
         "# Errors",
         "",
         (
-            "An error is a problem document (RFC 9457) over HTTP, with a page for its `type` under "
-            "`/problems/` of the service, and one line in the command line. This page is made by "
-            "`make reference`."
+            "An error is a problem document (RFC 9457) over HTTP, one line in the command line. "
+            "The page of its `type`, under `/problems/` of the service, says what to do. This "
+            "page is made by `make reference`."
         ),
+        "",
     ]
     for slug, kind in PROBLEMS.items():
-        lines += ["", f"## `{slug}`", "", f"{kind.status}: {kind.title}. {kind.explanation}"]
+        first, *_ = re.split(r"(?<=\.) ", kind.explanation)
+        lines.append(f"- `{slug}` ({kind.status}): {first}")
     return _page(lines)
 
 
@@ -175,7 +175,7 @@ def _default(field: FieldInfo) -> str:  # noqa: PLR0911 - one return for each ki
         case tuple(value) if value:
             return ", ".join(f"`{one}`" for one in value)
         case _:
-            return "none"
+            return ""
 
 
 def all_commands(name: str = "trustscale", command: Any = None) -> Iterator[tuple[str, Any]]:
@@ -191,16 +191,17 @@ def _parameter(parameter: Any) -> tuple[str, str] | None:
     """The names of an argument or option, and its meaning; none for what every shell offers."""
     if getattr(parameter, "hidden", False) or "completion" in parameter.name:
         return None
-    options = [*parameter.opts, *parameter.secondary_opts]
+    is_on = parameter.default is True
+    options = (parameter.secondary_opts if is_on else parameter.opts) or parameter.opts
     names = ", ".join(f"`{name}`" for name in options if name.startswith("-")) or (
         f"`{parameter.name.upper()}`"
     )
     text = getattr(parameter, "help", None) or ""
-    choices = getattr(parameter.type, "choices", None)
+    choices, default = getattr(parameter.type, "choices", None), parameter.default
     if choices:
-        text += f" One of {', '.join(f'`{one}`' for one in choices)}."
-    default = parameter.default
-    if default not in (None, False, True, (), []) and not callable(default) and default != "":
+        named = [f"`{one}`{' (default)' * (one == default)}" for one in choices]
+        text += f" One of {', '.join(named)}."
+    elif default not in (None, False, True, (), []) and not callable(default) and default != "":
         text += f" Default: `{default}`."
     return names, " ".join(text.split())
 

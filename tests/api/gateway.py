@@ -49,10 +49,7 @@ def gateway(data_dir, *upscalers, calibrations=(), timings=PATIENT, is_local=Fal
     )
     aside(_install(effective, calibrations))
     return create_app(
-        effective,
-        build=lambda config, _: by_name[config.name],
-        timings=timings,
-        is_local=is_local,
+        effective, build=lambda config, _: by_name[config.name], timings=timings, is_local=is_local
     )
 
 

@@ -12,15 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.api.gateway import (
-    AS_ADMIN,
-    IMAGE,
-    check_problem,
-    ended,
-    pixels,
-    post,
-    text_chunks,
-)
+from tests.api.gateway import AS_ADMIN, IMAGE, check_problem, ended, pixels, post, text_chunks
 from tests.factories import changed, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.live import serving

@@ -61,16 +61,13 @@ class TestReading:
         [
             (tarred(member("./y", type=tarfile.DIRTYPE), member("./y/a.png")), ["y/a.png"]),
             (zipped({"set/": b"", "set/y/a.png": b""}), ["set/y/a.png"]),
-            *(
-                (tarred(member("y/" + "a" * 200), style=style), ["y/" + "a" * 200])
-                for style in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)
-            ),
-            (tarred(), []),
-            (zipped({}), []),
+            *((tarred(member("y/" + "a" * 200), style=style), ["y/" + "a" * 200])
+              for style in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)),
+            (tarred(), []), (zipped({}), []),
             # A tar file that ends with a zip file is a tar file, not that zip file.
             (tar_of({"y/a.png": zipped({"hidden": b""}, zipfile.ZIP_STORED)}), ["y/a.png"]),
         ],
-    )
+    )  # fmt: skip
     def test_names(self, data, names):
         """Folders and a leading `./` mean nothing; names may need a header of their own."""
         assert [path for path, _ in read(data)] == names

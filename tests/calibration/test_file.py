@@ -189,40 +189,23 @@ class TestDamage:
     @pytest.mark.parametrize(
         "member",
         [
-            *(
-                npy(array)
-                for array in (
-                    np.zeros((2, 4, 3), np.float32),
-                    np.zeros((2, 8, 3), np.uint8),
-                    np.zeros((2, 3), np.uint8),
-                    np.zeros(4, np.uint8),
-                    np.array([["a", "b"]]),
-                )
-            ),
-            npy(np.zeros((12, 4, 102), np.uint8)),
-            npy(np.zeros((2**40, 2, 0), np.uint8)),
-            stored(np.zeros((5, 5), np.int64)),
-            stored(np.zeros((2, 0), np.int64)),
-            stored(np.zeros((12, 102), np.int64)),
-            stored(np.full((12, 102), 2**16 - 1)),
-            stored(np.full((1, 24), 2**16 - 1)),
+            npy(np.zeros((2, 4, 3), np.float32)), npy(np.array([["a", "b"]])),
+            *(npy(np.zeros(shape, np.uint8))
+              for shape in ((2, 8, 3), (2, 3), 4, (12, 4, 102), (2**40, 2, 0))),
+            *(stored(np.zeros(shape, np.int64)) for shape in ((5, 5), (2, 0), (12, 102))),
+            *(stored(np.full(shape, 2**16 - 1)) for shape in ((12, 102), (1, 24))),
         ],
-    )
+    )  # fmt: skip
     def test_arrays_that_contradict(self, parts, name, member):
         """Arrays of a wrong type or size are refused although the checksum fits."""
         check_refused(with_array(parts, name, member))
 
     @pytest.mark.parametrize(
         ("row", "change"),
-        [
-            (0, np.flip),  # levels that fall
-            (1, np.flip),  # errors that fall
-            (1, np.negative),
-            (1, lambda values: values * 1024),  # above the bound
-            (0, lambda values: np.where(values == values[0], np.nan, values)),
-            (1, lambda values: np.where(values == values[0], np.inf, values)),
-        ],
-    )
+        [(0, np.flip), (1, np.flip), (1, np.negative), (1, lambda values: values * 1024),
+         (0, lambda values: np.where(values == values[0], np.nan, values)),
+         (1, lambda values: np.where(values == values[0], np.inf, values))],
+    )  # fmt: skip
     def test_loss_curves_that_are_none(self, parts, row, change):
         """Steps that fall, are infinite or exceed the bound are refused whatever the checksum."""
         steps = read(parts[STEPS])

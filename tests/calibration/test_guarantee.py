@@ -77,22 +77,15 @@ class TestRecord:
 
     @pytest.mark.parametrize(
         "wrong",
-        [{"delta": 0}, {"delta": 1}, {"kind": "sure"}, {"method": "hope"}, {"n": 3}]
-        + [
-            {"kind": "probability", **f}
-            for f in ({}, {"tolerance": 0}, {"tolerance": 1, "level": 1})
-        ]
-        + [
-            {"kind": "post_hoc", **f}
-            for f in (
-                {"menu": []},
-                {"menu": [0.1, 0.05]},
-                {"between": [0.1, 0.1]},
-                {"menu": [0.1], "between": [0.1, 0.2]},
-                {"shape": [[1, 2]]},
-            )
+        [
+            {"delta": 0}, {"delta": 1}, {"kind": "sure"}, {"method": "hope"}, {"n": 3},
+            *({"kind": "probability", **f}
+              for f in ({}, {"tolerance": 0}, {"tolerance": 1, "level": 1})),
+            *({"kind": "post_hoc", **f}
+              for f in ({"menu": []}, {"menu": [0.1, 0.05]}, {"between": [0.1, 0.1]},
+                        {"menu": [0.1], "between": [0.1, 0.2]}, {"shape": [[1, 2]]})),
         ],
-    )
+    )  # fmt: skip
     def test_refuses(self, wrong):
         """δ and β are probabilities, τ is named, risk levels rise; the kind is known."""
         with pytest.raises(ValueError, match="validation error"):

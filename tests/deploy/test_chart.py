@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import re
+from itertools import product
 from pathlib import Path
 from typing import get_args
 
@@ -142,13 +143,8 @@ def test_closed(use):
         assert into == (set() if name in OURS else set(OURS)), name
         scraped = any("namespaceSelector" in peer for peer in peers) or not peers
         assert scraped == (name != "redis")
-        out = {
-            other
-            for rule in spec.get("egress", [])
-            for to in rule["to"]
-            for other in every
-            if _selects(to, every[other])
-        }
+        ends = [to for rule in spec.get("egress", []) for to in rule["to"]]
+        out = {other for to in ends for other in every if _selects(to, every[other])}
         assert out == (set(every) - set(OURS) if name in OURS else set())
 
 
@@ -184,12 +180,8 @@ def test_ways_out(use, options, opened, name):
     places = ("10.1.2.3", "8.8.8.8", "169.254.169.254", "169.254.170.23", "169.254.20.10")
     words = [word for option in options for word in ("--set", option)]
     policy = of_kind(use, "NetworkPolicy", *words)[name]
-    found = {
-        (place, port)
-        for place in places
-        for port in (53, 80, 443, 6379, 6380, 4318)
-        if _reaches(policy, place, port)
-    }
+    ways = product(places, (53, 80, 443, 6379, 6380, 4318))
+    found = {(place, port) for place, port in ways if _reaches(policy, place, port)}
     assert found == opened | {("169.254.20.10", 53), ("10.1.2.3", 53)}
 
 
@@ -276,8 +268,7 @@ LONGER = "max_in_flight = 2\nmax_waiting = 5\nmax_upload_bytes = 104_857_600"
 
 
 @pytest.mark.parametrize(
-    ("settings", "seconds", "megabytes"),
-    [({}, 5 * 120, 32), ({"config": LONGER}, 4 * 120, 100)],
+    ("settings", "seconds", "megabytes"), [({}, 5 * 120, 32), ({"config": LONGER}, 4 * 120, 100)]
 )
 def test_the_gateway_answers_before_what_stands_in_front(settings, seconds, megabytes):
     """Time and room follow the settings, in a route and in annotations of an Ingress."""

@@ -65,9 +65,7 @@ IMPORTED = "upscayl-lite-4x"  # the model that a page imports
 COUNT = 4  # of the photographs: so few that pages take seconds
 
 # Programs that need a server of another kind.
-NOT_EXECUTED = {
-    "serve_forever": "it waits for events; tests/api",
-}
+NOT_EXECUTED = {"serve_forever": "it waits for events; tests/api"}
 
 # What stands for a value, and the variable that holds one here.
 _STANDS_FOR = [

@@ -34,11 +34,10 @@ ARCHIVE_LIMITS = ArchiveLimits(
 
 
 class Target(NamedTuple):
-    """`run` takes any bytes; `seeds` makes valid files to start from; `words` occur in them."""
+    """`run` takes any bytes; `seeds` makes valid files to start from."""
 
     run: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
-    words: tuple[bytes, ...] = ()
 
 
 def image(data):
@@ -171,19 +170,13 @@ def tensor_answers():
     ]
 
 
-_JSON = (b"[", b"]", b"{", b"}", b'":', b"null", b"true", b"-1", b"1e400", b"NaN", b"[[[[[[[[")
-
 TARGETS = {
-    "image": Target(image, images,
-     (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL", b"IDAT", b"RIFF", b"VP8X", b"ANMF")),
-    "archive": Target(archive, archives,
-     (b"PK\3\4", b"PK\1\2", b"PK\5\6", b"ustar", b"../", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ")),
-    "calibration": Target(calibration, calibrations, (b"PK\3\4", b"PK\1\2", b"\x93NUMPY")),
-    "calibration-parts": Target(inside_of_a_calibration, parts_of_calibrations,
-     (*_JSON, b"\x93NUMPY", b"'<f4'", b"'|O'")),
-    "tensor": Target(tensor, tensor_answers,
-     (*_JSON, b'"outputs"', b'"shape"', b'"datatype"', b'"parameters"', b'"FP16"', b'"BYTES"')),
-}  # fmt: skip
+    "image": Target(image, images),
+    "archive": Target(archive, archives),
+    "calibration": Target(calibration, calibrations),
+    "calibration-parts": Target(inside_of_a_calibration, parts_of_calibrations),
+    "tensor": Target(tensor, tensor_answers),
+}
 
 
 def _check_told(error):

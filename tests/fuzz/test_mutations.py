@@ -1,4 +1,4 @@
-"""Valid files, damaged: every target of the fuzzer, with a few thousand files and bombs."""
+"""Valid files, damaged, and bombs: what strangers send, at every target."""
 
 import functools
 import json

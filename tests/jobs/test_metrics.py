@@ -1,7 +1,6 @@
 """What job workers count, and the port that tells it."""
 
 import asyncio
-import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +13,7 @@ from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 from tests.jobs.conftest import ended, memory_place
 from tests.numbers import numbers_of, parsed_metrics
-from tests.servers import ProcessGroup, free_port
+from tests.servers import free_port
 from tests.upscalers.resilient import guarded as limited
 from trustscale_server.assembly import open_parts
 from trustscale_server.cli import jobs
@@ -106,23 +105,3 @@ async def test_port_a_worker(tmp_path):
     async with httpx.AsyncClient() as after:
         with pytest.raises(httpx.ConnectError):
             await after.get(f"http://127.0.0.1:{port}/healthz")
-
-
-@pytest.mark.servers
-def test_the_program(redis_url, tmp_path):
-    port = free_port()
-    env = {
-        "TRUSTSCALE_STORE": redis_url,
-        "TRUSTSCALE_QUEUE": redis_url,
-        "TRUSTSCALE_DATA_DIR": str(tmp_path / "data"),
-    }
-    command = [sys.executable, "-m", "trustscale_server", "jobs", "--metrics-port", str(port)]
-    with (
-        ProcessGroup(command, log=tmp_path / "log", env=env) as worker,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
-    ):
-        worker.wait_for(f"http://127.0.0.1:{port}/healthz", "the job worker")
-        text = client.get("/metrics").text
-        assert "trustscale_store_up 1.0" in text
-        assert 'trustscale_calibration_active{upscaler="span-x4"} 1.0' in text
-        assert worker.stop() == 0, (tmp_path / "log").read_text()

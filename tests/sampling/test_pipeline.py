@@ -12,11 +12,7 @@ from tests.factories import photo
 from tests.fakes import FakeUpscaler, Sink
 from tests.sampling.test_draw import Fake
 from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.errors import (
-    CalibrationMismatch,
-    DegenerateSamples,
-    UpscalerUnavailable,
-)
+from trustscale_server.errors import CalibrationMismatch, DegenerateSamples, UpscalerUnavailable
 from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.images.facts import UPLOAD, classify, look_at
 from trustscale_server.images.kinds import Kind

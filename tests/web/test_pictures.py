@@ -11,17 +11,7 @@ from tests.factories import encoded, photo
 from tests.waiting import block_until
 from tests.web.admin import upload
 from tests.web.browser import ADMIN_KEY, BRING, TOUCH, barriers, fits, jargon, touch
-from tests.web.pictures import (
-    EVIL,
-    add,
-    choose,
-    crop,
-    finished,
-    open_result,
-    ready,
-    take,
-    zoom,
-)
+from tests.web.pictures import EVIL, add, choose, crop, finished, open_result, ready, take, zoom
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

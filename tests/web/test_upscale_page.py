@@ -128,12 +128,7 @@ SENTENCE = (
     "In 9 of 10 spots of 128×128 pixels of such pictures the colours around every trusted point, "
     "averaged about 9 pixels across, are right within 16 of the 100 steps of lightness."
 )
-PROMISED = {
-    "promised": True,
-    "plain": SENTENCE,
-    "unit": "spot",
-    "error_unit": "lab",
-}
+PROMISED = {"promised": True, "plain": SENTENCE, "unit": "spot", "error_unit": "lab"}
 WARNING = "No pixel has a score of that calibration."
 
 

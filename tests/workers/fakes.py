@@ -38,10 +38,10 @@ def tiny_sinsr(data, **changes):
 
 
 class Served(ProcessGroup):
-    def __init__(self, data, folder, *options, port=None):
-        port = port or free_port()
+    def __init__(self, data, folder):
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        words = [*tiny_sinsr(data), "--port", str(port), "--threads", "1", *options]
+        words = [*tiny_sinsr(data), "--port", str(port), "--threads", "1"]
         command = [sys.executable, "-m", "trustscale_server", "worker", *words]
         super().__init__(command, log=folder / f"{port}.log")
 

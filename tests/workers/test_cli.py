@@ -3,15 +3,10 @@
 import json
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
-import httpx
-import numpy as np
 import pytest
 
-from tests.waiting import block_until
-from tests.workers.fakes import Served, tiny_sinsr
-from trustscale_server.upscalers.tensors import encode_message
+from tests.workers.fakes import tiny_sinsr
 from trustscale_worker.files import file_sha256, known_models
 from trustscale_worker.models.engine import ENGINES
 
@@ -63,24 +58,6 @@ def test_convert_does_not_overwrite(run, data, tmp_path):
     _fails(run("models", "convert", data / "vq_tiny.pth", target), 2, "there.safetensors")
     assert target.read_text() == "precious"
     assert run("models", "convert", data / "vq_tiny.pth", target, "--force").exit_code == 0
-
-
-@pytest.mark.slow
-def test_serves_and_drains(data, tmp_path):
-    tensors = {"image": np.zeros((20, 30, 3), np.uint8), "seeds": np.arange(3)}
-    [body], _ = encode_message({}, "inputs", tensors, binary=False)
-    with Served(data, tmp_path, "--drain", "600") as worker, ThreadPoolExecutor(2) as threads:
-        worker.wait_for(f"{worker.url}/v2/health/ready", "worker")
-        url, patience = f"{worker.url}/v2/models/sinsr/infer", {"timeout": 600, "trust_env": False}
-        answers = [threads.submit(httpx.post, url, content=body, **patience) for _ in range(2)]
-        # One is worked on and one waits, or the machine has slept and both are answered.
-        block_until(
-            lambda: all(answer.done() for answer in answers) or worker.metric("queue_requests") == 1
-        )
-        assert worker.stop(600) == 0
-        for answer in answers:
-            assert answer.result().json()["outputs"][0]["shape"] == [3, 80, 120, 3]
-    assert "Traceback" not in worker.log.read_text()
 
 
 def test_what_is_known(run):

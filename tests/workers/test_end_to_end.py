@@ -5,6 +5,7 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
@@ -19,6 +20,7 @@ from tests.waiting import block_until
 from tests.workers.fakes import Served
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings, load_settings
+from trustscale_server.upscalers.tensors import encode_message
 from trustscale_worker.errors import WeightsError
 from trustscale_worker.models.engine import locate
 
@@ -109,12 +111,21 @@ def _compose(folder, **variables):
 
 @pytest.mark.slow
 def test_from_a_folder_to_a_picture(data, tmp_path, monkeypatch):
-    """Lines of .env start it; a gateway that is told the address upscales by it."""
+    """Lines of .env start it; a gateway that is told the address upscales by it.
+
+    What was asked for when it is to end is answered.
+    """
+    tensors = {"image": np.zeros((20, 30, 3), np.uint8), "seeds": np.arange(3)}
+    [body], _ = encode_message({}, "inputs", tensors, binary=False)
+    patience = {"timeout": 600, "trust_env": False}
     for name in ("unet_tiny.pth", "vq_tiny.pth"):
         shutil.copy(data / name, tmp_path)
     told = {"WORKER_MODEL": "sinsr", "WORKER_CONFIG": (data / "tiny.json").read_text()}
     command, environment, url = _compose(tmp_path, **told)
-    with ProcessGroup(command, log=tmp_path / "log", env=environment) as group:
+    with (
+        ProcessGroup(command, log=tmp_path / "log", env=environment) as group,
+        ThreadPoolExecutor(2) as threads,
+    ):
         group.wait_for(f"{url}/v2/health/ready", "worker")
         monkeypatch.setenv("TRUSTSCALE_WORKER_URLS", f"worker={url}")
         settings = load_settings(data_dir=tmp_path / "data", admin_keys=[ADMIN_KEY])
@@ -122,6 +133,19 @@ def test_from_a_folder_to_a_picture(data, tmp_path, monkeypatch):
             answer = post(client, encoded(photo(99, 16, 16)), upscaler="worker", mask="none")
             assert answer.status_code == 200, answer.text
             assert answer.json()["width"] == 64
+        infer = f"{url}/v2/models/sinsr/infer"
+        answers = [threads.submit(httpx.post, infer, content=body, **patience) for _ in range(2)]
+        # One is worked on and one waits, or the machine has slept and both are answered.
+        block_until(
+            lambda: (
+                all(answer.done() for answer in answers)
+                or "worker_queue_requests 1.0" in httpx.get(f"{url}/metrics", **patience).text
+            )
+        )
+        assert group.stop(600) == 0
+        for answer in answers:
+            assert answer.result().json()["outputs"][0]["shape"] == [3, 80, 120, 3]
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize(

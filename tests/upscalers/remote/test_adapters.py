@@ -287,3 +287,14 @@ class TestUpscaler:
         )  # fmt: skip
         [got] = await up.generate(source, [5])
         assert np.array_equal(got, sample(source.rgb, 5))
+
+    @pytest.mark.parametrize(
+        ("told", "words"),
+        [({"datatype": "INT64"}, "of type int64"), ({"shape": [8, 3]}, "of shape")],
+    )
+    async def test_wrong_outputs(self, source, told, words):
+        usual = {"name": "samples", "shape": [2, 4, 3], "datatype": "UINT8", "data": [0] * 24}
+        server = Server()
+        server.infer = lambda _: httpx.Response(200, json={"outputs": [{**usual, **told}]})
+        with pytest.raises(ProtocolError, match=words):
+            await oip(server).generate(source, [1])

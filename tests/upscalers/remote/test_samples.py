@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.factories import encoded
-from tests.upscalers.remote.pictures import config, sample, source, uri
+from tests.upscalers.remote.pictures import config, sample, source
 from trustscale_server.errors import ProtocolError
 from trustscale_server.upscalers.base import MemoryPermit
 from trustscale_server.upscalers.probe import pattern
@@ -48,11 +48,6 @@ class TestRead:
     async def test_files(self, reader, kind, options, lossy):
         got = await reader.read(encoded(SAMPLE, kind, **options), SOURCE, MemoryPermit())
         assert (reader.lossy, np.array_equal(got, SAMPLE)) == (lossy, not lossy)
-
-    async def test_data_uri_and_base64(self, reader):
-        text = uri(encoded(SAMPLE))
-        for value in (text, text.partition(",")[2]):
-            assert np.array_equal(await reader.read_text(value, SOURCE, MemoryPermit()), SAMPLE)
 
     @pytest.mark.parametrize(
         "value", [None, "", 7, ["x"], "not base64!", "data:image/png,raw", "aGVsbG8="]
