@@ -129,6 +129,8 @@ def pair_from_words(
     scores = words.scores_of((word.corners for word in page.words), sigma)
     curve = words.loss_curve(scores, wrong).coarse(1.0)
     of_words = np.array(scores or [NO_TEXT], np.float32)
+    off = off_shares(np.array(wrong or [False], np.float32))  # of the words
+    info = info.model_copy(update={"off": off, "high_sigma": high_sigma(sigma)})
     return MeasuredPair(info, [curve], coarse_up(sigma_quantiles(of_words, SIGMA_QUANTILES)))
 
 

@@ -28,7 +28,7 @@ from trustscale_server.sampling.kept import KeptSamples
 from trustscale_server.stores.files import replace_file
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, Source, Upscaler
-from trustscale_server.upscalers.remote.responses import SomeFailed, replaceable
+from trustscale_server.upscalers.remote.responses import replaceable
 
 _CALL_BYTES = 128 * 2**20
 """Of the decoded samples of one call: ten of 2048 × 2048, two of 4096 × 4096."""
@@ -154,11 +154,12 @@ def largest_call(capabilities: Capabilities, sample_bytes: int) -> int:
 
 
 def _plan(upscaler: Upscaler, source: Source, count: int) -> deque[list[int]]:
-    """The sample indices of each call: few calls of nearly equal size."""
+    """The sample indices of each call: few calls of nearly equal size, at least one a machine."""
     sample_bytes = 3 * source.height * source.width * upscaler.scale**2
-    largest = largest_call(upscaler.capabilities, sample_bytes)
-    calls = np.array_split(np.arange(count), math.ceil(count / largest))
-    return deque([int(index) for index in indices] for indices in calls)
+    capabilities = upscaler.capabilities
+    calls = math.ceil(count / largest_call(capabilities, sample_bytes))
+    each_call = np.array_split(np.arange(count), max(calls, min(count, capabilities.machines)))
+    return deque([int(index) for index in indices] for indices in each_call)
 
 
 async def _make_calls(state: _Draw) -> None:
@@ -172,16 +173,13 @@ async def _make_calls(state: _Draw) -> None:
         )
         state.done[indices[0]] = 0
         try:
-            samples, failure = await _call(state, indices, turn)
+            samples = await _call(state, indices, turn)
             await turn.take()
-            for place, index in enumerate(indices):
-                sample, samples[place] = samples[place], None  # an accumulated sample is let go
-                if sample is not None:
-                    _check_shape(state, sample)
-                    await shielded(_hand_over, state, index, sample)
-                    _came(state, indices)
-                elif failure is not None:
-                    _ask_again(state, index, failure, alone=len(indices) == 1)
+            for index in indices[: len(samples)]:
+                sample = samples.pop(0)  # an accumulated sample is let go
+                _check_shape(state, sample)
+                await shielded(_hand_over, state, index, sample)
+                _came(state, indices)
                 del sample
         finally:
             turn.give_back()
@@ -217,33 +215,30 @@ def _report(state: _Draw) -> None:
     state.sink.on_progress(done, len(state.seeds) * state.tiles, unit)
 
 
-async def _call(
-    state: _Draw, indices: list[int], turn: MemoryPermit
-) -> tuple[list[RGB | None], UpscalerFailed | None]:
-    """One call's samples, None where they did not come, and why."""
+async def _call(state: _Draw, indices: list[int], turn: MemoryPermit) -> list[RGB]:
+    """The samples of one call; none where they are asked for again."""
     try:
         with span("call", {"trustscale.samples": len(indices)}):
-            answer = await state.upscaler.generate(
+            samples = await state.upscaler.generate(
                 _given(state), [state.seeds[index] for index in indices], turn
             )
-    except SomeFailed as error:
-        return error.samples, error
     except UpscalerFailed as error:
         if not replaceable(error):
             raise
-        return [None] * len(indices), error
-    if len(answer) != len(indices):
-        raise UpscalerFailed(f"Asked for {len(indices)} samples, got {len(answer)}.")
-    return list(answer), None
+        _ask_again(state, indices, error)
+        return []
+    if len(samples) != len(indices):
+        raise UpscalerFailed(f"Asked for {len(indices)} samples, got {len(samples)}.")
+    return list(samples)
 
 
-def _ask_again(state: _Draw, index: int, failure: UpscalerFailed, *, alone: bool) -> None:
-    """Repeat a sample that a shared call lacks, alone; then with a spare seed."""
-    if alone:
+def _ask_again(state: _Draw, indices: list[int], failure: UpscalerFailed) -> None:
+    """Repeat the samples of a shared call each alone; one that was alone with a spare seed."""
+    if len(indices) == 1:
         if not state.spares:
             raise failure
-        state.seeds[index] = state.spares.popleft()
-    state.calls.append([index])
+        state.seeds[indices[0]] = state.spares.popleft()
+    state.calls += [[index] for index in indices]
 
 
 def _check_shape(state: _Draw, sample: RGB) -> None:

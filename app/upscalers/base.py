@@ -226,6 +226,7 @@ class Capabilities:
 
     seeds: the same seed gives the same bytes.
     samples_per_call: the most seeds of one `generate` call.
+    machines: over which the calls of a request are spread.
     concurrency: calls in flight, over all requests of this process.
     max_samples: the number of distinct samples; None: no limit.
     max_input_pixels: the largest h·w.
@@ -236,6 +237,7 @@ class Capabilities:
 
     seeds: bool = True
     samples_per_call: int = 1
+    machines: int = 1
     concurrency: int = 1
     max_samples: int | None = None
     max_input_pixels: int | None = None
