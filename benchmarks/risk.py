@@ -373,7 +373,7 @@ def mean_loss(losses: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     """The mean over pictures of the mean over their spots, and its standard error."""
     means = np.array([one.mean() for one in losses if len(one)])
     error = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else float("nan")
-    return float(means.mean()), float(error)
+    return float(means.mean()) if len(means) else float("nan"), float(error)
 
 
 def area_at(seen: Sequence[Seen], alpha: float) -> float:

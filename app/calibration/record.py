@@ -53,6 +53,9 @@ SIGMA_QUANTILES = np.linspace(0, 1, 101)
 MOST_PARTS = 64
 """Parts that a calibration caches; each holds a curve."""
 
+_TABLE: Final = "strangeness"
+"""The fact about X that the learned table gives."""
+
 _MADE_ANEW: Final = {"created_at", "pairs"}
 
 
@@ -529,15 +532,21 @@ class Report:
         new scene that is exchangeable with these, P(p ≤ u) ≤ u.
         """
         if facts is not None and self._calibration.pipeline.input_rule == UPLOAD:
-            strange = [pair.facts["strangeness"] for pair in self.one_of_each if pair.facts]
+            strange = [pair.facts[_TABLE] for pair in self.one_of_each if pair.facts]
             if len(strange) == len(self.one_of_each):
                 return (
                     1 + sum(strangeness >= facts.kind.strangeness for strangeness in strange)
                 ) / (1 + len(strange))
         if facts is not None and len(self._known):
+<<<<<<< HEAD
             numbers, names = facts.numbers(), self._calibration.manifest.pairs[0].facts or {}
             new = np.array([*(numbers[name] for name in names), mean_log_sigma])
             return outlier_p_value(self._known, new)
+=======
+            numbers = facts.numbers()
+            new = [*(numbers[name] for name in self._compared), mean_log_sigma]
+            return p_value(self._known, np.array(new))
+>>>>>>> main
         values = np.array([pair.mean_log_sigma for pair in self.one_of_each])
         rank = 1 + min((values >= mean_log_sigma).sum(), (values <= mean_log_sigma).sum())
         return float(min(1.0, 2 * rank / (len(values) + 1)))
@@ -568,10 +577,20 @@ class Report:
         return drawn_pairs
 
     @cached_property
+    def _compared(self) -> Sequence[str]:
+        """The facts that all its pairs have; the table of kinds says nothing of data."""
+        return [name for name in self._calibration.manifest.pairs[0].facts or {} if name != _TABLE]
+
+    @cached_property
     def _known(self) -> NDArray[np.float64]:
         """Facts and mean log σ of `one_of_each`, float64 [n, f]; no rows if one has no facts."""
+<<<<<<< HEAD
         facts = [
             [*pair.facts.values(), pair.mean_log_sigma]
+=======
+        found = [
+            [*(pair.facts[name] for name in self._compared), pair.mean_log_sigma]
+>>>>>>> main
             for pair in self.one_of_each
             if pair.facts is not None
         ]

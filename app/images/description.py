@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Tiles: TypeAlias = NDArray[np.float32]
@@ -22,6 +23,8 @@ Energies: TypeAlias = NDArray[np.float64]
 
 TILE: Final = 32  # pixels; a multiple of the blocks of JPEG
 MOST_TILES: Final = 400  # that are described, evenly over the picture
+_SMALL: Final = 4 * TILE  # as wide as the inputs that the table was learned from
+_BLOCK: Final = 8  # of JPEG: tiles begin at its grid
 _QUANTILES: Final = (0.1, 0.5, 0.9)
 _LEAST_ENERGY: Final = 0.05  # of differences, as rounding to 8 bits leaves
 _TO_YCC: Final = np.array(
@@ -32,11 +35,14 @@ _LEAST_PROFILE: Final = 24  # pixels, a multiple of all periods
 
 
 def tiles_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """At most `MOST_TILES` whole tiles, uint8 [tiles, h, w, 3]; of a small picture all of it."""
+    """At most `MOST_TILES` whole tiles, uint8 [tiles, h, w, 3]; of a small picture all of it.
+
+    Quantiles over few tiles say little, so tiles of pictures with a side below `_SMALL` overlap.
+    """
     height, width = (min(TILE, side) for side in rgb.shape[:2])
-    down, across = rgb.shape[0] // height, rgb.shape[1] // width
-    whole = rgb[: down * height, : across * width].reshape(down, height, across, width, 3)
-    tiles = whole.swapaxes(1, 2).reshape(-1, height, width, 3)
+    step = TILE if min(rgb.shape[:2]) >= _SMALL else _BLOCK
+    places = sliding_window_view(rgb, (height, width), (0, 1))[::step, ::step]
+    tiles = np.moveaxis(places, 2, 4).reshape(-1, height, width, 3)
     return tiles[:: -(-len(tiles) // MOST_TILES)]
 
 

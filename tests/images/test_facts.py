@@ -67,6 +67,16 @@ def test_the_cost_has_a_bound():
         assert describe(changed) != describe(large)
 
 
+def test_tiles_of_small_pictures_overlap():
+    """Each begins at the grid of JPEG's blocks; from 128 pixels on they lie side by side."""
+    pixels = photo(1, 64, 64)
+    places = [(8 * down, 8 * across) for down, across in np.ndindex(5, 5)]
+    expected = [pixels[top : top + TILE, left : left + TILE] for top, left in places]
+    assert np.array_equal(tiles_of(pixels), expected)
+    assert len(tiles_of(photo(1, 127, 160))) == 12 * 17
+    assert len(tiles_of(photo(1, 128, 160))) == 4 * 5
+
+
 def test_a_part_that_is_unlike_the_rest_is_seen():
     """A quarter that was enlarged shows in the lowest quantile, wherever it lies."""
     for truth in examples():
@@ -115,6 +125,19 @@ def test_classes(way):
     own = next(name for name in kinds_table().words if way in ways_of(name))
     assert found[own] >= found.total() * (0.3 if way in {"motion", "collage"} else 0.5), found
     assert found.keys() <= kinds_table().words.keys()
+
+
+@pytest.mark.parametrize("way", ["lossless", "jpeg-65"])
+def test_classes_of_small_inputs(way):
+    """Inputs of 64×64 pixels are read as their class, too."""
+    part = USUAL.variants()[way]
+    found = Counter(
+        classify(UPLOAD, look_at(*make_input(shown(crop, 2, part, 1), 2, part, 1)))
+        for truth in examples()
+        for top, left in np.ndindex(2, 2)
+        for crop in [truth[128 * top :, 128 * left :][:128, :128]]
+    )
+    assert found[way] >= 11, found
 
 
 def examples():
