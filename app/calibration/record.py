@@ -538,15 +538,9 @@ class Report:
                     1 + sum(strangeness >= facts.kind.strangeness for strangeness in strange)
                 ) / (1 + len(strange))
         if facts is not None and len(self._known):
-<<<<<<< HEAD
-            numbers, names = facts.numbers(), self._calibration.manifest.pairs[0].facts or {}
-            new = np.array([*(numbers[name] for name in names), mean_log_sigma])
-            return outlier_p_value(self._known, new)
-=======
             numbers = facts.numbers()
             new = [*(numbers[name] for name in self._compared), mean_log_sigma]
-            return p_value(self._known, np.array(new))
->>>>>>> main
+            return outlier_p_value(self._known, np.array(new))
         values = np.array([pair.mean_log_sigma for pair in self.one_of_each])
         rank = 1 + min((values >= mean_log_sigma).sum(), (values <= mean_log_sigma).sum())
         return float(min(1.0, 2 * rank / (len(values) + 1)))
@@ -584,13 +578,8 @@ class Report:
     @cached_property
     def _known(self) -> NDArray[np.float64]:
         """Facts and mean log σ of `one_of_each`, float64 [n, f]; no rows if one has no facts."""
-<<<<<<< HEAD
         facts = [
-            [*pair.facts.values(), pair.mean_log_sigma]
-=======
-        found = [
             [*(pair.facts[name] for name in self._compared), pair.mean_log_sigma]
->>>>>>> main
             for pair in self.one_of_each
             if pair.facts is not None
         ]

@@ -132,7 +132,7 @@ def test_classes_of_small_inputs(way):
     """Inputs of 64×64 pixels are read as their class, too."""
     part = USUAL.variants()[way]
     found = Counter(
-        classify(UPLOAD, look_at(*make_input(shown(crop, 2, part, 1), 2, part, 1)))
+        classify(UPLOAD, look_at(*make_input(subject_of(crop, 2, part, 1), 2, part, 1)))
         for truth in examples()
         for top, left in np.ndindex(2, 2)
         for crop in [truth[128 * top :, 128 * left :][:128, :128]]
