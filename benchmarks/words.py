@@ -1,8 +1,8 @@
 """Words that are called right: their σ is fitted, calibrations for text are made and judged.
 
     python -m benchmarks.words fit DIR --fonts FOLDER
-    python -m benchmarks.words ship DIR --fonts FOLDER -- NAME…
-    python -m benchmarks.words judge DIR --fonts FOLDER [--letters 14 56] [--bare] -- NAME…
+    python -m benchmarks.words ship DIR NAME… --fonts FOLDER
+    python -m benchmarks.words judge DIR NAME… --fonts FOLDER [--letters 14 56] [--bare]
 
 DIR holds photographs, on which `lettering.py` draws text in the fonts of FOLDER; X is made in three
 ways in turn: without loss, as JPEG 75 to 95, and as JPEG 50 to 74. `fit` writes the weights of
@@ -10,15 +10,10 @@ ways in turn: without loss, as JPEG 75 to 95, and as JPEG 50 to 74. `fit` writes
 `app/calibration/shipped/NAME-text.calibration` for names such as `realesr-x4-bf16`. `judge` draws
 other words, and prints for both promises, for each α, and without a choice: the share of wrong
 words among those called right, and of pictures with one, with standard errors, and how many of the
-right words are called right. `--bare` reads the photographs as they are.
+right words are called right, by the height of their boxes in pixels. `--bare` reads the photographs
+as they are.
 
 What was read is kept in `--keep`, so that a stopped run continues.
-
-It needs `pip install babel`, and these fonts, of which others judge than fit and ship:
-
-    pip install --target fonts font-caladea font-fjallaone font-roboto font-source-sans-pro \
-        font-source-serif-pro
-    pip install --target others font-fredoka-one font-hanken-grotesk font-lato font-manrope font-rhd
 """
 
 from __future__ import annotations
@@ -30,10 +25,11 @@ import hashlib
 import json
 import math
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, pairwise
 from pathlib import Path
 from tempfile import gettempdir
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import scipy
@@ -46,30 +42,37 @@ from trustscale_server.calibration import file
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import Expectation, Probability
 from trustscale_server.calibration.manifest import MeasuredPair, Provenance
-from trustscale_server.calibration.measure import pair_info, reduced_words
-from trustscale_server.calibration.pairs import Pair, load_pair
+from trustscale_server.calibration.measure import pair_from_words, pair_info
+from trustscale_server.calibration.pairs import Pair, PairUpload, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import reader, words
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import Degradation, Mixture
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.pipeline import measured_again, predict
 from trustscale_server.sigma import reading
 from trustscale_server.sigma.moments import Moments
-from trustscale_server.sigma.reading import TERMS, Page, ReadingFit
+from trustscale_server.sigma.reading import TERMS, ReadingFit, ReadPage
 from trustscale_server.upscalers.base import RGB, Source, settings_of
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 
+T = TypeVar("T")
 WAYS = (Degradation(), Degradation(jpeg=(75, 95)), Degradation(jpeg=(50, 74)))
 WEIGHTS = Path("app/sigma/fits/reading.json")
 RIDGE = 0.01
 ALPHAS = (0.05, 0.1)
+HEIGHTS = (0, 28, 56, math.inf)
 NOTE = (
-    "Rendered signs, number plates, documents and screens with Latin letters and digits, 12 to 100 "
-    "pixels high, on {count} photographs by {people} people and series, PNG and JPEG 50 to 95: no "
-    "handwriting, no other scripts, nothing bent or in perspective."
+    "Text rendered over {count} photographs by {people} people and series, no real lettering: "
+    "signs, number plates, documents and screens, printed in Latin letters and digits, words of "
+    "ten European languages, font sizes of 12 to 100 pixels in the result, uploads as PNG and JPEG "
+    "50 to 95; no handwriting, no other scripts, nothing bent or in perspective."
 )
+
+
+Photograph = tuple[Path, Degradation]
+"""A file, and how X is made of it."""
 
 
 class Read(NamedTuple):
@@ -77,8 +80,16 @@ class Read(NamedTuple):
 
     pair: Pair
     made: RGB
-    page: Page
+    page: ReadPage
     wrong: list[bool]
+
+
+class Judged(NamedTuple):
+    """Of the words of one picture."""
+
+    scores: NDArray[np.float64]
+    heights: NDArray[np.float64]
+    wrong: NDArray[np.bool_]
 
 
 class Trial:
@@ -95,39 +106,58 @@ class Trial:
         self.pipeline = self.config.pipeline(self.upscaler)
         self.runner = asyncio.Runner()
 
-    def all(self, folder: Path, every: int) -> Iterator[Read]:
-        for place, path in enumerate(sorted(folder.glob("*.webp"))[::every]):
+    def all(self, photographs: Sequence[Photograph]) -> Iterator[Read]:
+        for path, way in photographs:
             truth = decode(path.read_bytes(), PAIR_LIMITS).rgb
             if self.lettering is not None:
                 truth = self.lettering.on(truth)
-            yield self.read(path.stem, truth, WAYS[place % len(WAYS)])
+            yield self.read(path.stem, truth, way)
 
     def read(self, name: str, truth: RGB, way: Degradation) -> Read:
-        pair = load_pair(name, png_rgb(truth), None, self.pipeline, degradation=way, seed=0)
-        source = Source(pair.x, pair.facts)
+        pair = load_pair(PairUpload(name, to_png(truth)), self.pipeline, degradation=way, seed=0)
         content = f"{pair.x_sha256} {pair.y_sha256} {self.name}"
-        kept = self.keep / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.read"
-        if not kept.exists():
+
+        def made_and_read() -> tuple[bytes, ReadPage, list[bool]]:
+            source = Source(pair.x, pair.facts)
             made = self.runner.run(predict(self.upscaler, source, pair.seed))
-            page = Page.of(made, Enlarged(pair.x, self.pipeline.scale)[:], self.pipeline.scale)
-            found = png_rgb(made), page, reader.read_otherwise(page.made, pair.y)
-            kept.with_suffix(".part").write_bytes(pickle.dumps(found))
-            kept.with_suffix(".part").replace(kept)
-        picture, page, wrong = pickle.loads(kept.read_bytes())
+            page = self.page(made, pair)
+            return to_png(made), page, reader.read_otherwise(page.made, pair.y)
+
+        picture, page, wrong = self.kept(content, "read", made_and_read)
         return Read(pair, decode(picture, PAIR_LIMITS).rgb, page, wrong)
+
+    def page(self, made: RGB, pair: Pair) -> ReadPage:
+        """As `ReadPage.of`, but what all models share, the plain enlargement, is read once."""
+        scale = self.pipeline.scale
+        plain = Enlarged(pair.x, scale)[:]
+        lines = self.kept(f"{pair.x_sha256} {scale}", "plain", lambda: reader.read_lines(plain))
+        found = reader.read_lines(made)
+        return ReadPage(found, reader.read_otherwise(found, plain), lines, scale)
+
+    def kept(self, content: str, kind: str, make: Callable[[], T]) -> T:
+        """What `make` returns, kept under a digest of the content that it depends on."""
+        path = self.keep / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.{kind}"
+        if not path.exists():
+            path.with_suffix(".part").write_bytes(pickle.dumps(make()))
+            path.with_suffix(".part").replace(path)
+        found: T = pickle.loads(path.read_bytes())
+        return found
 
     def measured(self, read: Read) -> MeasuredPair:
         """As `trustscale calibrate --metric text` would."""
         source = Source(read.pair.x, read.pair.facts)
         found = measured_again([read.made], source, self.pipeline, page=read.page)
         info = pair_info(read.pair, found, self.pipeline)
-        return reduced_words(info, found.sigma, read.page, read.wrong)
+        return pair_from_words(info, found.sigma, read.page, read.wrong)
 
-    def scores(self, read: Read) -> list[float]:
-        """σ of each word."""
+    def judged(self, read: Read) -> Judged:
+        """σ and height of each word, and whether it is wrong."""
         source = Source(read.pair.x, read.pair.facts)
         sigma = measured_again([read.made], source, self.pipeline, page=read.page).sigma
-        return words.scores_of((word.corners for word in read.page.words), sigma)
+        boxes = [word.corners for word in read.page.words]
+        heights = [np.linalg.norm(box[:2] - box[:1:-1], axis=1).mean() for box in boxes]
+        scores = words.scores_of(boxes, sigma)
+        return Judged(np.array(scores), np.array(heights), np.array(read.wrong, bool))
 
 
 def fitted(pages: Sequence[tuple[NDArray[np.float64], Sequence[bool]]], note: str) -> ReadingFit:
@@ -151,30 +181,32 @@ def fitted(pages: Sequence[tuple[NDArray[np.float64], Sequence[bool]]], note: st
     return ReadingFit(pairs, round(float(x[0] - mean @ weights), 3), note)
 
 
-def fit(trials: Sequence[Trial], folder: Path, every: int) -> None:
+def fit(trials: Sequence[Trial], photographs: Sequence[Photograph]) -> None:
     pages = []
     for trial in trials:
-        for read in trial.all(folder, every):
+        for read in trial.all(photographs):
             moments = Moments(read.made.shape, Enlarged(read.pair.x, trial.pipeline.scale))
             moments.add(read.made)
             if read.page.words:
                 pages.append((reading.terms(read.page, moments.departure()), read.wrong))
     count = sum(len(wrong) for _, wrong in pages)
-    note = f"{count} words of {len(pages)} pictures of lettering on photographs of {folder}"
+    of = "/".join(photographs[0][0].parent.parts[-2:])
+    note = f"{count} words of {len(pages)} pictures of lettering on photographs of {of}"
     made = fitted(pages, note)
     facts = {"weights": made.weights, "offset": made.offset, "note": note}
     WEIGHTS.write_text(json.dumps(facts, indent=1) + "\n")
     print(made)
 
 
-def ship(trials: Sequence[Trial], folder: Path, every: int) -> None:
-    with (folder / "manifest.csv").open() as table:
-        rows = sorted(csv.DictReader(table), key=lambda row: row["file"])[::every]
+def ship(trials: Sequence[Trial], photographs: Sequence[Photograph]) -> None:
+    taken = {path.name for path, _ in photographs}
+    with (photographs[0][0].parent / "manifest.csv").open() as table:
+        rows = [row for row in csv.DictReader(table) if row["file"] in taken]
     people = {f"{row['attribution']} ({row['licence']})"[:1000] for row in rows}
     makers = len({row["group"] for row in rows})
     for trial in trials:
         made = Calibration.from_pairs(
-            [trial.measured(read) for read in trial.all(folder, every)],
+            [trial.measured(read) for read in trial.all(photographs)],
             name=trial.config.name,
             upscaler=trial.upscaler.name,
             pipeline=trial.pipeline,
@@ -191,41 +223,45 @@ def ship(trials: Sequence[Trial], folder: Path, every: int) -> None:
         print(path, made.id, made.n, {a: made.curve.threshold(a) for a in ALPHAS}, flush=True)
 
 
-def judge(trials: Sequence[Trial], folder: Path, every: int) -> None:
+def judge(trials: Sequence[Trial], photographs: Sequence[Photograph]) -> None:
     for trial in trials:
         calibration = file.load((SHIPPED / f"{trial.config.name}.calibration").read_bytes())
-        found = [(trial.scores(read), read.wrong) for read in trial.all(folder, every)]
+        found = [trial.judged(read) for read in trial.all(photographs)]
         law, most = calibration.law, {"highest": calibration.highest}
         of_scenes = {"scenes": law.scenes, "weights": law.weights, **most}
         rows = []
         for promise in (Expectation(), Probability(tolerance=words.ANY)):
             curve = promise.curve(law.loss_curves, 1.0, **of_scenes)
-            for alpha in ALPHAS:
-                trusted = [np.array(scores) < curve.threshold(alpha) for scores, _ in found]
-                rows.append((promise.kind, f"{alpha:g}", *_judged(trusted, found)))
-        rows.append(
-            ("none", "", *_judged([np.ones(len(wrong), bool) for _, wrong in found], found))
-        )
-        count = sum(len(wrong) for _, wrong in found)
+            rows += [
+                (promise.kind, f"{alpha:g}", *_judged(found, curve.threshold(alpha)))
+                for alpha in ALPHAS
+            ]
+        rows.append(("none", "", *_judged(found, math.inf)))
+        count = sum(len(one.wrong) for one in found)
         print(f"\n{trial.name}: {calibration.n} scenes; {count} words, {len(found)} pictures\n")
-        head = ("promise", "α", "wrong of those called right", "pictures with one", "right kept")
+        kept = [f"right kept, {low:g} to {high:g}" for low, high in pairwise(HEIGHTS)]
+        head = ("promise", "α", "wrong of those called right", "pictures with one", *kept)
         print_table(head, rows)
 
 
-def _judged(
-    trusted: Sequence[NDArray[np.bool_]], found: Sequence[tuple[list[float], list[bool]]]
-) -> tuple[str, str, str]:
-    wrong = [np.array(judged, bool) for _, judged in found]
-    shares = [
-        words.share_wrong(one, is_wrong) for one, is_wrong in zip(trusted, wrong, strict=True)
-    ]
-    kept = sum(int((one & ~bad).sum()) for one, bad in zip(trusted, wrong, strict=True))
-    right = sum(int((~bad).sum()) for bad in wrong)
-    return (
-        _mean(shares),
-        _mean([float(share > 0) for share in shares]),
-        f"{kept / max(1, right):.2f}",
+def _judged(found: Sequence[Judged], threshold: float) -> list[str]:
+    trusted = [one.scores < threshold for one in found]
+    wrong = [one.wrong for one in found]
+    shares = [words.share_wrong(*both) for both in zip(trusted, wrong, strict=True)]
+    cells = [_mean(shares), _mean([float(share > 0) for share in shares])]
+    right, kept, heights = (
+        np.concatenate(of_all)
+        for of_all in (
+            [~one for one in wrong],
+            [one & ~bad for one, bad in zip(trusted, wrong, strict=True)],
+            [one.heights for one in found],
+        )
     )
+    for low, high in pairwise(HEIGHTS):
+        is_so_high = (heights >= low) & (heights < high)
+        of = int(right[is_so_high].sum())
+        cells.append(f"{kept[is_so_high].sum() / max(1, of):.2f} of {of}")
+    return cells
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -241,13 +277,19 @@ def main() -> None:
     parser.add_argument("--letters", type=float, nargs=2, default=(12, 100), metavar="PIXELS")
     parser.add_argument("--bare", action="store_true", help="draw nothing")
     parser.add_argument("--every", type=int, default=1, help="take every so manieth photograph")
+    parser.add_argument("--but", type=int, help="leave out every so manieth, which `fit` has seen")
+    parser.add_argument("--most", type=int, help="so many of these, the first ones; default: all")
     parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-words")
     given = parser.parse_args()
     fonts = [*given.fonts.rglob("*.ttf"), *given.fonts.rglob("*.otf")]
     lettering = Lettering(fonts, given.letters, test=given.task == "judge")
     drawn = None if given.bare else lettering
     trials = [Trial(name, drawn, given.keep) for name in given.names]
-    {"fit": fit, "ship": ship, "judge": judge}[given.task](trials, given.folder, given.every)
+    every = sorted(given.folder.glob("*.webp"))
+    fitted_on = set(every[:: given.but] if given.but else ())
+    chosen = list(zip(every[:: given.every], cycle(WAYS), strict=False))[: given.most]
+    photographs = [(path, way) for path, way in chosen if path not in fitted_on]
+    {"fit": fit, "ship": ship, "judge": judge}[given.task](trials, photographs)
 
 
 if __name__ == "__main__":

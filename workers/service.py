@@ -127,7 +127,6 @@ class _Service:
                     "max_samples": settings.max_samples,
                     "distinct_samples": engine.distinct_samples,
                     "max_pixels": settings.max_pixels,
-                    "max_answer_bytes": settings.max_answer_bytes,
                     "takes_16_bit": True,
                     "queue_size": settings.queue_size,
                     "device": engine.memory().device,

@@ -495,6 +495,9 @@ def _line(source: InputFile, record: Mapping[str, Any], note: str) -> str:
         trusted = f"{record['width']}×{record['height']}, without a mask"
     elif not record["guarantee"]["promised"]:
         trusted = "no promise"
+    elif (words := record.get("words")) is not None:
+        right = sum(word["trusted"] for word in words)
+        trusted = f"{right} of {len(words)} words called right"
     else:
         trusted = f"{100 * record['trusted_fraction']:.0f} % trusted"
     seconds = sum(record["timings_ms"].values()) / 1e3
@@ -506,9 +509,10 @@ def _words(record: Mapping[str, Any]) -> list[str]:
     """The words that can be believed, and those that cannot."""
     if (words := record.get("words")) is None:
         return []
+    is_promised = record["guarantee"]["promised"]
     said = {
-        name: " ".join(word["text"] for word in words if word["trusted"] == trusted)
-        for name, trusted in (("reads", True), ("perhaps", False))
+        name: " ".join(word["text"] for word in words if (word["trusted"] and is_promised) == right)
+        for name, right in (("reads", True), ("perhaps", False))
     }
     return [f"  {name}: {text}" for name, text in said.items() if text] or ["  reads no text"]
 

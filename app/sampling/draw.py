@@ -28,7 +28,7 @@ from trustscale_server.sampling.kept import KeptSamples
 from trustscale_server.stores.files import replace_file
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, Source, Upscaler
-from trustscale_server.upscalers.remote.responses import SomeFailed, replaceable
+from trustscale_server.upscalers.remote.responses import replaceable
 
 _CALL_BYTES = 128 * 2**20
 """Of the decoded samples of one call: ten of 2048 × 2048, two of 4096 × 4096."""
@@ -81,8 +81,6 @@ NO_LIMITS: Final = TimeLimits()
 
 @dataclass(slots=True)
 class _Draw:
-    """The state of one `draw`."""
-
     upscaler: Upscaler
     source: Source
     seeds: list[int]
@@ -156,15 +154,15 @@ def largest_call(capabilities: Capabilities, sample_bytes: int) -> int:
 
 
 def _plan(upscaler: Upscaler, source: Source, count: int) -> deque[list[int]]:
-    """The sample indices of each call: few calls of nearly equal size."""
+    """The sample indices of each call: few calls of nearly equal size, at least one a machine."""
     sample_bytes = 3 * source.height * source.width * upscaler.scale**2
-    largest = largest_call(upscaler.capabilities, sample_bytes)
-    parts = np.array_split(np.arange(count), math.ceil(count / largest))
-    return deque([int(index) for index in part] for part in parts)
+    capabilities = upscaler.capabilities
+    calls = math.ceil(count / largest_call(capabilities, sample_bytes))
+    each_call = np.array_split(np.arange(count), max(calls, min(count, capabilities.machines)))
+    return deque([int(index) for index in indices] for indices in each_call)
 
 
 async def _make_calls(state: _Draw) -> None:
-    """Make calls until none is left."""
     while state.calls:
         indices = state.calls.popleft()
         turn = MemoryPermit(
@@ -175,16 +173,13 @@ async def _make_calls(state: _Draw) -> None:
         )
         state.done[indices[0]] = 0
         try:
-            samples, failure = await _call(state, indices, turn)
+            samples = await _call(state, indices, turn)
             await turn.take()
-            for place, index in enumerate(indices):
-                sample, samples[place] = samples[place], None  # an accumulated sample is let go
-                if sample is not None:
-                    _check_shape(state, sample)
-                    await shielded(_hand_over, state, index, sample)
-                    _came(state, indices)
-                elif failure is not None:
-                    _ask_again(state, index, failure, alone=len(indices) == 1)
+            for index in indices[: len(samples)]:
+                sample = samples.pop(0)  # an accumulated sample is let go
+                _check_shape(state, sample)
+                await shielded(_hand_over, state, index, sample)
+                _came(state, indices)
                 del sample
         finally:
             turn.give_back()
@@ -200,9 +195,9 @@ def _hand_over(state: _Draw, index: int, sample: RGB) -> None:
     state.sink.on_sample(index, state.source.like(sample))
 
 
-def _part_done(state: _Draw, indices: Sequence[int], parts: int) -> None:
+def _part_done(state: _Draw, indices: Sequence[int], tiles: int) -> None:
     if indices[0] in state.done:  # else the call has ended early
-        state.tiles = parts // len(indices)
+        state.tiles = tiles // len(indices)
         state.done[indices[0]] += 1
         if state.tiles > 1:
             _report(state)
@@ -220,33 +215,30 @@ def _report(state: _Draw) -> None:
     state.sink.on_progress(done, len(state.seeds) * state.tiles, unit)
 
 
-async def _call(
-    state: _Draw, indices: list[int], turn: MemoryPermit
-) -> tuple[list[RGB | None], UpscalerFailed | None]:
-    """One call's samples, None where they did not come, and why."""
+async def _call(state: _Draw, indices: list[int], turn: MemoryPermit) -> list[RGB]:
+    """The samples of one call; none where they are asked for again."""
     try:
         with span("call", {"trustscale.samples": len(indices)}):
-            answer = await state.upscaler.generate(
+            samples = await state.upscaler.generate(
                 _given(state), [state.seeds[index] for index in indices], turn
             )
-    except SomeFailed as error:
-        return error.samples, error
     except UpscalerFailed as error:
         if not replaceable(error):
             raise
-        return [None] * len(indices), error
-    if len(answer) != len(indices):
-        raise UpscalerFailed(f"Asked for {len(indices)} samples, got {len(answer)}.")
-    return list(answer), None
+        _ask_again(state, indices, error)
+        return []
+    if len(samples) != len(indices):
+        raise UpscalerFailed(f"Asked for {len(indices)} samples, got {len(samples)}.")
+    return list(samples)
 
 
-def _ask_again(state: _Draw, index: int, failure: UpscalerFailed, *, alone: bool) -> None:
-    """Repeat a sample that a shared call lacks, alone; then with a spare seed."""
-    if alone:
+def _ask_again(state: _Draw, indices: list[int], failure: UpscalerFailed) -> None:
+    """Repeat the samples of a shared call each alone; one that was alone with a spare seed."""
+    if len(indices) == 1:
         if not state.spares:
             raise failure
-        state.seeds[index] = state.spares.popleft()
-    state.calls.append([index])
+        state.seeds[indices[0]] = state.spares.popleft()
+    state.calls += [[index] for index in indices]
 
 
 def _check_shape(state: _Draw, sample: RGB) -> None:
@@ -289,7 +281,6 @@ class _Pace:
 
     @property
     def seconds(self) -> float:
-        """Per megapixel."""
         return min(self.recent) if self.work == SAMPLES else median(self.recent)
 
 
@@ -358,10 +349,10 @@ class Throughput:
         pace = self._paces.get(key)
         if pace is None or pace.fingerprint != upscaler.fingerprint:
             pace = _Pace(upscaler.fingerprint, work)
-            kept = self._kept.get(key, {})
-            if kept.get("fingerprint") == pace.fingerprint:
-                pace.recent.append(kept["seconds_per_megapixel"])
-                pace.largest = kept["megapixels"]
+            stored = self._kept.get(key, {})
+            if stored.get("fingerprint") == pace.fingerprint:
+                pace.recent.append(stored["seconds_per_megapixel"])
+                pace.largest = stored["megapixels"]
             self._paces[key] = pace
         return pace
 
@@ -380,14 +371,14 @@ class Throughput:
 def _read(path: Path | None) -> dict[str, dict[str, Any]]:
     """The stored values; empty where they cannot be read."""
     try:
-        found = json.loads(path.read_bytes()) if path is not None else {}
+        stored = json.loads(path.read_bytes()) if path is not None else {}
         return {
             str(name): {
                 "fingerprint": str(pace["fingerprint"]),
                 "seconds_per_megapixel": float(pace["seconds_per_megapixel"]),
                 "megapixels": float(pace["megapixels"]),
             }
-            for name, pace in found.items()
+            for name, pace in stored.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

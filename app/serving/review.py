@@ -46,7 +46,8 @@ def review_of(
     )
     if not all(info.off for info in known):
         return None
-    is_label, tau, delta = row.error_unit == "label", settings.tolerance, settings.delta
+    is_label = row.error_unit in {"label", "words"}
+    tau, delta = settings.tolerance, settings.delta
     share = (0 if is_label else _SHARE) if settings.share is None else settings.share
     which = 0 if share else 1  # where one pixel is too many, the largest σ decides
     place = TOLERANCES.index(tau)
@@ -60,7 +61,8 @@ def review_of(
         reason = f"Fewer than {least} scenes accept no picture."
     elif why_not is None and p <= delta and not accept:
         reason = "Nearly all pictures of this class are bad, also those that look as good."
-    criterion = f"more than {100 * share:g} % of its pixels are off by more than {tau:g}"
+    of = "words" if row.reads else "pixels"
+    criterion = f"more than {100 * share:g} % of its {of} are off by more than {tau:g}"
     if is_label and not share:
         criterion = "it holds an error"
     lightness = f", {100 * tau:g} of the 100 steps of lightness" if row.error_unit == "lab" else ""

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from trustscale_server.conformal.lab import Pixels, check_rgb, to_8_bit, to_16_bit
 from trustscale_server.errors import NotFound
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.images.facts import InputFeatures
 
 RGB = Pixels
@@ -86,7 +86,7 @@ class Source:
     @cached_property
     def png(self) -> bytes:
         """The image as a PNG file of 8 bits."""
-        return png_rgb(self.as_8_bit.rgb)
+        return to_png(self.as_8_bit.rgb)
 
     @property
     def is_16_bit(self) -> bool:
@@ -226,6 +226,7 @@ class Capabilities:
 
     seeds: the same seed gives the same bytes.
     samples_per_call: the most seeds of one `generate` call.
+    machines: over which the calls of a request are spread.
     concurrency: calls in flight, over all requests of this process.
     max_samples: the number of distinct samples; None: no limit.
     max_input_pixels: the largest h·w.
@@ -236,6 +237,7 @@ class Capabilities:
 
     seeds: bool = True
     samples_per_call: int = 1
+    machines: int = 1
     concurrency: int = 1
     max_samples: int | None = None
     max_input_pixels: int | None = None

@@ -94,7 +94,8 @@ def _read(result: Result, crop: Sequence[int] | None) -> list[str]:
         for word in result.words
         if crop is None or all(left <= x < right and top <= y < bottom for x, y in word["box"])
     ]
-    words = [word["text"] for word in seen if word["trusted"]]
+    is_promised = result.guarantee["promised"]
+    words = [word["text"] for word in seen if word["trusted"] and is_promised]
     doubtful = len(seen) - len(words)
     return [
         READ_RULE,

@@ -6,6 +6,7 @@ from tests.api.gateway import aside, check_problem, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.reading import TEXTS, calibration_for_text, pretend, upload
+from trustscale_server.calibration.active import shipped_calibration
 
 
 @pytest.fixture
@@ -30,6 +31,8 @@ def test_words_of_an_answer(start, calibration, for_text, is_first):
     plain = answer["guarantee"]["plain"]
     assert plain.startswith("Of the words called right at most 4 % are wrong, on average over")
     assert "the expected value of the share of wrong words" in answer["guarantee"]["theorem"]
+    assert not answer["review"]["accept"]  # each of the calibrating pictures has a wrong word
+    assert "it holds an error (words that a text reader" in answer["review"]["bad"]
 
 
 def test_of_a_smaller_picture_and_the_truth(start, for_text):
@@ -43,6 +46,21 @@ def test_of_a_smaller_picture_and_the_truth(start, for_text):
     truth = {"image": ("y.png", encoded(photo(1, 48, 48)), "image/png")}
     told = client.post(f"{whole['links']['self']}/truth", files=truth).json()
     assert (told["metric"], told["loss"], told["loss_anywhere"]) == ("text", 0, 0)
+
+
+def test_the_shipped_calibration(start, monkeypatch):
+    """A fresh installation answers words with it, and says what it was made of."""
+    pretend(monkeypatch)
+    shipped = shipped_calibration("span-x4-f32-text")
+    upscaler = FakeUpscaler(scale=4, fingerprint=shipped.pipeline.fingerprint)
+    client = start(upscaler, calibrations=[])
+    answer = post(client, upload(), words="true").json()
+    assert answer["calibration"] == shipped.for_upscaler("fake").id
+    assert [word["text"] for word in answer["words"]] == list(TEXTS)
+    assert not answer["words"][-1]["trusted"]
+    assert answer["guarantee"]["calibrated_on"].startswith("Text rendered over")
+    other = post(client, upload()).json()
+    assert (other["words"], other["guarantee"]["unit"]) == (None, "spot")
 
 
 def test_without_a_calibration_for_text(client):

@@ -25,7 +25,7 @@ from trustscale_server.images.kinds import UNKNOWN, Kind, class_of_way
 from trustscale_server.sampling.pipeline import guard
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.sigma.estimators import SHIPPED as FITS
-from trustscale_server.sigma.estimators import shipped as shipped_fit
+from trustscale_server.sigma.estimators import IndecisionSettings, shipped_fit
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.runtime import SHIPPED, has_bf16
 
@@ -204,8 +204,48 @@ def test_what_nobody_measured_is_not(shipped):
 
 def test_they_are_small():
     """So that the packages stay so: 12 MB together."""
-    files = [entry.stat().st_size for entry in active._shipped_files()]
-    assert sum(files) <= 12_000_000
+    folder = active._SHIPPED
+    files = [*folder.glob("*.calibration"), *folder.glob("data/*.calibration")]
+    assert sum(entry.stat().st_size for entry in files) <= 12_000_000
+
+
+@pytest.fixture(params=shipped_names())
+def for_text(request):
+    return shipped_calibration(f"{request.param}-text")
+
+
+def test_text_fits_the_embedded_upscaler(for_text):
+    """Its pipeline is the live one, and its limits come first."""
+    model, precision = for_text.manifest.name.removesuffix("-text").rsplit("-", 1)
+    if precision == "f32" or has_bf16():
+        upscaler = EmbeddedUpscaler(model, model, precision=precision, threads=1)
+        guard(for_text.pipeline, upscaler)
+    assert for_text.pipeline == shipped_calibration(f"{model}-{precision}").pipeline.model_copy(
+        update={
+            "fidelity": FidelitySettings(metric="text"),
+            "indecision": IndecisionSettings("reading"),
+            "input_rule": None,
+        }
+    )
+    assert for_text.report.made_of.startswith("Text rendered over")
+    assert "no real lettering" in for_text.report.made_of
+    assert for_text.pairs == for_text.n == len(for_text.manifest.provenance.attributions)
+    for alpha in (0.05, 0.1):
+        trusted = for_text.report.mean_trusted_fraction(for_text.curve.threshold(alpha))
+        assert 0.2 < trusted < 0.9
+
+
+async def test_text_is_stored_when_it_is_asked_for(stores, for_text):
+    """And never active: colours are answered as before."""
+    upscaler = FakeUpscaler("mine", scale=4, fingerprint=for_text.pipeline.fingerprint)
+    calibrations = Calibrations(stores.calibrations)
+    await calibrations.install_shipped([upscaler])
+    before = await calibrations.active_ids("mine")
+    for _ in range(2):
+        found = await calibrations.of_words(upscaler)
+        assert [one.id for one in found.calibrations] == [for_text.for_upscaler("mine").id]
+    assert await calibrations.active_ids("mine") == before
+    assert not any([(await calibrations.get(one)).reads for one in before])
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])

@@ -59,6 +59,23 @@ class TestTypicality:
             for known in (InputFeatures(LOSSLESS, *facts), None):
                 assert many.report.typicality(z, known) == alone.report.typicality(z, known)
 
+    def test_the_table_of_uploads_says_nothing_of_data(self, calibration):
+        """Without its rule the p-value is the same, whatever the table found in X."""
+        random = np.random.default_rng(0)
+        points = random.normal(size=(20, 8))
+        new = InputFeatures(LOSSLESS, *random.normal(size=6))
+        found = []
+        for strange in (0, 1):
+            updates = [
+                {
+                    "mean_log_sigma": z,
+                    "facts": dict(zip(NUMBERS, facts, strict=True)) | {"strangeness": strange * s},
+                }
+                for z, s, *facts in points
+            ]
+            found.append(made_of(calibration, updates).report.typicality(0.0, new))
+        assert found[0] == found[1]
+
 
 class TestUnit:
     def test_a_promise_about_spots_is_for_every_size(self, calibration):

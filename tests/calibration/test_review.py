@@ -1,15 +1,20 @@
 """The decision about a picture, by what a calibration knows of whole pictures."""
 
 import asyncio
+import re
 
+import numpy as np
 import pytest
 
 from tests.factories import calibration_of, changed, made_of
 from tests.fakes import FakeUpscaler
+from tests.reading import LINES
 from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.measure import pair_from_words
 from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.conformal.review import TOLERANCES
 from trustscale_server.serving.review import review_of
+from trustscale_server.sigma.reading import ReadPage
 
 FULLY = {"is_covered": True, "why_not": None}
 
@@ -68,14 +73,23 @@ class TestTheDecision:
         found = decided(known(template, *[(0, 0, 0)] * 30), **about)
         assert (found.accept, found.p_value, found.reason) == (False, p, "It is a drawing.")
 
-    def test_where_one_word_is_too_many(self, template):
+    @pytest.mark.parametrize(
+        ("settings", "error"),
+        [
+            ({"fidelity": {"metric": "semantic"}}, "difference in meaning"),
+            (
+                {"fidelity": {"metric": "text"}, "indecision": {"estimator": "reading"}},
+                "words that a text reader .* reads otherwise in the truth",
+            ),
+        ],
+    )
+    def test_where_one_word_is_too_many(self, template, settings, error):
         """For labels any marked pixel is bad, and the largest σ decides; neither may be hidden."""
         pictures = [(0.0001, 0.0, 0.5)] * 20
-        settings = {"fidelity": {"metric": "semantic"}}
         found = [decided(known(template, *pictures, **settings), 9, top) for top in (0.4, 0.5)]
         assert [one.p_value for one in found] == [1 / 21, 1]
         assert found[0].share == 0
-        assert "it holds an error (difference in meaning)" in found[0].promise
+        assert re.search(rf"it holds an error \({error}\)", found[0].promise)
 
     def test_settings(self, template):
         """τ, share and δ are the calibration's; without the pairs' numbers there is no decision."""
@@ -90,6 +104,18 @@ class TestTheDecision:
         for settings in ({"tolerance": 0.11}, {"delta": 0}, {"share": 1}, {"other": 1}):
             with pytest.raises(ValueError, match=next(iter(settings)) + "|τ"):
                 CalibrationConfig(review=settings)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "share"), [([], 0), ([False, False], 0), ([False, True, False], 0.3334)]
+)
+def test_what_is_kept_of_words(template, wrong, share):
+    """The share of all words that is wrong, trusted or not, whatever τ is, and σ of the picture."""
+    sigma = np.full((48, 48), 0.3, np.float32)
+    page = ReadPage(LINES[: len(wrong)], wrong, [], 2)
+    info = pair_from_words(template.manifest.pairs[0], sigma, page, wrong).info
+    assert info.off == (share,) * len(TOLERANCES)
+    assert info.high_sigma == pytest.approx((0.3, 0.3), rel=0.01)
 
 
 async def test_what_is_kept_of_a_pair():

@@ -13,7 +13,7 @@ from tests.waiting import until
 from trustscale_server.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from trustscale_server.sampling.draw import TimeLimits, draw
 from trustscale_server.upscalers.base import Capabilities, Source
-from trustscale_server.upscalers.remote.responses import Filtered, SomeFailed, WrongSample
+from trustscale_server.upscalers.remote.responses import Filtered, WrongSample
 
 SOURCE = Source(photo(0, 6, 8))
 
@@ -57,10 +57,16 @@ class TestSplitting:
             assert np.array_equal(got.samples[index], upscaler.sample(SOURCE.rgb, seed))
 
     async def test_calls(self, monkeypatch):
-        """As few as the upscaler allows, of nearly equal size; as many at once as it takes."""
+        """As few as the upscaler allows, of nearly equal size; as many at once as it takes.
+
+        Every machine has one.
+        """
         upscaler = Fake(samples_per_call=4, concurrency=8)
         await draw(upscaler, SOURCE, range(1, 10), sink=Sink(on_sample=Collector()))
         assert sorted(map(len, upscaler.calls)) == [3, 3, 3]
+        upscaler = Fake(samples_per_call=9, machines=2)
+        await draw(upscaler, SOURCE, range(1, 10), sink=Sink(on_sample=Collector()))
+        assert sorted(map(len, upscaler.calls)) == [4, 5]
         upscaler = Fake(concurrency=3, seconds=0.01)
         await draw(upscaler, SOURCE, range(1, 9), sink=Sink(on_sample=Collector()))
         assert upscaler.most_in_flight == 3
@@ -127,17 +133,12 @@ class TestFailures:
             await draw(upscaler, SOURCE, [1, 2], spare_seeds=[3], sink=Sink(on_sample=Collector()))
         assert len(upscaler.calls) == 1
 
-    async def test_what_came_is_kept(self):
-        def fail(seeds):
-            if len(seeds) > 1:
-                sample = upscaler.sample(SOURCE.rgb, seeds[0])
-                return SomeFailed([sample, None, None], Filtered("Withheld."))
-            return None
-
+    async def test_a_shared_call_that_failed_is_repeated_in_single_ones(self):
+        fail = lambda seeds: Filtered("Withheld.") if 2 in seeds else None  # noqa: E731
         upscaler, got = Fake(samples_per_call=3, fail=fail), Collector()
-        await draw(upscaler, SOURCE, [1, 2, 3], sink=Sink(on_sample=got))
-        assert upscaler.calls == [[1, 2, 3], [2], [3]]
-        assert sorted(got.samples) == [0, 1, 2]
+        used = await draw(upscaler, SOURCE, [1, 2, 3], spare_seeds=[8], sink=Sink(on_sample=got))
+        assert (used, sorted(got.samples)) == ([1, 8, 3], [0, 1, 2])
+        assert upscaler.calls == [[1, 2, 3], [1], [2], [3], [8]]
 
     async def test_an_error_cancels_the_other_calls(self):
         class OneFails(Fake):

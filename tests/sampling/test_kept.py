@@ -13,7 +13,6 @@ from trustscale_server.sampling.draw import Throughput, draw
 from trustscale_server.sampling.kept import KeptSamples
 from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.upscalers.base import Capabilities, Source
-from trustscale_server.upscalers.remote.responses import Filtered, SomeFailed
 
 SOURCE = Source(photo(0, 6, 8))
 
@@ -47,24 +46,6 @@ async def test_a_second_run_calls_for_what_is_missing(again, upscaler):
     second = await drawn(again(), [3, 2, 1])
     assert sorted(map(tuple, upscaler.calls)) == [(1,), (2,), (3,)]
     np.testing.assert_array_equal(second[[2, 1]], first)
-
-
-async def test_what_came_of_a_call_that_failed(again, upscaler):
-    """The samples that a shared call has brought are paid for, whatever became of the others."""
-    whole = upscaler.generate
-
-    async def first_alone(source, seeds, turn=None):
-        samples = await whole(source, seeds, turn)
-        raise SomeFailed([samples[0], *[None] * (len(seeds) - 1)], Filtered("It is filtered."))
-
-    upscaler.generate = first_alone
-    came = []
-    for _ in range(2):
-        with pytest.raises(SomeFailed) as caught:
-            await again().generate(SOURCE, [1, 2, 3])
-        came.append([sample is not None for sample in caught.value.samples])
-    assert came == [[True, False, False], [True, True, False]]
-    assert upscaler.calls == [[1, 2, 3], [2, 3]]
 
 
 async def test_another_picture_or_model(again, upscaler):

@@ -29,7 +29,6 @@ from trustscale_server.errors import (
     UpscalerRejected,
     UpscalerUnavailable,
 )
-from trustscale_server.upscalers.base import RGB
 
 _LONGEST_WAIT_S = 3600.0
 _TEXT_LIMIT = 300
@@ -117,20 +116,7 @@ class WrongSize(WrongSample):
         self.size = size
 
 
-class SomeFailed(UpscalerFailed):
-    """One call for several seeds gave only some of the samples.
-
-    `samples` has one entry per seed, None where none came. They are paid for, so the fan-out keeps
-    them and asks only for the rest. `cause` is why the rest is missing.
-    """
-
-    def __init__(self, samples: Sequence[RGB | None], cause: UpscalerError, **members: Any) -> None:
-        super().__init__(cause.detail, **members)
-        self.samples = list(samples)
-        self.cause = cause
-
-
-_FINAL = (UpscalerRejected, Filtered, WrongSample, SomeFailed)
+_FINAL = (UpscalerRejected, Filtered, WrongSample)
 _FOR_THE_OPERATOR = (BadCredentials, Misconfigured, QuotaSpent)
 
 _REASONS: tuple[tuple[type[UpscalerError], str], ...] = (

@@ -1,7 +1,7 @@
 """Our own GPU workers: several addresses of the same model, used as one upscaler.
 
-Seeds go to the workers with the least outstanding work; when one dies, its seeds go to the others,
-which make the same samples of them.
+A call goes to the worker with the least outstanding work; when that dies, to the others, which make
+the same samples of its seeds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy as np
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from trustscale_server.concurrency import side_by_side
 from trustscale_server.errors import ProtocolError, UpscalerError, UpscalerUnavailable
 from trustscale_server.telemetry import signals
 from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, Source
@@ -27,7 +26,6 @@ from trustscale_server.upscalers.remote.http import Upstream
 from trustscale_server.upscalers.remote.oip import output_of, request, understood
 from trustscale_server.upscalers.remote.responses import (
     Misconfigured,
-    SomeFailed,
     find_all,
     first,
     retriable,
@@ -67,7 +65,6 @@ class Model(BaseModel):
     max_samples: PositiveInt = 1
     distinct_samples: PositiveInt | None = None
     max_pixels: PositiveInt | None = None
-    max_answer_bytes: PositiveInt | None = None
     takes_16_bit: bool = False
 
 
@@ -106,7 +103,8 @@ class WorkerUpscaler:
         model = self._known()
         workers = len(self._workers)
         return Capabilities(
-            samples_per_call=model.max_samples * workers,
+            samples_per_call=model.max_samples,
+            machines=workers,
             concurrency=self._config.concurrency * workers,
             max_samples=model.distinct_samples,
             max_input_pixels=self._config.max_input_pixels or model.max_pixels,
@@ -145,78 +143,9 @@ class WorkerUpscaler:
         turn = turn or MemoryPermit()
         if self._model is None:
             await self.check()
-        model = self._known()
         refuse_large(source, self.capabilities.max_input_pixels, self.name)
-        samples: list[RGB | None] = [None] * len(seeds)
-        failures: list[UpscalerError] = []
-
-        async def part(worker: _Worker, places: list[int]) -> None:
-            try:
-                answer = await self._part(worker, source, [seeds[i] for i in places], turn)
-            except UpscalerError as error:
-                failures.append(error)
-            else:
-                for place, sample in zip(places, answer, strict=True):
-                    samples[place] = sample
-
-        shares = self._split(source, model, len(seeds))
-        if len(shares) > 1:
-            await side_by_side(part(worker, places) for worker, places in shares)
-        else:
-            # Called directly, it counts as outstanding when the next call is split.
-            await part(*shares[0])
-        if not failures:
-            return [sample for sample in samples if sample is not None]
-        if all(sample is None for sample in samples) or not retriable(failures[0]):
-            raise failures[0]
-        raise SomeFailed(samples, failures[0]) from failures[0]
-
-    async def close(self) -> None:
-        for worker in self._workers:
-            await worker.upstream.close()
-
-    def _note(self, error: UpscalerError, event: str, worker: _Worker) -> None:
-        worker.upstream.redact_error(error)
-        url = worker.upstream.base
-        log.warning(event, upscaler=self.name, url=url, detail=error.detail)
-
-    def _known(self) -> Model:
-        if self._model is None:
-            raise UpscalerUnavailable(f"No worker of {self.name!r} has been reached yet.")
-        return self._model
-
-    def _split(self, source: Source, model: Model, count: int) -> list[tuple[_Worker, list[int]]]:
-        """Which worker makes which samples: each goes where the least is outstanding."""
-        sample_bytes = 3 * source.rgb.itemsize * source.height * source.width * model.scale**2
-        most = model.max_samples
-        if model.max_answer_bytes is not None:
-            most = max(1, min(most, model.max_answer_bytes // sample_bytes))
-        now = time.monotonic()
-        ready = self._by_load()
-        awake = [worker for worker in ready if worker.rests_until <= now] or ready[:1]
-        shares: dict[_Worker, list[int]] = {worker: [] for worker in awake}
-        for place in range(count):
-            worker = min(awake, key=lambda worker: worker.outstanding + len(shares[worker]))
-            shares[worker].append(place)
-        return [
-            (worker, places[start : start + most])
-            for worker, places in shares.items()
-            for start in range(0, len(places), most)
-        ]
-
-    def _by_load(self) -> list[_Worker]:
-        """All workers; those that did not just fail, with the least work, first."""
-        now = time.monotonic()
-        return sorted(
-            self._workers, key=lambda worker: (worker.rests_until > now, worker.outstanding)
-        )
-
-    async def _part(
-        self, first: _Worker, source: Source, seeds: list[int], turn: MemoryPermit
-    ) -> list[RGB]:
-        others = [worker for worker in self._by_load() if worker is not first]
         failure: UpscalerError | None = None
-        for worker in [first, *others]:
+        for worker in self._by_load():
             worker.outstanding += len(seeds)
             try:
                 return await self._infer(worker, source, seeds, turn)
@@ -233,8 +162,29 @@ class WorkerUpscaler:
         assert failure is not None  # noqa: S101 - there is at least one worker
         raise failure
 
+    async def close(self) -> None:
+        for worker in self._workers:
+            await worker.upstream.close()
+
+    def _note(self, error: UpscalerError, event: str, worker: _Worker) -> None:
+        worker.upstream.redact_error(error)
+        url = worker.upstream.base
+        log.warning(event, upscaler=self.name, url=url, detail=error.detail)
+
+    def _known(self) -> Model:
+        if self._model is None:
+            raise UpscalerUnavailable(f"No worker of {self.name!r} has been reached yet.")
+        return self._model
+
+    def _by_load(self) -> list[_Worker]:
+        """All workers; those that did not just fail, with the least work, first."""
+        now = time.monotonic()
+        return sorted(
+            self._workers, key=lambda worker: (worker.rests_until > now, worker.outstanding)
+        )
+
     async def _infer(
-        self, worker: _Worker, source: Source, seeds: list[int], turn: MemoryPermit
+        self, worker: _Worker, source: Source, seeds: Sequence[int], turn: MemoryPermit
     ) -> list[RGB]:
         model = self._known()
         chunks, headers = encode_message(
