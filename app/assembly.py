@@ -24,7 +24,7 @@ from trustscale_server.jobs.queue import JobQueue, check_queue_url
 from trustscale_server.monitoring.canaries import CanaryWatch, policies
 from trustscale_server.monitoring.monitor import Monitor
 from trustscale_server.sampling.draw import Throughput
-from trustscale_server.sampling.pipeline import differences
+from trustscale_server.sampling.pipeline import pipeline_differences
 from trustscale_server.serving.job import UpscaleHandler
 from trustscale_server.serving.service import Observer, UpscaleService
 from trustscale_server.settings import Settings
@@ -121,7 +121,7 @@ async def open_parts(
         ConfigError: a setting, folder, database or model that cannot be used.
     """
     check_temporary(os.environ.get("TMPDIR", ""))
-    sandbox.start()
+    sandbox.start_decoders()
     metrics = metrics or Metrics()
     stores = stores or await opened_stores(settings, stack, metrics)
     await stack.enter_async_context(stores.usage.running())
@@ -269,7 +269,7 @@ async def report_calibrations(services: Services) -> None:
     for upscaler in services.upscalers.values():
         try:
             active = await services.calibrations.active(upscaler.name)
-            differing = differences(active.pipeline, upscaler)
+            differing = pipeline_differences(active.pipeline, upscaler)
         except TrustscaleError as error:
             log.warning("not_calibrated", upscaler=upscaler.name, detail=error.detail)
             continue

@@ -22,12 +22,12 @@ from benchmarks.table import print_table
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import shipped_calibration
 from trustscale_server.calibration.measure import pack, reduce_pair
-from trustscale_server.calibration.pairs import Pair, Truths, load_pair, variants_of
+from trustscale_server.calibration.pairs import Pair, PairUpload, Truths, load_pair, variants_of
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.upscalers.base import RGB, Capabilities, Source
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
@@ -69,7 +69,7 @@ def crops(folder: Path, count: int) -> list[tuple[bytes, bytes]]:
             continue
         x = image.crop((left, top, left + SIDE, top + SIDE))
         y = x.resize((SIDE * SCALE, SIDE * SCALE), Image.Resampling.BICUBIC)
-        found.append((png_rgb(np.asarray(x)), png_rgb(np.asarray(y))))
+        found.append((to_png(np.asarray(x)), to_png(np.asarray(y))))
     if not found:
         sys.exit(f"{folder} has no image of at least {SIDE}×{SIDE}")
     return found
@@ -82,7 +82,7 @@ async def overhead(pairs: Sequence[tuple[bytes, bytes]]) -> tuple[float, float]:
     generation = everything = 0.0
     for number, (x, y) in enumerate(pairs):
         began = time.perf_counter()
-        pair = load_pair(str(number), y, x, pipeline, degradation=None, seed=0)
+        pair = load_pair(PairUpload(str(number), y, x), pipeline, degradation=None, seed=0)
         measurement = await measure(
             upscaler, Source(pair.x, pair.facts), pipeline, pair.seed, truth=pair.y
         )
@@ -105,7 +105,7 @@ class Rate(NamedTuple):
 
 def of_files(x: bytes, y: bytes, pipeline: Pipeline) -> list[Load]:
     """Loads the same pair of files again and again."""
-    return [partial(load_pair, "a", y, x, pipeline, degradation=None, seed=0)] * MAPS
+    return [partial(load_pair, PairUpload("a", y, x), pipeline, degradation=None, seed=0)] * MAPS
 
 
 def ready(x: bytes, y: bytes, pipeline: Pipeline) -> list[Load]:
@@ -116,8 +116,8 @@ def ready(x: bytes, y: bytes, pipeline: Pipeline) -> list[Load]:
 
 def of_ways(y: bytes, pipeline: Pipeline, truths: Truths | None) -> list[Load]:
     """Loads one pair for each way in which X is usually made from Y."""
-    load = partial(load_pair, "a", y, None, pipeline, degradation=USUAL, seed=0, truths=truths)
-    return [partial(load, variant=way) for way in variants_of(USUAL)]
+    load = partial(load_pair, pipeline=pipeline, degradation=USUAL, seed=0, truths=truths)
+    return [partial(load, PairUpload("a", y, None, way)) for way in variants_of(USUAL)]
 
 
 async def rate(y: bytes, loads: Callable[[Pipeline], Sequence[Load]]) -> Rate:

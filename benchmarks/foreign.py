@@ -23,7 +23,7 @@ from trustscale_server.images.degrade import (
     round_trip,
     without_colour,
 )
-from trustscale_server.images.rendered import draw, rectangle
+from trustscale_server.images.rendered import line_art, rectangle
 
 RGB: TypeAlias = NDArray[np.uint8]
 Random: TypeAlias = np.random.Generator
@@ -187,7 +187,7 @@ def captioned(pixels: RGB, random: Random) -> RGB:
     """A strip of text above or below."""
     height, width = pixels.shape[:2]
     strip = max(1, round(height * random.uniform(0.1, 0.4)))
-    words = draw(_SCALE * strip, _SCALE * width, _SCALE, random)
+    words = line_art(_SCALE * strip, _SCALE * width, _SCALE, random)
     found = pixels.copy()
     rows = slice(0, strip) if random.random() < 0.5 else slice(height - strip, height)
     found[rows] = resized(words, width, strip, Image.Resampling.BOX)

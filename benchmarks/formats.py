@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.table import print_table
 from benchmarks.timing import timed
 from tests.api.test_credentials import new_chain
-from trustscale_server.images.encode import FORMS, Pages, picture, png_mask
+from trustscale_server.images.encode import FORMS, Attached, Pages, picture, to_png
 from trustscale_server.serving.credentials import Credentials, Parent
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"
@@ -37,11 +37,13 @@ def main(path: Path) -> None:
     pages = Pages(grey > 96, grey.astype(np.uint16) * 200)
     rows = []
     for name in FORMS:
-        seconds, size = median_of(lambda name=name: picture(pixels, name, pages=pages))
+        seconds, size = median_of(
+            lambda name=name: picture(pixels, name, attached=Attached(pages=pages))
+        )
         rows.append((name, f"{1e3 * seconds:.0f}", f"{size / 1e6:.2f}"))
     certificates, key, _ = new_chain()
     credentials = Credentials.of(certificates, key)
-    png, mask, parent = picture(pixels, "png"), png_mask(pages.mask), Parent("0" * 64)
+    png, mask, parent = picture(pixels, "png"), to_png(pages.mask), Parent("0" * 64)
 
     def sign() -> bytes:
         files = [io.BytesIO(file) for file in (b"", png, mask)]

@@ -33,7 +33,7 @@ from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.conformal import LossCurve, StepCurve
 from trustscale_server.conformal.curve import by_scene
 from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between
-from trustscale_server.conformal.review import TOLERANCES, accepted, p_value
+from trustscale_server.conformal.review import TOLERANCES, accepted_of_batch, p_value
 
 ALPHA, LEVEL, TOLERANCE, DELTA = LEVELS["balanced"], 0.1, 0.1, 0.1
 MENU = tuple(LEVELS.values())
@@ -191,7 +191,7 @@ def of_pictures(pairs: Sequence[PairInfo], n: int, draws: int) -> list[list[str]
         known, new = random.integers(len(pairs), size=(2, n))
         p_values = [p_value(high[known][bad[known]], n, one) for one in high[new]]
         alone[draw] = np.mean(bad[new] & (np.array(p_values) <= REVIEWED))
-        if any(kept := accepted(p_values, REVIEWED)):
+        if any(kept := accepted_of_batch(p_values, REVIEWED)):
             together[draw] = bad[new][kept].mean()
     return [
         [str(n), "review: share that is bad and p ≤ δ", shown(alone), f"≤ {REVIEWED}"],

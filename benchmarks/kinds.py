@@ -32,9 +32,9 @@ from benchmarks.table import print_table
 from trustscale_server.calibration.intake import find_in
 from trustscale_server.images.compression import worst_of
 from trustscale_server.images.decode import PAIR_LIMITS, decode
-from trustscale_server.images.degrade import USUAL, DegradedInput, make_input, shown
+from trustscale_server.images.degrade import USUAL, DegradedInput, make_input, subject_of
 from trustscale_server.images.description import describe
-from trustscale_server.images.kinds import MOST, Kind, file_numbers, table
+from trustscale_server.images.kinds import MOST, Kind, file_numbers, kinds_table
 
 TABLE: Final = Path("app/images/kinds.json")
 SCALE: Final = 4
@@ -90,7 +90,7 @@ def rows_of(folder: Path, keep: Path, chains: int, start: int = 0) -> Iterator[R
             rows = []
             for way, part in USUAL.variants().items():
                 seed = zlib.crc32(f"{path.stem} {way}".encode())
-                made = make_input(shown(truth, SCALE, part, seed), SCALE, part, seed)
+                made = make_input(subject_of(truth, SCALE, part, seed), SCALE, part, seed)
                 rows.append(row(way, made))
             for number in range(start, start + chains):
                 seed = zlib.crc32(f"{path.stem} {number}".encode())
@@ -154,7 +154,7 @@ def judge(rows: Sequence[Row]) -> None:
     seen: dict[str, list[Kind]] = defaultdict(list)
     calibrated: dict[str, list[float]] = defaultdict(list)
     for one in rows:
-        kind = table().kind_of(one.numbers)
+        kind = kinds_table().kind_of(one.numbers)
         seen[one.kind].append(kind)
         if one.kind in CLASS_OF:
             calibrated[kind.name].append(kind.strangeness)

@@ -25,7 +25,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.table import print_table
 from tests.web.browser import DESKTOP, launched, serving
-from trustscale_server.images.encode import png, png_mask, png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.serving.answer import MASK, TRUST, Result
 from trustscale_server.stores.base import open_stores
 
@@ -82,9 +82,9 @@ def store_result(folder: Path, result_id: str, side: int, *, alpha: float = 0.1)
     codes = trust_codes(side)
     mask = codes <= int(alpha / BOUND * 65534)
     files = {
-        IMAGE: png_rgb(blobs(6, side, (24, 24, 3))),
-        MASK: png_mask(mask),
-        TRUST: png(codes),
+        IMAGE: to_png(blobs(6, side, (24, 24, 3))),
+        MASK: to_png(mask),
+        TRUST: to_png(codes),
     }
     document = _document(result_id, side, alpha, float(mask.mean()))
 
@@ -173,7 +173,7 @@ def opened(browser: Browser, url: str, result_id: str) -> tuple[Page, float]:
     """The result, marked, and the seconds until it was seen."""
     page = browser.new_context(viewport=DESKTOP).new_page()
     # Another α needs a calibration, which a synthetic result lacks.
-    soft = png_rgb(blobs(6, 512, (24, 24, 3)))
+    soft = to_png(blobs(6, 512, (24, 24, 3)))
     page.route("**/believed.png?*", lambda route: route.fulfill(body=soft))
     page.goto(f"{url}/r/{result_id}")
     page.wait_for_selector(f"#canvas[data-shown={result_id}]", timeout=60_000)

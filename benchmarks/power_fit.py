@@ -33,14 +33,14 @@ from numpy.typing import NDArray
 from benchmarks.table import print_table
 from trustscale_server.calibration.fit import FIT_DIGITS
 from trustscale_server.calibration.intake import find_in
-from trustscale_server.calibration.measure import packed
-from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.calibration.measure import npz_bytes
+from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.conformal import fidelity
 from trustscale_server.images.degrade import USUAL, Degradation, Mixture
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.sigma import features, fitting
-from trustscale_server.sigma.estimators import Accumulator, Fit, IndecisionSettings, shipped
+from trustscale_server.sigma.estimators import Accumulator, Fit, IndecisionSettings, shipped_fit
 from trustscale_server.sigma.features import CELL, FACTS, LEVELS, energy_of
 from trustscale_server.upscalers.base import Source, sample_seeds
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
@@ -123,7 +123,10 @@ class Maker:
         degradation, variant = made_by
         data = path.read_bytes()
         pair = load_pair(
-            path.stem, data, None, self.pipeline, degradation=degradation, seed=0, variant=variant
+            PairUpload(path.stem, data, None, variant),
+            self.pipeline,
+            degradation=degradation,
+            seed=0,
         )
         source, enlarged = Source(pair.x, pair.facts), Enlarged(pair.x, self.upscaler.scale)
         [sample] = self.runner.run(self.upscaler.generate(source, sample_seeds(pair.seed, 1)))
@@ -133,7 +136,7 @@ class Maker:
         error = fidelity.error(pair.y, sample, fidelity.FidelitySettings(bound=CUT))
         levels = features.pyramid(maps, maps.known, map)
         kept.write_bytes(
-            packed(
+            npz_bytes(
                 digest=pair.pixels_sha256[:FIT_DIGITS],
                 error=fitting.largest(error),
                 facts=[pair.facts.terms()[name] for name in FACTS],
@@ -319,7 +322,7 @@ def main() -> None:
     fits = {"fitted": fitted(every(given.photographs))}
     if given.without:
         fits[f"fitted without {given.without}"] = fitted(every(given.photographs), is_left)
-    fits["shipped"] = shipped(f"{given.upscaler}-m1")
+    fits["shipped"] = shipped_fit(f"{given.upscaler}-m1")
     judge([*every(given.judge)], fits, given.alpha)
 
 

@@ -47,11 +47,11 @@ from trustscale_server.calibration.active import shipped_calibration
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import LEVELS
 from trustscale_server.calibration.intake import find_in
-from trustscale_server.calibration.measure import packed
+from trustscale_server.calibration.measure import npz_bytes
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve, fidelity
 from trustscale_server.conformal.loss_curve import LossCurves
-from trustscale_server.conformal.review import TOLERANCES, accepted, high_sigma, off_shares
+from trustscale_server.conformal.review import TOLERANCES, accepted_of_batch, high_sigma, off_shares
 from trustscale_server.images.compression import Compression
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import crop_to_multiple
@@ -294,7 +294,7 @@ async def measured(
     height, width = error.shape
     windows = pipeline.fidelity.windows(height, width)
     spots = LossCurves.of(LossCurve.from_maps(found.sigma[one], error[one]) for one in windows)
-    return packed(
+    return npz_bytes(
         mean_log_sigma=found.mean_log_sigma,
         levels=spots.levels,
         errors=spots.errors,
@@ -349,7 +349,7 @@ def of_pictures(name: str, seen: Sequence[Seen]) -> tuple[str, ...]:
     """Which whole pictures were bad and accepted, one by one and as a batch."""
     bad = np.array([one.is_bad for one in seen])
     alone = np.array([one.review.accept for one in seen])
-    batch = accepted([one.review.p_value for one in seen], seen[0].review.delta)
+    batch = accepted_of_batch([one.review.p_value for one in seen], seen[0].review.delta)
     together = np.array(batch) & ~np.array([one.refused for one in seen])
     among = f"{bad[together].mean():.2f}" if together.any() else "-"
     shares = (bad.mean(), alone.mean(), (alone & bad).mean(), together.mean())

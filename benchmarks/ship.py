@@ -28,7 +28,7 @@ from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.fit import seen_by
 from trustscale_server.calibration.manifest import MeasuredPair, Provenance
 from trustscale_server.calibration.measure import pack, reduce_pair, unpack
-from trustscale_server.calibration.pairs import FITTED_ON, Pair, load_pair
+from trustscale_server.calibration.pairs import FITTED_ON, Pair, PairUpload, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.errors import BadCalibration
 from trustscale_server.images.degrade import USUAL
@@ -161,13 +161,10 @@ def main() -> None:
                 continue
             data = (given.folder / row["file"]).read_bytes()
             pair = load_pair(
-                Path(row["file"]).stem,
-                data,
-                None,
+                PairUpload(Path(row["file"]).stem, data, None, way),
                 first.pipeline,
                 degradation=USUAL,
                 seed=first.config.seed,
-                variant=way,
             )
             for shipment in wanted:
                 shipment.pairs.append(shipment.measured(pair))

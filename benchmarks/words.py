@@ -14,12 +14,6 @@ right words are called right, by the height of their boxes in pixels. `--bare` r
 as they are.
 
 What was read is kept in `--keep`, so that a stopped run continues.
-
-It needs `pip install babel`, and these fonts, of which others judge than fit and ship:
-
-    pip install --target fonts font-caladea font-fjallaone font-roboto font-source-sans-pro \
-        font-source-serif-pro
-    pip install --target others font-fredoka-one font-hanken-grotesk font-lato font-manrope font-rhd
 """
 
 from __future__ import annotations
@@ -48,18 +42,18 @@ from trustscale_server.calibration import file
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import Expectation, Probability
 from trustscale_server.calibration.manifest import MeasuredPair, Provenance
-from trustscale_server.calibration.measure import pair_info, reduced_words
-from trustscale_server.calibration.pairs import Pair, load_pair
+from trustscale_server.calibration.measure import pair_from_words, pair_info
+from trustscale_server.calibration.pairs import Pair, PairUpload, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import reader, words
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import Degradation, Mixture
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.pipeline import measured_again, predict
 from trustscale_server.sigma import reading
 from trustscale_server.sigma.moments import Moments
-from trustscale_server.sigma.reading import TERMS, Page, ReadingFit
+from trustscale_server.sigma.reading import TERMS, ReadingFit, ReadPage
 from trustscale_server.upscalers.base import RGB, Source, settings_of
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 
@@ -86,7 +80,7 @@ class Read(NamedTuple):
 
     pair: Pair
     made: RGB
-    page: Page
+    page: ReadPage
     wrong: list[bool]
 
 
@@ -120,25 +114,25 @@ class Trial:
             yield self.read(path.stem, truth, way)
 
     def read(self, name: str, truth: RGB, way: Degradation) -> Read:
-        pair = load_pair(name, png_rgb(truth), None, self.pipeline, degradation=way, seed=0)
+        pair = load_pair(PairUpload(name, to_png(truth)), self.pipeline, degradation=way, seed=0)
         content = f"{pair.x_sha256} {pair.y_sha256} {self.name}"
 
-        def made_and_read() -> tuple[bytes, Page, list[bool]]:
+        def made_and_read() -> tuple[bytes, ReadPage, list[bool]]:
             source = Source(pair.x, pair.facts)
             made = self.runner.run(predict(self.upscaler, source, pair.seed))
             page = self.page(made, pair)
-            return png_rgb(made), page, reader.read_otherwise(page.made, pair.y)
+            return to_png(made), page, reader.read_otherwise(page.made, pair.y)
 
         picture, page, wrong = self.kept(content, "read", made_and_read)
         return Read(pair, decode(picture, PAIR_LIMITS).rgb, page, wrong)
 
-    def page(self, made: RGB, pair: Pair) -> Page:
-        """As `Page.of`, but what all models share, the plain enlargement, is read once."""
+    def page(self, made: RGB, pair: Pair) -> ReadPage:
+        """As `ReadPage.of`, but what all models share, the plain enlargement, is read once."""
         scale = self.pipeline.scale
         plain = Enlarged(pair.x, scale)[:]
-        lines = self.kept(f"{pair.x_sha256} {scale}", "plain", lambda: reader.read(plain))
-        found = reader.read(made)
-        return Page(found, reader.read_otherwise(found, plain), lines, scale)
+        lines = self.kept(f"{pair.x_sha256} {scale}", "plain", lambda: reader.read_lines(plain))
+        found = reader.read_lines(made)
+        return ReadPage(found, reader.read_otherwise(found, plain), lines, scale)
 
     def kept(self, content: str, kind: str, make: Callable[[], T]) -> T:
         """What `make` returns, kept under a digest of the content that it depends on."""
@@ -154,7 +148,7 @@ class Trial:
         source = Source(read.pair.x, read.pair.facts)
         found = measured_again([read.made], source, self.pipeline, page=read.page)
         info = pair_info(read.pair, found, self.pipeline)
-        return reduced_words(info, found.sigma, read.page, read.wrong)
+        return pair_from_words(info, found.sigma, read.page, read.wrong)
 
     def judged(self, read: Read) -> Judged:
         """σ and height of each word, and whether it is wrong."""

@@ -167,10 +167,8 @@ def measure_overhead() -> float:
     return min(times[1:])
 
 
-def measure_diffusion(
-    pipe: Connection, kind: str, device: str, dtype: str, *, compiled: bool = False
-) -> None:
-    """Of 64×64: seconds of one call for 8 samples and of 8 calls, peak memory, samples, start."""
+def measure_diffusion(pipe: Connection, kind: str, device: str, dtype: str) -> None:
+    """Of 64×64: seconds of one call for 8 samples and of 8 calls, peak memory, samples."""
     full = device.startswith("cuda")
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -184,20 +182,15 @@ def measure_diffusion(
         engine = DiffusionEngine.load(
             EngineSpec("diffusers", place / "pipe", config=steps, device=device, dtype=dtype)
         )
-    if compiled:
-        for network in engine.networks.values():
-            network.compile()
     image, seeds = picture(64), np.arange(SAMPLES)
-    begun = time.perf_counter()
     engine.samples(image, seeds[:1])
-    start = time.perf_counter() - begun
     begun = time.perf_counter()
     stack = engine.samples(image, seeds)
     together = time.perf_counter() - begun
     begun = time.perf_counter()
     for row in range(SAMPLES):
         engine.samples(image, seeds[row : row + 1])
-    pipe.send((together, time.perf_counter() - begun, peak_bytes(device), stack, start))
+    pipe.send((together, time.perf_counter() - begun, peak_bytes(device), stack))
 
 
 def sigma_of(stack: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -212,24 +205,21 @@ def diffusion_rows(device: str) -> list[tuple[str, str, str, bool]]:
     bar = 2.0 if on_gpu else 1.2
     rows = []
     for kind in ("LDM-SR", "SD x4"):
-        exact, usual = None, 0.0
+        exact = None
         for dtype in ("float32", "bfloat16", *(["float16"] if on_gpu else [])):
-            together, apart, peak, stack, _ = result(measure_diffusion, kind, device, dtype)
+            together, apart, peak, stack = result(measure_diffusion, kind, device, dtype)
             gain = apart / together
             what = f"{kind} {dtype}: 8 samples of 64x64 {together:.1f} s, eight calls {apart:.1f} s"
             rows.append((what, f"{gain:.2f}x", f">= {bar}x", gain >= bar))
             text = f"{3600 / together:.0f} images an hour, {peak / 2**30:.1f} GiB"
             rows.append((f"... M = {SAMPLES}", text, "-", True))
             if exact is None:
-                exact, usual = stack, together
+                exact = stack
                 continue
             far = np.abs(stack.astype(int) - exact).mean() / 255
             sigma, other = sigma_of(exact), sigma_of(stack)
             text = f"{far:.4f}; {np.abs(other - sigma).mean() / sigma.mean():.1%}"
             rows.append(("... from float32: samples, mean; σ, of its mean", text, "-", True))
-        found = result(measure_diffusion, kind, device, "float32", compiled=True)
-        text = f"{usual / found[0]:.2f}x, after {found[4]:.0f} s for the first sample"
-        rows.append((f"{kind} compiled: worth it?", text, "-", True))
     return rows
 
 

@@ -56,12 +56,12 @@ def invented(low: Pixels, prediction: Pixels, truth: Pixels) -> float | None:
     """
     enlarged = _lightness(Enlarged(low, len(truth) // len(low))[:])
     added, missing = _lightness(prediction) - enlarged, _lightness(truth) - enlarged
-    whole, common, wanted = (
+    whole, common, squares = (
         gaussian_blur(product, _WINDOW)
         for product in (added * added, added * missing, missing * missing)
     )
-    part = np.clip(common / np.maximum(wanted, _TINY), 0, 1)
-    rest = whole - 2 * part * common + part * part * wanted
+    share = np.clip(common / np.maximum(squares, _TINY), 0, 1)
+    rest = whole - 2 * share * common + share * share * squares
     total = float(whole.sum(dtype=np.float64))
     return float(rest.sum(dtype=np.float64)) / total if total > 0 else None
 

@@ -16,7 +16,7 @@ from trustscale_evaluation.conduct import conduct, typical_side
 from trustscale_evaluation.measure import SampleCache
 from trustscale_evaluation.plan import (
     PAPER,
-    Plan,
+    EvaluationPlan,
     Variant,
     compared,
     make_plan,
@@ -29,7 +29,7 @@ from trustscale_evaluation.run import Options
 from trustscale_server.assembly import Services
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.answering import Share, in_words, shares
+from trustscale_server.calibration.answering import AnsweredUploads, answered_uploads, in_words
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import LEVELS
 from trustscale_server.calibration.record import Calibration
@@ -174,7 +174,7 @@ def evaluate(
         column=division.group_column,
     )
     is_file = judged.settings and not judged.is_paper
-    asked = _Asked(
+    requested = _Asked(
         judged.upscaler or [],
         read_variants(Path(judged.settings or "")) if is_file else None,
         judged.is_paper,
@@ -190,7 +190,7 @@ def evaluate(
         skip_bad=division.skip_bad_pairs,
         with_earlier=judged.baselines and judged.is_paper,
     )
-    findings = asyncio.run(_run(asked, plan, division.cache, chosen))
+    findings = asyncio.run(_run(requested, plan, division.cache, chosen))
     facts = {**report.write(findings, tables.out), "report": str(tables.out / report.REPORT)}
     for item in findings.skipped:
         typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
@@ -219,9 +219,11 @@ def _counts(text: str | None) -> Sequence[int]:
     return counts
 
 
-async def _run(asked: _Asked, plan: Plan, cache: Path | None, options: Options) -> report.Findings:
+async def _run(
+    requested: _Asked, plan: EvaluationPlan, cache: Path | None, options: Options
+) -> report.Findings:
     async with local(many=True) as session:
-        answering = await _answering(asked, session, plan, options)
+        answering = await _answering(requested, session, plan, options)
         upscalers = [session.service.upscaler(share.upscaler) for share in answering]
         for upscaler in upscalers:
             await identify(upscaler)
@@ -235,7 +237,7 @@ async def _run(asked: _Asked, plan: Plan, cache: Path | None, options: Options) 
             return await conduct(
                 upscalers,
                 plan,
-                await _variants(asked, session, upscalers, plan, options),
+                await _variants(requested, session, upscalers, plan, options),
                 SampleCache(cache or session.settings.data_dir / "evaluation"),
                 replace(options, price_per_call=known, made_by=made_by),
                 bars,
@@ -243,45 +245,51 @@ async def _run(asked: _Asked, plan: Plan, cache: Path | None, options: Options) 
 
 
 async def _answering(
-    asked: _Asked, session: Services, plan: Plan, options: Options
-) -> Sequence[Share]:
+    requested: _Asked, session: Services, plan: EvaluationPlan, options: Options
+) -> Sequence[AnsweredUploads]:
     """The upscalers to judge: as named, else those that answer such uploads."""
-    if asked.upscalers:
-        return [Share(name, []) for name in dict.fromkeys(asked.upscalers)]
+    if requested.upscalers:
+        return [AnsweredUploads(name, []) for name in dict.fromkeys(requested.upscalers)]
     settings = session.settings
-    if asked.calibration not in {None, ACTIVE}:
-        judged = await _calibration(asked.calibration, session.calibrations, "")
-        return [Share(judged.manifest.upscaler, [])]
+    if requested.calibration not in {None, ACTIVE}:
+        judged = await _calibration(requested.calibration, session.calibrations, "")
+        return [AnsweredUploads(judged.manifest.upscaler, [])]
     if not settings.prefers_auto:
-        return [Share(settings.default, [])]
-    first = asked.variants[0].config if asked.variants else CalibrationConfig()
-    rule = {"input_rule": None} if asked.is_paper else {}
+        return [AnsweredUploads(settings.default, [])]
+    first = requested.variants[0].config if requested.variants else CalibrationConfig()
+    rule = {"input_rule": None} if requested.is_paper else {}
     config = first.model_copy(update={"degradation": options.degradation, **rule})
     answering = await asyncio.to_thread(
-        shares, settings.routing_table, config, [*plan.calibration, *plan.test], SCALE
+        answered_uploads, settings.routing_table, config, [*plan.calibration, *plan.test], SCALE
     )
     typer.echo(f"{in_words(answering)}.", err=True)
     return answering
 
 
 async def _variants(
-    asked: _Asked, session: Services, upscalers: Sequence[Upscaler], plan: Plan, options: Options
+    requested: _Asked,
+    session: Services,
+    upscalers: Sequence[Upscaler],
+    plan: EvaluationPlan,
+    options: Options,
 ) -> Sequence[Variant]:
     """The settings to compare; the first is judged."""
-    if asked.calibration is not None:
+    if requested.calibration is not None:
         if len(upscalers) > 1:
             raise BadRequest("A calibration is of one upscaler: name that one with --upscaler.")
-        judged = await _calibration(asked.calibration, session.calibrations, upscalers[0].name)
+        judged = await _calibration(requested.calibration, session.calibrations, upscalers[0].name)
         config = CalibrationConfig.of(judged.manifest, activate=False)
         return [Variant(judged.manifest.name or judged.id, config, calibration=judged)]
     most = [upscaler.capabilities.max_samples for upscaler in upscalers]
     limit = min((count for count in most if count is not None), default=MAX_SAMPLES)
-    if asked.is_paper:
-        wanted = max(asked.samples, default=PAPER_SAMPLES)
+    if requested.is_paper:
+        most_wanted = max(requested.samples, default=PAPER_SAMPLES)
         side = typical_side([*plan.calibration, *plan.test])
-        return paper(min(wanted, limit), side, options.delta)
-    variants = [*(asked.variants or served())]
-    return variants + compared(variants[0], [count for count in asked.samples if count <= limit])
+        return paper(min(most_wanted, limit), side, options.delta)
+    variants = [*(requested.variants or served())]
+    return variants + compared(
+        variants[0], [count for count in requested.samples if count <= limit]
+    )
 
 
 async def _calibration(name: str, calibrations: Calibrations, upscaler: str) -> Calibration:

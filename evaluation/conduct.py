@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trustscale_evaluation.figures import number_figures, showcase
 from trustscale_evaluation.measure import SampleCache
-from trustscale_evaluation.plan import Plan, Variant
+from trustscale_evaluation.plan import EvaluationPlan, Variant
 from trustscale_evaluation.report import Findings, judge
 from trustscale_evaluation.run import Evaluation, Options, Progress
 from trustscale_evaluation.tables import Resamples, cell_rows, class_rows
@@ -29,7 +29,7 @@ from trustscale_server.upscalers.base import Upscaler
 
 async def conduct(
     upscalers: Sequence[Upscaler],
-    plan: Plan,
+    plan: EvaluationPlan,
     variants: Sequence[Variant],
     cache: SampleCache,
     options: Options,
@@ -41,10 +41,10 @@ async def conduct(
         BadPairs: unusable images that may not be skipped; or a side without images.
         UpscalerError: samples could not be had; those that came are in the cache.
     """
-    plan, asked, skipped = await _usable(upscalers, plan, variants, options, on_progress)
+    plan, specs, skipped = await _usable(upscalers, plan, variants, options, on_progress)
     results, rows, pictures = [], [], []
     for upscaler in upscalers:
-        result = Evaluation(upscaler, plan, asked, variants, cache, options, on_progress)
+        result = Evaluation(upscaler, plan, specs, variants, cache, options, on_progress)
         await result.run()
         results.append(result)
         draws = Resamples.of(result.test_scenes, options.seed)
@@ -63,11 +63,11 @@ async def conduct(
 
 async def _usable(
     upscalers: Sequence[Upscaler],
-    plan: Plan,
+    plan: EvaluationPlan,
     variants: Sequence[Variant],
     options: Options,
     on_progress: Progress,
-) -> tuple[Plan, Mapping[str, PairSpec], Sequence[dict[str, str]]]:
+) -> tuple[EvaluationPlan, Mapping[str, PairSpec], Sequence[dict[str, str]]]:
     """The plan without unusable images, and these by name; generates nothing.
 
     Also what a calibration request has with each of the others.
@@ -77,7 +77,7 @@ async def _usable(
     """
     files = [*plan.calibration, *plan.test]
     usable = {pair.name for pair in files}
-    asked: dict[str, PairSpec] = {}
+    specs: dict[str, PairSpec] = {}
     skipped: dict[str, dict[str, str]] = {}
     known = [
         pair.model_copy(update={"name": f"calibration/{pair.name}"})
@@ -96,7 +96,7 @@ async def _usable(
             on_progress=partial(on_progress, "checking images"),
         )
         check_left_out(checked.skipped, len(checked.usable), "skip" if options.skip_bad else "fail")
-        asked |= {pair.name: pair for pair in checked.usable}
+        specs |= {pair.name: pair for pair in checked.usable}
         usable &= {pair.name for pair in checked.usable}
         skipped |= {item["name"]: item for item in checked.skipped}
     calibration, test = (
@@ -107,7 +107,7 @@ async def _usable(
             raise BadPairs(
                 f"No usable image is left for the {name} side.", items=[*skipped.values()]
             )
-    return replace(plan, calibration=calibration, test=test), asked, [*skipped.values()]
+    return replace(plan, calibration=calibration, test=test), specs, [*skipped.values()]
 
 
 def _unfitted(pipeline: Pipeline) -> Pipeline:

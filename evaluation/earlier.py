@@ -127,7 +127,7 @@ def interval(prediction: Pixels, widths: Widths, scale: float) -> tuple[Pixels, 
     return prediction - np.minimum(prediction, down), prediction + np.minimum(255 - prediction, up)
 
 
-def score(truth: Pixels, lower: Pixels, upper: Pixels) -> tuple[float, float]:
+def interval_score(truth: Pixels, lower: Pixels, upper: Pixels) -> tuple[float, float]:
     """The share of one image's values outside of their interval, and the mean width in [0, 1]."""
     inside = np.count_nonzero((lower <= truth) & (truth <= upper))
     return 1 - inside / truth.size, float(np.mean(upper - lower)) / (_LEVELS - 1)
@@ -236,13 +236,13 @@ class Earlier(Part):
 
     def calibrate(self, images: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:
         """Calibrate both; neither knows scenes."""
-        curves, scales = (np.array(part) for part in zip(*images, strict=True))
+        curves, scales = (np.array(values) for values in zip(*images, strict=True))
         self.scale = interval_scale(curves, alpha=MISS_ALPHA, delta=self.delta)
         self.weighted = np.array([mask_scale(column, delta=self.delta) for column in scales.T])
 
     def tested(self, image: Image) -> list[float]:
         """The scores of a test image."""
-        row = [*score(image.pair.y, *self.interval(image))]
+        row = [*interval_score(image.pair.y, *self.interval(image))]
         for scale in self.weighted:
             mask = weight_mask(self._confidence(image), float(scale))
             row += [weighted_error(mask, self._error(image)), float(mask.mean())]

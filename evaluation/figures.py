@@ -13,10 +13,10 @@ from trustscale_evaluation.measure import Image
 from trustscale_evaluation.plots import (
     COLORS,
     GREY,
-    Line,
+    Curve,
     Panel,
-    Picture,
     Record,
+    ReportPicture,
     SheetRow,
     heat,
     plot,
@@ -40,18 +40,18 @@ DRAWS = 8
 _PERFECT = LossCurve(np.empty(0, np.float32), np.empty(0, np.float32))
 
 
-def number_figures(result: Evaluation, draws: Resamples) -> list[Picture]:
+def number_figures(result: Evaluation, draws: Resamples) -> list[ReportPicture]:
     """The plots of one upscaler; without classes of uploads also Figure 4."""
     has_classes = result.main.calibration.pipeline.input_rule is not None
     plots = [error_and_area] if has_classes else [error_and_area, psnr_and_leakage]
     return [draw(result, draws) for draw in plots]
 
 
-def error_and_area(result: Evaluation, draws: Resamples) -> Picture:
+def error_and_area(result: Evaluation, draws: Resamples) -> ReportPicture:
     """Figure 2: the promise and the result, and how much is not trusted."""
     top = float(result.main.alphas[-1])
 
-    def lines(quantity: str) -> Iterator[Line]:
+    def lines(quantity: str) -> Iterator[Curve]:
         for number, cell in enumerate(result.cells):
             color = COLORS[number % len(COLORS)]
             yield _mean(cell.name, cell, quantity, draws, color, top)
@@ -77,7 +77,7 @@ def error_and_area(result: Evaluation, draws: Resamples) -> Picture:
     )
 
 
-def psnr_and_leakage(result: Evaluation, draws: Resamples) -> Picture:
+def psnr_and_leakage(result: Evaluation, draws: Resamples) -> ReportPicture:
     """Figure 4: PSNR inside the mask, and leaked calibration images."""
     color = result.main
     lines = [_mean("mask by D", color, "psnr", draws, COLORS[0]), _whole(color, "psnr", draws)]
@@ -103,7 +103,7 @@ def _bounded(cell: Cell, draws: Resamples) -> Panel:
         f"dB, {MEAN}",
         [
             _mean("mask by pointwise D", cell, "psnr_lab", draws, COLORS[0]),
-            Line("lower bound (Prop. 3.1)", cell.alphas, bound, dashed=True, color=GREY),
+            Curve("lower bound (Prop. 3.1)", cell.alphas, bound, dashed=True, color=GREY),
             _whole(cell, "psnr_lab", draws),
         ],
     )
@@ -122,8 +122,8 @@ def _leaked(cell: Cell, result: Evaluation) -> Panel:
         "number of leaked scenes (D ≡ 0)",
         "largest error in the mask, mean",
         [
-            Line("bound (Prop. 3.2)", x, bounds, dashed=True, color=GREY),
-            Line("realised", x, mean, low, high),
+            Curve("bound (Prop. 3.2)", x, bounds, dashed=True, color=GREY),
+            Curve("realised", x, mean, low, high),
         ],
         (0, max(2.5 * float(mean.max()), 2 * alpha)),
     )
@@ -149,9 +149,9 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
             for i in calibration.members[k]
         }
         losses = [
-            _PERFECT if i in leaked else calibration.guarantee.loss(one)
+            _PERFECT if i in leaked else calibration.guarantee.loss(spot)
             for i in range(calibration.pairs)
-            for one in calibration.spots_of(i)
+            for spot in calibration.spots_of(i)
         ]
         scenes = [
             calibration.scenes[i] for i in range(calibration.pairs) for _ in calibration.spots_of(i)
@@ -161,32 +161,32 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
         )
         threshold = np.array([curve.threshold(alpha)])
         realised[row, draw] = np.mean(
-            [mean_of(one.losses, threshold, "left")[0] for one in cell.answers]
+            [mean_of(answer.losses, threshold, "left")[0] for answer in cell.answers]
         )
     return counts, realised
 
 
-def _diagonal(cell: Cell) -> Line:
+def _diagonal(cell: Cell) -> Curve:
     ends = np.array([0, cell.alphas[-1]])
-    return Line("at most α", ends, ends, dashed=True, color=GREY)
+    return Curve("at most α", ends, ends, dashed=True, color=GREY)
 
 
-def _whole(cell: Cell, quantity: str, draws: Resamples) -> Line:
+def _whole(cell: Cell, quantity: str, draws: Resamples) -> Curve:
     (whole,) = mean_intervals(cell.quantities[quantity][:, -1:], draws.test)
     ends = np.array([0, cell.alphas[-1]])
-    return Line("without a mask", ends, np.full(2, whole.mean), color=COLORS[3])
+    return Curve("without a mask", ends, np.full(2, whole.mean), color=COLORS[3])
 
 
 def _mean(
     label: str, cell: Cell, quantity: str, draws: Resamples, color: str, top: float = np.inf
-) -> Line:
+) -> Curve:
     keep = np.flatnonzero(cell.alphas <= top)
     values: NDArray[np.float64] = cell.quantities[quantity][:, keep]
     mean, low, high, _ = np.array(mean_intervals(values, draws.test)).T
-    return Line(label, cell.alphas[keep], mean, low, high, color=color)
+    return Curve(label, cell.alphas[keep], mean, low, high, color=color)
 
 
-def choose(cell: Cell, alpha: float) -> dict[int, str]:
+def choose_examples(cell: Cell, alpha: float) -> dict[int, str]:
     """The best, a typical, a rescued and the worst image at one α; fewer if they coincide.
 
     By place among the test images, why each is shown.
@@ -213,32 +213,34 @@ Shown = tuple[Image, NDArray[np.bool_]]
 """A chosen image and its mask."""
 
 
-async def showcase(result: Evaluation) -> list[Picture]:
+async def showcase(result: Evaluation) -> list[ReportPicture]:
     """The sheets of one upscaler."""
     alpha = result.options.reference_alpha
     color = result.main
-    chosen = choose(color, alpha)
+    chosen = choose_examples(color, alpha)
 
     def keep(image: Image) -> Shown:
         thresholds = color.thresholds(color.answers[image.place].subject.partition)
         trusted = image.sigma(color.pipeline) < thresholds[color.place(alpha)]
         return image, np.asarray(trusted)
 
-    shown = await result.each([result.test[place] for place in chosen], keep)
-    sheets = [await asyncio.to_thread(_gallery, result.name, color, shown, chosen, alpha)]
+    chosen_images = await result.each([result.test[place] for place in chosen], keep)
+    sheets = [await asyncio.to_thread(_gallery, result.name, color, chosen_images, chosen, alpha)]
     if result.earlier is not None:
-        sheets.append(await asyncio.to_thread(_earlier, result.name, result.earlier, shown, alpha))
+        sheets.append(
+            await asyncio.to_thread(_earlier, result.name, result.earlier, chosen_images, alpha)
+        )
     return sheets
 
 
 def _gallery(
-    upscaler: str, cell: Cell, shown: Sequence[Shown], why: dict[int, str], alpha: float
-) -> Picture:
+    upscaler: str, cell: Cell, images: Sequence[Shown], why: dict[int, str], alpha: float
+) -> ReportPicture:
     place = cell.place(alpha)
     errors, areas = cell.quantities["error"], cell.quantities["area"]
     rows = []
     records: list[Record] = []
-    for image, trusted in shown:
+    for image, trusted in images:
         name, prediction = image.pair.name, image.prediction(cell.pipeline)
         inside, whole = (float(errors[image.place, column]) for column in (place, -1))
         area = float(areas[image.place, place])
@@ -269,10 +271,12 @@ def _gallery(
     )
 
 
-def _earlier(upscaler: str, earlier: Earlier, shown: Sequence[Shown], alpha: float) -> Picture:
+def _earlier(
+    upscaler: str, earlier: Earlier, images: Sequence[Shown], alpha: float
+) -> ReportPicture:
     rows = []
     records: list[Record] = []
-    for image, trusted in shown:
+    for image, trusted in images:
         prediction, weight = image.prediction(earlier.pipeline), earlier.weight(image)
         tiles = [
             prediction,

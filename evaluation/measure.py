@@ -26,8 +26,8 @@ from trustscale_server.conformal.lab import normalised_lab
 from trustscale_server.errors import ConfigError
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.pipeline import (
+    EverySample,
     Measurement,
-    MeasurementSink,
     Pipeline,
     measure,
     measured_again,
@@ -64,16 +64,16 @@ class SampleCache:
     def get(self, path: Path) -> Samples | None:
         """The samples; None if there are none or the file is damaged."""
         try:
-            return decode(path.read_bytes())
+            return unpacked_samples(path.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
 
     def put(self, path: Path, samples: Samples) -> None:
         """Store samples."""
-        replace_file(path, encode(samples))
+        replace_file(path, packed_samples(samples))
 
 
-def encode(samples: Samples) -> bytes:
+def packed_samples(samples: Samples) -> bytes:
     """The file of the samples."""
     import zstandard  # noqa: PLC0415 - an optional dependency, imported where it is used
 
@@ -85,7 +85,7 @@ def encode(samples: Samples) -> bytes:
     return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(out.getbuffer())
 
 
-def decode(data: bytes) -> Samples:
+def unpacked_samples(data: bytes) -> Samples:
     """The samples of a file. Raises ValueError if it is damaged."""
     import zstandard  # noqa: PLC0415 - as above
 
@@ -137,9 +137,7 @@ class Image:
         return self._once(
             measurement_key(pipeline),
             lambda: measured_again(
-                self.drawn(pipeline.samples),
-                Source(self.pair.x, self.pair.facts),
-                pipeline,
+                self.drawn(pipeline.samples), Source(self.pair.x, self.pair.facts), pipeline
             ),
         )
 
@@ -213,22 +211,8 @@ def mask_quantities(
     return quantities
 
 
-@dataclass(frozen=True, slots=True)
-class _ArraySink(MeasurementSink):
-    """Writes each sample into its place of an array, [M, H, W, 3]."""
-
-    images: NDArray[Any]
-
-    def on_sample(self, index: int, sample: RGB) -> None:
-        self.images[index] = sample
-
-
 async def image_of(
-    place: int,
-    pair: Pair,
-    upscaler: Upscaler,
-    largest: Pipeline,
-    cache: SampleCache,
+    place: int, pair: Pair, upscaler: Upscaler, largest: Pipeline, cache: SampleCache
 ) -> Image:
     """An image with the samples of `largest`, the pipeline with the largest M.
 
@@ -237,15 +221,20 @@ async def image_of(
     source, count = Source(pair.x, pair.facts), largest.samples
     path = cache.path(upscaler.fingerprint, source.digest, pair.seed, count)
     samples = await asyncio.to_thread(cache.get, path)
-    made: Measurement | None = None
+    measurement: Measurement | None = None
     if samples is None:
         k = upscaler.scale
         images = np.empty((count, k * source.height, k * source.width, 3), source.rgb.dtype)
         limits = TimeLimits(patience_s=PATIENCE_S)
-        made = await measure(
-            upscaler, source, largest, pair.seed, sink=_ArraySink(images), limits=limits
+        measurement = await measure(
+            upscaler,
+            source,
+            largest,
+            pair.seed,
+            sink=EverySample([images.__setitem__]),
+            limits=limits,
         )
-        samples = Samples(images, made.timings_ms["samples"] / 1e3)
+        samples = Samples(images, measurement.timings_ms["samples"] / 1e3)
         await asyncio.to_thread(cache.put, path, samples)
-    known = {} if made is None else {measurement_key(largest): made}
-    return Image(place, pair, samples, is_new=made is not None, known=known)
+    known = {} if measurement is None else {measurement_key(largest): measurement}
+    return Image(place, pair, samples, is_new=measurement is not None, known=known)

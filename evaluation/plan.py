@@ -44,7 +44,7 @@ PHOTOGRAPH_COLUMNS = (*SCENE_COLUMNS, "group", "source_file", "photograph", "sou
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EvaluationPlan:
     """The two sides. how: `given` by folders, or drawn by `scene` or by `image`."""
 
     calibration: Sequence[PairFiles]
@@ -54,12 +54,12 @@ class Plan:
     @property
     def scenes(self) -> list[str]:
         """The scene of each calibration image."""
-        return [scene_of(item) for item in self.calibration]
+        return [scene_name(item) for item in self.calibration]
 
     @property
     def test_scenes(self) -> list[str]:
         """The scene of each test image."""
-        return [scene_of(item) for item in self.test]
+        return [scene_name(item) for item in self.test]
 
     @property
     def shared(self) -> int:
@@ -68,14 +68,14 @@ class Plan:
         return sum(item.scene in known for item in self.test)
 
 
-def scene_of(item: PairFiles) -> str:
+def scene_name(item: PairFiles) -> str:
     """The scene of an image, or a unique name."""
     return f"scene:{item.scene}" if item.scene is not None else f"pair:{item.name}"
 
 
 def make_plan(
     folders: Sequence[Path], *, share: float | None, seed: int, column: str | None = None
-) -> Plan:
+) -> EvaluationPlan:
     """Find the images of the folders and divide them; without a share all of them test.
 
     A single folder with `calibration/` and `test/` brings its own division. Else images are pairs
@@ -89,7 +89,7 @@ def make_plan(
     if len(folders) == 1 and all((folders[0] / side).is_dir() for side in (CALIBRATION, TEST)):
         calibration, test = (find_items(folders[0] / side, column) for side in (CALIBRATION, TEST))
         # Names may repeat in the two folders.
-        return Plan(_prefixed(calibration, CALIBRATION), _prefixed(test, TEST), "given")
+        return EvaluationPlan(_prefixed(calibration, CALIBRATION), _prefixed(test, TEST), "given")
     by_folder = [find_items(folder, column) for folder in folders]
     if len(folders) > 1:
         names = [folder.resolve().name for folder in folders]
@@ -100,10 +100,10 @@ def make_plan(
         ]
     items = [item for of_folder in by_folder for item in of_folder]
     if share is None:
-        return Plan([], items, "given")
+        return EvaluationPlan([], items, "given")
     calibration, test = split(items, share, seed)
     named = any(item.scene is not None for item in items)
-    return Plan(calibration, test, "scene" if named else "image")
+    return EvaluationPlan(calibration, test, "scene" if named else "image")
 
 
 def split(
@@ -116,7 +116,7 @@ def split(
     """
     scenes = defaultdict(list)
     for item in sorted(items, key=lambda item: item.name):
-        scenes[scene_of(item)].append(item)
+        scenes[scene_name(item)].append(item)
     if len(scenes) < 2:
         raise BadRequest(
             f"{len(items)} images of {len(scenes)} photographs cannot be divided into calibration "
@@ -153,8 +153,10 @@ def _holds_images(folder: Path) -> bool:
 def _manifest_scenes(path: Path, column: str | None) -> Mapping[str, str]:
     """The scenes of a manifest by image. Raises BadRequest."""
     rows = read_table(path.read_bytes()) if path.is_file() else None
-    wanted = column or next((name for name in PHOTOGRAPH_COLUMNS if rows and name in rows[0]), None)
-    return {} if wanted is None else column_of(rows, wanted)
+    scene_column = column or next(
+        (name for name in PHOTOGRAPH_COLUMNS if rows and name in rows[0]), None
+    )
+    return {} if scene_column is None else column_of(rows, scene_column)
 
 
 def _prefixed(items: Sequence[PairFiles], prefix: str) -> list[PairFiles]:

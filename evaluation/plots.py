@@ -44,7 +44,7 @@ _TILE = 288  # longer side of an image on a sheet, pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Curve:
     """A named curve, with a band where its uncertainty is known."""
 
     label: str
@@ -55,7 +55,7 @@ class Line:
     dashed: bool = False
     color: str | None = None
 
-    def one_minus(self) -> Line:
+    def one_minus(self) -> Curve:
         """The curve of 1 − y."""
         low, high = (None if end is None else 1 - end for end in (self.high, self.low))
         return replace(self, y=1 - self.y, low=low, high=high)
@@ -68,7 +68,7 @@ class Panel:
     title: str
     x_label: str
     y_label: str
-    lines: Sequence[Line]
+    lines: Sequence[Curve]
     y_range: tuple[float, float] | None = None
 
 
@@ -81,7 +81,7 @@ class SheetRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ReportPicture:
     """A finished figure: an SVG, coloured by the page's `--ink` and `--faint`, or a JPEG.
 
     alt: a description. records: the numbers behind it.
@@ -129,7 +129,9 @@ def check_installed() -> None:
         ) from error
 
 
-def plot(upscaler: str, figure: str, title: str, caption: str, panels: Sequence[Panel]) -> Picture:
+def plot(
+    upscaler: str, figure: str, title: str, caption: str, panels: Sequence[Panel]
+) -> ReportPicture:
     """Panels side by side."""
     import matplotlib as mpl  # noqa: PLC0415 - an optional dependency, imported where it is used
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -168,7 +170,7 @@ def plot(upscaler: str, figure: str, title: str, caption: str, panels: Sequence[
             warnings.filterwarnings("ignore", "Creating legend with loc", UserWarning)
             canvas.savefig(svg, format="svg", transparent=True, metadata=facts)
     themed = _themed(svg.getvalue(), name, title)
-    return Picture(upscaler, figure, title, caption, title, themed, _records(panels))
+    return ReportPicture(upscaler, figure, title, caption, title, themed, _records(panels))
 
 
 def _draw(axes: Any, panel: Panel) -> None:
@@ -223,7 +225,7 @@ def sheet(
     heads: Sequence[str],
     rows: Sequence[SheetRow],
     records: Sequence[Record],
-) -> Picture:
+) -> ReportPicture:
     """Rows of images under column heads."""
     import matplotlib as mpl  # noqa: PLC0415 - as above
 
@@ -248,7 +250,7 @@ def sheet(
     file = io.BytesIO()
     canvas.save(file, "JPEG", quality=86)
     alt = ". ".join((title, *(row.caption for row in rows)))
-    return Picture(upscaler, figure, title, caption, alt, file.getvalue(), records)
+    return ReportPicture(upscaler, figure, title, caption, alt, file.getvalue(), records)
 
 
 def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from trustscale_evaluation.measure import Image
 from trustscale_evaluation.plan import Variant
 from trustscale_server.calibration.config import CalibrationRequest, PairSpec
-from trustscale_server.calibration.fit import Photograph, fit, fit_sample, seen_by
+from trustscale_server.calibration.fit import Photograph, fitted_pipeline, photograph_of, seen_by
 from trustscale_server.calibration.manifest import MeasuredPair
-from trustscale_server.calibration.measure import pair_info, reduced
+from trustscale_server.calibration.measure import pair_from_maps, pair_info
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
@@ -64,7 +64,7 @@ def mean_of(
 ) -> NDArray[np.float64]:
     """The mean of the losses of spots at each threshold."""
     return np.asarray(
-        np.mean([one.losses(thresholds, side) for one in losses], axis=0, dtype=np.float64)
+        np.mean([curve.losses(thresholds, side) for curve in losses], axis=0, dtype=np.float64)
     )
 
 
@@ -125,11 +125,11 @@ class Cell(Part):
     @property
     def classes(self) -> Mapping[str, list[int]]:
         """The places of the test images by class of uploads; empty without a rule."""
-        found = defaultdict(list)
-        for place, one in enumerate(self.answers):
-            if one.subject.input_class is not None:
-                found[one.subject.input_class].append(place)
-        return dict(sorted(found.items()))
+        places = defaultdict(list)
+        for place, answer in enumerate(self.answers):
+            if answer.subject.input_class is not None:
+                places[answer.subject.input_class].append(place)
+        return dict(sorted(places.items()))
 
     @property
     def color_error(self) -> FidelitySettings:
@@ -143,7 +143,7 @@ class Cell(Part):
 
     def fits_on(self, name: str) -> bool:
         """Whether σ is fitted on the pair of this name."""
-        return self.request is not None and name in self.request.shares.fitted
+        return self.request is not None and name in self.request.fit_split.fitted
 
     def was_fitted_on(self, image: Image) -> bool:
         """Whether σ had seen the photograph before the evaluation."""
@@ -155,23 +155,23 @@ class Cell(Part):
         if not self.fits_on(image.pair.name):
             return None
         drawn = image.drawn(self.pipeline.samples)
-        return fit_sample(image.pair, drawn, self.pipeline)
+        return photograph_of(image.pair, drawn, self.pipeline)
 
     def fit(self, photographs: Sequence[Photograph | None]) -> None:
         """Fit σ, if it is to be fitted."""
-        found = [one for one in photographs if one is not None]
-        if found and self.request is not None:
-            scenes, name = self.request.shares.scenes, self.upscaler.name
-            self.pipeline = fit(found, self.pipeline, scenes, name)
+        known = [photograph for photograph in photographs if photograph is not None]
+        if known and self.request is not None:
+            scenes, name = self.request.fit_split.scenes, self.upscaler.name
+            self.pipeline = fitted_pipeline(known, self.pipeline, scenes, name)
 
     def seen(self, image: Image) -> MeasuredPair | None:
         """A calibration image, measured."""
         if self.request is None or self.fits_on(image.pair.name):
             return None
-        asked, measurement = self.request.pair(image.pair.name), image.measured(self.pipeline)
+        spec, measurement = self.request.pair(image.pair.name), image.measured(self.pipeline)
         info = pair_info(image.pair, measurement, self.pipeline)
-        return reduced(
-            info.model_copy(update={"scene": asked.scene}),
+        return pair_from_maps(
+            info.model_copy(update={"scene": spec.scene}),
             measurement.sigma,
             image.error(self.pipeline, self.pipeline.fidelity),
             self.pipeline.fidelity,
@@ -181,14 +181,11 @@ class Cell(Part):
         """Make the calibration, unless it was given."""
         if self.request is None:
             return
-        config = self.request.config
         self.calibration = Calibration.from_pairs(
             images,
             upscaler=self.upscaler.name,
             pipeline=self.pipeline,
-            default_alpha=config.default_alpha,
-            guarantee=config.guarantee,
-            degradation=config.degradation,
+            **self.request.config.facts(),
         )
         self._spread()
 
@@ -211,9 +208,9 @@ class Cell(Part):
         subject = ApplicableCalibration.of(
             self.calibration, None, facts, size=measurement.sigma.shape
         )
-        part = subject.partition
-        typicality = part.report.typicality(measurement.mean_log_sigma, facts)
-        thresholds = self.thresholds(part)
+        calibration = subject.partition
+        typicality = calibration.report.typicality(measurement.mean_log_sigma, facts)
+        thresholds = self.thresholds(calibration)
         settings = pipeline.fidelity
         sigma, error = measurement.sigma, image.error(pipeline, settings)
         losses = [
@@ -222,11 +219,11 @@ class Cell(Part):
         ]
         if settings != self.color_error:
             error = image.error(pipeline, self.color_error)
-        shown = LossCurve.from_maps(sigma, error)
+        of_colours = LossCurve.from_maps(sigma, error)
         quantities = image.quantities(pipeline, thresholds)
-        quantities["error"] = shown.losses(thresholds, "left").astype(np.float64)
+        quantities["error"] = of_colours.losses(thresholds, "left").astype(np.float64)
         quantities["loss"] = mean_of(losses, thresholds, "left")
-        warned = not subject.is_covered or typicality <= part.report.out_of_distribution
+        warned = not subject.is_covered or typicality <= calibration.report.out_of_distribution
         return Answered(subject, warned, losses, quantities)
 
     def gather(self, images: Sequence[Answered]) -> None:
@@ -234,12 +231,12 @@ class Cell(Part):
         self.answers = images
         names = images[0].quantities
         self.quantities = {
-            name: np.array([one.quantities[name] for one in images]) for name in names
+            name: np.array([answer.quantities[name] for answer in images]) for name in names
         }
 
     def of_places(self, places: Sequence[int]) -> Cell:
         """The same for some of the test images."""
-        some = replace(self, answers=[self.answers[place] for place in places])
-        some.calibration = self.calibration
-        some.quantities = {name: values[places] for name, values in self.quantities.items()}
-        return some
+        selected = replace(self, answers=[self.answers[place] for place in places])
+        selected.calibration = self.calibration
+        selected.quantities = {name: values[places] for name, values in self.quantities.items()}
+        return selected

@@ -14,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from trustscale_evaluation.plan import PAPER, SERVED, Plan
-from trustscale_evaluation.plots import Picture, Record
+from trustscale_evaluation.plan import PAPER, SERVED, EvaluationPlan
+from trustscale_evaluation.plots import Record, ReportPicture
 from trustscale_evaluation.reduce import Cell
 from trustscale_evaluation.run import TABLES, Evaluation, Options
 from trustscale_evaluation.tables import Row, Status, as_records
@@ -63,11 +63,11 @@ class Verdict:
 class Findings:
     """Everything that the report shows."""
 
-    plan: Plan
+    plan: EvaluationPlan
     options: Options
     results: Sequence[Evaluation]
     rows: Sequence[Row]
-    pictures: Sequence[Picture]
+    pictures: Sequence[ReportPicture]
     verdict: Verdict
     skipped: Sequence[dict[str, str]]
 
@@ -200,7 +200,7 @@ def as_named(cell: Cell) -> dict[str, Any]:
 
 
 def judge(
-    results: Sequence[Evaluation], rows: Sequence[Row], plan: Plan, options: Options
+    results: Sequence[Evaluation], rows: Sequence[Row], plan: EvaluationPlan, options: Options
 ) -> Verdict:
     """The verdict over all upscalers, settings, classes of uploads and α."""
     judged = [row for row in rows if row.status is not None]
@@ -238,8 +238,8 @@ def _of(row: Row, whole: Row, result: Evaluation) -> str:
         f"{row.upscaler}, {how}: masks set from {_uploads(cell)} were tried on "
         f"{len(result.test)} other uploads."
     )
-    if cell.request is not None and cell.request.shares.note:
-        count = cell.request.shares.scenes
+    if cell.request is not None and cell.request.fit_split.note:
+        count = cell.request.fit_split.scenes
         fitted = f"{count} went into the fit of σ" if count else "none could be spared to fit σ"
         head += f" Of {len(set(result.plan.scenes))} scenes {fitted}."
     if row.status == "nothing":
@@ -267,22 +267,22 @@ def _uploads(cell: Cell) -> str:
 
 
 def _tally(counts: Counter[Status | None], judged: Sequence[Row]) -> str:
-    parts = [
+    sentences = [
         f"{counts['consistent']} of {len(judged)} promises (settings, α, class) are consistent"
     ]
     if counts["within"]:
-        parts.append(
+        sentences.append(
             f"{counts['within']} came out above α by no more than chance explains (95 % interval)"
         )
     if counts["broken"]:
-        parts.append(
+        sentences.append(
             f"{counts['broken']} were broken beyond their 95 % interval "
             f"({_named(row for row in judged if row.status == 'broken')}), as 1 in 40 "
             "would be by chance where the true error is just α"
         )
     if counts["nothing"]:
-        parts.append(f"{counts['nothing']} trust nothing, for lack of images")
-    return ", ".join(parts) + "."
+        sentences.append(f"{counts['nothing']} trust nothing, for lack of images")
+    return ", ".join(sentences) + "."
 
 
 def _named(rows: Iterable[Row]) -> str:
@@ -294,7 +294,7 @@ def _named(rows: Iterable[Row]) -> str:
     )
 
 
-def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[str]:
+def limits(results: Sequence[Evaluation], plan: EvaluationPlan, options: Options) -> list[str]:
     """What these images can and cannot show."""
     main = results[0].main
     sentences = [_division(plan)] if main.request is not None else []
@@ -319,7 +319,7 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
         "The promise is an average over images and over calibrations, not one per image: at "
         f"α = {alpha:g} the largest error was above α in {' and '.join(above)}."
     )
-    least = max(one.subject.partition.curve.min_alpha for one in main.answers)
+    least = max(answer.subject.partition.curve.min_alpha for answer in main.answers)
     sentences.append(
         f"With {main.calibration.n} calibration scenes no α below {least:.4f} can be promised"
         f"{' for every class of uploads' if main.classes else ''}."
@@ -328,7 +328,7 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
     readers = (cell.pipeline.fidelity.reader for cell in results[0].cells)
     sentences += [
         f"D is a label that the {title} drew, and no person."
-        for title in sorted({one.title for one in readers if one is not None})
+        for title in sorted({answer.title for answer in readers if answer is not None})
     ]
     sentences.append(
         "Whoever chooses settings by this report has used the test images up: the chosen settings "
@@ -337,7 +337,7 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
     return sentences
 
 
-def _division(plan: Plan) -> str:
+def _division(plan: EvaluationPlan) -> str:
     if all(item.scene is None for item in (*plan.calibration, *plan.test)):
         return (
             "Nothing says which images show the same scene. If some do, the test flatters the "

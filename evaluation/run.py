@@ -12,12 +12,18 @@ from typing import Final, NamedTuple, TypeVar
 from trustscale_evaluation.added import Added
 from trustscale_evaluation.earlier import Earlier
 from trustscale_evaluation.measure import Image, SampleCache, image_of
-from trustscale_evaluation.plan import Plan, Variant, scene_of
+from trustscale_evaluation.plan import EvaluationPlan, Variant, scene_name
 from trustscale_evaluation.plots import Record
 from trustscale_evaluation.reduce import Cell, Part
 from trustscale_server.calibration.config import PairSpec
 from trustscale_server.calibration.layout import PairFiles
-from trustscale_server.calibration.pairs import Pair, load_pair, variant_name, variants_of
+from trustscale_server.calibration.pairs import (
+    Pair,
+    PairUpload,
+    load_pair,
+    variant_name,
+    variants_of,
+)
 from trustscale_server.concurrency import usable_cores
 from trustscale_server.errors import BadRequest
 from trustscale_server.images.degrade import Degradation, Mixture
@@ -78,8 +84,8 @@ class Evaluation:
     def __init__(
         self,
         upscaler: Upscaler,
-        plan: Plan,
-        asked: Mapping[str, PairSpec],
+        plan: EvaluationPlan,
+        specs: Mapping[str, PairSpec],
         variants: Sequence[Variant],
         cache: SampleCache,
         options: Options,
@@ -88,8 +94,8 @@ class Evaluation:
         self.upscaler, self.plan, self.options = upscaler, plan, options
         self._cache, self._on_progress = cache, on_progress
         chosen = options.made_by.get(upscaler.name, options.degradation)
-        self.made_by = _made_by(upscaler, asked, variants[0], chosen)
-        pairs = [asked[item.name] for item in plan.calibration]
+        self.made_by = _made_by(upscaler, specs, variants[0], chosen)
+        pairs = [specs[item.name] for item in plan.calibration]
         self.cells = [
             Cell.of(variant.made_by(self.made_by), upscaler, pairs, options.alphas)
             for variant in variants
@@ -124,7 +130,7 @@ class Evaluation:
     @property
     def test_scenes(self) -> list[str]:
         """The scene of each test upload."""
-        return [scene_of(upload.files) for upload in self.test]
+        return [scene_name(upload.files) for upload in self.test]
 
     @cached_property
     def tables(self) -> dict[str, list[Record]]:
@@ -137,7 +143,6 @@ class Evaluation:
         }
 
     def _added(self) -> list[Record]:
-        """The share of the detail that the model adds which is not in the truth."""
         uploads, share = len(self.added.shares), self.added.share
         return [] if share is None else [{"uploads": uploads, "not_in_the_truth": share}]
 
@@ -183,20 +188,24 @@ class Evaluation:
             for upload in self.calibration
             if any(cell.fits_on(upload.name) for cell in self.cells)
         ]
-        found = await self.each(
+        to_fit_on = await self.each(
             to_fit, lambda image: [cell.seen_to_fit(image) for cell in self.cells]
         )
         for place, cell in enumerate(self.cells):
-            await asyncio.to_thread(cell.fit, [seen[place] for seen in found])
-        parts: list[Part] = [*self.cells, self.added]
+            await asyncio.to_thread(cell.fit, [seen[place] for seen in to_fit_on])
+        methods: list[Part] = [*self.cells, self.added]
         if self.earlier is not None:
-            parts.append(self.earlier)
-        seen = await self.each(self.calibration, lambda image: [part.seen(image) for part in parts])
-        for place, part in enumerate(parts):
-            part.calibrate([one[place] for one in seen if one[place] is not None])
-        tested = await self.each(self.test, lambda image: [part.tested(image) for part in parts])
-        for place, part in enumerate(parts):
-            part.gather([one[place] for one in tested])
+            methods.append(self.earlier)
+        seen = await self.each(
+            self.calibration, lambda image: [method.seen(image) for method in methods]
+        )
+        for place, method in enumerate(methods):
+            method.calibrate([of_image[place] for of_image in seen if of_image[place] is not None])
+        tested = await self.each(
+            self.test, lambda image: [method.tested(image) for method in methods]
+        )
+        for place, method in enumerate(methods):
+            method.gather([of_image[place] for of_image in tested])
 
     async def each(
         self, uploads: Iterable[Upload], reduce: Callable[[Image], Result]
@@ -212,11 +221,7 @@ class Evaluation:
             async with turns:
                 pair = await asyncio.to_thread(self._load, upload)
                 image = await image_of(
-                    upload.place,
-                    pair,
-                    self.upscaler,
-                    self._largest,
-                    self._cache,
+                    upload.place, pair, self.upscaler, self._largest, self._cache
                 )
                 result = await asyncio.to_thread(reduce, image)
                 self._count(image)
@@ -236,13 +241,15 @@ class Evaluation:
     def _load(self, upload: Upload) -> Pair:
         item = upload.files
         return load_pair(
-            item.name,
-            Path(item.y).read_bytes(),
-            Path(item.x).read_bytes() if item.x else None,
+            PairUpload(
+                item.name,
+                Path(item.y).read_bytes(),
+                Path(item.x).read_bytes() if item.x else None,
+                upload.variant,
+            ),
             self._widest,
             degradation=self.made_by,
             seed=self.options.seed,
-            variant=upload.variant,
         )
 
     def _count(self, image: Image) -> None:
@@ -261,12 +268,12 @@ class Evaluation:
 
 def _made_by(
     upscaler: Upscaler,
-    asked: Mapping[str, PairSpec],
+    specs: Mapping[str, PairSpec],
     first: Variant,
     chosen: Degradation | Mixture | None,
 ) -> Degradation | Mixture | None:
     """How X is made from Y, for all settings of a report: as for the first of them."""
-    if next(iter(asked.values())).x:
+    if next(iter(specs.values())).x:
         return None
     pipeline = first.pipeline(upscaler)
     made_by = chosen or first.config.input_made_by(pipeline.scale)

@@ -98,12 +98,12 @@ def resampled_losses(
     risks = (of_calibration @ calibration + bound) / (n[:, None] + 1)
     risks = np.append(risks, np.full((len(risks), 1), np.inf), axis=1)
     losses = of_test @ test
-    found = []
+    sums = []
     for alpha in alphas:
         place = np.argmax(risks > alpha, axis=1)
         is_empty = bound / (n + 1) > alpha
-        found.append(np.where(is_empty, 0, losses[np.arange(len(losses)), place]))
-    return np.array(found)
+        sums.append(np.where(is_empty, 0, losses[np.arange(len(losses)), place]))
+    return np.array(sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +176,11 @@ def _rows(
         name: mean_intervals(cell.quantities[name][:, columns], draws.test) for name in QUANTITIES
     }
     is_at_hand = cell.calibration.guarantee.facts()["delta"] is not None
-    of_test = [(one.low, one.high) for one in intervals["loss"]]
+    of_test = [(answer.low, answer.high) for answer in intervals["loss"]]
     promises = dict(
         zip(alphas, of_test if is_at_hand else joint_intervals(cell, draws, alphas), strict=False)
     )
-    warned = float(np.mean([one.is_warned for one in cell.answers]))
+    warned = float(np.mean([answer.is_warned for answer in cell.answers]))
     rows = []
     for number, (column, alpha) in enumerate(zip(columns, levels, strict=True)):
         quantities = {name: intervals[name][number] for name in QUANTITIES}
@@ -188,8 +188,8 @@ def _rows(
         # Of a class that is not covered nothing is promised.
         if alpha is not None and (input_class is None or cell.answers[0].subject.is_covered):
             promise = promises[alpha]
-            parts = {one.subject.partition for one in cell.answers}
-            thresholds = [cell.thresholds(part)[column] for part in parts]
+            answering = {answer.subject.partition for answer in cell.answers}
+            thresholds = [cell.thresholds(calibration)[column] for calibration in answering]
             status = _status(alpha, max(thresholds), quantities["loss"].mean, promise)
         rows.append(
             Row(upscaler, cell.name, input_class, alpha, warned, quantities, promise, status)
@@ -206,22 +206,22 @@ def joint_intervals(
     """
     column = {scene: k for k, scene in enumerate(dict.fromkeys(cell.calibration.scenes))}
     of_scenes, of_test = draws.calibration(len(column)), draws.test[:JOINT_REPLICATES]
-    asked: dict[Calibration, list[int]] = {}
-    for place, one in enumerate(cell.answers):
-        asked.setdefault(one.subject.partition, []).append(place)
+    by_part: dict[Calibration, list[int]] = {}
+    for place, answer in enumerate(cell.answers):
+        by_part.setdefault(answer.subject.partition, []).append(place)
     total = np.zeros((len(alphas), len(of_test)))
-    for part, places in asked.items():
-        levels = _grid(part)
-        law = part.law
-        losses = map(part.guarantee.loss, law.loss_curves)
-        scenes = by_scene(losses, part.bound, law.scenes, law.weights)
+    for calibration, places in by_part.items():
+        levels = _grid(calibration)
+        law = calibration.law
+        losses = map(calibration.guarantee.loss, law.loss_curves)
+        scenes = by_scene(losses, calibration.bound, law.scenes, law.weights)
         columns = [column[name] for name in dict.fromkeys(law.scenes)]
         weights = np.array([float(scene.weight) for scene in scenes])
-        ends = np.append(levels, np.nextafter(np.float32(part.highest), np.inf))
+        ends = np.append(levels, np.nextafter(np.float32(calibration.highest), np.inf))
         total += resampled_losses(
             np.array([_mean_at(scene, levels) for scene in scenes]),
             np.array([mean_of(cell.answers[i].losses, ends, "left") for i in places]),
-            part.bound,
+            calibration.bound,
             alphas,
             (of_scenes[:, columns] * weights, of_test[:, places]),
         )
@@ -230,13 +230,12 @@ def joint_intervals(
 
 
 def _mean_at(scene: Scene, levels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """L̄ of a scene."""
     risen = np.array([curve.losses(levels, "right") for curve in scene.curves], np.float64)
     return np.average(risen, axis=0, weights=scene.weights)
 
 
-def _grid(part: Calibration) -> NDArray[np.float32]:
-    levels = np.unique(part.loss_curves.levels)
+def _grid(calibration: Calibration) -> NDArray[np.float32]:
+    levels = np.unique(calibration.loss_curves.levels)
     if len(levels) > JOINT_GRID:
         levels = levels[np.linspace(0, len(levels) - 1, JOINT_GRID).round().astype(int)]
     return levels

@@ -10,13 +10,13 @@ from scipy import ndimage
 
 from trustscale_server.calibration.manifest import MeasuredPair
 from trustscale_server.calibration.measure import reduce_pair
-from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.loss_curve import coarse_up
 from trustscale_server.images.degrade import Degradation, degrade
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.upscalers.base import Source
 
@@ -85,8 +85,8 @@ async def calibration_of(upscaler, count=30, *, side=SIDE, samples=4, file=None,
     )
     pairs = []
     for k in range(count):
-        y = file(k) if file else png_rgb(photo(k, side, side))
-        pair = load_pair(f"{k:03}", y, None, pipeline, degradation=None, seed=0)
+        y = file(k) if file else to_png(photo(k, side, side))
+        pair = load_pair(PairUpload(f"{k:03}", y), pipeline, degradation=None, seed=0)
         measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed)
         pairs.append(reduce_pair(pair, measurement, pipeline))
     alpha = 0.1 if pipeline.fidelity.bound > 1 else 0.05

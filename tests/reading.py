@@ -26,7 +26,7 @@ LINES = [
 
 def pretend(monkeypatch):
     """All pictures show these words, but of the doubtful one, which every other shows otherwise."""
-    monkeypatch.setattr(reader, "read", lambda picture: LINES)
+    monkeypatch.setattr(reader, "read_lines", lambda picture: LINES)
     others = [line.words[0].confidence < 0.5 for line in LINES]
     monkeypatch.setattr(reader, "read_otherwise", lambda lines, picture: others)
 

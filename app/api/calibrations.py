@@ -31,7 +31,7 @@ from trustscale_server.api.openapi import body_of, file_response
 from trustscale_server.api.problems import problem_responses
 from trustscale_server.calibration import file, labels, pictures
 from trustscale_server.calibration.archive import ArchiveLimits, archive_files
-from trustscale_server.calibration.insight import Backtest, coarser, expected, leaked
+from trustscale_server.calibration.insight import Backtest, backtest_of, coarser, leaked
 from trustscale_server.calibration.labels import WaitingPair
 from trustscale_server.errors import BadRequest, NotFound
 from trustscale_server.stores.base import JobStatus
@@ -143,7 +143,7 @@ async def get_backtest(
     It has the realised risk and trusted area over random halvings of the pairs, and checks.
     """
     calibration = (await state.admin.finished(calibration_id)).partitions.of_group(group)
-    return await asyncio.to_thread(expected, calibration, splits)
+    return await asyncio.to_thread(backtest_of, calibration, splits)
 
 
 @router.get(
@@ -257,7 +257,7 @@ async def get_pair_image(
         read = pictures.of_job if isinstance(resolved, JobStatus) else pictures.of_calibration
         data = await read(blobs, resolved.id, name, part)
     elif isinstance(resolved, JobStatus):
-        data, version = await labels.read(blobs, resolved.id, name)
+        data, version = await labels.newest_label(blobs, resolved.id, name)
         headers["ETag"] = _etag(version)
     else:
         data = await pictures.label_of_calibration(blobs, resolved.id, name)

@@ -28,7 +28,7 @@ from trustscale_server.calibration.record import Calibration
 from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.errors import BadCalibration, NoCalibration, NotFound, UpscalerUnavailable
 from trustscale_server.images.degrade import MadeBy
-from trustscale_server.sampling.pipeline import Pipeline, differences
+from trustscale_server.sampling.pipeline import Pipeline, pipeline_differences
 from trustscale_server.serving.answer import GuaranteeFacts
 from trustscale_server.stores import base
 from trustscale_server.stores.base import CalibrationHead, JobState, JobStatus
@@ -240,6 +240,6 @@ def _differences(services: Services, calibration: Calibration) -> list[dict[str,
         return None
     try:
         settings = calibration.manifest.provenance.settings
-        return differences(calibration.pipeline, upscaler, settings)
+        return pipeline_differences(calibration.pipeline, upscaler, settings)
     except UpscalerUnavailable:
         return None

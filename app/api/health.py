@@ -25,7 +25,7 @@ from trustscale_server.assembly import Services
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.errors import BadCalibration, NotFound, TrustscaleError, UpscalerUnavailable
 from trustscale_server.monitoring.state import MonitorState
-from trustscale_server.sampling.pipeline import differences
+from trustscale_server.sampling.pipeline import pipeline_differences
 from trustscale_server.stores.base import JobKind, JobStatus, StoreUnavailable
 from trustscale_server.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import Upscaler
@@ -133,7 +133,7 @@ async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     mismatch: list[dict[str, Any]] = []
     for calibration in (await state.calibrations.order(upscaler.name)).calibrations:
         settings = calibration.manifest.provenance.settings
-        differs = differences(calibration.pipeline, upscaler, settings)
+        differs = pipeline_differences(calibration.pipeline, upscaler, settings)
         if not differs:  # requests are answered from this one
             mismatch = []
             break
@@ -220,7 +220,7 @@ async def _observe_calibration(
     metrics.set("calibration_min_alpha", calibration.min_alpha, name)
     metrics.set("calibration_default_alpha", manifest.default_alpha, name)
     with suppress(UpscalerUnavailable):  # never reached yet
-        mismatch = bool(differences(calibration.pipeline, upscaler))
+        mismatch = bool(pipeline_differences(calibration.pipeline, upscaler))
         metrics.set("calibration_mismatch", mismatch, name)
     return calibration
 

@@ -19,7 +19,7 @@ from trustscale_server.monitoring.report import (
     report_of,
     uncalibrated,
 )
-from trustscale_server.sampling.pipeline import differences
+from trustscale_server.sampling.pipeline import pipeline_differences
 from trustscale_server.stores.base import AuditEntry
 from trustscale_server.stores.usage import Use
 from trustscale_server.upscalers.base import Upscaler, named
@@ -100,7 +100,7 @@ async def _reports(state: State, upscaler: Upscaler) -> list[UpscalerReport]:
         is_first = calibration is active.first
         differing = []
         with suppress(UpscalerUnavailable):  # never reached yet
-            differing = differences(calibration.pipeline, upscaler)
+            differing = pipeline_differences(calibration.pipeline, upscaler)
         if differing and not is_first:  # nothing is answered from it
             continue
         canary = await state.canaries.report(upscaler.name, calibration.id) if is_first else {}

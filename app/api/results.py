@@ -21,7 +21,7 @@ from trustscale_server.api.openapi import file_response
 from trustscale_server.api.problems import limited_responses, problem_responses
 from trustscale_server.concurrency import shielded
 from trustscale_server.errors import BadRequest, Conflict
-from trustscale_server.images.encode import FORMS, FormName, Pages, picture, png_mask
+from trustscale_server.images.encode import FORMS, Attached, FormName, Pages, picture, to_png
 from trustscale_server.images.metadata import metadata_of
 from trustscale_server.monitoring.truth import (
     MAX_TRUTH_BYTES,
@@ -258,7 +258,7 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
             mask, text = read_mask(mask_file)
             pages = Pages(mask, read_codes(trust)) if trust else None
         metadata, _ = metadata_of(image, with_place=True)
-        return picture(pixels, form, text=text, metadata=metadata, pages=pages)
+        return picture(pixels, form, attached=Attached(text, metadata, pages))
 
     return await shielded(made)
 
@@ -273,7 +273,7 @@ async def _mask(state: State, result: Result, alpha: float) -> bytes:
 
     def drawn() -> bytes:
         text = png_text(calibration, part_of, alpha, result.group, kind)
-        return png_mask(part_of.curve.mask_of_code(read_codes(trust), alpha), text)
+        return to_png(part_of.curve.mask_of_code(read_codes(trust), alpha), text)
 
     return await shielded(drawn)
 

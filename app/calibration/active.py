@@ -29,7 +29,7 @@ from trustscale_server.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.images.facts import RULES, InputFeatures
-from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, differences
+from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, pipeline_differences
 from trustscale_server.stores.base import MOST_ACTIVE, Activation, CalibrationStore
 from trustscale_server.upscalers.base import Upscaler
 
@@ -57,32 +57,36 @@ class CalibrationPriority:
     @property
     def stretches(self) -> list[str | None]:
         """The stretches of data, None for pictures, in order, each once."""
-        return list(dict.fromkeys(one.pipeline.stretch for one in self.calibrations))
+        return list(
+            dict.fromkeys(calibration.pipeline.stretch for calibration in self.calibrations)
+        )
 
     def choose(self, facts: InputFeatures, height: int, width: int) -> Calibration:
         """The one that answers an upload whose output has this size."""
-        for place, one in enumerate(self.calibrations):
-            if one.partitions.covers(facts) and one.answers_size(height, width):
-                name = one.partitions.class_of(facts)
-                if not self._is_taken(place, covered_classes(one) if name is None else [name]):
-                    return one
+        for place, calibration in enumerate(self.calibrations):
+            if calibration.partitions.covers(facts) and calibration.answers_size(height, width):
+                name = calibration.partitions.class_of(facts)
+                if not self._is_taken(
+                    place, covered_classes(calibration) if name is None else [name]
+                ):
+                    return calibration
         return self.first
 
     def answers(self) -> list[list[str]]:
         """The classes that each one answers, if only for some sizes."""
-        found = []
-        for place, one in enumerate(self.calibrations):
-            names = covered_classes(one)
-            if one.pipeline.input_rule is None and self._is_taken(place, names):
+        answered = []
+        for place, calibration in enumerate(self.calibrations):
+            names = covered_classes(calibration)
+            if calibration.pipeline.input_rule is None and self._is_taken(place, names):
                 names = []
-            found.append([name for name in names if not self._is_taken(place, [name])])
-        return found
+            answered.append([name for name in names if not self._is_taken(place, [name])])
+        return answered
 
-    def of_words(self, *, wanted: bool) -> CalibrationPriority:
+    def of_words(self, *, reads: bool) -> CalibrationPriority:
         """Those for text, or the others; all if there are no such."""
-        found = [one for one in self.calibrations if one.reads == wanted]
-        is_same = len(found) in {0, len(self.calibrations)}
-        return self if is_same else CalibrationPriority(found)
+        chosen = [calibration for calibration in self.calibrations if calibration.reads == reads]
+        is_same = len(chosen) in {0, len(self.calibrations)}
+        return self if is_same else CalibrationPriority(chosen)
 
     def _is_taken(self, place: int, names: Sequence[str]) -> bool:
         """Whether one before it answers uploads of these classes, for the same data and sizes."""
@@ -100,9 +104,9 @@ class CalibrationPriority:
         return False
 
 
-def _differ(one: Calibration, other: Calibration) -> bool:
+def _differ(first: Calibration, second: Calibration) -> bool:
     """Whether they are for other data, or one is for text and one is not."""
-    return (one.pipeline.stretch, one.reads) != (other.pipeline.stretch, other.reads)
+    return (first.pipeline.stretch, first.reads) != (second.pipeline.stretch, second.reads)
 
 
 def covered_classes(calibration: Calibration) -> list[str]:
@@ -243,20 +247,20 @@ class Calibrations:
             )
         known, order = self._orders.get(upscaler, ((), None))
         if order is None or known != ids:
-            found = []
-            for one in ids:
+            readable = []
+            for calibration in ids:
                 try:
-                    found.append(await self.get(one))
+                    readable.append(await self.get(calibration))
                 except (BadCalibration, NotFound) as error:
-                    if not found:
+                    if not readable:
                         raise NoCalibration(
-                            f"The active calibration {one} of {upscaler!r} cannot be read, so no "
-                            f"mask would have a foundation. {error.detail}",
+                            f"The active calibration {calibration} of {upscaler!r} cannot be read, "
+                            f"so no mask would have a foundation. {error.detail}",
                             upscaler=upscaler,
                         ) from error
                     # It must not stop the others.
-                    log.warning("calibration_unread", calibration=one, detail=error.detail)
-            order = CalibrationPriority(found)
+                    log.warning("calibration_unread", calibration=calibration, detail=error.detail)
+            order = CalibrationPriority(readable)
             self._orders[upscaler] = ids, order
         return order
 
@@ -333,20 +337,15 @@ class Calibrations:
         active = [*await self.active_ids(calibration.manifest.upscaler)]
         if not active:
             return []
-        live = []
-        for one in active:
+        live = [calibration]
+        for known in active:
             with suppress(BadCalibration, NotFound):  # else nothing is answered from it
-                other = await self.get(one)
-                if other.pipeline.fingerprint == calibration.pipeline.fingerprint:
-                    live.append(other)
-        order = CalibrationPriority(
-            [calibration, *(one for one in live if one.id != calibration.id)]
-        )
-        answers = await asyncio.to_thread(order.answers)
-        asked = {
-            one.id for one, classes in zip(order.calibrations, answers, strict=True) if classes
-        }
-        return [one for one in active if one not in asked]
+                other = await self.get(known)
+                is_same = other.pipeline.fingerprint == calibration.pipeline.fingerprint
+                live += [other] if is_same and known != calibration.id else []
+        answers = await asyncio.to_thread(CalibrationPriority(live).answers)
+        answering = {other.id for other, classes in zip(live, answers, strict=True) if classes}
+        return [known for known in active if known not in answering]
 
     async def add(
         self, calibration: Calibration, *, activate: bool, blob: bytes | None = None
@@ -363,7 +362,7 @@ class Calibrations:
 
         They also replace active ones if an older release shipped them all; in doubt these stay.
         """
-        embedded = [one for one in upscalers if one.kind == "embedded"]
+        embedded = [upscaler for upscaler in upscalers if upscaler.kind == "embedded"]
         for entry in _shipped_files() if embedded else ():
             with entry.open("rb") as stream:
                 name, fingerprint = file.identity(stream)
@@ -376,7 +375,7 @@ class Calibrations:
                 data = await asyncio.to_thread(entry.read_bytes)
                 shipped = await asyncio.to_thread(file.load, data)
                 if active:
-                    if differences(shipped.pipeline, upscaler):
+                    if pipeline_differences(shipped.pipeline, upscaler):
                         continue  # it would serve no better
                     log.warning("calibration_replaced", upscaler=upscaler.name, calibrations=active)
                 # The last one comes first, and what was activated meanwhile stays.
@@ -392,11 +391,11 @@ class Calibrations:
         """Whether surely older releases shipped them for this model, and this one serves none."""
         with suppress(BadCalibration, NotFound, LookupError, TypeError, ValueError):  # of any form
             names = {head.id: head.name for head in await self.store.heads(upscaler.name)}
-            known = shipped_names()
-            if any((names[one] or "").removesuffix(_DATA) not in known for one in active):
+            shipped = shipped_names()
+            if any((names[known] or "").removesuffix(_DATA) not in shipped for known in active):
                 return False
-            blobs = [await self.store.get(one) for one in active]
-            return all(_is_outdated(*file.unchecked(one), upscaler.fingerprint) for one in blobs)
+            files = [file.unchecked(await self.store.get(known)) for known in active]
+            return all(_is_outdated(*facts, upscaler.fingerprint) for facts in files)
         return False
 
 
@@ -443,5 +442,5 @@ def _of_data(entry: Traversable) -> list[bytes]:
 
 def _shipped_files(*, words: bool = False) -> list[Traversable]:
     """Those of colours, or for text."""
-    found = [entry for entry in _SHIPPED.iterdir() if entry.name.endswith(file.SUFFIX)]
-    return [entry for entry in found if entry.name.endswith(f"-text{file.SUFFIX}") == words]
+    entries = [entry for entry in _SHIPPED.iterdir() if entry.name.endswith(file.SUFFIX)]
+    return [entry for entry in entries if entry.name.endswith(f"-text{file.SUFFIX}") == words]

@@ -24,12 +24,12 @@ from trustscale_server.calibration.canaries import CanaryStore
 from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest
 from trustscale_server.calibration.fit import seen_by
 from trustscale_server.calibration.guarantee import GuaranteeSettings
-from trustscale_server.calibration.intake import Files, Keep, alike_in_words, find, take_in
+from trustscale_server.calibration.intake import Files, Keep, alike_in_words, find_pairs, take_in
 from trustscale_server.calibration.labels import Labelling
 from trustscale_server.calibration.layout import GroupingRule, PairFiles
 from trustscale_server.calibration.manifest import REMOVED
 from trustscale_server.calibration.measure import check_measurable, reduce_pair
-from trustscale_server.calibration.pairs import check_left_out, load_pair
+from trustscale_server.calibration.pairs import PairUpload, check_left_out, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.fidelity import clips
 from trustscale_server.errors import (
@@ -105,13 +105,13 @@ class Costs:
         They are known of earlier calibrations. A local model is tried, since that is free; of
         another one requests tell how long its samples take.
         """
-        asked = (upscaler, round(pixels), pipeline.samples)
-        seconds = self.throughput.estimate(*asked, PAIRS)
+        work = (upscaler, round(pixels), pipeline.samples)
+        seconds = self.throughput.estimate(*work, PAIRS)
         if seconds is None and upscaler.capabilities.by_tiles:
             with suppress(UpscalerError, BadInput):
                 await self._try(upscaler, pipeline)
-            seconds = self.throughput.estimate(*asked, PAIRS)
-        if seconds is None and (of_samples := self.throughput.estimate(*asked)) is not None:
+            seconds = self.throughput.estimate(*work, PAIRS)
+        if seconds is None and (of_samples := self.throughput.estimate(*work)) is not None:
             seconds = of_samples / min(upscaler.capabilities.concurrency, self.at_once)
         return seconds
 
@@ -120,19 +120,18 @@ class Costs:
         picture = Image.effect_noise((_TRIAL_SIDE * pipeline.scale,) * 2, 50).convert("RGB")
         picture.save(file := io.BytesIO(), "PNG")
 
-        async def one() -> None:
-            made: dict[str, Any] = {"degradation": None, "seed": 0}
-            pair = await asyncio.to_thread(
-                load_pair, "trial", file.getvalue(), None, pipeline, **made
-            )
-            found = await measure(
+        upload = PairUpload("trial", file.getvalue())
+
+        async def trial() -> None:
+            pair = await asyncio.to_thread(load_pair, upload, pipeline, degradation=None, seed=0)
+            measurement = await measure(
                 upscaler, Source(pair.x, pair.facts), pipeline, pair.seed, truth=pair.seen
             )
-            await asyncio.to_thread(reduce_pair, pair, found, pipeline)
+            await asyncio.to_thread(reduce_pair, pair, measurement, pipeline)
 
-        await one()
+        await trial()
         started = time.perf_counter()
-        await asyncio.gather(*(one() for _ in range(self.at_once)))
+        await asyncio.gather(*(trial() for _ in range(self.at_once)))
         seconds = (time.perf_counter() - started) / self.at_once
         self.throughput.note(upscaler, _TRIAL_SIDE**2, pipeline.samples, seconds, PAIRS)
 
@@ -157,7 +156,7 @@ class Plan(BaseModel):
     warnings: list[str]
 
 
-class Asked(NamedTuple):
+class CheckedRequest(NamedTuple):
     """A job's request, its pairs' files, warnings, and the mean pixels of X."""
 
     request: CalibrationRequest
@@ -207,7 +206,7 @@ class CalibrationAdmin:
                 async def keep(name: str, data: bytes) -> None:
                     await start(self.stores.blobs.put(job_id, name, data))
 
-                asked = await self._asked(
+                checked = await self._asked(
                     config,
                     files,
                     created_by=created_by,
@@ -216,7 +215,7 @@ class CalibrationAdmin:
                     parent=parent,
                     keep=keep,
                 )
-            begun = await self.queue.submit(await self._job(asked, job_id, webhook=webhook))
+            begun = await self.queue.submit(await self._job(checked, job_id, webhook=webhook))
         try:  # from now on the job keeps others from deleting its parent
             if parent is not None:
                 await self.calibrations.stored(parent.id)
@@ -226,17 +225,12 @@ class CalibrationAdmin:
         return begun
 
     async def _job(
-        self,
-        asked: Asked,
-        job_id: str,
-        *,
-        measured: int = 0,
-        **about: str | None,
+        self, checked: CheckedRequest, job_id: str, *, measured: int = 0, **about: str | None
     ) -> Job:
         """The job of this id; costs are without `measured` pairs."""
-        request = asked.request
-        costs = await self._costs(asked, measured)
-        return request.as_job(job_id, warnings=asked.warnings, **about, **costs)
+        request = checked.request
+        costs = await self._costs(checked, measured)
+        return request.as_job(job_id, warnings=checked.warnings, **about, **costs)
 
     async def seen(self, config: CalibrationConfig, photographs: Mapping[str, str]) -> set[str]:
         """Of photographs, those that σ of such a calibration was fitted on.
@@ -253,8 +247,8 @@ class CalibrationAdmin:
         """What `create` with the same arguments would take. Raises as it does."""
         return await self._planned(await self._asked(config, files, **more), 0)
 
-    async def _planned(self, asked: Asked, measured: int) -> Plan:
-        costs, request = await self._costs(asked, measured), asked.request
+    async def _planned(self, checked: CheckedRequest, measured: int) -> Plan:
+        costs, request = await self._costs(checked, measured), checked.request
         return Plan(
             pictures=len({pair.source for pair in request.pairs}),
             pairs=len(request.pairs),
@@ -263,16 +257,16 @@ class CalibrationAdmin:
             estimate_s=float(costs["estimate_s"]) if "estimate_s" in costs else None,
             done=request.done,
             skipped=request.skipped,
-            warnings=(asked.warnings or "").splitlines(),
+            warnings=(checked.warnings or "").splitlines(),
         )
 
-    async def _costs(self, asked: Asked, measured: int) -> Mapping[str, str]:
-        request = asked.request
+    async def _costs(self, checked: CheckedRequest, measured: int) -> Mapping[str, str]:
+        request = checked.request
         return await self.costs.of(
             self.upscalers[request.upscaler],
             request.pipeline,
             pairs=0 if request.done else len(request.pairs) - measured,
-            pixels=asked.pixels,
+            pixels=checked.pixels,
         )
 
     async def _done(self, request: CalibrationRequest) -> CalibrationRequest:
@@ -300,33 +294,37 @@ class CalibrationAdmin:
         parent: Calibration | None = None,
         keep: Keep | None = None,
         **intake: Any,
-    ) -> Asked:
+    ) -> CheckedRequest:
         """Check the pairs.
 
         `keep` and `intake` are of `take_in`. Raises as `create`.
         """
-        found = await asyncio.to_thread(lambda: find(files(), naming or GroupingRule(), table))
+        arranged = await asyncio.to_thread(
+            lambda: find_pairs(files(), naming or GroupingRule(), table)
+        )
         known = parent.manifest.pairs if parent else ()
         upscaler = await self._identified(config.upscaler)
         if parent is not None:
             guard(parent.pipeline, upscaler)
         pipeline = parent.pipeline if parent else config.pipeline(upscaler)
         check_measurable(pipeline.fidelity)
-        taken = await take_in(files, found, pipeline, known=known, keep=keep, **intake)
-        check_left_out(taken.skipped, len(taken.usable), config.on_bad_pair)
+        intake_result = await take_in(files, arranged, pipeline, known=known, keep=keep, **intake)
+        check_left_out(intake_result.skipped, len(intake_result.usable), config.on_bad_pair)
         if parent is not None:
-            _check_same_origin(parent, given=taken.usable[0].x)
+            _check_same_origin(parent, given=intake_result.usable[0].x)
         request = CalibrationRequest.asking(
             config,
             pipeline,
             upscaler,
-            taken.usable,
-            skipped=taken.skipped,
+            intake_result.usable,
+            skipped=intake_result.skipped,
             created_by=created_by,
             parent=parent.id if parent else None,
         )
-        alike = "\n".join(map(alike_in_words, taken.alike)) or None
-        return Asked(await self._done(request), found.pairs, alike, taken.pixels)
+        alike = "\n".join(map(alike_in_words, intake_result.alike)) or None
+        return CheckedRequest(
+            await self._done(request), arranged.pairs, alike, intake_result.pixels
+        )
 
     async def derive(
         self,
@@ -365,25 +363,25 @@ class CalibrationAdmin:
 
         def derived() -> Calibration:
             pairs = [
-                replace(pair, loss_curves=[one.counted(bound) for one in pair.loss_curves])
+                replace(pair, loss_curves=[curve.counted(bound) for curve in pair.loss_curves])
                 for pair in parent.measured_pairs()
             ]
             pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity})
-            made = parent.with_pairs(
+            calibration = parent.with_pairs(
                 pairs,
                 created_by=created_by,
                 name=name or parent.manifest.name,
                 guarantee=guarantee,
                 pipeline=pipeline,
             )
-            _ = made.curve
-            return made
+            _ = calibration.curve
+            return calibration
 
-        made = await asyncio.to_thread(derived)
+        calibration = await asyncio.to_thread(derived)
         if to_activate:
-            await self.calibrations.changes(made, force=force)
-        await self._store(parent, made)
-        return made
+            await self.calibrations.changes(calibration, force=force)
+        await self._store(parent, calibration)
+        return calibration
 
     async def without_pair(self, parent: Calibration, name: str, *, created_by: str) -> Calibration:
         """Store a new calibration without one pair, or all of one Y, and activate nothing.
@@ -393,24 +391,24 @@ class CalibrationAdmin:
             Conflict: it has no other pair.
         """
         pairs = parent.measured_pairs()
-        kept = [pair for pair in pairs if name not in {pair.info.name, pair.info.source}]
-        if len(kept) == len(pairs):
+        others = [pair for pair in pairs if name not in {pair.info.name, pair.info.source}]
+        if len(others) == len(pairs):
             raise NotFound(f"The calibration has no pair {name!r}.")
-        if not kept:
+        if not others:
             raise Conflict(f"{name!r} is the only pair; delete the calibration instead.")
         smaller = await asyncio.to_thread(
             parent.with_pairs,
-            kept,
+            others,
             skipped=[{"name": name, "reason": f"{REMOVED}{created_by}"}],
             created_by=created_by,
         )
         await self._store(parent, smaller)
         return smaller
 
-    async def _store(self, parent: Calibration, made: Calibration) -> None:
-        await CanaryStore(self.stores.blobs, self.stores.monitor).inherit(parent.id, made.id)
-        await pictures.inherit(self.stores.blobs, parent.id, made.id)
-        await self.calibrations.add(made, activate=False)
+    async def _store(self, parent: Calibration, calibration: Calibration) -> None:
+        await CanaryStore(self.stores.blobs, self.stores.monitor).inherit(parent.id, calibration.id)
+        await pictures.inherit(self.stores.blobs, parent.id, calibration.id)
+        await self.calibrations.add(calibration, activate=False)
 
     async def resolve(self, calibration: str) -> Calibration | JobStatus:
         """The calibration of an id, or the job that is making it."""
@@ -429,10 +427,10 @@ class CalibrationAdmin:
         Raises:
             Conflict: it is not finished.
         """
-        found = await self.resolve(calibration)
-        if isinstance(found, JobStatus):
-            raise Conflict(f"The calibration is not finished: it is {found.state}.")
-        return found
+        resolved = await self.resolve(calibration)
+        if isinstance(resolved, JobStatus):
+            raise Conflict(f"The calibration is not finished: it is {resolved.state}.")
+        return resolved
 
     async def import_file(self, data: bytes, *, activate: bool, force: bool = False) -> Calibration:
         """Check and store a calibration file, unless it may not be activated as asked."""
@@ -478,9 +476,9 @@ class CalibrationAdmin:
         return Labelling(self.stores, self.queue)
 
     async def _identified(self, name: str | None) -> Upscaler:
-        found = named(self.upscalers, name, self.default)
-        await identify(found)
-        return found
+        upscaler = named(self.upscalers, name, self.default)
+        await identify(upscaler)
+        return upscaler
 
 
 def _check_same_origin(parent: Calibration, *, given: bool) -> None:

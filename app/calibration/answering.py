@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.layout import PairFiles
-from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.errors import BadInput, ConfigError
 from trustscale_server.images.degrade import Degradation, Mixture
 from trustscale_server.images.facts import UPLOAD, classify
@@ -27,7 +27,7 @@ _NEARLY_ALL: Final = 0.9
 _FEW: Final = 3  # kinds that are named
 
 
-class Share(NamedTuple):
+class AnsweredUploads(NamedTuple):
     """What one upscaler answers.
 
     made_by: how X is made for it; None: as the calibration's settings say, or X is given.
@@ -39,9 +39,9 @@ class Share(NamedTuple):
     made_by: Degradation | Mixture | None = None
 
 
-def shares(
+def answered_uploads(
     table: Mapping[str, str], config: CalibrationConfig, pairs: Sequence[PairFiles], scale: int
-) -> list[Share]:
+) -> list[AnsweredUploads]:
     """The upscalers that answer the inputs of a calibration, by the table of `auto`.
 
     Of a mixture each gets the ways that make its classes. Inputs that are given, or made in a way
@@ -59,23 +59,25 @@ def shares(
         classes = Counter({usual: 1}) if usual else _classes(config, mixture, pairs, scale)
         ways[_answering(table, classes).upscaler][way] = mixture
     return [
-        Share(
+        AnsweredUploads(
             upscaler,
-            [*parts],
+            [*by_way],
             Mixture(
-                mixture=tuple(part for mixture in parts.values() for part in mixture.mixture),
-                shares={way: made_by.share(way) for way in parts},
+                mixture=tuple(
+                    component for mixture in by_way.values() for component in mixture.mixture
+                ),
+                shares={way: made_by.share(way) for way in by_way},
             ),
         )
-        for upscaler, parts in ways.items()
+        for upscaler, by_way in ways.items()
     ]
 
 
-def in_words(found: Sequence[Share]) -> str:
+def in_words(answering: Sequence[AnsweredUploads]) -> str:
     """Which upscalers answer, for the person who waits for their calibrations."""
-    if len(found) == 1:
-        return f"auto answers such uploads with {found[0].upscaler}"
-    named = [f"{share.upscaler} ({_listed(share.kinds)})" for share in found]
+    if len(answering) == 1:
+        return f"auto answers such uploads with {answering[0].upscaler}"
+    named = [f"{share.upscaler} ({_listed(share.kinds)})" for share in answering]
     return f"auto answers such uploads with {' and '.join(named)}, each for its own"
 
 
@@ -83,13 +85,13 @@ def _listed(kinds: Sequence[str]) -> str:
     return ", ".join(kinds) if len(kinds) <= _FEW else f"{len(kinds)} kinds of upload"
 
 
-def _answering(table: Mapping[str, str], classes: Counter[str]) -> Share:
+def _answering(table: Mapping[str, str], classes: Counter[str]) -> AnsweredUploads:
     """The upscaler of nearly all inputs. Raises ConfigError: there is none."""
     counts = Counter[str]()
     for name, count in classes.items():
         counts[routed(table, name)] += count
     if not counts:  # nothing could be read; taking in the pairs will tell why
-        return Share(routed(table, ""), [])
+        return AnsweredUploads(routed(table, ""), [])
     (first, most), *_ = counts.most_common()
     if most < _NEARLY_ALL * counts.total():
         named = " and ".join(f"{count} with {name}" for name, count in counts.most_common())
@@ -97,7 +99,7 @@ def _answering(table: Mapping[str, str], classes: Counter[str]) -> Share:
             f"Of {counts.total()} inputs auto answers {named}: name the one that is meant with "
             "--upscaler, or run the command once for each."
         )
-    return Share(first, [name for name in classes if routed(table, name) == first])
+    return AnsweredUploads(first, [name for name in classes if routed(table, name) == first])
 
 
 def _classes(
@@ -118,7 +120,8 @@ def _classes(
     for pair in pairs[:: -(-len(pairs) // _MOST_READ) or 1]:
         try:
             y, x = Path(pair.y).read_bytes(), Path(pair.x).read_bytes() if pair.x else None
-            loaded = load_pair(pair.name, y, x, pipeline, degradation=made_by, seed=config.seed)
+            upload = PairUpload(pair.name, y, x)
+            loaded = load_pair(upload, pipeline, degradation=made_by, seed=config.seed)
         except (BadInput, OSError):
             continue
         classes[classify(UPLOAD, loaded.facts)] += 1

@@ -113,7 +113,6 @@ class _BoundedTarInfo(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """The header in these 512 bytes."""
         info = super().frombuf(buf, encoding, errors)
         if info.type in _TAR_TEXTS and info.size > _MAX_TAR_TEXT:
             raise BadRequest("A header of the archive is too large.")
@@ -128,7 +127,6 @@ class _Counted:
         self._read = 0
 
     def read(self, size: int) -> bytes:
-        """See `io.RawIOBase.read`."""
         data = self._file.read(size)
         self._read += len(data)
         self._limits.check_total(self._read, self._size)
@@ -144,7 +142,6 @@ class _BoundedList:
         self.is_listing = True
 
     def read(self, size: int = -1) -> bytes:
-        """See `io.RawIOBase.read`."""
         if not self.is_listing:
             return self._file.read(size)
         if size > io.DEFAULT_BUFFER_SIZE:
@@ -224,15 +221,15 @@ def _files(members: Iterator[_Member], limits: ArchiveLimits, size: int) -> Iter
 
 def _clean(name: str) -> str:
     path = PurePosixPath(name)
-    parts = tuple(part for part in path.parts if part != ".")
+    folders = tuple(folder for folder in path.parts if folder != ".")
     wrong = (
         path.is_absolute()
-        or not parts
+        or not folders
         or not is_text(name)
-        or any(part == ".." or "\\" in part or ":" in part for part in parts)
+        or any(folder == ".." or "\\" in folder or ":" in folder for folder in folders)
     )
     if wrong:
         raise BadRequest(f"{shortened(name)} is not an acceptable name in an archive.")
-    if PurePosixPath(parts[-1]).suffix.lower() in _ARCHIVES:
+    if PurePosixPath(folders[-1]).suffix.lower() in _ARCHIVES:
         raise BadRequest(f"{shortened(name)} is an archive inside the archive.")
-    return "/".join(parts)
+    return "/".join(folders)

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trustscale_server.conformal.evidence import START, Accounts, bet, rank
 from trustscale_server.errors import NotFound, UpscalerError
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, TimeLimits, draw
 from trustscale_server.stores.base import Blobs, MonitorStore, Update
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, image_digest
@@ -95,7 +95,7 @@ class CanaryState(_Frozen):
         return sum(self.capital)
 
 
-def start(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryState:
+def first_state(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryState:
     """The canaries to watch, from their answers and draws; ValueError without any.
 
     Answers are compared exactly if every canary repeated its bytes, else statistically, where the
@@ -144,8 +144,8 @@ def observe(
             capital = bet(capital, rank((np.array(item.draws),), answer.sharpness, uniform()))
             after = item.model_copy(update={"draws": draws})
         items.append(after)
-    found = {"items": tuple(items), "capital": capital, "changed": tuple(sorted(changed))}
-    state = state.model_copy(update={**found, "at": at, "rounds": state.rounds + 1})
+    changes = {"items": tuple(items), "capital": capital, "changed": tuple(sorted(changed))}
+    state = state.model_copy(update={**changes, "at": at, "rounds": state.rounds + 1})
     return state.model_copy(update={"alarm": state.alarm or state.evidence >= 1 / DELTA})
 
 
@@ -190,8 +190,8 @@ class CanaryTaker:
         repeats = False
         if upscaler.capabilities.seeds:
             try:
-                found = await answer(upscaler, x, seeds[0])
-                repeats = await asyncio.to_thread(image_digest, found) == self._sha256
+                repeated = await answer(upscaler, x, seeds[0])
+                repeats = await asyncio.to_thread(image_digest, repeated) == self._sha256
             except UpscalerError as error:
                 log.warning("canary_not_kept", canary=self._name, detail=error.detail)
                 return
@@ -201,7 +201,7 @@ class CanaryTaker:
             sha256=self._sha256 if repeats else None,
             draws=tuple(sorted(self._values)),
         )
-        png = await asyncio.to_thread(png_rgb, x)
+        png = await asyncio.to_thread(to_png, x)
         await self._blobs.put(self._job, f"{place}.png", png)
         await self._blobs.put(self._job, f"{place}.json", canary.model_dump_json().encode())
 
@@ -244,7 +244,7 @@ class CanaryStore:
             if name.startswith(PREFIX) and name.endswith(".json")
         ]
         if canaries:
-            state = start(fingerprint, samples, canaries)
+            state = first_state(fingerprint, samples, canaries)
             await self._put(calibration, state, job, PREFIX)
 
     async def inherit(self, parent: str, calibration: str) -> bool:

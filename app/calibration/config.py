@@ -7,16 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trustscale_server.calibration.guarantee import LEVELS, AnyGuarantee, Expectation
 from trustscale_server.calibration.manifest import Manifest
@@ -40,6 +33,13 @@ from trustscale_server.sigma.moments import MAX_SAMPLES
 from trustscale_server.stores.base import Job, Progress
 from trustscale_server.upscalers.base import Upscaler, settings_of
 
+_OF_MANIFEST: Final = ("name", "default_alpha", "guarantee", "review", "degradation", "seed")
+_OF_PIPELINE: Final = (
+    *("samples", "prediction", "indecision", "fidelity"),
+    *("input_rule", "stretch"),
+)
+"""Fields of the settings that stand in the manifest, and in the pipeline."""
+
 
 class CalibrationConfig(BaseModel):
     """Settings of one calibration, as the admin API and the CLI take them.
@@ -51,8 +51,7 @@ class CalibrationConfig(BaseModel):
 
     name: str | None = Field(None, max_length=200)
     upscaler: str | None = Field(
-        None,
-        description="Name; where auto chooses by the class of an upload, it is to be named.",
+        None, description="Name; where auto chooses by the class of an upload, it is to be named."
     )
     samples: int | None = Field(
         None, ge=1, le=MAX_SAMPLES, description="M, calls per image; default: 1."
@@ -179,6 +178,10 @@ class CalibrationConfig(BaseModel):
         is_plain = self.indecision is None and indecision.fit is None
         return is_plain and not row.needs_label and not row.reads
 
+    def facts(self) -> dict[str, Any]:
+        """The fields that a calibration's manifest takes over."""
+        return {name: getattr(self, name) for name in _OF_MANIFEST}
+
     @classmethod
     def of(cls, manifest: Manifest, *, activate: bool, force: bool = False) -> CalibrationConfig:
         """The settings that a calibration was made with.
@@ -189,21 +192,11 @@ class CalibrationConfig(BaseModel):
         pipeline = manifest.pipeline
         try:
             return cls(
-                name=manifest.name,
+                **{name: getattr(pipeline, name) for name in _OF_PIPELINE},
+                **{name: getattr(manifest, name) for name in _OF_MANIFEST},
                 upscaler=manifest.upscaler,
-                samples=pipeline.samples,
-                prediction=pipeline.prediction,
-                indecision=pipeline.indecision,
-                fidelity=pipeline.fidelity,
-                default_alpha=manifest.default_alpha,
-                guarantee=manifest.guarantee,
-                review=manifest.review,
-                degradation=manifest.degradation,
-                input_rule=pipeline.input_rule,
-                stretch=pipeline.stretch,
                 activate=activate,
                 force=force,
-                seed=manifest.seed,
                 note=manifest.provenance.note,
                 attributions=manifest.provenance.attributions,
             )
@@ -245,7 +238,7 @@ class CalibrationConfig(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class FitSplit:
     """The names of the pairs that σ is fitted on, their scenes, and notes on both."""
 
     fitted: frozenset[str] = frozenset()
@@ -267,27 +260,27 @@ def usual_share(scenes: int) -> float:
     return max(USUAL_SHARE, fitting.LEAST_SCENES / scenes)
 
 
-def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
+def fit_split(scenes: Mapping[str, str], share: float, seed: int) -> FitSplit:
     """The pairs of the share, 0 … 0.9, of the scenes that the seed draws to fit on.
 
     `scenes` has the scene of each pair, by its name.
     """
     if not share:
-        return Shares()
+        return FitSplit()
     known = sorted(
         set(scenes.values()),
         key=lambda scene: hashlib.sha256(f"fit:{seed}:{scene}".encode()).digest(),
     )
     count = round(share * len(known))
     if count < fitting.LEAST_SCENES:
-        return Shares(
+        return FitSplit(
             note=f"σ was not fitted: {count} of {len(known)} scenes would cost the calibration "
             f"more than they give; at least {fitting.LEAST_SCENES} are needed."
         )
     chosen = set(known[:count])
     names = frozenset(name for name, scene in scenes.items() if scene in chosen)
     note = f"σ was fitted on {count} of {len(known)} scenes; the others calibrate."
-    return Shares(names, count, note)
+    return FitSplit(names, count, note)
 
 
 class PairSpec(BaseModel):
@@ -363,7 +356,7 @@ class CalibrationRequest(BaseModel):
         ):
             digest.update(pair.encode())
         # Scenes matter too: none may calibrate in one run and be fitted on in another.
-        for name in sorted(self.shares.fitted):
+        for name in sorted(self.fit_split.fitted):
             digest.update(name.encode())
         return digest.hexdigest()[:24]
 
@@ -425,10 +418,10 @@ class CalibrationRequest(BaseModel):
         return {pair.name: pair for pair in self.pairs}
 
     @cached_property
-    def shares(self) -> Shares:
+    def fit_split(self) -> FitSplit:
         """The pairs that σ is fitted on."""
         scenes = {pair.name: pair.scene or pair.source for pair in self.pairs}
-        return shares(scenes, self.config.fit_indecision or 0.0, self.config.seed)
+        return fit_split(scenes, self.config.fit_indecision or 0.0, self.config.seed)
 
     @property
     def about(self) -> dict[str, str | None]:

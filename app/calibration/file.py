@@ -111,10 +111,10 @@ def identity(file: IO[bytes]) -> tuple[str, str]:
     """
     with _damage_refused(), zipfile.ZipFile(file) as archive, archive.open(_MANIFEST) as manifest:
         head = b""
-        while part := manifest.read(_HEAD):  # both come before the pairs
-            head += part
-            if found := re.search(rb'"id": "([^"]+)".*?"fingerprint": "([^"]+)"', head, re.DOTALL):
-                return found[1].decode(), found[2].decode()
+        while chunk := manifest.read(_HEAD):  # both come before the pairs
+            head += chunk
+            if match := re.search(rb'"id": "([^"]+)".*?"fingerprint": "([^"]+)"', head, re.DOTALL):
+                return match[1].decode(), match[2].decode()
     raise BadCalibration("The calibration file names no fingerprint.")
 
 
@@ -155,9 +155,9 @@ def _load(data: bytes) -> Calibration:
     limit = largest_float32(fidelity.bound(manifest.pipeline.fidelity))
     # Only the last error of a curve is above the bound, by rounding.
     errors = np.minimum(_floats(curves[1]), limit)
-    found = LossCurves(_floats(curves[0]), errors, lengths[0].astype(np.int64))
-    found.check()
-    calibration = Calibration(document["manifest"], found, spots, _floats(pairs[:, 1:]))
+    loss_curves = LossCurves(_floats(curves[0]), errors, lengths[0].astype(np.int64))
+    loss_curves.check()
+    calibration = Calibration(document["manifest"], loss_curves, spots, _floats(pairs[:, 1:]))
     vars(calibration)["manifest"] = manifest  # checking it is as slow as parsing it
     if calibration.id != document.get("id"):
         raise BadCalibration("The calibration file was changed: its id does not match its content.")

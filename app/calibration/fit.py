@@ -17,7 +17,7 @@ import numpy as np
 
 from trustscale_server.calibration.config import CalibrationRequest
 from trustscale_server.calibration.manifest import MeasuredPair
-from trustscale_server.calibration.measure import PairTask, packed, reduce_pair
+from trustscale_server.calibration.measure import PairTask, npz_bytes, reduce_pair
 from trustscale_server.calibration.pairs import Pair
 from trustscale_server.conformal import fidelity
 from trustscale_server.errors import BadPairs
@@ -50,12 +50,14 @@ async def drawn(blobs: Blobs, task: PairTask) -> tuple[bytes, Measurement]:
     measurement = await task.measure(samples.__setitem__)
     ordered = [samples[index] for index in range(pipeline.samples)]
     # What came first stays: an upscaler without seeds answers differently the second time.
-    if pair.name not in task.request.shares.fitted:
-        kept = await asyncio.to_thread(_pack_samples, ordered)
-        await blobs.create(task.job, f"{_PLACE}/{pair.name}", kept)
+    if pair.name not in task.request.fit_split.fitted:
+        record = await asyncio.to_thread(_pack_samples, ordered)
+        await blobs.create(task.job, f"{_PLACE}/{pair.name}", record)
         return DRAWN, measurement
-    kept = await asyncio.to_thread(lambda: _pack_photograph(fit_sample(pair, ordered, pipeline)))
-    await blobs.create(task.job, f"{_PLACE}/{pair.name}", kept)
+    record = await asyncio.to_thread(
+        lambda: _pack_photograph(photograph_of(pair, ordered, pipeline))
+    )
+    await blobs.create(task.job, f"{_PLACE}/{pair.name}", record)
     return SEEN, measurement
 
 
@@ -71,13 +73,17 @@ async def fitted(
     Without a share to fit on it is that of the request. `waiting`: names of pairs by their records,
     SEEN and DRAWN; `load` gives a pair by its name.
     """
-    if not request.shares.fitted:
+    if not request.fit_split.fitted:
         return request.pipeline, []
     if not waiting[SEEN]:
         raise BadPairs("None of the pairs to fit σ on could be used.", items=[])
     seen = [await blobs.get(job, f"{_PLACE}/{name}") for name in waiting[SEEN]]
     pipeline = await asyncio.to_thread(
-        fit, map(_unpack_seen, seen), request.pipeline, request.shares.scenes, request.upscaler
+        fitted_pipeline,
+        map(_unpack_seen, seen),
+        request.pipeline,
+        request.fit_split.scenes,
+        request.upscaler,
     )
     measured = []
     for name in waiting[DRAWN]:
@@ -87,7 +93,7 @@ async def fitted(
     return pipeline, measured
 
 
-def fit_sample(pair: Pair, samples: Sequence[RGB], pipeline: Pipeline) -> Photograph:
+def photograph_of(pair: Pair, samples: Sequence[RGB], pipeline: Pipeline) -> Photograph:
     """What the fit sees of a pair."""
     moments = Moments(pair.y.shape, Enlarged(pair.x, pipeline.scale))
     for sample in samples:
@@ -98,30 +104,32 @@ def fit_sample(pair: Pair, samples: Sequence[RGB], pipeline: Pipeline) -> Photog
     return Photograph(_digest(pair.pixels_sha256), seen)
 
 
-def fit(
+def fitted_pipeline(
     photographs: Iterable[Photograph], pipeline: Pipeline, scenes: int, name: str | None
 ) -> Pipeline:
     """The pipeline with the σ that was fitted on photographs of so many scenes, in any order.
 
     `name` is the upscaler's.
     """
-    found = sorted(photographs, key=lambda photograph: photograph.digest)
-    made = replace(
-        fitting.fit([one.seen for one in found], units=fitting.units_for(scenes)),
+    ordered = sorted(photographs, key=lambda photograph: photograph.digest)
+    fitted_sigma = replace(
+        fitting.fit([photograph.seen for photograph in ordered], units=fitting.units_for(scenes)),
         name=f"fitted for {name}" if name else "fitted",
         upscaler=pipeline.fingerprint,
         samples=pipeline.samples,
         metric=pipeline.fidelity.metric,
         scenes=scenes,
-        pairs=len(found),
-        photographs=tuple(one.digest for one in found),
+        pairs=len(ordered),
+        photographs=tuple(photograph.digest for photograph in ordered),
     )
-    return pipeline.model_copy(update={"indecision": IndecisionSettings("fitted", fit=made)})
+    return pipeline.model_copy(
+        update={"indecision": IndecisionSettings("fitted", fit=fitted_sigma)}
+    )
 
 
 def _pack_photograph(photograph: Photograph) -> bytes:
     digest, seen = photograph
-    return packed(
+    return npz_bytes(
         digest=digest, names=seen.names, terms=seen.terms, error=seen.error, share=seen.share
     )
 

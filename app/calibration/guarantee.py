@@ -96,9 +96,9 @@ class GuaranteeSettings(BaseModel, ABC):
         del sigma
         return self
 
-    def default_alpha(self, asked: float) -> float:
+    def default_alpha(self, chosen: float) -> float:
         """α of requests that name none, given the one in the calibration's settings."""
-        return asked
+        return chosen
 
     @abstractmethod
     def curve(
@@ -165,11 +165,14 @@ class Expectation(GuaranteeSettings):
         self, curve: StepCurve, scenes: Sequence[Scene], alpha: float
     ) -> ErrorQuantile | None:
         lenient = curve.threshold((alpha + curve.min_alpha) * _ROUNDING)  # t⁺
-        found = exceeded_by(
-            [np.array([one.loss_below(lenient) for one in scene.curves]) for scene in scenes],
+        exceeded = exceeded_by(
+            [
+                np.array([curve_of_spot.loss_below(lenient) for curve_of_spot in scene.curves])
+                for scene in scenes
+            ],
             [scene.weights for scene in scenes],
         )
-        return None if found is None else ErrorQuantile(found, USUALLY)
+        return None if exceeded is None else ErrorQuantile(exceeded, USUALLY)
 
 
 class HighProbability(GuaranteeSettings):
@@ -217,8 +220,8 @@ class Probability(GuaranteeSettings):
                 f"errors are counted up to {fidelity.bound:g}, so the tolerance must be below that"
             )
 
-    def default_alpha(self, asked: float) -> float:
-        del asked
+    def default_alpha(self, chosen: float) -> float:
+        del chosen
         return self.level
 
     def curve(self, loss_curves: Iterable[LossCurve], bound: float, **about: Any) -> StepCurve:

@@ -88,12 +88,12 @@ def thresholds(calibration: Calibration) -> list[ThresholdRow]:
     for alpha in sorted({*COMMON_ALPHAS, calibration.manifest.default_alpha}):
         threshold = calibration.curve.threshold(alpha)
         area = calibration.report.mean_trusted_fraction(threshold)
-        shown = threshold_json(threshold)
-        rows.append(ThresholdRow(alpha=alpha, threshold=shown, trusted_fraction=area))
+        as_json = threshold_json(threshold)
+        rows.append(ThresholdRow(alpha=alpha, threshold=as_json, trusted_fraction=area))
     return rows
 
 
-def expected(calibration: Calibration, splits: int) -> Backtest:
+def backtest_of(calibration: Calibration, splits: int) -> Backtest:
     """What to expect of it: a backtest over random halvings, and checks.
 
     Raises:
@@ -119,10 +119,10 @@ def expected(calibration: Calibration, splits: int) -> Backtest:
 
 def groups_of(calibration: Calibration) -> list[Group]:
     """List the groups of a calibration with n and the smallest α."""
-    parts = {name: calibration.partitions.of_group(name) for name in calibration.partitions.groups}
+    groups = {name: calibration.partitions.of_group(name) for name in calibration.partitions.groups}
     return [
-        Group(group=name, n=part.n, pairs=part.pairs, min_alpha=part.min_alpha)
-        for name, part in parts.items()
+        Group(group=name, n=group.n, pairs=group.pairs, min_alpha=group.min_alpha)
+        for name, group in groups.items()
     ]
 
 
@@ -131,16 +131,20 @@ def tables(calibration: Calibration) -> Mapping[str, list[ThresholdRow]]:
     """`thresholds` of each class for α that are chosen after looking; none: they cannot be."""
     if calibration.guarantee.kind not in {"expectation", "post_hoc"}:
         return {}
-    parts = calibration.partitions.under("post_hoc").partitions
-    return {name: thresholds(parts.of_class(name)) for name in calibration.partitions.classes}
+    partitions = calibration.partitions.under("post_hoc").partitions
+    return {name: thresholds(partitions.of_class(name)) for name in calibration.partitions.classes}
 
 
 def classes_of(calibration: Calibration) -> list[CalibratedClass]:
     """The classes of inputs."""
-    parts = {name: calibration.partitions.of_class(name) for name in calibration.partitions.classes}
+    classes = {
+        name: calibration.partitions.of_class(name) for name in calibration.partitions.classes
+    }
     return [
-        CalibratedClass(name=name, title=class_in_words(name), n=part.n, min_alpha=part.min_alpha)
-        for name, part in parts.items()
+        CalibratedClass(
+            name=name, title=class_in_words(name), n=of_class.n, min_alpha=of_class.min_alpha
+        )
+        for name, of_class in classes.items()
     ]
 
 
@@ -163,8 +167,8 @@ def checks(calibration: Calibration) -> Checks:
         minimal_n=calibration.minimal_n(alpha),
         alpha=alpha,
         duplicates=[
-            Item.model_validate(one)
-            for one in duplicates({info.source: info.y_sha256 for info in infos}.items())
+            Item.model_validate(item)
+            for item in duplicates({info.source: info.y_sha256 for info in infos}.items())
         ],
         sizes=sorted({f"{info.width}x{info.height}" for info in infos})[:20],
         dominant_pairs=[
@@ -196,10 +200,10 @@ def leaked(calibration: Calibration, n_leaked: int) -> float:
     if n_leaked > calibration.n:
         raise BadRequest(f"n_leaked must be between 0 and n = {calibration.n}, got {n_leaked}.")
     bounds = []
-    parts = [
+    classes = [
         calibration.partitions.of_class(name) for name in calibration.partitions.classes or [None]
     ]
-    for n in {one.n for one in parts}:
+    for n in {part_of_class.n for part_of_class in classes}:
         bound = calibration.guarantee.leakage_bound(
             calibration.manifest.default_alpha, n, min(n_leaked, n), calibration.error_bound
         )

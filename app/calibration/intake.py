@@ -39,10 +39,10 @@ from trustscale_server.calibration.pairs import (
     FITTED_ON,
     SAME_PIXELS,
     Size,
+    array_size,
     bad_pairs,
     decoded,
     duplicates,
-    image_size,
     wrong_size,
 )
 from trustscale_server.concurrency import usable_cores
@@ -103,7 +103,9 @@ def folder_files(folder: Path) -> Iterator[NamedFile]:
             yield NamedFile(path.relative_to(folder).as_posix(), path.read_bytes)
 
 
-def find(files: Iterable[NamedFile], naming: GroupingRule, table: bytes | None = None) -> Arranged:
+def find_pairs(
+    files: Iterable[NamedFile], naming: GroupingRule, table: bytes | None = None
+) -> Arranged:
     """Arrange files to pairs by their names.
 
     `table`, or else `manifest.csv` among the files, names groups and scenes.
@@ -131,9 +133,9 @@ def find_in(folder: Path, naming: GroupingRule | None = None) -> list[PairFiles]
 
     Raises:
         BadPairs: no pairs, or files that make none; each is named.
-        BadRequest: as `find`.
+        BadRequest: as `find_pairs`.
     """
-    pairs, items = find(folder_files(folder), naming or GroupingRule())
+    pairs, items = find_pairs(folder_files(folder), naming or GroupingRule())
     if items:
         raise bad_pairs(items, len(pairs) + len(items))
     if not pairs:
@@ -157,7 +159,7 @@ def files_of(pairs: Iterable[PairFiles]) -> Iterator[NamedFile]:
 
 async def take_in(
     files: Files,
-    found: Arranged,
+    arranged: Arranged,
     pipeline: Pipeline,
     *,
     keep: Keep | None = None,
@@ -168,8 +170,8 @@ async def take_in(
     """Decode and check the files of pairs.
 
     Args:
-        files: those that `found` was found among.
-        found: by `find`.
+        files: those that were arranged.
+        arranged: by `find_pairs`.
         pipeline: that will measure the pairs.
         keep: stores files that cannot be read in place later.
         known: pairs of a calibration that is to be extended.
@@ -180,25 +182,26 @@ async def take_in(
     Raises:
         BadPairs: there are labels, and the metric takes none.
     """
-    wanted = {
-        path: (role, pair.name) for pair in found.pairs for role, path in pair.by_role.items()
+    pair_files = {
+        path: (role, pair.name) for pair in arranged.pairs for role, path in pair.by_role.items()
     }
     facts: dict[str, FileFacts | str] = {}
-    iterator = (file for file in files() if file.path in wanted)
+    iterator = (file for file in files() if file.path in pair_files)
     while batch := await asyncio.to_thread(_next, iterator, usable_cores()):
         is_data = pipeline.stretch is not None
         looked = [
-            asyncio.to_thread(_look, data, wanted[path][0], is_data=is_data) for path, data in batch
+            asyncio.to_thread(_look, data, pair_files[path][0], is_data=is_data)
+            for path, data in batch
         ]
         for (path, data), fact in zip(batch, await asyncio.gather(*looked), strict=True):
             facts[path] = fact
             if keep is not None and isinstance(fact, FileFacts) and isinstance(data, bytes):
-                role, name = wanted[path]
+                role, name = pair_files[path]
                 await keep(f"{role}/{name}", data)
         if on_progress is not None:
-            on_progress(len(facts), len(wanted))
+            on_progress(len(facts), len(pair_files))
     return await asyncio.to_thread(
-        _checked, found, facts, pipeline, known, labels_are_claimed=labels_are_claimed
+        _checked, arranged, facts, pipeline, known, labels_are_claimed=labels_are_claimed
     )
 
 
@@ -224,32 +227,32 @@ def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> FileFacts | st
         return str(error).rstrip(".")
     sha256 = hashlib.sha256(data).hexdigest()
     if role != "y":
-        return FileFacts(image_size(rgb), sha256)
-    return FileFacts(image_size(rgb), sha256, image_digest(rgb), look_of(rgb))
+        return FileFacts(array_size(rgb), sha256)
+    return FileFacts(array_size(rgb), sha256, image_digest(rgb), look_of(rgb))
 
 
 def _checked(
-    found: Arranged,
+    arranged: Arranged,
     facts: dict[str, FileFacts | str],
     pipeline: Pipeline,
     known: Sequence[PairInfo],
     *,
     labels_are_claimed: bool,
 ) -> Intake:
-    items = [*found.items]
+    items = [*arranged.items]
     takes_labels = pipeline.fidelity.row.needs_label
-    labelled = [pair.name for pair in found.pairs if pair.label]
-    must_claim = labels_are_claimed or any(pair.prediction for pair in found.pairs)
+    labelled = [pair.name for pair in arranged.pairs if pair.label]
+    must_claim = labels_are_claimed or any(pair.prediction for pair in arranged.pairs)
     if labelled and labels_are_claimed and not takes_labels:
         raise BadPairs(
             "Labels belong to the semantic metric of people only.",
             items=[{"name": name, "reason": "has a label"} for name in labelled],
         )
     usable: dict[str, tuple[PairFiles, FileFacts]] = {}
-    taken = {info.source for info in known}
-    for pair in found.pairs:
+    used_names = {info.source for info in known}
+    for pair in arranged.pairs:
         reason = _wrong_file(pair, facts, pipeline)
-        if reason is None and pair.name in taken:
+        if reason is None and pair.name in used_names:
             reason = "the calibration has a pair of this name already"
         if reason is None and takes_labels:
             if not labels_are_claimed and not pair.label:
@@ -276,11 +279,11 @@ def _checked(
     sigma = pipeline.indecision
     fitted = [name for name, (_, fact) in usable.items() if seen_by(sigma, fact.pixels_sha256)]
     leave_out({"name": name, "reason": FITTED_ON} for name in fitted)
-    asked = [_asked(pair, facts) for pair, _ in usable.values()]
+    specs = [_asked(pair, facts) for pair, _ in usable.values()]
     looks = [(name, pair.scene, fact.look) for name, (pair, fact) in usable.items()]
     sizes = [math.prod(fact.size) / pipeline.scale**2 for _, fact in usable.values()]
     pixels = sum(sizes) / max(len(sizes), 1)
-    return Intake(asked, items, near_duplicates(looks), pixels)
+    return Intake(specs, items, near_duplicates(looks), pixels)
 
 
 def _wrong_file(

@@ -34,14 +34,21 @@ from trustscale_server.calibration.measure import (
     Unlabelled,
     pack,
     pack_measurement,
+    pair_from_maps,
     pair_info,
     reduce_pair,
-    reduced,
     unlabelled,
     unpack,
     unpack_measurement,
 )
-from trustscale_server.calibration.pairs import Pair, Truths, bad_pairs, decode_label, load_pair
+from trustscale_server.calibration.pairs import (
+    Pair,
+    PairUpload,
+    Truths,
+    bad_pairs,
+    decode_label,
+    load_pair,
+)
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import fidelity
 from trustscale_server.errors import BadInput, BadPairs, NotFound
@@ -49,13 +56,7 @@ from trustscale_server.jobs.handlers import JobContext
 from trustscale_server.sampling.draw import PAIRS, Throughput
 from trustscale_server.sampling.kept import KeptSamples, folder_of
 from trustscale_server.sampling.pipeline import Measurement, identify
-from trustscale_server.stores.base import (
-    Blobs,
-    Job,
-    JobState,
-    MonitorStore,
-    StoreUnavailable,
-)
+from trustscale_server.stores.base import Blobs, Job, JobState, MonitorStore, StoreUnavailable
 from trustscale_server.upscalers.base import Upscaler, image_digest
 
 _FIRST = "measured"
@@ -131,7 +132,7 @@ class CalibrationHandler:
     async def _record(self, task: PairTask) -> bytes:
         if task.request.pipeline.fidelity.row.needs_label:
             return await self._semantic(task)
-        if task.request.shares.fitted:
+        if task.request.fit_split.fitted:
             record, measurement = await drawn(self.blobs, task)
             await self._keep_pictures(task, measurement)
             return record
@@ -166,8 +167,7 @@ class CalibrationHandler:
             self.blobs, job.id, request, waiting, lambda name: self._load(job.id, request, name)
         )
         request = request.model_copy(update={"pipeline": pipeline})
-        asked = {pair.name: pair for pair in request.pairs}
-        measured = [_named(pair, asked[pair.info.name]) for pair in (*measured, *late)]
+        measured = [_named(pair, request.pair(pair.info.name)) for pair in (*measured, *late)]
         key = CalibrationRequest.of(job).key  # σ was not fitted when it was asked for
         calibration = await self._calibration(request, key, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
@@ -185,29 +185,18 @@ class CalibrationHandler:
     async def _again(self, job: str, request: CalibrationRequest) -> str:
         """The calibration of pairs that are measured already, under another name or guarantee."""
         known = await self.calibrations.stored(str(request.done))
-        asked = {pair.name: pair for pair in request.pairs}
-        config = request.config
-        provenance = known.manifest.provenance
+        changed = {"note": _note(request), "attributions": request.config.attributions}
+        facts = {
+            **{name: value for name, value in known.manifest if name != "pairs"},
+            **request.config.facts(),
+            "provenance": known.manifest.provenance.model_copy(update=changed),
+        }
 
-        def made() -> Calibration:
-            return Calibration.from_pairs(
-                [_named(pair, asked[pair.info.name]) for pair in known.measured_pairs()],
-                **{
-                    **{name: value for name, value in known.manifest if name != "pairs"},
-                    "name": config.name,
-                    "default_alpha": config.default_alpha,
-                    "guarantee": config.guarantee,
-                    "review": config.review,
-                    "provenance": provenance.model_copy(
-                        update={
-                            "note": _note(request),
-                            "attributions": config.attributions,
-                        }
-                    ),
-                },
-            )
+        def renamed() -> Calibration:
+            pairs = [_named(pair, request.pair(pair.info.name)) for pair in known.measured_pairs()]
+            return Calibration.from_pairs(pairs, **facts)
 
-        calibration = await asyncio.to_thread(made)
+        calibration = await asyncio.to_thread(renamed)
         if calibration.id != known.id:
             canaries = CanaryStore(self.blobs, self.states)
             await canaries.inherit(known.id, calibration.id)
@@ -255,30 +244,23 @@ class CalibrationHandler:
         if not measured:
             raise bad_pairs(skipped, len(skipped))
 
-        def made() -> Calibration:
-            return Calibration.from_pairs(
-                measured,
-                upscaler=request.upscaler,
-                pipeline=request.pipeline,
-                default_alpha=config.default_alpha,
-                guarantee=config.guarantee,
-                review=config.review,
-                name=config.name,
-                degradation=config.degradation,
-                seed=config.seed,
-                skipped=skipped,
-                provenance=Provenance(
-                    created_by=request.created_by,
-                    parent=request.parent,
-                    note=_note(request),
-                    attributions=config.attributions,
-                    settings=request.settings,
-                    request=key,
-                ),
-                created_at=created_at,
-            )
-
-        return await asyncio.to_thread(made)
+        return await asyncio.to_thread(
+            Calibration.from_pairs,
+            measured,
+            **config.facts(),
+            upscaler=request.upscaler,
+            pipeline=request.pipeline,
+            skipped=skipped,
+            provenance=Provenance(
+                created_by=request.created_by,
+                parent=request.parent,
+                note=_note(request),
+                attributions=config.attributions,
+                settings=request.settings,
+                request=key,
+            ),
+            created_at=created_at,
+        )
 
     def _canary(self, job: str, request: CalibrationRequest, name: str) -> CanaryTaker | None:
         if request.upscaler not in self.watched:
@@ -298,17 +280,14 @@ class CalibrationHandler:
         x = await self.blobs.get(job, f"x/{pair.source}") if pair.x else None
         loaded = await asyncio.to_thread(
             load_pair,
-            pair.source,
-            y,
-            x,
+            PairUpload(pair.source, y, x, pair.variant),
             request.pipeline,
             degradation=request.config.degradation,
             seed=request.config.seed,
-            variant=pair.variant,
             truths=self.truths,
         )
-        found = (loaded.y_sha256, loaded.x_sha256 if pair.x else None)
-        if found != (pair.y_sha256, pair.x_sha256):  # what was checked is what is measured
+        digests = (loaded.y_sha256, loaded.x_sha256 if pair.x else None)
+        if digests != (pair.y_sha256, pair.x_sha256):  # what was checked is what is measured
             raise BadPairs("its files were changed after they were checked", items=[])
         return loaded
 
@@ -322,16 +301,16 @@ class CalibrationHandler:
         pair = task.pair
         measurement = await self._first(task.job, pair, await task.measure())
         sha256 = await asyncio.to_thread(image_digest, measurement.prediction)
-        asked = task.request.pair(pair.name)
+        spec = task.request.pair(pair.name)
         # The command line takes labels that claim nothing.
-        if asked.label and asked.prediction not in {None, sha256}:
+        if spec.label and spec.prediction not in {None, sha256}:
             raise BadPairs(
                 "the label was not drawn on this prediction "
-                f"(labels/{PREDICTIONS} names {asked.prediction}, it is {sha256})",
+                f"(labels/{PREDICTIONS} names {spec.prediction}, it is {sha256})",
                 items=[],
             )
-        if asked.label:  # a damaged one is named now, not when all pairs are measured
-            label, _ = await labels.read(self.blobs, task.job, pair.name)
+        if spec.label:  # a damaged one is named now, not when all pairs are measured
+            label, _ = await labels.newest_label(self.blobs, task.job, pair.name)
             await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
         await self._keep_pictures(task, measurement)
         waiting = Unlabelled(
@@ -345,8 +324,8 @@ class CalibrationHandler:
         A task may run again, and an upscaler without seeds then gives other samples.
         """
         name = f"{_FIRST}/{pair.name}"
-        kept = await asyncio.to_thread(pack_measurement, measurement)
-        if await self.blobs.create(job, name, kept):
+        packed = await asyncio.to_thread(pack_measurement, measurement)
+        if await self.blobs.create(job, name, packed):
             return measurement
         first = await self.blobs.get(job, name)
         prediction, sigma, mean_log_sigma = await asyncio.to_thread(unpack_measurement, first)
@@ -373,22 +352,22 @@ class CalibrationHandler:
             _, sigma, _ = unpack_measurement(first)
             bound = fidelity.bound(request.pipeline.fidelity)
             error = fidelity.semantic(decode_label(label, shape), shape, bound)
-            return reduced(info, sigma, error, request.pipeline.fidelity)
+            return pair_from_maps(info, sigma, error, request.pipeline.fidelity)
 
         return await asyncio.to_thread(labelled, waiting.info)
 
 
 def _checked(job: Job) -> CalibrationRequest:
     request = CalibrationRequest.of(job)
-    _ = request.shares  # which takes as long
+    _ = request.fit_split  # which takes as long
     return request
 
 
 def _note(request: CalibrationRequest) -> str | None:
-    return "\n".join(filter(None, (request.config.note, request.shares.note))) or None
+    return "\n".join(filter(None, (request.config.note, request.fit_split.note))) or None
 
 
-def _named(pair: MeasuredPair, asked: PairSpec) -> MeasuredPair:
+def _named(pair: MeasuredPair, spec: PairSpec) -> MeasuredPair:
     """The pair with its group and scene, which may have been renamed."""
-    info = pair.info.model_copy(update={"group": asked.group, "scene": asked.scene})
+    info = pair.info.model_copy(update={"group": spec.group, "scene": spec.scene})
     return replace(pair, info=info)

@@ -20,7 +20,7 @@ from trustscale_server.calibration.layout import NamedFile, claimed_predictions,
 from trustscale_server.calibration.measure import PairState, Unlabelled, record_state, unlabelled
 from trustscale_server.calibration.pairs import bad_pairs, decode_label
 from trustscale_server.errors import BadImage, BadInput, Conflict, NotFound, Superseded
-from trustscale_server.images.encode import png_mask
+from trustscale_server.images.encode import to_png
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, few_at_once
 
@@ -44,7 +44,7 @@ def versions(names: Iterable[str]) -> dict[str, int]:
     return newest
 
 
-async def read(blobs: Blobs, job: str, name: str) -> tuple[bytes, int]:
+async def newest_label(blobs: Blobs, job: str, name: str) -> tuple[bytes, int]:
     """The newest label of a pair as a file, and its version; NotFound without one."""
     version = await _newest(blobs, job, name)
     if not version:
@@ -64,19 +64,19 @@ async def freeze(blobs: Blobs, job: str) -> None:
 async def is_late(blobs: Blobs, job: str, name: str, version: int) -> bool:
     """Whether the labels were settled without this version."""
     try:
-        found: dict[str, int] = json.loads(await blobs.get(job, _USED))
+        settled: dict[str, int] = json.loads(await blobs.get(job, _USED))
     except NotFound:
         return False
-    return found.get(name) != version
+    return settled.get(name) != version
 
 
 async def frozen(blobs: Blobs, job: str) -> Mapping[str, int]:
     """The settled versions by name of the pair; the first ones, if none were settled."""
     try:
-        found: dict[str, int] = json.loads(await blobs.get(job, _USED))
+        settled: dict[str, int] = json.loads(await blobs.get(job, _USED))
     except NotFound:
         return versions(await blobs.names(job))
-    return found
+    return settled
 
 
 async def used(blobs: Blobs, job: str, name: str, settled: Mapping[str, int]) -> bytes:
@@ -160,10 +160,10 @@ class Labelling:
         labelled = versions(await self.stores.blobs.names(job.id))
         records = {name: data async for name, data in self.stores.jobs.records(job.id)}
         pairs = []
-        for asked in CalibrationRequest.of(await self.stores.jobs.load(job.id)).pairs:
-            version, record = labelled.get(asked.name), records.get(asked.name)
+        for spec in CalibrationRequest.of(await self.stores.jobs.load(job.id)).pairs:
+            version, record = labelled.get(spec.name), records.get(spec.name)
             pair = WaitingPair(
-                name=asked.name,
+                name=spec.name,
                 state=record_state(record) if record else "queued",
                 labelled=version is not None,
                 label_version=version,
@@ -220,7 +220,6 @@ class Labelling:
             raise bad_pairs([items[place] for place in sorted(items)], total)
 
     async def _waiting(self, job: JobStatus) -> dict[str, Unlabelled]:
-        """The pairs of a job that can be labelled, by name."""
         _check_awaits(job)
         records = [
             (name, unlabelled(data)) async for name, data in self.stores.jobs.records(job.id)
@@ -232,7 +231,7 @@ class Labelling:
     ) -> int:
         shape = (pair.info.height, pair.info.width)
         label = await asyncio.to_thread(decode_label, data, shape)
-        png = await asyncio.to_thread(png_mask, label)
+        png = await asyncio.to_thread(to_png, label)
         version = await save(self.stores.blobs, job.id, pair.info.name, png, seen=seen)
         if await is_late(self.stores.blobs, job.id, pair.info.name, version):
             raise Conflict("The labels were finished before this one came; it does not count.")

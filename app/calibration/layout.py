@@ -156,10 +156,10 @@ def arrange(files: Iterable[Placed | None], *, folders: bool = False) -> Arrange
     A name that several files of one role have is left out. `folders`: DIR/NAME.ext without x/, y/
     and labels/ is a truth in the group DIR.
     """
-    found = _without_strays([file for file in files if file is not None], folders=folders)
-    items = [{"name": file.path, "reason": file.reason} for file in found if file.reason]
+    judged = _without_strays([file for file in files if file is not None], folders=folders)
+    items = [{"name": file.path, "reason": file.reason} for file in judged if file.reason]
     sides: dict[Role, dict[str, list[Placed]]] = {role: defaultdict(list) for role in ROLES}
-    for file in found:
+    for file in judged:
         if file.role is not None and not file.reason:
             sides[file.role][file.name].append(file)
     pairs = []
@@ -242,16 +242,17 @@ def is_text(name: str) -> bool:
 
 def is_clutter(path: str) -> bool:
     """Whether a file is hidden, or added by an operating system."""
-    parts = PurePosixPath(path).parts
+    components = PurePosixPath(path).parts
     return any(
-        part in _CLUTTER or (part.startswith(".") and part not in {".", ".."}) for part in parts
+        component in _CLUTTER or (component.startswith(".") and component not in {".", ".."})
+        for component in components
     )
 
 
 def is_predictions(path: str) -> bool:
     """Whether a file names the predictions that labels were drawn on."""
-    parts = [part.casefold() for part in PurePosixPath(path).parts[-2:]]
-    return parts == ["labels", PREDICTIONS]
+    components = [component.casefold() for component in PurePosixPath(path).parts[-2:]]
+    return components == ["labels", PREDICTIONS]
 
 
 Rows: TypeAlias = Sequence[Mapping[str, str]]
@@ -363,9 +364,9 @@ def column_of(rows: Rows | None, column: str) -> dict[str, str]:
     if column not in header:
         has = ", ".join(header)[:80]
         raise BadRequest(f"{MANIFEST} has no column {column[:80]!r}; it has: {has}.")
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for row in rows:
         name, value = (PurePosixPath(row[key]).stem if key == "file" else row[key]), row[column]
-        if found.setdefault(name, value) != value:
+        if values.setdefault(name, value) != value:
             raise BadRequest(f"{MANIFEST} names {name[:80]!r} twice, and not alike.")
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in values.items() if value}

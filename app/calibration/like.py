@@ -19,7 +19,7 @@ _MOST_FILES: Final = 2000  # of a folder that are looked at
 _SHARE: Final = 0.01  # of the uploads, below which a class is not worth its calls
 
 
-class Upload(NamedTuple):
+class UploadFacts(NamedTuple):
     """One upload: its size (width, height) and facts."""
 
     size: tuple[int, int]
@@ -34,7 +34,7 @@ class Upload(NamedTuple):
 class InputProfile(NamedTuple):
     """The uploads of a folder, and an item for each file that is no usable image."""
 
-    uploads: Sequence[Upload]
+    uploads: Sequence[UploadFacts]
     unread: Sequence[dict[str, str]]
 
     @property
@@ -53,14 +53,14 @@ class InputProfile(NamedTuple):
             if upload.facts.compression.codec == "jpeg"
         ]
         qualities = [quality for quality in known if quality is not None]
-        usual, parts, shares = USUAL.variants(), list[Component](), dict[str, int]()
+        usual, components, shares = USUAL.variants(), list[Component](), dict[str, int]()
         for name, count in self.classes.items():
             for way in ways_of(name) if count >= _SHARE * len(self.uploads) else []:
-                parts += [_at(part, qualities) for part in usual[way].mixture]
+                components += [_at(component, qualities) for component in usual[way].mixture]
                 shares[way] = max(1, round(100 * count / len(self.uploads)))
-        if not parts:
+        if not components:
             raise BadPairs("No upload is of a kind that can be made from a photograph.", items=[])
-        return Mixture(mixture=tuple(parts), shares=shares)
+        return Mixture(mixture=tuple(components), shares=shares)
 
     def report(self) -> list[str]:
         """Lines about classes, sizes, and what is not covered."""
@@ -72,22 +72,28 @@ class InputProfile(NamedTuple):
             "than what these become, the promise is about a window of their size"
         )
         lines = [size]
-        made = self.mixture().variants()
+        ways = self.mixture().variants()
         for name, count in self.classes.most_common():
-            covered = "" if set(ways_of(name)) & made.keys() else "; not covered"
+            covered = "" if set(ways_of(name)) & ways.keys() else "; not covered"
             lines.append(f"  {count / total:4.0%}  {name}: {class_in_words(name)}{covered}")
-        never = [way for way in USUAL.variants() if way not in made]
+        never = [way for way in USUAL.variants() if way not in ways]
         if never:
             lines.append(f"  not covered, since no upload is so: {', '.join(never)}")
         return lines
 
 
-def _at(part: Component, qualities: Sequence[int]) -> Component:
+def _at(component: Component, qualities: Sequence[int]) -> Component:
     """The component with JPEG files of these qualities alone, if it can have one."""
-    if part.jpeg is None or not isinstance(part.jpeg, tuple):
-        return part
-    fitting = [quality for quality in qualities if part.jpeg[0] <= quality <= part.jpeg[1]]
-    return part.model_copy(update={"jpeg": (min(fitting), max(fitting))}) if fitting else part
+    if component.jpeg is None or not isinstance(component.jpeg, tuple):
+        return component
+    fitting = [
+        quality for quality in qualities if component.jpeg[0] <= quality <= component.jpeg[1]
+    ]
+    return (
+        component.model_copy(update={"jpeg": (min(fitting), max(fitting))})
+        if fitting
+        else component
+    )
 
 
 def look_like(folder: Path) -> InputProfile:
@@ -99,7 +105,7 @@ def look_like(folder: Path) -> InputProfile:
     if not folder.is_dir():
         raise BadPairs(f"{folder} is not a folder.", items=[])
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    uploads: list[Upload] = []
+    uploads: list[UploadFacts] = []
     unread: list[dict[str, str]] = []
     for path in paths[:: -(-len(paths) // _MOST_FILES) or 1]:
         try:
@@ -108,7 +114,7 @@ def look_like(folder: Path) -> InputProfile:
             unread.append({"name": path.name, "reason": str(error)})
             continue
         height, width, _ = image.rgb.shape
-        uploads.append(Upload((width, height), look_at(image.rgb, image.compression)))
+        uploads.append(UploadFacts((width, height), look_at(image.rgb, image.compression)))
     if not uploads:
         raise BadPairs(f"{folder} holds no PNG, JPEG or WebP image that can be read.", items=unread)
     return InputProfile(uploads, unread)

@@ -64,24 +64,24 @@ class LocalAdmin(CalibrationAdmin):
             ConfigError: another process is making this calibration.
         """
         places = await asyncio.to_thread(_places, files)
-        asked = await self._asked(config, partial(files_at, places), **self._checks, **more)
+        checked = await self._asked(config, partial(files_at, places), **self._checks, **more)
         jobs, blobs = self.stores.jobs, cast("InPlace", self.stores.blobs)
-        job_id = run_id(asked.request)
+        job_id = run_id(checked.request)
         lock = self.data_dir / f"{job_id}.lock"
         self.stack.enter_context(held(lock, "Another process is making this calibration."))
         self.stack.push_async_callback(self._leave, job_id)
         measured = len(await jobs.recorded(job_id))
-        job = await self._job(asked, job_id, measured=measured, webhook=webhook)
-        blobs.place(job.id, asked.pairs, places)
+        job = await self._job(checked, job_id, measured=measured, webhook=webhook)
+        blobs.place(job.id, checked.pairs, places)
         await jobs.renew(job)
         return await self.queue.submit(job)
 
     async def plan(self, config: CalibrationConfig, files: Files, **more: Any) -> Plan:
         """As `CalibrationAdmin.plan`; pairs that an earlier run has measured cost nothing."""
         places = await asyncio.to_thread(_places, files)
-        asked = await self._asked(config, partial(files_at, places), **self._checks, **more)
-        measured = len(await self.stores.jobs.recorded(run_id(asked.request)))
-        return await self._planned(asked, measured)
+        checked = await self._asked(config, partial(files_at, places), **self._checks, **more)
+        measured = len(await self.stores.jobs.recorded(run_id(checked.request)))
+        return await self._planned(checked, measured)
 
     @property
     def _checks(self) -> dict[str, Any]:

@@ -100,9 +100,11 @@ class Manifest(BaseModel):
     @property
     def shares(self) -> Mapping[str, int]:
         """The share of each way of making X, by its name; none where X was given or made in one."""
-        made = self.degradation
+        made_by = self.degradation
         return (
-            {way: made.share(way) for way in made.variants()} if isinstance(made, Mixture) else {}
+            {way: made_by.share(way) for way in made_by.variants()}
+            if isinstance(made_by, Mixture)
+            else {}
         )
 
 

@@ -27,8 +27,8 @@ from trustscale_server.errors import BadCalibration, BadRequest
 from trustscale_server.images.facts import classify
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.kept import KeptSamples
-from trustscale_server.sampling.pipeline import Measurement, MeasurementSink, Pipeline, measure
-from trustscale_server.sigma.reading import NO_TEXT, Page
+from trustscale_server.sampling.pipeline import EverySample, Measurement, Pipeline, measure
+from trustscale_server.sigma.reading import NO_TEXT, ReadPage
 from trustscale_server.stores.usage import used_by
 from trustscale_server.upscalers.base import RGB, Source
 
@@ -49,17 +49,6 @@ class Unlabelled(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _PairSink(MeasurementSink):
-    """Passes every sample to the canary and to the fit of σ."""
-
-    takers: Sequence[Callable[[int, RGB], None]]
-
-    def on_sample(self, index: int, sample: RGB) -> None:
-        for take in self.takers:
-            take(index, sample)
-
-
-@dataclass(frozen=True, slots=True)
 class PairTask:
     """One pair of a job, and what gives its samples; `canary`: set if the pair is one."""
 
@@ -76,15 +65,15 @@ class PairTask:
             UpscalerError: the samples could not be had.
         """
         canary, pair = self.canary, self.pair
-        takers = (canary.see if canary else None, on_sample)
-        sink = _PairSink([taker for taker in takers if taker is not None])
+        takers = [] if on_sample is None else [on_sample]
+        takers += [] if canary is None else [canary.see]
         with used_by(self.request.created_by.removeprefix("key "), "calibrate"):
             measurement = await measure(
                 self.upscaler,
                 Source(pair.x, pair.facts),
                 self.request.pipeline,
                 pair.seed,
-                sink=sink,
+                sink=EverySample(takers),
                 limits=TimeLimits(patience_s=PATIENCE_S),
                 truth=pair.seen,
             )
@@ -104,16 +93,16 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> Mea
     if measurement.page is not None:
         info = pair_info(pair, measurement, pipeline)
         wrong = reader.read_otherwise(measurement.page.made, to_8_bit(pair.y))
-        return reduced_words(info, measurement.sigma, measurement.page, wrong)
+        return pair_from_words(info, measurement.sigma, measurement.page, wrong)
     error = fidelity.error(
         pair.y, measurement.prediction, pipeline.fidelity, distance=measurement.distance
     )
-    return reduced(
+    return pair_from_maps(
         pair_info(pair, measurement, pipeline), measurement.sigma, error, pipeline.fidelity
     )
 
 
-def reduced(
+def pair_from_maps(
     info: PairInfo,
     sigma: NDArray[np.float32],
     error: NDArray[np.float32],
@@ -130,8 +119,8 @@ def reduced(
     )
 
 
-def reduced_words(
-    info: PairInfo, sigma: NDArray[np.float32], page: Page, wrong: Sequence[bool]
+def pair_from_words(
+    info: PairInfo, sigma: NDArray[np.float32], page: ReadPage, wrong: Sequence[bool]
 ) -> MeasuredPair:
     """A pair from σ, float32 [H, W], and which of the words that were read are wrong.
 
@@ -166,7 +155,7 @@ def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairI
     )
 
 
-def packed(**arrays: ArrayLike) -> bytes:
+def npz_bytes(**arrays: ArrayLike) -> bytes:
     """Arrays as bytes for `np.load`."""
     out = io.BytesIO()
     np.savez(out, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
@@ -176,7 +165,7 @@ def packed(**arrays: ArrayLike) -> bytes:
 def pack(pair: MeasuredPair) -> bytes:
     """A measured pair as bytes: the checkpoint of a calibration job."""
     curves = LossCurves.of(pair.loss_curves)
-    return packed(
+    return npz_bytes(
         info=np.frombuffer(pair.info.model_dump_json().encode(), np.uint8),
         levels=curves.levels,
         errors=curves.errors,
@@ -192,9 +181,7 @@ def unpack(data: bytes) -> MeasuredPair:
             curves = LossCurves(arrays["levels"], arrays["errors"], arrays["lengths"])
             curves.check()
             return MeasuredPair(
-                PairInfo(**json.loads(arrays["info"].tobytes())),
-                list(curves),
-                arrays["quantiles"],
+                PairInfo(**json.loads(arrays["info"].tobytes())), list(curves), arrays["quantiles"]
             )
     except Exception as error:  # any parser may fail on damaged input
         raise BadCalibration(f"A checkpoint is damaged: {error}.") from error
@@ -202,7 +189,7 @@ def unpack(data: bytes) -> MeasuredPair:
 
 def pack_measurement(measurement: Measurement) -> bytes:
     """What a label is drawn on, as bytes."""
-    return packed(
+    return npz_bytes(
         prediction=measurement.prediction,
         sigma=measurement.sigma,
         mean_log_sigma=measurement.mean_log_sigma,
@@ -211,8 +198,8 @@ def pack_measurement(measurement: Measurement) -> bytes:
 
 def unpack_measurement(data: bytes) -> tuple[RGB, NDArray[np.float32], float]:
     """Ŷ, σ and the mean log σ of `pack_measurement`."""
-    with np.load(io.BytesIO(data)) as found:
-        return found["prediction"], found["sigma"], float(found["mean_log_sigma"])
+    with np.load(io.BytesIO(data)) as arrays:
+        return arrays["prediction"], arrays["sigma"], float(arrays["mean_log_sigma"])
 
 
 def unlabelled(record: bytes) -> Unlabelled | None:

@@ -23,7 +23,7 @@ from trustscale_server.images.degrade import (
     crop_to_multiple,
     make_input,
     make_values,
-    shown,
+    subject_of,
 )
 from trustscale_server.images.facts import InputFeatures, look_at
 from trustscale_server.images.raster import Read, read_picture, read_values, stretched, windowed
@@ -96,14 +96,14 @@ class Truths:
         self._turns: WeakValueDictionary[Hashable, Lock] = WeakValueDictionary()
         self._lock = Lock()
 
-    def get(self, key: Hashable, made: Callable[[], Truth]) -> Truth:
+    def get(self, key: Hashable, make: Callable[[], Truth]) -> Truth:
         """The truth of this key, which is made, in one thread, if no pair has it."""
         with self._lock:
             turn = self._turns.setdefault(key, Lock())
         with turn:
             truth = self._known.get(key)
             if truth is None:
-                truth = self._known[key] = made()
+                truth = self._known[key] = make()
             return truth
 
 
@@ -117,26 +117,33 @@ def variant_name(source: str, variant: str | None) -> str:
     return source if variant is None else f"{source}~{variant}"
 
 
+class PairUpload(NamedTuple):
+    """The files of one upload; without X it is made, in the way that `variant` names."""
+
+    name: str
+    y: bytes
+    x: bytes | None = None
+    variant: str | None = None
+
+
 def load_pair(
-    name: str,
-    y: bytes,
-    x: bytes | None,
+    upload: PairUpload,
     pipeline: Pipeline,
     *,
     degradation: Degradation | Mixture | None,
     seed: int,
-    variant: str | None = None,
     truths: Truths | None = None,
 ) -> Pair:
     """Decode and check one pair.
 
-    `name` is that of the upload; `y` and `x` are files. Without `x`, X is made by `degradation`, in
-    the way of `variants_of` that `variant` names. The seed of samples and degradation follows from
-    `seed`, the content of Y and the variant only. `truths`: those that the variants share.
+    Without x, X is made by `degradation`, in a way of `variants_of`. The seed of samples and
+    degradation follows from `seed`, the content of Y and the variant only. `truths`: those that the
+    variants share.
 
     Raises:
         BadInput: with the reason, if the pair cannot be used.
     """
+    name, y, x, variant = upload
     y_sha256 = hashlib.sha256(y).hexdigest()
     content = f"{seed}:{y_sha256}" if variant is None else f"{seed}:{y_sha256}:{variant}"
     pair_seed = int.from_bytes(hashlib.sha256(content.encode()).digest()[:7], "big")
@@ -154,7 +161,7 @@ def load_pair(
             needed = pipeline.scale, pipeline.indecision.window, _looks_up(pipeline)
             key = (y_sha256, *needed)
             truth = truths.get(key, lambda: _shared(y, pipeline))
-        subject = shown(truth.y, pipeline.scale, made_by, pair_seed)
+        subject = subject_of(truth.y, pipeline.scale, made_by, pair_seed)
         if subject is not truth.y:
             truth = Truth(subject, truth.pixels_sha256)
         low, compression = make_input(subject, pipeline.scale, made_by, pair_seed)
@@ -204,7 +211,6 @@ def _shared(y: bytes, pipeline: Pipeline) -> Truth:
 
 
 def _looks_up(pipeline: Pipeline) -> bool:
-    """Whether each pair looks up the colours of Y."""
     return pipeline.samples == 1 and pipeline.fidelity.row.of_distance is not None
 
 
@@ -224,12 +230,12 @@ def _data(
     raster = windowed(given, pipeline.stretch)
     if given.values.shape[2] != truth.values.shape[2]:
         raise BadImage("x and y differ in their number of bands")
-    low, high = (stretched(one.values, raster) for one in (given, truth))
+    low, high = (stretched(read.values, raster) for read in (given, truth))
     return _Images(low, Truth(high, digest), LOSSLESS)
 
 
 def _check_size(y: NDArray[Any], x: NDArray[Any] | None, pipeline: Pipeline) -> None:
-    if reason := wrong_size(image_size(y), None if x is None else image_size(x), None, pipeline):
+    if reason := wrong_size(array_size(y), None if x is None else array_size(x), None, pipeline):
         raise BadImage(reason)
 
 
@@ -277,7 +283,7 @@ def duplicates(
 
 def bad_pairs(items: Sequence[dict[str, str]], total: int) -> BadPairs:
     """The error that names every pair that cannot be used."""
-    shown = "; ".join(f"{item['name']}: {item['reason']}" for item in items[:3])
+    named = "; ".join(f"{item['name']}: {item['reason']}" for item in items[:3])
     more = f"; and {len(items) - 3} more" if len(items) > 3 else ""
     hint = ""
     if any(item["reason"] == FITTED_ON for item in items):
@@ -286,7 +292,7 @@ def bad_pairs(items: Sequence[dict[str, str]], total: int) -> BadPairs:
             "(--estimator, indecision)."
         )
     return BadPairs(
-        f"{len(items)} of {total} pairs cannot be used: {shown}{more}.{hint}", items=list(items)
+        f"{len(items)} of {total} pairs cannot be used: {named}{more}.{hint}", items=list(items)
     )
 
 
@@ -298,7 +304,7 @@ def check_left_out(items: Sequence[dict[str, str]], usable: int, on_bad_pair: On
         raise BadPairs("There are no pairs: send archive, or files x and y.", items=[])
 
 
-def image_size(image: NDArray[Any]) -> Size:
+def array_size(image: NDArray[Any]) -> Size:
     """Width and height."""
     return image.shape[1], image.shape[0]
 

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from trustscale_server.calibration import labels
 from trustscale_server.errors import NotFound
 from trustscale_server.images.decode import PAIR_LIMITS, decode
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.images.sandbox import decoding
 from trustscale_server.stores.base import Blobs
 from trustscale_server.upscalers.base import RGB
@@ -29,8 +29,8 @@ KEY: Final = "pictures-"
 
 async def keep(blobs: Blobs, job: str, name: str, x: RGB, prediction: RGB) -> None:
     """Keep X and the prediction, which are not among the uploads."""
-    await blobs.put(job, f"{_STORED['x']}/{name}", await asyncio.to_thread(png_rgb, x))
-    png = await asyncio.to_thread(png_rgb, prediction)
+    await blobs.put(job, f"{_STORED['x']}/{name}", await asyncio.to_thread(to_png, x))
+    png = await asyncio.to_thread(to_png, prediction)
     await blobs.put(job, f"{_STORED['prediction']}/{name}", png)
 
 
@@ -66,7 +66,7 @@ async def of_job(blobs: Blobs, job: str, name: str, part: Part) -> bytes:
         data = await blobs.get(job, f"{_STORED[part]}/{source}")  # the variants of one Y share it
     if data.startswith(b"\x89PNG"):
         return data
-    return await asyncio.to_thread(png_rgb, (await decoding(decode, data, PAIR_LIMITS)).rgb)
+    return await asyncio.to_thread(to_png, (await decoding(decode, data, PAIR_LIMITS)).rgb)
 
 
 async def of_calibration(blobs: Blobs, calibration: str, name: str, part: Part) -> bytes:

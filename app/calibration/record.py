@@ -36,7 +36,7 @@ from trustscale_server.calibration.manifest import (
 from trustscale_server.conformal import LossCurve, StepCurve, fidelity
 from trustscale_server.conformal.backtest import highest_trusted, trusted_shares
 from trustscale_server.conformal.curve import by_scene, places_of
-from trustscale_server.conformal.evidence import p_value
+from trustscale_server.conformal.evidence import outlier_p_value
 from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.errors import BadGroup, BadRequest
 from trustscale_server.images import kinds
@@ -171,7 +171,7 @@ class Calibration:
             return self.shares
         shares = self.manifest.shares
         everything = sum(shares.values()) or 1
-        found = [Fraction()] * self.pairs
+        weights = [Fraction()] * self.pairs
         for places in self.members:
             # Of each picture so many spots, whatever ways of making its X there are.
             pictures = {
@@ -180,8 +180,8 @@ class Calibration:
             all_of_it = everything * sum(pictures.values())
             for place in places:
                 share = shares.get(self.manifest.pairs[place].variant or "", everything)
-                found[place] = Fraction(share * int(self.spots[place]), all_of_it)
-        return found
+                weights[place] = Fraction(share * int(self.spots[place]), all_of_it)
+        return weights
 
     def spots_of(self, place: int) -> list[LossCurve]:
         """The loss curves of the spots of one pair."""
@@ -521,8 +521,8 @@ class Report:
         )
         first = note.partition("\n")[0]
         # How σ was fitted is nothing that pictures show.
-        shown = "" if first.startswith("σ ") else first
-        return shown or f"{pictures}, of which nothing more is said"
+        about = "" if first.startswith("σ ") else first
+        return about or f"{pictures}, of which nothing more is said"
 
     def typicality(self, mean_log_sigma: float, facts: InputFeatures | None = None) -> float:
         """The conformal p-value of an image among one of each calibration scene, in (0, 1].
@@ -534,13 +534,13 @@ class Report:
         if facts is not None and self._calibration.pipeline.input_rule == UPLOAD:
             strange = [pair.facts[_TABLE] for pair in self.one_of_each if pair.facts]
             if len(strange) == len(self.one_of_each):
-                return (1 + sum(one >= facts.kind.strangeness for one in strange)) / (
-                    1 + len(strange)
-                )
+                return (
+                    1 + sum(strangeness >= facts.kind.strangeness for strangeness in strange)
+                ) / (1 + len(strange))
         if facts is not None and len(self._known):
             numbers = facts.numbers()
             new = [*(numbers[name] for name in self._compared), mean_log_sigma]
-            return p_value(self._known, np.array(new))
+            return outlier_p_value(self._known, np.array(new))
         values = np.array([pair.mean_log_sigma for pair in self.one_of_each])
         rank = 1 + min((values >= mean_log_sigma).sum(), (values <= mean_log_sigma).sum())
         return float(min(1.0, 2 * rank / (len(values) + 1)))
@@ -553,7 +553,7 @@ class Report:
         what these show.
         """
         pairs, weights = self._calibration.manifest.pairs, self._calibration.weights
-        found = []
+        drawn_pairs = []
         for places in self._calibration.members:
             digests = sorted(pairs[place].x_sha256 for place in places)
             drawn = int(hashlib.sha256("".join(digests).encode()).hexdigest(), 16)
@@ -567,8 +567,8 @@ class Report:
                 None,
             )
             if place is not None:
-                found.append(pairs[place])
-        return found
+                drawn_pairs.append(pairs[place])
+        return drawn_pairs
 
     @cached_property
     def _compared(self) -> Sequence[str]:
@@ -578,12 +578,12 @@ class Report:
     @cached_property
     def _known(self) -> NDArray[np.float64]:
         """Facts and mean log σ of `one_of_each`, float64 [n, f]; no rows if one has no facts."""
-        found = [
+        facts = [
             [*(pair.facts[name] for name in self._compared), pair.mean_log_sigma]
             for pair in self.one_of_each
             if pair.facts is not None
         ]
-        return np.array(found) if len(found) == len(self.one_of_each) else np.empty((0, 0))
+        return np.array(facts) if len(facts) == len(self.one_of_each) else np.empty((0, 0))
 
     @property
     def out_of_distribution(self) -> float:
@@ -615,11 +615,10 @@ class _Cache:
         return len(self._parts)
 
     def get(self, key: Hashable, make: Callable[[], Calibration]) -> Calibration:
-        """Return the part of this key, which the first request makes."""
         with self._lock:
-            part = self._parts.get(key) or make()
-            self._parts[key] = part
+            calibration = self._parts.get(key) or make()
+            self._parts[key] = calibration
             self._parts.move_to_end(key)
             if len(self._parts) > MOST_PARTS:
                 self._parts.popitem(last=False)
-            return part
+            return calibration

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
-from trustscale_server.calibration.answering import in_words, shares
+from trustscale_server.calibration.answering import answered_uploads, in_words
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import LEVELS
 from trustscale_server.calibration.intake import find_in
@@ -272,7 +272,7 @@ def _of_each(
     is_auto = config.upscaler == AUTO or (config.upscaler is None and settings.prefers_auto)
     if not (is_auto and settings.routing_table):
         return [config]
-    answering = shares(settings.routing_table, config, find_in(folder, naming), SCALE)
+    answering = answered_uploads(settings.routing_table, config, find_in(folder, naming), SCALE)
     typer.echo(f"{in_words(answering)}.", err=True)
     return [
         config.model_copy(

@@ -21,7 +21,7 @@ def decided(records: Sequence[Mapping[str, Any]], rule: Rule) -> list[bool]:
     themselves, since they are compared with the same calibration pictures.
     """
     # Slow to import.
-    from trustscale_server.conformal.review import accepted  # noqa: PLC0415
+    from trustscale_server.conformal.review import accepted_of_batch  # noqa: PLC0415
 
     reviews = [record["review"] or {"accept": False} for record in records]
     if rule == "each":
@@ -34,7 +34,7 @@ def decided(records: Sequence[Mapping[str, Any]], rule: Rule) -> list[bool]:
     passes = [False] * len(records)
     for places in batches.values():
         values = [reviews[place]["p_value"] for place in places]
-        decisions = accepted(values, reviews[places[0]]["delta"])
+        decisions = accepted_of_batch(values, reviews[places[0]]["delta"])
         for place, fits in zip(places, decisions, strict=True):
             passes[place] = fits and not records[place]["out_of_distribution"]
     return passes

@@ -127,8 +127,8 @@ def sigma_quantiles(sigma: NDArray[np.float32], levels: NDArray[np.float64]) -> 
     below = np.floor(place).astype(np.intp)
     low, high = ordered[below], ordered[np.minimum(below + 1, ordered.size - 1)]
     share, step = place - below, high - low
-    found = np.where(share < 0.5, low + step * share, high - step * (1 - share))
-    return found.astype(np.float32)
+    quantiles = np.where(share < 0.5, low + step * share, high - step * (1 - share))
+    return quantiles.astype(np.float32)
 
 
 def trusted_shares(sigma_quantiles: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:

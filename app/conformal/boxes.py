@@ -20,8 +20,8 @@ def box_of(
     high = np.clip(np.ceil(corners.max(axis=0)), low, last).astype(int)
     y, x = np.ogrid[low[1] : high[1] + 1, low[0] : high[0] + 1]
     sides = [
-        (other[0] - one[0]) * (y - one[1]) - (other[1] - one[1]) * (x - one[0])
-        for one, other in zip(corners, np.roll(corners, -1, axis=0), strict=True)
+        (following[0] - corner[0]) * (y - corner[1]) - (following[1] - corner[1]) * (x - corner[0])
+        for corner, following in zip(corners, np.roll(corners, -1, axis=0), strict=True)
     ]
     inside = np.all([side >= 0 for side in sides], axis=0)
     inside |= np.all([side <= 0 for side in sides], axis=0)

@@ -63,7 +63,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.fidelity import largest_float32
-from trustscale_server.conformal.loss_curve import LossCurve, last_of_level
+from trustscale_server.conformal.loss_curve import LossCurve, LossCurves, last_of_level
 
 # Losses are summed as integers in units of 2^-40, rounded up: exactly, in any order of the images.
 UNIT = 1 << 40
@@ -137,9 +137,9 @@ class StepCurve:
         α. It leaves out pixels whose α(p) is within B/65534 of α.
         """
         _check_no_nan(indecision)
-        found = self._codes.take(indecision)
-        found[indecision > self.highest] = NEVER
-        return found
+        codes = self._codes.take(indecision)
+        codes[indecision > self.highest] = NEVER
+        return codes
 
     def mask_of_code(self, code: NDArray[np.uint16], alpha: float) -> NDArray[np.bool_]:
         """The mask of α from `trust_code`: inside `mask`, without pixels within B/65534 of α."""
@@ -168,10 +168,10 @@ class Loss(NamedTuple):
 
 def places_of(scenes: Iterable[Hashable]) -> list[list[int]]:
     """The places of the images of each scene; scenes in the order in which they first occur."""
-    found: dict[Hashable, list[int]] = {}
+    places: dict[Hashable, list[int]] = {}
     for place, scene in enumerate(scenes):
-        found.setdefault(scene, []).append(place)
-    return list(found.values())
+        places.setdefault(scene, []).append(place)
+    return list(places.values())
 
 
 class Scene(NamedTuple):
@@ -193,12 +193,10 @@ class Scene(NamedTuple):
 
     def loss(self) -> Loss:
         """W L̄, rounded up to whole units, in any order of the curves."""
-        total = summed(
-            [
-                Loss(c.levels, count * np.ceil(c.errors.astype(np.float64) * UNIT).astype(np.int64))
-                for c, count in zip(self.curves, self.counts, strict=True)
-            ]
-        )
+        curves = LossCurves.of(self.curves)
+        units = np.ceil(curves.errors.astype(np.float64) * UNIT).astype(np.int64)
+        units *= np.repeat(self.counts, curves.lengths)
+        total = summed(curves.levels, units, curves.lengths)
         return Loss(total.levels, -(-total.totals // self.of))
 
 
@@ -242,12 +240,14 @@ def by_scene(
 def _scene(curves: Sequence[LossCurve], weights: Sequence[Fraction] | None, bound: float) -> Scene:
     if weights is None:
         return Scene(curves, [1] * len(curves), len(curves))
-    times = Counter(weights)  # most are alike, and fractions are slow
-    if min(times) <= 0 or sum(weight * count for weight, count in times.items()) > 1:
+    # Most are the same object, and to compare fractions is slow.
+    known, times = {id(weight): weight for weight in weights}, Counter(map(id, weights))
+    if min(known.values()) <= 0 or sum(known[key] * times[key] for key in times) > 1:
         raise ValueError("the weights of a scene must be above 0, and at most 1 together")
-    of = min(math.lcm(*(weight.denominator for weight in times)), int(_MOST_SUMMED / bound))
-    count_of = {weight: max(1, int(weight * of)) for weight in times}
-    counts = [count_of[weight] for weight in weights]
+    denominators = (weight.denominator for weight in known.values())
+    of = min(math.lcm(*denominators), int(_MOST_SUMMED / bound))
+    count_of = {key: max(1, int(weight * of)) for key, weight in known.items()}
+    counts = [count_of[id(weight)] for weight in weights]
     return Scene(curves, counts, max(of, sum(counts)))  # tiny ones were rounded up
 
 
@@ -256,18 +256,21 @@ def total_weight(scenes: Iterable[Scene]) -> float:
     return float(sum((scene.weight for scene in scenes), Fraction()))
 
 
-def summed(losses: Sequence[Loss]) -> Loss:
-    """The sum of losses, in any order."""
-    level = np.concatenate([*(loss.levels for loss in losses), np.empty(0, np.float32)])
-    level += np.float32(0)  # −0 and 0 are one level
-    rise = np.concatenate([*(_rises(loss.totals) for loss in losses), np.empty(0, np.int64)])
-    order = np.argsort(level)  # not stable: of equal levels only the sum is kept
-    level = level[order]
-    total = np.cumsum(rise[order])
-    last = last_of_level(level)
-    level, total = level[last], total[last]
+def summed(
+    levels: NDArray[np.float32], totals: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> Loss:
+    """The sum, in any order, of losses one after the other that have so many steps each."""
+    rises = _rises(totals)
+    firsts = (np.cumsum(lengths) - lengths)[lengths > 0]
+    rises[firsts] = totals[firsts]
+    levels = levels + np.float32(0)  # −0 and 0 are one level
+    order = np.argsort(levels)  # not stable: of equal levels only the sum is kept
+    levels = levels[order]
+    total = np.cumsum(rises[order])
+    last = last_of_level(levels)
+    levels, total = levels[last], total[last]
     rises_there = _rises(total) > 0  # errors below one unit may not rise
-    return Loss(level[rises_there], total[rises_there])
+    return Loss(levels[rises_there], total[rises_there])
 
 
 def _rises(totals: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -293,8 +296,8 @@ class _CodeTable:
         keys = thresholds.view(np.int32)
         low, high = int(keys[0]), int(keys[-1])
         span = high - low + 1
-        wanted = _CELLS_PER_THRESHOLD * len(thresholds)
-        cells = min(max(wanted, _FEWEST_CELLS), _MOST_CELLS)
+        cells_wanted = _CELLS_PER_THRESHOLD * len(thresholds)
+        cells = min(max(cells_wanted, _FEWEST_CELLS), _MOST_CELLS)
         self.shift = max(0, (span - 1).bit_length() - cells.bit_length() + 1)
         # Cell 0 is everything below the first threshold's cell, the last one everything above.
         self.offset = (low >> self.shift) - 1
@@ -319,10 +322,10 @@ class _CodeTable:
             cell = (block + np.float32(0)).view(np.int32)  # −0 becomes 0
             cell >>= self.shift
             cell -= np.int32(self.offset)
-            found = self.of_cells.take(cell, mode="clip")
-            split = np.flatnonzero(found < 0)
-            found[split] = self._searched(block[split], ~found[split])
-            out[start : start + _BLOCK] = found
+            codes = self.of_cells.take(cell, mode="clip")
+            split = np.flatnonzero(codes < 0)
+            codes[split] = self._searched(block[split], ~codes[split])
+            out[start : start + _BLOCK] = codes
         return out.reshape(indecision.shape)
 
     def _searched(
@@ -368,7 +371,13 @@ class RiskCurve(StepCurve):
             ValueError: as `by_scene`.
         """
         known = by_scene(loss_curves, bound, scenes, weights)
-        n, total = total_weight(known), summed([scene.loss() for scene in known])
+        losses = [scene.loss() for scene in known]
+        total = summed(
+            np.concatenate([*(loss.levels for loss in losses), np.empty(0, np.float32)]),
+            np.concatenate([*(loss.totals for loss in losses), np.empty(0, np.int64)]),
+            np.array([len(loss.levels) for loss in losses], np.int64),
+        )
+        n = total_weight(known)
         risks = (total.totals / UNIT + bound) / (n + 1)
         return cls(n, float(bound), bound / (n + 1), total.levels, risks, highest=float(highest))
 

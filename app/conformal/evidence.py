@@ -22,11 +22,11 @@ several c. α bounds the expectation over calibrations too; for a given one the 
 somewhat above α, so a_j = α_j + `tolerance`. **Labels must be a random sample.** If people label
 what looks bad, the evidence says so.
 
-**Is one picture like the calibration's?** `p_value` is exact for a picture that is exchangeable
-with one picture of each calibration scene, since ranks among all n + 1 are symmetric in them.
-(Crops of one scene are alike: only one may count.) Each picture is a point, one coordinate per
-fact. Its strangeness is its Mahalanobis distance from the mean of all points, **including the new
-one**. So P(p ≤ u) ≤ u for every u, whatever the law and the number of scenes.
+**Is one picture like the calibration's?** `outlier_p_value` is exact for a picture that is
+exchangeable with one picture of each calibration scene, since ranks among all n + 1 are symmetric
+in them. (Crops of one scene are alike: only one may count.) Each picture is a point, one coordinate
+per fact. Its strangeness is its Mahalanobis distance from the mean of all points, **including the
+new one**. So P(p ≤ u) ≤ u for every u, whatever the law and the number of scenes.
 """
 
 from __future__ import annotations
@@ -119,25 +119,25 @@ class PictureEvidence:
         return self.highest >= -math.log(DELTA)
 
     def after(
-        self, part: str, reference: NDArray[np.float32], z: float, uniform: float
+        self, class_name: str, reference: NDArray[np.float32], z: float, uniform: float
     ) -> PictureEvidence:
         """The evidence after a request of mean log σ z.
 
-        part: names its class. reference: z of the calibration pictures of this class, float32,
-        sorted. uniform: a draw from U(0, 1).
+        class_name: with its group. reference: z of the calibration pictures of this class,
+        float32, sorted. uniform: a draw from U(0, 1).
 
         Raises:
             ValueError: z is not finite.
         """
         if not math.isfinite(z):
             raise ValueError("z must be a finite number")
-        known = self.seen.get(part, np.empty(0, np.float32))
+        known = self.seen.get(class_name, np.empty(0, np.float32))
         shares = bet(self.shares, rank((reference, known), z, uniform))
         factor = sum(shares)
         log_capital = self.log_capital + math.log(factor)
         place = known.searchsorted(np.float32(z))
         return PictureEvidence(
-            seen={**self.seen, part: np.insert(known, place, np.float32(z))},
+            seen={**self.seen, class_name: np.insert(known, place, np.float32(z))},
             shares=(shares[0] / factor, shares[1] / factor, shares[2] / factor),
             log_capital=log_capital,
             highest=max(self.highest, log_capital),
@@ -243,7 +243,7 @@ def log_mean_exp(values: Sequence[float]) -> float:
 _RIDGE = 1e-9  # of the variance: facts that never vary, or that repeat each other
 
 
-def p_value(known: NDArray[np.float64], new: NDArray[np.float64]) -> float:
+def outlier_p_value(known: NDArray[np.float64], new: NDArray[np.float64]) -> float:
     """The conformal p-value, in [1/(n + 1), 1], of a point [f] among [n, f] of a scene each."""
     points = np.vstack([known, new])
     spread = points.std(axis=0)

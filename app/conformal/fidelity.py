@@ -139,20 +139,20 @@ def structure(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> 
         use_sample_covariance=False,
         full=True,
     )
-    found = similarity[:height, :width].astype(np.float32)
-    np.subtract(1, found, out=found)
-    found /= 2
-    return np.asarray(found)
+    distance = similarity[:height, :width].astype(np.float32)
+    np.subtract(1, distance, out=distance)
+    distance /= 2
+    return np.asarray(distance)
 
 
 def intensity(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
     """K * |Y − Ŷ|, the mean over the channels, where the whole range counts 1."""
     apart = np.zeros(truth.shape[:2], np.float32)
     for channel in range(3):
-        one, other = (image[..., channel].astype(np.float32) for image in (truth, prediction))
-        one -= other
-        np.abs(one, out=one)
-        apart += one
+        difference = truth[..., channel].astype(np.float32)
+        difference -= prediction[..., channel].astype(np.float32)
+        np.abs(difference, out=difference)
+        apart += difference
     apart /= 3 * np.iinfo(truth.dtype).max
     return gaussian_blur(apart, settings.blur)
 
@@ -163,9 +163,9 @@ def misread(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> ND
     What a calibration counts is the share of such words instead (`words.py`).
     """
     del settings
-    made = text.read(to_8_bit(prediction))
-    wrong = text.read_otherwise(made, to_8_bit(truth))
-    words = (word for line in made for word in line.words)
+    lines = text.read_lines(to_8_bit(prediction))
+    wrong = text.read_otherwise(lines, to_8_bit(truth))
+    words = (word for line in lines for word in line.words)
     boxes = [(word.corners, float(is_wrong)) for word, is_wrong in zip(words, wrong, strict=True)]
     return painted(boxes, truth.shape[:2], 0.0)
 

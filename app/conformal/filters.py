@@ -32,8 +32,8 @@ def smooth(
         return values
     if kernel == "gaussian":
         return _gaussian(values, size / 6, size // 2, out)
-    found = scipy.ndimage.uniform_filter(values, size, mode="reflect", output=out)
-    return np.asarray(found, values.dtype)
+    smoothed = scipy.ndimage.uniform_filter(values, size, mode="reflect", output=out)
+    return np.asarray(smoothed, values.dtype)
 
 
 def gaussian_blur(
@@ -115,15 +115,15 @@ class _Lines:
         reach = len(self._weights)
         windows = sliding_window_view(lines, reach, axis=1)[:, ::_TILE]
         shape = len(lines) // _TILE, _TILE, windows.shape[1]
-        made = np.empty((len(lines), _TILE * windows.shape[1]))
+        sums = np.empty((len(lines), _TILE * windows.shape[1]))
         np.matmul(
             windows.reshape(*shape, reach).swapaxes(1, 2),
             self._weights,
-            out=made.reshape(*shape, _TILE).swapaxes(1, 2),
+            out=sums.reshape(*shape, _TILE).swapaxes(1, 2),
         )
-        low = made.astype(np.float32)
-        made *= 1 + 2 * self._apart
-        doubtful = low != made.astype(np.float32)
+        low = sums.astype(np.float32)
+        sums *= 1 + 2 * self._apart
+        doubtful = low != sums.astype(np.float32)
         if doubtful.any():
             line, place = np.nonzero(doubtful)
             around = lines[line[:, None], place[:, None] + self._taps]

@@ -110,11 +110,11 @@ def lab_distance(first: Pixels, second: Pixels) -> NDArray[np.float32]:
     check_pair(first, second)
     height, width, _ = first.shape
     distance = np.empty(height * width, np.float32)
-    one, other = (image.reshape(-1, 3) for image in (first, second))
+    first_pixels, second_pixels = (image.reshape(-1, 3) for image in (first, second))
     for block in pixel_blocks(height * width):
         lab, apart = np.empty((2, 3, block.stop - block.start), np.float32)
-        lab_block(one[block], lab)
-        lab_block(other[block], apart)
+        lab_block(first_pixels[block], lab)
+        lab_block(second_pixels[block], apart)
         distance[block] = l1_apart(lab, apart, out=apart)
     return distance.reshape(height, width)
 

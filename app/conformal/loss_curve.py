@@ -95,8 +95,8 @@ class LossCurve:
             raise ValueError("D contains values that are negative or not finite")
         coarse_levels, coarse_errors = _running_maximum(sigma[::_STRIDE], loss[::_STRIDE])
         if sigma_low >= 0:
-            kept = _not_beaten(sigma, loss, coarse_levels, coarse_errors)
-            sigma, loss = sigma[kept], loss[kept]
+            candidates = _not_beaten(sigma, loss, coarse_levels, coarse_errors)
+            sigma, loss = sigma[candidates], loss[candidates]
         exceeds = loss > _steps_at(coarse_levels, coarse_errors, sigma)
         return cls(
             *_running_maximum(
@@ -123,8 +123,8 @@ class LossCurve:
             raise ValueError("errors can only be counted up to a positive number")
         limit = largest_float32(most)
         # The first error that reaches the limit is the last one to rise.
-        kept = int(np.searchsorted(self.errors, limit, side="left")) + 1
-        return LossCurve(self.levels[:kept], np.minimum(self.errors[:kept], limit))
+        count = int(np.searchsorted(self.errors, limit, side="left")) + 1
+        return LossCurve(self.levels[:count], np.minimum(self.errors[:count], limit))
 
     def exceeding(self, tolerance: float) -> LossCurve:
         """The loss curve of 1{D > τ}: it rises once, to 1, where L first exceeds the tolerance."""
@@ -156,10 +156,7 @@ class LossCurves(Sequence[LossCurve]):
     """
 
     def __init__(
-        self,
-        levels: NDArray[np.float32],
-        errors: NDArray[np.float32],
-        lengths: NDArray[np.int64],
+        self, levels: NDArray[np.float32], errors: NDArray[np.float32], lengths: NDArray[np.int64]
     ) -> None:
         self.levels, self.errors, self.lengths = levels, errors, lengths
         self.ends = np.cumsum(lengths)
@@ -167,12 +164,12 @@ class LossCurves(Sequence[LossCurve]):
     @classmethod
     def of(cls, curves: Iterable[LossCurve]) -> LossCurves:
         """These curves."""
-        made = list(curves)
+        all_curves = list(curves)
         nothing = np.empty(0, np.float32)
         return cls(
-            np.concatenate([*(curve.levels for curve in made), nothing]),
-            np.concatenate([*(curve.errors for curve in made), nothing]),
-            np.array([len(curve) for curve in made], np.int64),
+            np.concatenate([*(curve.levels for curve in all_curves), nothing]),
+            np.concatenate([*(curve.errors for curve in all_curves), nothing]),
+            np.array([len(curve) for curve in all_curves], np.int64),
         )
 
     def check(self) -> None:
@@ -195,10 +192,10 @@ class LossCurves(Sequence[LossCurve]):
 
     def __getitem__(self, place: int) -> LossCurve:  # type: ignore[override]
         end = self.ends[place]
-        part = slice(end - self.lengths[place], end)
+        own = slice(end - self.lengths[place], end)
         curve = object.__new__(LossCurve)
-        object.__setattr__(curve, "levels", self.levels[part])
-        object.__setattr__(curve, "errors", self.errors[part])
+        object.__setattr__(curve, "levels", self.levels[own])
+        object.__setattr__(curve, "errors", self.errors[own])
         return curve
 
     def __iter__(self) -> Iterator[LossCurve]:
@@ -216,8 +213,8 @@ class LossCurves(Sequence[LossCurve]):
         counts = np.add.reduceat(np.append(self.levels < threshold, False), self._starts)
         counts[self.lengths == 0] = 0
         before = self.ends - self.lengths + counts - 1
-        found = np.append(self.errors, np.float32(0))[np.where(counts > 0, before, -1)]
-        return np.asarray(found.astype(np.float64))
+        losses = np.append(self.errors, np.float32(0))[np.where(counts > 0, before, -1)]
+        return np.asarray(losses.astype(np.float64))
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:

@@ -87,8 +87,8 @@ class Shape:
                 mean += curve.losses(levels, "right") * (weight / len(images))
         if not len(mean):
             return None
-        wanted = np.geomspace(max(mean[0], mean[-1] / _RANGE), mean[-1], _KNOTS)
-        places = np.unique(np.searchsorted(mean, wanted * (1 - 1e-9)))
+        risks = np.geomspace(max(mean[0], mean[-1] / _RANGE), mean[-1], _KNOTS)
+        places = np.unique(np.searchsorted(mean, risks * (1 - 1e-9)))
         knots = levels[places].tolist(), mean[places].tolist()
         return cls(*map(tuple, knots)) if len(places) > 1 else None
 
@@ -147,12 +147,12 @@ class PostHocCurve(StepCurve):
         alphas = on_codes(np.array(menu, np.float64), bound)
         search = _Search(images, alphas, shape, highest)
         largest = bound / alphas[0]
-        found = search.largest(lambda ratios: (ratios + largest) / (n + 1) <= 1)
-        if found is None:
+        scale = search.largest(lambda ratios: (ratios + largest) / (n + 1) <= 1)
+        if scale is None:
             nothing = np.empty(0, np.float32), np.empty(0)
             return cls(n, float(bound), float(bound), *nothing, None, highest=-math.inf)
         lenient = search.largest(lambda ratios: ratios / (n + 1) <= 1)
-        thresholds = search.thresholds(found)
+        thresholds = search.thresholds(scale)
         rises = np.append(True, thresholds[1:] > thresholds[:-1])
         thresholds, values = thresholds[rises], alphas[rises]
         return cls(
@@ -180,11 +180,7 @@ class _Search:
     """The sums Σ_i Ḡ_i(s) on the grid of scales, by the place of s in it."""
 
     def __init__(
-        self,
-        scenes: Sequence[Scene],
-        alphas: NDArray[np.float64],
-        shape: Shape,
-        highest: float,
+        self, scenes: Sequence[Scene], alphas: NDArray[np.float64], shape: Shape, highest: float
     ) -> None:
         self.scenes, self.alphas, self.shape = scenes, alphas, shape
         with np.errstate(over="ignore"):
@@ -214,9 +210,9 @@ class _Search:
 
     def exceeded(self, place: int) -> float | None:
         """What G(s) exceeds in few spots; None: too few scenes to say."""
-        found = iter(self.ratios(place).tolist())
+        spots = iter(self.ratios(place).tolist())
         ratios = [
-            np.array([next(found) if len(curve) else 0.0 for curve in scene.curves])
+            np.array([next(spots) if len(curve) else 0.0 for curve in scene.curves])
             for scene in self.scenes
         ]
         return exceeded_by(ratios, [scene.weights for scene in self.scenes])

@@ -76,11 +76,11 @@ class Line(NamedTuple):
     words: tuple[Word, ...]
 
 
-def read(picture: NDArray[np.uint8]) -> list[Line]:
+def read_lines(picture: NDArray[np.uint8]) -> list[Line]:
     """The lines of text in a uint8 [H, W, 3] picture."""
     engine, pixels = _engine(), _bgr(picture)
-    found = engine(pixels).boxes
-    boxes = [] if found is None else [box for box in found if _least_side(box) >= _LEAST_SIDE]
+    boxes = engine(pixels).boxes
+    boxes = [] if boxes is None else [box for box in boxes if _least_side(box) >= _LEAST_SIDE]
     if not boxes:
         return []
     read = engine.recognize_txt(engine.crop_text_regions(pixels, boxes))
@@ -101,11 +101,13 @@ def read_otherwise(lines: Sequence[Line], picture: NDArray[np.uint8]) -> list[bo
     return [
         is_other
         for line, reading in zip(lines, readings, strict=True)
-        for is_other in misread([letters_of(word.text) for word in line.words], letters_of(reading))
+        for is_other in misread_words(
+            [letters_of(word.text) for word in line.words], letters_of(reading)
+        )
     ]
 
 
-def misread(words: Sequence[str], reading: str) -> list[bool]:
+def misread_words(words: Sequence[str], reading: str) -> list[bool]:
     """Which words of a line (in `letters_of`) another reading of the line gets wrong."""
     ends = [0, *accumulate(len(word) for word in words)]
     aligned = SequenceMatcher(None, "".join(words), reading, autojunk=False).get_opcodes()
@@ -129,7 +131,11 @@ def letters_of(text: str) -> str:
 def _words(box: NDArray[np.float32], text: str, about: Any) -> Iterator[Word]:
     """The words of a line with letters; about: the reader's columns and confidences."""
     confidences = iter(
-        [one for character, one in zip(text, about.confs, strict=False) if not character.isspace()]
+        [
+            confidence
+            for character, confidence in zip(text, about.confs, strict=False)
+            if not character.isspace()
+        ]
     )
     corners = np.asarray(box, np.float64)
     left, top = (np.linalg.norm(corners[other] - corners[0]) for other in (3, 1))

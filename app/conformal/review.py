@@ -79,8 +79,8 @@ class SigmaCounts:
         total = int(below[-1])
         least = (total - total // _ONE_IN, total)
         keys = np.searchsorted(below, least).astype(np.int32)
-        found = (keys << 16).view(np.float32)
-        return float(found[0]), float(found[1])
+        sigmas = (keys << 16).view(np.float32)
+        return float(sigmas[0]), float(sigmas[1])
 
 
 def high_sigma(sigma: NDArray[np.float32]) -> tuple[float, float]:
@@ -111,7 +111,7 @@ def passes(bad: NDArray[np.float64], known: NDArray[np.float64], high: float, de
     return bool((is_rare & (2 * worse <= among)).any())
 
 
-def accepted(p_values: Sequence[float], delta: float) -> list[bool]:
+def accepted_of_batch(p_values: Sequence[float], delta: float) -> list[bool]:
     """Which pictures of a batch are accepted, given their p-values and δ, in their order."""
     values = np.asarray(p_values, np.float64)
     ranks = np.arange(1, len(values) + 1)

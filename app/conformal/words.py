@@ -54,14 +54,14 @@ def loss_curve(scores: Sequence[float], wrong: Sequence[bool]) -> LossCurve:
 
 def share_wrong(trusted: Iterable[bool | np.bool_], wrong: Iterable[bool]) -> float:
     """FDP: the share of wrong words among the trusted ones, 0 without any."""
-    found = [is_wrong for is_trusted, is_wrong in zip(trusted, wrong, strict=True) if is_trusted]
-    return sum(found) / max(1, len(found))
+    mistakes = [is_wrong for is_trusted, is_wrong in zip(trusted, wrong, strict=True) if is_trusted]
+    return sum(mistakes) / max(1, len(mistakes))
 
 
 def scores_of(boxes: Iterable[NDArray[np.floating]], sigma: NDArray[np.float32]) -> list[float]:
     """The largest σ in each box, of float32 [H, W]."""
-    found = []
+    scores = []
     for corners in boxes:
         place, inside = box_of(corners, sigma.shape)
-        found.append(float(sigma[place][inside].max()))
-    return found
+        scores.append(float(sigma[place][inside].max()))
+    return scores

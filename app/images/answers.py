@@ -55,7 +55,6 @@ class _Beside:
         self._end = 0
 
     def add(self, piece: bytes | memoryview) -> int:
-        """Where it begins."""
         gap = -self._end % _ALIGNED
         start = self._end + gap
         self.pieces += [bytes(gap), piece]
@@ -68,7 +67,7 @@ def _plain(value: Any, beside: _Beside) -> Any:
     if value is None or kind in {bool, int, float, str}:
         return value
     if kind is list:
-        return [_plain(one, beside) for one in value]
+        return [_plain(item, beside) for item in value]
     if kind is tuple:
         return {"tuple": _plain([*value], beside)}
     if isinstance(value, Mapping):
@@ -86,8 +85,8 @@ def _object(value: Any, beside: _Beside) -> dict[str, Any]:
         return {"error": _plain([kind.__name__, value.detail, value.members], beside)}
     if not _is_record(kind):
         raise TypeError(f"a decoder cannot answer with {kind.__module__}.{kind.__name__}")
-    parts = value if isinstance(value, tuple) else [getattr(value, f.name) for f in fields(value)]
-    return {"record": [kind.__module__, kind.__name__, _plain([*parts], beside)]}
+    members = value if isinstance(value, tuple) else [getattr(value, f.name) for f in fields(value)]
+    return {"record": [kind.__module__, kind.__name__, _plain([*members], beside)]}
 
 
 def _array(values: NDArray[Any], beside: _Beside) -> dict[str, Any]:
@@ -110,7 +109,7 @@ def _is_record(kind: object) -> bool:
 
 def _built(value: Any, beside: memoryview) -> Any:
     if isinstance(value, list):
-        return [_built(one, beside) for one in value]
+        return [_built(item, beside) for item in value]
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = value.items()
@@ -120,11 +119,11 @@ def _built(value: Any, beside: memoryview) -> Any:
 
 
 def _record(named: list[Any]) -> Any:
-    module, name, parts = named
-    found = getattr(sys.modules[module], name)
-    if not _is_record(found):
+    module, name, members = named
+    record_class = getattr(sys.modules[module], name)
+    if not _is_record(record_class):
         raise TypeError(name)
-    return found(*parts)
+    return record_class(*members)
 
 
 def _error(named: list[Any]) -> BadInput:
@@ -132,8 +131,8 @@ def _error(named: list[Any]) -> BadInput:
     kind = getattr(errors, name)
     if not issubclass(kind, BadInput):
         raise TypeError(name)
-    found: BadInput = kind(str(detail), **members)
-    return found
+    error: BadInput = kind(str(detail), **members)
+    return error
 
 
 def _values(beside: memoryview, dtype: str, shape: list[int], start: int) -> NDArray[Any]:

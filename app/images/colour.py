@@ -61,8 +61,8 @@ def _plain(profile: bytes) -> bytes:
 
 def _shown(name: str) -> str:
     """A profile's name for a note: short, without control characters."""
-    kept = "".join(letter for letter in name[:10_000] if letter.isprintable()).strip()
-    return kept if len(kept) <= _LONGEST_NAME else f"{kept[: _LONGEST_NAME - 1]}…"
+    printable = "".join(letter for letter in name[:10_000] if letter.isprintable()).strip()
+    return printable if len(printable) <= _LONGEST_NAME else f"{printable[: _LONGEST_NAME - 1]}…"
 
 
 def _is_srgb(name: str, profile: bytes, mode: str) -> bool:
@@ -138,15 +138,15 @@ def from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -
     grey = np.empty(values.shape, np.uint8)
     cut = 0
     for start in range(0, len(values), _ROWS):  # floats of all would take many times the image
-        part = values[start : start + _ROWS]
-        cut += part.size - int(np.count_nonzero((part >= 0) & (part <= top)))
-        share = np.clip(np.nan_to_num(part.astype(np.float64)) / top, 0, 1)
+        rows = values[start : start + _ROWS]
+        cut += rows.size - int(np.count_nonzero((rows >= 0) & (rows <= top)))
+        share = np.clip(np.nan_to_num(rows.astype(np.float64)) / top, 0, 1)
         grey[start : start + _ROWS] = np.rint((1 - share if is_negative else share) * 255)
     if cut:
         notes.append(f"{cut:,} of its values lie outside of 0 … {top:,} and were cut.")
-    image = Image.fromarray(grey)
+    shallow = Image.fromarray(grey)
     # At full depth: neighbours that round to the same grey are opaque.
     transparent = image.info.get("transparency")
     if transparent is not None:
-        image.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return image
+        shallow.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return shallow

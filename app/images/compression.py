@@ -65,8 +65,8 @@ def read_compression(data: bytes, image: Image.Image) -> Compression:
 
 def jpeg_quality(table: list[int]) -> int:
     """The quality whose scaled Annex K table is nearest to this luminance table, 64 numbers."""
-    found = np.log(np.maximum(np.array(table, np.float64), 1))
-    return 1 + int(np.abs(np.log(_tables()) - found).sum(axis=1).argmin())
+    logs = np.log(np.maximum(np.array(table, np.float64), 1))
+    return 1 + int(np.abs(np.log(_tables()) - logs).sum(axis=1).argmin())
 
 
 def _scale(quality: int) -> int:
@@ -106,9 +106,9 @@ class _Bits:
 
     def bit(self) -> int:
         split = 1 + (((self.range - 1) * 128) >> 8)
-        found = int(self.value >= split << 8)
-        self.value -= (split << 8) * found
-        self.range = self.range - split if found else split
+        bit = int(self.value >= split << 8)
+        self.value -= (split << 8) * bit
+        self.range = self.range - split if bit else split
         while self.range < 128:
             self.value <<= 1
             self.range <<= 1
@@ -117,7 +117,7 @@ class _Bits:
                 self.shift = 0
                 self.value |= self.data[self.place] if self.place < len(self.data) else 0
                 self.place += 1
-        return found
+        return bit
 
     def number(self, bits: int) -> int:
         value = 0
@@ -137,16 +137,16 @@ class _Bits:
 def _segments(bits: _Bits) -> tuple[bool, list[int]]:
     """Whether the segments' quantisers are absolute, and the four values; none: no segments."""
     with_map, with_data = bits.bit(), bits.bit()
-    absolute, found = False, []
+    absolute, quantisers = False, []
     if with_data:
         absolute = bool(bits.bit())
-        found = bits.optional(4, 7)
+        quantisers = bits.optional(4, 7)
         bits.optional(4, 6)  # their loop filters
     if with_map:
         for _ in range(3):  # the tree of the map
             if bits.bit():
                 bits.number(8)
-    return absolute, found
+    return absolute, quantisers
 
 
 def _vp8_quality(frame: bytes) -> int | None:
@@ -206,10 +206,10 @@ def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
     if codec != "lossless" and quality is None:
         return compression
     if codec == "jpeg" and quality is not None:
-        found = resaved_quality(rgb, _coarser_than(quality), own=quality)
+        resaved = resaved_quality(rgb, _coarser_than(quality), own=quality)
     else:
-        found = resaved_quality(rgb, 101 if quality is None else quality - _CLEARLY)
-    return compression if found is None else Compression("jpeg", found)
+        resaved = resaved_quality(rgb, 101 if quality is None else quality - _CLEARLY)
+    return compression if resaved is None else Compression("jpeg", resaved)
 
 
 def _coarser_than(quality: int) -> int:
@@ -256,8 +256,8 @@ def _coefficients(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     tiled = luma[: rows * _GRID, : columns * _GRID].reshape(rows, _GRID, columns, _GRID)
     blocks = tiled.swapaxes(1, 2).reshape(-1, _GRID, _GRID)
     blocks = blocks[:: max(1, -(-len(blocks) // _MOST_BLOCKS))] - np.float32(128)
-    found = np.asarray(_DCT @ blocks @ _DCT.T, np.float32)
-    return found.reshape(-1, _GRID * _GRID)
+    coefficients = np.asarray(_DCT @ blocks @ _DCT.T, np.float32)
+    return coefficients.reshape(-1, _GRID * _GRID)
 
 
 def _grid_quality(luma: NDArray[np.float32], below: int, own: int | None) -> int | None:
@@ -266,8 +266,8 @@ def _grid_quality(luma: NDArray[np.float32], below: int, own: int | None) -> int
     sums, counts = np.zeros((2, len(searched))), np.zeros((2, len(searched)), np.int64)
     tables = _tables()[searched - 1][:, _LOW]
     smallest = np.full(len(_LOW), np.inf) if own is None else _tables()[own - 1][_LOW] / 2
-    found = _coefficients(luma).T[_LOW]
-    for values, of_quality, least in zip(found, tables.T, smallest, strict=True):
+    coefficients = _coefficients(luma).T[_LOW]
+    for values, of_quality, least in zip(coefficients, tables.T, smallest, strict=True):
         steps, place = np.unique(of_quality, return_inverse=True)  # many qualities share one
         ratio = values / steps.astype(np.float32)[:, np.newaxis]
         is_seen = np.stack([np.abs(ratio) > 0.5, np.abs(values) > least + 0 * ratio])
@@ -334,7 +334,6 @@ def _quality(stream: bytes) -> int:
 
 
 def _units(stream: bytes) -> Iterator[tuple[int, bytes]]:
-    """Kind and content of each OBU."""
     place = 0
     while place < len(stream):
         head = stream[place]

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
-from typing import Final, Literal
+from typing import Final, Literal, TypedDict
 
 import numpy as np
 import simplejpeg
@@ -89,7 +89,7 @@ class Limits:
 _asks: list[Callable[[int], None]] = []
 
 
-def admit(pixels: int) -> None:
+def admit_pixels(pixels: int) -> None:
     """Return when so many pixels may be decoded; outside of a decoder at once."""
     for ask in _asks:
         ask(pixels)
@@ -147,6 +147,16 @@ class Decoded:
     raster: Raster | None = None
 
 
+class DecodeOptions(TypedDict, total=False):
+    """Keyword arguments of `decode`."""
+
+    background: str | None
+    with_alpha: bool
+    keep: KeepMetadata
+    max_input_side: int | None
+    page: int | None
+
+
 def decode(
     data: bytes,
     limits: Limits,
@@ -179,7 +189,7 @@ def decode(
         form, notes, raster = _page(image, limits, max_input_side, page)
         if form == "JPEG":
             check_scans(data)
-        admit(math.prod(image.size))
+        admit_pixels(math.prod(image.size))
         compression = read_compression(data, image)
         size = image.size
         _load(image, form, max_input_side)
@@ -222,8 +232,8 @@ def decode(
     opacity = None if alpha is None else np.asarray(alpha)
     pixels = np.ascontiguousarray(rgb)
     # A reduction by 2 hides the compression of the file.
-    shown = LOSSLESS if max(size) >= 2 * max(pixels.shape[:2]) else compression
-    return Decoded(pixels, form, notes, opacity, metadata, shown, raster)
+    visible = LOSSLESS if max(size) >= 2 * max(pixels.shape[:2]) else compression
+    return Decoded(pixels, form, notes, opacity, metadata, visible, raster)
 
 
 def _page(
@@ -353,7 +363,9 @@ def _open(data: bytes, limits: Limits, max_input_side: int | None = None) -> Ima
     if JPEG_XL.match(data) and "JXL" in installed_formats():
         declared = jpeg_xl_size(data)
         check_size(*declared, limits, max_input_side)
-        admit(math.prod(declared))  # its reader decodes the pixels before it reports their number
+        admit_pixels(
+            math.prod(declared)
+        )  # its reader decodes the pixels before it reports their number
     try:
         image = Image.open(io.BytesIO(data), formats=[*FORMATS, *installed_formats()])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -380,7 +392,6 @@ def _open(data: bytes, limits: Limits, max_input_side: int | None = None) -> Ima
 
 
 def _another_size(declared: tuple[int, int], image: Image.Image) -> BadImage:
-    """The refusal of a file whose pixels are not those of its header."""
     width, height = declared
     return BadImage(
         f"The file declares {width}×{height} pixels and holds {image.width}×{image.height}."
@@ -414,13 +425,13 @@ def check_size(width: int, height: int, limits: Limits, max_input_side: int | No
 @cache
 def installed_formats() -> Mapping[str, ModuleType]:
     """The formats of the installed extra and their modules, which register with Pillow."""
-    found = {}
+    modules = {}
     for form, module in _EXTRAS.items():
         with suppress(ImportError):
-            found[form] = importlib.import_module(module)
+            modules[form] = importlib.import_module(module)
             if form == "HEIF":
-                found[form].register_heif_opener(thumbnails=False)
-    return found
+                modules[form].register_heif_opener(thumbnails=False)
+    return modules
 
 
 def _without_alpha(image: Image.Image, *, may: bool) -> tuple[Image.Image, Image.Image | None]:

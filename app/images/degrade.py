@@ -36,7 +36,7 @@ from trustscale_server.images.compression import (
 )
 from trustscale_server.images.decode import installed_formats
 from trustscale_server.images.drawings import Inpaint, cut_holes, hole_mask, stream
-from trustscale_server.images.rendered import draw, page, rectangle
+from trustscale_server.images.rendered import line_art, page_around, rectangle
 from trustscale_server.images.resize import resized
 
 N = TypeVar("N", int, float)
@@ -97,8 +97,8 @@ Subject = Literal["photograph", "grey", "drawing", "page"]
 class Degradation(BaseModel):
     """Steps in the order in which they are applied; of a range the seed draws a value.
 
-    subject: what the truth becomes before (`shown`): as it is, without its colours, a drawing in
-    its place, or a page around a part of it. grey: drop the colour of X alone (colorization).
+    subject: what the truth becomes before: as it is, without its colours, a drawing in its place,
+    or a page around a part of it. grey: drop the colour of X alone (colorization).
     blur: Gaussian, standard deviation in pixels of X. motion: length in pixels of X of a straight
     movement of the camera. Then antialiased reduction by the scale of the upscaler, and by
     `enlarged`, the factor by which `kernel` enlarges it again. patch: only a rectangle is enlarged
@@ -159,8 +159,8 @@ class Degradation(BaseModel):
     @property
     def qualities(self) -> dict[str, Quality]:
         """Of the files that X goes through, in order, by field."""
-        found = {field: getattr(self, field) for field in _FILES}
-        return {field: quality for field, quality in found.items() if quality is not None}
+        qualities = {field: getattr(self, field) for field in _FILES}
+        return {field: quality for field, quality in qualities.items() if quality is not None}
 
     def describe(self, scale: int) -> str:
         """How X was made, such as "bicubic reduction by 4, JPEG of quality 50"."""
@@ -234,7 +234,7 @@ class Mixture(BaseModel):
 
     @model_validator(mode="after")
     def _shares_are_of_ways(self) -> Self:
-        if unknown := self.shares.keys() - {part.way_name for part in self.mixture}:
+        if unknown := self.shares.keys() - {component.way_name for component in self.mixture}:
             raise ValueError(f"shares of ways that are not in the mixture: {sorted(unknown)}")
         return self
 
@@ -246,18 +246,18 @@ class Mixture(BaseModel):
         """How X was made, in one line."""
         unsaved = {**dict.fromkeys(_FILES), "palette": False, "decoded": False}
         plain = dict.fromkeys(
-            part.model_copy(update=unsaved).describe(scale) for part in self.mixture
+            component.model_copy(update=unsaved).describe(scale) for component in self.mixture
         )
         ranges: dict[str, list[int]] = {}
-        for part in self.mixture:
-            for field, quality in part.qualities.items():
+        for component in self.mixture:
+            for field, quality in component.qualities.items():
                 ranges.setdefault(TITLES[_FILES[field]], []).extend(_range(quality))
         files = [f"{form} of quality {min(q)} to {max(q)}" for form, q in ranges.items()]
-        if any(part.before for part in self.mixture):
+        if any(component.before for component in self.mixture):
             files.append("twice")
-        if any(part.palette for part in self.mixture):
+        if any(component.palette for component in self.mixture):
             files.append("with a palette of colours")
-        if any(part.decoded for part in self.mixture):
+        if any(component.decoded for component in self.mixture):
             files.append("and again without loss")
         saved = f"; then, some of them, saved as {', '.join(files)}" if files else ""
         return f"one of: {'; '.join(plain)}{saved}"
@@ -268,7 +268,7 @@ class Mixture(BaseModel):
 
     def drawn(self, seed: int) -> Degradation:
         """The component of this seed."""
-        weights = np.array([part.weight for part in self.mixture])
+        weights = np.array([component.weight for component in self.mixture])
         place = stream(seed, _MIXTURE).choice(len(weights), p=weights / weights.sum())
         return self.mixture[int(place)]
 
@@ -281,16 +281,18 @@ class Mixture(BaseModel):
     def of(
         cls,
         way: str,
-        parts: Sequence[Mapping[str, Any]],
+        pixels: Sequence[Mapping[str, Any]],
         files: Sequence[Mapping[str, Any]] = ({},),
         share: int = 1,
     ) -> Self:
         """Every way of making the pixels, saved in each of the forms; weights are multiplied."""
-        made = [
+        components = [
             {**a, **b, "weight": a.get("weight", 1.0) * b.get("weight", 1.0)}
-            for b, a in product(files, parts)
+            for b, a in product(files, pixels)
         ]
-        return cls(mixture=tuple(Component(**each, way=way) for each in made), shares={way: share})
+        return cls(
+            mixture=tuple(Component(**each, way=way) for each in components), shares={way: share}
+        )
 
     def __add__(self, other: Mixture) -> Mixture:
         return Mixture(
@@ -403,14 +405,14 @@ USUAL = (
 def _variants(
     components: tuple[Component, ...], shares: tuple[tuple[str, int], ...]
 ) -> Mapping[str, Mixture]:
-    found: dict[str, list[Component]] = {}
-    for part in components:
-        found.setdefault(part.way_name, []).append(part)
+    by_way: dict[str, list[Component]] = {}
+    for component in components:
+        by_way.setdefault(component.way_name, []).append(component)
     stated = dict(shares)
     return MappingProxyType(
         {
-            way: Mixture(mixture=tuple(parts), shares={way: stated[way]} if way in stated else {})
-            for way, parts in found.items()
+            way: Mixture(mixture=tuple(of_way), shares={way: stated[way]} if way in stated else {})
+            for way, of_way in by_way.items()
         }
     )
 
@@ -472,7 +474,7 @@ def make_input(
     return DegradedInput(np.ascontiguousarray(pixels), compression)
 
 
-def shown(
+def subject_of(
     truth: NDArray[Any], scale: int, degradation: Degradation | Mixture, seed: int
 ) -> NDArray[Any]:
     """What Y becomes before X is made of it: Y, the same array, or a picture of its size."""
@@ -482,9 +484,9 @@ def shown(
         return without_colour(truth)
     if degradation.subject == "drawing":
         height, width = truth.shape[:2]
-        return draw(height, width, scale, stream(seed, _SUBJECT))
+        return line_art(height, width, scale, stream(seed, _SUBJECT))
     if degradation.subject == "page":
-        return page(truth, scale, stream(seed, _SUBJECT))
+        return page_around(truth, scale, stream(seed, _SUBJECT))
     return truth
 
 
@@ -496,7 +498,6 @@ def without_colour(pixels: NDArray[Any]) -> NDArray[Any]:
 def _saved(
     pixels: NDArray[Any], degradation: Degradation, seed: int
 ) -> tuple[Compression, NDArray[Any]]:
-    """The picture after all of its files, and the compression of the last."""
     compression, cut = LOSSLESS, (0, 0)
     if degradation.decoded:
         down, across = stream(seed, _CUT).integers(0, _GRID, 2).tolist()
@@ -514,7 +515,6 @@ def _saved(
 
 
 def _filed(pixels: NDArray[Any], degradation: Degradation, field: str, seed: int) -> DegradedInput:
-    """The picture after the file of a field."""
     low, high = _range(degradation.qualities[field])
     return round_trip(
         pixels, _FILES[field], int(stream(seed, _QUALITIES[field]).integers(low, high + 1))
@@ -561,11 +561,11 @@ def _patched(
     soft = _resized(pixels, scale, degradation, factor)
     random = stream(seed, _PATCH)
     below, above = (sharp, soft) if random.random() < 0.5 else (soft, sharp)
-    made = below.copy()
-    height, width = made.shape[:2]
+    patched = below.copy()
+    height, width = patched.shape[:2]
     place = rectangle(height, width, random, _PATCH_SIDES)
-    made[place] = above[place]
-    return made
+    patched[place] = above[place]
+    return patched
 
 
 def make_values(
@@ -575,8 +575,8 @@ def make_values(
     low, high = float(truth.min()), float(truth.max())
     unit = (high - low) / 255 or 1.0
     values = ((truth.astype(np.float64) - low) / unit).astype(np.float32)
-    made = make_input(values, scale, degradation, seed).pixels.astype(np.float64)
-    return _as(truth.dtype, made * unit + low)
+    reduced = make_input(values, scale, degradation, seed).pixels.astype(np.float64)
+    return _as(truth.dtype, reduced * unit + low)
 
 
 def _as(dtype: np.dtype[Any], values: NDArray[Any]) -> NDArray[Any]:

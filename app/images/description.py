@@ -51,22 +51,25 @@ def describe(rgb: NDArray[np.uint8]) -> dict[str, float]:
     tiles = tiles_of(rgb)
     luma, *chroma = (np.ascontiguousarray(p) for p in np.moveaxis(tiles @ _TO_YCC.T, 3, 0))
     first, second = _both(luma), _both(luma, 2)
-    one, two = _energy(*first), _energy(*second)
-    levels = {**_of_luma(luma, first, second, one, two), **_of_chroma(chroma, one, two)}
+    first_energy, second_energy = _energy(*first), _energy(*second)
+    levels = {
+        **_of_luma(luma, first, second, first_energy, second_energy),
+        **_of_chroma(chroma, first_energy, second_energy),
+    }
     is_strong = levels["first"] >= np.median(levels["first"])
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for name, values in levels.items():
         of_all = np.quantile(values, _QUANTILES).tolist()
         of_strong = np.quantile(values[is_strong], _QUANTILES[:2]).tolist()
         for share, number in zip(_QUANTILES, of_all, strict=True):
-            found[f"{name} {share}"] = number
+            numbers[f"{name} {share}"] = number
         for share, number in zip(_QUANTILES, of_strong, strict=False):
-            found[f"{name} {share} of strong"] = number
-    found |= _periods("luma", [luma]) | _periods("chroma", chroma)
-    found |= _of_colours(tiles)
+            numbers[f"{name} {share} of strong"] = number
+    numbers |= _periods("luma", [luma]) | _periods("chroma", chroma)
+    numbers |= _of_colours(tiles)
     if not np.ptp(tiles, axis=3).any():
-        found |= {name: np.nan for name in found if name.startswith("chroma")}
-    return found
+        numbers |= {name: np.nan for name in numbers if name.startswith("chroma")}
+    return numbers
 
 
 def _energy(*planes: Tiles) -> Energies:
@@ -82,20 +85,20 @@ def _both(plane: Tiles, order: int = 1) -> tuple[Tiles, Tiles]:
 
 def _slanted(plane: Tiles, order: int = 1) -> tuple[Tiles, Tiles]:
     """Differences along both diagonals."""
-    found = []
+    differences = []
     for difference in (plane, plane[:, :, ::-1]):
         for _ in range(order):
             difference = difference[:, 1:, 1:] - difference[:, :-1, :-1]  # noqa: PLW2901
-        found.append(difference)
-    return found[0], found[1]
+        differences.append(difference)
+    return differences[0], differences[1]
 
 
 def _of_luma(
     luma: Tiles,
     first: tuple[Tiles, Tiles],
     second: tuple[Tiles, Tiles],
-    one: Energies,
-    two: Energies,
+    first_energy: Energies,
+    second_energy: Energies,
 ) -> dict[str, Energies]:
     """Of each tile: energies of differences against each other, shares of flat pixels.
 
@@ -109,32 +112,36 @@ def _of_luma(
     standing_out = _energy(_standing_out(luma), _standing_out(luma.swapaxes(1, 2)))
     flat = np.mean([(d == 0).mean((1, 2)) if d.size else np.ones(len(d)) for d in first], axis=0)
     middle = (
-        np.median(np.abs(diagonal).reshape(len(luma), -1), axis=1) if diagonal.size else 0 * one
+        np.median(np.abs(diagonal).reshape(len(luma), -1), axis=1)
+        if diagonal.size
+        else 0 * first_energy
     )
     return {
-        "first": one,
-        "second": two - one,
-        "fourth": _energy(*_both(luma, 4)) - two,
-        "apart 2": apart[0] - one,
+        "first": first_energy,
+        "second": second_energy - first_energy,
+        "fourth": _energy(*_both(luma, 4)) - second_energy,
+        "apart 2": apart[0] - first_energy,
         "apart 4": apart[1] - apart[0],
-        "diagonal": _energy(diagonal) - one,
-        "diagonal 2": _energy(np.diff(np.diff(luma, 2, axis=2), 2, axis=1)) - two,
-        "standing out": standing_out - two,
+        "diagonal": _energy(diagonal) - first_energy,
+        "diagonal 2": _energy(np.diff(np.diff(luma, 2, axis=2), 2, axis=1)) - second_energy,
+        "standing out": standing_out - second_energy,
         "direction": np.ptp([_energy(d) for d in (*first, *_slanted(luma))], axis=0),
         "direction 2": np.ptp([_energy(d) for d in (*second, *_slanted(luma, 2))], axis=0),
         "flat": np.log(flat + 0.01),
-        "noise": np.log(middle + 0.25) - one / 2,
+        "noise": np.log(middle + 0.25) - first_energy / 2,
     }
 
 
-def _of_chroma(chroma: list[Tiles], one: Energies, two: Energies) -> dict[str, Energies]:
+def _of_chroma(
+    chroma: list[Tiles], first_energy: Energies, second_energy: Energies
+) -> dict[str, Energies]:
     """Of each tile, against the energies of the luma."""
     first = _energy(*(d for plane in chroma for d in _both(plane)))
     second = _energy(*(d for plane in chroma for d in _both(plane, 2)))
     return {
-        "chroma first": first - one,
+        "chroma first": first - first_energy,
         "chroma second": second - first,
-        "chroma detail": second - two,
+        "chroma detail": second - second_energy,
     }
 
 
@@ -146,7 +153,7 @@ def _standing_out(plane: Tiles) -> Tiles:
 
 def _periods(name: str, planes: list[Tiles]) -> dict[str, float]:
     """How strongly the roughness of columns or rows repeats with each period, in all tiles."""
-    found = dict.fromkeys(_PERIODS, 0.0)
+    strengths = dict.fromkeys(_PERIODS, 0.0)
     for turned in (0, 1):
         rough = sum(np.abs(np.diff(p.swapaxes(1, 2) if turned else p, 2, axis=2)) for p in planes)
         profile = np.sqrt(np.asarray(rough)).mean((0, 1))
@@ -157,8 +164,8 @@ def _periods(name: str, planes: list[Tiles]) -> dict[str, float]:
         waves = np.abs(np.fft.rfft(profile - profile.mean())) / length
         for period in _PERIODS:
             own = waves[length // period :: length // period][: max(1, period // 2)]
-            found[period] = max(found[period], float(np.sqrt(np.square(own).mean())))
-    return {f"{name} period {period}": float(np.log(v + 0.003)) for period, v in found.items()}
+            strengths[period] = max(strengths[period], float(np.sqrt(np.square(own).mean())))
+    return {f"{name} period {period}": float(np.log(v + 0.003)) for period, v in strengths.items()}
 
 
 def _of_colours(tiles: NDArray[np.uint8]) -> dict[str, float]:
@@ -169,8 +176,8 @@ def _of_colours(tiles: NDArray[np.uint8]) -> dict[str, float]:
     halves = [rough[:, half].mean() if rough[:, half].size else 0.0 for half in (is_even, ~is_even)]
     counts = np.bincount(tiles[..., 1].ravel(), minlength=256) / green.size
     jumps = np.abs(np.diff(counts, 2))[1:-1].sum() / 2
-    some = tiles.reshape(-1, 3)[:: -(-green.size // 2**14)].astype(np.int32)
-    colours = len(np.unique(some @ np.array([65536, 256, 1]))) / len(some)
+    pixels = tiles.reshape(-1, 3)[:: -(-green.size // 2**14)].astype(np.int32)
+    colours = len(np.unique(pixels @ np.array([65536, 256, 1]))) / len(pixels)
     even, odd = np.log(np.add(halves, 0.1))
     return {
         "checkered": float(abs(even - odd)),

@@ -58,12 +58,12 @@ def overlay(image: Pixels, mask: NDArray[np.bool_]) -> Pixels:
 
 def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which pixels have a neighbour of the mask above, below, left or right."""
-    found = np.zeros_like(mask)
-    found[1:] |= mask[:-1]
-    found[:-1] |= mask[1:]
-    found[:, 1:] |= mask[:, :-1]
-    found[:, :-1] |= mask[:, 1:]
-    return found
+    beside = np.zeros_like(mask)
+    beside[1:] |= mask[:-1]
+    beside[:-1] |= mask[1:]
+    beside[:, 1:] |= mask[:, :-1]
+    beside[:, :-1] |= mask[:, 1:]
+    return beside
 
 
 _STRIP = 256  # rows that are blended together

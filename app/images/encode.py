@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import SEEK_END, BytesIO
+from types import MappingProxyType
 from typing import IO, Any, Concatenate, Final, Literal, NamedTuple, ParamSpec
 from xml.etree import ElementTree as ET  # only written
 
@@ -101,16 +102,28 @@ class Pages:
     trust: NDArray[np.uint16]
 
 
+class Attached(NamedTuple):
+    """What the file of a picture holds besides its pixels.
+
+    text: facts: text chunks of PNG, elsewhere one field of EXIF.
+    metadata: EXIF, XMP and georeference.
+    pages: further ones of a TIFF file.
+    raster: of data: what the values mean; a single band is written as one channel.
+    """
+
+    text: Mapping[str, str] = MappingProxyType({})
+    metadata: Metadata = Metadata()
+    pages: Pages | None = None
+    raster: Raster | None = None
+
+
 def write_picture(
     out: IO[bytes],
     pixels: Pixels,
     form: FormName,
     *,
     quality: int | None = None,
-    text: Mapping[str, str] | None = None,
-    metadata: Metadata | None = None,
-    pages: Pages | None = None,
-    raster: Raster | None = None,
+    attached: Attached = Attached(),  # noqa: B008 - immutable
 ) -> None:
     """Write a file of an sRGB picture, or of data in units of their stretch.
 
@@ -119,28 +132,28 @@ def write_picture(
         pixels: uint8 [h, w, 3 or 4], or uint16 [h, w, 3].
         form: of the file.
         quality: 1 to 100 for lossy forms.
-        text: facts: text chunks of PNG, elsewhere one field of EXIF.
-        metadata: EXIF, XMP and georeference.
-        pages: further ones of a TIFF file.
-        raster: of data: what the values mean; a single band is written as one channel.
+        attached: to the pixels.
     """
-    kept = metadata or Metadata()
+    metadata, pages, raster = attached.metadata, attached.pages, attached.raster
     if raster is not None and raster.has_one_band:
         pixels = np.ascontiguousarray(pixels[..., 0])
-    text = {**(text or {}), **_meaning(raster)}
+    text = {**attached.text, **_meaning(raster)}
     program = "; ".join(f"{key.removeprefix('trustscale:')}={value}" for key, value in text.items())
     if form == "ome.tiff":
-        return _ome(out, pixels, program, kept, pages)
+        return _ome(out, pixels, program, metadata, pages)
     if form == "tiff":
-        return _tiff(out, pixels, program, kept, pages, _gdal_metadata(text, raster))
+        return _tiff(out, pixels, program, metadata, pages, _gdal_metadata(text, raster))
     if form == "cog.tiff":
-        return _cog(out, pixels, program, kept, pages, _gdal_metadata(text, raster))
+        return _cog(out, pixels, program, metadata, pages, _gdal_metadata(text, raster))
     if form == "png":
-        exif = kept.exif_of("trustscale") if kept.exif else b""
-        return write_png(out, pixels, text, exif=exif, xmp=kept.xmp)
-    options: dict[str, Any] = {"quality": quality or DEFAULT_QUALITY, "exif": kept.exif_of(program)}
-    if kept.xmp:
-        options["xmp"] = kept.xmp
+        exif = metadata.exif_of("trustscale") if metadata.exif else b""
+        return write_png(out, pixels, text, exif=exif, xmp=metadata.xmp)
+    options: dict[str, Any] = {
+        "quality": quality or DEFAULT_QUALITY,
+        "exif": metadata.exif_of(program),
+    }
+    if metadata.xmp:
+        options["xmp"] = metadata.xmp
     if form == "webp":
         options |= {"lossless": quality == BEST_QUALITY, "method": 2}
     elif form == "avif":
@@ -195,14 +208,14 @@ def _cog(out: IO[bytes], *given: Any) -> None:
     except ImportError as error:
         raise BadRequest("format=cog.tiff needs the extra “science”.") from error
 
-    tiff = whole(_tiff)(*given)
+    tiff = to_bytes(_tiff)(*given)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of files without a place on the ground
         environment = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES")
-        with environment, MemoryFile(tiff) as plain, MemoryFile() as made:
+        with environment, MemoryFile(tiff) as plain, MemoryFile() as cog:
             rasterio.shutil.copy(
                 plain.name,
-                made.name,
+                cog.name,
                 driver="COG",
                 compress="DEFLATE",
                 predictor="STANDARD",
@@ -210,15 +223,17 @@ def _cog(out: IO[bytes], *given: Any) -> None:
                 overview_resampling="NEAREST",
                 bigtiff="IF_SAFER",
             )
-            out.write(made.getbuffer())
+            out.write(cog.getbuffer())
 
 
-def _ome(out: IO[bytes], pixels: Pixels, program: str, kept: Metadata, pages: Pages | None) -> None:
+def _ome(
+    out: IO[bytes], pixels: Pixels, program: str, metadata: Metadata, pages: Pages | None
+) -> None:
     """An OME-TIFF file: the picture with the size of its pixels, its mask and its trust levels."""
     import tifffile  # noqa: PLC0415 - slow to import
 
     size: dict[str, float | str] = {}
-    for axis, micrometres in zip("XY", kept.pixel_um or (), strict=False):
+    for axis, micrometres in zip("XY", metadata.pixel_um or (), strict=False):
         size |= {f"PhysicalSize{axis}": micrometres, f"PhysicalSize{axis}Unit": "µm"}
     # The same answer is the same file.
     content = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
@@ -239,7 +254,7 @@ def _ome(out: IO[bytes], pixels: Pixels, program: str, kept: Metadata, pages: Pa
 Given = ParamSpec("Given")
 
 
-def whole(write: Callable[Concatenate[IO[bytes], Given], None]) -> Callable[Given, bytes]:
+def to_bytes(write: Callable[Concatenate[IO[bytes], Given], None]) -> Callable[Given, bytes]:
     """A function that returns what `write` writes, for small files."""
 
     def made(*args: Given.args, **kwargs: Given.kwargs) -> bytes:
@@ -250,14 +265,14 @@ def whole(write: Callable[Concatenate[IO[bytes], Given], None]) -> Callable[Give
     return made
 
 
-picture = whole(write_picture)
+picture = to_bytes(write_picture)
 
 
 def _tiff(
     out: IO[bytes],
     pixels: Pixels,
     program: str,
-    kept: Metadata,
+    metadata: Metadata,
     pages: Pages | None,
     about: bytes,
 ) -> None:
@@ -265,15 +280,15 @@ def _tiff(
     import tifffile  # noqa: PLC0415 - slow to import
 
     big = 4 * pixels.nbytes > 2**32
-    main, directories = kept.tiff_of()
-    main |= {PROGRAM: program, **kept.geo}
+    main, directories = metadata.tiff_of()
+    main |= {PROGRAM: program, **metadata.geo}
     resolution = float(main.pop(Base.XResolution, 1)), float(main.pop(Base.YResolution, 1))
     unit = int(main.pop(Base.ResolutionUnit, 1))
     description = main.pop(Base.ImageDescription, None)
     tags = [(tag, *_typed(value), True) for tag, value in main.items()]
     tags.append((_GDAL_METADATA, "s", 0, about, True))
-    if kept.xmp:
-        tags.append((700, "B", len(kept.xmp), kept.xmp, True))
+    if metadata.xmp:
+        tags.append((700, "B", len(metadata.xmp), metadata.xmp, True))
     # tifffile writes no tags of directories; the number before each is a placeholder.
     tags += [(tag - 1, "Q" if big else "I", 1, 0, True) for tag in directories]
     with tifffile.TiffWriter(out, bigtiff=big, byteorder="<") as file:
@@ -426,17 +441,8 @@ def png_in_turns(
     _write(out, b"IEND", b"")
 
 
-png = whole(write_png)
-
-
-def png_rgb(rgb: Pixels, text: Mapping[str, str] | None = None) -> bytes:
-    """An RGB (or RGBA) PNG of uint8 [h, w, 3 or 4], or uint16 [h, w, 3]."""
-    return png(rgb, text)
-
-
-def png_mask(mask: NDArray[np.bool_], text: Mapping[str, str] | None = None) -> bytes:
-    """A 1-bit grey PNG of bool [h, w]; True is white."""
-    return png(mask, text)
+to_png = to_bytes(write_png)
+"""A PNG file as `write_png` writes it."""
 
 
 def _write(out: IO[bytes], name: bytes, data: bytes) -> None:

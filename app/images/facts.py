@@ -83,8 +83,8 @@ class InputFeatures:
     def numbers(self) -> dict[str, float]:
         """Numbers compared with other pictures."""
         names = ("detail", "noise", "contrast", "light", "colour", "softness")
-        found = {name: float(getattr(self, name)) for name in names}
-        return {**found, "strangeness": self.kind.strangeness}
+        numbers = {name: float(getattr(self, name)) for name in names}
+        return {**numbers, "strangeness": self.kind.strangeness}
 
 
 def look_at(picture: Pixels, compression: Compression) -> InputFeatures:

@@ -25,8 +25,8 @@ def jpeg_xl_size(data: bytes) -> tuple[int, int]:
     start = data[:_LONGEST]
     if not start.startswith(b"\xff\x0a"):
         start = b""
-        for part in _codestream(data):
-            start += part[: _LONGEST - len(start)]
+        for piece in _codestream(data):
+            start += piece[: _LONGEST - len(start)]
             if len(start) == _LONGEST:
                 break
     if not start.startswith(b"\xff\x0a"):
@@ -52,9 +52,9 @@ class _Bits:
         self._left = int.from_bytes(data, "little")
 
     def read(self, count: int) -> int:
-        found = self._left & ((1 << count) - 1)
+        value = self._left & ((1 << count) - 1)
         self._left >>= count
-        return found
+        return value
 
 
 def _codestream(data: bytes) -> Iterator[bytes]:

@@ -96,13 +96,13 @@ def _together(scores: NDArray[np.float64]) -> float:
 
 
 @cache
-def table() -> Table:
+def kinds_table() -> Table:
     """The table in the repository."""
-    found = json.loads((resources.files(__package__) / "kinds.json").read_text(encoding="utf-8"))
-    kinds = found["kinds"]
-    centre, spread = np.array(list(found["numbers"].values())).T
+    document = json.loads((resources.files(__package__) / "kinds.json").read_text(encoding="utf-8"))
+    kinds = document["kinds"]
+    centre, spread = np.array(list(document["numbers"].values())).T
     return Table(
-        tuple(found["numbers"]),
+        tuple(document["numbers"]),
         tuple(kinds),
         centre,
         spread,
@@ -110,7 +110,7 @@ def table() -> Table:
         np.array([kind["weights"] for kind in kinds.values()]),
         np.array([kind["bias"] for kind in kinds.values()]),
         np.array([name.startswith("soft") for name in kinds]),
-        found["classes"],
+        document["classes"],
     )
 
 
@@ -126,22 +126,22 @@ def file_numbers(said: Compression, worst: Compression) -> dict[str, float]:
 
 def kind_of(described: Mapping[str, float], said: Compression, worst: Compression) -> Kind:
     """The kind of an upload: its description, and the compression by file and by pixels."""
-    kind = table().kind_of({**described, **file_numbers(said, worst)})
+    kind = kinds_table().kind_of({**described, **file_numbers(said, worst)})
     return kind._replace(name=UNKNOWN) if said.codec == "other" else kind
 
 
 def ways_of(name: str) -> list[str]:
     """The usual ways of making uploads of a class."""
-    kinds = zip(table().kinds, table().classes, strict=True)
+    kinds = zip(kinds_table().kinds, kinds_table().classes, strict=True)
     return [kind for kind, its_class in kinds if its_class == name]
 
 
 def class_of_way(way: str) -> str | None:
     """The class that a way of making uploads is meant for; None: the table does not know it."""
-    known = table()
+    known = kinds_table()
     return dict(zip(known.kinds, known.classes, strict=True)).get(way)
 
 
 def class_in_words(name: str) -> str:
     """The class for people, such as "saved as JPEG of quality 85 or more"; else its name."""
-    return {**table().words, **_OTHERS}.get(name, name)
+    return {**kinds_table().words, **_OTHERS}.get(name, name)

@@ -114,9 +114,9 @@ def metadata_of(image: Image.Image, *, with_place: bool) -> tuple[Metadata, list
         if len(image.info.get("exif", b"")) > _MOST_READ:
             raise ValueError  # noqa: TRY301 - as damaged ones
         # `PngImageFile.getexif` would decode all pixels.
-        found = Image.Image.getexif(image)
-        turned = found.get(Base.Orientation, 1) != 1
-        exif = _allowed_exif(found, with_place=with_place)
+        all_exif = Image.Image.getexif(image)
+        turned = all_exif.get(Base.Orientation, 1) != 1
+        exif = _allowed_exif(all_exif, with_place=with_place)
     except Exception:  # noqa: BLE001 - Pillow raises anything on damaged EXIF
         notes.append("The EXIF data are damaged or too large and were not kept.")
     xmp = image.info.get("xmp", b"")
@@ -143,20 +143,20 @@ def _loaded(data: bytes) -> Image.Exif:
     return exif
 
 
-def _allowed_exif(found: Image.Exif, *, with_place: bool) -> bytes:
+def _allowed_exif(all_exif: Image.Exif, *, with_place: bool) -> bytes:
     """A new directory of the allowed fields; empty if there are none."""
-    kept = Image.Exif()
+    allowed = Image.Exif()
     for tag in _MAIN:
-        if _is_plain(value := found.get(tag)):
-            kept[tag] = value.encode("latin-1") if isinstance(value, str) else value
-    photograph = found.get_ifd(IFD.Exif)
-    kept.get_ifd(IFD.Exif).update(_plain(photograph, _PHOTOGRAPH))
+        if _is_plain(value := all_exif.get(tag)):
+            allowed[tag] = value.encode("latin-1") if isinstance(value, str) else value
+    photograph = all_exif.get_ifd(IFD.Exif)
+    allowed.get_ifd(IFD.Exif).update(_plain(photograph, _PHOTOGRAPH))
     if with_place:
-        kept.get_ifd(IFD.GPSInfo).update(_plain(found.get_ifd(IFD.GPSInfo), tuple(GPS)))
-    if not len(kept) and not any(kept.get_ifd(tag) for tag in (IFD.Exif, IFD.GPSInfo)):
+        allowed.get_ifd(IFD.GPSInfo).update(_plain(all_exif.get_ifd(IFD.GPSInfo), tuple(GPS)))
+    if not len(allowed) and not any(allowed.get_ifd(tag) for tag in (IFD.Exif, IFD.GPSInfo)):
         return b""
-    kept.get_ifd(IFD.Exif)[Base.ColorSpace] = _SRGB
-    return kept.tobytes()
+    allowed.get_ifd(IFD.Exif)[Base.ColorSpace] = _SRGB
+    return allowed.tobytes()
 
 
 def _plain(directory: Mapping[int, Any], tags: tuple[int, ...]) -> dict[int, Any]:
@@ -270,28 +270,28 @@ def allowed_xmp(packet: bytes, *, with_place: bool) -> bytes:
     parser = XMLParser(target=_NoEntities())  # noqa: S314 - entities are refused
     # Some programs append zeros; those of UTF-16 belong to the packet.
     parser.feed(packet if packet.startswith(_UTF_16) else packet.rstrip(b"\0"))
-    allowed, kept = _ALLOWED[with_place], Element(_RDF + "Description", {_RDF + "about": ""})
+    allowed, copy = _ALLOWED[with_place], Element(_RDF + "Description", {_RDF + "about": ""})
     for description in parser.close().iterfind(f".//{_RDF}RDF/{_RDF}Description"):
         for name in allowed.intersection(description.keys()):
-            kept.set(name, description.attrib[name])
-        for found in description:
-            if found.tag in allowed:
-                _copy(found, kept)
-    if not len(kept) and len(kept.keys()) == 1:
+            copy.set(name, description.attrib[name])
+        for element in description:
+            if element.tag in allowed:
+                _copy(element, copy)
+    if not len(copy) and len(copy.keys()) == 1:
         return b""
     root = Element(_RDF + "RDF")
-    root.append(kept)
+    root.append(copy)
     return bytes(tostring(root, "utf-8"))
 
 
-def _copy(found: Element, into: Element) -> None:
+def _copy(element: Element, into: Element) -> None:
     """Append a text or a list of texts."""
-    if not len(found):
-        SubElement(into, found.tag).text = found.text
+    if not len(element):
+        SubElement(into, element.tag).text = element.text
         return
-    array = found[0]
+    array = element[0]
     if array.tag in _ARRAYS:
-        texts = SubElement(SubElement(into, found.tag), array.tag)
+        texts = SubElement(SubElement(into, element.tag), array.tag)
         for item in array:
             if item.tag == _RDF + "li" and not len(item):
                 language = {_LANGUAGE: item.attrib[_LANGUAGE]} if _LANGUAGE in item.attrib else {}

@@ -13,7 +13,7 @@ import re
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,11 @@ from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.decode import (
     NAME_BANDS,
     Decoded,
+    DecodeOptions,
     KeepMetadata,
     Limits,
     Raster,
-    admit,
+    admit_pixels,
     check_size,
     checked_page,
     decode,
@@ -77,16 +78,16 @@ Bands = Annotated[str, AfterValidator(checked_bands)]
 
 def _parsed(text: str) -> tuple[bool, float, float]:
     """Whether a stretch names percentiles, and both ends."""
-    found = _STRETCH.fullmatch(text.replace(" ", ""))
+    match = _STRETCH.fullmatch(text.replace(" ", ""))
     try:
-        if found is None or len({found[1].lower(), found[3].lower()}) > 1:
+        if match is None or len({match[1].lower(), match[3].lower()}) > 1:
             raise ValueError  # noqa: TRY301 - as numbers that are none
-        low, high = float(found[2]), float(found[4])
+        low, high = float(match[2]), float(match[4])
     except ValueError:
         raise ValueError(
             "a stretch is a window such as 0,4095 or percentiles such as p1,p99"
         ) from None
-    percentiles = bool(found[1])
+    percentiles = bool(match[1])
     if not -_LARGEST < low < high < _LARGEST or (percentiles and not 0 <= low < high <= 100):
         raise ValueError("a stretch begins with the lower end; percentiles are 0 to 100")
     return percentiles, low, high
@@ -142,11 +143,7 @@ def read_picture(
     *,
     stretch: str | None = None,
     bands: str | None = None,
-    page: int | None = None,
-    background: str | None = None,
-    with_alpha: bool = False,
-    keep: KeepMetadata = "none",
-    max_input_side: int | None = None,
+    **options: Unpack[DecodeOptions],
 ) -> Decoded:
     """X of a file: of 16 bits where there is a stretch, else as `decode` makes it.
 
@@ -155,20 +152,11 @@ def read_picture(
         BadInput: as `decode`.
     """
     if stretch is None and bands is None:
-        return decode(
-            data,
-            limits,
-            page=page,
-            background=background,
-            with_alpha=with_alpha,
-            keep=keep,
-            max_input_side=max_input_side,
-        )
-    if background is not None:
+        return decode(data, limits, **options)
+    if options.pop("background", None) is not None:
         raise BadRequest("background goes with neither stretch nor bands: those are data.")
-    read = read_values(
-        data, limits, bands=bands, page=page, keep=keep, max_input_side=max_input_side
-    )
+    with_alpha = options.pop("with_alpha", False)
+    read = read_values(data, limits, bands=bands, **options)  # type: ignore[misc]  # of those left
     if read.valid is not None and not with_alpha:
         raise BadImage("The image has pixels without data.")
     raster, notes = read.raster, [*read.notes]
@@ -224,15 +212,15 @@ def read_values(
     if read is None:  # a picture
         if bands is not None:
             raise BadRequest("Bands are of TIFF and PNG files without a palette.")
-        found = decode(
+        picture = decode(
             data, limits, page=page, with_alpha=True, keep=keep, max_input_side=max_input_side
         )
-        rgb: Values = found.rgb
+        rgb: Values = picture.rgb
         is_grey = all(np.array_equal(rgb[..., 0], rgb[..., k]) for k in (1, 2))
-        valid = None if found.alpha is None else found.alpha == 255
-        raster = found.raster or Raster()
+        valid = None if picture.alpha is None else picture.alpha == 255
+        raster = picture.raster or Raster()
         values = rgb[..., :1] if is_grey else rgb
-        read = Read(values, valid, found.format, raster, tuple(found.notes), found.metadata)
+        read = Read(values, valid, picture.format, raster, tuple(picture.notes), picture.metadata)
     if not np.isfinite(read.values).all():
         finite = np.asarray(np.isfinite(read.values).all(axis=2))
         read = replace(
@@ -297,16 +285,16 @@ def _by_gdal(
                     names = sorted(first.subdatasets, key=_directory) or [file.name]
                 number = checked_page(page, len(names))
                 with rasterio.open(names[number - 1], driver=driver) as dataset:
-                    found = _band_values(dataset, limits, bands, max_input_side)
+                    band_values = _band_values(dataset, limits, bands, max_input_side)
         except BadInput:
             raise
         except Exception as error:  # GDAL raises anything on damaged files
             if isinstance(error, MemoryError):
                 raise
             raise BadImage(f"The image cannot be decoded: {reason_of(error)}.") from error
-    if found is None:
+    if band_values is None:
         return None
-    values, valid, numbers, notes = found
+    values, valid, numbers, notes = band_values
     notes += page_note(len(names), page)
     form = "TIFF" if is_tiff else "PNG"
     metadata, lost = _metadata(data, form, _directory(names[number - 1]) - 1, keep)
@@ -328,7 +316,7 @@ def _band_values(
     numbers = _numbers(dataset, bands)
     if numbers is None:
         return None
-    admit(dataset.width * dataset.height)
+    admit_pixels(dataset.width * dataset.height)
     dtypes = {dataset.dtypes[number - 1] for number in numbers}
     if any(dtype.startswith("complex") for dtype in dtypes):
         raise BadImage("The values are complex numbers.")

@@ -21,7 +21,7 @@ _PHOTOGRAPH: Final = (0.35, 0.8)  # share of a page's sides
 Color = tuple[int, int, int]
 
 
-def draw(height: int, width: int, unit: int, random: np.random.Generator) -> NDArray[np.uint8]:
+def line_art(height: int, width: int, unit: int, random: np.random.Generator) -> NDArray[np.uint8]:
     """A drawing, uint8 [height, width, 3].
 
     unit: pixels of the drawing for one of the picture that is made of it.
@@ -58,10 +58,12 @@ def draw(height: int, width: int, unit: int, random: np.random.Generator) -> NDA
     return np.asarray(image)
 
 
-def page(photograph: NDArray[Any], unit: int, random: np.random.Generator) -> NDArray[np.uint8]:
+def page_around(
+    photograph: NDArray[Any], unit: int, random: np.random.Generator
+) -> NDArray[np.uint8]:
     """A drawing with a rectangle of the photograph in it, uint8 [H, W, 3]."""
     height, width = photograph.shape[:2]
-    drawn = draw(height, width, unit, random).copy()
+    drawn = line_art(height, width, unit, random).copy()
     rows, columns = rectangle(height, width, random, _PHOTOGRAPH)
     drawn[rows, columns] = photograph[rows, columns]
     return drawn

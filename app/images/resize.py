@@ -40,8 +40,7 @@ def longest_side(value: Any) -> int:
 
 
 LongestSide = Annotated[
-    int,
-    BeforeValidator(longest_side, json_schema_input_type=Annotated[int, Field(ge=1)] | str),
+    int, BeforeValidator(longest_side, json_schema_input_type=Annotated[int, Field(ge=1)] | str)
 ]
 
 

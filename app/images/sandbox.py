@@ -48,7 +48,7 @@ from trustscale_server.images.sandbox_server import (
     NONE,
     REFUSED,
 )
-from trustscale_server.images.turns import Stopped, WeightedSemaphore
+from trustscale_server.images.turns import NoLongerWaiting, WeightedSemaphore
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -113,8 +113,8 @@ def in_decoder(
         Overloaded: the system gives no process for it.
     """
     with ExitStack() as stack:
-        found: Result = _Call().run(_opened(file, stack), (function, args, kwargs))
-        return found
+        result: Result = _Call().run(_opened(file, stack), (function, args, kwargs))
+        return result
 
 
 async def decoding(
@@ -140,22 +140,12 @@ async def decoding(
             raise
 
 
-def file_size(file: File) -> int:
-    """Bytes of a file."""
-    if isinstance(file, bytes):
-        return len(file)
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    return size
-
-
-def start() -> None:
+def start_decoders() -> None:
     """Start the decoders' process without waiting for it."""
     _decoders.start()
 
 
 def _opened(file: File, stack: ExitStack) -> int:
-    """The file's descriptor."""
     if not isinstance(file, bytes):
         with suppress(io.UnsupportedOperation):  # it is in memory, as what was fetched may be
             return file.fileno()  # flushes to the disk
@@ -192,7 +182,6 @@ class _Decoders:
         self.memory = WeightedSemaphore(most, most // 2)
 
     def start(self) -> None:
-        """Start the process if needed."""
         with self._lock:
             self._started()
 
@@ -206,7 +195,6 @@ class _Decoders:
                 socket.send_fds(self._started(), [bytes([nice])], numbers)
 
     def end(self) -> None:
-        """Kill the process and its decoders."""
         with self._lock:
             self._end()
 
@@ -270,23 +258,21 @@ class _Call:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Kill the decoder, from another thread."""
         self._stopped.set()
         _decoders.wake()
         if (own := self._own) is not None:
             with suppress(OSError):
                 own.shutdown(socket.SHUT_RDWR)
 
-    def run(self, file: int, asked: object) -> Any:
-        """The function's result for the file with this descriptor."""
-        request = pickle.dumps(asked)
+    def run(self, file: int, call: object) -> Any:
+        request = pickle.dumps(call)
         for _ in range(2):
             try:
                 with _Place(self._client, self._stopped.is_set) as place:
                     return self._answer(file, request, place)
             except ConnectionError:  # stopped, or all decoders were killed
                 if self._stopped.is_set():
-                    raise Stopped from None
+                    raise NoLongerWaiting from None
         raise _broken("it ended all decoders")
 
     def _answer(self, file: int, request: bytes, place: _Place) -> Any:
@@ -297,7 +283,7 @@ class _Call:
             nice = stack.enter_context(_decoders.nice(self._client))
             with theirs:
                 if self._stopped.is_set():
-                    raise Stopped
+                    raise NoLongerWaiting
                 _decoders.send(nice, theirs.fileno(), file, out)
             own.sendall(LENGTH.pack(len(request)) + request)
             pixels = 0
@@ -331,7 +317,6 @@ class _Call:
         place.take()
 
     def _message(self, own: socket.socket, place: _Place, seconds: float) -> tuple[bytes, bytes]:
-        """The decoder's next message."""
         try:
             own.settimeout(_MOMENT_S)
             kind = own.recv(1)
@@ -367,7 +352,6 @@ class _Place:
         self.leave()
 
     def take(self) -> None:
-        """Wait for a place."""
         self._held.enter_context(_decoders.places.turn(self._client, 1, self._stopped))
 
     def yield_(self) -> None:
@@ -377,7 +361,6 @@ class _Place:
         self._held.close()
 
     def leave(self) -> None:
-        """Stop reading."""
         self._held.close()
         if self._slow_since is not None:
             _decoders.places.charge(self._client, time.monotonic() - self._slow_since)
@@ -413,12 +396,12 @@ def _broken(how: str) -> BadImage:
 def _answered(body: bytes, out: int, kind: type[Result]) -> Result:
     """A decoder's answer of this type; its arrays are the shared memory itself. Raises BadImage."""
     try:
-        found = unpacked(body, _shut(out))
+        answer = unpacked(body, _shut(out))
     except Exception as error:  # the decoder's file may have made anything of it
         raise _broken("its decoder said what none says") from error
-    if not isinstance(found, kind):
+    if not isinstance(answer, kind):
         raise _broken("its decoder said what none says")
-    return found
+    return answer
 
 
 def _shut(out: int) -> memoryview:

@@ -76,8 +76,6 @@ def too_large() -> DecodeLimit:
 
 
 class _Running(NamedTuple):
-    """A running decoder."""
-
     pid: int
     connection: socket.socket
     nice: int
@@ -130,8 +128,8 @@ def _serve(control: socket.socket) -> None:
             elif ready == control.fileno():
                 message, given, _, _ = socket.recv_fds(control, 1, 3)
                 if not message:
-                    for one in running.values():
-                        os.kill(one.pid, signal.SIGKILL)
+                    for decoder in running.values():
+                        os.kill(decoder.pid, signal.SIGKILL)
                     return
                 begun = _begun(control, running, message[0], *given)
                 if begun is not None:
@@ -158,7 +156,7 @@ def _begun(
         pid = -1
     if pid == 0:
         signal.set_wakeup_fd(-1)
-        for other in (control, *(one.connection for one in running.values())):
+        for other in (control, *(decoder.connection for decoder in running.values())):
             other.close()
         _decoder(connection, *files)
     for file in files:
@@ -174,7 +172,7 @@ def _report_ends(running: dict[int, _Running], poll: select.poll) -> None:
             return
         if pid == 0:
             return
-        place, ended = next((n, one) for n, one in running.items() if one.pid == pid)
+        place, ended = next((n, decoder) for n, decoder in running.items() if decoder.pid == pid)
         with suppress(KeyError):
             poll.unregister(place)
         code = os.waitstatus_to_exitcode(status)
@@ -187,11 +185,11 @@ def _report_ends(running: dict[int, _Running], poll: select.poll) -> None:
 def _slow_down(running: dict[int, _Running]) -> None:
     """Have slow decoders yield the cores to quick ones and to the service."""
     now = time.monotonic()
-    for place, one in running.items():
-        if one.slow_at <= now:
+    for place, decoder in running.items():
+        if decoder.slow_at <= now:
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, one.pid, one.nice)
-            running[place] = one._replace(slow_at=float("inf"))
+                os.setpriority(os.PRIO_PROCESS, decoder.pid, decoder.nice)
+            running[place] = decoder._replace(slow_at=float("inf"))
 
 
 def _decoder(connection: socket.socket, file: int, out: int) -> None:

@@ -24,8 +24,8 @@ def check_scans(data: bytes) -> None:
     """
     blocks: dict[int, float] = {}  # of each component, relative to those of the largest
     passes, place = 0.0, 2
-    while (found := _NEXT_MARKER.search(data, place)) is not None:
-        marker, place = data[found.end() - 1], found.end()
+    while (match := _NEXT_MARKER.search(data, place)) is not None:
+        marker, place = data[match.end() - 1], match.end()
         if marker == _END:
             return
         if marker in {0x01, 0xD8} or len(data) < place + 2:
@@ -34,7 +34,9 @@ def check_scans(data: bytes) -> None:
         segment = data[place + 2 : place + length]
         if 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
             components = [segment[k : k + 2] for k in range(6, len(segment) - 2, 3)]
-            areas = {one[0]: (one[1] >> 4) * (one[1] & 15) for one in components}
+            areas = {
+                component[0]: (component[1] >> 4) * (component[1] & 15) for component in components
+            }
             total = max(1, sum(areas.values()))
             blocks = {name: area / total for name, area in areas.items()}
         elif marker == _SCAN:

@@ -24,7 +24,7 @@ _NEWEST: Final = 0.2
 """Weight of the newest time in the running mean."""
 
 
-class Stopped(Exception):
+class NoLongerWaiting(Exception):
     """The caller no longer waits."""
 
 
@@ -47,10 +47,7 @@ class WeightedSemaphore:
     """
 
     def __init__(
-        self,
-        amount: int,
-        most_each: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, amount: int, most_each: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._amount = amount
         self._clock = clock
@@ -86,7 +83,7 @@ class WeightedSemaphore:
                 self._waiting.remove(turn)
                 self._call_next()
                 if is_called:
-                    raise Stopped
+                    raise NoLongerWaiting
                 raise self._too_long()
         try:
             yield

@@ -263,7 +263,7 @@ def _errors(
 ) -> Callable[[NDArray[np.bool_]], list[float]]:
     """Of a mask, the error of each part that loses: the largest one, or the share of words."""
     if settings.row.reads:
-        lines = reader.read(to_8_bit(prediction))
+        lines = reader.read_lines(to_8_bit(prediction))
         wrong = reader.read_otherwise(lines, to_8_bit(truth))
         boxes = [box_of(word.corners, prediction.shape) for line in lines for word in line.words]
         return lambda mask: [

@@ -81,8 +81,6 @@ NO_LIMITS: Final = TimeLimits()
 
 @dataclass(slots=True)
 class _Draw:
-    """The state of one `draw`."""
-
     upscaler: Upscaler
     source: Source
     seeds: list[int]
@@ -160,12 +158,11 @@ def _plan(upscaler: Upscaler, source: Source, count: int) -> deque[list[int]]:
     sample_bytes = 3 * source.height * source.width * upscaler.scale**2
     capabilities = upscaler.capabilities
     calls = math.ceil(count / largest_call(capabilities, sample_bytes))
-    parts = np.array_split(np.arange(count), max(calls, min(count, capabilities.machines)))
-    return deque([int(index) for index in part] for part in parts)
+    each_call = np.array_split(np.arange(count), max(calls, min(count, capabilities.machines)))
+    return deque([int(index) for index in indices] for indices in each_call)
 
 
 async def _make_calls(state: _Draw) -> None:
-    """Make calls until none is left."""
     while state.calls:
         indices = state.calls.popleft()
         turn = MemoryPermit(
@@ -198,9 +195,9 @@ def _hand_over(state: _Draw, index: int, sample: RGB) -> None:
     state.sink.on_sample(index, state.source.like(sample))
 
 
-def _part_done(state: _Draw, indices: Sequence[int], parts: int) -> None:
+def _part_done(state: _Draw, indices: Sequence[int], tiles: int) -> None:
     if indices[0] in state.done:  # else the call has ended early
-        state.tiles = parts // len(indices)
+        state.tiles = tiles // len(indices)
         state.done[indices[0]] += 1
         if state.tiles > 1:
             _report(state)
@@ -284,7 +281,6 @@ class _Pace:
 
     @property
     def seconds(self) -> float:
-        """Per megapixel."""
         return min(self.recent) if self.work == SAMPLES else median(self.recent)
 
 
@@ -353,10 +349,10 @@ class Throughput:
         pace = self._paces.get(key)
         if pace is None or pace.fingerprint != upscaler.fingerprint:
             pace = _Pace(upscaler.fingerprint, work)
-            kept = self._kept.get(key, {})
-            if kept.get("fingerprint") == pace.fingerprint:
-                pace.recent.append(kept["seconds_per_megapixel"])
-                pace.largest = kept["megapixels"]
+            stored = self._kept.get(key, {})
+            if stored.get("fingerprint") == pace.fingerprint:
+                pace.recent.append(stored["seconds_per_megapixel"])
+                pace.largest = stored["megapixels"]
             self._paces[key] = pace
         return pace
 
@@ -375,14 +371,14 @@ class Throughput:
 def _read(path: Path | None) -> dict[str, dict[str, Any]]:
     """The stored values; empty where they cannot be read."""
     try:
-        found = json.loads(path.read_bytes()) if path is not None else {}
+        stored = json.loads(path.read_bytes()) if path is not None else {}
         return {
             str(name): {
                 "fingerprint": str(pace["fingerprint"]),
                 "seconds_per_megapixel": float(pace["seconds_per_megapixel"]),
                 "megapixels": float(pace["megapixels"]),
             }
-            for name, pace in found.items()
+            for name, pace in stored.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

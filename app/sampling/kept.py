@@ -13,13 +13,7 @@ import numpy as np
 from trustscale_server.concurrency import to_its_end
 from trustscale_server.errors import UpscalerFailed
 from trustscale_server.stores.base import Blobs, StoreUnavailable
-from trustscale_server.upscalers.base import (
-    RGB,
-    MemoryPermit,
-    Source,
-    Upscaler,
-    Wrapped,
-)
+from trustscale_server.upscalers.base import RGB, MemoryPermit, Source, Upscaler, Wrapped
 
 
 def folder_of(job: str, task: str) -> str:
@@ -49,16 +43,18 @@ class KeptSamples(Wrapped):
             return await self.inner.generate(source, seeds, turn)
         await asyncio.to_thread(getattr, source, "digest")  # of which the names are made
         missing = [seed for seed in seeds if not await self._has(source, seed)]
-        made: dict[int, RGB] = {}
+        by_seed: dict[int, RGB] = {}
         if missing:
             answer = await self.inner.generate(source, missing, turn)
             if len(answer) != len(missing):
                 raise UpscalerFailed(f"Asked for {len(missing)} samples, got {len(answer)}.")
-            made.update(zip(missing, answer, strict=True))
+            by_seed.update(zip(missing, answer, strict=True))
         await turn.take()
-        for seed, sample in made.items():
+        for seed, sample in by_seed.items():
             await to_its_end(self._keep(source, seed, sample))
-        return [made[seed] if seed in made else await self._kept(source, seed) for seed in seeds]
+        return [
+            by_seed[seed] if seed in by_seed else await self._kept(source, seed) for seed in seeds
+        ]
 
     def _name(self, source: Source, seed: int) -> str:
         facts = f"{self.fingerprint} {source.digest} {seed}"

@@ -23,11 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from trustscale_server.concurrency import score_cores, shielded
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.lab import Seen
-from trustscale_server.errors import (
-    CalibrationMismatch,
-    DegenerateSamples,
-    UpscalerUnavailable,
-)
+from trustscale_server.errors import CalibrationMismatch, DegenerateSamples, UpscalerUnavailable
 from trustscale_server.images.facts import RULES, UPLOAD, InputFeatures, classify
 from trustscale_server.images.raster import Stretch
 from trustscale_server.images.resize import Enlarged
@@ -35,7 +31,7 @@ from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, SampleSin
 from trustscale_server.sigma import estimators
 from trustscale_server.sigma.estimators import IndecisionSettings, shipped_for
 from trustscale_server.sigma.moments import MAX_SAMPLES, mean_image
-from trustscale_server.sigma.reading import NO_TEXT, Page
+from trustscale_server.sigma.reading import NO_TEXT, ReadPage
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import (
     RGB,
@@ -112,7 +108,7 @@ class Pipeline(BaseModel):
         return self.indecision.of_class(name)
 
 
-def differences(
+def pipeline_differences(
     calibrated: Pipeline, upscaler: Upscaler, settings: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
     """How the live pipeline differs from the calibrated one: `{field, calibrated, live}` each.
@@ -126,37 +122,37 @@ def differences(
         "color_space": COLOR_SPACE,
         "trust_layer": TRUST_LAYER_VERSION,
     }
-    found = [
+    differing = [
         {"field": name, "calibrated": getattr(calibrated, name), "live": value}
         for name, value in live.items()
         if getattr(calibrated, name) != value
     ]
-    if found and found[0]["field"] == "fingerprint" and settings:
+    if differing and differing[0]["field"] == "fingerprint" and settings:
         now = settings_of(upscaler)
         names = {name for name in {*settings, *now} if settings.get(name) != now.get(name)}
-        found[0]["settings"] = sorted(names)
+        differing[0]["settings"] = sorted(names)
     if calibrated.input_rule not in {None, *RULES}:
-        found.append(
+        differing.append(
             {"field": "input_rule", "calibrated": calibrated.input_rule, "live": list(RULES)}
         )
     most = upscaler.capabilities.max_samples
     if most is not None and calibrated.samples > most:
-        found.append({"field": "samples", "calibrated": calibrated.samples, "live": most})
-    return found
+        differing.append({"field": "samples", "calibrated": calibrated.samples, "live": most})
+    return differing
 
 
 def guard(
     calibrated: Pipeline, upscaler: Upscaler, settings: Mapping[str, str] | None = None
 ) -> None:
     """Raise CalibrationMismatch, with all differences, unless the pipeline is the calibrated."""
-    found = differences(calibrated, upscaler, settings)
-    if found:
-        fields = ", ".join(", ".join(item.get("settings") or [item["field"]]) for item in found)
+    differing = pipeline_differences(calibrated, upscaler, settings)
+    if differing:
+        fields = ", ".join(", ".join(item.get("settings") or [item["field"]]) for item in differing)
         raise CalibrationMismatch(
             f"The active calibration of {upscaler.name!r} was made under another pipeline "
             f"({fields} differ), so its mask would have no foundation. Calibrate again, or "
             "restore the one that was calibrated.",
-            differences=found,
+            differences=differing,
         )
 
 
@@ -217,6 +213,17 @@ class MeasurementSink(SampleSink):
         """Take the rows of σ from row `top` on, in threads; they may be changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class EverySample(MeasurementSink):
+    """Pass every sample, with its index, to all of these."""
+
+    takers: Sequence[Callable[[int, RGB], None]]
+
+    def on_sample(self, index: int, sample: RGB) -> None:
+        for take in self.takers:
+            take(index, sample)
+
+
 _DROP: Final = MeasurementSink()
 
 SPARES = 4
@@ -243,7 +250,7 @@ class Measurement:
     seeds: Sequence[int] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     distance: NDArray[np.float32] | None = None
-    page: Page | None = None
+    page: ReadPage | None = None
 
 
 async def measure(
@@ -322,20 +329,17 @@ async def measure(
     )
 
 
-def _read(source: Source, pipeline: Pipeline, made: RGB) -> Page:
+def _read(source: Source, pipeline: Pipeline, prediction: RGB) -> ReadPage:
     """What is read in Ŷ and in the enlarged input."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
-    return Page.of(made, enlarged[: made.shape[0]], pipeline.scale)
+    return ReadPage.of(prediction, enlarged[: prediction.shape[0]], pipeline.scale)
 
 
 class _Reducer(SampleSink):
     """Accumulates samples for σ and Ŷ, and passes them on; `seconds`: how long that took."""
 
     def __init__(
-        self,
-        accumulator: estimators.Accumulator,
-        prediction: _Prediction,
-        sink: MeasurementSink,
+        self, accumulator: estimators.Accumulator, prediction: _Prediction, sink: MeasurementSink
     ) -> None:
         self._accumulator, self._prediction, self._sink = accumulator, prediction, sink
         self.seconds = 0.0
@@ -374,12 +378,7 @@ async def predict(
     seeds = sample_seeds(seed, 1 + _spares(upscaler, 1))
     with span("samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": 1}):
         await draw(
-            upscaler,
-            source,
-            seeds[:1],
-            sink=collected,
-            spare_seeds=seeds[1:],
-            limits=limits,
+            upscaler, source, seeds[:1], sink=collected, spare_seeds=seeds[1:], limits=limits
         )
     return collected.samples[0]
 
@@ -389,7 +388,7 @@ def measured_again(
     source: Source,
     pipeline: Pipeline,
     truth: Seen | None = None,
-    page: Page | None = None,
+    page: ReadPage | None = None,
 ) -> Measurement:
     """What `measure` makes of the same samples under another σ; page: what was read of them."""
     accumulator = _accumulator(source, pipeline, truth)
@@ -443,10 +442,10 @@ def _finish(
         accumulator.map_fn, accumulator.is_asked_once = map_fn, True
         for logs in accumulator.strips(on_rows):
             pixels += len(logs)
-            found = np.concatenate([rest, logs]) if len(rest) else logs
-            whole = len(found) - len(found) % _AT_ONCE
-            total = np.add.reduce(found[:whole], dtype=np.float64, initial=total)
-            rest = found[whole:]
+            values = np.concatenate([rest, logs]) if len(rest) else logs
+            whole = len(values) - len(values) % _AT_ONCE
+            total = np.add.reduce(values[:whole], dtype=np.float64, initial=total)
+            rest = values[whole:]
     total = np.add.reduce(rest, dtype=np.float64, initial=total)
     return sigma, float(total / pixels) if pixels else math.log(NO_TEXT)
 

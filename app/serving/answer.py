@@ -30,8 +30,8 @@ from trustscale_server.images.encode import (
     DEFAULT_QUALITY,
     FORMS,
     FormName,
-    png_rgb,
-    whole,
+    to_bytes,
+    to_png,
     write_png,
 )
 from trustscale_server.sampling.pipeline import Prediction
@@ -370,7 +370,7 @@ def png_text(
 def read_mask(data: bytes) -> tuple[NDArray[np.bool_], dict[str, str]]:
     """A stored mask, bool [H, W], and the text chunks of its file."""
     with Image.open(io.BytesIO(data)) as file:
-        assert isinstance(file, PngImageFile)  # noqa: S101 - masks are made by `png_mask`
+        assert isinstance(file, PngImageFile)  # noqa: S101 - masks are made by `to_png`
         return np.asarray(file), dict(file.text)
 
 
@@ -423,7 +423,9 @@ def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> b
     scale = result.scale * result.width / (result.reduced_from or (result.width,))[0]
     with Image.open(io.BytesIO(image)) as picture:
         pixels = pixels_of(picture)
-    return whole(write_believed)(pixels, trusted, FallbackLayer(result.believed, rest), text, scale)
+    return to_bytes(write_believed)(
+        pixels, trusted, FallbackLayer(result.believed, rest), text, scale
+    )
 
 
 def png_overlay(image: bytes, mask: bytes) -> bytes:
@@ -434,7 +436,7 @@ def png_overlay(image: bytes, mask: bytes) -> bytes:
     drawn, opaque = pixels.copy(), opaque_part(pixels)
     judged = trusted if opaque is None else trusted | ~opaque
     drawn[..., :3] = overlay(pixels[..., :3], judged)
-    return png_rgb(drawn, text)
+    return to_png(drawn, text)
 
 
 def pixels_of(picture: Image.Image) -> NDArray[np.uint8]:

@@ -29,7 +29,7 @@ from trustscale_server.images.kinds import class_in_words
 from trustscale_server.images.raster import Bands, Stretch
 from trustscale_server.images.resize import LongestSide
 from trustscale_server.sampling.draw import Throughput
-from trustscale_server.sampling.pipeline import Pipeline, differences, guard, identify
+from trustscale_server.sampling.pipeline import Pipeline, guard, identify, pipeline_differences
 from trustscale_server.serving.answer import ChosenForm, form_of
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.sigma.estimators import IndecisionSettings
@@ -388,7 +388,7 @@ async def _calibrations_of(
     if request.calibration is not None:
         return CalibrationPriority([await context.calibrations.get(request.calibration)])
     if not request.words:
-        return (await context.calibrations.order(upscaler.name)).of_words(wanted=False)
+        return (await context.calibrations.order(upscaler.name)).of_words(reads=False)
     if (for_words := await context.calibrations.of_words(upscaler)) is None:
         raise NoCalibration(
             f"The upscaler {upscaler.name!r} has no calibration for text, so nothing is known of "
@@ -404,7 +404,7 @@ def _live(order: CalibrationPriority, upscaler: Upscaler) -> CalibrationPriority
     matching = [
         calibration
         for calibration in order.calibrations
-        if not differences(calibration.pipeline, upscaler)
+        if not pipeline_differences(calibration.pipeline, upscaler)
     ]
     if not matching:
         first = order.first

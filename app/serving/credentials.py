@@ -16,7 +16,7 @@ import numpy as np
 
 from trustscale_server import __version__
 from trustscale_server.errors import ConfigError
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 
 ASSERTION: Final = "org.trustscale.guarantee"
 
@@ -75,7 +75,7 @@ class Credentials:
             ) from error
         try:
             credentials = cls(certificate.encode(), key.encode(), _algorithm(key.encode()))
-            pixel = io.BytesIO(png_rgb(np.zeros((1, 1, 3), np.uint8)))
+            pixel = io.BytesIO(to_png(np.zeros((1, 1, 3), np.uint8)))
             parent = Parent("0" * 64)
             credentials.sign(
                 io.BytesIO(), pixel, "image/png", upload=parent, mask=pixel, promise={}

@@ -24,7 +24,7 @@ from trustscale_server.errors import BadRequest, ImageTooLarge, TooSlow
 from trustscale_server.images import decode as images
 from trustscale_server.images.facts import InputFeatures, look_at
 from trustscale_server.images.raster import read_picture
-from trustscale_server.images.sandbox import File, decoding, file_size, waiting_at_most
+from trustscale_server.images.sandbox import File, decoding, waiting_at_most
 from trustscale_server.sampling.draw import largest_call
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.serving.answer import check_alpha
@@ -32,7 +32,7 @@ from trustscale_server.serving.choose import Chosen, ServiceContext
 from trustscale_server.serving.credentials import UNSIGNED, Parent, parent_of
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.sigma.moments import MOST_KEPT
-from trustscale_server.stores.spooling import IN_MEMORY
+from trustscale_server.stores.spooling import IN_MEMORY, byte_size
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import RGB, Capabilities, Upscaler, image_digest
 
@@ -146,7 +146,7 @@ async def decode_upload(
     file = upload if isinstance(upload, bytes) else await upload()
     async with nullcontext() if unbounded_wait else context.decoding.held():
         with (
-            span("decode", {"trustscale.upload_bytes": file_size(file)}),
+            span("decode", {"trustscale.upload_bytes": byte_size(file)}),
             waiting_at_most(math.inf if unbounded_wait else _LONGEST_WAIT_S),
         ):
             try:

@@ -27,7 +27,14 @@ from numpy.typing import NDArray
 from trustscale_server.calibration.guarantee import threshold_json
 from trustscale_server.concurrency import beside, shielded
 from trustscale_server.conformal.lab import Pixels, to_8_bit
-from trustscale_server.images.encode import FORMS, Pages, png_rgb, write_picture, write_trust_cog
+from trustscale_server.images.encode import (
+    FORMS,
+    Attached,
+    Pages,
+    to_png,
+    write_picture,
+    write_trust_cog,
+)
 from trustscale_server.sampling.draw import ANSWERS, TimeLimits
 from trustscale_server.sampling.pipeline import MeasurementSink, measure, predict
 from trustscale_server.serving.answer import (
@@ -134,7 +141,7 @@ async def generate(
         async def picture() -> IO[bytes]:
             return await shielded(_image, admitted, trust, await prediction, None)
 
-        upload = shielded(png_rgb, to_8_bit(image.rgb))
+        upload = shielded(to_png, to_8_bit(image.rgb))
         serving = _ServingSink(sink, trust, prediction if _is_final(admitted) else None)
         async with beside(upload) as beside_samples, beside(picture()) as beside_sigma:
             try:
@@ -255,10 +262,12 @@ def _image(
         picture,
         chosen.form.name,
         quality=chosen.form.quality,
-        text=trust.text if trust else unmasked,
-        metadata=upload.metadata.enlarged(picture.shape[1] / admitted.size[1]),
-        pages=pages,
-        raster=upload.raster,
+        attached=Attached(
+            text=trust.text if trust else unmasked,
+            metadata=upload.metadata.enlarged(picture.shape[1] / admitted.size[1]),
+            pages=pages,
+            raster=upload.raster,
+        ),
     )
 
 

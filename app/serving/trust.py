@@ -21,7 +21,7 @@ from trustscale_server.images.encode import png_in_turns
 from trustscale_server.images.resize import largest_within, resized, size_within
 from trustscale_server.serving.answer import MASK, TRUST, ReadWord, png_text
 from trustscale_server.serving.prepare import MaskRequest
-from trustscale_server.sigma.reading import Page
+from trustscale_server.sigma.reading import ReadPage
 from trustscale_server.stores.spooling import spooled_in_turns
 
 _ROWS: Final = 64  # of a whole σ that are thresholded at once
@@ -66,7 +66,7 @@ class Trust:
         if self.begun is not None:
             self.begun.add(rows.start, rows.stop)
 
-    def words(self, page: Page) -> list[ReadWord]:
+    def words(self, page: ReadPage) -> list[ReadWord]:
         """The words that were read, and whether they are trusted."""
         bound, words = self.request.subject.partition.bound, []
         for word in page.words:

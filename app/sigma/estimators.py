@@ -27,7 +27,7 @@ from trustscale_server.conformal.post_hoc import Shape
 from trustscale_server.sigma import features
 from trustscale_server.sigma import reading as text
 from trustscale_server.sigma.features import MapFn, MapSource, OnRows
-from trustscale_server.sigma.moments import Image, Moments
+from trustscale_server.sigma.moments import Moments, PixelRows
 
 T = TypeVar("T")
 
@@ -84,8 +84,8 @@ class Fit:
         if len(self.units) > MOST_UNITS or {len(unit) for unit in self.units} - {len(names) + 2}:
             raise ValueError(f"at most {MOST_UNITS} units, each with a weight for every term")
         numbers = [self.offset, *(weight for _, weight in self.weights)]
-        for most, some in ((MOST_WEIGHT, numbers), (MOST_OF_UNIT, chain(*self.units))):
-            if not all(math.isfinite(number) and abs(number) <= most for number in some):
+        for most, checked in ((MOST_WEIGHT, numbers), (MOST_OF_UNIT, chain(*self.units))):
+            if not all(math.isfinite(number) and abs(number) <= most for number in checked):
                 raise ValueError(f"weights must be numbers of at most {most:g}")
         if self.shape:
             Shape(*zip(*self.shape, strict=True))
@@ -114,7 +114,7 @@ class Fit:
 
     def sigma(self, maps: MapSource) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and > 0."""
-        return features.whole(maps.shape, lambda on_rows: self.strips(maps, on_rows))
+        return features.assembled(maps.shape, lambda on_rows: self.strips(maps, on_rows))
 
     def strips(self, maps: MapSource, on_rows: OnRows[T], map_fn: MapFn = map) -> Iterable[T]:
         """Call `on_rows` for all rows of σ, a strip at a time, in the threads of `map_fn`."""
@@ -124,7 +124,7 @@ class Fit:
         sigma += self.offset
         np.clip(sigma, -_MOST_LOG, _MOST_LOG, out=sigma)
         np.exp(sigma, out=sigma)
-        return features.enlarged(sigma, maps.shape, on_rows, map_fn)
+        return features.enlarged_cells(sigma, maps.shape, on_rows, map_fn)
 
     @property
     def _matrix(self) -> NDArray[np.float64]:
@@ -138,13 +138,13 @@ SHIPPED = ("span-x4-m1", "realesr-x4-m1", "span-x4-m1-lossless")
 
 def shipped_for(upscaler: str, samples: int, metric: str) -> tuple[Fit, ...]:
     """The shipped fits for an upscaler's fingerprint, M and D, that of all classes first."""
-    asked = (upscaler, samples, metric)
-    fits = map(shipped, SHIPPED)
-    return tuple(fit for fit in fits if (fit.upscaler, fit.samples, fit.metric) == asked)
+    purpose = (upscaler, samples, metric)
+    fits = map(shipped_fit, SHIPPED)
+    return tuple(fit for fit in fits if (fit.upscaler, fit.samples, fit.metric) == purpose)
 
 
 @cache
-def shipped(name: str) -> Fit:
+def shipped_fit(name: str) -> Fit:
     """A fit that comes with this program, by the name of its file in `fits/`."""
     data = resources.files(__package__).joinpath("fits", f"{name}.json").read_text("utf-8")
     return Fit(**json.loads(data))
@@ -218,7 +218,7 @@ class IndecisionSettings:
 
     def _check_weights(self) -> None:
         if self.row.reads:
-            object.__setattr__(self, "reading", self.reading or text.shipped())
+            object.__setattr__(self, "reading", self.reading or text.shipped_reading())
         elif self.reading is not None:
             raise ValueError("weights of words belong to the estimator reading")
         if self.row.takes_fit != (self.fit is not None):
@@ -277,13 +277,13 @@ class Accumulator(Moments):
         self,
         shape: tuple[int, ...],
         settings: IndecisionSettings | None = None,
-        enlarged: Image | None = None,
+        enlarged: PixelRows | None = None,
         samples: int | None = None,
     ) -> None:
         super().__init__(shape, enlarged, samples)
         self.settings = settings or IndecisionSettings()
         self.map_fn: MapFn = map
-        self.page: text.Page | None = None
+        self.page: text.ReadPage | None = None
 
     def result(self) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and ≥ 0.

@@ -297,17 +297,17 @@ def dense_terms(maps: MapSource) -> dict[str, NDArray[np.float32]]:
 def dense(levels: Iterable[Level], shape: tuple[int, int]) -> dict[str, NDArray[np.float32]]:
     """The terms of a pyramid, from the finest level on, on the first cells of level 0."""
     height, width = shape
-    found = {}
+    terms = {}
     for depth, level in enumerate(levels):
         for name, values in level.terms.items():
             plane = values
             for _ in range(depth):
                 plane = double(plane)
-            found[name] = plane[:height, :width].astype(np.float32)
-    return found
+            terms[name] = plane[:height, :width].astype(np.float32)
+    return terms
 
 
-def whole(
+def assembled(
     shape: tuple[int, int], strips: Callable[[OnRows[None]], Iterable[None]]
 ) -> NDArray[np.float32]:
     """The plane, float32 [H, W], whose rows `strips` passes on."""
@@ -320,7 +320,7 @@ def whole(
     return plane
 
 
-def enlarged(
+def enlarged_cells(
     cells: Plane, shape: tuple[int, int], on_rows: OnRows[T], map_fn: MapFn = map
 ) -> Iterable[T]:
     """Call `on_rows` for the pixels interpolated from cells of level 0, a strip at a time."""
@@ -373,53 +373,53 @@ class _Energy(NamedTuple):
     logs: Plane | None = None
 
 
-def pyramid(maps: MapSource, wanted: frozenset[str], map_fn: MapFn) -> list[Level]:
+def pyramid(maps: MapSource, needed: frozenset[str], map_fn: MapFn) -> list[Level]:
     """The levels from fine to coarse, with what the wanted terms need."""
-    color, measured = _cells(maps, wanted, map_fn)
+    color, measured = _cells(maps, needed, map_fn)
     height, width = color[0].shape
     terms: dict[str, Plane] = {}
     # One by one: on the finest level each is large.
     for name in list(measured):
-        terms |= _terms_of(name, measured.pop(name), wanted)
-    energies = _energies(wanted)
+        terms |= _terms_of(name, measured.pop(name), needed)
+    energies = _energies(needed)
     for depth in range(BANDS):
         if depth:
             color = [_halve(plane) for plane in color]
         if (name := f"light{depth}") in energies:
-            terms |= _terms_of(name, _Energy(depth, lost_by_a_blur(color[0])), wanted)
+            terms |= _terms_of(name, _Energy(depth, lost_by_a_blur(color[0])), needed)
         if (name := f"color{depth}") in energies:
             lost = lost_by_a_blur(color[1])
             lost += lost_by_a_blur(color[2])
-            terms |= _terms_of(name, _Energy(depth, lost), wanted)
+            terms |= _terms_of(name, _Energy(depth, lost), needed)
     return [
         Level(
             (height >> depth, width >> depth),
             {
                 full: terms[full]
                 for name in names_at(depth)
-                if (full := f"{name}@{depth}") in wanted
+                if (full := f"{name}@{depth}") in needed
             },
         )
         for depth in range(LEVELS)
     ]
 
 
-def _energies(wanted: Iterable[str]) -> set[str]:
-    return {name.partition("@")[0].removeprefix("log ") for name in wanted}
+def _energies(needed: Iterable[str]) -> set[str]:
+    return {name.partition("@")[0].removeprefix("log ") for name in needed}
 
 
-def _has_logs(name: str, wanted: Iterable[str]) -> bool:
-    return any(full.startswith(f"log {name}@") for full in wanted)
+def _has_logs(name: str, needed: Iterable[str]) -> bool:
+    return any(full.startswith(f"log {name}@") for full in needed)
 
 
-def _terms_of(name: str, energy: _Energy, wanted: frozenset[str]) -> dict[str, Plane]:
+def _terms_of(name: str, energy: _Energy, needed: frozenset[str]) -> dict[str, Plane]:
     terms = {}
     depth, plane, logs = energy
-    has_logs = _has_logs(name, wanted)
+    has_logs = _has_logs(name, needed)
     while True:
-        if (full := f"{name}@{depth}") in wanted:
+        if (full := f"{name}@{depth}") in needed:
             terms[full] = _log(name, plane)
-        if logs is not None and (full := f"log {name}@{depth}") in wanted:
+        if logs is not None and (full := f"log {name}@{depth}") in needed:
             terms[full] = logs
         depth += 1
         if depth == LEVELS:
@@ -436,12 +436,12 @@ class _Growing:
     those of level 1 an eighth.
     """
 
-    def __init__(self, name: str, wanted: frozenset[str], shape: tuple[int, int]) -> None:
+    def __init__(self, name: str, needed: frozenset[str], shape: tuple[int, int]) -> None:
         self._name = name
-        self._depth = 0 if f"{name}@0" in wanted else 1
+        self._depth = 0 if f"{name}@0" in needed else 1
         size = tuple(-(-side >> self._depth) for side in shape)
         self._plane = np.empty(size)
-        self._logs = np.empty(size) if self._depth and _has_logs(name, wanted) else None
+        self._logs = np.empty(size) if self._depth and _has_logs(name, needed) else None
 
     def put(self, top: int, cells: Plane) -> None:
         """Cells of level 0 from the row `top` on, which is even."""
@@ -464,7 +464,7 @@ class _Growing:
 
 
 def _cells(
-    maps: MapSource, wanted: frozenset[str], map_fn: MapFn
+    maps: MapSource, needed: frozenset[str], map_fn: MapFn
 ) -> tuple[list[Plane], dict[str, _Energy]]:
     """Mean L, a and b of the cells of level 0, and the wanted energies of the pixels.
 
@@ -476,9 +476,9 @@ def _cells(
     beyond = int(np.pad(np.arange(maps.shape[1]), (0, 1 + wide), mode="symmetric")[-1])
     height, width = (-(-side // CELL) for side in maps.shape)
     measures = {
-        name: _Growing(name, wanted, (height, width))
+        name: _Growing(name, needed, (height, width))
         for name in OF_PIXELS
-        if name in _energies(wanted)
+        if name in _energies(needed)
     }
     color = [np.empty((height, width)) for _ in range(3)]
     rows = STRIP * CELL
@@ -498,28 +498,28 @@ def _cells(
         for whole_of, plane in zip(color, strip.mean, strict=True):
             whole_of[here] = _means(of_cells(plane))
         lightness = of_cells(strip.mean[0])
-        found: dict[str, Plane] = {}
+        energies: dict[str, Plane] = {}
         if "detail" in measures:
             squares = _means(np.square(lightness, dtype=np.float64))
-            found["detail"] = np.maximum(squares - color[0][here] ** 2, 0)
+            energies["detail"] = np.maximum(squares - color[0][here] ** 2, 0)
         right = np.empty_like(lightness)
         np.subtract(lightness[:, 1:], lightness[:, :-1], out=right[:, :-1])
         np.subtract(lightness[:, beyond], lightness[:, -1], out=right[:, -1])
         around = of_cells(strip.mean[0], place)
         below = around[1:] - around[:-1]
         if "slope" in measures:
-            found["slope"] = _means(right**2 + below[1:] ** 2)
+            energies["slope"] = _means(right**2 + below[1:] ** 2)
         if "curve" in measures:
             # Minus what the pixels left and above differ by; at the border nothing.
             curve = right + below[1:]
             curve[:, 1:] -= right[:, :-1]
             curve -= below[:-1]
-            found["curve"] = _means(curve**2)
+            energies["curve"] = _means(curve**2)
         for name in OPTIONAL:
             plane = getattr(strip, name)
             if name in measures and plane is not None:
-                found[name] = _means(of_cells(plane))
-        for name, cells in found.items():
+                energies[name] = _means(of_cells(plane))
+        for name, cells in energies.items():
             measures[name].put(first_cell, cells)
 
     wait_for(map_fn(measure, range(0, len(places) - 2, rows)))
@@ -566,8 +566,8 @@ def _padded(plane: NDArray[Any], sides: list[tuple[int, int]]) -> NDArray[Any]:
 
 
 def _log(name: str, energy: Plane) -> Plane:
-    found = energy + _FLOORS[name.rstrip("0123456789")]
-    return np.asarray(np.log(found, out=found))
+    logs = energy + _FLOORS[name.rstrip("0123456789")]
+    return np.asarray(np.log(logs, out=logs))
 
 
 def lost_by_a_blur(plane: Plane) -> Plane:

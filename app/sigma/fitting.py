@@ -89,8 +89,8 @@ def seen_of(terms: Mapping[str, Array], error: Array) -> FitSample:
     for place in _spread(len(windows), _SPOTS):
         worst = error[windows[place]].reshape(-1)
         order, count = np.argsort(-worst, kind="stable"), len(worst)
-        parts = [(order[int(begin * count) : int(end * count)], most) for begin, end, most in _SEEN]
-        chosen = [part[_spread(len(part), most)] for part, most in parts]
+        ranks = [(order[int(begin * count) : int(end * count)], most) for begin, end, most in _SEEN]
+        chosen = [of_rank[_spread(len(of_rank), most)] for of_rank, most in ranks]
         cells = np.concatenate(chosen)
         seen.append(
             np.stack([t[windows[place]].reshape(-1)[cells] for t in terms.values()], axis=1)
@@ -99,8 +99,12 @@ def seen_of(terms: Mapping[str, Array], error: Array) -> FitSample:
         shares.append(
             np.concatenate(
                 [
-                    np.full(len(some), len(part) / max(len(some), 1) / count, np.float32)
-                    for some, (part, _) in zip(chosen, parts, strict=True)
+                    np.full(
+                        len(cells_of_rank),
+                        len(of_rank) / max(len(cells_of_rank), 1) / count,
+                        np.float32,
+                    )
+                    for cells_of_rank, (of_rank, _) in zip(chosen, ranks, strict=True)
                 ]
             )
         )
@@ -158,28 +162,28 @@ def fit(
     """
     rows = _Rows.of(photographs, cells)
     effect = np.abs(_minimise(rows.every(_CHOICE), ridge, 0).linear)
-    kept = np.sort(np.argsort(-effect, kind="stable")[:terms])
-    chosen = replace(rows, terms=rows.terms[:, :, kept])
-    names = [photographs[0].names[place] for place in kept]
-    found = _minimise(chosen, ridge, units).of_raw(chosen)
-    made = Fit(
-        weights=tuple(zip(names, np.round(found.linear, 4).tolist(), strict=True)),
+    strongest = np.sort(np.argsort(-effect, kind="stable")[:terms])
+    chosen = replace(rows, terms=rows.terms[:, :, strongest])
+    names = [photographs[0].names[place] for place in strongest]
+    net = _minimise(chosen, ridge, units).of_raw(chosen)
+    fitted = Fit(
+        weights=tuple(zip(names, np.round(net.linear, 4).tolist(), strict=True)),
         units=tuple(
             (round(float(out), 4), round(float(bias), 4), *np.round(weights, 4).tolist())
-            for out, bias, weights in zip(found.out, found.bias, found.bent, strict=True)
+            for out, bias, weights in zip(net.out, net.bias, net.bent, strict=True)
         ),
     )
     # σ on the scale of D, where they are compared by eye; the mask does not depend on it.
-    gap = np.log(rows.error + ERROR_FLOOR) - made.log_sigma(np.moveaxis(chosen.terms, 2, 0))
-    made = replace(made, offset=round(float((gap * rows.share).sum() / rows.share.sum()), 2))
-    return replace(made, shape=_shape(made, chosen))
+    gap = np.log(rows.error + ERROR_FLOOR) - fitted.log_sigma(np.moveaxis(chosen.terms, 2, 0))
+    fitted = replace(fitted, offset=round(float((gap * rows.share).sum() / rows.share.sum()), 2))
+    return replace(fitted, shape=_shape(fitted, chosen))
 
 
-def _shape(made: Fit, rows: _Rows) -> tuple[tuple[float, float], ...]:
+def _shape(fitted: Fit, rows: _Rows) -> tuple[tuple[float, float], ...]:
     """The risk curve of the photographs, from the cells that the fit saw."""
-    sigma = np.exp(made.log_sigma(np.moveaxis(rows.terms, 2, 0))).astype(np.float32)
-    found = Shape.of(map(LossCurve.from_maps, sigma, rows.error))
-    knots = () if found is None else zip(found.levels, found.risks, strict=True)
+    sigma = np.exp(fitted.log_sigma(np.moveaxis(rows.terms, 2, 0))).astype(np.float32)
+    shape = Shape.of(map(LossCurve.from_maps, sigma, rows.error))
+    knots = () if shape is None else zip(shape.levels, shape.risks, strict=True)
     return tuple((float(f"{level:.6g}"), float(f"{risk:.6g}")) for level, risk in knots)
 
 
@@ -214,14 +218,14 @@ class _Rows:
             raise ValueError("the photographs have different terms")
         spots = sum(len(photo.error) for photo in photographs)
         most = min(cells // spots, *(photo.error.shape[1] for photo in photographs))
-        parts = []
+        of_photographs = []
         for photo in photographs:
             # Cells are in order: the worst of all first.
             places = _spread(photo.error.shape[1], max(1, most))
             share = photo.share[:, places]
             share = share / share.sum(axis=1, keepdims=True)
-            parts.append((photo.terms[:, places], photo.error[:, places], share))
-        return cls(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+            of_photographs.append((photo.terms[:, places], photo.error[:, places], share))
+        return cls(*(np.concatenate(column) for column in zip(*of_photographs, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,30 +286,30 @@ def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
             slope -= step.astype(np.float32)
             slopes.append(step.sum())
         through = slope[:, None] * net.out * (bent > 0)
-        parts = (z.T @ slope, bent.T @ slope, through.sum(axis=0), (through.T @ z).reshape(-1))
-        gradient = np.concatenate([slopes, *parts]) / len(PRICES)
+        gradients = (z.T @ slope, bent.T @ slope, through.sum(axis=0), (through.T @ z).reshape(-1))
+        gradient = np.concatenate([slopes, *gradients]) / len(PRICES)
         held = penalty[: len(x)]  # without units at first
         gradient += held * x
         return value / len(PRICES) + float(held @ x**2) / 2, gradient
 
     steps = len(PRICES)
     penalty = np.repeat([0.0, ridge, BENDING], [steps, count, units * (count + 2)])
-    found = _lowest(regression, np.append(target.mean(), np.zeros(count)), 80)
-    log_sigma = z @ found[1:].astype(np.float32)
+    weights = _lowest(regression, np.append(target.mean(), np.zeros(count)), 80)
+    log_sigma = z @ weights[1:].astype(np.float32)
     order = np.argsort(log_sigma)
     places = np.searchsorted(np.cumsum(share[order]), np.linspace(0.45, 0.97, steps))
     thresholds = log_sigma[order[np.minimum(places, len(order) - 1)]]
-    found = _lowest(mask, np.concatenate([thresholds, found[1:]]), 120)
+    weights = _lowest(mask, np.concatenate([thresholds, weights[1:]]), 120)
     if units:
         # Units that bend anywhere, and add nothing yet.
         bent = np.random.default_rng(0).normal(0, count**-0.5, units * count)
-        begin = np.concatenate([found, np.zeros(units), np.full(units, 0.1), bent])
-        found = _lowest(mask, begin, 200)
-    return _Net.of(found[steps:], count)
+        begin = np.concatenate([weights, np.zeros(units), np.full(units, 0.1), bent])
+        weights = _lowest(mask, begin, 200)
+    return _Net.of(weights[steps:], count)
 
 
 def _lowest(function: Any, begin: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
-    found = scipy.optimize.minimize(
+    minimum = scipy.optimize.minimize(
         function, begin, jac=True, method="L-BFGS-B", options={"maxiter": steps}
     )
-    return np.asarray(found.x, np.float64)
+    return np.asarray(minimum.x, np.float64)

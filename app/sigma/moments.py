@@ -39,7 +39,7 @@ _Moments: TypeAlias = (
 )
 
 
-class Image(Protocol):
+class PixelRows(Protocol):
     """Pixels [H, W, 3], or rows that are made on demand."""
 
     @property
@@ -61,7 +61,7 @@ class Moments:
     """
 
     def __init__(
-        self, shape: tuple[int, ...], enlarged: Image | None = None, samples: int | None = None
+        self, shape: tuple[int, ...], enlarged: PixelRows | None = None, samples: int | None = None
     ) -> None:
         self.shape = (int(shape[0]), int(shape[1]))
         self.count = 0
@@ -123,7 +123,6 @@ class Moments:
             raise ValueError(f"expected a sample of {self.shape}, got {shape[:2]}")
 
     def _accumulate_all(self) -> None:
-        """Move the samples that are kept whole into the sums."""
         pixels = self.shape[0] * self.shape[1]
         if self._unfolded and not self.squares.size:
             self.sums = np.zeros((3, pixels), np.int32)
@@ -184,16 +183,16 @@ class Moments:
         for top in range(0, self.shape[0], _STRIP):
             bottom = min(top + _STRIP, self.shape[0])
             strip, place = self._enlarged[top:bottom].reshape(-1, 3), plane[top:bottom].reshape(-1)
-            for part, block in self._blocks(top, bottom):
-                lab = _lab(strip[part])
-                place[part] = l1_apart(self._mean(self._moments(block)), lab, out=lab)
+            for own, block in self._blocks(top, bottom):
+                lab = _lab(strip[own])
+                place[own] = l1_apart(self._mean(self._moments(block)), lab, out=lab)
         return plane
 
     def _blocks(self, top: int, bottom: int) -> Iterator[tuple[slice, slice]]:
         """Blocks of the pixels of some rows: their places in these rows, and in the image."""
         first = top * self.shape[1]
-        for part in pixel_blocks((bottom - top) * self.shape[1]):
-            yield part, slice(first + part.start, first + part.stop)
+        for own in pixel_blocks((bottom - top) * self.shape[1]):
+            yield own, slice(first + own.start, first + own.stop)
 
     def _moments(self, block: slice, out: NDArray[np.float32] | None = None) -> _Moments:
         """Of some pixels, the Lab colours of a single sample, in `out` if given, else S1 and S2."""
@@ -241,10 +240,7 @@ class Moments:
     @property
     def known(self) -> frozenset[str]:
         """The names of all terms that can be measured (`features.MapSource`)."""
-        there = {
-            "variance": self.count > 1,
-            "residual": self._enlarged is not None,
-        }
+        there = {"variance": self.count > 1, "residual": self._enlarged is not None}
         known = {name for name, is_known in there.items() if is_known}
         return known_terms(known, facts=self.facts is not None)
 
@@ -259,15 +255,15 @@ class Moments:
         variance = np.empty(shape, np.float32) if self.count > 1 else None
         residual = None if self._enlarged is None else np.empty(shape, np.float32)
         enlarged = None if self._enlarged is None else self._enlarged[top:bottom].reshape(-1, 3)
-        for part, block in self._blocks(top, bottom):
-            own = mean.reshape(3, -1)[:, part]
+        for place, block in self._blocks(top, bottom):
+            own = mean.reshape(3, -1)[:, place]
             moments = self._moments(block, own)
             if moments[1] is not None:
                 own[:] = self._mean(moments)
             if variance is not None:
-                variance.reshape(-1)[part] = self._variance_of(*self._sums(block))
+                variance.reshape(-1)[place] = self._variance_of(*self._sums(block))
             if residual is not None and enlarged is not None:
-                residual.reshape(-1)[part] = self._distance(enlarged[part], moments)
+                residual.reshape(-1)[place] = self._distance(enlarged[place], moments)
         return Maps(mean, variance, residual, self.facts)
 
     def release(self) -> None:

@@ -64,14 +64,14 @@ class ReadingFit:
 
 
 @cache
-def shipped() -> ReadingFit:
+def shipped_reading() -> ReadingFit:
     """The weights that come with this program."""
     data = resources.files(__package__).joinpath("fits", "reading.json").read_text("utf-8")
     return ReadingFit(**json.loads(data))
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ReadPage:
     """What was read for one picture.
 
     made: the lines of Ŷ. otherwise: whether E shows each of their words otherwise.
@@ -84,11 +84,13 @@ class Page:
     scale: int
 
     @classmethod
-    def of(cls, made: Pixels, plain: Pixels, scale: int) -> Page:
+    def of(cls, made: Pixels, plain: Pixels, scale: int) -> ReadPage:
         """From Ŷ and E, [H, W, 3] of 8 or 16 bits, of which the upper 8 are read."""
         rgb, plain_rgb = to_8_bit(made), to_8_bit(plain)
-        lines = reader.read(rgb)
-        return cls(lines, reader.read_otherwise(lines, plain_rgb), reader.read(plain_rgb), scale)
+        lines = reader.read_lines(rgb)
+        return cls(
+            lines, reader.read_otherwise(lines, plain_rgb), reader.read_lines(plain_rgb), scale
+        )
 
     @property
     def words(self) -> list[reader.Word]:
@@ -96,7 +98,7 @@ class Page:
         return [word for line in self.made for word in line.words]
 
 
-def terms(page: Page, departed: NDArray[np.float32]) -> NDArray[np.float64]:
+def terms(page: ReadPage, departed: NDArray[np.float32]) -> NDArray[np.float64]:
     """The terms of all words, float64 [N, T].
 
     departed: ‖E_M[μ] − E‖₁ in normalised Lab, float32 [H, W].
@@ -119,7 +121,7 @@ def terms(page: Page, departed: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.array(rows, np.float64).reshape(-1, len(TERMS))
 
 
-def sigma(page: Page, departed: NDArray[np.float32], fit: ReadingFit) -> NDArray[np.float32]:
+def sigma(page: ReadPage, departed: NDArray[np.float32], fit: ReadingFit) -> NDArray[np.float32]:
     """σ, float32 [H, W], finite and > 0; `departed` as of `terms`."""
     scored = zip(page.words, fit.scores(terms(page, departed)), strict=True)
     boxes = [(word.corners, float(score)) for word, score in scored]

@@ -106,10 +106,10 @@ def open_stores(
         from trustscale_server.stores import redis  # noqa: PLC0415 - only where Redis is used
 
         blobs = open_blobs(blobs_url, data_dir)
-        client = redis.connected(url)
+        client = redis.redis_client(url)
         documents = redis.RedisDocuments(client)
         checks = [
-            partial(redis.check, client),
+            partial(redis.check_redis, client),
             documents.check,
             partial(redis.check_blobs, client, blobs),
         ]

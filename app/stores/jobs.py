@@ -393,7 +393,7 @@ class JobStore:
         key = Key(_AWAITING, job)
         changes = {key: Put(order=await self._documents.time())}
         await self._documents.change(
-            [key], lambda found: (None, changes if found[0].version else {})
+            [key], lambda documents: (None, changes if documents[0].version else {})
         )
 
     async def forget(self, job: str) -> bool:

@@ -10,14 +10,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from trustscale_server.stores.documents import (
-    Changes,
-    Document,
-    Documents,
-    Key,
-    Put,
-    read_folder,
-)
+from trustscale_server.stores.documents import Changes, Document, Documents, Key, Put, read_folder
 
 _FOLDER: Final = "audit"
 _LAST: Final = Key("last", _FOLDER)

@@ -16,10 +16,10 @@ NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 
 
 @contextmanager
-def held(path: Path, taken: str) -> Iterator[None]:
+def held(path: Path, message: str) -> Iterator[None]:
     """Hold a lock on a file, at most until this process ends.
 
-    Raises ConfigError, with the text `taken` if another process holds it.
+    Raises ConfigError, with this message if another process holds it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
@@ -30,7 +30,7 @@ def held(path: Path, taken: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(taken) from error
+            raise ConfigError(message) from error
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise

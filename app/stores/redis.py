@@ -117,7 +117,7 @@ def check_url(url: str, what: str) -> None:
         ) from error
 
 
-async def check(client: Client) -> None:
+async def check_redis(client: Client) -> None:
     """See `Stores.check`; takes over older data, refuses a server that may evict what persists."""
     async with redis_errors():
         policy = await _policy(client)
@@ -172,7 +172,7 @@ async def check_blobs(client: Client, blobs: Blobs) -> None:
         )
 
 
-def connected(url: str) -> Client:
+def redis_client(url: str) -> Client:
     """The client of a Redis URL, which connects at the first call. Raises ConfigError.
 
     `redis_errors` limits the time of its commands. A `socket_timeout` of its own would swallow a

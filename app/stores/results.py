@@ -228,7 +228,6 @@ class ResultStore:
         return await self._documents.change([_BYTES, place], keep)
 
     async def _stored(self, result: str) -> StoredResult | None:
-        """The row of an id, even an expired one."""
         (document,) = await self._documents.read(Key(_ROWS, result))
         return _row(document.value) if document.version else None
 

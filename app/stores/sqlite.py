@@ -256,8 +256,6 @@ def _read(c: sqlite3.Connection, keys: Sequence[Key]) -> list[Document]:
 
 
 class _Lane:
-    """One thread with one connection."""
-
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         self._connection = connection
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from trustscale_server.conformal.lab import Pixels, check_rgb, to_8_bit, to_16_bit
 from trustscale_server.errors import NotFound
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.images.facts import InputFeatures
 
 RGB = Pixels
@@ -86,7 +86,7 @@ class Source:
     @cached_property
     def png(self) -> bytes:
         """The image as a PNG file of 8 bits."""
-        return png_rgb(self.as_8_bit.rgb)
+        return to_png(self.as_8_bit.rgb)
 
     @property
     def is_16_bit(self) -> bool:

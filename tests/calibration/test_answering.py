@@ -5,7 +5,7 @@ from PIL import Image
 
 from tests.factories import photo, pictures
 from trustscale_server.calibration import answering
-from trustscale_server.calibration.answering import in_words, shares
+from trustscale_server.calibration.answering import answered_uploads, in_words
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.intake import find_in
 from trustscale_server.errors import ConfigError
@@ -33,7 +33,7 @@ def mixed(tmp_path):
 
 def test_a_mixture_is_divided():
     """Each upscaler gets the ways of the classes that it answers, and all ways are given out."""
-    parts = shares(TABLE, CalibrationConfig(), [], 4)
+    parts = answered_uploads(TABLE, CalibrationConfig(), [], 4)
     assert [part.upscaler for part in parts] == ["span-x4", "realesr-x4"]
     assert "lossless" in parts[0].kinds
     ways = USUAL.variants()
@@ -58,7 +58,7 @@ def test_one_way_is_looked_at(tmp_path, by_codec):
     pairs = find_in(tmp_path)
     for steps, name in (({"jpeg": 60}, "realesr-x4"), ({}, "span-x4")):
         config = CalibrationConfig(degradation=Degradation(**steps))
-        assert shares(by_codec, config, pairs, 4) == [(name, [name_of(steps)], None)]
+        assert answered_uploads(by_codec, config, pairs, 4) == [(name, [name_of(steps)], None)]
 
 
 def name_of(steps):
@@ -70,7 +70,7 @@ def test_own_ways_are_looked_at(tmp_path, by_codec):
     pictures(tmp_path, "0.png", side=256)
     mixture = Mixture(mixture=(Component(way="mine", jpeg=60), Component(way="other")))
     config = CalibrationConfig(degradation=mixture)
-    parts = shares(by_codec, config, find_in(tmp_path), 4)
+    parts = answered_uploads(by_codec, config, find_in(tmp_path), 4)
     assert [(part.upscaler, part.kinds) for part in parts] == [
         ("realesr-x4", ["mine"]),
         ("span-x4", ["other"]),
@@ -79,7 +79,7 @@ def test_own_ways_are_looked_at(tmp_path, by_codec):
 
 def test_given_inputs(mixed, by_codec):
     """What nearly all are decides; X is what it is, also where a mixture was named."""
-    (part,) = shares(by_codec, CalibrationConfig(), mixed(10, 1), 4)
+    (part,) = answered_uploads(by_codec, CalibrationConfig(), mixed(10, 1), 4)
     assert part == ("realesr-x4", ["jpeg"], None)
     assert in_words([part]) == "auto answers such uploads with realesr-x4"
 
@@ -87,10 +87,10 @@ def test_given_inputs(mixed, by_codec):
 def test_who_is_meant_is_asked(mixed, by_codec):
     words = "Of 5 inputs auto answers 3 with realesr-x4 and 2 with span-x4: name"
     with pytest.raises(ConfigError, match=words):
-        shares(by_codec, CalibrationConfig(), mixed(3, 2), 4)
+        answered_uploads(by_codec, CalibrationConfig(), mixed(3, 2), 4)
 
 
 def test_what_cannot_be_read_decides_nothing(mixed):
     """Taking in the pairs tells what is wrong with them."""
     pairs = [pair._replace(x=pair.y) for pair in mixed(2, 0)]
-    assert shares(TABLE, CalibrationConfig(), pairs, 4) == [(TABLE["*"], [], None)]
+    assert answered_uploads(TABLE, CalibrationConfig(), pairs, 4) == [(TABLE["*"], [], None)]

@@ -10,7 +10,7 @@ from tests.fakes import FakeUpscaler
 from tests.monitoring.scenes import Moody, Scene, calibrate
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.admin import CalibrationAdmin
-from trustscale_server.calibration.canaries import Canary, CanaryStore, Look, sharpness, start
+from trustscale_server.calibration.canaries import Canary, CanaryStore, Look, first_state, sharpness
 from trustscale_server.calibration.canaries import observe as observed
 from trustscale_server.calibration.job import CalibrationHandler
 from trustscale_server.errors import UpscalerRejected
@@ -127,12 +127,16 @@ def first(name, answers, *, repeats):
 
 def exact():
     pictures = {name: sample(np.random.default_rng(i)) for i, name in enumerate(NAMES)}
-    return pictures, start("f", 4, [first(name, [p], repeats=True) for name, p in pictures.items()])
+    return pictures, first_state(
+        "f", 4, [first(name, [p], repeats=True) for name, p in pictures.items()]
+    )
 
 
 def statistical(random, draws=10):
     answers = {name: [sample(random) for _ in range(draws)] for name in NAMES}
-    return start("f", 4, [first(name, given, repeats=False) for name, given in answers.items()])
+    return first_state(
+        "f", 4, [first(name, given, repeats=False) for name, given in answers.items()]
+    )
 
 
 def test_exact_answers():

@@ -22,7 +22,7 @@ from trustscale_server.calibration import file
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.errors import BadCalibration
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 
 UNFITTING = ({"default_alpha": 0.2}, {"upscaler": "other"}, {"skipped": [{"name": "a"}]})
 MALFORMED = ({"pipeline": {}}, {"pairs": "none"}, {"default_alpha": math.nan}, {"unknown": 1})
@@ -77,7 +77,7 @@ def calibration():
     """Twelve pairs of one, two or three spots."""
     sides = iter([(48, 48), (48, 200), (48, 300)] * 4)
     return asyncio.run(
-        calibration_of(FakeUpscaler(), 12, file=lambda k: png_rgb(photo(k, *next(sides))))
+        calibration_of(FakeUpscaler(), 12, file=lambda k: to_png(photo(k, *next(sides))))
     )
 
 

@@ -9,7 +9,7 @@ from tests.api.admin import Admin, truth_files
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from tests.api.gateway import check_problem, post
 from tests.factories import encoded, photo
-from trustscale_server.calibration.config import CalibrationConfig, shares
+from trustscale_server.calibration.config import CalibrationConfig, fit_split
 from trustscale_server.images import facts, kinds
 from trustscale_server.sigma import fitting
 from trustscale_server.upscalers.base import image_digest
@@ -25,19 +25,19 @@ class TestShares:
     @given(st.integers(0, 2**32), st.sampled_from([0.2, 0.3, 0.9]))
     def test_whole_scenes_are_fitted_on(self, seed, share):
         """Of a scene all crops are fitted on, or none; the seed says which, and nothing else."""
-        found = shares(SCENES, share, seed)
+        found = fit_split(SCENES, share, seed)
         assert found.scenes == round(share * 100)
         assert len(found.fitted) == 2 * found.scenes
         assert len({SCENES[name] for name in found.fitted}) == found.scenes
-        assert found == shares(dict(reversed(SCENES.items())), share, seed)
+        assert found == fit_split(dict(reversed(SCENES.items())), share, seed)
 
     def test_few_scenes_are_kept_for_the_calibration(self):
         """A fit on fewer than it needs would cost more than it gives, and the reason is told."""
         few = {name: SCENES[name] for name in list(SCENES)[:60]}
-        found = shares(few, 0.3, 0)
+        found = fit_split(few, 0.3, 0)
         assert found.fitted == frozenset()
         assert f"at least {fitting.LEAST_SCENES}" in found.note
-        assert shares(SCENES, 0, 0).note is None
+        assert fit_split(SCENES, 0, 0).note is None
 
 
 @pytest.mark.parametrize(

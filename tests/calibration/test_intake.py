@@ -16,8 +16,8 @@ from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 from trustscale_server.calibration.archive import ArchiveLimits, archive_files
 from trustscale_server.calibration.intake import (
-    find,
     find_in,
+    find_pairs,
     folder_files,
     look_of,
     near_duplicates,
@@ -30,11 +30,11 @@ from trustscale_server.calibration.layout import (
     claimed_predictions,
     placed,
 )
-from trustscale_server.calibration.pairs import decode_label, load_pair
+from trustscale_server.calibration.pairs import PairUpload, decode_label, load_pair
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.errors import BadImage, BadPairs, BadRequest
 from trustscale_server.images.degrade import Degradation, degrade
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.stores.blobs import open_blobs
 
@@ -54,7 +54,7 @@ def sent(files):
 async def taken(files, pipeline=PIPELINE, naming=None, table=None, **options):
     named = sent(files) if isinstance(files, dict) else files
     return await take_in(
-        lambda: named, find(named, naming or GroupingRule(), table), pipeline, **options
+        lambda: named, find_pairs(named, naming or GroupingRule(), table), pipeline, **options
     )
 
 
@@ -82,7 +82,10 @@ class TestOneRoad:
     async def test_folder_and_archive(self, tmp_path, way):
         files, blobs = way(self, tmp_path / "set"), open_blobs(None, tmp_path / "blobs")
         found = await take_in(
-            files, find(files(), GroupingRule()), PIPELINE, keep=functools.partial(blobs.put, "job")
+            files,
+            find_pairs(files(), GroupingRule()),
+            PIPELINE,
+            keep=functools.partial(blobs.put, "job"),
         )
         assert [(pair.name, pair.group) for pair in found.usable] == [("b", None), ("day.a", "day")]
         assert found.usable[0].y_sha256 == hashlib.sha256(FILES["y/b.png"]).hexdigest()
@@ -123,7 +126,7 @@ class TestOneRoad:
         names = st.sampled_from(["a.png", "b.png", "a.jpg", "g.a.png"])
         paths = {f"{folder}{data.draw(names)}" for folder in folders}
         archive = io.BytesIO(zipped(dict.fromkeys(sorted(paths), b"")))
-        pairs, items = find(archive_files(archive, ArchiveLimits()), GroupingRule())
+        pairs, items = find_pairs(archive_files(archive, ArchiveLimits()), GroupingRule())
         used = [path for pair in pairs for path in pair.by_role.values()]
         assert len(used) == len(set(used))
         named = " ".join(f"{item['name']} {item['reason']}" for item in items)
@@ -156,7 +159,7 @@ class TestChecks:
             "y/b.png": picture(5),
             "y/001.png": picture(9),
             "y/c.webp": picture(5, 48, "WEBP", lossless=True),
-            "y/d.png": png_rgb(photo(0, 48, 48)),
+            "y/d.png": to_png(photo(0, 48, 48)),
             "y/e.webp": picture(1, 48, "WEBP", lossless=True),
         }
         found = await taken(files, known=parent.manifest.pairs)
@@ -220,7 +223,8 @@ class TestNaming:
     def named(self, naming=None, table=None, paths=PATHS, **texts):
         files = sent({**dict.fromkeys(paths, b""), **texts})
         return {
-            p.name: (p.group, p.scene) for p in find(files, naming or GroupingRule(), table).pairs
+            p.name: (p.group, p.scene)
+            for p in find_pairs(files, naming or GroupingRule(), table).pairs
         }
 
     @pytest.mark.parametrize(
@@ -275,7 +279,9 @@ def test_nothing(tmp_path):
 
 class TestLoad:
     def load(self, y, x=None, **options):
-        return load_pair("a", y, x, PIPELINE, **{"degradation": None, "seed": 0, **options})
+        return load_pair(
+            PairUpload("a", y, x), PIPELINE, **{"degradation": None, "seed": 0, **options}
+        )
 
     def test_the_input_is_made_by_the_degradation(self):
         """Without x the degradation makes it, by bicubic reduction unless it says more."""
@@ -287,7 +293,8 @@ class TestLoad:
     def test_the_seed_depends_on_the_content_only(self):
         """The seed follows from the truth and the seed of the calibration, not from the name."""
         one, other = (
-            load_pair(name, picture(1), None, PIPELINE, degradation=None, seed=5) for name in "ab"
+            load_pair(PairUpload(name, picture(1)), PIPELINE, degradation=None, seed=5)
+            for name in "ab"
         )
         assert one.seed == other.seed
         assert one.seed not in {self.load(picture(1)).seed, self.load(picture(2), seed=5).seed}

@@ -16,7 +16,7 @@ from trustscale_server.calibration import pairs, pictures
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest, PairSpec
 from trustscale_server.calibration.fit import DRAWN, SEEN
-from trustscale_server.calibration.intake import find, folder_files, take_in
+from trustscale_server.calibration.intake import find_pairs, folder_files, take_in
 from trustscale_server.calibration.job import CalibrationHandler
 from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.calibration.local import run_id
@@ -30,7 +30,7 @@ from trustscale_server.calibration.measure import (
     unlabelled,
     unpack,
 )
-from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.errors import BadPairs, CalibrationMismatch, Conflict
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import Degradation, Mixture
@@ -137,9 +137,11 @@ class TestUnits:
         assert len(decodings) == len(tasks) == 3
         y, pipeline = await stores.blobs.get(job.id, "y/0"), CalibrationRequest.of(job).pipeline
         options = {"degradation": ways, "seed": 9, "truths": handler.truths}
-        load = partial(load_pair, "a", y, None, pipeline, **options)
+        load = partial(load_pair, pipeline=pipeline, **options)
         with ThreadPoolExecutor(3) as threads:
-            held = list(threads.map(lambda way: load(variant=way), ways.variants()))
+            held = list(
+                threads.map(lambda way: load(PairUpload("a", y, None, way)), ways.variants())
+            )
         assert {id(pair.seen) for pair in held} == {id(held[0].truth.colours)}
         assert [await handler.run(job, task) for task in tasks] == alone
         assert len(decodings) == 3 + 1
@@ -226,7 +228,7 @@ async def test_the_id_of_a_run(tmp_path):
     async def made(config=CONFIG, upscaler=None, folder=None, **renamed):
         upscaler = upscaler or FakeUpscaler()
         files = partial(folder_files, folder or truths(tmp_path / "photos", 3))
-        found = find(files(), GroupingRule())
+        found = find_pairs(files(), GroupingRule())
         pairs = [pair._replace(**renamed.get(f"p{pair.name}", {})) for pair in found.pairs]
         pipeline = config.pipeline(upscaler)
         taken = await take_in(files, found._replace(pairs=pairs), pipeline)
@@ -260,7 +262,9 @@ async def test_the_id_of_a_run(tmp_path):
 
 async def test_round_trip():
     pipeline = CONFIG.pipeline(FakeUpscaler())
-    pair = load_pair("ä/b", encoded(photo(1, 48, 48)), None, pipeline, degradation=None, seed=0)
+    pair = load_pair(
+        PairUpload("ä/b", encoded(photo(1, 48, 48))), pipeline, degradation=None, seed=0
+    )
     measurement = await measure(FakeUpscaler(), Source(pair.x), pipeline, pair.seed)
     measured = reduce_pair(pair, measurement, pipeline)
     # Whether the distance of the truth was seen on the way, or not.

@@ -25,7 +25,7 @@ async def test_one_of_many_wins(tmp_path):
     )
     (winner,) = [i for i, outcome in enumerate(told) if outcome == 2]
     assert sum(isinstance(outcome, Superseded) for outcome in told) == 15
-    assert await labels.read(doors[0], "job", "a.b") == (b"%d" % winner, 2)
+    assert await labels.newest_label(doors[0], "job", "a.b") == (b"%d" % winner, 2)
 
 
 async def test_versions_have_no_gap(blobs):
@@ -34,7 +34,7 @@ async def test_versions_have_no_gap(blobs):
     with pytest.raises(Superseded) as refused:
         await labels.save(blobs, "job", "a", b"9", seen=8)
     assert refused.value.members == {"version": 1}
-    assert await labels.read(blobs, "job", "a") == (b"1", 1)
+    assert await labels.newest_label(blobs, "job", "a") == (b"1", 1)
 
 
 async def test_versions_are_not_downloaded(blobs, monkeypatch):
@@ -60,7 +60,7 @@ async def test_what_is_settled_stays(blobs):
     assert await labels.used(blobs, "job", "a", settled) == b"2"
     with pytest.raises(NotFound):
         await labels.used(blobs, "job", "b", settled)
-    assert await labels.read(blobs, "job", "a") == (b"3", 3)
+    assert await labels.newest_label(blobs, "job", "a") == (b"3", 3)
 
 
 async def test_a_label_that_comes_while_they_are_settled():

@@ -25,8 +25,7 @@ from trustscale_server.images.kinds import UNKNOWN, Kind, class_of_way
 from trustscale_server.sampling.pipeline import guard
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.sigma.estimators import SHIPPED as FITS
-from trustscale_server.sigma.estimators import IndecisionSettings
-from trustscale_server.sigma.estimators import shipped as shipped_fit
+from trustscale_server.sigma.estimators import IndecisionSettings, shipped_fit
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.runtime import SHIPPED, has_bf16
 

@@ -10,11 +10,11 @@ from tests.factories import calibration_of, changed, made_of
 from tests.fakes import FakeUpscaler
 from tests.reading import LINES
 from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.calibration.measure import reduced_words
+from trustscale_server.calibration.measure import pair_from_words
 from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.conformal.review import TOLERANCES
 from trustscale_server.serving.review import review_of
-from trustscale_server.sigma.reading import Page
+from trustscale_server.sigma.reading import ReadPage
 
 FULLY = {"is_covered": True, "why_not": None}
 
@@ -112,8 +112,8 @@ class TestTheDecision:
 def test_what_is_kept_of_words(template, wrong, share):
     """The share of all words that is wrong, trusted or not, whatever τ is, and σ of the picture."""
     sigma = np.full((48, 48), 0.3, np.float32)
-    page = Page(LINES[: len(wrong)], wrong, [], 2)
-    info = reduced_words(template.manifest.pairs[0], sigma, page, wrong).info
+    page = ReadPage(LINES[: len(wrong)], wrong, [], 2)
+    info = pair_from_words(template.manifest.pairs[0], sigma, page, wrong).info
     assert info.off == (share,) * len(TOLERANCES)
     assert info.high_sigma == pytest.approx((0.3, 0.3), rel=0.01)
 

@@ -20,7 +20,7 @@ from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale, _optio
 from trustscale import Guarantee as TypedGuarantee
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.images.drawings import overlay
-from trustscale_server.images.encode import png
+from trustscale_server.images.encode import to_png
 from trustscale_server.serving.answer import Guarantee
 
 
@@ -64,7 +64,7 @@ class TestUpscale:
     def test_trust_is_rounded_up(self):
         """No pixel is trusted at an α below its own, be it by the last bit of a number."""
         codes = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-        result = Result({"guarantee": {"bound": 1.9576}}, {"trust.png": png(codes)})
+        result = Result({"guarantee": {"bound": 1.9576}}, {"trust.png": to_png(codes)})
         levels = codes * (1.9576 / 65534)
         below = np.nextafter(levels, -1)
         alphas = zip(result.trust.flat, below.flat, strict=True)

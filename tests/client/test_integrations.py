@@ -29,7 +29,7 @@ from tests.reading import calibration_for_text, pretend, upload
 from tests.servers import ran
 from tests.upscalers.remote.real import environment
 from trustscale import Trustscale
-from trustscale_server.images.encode import picture
+from trustscale_server.images.encode import Attached, picture
 from trustscale_server.images.metadata import Metadata
 
 PLACES = ROOT / "examples" / "integrations"
@@ -195,7 +195,7 @@ def test_qgis(url, tmp_path):
     source, target = tmp_path / "field.tif", tmp_path / "large.tif"
     pictures(tmp_path, "field.png", side=24)
     pixels = np.asarray(Image.open(tmp_path / "field.png"))
-    source.write_bytes(picture(pixels, "tiff", metadata=Metadata(geo=GEO)))
+    source.write_bytes(picture(pixels, "tiff", attached=Attached(metadata=Metadata(geo=GEO))))
     env = {"HOME": str(tmp_path), "PYTHONPATH": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
     given = {"INPUT": source, "URL": url, "ALPHA": 0.12, "OUTPUT": target}
     done = ran(

@@ -14,7 +14,7 @@ from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.images.facts import UPLOAD
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.sigma import features, fitting
-from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped
+from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped_fit
 
 from .strategies import accumulated, samples
 
@@ -52,7 +52,9 @@ class TestSigma:
         for out, bias, *bent in fit.units:
             total += out * np.maximum(0, bias + sum(u * p for u, p in zip(bent, f, strict=True)))
         sigma = np.exp(total + fit.offset)
-        expected = features.whole((48, 56), lambda look: features.enlarged(sigma, (48, 56), look))
+        expected = features.assembled(
+            (48, 56), lambda look: features.enlarged_cells(sigma, (48, 56), look)
+        )
         np.testing.assert_allclose(accumulator.result(), expected, rtol=1e-4)
         np.testing.assert_allclose(fit.log_sigma(f), total + fit.offset, atol=1e-9)
 
@@ -74,7 +76,7 @@ class TestSigma:
         }  # fmt: skip
         mean, residual = (part.astype(np.float32) for part in (mean, residual))
         maps = features.Maps(mean, None, residual, facts)
-        sigma = shipped(name).sigma(maps)
+        sigma = shipped_fit(name).sigma(maps)
         found = [sigma[0, 0], sigma[10, 33], sigma[63, 63], sigma.mean(dtype=np.float64)]
         np.testing.assert_allclose(found, expected, rtol=3e-6)
 
@@ -279,7 +281,7 @@ def weighted(found, weights):
 
 
 def enlarged(logs, shape):
-    return features.whole(shape, lambda look: features.enlarged(logs, shape, look))
+    return features.assembled(shape, lambda look: features.enlarged_cells(logs, shape, look))
 
 
 class TestTerms:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from trustscale_server.conformal import fidelity, reader
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.reader import ReaderSettings, letters_of, misread
+from trustscale_server.conformal.reader import ReaderSettings, letters_of, misread_words
 
 WORDS = st.lists(st.text("ab1", min_size=1, max_size=4), min_size=1, max_size=4)
 
@@ -21,7 +21,7 @@ class TestMisread:
     def test_a_word_that_is_right_was_read(self, words, reading):
         """Those called right stand in the reading, in their order, without a common letter."""
         place = 0
-        for word, is_wrong in zip(words, misread(words, reading), strict=True):
+        for word, is_wrong in zip(words, misread_words(words, reading), strict=True):
             if not is_wrong:
                 place = reading.index(word, place) + len(word)
 
@@ -31,19 +31,19 @@ class TestMisread:
         ends = list(accumulate(sizes, initial=0))
         text = "abcdefghijklmnop"[: ends[-1]]
         words = [text[start:end] for start, end in pairwise(ends)]
-        assert not any(misread(words, text))
+        assert not any(misread_words(words, text))
         at = data.draw(st.integers(0, len(text) - 1))
         inside = [start <= at < end for start, end in pairwise(ends)]
-        assert misread(words, f"{text[:at]}z{text[at + 1 :]}") == inside
-        assert misread(words, text[:at] + text[at + 1 :]) == inside
+        assert misread_words(words, f"{text[:at]}z{text[at + 1 :]}") == inside
+        assert misread_words(words, text[:at] + text[at + 1 :]) == inside
         beside = [start <= at <= end for start, end in pairwise(ends)]
-        assert misread(words, f"{text[:at]}z{text[at:]}") == beside
+        assert misread_words(words, f"{text[:at]}z{text[at:]}") == beside
 
     def test_what_is_compared(self):
         """Letters and digits in lower case; not spaces, punctuation, case and ligatures."""
         assert letters_of("The ﬁrst, No. ４2!") == "thefirstno42"
-        assert misread([letters_of("--"), "ab"], "xx") == [False, True]
-        assert misread(["ab"], "") == [True]
+        assert misread_words([letters_of("--"), "ab"], "xx") == [False, True]
+        assert misread_words(["ab"], "") == [True]
 
 
 class TestSettings:
@@ -94,7 +94,7 @@ def test_reading():
 
     Words of the other picture alone are not looked for; unreadable ones read otherwise.
     """
-    made = reader.read(pixels("Exit 42", "CLOSED", ""))
+    made = reader.read_lines(pixels("Exit 42", "CLOSED", ""))
     words = [word for line in made for word in line.words]
     assert [word.text for word in words] == ["Exit", "42", "CLOSED"]
     assert min(word.confidence for word in words) > 0.9
@@ -109,7 +109,7 @@ def test_reading():
     assert reader.read_otherwise(made, other) == [False, True, False]
     blurred = np.asarray(sign("Exit 42", "CLOSED").filter(ImageFilter.GaussianBlur(12)))
     assert reader.read_otherwise(made, blurred) == [True] * 3
-    assert reader.read(np.zeros((200, 200, 3), np.uint8)) == []
+    assert reader.read_lines(np.zeros((200, 200, 3), np.uint8)) == []
     assert reader.read_otherwise([], blurred) == []
 
 
@@ -117,7 +117,7 @@ def test_reading():
 def test_a_line_that_stands_upright():
     """Corners begin where the word begins, also where the line runs downwards."""
     turned = np.ascontiguousarray(np.rot90(pixels("CLOSED", "", ""), -1))
-    (word,) = [word for line in reader.read(turned) for word in line.words]
+    (word,) = [word for line in reader.read_lines(turned) for word in line.words]
     assert word.text == "CLOSED"
     begin, end = word.corners[[0, 3]].mean(axis=0), word.corners[[1, 2]].mean(axis=0)
     assert begin[1] < end[1] - 80

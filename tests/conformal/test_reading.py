@@ -10,7 +10,7 @@ from trustscale_server.conformal.reader import Line, Word
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.sigma import reading
 from trustscale_server.sigma.estimators import Accumulator, IndecisionSettings
-from trustscale_server.sigma.reading import NO_TEXT, TERMS, UNREADABLE, Page
+from trustscale_server.sigma.reading import NO_TEXT, TERMS, UNREADABLE, ReadPage
 
 SHAPE = (60, 100)
 
@@ -21,7 +21,7 @@ def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
 
 SURE = Word("Exit", 0.99, box(10, 10, 40, 22))
 UNSURE = Word("4Z", 0.4, box(50, 10, 80, 22))
-PAGE = Page(
+PAGE = ReadPage(
     made=[
         Line(box(8, 8, 82, 24), (SURE, UNSURE)),
         Line(box(10, 40, 50, 50), ()),
@@ -35,8 +35,8 @@ PAGE = Page(
 )
 
 
-def sigma(page: Page = PAGE, departed: float = 0.1) -> np.ndarray:
-    return reading.sigma(page, np.full(SHAPE, departed, np.float32), reading.shipped())
+def sigma(page: ReadPage = PAGE, departed: float = 0.1) -> np.ndarray:
+    return reading.sigma(page, np.full(SHAPE, departed, np.float32), reading.shipped_reading())
 
 
 def value(drawn: np.ndarray, corners: np.ndarray) -> float:
@@ -85,7 +85,7 @@ def test_what_makes_a_word_doubtful(changes, rises):
 
 def test_a_page_without_text():
     """Every pixel says that there is none."""
-    assert (sigma(Page([], [], [], 4)) == NO_TEXT).all()
+    assert (sigma(ReadPage([], [], [], 4)) == NO_TEXT).all()
 
 
 def test_weights_are_those_of_the_terms():
@@ -95,7 +95,7 @@ def test_weights_are_those_of_the_terms():
     with pytest.raises(ValueError, match="numbers"):
         reading.ReadingFit(tuple((term, np.nan) for term in TERMS))
     with pytest.raises(ValueError, match="belong to the estimator reading"):
-        IndecisionSettings(reading=reading.shipped())
+        IndecisionSettings(reading=reading.shipped_reading())
     accumulator = Accumulator((*SHAPE, 3), IndecisionSettings("reading"))
     accumulator.add(np.zeros((*SHAPE, 3), np.uint8))
     with pytest.raises(ValueError, match="what was read"):

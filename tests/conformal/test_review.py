@@ -12,7 +12,7 @@ from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.conformal.review import (
     TOLERANCES,
     SigmaCounts,
-    accepted,
+    accepted_of_batch,
     high_sigma,
     off_shares,
     p_value,
@@ -35,7 +35,11 @@ def p_of(calibrating, picture):
 
 def share_of_bad(pictures, p_values, delta):
     """The share of bad ones among the accepted pictures of a batch; 0 of none."""
-    kept = [bad for (bad, _), fits in zip(pictures, accepted(p_values, delta), strict=True) if fits]
+    kept = [
+        bad
+        for (bad, _), fits in zip(pictures, accepted_of_batch(p_values, delta), strict=True)
+        if fits
+    ]
     return np.mean(kept) if kept else 0.0
 
 
@@ -101,7 +105,7 @@ class TestABatch:
             return [p * m <= delta * k * (1 + 1e-9) for p in p_values]
 
         most = max((k for k in range(m + 1) if sum(fitting(k)) >= k), default=0)
-        assert accepted(p_values, delta) == (fitting(most) if most else [False] * m)
+        assert accepted_of_batch(p_values, delta) == (fitting(most) if most else [False] * m)
 
 
 def test_both_hold_and_are_no_empty_caution():

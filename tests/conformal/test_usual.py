@@ -11,7 +11,7 @@ from scipy import stats
 from trustscale_server.calibration.guarantee import Expectation, Probability
 from trustscale_server.conformal import RiskCurve
 from trustscale_server.conformal.curve import by_scene, exceeded_by
-from trustscale_server.conformal.evidence import p_value
+from trustscale_server.conformal.evidence import outlier_p_value
 
 from . import oracle, strategies
 from .strategies import ALPHAS, BOUND, staircases_of
@@ -112,7 +112,7 @@ def test_it_is_valid_however_few_they_are(n):
     draws = 1500
     points = random.gamma(0.7, 1, (draws, n + 1, 4))
     points[..., 1] += 3 * points[..., 0]
-    found = [p_value(p[:-1], p[-1]) for p in points]
+    found = [outlier_p_value(p[:-1], p[-1]) for p in points]
     for u in (1 / (n + 1), 0.1, 0.3, 0.7):
         below = np.sum(np.array(found) <= u + 1e-12)
         assert below <= stats.binom.ppf(0.9999, draws, max(u, 1 / (n + 1)))
@@ -122,5 +122,5 @@ def test_it_sees_what_no_single_fact_shows():
     """Two facts within their ranges, but never together so, give the smallest p-value."""
     random = np.random.default_rng(0)
     known = random.normal(size=(60, 1)) * [1, 1] + random.normal(scale=0.05, size=(60, 2))
-    assert p_value(known, np.array([1.2, -1.2])) == pytest.approx(1 / 61)
-    assert p_value(known, np.array([1.2, 1.2])) > 0.1
+    assert outlier_p_value(known, np.array([1.2, -1.2])) == pytest.approx(1 / 61)
+    assert outlier_p_value(known, np.array([1.2, 1.2])) > 0.1

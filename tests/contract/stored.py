@@ -27,7 +27,7 @@ from tests.fakes import FakeUpscaler
 from tests.servers import RedisServer
 from trustscale_server.api import clients, upscale
 from trustscale_server.stores.documents import Key, Put
-from trustscale_server.stores.redis import RedisDocuments, check
+from trustscale_server.stores.redis import RedisDocuments, check_redis
 
 # Nothing expires before the test reads it.
 FOR_EVER = dict.fromkeys(("result_ttl_s", "job_ttl_s"), 1e9)
@@ -68,7 +68,7 @@ def served(folder):
 async def copied(url, rows):
     """Store documents in Redis."""
     client = Redis.from_url(url)
-    await check(client)
+    await check_redis(client)
     documents = RedisDocuments(client)
     changes = {Key(folder, name): Put(value, order) for folder, name, order, value in rows}
     await documents.change([], lambda _: (None, changes))

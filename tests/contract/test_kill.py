@@ -32,7 +32,7 @@ from trustscale_server.stores.base import (
     StoreUnavailable,
     open_stores,
 )
-from trustscale_server.stores.redis import RedisDocuments, connected, redis_errors
+from trustscale_server.stores.redis import RedisDocuments, redis_client, redis_errors
 from trustscale_server.stores.spooling import IN_MEMORY, spooled
 from trustscale_server.stores.sqlite import SqliteDocuments
 
@@ -121,7 +121,7 @@ class TestRedis:
 
         async with await asyncio.start_server(freeze, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            client = connected(f"redis://127.0.0.1:{port}")
+            client = redis_client(f"redis://127.0.0.1:{port}")
             with pytest.raises(StoreUnavailable, match="in time"):
                 async with redis_errors(0.2):
                     await RedisDocuments(client).count("x")

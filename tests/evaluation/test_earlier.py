@@ -37,7 +37,7 @@ class TestIntervals:
         widths = earlier.half_widths(samples, prediction)
         scale = float(earlier.LAMBDAS[index])
         curve = earlier.miss_curve(truth, prediction, widths)
-        outside, _ = earlier.score(truth, *earlier.interval(prediction, widths, scale))
+        outside, _ = earlier.interval_score(truth, *earlier.interval(prediction, widths, scale))
         assert curve[index] == pytest.approx(outside, abs=1e-12)
         # By the definition, in real numbers.
         signed = truth.astype(float) - prediction

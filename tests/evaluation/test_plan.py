@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from tests.factories import pictures
 from tests.fakes import FakeUpscaler
-from trustscale_evaluation.plan import Plan, make_plan, paper, read_variants, scene_of, split
+from trustscale_evaluation.plan import (
+    EvaluationPlan,
+    make_plan,
+    paper,
+    read_variants,
+    scene_name,
+    split,
+)
 from trustscale_server.calibration.layout import PairFiles
 from trustscale_server.errors import BadRequest
 
@@ -26,7 +33,7 @@ class TestSplit:
     )
     def test_no_photograph_is_on_both_sides(self, scenes, share, seed):
         every = items(scenes)
-        names = {scene_of(item) for item in every}
+        names = {scene_name(item) for item in every}
         if len(names) < 2:
             with pytest.raises(BadRequest, match="two photographs"):
                 split(every, share, seed)
@@ -36,8 +43,8 @@ class TestSplit:
         assert calibration
         assert test
         assert sorted(i.name for i in (*calibration, *test)) == [i.name for i in every]
-        assert not {scene_of(i) for i in calibration} & {scene_of(i) for i in test}
-        largest = max(sum(scene_of(i) == name for i in every) for name in names)
+        assert not {scene_name(i) for i in calibration} & {scene_name(i) for i in test}
+        largest = max(sum(scene_name(i) == name for i in every) for name in names)
         assert abs(len(calibration) - share * len(every)) <= max(largest, 1)
 
 
@@ -72,7 +79,7 @@ class TestMakePlan:
 
 
 def test_images_of_unknown_scenes_are_scenes_of_their_own():
-    plan = Plan(items([None, 0]), items([None, None, 0]), "given")
+    plan = EvaluationPlan(items([None, 0]), items([None, None, 0]), "given")
     assert (len(set(plan.test_scenes)), plan.shared) == (3, 1)
 
 

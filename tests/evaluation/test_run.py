@@ -15,9 +15,9 @@ from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, pla
 from tests.factories import cells, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
-from trustscale_evaluation.measure import SampleCache, Samples, decode, encode
+from trustscale_evaluation.measure import SampleCache, Samples, packed_samples, unpacked_samples
 from trustscale_evaluation.report import advice
-from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.lab import normalised_lab
@@ -34,9 +34,9 @@ def raw_maps(result, uploads, cell):
     if counted.metric == "semantic":
         shown = FidelitySettings()
     for item in uploads:
-        made_by = {"degradation": result.made_by, "seed": 0, "variant": item.variant}
+        made_by = {"degradation": result.made_by, "seed": 0}
         y = Path(item.files.y).read_bytes()
-        pair = load_pair(item.files.name, y, None, pipeline, **made_by)
+        pair = load_pair(PairUpload(item.files.name, y, None, item.variant), pipeline, **made_by)
         source = Source(pair.x, pair.facts)
         made = asyncio.run(measure(FakeUpscaler(), source, pipeline, pair.seed))
         errors = [fidelity.error(pair.y, made.prediction, one) for one in (counted, shown)]
@@ -188,7 +188,7 @@ def some(seed=0, count=4):
 
 @given(hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 5)] * 3, st.just(3))))
 def test_lossless(images):
-    assert np.array_equal(decode(encode(Samples(images))).images, images)
+    assert np.array_equal(unpacked_samples(packed_samples(Samples(images))).images, images)
 
 
 def test_kept(tmp_path):
@@ -200,7 +200,7 @@ def test_kept(tmp_path):
     cache.put(path, some())
     assert np.array_equal(SampleCache(cache.folder).get(path).images, some().images)
     assert [p.name for p in cache.folder.iterdir()] == [path.name]
-    whole = encode(some())
+    whole = packed_samples(some())
     for place in range(0, len(whole), 3):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         found = cache.get(path)

@@ -128,6 +128,9 @@ class TestAccepted:
         np.testing.assert_array_equal(apart.rgb, photo())
         np.testing.assert_array_equal(apart.alpha, rgba[..., 3])
         assert decode(encoded(OPAQUE), LIMITS, with_alpha=True).alpha is None
+        deep = Image.fromarray(np.arange(16 * 256, dtype=np.uint16).reshape(16, 256) * 16)
+        apart = decode(encoded(deep, transparency=16), LIMITS, with_alpha=True)
+        assert [*np.flatnonzero(apart.alpha == 0)] == [1]  # not 0, which is as black with 8 bits
         flat = decode(encoded(rgba), LIMITS, background="#ff0000")
         np.testing.assert_array_equal(flat.rgb[:, 0], np.tile([255, 0, 0], (24, 1)))
         assert "flattened" in flat.notes[0]

@@ -13,7 +13,7 @@ from trustscale_server.images.degrade import (
     Mixture,
     degrade,
     make_input,
-    shown,
+    subject_of,
 )
 from trustscale_server.images.drawings import Inpaint, holes_of, stream
 
@@ -79,9 +79,9 @@ class TestMixture:
             "page": 3,
         }.items()
         for way, part in ways.items():
-            made = make_input(shown(Y, 4, part, 1), 4, part, 1)
+            made = make_input(subject_of(Y, 4, part, 1), 4, part, 1)
             assert made.pixels.shape == (12, 16, 3), way
-            again = make_input(shown(Y, 4, part, 1), 4, part, 1)
+            again = make_input(subject_of(Y, 4, part, 1), 4, part, 1)
             np.testing.assert_array_equal(made.pixels, again.pixels)
 
     def test_the_seed_draws(self):
@@ -105,14 +105,14 @@ class TestMixture:
 
 def test_what_the_truth_becomes():
     """Its luma, a drawing, or a page with a part of it; else it is the same array."""
-    assert shown(Y, 4, Degradation(), 0) is Y
+    assert subject_of(Y, 4, Degradation(), 0) is Y
     grey, drawing, page = (
-        shown(Y, 4, Degradation(subject=subject), 3) for subject in ("grey", "drawing", "page")
+        subject_of(Y, 4, Degradation(subject=subject), 3) for subject in ("grey", "drawing", "page")
     )
     assert (grey == grey[..., :1]).all()
     assert 0.05 < (page == Y).all(axis=2).mean() < 0.9
     assert ((page == Y) | (page == drawing)).all(axis=2).all()
-    assert not (drawing == shown(Y, 4, Degradation(subject="drawing"), 4)).all()
+    assert not (drawing == subject_of(Y, 4, Degradation(subject="drawing"), 4)).all()
 
 
 def test_a_part_is_soft():

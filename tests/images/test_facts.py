@@ -19,10 +19,10 @@ from trustscale_server.images.compression import (
     worst_of,
 )
 from trustscale_server.images.decode import Limits, decode, installed_formats
-from trustscale_server.images.degrade import USUAL, Degradation, degrade, make_input, shown
+from trustscale_server.images.degrade import USUAL, Degradation, degrade, make_input, subject_of
 from trustscale_server.images.description import MOST_TILES, TILE, describe, tiles_of
 from trustscale_server.images.facts import BANDS, UPLOAD, classify, look_at
-from trustscale_server.images.kinds import Kind, class_in_words, table, ways_of
+from trustscale_server.images.kinds import Kind, class_in_words, kinds_table, ways_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -49,7 +49,7 @@ def test_any_size_has_facts(shape):
     for pixels in (np.zeros((*shape, 3), np.uint8), photo(0, *shape)):
         facts = look_at(pixels, LOSSLESS)
         assert np.isfinite(list(facts.numbers().values())).all()
-        assert facts.kind.name in table().words
+        assert facts.kind.name in kinds_table().words
 
 
 def test_the_cost_has_a_bound():
@@ -118,13 +118,13 @@ def test_classes(way):
     """Most inputs of each usual way are read as its class; those of motion often as soft."""
     part = USUAL.variants()[way]
     found = Counter(
-        classify(UPLOAD, look_at(*make_input(shown(truth, 2, part, seed), 2, part, seed)))
+        classify(UPLOAD, look_at(*make_input(subject_of(truth, 2, part, seed), 2, part, seed)))
         for truth in examples()
         for seed in range(4)
     )
-    own = next(name for name in table().words if way in ways_of(name))
+    own = next(name for name in kinds_table().words if way in ways_of(name))
     assert found[own] >= found.total() * (0.3 if way in {"motion", "collage"} else 0.5), found
-    assert found.keys() <= table().words.keys()
+    assert found.keys() <= kinds_table().words.keys()
 
 
 @pytest.mark.parametrize("way", ["lossless", "jpeg-65"])
@@ -132,7 +132,7 @@ def test_classes_of_small_inputs(way):
     """Inputs of 64×64 pixels are read as their class, too."""
     part = USUAL.variants()[way]
     found = Counter(
-        classify(UPLOAD, look_at(*make_input(shown(crop, 2, part, 1), 2, part, 1)))
+        classify(UPLOAD, look_at(*make_input(subject_of(crop, 2, part, 1), 2, part, 1)))
         for truth in examples()
         for top, left in np.ndindex(2, 2)
         for crop in [truth[128 * top :, 128 * left :][:128, :128]]
@@ -147,7 +147,7 @@ def examples():
 def test_other_classes():
     """Files that nothing reads are of no class of the table; data have classes of their own."""
     facts = look_at(photo(), Compression("other"))
-    assert classify(UPLOAD, facts) == "other" not in table().words
+    assert classify(UPLOAD, facts) == "other" not in kinds_table().words
     assert [classify(BANDS, replace(facts, colour=c)) for c in (0.0, 1.0)] == ["grey", "colour"]
     with pytest.raises(ValueError, match="upload/5"):
         classify("upload/4", facts)
@@ -275,8 +275,8 @@ class TestResaved:
 
 def test_every_class_has_words():
     """And every usual way a class; another name is its own."""
-    assert {way for name in table().words for way in ways_of(name)} == {*USUAL.variants()}
-    for name in (*table().words, "other", "grey", "colour"):
+    assert {way for name in kinds_table().words for way in ways_of(name)} == {*USUAL.variants()}
+    for name in (*kinds_table().words, "other", "grey", "colour"):
         assert class_in_words(name) != name
     assert class_in_words("soft/jpeg-80") == "soft/jpeg-80"
 

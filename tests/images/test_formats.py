@@ -16,7 +16,7 @@ from tests.factories import encoded, photo
 from tests.images.programs import program
 from trustscale_server.errors import BadRequest, ImageTooLarge
 from trustscale_server.images.decode import KeepMetadata, Limits, decode
-from trustscale_server.images.encode import FORMS, Pages, picture
+from trustscale_server.images.encode import FORMS, Attached, Pages, picture
 from trustscale_server.images.metadata import Metadata
 from trustscale_server.serving.answer import form_of
 
@@ -57,7 +57,9 @@ class TestIn:
 class TestOut:
     @pytest.mark.parametrize("form", FORMS)
     def test_every_form_can_be_read_again(self, form):
-        data = picture(photo(), form, text={"Software": "trustscale", "trustscale:alpha": "0.1"})
+        data = picture(
+            photo(), form, attached=Attached({"Software": "trustscale", "trustscale:alpha": "0.1"})
+        )
         read = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
         assert np.abs(read - photo()).mean() < 8
         if FORMS[form].lossless:
@@ -67,7 +69,7 @@ class TestOut:
         """α and the calibration are in each file, for exiftool or any reader of EXIF."""
         text = {"Software": "trustscale 1", "trustscale:alpha": "0.1"}
         for form in ("webp", "avif", "jpeg", "tiff"):
-            exif = Image.open(io.BytesIO(picture(photo(), form, text=text))).getexif()
+            exif = Image.open(io.BytesIO(picture(photo(), form, attached=Attached(text)))).getexif()
             assert exif[0x000B] == "Software=trustscale 1; alpha=0.1"
 
     @pytest.mark.parametrize("alpha", [False, True])
@@ -77,7 +79,7 @@ class TestOut:
         trust = photo()[..., 1].astype(np.uint16) * 257
         pixels = np.dstack([photo(), photo()[..., 2]]) if alpha else photo()
         place = Metadata(geo=GEO).enlarged(4)
-        data = picture(pixels, "tiff", metadata=place, pages=Pages(mask, trust))
+        data = picture(pixels, "tiff", attached=Attached(metadata=place, pages=Pages(mask, trust)))
         (tmp_path / "a.tif").write_bytes(data)
         with rasterio.open(tmp_path / "a.tif") as file:
             np.testing.assert_array_equal(file.read().transpose(1, 2, 0), pixels)
@@ -93,7 +95,7 @@ class TestOut:
 
     def test_tags_survive_the_way_through(self):
         """Georeference of an uploaded TIFF file comes back, but only with the place."""
-        data = picture(photo(), "tiff", metadata=Metadata(geo=GEO))
+        data = picture(photo(), "tiff", attached=Attached(metadata=Metadata(geo=GEO)))
         assert decode(data, LIMITS).metadata == Metadata()
         assert decode(data, LIMITS, keep="keep").metadata.geo == {}
         assert decode(data, LIMITS, keep="keep-gps").metadata.geo == GEO
@@ -192,7 +194,7 @@ def test_what_travels(upload, tmp_path, form):
     for keep in get_args(KeepMetadata):
         decoded = decode(data, LIMITS, keep=keep)
         for out in PHOTOGRAPHS:
-            file = picture(decoded.rgb, out, metadata=decoded.metadata)
+            file = picture(decoded.rgb, out, attached=Attached(metadata=decoded.metadata))
             (tmp_path / f"{keep}.{out}").write_bytes(file)
     paths = [tmp_path / f"{keep}.{out}" for keep in get_args(KeepMetadata) for out in PHOTOGRAPHS]
     for path, told in zip(paths, json.loads(read(*paths)), strict=True):

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from trustscale_server.images.drawings import composed, fading, overlay
-from trustscale_server.images.encode import png
+from trustscale_server.images.encode import to_png
 from trustscale_server.images.resize import Enlarged, largest_within, size_within
 
 
@@ -27,7 +27,7 @@ def test_every_size(kind, height, width, seed):
     channels = () if isinstance(kind, type) else (kind,)
     values = np.random.default_rng(seed).integers(0, 65536, (height, width, *channels))
     values = values % 3 == 0 if kind is np.bool_ else values.astype(np.uint8 if channels else kind)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(values)))), values)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(to_png(values)))), values)
 
 
 @pytest.mark.parametrize("columns", [0, 10])

@@ -8,7 +8,7 @@ import pytest
 
 from tests.waiting import PATIENCE_S, block_until
 from trustscale_server.errors import Overloaded
-from trustscale_server.images.turns import Stopped, WeightedSemaphore
+from trustscale_server.images.turns import NoLongerWaiting, WeightedSemaphore
 
 
 def never():
@@ -146,7 +146,7 @@ def test_waiting_ends():
         with pytest.raises(Overloaded) as caught, turns.turn("b", 1, never, longest=0.01):
             pass
         assert caught.value.retry_after >= 1
-        with pytest.raises(Stopped), turns.turn("b", 1, lambda: True):
+        with pytest.raises(NoLongerWaiting), turns.turn("b", 1, lambda: True):
             pass
     with turns.turn("b", 1, never, longest=0.01):
         assert not turns._waiting

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 
 from trustscale_server.errors import BadInput
-from trustscale_server.images.decode import admit
+from trustscale_server.images.decode import admit_pixels
 
 PAUSE_S = 0.01
 
@@ -52,7 +52,7 @@ def until_there(data, path):
 
 def admitted_until(data, pixels, path):
     """Wait for the path with so many pixels admitted."""
-    admit(pixels)
+    admit_pixels(pixels)
     return until_there(data, path)
 
 
@@ -65,7 +65,7 @@ def nice(data):
 
 def begun_and_ended(data, pixels):
     """When it began and ended, once so many pixels were admitted."""
-    admit(pixels)
+    admit_pixels(pixels)
     began = time.monotonic()
     time.sleep(PAUSE_S)
     return began, time.monotonic()
@@ -73,7 +73,7 @@ def begun_and_ended(data, pixels):
 
 def hungry(data, pixels, size):
     """Take so much memory for so many pixels."""
-    admit(pixels)
+    admit_pixels(pixels)
     return len(bytearray(size))
 
 

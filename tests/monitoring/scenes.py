@@ -8,10 +8,10 @@ from tests.numbers import numbers_of
 from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.measure import reduce_pair
-from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.errors import NotFound
-from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.encode import to_png
 from trustscale_server.monitoring.canaries import CanaryWatch
 from trustscale_server.sampling.pipeline import measure
 from trustscale_server.stores.base import StoreUnavailable
@@ -82,8 +82,8 @@ async def calibrate(upscaler, store, *, samples=4, count=8, side=48, watched=Tru
     pipeline = CalibrationConfig(samples=samples).pipeline(upscaler)
     pairs = []
     for k in range(count):
-        truth = png_rgb(photo(100 * seed + k, side, side))
-        pair = load_pair(f"p{k}", truth, None, pipeline, degradation=None, seed=seed)
+        truth = to_png(photo(100 * seed + k, side, side))
+        pair = load_pair(PairUpload(f"p{k}", truth), pipeline, degradation=None, seed=seed)
         taker = CanaryTaker(store.blobs, "run", pair.name) if watched else None
         sink = Sink(on_sample=taker.see) if taker else Sink()
         measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed, sink=sink)

@@ -18,9 +18,15 @@ from trustscale_server.images.facts import UPLOAD, classify, look_at
 from trustscale_server.images.kinds import Kind
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.draw import Throughput
-from trustscale_server.sampling.pipeline import Pipeline, differences, guard, identify, measure
+from trustscale_server.sampling.pipeline import (
+    Pipeline,
+    guard,
+    identify,
+    measure,
+    pipeline_differences,
+)
 from trustscale_server.sigma.estimators import SHIPPED as FITS
-from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped
+from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped_fit
 from trustscale_server.upscalers.base import Capabilities, Source, sample_seeds, settings_of
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.remote.responses import Filtered
@@ -217,7 +223,7 @@ class TestGuard:
         then, now = FakeUpscaler(), FakeUpscaler(fingerprint="x")
         then.facts = {"input": {"sleep": 1, "steps": 4}, "url": "http://a", "gone": 1}
         now.facts = {"input": {"sleep": 2, "steps": 4}, "url": "http://a"}
-        [found] = differences(PIPELINE, now, settings_of(then))
+        [found] = pipeline_differences(PIPELINE, now, settings_of(then))
         assert found["settings"] == ["gone", "input.sleep"]
         with pytest.raises(CalibrationMismatch, match=r"input\.sleep"):
             guard(PIPELINE, now, settings_of(then))
@@ -260,9 +266,9 @@ async def test_one_that_was_away_is_asked_once():
 def test_shipped_models_are_served_with_their_fits(name, precision):
     upscaler = EmbeddedUpscaler(name, name, precision=precision, threads=1)
     made = CalibrationConfig().pipeline(upscaler)
-    assert made.indecision.fit == shipped(f"{name}-m1")
+    assert made.indecision.fit == shipped_fit(f"{name}-m1")
     own = [each for each in FITS if each.startswith(f"{name}-m1-")]
-    assert made.indecision.fits == tuple(map(shipped, own))
+    assert made.indecision.fits == tuple(map(shipped_fit, own))
     assert not CalibrationConfig(input_rule=None).pipeline(upscaler).indecision.fits
     assert made.samples == 1
 

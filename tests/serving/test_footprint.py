@@ -15,11 +15,17 @@ from tests.fakes import FakeUpscaler
 from tests.waiting import until
 from trustscale_server.api.files import Sent
 from trustscale_server.conformal.lab import lab_tables
-from trustscale_server.images.encode import Pages, picture, write_picture
+from trustscale_server.images.encode import Attached, Pages, picture, write_picture
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.prepare import footprint
-from trustscale_server.sigma.estimators import ESTIMATORS, SHIPPED, Fit, IndecisionSettings, shipped
+from trustscale_server.sigma.estimators import (
+    ESTIMATORS,
+    SHIPPED,
+    Fit,
+    IndecisionSettings,
+    shipped_fit,
+)
 from trustscale_server.sigma.features import is_fact
 from trustscale_server.sigma.moments import Moments
 from trustscale_server.stores.spooling import IN_MEMORY, spooled
@@ -73,7 +79,7 @@ async def peak_of(pipeline, capabilities):
 
 def served(name):
     """The pipeline of a shipped model: one sample, and the terms of its fit but facts of X."""
-    terms = [term for term, _ in shipped(name).weights if not is_fact(term)]
+    terms = [term for term, _ in shipped_fit(name).weights if not is_fact(term)]
     fit = Fit(weights=tuple((term, 0.1) for term in terms))
     return Pipeline(
         fingerprint="fake:1",
@@ -172,7 +178,7 @@ async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, 
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (6000, 1000, 3), np.uint8)
     pages = Pages(pixels[..., 0] > 99, pixels[..., 1] * np.uint16(257))
-    expected = picture(pixels, form, pages=pages)
+    expected = picture(pixels, form, attached=Attached(pages=pages))
     digest, sizes, gone = hashlib.sha256(), [], asyncio.Event()
 
     async def send(message):
@@ -184,7 +190,7 @@ async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, 
         return {"type": "http.disconnect"}
 
     async with traced():
-        file = spooled(write_picture, pixels, form, pages=pages)
+        file = spooled(write_picture, pixels, form, attached=Attached(pages=pages))
         answer = Sent(file, "image/png")
         assert list(tmp_path.iterdir()) == []
         await answer({"type": "http"}, receive, send)

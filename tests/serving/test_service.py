@@ -16,7 +16,7 @@ from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 from tests.upscalers.remote.pictures import resolving
 from trustscale_server.errors import BadRequest, DegenerateSamples, ImageTooLarge
-from trustscale_server.images.encode import png, png_in_turns, write_picture
+from trustscale_server.images.encode import png_in_turns, to_png, write_picture
 from trustscale_server.outbound.client import Network, certificate_authorities
 from trustscale_server.outbound.fetch import ImageHosts
 from trustscale_server.serving import service, trust
@@ -109,7 +109,7 @@ def test_files_follow_rows_in_any_order(seed):
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(fill, random.permutation(len(edges) - 1)))
-    assert files.made["a"].read() == png(plane)
+    assert files.made["a"].read() == to_png(plane)
 
 
 URL = "https://photos.example.com/a.png?size=large"

@@ -19,7 +19,7 @@ from trustscale_server.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.images.drawings import holes_of
-from trustscale_server.images.encode import png_mask
+from trustscale_server.images.encode import to_png
 from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, Source, fingerprint_of
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.http import SMALL_ANSWER, Upstream
@@ -225,7 +225,7 @@ def refuse_large(source: Source, limit: int | None, who: str) -> None:
 
 def mask_png(source: Source, color: str) -> bytes:
     """The holes of an input as a PNG: white where its pixels have this colour."""
-    return png_mask(holes_of(source.rgb, color))
+    return to_png(holes_of(source.rgb, color))
 
 
 def data_uri(png: bytes) -> str:
