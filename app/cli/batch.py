@@ -399,7 +399,10 @@ class Run:
             return _details(source, record, note)
         self.warnings.update(map(spoken, record["warnings"]))
         if record["mask"] == "trust" and record["guarantee"]["promised"]:
-            self.promises[record["guarantee"]["plain"]] += 1
+            promise, is_read = record["guarantee"], record.get("words") is not None
+            # Whose letters they are is not seen in the pictures.
+            such = f" Such pictures: {promise['calibrated_on']}" if is_read else ""
+            self.promises[promise["plain"] + such] += 1
         return _line(source, record, note)
 
     def _key(self, data: bytes) -> str:

@@ -63,13 +63,15 @@ def test_five_files(run, place, calibrated, picture):
 def test_words(run, place, calibrated, picture, monkeypatch):
     """--words asks the calibration for text, which need not be active, and prints what it reads."""
     pretend(monkeypatch)
-    assert run("calibrate", truths(place / "y", 4), "--metric", "text").code == 0
+    asked = ("calibrate", truths(place / "y", 4), "--metric", "text", "--note", "Signs.")
+    assert run(*asked).code == 0
     outcome = run("upscale", picture, "--words", "--alpha", 0.3)
     assert outcome.code == 0, outcome.err
     first, *rest = outcome.out.splitlines()
     assert "2 of 3 words called right" in first
     assert rest == ["  reads: Exit 42", "  perhaps: Zg"]
     assert "Of the words called right at most 30 % are wrong" in outcome.err
+    assert " Such pictures: Signs." in outcome.err
     document = json.loads((place / "bird.result.json").read_text("utf-8"))
     assert document["calibration"] != calibrated
     assert [word["text"] for word in document["words"]] == list(TEXTS)
