@@ -32,8 +32,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.table import print_table
-from tests.jobs.work import new_job
-from tests.servers import ProcessGroup, RedisServer, free_port
+from harness.servers import ProcessGroup, RedisServer, free_port
+from harness.work import new_job
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.stores.base import Job, JobState, Stores, open_stores
 
@@ -82,7 +82,7 @@ class Bench:
 
     def start_worker(self) -> None:
         parts = (self.queue_url, self.store, str(self.folder / "data"), str(self.lease_s))
-        command = [sys.executable, "-m", "tests.jobs.work", *parts, str(SLOTS)]
+        command = [sys.executable, "-m", "harness.work", *parts, str(SLOTS)]
         self.workers.append(ProcessGroup(command, log=self.folder / "worker.log"))
 
     @asynccontextmanager

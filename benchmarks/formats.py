@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.table import print_table
 from benchmarks.timing import timed
-from tests.api.test_credentials import new_chain
+from harness.credentials import new_chain
 from trustscale_server.images.encode import FORMS, Attached, Pages, picture, to_png
 from trustscale_server.serving.credentials import Credentials, Parent
 

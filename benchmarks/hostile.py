@@ -39,9 +39,9 @@ from typing import Self
 import httpx
 
 from benchmarks.table import print_table
-from tests.factories import encoded, photo
-from tests.images import hostile
-from tests.servers import ProcessGroup, free_port
+from harness import hostile
+from harness.factories import encoded, photo
+from harness.servers import ProcessGroup, free_port
 from trustscale_server.calibration.archive import ArchiveLimits, archive_files
 from trustscale_server.errors import TrustscaleError
 from trustscale_server.telemetry.logs import configure_logs

@@ -14,11 +14,11 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import trustscale_server
-from tests.api.admin import BASE, truth_files, zipped
-from tests.api.gateway import ADMIN_KEY, AS_ADMIN, running
-from tests.factories import encoded, photo
-from tests.upscalers.remote.faults import FaultServer, answer
-from tests.upscalers.remote.pictures import decoded, sample
+from harness.admin import BASE, truth_files, zipped
+from harness.factories import encoded, photo
+from harness.faults import FaultServer, answer
+from harness.gateway import ADMIN_KEY, AS_ADMIN, running
+from harness.pictures import decoded, sample
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings
 

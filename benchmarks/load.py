@@ -31,7 +31,7 @@ from PIL import Image
 
 from benchmarks.request import EXAMPLE
 from benchmarks.table import print_table
-from tests.servers import ProcessGroup, free_port
+from harness.servers import ProcessGroup, free_port
 
 COUNTS, SIDE = (1, 8, 64), 64
 SIDES = (16, 24, 32, 40, 48, 64, 80, 96)

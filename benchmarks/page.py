@@ -24,7 +24,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.table import print_table
-from tests.web.browser import DESKTOP, launched, serving
+from harness.browser import DESKTOP, launched, serving
 from trustscale_server.images.encode import to_png
 from trustscale_server.serving.answer import MASK, TRUST, Result
 from trustscale_server.stores.base import open_stores

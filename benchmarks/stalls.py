@@ -26,8 +26,8 @@ from pathlib import Path
 
 from benchmarks.crash import Bench
 from benchmarks.table import print_table
-from tests.jobs.work import new_job, starts
-from tests.servers import RedisServer
+from harness.servers import RedisServer
+from harness.work import new_job, starts
 from trustscale_server.stores.base import JobState, JobStatus
 
 STALLS, STALL_S, LONG_PAIR_S = 8, 6.0, 60.0

@@ -29,7 +29,7 @@ import uvicorn
 from numpy.typing import NDArray
 
 from benchmarks.table import print_table
-from tests.workers.diffusion.tiny import ldm, saved, upscale
+from harness.tiny import ldm, saved, upscale
 from trustscale_server.sigma.estimators import Accumulator
 from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode_message
 from trustscale_worker.models.diffusion.engine import DiffusionEngine

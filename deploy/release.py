@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from deploy.images.build import has_docker
-from tests.docs.blocks import blocks_of
-from tests.servers import free_port
+from harness.blocks import blocks_of
+from harness.servers import free_port
 
 ROOT: Final = Path(__file__).parents[1]
 VENV: Final = ROOT / ".venv"

@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.web.browser import ADMIN_KEY, PHONE, launched, serving
+from harness.browser import ADMIN_KEY, PHONE, launched, serving
 from trustscale import Tar, Trustscale
 
 EXAMPLES = Path(__file__).parent

@@ -9,8 +9,8 @@ import redis
 import structlog
 from hypothesis import settings
 
+from harness.servers import RedisServer, S3Server
 from tests.missing import needed
-from tests.servers import RedisServer, S3Server
 from trustscale_server.stores.base import open_stores
 
 # Programs that tests start find this checkout's code, whichever one is installed.

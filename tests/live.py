@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from tests.waiting import PATIENCE_S, block_until
+from harness.waiting import PATIENCE_S, block_until
 from trustscale_server.api.server import server_config
 
 

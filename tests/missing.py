@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.servers import ServerMissing
+from harness.servers import ServerMissing
 
 
 def not_here(missing):

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from tests.factories import calibration_of, encoded, photo
+from harness.factories import calibration_of, encoded, photo
 from trustscale_server.conformal import reader
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.reader import Line, Word

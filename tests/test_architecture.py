@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from grimp import build_graph
 
-from tests.api.admin import Admin, truth_files
+from harness.admin import Admin, truth_files
+from harness.gateway import ADMIN_KEY, post
 from tests.api.conftest import *  # noqa: F403 - its gateways
-from tests.api.gateway import ADMIN_KEY, post
 from trustscale_server.conformal.fidelity import METRICS, Metric
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings

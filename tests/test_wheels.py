@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.servers import ran
+from harness.servers import ran
 
 ROOT = Path(__file__).parent.parent
 PARTS = {

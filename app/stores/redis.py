@@ -130,7 +130,8 @@ async def check_redis(client: Client) -> None:
     if version != SCHEMA_VERSION:
         raise ConfigError(
             f"The data in Redis was written by another release (schema {version}, "
-            f"this release has {SCHEMA_VERSION})."
+            f"this release has {SCHEMA_VERSION}). Upgrade one release after another, or choose "
+            "another database."
         )
     if policy.startswith("allkeys"):
         raise ConfigError(

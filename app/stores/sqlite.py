@@ -228,7 +228,8 @@ class SqliteDocuments:
         if version not in {0, *MIGRATIONS, SCHEMA_VERSION}:
             raise ConfigError(
                 f"The database {self.path} was written by another release "
-                f"(schema {version}, this release has {SCHEMA_VERSION})."
+                f"(schema {version}, this release has {SCHEMA_VERSION}). Upgrade one release after "
+                "another, or choose another data folder (TRUSTSCALE_DATA_DIR)."
             )
         return version
 

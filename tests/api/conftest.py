@@ -6,10 +6,10 @@ from contextlib import AbstractAsyncContextManager, ExitStack
 import pytest
 from starlette.testclient import TestClient
 
-from tests.api.admin import Admin
-from tests.api.gateway import Served, aside, gateway, post, running
-from tests.factories import calibration_of
-from tests.fakes import FakeUpscaler
+from harness.admin import Admin
+from harness.factories import calibration_of
+from harness.fakes import FakeUpscaler
+from harness.gateway import Served, aside, gateway, post, running
 
 Start = Callable[..., TestClient]
 Serve = Callable[..., AbstractAsyncContextManager[Served]]

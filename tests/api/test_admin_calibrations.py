@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from tests.api.admin import BASE, SAMPLES, Admin, pair_files, sharp_files, truth_files
-from tests.api.gateway import AS_ADMIN, aside, check_problem, ended, gateway, post
-from tests.factories import SIDE, calibration_of, changed, encoded, sharp
-from tests.fakes import FakeUpscaler
+from harness.admin import BASE, SAMPLES, Admin, pair_files, sharp_files, truth_files
+from harness.factories import SIDE, calibration_of, changed, encoded, sharp
+from harness.fakes import FakeUpscaler
+from harness.gateway import AS_ADMIN, aside, check_problem, ended, gateway, post
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import CalibrationPriority, Changes
 from trustscale_server.calibration.guarantee import HighProbability

@@ -6,14 +6,14 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.api.admin import Admin, sharp_files, truth_files, zipped
-from tests.api.gateway import AS_ADMIN, check_problem
-from tests.factories import photo
-from tests.fakes import FakeUpscaler
+from harness.admin import Admin, sharp_files, truth_files, zipped
+from harness.factories import photo
+from harness.fakes import FakeUpscaler
+from harness.gateway import AS_ADMIN, check_problem
+from harness.pictures import TOKEN
+from harness.waiting import PATIENCE_S
 from tests.live import serving
-from tests.upscalers.remote.pictures import TOKEN
 from tests.upscalers.test_connect import answering
-from tests.waiting import PATIENCE_S
 from trustscale_server.api.calibrate import MAX_FILES
 from trustscale_server.calibration.fit import FIT_DIGITS
 from trustscale_server.images.degrade import USUAL

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from tests.api.admin import Admin, label, pair_files, truth_files, zipped
-from tests.api.gateway import check_problem, pixels
-from tests.api.gateway import post as upscaled
-from tests.factories import encoded, photo
+from harness.admin import Admin, label, pair_files, truth_files, zipped
+from harness.factories import encoded, photo
+from harness.gateway import check_problem, pixels
+from harness.gateway import post as upscaled
 from trustscale_server.calibration import file, pictures
 from trustscale_server.upscalers.base import image_digest
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.admin import BASE, Admin, truth_files
-from tests.api.gateway import ADMIN_KEY, AS_ADMIN, check_problem, post
+from harness.admin import BASE, Admin, truth_files
+from harness.fakes import FakeUpscaler
+from harness.gateway import ADMIN_KEY, AS_ADMIN, check_problem, post
 from tests.api.test_admin_calibrations import exported
-from tests.fakes import FakeUpscaler
 from tests.logs import logging_as
 from tests.spans import recorded
 from trustscale_server.api.deps import Keyring, stored_admin_key

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.admin import truth_files, zipped
-from tests.api.gateway import ADMIN_KEY, IMAGE, gateway
+from harness.admin import truth_files, zipped
+from harness.gateway import ADMIN_KEY, IMAGE, gateway
+from harness.servers import ran
 from tests.live import serving
 from tests.missing import not_here
-from tests.servers import ran
 
 HERE = Path(__file__).parent / "clients"
 DOCUMENT = Path(__file__).parents[2] / "docs/openapi.json"

@@ -5,10 +5,10 @@ import math
 import pytest
 from starlette.testclient import TestClient
 
-from tests.api.admin import Admin
-from tests.api.gateway import check_problem, ended, gateway, pixels, post, text_chunks
-from tests.factories import encoded, in_groups, photo
-from tests.fakes import FakeUpscaler
+from harness.admin import Admin
+from harness.factories import encoded, in_groups, photo
+from harness.fakes import FakeUpscaler
+from harness.gateway import check_problem, ended, gateway, pixels, post, text_chunks
 from trustscale_server.calibration.admin import CalibrationAdmin
 from trustscale_server.calibration.guarantee import guarantee_of
 from trustscale_server.stores.base import StoreUnavailable

@@ -9,12 +9,12 @@ from datetime import datetime
 import pytest
 from PIL import Image
 
-from tests.api.admin import BASE, pair_files, zipped
-from tests.api.gateway import ADMIN_KEY, AS_ADMIN, check_problem, client_of, ended, post
-from tests.factories import encoded, photo
-from tests.fakes import FakeUpscaler
-from tests.upscalers.remote.faults import FaultServer, answer
-from tests.waiting import until
+from harness.admin import BASE, pair_files, zipped
+from harness.factories import encoded, photo
+from harness.fakes import FakeUpscaler
+from harness.faults import FaultServer, answer
+from harness.gateway import ADMIN_KEY, AS_ADMIN, check_problem, client_of, ended, post
+from harness.waiting import until
 from trustscale_server.api.upscale import prefers
 from trustscale_server.errors import UpscalerFailed
 from trustscale_server.upscalers.base import Capabilities

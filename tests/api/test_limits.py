@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.admin import BASE, Admin, truth_files
-from tests.api.gateway import (
+from harness.admin import BASE, Admin, truth_files
+from harness.factories import encoded, photo
+from harness.fakes import FakeUpscaler
+from harness.gateway import (
     ADMIN_KEY,
     AS_ADMIN,
     PATIENT,
@@ -24,9 +26,7 @@ from tests.api.gateway import (
     form,
     post,
 )
-from tests.factories import encoded, photo
-from tests.fakes import FakeUpscaler
-from tests.waiting import until
+from harness.waiting import until
 from trustscale_server.admission import current_client
 from trustscale_server.api.clients import open_limits
 from trustscale_server.calibration import file

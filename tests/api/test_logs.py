@@ -5,7 +5,7 @@ import io
 import json
 
 import trustscale_server
-from tests.api.gateway import AS_ADMIN, ended, post
+from harness.gateway import AS_ADMIN, ended, post
 from tests.logs import logging_as
 from tests.numbers import numbers_of, parsed_metrics
 from tests.upscalers.resilient import SOURCE, Inner, guarded

@@ -9,15 +9,15 @@ from contextlib import aclosing
 import pytest
 from structlog.testing import capture_logs
 
-from tests.api.gateway import check_problem, ended, post, shown
+from harness.factories import changed
+from harness.fakes import FakeUpscaler
+from harness.gateway import check_problem, ended, post, shown
+from harness.pictures import adapter
+from harness.pictures import source as picture
 from tests.clock import LoopClock
-from tests.factories import changed
-from tests.fakes import FakeUpscaler
 from tests.live import serving
 from tests.numbers import numbers_of, parsed_metrics
 from tests.spans import recorded
-from tests.upscalers.remote.pictures import adapter
-from tests.upscalers.remote.pictures import source as picture
 from tests.upscalers.resilient import SOURCE, Inner, guarded
 from tests.workers.fakes import SleepingEngine
 from trustscale_server.api.deps import Probes, Timings

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from tests.api.gateway import AS_ADMIN, check_problem, ended, gateway, pixels, post, running
-from tests.factories import changed, encoded, in_groups, photo, upload
-from tests.fakes import FakeUpscaler
+from harness.factories import changed, encoded, in_groups, photo, upload
+from harness.fakes import FakeUpscaler
+from harness.gateway import AS_ADMIN, check_problem, ended, gateway, pixels, post, running
 from tests.monitoring.scenes import REMOTE, calibrate
 from trustscale_server import assembly
 from trustscale_server.calibration.active import Calibrations

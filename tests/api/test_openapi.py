@@ -14,10 +14,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.api.admin import Admin, truth_files, zipped
-from tests.api.gateway import ADMIN_KEY, IMAGE, form, gateway
-from tests.factories import calibration_of, encoded, photo
-from tests.fakes import FakeUpscaler
+from harness.admin import Admin, truth_files, zipped
+from harness.factories import calibration_of, encoded, photo
+from harness.fakes import FakeUpscaler
+from harness.gateway import ADMIN_KEY, IMAGE, form, gateway
 from tests.live import serving
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings

@@ -6,11 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from tests.api.admin import BASE, SAMPLES, truth_files, zipped
-from tests.api.gateway import ADMIN_KEY, AS_ADMIN, IMAGE, check_problem, form, post
-from tests.factories import encoded, photo
-from tests.fakes import FakeUpscaler
-from tests.images.hostile import bomb
+from harness.admin import BASE, SAMPLES, truth_files, zipped
+from harness.factories import encoded, photo
+from harness.fakes import FakeUpscaler
+from harness.gateway import ADMIN_KEY, AS_ADMIN, IMAGE, check_problem, form, post
+from harness.hostile import bomb
 from trustscale_server import errors
 from trustscale_server.problems import PROBLEMS, problem_of
 from trustscale_server.upscalers.base import Capabilities

@@ -10,8 +10,10 @@ import httpx
 import pytest
 from obstore.exceptions import GenericError
 
-from tests.api.admin import Admin, truth_files
-from tests.api.gateway import (
+from harness.admin import Admin, truth_files
+from harness.factories import changed
+from harness.fakes import FakeUpscaler
+from harness.gateway import (
     AS_ADMIN,
     IMAGE,
     aside,
@@ -22,10 +24,8 @@ from tests.api.gateway import (
     running,
     text_chunks,
 )
-from tests.factories import changed
-from tests.fakes import FakeUpscaler
+from harness.waiting import block_until, until
 from tests.live import serving
-from tests.waiting import block_until, until
 from trustscale import Trustscale
 from trustscale_server.main import Timings
 from trustscale_server.stores.base import StoreUnavailable

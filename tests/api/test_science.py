@@ -15,10 +15,10 @@ from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
 from starlette.testclient import TestClient
 
-from tests.api.admin import Admin
-from tests.api.gateway import aside, gateway
-from tests.factories import calibration_of, cells
-from tests.fakes import FakeUpscaler
+from harness.admin import Admin
+from harness.factories import calibration_of, cells
+from harness.fakes import FakeUpscaler
+from harness.gateway import aside, gateway
 from tests.images.test_raster import raster, stack
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.facts import BANDS

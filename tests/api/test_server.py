@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 import httpx
 import pytest
 
-from tests.factories import encoded, photo
-from tests.images import hostile
-from tests.servers import ProcessGroup, free_port
+from harness import hostile
+from harness.factories import encoded, photo
+from harness.servers import ProcessGroup, free_port
 
 pytestmark = pytest.mark.slow
 

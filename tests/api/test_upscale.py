@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tests.api.admin import Admin, truth_files
-from tests.api.gateway import IMAGE, check_problem, ended, gateway, pixels, post, text_chunks
-from tests.factories import calibration_of, encoded, sharp
-from tests.fakes import FakeUpscaler
+from harness.admin import Admin, truth_files
+from harness.factories import calibration_of, encoded, sharp
+from harness.fakes import FakeUpscaler
+from harness.gateway import IMAGE, check_problem, ended, gateway, pixels, post, text_chunks
 from trustscale_server import __version__
 from trustscale_server.api.upscale import negotiate
 from trustscale_server.calibration import file

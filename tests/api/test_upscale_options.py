@@ -12,9 +12,9 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.api.gateway import AS_ADMIN, IMAGE, check_problem, ended, pixels, post, text_chunks
-from tests.factories import changed, encoded, photo
-from tests.fakes import FakeUpscaler
+from harness.factories import changed, encoded, photo
+from harness.fakes import FakeUpscaler
+from harness.gateway import AS_ADMIN, IMAGE, check_problem, ended, pixels, post, text_chunks
 from tests.live import serving
 from trustscale_server.images.encode import FORMS
 from trustscale_server.serving.choose import UpscaleOptions

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.api.gateway import aside, check_problem, post
-from tests.factories import encoded, photo
-from tests.fakes import FakeUpscaler
+from harness.factories import encoded, photo
+from harness.fakes import FakeUpscaler
+from harness.gateway import aside, check_problem, post
 from tests.reading import TEXTS, calibration_for_text, pretend, upload
 from trustscale_server.calibration.active import shipped_calibration
 

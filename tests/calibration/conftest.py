@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.factories import calibration_of
-from tests.fakes import FakeUpscaler
+from harness.factories import calibration_of
+from harness.fakes import FakeUpscaler
 
 
 @pytest.fixture(scope="session")

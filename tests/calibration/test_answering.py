@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from tests.factories import photo, pictures
+from harness.factories import photo, pictures
 from trustscale_server.calibration import answering
 from trustscale_server.calibration.answering import answered_uploads, in_words
 from trustscale_server.calibration.config import CalibrationConfig

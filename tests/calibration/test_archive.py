@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from tests.api.admin import zipped
+from harness.admin import zipped
 from trustscale_server.calibration.archive import ArchiveLimits, archive_files
 from trustscale_server.errors import BadRequest, ImageTooLarge, TrustscaleError, UnsupportedMedia
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from harness.fakes import FakeUpscaler
 from tests.calibration.test_job import measured, submitted
-from tests.fakes import FakeUpscaler
 from tests.monitoring.scenes import Moody, Scene, calibrate
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.admin import CalibrationAdmin

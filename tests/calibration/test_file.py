@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.api.admin import zipped
-from tests.factories import calibration_of, changed, photo
-from tests.fakes import FakeUpscaler
+from harness.admin import zipped
+from harness.factories import calibration_of, changed, photo
+from harness.fakes import FakeUpscaler
 from trustscale_server.calibration import file
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.loss_curve import LossCurves

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tests.api.admin import Admin, truth_files
+from harness.admin import Admin, truth_files
+from harness.factories import encoded, photo
+from harness.gateway import check_problem, post
 from tests.api.conftest import *  # noqa: F403 - its gateways
-from tests.api.gateway import check_problem, post
-from tests.factories import encoded, photo
 from trustscale_server.calibration.config import CalibrationConfig, fit_split
 from trustscale_server.images import facts, kinds
 from trustscale_server.sigma import fitting

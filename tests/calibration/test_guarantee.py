@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.factories import changed, in_groups
-from tests.fakes import FakeUpscaler
+from harness.factories import changed, in_groups
+from harness.fakes import FakeUpscaler
 from trustscale_server.calibration import file
 from trustscale_server.calibration.admin import Costs, Tariff
 from trustscale_server.calibration.guarantee import (

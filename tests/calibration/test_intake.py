@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from tests.api.admin import zipped
-from tests.factories import calibration_of, encoded, photo
-from tests.fakes import FakeUpscaler
+from harness.admin import zipped
+from harness.factories import calibration_of, encoded, photo
+from harness.fakes import FakeUpscaler
 from trustscale_server.calibration.archive import ArchiveLimits, archive_files
 from trustscale_server.calibration.intake import (
     find_in,

@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from tests.factories import calibration_of, encoded, photo, truths
-from tests.fakes import FakeUpscaler
+from harness.factories import calibration_of, encoded, photo, truths
+from harness.fakes import FakeUpscaler
 from trustscale_server.calibration import pairs, pictures
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest, PairSpec

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.factories import changed, made_of
-from tests.fakes import FakeUpscaler
+from harness.factories import changed, made_of
+from harness.fakes import FakeUpscaler
 from trustscale_server.calibration import active, file
 from trustscale_server.calibration.active import (
     EVERY,

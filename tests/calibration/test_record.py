@@ -8,7 +8,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from tests.factories import made_of
+from harness.factories import made_of
 from trustscale_server.calibration import record
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.compression import LOSSLESS

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from tests.factories import calibration_of, changed, made_of
-from tests.fakes import FakeUpscaler
+from harness.factories import calibration_of, changed, made_of
+from harness.fakes import FakeUpscaler
 from tests.reading import LINES
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.measure import pair_from_words

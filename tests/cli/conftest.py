@@ -16,10 +16,10 @@ import pytest
 import structlog
 
 import trustscale_server.cli.service
-from tests.api.gateway import ADMIN_KEY, gateway
-from tests.docs.blocks import ROOT
-from tests.factories import truths
-from tests.fakes import FakeUpscaler
+from harness.blocks import ROOT
+from harness.factories import truths
+from harness.fakes import FakeUpscaler
+from harness.gateway import ADMIN_KEY, gateway
 from tests.live import serving
 from trustscale_server.assembly import open_parts
 from trustscale_server.cli.main import main

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import trustscale_server.cli.service
-from tests.fakes import FakeUpscaler
+from harness.fakes import FakeUpscaler
 from trustscale_server.assembly import open_parts
 from trustscale_server.cli.main import main
 

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 import trustscale_server.cli.service
+from harness.factories import encoded, photo, pictures, truths
+from harness.fakes import FakeUpscaler
+from harness.waiting import until
 from tests.cli.conftest import FORCED, stopped
-from tests.factories import encoded, photo, pictures, truths
-from tests.fakes import FakeUpscaler
-from tests.waiting import until
 from trustscale import Problem, Tar
 from trustscale_server.assembly import open_parts
 from trustscale_server.calibration import file

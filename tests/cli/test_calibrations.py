@@ -2,8 +2,8 @@
 
 import pytest
 
+from harness.factories import pictures, truths
 from tests.cli.conftest import FORCED
-from tests.factories import pictures, truths
 from trustscale_server.cli.calibrations import verdict_of
 
 

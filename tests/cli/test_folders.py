@@ -11,10 +11,10 @@ import sys
 import pytest
 from PIL import Image
 
-from tests.api.gateway import aside, gateway
+from harness.factories import calibration_of, encoded, photo, pictures, truths
+from harness.fakes import FakeUpscaler
+from harness.gateway import aside, gateway
 from tests.cli.conftest import FORCED, PARTS, stopped
-from tests.factories import calibration_of, encoded, photo, pictures, truths
-from tests.fakes import FakeUpscaler
 from tests.live import serving
 from trustscale_server.errors import UpscalerFailed, UpscalerUnavailable
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.factories import pictures
+from harness.factories import pictures
 from trustscale_server.cli.review import decided
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.factories import encoded, photo, pictures, truths
+from harness.fakes import Sink
+from harness.servers import ran
+from harness.waiting import block_until
 from tests.cli.conftest import PARTS, stopped
-from tests.factories import encoded, photo, pictures, truths
-from tests.fakes import Sink
 from tests.reading import TEXTS, pretend
-from tests.servers import ran
-from tests.waiting import block_until
 from trustscale_server.cli.service import inside, local
 from trustscale_server.concurrency import usable_cores
 from trustscale_server.serving.answer import Result

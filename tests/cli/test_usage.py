@@ -8,10 +8,10 @@ from importlib import resources
 
 import pytest
 
-from tests.docs.blocks import ROOT
+from harness.blocks import ROOT
+from harness.waiting import block_until
 from tests.live import serving
 from tests.upscalers.test_connect import answering
-from tests.waiting import block_until
 from trustscale_server.cli.bars import progress_bars
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.settings import Settings

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from tests.api.gateway import gateway
-from tests.factories import calibration_of
-from tests.fakes import FakeUpscaler
+from harness.factories import calibration_of
+from harness.fakes import FakeUpscaler
+from harness.gateway import gateway
 from tests.live import serving
 
 

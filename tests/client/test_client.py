@@ -12,10 +12,10 @@ import pytest
 from mypy import api as mypy
 from PIL import Image
 
-from tests.api.admin import truth_files, zipped
-from tests.api.gateway import ADMIN_KEY, IMAGE
-from tests.docs.blocks import ROOT
-from tests.factories import encoded, photo, truths
+from harness.admin import truth_files, zipped
+from harness.blocks import ROOT
+from harness.factories import encoded, photo, truths
+from harness.gateway import ADMIN_KEY, IMAGE
 from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale, _options
 from trustscale import Guarantee as TypedGuarantee
 from trustscale_server.calibration.config import CalibrationConfig

@@ -17,16 +17,16 @@ from mcp import Client, StdioServerParameters
 from PIL import Image
 
 from examples.integrations import mcp_server
-from tests import factories
-from tests.api.gateway import gateway, pixels
-from tests.docs.blocks import ROOT
-from tests.factories import encoded, pictures
-from tests.fakes import FakeUpscaler
+from harness import factories
+from harness.blocks import ROOT
+from harness.factories import encoded, pictures
+from harness.fakes import FakeUpscaler
+from harness.gateway import gateway, pixels
+from harness.servers import ran
 from tests.images.test_formats import GEO
 from tests.live import serving
 from tests.missing import needed, not_here
 from tests.reading import calibration_for_text, pretend, upload
-from tests.servers import ran
 from tests.upscalers.remote.real import environment
 from trustscale import Trustscale
 from trustscale_server.images.encode import Attached, picture

@@ -1,12 +1,11 @@
 """Every test of this package runs on every implementation of the stores."""
 
 import asyncio
-from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 
-from trustscale_server.stores.base import CalibrationHead, Job, Stores, open_stores
+from trustscale_server.stores.base import Stores, open_stores
 
 IMPLEMENTATIONS = ["sqlite", pytest.param("redis", marks=pytest.mark.servers)]
 
@@ -53,21 +52,3 @@ async def doors(opener):
     found = [opener() for _ in range(3)]
     await asyncio.gather(*(stores.jobs.unfinished() for stores in found for _ in range(10)))
     return found
-
-
-def head(name, upscaler="span", *, day=1):
-    return CalibrationHead(
-        id=name,
-        name=None,
-        upscaler=upscaler,
-        created_at=datetime(2026, 1, day, tzinfo=UTC),
-        n=30,
-        min_alpha=0.06,
-        default_alpha=0.1,
-        metric="neighborhood",
-    )
-
-
-def job(name="job", *, second=0):
-    created = datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC)
-    return Job(id=name, kind="calibration", created_at=created, request={"α": [1, {"b": None}]})

@@ -8,7 +8,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.contract.conftest import head, job
+from harness.documents import head, job
 from trustscale_server.stores.base import JobState, open_stores
 
 

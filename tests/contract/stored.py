@@ -21,10 +21,10 @@ import redis
 from redis.asyncio import Redis
 from starlette.testclient import TestClient
 
-from tests.api.gateway import AS_ADMIN, aside, ended, gateway, post
-from tests.factories import calibration_of, encoded, photo
-from tests.fakes import FakeUpscaler
-from tests.servers import RedisServer
+from harness.factories import calibration_of, encoded, photo
+from harness.fakes import FakeUpscaler
+from harness.gateway import AS_ADMIN, aside, ended, gateway, post
+from harness.servers import RedisServer
 from trustscale_server.api import clients, upscale
 from trustscale_server.stores.documents import Key, Put
 from trustscale_server.stores.redis import RedisDocuments, check_redis

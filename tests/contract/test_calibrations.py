@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.contract.conftest import head, job
+from harness.documents import head, job
 from trustscale_server.errors import Conflict, NotFound
 from trustscale_server.stores.base import JobState
 

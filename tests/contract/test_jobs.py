@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.contract.conftest import job
+from harness.documents import job
 from trustscale_server.errors import NotFound
 from trustscale_server.stores.base import JobState, JobStatus, Progress
 

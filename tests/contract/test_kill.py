@@ -21,9 +21,9 @@ import pytest
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
-from tests.contract.conftest import head, job
-from tests.servers import RedisServer
-from tests.waiting import PATIENCE_S
+from harness.documents import head, job
+from harness.servers import RedisServer
+from harness.waiting import PATIENCE_S
 from trustscale_server.errors import ConfigError, NotFound
 from trustscale_server.stores.base import (
     AuditLog,

@@ -8,8 +8,8 @@ from contextlib import closing, suppress
 import pytest
 from redis.asyncio import Redis
 
-from tests.contract.conftest import head, job
-from tests.servers import RedisServer
+from harness.documents import head, job
+from harness.servers import RedisServer
 from trustscale_server.errors import BadRequest, ConfigError, NotFound
 from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.stores.documents import Document, Key

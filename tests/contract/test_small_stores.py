@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 
-from tests.contract.conftest import job
-from tests.waiting import PATIENCE_S
+from harness.documents import job
+from harness.waiting import PATIENCE_S
 from trustscale_server.stores.base import Label, Update
 
 

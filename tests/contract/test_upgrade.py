@@ -13,7 +13,7 @@ import pytest
 import redis
 from starlette.testclient import TestClient
 
-from tests.api.gateway import AS_ADMIN, gateway, post
+from harness.gateway import AS_ADMIN, gateway, post
 from tests.contract.stored import FOR_EVER, ONCE
 from trustscale_server.errors import ConfigError
 from trustscale_server.stores import redis as redis_store

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.servers import ran
 from tests.missing import not_here
-from tests.servers import ran
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"

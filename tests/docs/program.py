@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 
 import trustscale_server.cli.service
-from tests.fakes import FakeUpscaler
+from harness.fakes import FakeUpscaler
 from trustscale_server.assembly import open_parts
 from trustscale_server.cli.main import main
 

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import typer.main
 
-from tests.api.admin import label, zipped
-from tests.api.gateway import ADMIN_KEY, gateway
-from tests.docs.blocks import PAGES, ROOT, blocks_of
+from harness.admin import label, zipped
+from harness.blocks import PAGES, ROOT, blocks_of
+from harness.factories import cells, encoded, photo, pictures
+from harness.fakes import FakeUpscaler
+from harness.gateway import ADMIN_KEY, gateway
+from harness.servers import ProcessGroup, ran
 from tests.docs.program import write_client
-from tests.factories import cells, encoded, photo, pictures
-from tests.fakes import FakeUpscaler
 from tests.images.test_raster import raster, stack
 from tests.live import serving
 from tests.missing import not_here
-from tests.servers import ProcessGroup, ran
 from tests.workers.ncnn_files import shuffled
 from trustscale import Trustscale
 from trustscale_evaluation.plan import read_variants

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from examples import demo
-from tests.docs.blocks import ROOT
+from harness.blocks import ROOT
 
 
 @pytest.mark.slow

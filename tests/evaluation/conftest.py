@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from harness.factories import encoded, photo
+from harness.fakes import FakeUpscaler
 from tests.cli.conftest import place, run, upscaler  # noqa: F401 - fixtures of the command
-from tests.factories import encoded, photo
-from tests.fakes import FakeUpscaler
 from trustscale_evaluation import report
 from trustscale_evaluation.conduct import conduct
 from trustscale_evaluation.measure import SampleCache

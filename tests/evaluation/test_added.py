@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from harness.factories import sharp
+from harness.fakes import FakeUpscaler
 from tests.evaluation.conftest import QUICK, evaluated, photographs, plain
-from tests.factories import sharp
-from tests.fakes import FakeUpscaler
 from trustscale_evaluation import report
 from trustscale_evaluation.added import invented
 from trustscale_server.conformal.lab import normalised_lab

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.fakes import FakeUpscaler
+from harness.fakes import FakeUpscaler
 from trustscale_evaluation.plan import Variant
 from trustscale_evaluation.reduce import Answered, Cell
 from trustscale_evaluation.tables import (

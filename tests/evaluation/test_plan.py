@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.factories import pictures
-from tests.fakes import FakeUpscaler
+from harness.factories import pictures
+from harness.fakes import FakeUpscaler
 from trustscale_evaluation.plan import (
     EvaluationPlan,
     make_plan,

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from harness.factories import cells, encoded, photo
+from harness.fakes import FakeUpscaler
+from harness.waiting import until
 from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, plain
-from tests.factories import cells, encoded, photo
-from tests.fakes import FakeUpscaler
-from tests.waiting import until
 from trustscale_evaluation.measure import SampleCache, Samples, packed_samples, unpacked_samples
 from trustscale_evaluation.report import advice
 from trustscale_server.calibration.pairs import PairUpload, load_pair

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests.api.admin import zipped
+from harness.admin import zipped
+from harness.factories import calibration_of, encoded, photo
+from harness.fakes import FakeUpscaler
 from tests.calibration.test_archive import tar_of
-from tests.factories import calibration_of, encoded, photo
-from tests.fakes import FakeUpscaler
 from trustscale_server.calibration import file
 from trustscale_server.calibration.archive import ArchiveLimits, archive_files
 from trustscale_server.errors import BadCalibration, BadInput, ProtocolError

@@ -9,8 +9,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from tests.factories import encoded, photo
-from tests.images.hostile import bomb, chunk, jpeg_of_scans
+from harness.factories import encoded, photo
+from harness.hostile import bomb, chunk, jpeg_of_scans
 from trustscale_server.errors import (
     BadImage,
     BadRequest,

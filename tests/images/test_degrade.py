@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from tests.factories import photo
+from harness.factories import photo
 from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.degrade import (
     USUAL,

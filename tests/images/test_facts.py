@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from tests.factories import encoded, photo
+from harness.factories import encoded, photo
 from trustscale_server.images.compression import (
     LOSSLESS,
     Compression,

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from PIL.PngImagePlugin import PngInfo
 
-from tests.factories import encoded, photo
+from harness.factories import encoded, photo
 from tests.images.programs import program
 from trustscale_server.errors import BadRequest, ImageTooLarge
 from trustscale_server.images.decode import KeepMetadata, Limits, decode

@@ -11,8 +11,8 @@ import tifffile
 from pydantic import TypeAdapter, ValidationError
 from rasterio.io import MemoryFile
 
-from tests.factories import encoded, photo
-from tests.images import hostile
+from harness import hostile
+from harness.factories import encoded, photo
 from trustscale_server.errors import BadImage, BadInput, BadRequest, ImageTooLarge
 from trustscale_server.images.decode import Limits
 from trustscale_server.images.raster import Bands, Stretch, read_picture, read_values

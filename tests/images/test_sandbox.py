@@ -23,9 +23,10 @@ import rasterio
 from PIL import Image, ImageCms
 from rasterio.io import MemoryFile
 
-from tests.factories import encoded, photo
-from tests.images import hostile, work
-from tests.waiting import PATIENCE_S, block_until, cancelled, until
+from harness import hostile
+from harness.factories import encoded, photo
+from harness.waiting import PATIENCE_S, block_until, cancelled, until
+from tests.images import work
 from trustscale_server.admission import current_client
 from trustscale_server.concurrency import usable_cores
 from trustscale_server.errors import BadImage, DecodeLimit, ImageTooLarge, Overloaded

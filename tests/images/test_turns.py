@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from tests.waiting import PATIENCE_S, block_until
+from harness.waiting import PATIENCE_S, block_until
 from trustscale_server.errors import Overloaded
 from trustscale_server.images.turns import NoLongerWaiting, WeightedSemaphore
 

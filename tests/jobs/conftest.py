@@ -12,9 +12,9 @@ import pytest
 import redis
 from docket import Docket
 
-from tests.jobs.work import SleepingPairs, new_job, sleep_in_one_piece, starts
-from tests.servers import ProcessGroup
-from tests.waiting import PATIENCE_S, until
+from harness.servers import ProcessGroup
+from harness.waiting import PATIENCE_S, until
+from harness.work import SleepingPairs, new_job, sleep_in_one_piece, starts
 from trustscale_server.jobs.queue import QUEUES, JobQueue
 from trustscale_server.jobs.runner import TaskRetryPolicy
 from trustscale_server.stores.base import open_stores
@@ -61,7 +61,7 @@ class Place:
 
     def start_worker(self, *, slots=2):
         parts = (self.queue_url, self.store_url, str(self.folder / "data"), str(self.lease_s))
-        command = [sys.executable, "-m", "tests.jobs.work", *parts, str(slots)]
+        command = [sys.executable, "-m", "harness.work", *parts, str(slots)]
         log = self.folder / f"worker{len(self.processes)}.log"
         self.processes.append(ProcessGroup(command, log=log))
         return self.processes[-1]

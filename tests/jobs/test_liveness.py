@@ -10,8 +10,8 @@ import time
 import pytest
 from redis.asyncio import Redis
 
-from tests.servers import ProcessGroup
-from tests.waiting import PATIENCE_S
+from harness.servers import ProcessGroup
+from harness.waiting import PATIENCE_S
 from trustscale_server.jobs.liveness import report_lost_connections
 
 PARTITIONED = """
@@ -19,7 +19,7 @@ import asyncio, errno, gc, os, sys
 from pathlib import Path
 from redis.asyncio.client import PubSub
 from tests.jobs.conftest import Place
-from tests.waiting import until
+from harness.waiting import until
 
 def subscribers():
     found = [one for one in gc.get_objects() if type(one) is PubSub and one.connection]

@@ -8,12 +8,12 @@ from functools import partial
 import httpx
 import pytest
 
-from tests.api.gateway import IMAGE
-from tests.factories import calibration_of
-from tests.fakes import FakeUpscaler
+from harness.factories import calibration_of
+from harness.fakes import FakeUpscaler
+from harness.gateway import IMAGE
+from harness.servers import free_port
 from tests.jobs.conftest import ended, memory_place
 from tests.numbers import numbers_of, parsed_metrics
-from tests.servers import free_port
 from tests.upscalers.resilient import guarded as limited
 from trustscale_server.assembly import open_parts
 from trustscale_server.cli import jobs

@@ -6,9 +6,9 @@ import pytest
 import redis
 from docket import Docket
 
+from harness.servers import RedisServer
+from harness.waiting import PATIENCE_S, until
 from tests.jobs.conftest import Place, ended, memory_place
-from tests.servers import RedisServer
-from tests.waiting import PATIENCE_S, until
 from trustscale_server.errors import BadPairs
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.jobs.runner import WINDOW

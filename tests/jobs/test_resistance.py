@@ -9,9 +9,9 @@ import pytest
 import redis
 import time_machine
 
+from harness.waiting import until
+from harness.work import lines, sleep_in_one_piece
 from tests.jobs.conftest import ended
-from tests.jobs.work import lines, sleep_in_one_piece
-from tests.waiting import until
 from trustscale_server.errors import NotFound
 from trustscale_server.jobs.runner import DEATHS_ALONE
 from trustscale_server.stores.base import JobState

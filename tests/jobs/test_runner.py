@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.waiting import PATIENCE_S
+from harness.work import new_job
 from tests.clock import LoopClock
 from tests.jobs.conftest import EAGER, ended
-from tests.jobs.work import new_job
-from tests.waiting import PATIENCE_S
 from trustscale_server.errors import NotFound, TimedOut, TrustscaleError, UpscalerUnavailable
 from trustscale_server.jobs.handlers import Interrupted, JobCancelled, JobEndedElsewhere, Supervisor
 from trustscale_server.jobs.runner import ExclusiveLock, TaskRetryPolicy

@@ -15,10 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.factories import encoded, photo
+from harness.factories import encoded, photo
+from harness.servers import ProcessGroup, free_port, ran
+from harness.waiting import PATIENCE_S, until
 from tests.missing import not_here
-from tests.servers import ProcessGroup, free_port, ran
-from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.docs.blocks import ROOT, blocks_of
+from harness.blocks import ROOT, blocks_of
+from harness.servers import ProcessGroup, free_port
+from harness.work import new_job
 from tests.jobs.conftest import ended
-from tests.jobs.work import new_job
-from tests.servers import ProcessGroup, free_port
 from trustscale_server.errors import BadRequest, ConfigError
 from trustscale_server.jobs.deliveries import WebhookHandler, delivery_of
 from trustscale_server.jobs.handlers import JobContext, RetriesExhausted, RetryLater

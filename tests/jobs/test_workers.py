@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from harness.waiting import PATIENCE_S, until
+from harness.work import lines, sleep_in_one_piece, workers
 from tests.jobs.conftest import ended
 from tests.jobs.test_resistance import died
-from tests.jobs.work import lines, sleep_in_one_piece, workers
-from tests.waiting import PATIENCE_S, until
 from trustscale_server.jobs.runner import DEATHS, DEATHS_ALONE
 from trustscale_server.stores.base import JobState
 

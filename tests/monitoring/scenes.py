@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tests.factories import photo
-from tests.fakes import FakeUpscaler, Sink
+from harness.factories import photo
+from harness.fakes import FakeUpscaler, Sink
 from tests.numbers import numbers_of
 from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker
 from trustscale_server.calibration.config import CalibrationConfig

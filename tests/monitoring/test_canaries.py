@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.fakes import FakeUpscaler
+from harness.fakes import FakeUpscaler
+from harness.waiting import until
 from tests.monitoring.scenes import REMOTE, Moody, Scene
-from tests.waiting import until
 from trustscale_server.errors import UpscalerUnavailable
 from trustscale_server.monitoring.canaries import policies
 from trustscale_server.settings import Settings

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from tests.factories import calibration_of, changed
-from tests.fakes import FakeUpscaler
-from tests.waiting import until
+from harness.factories import calibration_of, changed
+from harness.fakes import FakeUpscaler
+from harness.waiting import until
 from trustscale_server.monitoring.monitor import Monitor, reference
 from trustscale_server.monitoring.state import Observation
 from trustscale_server.stores.base import StoreUnavailable, Update

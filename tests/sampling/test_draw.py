@@ -6,10 +6,10 @@ import threading
 import numpy as np
 import pytest
 
+from harness.factories import photo
+from harness.fakes import FakeUpscaler, Sink
+from harness.waiting import until
 from tests.clock import LoopClock
-from tests.factories import photo
-from tests.fakes import FakeUpscaler, Sink
-from tests.waiting import until
 from trustscale_server.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from trustscale_server.sampling.draw import TimeLimits, draw
 from trustscale_server.upscalers.base import Capabilities, Source

@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from tests.factories import photo
-from tests.fakes import FakeUpscaler, Sink
-from tests.servers import ran
+from harness.factories import photo
+from harness.fakes import FakeUpscaler, Sink
+from harness.servers import ran
 from trustscale_server.errors import UpscalerFailed
 from trustscale_server.sampling.draw import Throughput, draw
 from trustscale_server.sampling.kept import KeptSamples
@@ -112,7 +112,7 @@ LIFE = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from tests.calibration.test_job import submitted
-from tests.fakes import FakeUpscaler
+from harness.fakes import FakeUpscaler
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.job import CalibrationHandler
 from trustscale_server.stores.base import open_stores

@@ -8,8 +8,8 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from tests.factories import photo
-from tests.fakes import FakeUpscaler, Sink
+from harness.factories import photo
+from harness.fakes import FakeUpscaler, Sink
 from tests.sampling.test_draw import Fake
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.errors import CalibrationMismatch, DegenerateSamples, UpscalerUnavailable

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from tests.factories import encoded, photo
-from tests.fakes import FakeUpscaler
+from harness.factories import encoded, photo
+from harness.fakes import FakeUpscaler
 from trustscale_server.admission import AdmissionController
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.measure import reduce_pair

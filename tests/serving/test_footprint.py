@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from tests.api.gateway import gateway
-from tests.factories import calibration_of, encoded
-from tests.fakes import FakeUpscaler
-from tests.waiting import until
+from harness.factories import calibration_of, encoded
+from harness.fakes import FakeUpscaler
+from harness.gateway import gateway
+from harness.waiting import until
 from trustscale_server.api.files import Sent
 from trustscale_server.conformal.lab import lab_tables
 from trustscale_server.images.encode import Attached, Pages, picture, write_picture

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.factories import calibration_of, changed
-from tests.fakes import FakeUpscaler
+from harness.factories import calibration_of, changed
+from harness.fakes import FakeUpscaler
 from trustscale_server.calibration.guarantee import (
     Expectation,
     HighProbability,

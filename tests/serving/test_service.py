@@ -11,10 +11,10 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.api.gateway import IMAGE, gateway
-from tests.factories import calibration_of
-from tests.fakes import FakeUpscaler
-from tests.upscalers.remote.pictures import resolving
+from harness.factories import calibration_of
+from harness.fakes import FakeUpscaler
+from harness.gateway import IMAGE, gateway
+from harness.pictures import resolving
 from trustscale_server.errors import BadRequest, DegenerateSamples, ImageTooLarge
 from trustscale_server.images.encode import png_in_turns, to_png, write_picture
 from trustscale_server.outbound.client import Network, certificate_authorities

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import httpx
 
-from tests.factories import encoded, photo
-from tests.waiting import block_until
+from harness.factories import encoded, photo
+from harness.waiting import block_until
 
 CALIBRATIONS = "/v1/admin/calibrations"
 SMALL = encoded(photo(1000, 32, 32))

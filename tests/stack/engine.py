@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deploy.images.build import has_docker
-from tests.servers import ServerMissing, free_port
-from tests.waiting import block_until
+from harness.servers import ServerMissing, free_port
+from harness.waiting import block_until
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = "trustscale-stack-test"

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from harness.waiting import block_until
 from tests.missing import not_here
 from tests.stack.client import Client
 from tests.stack.engine import CORE, PROJECT, ROOT
-from tests.waiting import block_until
 
 pytestmark = pytest.mark.stack
 

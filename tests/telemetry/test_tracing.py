@@ -11,8 +11,8 @@ import httpx
 import pytest
 import structlog
 
+from harness.servers import ProcessGroup, free_port, ran
 from tests.logs import logging_as
-from tests.servers import ProcessGroup, free_port, ran
 from tests.spans import Collector, recorded
 from trustscale_server.errors import ConfigError
 from trustscale_server.telemetry import signals

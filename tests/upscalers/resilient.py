@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from tests.fakes import FakeUpscaler
+from harness.fakes import FakeUpscaler
 from tests.numbers import numbers_of
 from trustscale_server.upscalers.base import Capabilities, Source
 from trustscale_server.upscalers.config import RemoteConfig

@@ -11,9 +11,8 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.factories import encoded
-from tests.upscalers.remote.hosted import State, base64_of, hosted
-from tests.upscalers.remote.pictures import (
+from harness.factories import encoded
+from harness.pictures import (
     TOKEN,
     adapter,
     decoded,
@@ -23,6 +22,7 @@ from tests.upscalers.remote.pictures import (
     sample,
     uri,
 )
+from tests.upscalers.remote.hosted import State, base64_of, hosted
 from trustscale_server.errors import BadRequest, ProtocolError, UpscalerError
 from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
 from trustscale_server.upscalers.entries import (

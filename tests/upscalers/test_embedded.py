@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from tests.factories import photo
-from tests.fakes import Sink
-from tests.waiting import cancelled
+from harness.factories import photo
+from harness.fakes import Sink
+from harness.waiting import cancelled
 from trustscale_server.errors import ConfigError, UpscalerUnavailable
 from trustscale_server.sampling.draw import draw
 from trustscale_server.upscalers.base import Capabilities, Source, sample_seeds

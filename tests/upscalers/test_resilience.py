@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from harness.fakes import Sink
+from harness.waiting import cancelled, until
 from tests.clock import LoopClock
-from tests.fakes import Sink
 from tests.numbers import numbers_of
 from tests.upscalers.resilient import SOURCE, Inner, counted, guarded
-from tests.waiting import cancelled, until
 from trustscale_server.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
 from trustscale_server.sampling.draw import TimeLimits, draw
 from trustscale_server.upscalers.base import MemoryPermit, Source

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from tests.fakes import FakeUpscaler
+from harness.fakes import FakeUpscaler
 from trustscale_server.upscalers.base import Capabilities
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.probe import probe

@@ -6,8 +6,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from tests.factories import encoded, photo
-from tests.web.browser import ADMIN_KEY
+from harness.browser import ADMIN_KEY
+from harness.factories import encoded, photo
 from trustscale import Tar, Trustscale
 
 BASE = "/v1/admin/calibrations"

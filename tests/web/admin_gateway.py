@@ -11,10 +11,10 @@ from pathlib import Path
 
 import uvicorn
 
-from tests.api.gateway import gateway
-from tests.factories import calibration_of
-from tests.fakes import FakeUpscaler
-from tests.web.browser import ADMIN_KEY
+from harness.browser import ADMIN_KEY
+from harness.factories import calibration_of
+from harness.fakes import FakeUpscaler
+from harness.gateway import gateway
 from trustscale_server.upscalers.base import Capabilities
 
 

@@ -3,10 +3,10 @@
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.factories import encoded, photo
+from harness.browser import ADMIN_KEY, DESKTOP, chromium_program, launched, listen, serving
+from harness.factories import encoded, photo
 from tests.missing import needed
 from tests.web.admin import MARKUP, Api, truths
-from tests.web.browser import ADMIN_KEY, DESKTOP, chromium_program, launched, listen, serving
 
 # A busy machine makes a page slow, not wrong; nothing waits longer than it must.
 PATIENCE_MS = 120_000

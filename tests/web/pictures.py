@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.factories import encoded
+from harness.factories import encoded
 from tests.web.admin import MARKUP, upload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bridge.png"

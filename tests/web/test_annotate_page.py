@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from tests.factories import encoded, photo
+from harness.browser import AXED, barriers, check_screen, fits, touch
+from harness.factories import encoded, photo
 from tests.web.admin import BASE, MARKUP, truths
-from tests.web.browser import AXED, barriers, check_screen, fits, touch
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

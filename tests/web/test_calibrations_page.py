@@ -6,8 +6,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from harness.browser import AXED, barriers, check_screen
 from tests.web.admin import MARKUP, truths
-from tests.web.browser import AXED, barriers, check_screen
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

@@ -6,11 +6,11 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.factories import encoded, photo
+from harness.browser import ADMIN_KEY, AXED, BRING, LOOKS, barriers, check_screen
+from harness.factories import encoded, photo
 from tests.live import serving
 from tests.upscalers.test_connect import answering
 from tests.web.admin import BASE, MARKUP, folder_of, originals, truths, upload
-from tests.web.browser import ADMIN_KEY, AXED, BRING, LOOKS, barriers, check_screen
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.upscalers.base import image_digest
 

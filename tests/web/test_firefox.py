@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import pytest
 
+from harness.servers import START_TIMEOUT_S, ProcessGroup, ServerMissing, free_port
 from tests.missing import not_here
-from tests.servers import START_TIMEOUT_S, ProcessGroup, ServerMissing, free_port
 from tests.web.pictures import SHOWN, crop, letters, served_mask
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]

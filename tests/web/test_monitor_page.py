@@ -3,9 +3,9 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.factories import encoded, photo
+from harness.browser import PHONE, barriers, check_screen, fits
+from harness.factories import encoded, photo
 from tests.web.admin import MARKUP
-from tests.web.browser import PHONE, barriers, check_screen, fits
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

@@ -7,10 +7,10 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.factories import encoded, photo
-from tests.waiting import block_until
+from harness.browser import ADMIN_KEY, BRING, TOUCH, barriers, fits, jargon, touch
+from harness.factories import encoded, photo
+from harness.waiting import block_until
 from tests.web.admin import upload
-from tests.web.browser import ADMIN_KEY, BRING, TOUCH, barriers, fits, jargon, touch
 from tests.web.pictures import EVIL, add, choose, crop, finished, open_result, ready, take, zoom
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]

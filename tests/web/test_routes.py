@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from tests.api.gateway import gateway
+from harness.gateway import gateway
+from harness.servers import ran
 from tests.missing import not_here
-from tests.servers import ran
 from trustscale_server.web.files import PAGES, Site
 
 PATHS = [(path.replace("{result_id}", "x"), page.name) for page in PAGES for path in page.paths]

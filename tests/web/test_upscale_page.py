@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from harness.browser import LOOKS, check_screen, fits, jargon
 from tests.web.admin import upload
-from tests.web.browser import LOOKS, check_screen, fits, jargon
 from tests.web.pictures import (
     SHOWN,
     add,

@@ -9,7 +9,7 @@ import time
 import httpx
 import numpy as np
 
-from tests.servers import ProcessGroup, free_port
+from harness.servers import ProcessGroup, free_port
 from tests.upscalers.remote.apps.model import textured
 from trustscale_worker.errors import ClientGone
 from trustscale_worker.models.engine import DeviceMemory, Engine, load_engine

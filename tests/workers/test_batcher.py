@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.factories import encoded
-from tests.waiting import until
+from harness.factories import encoded
+from harness.waiting import until
 from tests.workers.fakes import SleepingEngine, noise, textured
 from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode_message
 from trustscale_worker.batcher import Batcher, WorkerMetrics

@@ -16,7 +16,7 @@ from spandrel.architectures.HAT.__arch.HAT import HAT
 from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFNet
 from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
-from tests.factories import photo
+from harness.factories import photo
 from tests.workers.fakes import load, noise
 from trustscale_server.errors import ConfigError
 from trustscale_server.images.degrade import Degradation, degrade

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from tests.api.admin import Admin, truth_files
-from tests.api.gateway import ADMIN_KEY, check_problem, pixels, post
+from harness.admin import Admin, truth_files
+from harness.factories import encoded, photo
+from harness.gateway import ADMIN_KEY, check_problem, pixels, post
+from harness.pictures import patiently
+from harness.servers import ProcessGroup, free_port
+from harness.waiting import block_until
 from tests.deploy.files import filled, services
-from tests.factories import encoded, photo
-from tests.servers import ProcessGroup, free_port
-from tests.upscalers.remote.pictures import patiently
-from tests.waiting import block_until
 from tests.workers.fakes import Served
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings, load_settings

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from harness.pictures import patient
+from harness.servers import ran
 from tests.live import serving
-from tests.servers import ran
-from tests.upscalers.remote.pictures import patient
 from tests.workers.fakes import load, noise
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler, TilePlan

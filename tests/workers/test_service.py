@@ -6,9 +6,9 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.factories import encoded
+from harness.factories import encoded
+from harness.waiting import block_until
 from tests.live import serving
-from tests.waiting import block_until
 from tests.workers.fakes import SleepingEngine, noise, textured
 from trustscale_server.upscalers.tensors import encode_message
 from trustscale_worker.errors import OutOfMemory

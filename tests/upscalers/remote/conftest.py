@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.upscalers.remote.pictures import source as picture
+from harness.pictures import source as picture
 from trustscale_server.upscalers.remote import predictions
 
 

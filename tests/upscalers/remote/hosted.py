@@ -12,8 +12,8 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.factories import encoded
-from tests.upscalers.remote.pictures import TOKEN, decoded, from_uri, sample, uri
+from harness.factories import encoded
+from harness.pictures import TOKEN, decoded, from_uri, sample, uri
 
 
 @dataclass

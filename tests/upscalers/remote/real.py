@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.servers import ProcessGroup, ServerMissing, free_port
+from harness.servers import ProcessGroup, ServerMissing, free_port
 
 APPS = Path(__file__).parent / "apps"
 HOME = Path(__file__).parents[3] / ".servers"

@@ -8,10 +8,10 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.factories import encoded
-from tests.upscalers.remote.faults import FaultServer, answer, reset, silent
-from tests.upscalers.remote.pictures import adapter, decoded, from_uri, sample, uri
-from tests.waiting import cancelled
+from harness.factories import encoded
+from harness.faults import FaultServer, answer, reset, silent
+from harness.pictures import adapter, decoded, from_uri, sample, uri
+from harness.waiting import cancelled
 from trustscale_server.errors import ProtocolError, UpscalerFailed, UpscalerUnavailable
 from trustscale_server.upscalers.remote.responses import (
     AnswerLost,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.upscalers.remote.pictures import config, patient, source
+from harness.pictures import config, patient, source
 from trustscale_server.errors import UpscalerError, UpscalerRejected
 from trustscale_server.problems import problem_of
 from trustscale_server.upscalers.registry import build_adapter

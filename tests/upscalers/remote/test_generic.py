@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from tests.api.admin import Admin, truth_files
-from tests.api.gateway import ADMIN_KEY, pixels, post
-from tests.factories import encoded, photo
-from tests.upscalers.remote.pictures import adapter, config, decoded, from_uri, patient, sample, uri
+from harness.admin import Admin, truth_files
+from harness.factories import encoded, photo
+from harness.gateway import ADMIN_KEY, pixels, post
+from harness.pictures import adapter, config, decoded, from_uri, patient, sample, uri
 from trustscale_server.errors import ProtocolError
 from trustscale_server.images.drawings import Inpaint, cut_holes, hole_mask
 from trustscale_server.main import create_app

@@ -6,11 +6,11 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.factories import encoded
+from harness.factories import encoded
+from harness.pictures import TOKEN, adapter, sample, uri
+from harness.pictures import source as picture
+from harness.waiting import cancelled
 from tests.upscalers.remote.hosted import State, base64_of, hosted
-from tests.upscalers.remote.pictures import TOKEN, adapter, sample, uri
-from tests.upscalers.remote.pictures import source as picture
-from tests.waiting import cancelled
 from trustscale_server.errors import ProtocolError, UpscalerRejected
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.remote import predictions

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from tests.upscalers.remote.faults import (
+from harness.faults import (
     FaultServer,
     answer,
     endless,
@@ -14,7 +14,7 @@ from tests.upscalers.remote.faults import (
     slow,
     truncated,
 )
-from tests.upscalers.remote.pictures import TOKEN, config, patient, resolving
+from harness.pictures import TOKEN, config, patient, resolving
 from trustscale_server.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
 from trustscale_server.outbound.guard import FetchPolicy, Origin, is_public, own_url, target
 from trustscale_server.upscalers.base import MemoryPermit

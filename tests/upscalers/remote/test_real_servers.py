@@ -7,12 +7,12 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.fakes import Sink
+from harness.fakes import Sink
+from harness.pictures import adapter, patient, resilient, sample
+from harness.waiting import PATIENCE_S
 from tests.live import serving
 from tests.missing import needed
-from tests.upscalers.remote.pictures import adapter, patient, resilient, sample
 from tests.upscalers.remote.real import RealServer
-from tests.waiting import PATIENCE_S
 from tests.workers.fakes import SleepingEngine, textured
 from trustscale_server.errors import (
     ProtocolError,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.factories import encoded
-from tests.upscalers.remote.pictures import config, sample, source
+from harness.factories import encoded
+from harness.pictures import config, sample, source
 from trustscale_server.errors import ProtocolError
 from trustscale_server.upscalers.base import MemoryPermit
 from trustscale_server.upscalers.probe import pattern

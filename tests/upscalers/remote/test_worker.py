@@ -7,11 +7,11 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.fakes import Sink
+from harness.fakes import Sink
+from harness.faults import FaultServer, reset
+from harness.pictures import adapter, config, patient
+from harness.waiting import cancelled, until
 from tests.live import serving
-from tests.upscalers.remote.faults import FaultServer, reset
-from tests.upscalers.remote.pictures import adapter, config, patient
-from tests.waiting import cancelled, until
 from tests.workers.fakes import SleepingEngine, textured
 from trustscale_server.errors import UpscalerRejected, UpscalerUnavailable
 from trustscale_server.problems import problem_of

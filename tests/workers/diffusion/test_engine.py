@@ -11,7 +11,7 @@ pytest.importorskip("diffusers", reason="needs trustscale-worker[diffusers]")
 
 import diffusers
 
-from tests.workers.diffusion.tiny import make
+from harness.tiny import make
 from tests.workers.fakes import load, noise
 from trustscale_server.errors import ConfigError
 from trustscale_worker import weights

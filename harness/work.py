@@ -1,7 +1,7 @@
 """Handlers for tests, told by the request what to do, and a worker process that runs them.
 
 Every start of a piece of work is one line of the file `log` in the request: what, and by whom.
-As a program: `python -m tests.jobs.work QUEUE_URL STORE_URL DATA_DIR LEASE_S SLOTS`.
+As a program: `python -m harness.work QUEUE_URL STORE_URL DATA_DIR LEASE_S SLOTS`.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.contract.conftest import head
-from tests.waiting import PATIENCE_S
+from harness.documents import head
+from harness.waiting import PATIENCE_S
 from trustscale_server.errors import BadPairs
 from trustscale_server.jobs.queue import JobQueue, run_until_signalled
 from trustscale_server.stores.base import Job, open_stores

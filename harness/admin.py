@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from starlette.testclient import TestClient
 
-from tests.api.gateway import AS_ADMIN, ended
-from tests.factories import encoded, photo, sharp
+from harness.factories import encoded, photo, sharp
+from harness.gateway import AS_ADMIN, ended
 
 BASE = "/v1/admin/calibrations"
 SAMPLES = 4

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.servers import ProcessGroup, ServerMissing, free_port
+from harness.servers import ProcessGroup, ServerMissing, free_port
 
 ADMIN_KEY = "page-admin-key"
-ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
+ARTEFACTS = Path(__file__).parents[1] / "test-artefacts"
 DESKTOP, LAPTOP = {"width": 1360, "height": 850}, {"width": 1280, "height": 640}
 PHONE = {"width": 390, "height": 844}
 TOUCH = {"viewport": PHONE, "has_touch": True, "is_mobile": True}

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 from starlette.types import ASGIApp
 
-from tests.factories import encoded, upload
-from tests.fakes import FakeUpscaler
-from tests.waiting import PATIENCE_S
+from harness.factories import encoded, upload
+from harness.fakes import FakeUpscaler
+from harness.waiting import PATIENCE_S
 from trustscale_server.api.deps import State
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.main import TIMINGS, create_app

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: real servers, pictures, hostile files, fakes."""
