@@ -13,7 +13,12 @@ words among those called right, and of pictures with one, with standard errors, 
 right words are called right, by the height of their boxes in pixels. `--bare` reads the photographs
 as they are.
 
-What was read is kept in `--keep`, so that a stopped run continues.
+What was read is kept in `--keep`, so that a stopped run continues. `pip install babel` is needed.
+Shipped: `fit photos/distinct/a --every 3` and `ship photos/distinct/b {realesr,span}-x4-{bf16,f32}
+--every 2`, fonts of Debian's fonts-{liberation,dejavu-core,roboto-unhinted,open-sans,
+crosextra-caladea,crosextra-carlito,hack,firacode}. Judged: `judge photos/test --most 50`, fonts of
+fonts-{lato,cabin,vollkorn,adf-universalis,league-spartan,quicksand,play,ebgaramond,dosis,comfortaa,
+cantarell}.
 """
 
 from __future__ import annotations
