@@ -191,7 +191,7 @@ def test_cancelled_while_it_runs(as_admin, api):
     expect(card).to_contain_text(MARKUP)
     expect(card).to_contain_text("running")
     expect(card).to_contain_text("2 of 3 pairs")
-    page.get_by_role("link", name=MARKUP).click()
+    card.get_by_role("link", name=MARKUP).click()
     expect(page.locator("[aria-current=step]")).to_have_text("Run")
     for look in AXED:
         page.set_viewport_size(look["viewport"])

@@ -117,13 +117,12 @@ WITHOUT_TORCH = """
 import sys
 for name in ("torch", "safetensors", "spandrel"):
     sys.modules[name] = None  # importing it fails
-from trustscale_worker.cli import main
+from trustscale_worker.cli import models
 from trustscale_worker.models.engine import load_engine
 from trustscale_worker.settings import EngineSpec
 from trustscale_worker.service import create_app
 create_app(load_engine(EngineSpec("onnx")))
-sys.argv[1:] = ["models", "verify", "--model", "onnx", "--json"]
-main()
+models(["verify", "--model", "onnx", "--json"])
 """
 
 
