@@ -55,12 +55,19 @@ units = st.sampled_from(["spot", "spot", "picture"])
 orders = st.lists(st.tuples(scenes, st.sampled_from([UPLOAD, None]), units), min_size=1, max_size=4)
 
 
+def is_about(before, own, facts):
+    """Whether one before covers a pair of another; without a rule the class of that is unknown."""
+    if own.pipeline.input_rule is None and before.pipeline.input_rule is not None:
+        return len(before.partitions.classes) > 0
+    return before.partitions.covers(facts)
+
+
 def is_for(several, parts, place, upload, side):
     """Whether one covers an upload, by a curve of pairs that none before it is about."""
     one = several[place]
     name = one.partitions.class_of(upload)
     return one.partitions.covers(upload) and one.answers_size(side, side) and not any(
-        before.partitions.covers(facts)
+        is_about(before, one, facts)
         # The spots of some sizes stand for those of the others.
         and (before.sizes is None or (one.sizes and before.answers_size(its_side, its_side)))
         for facts, its_side, _ in parts[place][0]
