@@ -248,18 +248,20 @@ class Calibrations:
         known, order = self._orders.get(upscaler, ((), None))
         if order is None or known != ids:
             readable = []
-            for calibration in ids:
+            for calibration_id in ids:
                 try:
-                    readable.append(await self.get(calibration))
+                    readable.append(await self.get(calibration_id))
                 except (BadCalibration, NotFound) as error:
                     if not readable:
                         raise NoCalibration(
-                            f"The active calibration {calibration} of {upscaler!r} cannot be read, "
-                            f"so no mask would have a foundation. {error.detail}",
+                            f"The active calibration {calibration_id} of {upscaler!r} cannot be "
+                            f"read, so no mask would have a foundation. {error.detail}",
                             upscaler=upscaler,
                         ) from error
                     # It must not stop the others.
-                    log.warning("calibration_unread", calibration=calibration, detail=error.detail)
+                    log.warning(
+                        "calibration_unread", calibration=calibration_id, detail=error.detail
+                    )
             order = CalibrationPriority(readable)
             self._orders[upscaler] = ids, order
         return order

@@ -102,7 +102,7 @@ def _of_luma(
 ) -> dict[str, Energies]:
     """Of each tile: energies of differences against each other, shares of flat pixels.
 
-    first, second: its differences of these orders, across and down. one, two: their energies.
+    first, second: its differences of these orders, across and down, whose energies are given.
     """
     diagonal = np.diff(first[0], axis=1)
     apart = [

@@ -3,14 +3,13 @@
 import errno
 import os
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
 from redis.asyncio import Redis
 
-from harness.servers import ProcessGroup
+from harness.servers import ProcessGroup, ran
 from harness.waiting import PATIENCE_S
 from trustscale_server.jobs.liveness import report_lost_connections
 
@@ -42,13 +41,7 @@ asyncio.run(run())
 @pytest.mark.servers
 def test_given_up_by_the_kernel(redis_url, tmp_path):
     """A worker whose connections to Redis end by ETIMEDOUT subscribes anew, and its loop runs."""
-    ended = subprocess.run(
-        [sys.executable, "-c", PARTITIONED, redis_url, tmp_path],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    ended = ran(sys.executable, "-c", PARTITIONED, redis_url, tmp_path, timeout=PATIENCE_S)
     assert "has subscribed again" in ended.stdout, ended.stderr[-2000:]
 
 
@@ -87,13 +80,7 @@ asyncio.run(run())
 def test_frozen_process_ends():
     """A coroutine that never yields ends its process within the limit, and is named."""
     script = FROZEN.format(work="while True: pass")
-    ended = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    ended = ran(sys.executable, "-c", script, timeout=PATIENCE_S)
     assert ended.returncode == os.EX_SOFTWARE
     assert "in run" in ended.stderr
     assert "has ended" not in ended.stdout
@@ -118,13 +105,7 @@ asyncio.run(run_until_signalled(Queue(), {}))
 
 def test_loading_process_lives():
     """On a slow disk its libraries take longer than the limit; it has no lease to lose yet."""
-    ended = subprocess.run(
-        [sys.executable, "-c", LOADING],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    ended = ran(sys.executable, "-c", LOADING, timeout=PATIENCE_S)
     assert (ended.returncode, ended.stdout) == (0, "has begun\n"), ended.stderr[-2000:]
 
 
