@@ -9,7 +9,7 @@ import pytest
 from harness.admin import BASE, SAMPLES, Admin, pair_files, sharp_files, truth_files
 from harness.factories import SIDE, calibration_of, changed, encoded, sharp
 from harness.fakes import FakeUpscaler
-from harness.gateway import AS_ADMIN, aside, check_problem, ended, gateway, post
+from harness.gateway import AS_ADMIN, aside, check_problem, gateway, post
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import CalibrationPriority, Changes
 from trustscale_server.calibration.guarantee import HighProbability
@@ -190,18 +190,6 @@ class TestDelete:
             for method, path in parts:
                 check_problem(admin.send(method, f"/{made}{path}"), "not-found")
             assert [row["id"] for row in admin.get()] == [calibration.id]
-
-    def test_while_a_job_extends_it(self, start):
-        upscaler = FakeUpscaler()
-        admin = Admin(start(upscaler))
-        parent = admin.create(truth_files(1))
-        upscaler.seconds = 30
-        job = admin.post_files(truth_files(1, first=9), f"/{parent['id']}/pairs").json()
-        refused = admin.send("DELETE", f"/{parent['id']}")
-        assert job["id"] in check_problem(refused, "conflict")["detail"]
-        admin.client.delete(f"/v1/jobs/{job['id']}")
-        assert ended(admin.client, f"/v1/jobs/{job['id']}")["state"] == "cancelled"
-        assert admin.send("DELETE", f"/{parent['id']}").status_code == 204
 
 
 class TestGuard:

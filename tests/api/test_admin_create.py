@@ -136,23 +136,6 @@ def test_scenes(admin):
         assert admin.send("POST", derive, json=asked).status_code == status
 
 
-def test_names(admin):
-    """The answer says what files of these names would make; folders are groups if asked."""
-
-    def check(**asked):
-        return admin.client.post("/v1/admin/pairs/check", json=asked, headers=AS_ADMIN)
-
-    names = ["x/day/a.png", "y/day/a.png", "x/b.png"]
-    pair = {"name": "day.a", "x": names[0], "y": names[1], "label": None, "group": "day"}
-    items = [{"name": "b", "reason": "y/ has no image of this name"}]
-    found = {"pairs": [pair], "groups": ["day"], "items": items, "used": []}
-    assert check(names=names).json() == found
-    names = ["p/a.png", "q/a.png"]
-    assert check(names=names).json()["pairs"] == []
-    assert check(names=names, folders=True).json()["groups"] == ["p", "q"]
-    check_problem(check(names="a"), "bad-request")
-
-
 def test_photographs_of_the_fit(admin, monkeypatch):
     """They are named by their pixels before any file is sent; other photographs are not."""
     seen, other = (image_digest(photo(k, 48, 48)) for k in (0, 1))

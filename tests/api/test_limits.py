@@ -524,27 +524,6 @@ async def test_more_memory_than_there_is(serve):
         assert (answer.status_code, answer.json()["width"]) == (200, 2 * fit)
 
 
-async def test_a_client_that_sends_slowly(serve):
-    async with serve(max_in_flight=1, max_waiting=0) as served:
-        request = served.client.build_request("POST", "/v1/upscale", **form())
-        body, begun, go = await request.aread(), asyncio.Event(), asyncio.Event()
-
-        async def slowly():
-            yield body[:50]
-            begun.set()
-            await go.wait()
-            yield body[50:]
-
-        sent = {"content": slowly(), "headers": request.headers}
-        slow = asyncio.create_task(served.client.post("/v1/upscale", **sent))
-        await begun.wait()
-        for _ in range(3):
-            assert (await served.post()).status_code == 200
-        assert not slow.done()
-        go.set()
-        assert (await slow).status_code == 200
-
-
 async def test_a_client_that_reads_slowly(serve):
     async with serve(max_in_flight=1, max_waiting=0) as served:
         sent, read = asyncio.Event(), asyncio.Event()

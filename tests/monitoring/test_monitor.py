@@ -94,19 +94,6 @@ class TestBeside:
             note(monitor, calibration)
         assert (await monitor.known(calibration.id)).counted == 1
 
-    async def test_the_whole_costs_little(self, stores, calibration):
-        """Telling of a request asks nothing of the store."""
-        store = Failing(stores, mended=True)
-        monitor = Monitor(store)
-        both = (calibration, calibration.for_upscaler("other"))
-        for rounds in range(1, 4):
-            for one in both * 10:
-                note(monitor, one)
-            assert store.calls == 2 * (rounds - 1)
-            await monitor.settle()
-            assert store.calls == 2 * rounds
-        assert [(await monitor.known(one.id)).counted for one in both] == [30, 30]
-
 
 def test_requests_are_ranked_among_one_image_of_each_scene(calibration):
     """Crops of one scene are alike: a request of a new scene is not exchangeable with all."""
