@@ -213,8 +213,8 @@ def decode(
                 alpha and _reduced(alpha, max_input_side),
             )
             notes.append(
-                f"The image was reduced from {size[0]}×{size[1]} before upscaling "
-                f"(fit={max_input_side}): the mask speaks about the reduced one."
+                f"Reduced from {size[0]}×{size[1]} to {max_input_side:,} px first "
+                f"(fit={max_input_side}); the promise is about that version."
             )
         rgb = to_srgb(image, profile, notes)
         if behind is not None and alpha is not None:

@@ -240,7 +240,10 @@ def _fitted(read: Read, max_input_side: int) -> Read:
     values = resized(
         read.values, size_within((width, height), max_input_side), Image.Resampling.LANCZOS
     )
-    note = f"The image was reduced from {width}×{height} before upscaling (fit={max_input_side})."
+    note = (
+        f"Reduced from {width}×{height} to {max_input_side:,} px first (fit={max_input_side}); "
+        "the promise is about that version."
+    )
     return replace(read, values=values, notes=(*read.notes, note))
 
 
