@@ -180,7 +180,7 @@ _STATUSES: list[tuple[type[errors.TrustscaleError], int]] = [
 
 
 def problem_of(error: Exception) -> dict[str, Any]:
-    """The problem document of any error; unexpected ones reveal nothing."""
+    """Return the problem document of any error; unexpected ones reveal nothing."""
     if not isinstance(error, errors.TrustscaleError):
         return problem("internal-error", "An unexpected error occurred; it has been logged.")
     document = problem(_slug(type(error)), error.detail, **error.members)
@@ -198,7 +198,7 @@ def _slug(error: type[Exception]) -> str:
 
 
 def problem(slug: str, detail: str, **members: Any) -> dict[str, Any]:
-    """A problem document; extra members cannot replace the standard ones."""
+    """Return a problem document; extra members cannot replace the standard ones."""
     kind = PROBLEMS[slug]
     return {
         **members,
@@ -210,5 +210,5 @@ def problem(slug: str, detail: str, **members: Any) -> dict[str, Any]:
 
 
 def body_too_large() -> dict[str, Any]:
-    """The problem of a body over the limit."""
+    """Return the problem of a body over the limit."""
     return problem("image-too-large", "The body of the request is larger than the service accepts.")

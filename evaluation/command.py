@@ -108,7 +108,7 @@ class Tables:
     as_json: options.Json = False
 
     def alphas(self, usual: Sequence[float]) -> list[float]:
-        """The levels in ascending order; without any the usual ones. Raises BadParameter."""
+        """Return the levels in ascending order; without any the usual ones. Raises BadParameter."""
         levels = sorted(set(self.alpha or usual))
         if not all(0 < level < float("inf") for level in levels):
             raise typer.BadParameter("--alpha must be a positive number.")
@@ -134,7 +134,7 @@ class Division(options.Steps):
 
     @property
     def degradation(self) -> Degradation | None:
-        """The named one; None: none. Raises BadRequest."""
+        """The degradation that the options name, or None. Raises BadRequest."""
         try:
             steps = Degradation(**self.named)
         except ValidationError as error:

@@ -31,7 +31,7 @@ from trustscale_server.upscalers.runtime import SCALE
 
 @dataclass
 class ScoreOptions:
-    """Whose answers are scored, and how: samples, their picture Ŷ and the indecision σ."""
+    """Which answers are scored, and how: samples, their picture Ŷ and the indecision σ."""
 
     upscaler: Annotated[
         str | None,
@@ -71,7 +71,7 @@ class ScoreOptions:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Of the settings of a calibration."""
+        """The fields that they set in a calibration's settings."""
         names = ("estimator", "kernel", "size", "blur", "clip_quantile")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         others = ("upscaler", "samples", "prediction", "fit_indecision")
@@ -114,7 +114,7 @@ class Fidelity:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Of the settings of a calibration."""
+        """The fields that they set in a calibration's settings."""
         names = ("tolerance", "share", "delta")
         review = dict(zip(names, self.review, strict=True)) if self.review else {}
         metric = {"metric": self.metric} if self.metric else {}
@@ -154,7 +154,7 @@ class Inputs(options.Steps):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Of the settings of a calibration."""
+        """The fields that they set in a calibration's settings."""
         rule = None if self.input_rule == "none" else self.input_rule
         return {
             "degradation": self._degradation,
@@ -194,7 +194,7 @@ class ResultOptions(options.ActivationOptions, options.Calls):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Of the settings of a calibration."""
+        """The fields that they set in a calibration's settings."""
         return {
             "name": self.name,
             "note": self.note,

@@ -217,7 +217,7 @@ def _curve(kind: str, name: str, row: dict[str, Any]) -> str:
 
 
 def verdict_of(document: dict[str, Any]) -> list[str]:
-    """Two sentences on its use, and the next command."""
+    """Return two sentences on its use, and the next command."""
     calibration, alpha = document["id"], document["default_alpha"]
     bound = document["pipeline"]["fidelity"]["bound"]
     if short := guarantee_of(document["guarantee"]).shortfall(alpha, bound, document["n"]):

@@ -110,7 +110,7 @@ async def _run(settings: Settings, host: str, port: int | None) -> None:
 
 
 def worker_app(services: Services, metrics: Metrics) -> Starlette:
-    """The port of a worker: `/healthz` and `/metrics`."""
+    """Make the application on a worker's port: `/healthz` and `/metrics`."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")

@@ -109,7 +109,7 @@ class RequestOptions:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Of the request. Raises BadParameter."""
+        """The fields that they set in a request. Raises BadParameter."""
         if self.to is not None and self.print_ is not None:
             raise typer.BadParameter("--to and --print both name a size: give one.")
         size = self.print_ or self.to

@@ -103,7 +103,7 @@ class TaskRetryPolicy:
     errors_s: tuple[float, ...] = (1.0, 5.0)
 
     def pause(self, waited_s: float) -> float:
-        """Seconds until the next run."""
+        """Return the seconds until the next run."""
         return min(max(self.first_s, 3 * waited_s), self.longest_s)
 
 
@@ -199,7 +199,7 @@ class TaskRunner:
         return again_s
 
     async def begin(self, job_id: str, task: str | None, *, alone: bool = False) -> Job | None:
-        """Start a task; None if there is nothing to do.
+        """Start a task; return None if there is nothing to do.
 
         `on_end` is called again for an ended job, since the worker that ended it may have died.
         """
@@ -286,7 +286,7 @@ class TaskRunner:
     async def without_result(
         self, job: Job, error: Exception, task: str = WHOLE, *, is_paid: bool = False
     ) -> tuple[str, float | None]:
-        """End a job, or requeue a task without result: the outcome, and when to run again.
+        """End a job, or requeue a task without result; return how it ended and when to retry.
 
         is_paid: whether samples were generated, which the next run generates again.
         """
@@ -385,7 +385,10 @@ class Coordinator:
         self._resend_s = resend_s
 
     async def run(self, job_id: str, fan_out: FanOut) -> float | None:
-        """Coordinate a job to its end, as `TaskRunner.whole`. Raises StoreUnavailable."""
+        """Coordinate a job to its end, and return as `TaskRunner.whole`.
+
+        Raises StoreUnavailable.
+        """
         job = await self._runner.begin(job_id, None)
         if job is None:
             return None

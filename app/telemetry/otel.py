@@ -41,7 +41,7 @@ def collected(
     patience: Patience | None = None,
     exporter: SpanExporter | None = None,
 ) -> Iterator[Tracer]:
-    """A tracer whose spans go to a collector; see `signals.exporting`."""
+    """Make a tracer whose spans go to a collector; see `signals.exporting`."""
     patience = patience or PATIENCE
     named = Resource.create({"service.name": service, "service.version": __version__})
     provider = TracerProvider(
