@@ -88,8 +88,8 @@ OBSOLETE_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     | {
         "attempts": "a call is tried eight times at most",
         "character": "only the shipped models have one",
-        "dependency_timeout_s": "a job waits ten minutes for what is away",
-        "job_patience_s": "a job waits ten minutes for what is away",
+        "dependency_timeout_s": "a job waits ten minutes for an unavailable dependency",
+        "job_patience_s": "a job waits ten minutes for an unavailable dependency",
         "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT names the collector",
         "samples_per_call": "a call asks for one sample",
         "canary_interval_s": 'canaries are sent once a day; canary = "off" ends them',

@@ -292,7 +292,7 @@ class IdempotencyKeys:
         try:
             await self.claims.replace(name, mine, end, seconds=KEPT_S)
         except StoreUnavailable as error:
-            log.warning("An idempotency key is not kept: %s", error.detail)
+            log.warning("An idempotency key could not be stored: %s", error.detail)
 
     async def _renew(self, name: str, mine: bytes) -> None:
         while True:

@@ -130,7 +130,9 @@ def _system(request: Request, error: Exception) -> Response:
     assert isinstance(error, OSError)  # noqa: S101 - registered for this class
     if error.errno not in _USED_UP:
         raise error
-    return _expected(request, errors.Overloaded(f"The system is used up: {error.strerror}."))
+    return _expected(
+        request, errors.Overloaded(f"The system has no resources left: {error.strerror}.")
+    )
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

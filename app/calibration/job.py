@@ -224,7 +224,7 @@ class CalibrationHandler:
         """Activate unless that would serve worse; then the calibration stays, inactive."""
         changes = await self.calibrations.changes(calibration, force=True)
         if changes.is_worse and not force:
-            log.warning("calibration.not_activated", calibration=calibration.id, why=str(changes))
+            log.warning("calibration_not_activated", calibration=calibration.id, why=str(changes))
         else:
             await self.calibrations.switch(calibration, job=job)
 

@@ -83,7 +83,7 @@ class Bars:
         try:
             return typer.confirm(question, err=True)
         except typer.Abort:
-            raise ConfigError(f"{question} Nobody answers: give --yes.") from None
+            raise ConfigError(f"{question} Nobody can answer here; give --yes.") from None
         finally:
             self._progress.start()
 

@@ -36,7 +36,7 @@ class ScoreOptions:
     upscaler: Annotated[
         str | None,
         typer.Option(
-            help="Its name. Default: auto, those that answer such uploads, each for its classes."
+            help="The upscaler; default: auto, all that answer such uploads, each for its classes."
         ),
     ] = None
     samples: Annotated[
@@ -47,7 +47,7 @@ class ScoreOptions:
     ] = "first"
     estimator: Annotated[
         str | None,
-        typer.Option(help="Indecision σ, such as departure; default: what suits upscaler and M."),
+        typer.Option(help="How σ is made, such as departure; default: what suits upscaler and M."),
     ] = None
     fit_indecision: Annotated[
         float | None,
@@ -145,7 +145,7 @@ class Inputs(options.Steps):
     ] = None
     like: Annotated[
         Path | None,
-        typer.Option(help="A folder of uploads: X is made as they are."),
+        typer.Option(help="Make X like the uploads in this folder."),
     ] = None
     seed: Annotated[int, typer.Option(help="Seed of samples and degradation.")] = 0
     skip_bad_pairs: Annotated[
@@ -183,7 +183,9 @@ class ResultOptions(options.ActivationOptions, options.Calls):
     """What becomes of the calibration."""
 
     name: Annotated[str | None, typer.Option(help="Name of the calibration.")] = None
-    export: Annotated[Path | None, typer.Option(help="Also write the one-file form.")] = None
+    export: Annotated[
+        Path | None, typer.Option(help="Also write the calibration to this file.")
+    ] = None
     note: Annotated[
         str | None,
         typer.Option(help="What the images show; every answer repeats the first line."),

@@ -62,7 +62,9 @@ def derive(
     activation: options.ActivationOptions,
     target: options.TargetOptions,
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
-    name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the calibration; default: that of the old one.")
+    ] = None,
 ) -> None:
     """Make a calibration of the same pairs under another guarantee or bound, at once."""
     changes: dict[str, Any] = {"activate": activation.activate, "name": name}

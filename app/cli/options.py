@@ -44,7 +44,7 @@ Stretch = Annotated[
     str | None,
     typer.Option(
         metavar="LOW,HIGH|pA,pB",
-        help="Of data: the values, or percentiles, that become darkest and lightest of 16 bits.",
+        help="For data: the values or percentiles that become darkest and lightest of 16 bits.",
     ),
 ]
 

@@ -263,7 +263,7 @@ def _page(
 def checked_page(page: int | None, pages: int) -> int:
     """Return the number of the page, the first by default. Raises BadRequest."""
     if page is not None and page > pages:
-        raise BadRequest(f"page={page}: the file has {pages} of them.")
+        raise BadRequest(f"page={page}: the file has {pages} pages.")
     return page or 1
 
 

@@ -157,7 +157,7 @@ def read_picture(
     if stretch is None and bands is None:
         return decode(data, limits, **options)
     if options.pop("background", None) is not None:
-        raise BadRequest("background goes with neither stretch nor bands: those are data.")
+        raise BadRequest("background cannot be combined with stretch or bands, which are for data.")
     with_alpha = options.pop("with_alpha", False)
     read = read_values(data, limits, bands=bands, **options)  # type: ignore[misc]  # of those left
     if read.valid is not None and not with_alpha:
@@ -214,7 +214,7 @@ def read_values(
         read = _by_gdal(data, limits, bands, page, keep, max_input_side, is_tiff=is_tiff)
     if read is None:  # a picture
         if bands is not None:
-            raise BadRequest("Bands are of TIFF and PNG files without a palette.")
+            raise BadRequest("Only TIFF and PNG files without a palette have bands.")
         picture = decode(
             data, limits, page=page, with_alpha=True, keep=keep, max_input_side=max_input_side
         )
@@ -239,7 +239,7 @@ def _fitted(read: Read, max_input_side: int) -> Read:
     if max(height, width) <= max_input_side:
         return read
     if read.valid is not None:
-        raise BadRequest("fit reduces no data with gaps.")
+        raise BadRequest("fit cannot reduce data with gaps.")
     values = resized(
         read.values, size_within((width, height), max_input_side), Image.Resampling.LANCZOS
     )
@@ -341,7 +341,7 @@ def _numbers(dataset: Any, bands: str | None) -> list[int] | None:
     if bands is not None:
         numbers = [int(number) for number in bands.split(",")]
         if max(numbers) > dataset.count:
-            raise BadRequest(f"bands={bands}: the file has {dataset.count} of them.")
+            raise BadRequest(f"bands={bands}: the file has {dataset.count} bands.")
         return numbers
     kinds = [kind.name for kind in dataset.colorinterp]
     if kinds[0] == "palette":

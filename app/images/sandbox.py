@@ -303,7 +303,7 @@ class _Call:
                 elif kind == ENDED:
                     raise _end(body, seconds)
                 elif kind == NONE:
-                    raise Overloaded("No process could be had that reads the file.")
+                    raise Overloaded("No process could be started to read the file.")
                 else:
                     raise _broken("its decoder said what none says")
 

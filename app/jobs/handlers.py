@@ -151,7 +151,7 @@ class Supervisor:
             except StoreUnavailable as error:
                 if asyncio.get_running_loop().time() > deadline or self._interrupted.is_set():
                     raise
-                log.warning("The store is away, trying again: %s", error.detail)
+                log.warning("The store is unavailable; trying again: %s", error.detail)
                 await asyncio.sleep(next(waits, RETRY_WAITS_S[-1]))
 
     async def run(self, job: str, work: Coroutine[Any, Any, Answer]) -> Answer:
@@ -205,6 +205,6 @@ async def _stopped(task: asyncio.Task[Any]) -> bool:
     task.cancel()
     await asyncio.wait({task}, timeout=STOP_TIMEOUT_S)
     if not task.done():
-        log.error("Work does not end after its cancellation; it is left to itself.")
+        log.error("Cancelled work does not end; this process no longer waits for it.")
         return False
     return not task.cancelled() and task.exception() is None

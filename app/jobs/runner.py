@@ -294,7 +294,7 @@ class TaskRunner:
             ended = await self._insist(lambda: self._finish(job, JobState.CANCELLED, task=task))
             return JobState.CANCELLED.value if ended else "overtaken", None
         if isinstance(error, JobEndedElsewhere | Interrupted):
-            log.info("Job %s stops here: %s", job.id, type(error).__name__)
+            log.info("Job %s stops in this process: %s", job.id, type(error).__name__)
             await self._insist(lambda: self.jobs.end(job.id, task))
             outcome = {JobEndedElsewhere: "overtaken", RetryLater: "later"}.get(
                 type(error), "interrupted"
@@ -302,7 +302,7 @@ class TaskRunner:
             return outcome, error.seconds if isinstance(error, Interrupted) else None
         if isinstance(error, StoreUnavailable) and not is_paid:
             # A full disk, for example: it runs once the store works.
-            log.warning("Job %s stops for now: %s", job.id, error.detail)
+            log.warning("Job %s stops until the store is available: %s", job.id, error.detail)
             await self._insist(lambda: self.jobs.end(job.id, task))
             return "store_away", self.policy.first_s
         # A single upscaling that timed out would time out again.
@@ -311,7 +311,7 @@ class TaskRunner:
             now = await self._insist(self.jobs.now)
             waited_s = (now - (job.dependency_down_since or now)).total_seconds()
             if waited_s < self.policy.away_s:
-                log.warning("Job %s waits: %s", job.id, error.detail)
+                log.warning("Job %s waits for a dependency: %s", job.id, error.detail)
                 await self._insist(lambda: self.jobs.end(job.id, task, away=True))
                 return "away", max(error.retry_after, self.policy.pause(waited_s))
             if isinstance(error, StoreUnavailable):
@@ -361,7 +361,7 @@ class TaskRunner:
             problem, reason = problem_of(error), error.detail
         else:
             log.error("%s failed.", what, exc_info=error)
-            reason = "a mistake of the service; its log says more"
+            reason = "an internal error, which the log of the service describes"
             problem = _fault("Internal error", f"The job failed by {reason}.")
         if not task:
             return problem

@@ -158,7 +158,9 @@ class Usage:
                 async with asyncio.timeout(_DRAIN_S):
                     await self.settle()
             except (StoreUnavailable, TimeoutError):
-                log.warning("Usage of the last seconds was not counted: the store is away.")
+                log.warning(
+                    "The store is unavailable, so usage of the last seconds was not counted."
+                )
 
     async def _run(self) -> None:
         while True:
@@ -168,7 +170,7 @@ class Usage:
                 await self.settle()
                 await asyncio.sleep(_PAUSE_S)
             except StoreUnavailable as error:
-                log.warning("Usage is counted later: %s", error.detail)
+                log.warning("Usage will be stored later: %s", error.detail)
                 self._wake.set()
                 await asyncio.sleep(_AGAIN_S)
 

@@ -107,7 +107,7 @@ GAUGES: Final[dict[str, _Row]] = {
         ("upscaler",),
     ),
     "upstream_calls_in_flight": (
-        "Calls that run, wait for their turn, or wait for an upscaler that is away.",
+        "Calls that run, wait for their turn, or wait for an unavailable upscaler.",
         ("upscaler",),
     ),
     "upstream_calls_last_hour": (

@@ -102,7 +102,7 @@ async def look(request: ConnectRequest) -> Suggestion:
     if request.address.endswith(".onnx") and "://" not in request.address:
         return _of_file(request)
     if request.settings.get("kind", "") == "embedded":
-        raise BadRequest("An address is no file: kind cannot be embedded.")
+        raise BadRequest("An address is not a file, so kind cannot be embedded.")
     split = _parts(request.address)
     if "preset" in request.settings:
         where = {"kind": "http", "url": split.geturl()}
