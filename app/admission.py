@@ -36,7 +36,7 @@ _OWN_GROUP = Path("/proc/self/cgroup")
 
 
 def memory_limit(cgroups: Path = _CGROUPS, own_group: Path = _OWN_GROUP) -> int | None:
-    """The smallest limit in bytes of the control groups and of the machine; None: unknown."""
+    """Return the memory limit in bytes (the smallest of cgroups and machine), or None."""
     limits = [machine] if (machine := _machine_memory()) else []
     for file in _limit_files(cgroups, own_group):
         with suppress(OSError, ValueError):  # "max" is no limit
@@ -104,7 +104,9 @@ class HeldShare:
 
 
 class Room:
-    """`most` places or bytes. A client may have them all, but not keep others out.
+    """A bounded number of places, or of bytes, that requests share.
+
+    A client may have them all, but not keep others out.
 
     What comes when all are taken displaces the newest request of the client that holds most, which
     may be itself: "longest queue drop" in the literature on queues.
@@ -132,7 +134,7 @@ class Room:
         return self.taken >= self.most and own >= max(self._held.values(), default=0)
 
     def check(self) -> None:
-        """Raise Overloaded if `is_full`."""
+        """Raise Overloaded if there is no place for the current client."""
         if self.is_full:
             raise self.refusal()
 
@@ -167,7 +169,7 @@ class Room:
             del scope  # it holds the task, which holds its error and so this frame
 
     def grow(self, share: HeldShare, amount: int) -> None:
-        """Enlarge a share; then whoever has to make room is cancelled."""
+        """Enlarge a share; if the room overflows, the largest client loses its newest share."""
         if share.is_displaced:
             return
         share.amount += amount
@@ -180,13 +182,13 @@ class Room:
             self._remove(newest)
 
     def end(self, seconds: float) -> None:
-        """Cancel in so many seconds who holds a share then: the service stops."""
+        """Cancel whoever still holds a share after so many seconds, because the service stops."""
         self._ends_at = asyncio.get_running_loop().time() + seconds
         for share in self._shares:
             share.end(self._ends_at)
 
     def refusal(self, *, ends: bool = False) -> Overloaded:
-        """The error of who finds no room; `retry_after` is the time that others hold theirs."""
+        """Return the error for a full room; `retry_after` is how long others hold places."""
         seconds = self._pace.seconds([share.began for share in self._shares])
         why = "The service is stopping." if ends else f"All {self.most:,} {self._name} are taken."
         return Overloaded(why, retry_after=seconds)
@@ -211,7 +213,7 @@ class _Turn:
 
 
 class AdmissionController:
-    """`running` requests hold a slot, up to `most_waiting` more queue for one.
+    """Lets `running` requests hold a slot and `most_waiting` more queue for one.
 
     Of those that wait, it is the turn of the client with the smallest share, which is the larger
     one of its shares of slots and memory (dominant resource fairness, Ghodsi et al. 2011), and of
@@ -255,7 +257,7 @@ class AdmissionController:
         return len(self._queue)
 
     def for_short_work(self) -> AdmissionController:
-        """As many slots for work of a second at most, always with some waiting places.
+        """Return a controller for work of a second at most; it always has waiting places.
 
         Jobs do such work too, and must not cause clients to be refused.
         """
@@ -264,7 +266,10 @@ class AdmissionController:
         )
 
     def for_uploads(self, name: str) -> Room:
-        """For as many uploads as may hold or wait for a slot: the decoders take them in turn."""
+        """Return a room for as many uploads as may hold a slot or wait for one.
+
+        The decoders take them in turn.
+        """
         return Room(self.running + max(self.most_waiting, _FEWEST_PLACES), name)
 
     def check_size(self, cost: int) -> None:
@@ -289,7 +294,7 @@ class AdmissionController:
 
     @asynccontextmanager
     async def slot(self, cost: int = 0, *, unbounded_wait: bool = False) -> AsyncIterator[None]:
-        """Wait for a slot and hold it; with `unbounded_wait` however many wait already.
+        """Wait for a slot and hold it; `unbounded_wait` joins the queue however long it is.
 
         Raises:
             Overloaded: all waiting places are taken, also later by clients with fewer of them.

@@ -57,7 +57,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything that runs requests and jobs; `serves`: see `open_parts`."""
+    """Everything that runs requests and jobs; `open_parts` explains `serves`."""
 
     settings: Settings
     stores: Stores
@@ -190,7 +190,7 @@ async def open_parts(
 
 @contextmanager
 def single_process_lock(settings: Settings) -> Iterator[None]:
-    """Keep other gateways off a data folder whose jobs are queued in memory.
+    """Hold a lock on a data folder whose jobs are queued in memory, for one gateway at a time.
 
     Raises:
         ConfigError: the store is shared, or another gateway runs on the data folder.
@@ -212,7 +212,7 @@ def single_process_lock(settings: Settings) -> Iterator[None]:
 
 
 async def check_start(settings: Settings) -> None:
-    """Try what a start needs, before a server runs. Raises ConfigError."""
+    """Check everything that a server needs, before it runs. Raises ConfigError."""
     await check_settings(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(single_process_lock(settings))
@@ -311,7 +311,10 @@ def _check_processes(settings: Settings) -> None:
 
 
 async def opened_stores(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> Stores:
-    """The stores that the settings name, checked; the stack closes them. Raises ConfigError."""
+    """Open and check the stores that the settings name; the stack closes them.
+
+    Raises ConfigError.
+    """
     stores = open_stores(
         settings.store,
         settings.data_dir,

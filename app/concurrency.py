@@ -17,14 +17,14 @@ Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Return how many cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def plain_environment() -> dict[str, str]:
-    """The environment, without secrets, for a child process that imports our modules."""
+    """Return the environment, without secrets, for a child process that imports our modules."""
     harmless = {"PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "PYTHONDONTWRITEBYTECODE"}
     return {
         **{name: value for name, value in os.environ.items() if name in harmless},
@@ -34,7 +34,7 @@ def plain_environment() -> dict[str, str]:
 
 
 def score_threads() -> int:
-    """Threads for one score: more would gain little, and each holds its own strips."""
+    """Return how many threads make one score; more would gain little and cost memory."""
     return min(usable_cores(), 4)
 
 
@@ -42,7 +42,7 @@ def score_threads() -> int:
 def score_cores(
     name: str,
 ) -> Iterator[Callable[[Callable[[int], Result], range], Iterator[Result]]]:
-    """`map` over numbers in `score_threads`: results come in order, few in advance."""
+    """Return a `map` over numbers in `score_threads`; results come in order, few in advance."""
     most = score_threads()
 
     with ThreadPoolExecutor(most, name) as threads:
@@ -61,7 +61,7 @@ def score_cores(
 
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Task[Result]]:
-    """A task that runs beside the body, and is cancelled at its end.
+    """Run a task beside the body, and cancel it at the body's end.
 
     A frame that names what holds its own exception lives, with all that it holds, until the
     collector of circles comes: this one names neither at its end, and the body's should not.
@@ -109,7 +109,7 @@ async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
 async def shielded(
     function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
 ) -> Result:
-    """`asyncio.to_thread` that, when cancelled, waits for the thread's end before it raises.
+    """Run `asyncio.to_thread`; if cancelled, wait for the thread's end before raising.
 
     Until then the thread's memory is in use, so its slot must stay taken. Afterwards the thread
     holds nothing: a pool's thread keeps its last call until it runs again, which on a busy machine

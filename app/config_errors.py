@@ -14,7 +14,10 @@ Item = Mapping[str, Any]
 
 
 def mistakes(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """All mistakes by field; misspelt names with what was meant. model: what was validated."""
+    """Return all mistakes by field; a misspelt name comes with what was meant.
+
+    model: what was validated.
+    """
     known = field_names(model) if model is not None else ()
     return together(
         (".".join(map(str, item["loc"])) or "all", reason(item, known))
@@ -23,7 +26,7 @@ def mistakes(error: ValidationError, model: type[BaseModel] | None = None) -> st
 
 
 def together(items: Iterable[tuple[str, str]]) -> str:
-    """Fields and their mistakes as one sentence."""
+    """Join fields and their mistakes to one sentence."""
     text = "; ".join(f"{field}: {reason}" for field, reason in items)
     return text if text.endswith("?") else f"{text}."
 
@@ -53,13 +56,13 @@ def reason(
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name; empty if none is similar."""
+    """Return the end of a sentence about an unknown name; empty if none is similar."""
     close = difflib.get_close_matches(name[:80].lower(), list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def field_names(model: type[BaseModel]) -> set[str]:
-    """The names of all fields of a model and of its parts, as written."""
+    """Return the names of all fields of a model and of its parts, as written."""
     schema = model.model_json_schema()
     schemas = [schema, *schema.get("$defs", {}).values()]
     return {name for entry in schemas for name in entry.get("properties", {})}

@@ -46,13 +46,13 @@ def read_secret_files(environ: MutableMapping[str, str]) -> None:
 
 
 def named_key(text: str) -> tuple[str | None, str]:
-    """The name, if any, and the key of `[NAME:]KEY`."""
+    """Return the name, if any, and the key of `[NAME:]KEY`."""
     name, separator, key = text.strip().partition(":")
     return (name, key) if separator and _KEY_NAME.fullmatch(name) else (None, text.strip())
 
 
 def referenced_values() -> frozenset[str]:
-    """The values of all variables that the file refers to, which are never shown."""
+    """Return the values of all variables that the file refers to, which are never shown."""
     path = _file()
     names = _REFERENCE.findall(path.read_text("utf-8")) if path is not None else []
     return frozenset(value for name in names if (value := os.environ.get(name)))
@@ -66,7 +66,7 @@ def _file() -> Path | None:
 
 
 def read_file() -> tuple[dict[str, Any], list[str]]:
-    """The file of settings as a dictionary, empty if there is none, and its mistakes.
+    """Return the file of settings as a dictionary, empty if there is none, and its mistakes.
 
     References to unset variables stay as written. Raises ConfigError: not readable, or no TOML.
     """

@@ -24,7 +24,7 @@ class TrustscaleError(Exception):
 
 
 class TransientError(TrustscaleError):
-    """Temporary: a retry makes sense after `retry_after` seconds."""
+    """A temporary error: a retry makes sense after `retry_after` seconds."""
 
     def __init__(self, detail: str, *, retry_after: float = 5.0, **members: Any) -> None:
         super().__init__(detail, **members)
@@ -40,7 +40,7 @@ class BadImage(BadInput):
 
 
 class DecodeLimit(BadInput):
-    """Decoding takes more than the pixels justify; `members["limit"]`: seconds, memory or scans."""
+    """Decoding takes more seconds, memory or scans (`members["limit"]`) than allowed."""
 
 
 class ImageTooLarge(BadInput):
@@ -72,11 +72,11 @@ class BadRequest(BadInput):
 
 
 class TooSlow(BadInput):
-    """It would take too long; `members` has the estimate and the ways out."""
+    """The answer would take too long; `members` has the estimate and the alternatives."""
 
 
 class NoCalibration(TrustscaleError):
-    """No active calibration: a mask would have no foundation."""
+    """No calibration is active, so a mask would have no foundation."""
 
 
 class CalibrationMismatch(TrustscaleError):
@@ -108,7 +108,7 @@ class UpscalerRejected(UpscalerFailed):
 
 
 class DegenerateSamples(UpscalerError):
-    """All samples of an input that is not flat are identical: a cache or a fixed seed."""
+    """All samples are identical, though the input is not flat: a cache or a fixed seed."""
 
 
 class Overloaded(TransientError):
@@ -128,7 +128,7 @@ class Forbidden(TrustscaleError):
 
 
 class NotFound(TrustscaleError):
-    """The named thing does not exist, or no longer."""
+    """The named thing does not exist, or no longer exists."""
 
 
 class Conflict(TrustscaleError):
@@ -140,7 +140,7 @@ class NoDirectUploads(TrustscaleError):
 
 
 class Superseded(Conflict):
-    """What was to be replaced has changed since it was read."""
+    """The document to be replaced has changed since it was read."""
 
 
 class ConfigError(TrustscaleError):
@@ -153,7 +153,7 @@ _PATH = re.compile(r"""(?<![\w:/.])(['"]?)/[^\s'"]+/[^\s'"]*\1""")
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of a foreign error, without its stop, shortened.
+    """Return the first line of a foreign error, without its stop, shortened.
 
     Parsers may repeat all the bytes that they could not read, and tell addresses and paths.
     """
@@ -165,5 +165,5 @@ def reason_of(error: Exception) -> str:
 
 
 def shortened(name: str) -> str:
-    """A foreign name, quoted, at most 80 letters."""
+    """Return a foreign name, quoted, at most 80 letters."""
     return repr(name if len(name) <= 80 else f"{name[:79]}…")

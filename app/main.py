@@ -61,7 +61,7 @@ def create_app(
     timings: Timings = TIMINGS,
     is_local: bool = False,
 ) -> FastAPI:
-    """The gateway for these settings; nothing is opened before its lifespan starts.
+    """Make the gateway for these settings; its lifespan opens everything.
 
     is_local: whether only this machine reaches it, with no proxy in between.
     """
@@ -87,7 +87,7 @@ ROUTES: Final = (
 def application(
     start: Start, *, max_upload_bytes: int, routes: Sequence[str] = ROUTES, is_local: bool = False
 ) -> FastAPI:
-    """The HTTP API, or these routes of it, over what `start` opens when the lifespan begins."""
+    """Make the HTTP API, or these routes of it, over what `start` opens."""
     metrics = Metrics()
 
     @asynccontextmanager
@@ -204,7 +204,7 @@ def _admin_keys(settings: Settings) -> list[str]:
 async def working(
     run: Callable[..., Coroutine[Any, Any, None]],
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """`JobQueue.run` beside the body; then unfinished work goes back to the queue."""
+    """Run `JobQueue.run` beside the body; unfinished work goes back to the queue."""
     stop = asyncio.Event()
     worker = asyncio.create_task(run(stop=stop))
     try:

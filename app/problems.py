@@ -25,8 +25,8 @@ PROBLEMS: dict[str, ProblemType] = {
     "no-calibration": ProblemType(
         409,
         "No calibration",
-        "The upscaler has no active calibration, or the first cannot be read, being damaged or of "
-        "another release. Without one a mask has no promise, so nothing is generated. Calibrate "
+        "The upscaler has no active calibration, or the first one is damaged or of another "
+        "release. Without one a mask has no promise, so nothing is generated. Calibrate "
         "the upscaler, or activate an existing calibration.",
     ),
     "calibration-mismatch": ProblemType(
@@ -39,9 +39,8 @@ PROBLEMS: dict[str, ProblemType] = {
     "bad-image": ProblemType(
         422,
         "Bad image",
-        "The file is an image of a supported format that cannot be used: it is empty, damaged or "
-        "incomplete, or animated, has pixels without data, or has no faithful RGB form. `detail` "
-        "says which.",
+        "The image cannot be used: it is empty, damaged, incomplete or animated, has pixels "
+        "without data, or has no faithful RGB form. `detail` says which.",
     ),
     "decode-limit": ProblemType(
         422,
@@ -60,14 +59,14 @@ PROBLEMS: dict[str, ProblemType] = {
     "unsupported-media": ProblemType(
         415,
         "Unsupported media",
-        "Images must be PNG, JPEG, WebP, AVIF, TIFF, BMP or still GIF files, whatever their name; "
+        "The file is not a PNG, JPEG, WebP, AVIF, TIFF, BMP or still GIF file, whatever its name. "
         "HEIC and JPEG XL need the extra `formats`, and data of 16 bits the extra `science`.",
     ),
     "bad-alpha": ProblemType(
         422,
         "Bad alpha",
-        "alpha is the largest expected error that is tolerated inside the mask: a finite number of "
-        "at least 0.",
+        "`alpha` is not a finite number of at least 0. It is the largest expected error that is "
+        "tolerated inside the mask.",
     ),
     "bad-group": ProblemType(
         422,
@@ -84,8 +83,8 @@ PROBLEMS: dict[str, ProblemType] = {
     "too-slow": ProblemType(
         422,
         "Too slow",
-        "At the pace of this upscaler the answer would take longer than a request may: `estimate` "
-        "and `deadline` are seconds. Send `Prefer: respond-async` to make it a job, or "
+        "The answer would take longer than a request may. The members `estimate` and `deadline` "
+        "are seconds. Send `Prefer: respond-async` to make it a job, or "
         "`fit` with the number in the member `fit`. Status 504 means that the request ran out "
         "of time, and a retry would take as long.",
     ),
@@ -127,19 +126,23 @@ PROBLEMS: dict[str, ProblemType] = {
     "store-unavailable": ProblemType(
         503,
         "Store unavailable",
-        "The service cannot keep anything now: its database or its files are away, or full. No "
-        "samples were made, unless the store failed meanwhile. Try again after the seconds in "
+        "The service cannot store anything now: its database or its files are unavailable or full. "
+        "No samples were made, unless the store failed meanwhile. Try again after the seconds in "
         "Retry-After.",
     ),
     "unauthorized": ProblemType(
-        401, "Unauthorized", "A valid key is needed: Authorization: Bearer KEY, or X-API-Key: KEY."
+        401,
+        "Unauthorized",
+        "The request has no valid key: send Authorization: Bearer KEY, or X-API-Key: KEY.",
     ),
     "forbidden": ProblemType(
         403,
         "Forbidden",
-        "The key is valid, but not for this; or a page of another site has sent the request.",
+        "The key is valid but does not allow this, or a page of another site has sent the request.",
     ),
-    "not-found": ProblemType(404, "Not found", "It never existed, was deleted, or has expired."),
+    "not-found": ProblemType(
+        404, "Not found", "The resource never existed, was deleted, or has expired."
+    ),
     "method-not-allowed": ProblemType(
         405,
         "Method not allowed",
@@ -154,13 +157,13 @@ PROBLEMS: dict[str, ProblemType] = {
     "no-direct-uploads": ProblemType(
         409,
         "No direct uploads",
-        "This service keeps files in a folder, or keeps clients away from its object store, so "
-        "there is no link for an upload. Send the file itself with the request.",
+        "This service has no object store that clients may use, so there is no link for an "
+        "upload. Send the file itself with the request.",
     ),
     "internal-error": ProblemType(
         500,
         "Internal error",
-        "A fault of the service. The request id in X-Request-ID finds it in the log.",
+        "The service made an error. The request id in X-Request-ID finds it in the log.",
     ),
 }
 
@@ -180,7 +183,7 @@ _STATUSES: list[tuple[type[errors.TrustscaleError], int]] = [
 
 
 def problem_of(error: Exception) -> dict[str, Any]:
-    """The problem document of any error; unexpected ones reveal nothing."""
+    """Return the problem document of any error; unexpected ones reveal nothing."""
     if not isinstance(error, errors.TrustscaleError):
         return problem("internal-error", "An unexpected error occurred; it has been logged.")
     document = problem(_slug(type(error)), error.detail, **error.members)
@@ -198,7 +201,7 @@ def _slug(error: type[Exception]) -> str:
 
 
 def problem(slug: str, detail: str, **members: Any) -> dict[str, Any]:
-    """A problem document; extra members cannot replace the standard ones."""
+    """Return a problem document; extra members cannot replace the standard ones."""
     kind = PROBLEMS[slug]
     return {
         **members,
@@ -210,5 +213,5 @@ def problem(slug: str, detail: str, **members: Any) -> dict[str, Any]:
 
 
 def body_too_large() -> dict[str, Any]:
-    """The problem of a body over the limit."""
+    """Return the problem of a body over the limit."""
     return problem("image-too-large", "The body of the request is larger than the service accepts.")

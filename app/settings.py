@@ -53,7 +53,7 @@ from trustscale_server.upscalers.runtime import SHIPPED, PrecisionSetting
 
 
 def default_text(default: str) -> dict[str, Any]:
-    """A default in docs/settings.md that is not a value."""
+    """Return a default for docs/settings.md that is not a value."""
     return {"default": default}
 
 
@@ -88,8 +88,8 @@ OBSOLETE_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     | {
         "attempts": "a call is tried eight times at most",
         "character": "only the shipped models have one",
-        "dependency_timeout_s": "a job waits ten minutes for what is away",
-        "job_patience_s": "a job waits ten minutes for what is away",
+        "dependency_timeout_s": "a job waits ten minutes for an unavailable dependency",
+        "job_patience_s": "a job waits ten minutes for an unavailable dependency",
         "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT names the collector",
         "samples_per_call": "a call asks for one sample",
         "canary_interval_s": 'canaries are sent once a day; canary = "off" ends them',
@@ -400,13 +400,13 @@ class Settings(BaseSettings):
 
     @property
     def default(self) -> str:
-        """The upscaler where none is named and no upload can decide."""
+        """The upscaler that is used where none is named and no upload can decide."""
         first = self.upscalers[0].name
         return first if self.default_upscaler in {None, AUTO} else self.default_upscaler or first
 
     @property
     def routing_table(self) -> dict[str, str]:
-        """Upscalers by patterns of classes; empty where one of them is missing: then no `auto`."""
+        """The upscalers by patterns of classes; empty, so without `auto`, if one is missing."""
         names = {upscaler.name for upscaler in self.upscalers}
         return (
             self.routing if "*" in self.routing and names.issuperset(self.routing.values()) else {}
@@ -418,11 +418,11 @@ class Settings(BaseSettings):
         return bool(self.routing_table) and self.default_upscaler in {None, AUTO}
 
     def upscaler(self, name: str) -> UpscalerConfig | None:
-        """The entry of an upscaler; None: there is none."""
+        """Return the entry of an upscaler, or None if there is none."""
         return next((entry for entry in self.upscalers if entry.name == name), None)
 
     def price_per_call(self, name: str) -> float | None:
-        """The price of a call of an upscaler, if configured."""
+        """Return the price of a call of an upscaler, if configured."""
         entry = self.upscaler(name)
         return None if entry is None else entry.price_per_call
 
@@ -457,7 +457,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings of this process.
+    """Return the settings of this process.
 
     Raises:
         ConfigError: one line that names every wrong setting and what is wrong with it.
@@ -517,7 +517,7 @@ def _name_of(entry: Any) -> str | None:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """`TRUSTSCALE_*` variables that no setting reads: probably misspelt."""
+    """Return `TRUSTSCALE_*` variables that no setting reads; they are probably misspelt."""
     known = {name.upper() for name in Settings.model_fields}
     return sorted(
         name

@@ -34,23 +34,23 @@ class Added(Part):
     shares: Sequence[float | None] = ()
 
     def tested(self, image: Image) -> tuple[float | None]:
-        """The share of one test upload."""
+        """Return the share of one test upload."""
         pair = image.pair
         return (invented(pair.x, image.prediction(self.pipeline), pair.y),)
 
     def gather(self, images: Sequence[tuple[float | None]]) -> None:
-        """Keep the shares."""
+        """Store the shares."""
         self.shares = [share for (share,) in images]
 
     @property
     def share(self) -> float | None:
-        """The mean over the uploads to which something was added; None: there are none."""
+        """The mean over the uploads to which something was added; None without any."""
         known = [share for share in self.shares if share is not None]
         return float(np.mean(known)) if known else None
 
 
 def invented(low: Pixels, prediction: Pixels, truth: Pixels) -> float | None:
-    """The share of the added detail that is not in the truth; None: nothing was added.
+    """Return the share of the added detail that is not in the truth; None if none was added.
 
     Of X [h, w, 3], and of Ŷ and Y [H, W, 3].
     """

@@ -60,22 +60,20 @@ class Judged:
     upscaler: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name, repeatable; default: auto, those that answer such uploads, each on its "
-            "classes."
+            help="The upscaler, repeatable; default: auto, all that answer such uploads, each for "
+            "its classes."
         ),
     ] = None
     settings: Annotated[
         str | None,
         typer.Option(
-            help="paper: its setting; or a TOML file, one table of a calibration's settings per "
-            "variant. Default: as this service would serve it."
+            help="What is compared: paper, or a TOML file with a table of settings per variant. "
+            "Default: what this service would serve."
         ),
     ] = None
     calibration: Annotated[
         str | None,
-        typer.Option(
-            help="Judge one that there is, and calibrate nothing: active, an id, or a file."
-        ),
+        typer.Option(help="Judge an existing calibration instead: active, an id, or a file."),
     ] = None
     samples: Annotated[
         str | None,
@@ -85,7 +83,7 @@ class Judged:
         ),
     ] = None
     baselines: Annotated[
-        bool, typer.Option(help="With --settings paper: also the methods of earlier work.")
+        bool, typer.Option(help="Whether --settings paper also runs the methods of earlier work.")
     ] = True
 
     @property
@@ -108,7 +106,7 @@ class Tables:
     as_json: options.Json = False
 
     def alphas(self, usual: Sequence[float]) -> list[float]:
-        """The levels in ascending order; without any the usual ones. Raises BadParameter."""
+        """Return the levels in ascending order; without any the usual ones. Raises BadParameter."""
         levels = sorted(set(self.alpha or usual))
         if not all(0 < level < float("inf") for level in levels):
             raise typer.BadParameter("--alpha must be a positive number.")
@@ -123,7 +121,7 @@ class Division(options.Steps):
     group_column: Annotated[
         str | None, typer.Option(help="Column of manifest.csv that names the photograph.")
     ] = None
-    seed: Annotated[int, typer.Option(min=0, help="Of split, samples and degradation.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Seed of split, samples and degradation.")] = 0
     skip_bad_pairs: Annotated[
         bool, typer.Option(help="Leave out images that cannot be used, and say so.")
     ] = False
@@ -134,7 +132,7 @@ class Division(options.Steps):
 
     @property
     def degradation(self) -> Degradation | None:
-        """The named one; None: none. Raises BadRequest."""
+        """The degradation that the options name, or None. Raises BadRequest."""
         try:
             steps = Degradation(**self.named)
         except ValidationError as error:

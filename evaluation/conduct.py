@@ -124,7 +124,7 @@ def _unfitted(pipeline: Pipeline) -> Pipeline:
 
 
 def typical_side(files: Sequence[PairFiles]) -> float:
-    """The median over the truths of √(width · height), from their headers, if readable."""
+    """Return the median over the truths of √(width · height), from their headers."""
     sides = []
     for pair in files:
         try:

@@ -51,7 +51,7 @@ Widths = tuple[Pixels, Pixels]
 
 
 def half_widths(samples: Pixels, prediction: Pixels) -> Widths:
-    """The half-widths l and u, uint8 [H, W, 3] each, at least `FLOOR`.
+    """Return the half-widths l and u, uint8 [H, W, 3] each, at least `FLOOR`.
 
     Of samples, uint8 [M, H, W, 3]; a bound on the wrong side of Ŷ counts as Ŷ itself.
     """
@@ -71,7 +71,7 @@ def half_widths(samples: Pixels, prediction: Pixels) -> Widths:
 
 
 def miss_curve(truth: Pixels, prediction: Pixels, widths: Widths) -> NDArray[np.float64]:
-    """The loss of one image at every λ of `LAMBDAS`: its share of values outside."""
+    """Return the loss of one image at every λ of `LAMBDAS`: its share of values outside."""
     below, above = widths
     is_above = truth > prediction
     distance = np.where(is_above, truth - prediction, prediction - truth)
@@ -87,7 +87,7 @@ def miss_curve(truth: Pixels, prediction: Pixels, widths: Widths) -> NDArray[np.
 
 
 def hoeffding_bentkus_p_value(mean: ArrayLike, n: int, alpha: ArrayLike) -> NDArray[np.float64]:
-    """P-value of "E[x] exceeds A", for the mean x̄ of n ≥ 1 independent x in [0, 1].
+    """Return the p-value of "E[x] exceeds A", for the mean x̄ of n ≥ 1 independent x in [0, 1].
 
     min(exp(−n h₁(min(x̄, A), A)), e · P(Bin(n, A) ≤ ⌈n x̄⌉)) with the Kullback-Leibler divergence h₁
     of two Bernoulli laws. `alpha` is A in (0, 1), broadcast against the mean. The value may
@@ -104,7 +104,7 @@ def hoeffding_bentkus_p_value(mean: ArrayLike, n: int, alpha: ArrayLike) -> NDAr
 def interval_scale(
     curves: Sequence[NDArray[np.float64]] | NDArray[np.float64], *, alpha: float, delta: float
 ) -> float:
-    """λ̂, the smallest scale above which every scale is certified (their Algorithm 2), or ∞.
+    """Return λ̂, the smallest scale above which every scale is certified (their Algorithm 2), or ∞.
 
     From the largest λ down, "the expected share outside exceeds α" is tested with the
     Hoeffding-Bentkus p-value of the mean share, until one is not rejected. The risk decreases in λ,
@@ -119,7 +119,7 @@ def interval_scale(
 
 
 def interval(prediction: Pixels, widths: Widths, scale: float) -> tuple[Pixels, Pixels]:
-    """The images of the lower and the upper ends, uint8 [H, W, 3]: the levels inside T_λ.
+    """Return the images of the lower and the upper ends of T_λ, uint8 [H, W, 3].
 
     Real ends are rounded inwards. An infinite scale gives 0 and 255 everywhere.
     """
@@ -128,7 +128,7 @@ def interval(prediction: Pixels, widths: Widths, scale: float) -> tuple[Pixels, 
 
 
 def interval_score(truth: Pixels, lower: Pixels, upper: Pixels) -> tuple[float, float]:
-    """The share of one image's values outside of their interval, and the mean width in [0, 1]."""
+    """Return the share of an image's values outside their interval, and the mean width."""
     inside = np.count_nonzero((lower <= truth) & (truth <= upper))
     return 1 - inside / truth.size, float(np.mean(upper - lower)) / (_LEVELS - 1)
 
@@ -143,7 +143,7 @@ EPSILON = 1e-3
 
 
 def confidence(indecision: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The confidence c = 1 − min{1, √σ}, float64 of the shape of σ, in [0, 1].
+    """Return the confidence c = 1 − min{1, √σ}, float64 of the shape of σ, in [0, 1].
 
     The root of σ, a variance in normalised Lab, has the unit of the error.
     """
@@ -156,7 +156,7 @@ def weight_mask(confidences: NDArray[np.float64], scale: float) -> NDArray[np.fl
 
 
 def weighted_error(weights: NDArray[np.float64], error: NDArray[np.floating]) -> float:
-    """(1/N) Σ M·|Ŷ − Y|, as in Eq. 3."""
+    """Return (1/N) Σ M·|Ŷ − Y|, as in Eq. 3."""
     return float(np.mean(weights * error, dtype=np.float64))
 
 
@@ -165,7 +165,9 @@ def image_scale(
     error: NDArray[np.floating],
     alphas: Sequence[float] | NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """λ_i = max{λ in [0, 1] : (1/N) Σ M^(λ)·|Ŷ − Y| ≤ α} of one image, for every α ≥ 0, float64.
+    """Return λ_i of one image for every α ≥ 0, float64.
+
+    λ_i = max{λ in [0, 1] : (1/N) Σ M^(λ)·|Ŷ − Y| ≤ α}.
 
     With u = 1 − c + ε the weighted error is, between neighbouring values of u, the rising line
     (Σ_{u ≤ λ} e + λ·Σ_{u > λ} e/u) / N; so sorting finds λ_i exactly. c is [H, W] in [0, 1]; the
@@ -187,7 +189,7 @@ def image_scale(
 
 
 def mask_scale(scales: Sequence[float] | NDArray[np.float64], *, delta: float) -> float:
-    """The served λ: the δ-quantile of the λ_i of the calibration images.
+    """Return the served λ: the δ-quantile of the λ_i of the calibration images.
 
     So a share 1 − δ of them keeps its weighted error at α, the kind reading. Step 2 of Appendix B
     has Quantile_{1−δ}, at which only a share δ need do so. Neither makes Eq. 3 true.
@@ -227,7 +229,7 @@ class Earlier(Part):
     scores: NDArray[np.float64] = field(init=False)
 
     def seen(self, image: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What a calibration image loses at every scale of the intervals, and its own λ."""
+        """Return what a calibration image loses at every scale of the intervals, and its own λ."""
         prediction = image.prediction(self.pipeline)
         return (
             miss_curve(image.pair.y, prediction, self._widths(image)),
@@ -235,13 +237,13 @@ class Earlier(Part):
         )
 
     def calibrate(self, images: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:
-        """Calibrate both; neither knows scenes."""
+        """Calibrate both methods; neither knows scenes."""
         curves, scales = (np.array(values) for values in zip(*images, strict=True))
         self.scale = interval_scale(curves, alpha=MISS_ALPHA, delta=self.delta)
         self.weighted = np.array([mask_scale(column, delta=self.delta) for column in scales.T])
 
     def tested(self, image: Image) -> list[float]:
-        """The scores of a test image."""
+        """Return the scores of a test image."""
         row = [*interval_score(image.pair.y, *self.interval(image))]
         for scale in self.weighted:
             mask = weight_mask(self._confidence(image), float(scale))
@@ -249,15 +251,15 @@ class Earlier(Part):
         return row
 
     def gather(self, images: Sequence[list[float]]) -> None:
-        """Keep the scores."""
+        """Store the scores."""
         self.scores = np.array(images)
 
     def interval(self, image: Image) -> tuple[Pixels, Pixels]:
-        """The lower and the upper image of one prediction, uint8 [H, W, 3]."""
+        """Return the lower and the upper image of one prediction, uint8 [H, W, 3]."""
         return interval(image.prediction(self.pipeline), self._widths(image), self.scale)
 
     def weight(self, image: Image) -> NDArray[np.float64]:
-        """The continuous mask of one image at `SHOWN_ALPHA`, float64 [H, W] in [0, 1]."""
+        """Return the continuous mask of one image at `SHOWN_ALPHA`, float64 [H, W] in [0, 1]."""
         scale = float(self.weighted[WEIGHTED_ALPHAS.index(SHOWN_ALPHA)])
         return weight_mask(self._confidence(image), scale)
 
@@ -271,7 +273,7 @@ class Earlier(Part):
         return image.error(self.pipeline, POINTWISE)
 
     def records(self, whole: float) -> list[Record]:
-        """What each method promises, whether that can be relied on, and the result.
+        """Return what each method promises, whether that can be relied on, and the result.
 
         whole: mean of the largest D of the whole image.
         """

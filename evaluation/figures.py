@@ -41,14 +41,14 @@ _PERFECT = LossCurve(np.empty(0, np.float32), np.empty(0, np.float32))
 
 
 def number_figures(result: Evaluation, draws: Resamples) -> list[ReportPicture]:
-    """The plots of one upscaler; without classes of uploads also Figure 4."""
+    """Return the plots of one upscaler; without classes of uploads also Figure 4."""
     has_classes = result.main.calibration.pipeline.input_rule is not None
     plots = [error_and_area] if has_classes else [error_and_area, psnr_and_leakage]
     return [draw(result, draws) for draw in plots]
 
 
 def error_and_area(result: Evaluation, draws: Resamples) -> ReportPicture:
-    """Figure 2: the promise and the result, and how much is not trusted."""
+    """Plot Figure 2: the promise and the result, and how much is not trusted."""
     top = float(result.main.alphas[-1])
 
     def lines(quantity: str) -> Iterator[Curve]:
@@ -78,7 +78,7 @@ def error_and_area(result: Evaluation, draws: Resamples) -> ReportPicture:
 
 
 def psnr_and_leakage(result: Evaluation, draws: Resamples) -> ReportPicture:
-    """Figure 4: PSNR inside the mask, and leaked calibration images."""
+    """Plot Figure 4: PSNR inside the mask, and leaked calibration images."""
     color = result.main
     lines = [_mean("mask by D", color, "psnr", draws, COLORS[0]), _whole(color, "psnr", draws)]
     psnr = Panel("PSNR inside the mask, sRGB", ALPHA, f"dB, {MEAN}", lines)
@@ -130,7 +130,7 @@ def _leaked(cell: Cell, result: Evaluation) -> Panel:
 
 
 def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.float64]]:
-    """What leaked calibration scenes do to the promise (Proposition 3.2).
+    """Return what leaked calibration scenes do to the promise (Proposition 3.2).
 
     The images of some scenes are replaced by perfect predictions (D ≡ 0), as in the paper.
 
@@ -187,7 +187,7 @@ def _mean(
 
 
 def choose_examples(cell: Cell, alpha: float) -> dict[int, str]:
-    """The best, a typical, a rescued and the worst image at one α; fewer if they coincide.
+    """Choose the best, a typical, a rescued and the worst image at one α.
 
     By place among the test images, why each is shown.
     """
@@ -214,7 +214,7 @@ Shown = tuple[Image, NDArray[np.bool_]]
 
 
 async def showcase(result: Evaluation) -> list[ReportPicture]:
-    """The sheets of one upscaler."""
+    """Return the sheets of one upscaler."""
     alpha = result.options.reference_alpha
     color = result.main
     chosen = choose_examples(color, alpha)

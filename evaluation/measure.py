@@ -57,12 +57,12 @@ class SampleCache:
             raise ConfigError(f"{folder} cannot be written: {error.strerror}.") from error
 
     def path(self, fingerprint: str, x_digest: str, seed: int, count: int) -> Path:
-        """The file of the samples of one input; its name has all that changes them."""
+        """Return the file of the samples of one input, whose name has all that changes them."""
         identity = hashlib.sha256(f"{fingerprint}\n{x_digest}".encode()).hexdigest()[:40]
         return self.folder / f"{identity}-{seed}-{count}.samples"
 
     def get(self, path: Path) -> Samples | None:
-        """The samples; None if there are none or the file is damaged."""
+        """Return the samples; None if there are none or the file is damaged."""
         try:
             return unpacked_samples(path.read_bytes())
         except (FileNotFoundError, ValueError):
@@ -74,7 +74,7 @@ class SampleCache:
 
 
 def packed_samples(samples: Samples) -> bytes:
-    """The file of the samples."""
+    """Return the file of the samples."""
     import zstandard  # noqa: PLC0415 - an optional dependency, imported where it is used
 
     differences = samples.images.copy()
@@ -86,7 +86,7 @@ def packed_samples(samples: Samples) -> bytes:
 
 
 def unpacked_samples(data: bytes) -> Samples:
-    """The samples of a file. Raises ValueError if it is damaged."""
+    """Return the samples of a file. Raises ValueError if it is damaged."""
     import zstandard  # noqa: PLC0415 - as above
 
     try:
@@ -102,12 +102,12 @@ def unpacked_samples(data: bytes) -> Samples:
 
 
 def measurement_key(pipeline: Pipeline) -> Hashable:
-    """Distinguishes two measurements of the same samples: by σ, prediction rule and M."""
+    """Return a key that tells measurements of the same samples apart: σ, prediction rule and M."""
     return pipeline.indecision, pipeline.prediction, pipeline.samples
 
 
 class Image:
-    """One upload; everything of it is computed once.
+    """One upload; everything about it is computed once.
 
     Args:
         place: on its side of the plan.
@@ -129,11 +129,11 @@ class Image:
         self._made: dict[Hashable, Any] = dict(known)
 
     def drawn(self, count: int) -> list[RGB]:
-        """The first so many samples: those that a smaller M would have drawn."""
+        """Return the first so many samples, which a smaller M would have drawn."""
         return list(self.samples.images[:count])
 
     def measured(self, pipeline: Pipeline) -> Measurement:
-        """Ŷ and σ, as a request under this pipeline gets them."""
+        """Return Ŷ and σ, as a request under this pipeline gets them."""
         return self._once(
             measurement_key(pipeline),
             lambda: measured_again(
@@ -142,15 +142,15 @@ class Image:
         )
 
     def prediction(self, pipeline: Pipeline) -> RGB:
-        """Ŷ."""
+        """Return the prediction Ŷ."""
         return self.measured(pipeline).prediction
 
     def sigma(self, pipeline: Pipeline) -> NDArray[np.float32]:
-        """σ, float32 [H, W]."""
+        """Return σ, float32 [H, W]."""
         return self.measured(pipeline).sigma
 
     def error(self, pipeline: Pipeline, settings: FidelitySettings) -> NDArray[np.float32]:
-        """D of Ŷ, float32 [H, W]; settings that differ only in B share a measurement."""
+        """Return D of Ŷ, float32 [H, W]; settings that differ only in B share a measurement."""
         uncut = replace(settings, bound=None)
         measured = self._once(
             (_prediction_key(pipeline), uncut),
@@ -161,7 +161,7 @@ class Image:
         return np.minimum(measured, fidelity.largest_float32(fidelity.bound(settings)))
 
     def quantities(self, pipeline: Pipeline, thresholds: NDArray[np.float64]) -> dict[str, Any]:
-        """See `mask_quantities`."""
+        """Return the `mask_quantities` of the image."""
         squares = self._once(
             ("squares", _prediction_key(pipeline)),
             lambda: _squares(self.pair.y, self.prediction(pipeline)),
@@ -196,7 +196,7 @@ def _squares(truth: RGB, prediction: RGB) -> Squares:
 def mask_quantities(
     sigma: NDArray[np.float32], squares: Squares, thresholds: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
-    """What the masks {σ < t} of one image hold, one entry per threshold; ±inf are allowed.
+    """Measure what the masks {σ < t} of one image hold, one entry per threshold.
 
     area: share of trusted pixels. psnr, psnr_lab: in dB, of sRGB and of normalised Lab with a peak
     of 1; NaN for an empty mask, infinite where every trusted pixel is exact.
@@ -214,7 +214,7 @@ def mask_quantities(
 async def image_of(
     place: int, pair: Pair, upscaler: Upscaler, largest: Pipeline, cache: SampleCache
 ) -> Image:
-    """An image with the samples of `largest`, the pipeline with the largest M.
+    """Make an image with the samples of `largest`, the pipeline with the largest M.
 
     Raises DegenerateSamples, or UpscalerError if the samples could not be had.
     """

@@ -45,7 +45,10 @@ PHOTOGRAPH_COLUMNS = (*SCENE_COLUMNS, "group", "source_file", "photograph", "sou
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """The two sides. how: `given` by folders, or drawn by `scene` or by `image`."""
+    """The calibration images and the test images, and how they were divided.
+
+    how: `given` by folders, or drawn by `scene` or by `image`.
+    """
 
     calibration: Sequence[PairFiles]
     test: Sequence[PairFiles]
@@ -69,7 +72,7 @@ class EvaluationPlan:
 
 
 def scene_name(item: PairFiles) -> str:
-    """The scene of an image, or a unique name."""
+    """Return the scene of an image, or a unique name."""
     return f"scene:{item.scene}" if item.scene is not None else f"pair:{item.name}"
 
 
@@ -134,7 +137,7 @@ def split(
 
 
 def find_items(folder: Path, column: str | None = None) -> list[PairFiles]:
-    """The pairs of one folder, with their scenes where folders or a manifest name them.
+    """Return the pairs of one folder, with their scenes where folders or a manifest name them.
 
     Raises BadPairs or BadRequest, as `make_plan`.
     """
@@ -188,7 +191,7 @@ class Variant:
     calibration: Calibration | None = None
 
     def pipeline(self, upscaler: Upscaler) -> Pipeline:
-        """The pipeline of the calibration, before σ is fitted on its images.
+        """Return the pipeline of the calibration, before σ is fitted on its images.
 
         Raises BadRequest if so many samples are impossible.
         """
@@ -197,12 +200,12 @@ class Variant:
         return self.config.pipeline(upscaler)
 
     def made_by(self, degradation: Degradation | Mixture | None) -> Variant:
-        """The same with inputs made in this way."""
+        """Return the variant with inputs made in this way."""
         return replace(self, config=self.config.model_copy(update={"degradation": degradation}))
 
 
 def served() -> list[Variant]:
-    """The service's defaults, and σ without a fit."""
+    """Return the service's defaults, and σ without a fit."""
     return [
         Variant(SERVED, note="What `trustscale calibrate` makes of these images by default."),
         Variant(
@@ -214,7 +217,7 @@ def served() -> list[Variant]:
 
 
 def compared(first: Variant, samples: Sequence[int]) -> list[Variant]:
-    """The same settings with other numbers of generations."""
+    """Return these settings with other numbers of generations."""
     own = first.config.samples or DEFAULT_SAMPLES
     return [
         Variant(f"{first.name}, M = {count}", first.config.model_copy(update={"samples": count}))
@@ -224,7 +227,7 @@ def compared(first: Variant, samples: Sequence[int]) -> list[Variant]:
 
 
 def paper(samples: int, side: float, delta: float) -> list[Variant]:
-    """The paper's setting: M samples, whole pictures, errors not cut, σ not fitted, no classes.
+    """Return the paper's setting: M samples, whole pictures, no cut, fit or classes.
 
     Its blurs are scaled to images of `side` pixels.
     """
@@ -275,7 +278,7 @@ def paper(samples: int, side: float, delta: float) -> list[Variant]:
 
 
 def read_variants(path: Path) -> list[Variant]:
-    """The variants of a TOML file: one table of settings each, named by its heading.
+    """Return the variants of a TOML file: one table of settings each, named by its heading.
 
     Raises:
         BadRequest: no TOML, no table, or a wrong setting, which is named.

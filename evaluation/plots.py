@@ -56,7 +56,7 @@ class Curve:
     color: str | None = None
 
     def one_minus(self) -> Curve:
-        """The curve of 1 − y."""
+        """Return the curve of 1 − y."""
         low, high = (None if end is None else 1 - end for end in (self.high, self.low))
         return replace(self, y=1 - self.y, low=low, high=high)
 
@@ -82,7 +82,7 @@ class SheetRow:
 
 @dataclass(frozen=True, slots=True)
 class ReportPicture:
-    """A finished figure: an SVG, coloured by the page's `--ink` and `--faint`, or a JPEG.
+    """A finished figure: an SVG in the page's colours, or a JPEG.
 
     alt: a description. records: the numbers behind it.
     """
@@ -97,12 +97,12 @@ class ReportPicture:
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """The name of its files."""
         return f"{self.upscaler}-{self.figure}"
 
     @property
     def inline(self) -> str:
-        """As a part of a page."""
+        """The figure as a part of a page."""
         if isinstance(self.drawing, str):
             return self.drawing
         data = base64.b64encode(self.drawing).decode()
@@ -132,7 +132,7 @@ def check_installed() -> None:
 def plot(
     upscaler: str, figure: str, title: str, caption: str, panels: Sequence[Panel]
 ) -> ReportPicture:
-    """Panels side by side."""
+    """Draw panels side by side."""
     import matplotlib as mpl  # noqa: PLC0415 - an optional dependency, imported where it is used
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -226,7 +226,7 @@ def sheet(
     rows: Sequence[SheetRow],
     records: Sequence[Record],
 ) -> ReportPicture:
-    """Rows of images under column heads."""
+    """Lay out rows of images under column heads."""
     import matplotlib as mpl  # noqa: PLC0415 - as above
 
     tiles = [[_tile(image) for image in row.images] for row in rows]
@@ -254,7 +254,7 @@ def sheet(
 
 
 def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:
-    """A map as colours, uint8 [H, W, 4]: black at 0, light from `top` on, in print too."""
+    """Return a map as colours, uint8 [H, W, 4]: black at 0, light from `top` on."""
     import matplotlib as mpl  # noqa: PLC0415 - as above
 
     return np.asarray(mpl.colormaps["inferno"](np.clip(values / top, 0, 1), bytes=True))

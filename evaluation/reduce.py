@@ -38,20 +38,20 @@ class Part:
     """
 
     def seen(self, image: Image) -> Any:
-        """What `calibrate` needs of a calibration image."""
+        """Return what `calibrate` needs of a calibration image."""
 
     def calibrate(self, images: Sequence[Any]) -> None:
         """Calibrate."""
 
     def tested(self, image: Image) -> Any:
-        """What `gather` needs of a test image."""
+        """Return what `gather` needs of a test image."""
 
     def gather(self, images: Sequence[Any]) -> None:
-        """Keep what was found."""
+        """Store what was found."""
 
 
 class Answered(NamedTuple):
-    """A test image: the subject of its answer, the losses of its spots, and what its masks hold."""
+    """A test image: what answers it, the losses of its spots, and what its masks hold."""
 
     subject: ApplicableCalibration
     is_warned: bool
@@ -62,7 +62,7 @@ class Answered(NamedTuple):
 def mean_of(
     losses: Sequence[LossCurve], thresholds: NDArray[np.floating], side: Literal["left", "right"]
 ) -> NDArray[np.float64]:
-    """The mean of the losses of spots at each threshold."""
+    """Return the mean of the losses of spots at each threshold."""
     return np.asarray(
         np.mean([curve.losses(thresholds, side) for curve in losses], axis=0, dtype=np.float64)
     )
@@ -97,7 +97,7 @@ class Cell(Part):
         pairs: Sequence[PairSpec],
         alphas: Sequence[float],
     ) -> Cell:
-        """The cell of a variant, whose calibration is made of these pairs.
+        """Make the cell of a variant, whose calibration is made of these pairs.
 
         Raises:
             BadRequest: so many samples are impossible.
@@ -119,7 +119,7 @@ class Cell(Part):
 
     @property
     def name(self) -> str:
-        """Of its variant."""
+        """The name of its variant."""
         return self.variant.name
 
     @property
@@ -138,20 +138,20 @@ class Cell(Part):
         return FidelitySettings() if settings.row.error_unit == "label" else settings
 
     def place(self, alpha: float) -> int:
-        """The column of one of the levels."""
+        """Return the column of one of the levels."""
         return int(np.searchsorted(self.alphas, alpha))
 
     def fits_on(self, name: str) -> bool:
-        """Whether σ is fitted on the pair of this name."""
+        """Return whether σ is fitted on the pair of this name."""
         return self.request is not None and name in self.request.fit_split.fitted
 
     def was_fitted_on(self, image: Image) -> bool:
-        """Whether σ had seen the photograph before the evaluation."""
+        """Return whether σ had seen the photograph before the evaluation."""
         indecision = self.variant.pipeline(self.upscaler).indecision
         return seen_by(indecision, image.pair.pixels_sha256)
 
     def seen_to_fit(self, image: Image) -> Photograph | None:
-        """What the fit uses of a calibration image."""
+        """Return what the fit uses of a calibration image."""
         if not self.fits_on(image.pair.name):
             return None
         drawn = image.drawn(self.pipeline.samples)
@@ -165,7 +165,7 @@ class Cell(Part):
             self.pipeline = fitted_pipeline(known, self.pipeline, scenes, name)
 
     def seen(self, image: Image) -> MeasuredPair | None:
-        """A calibration image, measured."""
+        """Measure a calibration image."""
         if self.request is None or self.fits_on(image.pair.name):
             return None
         spec, measurement = self.request.pair(image.pair.name), image.measured(self.pipeline)
@@ -195,14 +195,14 @@ class Cell(Part):
         self.alphas = np.unique(np.concatenate([self.alphas, grid]))
 
     def thresholds(self, calibration: Calibration) -> NDArray[np.float64]:
-        """t_α of each level from the curve of a part, and last inf, the whole image."""
+        """Return t_α of each level from the curve of a part, and last ∞ for the whole image."""
         if calibration not in self._thresholds:
             levels = [*map(calibration.curve.threshold, self.alphas.tolist()), np.inf]
             self._thresholds[calibration] = np.array(levels)
         return self._thresholds[calibration]
 
     def tested(self, image: Image) -> Answered:
-        """A test image under the part of the calibration that would answer it."""
+        """Measure a test image under the part of the calibration that would answer it."""
         pipeline, measurement = self.pipeline, image.measured(self.pipeline)
         facts = image.pair.facts
         subject = ApplicableCalibration.of(
@@ -227,7 +227,7 @@ class Cell(Part):
         return Answered(subject, warned, losses, quantities)
 
     def gather(self, images: Sequence[Answered]) -> None:
-        """Keep the answers."""
+        """Store the answers."""
         self.answers = images
         names = images[0].quantities
         self.quantities = {
@@ -235,7 +235,7 @@ class Cell(Part):
         }
 
     def of_places(self, places: Sequence[int]) -> Cell:
-        """The same for some of the test images."""
+        """Return the cell of some of the test images."""
         selected = replace(self, answers=[self.answers[place] for place in places])
         selected.calibration = self.calibration
         selected.quantities = {name: values[places] for name, values in self.quantities.items()}

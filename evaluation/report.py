@@ -92,7 +92,7 @@ def write(findings: Findings, out: Path) -> dict[str, Any]:
 
 
 def as_csv(records: Sequence[Record]) -> str:
-    """Records as CSV with Unix line ends."""
+    """Write records as CSV with Unix line ends."""
     out = io.StringIO()
     writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
     writer.writeheader()
@@ -147,7 +147,7 @@ def _tables(findings: Findings) -> dict[str, list[Record]]:
 
 
 def advice(rows: Sequence[dict[str, Any]], alpha: float) -> str | None:
-    """Which M is enough, in one sentence; None with nothing to choose from."""
+    """Say which M is enough, in one sentence; None with nothing to choose from."""
     areas = {row["samples"]: row["trusted_area"] for row in rows if row["alpha"] == alpha}
     if len(areas) < 2:
         return None
@@ -157,7 +157,7 @@ def advice(rows: Sequence[dict[str, Any]], alpha: float) -> str | None:
 
 
 def render(findings: Findings) -> str:
-    """The report as one HTML page."""
+    """Return the report as one HTML page."""
     import jinja2  # noqa: PLC0415 - an optional dependency, imported where it is used
 
     source = resources.files(__package__).joinpath("report.html.j2").read_text("utf-8")
@@ -179,7 +179,7 @@ def render(findings: Findings) -> str:
 
 
 def as_named(cell: Cell) -> dict[str, Any]:
-    """The settings of a variant as JSON values; a fitted σ by name."""
+    """Return the settings of a variant as JSON values; a fitted σ by name."""
     pipeline, guarantee = cell.pipeline, cell.calibration.guarantee.facts()
     settings = pipeline.model_dump(mode="json")
     indecision = settings["indecision"]
@@ -202,7 +202,7 @@ def as_named(cell: Cell) -> dict[str, Any]:
 def judge(
     results: Sequence[Evaluation], rows: Sequence[Row], plan: EvaluationPlan, options: Options
 ) -> Verdict:
-    """The verdict over all upscalers, settings, classes of uploads and α."""
+    """Return the verdict over all upscalers, settings, classes of uploads and α."""
     judged = [row for row in rows if row.status is not None]
     counts = Counter(row.status for row in judged)
     by_promise = {(row.upscaler, row.variant, row.input_class, row.alpha): row for row in rows}
@@ -295,7 +295,7 @@ def _named(rows: Iterable[Row]) -> str:
 
 
 def limits(results: Sequence[Evaluation], plan: EvaluationPlan, options: Options) -> list[str]:
-    """What these images can and cannot show."""
+    """Return what these images can and cannot show."""
     main = results[0].main
     sentences = [_division(plan)] if main.request is not None else []
     sentences += [

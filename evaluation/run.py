@@ -68,7 +68,7 @@ class Upload(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the pair that it makes."""
+        """The name of the pair that it makes."""
         return variant_name(self.files.name, self.variant)
 
 
@@ -115,7 +115,7 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """Of the upscaler."""
+        """The name of the upscaler."""
         return self.upscaler.name
 
     @property
@@ -124,7 +124,7 @@ class Evaluation:
         return self.cells[0]
 
     def cell(self, name: str) -> Cell | None:
-        """The cell of a variant, if there is one."""
+        """Return the cell of a variant, if there is one."""
         return next((cell for cell in self.cells if cell.name == name), None)
 
     @property
@@ -210,7 +210,7 @@ class Evaluation:
     async def each(
         self, uploads: Iterable[Upload], reduce: Callable[[Image], Result]
     ) -> list[Result]:
-        """What `reduce` makes, in a thread, of every upload; in the order given.
+        """Return what `reduce` makes, in threads, of every upload, in their order.
 
         Raises the error of the first image that fails.
         """

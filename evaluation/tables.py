@@ -40,7 +40,7 @@ class Interval(NamedTuple):
 
 
 def weights(groups: Sequence[str], replicates: int, seed: int) -> NDArray[np.float64]:
-    """How often each image counts in each replicate, [R, n]."""
+    """Return how often each image counts in each replicate, [R, n]."""
     names, member = np.unique(np.asarray(groups, np.str_), return_inverse=True)
     random = np.random.Generator(np.random.PCG64(seed))
     drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=replicates)
@@ -48,7 +48,7 @@ def weights(groups: Sequence[str], replicates: int, seed: int) -> NDArray[np.flo
 
 
 def mean_intervals(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Interval]:
-    """Percentile intervals of the means of the columns.
+    """Return percentile intervals of the means of the columns.
 
     Args:
         values: [n, k]; those that are not finite are left out.
@@ -65,7 +65,7 @@ def mean_intervals(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> l
 
 
 def percentile(replicates: NDArray[np.float64]) -> tuple[float, float]:
-    """The ends of the middle 95 % of the replicates; NaN ones are left out."""
+    """Return the ends of the middle 95 % of the replicates; NaN ones are left out."""
     known = replicates[~np.isnan(replicates)]
     if not known.size:
         return float("nan"), float("nan")
@@ -80,7 +80,7 @@ def resampled_losses(
     alphas: Sequence[float],
     drawn: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> NDArray[np.float64]:
-    """The sum of the losses of test images in every replicate of both sides, [A, R].
+    """Return the sum of the losses of test images in every replicate of both sides, [A, R].
 
     Each replicate finds the threshold anew from the resampled calibration scenes, on a grid.
 
@@ -137,25 +137,25 @@ class Resamples:
 
     @classmethod
     def of(cls, test_scenes: Sequence[str], seed: int) -> Resamples:
-        """Draws of the scenes of the test images."""
+        """Draw the scenes of the test images."""
         return cls(weights(test_scenes, REPLICATES, seed), seed)
 
     def of_places(self, places: Sequence[int]) -> Resamples:
-        """Of some of the test images."""
+        """Return the draws of some of the test images."""
         return Resamples(self.test[:, places], self.seed)
 
     def calibration(self, scenes: int) -> NDArray[np.float64]:
-        """Draws of so many calibration scenes."""
+        """Draw so many calibration scenes."""
         return weights([f"{k:06}" for k in range(scenes)], JOINT_REPLICATES, self.seed + 1)
 
 
 def cell_rows(upscaler: str, cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[Row]:
-    """One row per α and one for the whole image."""
+    """Return one row per α and one for the whole image."""
     return _rows(upscaler, cell, draws, [*alphas, None])
 
 
 def class_rows(upscaler: str, cell: Cell, draws: Resamples, alpha: float) -> list[Row]:
-    """One row for each class of uploads, at one α."""
+    """Return one row for each class of uploads, at one α."""
     return [
         row
         for name, places in cell.classes.items()
@@ -200,7 +200,7 @@ def _rows(
 def joint_intervals(
     cell: Cell, draws: Resamples, alphas: Sequence[float]
 ) -> list[tuple[float, float]]:
-    """Intervals of the realised loss over the draw of calibration scenes *and* of test images.
+    """Return intervals of the realised loss over calibration scenes *and* test images.
 
     The promise is an average over both. Each replicate finds the thresholds of every part anew.
     """
@@ -250,7 +250,7 @@ def _status(alpha: float, threshold: float, mean: float, promise: tuple[float, f
 
 
 def as_records(rows: Sequence[Row]) -> list[Record]:
-    """Flat records, one for each row."""
+    """Return flat records, one for each row."""
     records = []
     for row in rows:
         record: Record = {

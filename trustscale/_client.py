@@ -38,7 +38,7 @@ _LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
 
 
 async def fetched(session: Session, document: Mapping[str, Any]) -> Result:
-    """The result of a document, with its files."""
+    """Return the result of a document, with its files."""
     files, links = {}, document["links"]
     names = ["image", "mask", "trust"]
     if document.get("believed", {}).get("is_sent"):
@@ -432,7 +432,7 @@ class Trustscale(_Service[Job], Blocking):
 
 
 class AsyncTrustscale(_Service[AsyncJob], Awaited):
-    """The same for asyncio."""
+    """A Trustscale service, for asyncio."""
 
     _job = AsyncJob
 

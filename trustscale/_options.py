@@ -33,7 +33,7 @@ class UpscaleOptions(TypedDict, total=False):
 
 
 class SubmitOptions(UpscaleOptions, total=False):
-    """Also who is notified of a job's end, and for admins a calibration that is not active."""
+    """Fields of a job's request: also who is notified, and a calibration that is not active."""
 
     webhook: str | None
     calibration: str | None
@@ -107,7 +107,7 @@ class DeriveOptions(TypedDict, total=False):
 
 
 def checked(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a call.
+    """Return the options of a call.
 
     Raises:
         TypeError: one is unknown; the message names what was probably meant.

@@ -86,7 +86,7 @@ class Result:
 
     @classmethod
     def of_zip(cls, data: bytes) -> Result:
-        """The result in an answer of the media type application/zip."""
+        """Return the result in an answer of the media type application/zip."""
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
         return cls(json.loads(files.pop("result.json")), files)
@@ -115,7 +115,7 @@ class Result:
 
     @property
     def review(self) -> Review | None:
-        """Whether the picture may go out without a look; None: the calibration cannot tell."""
+        """Whether the picture may go out without a look; None if the calibration cannot say."""
         review: Review | None = self.document["review"]
         return review
 

@@ -47,7 +47,7 @@ class Problem(Exception):
 
     @classmethod
     def of(cls, response: httpx.Response) -> Problem:
-        """The problem of an unsuccessful answer, whatever its body."""
+        """Read the problem of an unsuccessful answer, whatever its body."""
         try:
             document = response.json()
             document = {**document, "detail": document["detail"]}
@@ -60,20 +60,20 @@ class Problem(Exception):
 
     @classmethod
     def of_another(cls, response: httpx.Response) -> Problem:
-        """The problem of an answer that is not Trustscale's."""
+        """Make the problem of an answer that is not Trustscale's."""
         return cls({"detail": f"{response.url} does not answer as Trustscale does to this."})
 
 
 class Blocking:
-    """Its methods return values."""
+    """Objects whose methods return values."""
 
 
 class Awaited:
-    """Its methods are awaited."""
+    """Objects whose methods are awaited."""
 
 
 class method(Generic[P, Value]):  # noqa: N801 - a decorator
-    """Makes a coroutine a method of blocking and awaited objects."""
+    """Make a coroutine function a method of blocking and awaited objects."""
 
     def __init__(
         self, coroutine: Callable[Concatenate[Any, P], Coroutine[Any, Any, Value]]
@@ -131,7 +131,7 @@ class Session:
     async def send(
         self, verb: str, path: str, *, retries: int = 0, **options: Any
     ) -> httpx.Response:
-        """The successful answer to a request, after at least `retries`; options are of httpx.
+        """Send until a successful answer, with at least `retries`; `options` are those of httpx.
 
         Raises:
             Problem: the service refuses.
@@ -167,7 +167,7 @@ class Session:
     async def document(
         self, verb: str, path: str, member: str | None = "id", **options: Any
     ) -> Any:
-        """The JSON answer to a request: an object with this member; None: a list.
+        """Return the JSON answer to a request: an object with this member, or a list for None.
 
         Raises:
             Problem: also if the server is not Trustscale.
@@ -193,5 +193,5 @@ def _named(error: httpx.TransportError, address: httpx.URL) -> httpx.TransportEr
 
 
 async def settled(value: Value | Awaitable[Value]) -> Value:
-    """The value of a blocking or an awaited call."""
+    """Return the value of a blocking or an awaited call."""
     return await value if isinstance(value, Awaitable) else value

@@ -28,7 +28,7 @@ _BLOCK = tarfile.BLOCKSIZE
 
 
 def content(picture: Picture) -> bytes:
-    """The picture as a file; images in memory become PNG."""
+    """Return the picture as a file; images in memory become PNG."""
     if isinstance(picture, bytes):
         return picture
     if isinstance(picture, (str, Path)):
@@ -42,7 +42,7 @@ def content(picture: Picture) -> bytes:
 def archive_of(
     pairs: Pairs | Tar, on_sent: Callable[[int, int], None] | None = None
 ) -> IO[bytes] | Tar:
-    """The archive of pairs; files are packed while they are sent."""
+    """Return the archive of pairs; files are packed while they are sent."""
     if isinstance(pairs, Tar):
         return pairs
     if isinstance(pairs, (str, Path)):
@@ -83,7 +83,7 @@ class Tar:
         self.seek(0)
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, at most `size`; b"" at the end."""
+        """Return the next bytes, at most `size`; b"" at the end."""
         if not self._left:
             self._left = next(self._chunks, b"")
         take = len(self._left) if size < 0 else size
@@ -94,10 +94,10 @@ class Tar:
         return data
 
     def close(self) -> None:
-        """Do nothing: files are open only while they are read."""
+        """Do nothing, since files are open only while they are read."""
 
     def tell(self) -> int:
-        """The number of bytes read."""
+        """Return the number of bytes read."""
         return self._done
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -144,12 +144,12 @@ def _padded(size: int) -> int:
 
 
 def form(**fields: Any) -> dict[str, str]:
-    """The fields that are not None, as a form sends them."""
+    """Return the fields that are not None, as a form sends them."""
     return {name: str(value) for name, value in fields.items() if value is not None}
 
 
 def manifest(groups: Mapping[str, str] | None, scenes: Mapping[str, str] | None) -> bytes | None:
-    """The table of the pairs' groups and scenes; None: there are none."""
+    """Return the table of the pairs' groups and scenes; None if there are none."""
     groups, scenes = groups or {}, scenes or {}
     if not groups and not scenes:
         return None

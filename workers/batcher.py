@@ -125,7 +125,7 @@ class Batcher:
             raise self.busy(f"the queue is full ({self._size} requests are waiting)")
 
     async def submit(self, image: RGB, seeds: NDArray[np.int64]) -> RGB:
-        """The samples [M, kh, kw, 3] of an image [h, w, 3] and seeds int64[M].
+        """Return the samples [M, kh, kw, 3] of an image [h, w, 3] and seeds int64[M].
 
         Cancelling the call cancels the work, also when it runs.
 

@@ -82,7 +82,7 @@ def export(
     engine: dict[str, Any],
     triton: Annotated[Path | None, typer.Option(help="Model repository to write.")] = None,
     ray: Annotated[Path | None, typer.Option(help="Folder for a Ray Serve configuration.")] = None,
-    device: Annotated[str, typer.Option(help="Of Ray: cuda or cpu.")] = "cuda",
+    device: Annotated[str, typer.Option(help="Device of Ray: cuda or cpu.")] = "cuda",
 ) -> None:
     """Write what Triton or Ray Serve needs to serve a model by our engine."""
     with _installed():
@@ -174,7 +174,9 @@ def _pickled_parts(folder: Path) -> dict[Path, Path | None]:
 class Conversion:
     """How a model file becomes an ONNX file of an upscaler."""
 
-    name: Annotated[str | None, typer.Option(help="Of the upscaler; default: the file's.")] = None
+    name: Annotated[str | None, typer.Option(help="Name of the upscaler; default: the file's.")] = (
+        None
+    )
     out: Annotated[
         Path | None, typer.Option(help="ONNX file to write; default: the same with .onnx.")
     ] = None

@@ -23,7 +23,7 @@ __all__ = ["TritonPythonModel"]
 
 
 def triton(folder: Path, name: str, settings: dict[str, str]) -> list[Path]:
-    """A model repository for Triton with one model of the Python backend.
+    """Make a model repository for Triton with one model of the Python backend.
 
     Raises:
         ConfigError: a file exists already, or cannot be written.
@@ -37,7 +37,7 @@ def triton(folder: Path, name: str, settings: dict[str, str]) -> list[Path]:
 
 
 class TritonPythonModel:
-    """What Triton calls: one instance per process and device."""
+    """The model class that Triton calls, one instance per process and device."""
 
     def initialize(self, args: dict[str, str]) -> None:
         # It exists only in Triton's backend processes.
@@ -67,7 +67,7 @@ class TritonPythonModel:
 
 
 def ray(folder: Path, name: str, settings: dict[str, str], device: str) -> list[Path]:
-    """A configuration of Ray Serve whose replicas are workers; see `triton`."""
+    """Make a configuration of Ray Serve whose replicas are workers."""
     args = json.dumps({**settings, "name": name, "device": device})
     gpus = int(device.startswith("cuda"))
     text = _filled("serve.yaml", name=json.dumps(name), args=args, gpus=gpus)
@@ -75,7 +75,7 @@ def ray(folder: Path, name: str, settings: dict[str, str], device: str) -> list[
 
 
 def ray_application(settings: Mapping[str, str]) -> Any:
-    """What Ray Serve deploys; `settings` as of `EngineSpec.of`."""
+    """Make what Ray Serve deploys; `settings` are those of `EngineSpec.of`."""
     serve: Any = importlib.import_module("ray.serve")
     spec = EngineSpec.of(settings)
 

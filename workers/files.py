@@ -17,7 +17,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes. Raises WeightsError."""
+    """Return the SHA-256 of a file's bytes. Raises WeightsError."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -26,7 +26,7 @@ def file_sha256(path: Path) -> str:
 
 
 def read_json(source: str | Path) -> dict[str, Any]:
-    """A JSON object, given as text or as the path of a file. Raises ConfigError."""
+    """Return a JSON object, given as text or as the path of a file. Raises ConfigError."""
     text, origin = str(source), "configuration"
     try:
         if not text.lstrip().startswith("{"):
@@ -43,7 +43,7 @@ def read_json(source: str | Path) -> dict[str, Any]:
 
 
 def read_settings(kind: type[Settings], source: str | Path | dict[str, Any]) -> Settings:
-    """Settings, given as a dict, as JSON, as the path of a JSON file, or as "official": defaults.
+    """Read settings from a dict, JSON, the path of a JSON file, or "official" (the defaults).
 
     Raises ConfigError: unreadable, or unknown or invalid settings, all named.
     """
@@ -70,7 +70,7 @@ class KnownFile(_Strict):
 
 
 class KnownModel(_Strict):
-    """A model of `files` or a `pipeline` of diffusers; `folder`: a part of its folder's name."""
+    """A model of `files`, or a `pipeline` of diffusers."""
 
     engine: str
     scale: int
@@ -85,6 +85,6 @@ class KnownModel(_Strict):
 
 
 def known_models() -> dict[str, KnownModel]:
-    """All known models by name."""
+    """Return all known models by name."""
     text = resources.files(__package__).joinpath("known.toml").read_text("utf-8")
     return {name: KnownModel.model_validate(row) for name, row in tomllib.loads(text).items()}

@@ -51,7 +51,7 @@ STATUSES: tuple[tuple[type[WorkerError], int], ...] = (
 
 
 def create_app(engine: Engine, settings: WorkerSettings | None = None) -> Starlette:
-    """The service as an ASGI application."""
+    """Return the service as an ASGI application."""
     return _Service(engine, settings or WorkerSettings()).app()
 
 

@@ -20,7 +20,7 @@ WRAPPERS = ("state_dict", "params_ema", "params", "params-ema", "model")
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint by name, on the CPU, without their wrapper.
+    """Return all tensors of a checkpoint by name, on the CPU, without their wrapper.
 
     Raises:
         WeightsError: unreadable, of neither format, damaged, or holding more than tensors.
@@ -96,7 +96,7 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 def digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values, in order of names."""
+    """Return the SHA-256 over names, types, shapes and values, in order of names."""
     result = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

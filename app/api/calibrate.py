@@ -93,14 +93,14 @@ class PairsForm:
     ] = False
 
     def pairs(self) -> dict[str, Any]:
-        """The arguments of `CalibrationAdmin.create` that the form brings."""
+        """Return the arguments of `CalibrationAdmin.create` that the form brings."""
         return {
             "naming": GroupingRule(self.group_by or None, self.scene_by or None),
             "table": None if self.manifest is None else _content(self.manifest),
         }
 
     def files(self) -> Iterator[NamedFile]:
-        """The uploaded files, read one at a time. Raises BadRequest, ImageTooLarge."""
+        """Yield the uploaded files, read one at a time. Raises BadRequest, ImageTooLarge."""
         if self.archive is None:
             return _form_files({"x": self.x or [], "y": self.y or []})
         if self.x or self.y:
@@ -429,7 +429,7 @@ def _metric(name: str) -> MetricOption | None:
 
 
 def calibration_config_of(text: str) -> CalibrationConfig:
-    """The settings of a calibration from JSON.
+    """Return the settings of a calibration from JSON.
 
     Raises:
         BadRequest: not JSON, or a field that cannot be used; `fields` names each.

@@ -57,7 +57,7 @@ CLIENT_GONE = 499
 
 
 def client_name(request: Request, key: str | None) -> str:
-    """The client of a request, for `current_client`: a digest of its key's id or of its address.
+    """Return the client of a request: a digest of its key's id or of its address.
 
     Jobs are stored with it, so it tells neither. Of an IPv6 address only the network counts, since
     whoever has one has all 2^64 addresses of it.
@@ -117,7 +117,7 @@ class ClientLimits:
 async def open_limits(
     store: str, *, requests: int | None, pixels: int | None
 ) -> AsyncIterator[ClientLimits]:
-    """Limits per minute, counted behind the URL of the stores; None: no limit."""
+    """Open the limits per minute, counted behind the URL of the stores; None without limits."""
     amounts: dict[Unit, int | None] = {"requests": requests, "pixels": pixels}
     if not any(amounts.values()):
         yield ClientLimits()
@@ -164,7 +164,7 @@ async def while_connected(
     *,
     finishes: Callable[[], bool] = lambda: False,
 ) -> Value:
-    """The outcome of `work`, which is cancelled when the client hangs up.
+    """Return the outcome of `work`, which is cancelled when the client hangs up.
 
     finishes: whether the work runs to its end nevertheless, asked at that moment.
 
@@ -193,7 +193,7 @@ async def _disconnected(request: Request) -> None:
 
 
 async def answer_nobody(_request: Request, _gone: Exception) -> Response:
-    """The response that is counted for a client that hung up."""
+    """Return the response that is counted for a client that hung up."""
     return Response(status_code=CLIENT_GONE)
 
 
@@ -246,7 +246,7 @@ class IdempotencyKeys:
         recall: Callable[[str], Awaitable[Response]],
         body: bytes | None = None,
     ) -> Response:
-        """The answer of `make`; under a known key, `recall` of the id that was made.
+        """Return the answer of `make`; under a known key, `recall` of the id that was made.
 
         Args:
             request: its form has been read.
@@ -292,7 +292,7 @@ class IdempotencyKeys:
         try:
             await self.claims.replace(name, mine, end, seconds=KEPT_S)
         except StoreUnavailable as error:
-            log.warning("An idempotency key is not kept: %s", error.detail)
+            log.warning("An idempotency key could not be stored: %s", error.detail)
 
     async def _renew(self, name: str, mine: bytes) -> None:
         while True:

@@ -65,7 +65,7 @@ class Keyring:
         return not self._ids
 
     def key_id(self, key: str | None) -> str | None:
-        """The name of a key, else 8 digits of its digest; None: it is not in the ring.
+        """Return the name of a key, else 8 digits of its digest, or None for an unknown key.
 
         Keys of one name are one client.
         """
@@ -80,7 +80,7 @@ class Keyring:
 
 
 def sent_key(headers: Mapping[str, str]) -> str | None:
-    """The key in `Authorization: Bearer …` or `X-API-Key`."""
+    """Return the key in `Authorization: Bearer …` or `X-API-Key`."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
@@ -88,7 +88,7 @@ def sent_key(headers: Mapping[str, str]) -> str | None:
 
 
 def require(keyring: Keyring, headers: Mapping[str, str]) -> str:
-    """The id of the key that was sent.
+    """Return the id of the key that was sent.
 
     Raises:
         Unauthorized: no key, or one that does not belong to the keyring.
@@ -101,7 +101,7 @@ def require(keyring: Keyring, headers: Mapping[str, str]) -> str:
 
 
 def stored_admin_key(data_dir: Path) -> tuple[str, Path]:
-    """The admin key of this installation and its file, made at the first start with mode 0600.
+    """Return the installation's admin key and its file, made at the first start.
 
     Raises:
         ConfigError: the data folder cannot be written, or the stored key is damaged.
@@ -148,7 +148,7 @@ TIMINGS: Final = Timings()
 
 
 class Probes:
-    """Checks each upscaler at most once per `rest_s` seconds: anybody may ask, and calls cost."""
+    """Checks each upscaler at most once per `rest_s` seconds, because a check may cost money."""
 
     def __init__(self, rest_s: float) -> None:
         self._rest_s = rest_s
@@ -207,7 +207,7 @@ class State(Services):
         timings: Timings,
         **more: Any,
     ) -> Self:
-        """Parts with what requests need besides, which the stack closes."""
+        """Make the state from the service's parts, and open what requests need besides."""
         held = {field.name: getattr(services, field.name) for field in fields(services)}
         common = {
             "probes": await stack.enter_async_context(aclosing(Probes(timings.probe_s))),
@@ -267,7 +267,10 @@ async def _admin(request: Request, state: StateDep, _: _Keys = None) -> str:
 
 
 def require_admin(request: Request, state: State) -> str:
-    """The name of the admin whose key was sent. Raises Unauthorized, Forbidden: a client's."""
+    """Return the name of the admin whose key was sent.
+
+    Raises Unauthorized, Forbidden: a client's.
+    """
     if state.operator is not None:
         return state.operator
     key = sent_key(request.headers)
@@ -282,7 +285,7 @@ class ClientRoute(APIRoute):
     """Checks the client's key before reading the body, of which there is room for some at once."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The usual handler, behind the check, for the `current_client`."""
+        """Return the usual handler, behind the check, for the `current_client`."""
         handle = super().get_route_handler()
 
         async def check_and_handle(request: Request) -> Response:
@@ -309,7 +312,7 @@ class AdminRoute(APIRoute):
     """Checks the admin's key before reading the body, which may have tens of gigabytes."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The usual handler, behind the check."""
+        """Return the usual handler, behind the check."""
         handle = super().get_route_handler()
 
         async def check_and_handle(request: Request) -> Response:
@@ -328,7 +331,7 @@ class AdminRoute(APIRoute):
 
 
 def admin_router(path: str = "", *slugs: str) -> APIRouter:
-    """A router for admins at a path below /v1/admin; `slugs` are problems of all its operations."""
+    """Make a router for admins below /v1/admin; `slugs` are problems of all its operations."""
     return APIRouter(
         prefix=f"/v1/admin/{path}".rstrip("/"),
         tags=["admin"],

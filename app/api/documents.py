@@ -35,7 +35,7 @@ from trustscale_server.stores.base import CalibrationHead, JobState, JobStatus
 
 
 class CalibrationRow(CalibrationHead):
-    """A calibration in a list; `previous`: the one that was first before this one."""
+    """A calibration in a list; `previous` is the one that was first before it."""
 
     active: bool
     previous: str | None
@@ -52,7 +52,7 @@ class PendingRow(JobOut):
 
     @classmethod
     def of(cls, job: JobStatus) -> PendingRow:
-        """The public part of a stored job."""
+        """Return the public part of a stored job."""
         return cls(
             **JobOut.of(job).model_dump(),
             name=job.about["name"],
@@ -72,7 +72,7 @@ class PendingCalibration(BaseModel):
 
 
 class Answering(BaseModel):
-    """An active calibration, and the classes of uploads that it answers; `*`: every upload."""
+    """An active calibration and the classes of uploads that it answers; `*` is every upload."""
 
     id: str
     name: str | None
@@ -80,7 +80,7 @@ class Answering(BaseModel):
 
 
 class ActivationOut(BaseModel):
-    """Which calibrations are active now, in order.
+    """Which calibrations are active now, in the order in which they are asked.
 
     previous: the one that was first before. lost: classes without a calibration now.
     """
@@ -166,7 +166,7 @@ class CurvePoint(BaseModel):
 
 
 async def answering(services: Services, upscaler: str) -> list[Answering]:
-    """The active calibrations of an upscaler, in order."""
+    """Return the active calibrations of an upscaler, in order."""
     try:
         active = await services.calibrations.order(upscaler)
     except NoCalibration:
@@ -181,7 +181,7 @@ async def answering(services: Services, upscaler: str) -> list[Answering]:
 async def activation_of(
     services: Services, done: base.Activation, changes: Changes, before: Sequence[str]
 ) -> ActivationOut:
-    """The document of an activation; `before` are the ids that were active."""
+    """Return the document of an activation; `before` are the ids that were active."""
     now = await answering(services, done.upscaler)
     covered: set[str] = set()
     for calibration_id in set(before) - set(done.calibrations):
@@ -200,7 +200,7 @@ async def activation_of(
 async def detail(
     services: Services, calibration: Calibration, group: str | None = None
 ) -> CalibrationDetail:
-    """The document of a calibration, or of a group of it."""
+    """Return the document of a calibration, or of a group of it."""
     active = await services.calibrations.active_ids(calibration.manifest.upscaler)
     differing = _differences(services, calibration)
     pictured = await pictures.kept(services.stores.blobs, calibration.id)

@@ -14,7 +14,7 @@ _PART: Final = 2**20
 
 
 class Sent(StreamingResponse):
-    """Send a file in parts, and close it at the end or when the client hangs up."""
+    """Sends a file in parts, and closes it at the end or when the client hangs up."""
 
     def __init__(self, file: IO[bytes], media_type: str, **headers: str) -> None:
         length = {"Content-Length": str(byte_size(file))}

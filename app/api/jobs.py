@@ -77,7 +77,7 @@ class JobOut(BaseModel):
 
     @classmethod
     def of(cls, job: JobStatus) -> JobOut:
-        """The public part of a stored job."""
+        """Return the public part of a stored job."""
         names = ("estimate_s", "calls", "price", "width", "height")
         return cls(
             **job.model_dump(include=set(cls.model_fields)),

@@ -131,7 +131,7 @@ class RequestContext:
 
 
 class OwnSite:
-    """Refuse cross-site requests that change something, and foreign names of a local gateway.
+    """Refuses cross-site requests that change something, and foreign names of a local gateway.
 
     is_local: only this machine reaches the service. Then a foreign name in `Host` is that of a page
     whose server now claims to be here (DNS rebinding).
@@ -159,7 +159,7 @@ class OwnSite:
 
 
 def is_local(host: str) -> bool:
-    """Whether a host name or address is that of the machine itself."""
+    """Return whether a host name or address is that of the machine itself."""
     with suppress(ValueError):
         return ip_address(host).is_loopback
     return host == "localhost" or host.endswith(".localhost")

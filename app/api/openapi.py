@@ -90,7 +90,7 @@ def _root(request: Request) -> str:
 
 
 def finished(document: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI's document with what client generators need."""
+    """Return FastAPI's document with what client generators need besides."""
     schemas = document["components"]["schemas"]
     # Some omit fields that are new and unused; their schema lists all.
     for model in (CalibrationConfig, Pipeline):
@@ -128,18 +128,18 @@ def _with_binary(value: Any) -> Any:
 
 
 def operation_id(route: APIRoute) -> str:
-    """The name of the route's function."""
+    """Return the name of the route's function."""
     return route.name
 
 
 def file_response(*media_types: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a path operation that answers with a file of one of these types."""
+    """Return the `responses` of a path operation that answers with a file of one of these types."""
     content = {media_type: {"schema": BINARY} for media_type in media_types}
     return {200: {"description": "The file.", "content": content}}
 
 
 def body_of(media_type: str, *, form_file: str | None = None) -> dict[str, Any]:
-    """The `openapi_extra` of a path operation that reads a file from its body.
+    """Return the `openapi_extra` of a path operation that reads a file from its body.
 
     form_file: the form field that may carry the file instead.
     """

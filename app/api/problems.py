@@ -56,7 +56,7 @@ _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
 def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    """A problem document as a response."""
+    """Return a problem document as a response."""
     return JSONResponse(
         document, status_code=document["status"], headers=headers, media_type=MEDIA_TYPE
     )
@@ -130,7 +130,9 @@ def _system(request: Request, error: Exception) -> Response:
     assert isinstance(error, OSError)  # noqa: S101 - registered for this class
     if error.errno not in _USED_UP:
         raise error
-    return _expected(request, errors.Overloaded(f"The system is used up: {error.strerror}."))
+    return _expected(
+        request, errors.Overloaded(f"The system has no resources left: {error.strerror}.")
+    )
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
@@ -154,7 +156,7 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 
 def limited_responses(*slugs: str) -> Responses:
-    """Those of `problem_responses`, and of an operation whose requests are limited."""
+    """Return `problem_responses` and those of an operation with rate limits."""
     return {
         **problem_responses(*slugs, "unauthorized", "overloaded", "store-unavailable"),
         **problem_responses("overloaded", status=429),
@@ -162,7 +164,7 @@ def limited_responses(*slugs: str) -> Responses:
 
 
 def problem_responses(*slugs: str, status: int | None = None) -> Responses:
-    """The `responses` of a path operation for OpenAPI, with one example per type.
+    """Return the `responses` of a path operation for OpenAPI, with one example per type.
 
     status: instead of the types' own.
     """

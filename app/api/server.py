@@ -25,7 +25,7 @@ _BACKLOG = 128
 
 
 def most_connections() -> int:
-    """How many connections may be open: at most half of the descriptors of this process.
+    """Return how many connections may be open: half of this process's descriptors at most.
 
     The other half is for files, stores, decoders and upscalers. When all descriptors are taken,
     asyncio fails to accept a connection once for each place of the backlog, every second.
@@ -101,7 +101,7 @@ class BoundedConnection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Set `stopping` of the state when the server begins to stop, so that streams end."""
+    """Sets `stopping` of the state when the server begins to stop, so that streams end."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -123,7 +123,7 @@ class Server(uvicorn.Server):
 
 
 def server_config(app: Any, **options: Any) -> uvicorn.Config:
-    """The configuration of a server whose clients may be hostile; options are uvicorn's."""
+    """Return the configuration of a server whose clients may be hostile; options are uvicorn's."""
     bounds = {
         "http": BoundedConnection,
         "h11_max_incomplete_event_size": MAX_HEAD_BYTES,

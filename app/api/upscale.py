@@ -332,12 +332,12 @@ class _Upload:
 
 
 def prefers(preference: str, headers: Sequence[str]) -> bool:
-    """Whether a preference is among those of `Prefer` headers (RFC 7240)."""
+    """Return whether a preference is among those of `Prefer` headers (RFC 7240)."""
     return preference in _names(",".join(headers))
 
 
 def negotiate(accept: str) -> str:
-    """The media type of the answer: the first of ours that `Accept` names, else JSON.
+    """Return the media type of the answer: the first of ours that `Accept` names, else JSON.
 
     Raises:
         BadRequest: it names other types only.

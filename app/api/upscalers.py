@@ -196,7 +196,7 @@ def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
 def levels_of(
     first: Calibration | None, active: list[Answering], class_tables: list[list[ThresholdRow]]
 ) -> list[NamedLevel]:
-    """Three where each may be chosen after looking at uploads of any class, or the default.
+    """Return three levels if every class offers each for a choice after looking, else one.
 
     found: of each class, the table under `post_hoc`.
     """

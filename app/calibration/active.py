@@ -62,7 +62,7 @@ class CalibrationPriority:
         )
 
     def choose(self, facts: InputFeatures, height: int, width: int) -> Calibration:
-        """The one that answers an upload whose output has this size."""
+        """Return the calibration that answers an upload whose output has this size."""
         for place, calibration in enumerate(self.calibrations):
             if calibration.partitions.covers(facts) and calibration.answers_size(height, width):
                 name = calibration.partitions.class_of(facts)
@@ -73,7 +73,7 @@ class CalibrationPriority:
         return self.first
 
     def answers(self) -> list[list[str]]:
-        """The classes that each one answers, if only for some sizes."""
+        """Return the classes that each calibration answers, even if only for some sizes."""
         answered = []
         for place, calibration in enumerate(self.calibrations):
             names = covered_classes(calibration)
@@ -83,7 +83,7 @@ class CalibrationPriority:
         return answered
 
     def of_words(self, *, reads: bool) -> CalibrationPriority:
-        """Those for text, or the others; all if there are no such."""
+        """Return only the calibrations for text, or only the others; all if there are none such."""
         chosen = [calibration for calibration in self.calibrations if calibration.reads == reads]
         is_same = len(chosen) in {0, len(self.calibrations)}
         return self if is_same else CalibrationPriority(chosen)
@@ -110,7 +110,7 @@ def _differ(first: Calibration, second: Calibration) -> bool:
 
 
 def covered_classes(calibration: Calibration) -> list[str]:
-    """The classes that a calibration covers; without a rule `EVERY`."""
+    """Return the classes that a calibration covers; without a rule `EVERY`."""
     has_rule = calibration.pipeline.input_rule is not None
     return [*calibration.partitions.classes] if has_rule else [EVERY]
 
@@ -126,7 +126,7 @@ FAR_BELOW = 0.5  # of the present trusted area, below which a switch must be for
 
 
 class Change(BaseModel):
-    """A figure before and after the switch; None: nothing was served before."""
+    """A figure before and after the switch; before is None if nothing was served."""
 
     before: float | None
     after: float
@@ -145,7 +145,7 @@ class Changes(BaseModel):
 
     @classmethod
     def of(cls, after: Calibration, before: Calibration | None) -> Changes:
-        """Both at the default α of the next one, so that areas compare."""
+        """Compare both calibrations at the default α of the next one, so that areas compare."""
         alpha = after.manifest.default_alpha
 
         def area(calibration: Calibration) -> float:
@@ -199,7 +199,7 @@ class Calibrations:
         self._orders: dict[str, tuple[Sequence[str], CalibrationPriority]] = {}
 
     async def get(self, calibration: str) -> Calibration:
-        """The calibration of an id.
+        """Return the calibration of an id.
 
         Raises:
             NotFound: no such calibration.
@@ -217,21 +217,21 @@ class Calibrations:
             self._parsed.popitem(last=False)
 
     async def stored(self, calibration: str) -> Calibration:
-        """As `get`, but not found once any process has deleted it."""
+        """Return the stored calibration; raise NotFound once any process has deleted it."""
         await self.store.get(calibration)
         return await self.get(calibration)
 
     async def active_ids(self, upscaler: str) -> tuple[str, ...]:
-        """Ids of the active calibrations of an upscaler, in the order in which they answer."""
+        """Return the ids of an upscaler's active calibrations, in order of priority."""
         activation = (await self.store.active()).get(upscaler)
         return activation.calibrations if activation else ()
 
     async def active_id(self, upscaler: str) -> str | None:
-        """Id of the first of them, or None."""
+        """Return the id of the active calibration that is asked first, or None."""
         return next(iter(await self.active_ids(upscaler)), None)
 
     async def order(self, upscaler: str) -> CalibrationPriority:
-        """The active calibrations of an upscaler; those after the first only if they can be read.
+        """Return the active calibrations of an upscaler; later ones only if they can be read.
 
         Raises:
             NoCalibration: there is none, or the first cannot be read: damaged, or of an older
@@ -267,14 +267,14 @@ class Calibrations:
         return order
 
     async def reads(self, upscaler: Upscaler) -> bool:
-        """Whether there is one for text, and a reader."""
+        """Return whether there is a calibration for text, and a reader."""
         if FidelitySettings(metric="text").missing is not None:
             return False
         heads = await self.store.heads(upscaler.name)
         return any(METRICS[head.metric].reads for head in heads) or _for_text(upscaler) is not None
 
     async def of_words(self, upscaler: Upscaler) -> CalibrationPriority | None:
-        """Those for text: active ones, else the newest that is stored, else the shipped one."""
+        """Return those for text: active ones, else the newest stored, else the shipped one."""
         heads = [
             head for head in await self.store.heads(upscaler.name) if METRICS[head.metric].reads
         ]
@@ -290,11 +290,11 @@ class Calibrations:
         return CalibrationPriority([shipped])
 
     async def active(self, upscaler: str) -> Calibration:
-        """The first of them, as `order`."""
+        """Return the active calibration that is asked first."""
         return (await self.order(upscaler)).first
 
     async def changes(self, calibration: Calibration, *, force: bool) -> Changes:
-        """What serving from a calibration, stored or not, would change for users.
+        """Return what serving from a calibration, stored or not, would change for users.
 
         Raises:
             Conflict: it would serve worse, and that is not forced.
@@ -316,7 +316,7 @@ class Calibrations:
     async def activate(
         self, calibration: Calibration, *, force: bool = False, only: bool = False
     ) -> tuple[Activation, Changes]:
-        """Ask a stored calibration before the active ones; with `only`, instead of them.
+        """Put a stored calibration before the active ones; with `only`, replace them.
 
         Raises:
             NotFound: it was deleted.
@@ -328,7 +328,7 @@ class Calibrations:
     async def switch(
         self, calibration: Calibration, *, job: str | None = None, only: bool = False
     ) -> Activation:
-        """As `activate`, even if it would serve worse, while the job runs.
+        """Activate a calibration while its job runs, even if it would serve worse.
 
         Active ones that would answer nothing after it are deactivated.
         """
@@ -417,12 +417,12 @@ def _is_outdated(version: Any, manifest: Any, fingerprint: str) -> bool:
 
 
 def shipped_names() -> list[str]:
-    """The calibrations that come with the program, such as `span-x4-f32`."""
+    """Return the calibrations that come with the program, such as `span-x4-f32`."""
     return sorted(entry.name.removesuffix(file.SUFFIX) for entry in _shipped_files())
 
 
 def shipped_calibration(name: str = "span-x4-f32") -> Calibration:
-    """One of `shipped_names()`."""
+    """Load one of `shipped_names()`."""
     return file.load((_SHIPPED / f"{name}{file.SUFFIX}").read_bytes())
 
 

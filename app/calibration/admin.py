@@ -68,7 +68,7 @@ class Tariff:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What pairs cost, from the measured throughput and the tariffs by upscaler (none: free).
+    """What pairs cost, from the measured throughput and the tariffs; without a tariff, nothing.
 
     at_once: pairs that are measured at the same time.
     """
@@ -167,7 +167,7 @@ class CheckedRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CalibrationAdmin:
-    """The admin's actions."""
+    """Creates, derives, imports, activates and deletes calibrations."""
 
     upscalers: Mapping[str, Upscaler]
     default: str
@@ -233,7 +233,7 @@ class CalibrationAdmin:
         return request.as_job(job_id, warnings=checked.warnings, **about, **costs)
 
     async def seen(self, config: CalibrationConfig, photographs: Mapping[str, str]) -> set[str]:
-        """Of photographs, those that σ of such a calibration was fitted on.
+        """Return which of these photographs σ of such a calibration was fitted on.
 
         photographs: the digest of the pixels of each (`image_digest`), by any name.
 
@@ -244,7 +244,7 @@ class CalibrationAdmin:
         return {name for name, digest in photographs.items() if seen_by(sigma, digest)}
 
     async def plan(self, config: CalibrationConfig, files: Files, **more: Any) -> Plan:
-        """What `create` with the same arguments would take. Raises as it does."""
+        """Return what `create` with the same arguments would take. Raises as it does."""
         return await self._planned(await self._asked(config, files, **more), 0)
 
     async def _planned(self, checked: CheckedRequest, measured: int) -> Plan:
@@ -411,7 +411,7 @@ class CalibrationAdmin:
         await self.calibrations.add(calibration, activate=False)
 
     async def resolve(self, calibration: str) -> Calibration | JobStatus:
-        """The calibration of an id, or the job that is making it."""
+        """Return the calibration of an id, or the job that is making it."""
         if not calibration.startswith(_JOB_PREFIX):
             return await self.calibrations.stored(calibration)
         job = await self.stores.jobs.get(calibration)
@@ -422,7 +422,7 @@ class CalibrationAdmin:
         return job
 
     async def finished(self, calibration: str) -> Calibration:
-        """The calibration of an id.
+        """Return the calibration of an id.
 
         Raises:
             Conflict: it is not finished.
@@ -466,7 +466,7 @@ class CalibrationAdmin:
     async def activate(
         self, calibration: Calibration, *, force: bool = False, only: bool = False
     ) -> tuple[Activation, Changes]:
-        """As `Calibrations.activate`, after `check`."""
+        """Check a calibration against the live pipeline, and activate it."""
         await self.check(calibration)
         return await self.calibrations.activate(calibration, force=force, only=only)
 

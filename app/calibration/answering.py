@@ -42,7 +42,7 @@ class AnsweredUploads(NamedTuple):
 def answered_uploads(
     table: Mapping[str, str], config: CalibrationConfig, pairs: Sequence[PairFiles], scale: int
 ) -> list[AnsweredUploads]:
-    """The upscalers that answer the inputs of a calibration, by the table of `auto`.
+    """Return the upscalers that answer the inputs of a calibration, by the table of `auto`.
 
     Of a mixture each gets the ways that make its classes. Inputs that are given, or made in a way
     that is not among the usual ones, are looked at; nearly all of them must be for one upscaler.
@@ -74,7 +74,7 @@ def answered_uploads(
 
 
 def in_words(answering: Sequence[AnsweredUploads]) -> str:
-    """Which upscalers answer, for the person who waits for their calibrations."""
+    """Return which upscalers answer, for the person who waits for their calibrations."""
     if len(answering) == 1:
         return f"auto answers such uploads with {answering[0].upscaler}"
     named = [f"{share.upscaler} ({_listed(share.kinds)})" for share in answering]

@@ -56,15 +56,15 @@ class ArchiveLimits:
     free_bytes: int = 64 * 1024 * 1024  # which may be expanded by any ratio
 
     def check_files(self, count: int) -> None:
-        """Raise ImageTooLarge for so many members."""
+        """Raise ImageTooLarge if an archive has too many members."""
         _check(count, self.max_files, "max_files", "The archive holds", "files")
 
     def check_file(self, name: str, size: int) -> None:
-        """Raise ImageTooLarge for a member of so many bytes."""
+        """Raise ImageTooLarge if a member is too large."""
         _check(size, self.max_file_bytes, "max_file_bytes", f"{shortened(name)} has", "bytes")
 
     def check_total(self, total: int, size: int) -> None:
-        """Raise ImageTooLarge for so many bytes in an archive of this size."""
+        """Raise ImageTooLarge if the members of an archive of this size are too large together."""
         most = min(self.max_total_bytes, self.free_bytes + self.max_ratio * size)
         limit = "max_total_bytes" if most == self.max_total_bytes else "max_ratio"
         _check(total, most, limit, "The archive holds", "bytes")
@@ -76,7 +76,7 @@ def _check(value: int, most: int, limit: str, what: str, unit: str) -> None:
 
 
 def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[NamedFile]:
-    """The files of an archive (zip, tar, tar.gz), in its order; read each before the next.
+    """Yield the files of an archive (zip, tar, tar.gz), in its order; read each before the next.
 
     Raises:
         UnsupportedMedia: none of them.

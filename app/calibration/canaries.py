@@ -89,14 +89,14 @@ class CanaryState(_Frozen):
 
     @property
     def evidence(self) -> float:
-        """Capital against "nothing has changed": at least 1/δ with probability ≤ δ if so."""
+        """The capital against "nothing has changed": ≥ 1/δ with probability ≤ δ if so."""
         if self.changed:
             return math.inf
         return sum(self.capital)
 
 
 def first_state(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryState:
-    """The canaries to watch, from their answers and draws; ValueError without any.
+    """Return the canaries to watch, from their answers and draws; ValueError without any.
 
     Answers are compared exactly if every canary repeated its bytes, else statistically, where the
     number of draws limits how small a rank can get.
@@ -114,7 +114,7 @@ def first_state(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> C
 
 
 class Look(NamedTuple):
-    """What of an answer is compared: its digest, and its sharpness."""
+    """What is compared of an answer: its digest and its sharpness."""
 
     sha256: str
     sharpness: float
@@ -128,7 +128,7 @@ class Look(NamedTuple):
 def observe(
     state: CanaryState, answers: Mapping[str, Look], uniform: Callable[[], float], at: datetime
 ) -> CanaryState:
-    """The state after a round at this time; canaries without an answer stay as they are.
+    """Return the state after a round; canaries without an answer stay as they are.
 
     answers: by the canary's name; statistical ones are fresh draws.
     uniform: draws from U(0, 1), to break ties.
@@ -150,14 +150,14 @@ def observe(
 
 
 def sharpness(sample: RGB) -> float:
-    """The logarithm of the mean difference of neighbours, which another model would change."""
+    """Return the log of the mean difference of neighbours, which differs between models."""
     grey = sample.astype(np.float32) @ _LUMA
     steps = float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
     return math.log(steps + 1e-6)
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """Which pairs are canaries: up to `MOST`, spread evenly, since neighbours are often alike."""
+    """Choose up to `MOST` canaries, evenly spread, since neighbouring pairs are often alike."""
     places = np.linspace(0, len(names) - 1, min(MOST, len(names))).round().astype(int)
     return [names[place] for place in places]
 
@@ -248,7 +248,7 @@ class CanaryStore:
             await self._put(calibration, state, job, PREFIX)
 
     async def inherit(self, parent: str, calibration: str) -> bool:
-        """Copy the canaries of a calibration to one that follows from it; false: it has none."""
+        """Copy the canaries of a calibration to one made from it; False if it has none."""
         state = await self.load(parent)
         if state is None:
             return False
@@ -256,7 +256,7 @@ class CanaryStore:
         return True
 
     async def load(self, calibration: str) -> CanaryState | None:
-        """The state; None: there are no canaries, or their state is damaged."""
+        """Return the state, or None without canaries or with a damaged state."""
         data = await self.states.load(KEY + calibration)
         try:
             if data is None:
@@ -271,7 +271,7 @@ class CanaryStore:
     async def change(
         self, calibration: str, work: Callable[[CanaryState], CanaryState | None]
     ) -> tuple[CanaryState, bool]:
-        """The state after `work`, which may run again on a newer one, and whether it changed.
+        """Apply `work`, perhaps repeatedly; return the new state and whether it changed.
 
         Raises NotFound if there are no canaries, StoreUnavailable.
         """
@@ -290,7 +290,7 @@ class CanaryStore:
         return changed or (first, False)
 
     async def input_of(self, calibration: str, name: str) -> bytes:
-        """The input of a canary as a PNG file."""
+        """Return the input of a canary as a PNG file."""
         return await self.blobs.get(KEY + calibration, f"{_file(name)}.png")
 
     async def forget(self, calibration: str) -> None:

@@ -139,7 +139,7 @@ class CalibrationConfig(BaseModel):
         return rule
 
     def input_made_by(self, scale: int) -> Degradation | Mixture:
-        """How X is made from Y: as chosen, else as uploads of such an upscaler usually are.
+        """Return how X is made from Y: as chosen, else as this upscaler's usual uploads.
 
         Where people label every prediction, or nothing is upscaled, X is made in one way.
         """
@@ -171,7 +171,7 @@ class CalibrationConfig(BaseModel):
         return self
 
     def may_fit(self, indecision: IndecisionSettings) -> bool:
-        """Whether σ is fitted, given enough scenes; otherwise it is this one."""
+        """Return whether σ is fitted if there are enough scenes; otherwise it is this one."""
         if self.fit_indecision is not None:
             return self.fit_indecision > 0
         row = self.fidelity.row
@@ -179,12 +179,12 @@ class CalibrationConfig(BaseModel):
         return is_plain and not row.needs_label and not row.reads
 
     def facts(self) -> dict[str, Any]:
-        """The fields that a calibration's manifest takes over."""
+        """Return the fields that a calibration's manifest takes over."""
         return {name: getattr(self, name) for name in _OF_MANIFEST}
 
     @classmethod
     def of(cls, manifest: Manifest, *, activate: bool, force: bool = False) -> CalibrationConfig:
-        """The settings that a calibration was made with.
+        """Return the settings that a calibration was made with.
 
         Raises:
             Conflict: this release has no such settings, such as an older input_rule.
@@ -208,7 +208,7 @@ class CalibrationConfig(BaseModel):
             ) from error
 
     def pipeline(self, upscaler: Upscaler) -> Pipeline:
-        """The pipeline that this calibration would be valid for.
+        """Return the pipeline that this calibration would be valid for.
 
         Raises:
             BadRequest: the upscaler or the estimator cannot do with so many samples.
@@ -251,7 +251,7 @@ USUAL_SHARE = 0.3
 
 
 def usual_share(scenes: int) -> float:
-    """The default share of so many scenes that σ is fitted on.
+    """Return the default share of so many scenes that σ is fitted on.
 
     Fit and calibration have `LEAST_SCENES` each; with fewer nothing is fitted.
     """
@@ -261,7 +261,7 @@ def usual_share(scenes: int) -> float:
 
 
 def fit_split(scenes: Mapping[str, str], share: float, seed: int) -> FitSplit:
-    """The pairs of the share, 0 … 0.9, of the scenes that the seed draws to fit on.
+    """Return the pairs of the share, 0 … 0.9, of the scenes that the seed draws to fit on.
 
     `scenes` has the scene of each pair, by its name.
     """
@@ -284,7 +284,7 @@ def fit_split(scenes: Mapping[str, str], share: float, seed: int) -> FitSplit:
 
 
 class PairSpec(BaseModel):
-    """A pair as it was asked for.
+    """A pair as the request names it.
 
     source: the name of its upload, which may make several pairs.
     variant: in which way X is made from Y, where there are several.
@@ -316,7 +316,7 @@ class PairSpec(BaseModel):
         return self.label_sha256 is not None
 
     def variants(self, made_by: Degradation | Mixture | None) -> list[PairSpec]:
-        """The pairs that one upload makes: one per way in which X is made from Y."""
+        """Return the pairs that one upload makes: one per way in which X is made from Y."""
         return [
             self.model_copy(update={"name": variant_name(self.source, variant), "variant": variant})
             for variant in variants_of(made_by)
@@ -343,7 +343,7 @@ class CalibrationRequest(BaseModel):
 
     @property
     def key(self) -> str:
-        """A digest that equal pairs under equal settings of what is measured always get."""
+        """A digest that is equal for equal pairs whose measurement has equal settings."""
         digest = hashlib.sha256(self.pipeline.model_dump_json().encode())
         digest.update(self.upscaler.encode())  # several may have one fingerprint
         settings = self.config.model_dump_json(include={"degradation", "seed", "fit_indecision"})
@@ -362,7 +362,7 @@ class CalibrationRequest(BaseModel):
 
     @classmethod
     def of(cls, job: Job) -> CalibrationRequest:
-        """The request of a stored job."""
+        """Return the request of a stored job."""
         return cls.model_validate(job.request)
 
     @classmethod
@@ -374,7 +374,7 @@ class CalibrationRequest(BaseModel):
         uploads: Sequence[PairSpec],
         **facts: Any,
     ) -> CalibrationRequest:
-        """What is asked of an upscaler; where no X was given it is made from Y as the config says.
+        """Make the request to an upscaler; where no X is given, the config says how it is made.
 
         One upload has an X if all have. `facts` are further fields.
         """
@@ -394,7 +394,7 @@ class CalibrationRequest(BaseModel):
         )
 
     def as_job(self, job: str, **about: str | None) -> Job:
-        """A job of this id that does it; `about` is what lists show besides."""
+        """Make the job of this id for the request; `about` is what lists show besides."""
         return Job(
             id=job,
             kind="calibration",
@@ -405,7 +405,7 @@ class CalibrationRequest(BaseModel):
         )
 
     def pair(self, name: str) -> PairSpec:
-        """The pair of a name."""
+        """Return the pair of a name."""
         return self._by_name[name]
 
     @cached_property
@@ -425,7 +425,7 @@ class CalibrationRequest(BaseModel):
 
     @property
     def about(self) -> dict[str, str | None]:
-        """What lists show of it."""
+        """What lists show of the job."""
         return {
             "name": self.config.name,
             "upscaler": self.upscaler,

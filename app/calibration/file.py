@@ -52,7 +52,7 @@ _MAX_BYTES = 256 * 1024 * 1024
 
 
 def dump(calibration: Calibration) -> bytes:
-    """The file of a calibration."""
+    """Return the file of a calibration."""
     curves = calibration.loss_curves
     errors = coarse_up(curves.errors)
     arrays = {
@@ -79,7 +79,7 @@ def dump(calibration: Calibration) -> bytes:
 
 
 def load(data: bytes) -> Calibration:
-    """The calibration in a file.
+    """Return the calibration in a file.
 
     Raises:
         BadCalibration: damaged, edited, of another format or version, or inconsistent.
@@ -105,7 +105,7 @@ def _damage_refused() -> Iterator[None]:
 
 
 def identity(file: IO[bytes]) -> tuple[str, str]:
-    """The id of a calibration file, and the fingerprint of its upscaler; nothing else is read.
+    """Return a file's calibration id and upscaler fingerprint; nothing else is read.
 
     Raises BadCalibration; nothing is checked.
     """
@@ -119,7 +119,7 @@ def identity(file: IO[bytes]) -> tuple[str, str]:
 
 
 def unchecked(data: bytes) -> tuple[Any, Any]:
-    """The version and the manifest of a file of any version, in any form.
+    """Return the version and the manifest of a file of any version, in any form.
 
     Raises BadCalibration; nothing is checked.
     """

@@ -44,7 +44,7 @@ class Photograph(NamedTuple):
 
 
 async def drawn(blobs: Blobs, task: PairTask) -> tuple[bytes, Measurement]:
-    """Generate, and keep what the fit sees or, until there is a fit, the samples; the record."""
+    """Generate; store what the fit sees of the pair, or else its samples. Return the record."""
     samples: dict[int, RGB] = {}
     pair, pipeline = task.pair, task.request.pipeline
     measurement = await task.measure(samples.__setitem__)
@@ -68,7 +68,7 @@ async def fitted(
     waiting: Mapping[bytes, Sequence[str]],
     load: Callable[[str], Awaitable[Pair]],
 ) -> tuple[Pipeline, list[MeasuredPair]]:
-    """The pipeline with the fitted σ, and the pairs that waited for it.
+    """Return the pipeline with the fitted σ, and the pairs that waited for it.
 
     Without a share to fit on it is that of the request. `waiting`: names of pairs by their records,
     SEEN and DRAWN; `load` gives a pair by its name.
@@ -94,7 +94,7 @@ async def fitted(
 
 
 def photograph_of(pair: Pair, samples: Sequence[RGB], pipeline: Pipeline) -> Photograph:
-    """What the fit sees of a pair."""
+    """Return what the fit sees of a pair."""
     moments = Moments(pair.y.shape, Enlarged(pair.x, pipeline.scale))
     for sample in samples:
         moments.add(sample)
@@ -107,7 +107,7 @@ def photograph_of(pair: Pair, samples: Sequence[RGB], pipeline: Pipeline) -> Pho
 def fitted_pipeline(
     photographs: Iterable[Photograph], pipeline: Pipeline, scenes: int, name: str | None
 ) -> Pipeline:
-    """The pipeline with the σ that was fitted on photographs of so many scenes, in any order.
+    """Return the pipeline with the σ fitted on photographs of so many scenes.
 
     `name` is the upscaler's.
     """
@@ -156,7 +156,7 @@ def _reduced(pair: Pair, drawn: bytes, pipeline: Pipeline) -> MeasuredPair:
 
 
 def seen_by(indecision: IndecisionSettings, pixels_sha256: str) -> bool:
-    """Whether σ was fitted on the photograph with these pixels."""
+    """Return whether σ was fitted on the photograph with these pixels."""
     return any(_digest(pixels_sha256) in fit.photographs for fit in indecision.all_fits)
 
 

@@ -57,7 +57,7 @@ class ErrorQuantile(NamedTuple):
 
 
 def rounded_up(alpha: float) -> float:
-    """A positive number to two digits, never smaller."""
+    """Return a positive number to two digits, never smaller."""
     step = 10.0 ** (math.floor(math.log10(alpha)) - 1)
     return float(f"{math.ceil(alpha / step) * step:.6g}")
 
@@ -70,34 +70,37 @@ def threshold_json(threshold: float) -> Threshold:
 
 
 class GuaranteeSettings(BaseModel, ABC):
-    """One guarantee. `bound` in all arguments is B of the fidelity error."""
+    """One guarantee with all of its numbers.
+
+    `bound` in all arguments is B of the fidelity error.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
 
     def loss(self, loss_curve: LossCurve) -> LossCurve:
-        """The loss of an image whose largest error has this loss curve."""
+        """Return the loss of an image whose largest error has this loss curve."""
         return loss_curve
 
     def loss_of(self, error: float) -> float:
-        """The loss of an image with this largest error."""
+        """Return the loss of an image with this largest error."""
         return error
 
     def largest(self, bound: float) -> float:
-        """The largest loss."""
+        """Return the largest loss."""
         return bound
 
     def check(self, fidelity: FidelitySettings) -> None:
-        """Raise ValueError if it cannot be given about such errors."""
+        """Raise ValueError if this guarantee cannot be given about such errors."""
 
     def fitted_to(self, sigma: IndecisionSettings) -> GuaranteeSettings:
-        """The same for masks that are cut from this σ."""
+        """Return the guarantee for masks that are cut from this σ."""
         del sigma
         return self
 
     def default_alpha(self, chosen: float) -> float:
-        """α of requests that name none, given the one in the calibration's settings."""
+        """Return the α of requests that name none, given the calibration's own setting."""
         return chosen
 
     @abstractmethod
@@ -110,21 +113,21 @@ class GuaranteeSettings(BaseModel, ABC):
         weights: Iterable[Fraction] | None = None,
         highest: float = LARGEST,
     ) -> StepCurve:
-        """The curve of these losses; the order of scenes may not depend on them."""
+        """Return the curve of these losses; the order of scenes may not depend on them."""
 
     def minimal_n(self, alpha: float, bound: float) -> int:
-        """The number of scenes below which no pixel can be trusted at α, whatever their losses."""
+        """Return the number of scenes below which no pixel can be trusted at α."""
         return minimal_n(alpha, self.largest(bound))
 
     def min_alpha(self, bound: float, n: int) -> float:
-        """The smallest α that n scenes can hold: that of their curve if none has any loss."""
+        """Return the smallest α that n scenes can hold, reached if none has any loss."""
         without = LossCurve(np.empty(0, np.float32), np.empty(0, np.float32))
         return self.curve([without] * n, bound).min_alpha
 
     def shortfall(
         self, alpha: float, bound: float, n: int, least: float | None = None
     ) -> str | None:
-        """Why n scenes trust nothing at α, and what would help; None: they may trust something.
+        """Explain why n scenes trust nothing at α and what would help; None if they may.
 
         least: the smallest α of their curve, if known.
         """
@@ -137,18 +140,18 @@ class GuaranteeSettings(BaseModel, ABC):
         return f"{words}: use {rounded_up(least):g} or more{or_add}"
 
     def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
-        """What is left of α when a model was trained on some of the scenes; None: unknown."""
+        """Return what remains of α if a model was trained on some scenes; None if unknown."""
         return leakage_bound(alpha, n, n_leaked, self.largest(bound))
 
     def usual(
         self, curve: StepCurve, scenes: Sequence[Scene], alpha: float
     ) -> ErrorQuantile | None:
-        """What few spots exceed inside a mask of α of the scenes' curve; None: not known."""
+        """Return the error that few spots exceed inside the mask of α, or None."""
         del curve, scenes, alpha
         return None
 
     def facts(self) -> dict[str, Any]:
-        """As JSON values; null where a member means nothing for this kind."""
+        """Return the guarantee as JSON values; null where this kind has no such member."""
         own = self.model_dump(mode="json")
         return {name: own.get(name) for name in FACTS}
 
@@ -176,7 +179,7 @@ class Expectation(GuaranteeSettings):
 
 
 class HighProbability(GuaranteeSettings):
-    """The same for the calibration at hand, with probability 1 − δ over its draw."""
+    """The expected largest error is at most α, with probability 1 − δ over the calibration."""
 
     kind: Literal["high_probability"] = "high_probability"
     delta: float = Field(0.1, gt=0, lt=1)
@@ -249,7 +252,7 @@ class Probability(GuaranteeSettings):
 
 
 class PostHoc(GuaranteeSettings):
-    """α may be chosen after looking: the expected largest error, divided by α, is at most 1.
+    """α may be chosen after looking: the largest error over α is at most 1 in expectation.
 
     It is chosen from a menu or between two numbers. `shape`: the knots of a(t) (`post_hoc.py`),
     which follow from σ.
@@ -292,7 +295,7 @@ class PostHoc(GuaranteeSettings):
         return self.model_copy(update={"shape": knots})
 
     def known_shape(self) -> Shape:
-        """a(t)."""
+        """Return a(t)."""
         levels, risks = zip(*self.shape, strict=True)
         return Shape(levels, risks)
 
@@ -347,5 +350,5 @@ _ANY: Final[TypeAdapter[GuaranteeSettings]] = TypeAdapter(AnyGuarantee)
 
 
 def guarantee_of(facts: Mapping[str, Any]) -> GuaranteeSettings:
-    """The guarantee of such facts; ValidationError without one."""
+    """Return the guarantee of such facts; ValidationError without one."""
     return _ANY.validate_python({name: value for name, value in facts.items() if value is not None})

@@ -94,7 +94,7 @@ def thresholds(calibration: Calibration) -> list[ThresholdRow]:
 
 
 def backtest_of(calibration: Calibration, splits: int) -> Backtest:
-    """What to expect of it: a backtest over random halvings, and checks.
+    """Return what to expect of it: a backtest over random halvings, and checks.
 
     Raises:
         BadRequest: fewer than two scenes.
@@ -128,7 +128,7 @@ def groups_of(calibration: Calibration) -> list[Group]:
 
 @lru_cache(maxsize=16)
 def tables(calibration: Calibration) -> Mapping[str, list[ThresholdRow]]:
-    """`thresholds` of each class for α that are chosen after looking; none: they cannot be."""
+    """Return `thresholds` by class for α that are chosen after looking, if they can be."""
     if calibration.guarantee.kind not in {"expectation", "post_hoc"}:
         return {}
     partitions = calibration.partitions.under("post_hoc").partitions
@@ -136,7 +136,7 @@ def tables(calibration: Calibration) -> Mapping[str, list[ThresholdRow]]:
 
 
 def classes_of(calibration: Calibration) -> list[CalibratedClass]:
-    """The classes of inputs."""
+    """Return the classes of inputs."""
     classes = {
         name: calibration.partitions.of_class(name) for name in calibration.partitions.classes
     }
@@ -149,7 +149,7 @@ def classes_of(calibration: Calibration) -> list[CalibratedClass]:
 
 
 def checks(calibration: Calibration) -> Checks:
-    """Repeated images, image sizes, dominant scenes."""
+    """Look for repeated images, other image sizes and dominant scenes."""
     alpha = calibration.manifest.default_alpha
     threshold = calibration.curve.threshold(alpha)
     losses = calibration.losses(threshold)
@@ -184,13 +184,13 @@ def checks(calibration: Calibration) -> Checks:
 
 
 def coarser(curve: StepCurve, most: int) -> tuple[list[float], list[float]]:
-    """Thresholds and risks of a curve in at most so many steps; no risk is lowered."""
+    """Return thresholds and risks of a curve in at most so many steps; no risk is lowered."""
     edges = np.linspace(0, len(curve.risks), min(most, len(curve.risks)) + 1).astype(int)
     return curve.thresholds[edges[:-1]].tolist(), curve.risks[edges[1:] - 1].tolist()
 
 
 def leaked(calibration: Calibration, n_leaked: int) -> float:
-    """The bound at the default α that survives `n_leaked` scenes that a model was trained on.
+    """Return the bound at the default α if `n_leaked` scenes trained the model.
 
     All that leaked may be in one class, so it is the weakest bound of all classes.
 

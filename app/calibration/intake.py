@@ -85,7 +85,7 @@ class Intake:
 
 
 def folder_files(folder: Path) -> Iterator[NamedFile]:
-    """All files below a folder, in order, but hidden ones and clutter of operating systems.
+    """Yield all files below a folder, in order, but hidden ones and clutter of operating systems.
 
     Raises:
         BadPairs: it is no folder, or holds too many files.
@@ -129,7 +129,7 @@ def find_pairs(
 
 
 def find_in(folder: Path, naming: GroupingRule | None = None) -> list[PairFiles]:
-    """The pairs of a folder, in the order of their names, with full paths.
+    """Return the pairs of a folder, in the order of their names, with full paths.
 
     Raises:
         BadPairs: no pairs, or files that make none; each is named.
@@ -151,7 +151,7 @@ def find_in(folder: Path, naming: GroupingRule | None = None) -> list[PairFiles]
 
 
 def files_of(pairs: Iterable[PairFiles]) -> Iterator[NamedFile]:
-    """The files of pairs with full paths."""
+    """Yield the files of pairs with full paths."""
     for pair in pairs:
         for path in pair.by_role.values():
             yield NamedFile(path, Path(path).read_bytes)
@@ -324,7 +324,7 @@ _MOST_IMAGES: Final = 20_000  # that are compared with each other
 
 
 def look_of(rgb: Pixels) -> int:
-    """The look of an image, [H, W, 3], as a number below 2^256.
+    """Return the look of an image, [H, W, 3], as a number below 2^256.
 
     Each bit says whether a cell of a 16×16 grey reduction is lighter than its left neighbour. Looks
     of copies in another size or form, and of neighbouring frames, differ in few bits.
@@ -337,7 +337,7 @@ def look_of(rgb: Pixels) -> int:
 
 
 def alike_in_words(names: Sequence[str]) -> str:
-    """The note on images that look alike."""
+    """Return the note on images that look alike."""
     more = ", …" if len(names) > _NAMED else ""
     return (
         f"{', '.join(names[:_NAMED])}{more} look alike, as crops of one scene do: name their "
@@ -346,7 +346,7 @@ def alike_in_words(names: Sequence[str]) -> str:
 
 
 def near_duplicates(images: Sequence[tuple[str, Hashable | None, int]]) -> list[list[str]]:
-    """Sets of names of images that look alike, unless they name one scene already.
+    """Find sets of images that look alike, unless they name one scene already.
 
     Args:
         images: (name, scene or None, look) of each.

@@ -89,7 +89,7 @@ class CalibrationHandler:
     )
 
     async def tasks(self, job: Job) -> Sequence[str]:
-        """One task per pair that is not measured yet."""
+        """Return one task per pair that is not measured yet."""
         request = await self._request(job)
         return [] if request.done else request.names
 
@@ -125,7 +125,7 @@ class CalibrationHandler:
             self._running -= 1
 
     async def recorded(self, job: Job, task: str) -> None:
-        """Forget the samples of a measured pair."""
+        """Delete the samples of a pair once it is measured."""
         with suppress(StoreUnavailable):  # they go with the job
             await self.blobs.delete(folder_of(job.id, task))
 
@@ -224,7 +224,7 @@ class CalibrationHandler:
         """Activate unless that would serve worse; then the calibration stays, inactive."""
         changes = await self.calibrations.changes(calibration, force=True)
         if changes.is_worse and not force:
-            log.warning("calibration.not_activated", calibration=calibration.id, why=str(changes))
+            log.warning("calibration_not_activated", calibration=calibration.id, why=str(changes))
         else:
             await self.calibrations.switch(calibration, job=job)
 

@@ -34,7 +34,7 @@ MOST_VERSIONS = 99_999
 
 
 def versions(names: Iterable[str]) -> dict[str, int]:
-    """The newest version of every label among a job's files, by name of its pair."""
+    """Return the newest version of every label among a job's files, by name of its pair."""
     newest: dict[str, int] = {}
     for file in names:
         folder, _, name = file.partition("/")
@@ -45,7 +45,7 @@ def versions(names: Iterable[str]) -> dict[str, int]:
 
 
 async def newest_label(blobs: Blobs, job: str, name: str) -> tuple[bytes, int]:
-    """The newest label of a pair as a file, and its version; NotFound without one."""
+    """Return the newest label of a pair as a file, and its version; NotFound without one."""
     version = await _newest(blobs, job, name)
     if not version:
         raise NotFound(f"The pair {name!r} has no label.")
@@ -53,7 +53,7 @@ async def newest_label(blobs: Blobs, job: str, name: str) -> tuple[bytes, int]:
 
 
 async def freeze(blobs: Blobs, job: str) -> None:
-    """Settle on the newest versions for the calibration."""
+    """Fix the newest versions of the labels for the calibration."""
     settled: dict[str, int] | None = None
     # A save then checks whether labels are settled, so one that this misses twice is known as late.
     while (present := versions(await blobs.names(job))) != settled:
@@ -62,7 +62,7 @@ async def freeze(blobs: Blobs, job: str) -> None:
 
 
 async def is_late(blobs: Blobs, job: str, name: str, version: int) -> bool:
-    """Whether the labels were settled without this version."""
+    """Return whether the labels were fixed without this version."""
     try:
         settled: dict[str, int] = json.loads(await blobs.get(job, _USED))
     except NotFound:
@@ -71,7 +71,7 @@ async def is_late(blobs: Blobs, job: str, name: str, version: int) -> bool:
 
 
 async def frozen(blobs: Blobs, job: str) -> Mapping[str, int]:
-    """The settled versions by name of the pair; the first ones, if none were settled."""
+    """Return the fixed versions by name of the pair; the first ones, if none were fixed."""
     try:
         settled: dict[str, int] = json.loads(await blobs.get(job, _USED))
     except NotFound:
@@ -80,7 +80,7 @@ async def frozen(blobs: Blobs, job: str) -> Mapping[str, int]:
 
 
 async def used(blobs: Blobs, job: str, name: str, settled: Mapping[str, int]) -> bytes:
-    """The label file of a pair that the calibration is made with; NotFound without one."""
+    """Return the label file of a pair that the calibration is made with; NotFound without one."""
     if name not in settled:
         raise NotFound(f"The pair {name!r} has no label.")
     return await blobs.get(job, _file(settled[name], name))
@@ -150,13 +150,13 @@ class WaitingPair(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Labelling:
-    """What an admin does with the labels of a job."""
+    """The labels of one job: lists, stores and finishes them."""
 
     stores: Stores
     queue: JobQueue
 
     async def pairs(self, job: JobStatus) -> list[WaitingPair]:
-        """The pairs of a job, each measured, labelled, or waiting for its label."""
+        """Return the pairs of a job, each measured, labelled, or waiting for its label."""
         labelled = versions(await self.stores.blobs.names(job.id))
         records = {name: data async for name, data in self.stores.jobs.records(job.id)}
         pairs = []
@@ -175,7 +175,7 @@ class Labelling:
         return pairs
 
     async def put(self, job: JobStatus, name: str, data: bytes, *, seen: int | None = None) -> int:
-        """As `save`, while the job waits for labels.
+        """Store the next version of a label, while the job waits for labels.
 
         Raises:
             Conflict: the job does not wait for labels.
@@ -191,7 +191,7 @@ class Labelling:
             raise BadImage(f"The {error.detail.rstrip('.')}.") from error
 
     async def put_all(self, job: JobStatus, files: Files) -> None:
-        """Store many labels, the good ones also when others are bad.
+        """Store many labels; bad ones do not keep the good ones out.
 
         Raises:
             Conflict: the job does not wait for labels.
@@ -239,7 +239,7 @@ class Labelling:
         return version
 
     async def finish(self, job: JobStatus) -> JobStatus:
-        """Resume a job whose labels are drawn.
+        """Resume a job whose labels are complete.
 
         Raises:
             Conflict: it does not await labels.

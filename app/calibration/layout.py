@@ -72,7 +72,7 @@ class NamedFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What a file's path says.
+    """What the path of a file says about its role in a pair.
 
     role: None: no folder names one.
     stem: its name without suffix.
@@ -124,7 +124,7 @@ class Arranged(NamedTuple):
 
 
 def placed(path: str, role: Role | None = None) -> Placed | None:
-    """What a path says; None if it does not concern a calibration.
+    """Return what a path says, or None if it does not concern a calibration.
 
     A form's `role` makes any file an image of that role.
     """
@@ -225,7 +225,7 @@ def _wrong(
 
 
 def wrong_group(group: str) -> str | None:
-    """Why a name cannot be that of a group."""
+    """Return why a name cannot be that of a group."""
     if not group.strip() or group != group.strip():
         return "the group has no name, or one with spaces around it"
     if len(group) > MAX_GROUP_LETTERS:
@@ -236,12 +236,12 @@ def wrong_group(group: str) -> str | None:
 
 
 def is_text(name: str) -> bool:
-    """Whether a name has neither control characters nor bytes that are not UTF-8."""
+    """Return whether a name has neither control characters nor bytes that are not UTF-8."""
     return not any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in name)
 
 
 def is_clutter(path: str) -> bool:
-    """Whether a file is hidden, or added by an operating system."""
+    """Return whether a file is hidden, or added by an operating system."""
     components = PurePosixPath(path).parts
     return any(
         component in _CLUTTER or (component.startswith(".") and component not in {".", ".."})
@@ -250,7 +250,7 @@ def is_clutter(path: str) -> bool:
 
 
 def is_predictions(path: str) -> bool:
-    """Whether a file names the predictions that labels were drawn on."""
+    """Return whether a file names the predictions that labels were drawn on."""
     components = [component.casefold() for component in PurePosixPath(path).parts[-2:]]
     return components == ["labels", PREDICTIONS]
 
@@ -268,7 +268,7 @@ _NAME_COLUMNS: Final = ("name", "file")
 
 @dataclass(frozen=True, slots=True)
 class GroupingRule:
-    """What names the groups and the scenes of pairs; it is an error if it names none.
+    """What names the groups and the scenes of pairs; naming none is an error.
 
     group_by: "folder" or a column of the table. None: the folder, if any.
     scene_by: "folder", a column, or "manifest" for the first of `SCENE_COLUMNS`. None: that one, if
@@ -284,7 +284,7 @@ class GroupingRule:
         return FOLDER in {self.group_by, self.scene_by}
 
     def named(self, pairs: Iterable[PairFiles], table: bytes | None) -> list[PairFiles]:
-        """The pairs with their groups and scenes.
+        """Return the pairs with their groups and scenes.
 
         Raises:
             BadRequest: the table or a column is missing or unreadable, or folders are to name both.
@@ -323,7 +323,7 @@ class GroupingRule:
 
 
 def claimed_predictions(data: bytes) -> dict[str, str]:
-    """By pair, the SHA-256 of the prediction that its label was drawn on.
+    """Return, by pair, the SHA-256 of the prediction that its label was drawn on.
 
     Raises:
         BadPairs: not a JSON object of texts.
@@ -337,7 +337,7 @@ def claimed_predictions(data: bytes) -> dict[str, str]:
 
 
 def read_table(data: bytes) -> list[dict[str, str]]:
-    """The rows of a CSV file by column; missing cells are empty. Raises BadRequest."""
+    """Return the rows of a CSV file by column; missing cells are empty. Raises BadRequest."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -350,7 +350,7 @@ def read_table(data: bytes) -> list[dict[str, str]]:
 
 
 def column_of(rows: Rows | None, column: str) -> dict[str, str]:
-    """A column of a table by name of the pair, without empty cells, nor the suffix in `file`.
+    """Return a table's column by name of the pair, without empty cells or file suffixes.
 
     Raises:
         BadRequest: table, column or names of pairs are missing, or a pair is named twice.

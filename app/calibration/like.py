@@ -27,7 +27,7 @@ class UploadFacts(NamedTuple):
 
     @property
     def input_class(self) -> str:
-        """Its class."""
+        """The class of the upload."""
         return classify(UPLOAD, self.facts)
 
 
@@ -43,7 +43,7 @@ class InputProfile(NamedTuple):
         return Counter(upload.input_class for upload in self.uploads)
 
     def mixture(self) -> Mixture:
-        """The usual ways of making uploads of the classes that occur, as frequent as these.
+        """Return the usual ways of making uploads of the classes that occur, as frequent as these.
 
         JPEG files have the qualities that occur. BadPairs: no upload can be made.
         """
@@ -63,7 +63,7 @@ class InputProfile(NamedTuple):
         return Mixture(mixture=tuple(components), shares=shares)
 
     def report(self) -> list[str]:
-        """Lines about classes, sizes, and what is not covered."""
+        """Describe classes and sizes, and what is not covered, in lines."""
         total = len(self.uploads)
         widths, heights = zip(*(upload.size for upload in self.uploads), strict=True)
         smallest, largest = f"{min(widths)}×{min(heights)}", f"{max(widths)}×{max(heights)}"

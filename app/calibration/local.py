@@ -31,13 +31,13 @@ LIST: Final = "files.json"
 
 
 def listed(members: Mapping[str, Path]) -> dict[str, bytes]:
-    """Sent in place of files: a table of their paths, by name."""
+    """Make the table of paths that is sent in place of the files."""
     places = {name: str(path.absolute()) for name, path in members.items()}
     return {LIST: json.dumps(places).encode()}
 
 
 def files_at(places: Mapping[str, str]) -> Iterator[NamedFile]:
-    """The files of such a table."""
+    """Yield the files of a table made by `listed`."""
     for name, place in places.items():
         yield NamedFile(name, Path(place).read_bytes)
 
@@ -58,7 +58,7 @@ class LocalAdmin(CalibrationAdmin):
     async def create(
         self, config: CalibrationConfig, files: Files, *, webhook: str | None = None, **more: Any
     ) -> JobStatus:
-        """As `CalibrationAdmin.create`, of files that are `listed`; resumes an earlier run.
+        """Create a calibration of `listed` files, or resume an earlier run of it.
 
         Raises:
             ConfigError: another process is making this calibration.
@@ -77,7 +77,7 @@ class LocalAdmin(CalibrationAdmin):
         return await self.queue.submit(job)
 
     async def plan(self, config: CalibrationConfig, files: Files, **more: Any) -> Plan:
-        """As `CalibrationAdmin.plan`; pairs that an earlier run has measured cost nothing."""
+        """Return what `create` would take; pairs that an earlier run measured cost nothing."""
         places = await asyncio.to_thread(_places, files)
         checked = await self._asked(config, partial(files_at, places), **self._checks, **more)
         measured = len(await self.stores.jobs.recorded(run_id(checked.request)))
@@ -95,7 +95,7 @@ class LocalAdmin(CalibrationAdmin):
 
 
 def private_stores(stores: Stores, data_dir: Path, stack: AsyncExitStack) -> Stores:
-    """The stores with separate jobs, whose files are read in place."""
+    """Return the stores with separate jobs, whose files are read in place."""
     own = open_stores(f"sqlite:///{DATABASE}", data_dir, result_ttl_s=1.0, max_result_bytes=1)
     stack.push_async_callback(own.close)
     return replace(stores, jobs=own.jobs, blobs=InPlace(stores.blobs))
@@ -110,7 +110,7 @@ def _places(files: Files) -> Mapping[str, str]:
 
 
 def run_id(request: CalibrationRequest) -> str:
-    """The id of the job of a request, so that a run can be resumed."""
+    """Return the id of the job of a request, so that a run can be resumed."""
     return f"calibrate-{request.key}"
 
 
@@ -130,7 +130,7 @@ class InPlace(Blobs):
         }
 
     async def get(self, job: str, name: str, *, most: int | None = None) -> bytes:
-        """See `Blobs.get`."""
+        """Read a file, as `Blobs.get`."""
         path = self._files.get(job, {}).get(name)
         if path is None:
             return await super().get(job, name, most=most)
@@ -140,5 +140,5 @@ class InPlace(Blobs):
             raise NotFound(f"{path} cannot be read: {error.strerror}.") from error
 
     async def names(self, job: str) -> list[str]:
-        """See `Blobs.names`."""
+        """List the files, as `Blobs.names`."""
         return sorted({*self._files.get(job, ()), *await super().names(job)})

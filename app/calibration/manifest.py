@@ -57,7 +57,7 @@ class PairInfo(BaseModel):
 
 
 def scene_of(pair: PairInfo) -> tuple[str, str]:
-    """The scene of a pair; a pair that names none is its own."""
+    """Return the scene of a pair; a pair that names none is its own."""
     return ("pair", pair.source) if pair.scene is None else ("scene", pair.scene)
 
 
@@ -80,7 +80,7 @@ class Provenance(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Everything but the arrays."""
+    """All that a calibration stores but its arrays."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

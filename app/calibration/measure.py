@@ -50,7 +50,7 @@ class Unlabelled(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class PairTask:
-    """One pair of a job, and what gives its samples; `canary`: set if the pair is one."""
+    """One pair of a job, and what gives its samples; `canary` is set if the pair is one."""
 
     job: str
     request: CalibrationRequest
@@ -59,7 +59,7 @@ class PairTask:
     canary: CanaryTaker | None = None
 
     async def measure(self, on_sample: Callable[[int, RGB], None] | None = None) -> Measurement:
-        """Generate, by the same code as serving; `on_sample` gets every sample too.
+        """Generate and measure, by the code of serving; `on_sample` gets every sample too.
 
         Raises:
             UpscalerError: the samples could not be had.
@@ -108,7 +108,7 @@ def pair_from_maps(
     error: NDArray[np.float32],
     settings: FidelitySettings,
 ) -> MeasuredPair:
-    """A pair from its σ and D, float32 [H, W]."""
+    """Return a pair from its σ and D, float32 [H, W]."""
     windows = settings.windows(*sigma.shape)
     curves = [LossCurve.from_maps(sigma[window], error[window]) for window in windows]
     most = fidelity.bound(settings)
@@ -122,7 +122,7 @@ def pair_from_maps(
 def pair_from_words(
     info: PairInfo, sigma: NDArray[np.float32], page: ReadPage, wrong: Sequence[bool]
 ) -> MeasuredPair:
-    """A pair from σ, float32 [H, W], and which of the words that were read are wrong.
+    """Return a pair from σ, float32 [H, W], and which of the words that were read are wrong.
 
     Its quantiles are those of the words' scores, so what is trusted of it is a share of words.
     """
@@ -135,7 +135,7 @@ def pair_from_words(
 
 
 def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairInfo:
-    """What is kept of a pair besides its losses."""
+    """Return what is kept of a pair besides its losses."""
     rule = pipeline.input_rule
     height, width = measurement.sigma.shape
     return PairInfo(
@@ -156,14 +156,14 @@ def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairI
 
 
 def npz_bytes(**arrays: ArrayLike) -> bytes:
-    """Arrays as bytes for `np.load`."""
+    """Return arrays as bytes for `np.load`."""
     out = io.BytesIO()
     np.savez(out, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
     return out.getvalue()
 
 
 def pack(pair: MeasuredPair) -> bytes:
-    """A measured pair as bytes: the checkpoint of a calibration job."""
+    """Return a measured pair as bytes, the checkpoint of a calibration job."""
     curves = LossCurves.of(pair.loss_curves)
     return npz_bytes(
         info=np.frombuffer(pair.info.model_dump_json().encode(), np.uint8),
@@ -175,7 +175,7 @@ def pack(pair: MeasuredPair) -> bytes:
 
 
 def unpack(data: bytes) -> MeasuredPair:
-    """The measured pair of a checkpoint; BadCalibration if it is damaged."""
+    """Return the measured pair of a checkpoint; BadCalibration if it is damaged."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             curves = LossCurves(arrays["levels"], arrays["errors"], arrays["lengths"])
@@ -188,7 +188,7 @@ def unpack(data: bytes) -> MeasuredPair:
 
 
 def pack_measurement(measurement: Measurement) -> bytes:
-    """What a label is drawn on, as bytes."""
+    """Return what a label is drawn on, as bytes."""
     return npz_bytes(
         prediction=measurement.prediction,
         sigma=measurement.sigma,
@@ -197,19 +197,19 @@ def pack_measurement(measurement: Measurement) -> bytes:
 
 
 def unpack_measurement(data: bytes) -> tuple[RGB, NDArray[np.float32], float]:
-    """Ŷ, σ and the mean log σ of `pack_measurement`."""
+    """Return Ŷ, σ and the mean log σ of `pack_measurement`."""
     with np.load(io.BytesIO(data)) as arrays:
         return arrays["prediction"], arrays["sigma"], float(arrays["mean_log_sigma"])
 
 
 def unlabelled(record: bytes) -> Unlabelled | None:
-    """The pair that waits for a label, if this checkpoint holds one."""
+    """Return the pair that waits for a label, or None if this checkpoint holds none."""
     if record[:1] != WAITING:
         return None
     return Unlabelled.model_validate_json(record[1:])
 
 
 def record_state(record: bytes) -> PairState:
-    """What a checkpoint says about its pair, which is measured while it waits for σ."""
+    """Return what a checkpoint says about its pair, which is measured while it waits for σ."""
     states: dict[bytes, PairState] = {WAITING: "awaiting_label", BAD: "skipped"}
     return states.get(record[:1], "measured")

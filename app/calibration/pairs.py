@@ -75,7 +75,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Truth:
-    """What the pairs of one Y share: its pixels, their digest, and their colours if all need them.
+    """What the pairs of one Y share: its pixels, their digest, and perhaps their colours.
 
     Fields are those of `Pair`.
     """
@@ -86,7 +86,7 @@ class Truth:
 
 
 class Truths:
-    """Truths of the scenes in work, by whatever tells them apart.
+    """The truths in work, shared by all pairs of one Y.
 
     One lives as long as a pair that has it, so that no more are held than pairs are measured.
     """
@@ -97,7 +97,7 @@ class Truths:
         self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], Truth]) -> Truth:
-        """The truth of this key, which is made, in one thread, if no pair has it."""
+        """Return the truth of this key, which is made, in one thread, if no pair has it."""
         with self._lock:
             turn = self._turns.setdefault(key, Lock())
         with turn:
@@ -108,12 +108,12 @@ class Truths:
 
 
 def variants_of(degradation: Degradation | Mixture | None) -> Sequence[str | None]:
-    """The ways in which X is made from each Y, by name; None: there is one."""
+    """Return the ways in which X is made from each Y, by name; None if there is only one."""
     return list(degradation.variants()) if isinstance(degradation, Mixture) else [None]
 
 
 def variant_name(source: str, variant: str | None) -> str:
-    """The name of a variant's pair."""
+    """Return the name of a variant's pair."""
     return source if variant is None else f"{source}~{variant}"
 
 
@@ -250,7 +250,7 @@ def _read(data: bytes, role: str) -> Read:
 
 
 def wrong_size(y: Size, x: Size | None, label: Size | None, pipeline: Pipeline) -> str | None:
-    """Why images of these sizes are no pair, nor a label of it."""
+    """Explain why images of these sizes are no pair, or no label of one."""
     k, window = pipeline.scale, pipeline.indecision.window
     size = (y[0] - y[0] % k, y[1] - y[1] % k) if x is None else (x[0] * k, x[1] * k)
     if x is not None and y != size:
@@ -267,7 +267,7 @@ def wrong_size(y: Size, x: Size | None, label: Size | None, pipeline: Pipeline) 
 def duplicates(
     digests: Iterable[tuple[str, str]], *, reason: str = "the same image as {}"
 ) -> list[dict[str, str]]:
-    """Items for every (name, digest of Y) whose digest occurred before, under the first name.
+    """Return an item for each repeated Y; its first name is the one that stays.
 
     A repeated image would make the pairs not exchangeable with a new one.
     """
@@ -282,7 +282,7 @@ def duplicates(
 
 
 def bad_pairs(items: Sequence[dict[str, str]], total: int) -> BadPairs:
-    """The error that names every pair that cannot be used."""
+    """Return the error that names every pair that cannot be used."""
     named = "; ".join(f"{item['name']}: {item['reason']}" for item in items[:3])
     more = f"; and {len(items) - 3} more" if len(items) > 3 else ""
     hint = ""
@@ -305,12 +305,15 @@ def check_left_out(items: Sequence[dict[str, str]], usable: int, on_bad_pair: On
 
 
 def array_size(image: NDArray[Any]) -> Size:
-    """Width and height."""
+    """Return the width and height of an image."""
     return image.shape[1], image.shape[0]
 
 
 def decoded(data: bytes, role: str, *, is_data: bool = False) -> Decoded:
-    """An image of a pair; data by the range of their values. Raises BadImage, naming its role."""
+    """Decode an image of a pair; data by the range of their values.
+
+    Raises BadImage, naming its role.
+    """
     try:
         if is_data:
             return in_decoder(read_picture, data, PAIR_LIMITS, stretch=_WHOLE)
@@ -320,7 +323,7 @@ def decoded(data: bytes, role: str, *, is_data: bool = False) -> Decoded:
 
 
 def decode_label(data: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """A label file as bool [H, W]: any pixel that is not black marks a difference in meaning."""
+    """Decode a label as bool [H, W]: pixels that are not black differ in meaning."""
     label = np.asarray(decoded(data, "label").rgb.any(axis=2))
     if label.shape != shape:
         raise BadImage(f"label is {label.shape[1]}×{label.shape[0]}, y is {shape[1]}×{shape[0]}")

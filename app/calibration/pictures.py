@@ -28,7 +28,7 @@ KEY: Final = "pictures-"
 
 
 async def keep(blobs: Blobs, job: str, name: str, x: RGB, prediction: RGB) -> None:
-    """Keep X and the prediction, which are not among the uploads."""
+    """Store X and the prediction, which are not among the uploads."""
     await blobs.put(job, f"{_STORED['x']}/{name}", await asyncio.to_thread(to_png, x))
     png = await asyncio.to_thread(to_png, prediction)
     await blobs.put(job, f"{_STORED['prediction']}/{name}", png)
@@ -52,7 +52,7 @@ async def forget(blobs: Blobs, calibration: str) -> None:
 
 
 async def of_job(blobs: Blobs, job: str, name: str, part: Part) -> bytes:
-    """A picture of a pair of a job as a PNG file.
+    """Return a picture of a pair of a job as a PNG file.
 
     Raises:
         NotFound: the pair is not measured yet, unknown, or its files have been removed.
@@ -70,7 +70,7 @@ async def of_job(blobs: Blobs, job: str, name: str, part: Part) -> bytes:
 
 
 async def of_calibration(blobs: Blobs, calibration: str, name: str, part: Part) -> bytes:
-    """A picture of a pair of a finished calibration as a PNG file; NotFound if none is kept."""
+    """Return a picture of a pair as a PNG file; NotFound if none is kept."""
     for job in await _jobs(blobs, calibration):
         try:
             return await of_job(blobs, job, name, part)
@@ -83,7 +83,7 @@ async def of_calibration(blobs: Blobs, calibration: str, name: str, part: Part) 
 
 
 async def kept(blobs: Blobs, calibration: str) -> bool:
-    """Whether a finished calibration may have pictures."""
+    """Return whether a finished calibration may have pictures."""
     for job in await _jobs(blobs, calibration):
         if await blobs.names(job):
             return True
@@ -91,7 +91,7 @@ async def kept(blobs: Blobs, calibration: str) -> bool:
 
 
 async def label_of_calibration(blobs: Blobs, calibration: str, name: str) -> bytes:
-    """The label that a finished calibration was made with, as `of_calibration`."""
+    """Return the label that a finished calibration was made with."""
     for job in await _jobs(blobs, calibration):
         try:
             return await labels.used(blobs, job, name, await labels.frozen(blobs, job))

@@ -96,7 +96,7 @@ class Calibration:
         guarantee: GuaranteeSettings | None = None,
         **facts: Any,
     ) -> Calibration:
-        """A calibration of measured pairs, ordered by name; `created_at` None means now.
+        """Return a calibration of measured pairs, ordered by name; `created_at` None means now.
 
         Equal pairs, settings and time give an equal id, so a job passes its own time. `facts` are
         further fields of the manifest.
@@ -128,7 +128,7 @@ class Calibration:
 
     @cached_property
     def report(self) -> Report:
-        """What it says about itself and about pictures besides their masks."""
+        """The description of the calibration, and of pictures besides their masks."""
         return Report(self)
 
     @cached_property
@@ -163,7 +163,7 @@ class Calibration:
 
     @cached_property
     def weights(self) -> Sequence[Fraction]:
-        """What each pair counts of its scene: at most 1 for all of a scene together.
+        """The weight of each pair in its scene; those of a scene sum to at most 1.
 
         A pair counts with its spots, and with the share of its way of making X (`degrade.py`).
         """
@@ -184,7 +184,7 @@ class Calibration:
         return weights
 
     def spots_of(self, place: int) -> list[LossCurve]:
-        """The loss curves of the spots of one pair."""
+        """Return the loss curves of the spots of one pair."""
         end = int(self._ends[place])
         return [self.loss_curves[k] for k in range(end - int(self.spots[place]), end)]
 
@@ -193,13 +193,13 @@ class Calibration:
         return np.cumsum(self.spots)
 
     def losses(self, threshold: float) -> NDArray[np.float64]:
-        """The mean loss of each pair's spots inside {σ < t}, float64 [pairs]."""
+        """Return the mean loss of each pair's spots inside {σ < t}, float64 [pairs]."""
         losses = self.loss_curves.losses_below(threshold)
         counted = np.array([self.guarantee.loss_of(loss) for loss in losses.tolist()])
         return np.asarray(np.add.reduceat(counted, self._ends - self.spots) / self.spots)
 
     def losses_of_scenes(self, threshold: float) -> list[float]:
-        """The weighted mean loss of each scene's pairs inside {σ < t}."""
+        """Return the weighted mean loss of each scene's pairs inside {σ < t}."""
         losses, weights = self.losses(threshold), [float(weight) for weight in self.weights]
         return [
             float(np.average(losses[places], weights=[weights[i] for i in places]))
@@ -207,12 +207,12 @@ class Calibration:
         ]
 
     def mean(self, values: NDArray[np.float64]) -> float:
-        """The mean of something of each pair, float64 [pairs], by their weights."""
+        """Return the mean of something of each pair, float64 [pairs], by their weights."""
         return float(np.average(values, weights=[float(weight) for weight in self.weights]))
 
     @property
     def law(self) -> Law:
-        """Its losses as the curves of guarantees take them.
+        """The losses in the form that the curves of guarantees take.
 
         Scenes are in the order of hashes of their content, which does not depend on their losses;
         names may.
@@ -277,24 +277,24 @@ class Calibration:
 
     @cached_property
     def max_alpha(self) -> float:
-        """The α from which on the mask grows no more: all up to `highest` is trusted."""
+        """The α from which on the mask does not grow: all σ up to `highest` are trusted."""
         return self.curve.risk(self.highest)
 
     @cached_property
     def min_alpha(self) -> float:
-        """That of its curve, without making it."""
+        """The smallest α of the curve, found without making the curve."""
         return self.guarantee.min_alpha(self.error_bound, self.n)
 
     def minimal_n(self, alpha: float) -> int:
-        """The number of scenes below which its guarantee trusts no pixel at α."""
+        """Return the number of scenes below which its guarantee trusts no pixel at α."""
         return self.guarantee.minimal_n(alpha, self.error_bound)
 
     def shortfall(self, alpha: float) -> str | None:
-        """Why nothing is trusted at α, and what would help; None: something may be."""
+        """Explain why nothing is trusted at α and what would help; None if something may be."""
         return self.guarantee.shortfall(alpha, self.error_bound, self.n, self.curve.min_alpha)
 
     def usual(self, alpha: float) -> ErrorQuantile | None:
-        """What few spots exceed inside the mask of α; None: its guarantee does not say."""
+        """Return the error that few spots exceed inside the mask of α, or None."""
         return self._usual(alpha)
 
     @cached_property
@@ -326,7 +326,7 @@ class Calibration:
         )
 
     def for_upscaler(self, name: str) -> Calibration:
-        """The same calibration for another name of its upscaler."""
+        """Return the same calibration for another name of its upscaler."""
         if name == self.manifest.upscaler:
             return self
         document = {**self.document, "upscaler": name}
@@ -340,7 +340,7 @@ class Calibration:
         created_by: str,
         **changes: Any,
     ) -> Calibration:
-        """A calibration of other pairs, with these fields changed; this is its parent."""
+        """Return a calibration of other pairs, with these fields changed; this is its parent."""
         facts = {name: value for name, value in self.manifest if name not in _MADE_ANEW}
         provenance = self.manifest.provenance.model_dump(
             exclude={"software", "created_by", "parent", "request"}
@@ -350,7 +350,7 @@ class Calibration:
         return Calibration.from_pairs(pairs, **{**facts, **changes})
 
     def measured_pairs(self) -> list[MeasuredPair]:
-        """The pairs again, for a calibration that extends this one."""
+        """Return the pairs again, for a calibration that extends this one."""
         return [
             MeasuredPair(info, tuple(self.spots_of(place)), self.sigma_quantiles[place])
             for place, info in enumerate(self.manifest.pairs)
@@ -358,7 +358,7 @@ class Calibration:
 
     @cached_property
     def sizes(self) -> frozenset[tuple[int, int]] | None:
-        """(width, height) of the outputs that its promise is about: those of the pairs.
+        """The (width, height) of outputs that the promise covers: those of the pairs.
 
         None: it is about spots or words, so about any output.
         """
@@ -367,12 +367,12 @@ class Calibration:
         return frozenset((pair.width, pair.height) for pair in self.manifest.pairs)
 
     def answers_size(self, height: int, width: int) -> bool:
-        """Whether its promise is about outputs of this size."""
+        """Return whether its promise is about outputs of this size."""
         return self.sizes is None or (width, height) in self.sizes
 
 
 class Law(NamedTuple):
-    """Losses of spots, the scene of each, and its weight in it."""
+    """The losses of spots, the scene of each, and its weight in it."""
 
     loss_curves: Sequence[LossCurve]
     scenes: Sequence[tuple[str, str]]
@@ -380,7 +380,7 @@ class Law(NamedTuple):
 
 
 class Partitions:
-    """Divide a calibration by group and class of input, and by kind of guarantee."""
+    """Divides a calibration by group and class of input, and by kind of guarantee."""
 
     def __init__(self, whole: Calibration) -> None:
         self._whole = whole
@@ -403,17 +403,17 @@ class Partitions:
         return {name: counts[name] for name in sorted(counts) if self._of_class(name).n >= least}
 
     def class_of(self, facts: InputFeatures) -> str | None:
-        """The class of an upload under the calibration's rule; None without a rule."""
+        """Return the class of an upload under the calibration's rule; None without a rule."""
         rule = self._whole.pipeline.input_rule
         return None if rule is None else classify(rule, facts)
 
     def covers(self, facts: InputFeatures) -> bool:
-        """Whether the X of some pairs were like an upload, as far as classes show."""
+        """Return whether the X of some pairs were like an upload, as far as classes show."""
         name = self.class_of(facts)
         return name is None or name in self.classes
 
     def under(self, kind: str | None) -> Calibration:
-        """The same for a request that wants a guarantee of this kind; None: its own.
+        """Return the calibration for a guarantee of this kind; None is its own kind.
 
         One in expectation also gives `post_hoc`. BadRequest: it does not give this one.
         """
@@ -433,7 +433,7 @@ class Partitions:
         return self._cache.get(("guarantee", kind), made)
 
     def of_class(self, name: str | None) -> Calibration:
-        """The part of one class of inputs; all of it if that is not covered, or None."""
+        """Return the part of a class of inputs; all of it if the class is not covered or None."""
         return self._of_class(name) if name in self.classes else self._whole
 
     def _of_class(self, name: str | None) -> Calibration:
@@ -450,11 +450,11 @@ class Partitions:
         )
 
     def part(self, group: str | None, input_class: str | None) -> Calibration:
-        """The part that speaks about a group and a class."""
+        """Return the part for a group and a class."""
         return self.of_group(group).partitions.of_class(input_class)
 
     def parts(self) -> list[tuple[str, Calibration]]:
-        """The parts of its groups, of its classes, and of both together, by name."""
+        """Return the parts of its groups, of its classes, and of both together, by name."""
         named = []
         for group in (None, *self.groups):
             of_group = self.of_group(group)
@@ -467,7 +467,7 @@ class Partitions:
         return named
 
     def of_group(self, group: str | None) -> Calibration:
-        """The part of one group; None: all of it; BadGroup if no pair is of the group."""
+        """Return the part of one group, or all of it for None; BadGroup if it is unknown."""
         if group is None:
             return self._whole
         if group not in self.groups:
@@ -505,7 +505,7 @@ class Partitions:
 
 
 class Report:
-    """Describe a calibration, how typical a picture is of it, and how much its masks trust."""
+    """Describes a calibration, how typical a picture is of it, and how much its masks trust."""
 
     def __init__(self, calibration: Calibration) -> None:
         self._calibration = calibration
@@ -525,7 +525,7 @@ class Report:
         return about or f"{pictures}, of which nothing more is said"
 
     def typicality(self, mean_log_sigma: float, facts: InputFeatures | None = None) -> float:
-        """The conformal p-value of an image among one of each calibration scene, in (0, 1].
+        """Return the conformal p-value of an image among one of each calibration scene, in (0, 1].
 
         From how strange the learned table finds X (`kinds.py`); of data from the facts about X and
         the mean log σ; without kept facts from the latter alone, on both sides. For an image of a
@@ -547,7 +547,7 @@ class Report:
 
     @cached_property
     def one_of_each(self) -> Sequence[PairInfo]:
-        """At most one pair of each scene, drawn by their weights.
+        """One pair of each scene at most, drawn by weight.
 
         Only these are exchangeable with an image of a new scene. Digests of the files draw, not
         what these show.
@@ -587,14 +587,14 @@ class Report:
 
     @property
     def out_of_distribution(self) -> float:
-        """Up to this typicality a picture earns a warning; no more exchangeable ones do by chance.
+        """The typicality up to which a picture earns a warning.
 
         With few scenes, a quarter more than what the most unlike image gets.
         """
         return max(UNUSUAL, (1.25 if len(self._known) else 2.5) / (len(self.one_of_each) + 1))
 
     def mean_trusted_fraction(self, threshold: float) -> float:
-        """The mean share of pixels with σ < t, from the stored quantiles."""
+        """Return the mean share of pixels with σ < t, from the stored quantiles."""
         if not self._calibration.pairs:
             return float("nan")
         shares = trusted_shares(self._calibration.sigma_quantiles, threshold)

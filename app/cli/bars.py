@@ -31,14 +31,14 @@ _INTERRUPTED: Final = 130
 
 @dataclass(slots=True)
 class Interruption:
-    """The message after Ctrl-C: what happens to the work, and how to continue."""
+    """The message after Ctrl-C: what happens to the work and how to continue."""
 
     text: str = ""
 
 
 @contextmanager
 def interruptible(text: str = "") -> Iterator[Interruption]:
-    """On Ctrl-C, end with this text and exit code 130."""
+    """End with this text and exit code 130 on Ctrl-C."""
     interruption = Interruption(text)
     try:
         yield interruption
@@ -48,7 +48,10 @@ def interruptible(text: str = "") -> Iterator[Interruption]:
 
 
 class Bars:
-    """One progress bar per activity; total None: unknown yet. Without a terminal: lines."""
+    """One progress bar per activity; a total of None is not known yet.
+
+    Without a terminal: lines.
+    """
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -75,19 +78,19 @@ class Bars:
         self._progress.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def confirmed(self, question: str) -> bool:
-        """The answer of the user. Raises ConfigError: nobody can answer."""
+        """Return the answer of the user. Raises ConfigError: nobody can answer."""
         self._progress.stop()
         try:
             return typer.confirm(question, err=True)
         except typer.Abort:
-            raise ConfigError(f"{question} Nobody answers: give --yes.") from None
+            raise ConfigError(f"{question} Nobody can answer here; give --yes.") from None
         finally:
             self._progress.start()
 
 
 @contextmanager
 def progress_bars() -> Iterator[Bars]:
-    """Progress on standard error: bars on a terminal, else a line every ten seconds."""
+    """Show progress on standard error: bars on a terminal, else a line every ten seconds."""
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),

@@ -84,7 +84,7 @@ class Place:
     extras: frozenset[Extra] = frozenset()
 
     def state(self, identity: Mapping[str, Any]) -> State:
-        """new: nothing or a part of this answer exists; done: all of it.
+        """Return whether this answer is new, done, another request's, or foreign.
 
         other: an answer to another request. foreign: files without a record.
         """
@@ -115,7 +115,7 @@ class Place:
         return needed
 
     def write(self, result: Result, identity: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the record and the files; the record."""
+        """Write the files and the record of an answer, and return the record."""
         # Otherwise an earlier mask could remain beside the new picture.
         for name in self.there:
             self.stem.with_name(name).unlink(missing_ok=True)
@@ -130,7 +130,7 @@ class Place:
         return record
 
     def moved(self, stem: Path) -> None:
-        """Move the answer, its record last, so that one whose move was stopped is made again."""
+        """Move the answer, its record last, so that an interrupted move makes it again."""
         endings = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
         move(self.stem, stem, sorted(endings, key=RECORD.__eq__))
 
@@ -145,7 +145,7 @@ class Place:
 
 
 def existing_answers(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[Place]:
-    """The existing files of each answer, listing every folder once."""
+    """Return the existing files of each answer, listing every folder once."""
     listed = {folder: _listed(folder) for folder in {stem.parent for stem in stems}}
     places = []
     for stem in stems:
@@ -157,7 +157,7 @@ def existing_answers(stems: Sequence[Path], extras: frozenset[Extra] = frozenset
 
 
 def request_differences(record: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
-    """How the recorded request differs from this one, as text."""
+    """Return how the recorded request differs from this one, as text."""
     if record.get("source") != identity["source"]:
         return ["of another file, or of this one before it was changed"]
     then, now = record["request"], identity["request"]
@@ -214,7 +214,7 @@ class Run:
     left: int = 0
 
     async def to_stream(self, source: InputFile) -> None:
-        """The picture to standard output, text to standard error."""
+        """Return the picture to standard output, text to standard error."""
         self.full_request = await self._served()
         with progress_bars() as bars:
             result = await self._result(source, _Bar(bars, 1))

@@ -31,12 +31,12 @@ from trustscale_server.upscalers.runtime import SCALE
 
 @dataclass
 class ScoreOptions:
-    """Whose answers are scored, and how: samples, their picture Ŷ and the indecision σ."""
+    """Which answers are scored, and how: samples, their picture Ŷ and the indecision σ."""
 
     upscaler: Annotated[
         str | None,
         typer.Option(
-            help="Its name. Default: auto, those that answer such uploads, each for its classes."
+            help="The upscaler; default: auto, all that answer such uploads, each for its classes."
         ),
     ] = None
     samples: Annotated[
@@ -47,7 +47,7 @@ class ScoreOptions:
     ] = "first"
     estimator: Annotated[
         str | None,
-        typer.Option(help="Indecision σ, such as departure; default: what suits upscaler and M."),
+        typer.Option(help="How σ is made, such as departure; default: what suits upscaler and M."),
     ] = None
     fit_indecision: Annotated[
         float | None,
@@ -71,7 +71,7 @@ class ScoreOptions:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Of the settings of a calibration."""
+        """The fields that they set in a calibration's settings."""
         names = ("estimator", "kernel", "size", "blur", "clip_quantile")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         others = ("upscaler", "samples", "prediction", "fit_indecision")
@@ -114,7 +114,7 @@ class Fidelity:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Of the settings of a calibration."""
+        """The fields that they set in a calibration's settings."""
         names = ("tolerance", "share", "delta")
         review = dict(zip(names, self.review, strict=True)) if self.review else {}
         metric = {"metric": self.metric} if self.metric else {}
@@ -145,7 +145,7 @@ class Inputs(options.Steps):
     ] = None
     like: Annotated[
         Path | None,
-        typer.Option(help="A folder of uploads: X is made as they are."),
+        typer.Option(help="Make X like the uploads in this folder."),
     ] = None
     seed: Annotated[int, typer.Option(help="Seed of samples and degradation.")] = 0
     skip_bad_pairs: Annotated[
@@ -154,7 +154,7 @@ class Inputs(options.Steps):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Of the settings of a calibration."""
+        """The fields that they set in a calibration's settings."""
         rule = None if self.input_rule == "none" else self.input_rule
         return {
             "degradation": self._degradation,
@@ -183,7 +183,9 @@ class ResultOptions(options.ActivationOptions, options.Calls):
     """What becomes of the calibration."""
 
     name: Annotated[str | None, typer.Option(help="Name of the calibration.")] = None
-    export: Annotated[Path | None, typer.Option(help="Also write the one-file form.")] = None
+    export: Annotated[
+        Path | None, typer.Option(help="Also write the calibration to this file.")
+    ] = None
     note: Annotated[
         str | None,
         typer.Option(help="What the images show; every answer repeats the first line."),
@@ -194,7 +196,7 @@ class ResultOptions(options.ActivationOptions, options.Calls):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Of the settings of a calibration."""
+        """The fields that they set in a calibration's settings."""
         return {
             "name": self.name,
             "note": self.note,

@@ -62,7 +62,9 @@ def derive(
     activation: options.ActivationOptions,
     target: options.TargetOptions,
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
-    name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the calibration; default: that of the old one.")
+    ] = None,
 ) -> None:
     """Make a calibration of the same pairs under another guarantee or bound, at once."""
     changes: dict[str, Any] = {"activate": activation.activate, "name": name}
@@ -217,7 +219,7 @@ def _curve(kind: str, name: str, row: dict[str, Any]) -> str:
 
 
 def verdict_of(document: dict[str, Any]) -> list[str]:
-    """Two sentences on its use, and the next command."""
+    """Return two sentences on its use, and the next command."""
     calibration, alpha = document["id"], document["default_alpha"]
     bound = document["pipeline"]["fidelity"]["bound"]
     if short := guarantee_of(document["guarantee"]).shortfall(alpha, bound, document["n"]):

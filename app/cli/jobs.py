@@ -44,7 +44,9 @@ def jobs(
     ] = "127.0.0.1",
     metrics_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Port of /metrics and /healthz; none: no port."),
+        typer.Option(
+            min=0, max=65535, help="Port of /metrics and /healthz; by default none is opened."
+        ),
     ] = None,
 ) -> None:
     """Run queued upscalings and calibrations until SIGTERM; start as many as you like."""
@@ -110,7 +112,7 @@ async def _run(settings: Settings, host: str, port: int | None) -> None:
 
 
 def worker_app(services: Services, metrics: Metrics) -> Starlette:
-    """The port of a worker: `/healthz` and `/metrics`."""
+    """Make the application on a worker's port: `/healthz` and `/metrics`."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")

@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
 
 
 def costs_of(job: Mapping[str, Any]) -> str:
-    """The expected cost of a job, or of a plan for one, in one line."""
+    """Return the expected cost of a job, or of a plan for one, in one line."""
     calls, seconds, price = job["calls"], job["estimate_s"], job["price"]
     if not calls:
         return "no calls of the upscaler"
@@ -75,7 +75,7 @@ class Making:
     with_file: bool = False
 
     def run(self, folder: Path, naming: GroupingRule) -> Outcome | None:
-        """The outcome of the job on a folder of pairs; None: it awaits labels.
+        """Run the job on a folder of pairs; return its outcome, or None if it awaits labels.
 
         Raises:
             RemoteError: the pairs were refused, or a job failed or was cancelled.

@@ -36,7 +36,7 @@ _FIELD: Final = re.compile(
 
 
 def spoken(text: str) -> str:
-    """A sentence of the service, which names fields of a request, with the options of a command."""
+    """Reword a sentence of the service: names of fields become options of the command."""
     return _FIELD.sub(lambda match: f"--{match[1]} ", text)
 
 
@@ -44,7 +44,7 @@ Stretch = Annotated[
     str | None,
     typer.Option(
         metavar="LOW,HIGH|pA,pB",
-        help="Of data: the values, or percentiles, that become darkest and lightest of 16 bits.",
+        help="For data: the values or percentiles that become darkest and lightest of 16 bits.",
     ),
 ]
 
@@ -59,7 +59,7 @@ class TargetOptions:
 
 @dataclass
 class Calls(TargetOptions):
-    """The same for a command that may call an upscaler outside of this program."""
+    """Where a command runs that may call an upscaler outside of this program."""
 
     yes: Yes = False
 
@@ -93,7 +93,7 @@ class Naming:
 
     @property
     def rule(self) -> GroupingRule:
-        """The same for the code that finds pairs."""
+        """The rule for the code that finds pairs."""
         return GroupingRule(self.group_by, self.scene_by)
 
 
@@ -132,7 +132,7 @@ class Promise:
 
     @property
     def named(self) -> dict[str, Any] | None:
-        """The guarantee that the options name, unvalidated; None: none."""
+        """The guarantee that the options name, not validated; None if they name none."""
         given = {name: getattr(self, name) for name in _KIND_OF}
         given = {name: value for name, value in given.items() if value not in (None, [], ())}
         kind = self.guarantee or next((_KIND_OF[name] for name in given), None)
@@ -141,7 +141,7 @@ class Promise:
 
 @dataclass
 class Steps:
-    """How X is made of Y, in one way."""
+    """How X is made from Y, in one way."""
 
     grey: Annotated[bool, typer.Option(help="Degradation: remove the colour.")] = False
     input_blur: Annotated[float, typer.Option(help="Degradation: blur in pixels of X.")] = 0.0
@@ -155,7 +155,7 @@ class Steps:
 
     @property
     def named(self) -> dict[str, Any]:
-        """The steps that the options name, unvalidated."""
+        """The steps that the options name, not validated."""
         share, shape, color = self.inpaint, self.inpaint_shape, self.inpaint_color.lower()
         holes = None if share is None else {"share": share, "shape": shape, "color": color}
         steps = {"grey": self.grey, "blur": self.input_blur, "noise": self.noise}
@@ -176,7 +176,7 @@ _KIND_OF: Final = {
 
 
 def output(answer: Found, write: Callable[[Found], str], *, as_json: bool) -> None:
-    """Print what was found as JSON or as text, unless the text is empty."""
+    """Print a command's result as JSON, or as text that is not empty."""
     text = json.dumps(answer, indent=2) if as_json else write(answer)
     if text:
         typer.echo(text)
@@ -185,5 +185,5 @@ def output(answer: Found, write: Callable[[Found], str], *, as_json: bool) -> No
 def lines(
     write: Callable[[dict[str, Any]], str], nothing: str = ""
 ) -> Callable[[list[dict[str, Any]]], str]:
-    """Formats a list: a line for each row, or `nothing`."""
+    """Make a formatter of lists: a line for each row, or `nothing`."""
     return lambda rows: "\n".join(map(write, rows)) or nothing

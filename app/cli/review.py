@@ -15,7 +15,7 @@ Rule = Literal["each", "batch"]
 
 
 def decided(records: Sequence[Mapping[str, Any]], rule: Rule) -> list[bool]:
-    """Which of these answers need no look, in their order.
+    """Decide which of these answers need no look, in their order.
 
     each: as every answer says by itself. batch: all at once, those of one class of uploads among
     themselves, since they are compared with the same calibration pictures.
@@ -41,7 +41,7 @@ def decided(records: Sequence[Mapping[str, Any]], rule: Rule) -> list[bool]:
 
 
 def promises(records: Iterable[Mapping[str, Any]], rule: Rule) -> list[str]:
-    """What is promised of such decisions, by each answer."""
+    """Return what is promised of such decisions, by each answer."""
     reviews = [record["review"] for record in records if record["review"]]
     if rule == "each":
         return [review["promise"] for review in reviews]

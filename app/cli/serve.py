@@ -102,7 +102,7 @@ def _text(settings: dict[str, Any]) -> str:
 
 
 def effective(settings: Settings) -> dict[str, Any]:
-    """The settings as JSON values; keys, passwords and headers are replaced by asterisks."""
+    """Return the settings as JSON values; keys, passwords and headers are replaced by asterisks."""
     secrets = referenced_values()
     values: dict[str, Any] = settings.model_dump(mode="json")
     return {name: _without(value, secrets) for name, value in values.items()}

@@ -65,7 +65,7 @@ class RemoteError(TrustscaleError):
 async def service_client(
     server: str | None, *, needs_key: bool = True, retries: int = 0, **here: Any
 ) -> AsyncIterator[AsyncTrustscale]:
-    """A client of a server, or of an application in this process (`here`: as of `inside`).
+    """Open a client of a server, or of an application in this process.
 
     Raises:
         ConfigError: the server's key or URL, or the settings, cannot be used.
@@ -88,7 +88,10 @@ def ask(
     needs_key: bool = True,
     **here: Any,
 ) -> Answer:
-    """The answer of a server, or of the application in this process. Raises as `connected`."""
+    """Return the answer of a server, or of the application in this process.
+
+    Raises as `connected`.
+    """
 
     async def answer() -> Answer:
         async with service_client(server, needs_key=needs_key, **here) as service:
@@ -98,7 +101,7 @@ def ask(
 
 
 def key_of(server: str, *, needs_key: bool = True) -> str | None:
-    """The key for a server from the environment. Raises ConfigError, also for a bad URL."""
+    """Return the key for a server from the environment. Raises ConfigError, also for a bad URL."""
     if not server.startswith(("http://", "https://")):
         raise ConfigError("--server starts with http:// or https://.")
     try:
@@ -121,7 +124,7 @@ def key_of(server: str, *, needs_key: bool = True) -> str | None:
 
 @contextmanager
 def refusals(server: str | None) -> Iterator[None]:
-    """Raise refusals as RemoteError; report the pairs that they name on standard error."""
+    """Raise refusals as RemoteError, and report the pairs that they name on standard error."""
     try:
         yield
     except Problem as problem:
@@ -160,7 +163,7 @@ async def inside(
     on_checked: Checked | None = None,
     routes: Sequence[str] = ROUTES,
 ) -> AsyncIterator[AsyncTrustscale]:
-    """A client of an application in this process.
+    """Open a client of an application in this process.
 
     Args:
         settings: None: those of the environment.

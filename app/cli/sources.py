@@ -43,7 +43,7 @@ class InputFile:
 def found(
     texts: Sequence[str], out: Path | None, *, recursive: bool
 ) -> tuple[list[InputFile], list[Path]]:
-    """The images that the arguments name, in order, and other files in folders.
+    """Return the images that the arguments name, in order, and other files in folders.
 
     Answers keep the tree of a folder or pattern; of several folders each keeps its name, too.
 
@@ -71,19 +71,19 @@ def found(
 
 
 def check_there(sources: Sequence[InputFile]) -> None:
-    """Return unless the only source is missing. Raises FileNotFoundError."""
+    """Raise FileNotFoundError if the only source is missing."""
     path = sources[0].path if len(sources) == 1 else None
     if path is not None and not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def is_tree(texts: Sequence[str]) -> bool:
-    """Whether the arguments name images by a folder or a pattern."""
+    """Return whether the arguments name images by a folder or a pattern."""
     return any(_is_folder(text) or _PATTERN.search(text) for text in texts)
 
 
 def targets(sources: Sequence[InputFile], out: Path) -> list[Path]:
-    """The stem of each source's answer: its path without the suffix, unless only that differs.
+    """Return the stem of each answer: the source's path, with suffix only if needed.
 
     Raises:
         ConfigError: two sources have the same.

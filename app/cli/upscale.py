@@ -25,7 +25,10 @@ class RequestOptions:
     """What is asked of the service."""
 
     upscaler: Annotated[
-        str | None, typer.Option(help="Name; default: auto where its models are, else the first.")
+        str | None,
+        typer.Option(
+            help="The upscaler; default: auto if its models are configured, else the first."
+        ),
     ] = None
     alpha: Annotated[
         float | None, typer.Option(help="Largest expected error tolerated in the mask.")
@@ -39,19 +42,19 @@ class RequestOptions:
     mask: Annotated[
         Literal["trust", "none"],
         typer.Option(
-            help="none: the picture alone, also without a calibration.",
+            help="What is marked; none gives the picture alone, even without a calibration.",
         ),
     ] = "trust"
     believed: Annotated[
         bool,
         typer.Option(
-            "--believed", help="Also NAME.believed.png: a plain enlargement outside the mask."
+            "--believed", help="Also write NAME.believed.png, a plain enlargement outside the mask."
         ),
     ] = False
     words: Annotated[
         bool,
         typer.Option(
-            "--words", help="Also read: which words can be believed, by a calibration for text."
+            "--words", help="Also say which words can be believed; needs a calibration for text."
         ),
     ] = False
     background: Annotated[
@@ -64,24 +67,24 @@ class RequestOptions:
     format: Annotated[
         Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"],
         typer.Option(
-            help="Of the picture; TIFF files hold the mask, too.",
+            help="Format of the picture; TIFF files hold the mask, too.",
         ),
     ] = "png"
     quality: Annotated[
-        int | None, typer.Option(help="Of webp, avif and jpeg, 1 to 100; default: 90.")
+        int | None, typer.Option(help="Quality of webp, avif and jpeg, 1 to 100; default: 90.")
     ] = None
     metadata: Annotated[
         Literal["none", "keep", "keep-gps"],
         typer.Option(
-            help="keep: camera, dates, author, text; keep-gps: also the place.",
+            help="keep copies camera, dates, author and text; keep-gps also the place.",
         ),
     ] = "none"
     fit: Annotated[
-        int | None, typer.Option(help="Reduce the images to this longest side before.")
+        int | None, typer.Option(help="Reduce the images to this longest side before upscaling.")
     ] = None
     scale: Annotated[
         float | None,
-        typer.Option(min=0, help="Pictures so many times as large; default: as the model does."),
+        typer.Option(min=0, help="Enlarge so many times; default: as the model does."),
     ] = None
     to: Annotated[
         str | None,
@@ -91,7 +94,9 @@ class RequestOptions:
     ] = None
     print_: Annotated[
         str | None,
-        typer.Option("--print", metavar="PAPER@DPI", help="Reduce them to a print, as a3@300."),
+        typer.Option(
+            "--print", metavar="PAPER@DPI", help="Reduce the pictures to a print, such as a3@300."
+        ),
     ] = None
     stretch: options.Stretch = None
     bands: Annotated[
@@ -104,12 +109,15 @@ class RequestOptions:
     ] = None
     guarantee: Annotated[
         str | None,
-        typer.Option(help="post_hoc: α may be chosen after looking. Default: the calibration's."),
+        typer.Option(
+            help="What is promised; default: what the calibration promises. post_hoc lets α be "
+            "chosen after looking."
+        ),
     ] = None
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Of the request. Raises BadParameter."""
+        """The fields that they set in a request. Raises BadParameter."""
         if self.to is not None and self.print_ is not None:
             raise typer.BadParameter("--to and --print both name a size: give one.")
         size = self.print_ or self.to
@@ -124,8 +132,7 @@ class Answers:
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder for the answers; default: this folder. -: the picture alone, to "
-            "standard output.",
+            help="Folder for the answers; default: this folder. - prints the picture alone.",
         ),
     ] = None
     recursive: Annotated[
@@ -145,10 +152,13 @@ class Answers:
         ),
     ] = None
     trust: Annotated[
-        bool, typer.Option("--trust", help="Also NAME.trust.png: the masks of every α.")
+        bool, typer.Option("--trust", help="Also write NAME.trust.png, the masks of every α.")
     ] = False
     overlay: Annotated[
-        bool, typer.Option("--overlay", help="Also NAME.overlay.png: untrusted parts hatched.")
+        bool,
+        typer.Option(
+            "--overlay", help="Also write NAME.overlay.png, with untrusted parts hatched."
+        ),
     ] = False
 
 
@@ -167,7 +177,7 @@ class Sorting:
         bool,
         typer.Option(
             "--review-batch",
-            help="The same for all at once. Each must show another scene.",
+            help="Sort all answers together; each must show another scene.",
         ),
     ] = False
 
@@ -184,7 +194,7 @@ class Output(options.TargetOptions):
     """What is printed, and who is asked."""
 
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say of each picture all that is known.")
+        bool, typer.Option("--verbose", "-v", help="Print all that is known about each picture.")
     ] = False
 
 

@@ -108,7 +108,9 @@ def connect(
         ),
     ],
     calls: options.Calls,
-    name: Annotated[str | None, typer.Option(help="Of the upscaler; default: the model's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the upscaler; default: the model's.")
+    ] = None,
     token_env: Annotated[
         str | None, typer.Option(help="Environment variable with its API token.")
     ] = None,

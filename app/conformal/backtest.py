@@ -65,7 +65,7 @@ def backtest(
     seed: int = 0,
     curve_of: Callable[..., StepCurve] = RiskCurve.from_loss_curves,
 ) -> list[BacktestRow]:
-    """Realised loss and trusted area of the held-out halves, for each α.
+    """Estimate loss and trusted area of held-out halves, for each α.
 
     curve_of: as `RiskCurve.from_loss_curves`.
 
@@ -118,7 +118,7 @@ def _spread(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def sigma_quantiles(sigma: NDArray[np.float32], levels: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The quantiles of σ at levels in [0, 1], interpolated in float64.
+    """Return the quantiles of σ at levels in [0, 1], interpolated in float64.
 
     The bits are those of `np.quantile`; sorting is faster than selecting a hundred ranks.
     """
@@ -132,13 +132,13 @@ def sigma_quantiles(sigma: NDArray[np.float32], levels: NDArray[np.float64]) -> 
 
 
 def trusted_shares(sigma_quantiles: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
-    """Share of pixels with σ < t of each image, from evenly spaced quantiles [images, q]."""
+    """Return the share of pixels with σ < t of each image, from quantiles [images, q]."""
     below = np.count_nonzero(sigma_quantiles < threshold, axis=1)
     return np.asarray(np.minimum(below / (sigma_quantiles.shape[1] - 1), 1))
 
 
 def highest_trusted(sigma_quantiles: NDArray[np.float32], weights: Sequence[Fraction]) -> float:
-    """The least σ that `MOST_TRUSTED` of the area of images of these weights does not exceed.
+    """Return the least σ that `MOST_TRUSTED` of the images' weighted area does not exceed.
 
     From evenly spaced quantiles [images, q].
     """

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 def box_of(
     corners: NDArray[np.floating], shape: tuple[int, ...]
 ) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
-    """The pixels in a convex quadrangle, as rows and columns, and bool of their shape.
+    """Return the pixels in a convex quadrangle, as rows and columns, and bool of their shape.
 
     corners: (x, y) in pixels, in order around it, [4, 2]. At least one pixel of the picture.
     """
@@ -33,7 +33,7 @@ def box_of(
 def painted(
     boxes: Iterable[tuple[NDArray[np.floating], float]], shape: tuple[int, int], elsewhere: float
 ) -> NDArray[np.float32]:
-    """A map, float32 [H, W], of the values of boxes; where two overlap, of the larger one."""
+    """Return a map, float32 [H, W], of the values of boxes; the larger one covers others."""
     drawn = np.full(shape, elsewhere, np.float32)
     for corners, value in boxes:
         place, inside = box_of(corners, shape)

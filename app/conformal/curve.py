@@ -90,7 +90,9 @@ _BLOCK = 1 << 16  # pixels at once: temporaries stay in the cache
 
 @dataclass(frozen=True, eq=False)
 class StepCurve:
-    """From `thresholds[k]` on, up to the next one, the value is `risks[k]`. NaN is a ValueError.
+    """A step function whose value is `risks[k]` from `thresholds[k]` up to the next one.
+
+    NaN is a ValueError.
 
     n: number of scenes; of weighted ones the sum of their weights.
     bound: B, no loss exceeds it.
@@ -108,7 +110,7 @@ class StepCurve:
     highest: float = field(default=LARGEST, kw_only=True)
 
     def risk(self, t: float) -> float:
-        """The value at t; t may be −inf or inf."""
+        """Return the value at t; t may be −inf or inf."""
         if math.isnan(t):
             raise ValueError("t is not a number")
         index = int(np.searchsorted(self.thresholds, t, side="right"))
@@ -126,12 +128,12 @@ class StepCurve:
         return min(float(self.thresholds[index]), end) if index < len(self.risks) else end
 
     def mask(self, indecision: NDArray[np.float32], alpha: float) -> NDArray[np.bool_]:
-        """The trust mask {σ < t_α}, bool of the shape of σ; True is trusted."""
+        """Return the trust mask {σ < t_α}, bool of the shape of σ; True is trusted."""
         _check_no_nan(indecision)
         return np.asarray(indecision < self.threshold(alpha))
 
     def trust_code(self, indecision: NDArray[np.float32]) -> NDArray[np.uint16]:
-        """α(p) in 16 bits: ceil(α(p)/B · 65534), of the shape of σ; 65535 is never trusted.
+        """Return α(p) in 16 bits: ceil(α(p)/B · 65534), of the shape of σ; 65535 is never trusted.
 
         `code ≤ floor(α/B · 65534)`, computed in float64, never trusts a pixel outside the mask of
         α. It leaves out pixels whose α(p) is within B/65534 of α.
@@ -142,7 +144,7 @@ class StepCurve:
         return codes
 
     def mask_of_code(self, code: NDArray[np.uint16], alpha: float) -> NDArray[np.bool_]:
-        """The mask of α from `trust_code`: inside `mask`, without pixels within B/65534 of α."""
+        """Return the mask of α from `trust_code`, less pixels within B/65534 of α."""
         if math.isnan(alpha):
             raise ValueError("alpha is not a number")
         limit = math.floor(min(alpha / self.bound, 1.0) * CODE_STEPS)
@@ -160,14 +162,14 @@ class StepCurve:
 
 
 class Loss(NamedTuple):
-    """A loss, or a sum of losses, as a step function: `totals[k]` · 2^-40 from `levels[k]` on."""
+    """A loss or a sum of losses, a step function: `totals[k]` · 2^-40 from `levels[k]` on."""
 
     levels: NDArray[np.float32]  # strictly increasing
     totals: NDArray[np.int64]  # strictly increasing, above 0
 
 
 def places_of(scenes: Iterable[Hashable]) -> list[list[int]]:
-    """The places of the images of each scene; scenes in the order in which they first occur."""
+    """Return the places of each scene's images; scenes by their first occurrence."""
     places: dict[Hashable, list[int]] = {}
     for place, scene in enumerate(scenes):
         places.setdefault(scene, []).append(place)
@@ -183,12 +185,12 @@ class Scene(NamedTuple):
 
     @property
     def weight(self) -> Fraction:
-        """W, in (0, 1]."""
+        """The weight W of the scene, in (0, 1]."""
         return Fraction(sum(self.counts), self.of)
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """Of each loss curve its w."""
+        """The weight w of each loss curve."""
         return np.array(self.counts, np.float64) / self.of
 
     def loss(self) -> Loss:
@@ -206,7 +208,7 @@ def by_scene(
     scenes: Iterable[Hashable] | None = None,
     weights: Iterable[Fraction] | None = None,
 ) -> list[Scene]:
-    """The scenes, in the order in which they first occur.
+    """Return the scenes, in the order in which they first occur.
 
     Without names every loss curve is a scene; without weights all of a scene's count alike, 1
     together.
@@ -259,7 +261,7 @@ def total_weight(scenes: Iterable[Scene]) -> float:
 def summed(
     levels: NDArray[np.float32], totals: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> Loss:
-    """The sum, in any order, of losses one after the other that have so many steps each."""
+    """Return the sum, in any order, of losses that have so many steps each."""
     rises = _rises(totals)
     firsts = (np.cumsum(lengths) - lengths)[lengths > 0]
     rises[firsts] = totals[firsts]
@@ -358,7 +360,7 @@ class RiskCurve(StepCurve):
         weights: Iterable[Fraction] | None = None,
         highest: float = LARGEST,
     ) -> RiskCurve:
-        """The curve of a set of loss curves, in any order.
+        """Return the curve of a set of loss curves, in any order.
 
         Args:
             loss_curves: of the spots, or of whole images.
@@ -387,7 +389,7 @@ def exceeded_by(
     weights: Sequence[NDArray[np.float64]],
     share: float = USUALLY,
 ) -> float | None:
-    """τ̂ from L_ij(t⁺−) and w_ij of each scene i, and β; None: too few scenes for one."""
+    """Return τ̂ from L_ij(t⁺−), w_ij and β; None if there are too few scenes for one."""
     values = np.concatenate([*losses, np.empty(0)])
     counted = np.concatenate([*weights, np.empty(0)])
     n = math.fsum(math.fsum(of_scene) for of_scene in weights)  # three thirds are 1
@@ -401,7 +403,7 @@ def exceeded_by(
 
 
 def minimal_n(alpha: float, bound: float) -> int:
-    """The smallest n with B/(n + 1) ≤ α, below which no pixel can be trusted.
+    """Return the smallest n with B/(n + 1) ≤ α, below which no pixel can be trusted.
 
     Raises:
         ValueError: alpha or bound is not a positive number.
@@ -416,7 +418,7 @@ def minimal_n(alpha: float, bound: float) -> int:
 
 
 def leakage_bound(alpha: float, n: float, n_leaked: int, bound: float) -> float:
-    """Proposition 3.2: the bound that survives when `n_leaked` of n scenes were trained on.
+    """Return the bound that survives if `n_leaked` of n scenes were trained on (Prop. 3.2).
 
     A model may be perfect on those. Without them t_α is the threshold of the other
     n_new = n − n_leaked scenes at level α(n + 1)/(n_new + 1). At most B.
@@ -430,7 +432,7 @@ def leakage_bound(alpha: float, n: float, n_leaked: int, bound: float) -> float:
 
 
 def lab_psnr_lower_bound_db(alpha: float) -> float | None:
-    """A lower bound in dB on the expected PSNR inside the mask, for the `pointwise` metric only.
+    """Return a lower bound in dB on the expected PSNR inside a `pointwise` mask.
 
     Proposition 3.1 with its last step mended: the peak is 1, that of normalised Lab. The root mean
     square over pixels and channels is at most the worst ‖Y − Ŷ‖₁ divided by √3, so, by Jensen's

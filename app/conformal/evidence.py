@@ -65,7 +65,7 @@ START: Final[Accounts] = (1 / 3, 1 / 3, 1 / 3)
 
 
 def rank(earlier: Sequence[NDArray[np.floating]], value: float, uniform: float) -> float:
-    """The randomised rank of a value among m earlier ones: uniform if all are exchangeable.
+    """Return the randomised rank of a value among m earlier ones: uniform if all are exchangeable.
 
     p = (#{greater} + U · (#{equal} + 1)) / (m + 1). The earlier ones are in sorted arrays of one
     dtype, in which the value is compared; `uniform` is U, a draw from U(0, 1).
@@ -80,7 +80,7 @@ def rank(earlier: Sequence[NDArray[np.floating]], value: float, uniform: float) 
 
 
 def bet(accounts: Accounts, p: float) -> Accounts:
-    """One round of the simple jumper on three accounts of any capital.
+    """Play one round of the simple jumper on three accounts of any capital.
 
     C_e ← ((1 − J) C_e + J/3 · Σ C) · (1 + e (p − ½)); their sum changes by a factor of ½ to 3/2.
     """
@@ -110,7 +110,7 @@ class PictureEvidence:
 
     @property
     def n(self) -> int:
-        """Requests of this run."""
+        """The number of requests of this run."""
         return sum(map(len, self.seen.values()))
 
     @property
@@ -121,7 +121,7 @@ class PictureEvidence:
     def after(
         self, class_name: str, reference: NDArray[np.float32], z: float, uniform: float
     ) -> PictureEvidence:
-        """The evidence after a request of mean log σ z.
+        """Return the evidence after a request of mean log σ z.
 
         class_name: with its group. reference: z of the calibration pictures of this class,
         float32, sorted. uniform: a draw from U(0, 1).
@@ -169,7 +169,7 @@ class LabelEvidence:
 
     @property
     def log_e_value(self) -> float:
-        """Ln E, of the mean of the products."""
+        """The log of E, the mean of the products."""
         return log_mean_exp(self.log_e)
 
     @property
@@ -183,7 +183,7 @@ class LabelEvidence:
         return self.highest >= -math.log(LABEL_DELTA)
 
     def after(self, loss: float, alpha: float, bound: float, *, slack: float) -> LabelEvidence:
-        """The evidence after one more label: the loss L in [0, B] on a mask of α.
+        """Return the evidence after one more label: the loss L in [0, B] on a mask of α.
 
         `slack` is the tolerance added to α; 0 tests α itself.
 
@@ -213,7 +213,7 @@ class LabelEvidence:
 
 
 def reference_of(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The z of calibration pictures for `PictureEvidence.after`: float32, sorted.
+    """Return the z of calibration pictures for `PictureEvidence.after`: float32, sorted.
 
     Raises:
         ValueError: a value is not finite.
@@ -224,7 +224,7 @@ def reference_of(values: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def tolerance(losses: Sequence[float]) -> float:
-    """How far the mean loss given one calibration may exceed α by its sampling error.
+    """Return how far the mean loss given one calibration may exceed α by its sampling error.
 
     1.645 standard errors of the mean of L̄_i(t_α−), the losses of the calibration scenes at the
     served threshold: for about 95 % of calibrations the mean loss of new images is below α plus
@@ -235,7 +235,7 @@ def tolerance(losses: Sequence[float]) -> float:
 
 
 def log_mean_exp(values: Sequence[float]) -> float:
-    """The logarithm of the mean of exponentials, without overflow."""
+    """Return the logarithm of the mean of exponentials, without overflow."""
     top = max(values)
     return top + math.log(math.fsum(math.exp(value - top) for value in values) / len(values))
 
@@ -244,7 +244,7 @@ _RIDGE = 1e-9  # of the variance: facts that never vary, or that repeat each oth
 
 
 def outlier_p_value(known: NDArray[np.float64], new: NDArray[np.float64]) -> float:
-    """The conformal p-value, in [1/(n + 1), 1], of a point [f] among [n, f] of a scene each."""
+    """Return the conformal p-value, in [1/(n + 1), 1], of a point [f] among [n, f]."""
     points = np.vstack([known, new])
     spread = points.std(axis=0)
     points = (points - points.mean(axis=0)) / np.where(spread > 0, spread, 1)

@@ -89,7 +89,7 @@ class Metric:
 
 
 def pointwise(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
-    """‖Y − Ŷ‖₁ per pixel in normalised Lab."""
+    """Return ‖Y − Ŷ‖₁ per pixel in normalised Lab."""
     del settings
     return lab_distance(truth, prediction)
 
@@ -97,7 +97,7 @@ def pointwise(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> 
 def neighborhood(
     truth: Pixels, prediction: Pixels, settings: FidelitySettings
 ) -> NDArray[np.float32]:
-    """K * ‖Y − Ŷ‖₁: the mean error of a neighbourhood, as in the authors' experiments."""
+    """Return K * ‖Y − Ŷ‖₁, the mean error of a neighbourhood as in the authors' experiments."""
     distance = lab_distance(truth, prediction)
     return gaussian_blur(distance, settings.blur, out=distance)
 
@@ -105,7 +105,7 @@ def neighborhood(
 def neighborhood_difference(
     truth: Pixels, prediction: Pixels, settings: FidelitySettings
 ) -> NDArray[np.float32]:
-    """‖Y * K − Ŷ * K‖₁, the paper's formula: errors that cancel in a neighbourhood vanish.
+    """Return ‖Y * K − Ŷ * K‖₁, the paper's formula: errors that cancel in a neighbourhood vanish.
 
     At most `neighborhood`, by the triangle inequality.
     """
@@ -117,7 +117,7 @@ def neighborhood_difference(
 
 
 def structure(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
-    """(1 − SSIM)/2 of the lightness around each pixel (Wang et al. 2004, Gaussian of 1.5 px).
+    """Return (1 − SSIM)/2 of the lightness around each pixel (Wang et al. 2004).
 
     Smaller images are reflected up to the window's size.
     """
@@ -146,7 +146,7 @@ def structure(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> 
 
 
 def intensity(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
-    """K * |Y − Ŷ|, the mean over the channels, where the whole range counts 1."""
+    """Return K * |Y − Ŷ|, the mean over the channels, where the whole range counts 1."""
     apart = np.zeros(truth.shape[:2], np.float32)
     for channel in range(3):
         difference = truth[..., channel].astype(np.float32)
@@ -158,7 +158,7 @@ def intensity(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> 
 
 
 def misread(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
-    """1 in the boxes of words of the prediction that the truth shows otherwise, else 0.
+    """Return 1 inside words of the prediction that the truth shows otherwise, else 0.
 
     What a calibration counts is the share of such words instead (`words.py`).
     """
@@ -306,7 +306,7 @@ class FidelitySettings:
         return METRICS[self.metric]
 
     def windows(self, height: int, width: int) -> list[tuple[slice, slice]]:
-        """The parts of an output that lose."""
+        """Return the windows of an output whose losses count."""
         if self.unit != "spot":
             return [(slice(0, height), slice(0, width))]
         return spots(height, width, self.spot)
@@ -331,7 +331,7 @@ def bound(settings: FidelitySettings | None = None) -> float:
 
 
 def clips(settings: FidelitySettings) -> bool:
-    """Whether the chosen bound is below the metric's own, so that D is cut."""
+    """Return whether the chosen bound is below the metric's own, so that D is cut."""
     return bound(settings) < settings.row.bound
 
 
@@ -369,7 +369,7 @@ def error(
 def semantic(
     label: NDArray[Any], shape: tuple[int, ...], limit: float = 1.0
 ) -> NDArray[np.float32]:
-    """The semantic D: 1 where the label is non-zero (the meaning differs), else 0 (paper §2.3).
+    """Return the semantic D: 1 where the label says the meaning differs, else 0 (paper §2.3).
 
     Raises:
         ValueError: the label does not have the shape [H, W] of the images.
@@ -380,7 +380,7 @@ def semantic(
 
 
 def spots(height: int, width: int, side: int = SPOT) -> list[tuple[slice, slice]]:
-    """The windows of an output that its losses are about: as few as cover it, evenly spread.
+    """Return the windows of an output whose losses count: as few as cover it, evenly spread.
 
     Of a side that is no multiple of `side` neighbours overlap; a shorter one is a window's whole.
     """
@@ -395,6 +395,6 @@ def spots(height: int, width: int, side: int = SPOT) -> list[tuple[slice, slice]
 
 
 def largest_float32(value: float) -> np.float32:
-    """The largest float32 that does not exceed `value`."""
+    """Return the largest float32 that does not exceed `value`."""
     nearest = np.float32(value)
     return nearest if float(nearest) <= value else np.nextafter(nearest, np.float32(-np.inf))

@@ -23,7 +23,7 @@ _TILE, _MOST_RADIUS = 32, 100
 def smooth(
     values: NDArray[Real], kernel: Kernel, size: int, *, out: NDArray[Real] | None = None
 ) -> NDArray[Real]:
-    """K * values for float [H, W], K a window of `size` pixels; size 1 returns the input.
+    """Return K * values, float [H, W], for a window K of `size` pixels.
 
     A Gaussian window has standard deviation size/6. The output has the dtype of the input; sums are
     made in float64. `out` may be the input itself.
@@ -39,7 +39,7 @@ def smooth(
 def gaussian_blur(
     values: NDArray[Real], deviation: float, *, out: NDArray[Real] | None = None
 ) -> NDArray[Real]:
-    """Gaussian blur of float [H, W], standard deviation in pixels, cut at 4 deviations.
+    """Blur float [H, W] by a Gaussian, standard deviation in pixels, cut at 4 deviations.
 
     `out` as in `smooth`.
     """
@@ -49,7 +49,7 @@ def gaussian_blur(
 
 
 def gaussian_radius(deviation: float) -> int:
-    """How far, in pixels, `gaussian_blur` looks."""
+    """Return how far, in pixels, `gaussian_blur` looks."""
     return int(4 * deviation + 0.5)
 
 

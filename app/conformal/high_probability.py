@@ -68,7 +68,7 @@ class HighProbabilityCurve(StepCurve):
         weights: Iterable[Fraction] | None = None,
         highest: float = LARGEST,
     ) -> HighProbabilityCurve:
-        """As `RiskCurve.from_loss_curves`, of scenes drawn independently from one law.
+        """Make the curve of scenes that were drawn independently from one law.
 
         The order in which scenes first occur must be independent of their losses. δ in (0, 1) is
         fixed in advance.
@@ -95,7 +95,7 @@ class HighProbabilityCurve(StepCurve):
 
 
 def minimal_n(alpha: float, bound: float, delta: float) -> int:
-    """The smallest n for which n scenes without any loss certify α; useful masks need more.
+    """Return the smallest n for which n scenes without any loss certify α; useful masks need more.
 
     For more than 5,000 scenes a necessary number: log(1/δ)/log(1 + α/B).
 
@@ -160,7 +160,9 @@ def _steps(
 
 
 def wsr_bound(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
-    """U = inf{A : p(A) ≤ δ} of the WSR p-value, at most 2^-20 too large: float64 [...] in (0, 1].
+    """Return U = inf{A : p(A) ≤ δ} of the WSR p-value, float64 [...] in (0, 1].
+
+    It is at most 2^-20 too large.
 
     x: float64 [n, ...] in [0, 1], in an order that is independent of the values.
     """

@@ -57,7 +57,7 @@ class LabTables(NamedTuple):
 
 @cache
 def lab_tables() -> LabTables:
-    """The tables of this module."""
+    """Return the tables of this module."""
     red, green, blue = _shares(256)
     t = np.arange(1 << XYZ_WIDTH) / XYZ_UNIT
     f = np.where(t > _LINEAR_BELOW, np.cbrt(t), 7.787 * t + 16 / 116).astype(np.float32)
@@ -94,7 +94,7 @@ def check_pair(first: Pixels, second: Pixels) -> None:
 
 
 def normalised_lab(rgb: Pixels) -> NDArray[np.float32]:
-    """Normalised Lab, float32 [3, H, W] in [0, 1], of an [H, W, 3] sRGB image (`check_rgb`)."""
+    """Return normalised Lab, float32 [3, H, W] in [0, 1], of an [H, W, 3] sRGB image."""
     check_rgb(rgb)
     height, width, _ = rgb.shape
     out = np.empty((3, height * width), np.float32)
@@ -106,7 +106,7 @@ def normalised_lab(rgb: Pixels) -> NDArray[np.float32]:
 
 
 def lab_distance(first: Pixels, second: Pixels) -> NDArray[np.float32]:
-    """‖u − v‖₁ per pixel in normalised Lab, float32 [H, W], of two images (`check_pair`)."""
+    """Return ‖u − v‖₁ per pixel in normalised Lab, float32 [H, W], of two images (`check_pair`)."""
     check_pair(first, second)
     height, width, _ = first.shape
     distance = np.empty(height * width, np.float32)
@@ -122,14 +122,14 @@ def lab_distance(first: Pixels, second: Pixels) -> NDArray[np.float32]:
 def l1_apart(
     lab: NDArray[np.float32], other: NDArray[np.float32], *, out: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """‖u − v‖₁, float32 [n], of colours, float32 [3, n] each, worked out in `out`, as large."""
+    """Return ‖u − v‖₁, float32 [n], of colours, float32 [3, n] each, computed in `out`."""
     np.subtract(lab, other, out=out)
     np.abs(out, out=out)
     return channel_sum(out)
 
 
 def channel_sum(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The sum of float32 [3, n] over the channels, in their order, in the place of the first."""
+    """Sum float32 [3, n] over the channels, in their order, into the first."""
     total, second, third = planes
     total += second
     total += third
@@ -137,7 +137,7 @@ def channel_sum(planes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def lab_block(pixels: Pixels, out: NDArray[np.float32]) -> None:
-    """Normalised Lab of [n, 3] pixels into float32 [3, n]."""
+    """Compute normalised Lab of [n, 3] pixels into float32 [3, n]."""
     tables = lab_tables()
     # No index can be out of range; mode="clip" spares numpy the check.
     if pixels.dtype == np.uint16:
@@ -168,19 +168,19 @@ def lab_block(pixels: Pixels, out: NDArray[np.float32]) -> None:
 
 
 def pixel_blocks(count: int) -> list[slice]:
-    """Slices of at most one cache-sized block each that cover `count` pixels."""
+    """Return slices, of a cache-sized block each at most, that cover `count` pixels."""
     return [slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]
 
 
 def to_8_bit(pixels: Pixels) -> NDArray[np.uint8]:
-    """The pixels in 8 bits, rounded; themselves if they are."""
+    """Return the pixels in 8 bits, rounded if they had more."""
     if pixels.dtype == np.uint8:
         return pixels.view(np.uint8)
     return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
 def to_16_bit(pixels: Pixels) -> NDArray[np.uint16]:
-    """The pixels in 16 bits; themselves if they are."""
+    """Return the pixels in 16 bits, scaled if they had fewer."""
     if pixels.dtype == np.uint16:
         return pixels.view(np.uint16)
     return pixels.astype(np.uint16) * np.uint16(257)

@@ -75,7 +75,7 @@ class LossCurve:
 
     @classmethod
     def from_maps(cls, indecision: NDArray[np.float32], error: NDArray[np.float32]) -> LossCurve:
-        """The loss curve of one image, from float32 [H, W] (any shape): finite σ, and finite D ≥ 0.
+        """Make the loss curve of an image from σ and D, float32 [H, W], both finite.
 
         Raises:
             ValueError: shapes differ, the maps are empty, or a value is not finite or negative.
@@ -106,7 +106,7 @@ class LossCurve:
         )
 
     def coarse(self, most: float) -> LossCurve:
-        """One that is nowhere smaller, up to the largest error that counts.
+        """Return a coarser curve that is nowhere smaller, up to the largest error that counts.
 
         Levels are rounded down and errors up to 8 significant bits.
         """
@@ -114,7 +114,7 @@ class LossCurve:
         return LossCurve(*_running_maximum(coarse_down(self.levels), errors))
 
     def counted(self, most: float) -> LossCurve:
-        """The loss curve of min(D, most).
+        """Return the loss curve of min(D, most).
 
         Raises:
             ValueError: `most` is not positive.
@@ -127,7 +127,7 @@ class LossCurve:
         return LossCurve(self.levels[:count], np.minimum(self.errors[:count], limit))
 
     def exceeding(self, tolerance: float) -> LossCurve:
-        """The loss curve of 1{D > τ}: it rises once, to 1, where L first exceeds the tolerance."""
+        """Return the loss curve of 1{D > τ}, which rises once, where L exceeds the tolerance."""
         first = int(np.searchsorted(self.errors.astype(np.float64), tolerance, side="right"))
         return LossCurve(
             self.levels[first : first + 1], np.ones_like(self.errors[first : first + 1])
@@ -140,17 +140,17 @@ class LossCurve:
         return _steps_at(self.levels, self.errors, thresholds, side)
 
     def loss(self, threshold: float) -> float:
-        """L(t): the worst error over the pixels with σ ≤ t, 0 without any."""
+        """Return L(t), the worst error over the pixels with σ ≤ t, 0 without any."""
         return float(self.losses(np.array([threshold]), "right")[0])
 
     def loss_below(self, threshold: float) -> float:
-        """L(t−): the worst error over the mask {σ < t}, 0 if it is empty."""
+        """Return L(t−), the worst error over the mask {σ < t}, 0 if it is empty."""
         index = int(np.searchsorted(self.levels, threshold, side="left"))
         return float(self.errors[index - 1]) if index else 0.0
 
 
 class LossCurves(Sequence[LossCurve]):
-    """Many loss curves, one after the other in two arrays; each is made when it is read.
+    """Many loss curves in two arrays; each curve is made when it is read.
 
     levels, errors: float32 [N] of all breakpoints. lengths: int64, how many each curve has.
     """
@@ -163,7 +163,7 @@ class LossCurves(Sequence[LossCurve]):
 
     @classmethod
     def of(cls, curves: Iterable[LossCurve]) -> LossCurves:
-        """These curves."""
+        """Join these curves."""
         all_curves = list(curves)
         nothing = np.empty(0, np.float32)
         return cls(
@@ -202,14 +202,14 @@ class LossCurves(Sequence[LossCurve]):
         return (self[place] for place in range(len(self)))
 
     def take(self, places: NDArray[np.int64]) -> LossCurves:
-        """Those at these places, in this order."""
+        """Return the curves at these places, in this order."""
         lengths = self.lengths[places]
         starts = np.repeat((self.ends - self.lengths)[places], lengths)
         steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return LossCurves(self.levels[starts + steps], self.errors[starts + steps], lengths)
 
     def losses_below(self, threshold: float) -> NDArray[np.float64]:
-        """L(t−) of each, float64."""
+        """Return L(t−) of each curve, float64."""
         counts = np.add.reduceat(np.append(self.levels < threshold, False), self._starts)
         counts[self.lengths == 0] = 0
         before = self.ends - self.lengths + counts - 1
@@ -222,14 +222,14 @@ class LossCurves(Sequence[LossCurve]):
 
 
 def coarse_down(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The largest float32 of 8 significant bits that is not above each level; 0 stays 0."""
+    """Return the largest float32 of 8 significant bits ≤ each level; 0 stays 0."""
     bits = (levels + np.float32(0)).view(np.uint32)  # −0 becomes 0
     bits = np.where(levels < 0, bits + _LOWER, bits)  # sign and magnitude: down is away from 0
     return np.asarray(bits & ~_LOWER).view(np.float32)
 
 
 def coarse_up(errors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The smallest float32 of 8 significant bits that is not below each error, which is ≥ 0."""
+    """Return the smallest float32 of 8 significant bits ≥ each error, which is ≥ 0."""
     bits = np.ascontiguousarray(errors, np.float32).view(np.uint32)
     return np.asarray((bits + _LOWER) & ~_LOWER).view(np.float32)
 
@@ -249,7 +249,7 @@ def _running_maximum(
 
 
 def last_of_level(levels: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Of each run of equal values in a sorted vector, the last entry."""
+    """Mark the last entry of each run of equal values in a sorted vector."""
     return np.append(levels[1:] > levels[:-1], True)[: len(levels)]
 
 

@@ -52,7 +52,7 @@ _KNOTS, _RANGE = 16, 100  # of a shape: from a hundredth of its largest risk on
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """a(t): log a is piecewise linear in log t through the knots, and straight beyond them.
+    """A risk a(t) whose log is piecewise linear in log t through knots, straight beyond them.
 
     levels, risks: of the knots, at least two, above 0 and strictly increasing.
     """
@@ -69,14 +69,14 @@ class Shape:
 
     @classmethod
     def power(cls, exponent: float) -> Shape:
-        """a(t) = t^p."""
+        """Return a(t) = t^p."""
         return cls((1.0, 2.0), (1.0, 2.0**exponent))
 
     @classmethod
     def of(
         cls, loss_curves: Iterable[LossCurve], scenes: Iterable[Hashable] | None = None
     ) -> Shape | None:
-        """The mean loss of images that calibrate nothing; None: too few breakpoints for a shape."""
+        """Return the mean loss of images that calibrate nothing; None with too few breakpoints."""
         images = by_scene(loss_curves, LARGEST, scenes)
         known = [curve.levels for scene in images for curve in scene.curves]
         levels = np.unique(np.concatenate([*known, np.empty(0, np.float32)]))
@@ -97,7 +97,7 @@ class Shape:
         return _through(self.levels, self.risks, level)
 
     def level(self, risk: ArrayLike) -> NDArray[np.float64]:
-        """The t with a(t) = risk, for a risk above 0."""
+        """Return the t with a(t) = risk, for a risk above 0."""
         return _through(self.risks, self.levels, risk)
 
 
@@ -110,13 +110,13 @@ def _through(x: Sequence[float], y: Sequence[float], at: ArrayLike) -> NDArray[n
 
 
 def menu_between(low: float, high: float) -> tuple[float, ...]:
-    """A menu that stands for all α of an interval."""
+    """Return a menu that stands for all α of an interval."""
     return tuple(np.geomspace(low, high, _STEPS).tolist())
 
 
 @dataclass(frozen=True, eq=False)
 class PostHocCurve(StepCurve):
-    """The smallest α of the menu at which σ is trusted.
+    """A curve that gives each σ the smallest α of the menu at which it is trusted.
 
     `min_alpha` is that of the menu, or B where too few scenes hold any of it.
 
@@ -137,7 +137,7 @@ class PostHocCurve(StepCurve):
         weights: Iterable[Fraction] | None = None,
         highest: float = LARGEST,
     ) -> PostHocCurve:
-        """As `RiskCurve.from_loss_curves`; menu A and shape a are fixed without the images.
+        """Make the curve; menu A and shape a are fixed without the images.
 
         Raises:
             ValueError: the menu is empty or does not rise from above 0, or as `by_scene`.
@@ -167,7 +167,7 @@ class PostHocCurve(StepCurve):
 
 
 def on_codes(menu: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
-    """Each α lowered by at most 1.5 codes, to between two, so that its own code holds its mask."""
+    """Lower each α by at most 1.5 codes, so that its own code holds its mask."""
     if not len(menu) or not (np.diff(menu, prepend=0) > 0).all():
         raise ValueError("a menu of risk levels must rise, from above 0")
     codes = np.floor(menu / bound * CODE_STEPS) - 0.5

@@ -77,7 +77,7 @@ class Line(NamedTuple):
 
 
 def read_lines(picture: NDArray[np.uint8]) -> list[Line]:
-    """The lines of text in a uint8 [H, W, 3] picture."""
+    """Return the lines of text in a uint8 [H, W, 3] picture."""
     engine, pixels = _engine(), _bgr(picture)
     boxes = engine(pixels).boxes
     boxes = [] if boxes is None else [box for box in boxes if _least_side(box) >= _LEAST_SIDE]
@@ -91,7 +91,7 @@ def read_lines(picture: NDArray[np.uint8]) -> list[Line]:
 
 
 def read_otherwise(lines: Sequence[Line], picture: NDArray[np.uint8]) -> list[bool]:
-    """Which of the words of all lines another uint8 picture of the same size shows otherwise."""
+    """Return which words of all lines another uint8 picture of the size shows otherwise."""
     if not lines:
         return []
     # All lines again, in batches alike, so that equal pixels read equally.
@@ -108,7 +108,7 @@ def read_otherwise(lines: Sequence[Line], picture: NDArray[np.uint8]) -> list[bo
 
 
 def misread_words(words: Sequence[str], reading: str) -> list[bool]:
-    """Which words of a line (in `letters_of`) another reading of the line gets wrong."""
+    """Return which words of a line (in `letters_of`) another reading of the line gets wrong."""
     ends = [0, *accumulate(len(word) for word in words)]
     aligned = SequenceMatcher(None, "".join(words), reading, autojunk=False).get_opcodes()
     # An insertion touches the letters on both sides.
@@ -124,7 +124,7 @@ def misread_words(words: Sequence[str], reading: str) -> list[bool]:
 
 
 def letters_of(text: str) -> str:
-    """The letters and digits of a text that are compared."""
+    """Return the letters and digits of a text that are compared."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
 
 

@@ -50,7 +50,7 @@ _ROUNDING: Final = 1 + 1e-12
 
 
 def off_shares(error: NDArray[np.float32]) -> tuple[float, ...]:
-    """The share of the pixels with D > τ for each of `TOLERANCES`, rounded up to four digits.
+    """Return the share of pixels with D > τ for each of `TOLERANCES`, rounded up.
 
     error: D of a whole picture, float32 [H, W].
     """
@@ -59,7 +59,7 @@ def off_shares(error: NDArray[np.float32]) -> tuple[float, ...]:
 
 
 class SigmaCounts:
-    """Count the σ of a picture, in strips of any order.
+    """Counts the σ of a picture, in strips of any order.
 
     σ is rounded down to 7 binary digits after the first, in calibration as in answers.
     """
@@ -74,7 +74,7 @@ class SigmaCounts:
         self._counts += np.bincount(keys, minlength=_KEYS)
 
     def high(self) -> tuple[float, float]:
-        """The σ that 5 % of the pixels exceed at most, and that none exceeds; 0 without pixels."""
+        """Return the σ that 5 % of the pixels exceed at most; 0 without pixels."""
         below = self._counts.cumsum()
         total = int(below[-1])
         least = (total - total // _ONE_IN, total)
@@ -84,14 +84,14 @@ class SigmaCounts:
 
 
 def high_sigma(sigma: NDArray[np.float32]) -> tuple[float, float]:
-    """`SigmaCounts.high` of a whole σ, float32 [H, W]."""
+    """Return `SigmaCounts.high` of a whole σ, float32 [H, W]."""
     counts = SigmaCounts()
     counts.add(sigma)
     return counts.high()
 
 
 def p_value(bad: NDArray[np.float64], n: int, high: float) -> float:
-    """The p-value of a picture with this σ_high.
+    """Return the p-value of a picture with this σ_high.
 
     bad: σ_high of the bad ones among the n calibrating pictures, in any order.
     """
@@ -99,7 +99,7 @@ def p_value(bad: NDArray[np.float64], n: int, high: float) -> float:
 
 
 def passes(bad: NDArray[np.float64], known: NDArray[np.float64], high: float, delta: float) -> bool:
-    """Whether a picture with this σ_high is accepted by itself.
+    """Return whether a picture with this σ_high is accepted by itself.
 
     There must be a σ_high from its own on up to which p ≤ δ and at least half of the pictures are
     good, the new one counted as bad. bad, known: σ_high of the bad ones, and of all of them.
@@ -112,7 +112,7 @@ def passes(bad: NDArray[np.float64], known: NDArray[np.float64], high: float, de
 
 
 def accepted_of_batch(p_values: Sequence[float], delta: float) -> list[bool]:
-    """Which pictures of a batch are accepted, given their p-values and δ, in their order."""
+    """Decide which pictures of a batch are accepted, given p-values and δ, in their order."""
     values = np.asarray(p_values, np.float64)
     ranks = np.arange(1, len(values) + 1)
     fits = np.sort(values) * len(values) <= delta * ranks * _ROUNDING

@@ -36,7 +36,7 @@ ANY = 1e-4
 
 
 def loss_curve(scores: Sequence[float], wrong: Sequence[bool]) -> LossCurve:
-    """L(t) of one picture, from the score of each of its words and whether it is wrong.
+    """Return L(t) of one picture from the scores of its words and which are wrong.
 
     Raises ValueError: a score is not finite, or there are more or fewer scores than judgements.
     """
@@ -53,13 +53,13 @@ def loss_curve(scores: Sequence[float], wrong: Sequence[bool]) -> LossCurve:
 
 
 def share_wrong(trusted: Iterable[bool | np.bool_], wrong: Iterable[bool]) -> float:
-    """FDP: the share of wrong words among the trusted ones, 0 without any."""
+    """Return the share of wrong words among the trusted ones (FDP), 0 without any."""
     mistakes = [is_wrong for is_trusted, is_wrong in zip(trusted, wrong, strict=True) if is_trusted]
     return sum(mistakes) / max(1, len(mistakes))
 
 
 def scores_of(boxes: Iterable[NDArray[np.floating]], sigma: NDArray[np.float32]) -> list[float]:
-    """The largest σ in each box, of float32 [H, W]."""
+    """Return the largest σ in each box, of float32 [H, W]."""
     scores = []
     for corners in boxes:
         place, inside = box_of(corners, sigma.shape)

@@ -26,7 +26,7 @@ _OURS: Final = f"{__name__.partition('.')[0]}."
 
 
 def packed(answer: object) -> tuple[bytes, list[bytes | memoryview]]:
-    """The JSON of an answer, and the pieces of bytes beside it, to be written one after another.
+    """Return the JSON of an answer and the byte strings beside it, to be written in order.
 
     An answer is made of numbers, texts, bytes, lists, tuples, mappings, arrays of bool, uint8,
     uint16 and float32, frozen data classes, named tuples, and errors of the caller.
@@ -39,7 +39,7 @@ def packed(answer: object) -> tuple[bytes, list[bytes | memoryview]]:
 
 
 def unpacked(head: bytes, beside: memoryview) -> Any:
-    """The answer of `packed`; its arrays are those bytes.
+    """Return the answer of `packed`; its arrays are views of those bytes.
 
     Raises:
         Exception: of any kind, if that is none.

@@ -102,7 +102,7 @@ _ROWS: Final = 64
 
 
 def depth_of(image: Image.Image, data: bytes) -> int:
-    """Bits per channel of the file; of colours Pillow keeps the upper 8."""
+    """Return the bits per channel of the file; of colours Pillow keeps the upper 8."""
     if data.startswith(b"\x89PNG") and len(data) > 24:
         return data[24]
     if (tags := getattr(image, "tag_v2", None)) is not None:
@@ -111,7 +111,7 @@ def depth_of(image: Image.Image, data: bytes) -> int:
 
 
 def depth_notes(rgb: NDArray[np.uint8], depth: int, *, is_grey: bool) -> list[str]:
-    """Notes on pixels that had more than 8 bits. Raises BadImage: all are black now."""
+    """Return notes on pixels that had more than 8 bits. Raises BadImage: all are black now."""
     top = int(rgb.max())
     if top == 0:
         raise BadImage(
@@ -129,7 +129,7 @@ def depth_notes(rgb: NDArray[np.uint8], depth: int, *, is_grey: bool) -> list[st
 
 
 def from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -> Image.Image:
-    """Grey of 16 bits, or floats, rounded to 8 bits; with alpha if one value is transparent.
+    """Round grey of 16 bits, or floats, to 8 bits; alpha if one value is transparent.
 
     Values outside 0 … 65,535, or 0 … 1 of floats, are cut, with a note.
     """

@@ -34,7 +34,10 @@ _ANNEX_K = np.array(
 
 
 class Compression(NamedTuple):
-    """codec: of the file; `other` is lossy or not known. quality: 1 to 100, None: not known."""
+    """How a file is compressed.
+
+    codec: `other` is lossy or not known. quality: 1 to 100, None if it is not known.
+    """
 
     codec: Codec
     quality: int | None = None
@@ -46,7 +49,7 @@ TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "heic": "HEIC"}
 
 
 def read_compression(data: bytes, image: Image.Image) -> Compression:
-    """The compression that a file declares; image: the file, opened, without its pixels."""
+    """Return the compression that an opened file declares, without reading its pixels."""
     form = str(image.format)
     if form in {"JPEG", "MPO"}:
         tables = getattr(image, "quantization", None) or {}
@@ -64,7 +67,7 @@ def read_compression(data: bytes, image: Image.Image) -> Compression:
 
 
 def jpeg_quality(table: list[int]) -> int:
-    """The quality whose scaled Annex K table is nearest to this luminance table, 64 numbers."""
+    """Return the quality whose Annex K table is nearest to this luminance table."""
     logs = np.log(np.maximum(np.array(table, np.float64), 1))
     return 1 + int(np.abs(np.log(_tables()) - logs).sum(axis=1).argmin())
 
@@ -198,7 +201,7 @@ _COARSE = 3.0  # rounding to 8 bits hides smaller steps
 
 
 def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
-    """The strongest compression that file and pixels show.
+    """Return the strongest compression that file and pixels show.
 
     compression: of the file. rgb: uint8 [h, w, 3], from a multiple of 8 pixels on.
     """
@@ -219,7 +222,7 @@ def _coarser_than(quality: int) -> int:
 
 
 def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, own: int | None = None) -> int | None:
-    """The JPEG quality, below another, of an earlier compression; None: no trace.
+    """Return the lower JPEG quality of an earlier compression; None without a trace of one.
 
     For each quality's table, the mean of cos(2π x/step) over the coefficients x of 8×8 blocks is
     near 1 if that table was used, and has mean 0 and variance ½ per coefficient otherwise. The grid
@@ -312,7 +315,7 @@ class _PlainBits:
 
 
 def avif_quality(data: bytes) -> int | None:
-    """The quality, 1 to 100, at which libavif writes such a file; None: not known."""
+    """Return the quality, 1 to 100, at which libavif writes such a file, or None."""
     place = data.find(b"mdat")
     if place < 0:
         return None

@@ -111,13 +111,16 @@ _MACHINES: Final = {"x86_64": _Machine(0xC000003E, 0), "aarch64": _Machine(0xC00
 
 
 def hide_memory() -> None:
-    """Have no other process of the same user read or write the memory of this one (Linux)."""
+    """Stop other processes of the same user from reading or writing our memory (Linux)."""
     if sys.platform == "linux":
         _prctl(_SET_DUMPABLE, 0)
 
 
 def confine() -> None:
-    """Keep only the calls above, for good. Raises OSError: the kernel has no filters."""
+    """Allow only the system calls above, for the rest of this process's life.
+
+    Raises OSError: the kernel has no filters.
+    """
     machine = _MACHINES.get(platform.machine())
     if sys.platform != "linux" or machine is None or ctypes.sizeof(ctypes.c_void_p) != 8:
         return

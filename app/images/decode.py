@@ -90,13 +90,13 @@ _asks: list[Callable[[int], None]] = []
 
 
 def admit_pixels(pixels: int) -> None:
-    """Return when so many pixels may be decoded; outside of a decoder at once."""
+    """Wait until so many pixels may be decoded; return at once outside of a decoder."""
     for ask in _asks:
         ask(pixels)
 
 
 def on_admit(ask: Callable[[int], None]) -> None:
-    """Call this function for each admission, in a decoder's process (`decoder.py`)."""
+    """Set the function that admits pixels in a decoder's process (`sandbox_server.py`)."""
     _asks.append(ask)
 
 
@@ -148,7 +148,7 @@ class Decoded:
 
 
 class DecodeOptions(TypedDict, total=False):
-    """Keyword arguments of `decode`."""
+    """The keyword arguments of `decode`."""
 
     background: str | None
     with_alpha: bool
@@ -213,8 +213,8 @@ def decode(
                 alpha and _reduced(alpha, max_input_side),
             )
             notes.append(
-                f"The image was reduced from {size[0]}×{size[1]} before upscaling "
-                f"(fit={max_input_side}): the mask speaks about the reduced one."
+                f"Reduced from {size[0]}×{size[1]} to {max_input_side:,} px first "
+                f"(fit={max_input_side}); the promise is about that version."
             )
         rgb = to_srgb(image, profile, notes)
         if behind is not None and alpha is not None:
@@ -261,14 +261,14 @@ def _page(
 
 
 def checked_page(page: int | None, pages: int) -> int:
-    """The number of the page, by default the first. Raises BadRequest: there is no such page."""
+    """Return the number of the page, the first by default. Raises BadRequest."""
     if page is not None and page > pages:
-        raise BadRequest(f"page={page}: the file has {pages} of them.")
+        raise BadRequest(f"page={page}: the file has {pages} pages.")
     return page or 1
 
 
 def page_note(pages: int, page: int | None) -> list[str]:
-    """The note where the first of several pages was taken by default."""
+    """Return the note where the first of several pages was taken by default."""
     if pages == 1 or page is not None:
         return []
     return [f"The file holds {pages} pages; the first was taken. Name another one by page=2."]
@@ -313,7 +313,7 @@ def _damage(data: bytes) -> list[str]:
 
 
 def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
-    """(width, height) as a viewer shows the image, from the header only; raises as `decode`."""
+    """Return (width, height) as a viewer shows it, from the header only."""
     image = _open(data, limits)
     try:
         # `PngImageFile.getexif` would decode all pixels.
@@ -424,7 +424,7 @@ def check_size(width: int, height: int, limits: Limits, max_input_side: int | No
 
 @cache
 def installed_formats() -> Mapping[str, ModuleType]:
-    """The formats of the installed extra and their modules, which register with Pillow."""
+    """Return the formats of the installed extra and their modules, which register with Pillow."""
     modules = {}
     for form, module in _EXTRAS.items():
         with suppress(ImportError):

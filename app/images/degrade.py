@@ -95,7 +95,7 @@ Subject = Literal["photograph", "grey", "drawing", "page"]
 
 
 class Degradation(BaseModel):
-    """Steps in the order in which they are applied; of a range the seed draws a value.
+    """Steps that make X from Y, in order; a step with a range draws its value by the seed.
 
     subject: what the truth becomes before: as it is, without its colours, a drawing in its place,
     or a page around a part of it. grey: drop the colour of X alone (colorization).
@@ -158,12 +158,12 @@ class Degradation(BaseModel):
 
     @property
     def qualities(self) -> dict[str, Quality]:
-        """Of the files that X goes through, in order, by field."""
+        """The qualities of the files that X goes through, in order, by field."""
         qualities = {field: getattr(self, field) for field in _FILES}
         return {field: quality for field, quality in qualities.items() if quality is not None}
 
     def describe(self, scale: int) -> str:
-        """How X was made, such as "bicubic reduction by 4, JPEG of quality 50"."""
+        """Return how X was made, such as "bicubic reduction by 4, JPEG of quality 50"."""
         larger = f"{self.kernel} enlargement by {_words(self.enlarged)}"
         larger += " of a part" if self.patch else ""
         steps = {
@@ -185,7 +185,7 @@ class Degradation(BaseModel):
         return ", ".join(words for words, given in steps.items() if given) or "no change"
 
     def saved_in_words(self) -> list[str]:
-        """The files that X went through."""
+        """Describe the files that X went through."""
         files = [
             f"{TITLES[_FILES[field]]} of quality {_words(quality)}"
             for field, quality in self.qualities.items()
@@ -222,7 +222,9 @@ class Component(Degradation):
 
 
 class Mixture(BaseModel):
-    """Ways of making X. Each Y is used once for every way, of which the seed draws a component.
+    """Several ways of making X, with their frequencies.
+
+    Each Y is used once for every way, of which the seed draws a component.
 
     shares: how frequent uploads of each way are; 1 of those that it does not name.
     """
@@ -239,11 +241,11 @@ class Mixture(BaseModel):
         return self
 
     def share(self, way: str) -> int:
-        """How frequent uploads of a way are, in parts of the sum over all ways."""
+        """Return how frequent uploads of a way are, in parts of the sum over all ways."""
         return self.shares.get(way, 1)
 
     def describe(self, scale: int) -> str:
-        """How X was made, in one line."""
+        """Return how X was made, in one line."""
         unsaved = {**dict.fromkeys(_FILES), "palette": False, "decoded": False}
         plain = dict.fromkeys(
             component.model_copy(update=unsaved).describe(scale) for component in self.mixture
@@ -263,18 +265,18 @@ class Mixture(BaseModel):
         return f"one of: {'; '.join(plain)}{saved}"
 
     def variants(self) -> Mapping[str, Mixture]:
-        """The parts of the mixture by the name of their way."""
+        """Return the parts of the mixture by the name of their way."""
         return _variants(self.mixture, tuple(self.shares.items()))
 
     def drawn(self, seed: int) -> Degradation:
-        """The component of this seed."""
+        """Return the component of this seed."""
         weights = np.array([component.weight for component in self.mixture])
         place = stream(seed, _MIXTURE).choice(len(weights), p=weights / weights.sum())
         return self.mixture[int(place)]
 
     @classmethod
     def single(cls, degradation: Degradation) -> Self:
-        """One way of making X."""
+        """Return a mixture with one way of making X."""
         return cls(mixture=(Component(**degradation.model_dump()),))
 
     @classmethod
@@ -285,7 +287,7 @@ class Mixture(BaseModel):
         files: Sequence[Mapping[str, Any]] = ({},),
         share: int = 1,
     ) -> Self:
-        """Every way of making the pixels, saved in each of the forms; weights are multiplied."""
+        """Combine every way of making pixels with each form of file; weights are multiplied."""
         components = [
             {**a, **b, "weight": a.get("weight", 1.0) * b.get("weight", 1.0)}
             for b, a in product(files, pixels)
@@ -418,7 +420,7 @@ def _variants(
 
 
 class DegradedInput(NamedTuple):
-    """X, [H/k, W/k, 3], and the compression of its file."""
+    """X, [H/k, W/k, 3], with the compression of its file."""
 
     pixels: NDArray[Any]
     compression: Compression
@@ -427,14 +429,14 @@ class DegradedInput(NamedTuple):
 def degrade(
     truth: NDArray[Any], scale: int, degradation: Degradation | Mixture, seed: int
 ) -> NDArray[Any]:
-    """The pixels of `make_input`."""
+    """Return only the pixels of `make_input`."""
     return make_input(truth, scale, degradation, seed).pixels
 
 
 def make_input(
     truth: NDArray[Any], scale: int, degradation: Degradation | Mixture, seed: int
 ) -> DegradedInput:
-    """X from Y, uint8 [H, W, 3].
+    """Make X from Y, uint8 [H, W, 3].
 
     Args:
         truth: Y; its sides are multiples of the scale, or ValueError (`crop_to_multiple`).
@@ -477,7 +479,7 @@ def make_input(
 def subject_of(
     truth: NDArray[Any], scale: int, degradation: Degradation | Mixture, seed: int
 ) -> NDArray[Any]:
-    """What Y becomes before X is made of it: Y, the same array, or a picture of its size."""
+    """Return Y, or the picture of its size that replaces it before X is made."""
     if isinstance(degradation, Mixture):
         degradation = degradation.drawn(seed)
     if degradation.subject == "grey":
@@ -491,7 +493,7 @@ def subject_of(
 
 
 def without_colour(pixels: NDArray[Any]) -> NDArray[Any]:
-    """The luma in all channels, uint8 [h, w, 3]."""
+    """Return the luma in all channels, uint8 [h, w, 3]."""
     return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
 
 
@@ -522,7 +524,10 @@ def _filed(pixels: NDArray[Any], degradation: Degradation, field: str, seed: int
 
 
 def round_trip(pixels: NDArray[Any], codec: Codec, quality: int) -> DegradedInput:
-    """A picture, uint8 [h, w, 3], from a file of a codec. BadRequest: it cannot be written."""
+    """Write a picture, uint8 [h, w, 3], with a codec, and read it back.
+
+    BadRequest: it cannot be written.
+    """
     if codec == "heic" and "HEIF" not in installed_formats():
         raise BadRequest("HEIC files are written by the extra “formats”, which is not installed.")
     file = io.BytesIO()
@@ -571,7 +576,7 @@ def _patched(
 def make_values(
     truth: NDArray[Any], scale: int, degradation: Degradation, seed: int
 ) -> NDArray[Any]:
-    """X from Y where both are data, [H, W, c] of any type; noise is in 255ths of the range of Y."""
+    """Make X from Y where both are data, [H, W, c]; noise is in 255ths of the range of Y."""
     low, high = float(truth.min()), float(truth.max())
     unit = (high - low) / 255 or 1.0
     values = ((truth.astype(np.float64) - low) / unit).astype(np.float32)
@@ -630,6 +635,6 @@ def _resized(
 
 
 def crop_to_multiple(image: NDArray[Any], scale: int) -> NDArray[Any]:
-    """The image, cut at the right and bottom to multiples of the scale."""
+    """Crop the image at the right and bottom to multiples of the scale."""
     height, width = image.shape[:2]
     return image[: height - height % scale, : width - width % scale]

@@ -35,7 +35,7 @@ _LEAST_PROFILE: Final = 24  # pixels, a multiple of all periods
 
 
 def tiles_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """At most `MOST_TILES` whole tiles, uint8 [tiles, h, w, 3]; of a small picture all of it.
+    """Return at most `MOST_TILES` whole tiles of a picture, or all of a small one.
 
     Quantiles over few tiles say little, so tiles of pictures with a side below `_SMALL` overlap.
     """
@@ -47,7 +47,7 @@ def tiles_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def describe(rgb: NDArray[np.uint8]) -> dict[str, float]:
-    """The numbers of a picture, uint8 [h, w, 3]; those of the chroma are NaN if it is grey."""
+    """Return the numbers of a picture, uint8 [h, w, 3]; the chroma's are NaN for grey."""
     tiles = tiles_of(rgb)
     luma, *chroma = (np.ascontiguousarray(p) for p in np.moveaxis(tiles @ _TO_YCC.T, 3, 0))
     first, second = _both(luma), _both(luma, 2)

@@ -28,12 +28,12 @@ _LINE, _RIM = ((255, 255, 255), 0.95), ((224, 0, 140), 0.9)
 
 
 def opaque_part(pixels: Pixels) -> NDArray[np.bool_] | None:
-    """Where uint8 [H, W, 3 or 4] is wholly opaque, bool [H, W]; None: everywhere."""
+    """Return where uint8 [H, W, 3 or 4] is opaque, bool [H, W]; None if everywhere."""
     return None if pixels.shape[2] == 3 else pixels[..., 3] == OPAQUE
 
 
 def overlay(image: Pixels, mask: NDArray[np.bool_]) -> Pixels:
-    """uint8 [H, W, 3]: `image` in its own colours, hatched outside `mask`.
+    """Return `image` in its own colours, hatched outside `mask`, uint8 [H, W, 3].
 
     A white line with a magenta one inside marks the border.
     """
@@ -72,7 +72,7 @@ _STRIP = 256  # rows that are blended together
 def composed(
     picture: NDArray[np.uint8], mask: NDArray[np.bool_], rest: Image.Image, fade: int
 ) -> NDArray[np.uint8]:
-    """The picture where `mask` is true, unchanged; `rest` elsewhere; a smooth fade between.
+    """Combine the picture inside `mask`, unchanged, with `rest` outside; the edge fades.
 
     Args:
         picture: uint8 [H, W, 3 or 4]; its transparency stays.
@@ -92,7 +92,7 @@ def composed(
 
 
 def fading(mask: NDArray[np.bool_], fade: int) -> NDArray[np.float32]:
-    """1 in the mask, falling smoothly to 0 beyond `fade` pixels beside it, float32 [h, w]."""
+    """Return 1 in the mask, falling to 0 within `fade` pixels beside it, float32 [h, w]."""
     if not mask.any():
         return np.zeros(mask.shape, np.float32)
     away = scipy.ndimage.distance_transform_edt(~mask).astype(np.float32)
@@ -121,12 +121,12 @@ class Inpaint(BaseModel):
     color: Color = "#ff00ff"
 
     def describe(self) -> str:
-        """What was cut, for people."""
+        """Describe what was cut, for people."""
         return f"holes ({self.shape}, {self.share:.0%} of the pixels or more, {self.color})"
 
 
 def stream(seed: int, number: int) -> np.random.Generator:
-    """Random numbers that are independent for each number, and of the seed itself.
+    """Return a random generator that is independent for each number and each seed.
 
     A pair's seed also chooses its samples, and the damage of a real input is independent of them.
     """
@@ -134,7 +134,7 @@ def stream(seed: int, number: int) -> np.random.Generator:
 
 
 def hole_mask(height: int, width: int, inpaint: Inpaint, seed: int) -> NDArray[np.bool_]:
-    """True in the holes, bool [H, W]; shapes are added until the share is reached."""
+    """Return True in the holes, bool [H, W]; shapes are added until the share is reached."""
     random = stream(seed, 2)
     image = Image.new("1", (width, height))
     draw = ImageDraw.Draw(image)
@@ -147,17 +147,17 @@ def hole_mask(height: int, width: int, inpaint: Inpaint, seed: int) -> NDArray[n
 
 
 def cut_holes(image: NDArray[Any], mask: NDArray[np.bool_], color: str) -> NDArray[Any]:
-    """The image, uint8 [H, W, 3], with the colour in the holes."""
+    """Return the image, uint8 [H, W, 3], with the colour in the holes."""
     return np.where(mask[..., None], rgb_of(color), image)
 
 
 def holes_of(image: NDArray[Any], color: str) -> NDArray[np.bool_]:
-    """The pixels of exactly this colour, bool [H, W]."""
+    """Return the pixels of exactly this colour, bool [H, W]."""
     return np.asarray((image == rgb_of(color)).all(axis=2))
 
 
 def rgb_of(color: str) -> NDArray[Any]:
-    """A colour such as #ff00ff as uint8 [3]."""
+    """Return a colour such as #ff00ff as uint8 [3]."""
     return np.frombuffer(bytes.fromhex(color.removeprefix("#")), np.uint8)
 
 

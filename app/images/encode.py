@@ -39,7 +39,7 @@ _GDAL_METADATA: Final = 42112
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of the picture.
+    """A file format of the answer's picture, and what it can hold.
 
     lossless: at any quality. holds_16_bit: also 16 bits, and one channel. most: pixels of a side.
     bytes_per_pixel: what `write_picture` allocates at most, by the quality.
@@ -53,7 +53,7 @@ class Form:
     holds_16_bit: bool = False
 
     def is_lossless(self, quality: int | None) -> bool:
-        """Whether a file of this quality holds the exact pixels."""
+        """Return whether a file of this quality holds the exact pixels."""
         return self.lossless or (self.media_type == "image/webp" and quality == BEST_QUALITY)
 
 
@@ -255,7 +255,7 @@ Given = ParamSpec("Given")
 
 
 def to_bytes(write: Callable[Concatenate[IO[bytes], Given], None]) -> Callable[Given, bytes]:
-    """A function that returns what `write` writes, for small files."""
+    """Return a function that returns what `write` writes, for small files."""
 
     def made(*args: Given.args, **kwargs: Given.kwargs) -> bytes:
         out = BytesIO()
@@ -414,7 +414,7 @@ def png_in_turns(
     exif: bytes = b"",
     xmp: bytes = b"",
 ) -> Iterator[int]:
-    """The same; before each strip it yields how many rows from the top must be there."""
+    """Write a PNG file strip by strip; before each, yield how many rows must be there."""
     height, width, *channels = pixels.shape
     kind = _KINDS[pixels.dtype.name, *(channels or [1])]
     info = PngInfo()

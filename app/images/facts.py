@@ -38,7 +38,7 @@ _LOSSLESS: Final = Kind("lossless", strangeness=0.0, softness=-2.0)
 
 @dataclass(frozen=True, slots=True)
 class InputFeatures:
-    """Of X, an upload.
+    """What is known of an upload X before any generation.
 
     compression: the strongest that file and pixels show.
     detail: mean of log(1 + |∇|) of the luma in grey levels.
@@ -64,7 +64,7 @@ class InputFeatures:
         return self.kind.is_nearly_soft
 
     def terms(self) -> dict[str, float]:
-        """The facts for a fitted σ; a change of one raises `TRUST_LAYER_VERSION`.
+        """Return the facts for a fitted σ; changing one raises `TRUST_LAYER_VERSION`.
 
         loss: 0 (lossless) to 1. lossy, jpeg: 1 if so, else 0. The others as above, rounded, since
         sums on other machines may differ in their last bits.
@@ -81,14 +81,14 @@ class InputFeatures:
         }
 
     def numbers(self) -> dict[str, float]:
-        """Numbers compared with other pictures."""
+        """Return the numbers that are compared with other pictures."""
         names = ("detail", "noise", "contrast", "light", "colour", "softness")
         numbers = {name: float(getattr(self, name)) for name in names}
         return {**numbers, "strangeness": self.kind.strangeness}
 
 
 def look_at(picture: Pixels, compression: Compression) -> InputFeatures:
-    """The facts of X, [h, w, 3], given what its file says of its compression."""
+    """Return the facts of X, [h, w, 3], given what its file says of its compression."""
     rgb = to_8_bit(picture)
     height, width = rgb.shape[:2]
     # A multiple of 8 from the corner keeps a grid of blocks in place.
@@ -117,7 +117,7 @@ def look_at(picture: Pixels, compression: Compression) -> InputFeatures:
 
 
 def energies(luma: NDArray[np.float32]) -> tuple[float, float, float]:
-    """Levels of the luma, float32 [h, w], in grey levels, for the softness.
+    """Return the levels of the luma, float32 [h, w], in grey levels, for the softness.
 
     Logarithms of mean squares, across and down together, of differences: between neighbours, over
     two pixels, of the fourth order.
@@ -135,7 +135,7 @@ def energies(luma: NDArray[np.float32]) -> tuple[float, float, float]:
 
 
 def classify(rule: str, facts: InputFeatures) -> str:
-    """The class of an upload, such as `soft`. Raises ValueError: not one of `RULES`."""
+    """Return the class of an upload, such as `soft`. Raises ValueError: not one of `RULES`."""
     if rule not in RULES:
         raise ValueError(f"the rule must be one of {RULES}, got {rule!r}")
     if rule == BANDS:

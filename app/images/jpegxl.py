@@ -17,7 +17,7 @@ _BITS: Final = (9, 13, 18, 30)
 
 
 def jpeg_xl_size(data: bytes) -> tuple[int, int]:
-    """(width, height) that a JPEG XL file declares (ISO/IEC 18181-1, SizeHeader), not turned.
+    """Return the (width, height) that a JPEG XL file declares, before any rotation.
 
     Raises:
         BadImage: there is no such header.

@@ -45,7 +45,9 @@ _FORMS: Final = {
 
 
 class Kind(NamedTuple):
-    """name: the class. strangeness: large where something foreign explains the picture better.
+    """The kind of an upload.
+
+    name: the class. strangeness: large where something foreign explains the picture better.
 
     softness: how much better a soft kind explains it than its own.
     """
@@ -61,7 +63,7 @@ class Kind(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The learned table.
+    """The learned table that tells kinds of uploads apart.
 
     numbers: names, [d]. kinds: names, [k]. centre, spread: of each number, [d]. classes: of the
     kinds, [k]; None: foreign. weights: [k, d]. bias: [k]. is_soft: bool [k]. words: by class.
@@ -78,7 +80,7 @@ class Table(NamedTuple):
     words: Mapping[str, str]
 
     def kind_of(self, numbers: Mapping[str, float]) -> Kind:
-        """The kind of a picture with these numbers; one that is NaN says nothing."""
+        """Return the kind of a picture with these numbers; NaN ones are ignored."""
         values = (np.array([numbers[name] for name in self.numbers]) - self.centre) / self.spread
         scores = self.weights @ np.nan_to_num(np.clip(values, -MOST, MOST)) + self.bias
         is_own = np.array([name is not None for name in self.classes])
@@ -97,7 +99,7 @@ def _together(scores: NDArray[np.float64]) -> float:
 
 @cache
 def kinds_table() -> Table:
-    """The table in the repository."""
+    """Return the table in the repository."""
     document = json.loads((resources.files(__package__) / "kinds.json").read_text(encoding="utf-8"))
     kinds = document["kinds"]
     centre, spread = np.array(list(document["numbers"].values())).T
@@ -115,7 +117,7 @@ def kinds_table() -> Table:
 
 
 def file_numbers(said: Compression, worst: Compression) -> dict[str, float]:
-    """What the file says, and what its pixels show of an earlier JPEG file, as numbers."""
+    """Return numbers for what the file says, and what its pixels show of an earlier JPEG."""
     losses = [
         0.0 if codec == "lossless" else (1 - (quality or _USUAL_QUALITY) / 100) ** 0.5
         for codec, quality in (said, worst)
@@ -125,23 +127,23 @@ def file_numbers(said: Compression, worst: Compression) -> dict[str, float]:
 
 
 def kind_of(described: Mapping[str, float], said: Compression, worst: Compression) -> Kind:
-    """The kind of an upload: its description, and the compression by file and by pixels."""
+    """Return the kind of an upload from its description and its compression."""
     kind = kinds_table().kind_of({**described, **file_numbers(said, worst)})
     return kind._replace(name=UNKNOWN) if said.codec == "other" else kind
 
 
 def ways_of(name: str) -> list[str]:
-    """The usual ways of making uploads of a class."""
+    """Return the usual ways of making uploads of a class."""
     kinds = zip(kinds_table().kinds, kinds_table().classes, strict=True)
     return [kind for kind, its_class in kinds if its_class == name]
 
 
 def class_of_way(way: str) -> str | None:
-    """The class that a way of making uploads is meant for; None: the table does not know it."""
+    """Return the class that a way of making uploads is meant for, or None if unknown."""
     known = kinds_table()
     return dict(zip(known.kinds, known.classes, strict=True)).get(way)
 
 
 def class_in_words(name: str) -> str:
-    """The class for people, such as "saved as JPEG of quality 85 or more"; else its name."""
+    """Return the class for people, such as "saved as JPEG of quality 85 or more"."""
     return {**kinds_table().words, **_OTHERS}.get(name, name)

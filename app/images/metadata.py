@@ -72,7 +72,7 @@ class Metadata:
     pixel_um: tuple[float, float] | None = None
 
     def enlarged(self, scale: float) -> Metadata:
-        """For a picture with `scale` times the pixels in each direction."""
+        """Return the metadata of a picture with `scale` times the pixels per direction."""
         geo = dict(self.geo)
         if isinstance(size := geo.get(_PIXEL_SCALE), tuple):
             geo[_PIXEL_SCALE] = (size[0] / scale, size[1] / scale, *size[2:])
@@ -90,13 +90,13 @@ class Metadata:
         return replace(self, geo=geo, pixel_um=size)
 
     def exif_of(self, program: str) -> bytes:
-        """EXIF that names the program."""
+        """Return EXIF that names the program."""
         exif = _loaded(self.exif)
         exif[PROGRAM] = program
         return exif.tobytes()
 
     def tiff_of(self) -> tuple[dict[int, Any], dict[int, Mapping[int, Any]]]:
-        """The main directory of EXIF as tags of TIFF, and the directories below it."""
+        """Return the main directory of EXIF as TIFF tags, and the directories below it."""
         exif = _loaded(self.exif)
         below = {tag: dict(exif.get_ifd(tag)) for tag in (IFD.Exif, IFD.GPSInfo)}
         main: dict[int, Any] = {tag: exif[tag] for tag in _MAIN if tag in exif}
@@ -104,7 +104,7 @@ class Metadata:
 
 
 def metadata_of(image: Image.Image, *, with_place: bool) -> tuple[Metadata, list[str]]:
-    """The allowed metadata of an opened image, and notes on what was lost.
+    """Return the allowed metadata of an opened image, and notes on what was lost.
 
     image: before its orientation is applied. with_place: with GPS and georeference.
     """
@@ -179,7 +179,7 @@ def _geo(image: Image.Image) -> dict[int, object]:
 
 
 def data_facts(data: bytes, directory: int) -> tuple[dict[int, object], tuple[float, float] | None]:
-    """Of a TIFF file: the georeference of a directory, from 0, and the size of its pixels.
+    """Return the georeference of a directory of a TIFF file, from 0, and its pixel size.
 
     Width and height in micrometres, from OME-TIFF or ImageJ.
     """
@@ -262,7 +262,7 @@ class _NoEntities(TreeBuilder):
 
 
 def allowed_xmp(packet: bytes, *, with_place: bool) -> bytes:
-    """A new packet of the allowed texts and lists of texts in `packet`; empty if there are none.
+    """Return a new packet with the allowed texts of `packet`; empty if there are none.
 
     Raises:
         ParseError: it is no XML, or has entities.

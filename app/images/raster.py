@@ -52,7 +52,7 @@ Values = NDArray[np.uint8 | np.uint16 | np.float32]
 
 
 def checked_stretch(text: str) -> str:
-    """The normal form of a stretch, such as `p1,p99` or `100,4095`. Raises ValueError."""
+    """Return the normal form of a stretch, such as `p1,p99` or `100,4095`. Raises ValueError."""
     percentiles, low, high = _parsed(text)
     prefix = "p" if percentiles else ""
     plain = f"{prefix}{low:.10g},{prefix}{high:.10g}"
@@ -61,7 +61,7 @@ def checked_stretch(text: str) -> str:
 
 
 def checked_bands(text: str) -> str:
-    """The numbers of one band or three, such as `4,3,2`. Raises ValueError."""
+    """Return the numbers of one band or three, such as `4,3,2`. Raises ValueError."""
     numbers = text.replace(" ", "").split(",")
     if len(numbers) not in {1, _MOST_BANDS} or not all(
         re.fullmatch("[1-9]\\d{0,4}", n) for n in numbers
@@ -95,7 +95,7 @@ def _parsed(text: str) -> tuple[bool, float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read of a file; valid: where there are data, bool [h, w], None: everywhere."""
+    """What was read of a file; `valid` is where there are data, bool [h, w], None if everywhere."""
 
     values: Values
     valid: NDArray[np.bool_] | None
@@ -106,7 +106,10 @@ class Read:
 
 
 def windowed(read: Read, stretch: str) -> Raster:
-    """The raster with the window of each band. Raises BadImage: too large for percentiles."""
+    """Return the raster with the window of each band.
+
+    Raises BadImage: too large for percentiles.
+    """
     percentiles, low, high = _parsed(stretch)
     bands = np.moveaxis(read.values, 2, 0)
     ends = [(low, high)] * len(bands)
@@ -125,7 +128,7 @@ def windowed(read: Read, stretch: str) -> Raster:
 
 
 def stretched(values: Values, raster: Raster) -> NDArray[np.uint16]:
-    """The values in units of the window, uint16 [h, w, 3]; a single band is repeated."""
+    """Return the values in units of the window, uint16 [h, w, 3]; a single band is repeated."""
     height, width, count = values.shape
     out = np.empty((height, width, 3), np.uint16)
     for place, (low, high) in enumerate(zip(raster.low or (), raster.high or (), strict=True)):
@@ -145,7 +148,7 @@ def read_picture(
     bands: str | None = None,
     **options: Unpack[DecodeOptions],
 ) -> Decoded:
-    """X of a file: of 16 bits where there is a stretch, else as `decode` makes it.
+    """Read X of a file, in 16 bits where there is a stretch, else as `decode` makes it.
 
     Raises:
         BadRequest: bands of more than 8 bits without a stretch.
@@ -154,7 +157,7 @@ def read_picture(
     if stretch is None and bands is None:
         return decode(data, limits, **options)
     if options.pop("background", None) is not None:
-        raise BadRequest("background goes with neither stretch nor bands: those are data.")
+        raise BadRequest("background cannot be combined with stretch or bands, which are for data.")
     with_alpha = options.pop("with_alpha", False)
     read = read_values(data, limits, bands=bands, **options)  # type: ignore[misc]  # of those left
     if read.valid is not None and not with_alpha:
@@ -179,7 +182,7 @@ def read_picture(
 
 
 def stored_pixels(data: bytes) -> Pixels:
-    """The pixels of a picture that this program has written, of 8 or 16 bits, [h, w, 3]."""
+    """Return the pixels of a picture that this program has written, of 8 or 16 bits, [h, w, 3]."""
     with Image.open(io.BytesIO(data)) as picture:
         # Pillow drops the lower half of colours of 16 bits.
         if picture.format in {"PNG", "TIFF"} and depth_of(picture, data) == 16:
@@ -198,7 +201,7 @@ def read_values(
     keep: KeepMetadata = "none",
     max_input_side: int | None = None,
 ) -> Read:
-    """The values of one page of a file.
+    """Return the values of one page of a file.
 
     Raises:
         BadInput: as `decode`; no such page or band; several bands, and none is named.
@@ -211,7 +214,7 @@ def read_values(
         read = _by_gdal(data, limits, bands, page, keep, max_input_side, is_tiff=is_tiff)
     if read is None:  # a picture
         if bands is not None:
-            raise BadRequest("Bands are of TIFF and PNG files without a palette.")
+            raise BadRequest("Only TIFF and PNG files without a palette have bands.")
         picture = decode(
             data, limits, page=page, with_alpha=True, keep=keep, max_input_side=max_input_side
         )
@@ -236,11 +239,14 @@ def _fitted(read: Read, max_input_side: int) -> Read:
     if max(height, width) <= max_input_side:
         return read
     if read.valid is not None:
-        raise BadRequest("fit reduces no data with gaps.")
+        raise BadRequest("fit cannot reduce data with gaps.")
     values = resized(
         read.values, size_within((width, height), max_input_side), Image.Resampling.LANCZOS
     )
-    note = f"The image was reduced from {width}×{height} before upscaling (fit={max_input_side})."
+    note = (
+        f"Reduced from {width}×{height} to {max_input_side:,} px first (fit={max_input_side}); "
+        "the promise is about that version."
+    )
     return replace(read, values=values, notes=(*read.notes, note))
 
 
@@ -338,7 +344,7 @@ def _numbers(dataset: Any, bands: str | None) -> list[int] | None:
     if bands is not None:
         numbers = [int(number) for number in bands.split(",")]
         if max(numbers) > dataset.count:
-            raise BadRequest(f"bands={bands}: the file has {dataset.count} of them.")
+            raise BadRequest(f"bands={bands}: the file has {dataset.count} bands.")
         return numbers
     kinds = [kind.name for kind in dataset.colorinterp]
     if kinds[0] == "palette":

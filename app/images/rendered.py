@@ -22,7 +22,7 @@ Color = tuple[int, int, int]
 
 
 def line_art(height: int, width: int, unit: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """A drawing, uint8 [height, width, 3].
+    """Return a drawing, uint8 [height, width, 3].
 
     unit: pixels of the drawing for one of the picture that is made of it.
     """
@@ -61,7 +61,7 @@ def line_art(height: int, width: int, unit: int, random: np.random.Generator) ->
 def page_around(
     photograph: NDArray[Any], unit: int, random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """A drawing with a rectangle of the photograph in it, uint8 [H, W, 3]."""
+    """Return a drawing with a rectangle of the photograph in it, uint8 [H, W, 3]."""
     height, width = photograph.shape[:2]
     drawn = line_art(height, width, unit, random).copy()
     rows, columns = rectangle(height, width, random, _PHOTOGRAPH)
@@ -72,7 +72,7 @@ def page_around(
 def rectangle(
     height: int, width: int, random: np.random.Generator, share: tuple[float, float]
 ) -> tuple[slice, slice]:
-    """The rows and columns of a rectangle whose sides are a share of these, in this range."""
+    """Return rows and columns of a rectangle whose sides are a share, within a range, of these."""
     spans = []
     for side in (height, width):
         length = max(1, round(side * random.uniform(*share)))

@@ -21,7 +21,7 @@ _NUMBER: Final = re.compile(r"[1-9]\d{0,8}", re.ASCII)
 
 
 def longest_side(value: Any) -> int:
-    """The longest side in pixels that a number, a screen or a print such as `a3@300` has.
+    """Return the longest side in pixels of a number, a screen or a print like `a3@300`.
 
     Raises ValueError.
     """
@@ -47,7 +47,7 @@ LongestSide = Annotated[
 def resized(
     pixels: NDArray[Any], size: tuple[int, int], resample: Image.Resampling
 ) -> NDArray[Any]:
-    """uint8, uint16 or float32 [h, w, c] in another size (width, height)."""
+    """Return uint8, uint16 or float32 [h, w, c] in another size (width, height)."""
     if pixels.dtype == np.uint8 and pixels.shape[2] in {3, 4}:
         return np.asarray(Image.fromarray(pixels).resize(size, resample))
     planes = np.moveaxis(pixels, 2, 0)  # all other colours Pillow lacks
@@ -55,14 +55,14 @@ def resized(
 
 
 def size_within(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """The (width, height) of the same shape with this longest side."""
+    """Return the (width, height) of the same shape with this longest side."""
     share = longest / max(size)
     width, height = (max(1, round(side * share)) for side in size)
     return width, height
 
 
 def largest_within(values: NDArray[Scalar], height: int, width: int) -> NDArray[Scalar]:
-    """The largest value that each pixel of a reduction to [height, width] covers, also in part."""
+    """Return the largest value that each pixel of a reduction covers, even in part."""
     return np.ascontiguousarray(_largest(_largest(values, height).T, width).T)
 
 
@@ -80,7 +80,7 @@ _MARGIN = 3
 
 
 class Enlarged:
-    """Rows of E, X enlarged k times by no model, by slicing, `enlarged[top:bottom]`.
+    """Rows of E, X enlarged k times by no model; slicing (`enlarged[top:bottom]`) makes them.
 
     Bicubic. Pillow computes 8 bits in integers, so they are the same on every machine and in every
     strip. 16 bits it computes in floating point: their last bit may depend on where a strip begins,

@@ -89,7 +89,7 @@ class DecoderFailed(RuntimeError):
 
 @contextmanager
 def waiting_at_most(seconds: float) -> Iterator[None]:
-    """Within, files that wait so long for memory are refused with Overloaded."""
+    """Refuse files inside the body that wait so long for memory, with Overloaded."""
     token = _longest_wait.set(seconds)
     try:
         yield
@@ -103,7 +103,7 @@ def in_decoder(
     *args: Given.args,
     **kwargs: Given.kwargs,
 ) -> Result:
-    """`function(content of file, …)` in a decoder; blocks this thread.
+    """Run `function(content of file, …)` in a decoder; blocks this thread.
 
     The function is at the top level of a module.
 
@@ -123,7 +123,7 @@ async def decoding(
     *args: Given.args,
     **kwargs: Given.kwargs,
 ) -> Result:
-    """`in_decoder` as a coroutine; cancelling it kills the decoder at once."""
+    """Run `in_decoder` as a coroutine; cancelling it kills the decoder at once."""
     call = _Call()
     with ExitStack() as stack:
         opened = await asyncio.to_thread(_opened, file, stack)
@@ -303,7 +303,7 @@ class _Call:
                 elif kind == ENDED:
                     raise _end(body, seconds)
                 elif kind == NONE:
-                    raise Overloaded("No process could be had that reads the file.")
+                    raise Overloaded("No process could be started to read the file.")
                 else:
                     raise _broken("its decoder said what none says")
 

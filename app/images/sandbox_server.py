@@ -59,7 +59,7 @@ _SLOW_S: Final = 0.25
 
 
 def too_long(seconds: float) -> DecodeLimit:
-    """The refusal of a file that takes more than so many seconds."""
+    """Return the refusal of a file that takes more than so many seconds."""
     return DecodeLimit(
         f"Decoding the file takes more than {seconds:.1f} seconds of a core, which its pixels do "
         f"not justify. {_WAY_OUT}",
@@ -69,7 +69,7 @@ def too_long(seconds: float) -> DecodeLimit:
 
 
 def too_large() -> DecodeLimit:
-    """The refusal of a file that takes more memory than it may."""
+    """Return the refusal of a file that takes more memory than allowed."""
     return DecodeLimit(
         f"Decoding the file takes more memory than its pixels justify. {_WAY_OUT}", limit="memory"
     )

@@ -25,7 +25,7 @@ _NEWEST: Final = 0.2
 
 
 class NoLongerWaiting(Exception):
-    """The caller no longer waits."""
+    """The caller has stopped waiting."""
 
 
 @dataclass(eq=False, slots=True)
@@ -40,7 +40,7 @@ class _Turn:
 
 
 class WeightedSemaphore:
-    """An amount of which each takes a part, waits while there is too little, and gives it back.
+    """A semaphore of bytes or places that clients take in turns.
 
     The next in turn is passed by nobody, however much it takes. most_each: what one client may hold
     at once; the rest stays free for others. More than `most_each` is given to one at a time.
@@ -63,7 +63,7 @@ class WeightedSemaphore:
     def turn(
         self, client: str, cost: int, stopped: Callable[[], bool], longest: float = math.inf
     ) -> Iterator[None]:
-        """Hold `cost` after waiting for it.
+        """Wait for `cost` and hold it.
 
         Raises:
             Stopped: `stopped` says so after a `wake`.
@@ -102,7 +102,7 @@ class WeightedSemaphore:
             self._call_next()
 
     def wake(self) -> None:
-        """Have those who wait ask whether they are stopped."""
+        """Make the waiting threads check again whether they are stopped."""
         with self._changed:
             self._changed.notify_all()
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def delivery_of(job: JobStatus, state: JobState) -> Job | None:
-    """The job that reports the end of a job, if requested."""
+    """Make the job that reports the end of a job, if the request wants one."""
     url = job.about.get("webhook")
     if not url:
         return None
@@ -42,7 +42,7 @@ def delivery_of(job: JobStatus, state: JobState) -> Job | None:
 
 
 def event_of(job: JobStatus) -> str:
-    """The message about a job."""
+    """Return the message about a job."""
     error: Mapping[str, object] = job.error or {}
     members = {name: error[name] for name in ("type", "title", "status", "detail") if name in error}
     event = {

@@ -25,7 +25,7 @@ from trustscale_server.stores.base import Job, JobStore, Progress, StoreUnavaila
 
 
 class Interrupted(Exception):
-    """This worker stops, or was suspended: the task is requeued after this many seconds."""
+    """This worker stops or was suspended; the task is requeued after so many seconds."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         super().__init__()
@@ -33,11 +33,11 @@ class Interrupted(Exception):
 
 
 class RetryLater(Interrupted):
-    """The work asks to run again later."""
+    """The work asks to be run again later."""
 
 
 class RetriesExhausted(Exception):
-    """The job has used all its attempts; the reason as text."""
+    """The job has used all its attempts; the text is the reason."""
 
 
 class JobContext:
@@ -59,12 +59,12 @@ class JobContext:
             await self._store.progress(self._job, Progress(done=done, total=total, unit=unit))
 
     async def note(self, name: str, value: str) -> None:
-        """Store something that lists show of the job, as `progress`."""
+        """Store a fact that lists show of the job, at the pace of `progress`."""
         with suppress(StoreUnavailable):
             await self._store.note(self._job, name, value)
 
     def records(self) -> AsyncIterator[tuple[str, bytes]]:
-        """The recorded tasks of this job with their results, sorted."""
+        """Yield the recorded tasks of this job with their results, sorted."""
         return self._store.records(self._job)
 
 
@@ -85,7 +85,7 @@ class FanOut(Protocol):
     """Does a job in tasks, on all job workers at once."""
 
     async def tasks(self, job: Job) -> Sequence[str]:
-        """The names of all tasks: distinct, not empty, the same at every call."""
+        """Return the names of all tasks: distinct, not empty, the same at every call."""
 
     async def run(self, job: Job, task: str) -> bytes:
         """Do one task, on any worker; the bytes are recorded.
@@ -95,10 +95,13 @@ class FanOut(Protocol):
         """
 
     async def recorded(self, job: Job, task: str) -> None:
-        """Remove what `run` kept for a second run: the task's bytes are stored. Raises nothing."""
+        """Delete what `run` kept for a second run, once the task's bytes are stored.
+
+        Raises nothing.
+        """
 
     async def reduce(self, job: Job, context: JobContext) -> str:
-        """Combine the tasks' results in `context.records`; as `Handler.__call__`."""
+        """Combine the tasks' results in `context.records`; returns like `Handler.__call__`."""
 
 
 Answer = TypeVar("Answer")
@@ -115,7 +118,7 @@ log = logging.getLogger(__name__)
 
 
 class JobCancelled(Exception):
-    """The job is to be cancelled."""
+    """Somebody asked to cancel the job."""
 
 
 class JobEndedElsewhere(Exception):
@@ -136,7 +139,7 @@ class Supervisor:
         self._interrupted.set()
 
     async def insist(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Repeat a store call until it succeeds or the patience ends: finished work must be stored.
+        """Repeat a store call until it succeeds or patience ends; finished work must be stored.
 
         Raises StoreUnavailable.
         """
@@ -148,11 +151,11 @@ class Supervisor:
             except StoreUnavailable as error:
                 if asyncio.get_running_loop().time() > deadline or self._interrupted.is_set():
                     raise
-                log.warning("The store is away, trying again: %s", error.detail)
+                log.warning("The store is unavailable; trying again: %s", error.detail)
                 await asyncio.sleep(next(waits, RETRY_WAITS_S[-1]))
 
     async def run(self, job: str, work: Coroutine[Any, Any, Answer]) -> Answer:
-        """The answer of the work on a job, or its error.
+        """Return the answer of the work on a job, or its error.
 
         Raises JobCancelled, Over or Interrupted, after the work has ended.
         """
@@ -202,6 +205,6 @@ async def _stopped(task: asyncio.Task[Any]) -> bool:
     task.cancel()
     await asyncio.wait({task}, timeout=STOP_TIMEOUT_S)
     if not task.done():
-        log.error("Work does not end after its cancellation; it is left to itself.")
+        log.error("Cancelled work does not end; this process no longer waits for it.")
         return False
     return not task.cancelled() and task.exception() is None

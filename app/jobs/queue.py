@@ -76,7 +76,7 @@ log = logging.getLogger(__name__)
 
 
 def check_queue_url(url: str) -> None:
-    """Return if a URL can be that of a queue; connects nothing. Raises ConfigError."""
+    """Raise ConfigError if a URL cannot be that of a queue; connects nothing."""
     if url.startswith(("redis://", "rediss://")):
         from trustscale_server.stores.redis import check_url  # noqa: PLC0415 - only where Redis is used
 
@@ -230,7 +230,7 @@ class JobQueue:
             await self.submit(delivery)
 
     async def living(self) -> set[str] | None:
-        """The living workers; None if unknown."""
+        """Return the living workers, or None if they are not known."""
         if self._is_memory:
             return {self.owner}
         from trustscale_server.stores.redis import redis_errors  # noqa: PLC0415 - only where Redis is used
@@ -414,7 +414,7 @@ async def run_until_signalled(
     concurrency: Mapping[JobKind, int] | None = None,
     drain_s: float = 20.0,
 ) -> None:
-    """`JobQueue.run` until SIGTERM or SIGINT, in a process that ends when it stands still."""
+    """Run `JobQueue.run` until SIGTERM or SIGINT; the process ends if it stands still."""
     from trustscale_server.jobs.liveness import ended_when_frozen  # noqa: PLC0415 - imports redis-py
 
     stop = asyncio.Event()

@@ -103,7 +103,7 @@ class TaskRetryPolicy:
     errors_s: tuple[float, ...] = (1.0, 5.0)
 
     def pause(self, waited_s: float) -> float:
-        """Seconds until the next run."""
+        """Return the seconds until the next run."""
         return min(max(self.first_s, 3 * waited_s), self.longest_s)
 
 
@@ -199,7 +199,7 @@ class TaskRunner:
         return again_s
 
     async def begin(self, job_id: str, task: str | None, *, alone: bool = False) -> Job | None:
-        """Start a task; None if there is nothing to do.
+        """Start a task; return None if there is nothing to do.
 
         `on_end` is called again for an ended job, since the worker that ended it may have died.
         """
@@ -286,7 +286,7 @@ class TaskRunner:
     async def without_result(
         self, job: Job, error: Exception, task: str = WHOLE, *, is_paid: bool = False
     ) -> tuple[str, float | None]:
-        """End a job, or requeue a task without result: the outcome, and when to run again.
+        """End a job, or requeue a task without result; return how it ended and when to retry.
 
         is_paid: whether samples were generated, which the next run generates again.
         """
@@ -294,7 +294,7 @@ class TaskRunner:
             ended = await self._insist(lambda: self._finish(job, JobState.CANCELLED, task=task))
             return JobState.CANCELLED.value if ended else "overtaken", None
         if isinstance(error, JobEndedElsewhere | Interrupted):
-            log.info("Job %s stops here: %s", job.id, type(error).__name__)
+            log.info("Job %s stops in this process: %s", job.id, type(error).__name__)
             await self._insist(lambda: self.jobs.end(job.id, task))
             outcome = {JobEndedElsewhere: "overtaken", RetryLater: "later"}.get(
                 type(error), "interrupted"
@@ -302,7 +302,7 @@ class TaskRunner:
             return outcome, error.seconds if isinstance(error, Interrupted) else None
         if isinstance(error, StoreUnavailable) and not is_paid:
             # A full disk, for example: it runs once the store works.
-            log.warning("Job %s stops for now: %s", job.id, error.detail)
+            log.warning("Job %s stops until the store is available: %s", job.id, error.detail)
             await self._insist(lambda: self.jobs.end(job.id, task))
             return "store_away", self.policy.first_s
         # A single upscaling that timed out would time out again.
@@ -311,7 +311,7 @@ class TaskRunner:
             now = await self._insist(self.jobs.now)
             waited_s = (now - (job.dependency_down_since or now)).total_seconds()
             if waited_s < self.policy.away_s:
-                log.warning("Job %s waits: %s", job.id, error.detail)
+                log.warning("Job %s waits for a dependency: %s", job.id, error.detail)
                 await self._insist(lambda: self.jobs.end(job.id, task, away=True))
                 return "away", max(error.retry_after, self.policy.pause(waited_s))
             if isinstance(error, StoreUnavailable):
@@ -361,7 +361,7 @@ class TaskRunner:
             problem, reason = problem_of(error), error.detail
         else:
             log.error("%s failed.", what, exc_info=error)
-            reason = "a mistake of the service; its log says more"
+            reason = "an internal error, which the log of the service describes"
             problem = _fault("Internal error", f"The job failed by {reason}.")
         if not task:
             return problem
@@ -385,7 +385,10 @@ class Coordinator:
         self._resend_s = resend_s
 
     async def run(self, job_id: str, fan_out: FanOut) -> float | None:
-        """Coordinate a job to its end, as `TaskRunner.whole`. Raises StoreUnavailable."""
+        """Coordinate a job to its end, and return as `TaskRunner.whole`.
+
+        Raises StoreUnavailable.
+        """
         job = await self._runner.begin(job_id, None)
         if job is None:
             return None

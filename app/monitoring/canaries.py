@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 
 
 def policies(configs: Collection[UpscalerConfig]) -> dict[str, Policy]:
-    """What a change leads to, for each watched upscaler."""
+    """Return what a change leads to, for each watched upscaler."""
     return {
         config.name: config.canary
         for config in configs
@@ -89,7 +89,7 @@ class CanaryWatch:
     _cached: dict[str, _Cached] = field(default_factory=dict, init=False)
 
     async def check(self, upscaler: str, calibration: str) -> list[str]:
-        """Warnings that an answer under this calibration must carry.
+        """Return the warnings that an answer under this calibration must carry.
 
         Raises:
             CalibrationMismatch: the model seems to have changed, and the policy is "refuse".
@@ -110,7 +110,7 @@ class CanaryWatch:
         return [f"{what} The guarantee may not hold until it is calibrated again."]
 
     async def report(self, upscaler: str, calibration: str) -> dict[str, Any]:
-        """Members of the upscaler's component on /readyz; empty if it is not watched."""
+        """Return what /readyz says of the upscaler's canaries; empty if it is not watched."""
         if upscaler not in self.policies:
             return {}
         policy, state = self.policies[upscaler], await self._fresh(upscaler, calibration)
@@ -134,7 +134,7 @@ class CanaryWatch:
         await asyncio.gather(*(self._watch(upscaler) for upscaler in self.policies))
 
     async def round(self, upscaler: str, *, due_s: float = 0.0) -> None:
-        """Send the canaries of the active calibration once, if the last round is so long ago.
+        """Send the canaries of the active calibration, if a round is due.
 
         Nothing is sent without canaries, after an alarm, while another process makes a round, or
         under another fingerprint, of which every request warns.

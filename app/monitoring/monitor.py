@@ -79,7 +79,7 @@ class Monitor:
         self._wake.set()
 
     def answered(self, answer: Encoded) -> None:
-        """Queue an answered request (`trustscale_server.serving.service.Observer`)."""
+        """Queue an answered request, as an `Observer` of the service."""
         result, chosen = answer.result, answer.admitted.chosen
         if result is None or chosen.calibration is None:
             return  # without a mask nothing was promised
@@ -99,7 +99,7 @@ class Monitor:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Accumulate during the body, and the rest at its end, if the store is available."""
+        """Accumulate during the body, and the rest at its end if the store is available."""
         task = asyncio.create_task(self._run())
         try:
             yield
@@ -116,7 +116,7 @@ class Monitor:
                 await asyncio.gather(task, return_exceptions=True)
 
     async def settle(self) -> None:
-        """Fold everything that waits.
+        """Accumulate everything that waits.
 
         Raises StoreUnavailable; the queue is kept then.
         """
@@ -134,7 +134,7 @@ class Monitor:
                 )
 
     async def known(self, calibration: str) -> MonitorState:
-        """The present state of a calibration. Raises StoreUnavailable."""
+        """Return the present state of a calibration. Raises StoreUnavailable."""
         return _read(calibration, await self.store.load(calibration))
 
     async def change(
@@ -196,7 +196,7 @@ def _read(calibration: str, stored: bytes | None) -> MonitorState:
 
 
 def reference(calibration: Calibration) -> NDArray[np.float32]:
-    """The z of one image of each scene of a part, for ranks (`app/conformal/evidence.py`).
+    """Return the z of one image of each scene of a part, for ranks (`app/conformal/evidence.py`).
 
     With more of a scene, requests of new scenes would not be exchangeable with them.
     """

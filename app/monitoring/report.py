@@ -18,7 +18,7 @@ AlarmKind = Literal["inputs", "feedback", "canary", "mismatch", "no-calibration"
 
 
 class Alarm(BaseModel):
-    """What needs an operator; `page`, at once: nobody is served, or masks are in doubt."""
+    """What needs an operator; `page` needs one at once: nobody is served, or masks are in doubt."""
 
     kind: AlarmKind
     severity: Literal["page", "ticket"]
@@ -134,7 +134,7 @@ def report_of(
     canary: dict[str, Any] | None,
     differences: Sequence[dict[str, Any]],
 ) -> UpscalerReport:
-    """The entry of an upscaler with an active calibration."""
+    """Return the entry of an upscaler with an active calibration."""
     return UpscalerReport(
         upscaler=upscaler.name,
         kind=upscaler.kind,
@@ -150,7 +150,7 @@ def report_of(
 
 
 def uncalibrated(upscaler: Upscaler) -> UpscalerReport:
-    """The entry of an upscaler without an active calibration."""
+    """Return the entry of an upscaler without an active calibration."""
     alarm = Alarm(
         kind="no-calibration",
         severity="ticket",
@@ -160,7 +160,7 @@ def uncalibrated(upscaler: Upscaler) -> UpscalerReport:
 
 
 def state_alarms(state: MonitorState) -> list[Alarm]:
-    """Alarms of requests and labels."""
+    """Return the alarms of requests and labels."""
     alarms = []
     if state.inputs_alarm_since is not None:
         shift = state.pictures.shift / max(1, state.pictures.n)
@@ -195,7 +195,7 @@ def state_alarms(state: MonitorState) -> list[Alarm]:
 def model_alarms(
     upscaler: str, differences: Sequence[dict[str, Any]], canary: dict[str, Any] | None
 ) -> list[Alarm]:
-    """Alarms of a comparison of pipelines, and of the canaries."""
+    """Return the alarms of a comparison of pipelines, and of the canaries."""
     alarms = []
     if differences:
         fields = ", ".join(str(item["field"]) for item in differences)

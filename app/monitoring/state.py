@@ -83,7 +83,7 @@ class StateChange(NamedTuple, Generic[Outcome]):
 
 
 def fold(state: MonitorState, seen: Observation, uniform: float) -> MonitorState:
-    """The state after one more request; `uniform` is a draw from U(0, 1).
+    """Return the state after one more request.
 
     Whether a request counts depends on its input's digest, never on z: leaving some out changes no
     promise. An alarm lasts until a whole run has passed without.
@@ -128,7 +128,7 @@ def fold_label(
     slack: float,
     at: float,
 ) -> MonitorState:
-    """The state after one more label; see `LabelEvidence.after`.
+    """Return the state after one more label; see `LabelEvidence.after`.
 
     `digest` is that of the image, of which only the first label counts.
     """
@@ -143,7 +143,7 @@ def fold_label(
 
 
 def dump_state(state: MonitorState) -> bytes:
-    """The bytes of a state."""
+    """Return the bytes of a state."""
     document = asdict(state)
     seen = document["pictures"]["seen"]
     document["pictures"]["seen"] = {subset: _text(z, "<f4") for subset, z in seen.items()}
@@ -152,7 +152,7 @@ def dump_state(state: MonitorState) -> bytes:
 
 
 def load_state(data: bytes) -> MonitorState:
-    """The state of `dump_state`. Raises BadState for damaged bytes or those of another release."""
+    """Read a state of `dump_state`; BadState if it is damaged or of another release."""
     try:
         document: dict[str, Any] = json.loads(data)
         pictures, labels = document.pop("pictures"), document.pop("labels")
@@ -170,7 +170,7 @@ def load_state(data: bytes) -> MonitorState:
 
 
 def time_of(seconds: float) -> datetime:
-    """A time of the monitor, in seconds since 1970."""
+    """Return a time of the monitor, in seconds since 1970."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

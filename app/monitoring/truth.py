@@ -116,7 +116,7 @@ _BYTES = 20  # per pixel: both images, one being decoded, the mask and σ
 
 
 def footprint_of(result: Result, calibration: Calibration) -> int:
-    """Bytes that scoring a result against its truth holds at most."""
+    """Return how many bytes scoring a result against its truth holds at most."""
     per_pixel = _BYTES + calibration.pipeline.fidelity.row.bytes_per_pixel
     return result.height * result.width * per_pixel
 
@@ -124,7 +124,7 @@ def footprint_of(result: Result, calibration: Calibration) -> int:
 async def read_truth(
     calibration: Calibration, served: Served, *, image: File | None, label: File | None
 ) -> RGB:
-    """What is known of a result, as pixels.
+    """Return what is known of a result, as pixels.
 
     `image` is Y, for every metric but the semantic one of people; `label`, for that one, is not
     black where the meaning differs. Raises BadInput for a missing, superfluous or unusable file, or
@@ -201,7 +201,7 @@ def score_mask(calibration: Calibration, served: Served, pixels: RGB) -> ScoredM
 
 
 def counting(scored: ScoredMask, at: float) -> Callable[[MonitorState], StateChange[TruthReport]]:
-    """What a score makes of the monitor's state: the state after it, the answer, the label."""
+    """Return what a score changes: the monitor's state, the answer and the label."""
     measured = scored.measured
 
     def count(state: MonitorState) -> StateChange[TruthReport]:
@@ -228,7 +228,7 @@ def counting(scored: ScoredMask, at: float) -> Callable[[MonitorState], StateCha
 
 
 def finite_exp(log_value: float) -> float:
-    """exp, cut at 1e300: JSON has no infinity."""
+    """Return exp, cut at 1e300, since JSON has no infinity."""
     return math.exp(min(log_value, 300 * math.log(10)))
 
 

@@ -33,7 +33,10 @@ class Network:
 
 @cache
 def certificate_authorities() -> ssl.SSLContext:
-    """The certificate authorities, read once: it takes 20 ms, during which nothing else runs."""
+    """Return the certificate authorities.
+
+    They are read once, which takes 20 ms in which nothing else runs.
+    """
     return httpx.create_ssl_context()
 
 

@@ -22,7 +22,7 @@ _LONGEST_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ImageHosts:
-    """What the operator allows.
+    """Which hosts pictures may be fetched from, and how.
 
     hosts: with their subdomains; empty: nothing may be fetched.
     allow_private: private addresses, and http.
@@ -40,7 +40,7 @@ class ImageHosts:
             )
 
     async def fetch(self, url: str, max_bytes: int) -> IO[bytes]:
-        """The file behind a URL.
+        """Return the file behind a URL.
 
         Raises:
             BadRequest: the URL is not allowed, or does not answer with a file.

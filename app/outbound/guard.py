@@ -52,7 +52,7 @@ class ForeignHost(ProtocolError):
 
 
 def http_url(url: str) -> SplitResult:
-    """The parts of an absolute http(s) URL; else ValueError says what it is instead."""
+    """Return the parts of an absolute http(s) URL, or raise ValueError with the mistake."""
     try:
         split = urlsplit(url)
         host, _ = split.hostname, split.port
@@ -69,7 +69,7 @@ def http_url(url: str) -> SplitResult:
 
 
 async def system_resolver(host: str, port: int) -> Sequence[str]:
-    """The addresses that the operating system knows for a host."""
+    """Return the addresses that the operating system knows for a host."""
     loop = asyncio.get_running_loop()
     addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in addresses]
@@ -85,7 +85,10 @@ class Origin:
 
     @classmethod
     def of(cls, url: str, what: str = _GIVEN) -> Origin:
-        """The origin of an absolute http(s) URL. Raises ProtocolError, which begins with `what`."""
+        """Return the origin of an absolute http(s) URL. Raises ProtocolError.
+
+        Raises ProtocolError, which begins with `what`.
+        """
         split = _split(url, what)
         assert split.hostname is not None  # noqa: S101 - checked by _split
         return cls(split.scheme, split.hostname.lower(), split.port or _PORTS[split.scheme])
@@ -150,12 +153,12 @@ async def target(url: str, policy: FetchPolicy, resolve: Resolver) -> Target:
 
 
 def is_listed(host: str, hosts: Sequence[str]) -> bool:
-    """Whether a host or one of its parent domains is listed."""
+    """Return whether a host or one of its parent domains is listed."""
     return any(host == listed.lower() or host.endswith(f".{listed.lower()}") for listed in hosts)
 
 
 def own_url(url: str, base: str) -> str:
-    """A URL from an answer, relative to the upscaler's origin; it will get the token.
+    """Return a URL of an answer as an absolute one on the upscaler's origin; it gets the token.
 
     Raises:
         ProtocolError: another origin.
@@ -177,7 +180,7 @@ def own_url(url: str, base: str) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is public; one that embeds an IPv4 address counts as that."""
+    """Return whether an IP address is public; one that embeds an IPv4 address counts as that."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)

@@ -22,7 +22,7 @@ _SECRET_BYTES: Final = range(24, 65)
 
 
 def secret_of(text: str) -> bytes:
-    """The bytes of a signing secret, `whsec_` and base64. Raises ValueError."""
+    """Return the bytes of a signing secret, `whsec_` and base64. Raises ValueError."""
     try:
         secret = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
     except binascii.Error:
@@ -36,7 +36,7 @@ def secret_of(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Webhooks:
-    """What the operator allows.
+    """Which receivers of webhooks the operator allows, and how deliveries are signed.
 
     Attributes:
         hosts: allowed receivers, with their subdomains; empty: no webhooks.
@@ -66,7 +66,7 @@ class Webhooks:
             raise BadRequest("The webhook must be an https URL.")
 
     def headers(self, delivery: str, at: datetime, body: str) -> dict[str, str]:
-        """Headers that identify and sign a delivery."""
+        """Return the headers that identify and sign a delivery."""
         signatures = (Webhook(secret).sign(delivery, at, body) for secret in self.secrets)
         return {
             "webhook-id": delivery,

@@ -35,7 +35,7 @@ _CALL_BYTES = 128 * 2**20
 
 
 class SampleSink:
-    """Receive the samples of one request; by default they are dropped."""
+    """Receives the samples of one request; by default they are dropped."""
 
     def on_sample(self, index: int, sample: RGB) -> None:
         """Take a sample, in a thread, one at a time and in order of *arrival*."""
@@ -45,7 +45,7 @@ class SampleSink:
 
 
 class CollectingSink(SampleSink):
-    """Keep the samples by their index, and pass the progress on."""
+    """Keeps the samples by their index, and passes the progress on."""
 
     def __init__(self, progress: SampleSink | None = None) -> None:
         self.samples: dict[int, RGB] = {}
@@ -71,7 +71,7 @@ class TimeLimits:
 
     @classmethod
     def within(cls, seconds: float | None) -> TimeLimits:
-        """Set the deadline to so many seconds from now; None: no limit."""
+        """Set the deadline to so many seconds from now; None means no limit."""
         now = asyncio.get_running_loop().time()
         return cls(None if seconds is None else now + seconds)
 
@@ -149,7 +149,7 @@ async def draw(
 
 
 def largest_call(capabilities: Capabilities, sample_bytes: int) -> int:
-    """How many samples of so many bytes one call may bring: at least one."""
+    """Return how many samples of so many bytes one call may bring, at least one."""
     return min(capabilities.samples_per_call, max(1, _CALL_BYTES // sample_bytes))
 
 
@@ -295,7 +295,7 @@ PAIRS: Final = "pairs"
 
 
 class Throughput:
-    """Seconds per megapixel of input and sample, by upscaler; a new fingerprint is a new model.
+    """Measures seconds per megapixel of input and sample, by upscaler and fingerprint.
 
     path: keeps them for the next process. Each `work` has a pace of its own.
     """
@@ -306,14 +306,14 @@ class Throughput:
         self._paces: dict[str, _Pace] = {}
 
     def seconds_per_megapixel(self, upscaler: Upscaler, work: str = SAMPLES) -> float | None:
-        """Of input and sample; None: not known yet."""
+        """Return the seconds per megapixel of input and sample, or None if not known yet."""
         pace = self._of(upscaler, work)
         return pace.seconds if pace.recent else None
 
     def estimate(
         self, upscaler: Upscaler, pixels: int, samples: int, work: str = SAMPLES
     ) -> float | None:
-        """Seconds that an input with so many samples takes; None: not known."""
+        """Return the seconds that an input with so many samples takes, or None."""
         pace = self._of(upscaler, work)
         megapixels = pixels / MEGA
         is_known = upscaler.capabilities.by_tiles or megapixels <= _MUCH_LARGER * pace.largest

@@ -17,12 +17,12 @@ from trustscale_server.upscalers.base import RGB, MemoryPermit, Source, Upscaler
 
 
 def folder_of(job: str, task: str) -> str:
-    """Where the samples of one task of a job wait until its result is stored."""
+    """Return where the samples of one task of a job wait until its result is stored."""
     return f"{job}.{hashlib.sha256(task.encode()).hexdigest()[:20]}"
 
 
 class KeptSamples(Wrapped):
-    """`Upscaler` around one that is paid by the call; `folder` is where its samples are kept.
+    """Wraps an upscaler that is paid by the call, and keeps its samples in `folder`.
 
     Models of this process are asked again: to store a sample would take as long.
 
@@ -37,7 +37,7 @@ class KeptSamples(Wrapped):
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: MemoryPermit | None = None
     ) -> list[RGB]:
-        """See `Upscaler.generate`; raises StoreUnavailable if what is kept cannot be seen."""
+        """Generate only the samples that are not kept; StoreUnavailable if they cannot be read."""
         turn = turn or MemoryPermit()
         if self.capabilities.by_tiles:
             return await self.inner.generate(source, seeds, turn)

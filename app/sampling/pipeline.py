@@ -92,7 +92,7 @@ class Pipeline(BaseModel):
         return self
 
     def sigma_of(self, facts: InputFeatures | None) -> IndecisionSettings:
-        """How σ of an upload with these facts is made.
+        """Return how σ of an upload with these facts is made.
 
         Where it is nearly soft, by the fit of all classes: it may be soft, and a fit to sharp
         uploads alone can be wrong by far there.
@@ -111,7 +111,7 @@ class Pipeline(BaseModel):
 def pipeline_differences(
     calibrated: Pipeline, upscaler: Upscaler, settings: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """How the live pipeline differs from the calibrated one: `{field, calibrated, live}` each.
+    """Return how the live pipeline differs: `{field, calibrated, live}` each.
 
     With the calibration's digests of the upscaler's settings, a difference of fingerprints has a
     member `settings` that names those that changed.
@@ -157,7 +157,7 @@ def guard(
 
 
 async def identify(upscaler: Upscaler) -> None:
-    """Have an upscaler that was unavailable at the start identify itself.
+    """Ask an upscaler that was unavailable at the start for its identity.
 
     Raises:
         UpscalerUnavailable: it still is.
@@ -173,14 +173,14 @@ DEFAULT_SAMPLES = 1
 
 
 def default_estimator(samples: int) -> str:
-    """The plain σ for M samples: a single one has no variance."""
+    """Return the plain σ for M samples; a single one has no variance."""
     return IndecisionSettings().estimator if samples > 1 else "departure"
 
 
 def default_indecision(
     upscaler: Upscaler, samples: int, fidelity: FidelitySettings, input_rule: str | None = UPLOAD
 ) -> IndecisionSettings:
-    """The σ of words, or that which was fitted to this very upscaler, or else the plain one."""
+    """Return the σ of words, or that fitted to this very upscaler, or else the plain one."""
     if fidelity.row.reads:
         return IndecisionSettings("reading")
     exact = getattr(upscaler, "exact_fingerprint", upscaler.fingerprint)
@@ -196,7 +196,7 @@ OnSigma = Callable[[int, NDArray[np.float32]], None]
 
 
 class MeasurementSink(SampleSink):
-    """Receive what `measure` makes while it works; by default it is dropped.
+    """Receives what `measure` makes while it works; by default it is dropped.
 
     takes_sigma: whether `on_sigma` gets σ, which is not returned then.
     """
@@ -215,7 +215,7 @@ class MeasurementSink(SampleSink):
 
 @dataclass(frozen=True, slots=True)
 class EverySample(MeasurementSink):
-    """Pass every sample, with its index, to all of these."""
+    """Passes every sample, with its index, to all of these."""
 
     takers: Sequence[Callable[[int, RGB], None]]
 
@@ -390,7 +390,7 @@ def measured_again(
     truth: Seen | None = None,
     page: ReadPage | None = None,
 ) -> Measurement:
-    """What `measure` makes of the same samples under another σ; page: what was read of them."""
+    """Measure the same samples under another σ; `page` is what was read of them."""
     accumulator = _accumulator(source, pipeline, truth)
     accumulator.page = page
     for sample in samples:
@@ -401,7 +401,7 @@ def measured_again(
 
 
 def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
-    """Ŷ of all samples of a request, in order."""
+    """Return the Ŷ of all samples of a request, in order."""
     prediction = _Prediction(rule, samples[0].shape[:2], samples[0].dtype.type)
     for index, sample in enumerate(samples):
         prediction.add(index, sample)

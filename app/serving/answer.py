@@ -123,7 +123,7 @@ class ReadWord(BaseModel):
     )
 
     def enlarged(self, scale: float) -> ReadWord:
-        """The same in a picture that is so many times as large."""
+        """Return the word in a picture that is so many times as large."""
         box = [(round(scale * x, 1), round(scale * y, 1)) for x, y in self.box]
         return self.model_copy(update={"box": box})
 
@@ -238,7 +238,7 @@ class Result(Picture):
     links: Links
 
     def part_of(self, calibration: Calibration) -> Calibration:
-        """The part of its calibration that gave the mask."""
+        """Return the part of its calibration that gave the mask."""
         name = self.input_class.name if self.input_class else None
         return calibration.partitions.under(self.guarantee.kind).partitions.part(self.group, name)
 
@@ -249,12 +249,12 @@ _STORED: Final[TypeAdapter[Result | Unmasked]] = TypeAdapter(
 
 
 def stored_picture(document: bytes) -> Result | Unmasked:
-    """The document of a stored answer."""
+    """Return the document of a stored answer."""
     return _STORED.validate_json(document)
 
 
 def stored_result(document: bytes) -> Result:
-    """The document of a stored answer with a mask. Raises NotFound: it has none."""
+    """Return the document of a stored answer with a mask. Raises NotFound: it has none."""
     answer = stored_picture(document)
     if isinstance(answer, Unmasked):
         raise NotFound(
@@ -264,7 +264,7 @@ def stored_result(document: bytes) -> Result:
 
 
 def check_alpha(alpha: float | None, default: float) -> float:
-    """α of a request, finite and ≥ 0, or the default. Raises BadAlpha."""
+    """Return the α of a request, or the default. Raises BadAlpha unless it is finite and ≥ 0."""
     if alpha is None:
         return default
     if not (alpha >= 0 and math.isfinite(alpha)):
@@ -291,7 +291,7 @@ class ChosenForm:
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Most memory for making the file, besides the picture."""
+        """The most memory that making the file takes, besides the picture."""
         return FORMS[self.name].bytes_per_pixel(self.quality or DEFAULT_QUALITY)
 
     @property
@@ -315,7 +315,7 @@ class ChosenForm:
             )
 
     def warnings(self) -> list[str]:
-        """The warning of a lossy form."""
+        """Return the warning of a lossy form, if it is one."""
         if self.is_lossless:
             return []
         warning = (
@@ -326,7 +326,7 @@ class ChosenForm:
 
 
 def form_of(name: str, quality: int | None) -> ChosenForm:
-    """The form that a request names. Raises BadRequest: no such form or quality."""
+    """Return the form that a request names. Raises BadRequest: no such form or quality."""
     if name not in FORMS:
         raise BadRequest(f"format must be one of {', '.join(FORMS)}.")
     form = cast("FormName", name)
@@ -338,7 +338,7 @@ def form_of(name: str, quality: int | None) -> ChosenForm:
 
 
 def image_file(result: Picture) -> str:
-    """The name of the picture's file in a stored result."""
+    """Return the name of the picture's file in a stored result."""
     return result.links.image.rsplit("/", 1)[-1]
 
 
@@ -349,7 +349,7 @@ def png_text(
     group: str | None = None,
     input_class: str | None = None,
 ) -> dict[str, str]:
-    """Text chunks that identify a file's origin; partition: whose curve gave the mask."""
+    """Return text chunks that say where a file comes from; `partition` gave the mask."""
     promise = partition.guarantee
     facts = {"trustscale:group": group} if group is not None else {}
     if input_class is not None:
@@ -368,14 +368,14 @@ def png_text(
 
 
 def read_mask(data: bytes) -> tuple[NDArray[np.bool_], dict[str, str]]:
-    """A stored mask, bool [H, W], and the text chunks of its file."""
+    """Return a stored mask, bool [H, W], and the text chunks of its file."""
     with Image.open(io.BytesIO(data)) as file:
         assert isinstance(file, PngImageFile)  # noqa: S101 - masks are made by `to_png`
         return np.asarray(file), dict(file.text)
 
 
 def read_codes(data: bytes) -> NDArray[np.uint16]:
-    """The stored trust levels, uint16 [H, W] (`StepCurve.trust_code`)."""
+    """Return the stored trust levels, uint16 [H, W] (`StepCurve.trust_code`)."""
     with Image.open(io.BytesIO(data)) as file:
         return np.asarray(file).astype(np.uint16)
 
@@ -389,7 +389,7 @@ class FallbackLayer:
 
 
 def believed_of(*, blurs: bool, is_sent: bool) -> BelievedPicture:
-    """The file's description; blurs: whether an error is a mean over neighbours."""
+    """Return the file's description; `blurs` says that an error is a mean over neighbours."""
     statement = (
         "Inside the mask these are the pixels of the picture, unchanged, and the promise about "
         "the mask is about them. Outside it is the upload, enlarged without a model and faded in "
@@ -418,7 +418,7 @@ def write_believed(
 
 
 def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> bytes:
-    """`believed.png` of a stored answer under a mask file, with the text chunks of the mask."""
+    """Make `believed.png` of a stored answer under a mask file, with the mask's text."""
     trusted, text = read_mask(mask)
     scale = result.scale * result.width / (result.reduced_from or (result.width,))[0]
     with Image.open(io.BytesIO(image)) as picture:
@@ -429,7 +429,7 @@ def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> b
 
 
 def png_overlay(image: bytes, mask: bytes) -> bytes:
-    """The overlay of a stored picture and its mask file, with the text chunks of the mask."""
+    """Make the overlay of a stored picture and its mask file, with the mask's text."""
     trusted, text = read_mask(mask)
     with Image.open(io.BytesIO(image)) as picture:
         pixels = pixels_of(picture)
@@ -440,7 +440,7 @@ def png_overlay(image: bytes, mask: bytes) -> bytes:
 
 
 def pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
-    """A stored picture, uint8 [H, W, 3], or 4 where it has transparent pixels."""
+    """Return a stored picture, uint8 [H, W, 3], or 4 where it has transparent pixels."""
     if picture.mode.startswith("I"):
         levels = np.asarray(picture).astype(np.uint16)
         return np.repeat(to_8_bit(levels)[..., np.newaxis], 3, axis=2)

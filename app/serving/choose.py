@@ -42,7 +42,10 @@ _MOST_SIZES: Final = 3
 
 
 class UpscaleOptions(BaseModel):
-    """What a person chooses. None is the default; so is an empty text, as forms send it."""
+    """What a person chooses for one upscaling.
+
+    None is the default; so is an empty text, as forms send it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -157,7 +160,7 @@ class UpscaleOptions(BaseModel):
         return self
 
     def sized(self, image: tuple[int, int], most: int) -> Self:
-        """The same with `to` in place of `scale`, for an image that is made `most` times as large.
+        """Return the options with `to` in place of `scale`, for an image enlarged `most` times.
 
         Raises:
             BadRequest: more is asked for.
@@ -170,7 +173,7 @@ class UpscaleOptions(BaseModel):
         return self.model_copy(update={"to": to, "scale": None})
 
     def chosen(self) -> dict[str, Any]:
-        """The fields that a person chooses, as JSON values."""
+        """Return the fields that a person chooses, as JSON values."""
         return self.model_dump(include=set(UpscaleOptions.model_fields))
 
 
@@ -190,7 +193,7 @@ class UpscaleRequest(UpscaleOptions):
 
 
 def options_of(**given: Any) -> UpscaleRequest:
-    """The request of these options; None is the default. Raises BadRequest, naming all mistakes."""
+    """Make the request of these options; None is the default. BadRequest names all mistakes."""
     try:
         return UpscaleRequest(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -206,7 +209,7 @@ class ModelCheck(Protocol):
     """Checks that an upscaler still is the model that was calibrated."""
 
     async def check(self, upscaler: str, calibration: str) -> list[str]:
-        """Warnings that an answer must carry. Raises CalibrationMismatch."""
+        """Return the warnings that an answer must carry. Raises CalibrationMismatch."""
         ...
 
 
@@ -242,11 +245,11 @@ class ServiceContext:
         self.drawing = self.slots.for_short_work()
 
     def upscaler(self, name: str | None) -> Upscaler:
-        """The named upscaler, or the default one. Raises NotFound."""
+        """Return the named upscaler, or the default one. Raises NotFound."""
         return named(self.upscalers, name, self.default)
 
     def candidates(self, name: str | None) -> list[Upscaler]:
-        """The upscalers that a request may mean: several where `auto` chooses. Raises NotFound."""
+        """Return the upscalers that a request may mean; `auto` has several. Raises NotFound."""
         if self.auto and (name == AUTO or (not name and self.prefers_auto)):
             return [self.upscaler(name) for name in dict.fromkeys(self.auto.values())]
         return [self.upscaler(name)]
@@ -271,7 +274,7 @@ class Chosen:
 
 
 async def choose(context: ServiceContext, request: UpscaleRequest) -> Chosen:
-    """What answers; where `auto` chooses, the first upscaler that can, until `settle`.
+    """Choose upscaler and calibration; for `auto` the first that can answer, until `settle`.
 
     Raises:
         NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable, BadGroup, BadRequest.
@@ -284,7 +287,7 @@ async def choose(context: ServiceContext, request: UpscaleRequest) -> Chosen:
 async def settle(
     context: ServiceContext, chosen: Chosen, facts: InputFeatures, size: tuple[int, int]
 ) -> Chosen:
-    """What answers an upload of these facts and this height and width.
+    """Choose what answers an upload of these facts and this height and width.
 
     Where `auto` chooses, the upscaler for its class; of several calibrations one that covers it.
 
@@ -324,7 +327,7 @@ async def _for_class(
 
 
 def chosen_for(table: Mapping[str, str], facts: InputFeatures) -> tuple[str, str, str]:
-    """`auto`: the upscaler for an upload, its class in words, and the reason.
+    """Choose the upscaler of `auto` for an upload; return its class and the reason, too.
 
     The first pattern of the table that matches decides. A calibration's promise about a class holds
     since the table was fixed before.

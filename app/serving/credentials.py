@@ -40,7 +40,7 @@ _READ: Final = frozenset({"png", "jpeg", "webp", "avif", "gif", "heif", "jxl"})
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The upload as an ingredient; archive: of it with its own credentials, where they stay."""
+    """The upload as an ingredient; `archive` is a copy whose own credentials stay in it."""
 
     sha256: str
     archive: bytes = b""
@@ -62,7 +62,7 @@ class Credentials:
 
     @classmethod
     def of(cls, certificate: str, key: str) -> Credentials:
-        """From PEM texts, the signer's certificate first.
+        """Read PEM texts, the signer's certificate first.
 
         Raises:
             ConfigError: the extra is missing, or signing fails.
@@ -164,7 +164,7 @@ class _Sink:
 
 
 def parent_of(data: bytes, form: str, *, with_credentials: bool) -> tuple[Parent, list[str]]:
-    """An uploaded file as an ingredient, and notes on what was not kept.
+    """Return an uploaded file as an ingredient, and notes on what was not kept.
 
     Everything is decoded here, before samples are paid for, so signing cannot fail later.
     with_credentials: its own stay whole; signed data cannot be cleaned. form: its format.

@@ -33,7 +33,7 @@ _Report: TypeAlias = Callable[[], Awaitable[None]]
 
 
 def expected_job(admitted: Admitted) -> dict[str, str]:
-    """What lists show of a job before it runs: upscaler, its picture's size, the estimated time."""
+    """Return what lists show of a job before it runs: upscaler, size and expected time."""
     scale, estimate = admitted.chosen.pipeline.scale, admitted.estimate_s
     height, width = admitted.size
     row = {
@@ -101,7 +101,7 @@ class _JobSink(MeasurementSink):
 
 
 def draft(sample: RGB) -> bytes:
-    """A small JPEG of a picture."""
+    """Return a small JPEG of a picture."""
     # Pillow would copy all of it at four bytes a pixel.
     step = max(1, max(sample.shape) // (2 * _DRAFT_SIDE))
     image = Image.fromarray(to_8_bit(sample[step // 2 :: step, step // 2 :: step]))

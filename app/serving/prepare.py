@@ -85,7 +85,7 @@ class DecodedUpload:
 
 @dataclass(frozen=True, slots=True)
 class MaskRequest:
-    """The wanted mask: α, and the part of the calibration for the upload."""
+    """The wanted mask: α and the part of the calibration for the upload."""
 
     calibration: Calibration
     alpha: float
@@ -116,13 +116,13 @@ class Admitted:
 
     @property
     def seed(self) -> int:
-        """Of the samples: the request's, or else that of the pixels."""
+        """The seed of the samples: the request's, or else that of the pixels."""
         seed = self.chosen.request.seed
         return self.decoded.seed if seed is None else seed
 
     @property
     def facts(self) -> dict[str, str | int]:
-        """Attributes of its trace."""
+        """The attributes of its trace."""
         height, width = self.size
         calibration = self.chosen.calibration
         return {
@@ -137,7 +137,7 @@ class Admitted:
 async def decode_upload(
     context: ServiceContext, chosen: Chosen, upload: Upload, *, unbounded_wait: bool
 ) -> DecodedUpload:
-    """Decode the pixels of the upload; `unbounded_wait` needs no place: there are few jobs.
+    """Decode the pixels of the upload; `unbounded_wait` needs no free place, as jobs are few.
 
     Raises:
         BadInput, Overloaded.
@@ -300,7 +300,7 @@ def _too_slow(size: tuple[int, int], estimate: float, deadline: float, *, as_job
 
 
 def duration(seconds: float) -> str:
-    """A time in hours, minutes or seconds."""
+    """Return a time in hours, minutes or seconds."""
     for size, unit in ((3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -308,7 +308,7 @@ def duration(seconds: float) -> str:
 
 
 def digest_of(file: File) -> int:
-    """A number below 2^64, the same for equal files."""
+    """Return a number below 2^64, the same for equal files."""
     opened = io.BytesIO(file) if isinstance(file, bytes) else file
     opened.seek(0)
     digest = hashlib.blake2b(digest_size=8)
@@ -318,7 +318,7 @@ def digest_of(file: File) -> int:
 
 
 def seed_of(rgb: RGB) -> int:
-    """The first 52 bits of the SHA-256 of an image: equal images get equal answers.
+    """Return the first 52 bits of an image's SHA-256, so equal images get equal answers.
 
     A seed must not depend on the image in a way that matters for the errors; a digest does not.
     """
@@ -334,7 +334,7 @@ def _cost(chosen: Chosen, height: int, width: int) -> int:
 def footprint(
     height: int, width: int, pipeline: Pipeline, capabilities: Capabilities, form_bytes: int
 ) -> int:
-    """Bytes that a request of an h×w input holds at most, without its model.
+    """Return how many bytes answering an h×w input holds at most, without its model.
 
     Measured, with a margin (`tests/serving/test_footprint.py`): proportional to the output's
     pixels, little to M, since samples are accumulated as they arrive. form_bytes: per pixel, of
@@ -358,7 +358,7 @@ def footprint(
 
 
 def fitting(height: int, width: int, cost: Callable[[int, int], int], budget: int) -> int:
-    """The longest side to which an h×w input must be reduced for its cost to fit the budget."""
+    """Return the longest side at which the cost of an h×w input fits the budget."""
     longest = max(height, width)
 
     def cost_of(side: int) -> int:

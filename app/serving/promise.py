@@ -50,7 +50,10 @@ class ApplicableCalibration:
         *,
         size: tuple[int, int],
     ) -> Self:
-        """An upload of these facts, and an output of this size. Raises BadGroup."""
+        """Find the part for an upload of these facts and an output of this size.
+
+        Raises BadGroup.
+        """
         whole = calibration.partitions.of_group(group)
         name = None if facts is None else whole.partitions.class_of(facts)
         is_covered = facts is None or whole.partitions.covers(facts)
@@ -77,7 +80,7 @@ class ApplicableCalibration:
         )
 
     def why_not(self, typicality: float) -> str | None:
-        """Why nothing is promised of this upload; None: something is."""
+        """Explain why nothing is promised of this upload; None if something is."""
         if self.input_class is not None and not self.is_covered:
             return (
                 "The calibration has too few uploads like this one "
@@ -94,7 +97,7 @@ class ApplicableCalibration:
 
     @property
     def scenes(self) -> str:
-        """How many there were of what, such as "40 calibration scenes (120 images) of the …"."""
+        """Say how many scenes there were, such as "40 calibration scenes (120 images) of the …"."""
         n, pairs = self.partition.n, self.partition.pairs
         words = f"{n} calibration images"
         if pairs > n:
@@ -114,7 +117,7 @@ _MOST_PAIRS: Final = 10**9  # more than anybody has
 
 
 def guarantee(subject: ApplicableCalibration, alpha: float, typicality: float = 1.0) -> Guarantee:
-    """The promise for a mask of this α on an output of this size."""
+    """Return the promise for a mask of this α on an output of this size."""
     calibration = subject.partition
     why_not = subject.why_not(typicality)
     settings = calibration.pipeline.fidelity
@@ -211,7 +214,7 @@ def warnings_of(
     notes: list[str],
     lossless: bool,
 ) -> list[str]:
-    """Everything about this answer that a careful reader must know, the gravest first.
+    """Return what a careful reader must know about this answer, the gravest first.
 
     trusted: share of pixels in the mask. notes: earlier warnings. lossless: of the upscaler.
     """
@@ -290,7 +293,7 @@ _MOST_COUNTED: Final = 1000  # pictures up to which a share is said as so many o
 
 
 def plain(subject: ApplicableCalibration, alpha: float, usual: ErrorQuantile | None) -> str:
-    """The promise about a mask of α for people who are no statisticians."""
+    """State the promise about a mask of α for people who are no statisticians."""
     partition = subject.partition
     if (short := partition.shortfall(alpha)) is not None:
         return f"Nothing is trusted: {short}."
@@ -371,7 +374,7 @@ def theorem(
     usual: ErrorQuantile | None,
     why_not: str | None = None,
 ) -> str:
-    """The theorem about a mask of α, and what it does not cover; `why_not`: it is about others."""
+    """State the theorem about a mask of α, and what it does not cover."""
     group, settings = subject.group, subject.partition.pipeline.fidelity
     of_group = [] if group is None else [f"It speaks about images of the group {group!r} only."]
     where = "in the mask"

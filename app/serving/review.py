@@ -33,7 +33,7 @@ class Review(BaseModel):
 def review_of(
     partition: Calibration, high: tuple[float, float], *, is_covered: bool, why_not: str | None
 ) -> Review | None:
-    """The decision about a picture; None: the calibration kept no numbers for one.
+    """Decide about a picture; None if the calibration kept no numbers for it.
 
     partition: of the calibration, for its class. high: `SigmaCounts.high` of its σ. is_covered:
     whether the calibration has such pictures. why_not: why nothing is promised of it; None:

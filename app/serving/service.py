@@ -107,7 +107,7 @@ class Encoded:
 
     @property
     def result(self) -> Result | None:
-        """The document of an answer with a mask; None: it has none."""
+        """The document of an answer with a mask; None without a mask."""
         return self.picture if isinstance(self.picture, Result) else None
 
 
@@ -213,7 +213,7 @@ def _is_final(admitted: Admitted) -> bool:
 
 
 async def encode_answer(masked: Masked, result_id: str) -> Encoded:
-    """The files of the answer and its document. Raises StoreUnavailable: the disk is full."""
+    """Make the files of the answer and its document. Raises StoreUnavailable: the disk is full."""
     timings_ms = dict(masked.timings_ms)
     with _timed(timings_ms, "encode"), span("encode"):
         document, files = await shielded(_encoded, masked, result_id)
@@ -292,7 +292,7 @@ async def sign(context: ServiceContext, encoded: Encoded) -> Encoded:
 
 
 async def store(context: ServiceContext, encoded: Encoded) -> None:
-    """Keep the answer, within its slot: a slow store costs memory, too."""
+    """Store the answer while its slot is held, since a slow store costs memory, too."""
     if context.results is None:
         return
     decoded = encoded.admitted.decoded

@@ -47,13 +47,13 @@ class Trust:
     def of(
         cls, request: MaskRequest, alpha: NDArray[np.uint8] | None, height: int, width: int
     ) -> Self:
-        """Empty, for `put` to fill."""
+        """Make an empty one for `put` to fill."""
         size = height, width
         opaque = None if alpha is None else alpha == OPAQUE
         return cls(request, np.empty(size, np.bool_), np.empty(size, np.uint16), opaque)
 
     def put(self, top: int, sigma: NDArray[np.float32]) -> None:
-        """Rows of σ from `top` on. Pixels that are not opaque are trusted at no α."""
+        """Add the rows of σ from `top` on. Pixels that are not opaque are trusted at no α."""
         rows = slice(top, top + len(sigma))
         judged = sigma if self.opaque is None else sigma[self.opaque[rows]]
         with self.counts:
@@ -67,7 +67,7 @@ class Trust:
             self.begun.add(rows.start, rows.stop)
 
     def words(self, page: ReadPage) -> list[ReadWord]:
-        """The words that were read, and whether they are trusted."""
+        """Return the words that were read, and whether they are trusted."""
         bound, words = self.request.subject.partition.bound, []
         for word in page.words:
             place, inside = box_of(word.corners, self.mask.shape)
@@ -84,7 +84,7 @@ class Trust:
 
     @property
     def text(self) -> dict[str, str]:
-        """What a file says of its origin."""
+        """What a file says about its origin."""
         request, subject = self.request, self.request.subject
         return png_text(
             request.calibration,
@@ -95,12 +95,12 @@ class Trust:
         )
 
     def begin(self) -> _Files:
-        """From here on the files are written behind the rows of `put`."""
+        """Begin to write the files behind the rows of `put`."""
         self.begun = _Files({MASK: self.mask, TRUST: self.codes}, self.text)
         return self.begun
 
     def files(self) -> dict[str, IO[bytes]]:
-        """The files by name, of all rows."""
+        """Return the files by name, of all rows."""
         files = self.begun
         if files is None:
             files = self.begin()
@@ -160,7 +160,7 @@ class _Files:
 def enlarged_alpha(
     alpha: NDArray[np.uint8] | None, height: int, width: int
 ) -> NDArray[np.uint8] | None:
-    """The transparency of an upload at the size of the output."""
+    """Return the transparency of an upload at the size of the output."""
     if alpha is None:
         return None
     return np.asarray(Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC))
@@ -169,7 +169,7 @@ def enlarged_alpha(
 def reduced_answer(
     picture: Pixels, trust: Trust | None, longest: int
 ) -> tuple[Pixels, Trust | None]:
-    """The picture with this longest side, each pixel as little trusted as any that it averages."""
+    """Reduce the picture to a longest side; a pixel is trusted as little as any it averages."""
     height, width, _ = picture.shape
     small = resized(picture, size_within((width, height), longest), Image.Resampling.BOX)
     if trust is None:

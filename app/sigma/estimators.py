@@ -40,7 +40,9 @@ _MOST_LOG = 60.0  # of σ, so that it stays a float32 above 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """Weights, and where they come from. Only `weights`, `units` and `offset` change σ.
+    """Weights of a fitted σ, and where they come from.
+
+    Only `weights`, `units` and `offset` change σ.
 
         log σ = w₀ + Σ_j w_j f_j + Σ_k v_k max(0, b_k + Σ_j u_kj f_j)
 
@@ -99,21 +101,21 @@ class Fit:
 
     @property
     def least_samples(self) -> int:
-        """M from which on all of its terms are defined."""
+        """The M from which on all of its terms are defined."""
         return 2 if self._looks_at("variance") else 1
 
     def _looks_at(self, energy: str) -> bool:
         return any(features.energy_of(term) == energy for term, _ in self.weights)
 
     def log_sigma(self, terms: NDArray[Any]) -> NDArray[np.float64]:
-        """From the values of its terms, float [T, ...] in their order: float64 [...]."""
+        """Return log σ, float64 [...], from the values of its terms, float [T, ...]."""
         total, *sums = np.tensordot(self._matrix, terms, 1)
         for plane, (v, b, *_) in zip(sums, self.units, strict=True):
             features.add_unit(total, plane, (v, b))
         return np.asarray(total + self.offset)
 
     def sigma(self, maps: MapSource) -> NDArray[np.float32]:
-        """σ, float32 [H, W], finite and > 0."""
+        """Return σ, float32 [H, W], finite and > 0."""
         return features.assembled(maps.shape, lambda on_rows: self.strips(maps, on_rows))
 
     def strips(self, maps: MapSource, on_rows: OnRows[T], map_fn: MapFn = map) -> Iterable[T]:
@@ -137,7 +139,7 @@ SHIPPED = ("span-x4-m1", "realesr-x4-m1", "span-x4-m1-lossless")
 
 
 def shipped_for(upscaler: str, samples: int, metric: str) -> tuple[Fit, ...]:
-    """The shipped fits for an upscaler's fingerprint, M and D, that of all classes first."""
+    """Return the shipped fits for an upscaler's fingerprint, M and D, that of all classes first."""
     purpose = (upscaler, samples, metric)
     fits = map(shipped_fit, SHIPPED)
     return tuple(fit for fit in fits if (fit.upscaler, fit.samples, fit.metric) == purpose)
@@ -145,7 +147,7 @@ def shipped_for(upscaler: str, samples: int, metric: str) -> tuple[Fit, ...]:
 
 @cache
 def shipped_fit(name: str) -> Fit:
-    """A fit that comes with this program, by the name of its file in `fits/`."""
+    """Return a fit that comes with this program, by the name of its file in `fits/`."""
     data = resources.files(__package__).joinpath("fits", f"{name}.json").read_text("utf-8")
     return Fit(**json.loads(data))
 
@@ -241,11 +243,11 @@ class IndecisionSettings:
 
     @property
     def radius(self) -> int | None:
-        """How far σ of a pixel looks, in pixels; None: over most of the image."""
+        """How far σ of a pixel looks, in pixels; None is most of the image."""
         return self.row.radius(self)
 
     def of_class(self, name: str | None) -> IndecisionSettings:
-        """How σ of the uploads of this class is made; None: of those of no class."""
+        """Return how σ of this class's uploads is made; None is no class."""
         own = (fit for fit in self.fits if name in fit.classes)
         return replace(self, fit=next(own, self.fit), fits=()) if self.fits else self
 
@@ -262,7 +264,7 @@ class IndecisionSettings:
 
     @property
     def least_samples(self) -> int:
-        """M from which on σ is defined."""
+        """The M from which on σ is defined."""
         return max(self.row.least_samples, *(fit.least_samples for fit in self.all_fits), 1)
 
 
@@ -286,7 +288,7 @@ class Accumulator(Moments):
         self.page: text.ReadPage | None = None
 
     def result(self) -> NDArray[np.float32]:
-        """σ, float32 [H, W], finite and ≥ 0.
+        """Return σ, float32 [H, W], finite and ≥ 0.
 
         Raises:
             ValueError: too few samples have been added, or the enlarged input is missing.

@@ -97,7 +97,7 @@ class Maps(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(H, W)."""
+        """The (H, W) of the image."""
         return self.mean.shape[1], self.mean.shape[2]
 
     @property
@@ -107,7 +107,7 @@ class Maps(NamedTuple):
         return known_terms(there, facts=self.facts is not None)
 
     def rows(self, top: int, bottom: int) -> Maps:
-        """Those of some rows."""
+        """Return the maps of some rows."""
         planes = (getattr(self, name) for name in OPTIONAL)
         return Maps(
             self.mean[:, top:bottom],
@@ -115,11 +115,11 @@ class Maps(NamedTuple):
         )
 
     def release(self) -> None:
-        """Nothing: these are held by others."""
+        """Do nothing, since others hold these maps."""
 
 
 class MapFn(Protocol):
-    """Like `map` over some numbers, in threads or not."""
+    """A function like `map` over some numbers, in threads or not."""
 
     def __call__(self, function: Callable[[int], T], numbers: range, /) -> Iterable[T]: ...
 
@@ -139,11 +139,11 @@ class MapSource(Protocol):
     def facts(self) -> Mapping[str, float] | None: ...
     def rows(self, top: int, bottom: int) -> Maps: ...
     def release(self) -> None:
-        """All terms are measured: no more rows are needed."""
+        """Free the maps: all terms are measured, and no more rows are needed."""
 
 
 def known_terms(there: Container[str], *, facts: bool) -> frozenset[str]:
-    """The names of the terms that can be measured where these energies of `OPTIONAL` are known."""
+    """Return the names of the terms that these energies of `OPTIONAL` allow."""
     missing = {name for name in OPTIONAL if name not in there}
     if not facts:
         missing |= {f"{_FACT}{name}" for name in FACTS}
@@ -152,18 +152,18 @@ def known_terms(there: Container[str], *, facts: bool) -> frozenset[str]:
 
 @cache
 def term_names() -> tuple[str, ...]:
-    """The names of all terms: facts, and the others from the finest level to the coarsest."""
+    """Return the names of all terms: facts, then the others from fine to coarse."""
     of_levels = (f"{name}@{depth}" for depth in range(LEVELS) for name in names_at(depth))
     return (*of_levels, *(f"{_FACT}{name}" for name in FACTS))
 
 
 def energy_of(term: str) -> str:
-    """The energy that a term is the logarithm of, without the number of its band; a fact itself."""
+    """Return the energy whose logarithm a term is, without its band; a fact is itself."""
     return term.removeprefix("log ").partition("@")[0].rstrip("0123456789")
 
 
 def names_at(depth: int) -> Iterator[str]:
-    """The names of the terms of one level, without its number."""
+    """Return the names of the terms of one level, without its number."""
     if depth not in _LEVELS_OF_MEANS:
         return
     bands = range(min(depth + 1, BANDS))
@@ -175,18 +175,18 @@ def names_at(depth: int) -> Iterator[str]:
 
 
 def is_fact(term: str) -> bool:
-    """Whether a term is one number for the whole image."""
+    """Return whether a term is one number for the whole image."""
     return term.startswith(_FACT)
 
 
 def fact_of(maps: MapSource, term: str) -> float:
-    """The value of a term that is a fact."""
+    """Return the value of a term that is a fact."""
     assert maps.facts is not None  # noqa: S101 - it is known
     return maps.facts[term.removeprefix(_FACT)]
 
 
 def wait_for(results: Iterable[None]) -> None:
-    """Wait for all of them."""
+    """Wait for all of these futures."""
     deque(results, maxlen=0)
 
 
@@ -196,7 +196,7 @@ def log_sigma(
     units: Sequence[Unit] = (),
     map_fn: MapFn = map,
 ) -> Plane:
-    """Σ_j w_0j f_j + Σ_k v_k max(0, b_k + Σ_j w_kj f_j) on the cells of level 0.
+    """Return Σ_j w_0j f_j + Σ_k v_k max(0, b_k + Σ_j w_kj f_j) on the cells of level 0.
 
     It is float64 [⌈H/4⌉, ⌈W/4⌉].
 
@@ -286,7 +286,7 @@ def _between(rows: slice, coarser: Level) -> tuple[int, int, slice]:
 
 
 def dense_terms(maps: MapSource) -> dict[str, NDArray[np.float32]]:
-    """Every known term on the cells of level 0, float32 [⌈H/4⌉, ⌈W/4⌉] each."""
+    """Return every known term on the cells of level 0, float32 [⌈H/4⌉, ⌈W/4⌉] each."""
     height, width = (-(-side // CELL) for side in maps.shape)
     terms = dense(pyramid(maps, maps.known, map), (height, width))
     for name in filter(is_fact, term_names() if maps.facts is not None else ()):
@@ -295,7 +295,7 @@ def dense_terms(maps: MapSource) -> dict[str, NDArray[np.float32]]:
 
 
 def dense(levels: Iterable[Level], shape: tuple[int, int]) -> dict[str, NDArray[np.float32]]:
-    """The terms of a pyramid, from the finest level on, on the first cells of level 0."""
+    """Return the terms of a pyramid, from the finest level on, on the first cells."""
     height, width = shape
     terms = {}
     for depth, level in enumerate(levels):
@@ -310,7 +310,7 @@ def dense(levels: Iterable[Level], shape: tuple[int, int]) -> dict[str, NDArray[
 def assembled(
     shape: tuple[int, int], strips: Callable[[OnRows[None]], Iterable[None]]
 ) -> NDArray[np.float32]:
-    """The plane, float32 [H, W], whose rows `strips` passes on."""
+    """Return the plane, float32 [H, W], whose rows `strips` passes on."""
     plane = np.empty(shape, np.float32)
 
     def keep(top: int, rows: NDArray[np.float32]) -> None:
@@ -336,7 +336,7 @@ def enlarged_cells(
 
 
 def double(plane: NDArray[Any]) -> NDArray[Any]:
-    """Twice as high and wide by linear interpolation between the centres, float [..., h, w]."""
+    """Double height and width of float [..., h, w] by linear interpolation of centres."""
     *planes, height, width = plane.shape
     plane = plane * plane.dtype.type(1 / 16)  # exact
     near = 3 * plane
@@ -374,7 +374,7 @@ class _Energy(NamedTuple):
 
 
 def pyramid(maps: MapSource, needed: frozenset[str], map_fn: MapFn) -> list[Level]:
-    """The levels from fine to coarse, with what the wanted terms need."""
+    """Return the levels from fine to coarse, with what the wanted terms need."""
     color, measured = _cells(maps, needed, map_fn)
     height, width = color[0].shape
     terms: dict[str, Plane] = {}
@@ -571,7 +571,7 @@ def _log(name: str, energy: Plane) -> Plane:
 
 
 def lost_by_a_blur(plane: Plane) -> Plane:
-    """Squares of what a Gaussian blur of one cell takes away, in the bits of scipy's blur."""
+    """Return squares of what a Gaussian blur of one cell removes, bit for bit as scipy's."""
     height, width = plane.shape
     padded = np.pad(plane, _RADIUS, mode="symmetric")
     lost = np.empty_like(plane)

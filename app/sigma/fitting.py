@@ -67,7 +67,7 @@ class FitSample:
 
 
 def fit_sample(maps: Maps, error: Array) -> FitSample:
-    """Cells of one photograph: those that can become the worst of a mask in their spot, and others.
+    """Draw cells of a photograph: those that can be the worst of a mask, and others.
 
     `error`: D of the prediction, float32 [H, W] ≥ 0.
 
@@ -78,7 +78,7 @@ def fit_sample(maps: Maps, error: Array) -> FitSample:
 
 
 def seen_of(terms: Mapping[str, Array], error: Array) -> FitSample:
-    """The same from the terms and the largest D of its cells, float32 [h, w] each.
+    """Draw cells from the terms and the largest D of all cells, float32 [h, w] each.
 
     Raises ValueError as `fit_sample`.
     """
@@ -123,7 +123,7 @@ def _windows(height: int, width: int) -> list[tuple[slice, slice]]:
 
 
 def largest(error: Array) -> Array:
-    """The largest D of each cell, float32 [⌈H/4⌉, ⌈W/4⌉]; borders repeated up to whole cells."""
+    """Return the largest D of each cell, float32 [⌈H/4⌉, ⌈W/4⌉]."""
     sides = [(0, -side % CELL) for side in error.shape]
     whole = np.pad(error, sides, mode="edge")
     height, width = (side // CELL for side in whole.shape)
@@ -136,7 +136,7 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
 
 
 def units_for(scenes: int) -> int:
-    """How many units bend in a fit on so many scenes."""
+    """Return how many units bend in a fit on so many scenes."""
     return UNITS if scenes >= MANY_SCENES else 0
 
 
@@ -148,7 +148,7 @@ def fit(
     units: int = 0,
     cells: int = MOST_CELLS,
 ) -> Fit:
-    """Weights that trust as much as possible for a given mean of the worst error.
+    """Fit weights that trust as much as possible for a given mean of the worst error.
 
     Args:
         photographs: of one upscaler and M; several of one scene count as many.

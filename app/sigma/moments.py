@@ -142,7 +142,7 @@ class Moments:
         return sums, squares
 
     def pixel_variance(self) -> NDArray[np.float32]:
-        """σ^var before smoothing: Σ_c Var_M, a new float32 [H, W] ≥ 0 (paper §2.2)."""
+        """Return σ^var before smoothing: Σ_c Var_M, a new float32 [H, W] ≥ 0 (paper §2.2)."""
         self.check_any()
         if self.count == 1:
             return np.zeros(self.shape, np.float32)
@@ -168,14 +168,14 @@ class Moments:
         return np.asarray(spread - np.einsum("cn,cn->n", whole, whole))
 
     def identical(self) -> bool:
-        """Whether all samples so far are the same image (never true of fewer than two)."""
+        """Return whether all samples so far are the same image (never true of fewer than two)."""
         return self.count > 1 and not any(
             self._spread(*self._sums(block)).any()
             for block in pixel_blocks(self.shape[0] * self.shape[1])
         )
 
     def departure(self) -> NDArray[np.float32]:
-        """Σ_c |E_M[μ] − E| in normalised Lab, how far the mean is from E, float32 [H, W] ≥ 0."""
+        """Return Σ_c |E_M[μ] − E| in normalised Lab, float32 [H, W]: how far the mean is from E."""
         if self._enlarged is None:
             raise ValueError("σ needs the enlarged input, which was not given")
         self.check_any()
@@ -248,7 +248,7 @@ class Moments:
         return self.rows(0, self.shape[0])
 
     def rows(self, top: int, bottom: int) -> Maps:
-        """What the terms of a fitted σ are measured on, of some rows (`features.MapSource`)."""
+        """Return the maps of some rows that the terms of a fitted σ are measured on."""
         self.check_any()
         shape = (bottom - top, self.shape[1])
         mean = np.empty((3, *shape), np.float32)
@@ -267,14 +267,14 @@ class Moments:
         return Maps(mean, variance, residual, self.facts)
 
     def release(self) -> None:
-        """See `features.MapSource`."""
+        """Free the maps, as `features.MapSource` asks."""
         if self.is_asked_once:
             self._unfolded.clear()
             # Not slices of them, which would hold them.
             self.sums, self.squares = np.zeros((3, 0), np.int32), np.zeros(0, np.float64)
 
     def patch_variance(self, kernel: Kernel, size: int) -> NDArray[np.float32]:
-        """Σ_c E_M[μ² * K] − (E_M[μ * K])², float32 [H, W] (paper §2.2, σ^ker, literally).
+        """Return Σ_c E_M[μ² * K] − (E_M[μ * K])², float32 [H, W] (paper §2.2, σ^ker, literally).
 
         K is linear, so E_M is taken first. The difference cancels leading digits, hence float64.
         """
@@ -294,7 +294,7 @@ class Moments:
 def mean_image(
     total: NDArray[np.uint32], count: int, dtype: type[np.uint8 | np.uint16] = np.uint8
 ) -> Pixels:
-    """The mean of samples of a type from their sum, uint32 [H, W, 3], which is overwritten.
+    """Return the mean of samples of a type from their sum, uint32 [H, W, 3], which is overwritten.
 
     Rounded half up.
     """

@@ -40,7 +40,7 @@ _FLAT = 1e-4  # of a departure, under the logarithm
 
 @dataclass(frozen=True, slots=True)
 class ReadingFit:
-    """Weights of the terms, and where they come from.
+    """Weights of the terms of words, and where they come from.
 
     weights: (term, w_j) pairs, one for each of `TERMS` in their order.
     offset: w₀, which makes σ the odds that the word is wrong; masks do not depend on it.
@@ -58,14 +58,14 @@ class ReadingFit:
             raise ValueError("weights must be numbers")
 
     def scores(self, terms: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of words, from their terms, float64 [N, T]: [N] > 0."""
+        """Score words by their terms, float64 [N, T]; returns [N] > 0."""
         log = terms @ np.array([weight for _, weight in self.weights]) + self.offset
         return np.asarray(np.exp(np.clip(log, -_MOST_LOG, _MOST_LOG)))
 
 
 @cache
 def shipped_reading() -> ReadingFit:
-    """The weights that come with this program."""
+    """Return the weights that come with this program."""
     data = resources.files(__package__).joinpath("fits", "reading.json").read_text("utf-8")
     return ReadingFit(**json.loads(data))
 
@@ -85,7 +85,7 @@ class ReadPage:
 
     @classmethod
     def of(cls, made: Pixels, plain: Pixels, scale: int) -> ReadPage:
-        """From Ŷ and E, [H, W, 3] of 8 or 16 bits, of which the upper 8 are read."""
+        """Read Ŷ and E, [H, W, 3] of 8 or 16 bits, of which the upper 8 are read."""
         rgb, plain_rgb = to_8_bit(made), to_8_bit(plain)
         lines = reader.read_lines(rgb)
         return cls(
@@ -94,12 +94,12 @@ class ReadPage:
 
     @property
     def words(self) -> list[reader.Word]:
-        """Those of Ŷ."""
+        """The words of Ŷ."""
         return [word for line in self.made for word in line.words]
 
 
 def terms(page: ReadPage, departed: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The terms of all words, float64 [N, T].
+    """Return the terms of all words, float64 [N, T].
 
     departed: ‖E_M[μ] − E‖₁ in normalised Lab, float32 [H, W].
     """
@@ -122,7 +122,7 @@ def terms(page: ReadPage, departed: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def sigma(page: ReadPage, departed: NDArray[np.float32], fit: ReadingFit) -> NDArray[np.float32]:
-    """σ, float32 [H, W], finite and > 0; `departed` as of `terms`."""
+    """Return σ, float32 [H, W], finite and > 0; `departed` as of `terms`."""
     scored = zip(page.words, fit.scores(terms(page, departed)), strict=True)
     boxes = [(word.corners, float(score)) for word, score in scored]
     height, width = departed.shape

@@ -70,7 +70,7 @@ class Stores:
     weakness: Callable[[], Awaitable[str | None]]
 
     async def check(self) -> None:
-        """Return if reads and writes work.
+        """Raise StoreUnavailable unless reads and writes work.
 
         Raises StoreUnavailable, or ConfigError for data that another release wrote.
         """
@@ -90,7 +90,7 @@ def open_stores(
     blobs_url: str | None = None,
     removed: Removed = lambda _: None,
 ) -> Stores:
-    """The stores behind two URLs.
+    """Return the stores behind two URLs.
 
     `sqlite:///PATH` is a file, relative to the data folder (empty: `trustscale.sqlite3`). The first
     `check` connects to `redis://` and `rediss://`. `removed` gets the reason of each removal.
@@ -144,7 +144,7 @@ async def _none() -> None:
 
 
 def check_store_url(url: str, data_dir: Path) -> None:
-    """Return if the URL can be that of a store; opens nothing. Raises ConfigError."""
+    """Raise ConfigError if the URL cannot be that of a store; opens nothing."""
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
         _sqlite_path(url, data_dir)
@@ -176,13 +176,13 @@ IMAGE: Final = "image"
 
 
 def direct_folder(owner: str | None, upload: str) -> str:
-    """The folder of a direct upload; another key gets another folder for the same id."""
+    """Return the folder of a direct upload, which depends on the key as well as the id."""
     return UPLOADS + hashlib.sha256(f"{owner or ''}\0{upload}".encode()).hexdigest()
 
 
 @asynccontextmanager
 async def uploads_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
-    """If the block fails, delete the uploads of a job, unless the job was stored.
+    """Delete the uploads of a job if the block fails, unless the job was stored.
 
     A stored job whose answer got lost needs its files. If the store does not answer, the sweep
     deletes them.
@@ -204,7 +204,7 @@ Start: TypeAlias = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
 
 @asynccontextmanager
 async def few_at_once(most: int = 4) -> AsyncIterator[Start]:
-    """Do many things, a few at a time; the first error ends all, and is raised."""
+    """Run calls side by side, a few at a time; the first error ends all and is raised."""
     running: set[asyncio.Task[None]] = set()
 
     async def room(left: int) -> None:

@@ -66,7 +66,7 @@ class UploadLink(NamedTuple):
 
 
 def component(name: str) -> str:
-    """The path component of a name: letters, digits, `_`, `-`, `.` (not first) and %XX.
+    """Return the path component of a name: letters, digits, `_`, `-`, `.` and %XX.
 
     Raises BadRequest for an empty or too long name.
     """
@@ -83,7 +83,7 @@ def _named(encoded: str) -> str:
 
 
 class Blobs:
-    """Bytes by folder and name, shared by all processes, on a store of obstore.
+    """Bytes by folder and name, shared by all processes.
 
     `root` is the folder of a local one.
 
@@ -119,7 +119,7 @@ class Blobs:
             return True
 
     async def get(self, folder: str, name: str, *, most: int | None = None) -> bytes:
-        """Raises NotFound, or ImageTooLarge before more than `most` bytes are read."""
+        """Read a file. Raises NotFound, or ImageTooLarge before more than `most` bytes are read."""
         with self._errors():
             try:
                 answer = await obstore.get_async(self.store, _path(folder, name))
@@ -135,7 +135,7 @@ class Blobs:
                 raise NotFound(f"There is no file {name!r} of {folder}.") from None
 
     async def has(self, folder: str, name: str) -> bool:
-        """Whether there is a file; reads nothing of it."""
+        """Return whether there is a file, without reading it."""
         with self._errors():
             try:
                 await obstore.head_async(self.store, _path(folder, name))
@@ -144,7 +144,7 @@ class Blobs:
             return True
 
     async def file(self, folder: str, name: str) -> IO[bytes]:
-        """The same to read in parts, even if it is deleted meanwhile. Raises NotFound."""
+        """Open a file to read in parts, even if it is deleted meanwhile. Raises NotFound."""
         path = _path(folder, name)
         with self._errors():
             try:
@@ -157,7 +157,7 @@ class Blobs:
             return await spooled_parts(answer.stream())
 
     async def names(self, folder: str) -> list[str]:
-        """The names of all files of a folder, sorted."""
+        """Return the names of all files of a folder, sorted."""
         return sorted([_named(path.rpartition("/")[2]) for path, _ in await self._listed(folder)])
 
     async def delete(self, folder: str) -> None:
@@ -170,7 +170,7 @@ class Blobs:
                 await obstore.delete_async(self.store, paths)
 
     async def untouched(self, age: timedelta) -> list[str]:
-        """The folders without a file stored within this time by the store's clock, sorted."""
+        """Return the folders without a file stored within this time, sorted."""
         await self.put(*_CHECK, b"")
         newest: dict[str, datetime] = {}
         for path, stored in await self._listed():
@@ -182,11 +182,11 @@ class Blobs:
         return sorted(_named(folder) for folder, stored in newest.items() if stored < now - age)
 
     async def link(self, folder: str, name: str, *, seconds: float) -> str | None:
-        """A URL that gives the file to anybody for so long; None where there are no links."""
+        """Return a URL that gives the file to anybody for so long; None without links."""
         return await self._signed("GET", folder, name, seconds)
 
     async def upload_link(self, folder: str, name: str, *, seconds: float) -> UploadLink | None:
-        """The same for storing a file, of any size."""
+        """Return a URL that stores a file of any size, for so long; None without links."""
         url = await self._signed("PUT", folder, name, seconds)
         is_azure = isinstance(self.store, AzureStore)
         headers = {"x-ms-blob-type": "BlockBlob"} if is_azure else {}
@@ -207,7 +207,7 @@ class Blobs:
         await self.get(*_CHECK)
 
     async def identity(self) -> bytes:
-        """A secret that only processes with these bytes know."""
+        """Return a secret that only processes with these bytes know."""
         await self.create("check", "identity", secrets.token_hex(16).encode())
         return await self.get("check", "identity")
 
@@ -267,7 +267,7 @@ def _remove_scratch(root: Path, now: datetime) -> None:
 
 
 def open_blobs(url: str | None, data_dir: Path) -> Blobs:
-    """The blob store behind a URL; None: the folder `blobs` in the data folder.
+    """Open the blob store behind a URL; None is the folder `blobs` in the data folder.
 
     `file:///PATH`, or `s3://BUCKET/PREFIX`, `gs://…`, `az://CONTAINER/…`, with credentials from the
     vendors' variables (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
@@ -296,7 +296,7 @@ def _in_folder(folder: Path) -> Blobs:
 
 
 def check_blobs_url(url: str | None) -> str | Path | None:
-    """The folder, or the URL of an object store; opens nothing. Raises ConfigError."""
+    """Return the folder, or the URL of an object store; opens nothing. Raises ConfigError."""
     if url is None:
         return None
     try:

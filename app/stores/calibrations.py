@@ -51,7 +51,7 @@ class Activation(BaseModel):
 
     @property
     def calibration(self) -> str:
-        """The first one, activated last."""
+        """The active calibration that is asked first; it was activated last."""
         return self.calibrations[0]
 
 
@@ -62,7 +62,7 @@ class CalibrationStore:
         self._documents = documents
 
     async def put(self, head: CalibrationHead, blob: bytes) -> None:
-        """Store a calibration, whole or not at all; an id that exists stays."""
+        """Store a calibration, whole or not at all; an existing id stays as it is."""
         key = Key(_HEADS, head.id)
 
         def keep(documents: Sequence[Document]) -> tuple[None, Changes]:
@@ -74,14 +74,14 @@ class CalibrationStore:
         await self._documents.change([key], keep)
 
     async def get(self, calibration: str) -> bytes:
-        """The blob. Raises NotFound."""
+        """Return the calibration's file. Raises NotFound."""
         (document,) = await self._documents.read(_blob(calibration))
         if not document.version:
             raise _unknown(calibration)
         return document.value
 
     async def heads(self, upscaler: str | None = None) -> list[CalibrationHead]:
-        """All calibrations, the newest first."""
+        """Return all calibrations, the newest first."""
         documents = await read_folder(self._documents, _HEADS, newest=True)
         heads = map(CalibrationHead.model_validate_json, documents.values())
         return [head for head in heads if upscaler is None or head.upscaler == upscaler]
@@ -89,7 +89,7 @@ class CalibrationStore:
     async def activate(
         self, calibration: str, *, job: str | None = None, without: Collection[str] | None = ()
     ) -> Activation:
-        """Put it before the active ones of its upscaler `without` some, or alone (None).
+        """Put a calibration before the active ones, less those in `without`, or alone.
 
         With a job only before its end: a suspended worker must not undo an admin's later choice.
 
@@ -112,11 +112,11 @@ class CalibrationStore:
         return await self._documents.change(keys, switch)
 
     async def active(self) -> Mapping[str, Activation]:
-        """The activations by upscaler: one snapshot, cheap enough for every request."""
+        """Return the activations by upscaler, a snapshot cheap enough for every request."""
         return _activations(*await self._documents.read(_ACTIVE))
 
     async def delete(self, calibration: str) -> None:
-        """Raises NotFound, or Conflict while it is active."""
+        """Remove a calibration. Raises NotFound, or Conflict while it is active."""
         key, was_there = Key(_HEADS, calibration), False
 
         def remove(documents: Sequence[Document]) -> tuple[None, Changes]:

@@ -30,7 +30,7 @@ class Key(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A stored value; `version` grows with every change of it, 0: absent."""
+    """A stored value; `version` grows with every change, and 0 means absent."""
 
     version: int
     value: bytes
@@ -57,18 +57,18 @@ class Documents(Protocol):
     """Documents shared by all processes. Calls raise StoreUnavailable; they may be repeated."""
 
     async def read(self, *keys: Key) -> list[Document]:
-        """The documents of keys, in their order: one snapshot."""
+        """Return the documents of keys, in their order, as one snapshot."""
 
     async def names(
         self, folder: str, *, most: float = inf, limit: int | None = None, newest: bool = False
     ) -> list[str]:
-        """The names of a folder with at most this sort key, sorted by it, then by name.
+        """Return the names of a folder with at most this sort key, sorted by it, then by name.
 
         newest: in descending order; a limit then keeps the largest.
         """
 
     async def count(self, folder: str) -> int:
-        """The number of documents in a folder."""
+        """Return the number of documents in a folder."""
 
     async def change(
         self, keys: Sequence[Key], decide: Decide[Answer], *, durable: bool = True
@@ -83,17 +83,17 @@ class Documents(Protocol):
         """Remove folders."""
 
     async def time(self) -> float:
-        """Seconds since 1970 by the clock that all processes on this store share."""
+        """Return seconds since 1970 by the clock that all processes on this store share."""
 
     async def check(self) -> None:
-        """Return if documents can be written and read now."""
+        """Raise StoreUnavailable unless documents can be written and read now."""
 
 
 async def read_folder(
     documents: Documents, folder: str, *, most: float = inf, limit: int | None = None,
     newest: bool = False,
 ) -> dict[str, bytes]:  # fmt: skip
-    """The values of a folder by name, in the order of `Documents.names`."""
+    """Return the values of a folder by name, in the order of `Documents.names`."""
     names = await documents.names(folder, most=most, limit=limit, newest=newest)
     contents = await documents.read(*(Key(folder, name) for name in names)) if names else []
     # One without a version was removed in between.

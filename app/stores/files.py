@@ -22,7 +22,7 @@ PRIVATE = 0o700
 
 
 def usable_folder(folder: Path, *, mode: int = 0o777) -> Path:
-    """The folder, made if missing, proved writable, and freed of old temporary files.
+    """Make the folder if needed, prove it writable, and remove old temporary files.
 
     Raises ConfigError.
     """
@@ -41,7 +41,7 @@ def usable_folder(folder: Path, *, mode: int = 0o777) -> Path:
 
 
 def sync(place: Path) -> None:
-    """Put a file, or the names inside a folder, on the disk."""
+    """Flush a file, or the names inside a folder, to the disk."""
     descriptor = os.open(place, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -61,7 +61,7 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def create_file(path: Path, data: bytes, *, permissions: int = 0o666) -> bool:
-    """The same unless there is one: then False."""
+    """Write a file, whole or not at all; False if there is one already."""
     with _scratch(path, data, permissions) as scratch:
         try:
             path.hardlink_to(scratch)  # unlike a renaming, it never replaces a file

@@ -89,7 +89,7 @@ class JobStatus(BaseModel):
 
     @property
     def accept(self) -> bool | None:
-        """Whether its picture may go out without a look; None: not known."""
+        """Whether its picture may go out without a look; None is not known."""
         noted = self.about.get("accept")
         return None if noted is None else noted == "yes"
 
@@ -178,15 +178,15 @@ class JobStore:
         await self._documents.change([], lambda _: (None, changes))
 
     async def get(self, job: str) -> JobStatus:
-        """Raises NotFound."""
+        """Return a job without its request. Raises NotFound."""
         return (await self._load(job)).status
 
     async def load(self, job: str) -> Job:
-        """The job with its request. Raises NotFound."""
+        """Return a job with its request. Raises NotFound."""
         return Job(**(await self.get(job)).model_dump(), request=await self.request(job))
 
     async def request(self, job: str) -> dict[str, Any]:
-        """The request, which never changes. Raises NotFound."""
+        """Return the request of a job, which never changes. Raises NotFound."""
         (request,) = await self._documents.read(_request(job))
         if not request.version:
             raise _unknown(job)
@@ -194,23 +194,25 @@ class JobStore:
         return document
 
     async def unfinished(self) -> list[JobStatus]:
-        """Queued or running jobs, oldest first."""
+        """List queued or running jobs, oldest first."""
         jobs = [job for kind in get_args(JobKind) for job in await self._open(kind)]
         return sorted((job for job in jobs if job.is_runnable), key=lambda job: job.created_at)
 
     async def pending(self, kind: JobKind) -> list[JobStatus]:
-        """Jobs of a kind that have not ended, the newest first."""
+        """List the jobs of a kind that have not ended, the newest first."""
         # One may have ended since it was listed.
         return [job for job in await self._open(kind) if not job.state.is_final][::-1]
 
     async def count_pending(self, kind: JobKind) -> int:
-        """How many have not ended; reads no job."""
+        """Count the jobs that have not ended, without reading any."""
         return await self._documents.count(_open(kind))
 
     async def start(
         self, job: str, task: str | None, owner: str, *, alone: bool = False
     ) -> JobStatus | None:
-        """Start a task: the job runs, and `owner` has an attempt. None if there is nothing to do.
+        """Start a task: its job is running, and `owner` has an attempt at it.
+
+        None if there is nothing to do.
 
         None: the job is unknown, final, awaiting labels or to be cancelled (it then is), or the
         task is recorded. Without a task the job runs without attempts.
@@ -233,13 +235,13 @@ class JobStore:
         return None
 
     async def attempts(self, job: str, task: str) -> set[Attempt]:
-        """The attempts at a task that have not ended."""
+        """Return the attempts at a task that have not ended."""
         with suppress(NotFound):
             return {attempt for attempt in (await self._load(job)).attempts if attempt.task == task}
         return set()
 
     async def end(self, job: str, task: str, *, away: bool = False) -> None:
-        """A task ended without a result; a running job without attempts is queued again.
+        """End a task without a result; a running job without attempts is queued again.
 
         away: a dependency of the task is unavailable; the first such time since progress is kept.
         """
@@ -272,11 +274,11 @@ class JobStore:
         return False
 
     async def recorded(self, job: str) -> set[str]:
-        """The recorded tasks of a job."""
+        """Return the recorded tasks of a job."""
         return set(await self._documents.names(_records(job)))
 
     async def records(self, job: str) -> AsyncIterator[tuple[str, bytes]]:
-        """The recorded tasks of a job with their results, sorted, a few at a time in memory."""
+        """Yield the recorded tasks with their results, sorted, a few at a time in memory."""
         tasks = sorted(await self.recorded(job))
         for start in range(0, len(tasks), RECORDS_AT_ONCE):
             batch = tasks[start : start + RECORDS_AT_ONCE]
@@ -299,7 +301,7 @@ class JobStore:
             await self._change(job, show, durable=False)
 
     async def note(self, job: str, name: str, value: str) -> None:
-        """Store something that lists show of an unfinished job."""
+        """Store a fact that lists show of an unfinished job."""
 
         def show(draft: MutableJob) -> None:
             if draft.status.is_runnable:
@@ -360,7 +362,7 @@ class JobStore:
         return await self._change(job, mark)
 
     async def watch(self, job: str) -> AsyncGenerator[JobStatus, None]:
-        """The job now and after every change, up to its end (or awaiting_labels).
+        """Yield the job now and after every change, up to its end (or awaiting_labels).
 
         Changes in quick succession may be merged. Raises NotFound.
         """
@@ -375,11 +377,11 @@ class JobStore:
             await asyncio.sleep(WATCH_INTERVAL_S)
 
     async def now(self) -> datetime:
-        """The time by the clock of the store, which times of jobs are taken from."""
+        """Return the time by the clock of the store, which times of jobs are taken from."""
         return datetime.fromtimestamp(await self._documents.time(), UTC)
 
     async def expire(self, *, older_s: float) -> Sequence[str]:
-        """Remove jobs that finished, or got their last label, so long ago; their ids."""
+        """Remove jobs that finished, or got their last label, so long ago; return their ids."""
         most = await self._documents.time() - older_s
         over = [
             job
@@ -389,7 +391,7 @@ class JobStore:
         return [job for job in over if await self.forget(job)]
 
     async def touch(self, job: str) -> None:
-        """Note that a job which awaits labels got one, so that it does not expire."""
+        """Note that a job got a label, so that it does not expire while it waits for others."""
         key = Key(_AWAITING, job)
         changes = {key: Put(order=await self._documents.time())}
         await self._documents.change(
@@ -397,7 +399,7 @@ class JobStore:
         )
 
     async def forget(self, job: str) -> bool:
-        """Remove a job with all that belongs to it; whether there was one."""
+        """Remove a job with all that belongs to it; return whether there was one."""
         key = job_key(job)
 
         def remove(documents: Sequence[Document]) -> tuple[bool, Changes]:
@@ -452,12 +454,12 @@ class JobStore:
 
 
 def job_key(job: str) -> Key:
-    """The document of a job."""
+    """Return the key of a job's document."""
     return Key("jobs", job)
 
 
 def accepts_work(document: Document) -> bool:
-    """Whether a stored job has neither ended nor is to be cancelled."""
+    """Return whether a stored job has neither ended nor is to be cancelled."""
     if not document.version:
         return False
     status = _draft(document).status

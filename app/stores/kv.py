@@ -47,7 +47,7 @@ class AuditLog:
         await self._documents.change([_LAST, key], keep)
 
     async def entries(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
-        """At most `limit` entries with an id below `before`, the newest first."""
+        """Return at most `limit` entries with an id below `before`, the newest first."""
         most = {} if before is None else {"most": before - 1}
         entries = await read_folder(self._documents, _FOLDER, limit=limit, newest=True, **most)
         return [AuditEntry.model_validate_json(entry) for entry in entries.values()]
@@ -62,7 +62,7 @@ _SECONDS: Final = "d"  # of array: eight bytes each
 
 
 class ClaimStore:
-    """Values by name that expire."""
+    """Values by name that expire, each set by one caller."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
@@ -87,7 +87,7 @@ class ClaimStore:
         return await self._documents.change([key, *others], keep)
 
     async def get(self, name: str) -> bytes | None:
-        """The value, if any."""
+        """Return the value, if any."""
         (document,) = await self._documents.read(Key(_CLAIMS, name))
         return _alive(document, await self._documents.time())
 
@@ -114,7 +114,7 @@ def _alive(document: Document, now: float) -> bytes | None:
 
 
 class CallStore:
-    """When rate-limited upscalers were called, by any process.
+    """Counts when rate-limited upscalers were called, by any process.
 
     A power cut may undo the last calls.
     """
@@ -139,7 +139,7 @@ class CallStore:
         return await self._documents.change([key], taken, durable=False)
 
     async def count(self, upscaler: str, *, seconds: float) -> int:
-        """Calls started within so many seconds."""
+        """Count the calls that started within so many seconds."""
         (document,) = await self._documents.read(Key("calls", upscaler))
         return len(_since(document, await self._documents.time() - seconds))
 
@@ -181,7 +181,7 @@ class MonitorStore:
         self._documents = documents
 
     async def load(self, calibration: str) -> bytes | None:
-        """The present state; None if nothing was saved."""
+        """Return the present state, or None if nothing was saved."""
         (document,) = await self._documents.read(_state(calibration))
         return document.value if document.version else None
 
@@ -213,7 +213,7 @@ class MonitorStore:
         return await self._documents.change(keys, replace, durable=labels is not None)
 
     async def label(self, calibration: str, result: str) -> Label | None:
-        """The label of a result, if any."""
+        """Return the label of a result, if any."""
         (document,) = await self._documents.read(Key(_labels(calibration), result))
         return _label(result, document.value) if document.version else None
 

@@ -85,7 +85,7 @@ _LONGEST_PAUSE_S: Final = 0.5
 
 
 def retry() -> Retry:
-    """Three retries within about a second, for a quick restart; none after a timeout."""
+    """Retry three times within about a second, for a quick restart; never after a timeout."""
     return Retry(ExponentialBackoff(cap=0.6, base=0.1), 3, (failures.ConnectionError,))
 
 
@@ -105,7 +105,7 @@ async def redis_errors(within_s: float = ANSWER_TIMEOUT_S) -> AsyncIterator[None
 
 
 def check_url(url: str, what: str) -> None:
-    """Return if a URL can be that of a Redis; connects nothing. Raises ConfigError."""
+    """Raise ConfigError if a URL cannot be that of a Redis; connects nothing."""
     try:
         # Only a connection notices unknown parameters.
         ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
@@ -118,7 +118,7 @@ def check_url(url: str, what: str) -> None:
 
 
 async def check_redis(client: Client) -> None:
-    """See `Stores.check`; takes over older data, refuses a server that may evict what persists."""
+    """Check a Redis, take over older data, and refuse a server that may evict data."""
     async with redis_errors():
         policy = await _policy(client)
         await client.set(f"{PREFIX}schema", SCHEMA_VERSION, nx=True)
@@ -145,7 +145,7 @@ async def _policy(client: Client) -> str:
 
 
 async def weakness(client: Client) -> str | None:
-    """Say why Redis may lose what is stored, if it may; see `Stores.weakness`."""
+    """Return why Redis may lose what is stored, if it may."""
     async with redis_errors():
         persistence, policy = await client.info("persistence"), await _policy(client)
     if not int(persistence.get("aof_enabled", 1)):
@@ -174,7 +174,7 @@ async def check_blobs(client: Client, blobs: Blobs) -> None:
 
 
 def redis_client(url: str) -> Client:
-    """The client of a Redis URL, which connects at the first call. Raises ConfigError.
+    """Make the client of a Redis URL, which connects at the first call. Raises ConfigError.
 
     `redis_errors` limits the time of its commands. A `socket_timeout` of its own would swallow a
     cancellation that comes while it writes (`asyncio.wait_for` of Python 3.11).

@@ -90,7 +90,7 @@ class ResultStore:
         self._proven = -inf
 
     async def check(self) -> None:
-        """Return if a result could be stored now; called before one is paid for.
+        """Raise an error unless a result could be stored; asked before one is paid for.
 
         Raises StoreUnavailable.
         """
@@ -103,7 +103,7 @@ class ResultStore:
     async def put(
         self, result: str, document: bytes, files: Mapping[str, Blob], *, ttl_s: float | None = None
     ) -> None:
-        """Store a result, whole or not at all; an id that exists keeps its first."""
+        """Store a result, whole or not at all; an existing id keeps its first one."""
         stored = await self._documents.time()
         row = StoredResult(
             result,
@@ -132,36 +132,36 @@ class ResultStore:
             log.warning("Old results could not be removed to make room: %s", error.detail)
 
     async def document(self, result: str) -> bytes:
-        """Raises NotFound."""
+        """Return the document of a result. Raises NotFound."""
         return (await self._row(result)).document
 
     async def blob(self, result: str, name: str) -> bytes:
-        """Raises NotFound."""
+        """Return a file of a result. Raises NotFound."""
         row = await self._row(result)
         with suppress(NotFound):
             return await self._blobs.get(row.folder, name)
         raise _missing(result)
 
     async def file(self, result: str, name: str) -> IO[bytes]:
-        """The same to read in parts. Raises NotFound."""
+        """Open a file of a result to read in parts. Raises NotFound."""
         row = await self._row(result)
         with suppress(NotFound):
             return await self._blobs.file(row.folder, name)
         raise _missing(result)
 
     async def link(self, result: str, name: str) -> str | None:
-        """A public URL of a file, if the blobs have links. Raises NotFound."""
+        """Return a public URL of a file, if the blobs have links. Raises NotFound."""
         row = await self._row(result)
         return await self._blobs.link(row.folder, name, seconds=LINK_S)
 
     async def has(self, result: str) -> bool:
-        """Whether there is one that has not expired."""
+        """Return whether there is such a result that has not expired."""
         with suppress(NotFound):
             return bool(await self._row(result))
         return False
 
     async def holds(self, folder: str) -> bool:
-        """Whether a folder of the blobs is that of a result."""
+        """Return whether a folder of the blobs is that of a result."""
         row = await self._stored(folder.removeprefix(KEY).rpartition(":")[0])
         return row is not None and row.folder == folder
 

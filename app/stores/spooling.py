@@ -16,7 +16,7 @@ from trustscale_server.stores.documents import StoreUnavailable
 
 
 def check_temporary(folder: str) -> None:
-    """Raise ConfigError where temporary files cannot be in this TMPDIR, or, without, anywhere."""
+    """Raise ConfigError where temporary files cannot be in TMPDIR, or anywhere."""
     with suppress(FileNotFoundError):  # Python takes other folders before it raises
         if Path(gettempdir()).resolve() == Path(folder or gettempdir()).resolve():
             return
@@ -50,7 +50,7 @@ def spooled(
     *args: Given.args,
     **kwargs: Given.kwargs,
 ) -> IO[bytes]:
-    """What `write` writes, at its beginning; a large file is in the folder for temporary files.
+    """Return what `write` writes as a file at its beginning; a large one is on the disk.
 
     It has no name there: when nobody refers to it, or the process is killed, nothing is left.
 
@@ -68,7 +68,7 @@ def spooled_in_turns(
     *args: Given.args,
     **kwargs: Given.kwargs,
 ) -> tuple[IO[bytes], Iterator[int]]:
-    """The same, and what `write` yields: asking for that writes the file."""
+    """Return a file and an iterator over what `write` yields, which writes the file."""
     file = _Spool(IN_MEMORY)
 
     def turns() -> Iterator[int]:
@@ -80,7 +80,7 @@ def spooled_in_turns(
 
 
 async def spooled_parts(chunks: AsyncIterator[Any]) -> IO[bytes]:
-    """The same of parts, which are buffers; no thread waits for the next one."""
+    """Write parts, which are buffers, to a file; no thread waits for the next one."""
     file = _Spool(IN_MEMORY)
     with _full_disk():
         async for chunk in chunks:
@@ -102,7 +102,7 @@ def _full_disk() -> Iterator[None]:
 
 
 def byte_size(file: bytes | memoryview | IO[bytes]) -> int:
-    """Bytes of a file, which is at its beginning then."""
+    """Return the size of a file in bytes, and rewind it."""
     if isinstance(file, bytes | memoryview):
         return len(file)
     size = file.seek(0, SEEK_END)

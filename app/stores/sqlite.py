@@ -161,7 +161,7 @@ class SqliteDocuments:
         await self.read(_CHECK)
 
     async def close(self) -> None:
-        """Let running calls end, then close; again it does nothing."""
+        """Let running calls end, then close; a second call does nothing."""
         for lane in (self._reader, self._writer):
             await asyncio.to_thread(lane.close)
 

@@ -48,7 +48,7 @@ class Amounts(BaseModel):
     price: float = Field(0.0, description="Of the calls, at `price_per_call`.")
 
     def plus(self, other: Amounts) -> dict[str, float]:
-        """The sums, by field."""
+        """Return the sums, by field."""
         mine, theirs = dict(self), dict(other)
         return {name: round(mine[name] + theirs[name], 9) for name in Amounts.model_fields}
 
@@ -112,7 +112,7 @@ class Usage:
         self._wake.set()
 
     async def report(self, month: str) -> list[Use]:
-        """All of a month, such as `2026-11`, sorted. Raises StoreUnavailable."""
+        """Return the sums of a month, such as `2026-11`, sorted. Raises StoreUnavailable."""
         await self.settle()
         documents = await read_folder(self._documents, _folder(month))
         whose = [_Who(month, *json.loads(name)) for name in documents]
@@ -123,7 +123,7 @@ class Usage:
         return sorted(uses, key=lambda use: (use.key or "", use.purpose, use.upscaler))
 
     async def settle(self) -> None:
-        """Store everything gathered; it is kept if that raises StoreUnavailable."""
+        """Store everything gathered, and keep it if that raises StoreUnavailable."""
         async with self._lock:
             while self._batch or self._gathered:
                 if self._batch is None:
@@ -158,7 +158,9 @@ class Usage:
                 async with asyncio.timeout(_DRAIN_S):
                     await self.settle()
             except (StoreUnavailable, TimeoutError):
-                log.warning("Usage of the last seconds was not counted: the store is away.")
+                log.warning(
+                    "The store is unavailable, so usage of the last seconds was not counted."
+                )
 
     async def _run(self) -> None:
         while True:
@@ -168,7 +170,7 @@ class Usage:
                 await self.settle()
                 await asyncio.sleep(_PAUSE_S)
             except StoreUnavailable as error:
-                log.warning("Usage is counted later: %s", error.detail)
+                log.warning("Usage will be stored later: %s", error.detail)
                 self._wake.set()
                 await asyncio.sleep(_AGAIN_S)
 

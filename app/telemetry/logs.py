@@ -115,7 +115,10 @@ class _AtMost(logging.Filter):
 
 
 def configure_logs(level: str, style: Literal["auto", "json", "console"] = "auto") -> None:
-    """Log our events and those of libraries to standard error; auto: JSON unless on a terminal."""
+    """Log our events and those of libraries to standard error.
+
+    `auto` writes JSON unless standard error is a terminal.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         _trace,

@@ -41,7 +41,7 @@ def collected(
     patience: Patience | None = None,
     exporter: SpanExporter | None = None,
 ) -> Iterator[Tracer]:
-    """A tracer whose spans go to a collector; see `signals.exporting`."""
+    """Make a tracer whose spans go to a collector; see `signals.exporting`."""
     patience = patience or PATIENCE
     named = Resource.create({"service.name": service, "service.version": __version__})
     provider = TracerProvider(
@@ -74,9 +74,9 @@ class _LoggedOnce(SpanExporter):
         result = self._exporter.export(spans)
         is_away = result is not SpanExportResult.SUCCESS
         if is_away and not self._is_away:
-            log.warning("The collector takes no traces; they are dropped until it does.")
+            log.warning("The collector does not accept traces; they are dropped until it does.")
         elif self._is_away and not is_away:
-            log.warning("The collector takes traces again.")
+            log.warning("The collector accepts traces again.")
         self._is_away = is_away
         return result
 

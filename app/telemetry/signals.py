@@ -107,7 +107,7 @@ GAUGES: Final[dict[str, _Row]] = {
         ("upscaler",),
     ),
     "upstream_calls_in_flight": (
-        "Calls that run, wait for their turn, or wait for an upscaler that is away.",
+        "Calls that run, wait for their turn, or wait for an unavailable upscaler.",
         ("upscaler",),
     ),
     "upstream_calls_last_hour": (
@@ -214,7 +214,7 @@ class Metrics:
         self.observe("request_seconds", seconds, method, route)
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """Return the exposition format."""
         return generate_latest(self.registry)
 
 
@@ -235,7 +235,7 @@ def span(
     kind: Literal["internal", "server", "client", "producer", "consumer"] = "internal",
     parent: Mapping[str, str] | None = None,
 ) -> Iterator[Span]:
-    """A span; an error that leaves its `with` marks it as failed. It may end before.
+    """Open a span; an error that leaves its `with` marks it as failed. It may end before.
 
     `parent` has W3C Trace Context headers, and none begin a new trace; None: the enclosing span.
     """
@@ -269,24 +269,24 @@ def fail(span: Span, kind: str) -> None:
 
 
 def headers() -> dict[str, str]:
-    """W3C Trace Context headers for another process; empty outside spans."""
+    """Return W3C Trace Context headers for another process; empty outside spans."""
     carrier: dict[str, str] = {}
     _CONTEXT.inject(carrier)
     return carrier
 
 
 def context() -> str | None:
-    """The context as a value to store, for `resumed`; None outside spans."""
+    """Return the context as a value to store, for `resumed`; None outside spans."""
     return headers().get("traceparent")
 
 
 def resumed(stored: str | None) -> dict[str, str]:
-    """The `parent` of a span from a stored context; None: a new trace."""
+    """Return the `parent` of a span from a stored context; None starts a new trace."""
     return {} if stored is None else {"traceparent": stored}
 
 
 def ids() -> dict[str, str]:
-    """`trace_id` and `span_id` of the present span, hexadecimal, for logs; empty outside spans."""
+    """Return the present span's `trace_id` and `span_id` in hex; empty outside spans."""
     present = get_current_span().get_span_context()
     if not present.is_valid:
         return {}

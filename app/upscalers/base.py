@@ -57,7 +57,7 @@ _PERMUTATIONS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0
 
 
 def image_digest(rgb: RGB) -> str:
-    """SHA-256, hexadecimal, of the size and pixels of an image."""
+    """Return the SHA-256, in hex, of the size and pixels of an image."""
     digest = hashlib.sha256(f"{rgb.shape[0]}x{rgb.shape[1]}:".encode())
     digest.update(np.ascontiguousarray(rgb).data)
     return digest.hexdigest()
@@ -107,7 +107,7 @@ class Source:
         return all(np.array_equal(self.rgb[..., 0], self.rgb[..., k]) for k in (1, 2))
 
     def like(self, answer: RGB) -> RGB:
-        """An answer as deep as the image, and grey if the image is."""
+        """Return an answer as deep as the image, and grey if the image is."""
         pixels = to_16_bit(answer) if self.is_16_bit else answer
         if self.is_grey:
             mean = (pixels.sum(axis=2, dtype=np.uint32) + 1) // 3
@@ -156,13 +156,13 @@ class MemoryPermit:
         self._clock: asyncio.Timeout | None = None
 
     def remaining_s(self) -> float:
-        """Seconds until the deadline; may be infinite."""
+        """Return seconds until the deadline; may be infinite."""
         if self._deadline is None:
             return math.inf
         return self._deadline - asyncio.get_running_loop().time()
 
     def counted(self, tasks: Sequence[Callable[[], None]]) -> list[Callable[[], None]]:
-        """The parts of a call, to be run in threads, each with its report to `on_part`."""
+        """Return the parts of a call, to be run in threads, each with its report to `on_part`."""
         on_part = self._on_part
         if on_part is None:
             return list(tasks)
@@ -272,7 +272,7 @@ class Upscaler(Protocol):
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: MemoryPermit | None = None
     ) -> list[RGB]:
-        """One sample per seed, in order, each [k·h, k·w, 3] and as deep as the source.
+        """Generate one sample per seed, in order, each [k·h, k·w, 3] and as deep as the source.
 
         The call takes `turn` before it decodes samples, and the caller gives it back. Cancelling
         the call abandons or cancels the work.
@@ -292,7 +292,7 @@ class Upscaler(Protocol):
 
 
 class Wrapped:
-    """All of an `Upscaler` but its generation, as the one inside has it."""
+    """Passes everything but generation to the upscaler inside."""
 
     def __init__(self, inner: Upscaler) -> None:
         self.inner = inner
@@ -331,13 +331,13 @@ class Wrapped:
 
 
 def fingerprint_of(facts: object) -> str:
-    """SHA-256 over all facts that distinguish what produces samples, as JSON."""
+    """Return the SHA-256 over all facts that distinguish what produces samples, as JSON."""
     canonical = json.dumps(facts, sort_keys=True, ensure_ascii=True)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def settings_of(upscaler: Upscaler) -> dict[str, str]:
-    """A digest of each fact that the fingerprint covers; empty if the upscaler reports none.
+    """Return a digest of each fact of the fingerprint; empty if the upscaler has none.
 
     Calibrations keep them, so that an error can name the changed setting without its value, which
     may be private.
@@ -359,7 +359,7 @@ def _digests(facts: Mapping[str, object], above: str = "") -> dict[str, str]:
 
 
 def named(upscalers: Mapping[str, Upscaler], name: str | None, default: str) -> Upscaler:
-    """The upscaler of this name, or without one the default. Raises NotFound."""
+    """Return the upscaler of this name, or the default one without a name. Raises NotFound."""
     chosen = name or default
     if chosen not in upscalers:
         raise NotFound(f"No upscaler is called {chosen!r}; there are: {', '.join(upscalers)}.")
@@ -367,12 +367,12 @@ def named(upscalers: Mapping[str, Upscaler], name: str | None, default: str) -> 
 
 
 def routed(table: Mapping[str, str], input_class: str) -> str:
-    """The upscaler of the first pattern of the table of `auto` that a class matches."""
+    """Return the upscaler of the first pattern of the table of `auto` that a class matches."""
     return next(name for pattern, name in table.items() if fnmatchcase(input_class, pattern))
 
 
 def sample_seeds(seed: int, count: int) -> list[int]:
-    """`count` distinct sample seeds in [1, 2^31 − 1], a pure function of `seed`.
+    """Return `count` distinct sample seeds in [1, 2^31 − 1], a pure function of `seed`.
 
     Not 0, which several APIs read as "random". The first eight seeds have the residues 0..7 modulo
     96 in random order, the next the others in random order, so 96 seeds have distinct elements.
@@ -401,7 +401,7 @@ def sample_seeds(seed: int, count: int) -> list[int]:
 
 
 def apply(image: Image, element: int) -> Image:
-    """The image [h, w, 3] transformed by a group element, 0 <= element < 96.
+    """Transform the image [h, w, 3] by a group element, 0 <= element < 96.
 
     C-contiguous and of the same dtype; [w, h, 3] when the element turns by an odd number of
     quarters.
@@ -414,7 +414,7 @@ def apply(image: Image, element: int) -> Image:
 
 
 def undo(image: Image, element: int) -> Image:
-    """The inverse of `apply`, also of an upscaled image.
+    """Invert `apply`, also on an upscaled image.
 
     Exact for integers. For float32 it is exact whenever `1 - x` is (every multiple of 2^-24, and
     everything from 0.5 up), and otherwise within 2^-25, half a unit in the last place of 1.

@@ -103,7 +103,7 @@ class EmbeddedConfig(_Config):
 
 
 class RemoteConfig(_Config):
-    """What every upscaler behind HTTP has.
+    """Settings of every upscaler behind HTTP.
 
     `KEEPS_CONNECTIONS`: whether calls share connections. `MAX_ANSWER_BYTES`: longer answers are
     refused, those of hosted APIs earlier (8 MB and what the pictures need). `HOW_TO_CALL` names the
@@ -211,7 +211,7 @@ class RemoteConfig(_Config):
 
 
 class OneAddress(RemoteConfig):
-    """What every upscaler at one address has."""
+    """Settings of every upscaler at one address."""
 
     HOW_TO_CALL = RemoteConfig.HOW_TO_CALL | {"url"}
 

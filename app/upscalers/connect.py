@@ -63,7 +63,7 @@ _ADAPTER: Final[TypeAdapter[UpscalerConfig]] = TypeAdapter(UpscalerConfig)
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequest:
-    """What to connect.
+    """Which upscaler to connect: its address, and settings that override what is found.
 
     address: a URL, or an ONNX file.
     settings: of the entry; they override what is found.
@@ -93,7 +93,7 @@ class Trial:
 
 
 async def look(request: ConnectRequest) -> Suggestion:
-    """The entry that the server's description suggests; nothing is generated.
+    """Suggest an entry from the server's description; nothing is generated.
 
     Raises:
         BadRequest: no such address, or no description of an upscaler.
@@ -102,7 +102,7 @@ async def look(request: ConnectRequest) -> Suggestion:
     if request.address.endswith(".onnx") and "://" not in request.address:
         return _of_file(request)
     if request.settings.get("kind", "") == "embedded":
-        raise BadRequest("An address is no file: kind cannot be embedded.")
+        raise BadRequest("An address is not a file, so kind cannot be embedded.")
     split = _parts(request.address)
     if "preset" in request.settings:
         where = {"kind": "http", "url": split.geturl()}
@@ -149,7 +149,7 @@ async def _described(request: ConnectRequest, base: str, path: str) -> Suggestio
 
 
 async def attempt(entry: Entry, request: ConnectRequest) -> Trial:
-    """One call with a small picture through the adapter that would serve.
+    """Call once with a small picture, through the adapter that would serve.
 
     Raises:
         BadRequest: a setting is wrong.
@@ -236,7 +236,7 @@ async def _generated(
 
 
 def upscaler_config_of(entry: Entry) -> UpscalerConfig:
-    """The entry as settings; a missing scale is guessed. Raises BadRequest."""
+    """Check the entry as settings; a missing scale is guessed. Raises BadRequest."""
     guess = {} if entry["kind"] in _REPORT_SCALE or "preset" in entry else {"scale": _GUESS}
     with _checked():
         return _ADAPTER.validate_python({**guess, **entry})

@@ -90,7 +90,7 @@ class TilePlan:
         return first.stop - first.start
 
     def spans(self, length: int) -> list[Span]:
-        """The tiles along an axis of `length` >= 1 pixels, equally long, at most `tile`.
+        """Return the tiles along an axis of `length` >= 1 pixels, equally long, at most `tile`.
 
         Their kept parts partition [0, length); each kept pixel has `halo` pixels on both sides
         inside its tile, or reaches to the image's border.
@@ -114,7 +114,7 @@ class TilePlan:
 def tiled(
     function: Callable[[RGB], RGB], image: RGB, scale: int, plan: TilePlan
 ) -> tuple[RGB, list[Callable[[], None]]]:
-    """`function(image)`, computed tile by tile, in any order or side by side.
+    """Compute `function(image)` tile by tile, in any order or side by side.
 
     Args:
         function: maps a C-contiguous [h, w, 3] to [scale·h, scale·w, 3] of its type.
@@ -151,7 +151,7 @@ def run_tiled(
     plan: TilePlan,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> RGB:
-    """The complete output of `tiled`; `cancelled` is called before every tile.
+    """Return the complete output of `tiled`; `cancelled` is called before every tile.
 
     Raises Stopped once `cancelled` returns true, and ValueError as `tiled`.
     """
@@ -182,7 +182,7 @@ class _Work:
 
 
 class FairThreads:
-    """`count` threads that run the parts of all requests, each part in one thread.
+    """Runs the parts of all requests in `count` threads, each part in one thread.
 
     A small picture of one tile should not wait for the hundreds of a large one. So the request that
     has had the least is next, among equals the smallest: start-time fair queueing (Goyal, Vin and
@@ -214,7 +214,7 @@ class FairThreads:
         await asyncio.wrap_future(work.end)
 
     def close(self) -> None:
-        """Begin no further part, and end waiting calls."""
+        """Start no further part, and end waiting calls."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             for work in self._works:
@@ -259,7 +259,7 @@ def symmetric_sample(
     plan: TilePlan,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> RGB:
-    """One sample of a deterministic model: upscale under the symmetry `seed % 96`, then undo it.
+    """Upscale under the symmetry `seed % 96` and undo it: one sample.
 
     Each tile is transformed, which saves a copy of the output; the result is the same while the
     halo covers the model's radius.
@@ -376,7 +376,7 @@ class EmbeddedUpscaler:
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: MemoryPermit | None = None
     ) -> list[RGB]:
-        """See `Upscaler.generate`; cancelling returns at once, but the tile in progress ends."""
+        """Generate samples; cancelling returns at once, but the tile in progress ends."""
         await self.check()
         model = await asyncio.to_thread(lambda: self.model)
         samples, tasks = [], []
@@ -405,7 +405,7 @@ class EmbeddedUpscaler:
 
 
 def tile_and_halo(model: ShippedName | Path, tile: int | None, halo: int | None) -> tuple[int, int]:
-    """The largest side of a tile and the halo of a model, in input pixels."""
+    """Return the largest side of a tile and the halo of a model, in input pixels."""
     if isinstance(model, Path):
         return tile or DEFAULT_TILE, DEFAULT_HALO if halo is None else halo
     shipped = SHIPPED[model]

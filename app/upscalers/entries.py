@@ -36,7 +36,7 @@ _EMPTY: Final = {"string": "", "number": 0, "integer": 0, "boolean": False}
 
 @dataclass(slots=True)
 class Suggestion:
-    """What a description says.
+    """What a server's description says about its upscaler.
 
     what: the kind of server, for display.
     entry: without `scale`, which only an answer shows.
@@ -63,7 +63,7 @@ class _Fields(NamedTuple):
 
 
 def of_predictions(schema: Any, where: Entry, what: str) -> Suggestion | None:
-    """Cog and Replicate; None: it takes no image."""
+    """Suggest an entry for Cog or Replicate; None if it takes no image."""
     roles = _roles(_resolved(first(schema, "/components/schemas/Input"), schema), schema)
     if roles.image is None:
         return None
@@ -78,7 +78,7 @@ def of_predictions(schema: Any, where: Entry, what: str) -> Suggestion | None:
 
 
 def of_gradio(info: Any, where: Entry, named: str | None) -> Suggestion | None:
-    """A Gradio app: the endpoint `wanted`, or the best, from picture to picture."""
+    """Suggest an entry for a Gradio app: the endpoint `wanted`, or the best one."""
     able = {
         name: (inputs, output)
         for name, endpoint in _items(first(info, "/named_endpoints"))
@@ -123,7 +123,7 @@ def _picture_of(returns: list[Any]) -> int | None:
 
 
 def of_oip(metadata: Any, where: Entry) -> Suggestion:
-    """A model of the Open Inference Protocol."""
+    """Suggest an entry for a model of the Open Inference Protocol."""
     entry, notes = {**where}, []
     inputs, outputs = find_all(metadata, "/inputs/*"), find_all(metadata, "/outputs/*")
     seed = next((tensor for tensor in inputs if tensor.get("datatype") == "INT64"), None)
@@ -159,7 +159,7 @@ def _layout(tensor: Any) -> str | None:
 
 
 def of_openapi(document: Any, where: Entry, path: str | None) -> Suggestion | None:
-    """Any OpenAPI 3 description: the best operation that takes a picture, at `path` if given."""
+    """Suggest an entry for the best operation of an OpenAPI 3 description that takes a picture."""
     able = [
         (score, suggestion)
         for score, suggestion in _operations(document, where)
@@ -366,7 +366,7 @@ def add(path: Path, entry: Mapping[str, Any]) -> None:
 
 
 def toml_of(entry: Mapping[str, Any]) -> str:
-    """The entry as TOML, a setting a line, without None, which TOML lacks."""
+    """Return the entry as TOML, a setting a line, without None, which TOML lacks."""
     first = {name: entry[name] for name in ("name", "kind") if name in entry}
     given = {key: value for key, value in {**first, **entry}.items() if value is not None}
     lines = [f"{_key(key)} = {_value(value)}\n" for key, value in given.items()]

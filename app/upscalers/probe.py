@@ -20,7 +20,7 @@ _SEEDS = (193, 290)  # whose residues modulo 96 differ
 
 @dataclass(slots=True)
 class ProbeReport:
-    """What three generations have shown; None: unknown.
+    """What three generations have shown; None is not known.
 
     error: the first failure.
     repeatable: the same seed gave the same bytes.
@@ -55,7 +55,7 @@ class ProbeReport:
 
     @property
     def obstacle(self) -> str | None:
-        """Why no mask can be made; None: one can."""
+        """Why no mask can be made; None if one can."""
         if not self.generates:
             return "it gave no samples"
         if self.alignment is not None and self.alignment.problem is not None:
@@ -101,7 +101,7 @@ async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 
 
 
 def pattern() -> RGB:
-    """A deterministic picture with edges, texture and smooth parts, uint8 [96, 96, 3]."""
+    """Return a deterministic picture with edges, texture and smooth parts, uint8 [96, 96, 3]."""
     y, x = np.mgrid[0:_SIDE, 0:_SIDE].astype(np.float64)
     rings = 127 + 60 * np.sin(np.hypot(x - 30, y - 40) / 2.5)
     ramp = 40 + 1.6 * x

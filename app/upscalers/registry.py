@@ -89,7 +89,7 @@ def build_adapter(
     *,
     network: Network | None = None,
 ) -> Upscaler:
-    """A remote upscaler without retries and limits."""
+    """Return a remote upscaler without retries and limits."""
     upstreams = [Upstream(config, url, environ, network) for url in config.addresses]
     if isinstance(config, WorkerConfig):
         return WorkerUpscaler(config, upstreams)

@@ -62,7 +62,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When a call is repeated for the same seeds, after `retriable` errors.
+    """When a call with the same seeds is repeated, after `retriable` errors.
 
     The pause is what the server asks for, or "full jitter", U(0, min(longest_s, first_s · 2ⁿ)).
 
@@ -82,7 +82,7 @@ class RetryPolicy:
     spare: int = 4
 
     def pause(self, error: BaseException, tries: int, *, left_s: float = math.inf) -> float | None:
-        """Seconds before the next attempt, less than `left_s`; None: there is none."""
+        """Return seconds before the next attempt, less than `left_s`; None if there is none."""
         if not retriable(error) or tries >= self.max_attempts:
             return None
         pause_s = asked_wait(error)
@@ -117,7 +117,7 @@ _BREAKER = BreakerPolicy()
 
 
 class Breaker:
-    """Counts failures in a row and opens at a limit: then no call is made.
+    """Counts failures in a row; at a limit it opens, and no call is made.
 
     Its owner calls `half_open` when the upstream is healthy again. `changed` is called when it
     opens (True) and closes (False).
@@ -150,7 +150,7 @@ class Breaker:
         self._close()
 
     def failed(self) -> None:
-        """A call failed: open if the limit is reached."""
+        """Count a failed call, and open at the limit."""
         now = self._clock()
         if now - self._counted_at >= self._policy.blip_s:
             self._counted_at = now
@@ -164,7 +164,7 @@ class Breaker:
             self._changed(True)
 
     def half_open(self) -> None:
-        """Let calls through on trial; one success closes, one failure opens."""
+        """Let calls through on trial: one success closes, one failure opens."""
         if self.is_open:
             self.failures, self._counted_at = self._policy.failures - 1, -math.inf
             self._close()
@@ -208,7 +208,7 @@ class CallLimit:
         self._slots.release()
 
     def busy(self) -> None:
-        """A call in flight was refused; call before it ends."""
+        """Note that a call in flight was refused; call before it ends."""
         if self._on_trial:
             self._needed = min(2 * self._needed, self._MOST_SUCCESSES)
         self._set(max(1, min(self.most, self.in_flight - 1)), on_trial=False)
@@ -262,7 +262,7 @@ class ResilientUpscaler(Wrapped):
         return self._breaker.is_open
 
     async def spent(self) -> tuple[int, int] | None:
-        """Calls of all gateways in the last hour, and their limit; None: there is no limit.
+        """Return the calls of all gateways in the last hour and their limit, or None.
 
         Raises StoreUnavailable.
         """
@@ -274,7 +274,7 @@ class ResilientUpscaler(Wrapped):
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: MemoryPermit | None = None
     ) -> list[RGB]:
-        """See `Upscaler.generate`; raises the last error of all attempts."""
+        """Generate with retries; raises the last error of all attempts."""
         with self._counted_open():
             return await self._generate(source, seeds, turn or MemoryPermit())
 
@@ -339,7 +339,7 @@ class ResilientUpscaler(Wrapped):
             await self.inner.check()
 
     async def wake(self) -> None:
-        """Repeat `check` within `cold_start_s`: requests start the upstream."""
+        """Repeat `check` within `cold_start_s`, since requests start the upstream."""
         clock = asyncio.get_running_loop().time
         until = clock() + self._config.cold_start_s
         with self._counted_open():

@@ -89,7 +89,7 @@ SHIPPED = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output of a network: its type, such as "float32", and sides; None: free."""
+    """An input or output of a network: its type, such as "float32", and sides, None if free."""
 
     type: str
     shape: tuple[int | None, ...]
@@ -107,7 +107,7 @@ class InferenceSession(Protocol):
     outputs: list[Port]
 
     def run(self, tensor: Tensor) -> Tensor:
-        """The output; the caller may change it until this thread's next run."""
+        """Return the output, which the caller may change until this thread's next run."""
         ...
 
 
@@ -254,7 +254,7 @@ def load_session(
 
 
 def foreseen(precision: PrecisionSetting) -> Precision | None:
-    """The precision of a shipped network; None: an accelerator must be tried first."""
+    """Return the precision of a shipped network; None if an accelerator must be tried first."""
     first = runtimes()[0]
     if first == OPENVINO and precision != "f32" and has_bf16():
         return "bf16"
@@ -263,7 +263,7 @@ def foreseen(precision: PrecisionSetting) -> Precision | None:
 
 @cache
 def runtimes() -> tuple[str, ...]:
-    """What can run networks here, fastest first: accelerators, OpenVINO, onnxruntime."""
+    """Return what can run networks here, fastest first. Accelerators, OpenVINO, onnxruntime."""
     return (*_accelerators(), *([OPENVINO] if _openvino() is not None else []), CPU)
 
 
@@ -281,7 +281,7 @@ def _accelerators() -> list[str]:
 
 @cache
 def has_bf16() -> bool:
-    """Whether OpenVINO is installed and this processor computes in bfloat16."""
+    """Return whether OpenVINO is installed and this processor computes in bfloat16."""
     openvino = _openvino()
     if openvino is None:
         return False
@@ -289,7 +289,7 @@ def has_bf16() -> bool:
 
 
 def agree(session: InferenceSession, other: InferenceSession) -> bool:
-    """Whether two sessions of a network differ by less than half a step of 255 on `trial()`."""
+    """Return whether two sessions differ by less than half a step of 255 on `trial()`."""
     try:
         return bool(np.abs(session.run(trial()) - other.run(trial())).max() <= _TOLERANCE)
     except Exception:  # noqa: BLE001 - onnxruntime's errors share no other base
@@ -297,7 +297,7 @@ def agree(session: InferenceSession, other: InferenceSession) -> bool:
 
 
 def trial() -> Tensor:
-    """The input for trials, float32 [1, 3, 16, 24] of mean 0.5; smooth, as pictures are."""
+    """Return the input for trials, float32 [1, 3, 16, 24] of mean 0.5; smooth, as pictures are."""
     ramp = np.linspace(0.2, 0.8, _TRIAL[0] * _TRIAL[1], dtype=np.float32).reshape(_TRIAL)
     return np.broadcast_to(ramp, (1, 3, *_TRIAL)).copy()
 

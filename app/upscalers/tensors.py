@@ -49,7 +49,7 @@ class Tensor:
     data: object = None
 
     def numbers(self) -> NDArray[Any]:
-        """The values in their shape; a view of the message if raw.
+        """Return the values in their shape; a view of the message if raw.
 
         Raises:
             Malformed: an unknown datatype, or values that do not fit it or the shape.
@@ -73,7 +73,7 @@ class Tensor:
             return self._shaped(values.astype(dtype))
 
     def file(self) -> bytes:
-        """The one element of a BYTES tensor. Raises Malformed."""
+        """Return the one element of a BYTES tensor. Raises Malformed."""
         if self.datatype != "BYTES" or math.prod(self.shape) != 1:
             raise Malformed(f"{self.name!r}: an encoded file is BYTES of shape [1]")
         if self.raw is None:
@@ -98,7 +98,7 @@ def encode_message(
     document: Mapping[str, Any], side: Side, tensors: Mapping[str, NDArray[Any] | bytes],
     *, binary: bool,
 ) -> tuple[list[Part], dict[str, str]]:  # fmt: skip
-    """The body of a message, in parts that copy no array, and its headers.
+    """Return the body of a message, in parts that copy no array, and its headers.
 
     `side` lists the tensors, raw if `binary`, else JSON numbers; bytes are an encoded file, for
     which JSON raises ValueError.
@@ -136,7 +136,7 @@ def encode_message(
 def decode_message(
     body: bytes | bytearray | memoryview, header_length: str | None, side: Side
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A message and its tensors by name.
+    """Return a message and its tensors by name.
 
     `header_length` None: all of the body is JSON. Raises Malformed.
     """
@@ -153,14 +153,14 @@ def decode_message(
 
 
 def members(value: object, where: str) -> dict[str, Any]:
-    """The value, if it is a JSON object."""
+    """Return the value, or raise Malformed unless it is a JSON object."""
     if not isinstance(value, dict):
         raise Malformed(f"{where} must be a JSON object")
     return value
 
 
 def items(value: object, where: str) -> list[Any]:
-    """The value, if it is a JSON list."""
+    """Return the value, or raise Malformed unless it is a JSON list."""
     if not isinstance(value, list):
         raise Malformed(f"{where} must be a list")
     return value

@@ -36,7 +36,7 @@ MEDIA_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class SitePage:
-    """One page: `pages/NAME.html` inside the layout, with `css/NAME.css` and `js/NAME.js`.
+    """One page: `pages/NAME.html` inside the layout, with its style sheet and script.
 
     sheets: style sheets that it shares with other pages.
     """
@@ -85,7 +85,7 @@ class Site:
         return dict(_walk(self._root / "static"))
 
     def modules(self, entry: str) -> list[str]:
-        """The paths of a script and of all modules that it imports, each once."""
+        """Return the paths of a script and of all modules that it imports, each once."""
         paths: dict[str, None] = {}
         waiting = [entry]
         while waiting:
@@ -103,7 +103,7 @@ class Site:
 
     @cached_property
     def digest(self) -> str:
-        """Of the names and bytes of all static files."""
+        """A digest of the names and bytes of all static files."""
         whole = hashlib.sha256()
         for path, file in sorted(self.static.items()):
             whole.update(f"{path}\0{file.etag}\0".encode())

@@ -30,7 +30,7 @@ _site = cache(Site)
 
 
 def web_router() -> APIRouter:
-    """The routes of all pages and static files."""
+    """Make the router of all pages and static files."""
     site = _site()
     router = APIRouter(include_in_schema=False, default_response_class=Response)
     for page in PAGES:

@@ -1,5 +1,6 @@
 """The page that upscales, used as a person would, in a real browser on a real server."""
 
+import base64
 import io
 import json
 import re
@@ -334,3 +335,101 @@ def test_a_graphics_card_draws_the_same(open_page, complaints):
         assert difference.mean() < 3
         assert np.mean(difference > 64) < 0.03
     assert np.abs(drawn[1][1] - drawn[1][2]).mean() > 3  # marks are seen
+
+
+COUNT_DRAWING = """
+const put = OffscreenCanvasRenderingContext2D.prototype.putImageData;
+window.drawn = [];
+OffscreenCanvasRenderingContext2D.prototype.putImageData = function (image, ...place) {
+  window.drawn.push(image.width * image.height);
+  return put.call(this, image, ...place);
+};
+"""
+
+
+def canvas_of(page):
+    """The pixels of the canvas once it is drawn finely."""
+    page.wait_for_timeout(500)
+    url = page.locator("#canvas").evaluate("canvas => canvas.toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))), int)
+
+
+def test_what_moves_keeps_its_pixels(open_page):
+    """After pans and a moved divider only strips were drawn, and all is as if drawn anew."""
+    page = open_page("about:blank")
+    page.add_init_script(COUNT_DRAWING)
+    page.goto("/")
+    open_result(page, upload(crop(side=200)))
+    page.click("#views [data-value=marked]")
+    for control in ("#compare", "#zoom-one", "#zoom-in", "#zoom-in"):
+        page.click(control)
+    before = canvas_of(page)
+    drawn = page.evaluate("window.drawn.length")
+    page.focus("#canvas")
+    for key in ("ArrowRight", "ArrowDown", "ArrowRight", "ArrowUp", "ArrowLeft"):
+        page.keyboard.press(key)
+        page.locator(".divider input").evaluate(MOVE_DIVIDER, 40 if key == "ArrowDown" else 55)
+        page.wait_for_timeout(50)
+    moved = canvas_of(page)
+    strips = page.evaluate("window.drawn")[drawn:]
+    for _ in range(3):
+        page.keyboard.press("v")
+        page.wait_for_timeout(50)
+    assert len(strips) >= 5
+    assert max(strips) < before.shape[0] * before.shape[1] / 4
+    assert np.abs(moved - before).mean() > 1
+    assert np.abs(canvas_of(page) - moved).max() <= 3  # a scaled strip may round otherwise
+
+
+MOVE_DIVIDER = """(divider, share) => {
+  divider.value = share;
+  divider.dispatchEvent(new Event("input"));
+}"""
+
+GESTURES = """() => {
+  const slider = document.querySelector("#alpha-slider");
+  const canvas = document.querySelector("#canvas");
+  for (let step = 0; step < 30; step += 1) {
+    slider.value = 30 * step;
+    slider.dispatchEvent(new Event("input"));
+    const place = { clientX: 300, clientY: 500, cancelable: true };
+    canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: step < 20 ? -60 : 60, ...place }));
+  }
+}"""
+
+
+def test_a_large_result_stays_responsive(open_page):
+    """It is decoded beside the page; slider, pan and zoom draw once in a frame, what is seen.
+
+    How long that takes is measured by benchmarks/page.py.
+    """
+    page, held = open_page("/"), []
+    result = open_result(page, upload(crop(side=200)))
+
+    def hold(route):
+        held.append(route)
+
+    page.add_init_script(COUNT_DRAWING)
+    page.clock.install(time=0)
+    page.clock.pause_at(1)
+    page.route("**/upscale/worker.js", hold)
+    with page.expect_request("**/upscale/worker.js"):
+        page.reload()
+    page.click("#back")  # the page is alive
+    page.go_back()
+    shown = page.locator(f"#canvas[data-shown={result}]")
+    expect(shown).to_have_count(0)
+    page.route("**/upscale/worker.js", lambda route: route.continue_())  # from now on
+    for route in held:
+        route.continue_()
+    expect(shown).to_be_attached()
+    page.click("#zoom-one")
+    page.click("#zoom-in")
+    page.clock.run_for(20)
+    for _ in range(3):
+        before = page.evaluate("window.drawn.length")
+        page.evaluate(GESTURES)
+        page.clock.run_for(16)
+        drawn = page.evaluate("window.drawn")
+        assert len(drawn) == before + 1
+        assert drawn[-1] <= shown.evaluate("one => one.width * one.height") <= 1360 * 850

@@ -48,7 +48,7 @@ class Original:
 
 
 def read_model(path: Path) -> Original:
-    """The model in a file, by its suffix.
+    """Read the model in a file, by its suffix.
 
     Raises:
         WeightsError: too large, damaged, unsafe, of another kind, or impossible in ONNX.
@@ -229,7 +229,7 @@ def import_model(
 
 
 def picture_of(path: Path) -> RGB:
-    """The pixels of a file, uint8 [h, w, 3]. Raises OSError or BadInput."""
+    """Return the pixels of a file, uint8 [h, w, 3]. Raises OSError or BadInput."""
     return asyncio.run(decoding(decode, path.read_bytes(), Limits())).rgb
 
 
@@ -255,14 +255,14 @@ def _write(path: Path, data: bytes) -> None:
 
 @dataclass(frozen=True)
 class Deviation:
-    """Between two answers to a picture: the largest, in grey levels of 255, and the PSNR in dB."""
+    """The largest difference between two answers, in grey levels, and their PSNR in dB."""
 
     largest: float
     psnr: float
 
 
 def compare(original: Callable[[Tensor], Tensor], model: OnnxModel, picture: RGB) -> Deviation:
-    """How far the model's answer is from the original's, in [0, 1] without rounding.
+    """Measure how far the model's answer is from the original's, in [0, 1].
 
     Raises WeightsError: they differ by more than the limits, or in size.
     """
@@ -286,7 +286,7 @@ def compare(original: Callable[[Tensor], Tensor], model: OnnxModel, picture: RGB
 
 
 def halo_of(model: OnnxModel) -> int:
-    """The overlap of tiles that the network needs, in input pixels.
+    """Return the overlap of tiles that the network needs, in input pixels.
 
     Its radius (how far a change of one pixel reaches), if at most 64; else the distance from a cut
     beyond which the answer changes by less than half a grey level.

@@ -37,25 +37,25 @@ class Layer:
     params: Mapping[int, list[float]]
 
     def numbers(self, key: int) -> list[float]:
-        """A parameter, empty if it is not given."""
+        """Return a parameter as numbers; empty if it is not given."""
         return self.params.get(key, [])
 
     def number(self, key: int, default: float = 0.0) -> float:
-        """A parameter that is one number; else WeightsError."""
+        """Return a parameter that is one number, or raise WeightsError."""
         values = self.numbers(key) or [default]
         if len(values) != 1:
             raise self.refused(f"parameter {key} is a list")
         return values[0]
 
     def wholes(self, key: int) -> list[int]:
-        """A parameter of whole numbers; else WeightsError."""
+        """Return a parameter of whole numbers, or raise WeightsError."""
         values = self.numbers(key)
         if any(value != int(value) or abs(value) >= _LARGEST for value in values):
             raise self.refused(f"parameter {key} is {values}")
         return [int(value) for value in values]
 
     def whole(self, key: int, default: int = 0) -> int:
-        """A parameter that is one whole number; else WeightsError."""
+        """Return a parameter that is one whole number, or raise WeightsError."""
         self.number(key)
         return (self.wholes(key) or [default])[0]
 
@@ -64,7 +64,7 @@ class Layer:
 
 
 def to_onnx(param: Path, weights: Path) -> onnx.ModelProto:
-    """The network as an ONNX model, NCHW float32 with free sides.
+    """Return the network as an ONNX model, NCHW float32 with free sides.
 
     Raises WeightsError: a damaged file, or an unknown layer.
     """

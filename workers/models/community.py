@@ -131,7 +131,7 @@ class CommunityEngine(OneByOneEngine):
 
     @classmethod
     def load(cls, spec: EngineSpec) -> Self:
-        """See `Engine.load`; a .pth or .safetensors file."""
+        """Load a .pth or .safetensors file, as `Engine.load`."""
         path = spec.weights
         if path is None:
             raise ConfigError("spandrel needs a weight file: give --weights")
@@ -185,7 +185,7 @@ class CommunityEngine(OneByOneEngine):
 
 
 def read_network(path: Path) -> tuple[Any, str]:
-    """Spandrel's descriptor of a .pth or .safetensors file, and the digest of its weights.
+    """Read a .pth or .safetensors file with spandrel; return it and its weights' digest.
 
     Raises:
         WeightsError: damaged, unsafe, or of no known architecture.

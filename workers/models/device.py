@@ -20,7 +20,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def parse_device(name: str | torch.device) -> torch.device:
-    """The device named "cpu", "cuda" or "cuda:N". Raises ConfigError."""
+    """Return the device named "cpu", "cuda" or "cuda:N". Raises ConfigError."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -33,14 +33,14 @@ def parse_device(name: str | torch.device) -> torch.device:
 
 
 def parse_dtype(name: str) -> torch.dtype:
-    """The precision of that name. Raises ConfigError."""
+    """Return the precision of that name. Raises ConfigError."""
     if name not in DTYPES:
         raise ConfigError(f"dtype {name!r}: expected one of {', '.join(DTYPES)}")
     return DTYPES[name]
 
 
 def device_memory(device: torch.device) -> DeviceMemory:
-    """Memory of a GPU, or of the machine."""
+    """Return the memory of a GPU, or of the machine."""
     if device.type != "cuda":
         return host_memory()
     free, total = torch.cuda.mem_get_info(device)
@@ -48,12 +48,12 @@ def device_memory(device: torch.device) -> DeviceMemory:
 
 
 def gainful_batch(device: torch.device) -> int:
-    """Up to how many samples are cheaper in one call than in several."""
+    """Return how many samples are at most cheaper in one call than in several."""
     return _GPU_TOGETHER if device.type == "cuda" else 1
 
 
 def use_threads(count: int | None) -> None:
-    """Set the threads on a CPU; None: torch's choice."""
+    """Set the threads on a CPU; None is torch's choice."""
     if count is not None:
         torch.set_num_threads(count)
 
@@ -127,5 +127,5 @@ class Batches:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the error is a failed allocation, on a GPU or on the CPU."""
+    """Return whether the error is a failed allocation, on a GPU or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -92,13 +92,16 @@ class Engine(ABC):
         self.together = together
 
     def samples(self, image: RGB, seeds: NDArray[np.int64]) -> RGB:
-        """From [h, w, 3] and int64[M] to [M, k*h, k*w, 3] as deep. Raises OutOfMemory."""
+        """Make samples [M, k*h, k*w, 3], as deep as the image [h, w, 3], for seeds int64[M].
+
+        Raises OutOfMemory.
+        """
         [result] = self.samples_of([SampleRequest(image, seeds)])
         return result
 
     @classmethod
     def load(cls, spec: EngineSpec) -> Self:
-        """The engine that `spec` describes.
+        """Load the engine that `spec` describes.
 
         Raises:
             ConfigError: unusable settings.
@@ -108,7 +111,7 @@ class Engine(ABC):
 
     @abstractmethod
     def samples_of(self, jobs: Sequence[SampleRequest]) -> list[RGB]:
-        """As `samples`, for several images of one size; pixels of cancelled jobs are undefined.
+        """Make samples of several images of one size; a cancelled job's pixels are undefined.
 
         Raises:
             ClientGone: all jobs were cancelled.
@@ -159,14 +162,14 @@ class OneByOneEngine(Engine):
 
 
 def host_memory() -> DeviceMemory:
-    """Used and total memory of the machine."""
+    """Return the used and total memory of the machine."""
     page = os.sysconf("SC_PAGE_SIZE")
     total = page * os.sysconf("SC_PHYS_PAGES")
     return DeviceMemory("cpu", total - page * os.sysconf("SC_AVPHYS_PAGES"), total)
 
 
 def load_engine(spec: EngineSpec) -> Engine:
-    """The engine that `spec` describes; errors as of `Engine.load`."""
+    """Load the engine that `spec` describes; errors as of `Engine.load`."""
     if not spec.model:
         raise ConfigError(f"give --model or WORKER_MODEL: one of {', '.join(ENGINES)}")
     if spec.model not in ENGINES:
@@ -179,7 +182,7 @@ def load_engine(spec: EngineSpec) -> Engine:
 
 
 def locate(model: str, folder: Path) -> tuple[Path, Path | None]:
-    """The weights of a kind of engine in a folder, and SinSR's autoencoder.
+    """Find the weights of a kind of engine in a folder, and SinSR's autoencoder.
 
     Raises:
         WeightsError: nothing fits, or more than one thing does.

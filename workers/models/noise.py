@@ -24,13 +24,13 @@ class Noise:
         self._wide = None if narrow else np.random.default_rng(seed % 2**64)
 
     def draw(self, *shape: int) -> torch.Tensor:
-        """The next standard normal numbers, float32 on the CPU."""
+        """Return the next standard normal numbers, float32 on the CPU."""
         if self._wide is not None:
             return torch.from_numpy(self._wide.standard_normal(shape, dtype=np.float32))
         return torch.randn(shape, generator=self._narrow)
 
     def generator(self) -> torch.Generator:
-        """A generator that continues the stream; for a wide seed with 32 bits drawn from it."""
+        """Make a generator that continues the stream."""
         if self._wide is not None:
             self._narrow.manual_seed(int(self._wide.integers(NARROW)))
         return self._narrow
@@ -49,7 +49,7 @@ _NORMAL: dict[Callable[..., Any], Callable[..., Any]] = {
 
 
 class SeededDraws(TorchFunctionMode):
-    """Inside the `with`, a network's draws of standard normal noise follow from a seed.
+    """Makes a network's draws of normal noise inside the `with` follow from a seed.
 
     The stream of each draw follows from the seed and the number of earlier draws. So a draw whose
     size does not depend on the image, such as a style, is the same in all tiles and on every

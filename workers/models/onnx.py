@@ -43,7 +43,7 @@ class OnnxEngine(OneByOneEngine):
 
     @classmethod
     def load(cls, spec: EngineSpec) -> Self:
-        """See `Engine.load`; the file maps RGB in [0, 1] to the same, NCHW float32, free sides."""
+        """Load a file that maps RGB in [0, 1] to the same, NCHW float32, with free sides."""
         if spec.dtype not in PRECISIONS:
             raise ConfigError(f"dtype {spec.dtype}: onnx models run in {' or '.join(PRECISIONS)}")
         _check_device(spec.device)

@@ -29,21 +29,21 @@ class Box:
         return self.right - self.left
 
     def cut(self, grid: torch.Tensor, factor: int = 1) -> torch.Tensor:
-        """This part of [..., factor·H, factor·W], a view."""
+        """Return this part of [..., factor·H, factor·W] as a view."""
         return grid[
             ..., factor * self.top : factor * self.bottom, factor * self.left : factor * self.right
         ]
 
 
 def starts(length: int, tile: int, stride: int) -> list[int]:
-    """Where tiles begin along one side: every `stride`, the last moved back to fit."""
+    """Return where tiles begin along one side, every `stride`; the last is moved back to fit."""
     if length <= tile:
         return [0]
     return list(dict.fromkeys(min(start, length - tile) for start in range(0, length, stride)))
 
 
 def boxes(height: int, width: int, tile: int, stride: int) -> Iterator[Box]:
-    """The tiles of an image in running order, rows outermost."""
+    """Yield the tiles of an image in running order, rows outermost."""
     for top in starts(height, tile, stride):
         for left in starts(width, tile, stride):
             yield Box(top, min(top + tile, height), left, min(left + tile, width))
@@ -82,7 +82,7 @@ class Merger:
             box.cut(self._weights, self._scale).add_(weight)
 
     def result(self) -> torch.Tensor:
-        """The averages, float32[samples, channels, kH, kW]; call it once."""
+        """Return the averages, float32[samples, channels, kH, kW]; call it once."""
         return self._sum.div_(self._weights)
 
 
@@ -98,7 +98,7 @@ class Parts:
         return [box.cut(grid, factor) for box in self.boxes]
 
     def join(self, parts: Sequence[torch.Tensor], factor: int = 1) -> torch.Tensor:
-        """The grid, float32 [1, C, factor·H, factor·W], of its parts in order."""
+        """Join the parts, in order, to the grid, float32 [1, C, factor·H, factor·W]."""
         if len(self.boxes) == 1:
             return parts[0]
         merger = Merger(1, parts[0].shape[1], *self._size, factor)
@@ -115,13 +115,13 @@ class Parts:
 
 
 def to_tensor(image: RGB, device: torch.device | str = "cpu") -> torch.Tensor:
-    """From [h, w, 3] of 8 or 16 bits to float32[1, 3, h, w] in [0, 1]."""
+    """Convert [h, w, 3] of 8 or 16 bits to float32[1, 3, h, w] in [0, 1]."""
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
     return pixels.permute(2, 0, 1)[None].float() / np.iinfo(image.dtype).max
 
 
 def to_pixels(image: torch.Tensor, dtype: DTypeLike = np.uint8) -> RGB:
-    """From float32[3, H, W] to uint8 or uint16 [H, W, 3]: clamped to [0, 1], rounded half to even.
+    """Convert float32[3, H, W], clamped to [0, 1], to rounded uint8 or uint16 [H, W, 3].
 
     Raises:
         ModelFailed: see `finite`.
@@ -132,7 +132,7 @@ def to_pixels(image: torch.Tensor, dtype: DTypeLike = np.uint8) -> RGB:
 
 
 def finite(values: torch.Tensor) -> torch.Tensor:
-    """The values; raises ModelFailed if some are infinite or NaN.
+    """Return the values, or raise ModelFailed if some are infinite or NaN.
 
     NaN would become black, or some code, in all samples: a mask would trust it.
     """

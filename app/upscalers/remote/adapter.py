@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Adapter(abc.ABC, Generic[Config]):
-    """An `Upscaler` that makes one sample per call unless a subclass says more.
+    """An upscaler that makes one sample per call, unless a subclass says more.
 
     The fingerprint covers the adapter, the address (or `fingerprint_alias`), every setting that
     reaches the model, and the version that `_identify` found.
@@ -224,22 +224,22 @@ def refuse_large(source: Source, limit: int | None, who: str) -> None:
 
 
 def mask_png(source: Source, color: str) -> bytes:
-    """The holes of an input as a PNG: white where its pixels have this colour."""
+    """Return the holes of an input as a PNG, white where pixels have this colour."""
     return to_png(holes_of(source.rgb, color))
 
 
 def data_uri(png: bytes) -> str:
-    """A PNG as a data URI."""
+    """Return a PNG as a data URI."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 async def png_of(source: Source) -> bytes:
-    """An input as a PNG, encoded in a thread."""
+    """Encode an input as a PNG, in a thread."""
     return await asyncio.to_thread(lambda: source.png)
 
 
 def fill(tree: Any, values: dict[str, Any]) -> Any:
-    """The tree with placeholders replaced; KeyError if one has no value."""
+    """Return the tree with placeholders replaced; KeyError if one has no value."""
     if isinstance(tree, dict):
         return {key: fill(item, values) for key, item in tree.items()}
     if isinstance(tree, list | tuple):

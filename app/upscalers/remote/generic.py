@@ -132,7 +132,7 @@ class Answer(_Part):
 
 
 class Poll(_Part):
-    """Submit, poll, fetch; URLs of an answer must be on the upscaler's host."""
+    """How a submitted generation is polled and fetched, on the upscaler's host only."""
 
     url_pointer: Pointer | None = Field(None, description="Status URL in the submit answer.")
     path: str | None = Field(None, description="Or: path with {id}, appended to the url.")
@@ -381,7 +381,7 @@ def _texts(fields: dict[str, Any], values: dict[str, Any]) -> dict[str, str]:
 
 
 def preset_names() -> list[str]:
-    """The names of the shipped presets."""
+    """Return the names of the shipped presets."""
     files = resources.files("trustscale_server.upscalers").joinpath("presets").iterdir()
     return sorted(
         name.removesuffix(".toml") for file in files if (name := file.name).endswith(".toml")
@@ -389,7 +389,7 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> dict[str, Any]:
-    """The settings of one preset. Raises ValueError, listing them, if there is none."""
+    """Return the settings of one preset. Raises ValueError, listing them, if there is none."""
     if name not in preset_names():
         raise ValueError(f"no preset {name!r}; there are {', '.join(preset_names())}")
     file = resources.files("trustscale_server.upscalers").joinpath("presets", f"{name}.toml")
@@ -397,7 +397,7 @@ def load_preset(name: str) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`, tables merged key by key."""
+    """Merge the values of `over` into `base`, tables key by key."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -407,7 +407,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def fill_path(path: str, values: dict[str, Any]) -> str:
-    """A URL path with placeholders replaced; values cannot add segments or a query."""
+    """Fill the placeholders of a URL path; values cannot add segments or a query."""
     return PLACEHOLDER.sub(
         lambda match: quote(str(values[match.group(1)]), safe="", errors="replace"), path
     )

@@ -95,7 +95,7 @@ class Upstream:
         turn: MemoryPermit | None = None,
         **options: Any,
     ) -> Reply:
-        """One exchange, whatever its status; `options` are those of httpx.
+        """Send one request, whatever the answer's status; `options` are those of httpx.
 
         `content` in parts needs a Content-Length among the headers. With `turn` the answer holds
         samples: `turn` limits its size, and beyond a first part it is read in that turn only. Other
@@ -106,13 +106,13 @@ class Upstream:
         return await self._exchange(self._client, request, turn)
 
     async def call(self, method: str, path: str, **options: Any) -> Reply:
-        """See `request`; raises `failure` of a status other than 2xx."""
+        """Send one request; raise `failure` for a status other than 2xx."""
         reply = await self.request(method, path, **options)
         raise_for_status(reply, self.name)
         return reply
 
     async def fetch(self, url: str, turn: MemoryPermit) -> bytes | bytearray:
-        """The bytes behind a result URL; ProtocolError if it is not allowed."""
+        """Return the bytes behind a result URL; ProtocolError if it is not allowed."""
         place = await target(url, self._policy, self.network.resolve)
         if place.is_own:
             reply = await self.request("GET", place.url, turn=turn)
@@ -131,7 +131,7 @@ class Upstream:
         return reply.body
 
     async def events(self, path: str, turn: MemoryPermit) -> AsyncIterator[tuple[str, str]]:
-        """Server-sent events as (event, data)."""
+        """Yield server-sent events as (event, data)."""
         request = self._client.build_request("GET", self.url(path))
         async with self._send(self._client, request) as response:
             if not response.is_success:
@@ -157,7 +157,7 @@ class Upstream:
                     yield bytes(line.removesuffix(b"\r"))
 
     def url(self, path: str) -> str:
-        """The absolute URL of a path, or a URL of an answer if it has this origin."""
+        """Return the absolute URL of a path, or a URL of an answer if it has this origin."""
         if path.startswith(("http://", "https://", "//")):
             return own_url(path, self.base)
         # After a base without a path, `.evil.example` or `@10.0.0.1` names another host.
@@ -173,7 +173,7 @@ class Upstream:
         return self.base + path
 
     def redact(self, text: str) -> str:
-        """The text without the token, which an answer may repeat."""
+        """Return the text without the token, which an answer may repeat."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
@@ -255,7 +255,7 @@ class Upstream:
 
 
 def missing_token(config: RemoteConfig, environ: Mapping[str, str]) -> str | None:
-    """Why this upscaler cannot be called: its token is missing."""
+    """Explain that this upscaler cannot be called because its token is missing."""
     if config.token_env is None or environ.get(config.token_env, "").strip():
         return None
     return (

@@ -123,7 +123,7 @@ class OipUpscaler(Adapter[OipConfig]):
 
 
 def request(output: str, *, binary: bool) -> dict[str, Any]:
-    """An inference request without its inputs."""
+    """Return an inference request without its inputs."""
     tensor: dict[str, Any] = {"name": output}
     if binary:
         tensor["parameters"] = {"binary_data": True}
@@ -131,7 +131,7 @@ def request(output: str, *, binary: bool) -> dict[str, Any]:
 
 
 def output_of(reply: Reply, name: str) -> tuple[Tensor, dict[str, Any]]:
-    """The named output of a successful answer, and the answer's parameters.
+    """Return the named output of a successful answer, and the answer's parameters.
 
     Raises:
         ProtocolError: malformed, or without such an output.
@@ -146,7 +146,7 @@ def output_of(reply: Reply, name: str) -> tuple[Tensor, dict[str, Any]]:
 
 
 def understood(read: Callable[[], T]) -> T:
-    """The result of `read`; a malformed answer raises ProtocolError."""
+    """Return the result of `read`; a malformed answer raises ProtocolError."""
     try:
         return read()
     except Malformed as error:

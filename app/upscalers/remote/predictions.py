@@ -86,7 +86,7 @@ Config = TypeVar("Config", CogConfig, ReplicateConfig)
 
 
 class PredictionsUpscaler(Adapter[Config]):
-    """What both dialects share: inputs, and the meaning of answers."""
+    """What Cog and Replicate share: inputs, and the meaning of answers."""
 
     def _takes_seeds(self) -> bool:
         return self._config.seed_field is not None

@@ -55,7 +55,7 @@ class Busy(_Waiting):
 
 
 class TooManyCalls(_Waiting):
-    """The rate limit of the account."""
+    """The account's rate limit is reached."""
 
 
 class AnswerLost(UpscalerUnavailable):
@@ -63,19 +63,19 @@ class AnswerLost(UpscalerUnavailable):
 
 
 class QuotaSpent(UpscalerUnavailable):
-    """No credit left at the provider, or the configured spend limit is reached."""
+    """The provider has no credit left, or the configured spend limit is reached."""
 
 
 class BadCredentials(UpscalerUnavailable):
-    """401 or 403: the operator must correct the token."""
+    """The server answered 401 or 403: the operator must correct the token."""
 
 
 class Misconfigured(UpscalerUnavailable):
-    """404: the operator must correct the address or the model."""
+    """The server answered 404: the operator must correct the address or the model."""
 
 
 class BreakerOpen(UpscalerUnavailable):
-    """Too many failures in a row, so this call was not made."""
+    """Too many calls failed in a row, so this call was not made."""
 
 
 class GenerationFailed(UpscalerFailed):
@@ -87,7 +87,7 @@ class Filtered(UpscalerFailed):
 
 
 class NoImage(ProtocolError):
-    """No image at `where` the settings say; `document`: what came, None if it is no JSON.
+    """The answer has no image where the settings say it is.
 
     said: the server's explanation. setting: where another place can be set.
     """
@@ -109,7 +109,7 @@ class WrongSample(ProtocolError):
 
 
 class WrongSize(WrongSample):
-    """Not k times the input; `size`: its (width, height)."""
+    """The sample is not k times as large as the input; `size` is its (width, height)."""
 
     def __init__(self, detail: str, size: tuple[int, int]) -> None:
         super().__init__(detail)
@@ -136,31 +136,31 @@ _REASONS: tuple[tuple[type[UpscalerError], str], ...] = (
 
 
 def retriable(error: BaseException) -> bool:
-    """Whether the same call with the same seed may succeed a moment later."""
+    """Return whether the same call with the same seed may succeed a moment later."""
     return isinstance(error, UpscalerUnavailable | UpscalerFailed) and not isinstance(
         error, (*_FINAL, *_FOR_THE_OPERATOR, BreakerOpen)
     )
 
 
 def needs_operator(error: BaseException) -> bool:
-    """Whether waiting is useless: the operator must correct a setting, or pay."""
+    """Return whether waiting is useless: the operator must correct a setting, or pay."""
     return isinstance(error, _FOR_THE_OPERATOR)
 
 
 def replaceable(error: BaseException) -> bool:
-    """Whether another seed may succeed where this one finally failed."""
+    """Return whether another seed may succeed where this one finally failed."""
     return isinstance(error, UpscalerFailed) and not isinstance(
         error, UpscalerRejected | WrongSample
     )
 
 
 def asked_wait(error: BaseException) -> float | None:
-    """Seconds that the server asked us to wait; None: it did not say."""
+    """Return the seconds that the server asked us to wait, or None if it did not say."""
     return error.wait_s if isinstance(error, _Waiting) else None
 
 
 def metrics_label(error: BaseException) -> str:
-    """The label of the error in metrics."""
+    """Return the label of the error in metrics."""
     return next((label for kind, label in _REASONS if isinstance(error, kind)), "other")
 
 
@@ -191,7 +191,7 @@ class Reply:
             return None
 
     def json(self) -> Any:
-        """The same; raises ProtocolError instead of returning None."""
+        """Return the body as JSON, or raise ProtocolError."""
         if self.document is None:
             kind = self.headers.get("content-type", "no content type")
             raise ProtocolError(
@@ -209,7 +209,7 @@ def raise_for_status(reply: Reply, who: str) -> None:
 def failure(  # noqa: PLR0911 - one return for each meaning
     reply: Reply, who: str, *, error_text: Sequence[str] = (), wait_429: float | None = None
 ) -> UpscalerError:
-    """The error that an unsuccessful answer means.
+    """Return the error that an unsuccessful answer means.
 
     `error_text` has JSON pointers to the explanation, tried before the usual places; `wait_429` the
     seconds to wait after 429 when the server does not say.
@@ -246,7 +246,7 @@ def failure(  # noqa: PLR0911 - one return for each meaning
 
 
 def explanation(reply: Reply, error_text: Sequence[str] = ()) -> str:
-    """The server's explanation, a line of at most 300 characters; may be empty."""
+    """Return the server's explanation, one line of at most 300 characters; may be empty."""
     if reply.document is None:
         text = bytes(reply.body[:1024]).decode("utf-8", "replace").lstrip()
         said = "" if text.startswith("<") or "\0" in text else text
@@ -258,13 +258,13 @@ def explanation(reply: Reply, error_text: Sequence[str] = ()) -> str:
 
 
 def seconds_of(value: Any) -> float | None:
-    """A duration from an answer, 0 to an hour; None: it is none."""
+    """Return a duration from an answer, 0 to an hour, or None if it has none."""
     seconds = _number(value)
     return None if seconds is None else min(max(seconds, 0.0), _LONGEST_WAIT_S)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait, at most an hour, or None."""
+    """Return the seconds that the server asks to wait, at most an hour, or None."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return seconds_of(milliseconds / 1000)
@@ -320,7 +320,7 @@ def _number(value: Any) -> float | None:
 
 
 def find_all(document: Any, pointer: str) -> list[Any]:
-    """Every value that the pointer names; without `*` at most one."""
+    """Return every value that the pointer names; without `*` at most one."""
     where, *rest = _EVERY.split(pointer, maxsplit=1)
     resolved = JsonPointer(where).resolve(document, _NOTHING)
     if resolved is _NOTHING or isinstance(resolved, EndOfList):
@@ -335,12 +335,12 @@ def find_all(document: Any, pointer: str) -> list[Any]:
 
 
 def first(document: Any, pointer: str) -> Any:
-    """The first value that the pointer names, or None."""
+    """Return the first value that the pointer names, or None."""
     return next(iter(find_all(document, pointer)), None)
 
 
 def valid_pointer(pointer: str) -> str:
-    """The pointer, if it is one. Raises ValueError."""
+    """Return the pointer, or raise ValueError if it is none."""
     try:
         JsonPointer(pointer)
     except JsonPointerException as error:
@@ -354,13 +354,16 @@ Pointer = Annotated[
 
 
 def images(document: Any) -> list[str]:
-    """Pointers to what looks like an image; links last."""
+    """Return pointers to what looks like an image; links last."""
     leaves = [leaf for leaf in _leaves(document) if _is_image(leaf[1])]
     return [place for place, _ in sorted(leaves, key=lambda leaf: leaf[1].startswith("http"))]
 
 
 def outline(document: Any) -> str:
-    """A dozen pointers of a document without values: "/id, /output/0 (looks like an image)"."""
+    """Return a dozen pointers of a document, without values.
+
+    Such as "/id, /output/0 (looks like an image)".
+    """
     leaves = sorted(_leaves(document), key=lambda leaf: not _is_image(leaf[1]))
     named = [
         pointer[:_MOST_LETTERS] + (" (looks like an image)" if _is_image(value) else "")

@@ -70,7 +70,7 @@ class SampleReader:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"decode-{config.name}")
 
     def largest(self, source: Source) -> int:
-        """Pixels that a sample may have."""
+        """Return how many pixels a sample may have."""
         pixels = self._scale**2 * source.height * source.width
         return max(pixels, _LARGEST_FREE_SIZE) if self._config.resize_mode == "resize" else pixels
 
@@ -81,7 +81,7 @@ class SampleReader:
         self._threads.shutdown(wait=False)
 
     async def read_text(self, value: object, source: Source, turn: MemoryPermit) -> RGB:
-        """A sample from a data URI, a URL or bare base64; errors as of `read`."""
+        """Read a sample from a data URI, a URL or bare base64; errors as of `read`."""
         if not isinstance(value, str) or not value:
             raise ProtocolError(f"{self._name!r} sent no image where one was expected.")
         if value.startswith(("http://", "https://")):
@@ -95,7 +95,7 @@ class SampleReader:
     async def read(
         self, data: bytes | bytearray | Callable[[], bytes], source: Source, turn: MemoryPermit
     ) -> RGB:
-        """A sample from an encoded file.
+        """Read a sample from an encoded file.
 
         Raises:
             ProtocolError: not an image.
@@ -194,7 +194,7 @@ class Alignment:
 
     @property
     def problem(self) -> str | None:
-        """Why the sample cannot be compared pixel by pixel; None: it can, or it is unknown."""
+        """Why the sample cannot be compared pixel by pixel; None if it can or nothing is known."""
         if self.windows == 0:
             return None
         if self.displacement > MAX_DISPLACEMENT:
@@ -216,7 +216,7 @@ class Alignment:
 
 
 def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
-    """Shift and stretch by phase correlation on up to nine windows.
+    """Measure shift and stretch by phase correlation on up to nine windows.
 
     Source uint8 [h, w, 3], sample uint8 [k·h, k·w, 3].
     """
@@ -254,7 +254,7 @@ def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
 
 
 def is_unchanged(source: RGB, sample: RGB, scale: int) -> bool:
-    """Whether the sample is merely the input resized by a usual filter: no model has run.
+    """Return whether the sample is merely the input resized by a usual filter: no model has run.
 
     Judged on the centre, and only where the filters differ.
     """

@@ -116,7 +116,7 @@ class DiffusionEngine(Engine):
 
     @classmethod
     def load(cls, spec: EngineSpec) -> Self:
-        """See `Engine.load`; the folder of a pipeline, as `save_pretrained` writes it."""
+        """Load the folder of a pipeline, as `save_pretrained` writes it."""
         if spec.weights is None:
             raise ConfigError("diffusers needs the folder of a pipeline: give --weights")
         settings = read_settings(DiffusionSettings, spec.config)

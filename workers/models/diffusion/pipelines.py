@@ -34,7 +34,7 @@ LIBRARIES = ("diffusers", "transformers")
 
 
 class DiffusionSettings(BaseModel):
-    """An operator's settings, all of them in the fingerprint; None: the library's default.
+    """An operator's settings, all of them in the fingerprint; None is the library's default.
 
     steps: network evaluations per sample.
     eta: noise added in every step, DDIM only; 0: all noise is in the start.
@@ -94,17 +94,17 @@ class DiffusionPipeline(ABC):
         self.channels = int(self.networks["codec"].config.latent_channels)
 
     def timesteps(self, scheduler: Any) -> Tensor:
-        """The timesteps used, for a scheduler of one sample."""
+        """Return the timesteps used, for a scheduler of one sample."""
         scheduler.set_timesteps(self.facts["steps"])
         return torch.as_tensor(scheduler.timesteps)
 
     def encode(self, image: Tensor) -> Tensor:
-        """Mean and log variance of an image's latents, concatenated."""
+        """Return the mean and log variance of an image's latents, concatenated."""
         return self.networks["codec"].encode(image).latent_dist.parameters
 
     @abstractmethod
     def start(self, shared: Tensor, noise: Noise, scheduler: Any) -> tuple[Tensor, Tensor]:
-        """First latents of a sample, and its condition on the latent grid.
+        """Return the first latents of a sample, and its condition on the latent grid.
 
         `shared` is the result of `encode`, or else the image; noise and scheduler are the sample's.
         """
@@ -112,11 +112,11 @@ class DiffusionPipeline(ABC):
     def network_input(
         self, latents: Tensor, condition: Tensor, scheduler: Any, t: Tensor
     ) -> Tensor:
-        """The denoiser's input, float32[1, C', H, W]."""
+        """Return the denoiser's input, float32[1, C', H, W]."""
         return torch.cat([scheduler.scale_model_input(latents, t), condition], dim=1)
 
     def moment(self, scheduler: Any, t: Tensor) -> Tensor:
-        """The denoiser's time input."""
+        """Return the denoiser's time input."""
         del scheduler
         return t
 
@@ -124,12 +124,12 @@ class DiffusionPipeline(ABC):
     def predict(self, seen: Tensor, moment: Tensor) -> Tensor: ...
 
     def output(self, predicted: Tensor, latents: Tensor, scheduler: Any, t: Tensor) -> Tensor:
-        """The prediction as the scheduler takes it."""
+        """Return the prediction as the scheduler takes it."""
         del latents, scheduler, t
         return predicted
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The image of latents, about [-1, 1]."""
+        """Return the image of latents, about [-1, 1]."""
         codec = self.networks["codec"]
         return codec.decode(latents / codec.config.scaling_factor).sample
 
@@ -297,7 +297,7 @@ PIPELINES: Mapping[str, type[DiffusionPipeline]] = MappingProxyType(
 
 
 def load_pipeline(folder: Path) -> Any:
-    """The library's pipeline, in the precision of its files, on the CPU.
+    """Return the library's pipeline, in the precision of its files, on the CPU.
 
     Raises:
         WeightsError: no pipeline, another kind, pickled weights, or damaged files.
@@ -341,7 +341,7 @@ def load_pipeline(folder: Path) -> Any:
 
 
 def pipeline_digest(pipe: Any) -> dict[str, object]:
-    """Classes, configurations and weights, which decide a pipeline's pixels beside the settings."""
+    """Return a digest of all that decides a pipeline's pixels beside the settings."""
     facts: dict[str, object] = {"class": type(pipe).__name__}
     for name, component in sorted(pipe.components.items()):
         if component is None:

@@ -36,7 +36,7 @@ class VQResBlock(nn.Module):
         self.nin_shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, inputs, H, W] -> [B, outputs, H, W]."""
+        """Compute [B, inputs, H, W] -> [B, outputs, H, W]."""
         hidden = self.conv1(functional.silu(self.norm1(x), inplace=True))
         hidden = self.conv2(functional.silu(self.norm2(hidden), inplace=True))
         return hidden.add_(self.nin_shortcut(x))
@@ -54,7 +54,7 @@ class VQAttention(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] -> same shape."""
+        """Compute [B, C, H, W] -> same shape."""
         hidden = self.norm(x)
         tokens = (layer(hidden).flatten(2).mT.contiguous() for layer in (self.q, self.k, self.v))
         attended = global_attention(*tokens).mT.reshape(x.shape)
@@ -83,7 +83,7 @@ def _halved(channels: int) -> nn.Sequential:
 
 
 def encoder(config: CodecConfig) -> nn.Sequential:
-    """Image to latent, four times smaller per side: [B, 3, 4H, 4W] -> [B, z, H, W]."""
+    """Make the network from image to latent: [B, 3, 4H, 4W] -> [B, z, H, W]."""
     widths = [config.ch, *(config.ch * factor for factor in config.ch_mult)]
     levels: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
@@ -101,7 +101,7 @@ def encoder(config: CodecConfig) -> nn.Sequential:
 
 
 def decoder(config: CodecConfig) -> nn.Sequential:
-    """Latent to image, four times larger per side: [B, z, H, W] -> [B, 3, 4H, 4W]."""
+    """Make the network from latent to image: [B, z, H, W] -> [B, 3, 4H, 4W]."""
     deepest = channels = config.ch * config.ch_mult[-1]
     levels = {}
     for index in reversed(range(len(config.ch_mult))):
@@ -145,11 +145,11 @@ class Autoencoder(nn.Module):
         self.compute_dtype = dtype
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
-        """float32[B, 3, 4H, 4W] -> latent float32[B, 3, H, W], not quantised."""
+        """Encode float32[B, 3, 4H, 4W] to a latent float32[B, 3, H, W], not quantised."""
         return self.quant_conv(self.encoder(image.to(self.compute_dtype))).float()
 
     def quantise(self, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The nearest code of every pixel of a latent float32[B, 3, H, W].
+        """Return the nearest code of every pixel of a latent float32[B, 3, H, W].
 
         Returns:
             indices int64[B, H, W] (the first of equally near codes) and codes float32[B, 3, H, W].
@@ -167,5 +167,5 @@ class Autoencoder(nn.Module):
         return indices, codes[indices].permute(0, 3, 1, 2).contiguous()
 
     def decode_codes(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes, or any latent, float32[B, 3, H, W] -> float32[B, 3, 4H, 4W]."""
+        """Decode codes, or any latent, float32[B, 3, H, W] to float32[B, 3, 4H, 4W]."""
         return self.decoder(self.post_quant_conv(codes.to(self.compute_dtype))).float()

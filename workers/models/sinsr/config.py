@@ -156,7 +156,7 @@ class SamplerConfig(_Section):
 
 
 class SinSRConfig(_Section):
-    """All hyper-parameters, possibly under a key `config`; by default the official model's."""
+    """All hyper-parameters; by default those of the official model."""
 
     name: str | None = None  # a label without effect
     model: UNetConfig = UNetConfig()

@@ -71,7 +71,7 @@ class SinSREngine(Engine):
 
     @classmethod
     def load(cls, spec: EngineSpec) -> Self:
-        """See `Engine.load`; files (.pth or .safetensors) as published or converted."""
+        """Load files (.pth or .safetensors) as published or converted."""
         if spec.weights is None or spec.autoencoder is None:
             raise ConfigError(
                 "sinsr needs two weight files: give --weights and --autoencoder, or a folder"
@@ -85,7 +85,7 @@ class SinSREngine(Engine):
         return cls(model, spec.name or "sinsr", spec.batch)
 
     def samples_of(self, jobs: Sequence[SampleRequest]) -> list[RGB]:
-        """See `Engine.samples_of`; images of several sizes raise ValueError."""
+        """Make samples of several images; images of several sizes raise ValueError."""
         if len({job.image.shape for job in jobs}) != 1 or jobs[0].image.shape[2:] != (3,):
             raise ValueError("images of one batch must all be [h, w, 3] of one size")
         with torch.inference_mode():

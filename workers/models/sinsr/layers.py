@@ -17,7 +17,7 @@ NORM_BLOCK_BYTES = {"cpu": 4 * 2**20, "gpu": 128 * 2**20}
 
 
 def named_layers(**layers: nn.Module) -> nn.Sequential:
-    """Layers in a row, under their names in the published files."""
+    """Put layers in a row, under their names in the published files."""
     return nn.Sequential(OrderedDict(layers))
 
 
@@ -33,7 +33,7 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(GROUPS, channels, eps=eps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] of any floating type -> same shape and type, never the same memory."""
+        """Compute [B, C, H, W] of any floating type -> same shape and type, in other memory."""
         batch, channels, height, width = x.shape
         grouped = (batch, self.num_groups, channels // self.num_groups)
         # Not by the batch, so that a sample's sums do not depend on the others.
@@ -60,7 +60,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 def upsample(channels: int) -> nn.Sequential:
-    """Doubles both sides by repetition, then convolves: [B, C, H, W] -> [B, C, 2H, 2W]."""
+    """Double both sides by repetition, then convolve: [B, C, H, W] -> [B, C, 2H, 2W]."""
     return named_layers(
         repeat=nn.Upsample(scale_factor=2.0, mode="nearest"),
         conv=nn.Conv2d(channels, channels, 3, padding=1),
@@ -68,14 +68,14 @@ def upsample(channels: int) -> nn.Sequential:
 
 
 def hold_compute_weights(module: nn.Module, dtype: torch.dtype) -> None:
-    """Store the weights of convolutions and linear layers as `dtype`; the rest stays float32."""
+    """Store the weights of convolutions and linear layers as `dtype`, others as float32."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.to(dtype)
 
 
 def global_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Single-head attention over N positions without an N×N matrix: softmax(q kᵀ / sqrt(C)) v.
+    """Compute softmax(q kᵀ / sqrt(C)) v over N positions, one head, without an N×N matrix.
 
     All are [B, N, C]; C may be 512, more than flash kernels take.
     """

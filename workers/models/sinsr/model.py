@@ -74,12 +74,12 @@ class SinSR:
 
     @staticmethod
     def plan_networks(config: SinSRConfig) -> tuple[UNet, Autoencoder]:
-        """Both networks, without memory for weights."""
+        """Make both networks, without memory for weights."""
         with torch.device("meta"):
             return UNet(config.model), Autoencoder(config.autoencoder)
 
     def encode(self, lr: torch.Tensor) -> torch.Tensor:
-        """Latent z_y of a padded image in [-1, 1], both float32[B, 3, H, W]; not quantised."""
+        """Return the latent z_y of a padded image in [-1, 1], both float32[B, 3, H, W]."""
         # Neither antialiased nor clamped, as the encoder was trained.
         enlarged = functional.interpolate(lr, scale_factor=float(self.scale), mode="bicubic")
         with self._precise():
@@ -87,7 +87,7 @@ class SinSR:
         return latent * self.config.diffusion.scale_factor
 
     def denoise(self, x_in: torch.Tensor, lq: torch.Tensor) -> torch.Tensor:
-        """The clean latent z_0, not clamped, by one network evaluation at the last step.
+        """Return the clean latent z_0, not clamped, by one network evaluation at the last step.
 
         Args:
             x_in: float32[B, 3, H, W], the noisy latent divided by its deviation.
@@ -101,7 +101,7 @@ class SinSR:
         return self.autoencoder.quantise(z_0 / self.config.diffusion.scale_factor)
 
     def decode(self, z_0: torch.Tensor) -> torch.Tensor:
-        """Image of a quantised latent: float32[B, 3, 4H, 4W], about [-1, 1], unclamped."""
+        """Decode a quantised latent to float32[B, 3, 4H, 4W], about [-1, 1], unclamped."""
         _, codes = self.quantise(z_0)
         with self._precise():
             return self._decode(self._laid_out(codes))
@@ -111,7 +111,7 @@ class SinSR:
         return list(boxes(height, width, sampler.chop_size, sampler.chop_stride))
 
     def prepare(self, lr: torch.Tensor, box: Box) -> tuple[torch.Tensor, torch.Tensor]:
-        """The padded tile in [-1, 1] and its latent, float32[B, 3, H, W] each.
+        """Return the padded tile in [-1, 1] and its latent, float32[B, 3, H, W] each.
 
         `lr` is float32[B, 3, h, w] in [0, 1], on the CPU.
         """
@@ -120,13 +120,13 @@ class SinSR:
         return lq, self.encode(lq)
 
     def predict(self, lq: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Clean latent from noise and the results of `prepare`, float32[B, 3, H, W] all."""
+        """Return the clean latent from noise and the results of `prepare`, float32[B, 3, H, W]."""
         diffusion = self.config.diffusion
         noisy = latent + diffusion.noise_std * noise.to(latent)
         return finite(self.denoise(noisy / diffusion.input_std, lq))
 
     def finish(self, z_0: torch.Tensor, box: Box) -> torch.Tensor:
-        """Upscaled tile, cropped and clamped: float32[B, 3, 4h, 4w] in [-1, 1]."""
+        """Return the upscaled tile, cropped and clamped, float32[B, 3, 4h, 4w] in [-1, 1]."""
         k = self.scale
         image = finite(self.decode(z_0))
         return image[..., : k * box.height, : k * box.width].clamp(-1, 1)
@@ -144,7 +144,7 @@ class SinSR:
 
 
 def networks_digest(unet: UNet, autoencoder: Autoencoder) -> str:
-    """SHA-256 over names, shapes and float32 values of all weights."""
+    """Return the SHA-256 over names, shapes and float32 values of all weights."""
     return weights.digest(
         {
             f"{prefix}.{name}": parameter

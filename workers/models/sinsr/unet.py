@@ -25,7 +25,7 @@ MASKED = -100.0
 
 
 def relative_positions(window: int) -> torch.Tensor:
-    """Row of the bias table for every pair of tokens, int64[window², window²]."""
+    """Return the bias table's row for every pair of tokens, int64[window², window²]."""
     side = torch.arange(window, device="cpu")  # a value even while weights are only planned
     row, column = (grid.flatten() for grid in torch.meshgrid(side, side, indexing="ij"))
     rows = row[:, None] - row[None, :] + window - 1
@@ -34,7 +34,7 @@ def relative_positions(window: int) -> torch.Tensor:
 
 
 def last_row_mask(window: int, shift: int) -> torch.Tensor:
-    """What a shifted block adds to the logits in its last row of windows.
+    """Return what a shifted block adds to the logits in its last row of windows.
 
     float32[window², window²]: 0 within the left `window - shift` columns and within the rest, -100
     between the two.
@@ -61,7 +61,7 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[B, window rows, windows per row, window², C] -> same shape."""
+        """Compute [B, window rows, windows per row, window², C] -> same shape."""
         table = self.relative_position_bias_table
         bias = table[self.index].permute(2, 0, 1).to(tokens.dtype)
         if not self.shift:
@@ -104,7 +104,7 @@ class SwinBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] with sides divisible by the window -> same shape."""
+        """Compute [B, C, H, W], sides divisible by the window -> same shape."""
         x = x + self._attention(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
@@ -122,7 +122,7 @@ class SwinBlock(nn.Module):
 
 
 def swin_layer(config: UNetConfig, channels: int, nominal: int) -> nn.Sequential:
-    """Swin blocks between two 1×1 convolutions, [B, channels, H, W] -> same shape.
+    """Make Swin blocks between two 1×1 convolutions, [B, channels, H, W] -> same shape.
 
     `nominal` is the level's nominal resolution.
     """
@@ -136,7 +136,7 @@ def swin_layer(config: UNetConfig, channels: int, nominal: int) -> nn.Sequential
 
 
 def timestep_embedding(timesteps: torch.Tensor, channels: int) -> torch.Tensor:
-    """Sinusoidal embedding, the cosine half first: int64[B] -> float32[B, channels]."""
+    """Return the sinusoidal embedding, cosine half first: int64[B] -> float32[B, channels]."""
     half = channels // 2
     steps = torch.arange(half, dtype=torch.float32, device=timesteps.device)
     frequency = torch.exp(-math.log(10000) * steps / half)
@@ -165,7 +165,7 @@ class ResBlock(nn.Module):
         self.skip_connection = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        """From x [B, inputs, H, W] and embedding [B, E] to [B, outputs, H, W]."""
+        """Compute [B, outputs, H, W] from x [B, inputs, H, W] and embedding [B, E]."""
         hidden = self.in_layers(x)
         scale, shift = self.emb_layers(embedding)[:, :, None, None].chunk(2, dim=1)
         norm, *rest = self.out_layers
@@ -179,7 +179,7 @@ class Stage(nn.Sequential):
     """Layers in a row; residual blocks get the time embedding."""
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """From x [B, C, H, W] and embedding [B, E] to the last layer's output."""
+        """Compute the last layer's output from x [B, C, H, W] and embedding [B, E]."""
         for layer in self:
             x = layer(x, embedding) if isinstance(layer, ResBlock) else layer(x)
         return x
@@ -222,7 +222,7 @@ class UNet(nn.Module):
         self.compute_dtype = dtype
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """The predicted clean latent float32[B, 3, H, W], not clamped.
+        """Return the predicted clean latent float32[B, 3, H, W], not clamped.
 
         Args:
             x: float32[B, 6, H, W], the scaled noisy latent, then the low-resolution image in [-1,
