@@ -15,9 +15,9 @@ from harness.waiting import PATIENCE_S
 from tests.live import serving
 from tests.upscalers.test_connect import answering
 from trustscale_server.api.calibrate import MAX_FILES
-from trustscale_server.calibration.fit import FIT_DIGITS
+from trustscale_server.calibration.measure import FIT_DIGITS
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.images.kinds import class_of_way
+from trustscale_server.images.description import class_of_way
 from trustscale_server.sampling import pipeline
 from trustscale_server.sigma.estimators import Fit
 from trustscale_server.upscalers.base import Capabilities, image_digest

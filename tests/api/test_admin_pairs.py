@@ -10,7 +10,7 @@ from harness.admin import Admin, label, pair_files, truth_files, zipped
 from harness.factories import encoded, photo
 from harness.gateway import check_problem, pixels
 from harness.gateway import post as upscaled
-from trustscale_server.calibration import file, pictures
+from trustscale_server.calibration import labels, record
 from trustscale_server.upscalers.base import image_digest
 
 SEMANTIC = {"fidelity": {"metric": "semantic"}}
@@ -72,7 +72,7 @@ class TestLabels:
         made = finish(admin, waiting)
         assert len(upscaler.calls) == calls
         assert (made["n"], made["min_alpha"]) == (3, 0.25)
-        pairs = file.load(admin.send("GET", f"/{made['id']}/export").content)
+        pairs = record.load(admin.send("GET", f"/{made['id']}/export").content)
         assert [float(s.loss(np.inf)) for s in pairs.loss_curves] == [0, 1, 0]
 
     def test_what_is_refused(self, admin, waiting):
@@ -106,7 +106,7 @@ class TestLabels:
         for name in NAMES:
             put(admin, waiting, name, BLACK)
         made = finish(admin, waiting)
-        pairs = file.load(admin.send("GET", f"/{made['id']}/export").content)
+        pairs = record.load(admin.send("GET", f"/{made['id']}/export").content)
         assert [len(curve) for curve in pairs.loss_curves] == [0, 0, 0]
         assert not pixels(admin.send("GET", f"/{made['id']}/pairs/000/label.png").content).any()
 
@@ -211,4 +211,4 @@ class TestPictures:
         gone = check_problem(admin.send("GET", f"/{made}/pairs/a/y.png"), "not-found")
         assert "no longer" in gone["detail"]
         assert admin.send("DELETE", f"/{made}").status_code == 204
-        assert not admin.client.portal.call(blobs.names, f"{pictures.KEY}{made}")
+        assert not admin.client.portal.call(blobs.names, f"{labels.KEY}{made}")

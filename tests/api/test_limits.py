@@ -29,7 +29,7 @@ from harness.gateway import (
 from harness.waiting import until
 from trustscale_server.admission import current_client
 from trustscale_server.api.clients import open_limits
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.errors import RateLimited
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.serving import prepare
@@ -116,7 +116,7 @@ class TestDisconnect:
         ("method", "path", "kind"),
         [
             ("POST", "/v1/upscale", "multipart/form-data; boundary=x"),
-            ("POST", f"{BASE}/import", file.MEDIA_TYPE),
+            ("POST", f"{BASE}/import", record.MEDIA_TYPE),
             ("PUT", f"{BASE}/job-x/pairs/000/label.png", "image/png"),
         ],
     )

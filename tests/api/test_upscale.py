@@ -9,7 +9,7 @@ from harness.admin import Admin, truth_files
 from harness.factories import calibration_of, encoded, sharp
 from harness.fakes import FakeUpscaler
 from harness.gateway import IMAGE, check_problem, ended, gateway, pixels, post
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.conformal.fidelity import LAB_BOUND
 from trustscale_server.serving.answer import Result
 from trustscale_server.upscalers.base import image_digest
@@ -155,7 +155,7 @@ async def test_one_cannot_be_read(serve, tmp_path, calibrations, monkeypatch, un
     """Another model is not taken because of that; a request may name it."""
     other = calibrations[1 - unread]
     with monkeypatch.context() as older:
-        older.setattr(file, "VERSION", 0)
+        older.setattr(record, "VERSION", 0)
         gateway(tmp_path, *upscalers(), calibrations=[calibrations[unread]])
     async with serve(*upscalers(), calibrations=[other]) as served:
         for upload in (encoded(PICTURE), encoded(PICTURE, "JPEG", quality=60)):

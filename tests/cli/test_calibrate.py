@@ -16,7 +16,7 @@ from harness.waiting import until
 from tests.cli.conftest import FORCED, stopped
 from trustscale import Problem, Tar
 from trustscale_server.assembly import open_parts
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.calibration.local import listed
 from trustscale_server.cli.service import inside
 from trustscale_server.errors import UpscalerRejected
@@ -45,7 +45,7 @@ def test_here_and_there(at, run, place):
         assert made["state"] == "ready"
         assert made["provenance"]["attributions"] == ["A by B", "C by D"]
         assert made["provenance"]["note"] == "a note"
-        assert file.load((place / f"{name}.calibration").read_bytes()).id == made["id"]
+        assert record.load((place / f"{name}.calibration").read_bytes()).id == made["id"]
     same = here.keys() - {"id", "created_at", "provenance", "pictures"}
     assert {name: there.json[name] for name in same} == {name: here[name] for name in same}
     text = run("calibrations", "show", here["id"]).out
@@ -149,7 +149,7 @@ def test_who_answers_is_calibrated(run, place, two):
     assert "faithful (lossless) and sharp (jpeg), each for its own" in outcome.err
     assert {name: len(model.calls) for name, model in two.items()} == {"faithful": 4, "sharp": 4}
     for name, quality in (("faithful", None), ("sharp", 60)):
-        made = file.load((place / f"made-{name}.calibration").read_bytes())
+        made = record.load((place / f"made-{name}.calibration").read_bytes())
         assert made.manifest.upscaler == name
         assert [part.jpeg for part in made.manifest.degradation.mixture] == [quality]
 

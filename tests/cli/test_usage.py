@@ -12,7 +12,7 @@ from tests.live import serving
 from tests.upscalers.test_connect import answering
 from trustscale_server.cli.bars import progress_bars
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.upscalers.runtime import SHIPPED
+from trustscale_server.upscalers.embedded import SHIPPED
 
 
 def test_a_port_in_use(run):

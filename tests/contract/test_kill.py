@@ -29,8 +29,8 @@ from trustscale_server.stores.base import (
     StoreUnavailable,
     open_stores,
 )
+from trustscale_server.stores.blobs import IN_MEMORY, spooled
 from trustscale_server.stores.redis import RedisDocuments, redis_client, redis_errors
-from trustscale_server.stores.spooling import IN_MEMORY, spooled
 from trustscale_server.stores.sqlite import SqliteDocuments
 
 LIVES = 4

@@ -16,8 +16,7 @@ from trustscale_server.errors import ConfigError, NotFound
 from trustscale_server.images.encode import write_picture
 from trustscale_server.settings import Settings
 from trustscale_server.stores.base import StoreUnavailable
-from trustscale_server.stores.blobs import Blobs, open_blobs
-from trustscale_server.stores.spooling import IN_MEMORY, spooled
+from trustscale_server.stores.blobs import IN_MEMORY, Blobs, open_blobs, spooled
 from trustscale_server.stores.sqlite import SqliteDocuments
 
 ALL = timedelta(minutes=-1)

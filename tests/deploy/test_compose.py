@@ -23,7 +23,7 @@ from tests.deploy.files import (
     services,
 )
 from trustscale_server.api.calibrate import MAX_ARCHIVE_BYTES
-from trustscale_server.monitoring.truth import MAX_TRUTH_BYTES
+from trustscale_server.monitoring.report import MAX_TRUTH_BYTES
 from trustscale_server.settings import load_settings, unknown_variables
 
 SERVICES = services()

@@ -24,12 +24,12 @@ from harness.admin import zipped
 from harness.factories import calibration_of, encoded, photo
 from harness.fakes import FakeUpscaler
 from tests.calibration.test_archive import tar_of
-from trustscale_server.calibration import file
-from trustscale_server.calibration.archive import ArchiveLimits, archive_files
+from trustscale_server.calibration import record
+from trustscale_server.calibration.layout import ArchiveLimits, archive_files
 from trustscale_server.errors import BadCalibration, BadInput, ProtocolError
 from trustscale_server.images.decode import Limits, decode, image_size
+from trustscale_server.upscalers.remote.http import Reply
 from trustscale_server.upscalers.remote.oip import output_of, understood
-from trustscale_server.upscalers.remote.responses import Reply
 from trustscale_server.upscalers.tensors import HEADER_LENGTH
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=2**16, max_side=2**12)
@@ -94,11 +94,11 @@ def archives():
 
 def calibration(data):
     try:
-        loaded = file.load(data)
+        loaded = record.load(data)
     except BadCalibration as error:
         _check_told(error)
         return
-    assert file.load(file.dump(loaded)).id == loaded.id
+    assert record.load(record.dump(loaded)).id == loaded.id
 
 
 def inside_of_a_calibration(data):
@@ -124,7 +124,7 @@ def inside_of_a_calibration(data):
 
 @functools.cache
 def calibrations():
-    return [file.dump(asyncio.run(calibration_of(FakeUpscaler(), 2, side=16)))]
+    return [record.dump(asyncio.run(calibration_of(FakeUpscaler(), 2, side=16)))]
 
 
 def parts_of_calibrations():

@@ -9,8 +9,7 @@ import pytest
 from harness.factories import calibration_of, changed
 from harness.fakes import FakeUpscaler
 from harness.waiting import until
-from trustscale_server.monitoring.monitor import Monitor, reference
-from trustscale_server.monitoring.state import Observation
+from trustscale_server.monitoring.monitor import Monitor, Observation, reference
 from trustscale_server.stores.base import StoreUnavailable, Update
 from trustscale_server.telemetry.signals import Metrics
 

@@ -12,12 +12,11 @@ from harness.factories import calibration_of, encoded
 from harness.fakes import FakeUpscaler
 from harness.gateway import gateway
 from harness.waiting import until
-from trustscale_server.api.files import Sent
+from trustscale_server.api.deps import Sent
 from trustscale_server.conformal.lab import lab_tables
 from trustscale_server.images.encode import Attached, Pages, picture, write_picture
 from trustscale_server.sampling.pipeline import Pipeline, measure
-from trustscale_server.serving.choose import UpscaleRequest
-from trustscale_server.serving.prepare import footprint
+from trustscale_server.serving.prepare import UpscaleRequest, footprint
 from trustscale_server.sigma.estimators import (
     ESTIMATORS,
     SHIPPED,
@@ -26,7 +25,7 @@ from trustscale_server.sigma.estimators import (
     shipped_fit,
 )
 from trustscale_server.sigma.features import is_fact
-from trustscale_server.stores.spooling import IN_MEMORY, spooled
+from trustscale_server.stores.blobs import IN_MEMORY, spooled
 from trustscale_server.upscalers.base import Capabilities, Source
 
 SIDE, SCALE = 256, 4
@@ -147,7 +146,7 @@ async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch)
 )
 async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
     """From samples to stored files of a picture of noise, a request stays below its cost."""
-    monkeypatch.setattr("trustscale_server.stores.spooling.IN_MEMORY", in_memory)
+    monkeypatch.setattr("trustscale_server.stores.blobs.IN_MEMORY", in_memory)
     monkeypatch.setattr("trustscale_server.serving.prepare._MOST_FILES", 3 * in_memory)
     upscaler = NoisyUpscaler(scale=SCALE, capabilities=Capabilities())
     calibration = await calibration_of(upscaler, samples=2)
@@ -170,7 +169,7 @@ async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
 @pytest.mark.parametrize("form", ["png", "tiff", "ome.tiff"])
 async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, form):
     """A file of noise is never whole in memory, has no name on the disk, and equals the whole."""
-    monkeypatch.setattr("trustscale_server.stores.spooling.IN_MEMORY", 1000)
+    monkeypatch.setattr("trustscale_server.stores.blobs.IN_MEMORY", 1000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (6000, 1000, 3), np.uint8)

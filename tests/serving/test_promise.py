@@ -18,10 +18,8 @@ from trustscale_server.calibration.guarantee import (
 from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
 from trustscale_server.conformal.words import ANY
 from trustscale_server.errors import BadRequest
-from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.degrade import Degradation, Mixture
-from trustscale_server.images.facts import UPLOAD, InputFeatures
-from trustscale_server.images.kinds import Kind
+from trustscale_server.images.description import LOSSLESS, UPLOAD, InputFeatures, Kind
 from trustscale_server.serving.promise import ApplicableCalibration, guarantee, warnings_of
 from trustscale_server.sigma.estimators import IndecisionSettings
 
