@@ -33,7 +33,6 @@ from trustscale_server.calibration import record
 from trustscale_server.errors import RateLimited
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.serving import prepare
-from trustscale_server.settings import load_settings
 from trustscale_server.stores.base import Job, StoreUnavailable, uploads_for
 
 ASYNC = {"Prefer": "respond-async"}
@@ -418,14 +417,6 @@ class TestPixels:
         assert post(client, large[:100]).status_code == 422
         assert [post(client).status_code for _ in range(3)] == [200, 200, 429]
 
-    def test_smaller_than_one_image(self, monkeypatch):
-        """Such a limit would refuse an allowed image for ever: the start is refused."""
-        monkeypatch.setenv("TRUSTSCALE_CLIENT_PIXELS_PER_MINUTE", "1000")
-        assert load_settings().limits.max_pixels == 1000
-        monkeypatch.setenv("TRUSTSCALE_MAX_INPUT_PIXELS", "1001")
-        with pytest.raises(Exception, match="smaller than max_input_pixels"):
-            load_settings()
-
 
 class TestCounters:
     @pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.servers)])
@@ -467,13 +458,6 @@ class TestCounters:
             await first.take("a", "requests")
             with pytest.raises(RateLimited):
                 await second.take("a", "requests")
-
-    async def test_redis_away(self):
-        url = "redis://:secret@127.0.0.1:1/0"
-        async with open_limits(url, requests=1, pixels=None) as limits:
-            with pytest.raises(StoreUnavailable) as caught:
-                await limits.take("a", "requests")
-        assert "secret" not in caught.value.detail
 
 
 CAPACITY, WAITING, CLIENTS = 4, 8, 64

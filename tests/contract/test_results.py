@@ -80,14 +80,6 @@ class TestResults:
         folders = {name.split(":")[0] for name in await stores.blobs.untouched(ALL)}
         assert folders == {f"result-r{i}" for i in range(2, 12)}
 
-    async def test_the_newest_stays(self, opener):
-        stores = opener(max_result_bytes=2500)
-        for name in ("r", "huge"):
-            await stores.results.put(name, b"{}", {"a": bytes(5000)})
-        await stores.results.sweep()
-        assert len(await stores.results.blob("huge", "a")) == 5000
-        assert not await stores.results.has("r")
-
     async def test_a_lost_answer(self, opened, monkeypatch):
         """A result that the index has kept, although it could not say so, is whole."""
         stores, change = opened(), SqliteDocuments.change

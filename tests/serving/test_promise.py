@@ -18,7 +18,7 @@ from trustscale_server.calibration.guarantee import (
 from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
 from trustscale_server.conformal.words import ANY
 from trustscale_server.errors import BadRequest
-from trustscale_server.images.degrade import Degradation, Mixture
+from trustscale_server.images.degrade import Mixture
 from trustscale_server.images.description import LOSSLESS, UPLOAD, InputFeatures, Kind
 from trustscale_server.serving.promise import ApplicableCalibration, guarantee, warnings_of
 from trustscale_server.sigma.estimators import IndecisionSettings
@@ -86,17 +86,6 @@ class TestGuarantee:
         assert not promise.promised
         assert promise.plain.startswith("Nothing is trusted: ")
         assert promised(calibration, calibration.curve.min_alpha).promised
-
-    def test_what_voids_it(self, calibration):
-        """The best of several results, pairs taken out by hand."""
-        whole = promised(calibration).void_if
-        assert any("several results" in text for text in whole)
-        assert not any("independent" in text for text in whole)  # an expectation needs none
-        skipped = [{"name": "a", "reason": "removed by key 1"}, {"name": "b", "reason": "damaged"}]
-        fewer = promised(changed(calibration, skipped=skipped)).void_if
-        assert [text for text in fewer if text not in whole] == [
-            "pairs that were taken out because of their errors (1 were taken out by hand)"
-        ]
 
     @pytest.mark.parametrize("metric", [name for name in METRICS if name != "text"])
     def test_every_metric_is_worded(self, calibration, metric):
@@ -299,10 +288,3 @@ class TestClasses:
         )
         assert words in promised(made, 0.5, facts=PNG).theorem
         assert promised(made, 0.5, facts=JPEG).n == 8
-
-    def test_without_a_rule(self, calibration):
-        """Every upload is covered, however X was made."""
-        made = changed(calibration, degradation=Degradation(jpeg=70).model_dump())
-        for facts in (PNG, JPEG):
-            assert promised(made, facts=facts).promised
-            assert warnings(made, 0.125, facts) == []

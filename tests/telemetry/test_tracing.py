@@ -139,19 +139,3 @@ class TestLogs:
         assert f"in {failing.__name__}" in written
         assert len(written) < LONGEST
         assert "KeyError" not in written  # as the error itself says, by `from None`
-
-    def test_causes(self, capsys, style):
-        """The cause of an error and the members of a group are logged too; a circle ends."""
-        with logging_as(style):
-            try:
-                try:
-                    failed(SECRET)
-                except ValueError as cause:
-                    group = ExceptionGroup("several", [OSError("member"), cause])
-                    cause.__cause__ = group
-                    raise group from cause
-            except ExceptionGroup:
-                structlog.get_logger("x").exception("event")
-        written = capsys.readouterr().err
-        assert all(word in written for word in ("several", "member", "said"))
-        assert written.count("ValueError: said") == 1
