@@ -1,8 +1,6 @@
 """What may be asked for: forms, sizes, an address, no mask, only what can be believed."""
 
 import io
-import json
-import zipfile
 
 import numpy as np
 import pytest
@@ -17,7 +15,6 @@ from harness.fakes import FakeUpscaler
 from harness.gateway import AS_ADMIN, IMAGE, check_problem, ended, pixels, post, text_chunks
 from tests.live import serving
 from trustscale_server.images.encode import FORMS
-from trustscale_server.serving.choose import UpscaleOptions
 
 
 def test_reduced(client):
@@ -62,15 +59,6 @@ def test_the_bounds(client, mask):
         detail = check_problem(post(client, to=asked, mask=mask), "bad-request")["detail"]
         assert f"{asked!r}" in detail
         assert "a3@300" in detail
-
-
-@pytest.mark.parametrize(
-    ("asked", "longest"),
-    [("3000", 3000), (30, 30), ("4k", 3840), ("8K", 7680), ("a3@300", 4961), ("a6@72", 420)],
-)
-def test_sizes_have_names(asked, longest):
-    """A screen or a print is its longest side; DIN A3 is 420 mm long, 4961 pixels at 300 dpi."""
-    assert UpscaleOptions(to=asked).to == longest
 
 
 def test_a_promise_about_pictures_is_for_their_size(start, calibration):
@@ -164,19 +152,6 @@ def picture_of(client, answer):
     return Image.open(io.BytesIO(response.content))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_the_form_that_was_asked_for(client, form):
-    packed = post(client, headers={"Accept": "application/zip"}, seed=1, format=form)
-    with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
-        assert f"image.{form}" in archive.namelist()
-        answer = json.loads(archive.read("result.json"))
-    assert answer["links"]["image"].endswith(f"/image.{form}")
-    assert picture_of(client, answer).size == (48, 48)
-    lossy = [text for text in answer["warnings"] if "before that" in text]
-    assert bool(lossy) is not FORMS[form].lossless
-    assert client.get(answer["links"]["overlay"]).status_code == 200
-
-
 def test_a_result_in_other_forms(client):
     """What is stored without loss can be had in every form, with what the file says; else not."""
     exif = Image.Exif()
@@ -226,18 +201,6 @@ def test_transparency_is_enlarged_and_never_trusted(client):
     np.testing.assert_array_equal(overlay[~is_opaque], picture[~is_opaque])
     assert 0.1 < (overlay[is_opaque] != picture[is_opaque]).any(axis=1).mean() < 0.6
     assert post(client, IMAGE).json()["opaque_fraction"] == 1
-
-
-def test_what_cannot_be_had(client):
-    for fields, words in (
-        ({"format": "jpeg"}, "transparent"),
-        ({"format": "webp", "quality": 0}, "quality"),
-        ({"metadata": "all"}, "metadata"),
-        ({"fit": 0}, "fit"),
-    ):
-        response = post(client, TRANSPARENT, **fields)
-        assert response.status_code == 422
-        assert words in response.json()["detail"]
 
 
 LARGE = encoded(photo(1000, 96, 96))

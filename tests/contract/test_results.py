@@ -16,8 +16,7 @@ from trustscale_server.errors import ConfigError, NotFound
 from trustscale_server.images.encode import write_picture
 from trustscale_server.settings import Settings
 from trustscale_server.stores.base import StoreUnavailable
-from trustscale_server.stores.blobs import Blobs, open_blobs
-from trustscale_server.stores.spooling import IN_MEMORY, spooled
+from trustscale_server.stores.blobs import IN_MEMORY, Blobs, open_blobs, spooled
 from trustscale_server.stores.sqlite import SqliteDocuments
 
 ALL = timedelta(minutes=-1)
@@ -55,22 +54,6 @@ class TestResults:
         with pytest.raises(NotFound):
             await stores.results.blob("r", "b")
 
-    async def test_expired_before_any_sweep(self, opener):
-        stores = opener()
-        await opener(result_ttl_s=0.05).results.put("r", b"old", {"a": b"1"})
-        await _expired(stores, "r")
-        with pytest.raises(NotFound):
-            await stores.results.blob("r", "a")
-        await stores.results.put("r", b"new", {})
-        assert await stores.results.document("r") == b"new"
-
-    async def test_a_time_of_its_own(self, opener):
-        short, long = opener(result_ttl_s=0.05), opener()
-        await short.results.put("kept", b"{}", {}, ttl_s=60)
-        await long.results.put("gone", b"{}", {}, ttl_s=0.05)
-        await _expired(long, "gone")
-        assert await long.results.document("kept") == b"{}"
-
     async def test_sweep_removes_the_expired(self, stores):
         results = stores.results
         await results.put("kept", b"{}", {})  # the first put of a process may sweep, too
@@ -96,14 +79,6 @@ class TestResults:
         assert [i for i in range(12) if await stores.results.has(f"r{i}")] == list(range(2, 12))
         folders = {name.split(":")[0] for name in await stores.blobs.untouched(ALL)}
         assert folders == {f"result-r{i}" for i in range(2, 12)}
-
-    async def test_the_newest_stays(self, opener):
-        stores = opener(max_result_bytes=2500)
-        for name in ("r", "huge"):
-            await stores.results.put(name, b"{}", {"a": bytes(5000)})
-        await stores.results.sweep()
-        assert len(await stores.results.blob("huge", "a")) == 5000
-        assert not await stores.results.has("r")
 
     async def test_a_lost_answer(self, opened, monkeypatch):
         """A result that the index has kept, although it could not say so, is whole."""

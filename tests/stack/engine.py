@@ -206,12 +206,6 @@ class Stack(Engine):
         asked = "REDISCLI_AUTH=$(cut -d' ' -f2 /tmp/password.conf) redis-cli"
         return self.call("exec", name, "sh", "-c", f"{asked} {shlex.join(words)}")
 
-    def memory(self):
-        lines = self.call(
-            "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"
-        ).splitlines()
-        return dict(line.split(" ", 1) for line in lines if PROJECT in line)
-
     def _check_health(self):
         while not self._stopped.wait(2):
             with suppress(AssertionError):

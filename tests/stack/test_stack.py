@@ -7,7 +7,6 @@ import json
 import re
 import secrets
 import shutil
-import subprocess
 import sys
 import textwrap
 import threading
@@ -32,18 +31,6 @@ def commands_of(page, section):
     text = page.read_text("utf-8").split(f"\n## {section}\n")[1].split("\n## ")[0]
     found = re.findall(r"(?m)^ {4}.*\n(?:(?: {4}.*)?\n)*", text)
     return [textwrap.dedent(block) for block in found]
-
-
-def test_curl_gets_a_mask_through_the_proxy(stack):
-    done = subprocess.run(
-        [
-            *("curl", "--silent", "--fail", "--form", f"image=@{ROOT}/examples/coast.png"),
-            f"http://127.0.0.1:{stack.http_port}/v1/upscale",
-        ],
-        capture_output=True,
-        check=True,
-    )
-    assert json.loads(done.stdout)["guarantee"]["theorem"]
 
 
 def test_a_worker_is_found_by_env_alone(stack, client, tmp_path):

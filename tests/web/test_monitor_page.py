@@ -5,16 +5,11 @@ from playwright.sync_api import expect
 
 from harness.browser import PHONE, barriers, check_screen, fits
 from harness.factories import encoded, photo
-from tests.web.admin import MARKUP
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 MONITOR = "/v1/admin/monitor"
 SERVED = 12
-HIDE = """hidden => {
-    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
-    document.dispatchEvent(new Event("visibilitychange"));
-}"""
 
 
 def upscale(api, rgb):
@@ -67,64 +62,3 @@ def test_figures(as_admin, served):
     page.set_viewport_size(PHONE)
     assert fits(page)
     check_screen(page, "monitor", {"viewport": PHONE, "color_scheme": "light"})
-
-
-def test_a_remote_upscaler(as_admin, served):
-    page = as_admin("/calibrations")
-    alarm = {"kind": "inputs", "severity": "page", "since": None, "message": MARKUP}
-    canary = {"policy": "warn", "alarm": True, "evidence": "inf", "rounds": 7}
-    nasty = {**served, "upscaler": MARKUP, "canary": canary, "alarms": [alarm]}
-    shown = {"at": served["updated_at"], "upscalers": [nasty]}
-    page.route(f"**{MONITOR}*", lambda route: route.fulfill(json=shown))
-    page.goto("/monitor")
-    expect(page.get_by_role("group", name="Alarm")).to_contain_text(MARKUP)
-    expect(page.get_by_role("heading", level=2).first).to_have_text(MARKUP)
-    assert page.locator("main img").count() == 0
-    canaries = page.locator(".canary")
-    expect(canaries).to_contain_text("the upscaler has changed")
-    expect(canaries).to_contain_text("answers carry a warning")
-    assert barriers(page) == []
-
-
-def test_refreshed_while_it_is_seen(as_admin, served, complaints):
-    """It reads anew every ten seconds; not while it is hidden or paused."""
-    page, asked = as_admin("/healthz"), []
-    page.clock.install(time=0)
-    page.clock.pause_at(1)  # only the test moves it
-    page.on("request", lambda request: MONITOR in request.url and asked.append(request.url))
-    page.goto("/monitor")
-    expect(page.locator("[data-alarms]")).to_be_visible()
-
-    def settled():
-        page.evaluate("fetch('/healthz').then(() => 0)")  # what was begun is on its way
-        expect(page.locator("[aria-busy=true]")).to_have_count(0)
-
-    def asks(act):
-        """How often the page asks when something happens."""
-        settled()
-        before = len(asked)
-        act()
-        settled()
-        return len(asked) - before
-
-    def wait(seconds):
-        return lambda: page.clock.run_for(int(1000 * seconds))
-
-    def hide(is_hidden):
-        return lambda: page.evaluate(HIDE, is_hidden)
-
-    assert [asks(wait(10.1)) for _ in range(3)] == [1, 1, 1]
-    assert [asks(hide(True)), asks(wait(30.3))] == [0, 0]
-    assert [asks(hide(False)), asks(wait(10.1))] == [1, 1]
-    page.get_by_role("button", name="Pause").click()
-    assert asks(wait(30.3)) == 0
-    expect(page.locator(".when")).to_contain_text("Paused")
-
-    page.route(f"**{MONITOR}*", lambda route: route.abort())
-    page.get_by_role("button", name="Refresh").click()
-    expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
-    page.unroute(f"**{MONITOR}*")
-    page.get_by_role("button", name="Refresh").click()
-    expect(page.locator("[data-alarms]")).to_be_visible()
-    assert all("ERR_FAILED" in text for text in complaints)
-    complaints.clear()
