@@ -18,13 +18,11 @@ from trustscale_server.calibration.canaries import CanaryStore
 from trustscale_server.calibration.job import CalibrationHandler
 from trustscale_server.errors import ConfigError, TrustscaleError, UpscalerError
 from trustscale_server.images import sandbox
-from trustscale_server.jobs.deliveries import WebhookHandler
-from trustscale_server.jobs.handlers import FanOut, Handler
-from trustscale_server.jobs.queue import JobQueue, check_queue_url
+from trustscale_server.jobs.queue import JobQueue, WebhookHandler, check_queue_url
+from trustscale_server.jobs.runner import FanOut, Handler
 from trustscale_server.monitoring.canaries import CanaryWatch, policies
 from trustscale_server.monitoring.monitor import Monitor
-from trustscale_server.sampling.draw import Throughput
-from trustscale_server.sampling.pipeline import pipeline_differences
+from trustscale_server.sampling.pipeline import Throughput, pipeline_differences
 from trustscale_server.serving.job import UpscaleHandler
 from trustscale_server.serving.service import Observer, UpscaleService
 from trustscale_server.settings import Settings
@@ -35,9 +33,7 @@ from trustscale_server.stores.base import (
     forget_uploads,
     open_stores,
 )
-from trustscale_server.stores.blobs import check_blobs_url
-from trustscale_server.stores.locks import held
-from trustscale_server.stores.spooling import check_temporary
+from trustscale_server.stores.blobs import check_blobs_url, check_temporary, held
 from trustscale_server.telemetry.signals import Metrics, exporting
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import RemoteConfig

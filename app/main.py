@@ -17,8 +17,15 @@ from starlette.types import ASGIApp
 from trustscale_server import __version__
 from trustscale_server.api import problems
 from trustscale_server.api.clients import open_limits
-from trustscale_server.api.deps import TIMINGS, Keyring, State, Timings, stored_admin_key
-from trustscale_server.api.middleware import OwnSite, RequestContext
+from trustscale_server.api.deps import (
+    TIMINGS,
+    Keyring,
+    OwnSite,
+    RequestContext,
+    State,
+    Timings,
+    stored_admin_key,
+)
 from trustscale_server.api.openapi import ABOUT, add_page, finished, operation_id
 from trustscale_server.assembly import (
     Build,
@@ -27,7 +34,7 @@ from trustscale_server.assembly import (
     report_calibrations,
     single_process_lock,
 )
-from trustscale_server.calibration.retention import remove_orphans
+from trustscale_server.calibration.labels import remove_orphans
 from trustscale_server.concurrency import beside
 from trustscale_server.errors import TrustscaleError
 from trustscale_server.settings import Settings

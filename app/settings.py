@@ -47,9 +47,9 @@ from trustscale_server.outbound.webhooks import Webhooks, secret_of
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.upscalers.base import AUTO
 from trustscale_server.upscalers.config import BaseUrl, EmbeddedConfig, Name
+from trustscale_server.upscalers.embedded import SHIPPED, PrecisionSetting
 from trustscale_server.upscalers.registry import UpscalerConfig
 from trustscale_server.upscalers.remote.worker import WorkerConfig
-from trustscale_server.upscalers.runtime import SHIPPED, PrecisionSetting
 
 
 def default_text(default: str) -> dict[str, Any]:

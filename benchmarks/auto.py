@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from benchmarks.table import print_table
 from trustscale_server.calibration.active import shipped_calibration
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal.backtest import trusted_shares
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.conformal.curve import trusted_shares
+from trustscale_server.images.description import class_in_words
 from trustscale_server.settings import TABLE
 from trustscale_server.upscalers.base import routed
-from trustscale_server.upscalers.runtime import SHIPPED
+from trustscale_server.upscalers.embedded import SHIPPED
 
 ALPHAS = (0.03, 0.05)
 

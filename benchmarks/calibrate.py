@@ -19,13 +19,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.table import print_table
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.calibration.active import shipped_calibration
 from trustscale_server.calibration.measure import pack, reduce_pair
 from trustscale_server.calibration.pairs import Pair, PairUpload, Truths, load_pair, variants_of
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
+from trustscale_server.conformal.curve import LossCurves, coarse_up
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.images.encode import to_png
 from trustscale_server.sampling.pipeline import Pipeline, measure
@@ -199,7 +199,7 @@ def main(folder: Path, count: int) -> None:
         )
     )
     calibration = many()
-    size = len(file.dump(calibration)) / 1e6
+    size = len(record.dump(calibration)) / 1e6
     breakpoints = np.mean([len(s) for s in calibration.loss_curves])
     rows = [
         ("generation of a sample, 512² → 2048²", f"{generation:.1f} s", ""),

@@ -28,13 +28,12 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import crop_to_multiple
+from trustscale_server.images.description import look_at
 from trustscale_server.images.drawings import composed
-from trustscale_server.images.facts import look_at
 from trustscale_server.sampling.pipeline import measure
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.upscalers.base import RGB, Source
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler
-from trustscale_server.upscalers.runtime import SHIPPED
+from trustscale_server.upscalers.embedded import SHIPPED, EmbeddedUpscaler
 
 ALPHAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, np.inf)
 HEAD = ("mask of α =", "share", "model in it", "worst in it", "worst of all", "hull", "mean")

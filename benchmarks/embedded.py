@@ -21,8 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.timing import timed
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
-from trustscale_server.upscalers.runtime import SHIPPED, PrecisionSetting
+from trustscale_server.upscalers.embedded import (
+    SHIPPED,
+    EmbeddedUpscaler,
+    PrecisionSetting,
+    symmetric_sample,
+)
 
 Pixels = NDArray[np.uint8]
 

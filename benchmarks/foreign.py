@@ -15,15 +15,16 @@ from PIL import Image, ImageFilter, ImageOps
 from scipy import ndimage
 from skimage import exposure, restoration
 
-from trustscale_server.images.compression import LOSSLESS, Codec
 from trustscale_server.images.degrade import (
     Degradation,
     DegradedInput,
+    line_art,
     make_input,
+    rectangle,
     round_trip,
     without_colour,
 )
-from trustscale_server.images.rendered import line_art, rectangle
+from trustscale_server.images.description import LOSSLESS, Codec
 
 RGB: TypeAlias = NDArray[np.uint8]
 Random: TypeAlias = np.random.Generator

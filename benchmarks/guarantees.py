@@ -26,14 +26,14 @@ from trustscale_server.calibration.guarantee import (
     LEVELS,
     Expectation,
     HighProbability,
+    PairInfo,
     Probability,
+    ReviewSettings,
 )
-from trustscale_server.calibration.manifest import PairInfo
-from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.conformal import LossCurve, StepCurve
+from trustscale_server.conformal.bounds import PostHocCurve, Shape, menu_between
 from trustscale_server.conformal.curve import by_scene
-from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between
-from trustscale_server.conformal.review import TOLERANCES, accepted_of_batch, p_value
+from trustscale_server.conformal.evidence import TOLERANCES, accepted_of_batch, p_value
 
 ALPHA, LEVEL, TOLERANCE, DELTA = LEVELS["balanced"], 0.1, 0.1, 0.1
 MENU = tuple(LEVELS.values())

@@ -42,7 +42,7 @@ from benchmarks.table import print_table
 from harness import hostile
 from harness.factories import encoded, photo
 from harness.servers import ProcessGroup, free_port
-from trustscale_server.calibration.archive import ArchiveLimits, archive_files
+from trustscale_server.calibration.layout import ArchiveLimits, archive_files
 from trustscale_server.errors import TrustscaleError
 from trustscale_server.telemetry.logs import configure_logs
 

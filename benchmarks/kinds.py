@@ -30,11 +30,16 @@ from scipy.optimize import minimize
 from benchmarks.foreign import CALIBRATED, foreign
 from benchmarks.table import print_table
 from trustscale_server.calibration.intake import find_in
-from trustscale_server.images.compression import worst_of
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import USUAL, DegradedInput, make_input, subject_of
-from trustscale_server.images.description import describe
-from trustscale_server.images.kinds import MOST, Kind, file_numbers, kinds_table
+from trustscale_server.images.description import (
+    MOST,
+    Kind,
+    describe,
+    file_numbers,
+    kinds_table,
+    worst_of,
+)
 
 TABLE: Final = Path("app/images/kinds.json")
 SCALE: Final = 4

@@ -29,8 +29,8 @@ from trustscale_server.serving.answer import form_of
 from trustscale_server.serving.prepare import footprint
 from trustscale_server.settings import Settings
 from trustscale_server.upscalers.base import Capabilities, Source
+from trustscale_server.upscalers.embedded import SHIPPED
 from trustscale_server.upscalers.registry import build_upscaler
-from trustscale_server.upscalers.runtime import SHIPPED
 
 
 class Repeated:

@@ -40,7 +40,7 @@ from benchmarks.timing import timed
 from trustscale_server.concurrency import usable_cores
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings
-from trustscale_server.upscalers.runtime import SHIPPED
+from trustscale_server.upscalers.embedded import SHIPPED
 
 MODEL, SCALE, SIDE = "realesr-x4", 4, 512
 

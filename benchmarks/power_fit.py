@@ -31,9 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.table import print_table
-from trustscale_server.calibration.fit import FIT_DIGITS
 from trustscale_server.calibration.intake import find_in
-from trustscale_server.calibration.measure import npz_bytes
+from trustscale_server.calibration.measure import FIT_DIGITS, npz_bytes
 from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.conformal import fidelity
 from trustscale_server.images.degrade import USUAL, Degradation, Mixture
@@ -43,8 +42,12 @@ from trustscale_server.sigma import features, fitting
 from trustscale_server.sigma.estimators import Accumulator, Fit, IndecisionSettings, shipped_fit
 from trustscale_server.sigma.features import CELL, FACTS, LEVELS, energy_of
 from trustscale_server.upscalers.base import Source, sample_seeds
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler
-from trustscale_server.upscalers.runtime import SHIPPED, PrecisionSetting, ShippedName
+from trustscale_server.upscalers.embedded import (
+    SHIPPED,
+    EmbeddedUpscaler,
+    PrecisionSetting,
+    ShippedName,
+)
 
 ALPHAS = (0.03, 0.05)
 CELLS = 600_000  # as many as one core fits on in two minutes

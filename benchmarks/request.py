@@ -25,8 +25,14 @@ from benchmarks.timing import timed
 from trustscale_server.concurrency import usable_cores
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
-from trustscale_server.upscalers.runtime import CPU, SHIPPED, has_bf16, load_session
+from trustscale_server.upscalers.embedded import (
+    CPU,
+    SHIPPED,
+    EmbeddedUpscaler,
+    has_bf16,
+    load_session,
+    symmetric_sample,
+)
 
 WHOLE, PROCESSORS = "whole request", "the same in processor time"
 PASS, PASS_PROCESSORS = "one float32 pass of SPAN", "the same pass in processor time"

@@ -42,7 +42,7 @@ from skimage.restoration import denoise_bilateral, denoise_nl_means, denoise_tv_
 
 from benchmarks.ship import under_which
 from benchmarks.table import print_table
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.calibration.active import shipped_calibration
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import LEVELS
@@ -50,19 +50,21 @@ from trustscale_server.calibration.intake import find_in
 from trustscale_server.calibration.measure import npz_bytes
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve, fidelity
-from trustscale_server.conformal.loss_curve import LossCurves
-from trustscale_server.conformal.review import TOLERANCES, accepted_of_batch, high_sigma, off_shares
-from trustscale_server.images.compression import Compression
+from trustscale_server.conformal.curve import LossCurves
+from trustscale_server.conformal.evidence import (
+    TOLERANCES,
+    accepted_of_batch,
+    high_sigma,
+    off_shares,
+)
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import crop_to_multiple
-from trustscale_server.images.facts import UPLOAD, InputFeatures, look_at
-from trustscale_server.images.kinds import Kind
+from trustscale_server.images.description import UPLOAD, Compression, InputFeatures, Kind, look_at
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline, measure
+from trustscale_server.serving.answer import Review, review_of
 from trustscale_server.serving.promise import ApplicableCalibration
-from trustscale_server.serving.review import Review, review_of
 from trustscale_server.upscalers.base import RGB, Source
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler
-from trustscale_server.upscalers.runtime import SHIPPED
+from trustscale_server.upscalers.embedded import SHIPPED, EmbeddedUpscaler
 
 ALPHAS = tuple(LEVELS.values())
 SCALE = 4
@@ -471,7 +473,7 @@ def main() -> None:
     if given.calibration is None:
         calibration = shipped_calibration(f"{given.upscaler}-{given.precision}")
     else:
-        calibration = file.load(given.calibration.read_bytes())
+        calibration = record.load(given.calibration.read_bytes())
     kinds, classes = defaultdict(list), defaultdict(list)
     every_upload = all_measured(
         paths, upscaler, calibration.pipeline, given.keep, given.kind, given.side

@@ -22,17 +22,16 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import gettempdir
 
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.calibration.active import shipped_calibration
 from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.calibration.fit import seen_by
-from trustscale_server.calibration.manifest import MeasuredPair, Provenance
-from trustscale_server.calibration.measure import pack, reduce_pair, unpack
+from trustscale_server.calibration.guarantee import MeasuredPair, Provenance
+from trustscale_server.calibration.measure import pack, reduce_pair, seen_by, unpack
 from trustscale_server.calibration.pairs import FITTED_ON, Pair, PairUpload, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.errors import BadCalibration
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.images.facts import InputFeatures, classify
+from trustscale_server.images.description import InputFeatures, classify
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.upscalers.base import Source, settings_of
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
@@ -174,10 +173,10 @@ def main() -> None:
             path = SHIPPED / f"{shipment.name}.calibration"
             made = shipment.made(rows, None)
             if path.exists():
-                before = file.load(path.read_bytes())
+                before = record.load(path.read_bytes())
                 again = shipment.made(rows, before.manifest.created_at)
                 made = before if again.id == before.id else made
-            path.write_bytes(file.dump(made))
+            path.write_bytes(record.dump(made))
             print(path, made.id, made.manifest.created_at, flush=True)
 
 

@@ -43,10 +43,14 @@ from numpy.typing import NDArray
 from benchmarks.lettering import Lettering
 from benchmarks.ship import SHIPPED
 from benchmarks.table import print_table
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.calibration.guarantee import Expectation, Probability
-from trustscale_server.calibration.manifest import MeasuredPair, Provenance
+from trustscale_server.calibration.guarantee import (
+    Expectation,
+    MeasuredPair,
+    Probability,
+    Provenance,
+)
 from trustscale_server.calibration.measure import pair_from_words, pair_info
 from trustscale_server.calibration.pairs import Pair, PairUpload, load_pair
 from trustscale_server.calibration.record import Calibration
@@ -56,9 +60,9 @@ from trustscale_server.images.degrade import Degradation, Mixture
 from trustscale_server.images.encode import to_png
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.pipeline import measured_again, predict
-from trustscale_server.sigma import reading
-from trustscale_server.sigma.moments import Moments
-from trustscale_server.sigma.reading import TERMS, ReadingFit, ReadPage
+from trustscale_server.sigma import estimators
+from trustscale_server.sigma.estimators import TERMS, ReadingFit, ReadPage
+from trustscale_server.sigma.features import Moments
 from trustscale_server.upscalers.base import RGB, Source, settings_of
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 
@@ -193,7 +197,7 @@ def fit(trials: Sequence[Trial], photographs: Sequence[Photograph]) -> None:
             moments = Moments(read.made.shape, Enlarged(read.pair.x, trial.pipeline.scale))
             moments.add(read.made)
             if read.page.words:
-                pages.append((reading.terms(read.page, moments.departure()), read.wrong))
+                pages.append((estimators.terms(read.page, moments.departure()), read.wrong))
     count = sum(len(wrong) for _, wrong in pages)
     of = "/".join(photographs[0][0].parent.parts[-2:])
     note = f"{count} words of {len(pages)} pictures of lettering on photographs of {of}"
@@ -224,13 +228,13 @@ def ship(trials: Sequence[Trial], photographs: Sequence[Photograph]) -> None:
             ),
         )
         path = SHIPPED / f"{trial.config.name}.calibration"
-        path.write_bytes(file.dump(made))
+        path.write_bytes(record.dump(made))
         print(path, made.id, made.n, {a: made.curve.threshold(a) for a in ALPHAS}, flush=True)
 
 
 def judge(trials: Sequence[Trial], photographs: Sequence[Photograph]) -> None:
     for trial in trials:
-        calibration = file.load((SHIPPED / f"{trial.config.name}.calibration").read_bytes())
+        calibration = record.load((SHIPPED / f"{trial.config.name}.calibration").read_bytes())
         found = [trial.judged(read) for read in trial.all(photographs)]
         law, most = calibration.law, {"highest": calibration.highest}
         of_scenes = {"scenes": law.scenes, "weights": law.weights, **most}

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from trustscale_evaluation.measure import Image
 from trustscale_evaluation.reduce import Part
-from trustscale_server.conformal.filters import gaussian_blur
-from trustscale_server.conformal.lab import Pixels, normalised_lab
+from trustscale_server.conformal.lab import Pixels, gaussian_blur, normalised_lab
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.pipeline import Pipeline
 

@@ -27,11 +27,11 @@ from trustscale_evaluation.plan import (
 from trustscale_evaluation.plots import check_installed
 from trustscale_evaluation.run import Options
 from trustscale_server.assembly import Services
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.answering import AnsweredUploads, answered_uploads, in_words
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import LEVELS
+from trustscale_server.calibration.local import AnsweredUploads, answered_uploads, in_words
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.cli import options
 from trustscale_server.cli.bars import progress_bars
@@ -42,9 +42,9 @@ from trustscale_server.config_sources import with_options
 from trustscale_server.errors import BadRequest
 from trustscale_server.images.degrade import Degradation
 from trustscale_server.sampling.pipeline import identify
-from trustscale_server.sigma.moments import MAX_SAMPLES
+from trustscale_server.sigma.features import MAX_SAMPLES
 from trustscale_server.upscalers.base import Upscaler
-from trustscale_server.upscalers.runtime import SCALE
+from trustscale_server.upscalers.embedded import SCALE
 
 ALPHAS = (0.02, *LEVELS.values(), 0.1)
 PAPER_ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
@@ -293,8 +293,8 @@ async def _variants(
 async def _calibration(name: str, calibrations: Calibrations, upscaler: str) -> Calibration:
     if name == ACTIVE:
         return await calibrations.active(upscaler)
-    if name.endswith(file.SUFFIX):
-        return file.load(await asyncio.to_thread(Path(name).read_bytes))
+    if name.endswith(record.SUFFIX):
+        return record.load(await asyncio.to_thread(Path(name).read_bytes))
     return await calibrations.get(name)
 
 

@@ -24,15 +24,15 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.lab import normalised_lab
 from trustscale_server.errors import ConfigError
-from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.pipeline import (
     EverySample,
     Measurement,
     Pipeline,
+    TimeLimits,
     measure,
     measured_again,
 )
-from trustscale_server.stores.files import replace_file
+from trustscale_server.stores.blobs import replace_file
 from trustscale_server.upscalers.base import RGB, Source, Upscaler
 
 T = TypeVar("T")

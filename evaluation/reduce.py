@@ -16,9 +16,15 @@ from numpy.typing import NDArray
 from trustscale_evaluation.measure import Image
 from trustscale_evaluation.plan import Variant
 from trustscale_server.calibration.config import CalibrationRequest, PairSpec
-from trustscale_server.calibration.fit import Photograph, fitted_pipeline, photograph_of, seen_by
-from trustscale_server.calibration.manifest import MeasuredPair
-from trustscale_server.calibration.measure import pair_from_maps, pair_info
+from trustscale_server.calibration.guarantee import MeasuredPair
+from trustscale_server.calibration.measure import (
+    Photograph,
+    fitted_pipeline,
+    pair_from_maps,
+    pair_info,
+    photograph_of,
+    seen_by,
+)
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings

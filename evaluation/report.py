@@ -21,7 +21,7 @@ from trustscale_evaluation.run import TABLES, Evaluation, Options
 from trustscale_evaluation.tables import Row, Status, as_records
 from trustscale_server import __version__
 from trustscale_server.conformal.fidelity import clips
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.images.description import class_in_words
 
 REPORT, SUMMARY, FIGURES = "report.html", "report.json", "figures"
 STATUS = {

@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from trustscale_server.calibration.manifest import MeasuredPair
+from trustscale_server.calibration.guarantee import MeasuredPair
 from trustscale_server.calibration.measure import reduce_pair
 from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve
+from trustscale_server.conformal.curve import coarse_up
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.loss_curve import coarse_up
 from trustscale_server.images.degrade import Degradation, degrade
 from trustscale_server.images.encode import to_png
 from trustscale_server.sampling.pipeline import Pipeline, measure

@@ -36,15 +36,6 @@ def refused(**overrides):
 
 
 class TestSources:
-    def test_the_file_is_read_once(self, monkeypatch):
-        """So it may be a pipe, such as a shell's <(…)."""
-        read, write = os.pipe()
-        os.write(write, b"max_queued_jobs = 77\n")
-        os.close(write)
-        monkeypatch.setenv("TRUSTSCALE_CONFIG", f"/dev/fd/{read}")
-        assert load_settings().max_queued_jobs == 77
-        os.close(read)
-
     def test_precedence(self, toml, monkeypatch):
         toml("max_in_flight = 3\nmax_waiting = 3\njob_concurrency = 3")
         monkeypatch.setenv("TRUSTSCALE_MAX_WAITING", "4")
@@ -169,21 +160,6 @@ class TestMistakes:
         detail = refused(**overrides)
         assert words in detail
         assert not detail.endswith("?.")
-
-    @pytest.mark.parametrize(
-        ("name", "value"),
-        [
-            ("MAX_WAITING", "x"),
-            ("UPSCALERS", "[not json"),
-            ("LOG_LEVEL", "loud"),
-            ("WORKER_URLS", "a=ftp://b"),
-            ("WORKER_URLS", "a b=http://c"),
-            ("WORKER_URLS", "http://u:p@c"),
-        ],
-    )
-    def test_in_the_environment(self, monkeypatch, name, value):
-        monkeypatch.setenv(f"TRUSTSCALE_{name}", value)
-        assert name.lower() in refused()
 
     def test_old_names(self, toml, monkeypatch):
         """An old name is an error that says what replaces it, wherever it stands."""

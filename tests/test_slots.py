@@ -1,13 +1,12 @@
 """A few run, some wait in order, the rest is told when to come back."""
 
 import asyncio
-from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trustscale_server.admission import AdmissionController, Room, current_client
+from trustscale_server.admission import AdmissionController, current_client
 from trustscale_server.errors import ImageTooLarge, Overloaded
 
 
@@ -79,31 +78,6 @@ async def test_slots_and_waiting_places(work):
     assert work.begun == ["a", "b", "c", "d", "job", "e"]
 
 
-@pytest.mark.parametrize(
-    ("name", "running", "following"), [("c", "ab", "d"), ("d", "ab", "c"), ("a", "abc", "d")]
-)
-async def test_cancelled(work, name, running, following):
-    await full(work)
-    work.tasks[name].cancel()
-    await settled()
-    assert (work.begun, work.slots.waiting) == ([*running], 1)
-    await work.let_go("b")
-    assert work.begun == [*running, following]
-
-
-async def test_no_waiting_places():
-    slots, estimates = AdmissionController(1, 0), []
-    for _ in range(30):
-        with suppress(ZeroDivisionError):
-            async with slots.slot():
-                with pytest.raises(Overloaded) as caught:
-                    async with slots.slot():
-                        pytest.fail("no slot was free")
-                _ = 1 / 0
-        estimates.append(caught.value.retry_after)
-    assert estimates[-1] == 1 < estimates[0]
-
-
 class TestJobs:
     @pytest.fixture
     async def work(self):
@@ -163,15 +137,6 @@ class TestMemory:
         work.tasks["larger"].cancel()  # those behind it move up at once
         await settled()
         assert work.begun == ["a", "large", "small", "last"]
-
-    async def test_called_and_cancelled_at_once(self, work):
-        """A request that is cancelled in the moment in which its turn comes holds nothing."""
-        async with work.slots.slot(10):
-            await work.start("b", cost=10)
-            await work.start("c", cost=10)
-        work.tasks["b"].cancel()
-        await settled()
-        assert work.begun == ["c"]
 
 
 async def test_expected_times_follow_what_runs():
@@ -245,53 +210,6 @@ class TestClients:
         current_client.set("a")
         with pytest.raises(Overloaded):
             work.slots.check_room()
-
-
-class TestRoom:
-    async def test_bytes(self):
-        """Whose bytes are most gives way as others' grow, also while nothing comes of its own."""
-        room, ended = Room(100, "bytes"), []
-
-        async def hold(client, *amounts):
-            current_client.set(client)
-            try:
-                async with room.held(0) as share:
-                    for amount in amounts:
-                        room.grow(share, amount)
-                        await asyncio.sleep(0)
-                    await asyncio.sleep(60)
-            except Overloaded:
-                ended.append(client)
-
-        tasks = [asyncio.create_task(hold("a", 40)), asyncio.create_task(hold("a", 50))]
-        await settled()
-        assert (room.taken, ended) == (90, [])
-        tasks.append(asyncio.create_task(hold("b", 10, 10, 10)))
-        await settled()
-        assert (room.taken, ended) == (70, ["a"])
-        tasks.append(asyncio.create_task(hold("b", 50)))  # more than it may have itself
-        await settled()
-        assert (room.taken, ended) == (70, ["a", "b"])
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert room.taken == 0
-
-    async def test_ends(self):
-        """What holds a place when its service stops is cancelled, and what comes later too."""
-        room = Room(3, "places")
-
-        async def hold():
-            async with room.held():
-                await asyncio.sleep(60)
-
-        first = asyncio.create_task(hold())
-        await settled()
-        room.end(0.05)
-        for work in (first, hold()):
-            with pytest.raises(Overloaded, match="stopping"):
-                await work
-        assert room.taken == 0
 
 
 @settings(max_examples=50)

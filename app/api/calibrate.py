@@ -21,13 +21,20 @@ from trustscale_server.api.documents import CalibrationDetail, detail
 from trustscale_server.api.jobs import JobOut, Webhook, job_accepted
 from trustscale_server.api.openapi import CONFIG, body_of
 from trustscale_server.api.problems import problem_responses
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.calibration.admin import Plan
-from trustscale_server.calibration.archive import ArchiveLimits, archive_files
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import AnyGuarantee
 from trustscale_server.calibration.insight import Item
-from trustscale_server.calibration.layout import GroupingRule, NamedFile, Role, arrange, placed
+from trustscale_server.calibration.layout import (
+    ArchiveLimits,
+    GroupingRule,
+    NamedFile,
+    Role,
+    archive_files,
+    arrange,
+    placed,
+)
 from trustscale_server.config_errors import field_names, reason, together
 from trustscale_server.conformal.fidelity import METRICS, ErrorUnit, FidelitySettings
 from trustscale_server.errors import BadRequest, ImageTooLarge
@@ -162,7 +169,7 @@ async def create_calibration(
         "bad-calibration", "bad-request", "calibration-mismatch", "conflict"
     ),
     max_body_size=MAX_FILE_BYTES,
-    openapi_extra=body_of(file.MEDIA_TYPE, form_file="file"),
+    openapi_extra=body_of(record.MEDIA_TYPE, form_file="file"),
 )
 async def import_calibration(
     request: Request,

@@ -29,10 +29,10 @@ from trustscale_server.api.documents import (
 from trustscale_server.api.jobs import JobOut, job_accepted
 from trustscale_server.api.openapi import body_of, file_response
 from trustscale_server.api.problems import problem_responses
-from trustscale_server.calibration import file, labels, pictures
-from trustscale_server.calibration.archive import ArchiveLimits, archive_files
+from trustscale_server.calibration import labels, record
 from trustscale_server.calibration.insight import Backtest, backtest_of, coarser, leaked
 from trustscale_server.calibration.labels import WaitingPair
+from trustscale_server.calibration.layout import ArchiveLimits, archive_files
 from trustscale_server.errors import BadRequest, NotFound
 from trustscale_server.stores.base import JobStatus
 
@@ -147,15 +147,15 @@ async def get_backtest(
 
 
 @router.get(
-    "/{calibration_id}/export", response_class=Response, responses=file_response(file.MEDIA_TYPE)
+    "/{calibration_id}/export", response_class=Response, responses=file_response(record.MEDIA_TYPE)
 )
 async def export_calibration(calibration_id: str, state: StateDep, _: AdminDep) -> Response:
     """Export a calibration as one self-describing file."""
     calibration = await state.admin.finished(calibration_id)
-    name = f"{calibration.id}{file.SUFFIX}"
+    name = f"{calibration.id}{record.SUFFIX}"
     return Response(
-        await asyncio.to_thread(file.dump, calibration),
-        media_type=file.MEDIA_TYPE,
+        await asyncio.to_thread(record.dump, calibration),
+        media_type=record.MEDIA_TYPE,
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
 
@@ -254,13 +254,13 @@ async def get_pair_image(
     resolved, blobs = await state.admin.resolve(calibration_id), state.stores.blobs
     headers = {}
     if part != "label":
-        read = pictures.of_job if isinstance(resolved, JobStatus) else pictures.of_calibration
+        read = labels.of_job if isinstance(resolved, JobStatus) else labels.of_calibration
         data = await read(blobs, resolved.id, name, part)
     elif isinstance(resolved, JobStatus):
         data, version = await labels.newest_label(blobs, resolved.id, name)
         headers["ETag"] = _etag(version)
     else:
-        data = await pictures.label_of_calibration(blobs, resolved.id, name)
+        data = await labels.label_of_calibration(blobs, resolved.id, name)
     return Response(data, media_type="image/png", headers=headers)
 
 

@@ -1,5 +1,7 @@
-"""The dependencies of path operations: the application's state, a valid key, known form fields.
+"""What stands before every route: middleware, keys, form fields, files as answers.
 
+The middleware adds request id, log, trace, metrics by route template and security headers; the
+dependencies of path operations give the application's state, a valid key and known form fields.
 Keys are compared in constant time as SHA-256; logs and errors never show one.
 """
 
@@ -9,26 +11,39 @@ import asyncio
 import hashlib
 import hmac
 import math
+import re
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import AsyncExitStack, aclosing
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    aclosing,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, Self, get_args
+from typing import IO, Annotated, Any, Final, NamedTuple, Self, get_args
+from urllib.parse import urlsplit
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response, UploadFile, params
+from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
+from opentelemetry.trace import INVALID_SPAN, Span
 from pydantic import BaseModel
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trustscale_server.admission import Room, current_client
 from trustscale_server.api.clients import ClientLimits, IdempotencyKeys, client_name
-from trustscale_server.api.middleware import note
-from trustscale_server.api.problems import problem_responses
+from trustscale_server.api.openapi import PAGE_POLICY
+from trustscale_server.api.problems import SCOPE_KEY, problem_response, problem_responses
 from trustscale_server.assembly import Services
 from trustscale_server.config_errors import did_you_mean, together
 from trustscale_server.config_sources import named_key
@@ -41,10 +56,229 @@ from trustscale_server.errors import (
     UpscalerUnavailable,
     shortened,
 )
-from trustscale_server.monitoring.truth import MAX_TRUTH_BYTES
-from trustscale_server.stores.files import PRIVATE, create_file
-from trustscale_server.telemetry.signals import Metrics
+from trustscale_server.monitoring.report import MAX_TRUTH_BYTES
+from trustscale_server.problems import body_too_large, problem
+from trustscale_server.stores.blobs import PRIVATE, byte_size, create_file
+from trustscale_server.telemetry.signals import Metrics, fail, span
 from trustscale_server.upscalers.base import Upscaler
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+# Pages of another origin that show results need CORS headers from the proxy.
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+_OF_FILES = frozenset({b"x-content-type-options", b"cross-origin-resource-policy"})
+_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_DOCS_POLICY = f"{_POLICY}; {PAGE_POLICY}"
+_PUBLIC = ("/docs", "/openapi.json", "/problems/")
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# Polled for ever; they have no traces.
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+
+_FACTS = "trustscale.facts"
+
+log = structlog.get_logger("access")
+
+
+def note(request: Request, **facts: str | float | None) -> None:
+    """Add facts about a request to its line in the log."""
+    request.scope.setdefault(_FACTS, {}).update(facts)
+
+
+class RequestContext:
+    """Gives every request an id, logs it once, counts it by method, route template and status.
+
+    As the outermost layer it gives every answer, also to an unexpected error, security headers and
+    an `X-Request-ID` (a client's harmless one is kept), and turns the framework's plain-text 413
+    into a problem document. HEAD is answered as GET; the server does not send the body.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        method = scope["method"]
+        # Events would be awaited until their job ends, and none sent.
+        if method == "HEAD" and not scope["path"].endswith("/events"):
+            scope = {**scope, "method": "GET"}
+        sent_id = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = sent_id if _SAFE_ID.fullmatch(sent_id) else secrets.token_hex(8)
+        status, replaced = 0, False
+        started = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status, replaced
+            if replaced:
+                return
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if status == 413 and _is_plain_text(message):
+                    scope[SCOPE_KEY] = "image-too-large"
+                    await problem_response(body_too_large())(scope, receive, send_with_id)
+                    replaced = True
+                    return
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                    *_security_headers(scope["path"], message),
+                ]
+                # A slow client is not measured. This may be another task: the span is left later.
+                self._record(scope, method, status, started, traced)
+            await send(message)
+
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        self.metrics.entered(1)
+        stack = ExitStack()
+        traced = stack.enter_context(_span(method, scope, request_id))
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception:
+            if status != 500:
+                raise  # the answer had begun: only a broken connection informs the client
+            # Answered and logged already.
+        finally:
+            if not status:
+                self._record(scope, method, status, started, traced)
+            stack.close()
+            structlog.contextvars.unbind_contextvars("request_id")
+
+    def _record(self, scope: Scope, method: str, status: int, started: float, traced: Span) -> None:
+        """Count and log an answer that begins, or the lack of one, and end its span."""
+        seconds = time.perf_counter() - started
+        # One label for unknown paths, or scanners could fill the registry.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        _finish(traced, method, route, status)
+        self.metrics.entered(-1)
+        self.metrics.request(method, route, status, seconds)
+        if SCOPE_KEY in scope:
+            self.metrics.count("error_responses", scope[SCOPE_KEY])
+        log.info(
+            "request",
+            method=method,
+            path=scope["path"],
+            status=status,
+            ms=round(1e3 * seconds, 1),
+            client=(scope.get("client") or ("",))[0],
+            **scope.get(_FACTS, {}),
+        )
+
+
+class OwnSite:
+    """Refuses cross-site requests that change something, and foreign names of a local gateway.
+
+    is_local: only this machine reaches the service. Then a foreign name in `Host` is that of a page
+    whose server now claims to be here (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, *, is_local: bool) -> None:
+        self.app = app
+        self.is_local = is_local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        detail = self._fault(scope) if scope["type"] == "http" else None
+        if detail is None:
+            await self.app(scope, receive, send)
+            return
+        scope[SCOPE_KEY] = "forbidden"
+        await problem_response(problem("forbidden", detail))(scope, receive, send)
+
+    def _fault(self, scope: Scope) -> str | None:
+        sent = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if scope["method"] not in _SAFE and sent.get(b"sec-fetch-site") == "cross-site":
+            return "A page of another site sent this."
+        if self.is_local and b"host" in sent and not is_local(_host(sent[b"host"])):
+            return "This service listens for this machine only, under another name."
+        return None
+
+
+def is_local(host: str) -> bool:
+    """Return whether a host name or address is that of the machine itself."""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def _host(authority: str) -> str:
+    with suppress(ValueError):
+        return urlsplit(f"//{authority}").hostname or ""
+    return ""
+
+
+def _span(method: str, scope: Scope, request_id: str) -> AbstractContextManager[Span]:
+    if scope["path"] in _PROBES:
+        return nullcontext(INVALID_SPAN)
+    sent = dict(scope["headers"])
+    parent = {
+        name: sent[name.encode()].decode("latin-1")
+        for name in ("traceparent", "tracestate")
+        if name.encode() in sent
+    }
+    facts = {"trustscale.request_id": request_id}
+    return span(method, facts, kind="server", parent=parent)
+
+
+def _finish(traced: Span, method: str, route: str, status: int) -> None:
+    """Record the outcome with the route, never with the path, which may name files."""
+    traced.update_name(f"{method} {route}")
+    traced.set_attributes(
+        {"http.request.method": method, "http.route": route, "http.response.status_code": status}
+    )
+    if status >= 500 or not status:
+        fail(traced, str(status))
+    traced.end()
+
+
+def _security_headers(path: str, start: Message) -> list[tuple[bytes, bytes]]:
+    sent = dict(start.get("headers", []))
+    if path.startswith("/static/") and start["status"] == 200:
+        # Of files that a page loads only a worker has a policy, which is its own: fifty of them are
+        # a first view.
+        return [header for header in _HEADERS if header[0] in _OF_FILES]
+    policy = _DOCS_POLICY if path == "/docs" else _POLICY
+    headers = [*_HEADERS, (b"content-security-policy", policy.encode())]
+    if path.startswith("/v1/results/") and start["status"] == 200:
+        # Results never change, but belong to one client and expire.
+        headers.append((b"cache-control", b"private, max-age=300"))
+    elif not path.startswith(_PUBLIC):
+        headers.append((b"cache-control", b"no-store"))
+    return [(name, value) for name, value in headers if name not in sent]
+
+
+def _is_plain_text(start: Message) -> bool:
+    kind = dict(start.get("headers", [])).get(b"content-type", b"")
+    return bool(kind.startswith(b"text/plain"))
+
+
+_PART: Final = 2**20
+
+
+class Sent(StreamingResponse):
+    """Sends a file in parts, and closes it at the end or when the client hangs up."""
+
+    def __init__(self, file: IO[bytes], media_type: str, **headers: str) -> None:
+        length = {"Content-Length": str(byte_size(file))}
+        super().__init__(_parts(file), media_type=media_type, headers={**headers, **length})
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
+
+
+def _parts(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(_PART):
+        yield chunk
+
 
 _KEY_BYTES: Final = 32
 _KEY_LENGTH: Final = 43  # characters of so many bytes in base64

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trustscale_server.api.jobs import JobOut
 from trustscale_server.assembly import Services
-from trustscale_server.calibration import pictures
+from trustscale_server.calibration import labels
 from trustscale_server.calibration.active import Changes, covered_classes
+from trustscale_server.calibration.guarantee import PairInfo, Provenance, ReviewSettings
 from trustscale_server.calibration.insight import (
     CalibratedClass,
     Group,
@@ -23,9 +24,7 @@ from trustscale_server.calibration.insight import (
     groups_of,
     thresholds,
 )
-from trustscale_server.calibration.manifest import PairInfo, Provenance
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.errors import BadCalibration, NoCalibration, NotFound, UpscalerUnavailable
 from trustscale_server.images.degrade import MadeBy
 from trustscale_server.sampling.pipeline import Pipeline, pipeline_differences
@@ -203,7 +202,7 @@ async def detail(
     """Return the document of a calibration, or of a group of it."""
     active = await services.calibrations.active_ids(calibration.manifest.upscaler)
     differing = _differences(services, calibration)
-    pictured = await pictures.kept(services.stores.blobs, calibration.id)
+    pictured = await labels.kept(services.stores.blobs, calibration.id)
     changes = await services.calibrations.changes(calibration, force=True)
 
     def made() -> CalibrationDetail:

@@ -24,7 +24,7 @@ from trustscale_server.api.documents import Difference
 from trustscale_server.assembly import Services
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.errors import BadCalibration, NotFound, TrustscaleError, UpscalerUnavailable
-from trustscale_server.monitoring.state import MonitorState
+from trustscale_server.monitoring.monitor import MonitorState
 from trustscale_server.sampling.pipeline import pipeline_differences
 from trustscale_server.stores.base import JobKind, JobStatus, StoreUnavailable
 from trustscale_server.telemetry.signals import Metrics

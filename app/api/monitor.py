@@ -21,7 +21,7 @@ from trustscale_server.monitoring.report import (
 )
 from trustscale_server.sampling.pipeline import pipeline_differences
 from trustscale_server.stores.base import AuditEntry
-from trustscale_server.stores.usage import Use
+from trustscale_server.stores.repositories import Use
 from trustscale_server.upscalers.base import Upscaler, named
 
 router = admin_router("", "bad-request")

@@ -15,15 +15,14 @@ from PIL import Image
 
 from trustscale_server.admission import current_client
 from trustscale_server.api.clients import while_connected
-from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep
-from trustscale_server.api.files import Sent
+from trustscale_server.api.deps import ClientDep, ClientRoute, Sent, State, StateDep
 from trustscale_server.api.openapi import file_response
 from trustscale_server.api.problems import limited_responses, problem_responses
 from trustscale_server.concurrency import shielded
 from trustscale_server.errors import BadRequest, Conflict
 from trustscale_server.images.encode import FORMS, Attached, FormName, Pages, picture, to_png
 from trustscale_server.images.metadata import metadata_of
-from trustscale_server.monitoring.truth import (
+from trustscale_server.monitoring.report import (
     MAX_TRUTH_BYTES,
     ScoredMask,
     Served,
@@ -56,7 +55,7 @@ from trustscale_server.serving.answer import (
     stored_result,
 )
 from trustscale_server.stores.base import Label
-from trustscale_server.stores.spooling import spooled
+from trustscale_server.stores.blobs import spooled
 
 router = APIRouter(
     route_class=ClientRoute,

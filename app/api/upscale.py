@@ -31,10 +31,16 @@ from trustscale_server.api.clients import (
     StoredResponse,
     while_connected,
 )
-from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep, require_admin
-from trustscale_server.api.files import Sent
+from trustscale_server.api.deps import (
+    ClientDep,
+    ClientRoute,
+    Sent,
+    State,
+    StateDep,
+    note,
+    require_admin,
+)
 from trustscale_server.api.jobs import JobOut, Webhook, job_accepted, visible_job
-from trustscale_server.api.middleware import note
 from trustscale_server.api.openapi import BINARY
 from trustscale_server.api.problems import limited_responses, problem_responses
 from trustscale_server.errors import BadRequest, NoDirectUploads, NotFound, Overloaded
@@ -50,9 +56,8 @@ from trustscale_server.serving.answer import (
     image_file,
     stored_picture,
 )
-from trustscale_server.serving.choose import UpscaleOptions, UpscaleRequest
 from trustscale_server.serving.job import expected_job
-from trustscale_server.serving.prepare import Admitted
+from trustscale_server.serving.prepare import Admitted, UpscaleOptions, UpscaleRequest
 from trustscale_server.stores.base import (
     IMAGE,
     Job,
@@ -61,7 +66,7 @@ from trustscale_server.stores.base import (
     direct_folder,
     uploads_for,
 )
-from trustscale_server.stores.spooling import byte_size, spooled
+from trustscale_server.stores.blobs import byte_size, spooled
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
 

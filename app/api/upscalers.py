@@ -26,11 +26,10 @@ from trustscale_server.calibration.insight import (
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.fidelity import ErrorUnit
 from trustscale_server.errors import UpscalerUnavailable
-from trustscale_server.sampling.draw import ANSWERS
-from trustscale_server.sampling.pipeline import DEFAULT_SAMPLES
+from trustscale_server.sampling.pipeline import ANSWERS, DEFAULT_SAMPLES
 from trustscale_server.serving.answer import GuaranteeFacts
 from trustscale_server.upscalers.base import Upscaler
-from trustscale_server.upscalers.runtime import Character
+from trustscale_server.upscalers.embedded import Character
 
 router = APIRouter(route_class=ClientRoute, prefix="/v1/upscalers", tags=["upscale"])
 

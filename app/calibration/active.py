@@ -18,7 +18,7 @@ from typing import Any, Final
 import structlog
 from pydantic import BaseModel
 
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
 from trustscale_server.errors import (
@@ -28,7 +28,7 @@ from trustscale_server.errors import (
     NotFound,
     UpscalerUnavailable,
 )
-from trustscale_server.images.facts import RULES, InputFeatures
+from trustscale_server.images.description import RULES, InputFeatures
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, pipeline_differences
 from trustscale_server.stores.base import MOST_ACTIVE, Activation, CalibrationStore
 from trustscale_server.upscalers.base import Upscaler
@@ -207,7 +207,7 @@ class Calibrations:
         """
         if calibration not in self._parsed:
             blob = await self.store.get(calibration)
-            self._keep(await asyncio.to_thread(file.load, blob))
+            self._keep(await asyncio.to_thread(record.load, blob))
         self._parsed.move_to_end(calibration)
         return self._parsed[calibration]
 
@@ -285,7 +285,7 @@ class Calibrations:
         if (entry := _for_text(upscaler)) is None:
             return None
         data = await asyncio.to_thread(entry.read_bytes)
-        shipped = (await asyncio.to_thread(file.load, data)).for_upscaler(upscaler.name)
+        shipped = (await asyncio.to_thread(record.load, data)).for_upscaler(upscaler.name)
         await self.add(shipped, activate=False)
         return CalibrationPriority([shipped])
 
@@ -354,7 +354,7 @@ class Calibrations:
     ) -> Activation | None:
         """Store a calibration, whose file is `blob` if given, and activate it if asked."""
         if blob is None:
-            blob = await asyncio.to_thread(file.dump, calibration)
+            blob = await asyncio.to_thread(record.dump, calibration)
         await self.store.put(calibration.head, blob)
         self._keep(calibration)
         return await self.switch(calibration) if activate else None
@@ -367,7 +367,7 @@ class Calibrations:
         embedded = [upscaler for upscaler in upscalers if upscaler.kind == "embedded"]
         for entry in _shipped_files() if embedded else ():
             with entry.open("rb") as stream:
-                name, fingerprint = file.identity(stream)
+                name, fingerprint = record.identity(stream)
             for upscaler in embedded:
                 if upscaler.fingerprint != fingerprint:
                     continue
@@ -375,14 +375,14 @@ class Calibrations:
                 if name in active or (active and not await self._are_outdated(active, upscaler)):
                     continue
                 data = await asyncio.to_thread(entry.read_bytes)
-                shipped = await asyncio.to_thread(file.load, data)
+                shipped = await asyncio.to_thread(record.load, data)
                 if active:
                     if pipeline_differences(shipped.pipeline, upscaler):
                         continue  # it would serve no better
                     log.warning("calibration_replaced", upscaler=upscaler.name, calibrations=active)
                 # The last one comes first, and what was activated meanwhile stays.
                 for blob in (*_of_data(entry), data):
-                    loaded = await asyncio.to_thread(file.load, blob)
+                    loaded = await asyncio.to_thread(record.load, blob)
                     renamed = loaded.for_upscaler(upscaler.name)
                     await self.add(
                         renamed, activate=False, blob=blob if renamed is loaded else None
@@ -396,7 +396,7 @@ class Calibrations:
             shipped = shipped_names()
             if any((names[known] or "").removesuffix(_DATA) not in shipped for known in active):
                 return False
-            files = [file.unchecked(await self.store.get(known)) for known in active]
+            files = [record.unchecked(await self.store.get(known)) for known in active]
             return all(_is_outdated(*facts, upscaler.fingerprint) for facts in files)
         return False
 
@@ -409,7 +409,7 @@ def _is_outdated(version: Any, manifest: Any, fingerprint: str) -> bool:
         # Of another precision it is that of other processes.
         and pipeline["fingerprint"] == fingerprint
         and (
-            version < file.VERSION
+            version < record.VERSION
             or pipeline["trust_layer"] < TRUST_LAYER_VERSION
             or pipeline["input_rule"] not in RULES
         )
@@ -418,12 +418,12 @@ def _is_outdated(version: Any, manifest: Any, fingerprint: str) -> bool:
 
 def shipped_names() -> list[str]:
     """Return the calibrations that come with the program, such as `span-x4-f32`."""
-    return sorted(entry.name.removesuffix(file.SUFFIX) for entry in _shipped_files())
+    return sorted(entry.name.removesuffix(record.SUFFIX) for entry in _shipped_files())
 
 
 def shipped_calibration(name: str = "span-x4-f32") -> Calibration:
     """Load one of `shipped_names()`."""
-    return file.load((_SHIPPED / f"{name}{file.SUFFIX}").read_bytes())
+    return record.load((_SHIPPED / f"{name}{record.SUFFIX}").read_bytes())
 
 
 def _for_text(upscaler: Upscaler) -> Traversable | None:
@@ -431,7 +431,7 @@ def _for_text(upscaler: Upscaler) -> Traversable | None:
     with suppress(UpscalerUnavailable):
         for entry in _shipped_files(words=True):
             with entry.open("rb") as stream:
-                if file.identity(stream)[1] == upscaler.fingerprint:
+                if record.identity(stream)[1] == upscaler.fingerprint:
                     return entry
     return None
 
@@ -444,5 +444,5 @@ def _of_data(entry: Traversable) -> list[bytes]:
 
 def _shipped_files(*, words: bool = False) -> list[Traversable]:
     """Those of colours, or for text."""
-    entries = [entry for entry in _SHIPPED.iterdir() if entry.name.endswith(file.SUFFIX)]
-    return [entry for entry in entries if entry.name.endswith(f"-text{file.SUFFIX}") == words]
+    entries = [entry for entry in _SHIPPED.iterdir() if entry.name.endswith(record.SUFFIX)]
+    return [entry for entry in entries if entry.name.endswith(f"-text{record.SUFFIX}") == words]

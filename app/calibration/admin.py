@@ -18,17 +18,15 @@ from typing import Any, Final, NamedTuple
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from trustscale_server.calibration import file, pictures
+from trustscale_server.calibration import labels, record
 from trustscale_server.calibration.active import Calibrations, Changes
 from trustscale_server.calibration.canaries import CanaryStore
 from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest
-from trustscale_server.calibration.fit import seen_by
-from trustscale_server.calibration.guarantee import GuaranteeSettings
+from trustscale_server.calibration.guarantee import REMOVED, GuaranteeSettings
 from trustscale_server.calibration.intake import Files, Keep, alike_in_words, find_pairs, take_in
 from trustscale_server.calibration.labels import Labelling
 from trustscale_server.calibration.layout import GroupingRule, PairFiles
-from trustscale_server.calibration.manifest import REMOVED
-from trustscale_server.calibration.measure import check_measurable, reduce_pair
+from trustscale_server.calibration.measure import check_measurable, reduce_pair, seen_by
 from trustscale_server.calibration.pairs import PairUpload, check_left_out, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.fidelity import clips
@@ -41,8 +39,14 @@ from trustscale_server.errors import (
     UpscalerError,
 )
 from trustscale_server.jobs.queue import JobQueue
-from trustscale_server.sampling.draw import PAIRS, Throughput
-from trustscale_server.sampling.pipeline import Pipeline, guard, identify, measure
+from trustscale_server.sampling.pipeline import (
+    PAIRS,
+    Pipeline,
+    Throughput,
+    guard,
+    identify,
+    measure,
+)
 from trustscale_server.stores.base import (
     Activation,
     Job,
@@ -407,7 +411,7 @@ class CalibrationAdmin:
 
     async def _store(self, parent: Calibration, calibration: Calibration) -> None:
         await CanaryStore(self.stores.blobs, self.stores.monitor).inherit(parent.id, calibration.id)
-        await pictures.inherit(self.stores.blobs, parent.id, calibration.id)
+        await labels.inherit(self.stores.blobs, parent.id, calibration.id)
         await self.calibrations.add(calibration, activate=False)
 
     async def resolve(self, calibration: str) -> Calibration | JobStatus:
@@ -434,7 +438,7 @@ class CalibrationAdmin:
 
     async def import_file(self, data: bytes, *, activate: bool, force: bool = False) -> Calibration:
         """Check and store a calibration file, unless it may not be activated as asked."""
-        calibration = await asyncio.to_thread(file.load, data)
+        calibration = await asyncio.to_thread(record.load, data)
         if activate:
             await self.check(calibration)
             await self.calibrations.changes(calibration, force=force)
@@ -461,7 +465,7 @@ class CalibrationAdmin:
         await self.stores.calibrations.delete(name)
         await CanaryStore(self.stores.blobs, self.stores.monitor).forget(name)
         await self.stores.monitor.forget(name)
-        await pictures.forget(self.stores.blobs, name)
+        await labels.forget(self.stores.blobs, name)
 
     async def activate(
         self, calibration: Calibration, *, force: bool = False, only: bool = False

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from trustscale_server.conformal.evidence import START, Accounts, bet, rank
 from trustscale_server.errors import NotFound, UpscalerError
 from trustscale_server.images.encode import to_png
-from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, TimeLimits, draw
+from trustscale_server.sampling.pipeline import NO_LIMITS, CollectingSink, TimeLimits, draw
 from trustscale_server.stores.base import Blobs, MonitorStore, Update
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, image_digest
 

@@ -11,14 +11,18 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from trustscale_server.calibration.guarantee import LEVELS, AnyGuarantee, Expectation
-from trustscale_server.calibration.manifest import Manifest
+from trustscale_server.calibration.guarantee import (
+    LEVELS,
+    AnyGuarantee,
+    Expectation,
+    Manifest,
+    ReviewSettings,
+)
 from trustscale_server.calibration.pairs import OnBadPair, variant_name, variants_of
-from trustscale_server.calibration.review import ReviewSettings
 from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
 from trustscale_server.errors import BadRequest, Conflict
 from trustscale_server.images.degrade import USUAL, Degradation, MadeBy, Mixture
-from trustscale_server.images.facts import BANDS, RULES, UPLOAD
+from trustscale_server.images.description import BANDS, RULES, UPLOAD
 from trustscale_server.images.raster import Stretch
 from trustscale_server.sampling.pipeline import (
     DEFAULT_SAMPLES,
@@ -29,7 +33,7 @@ from trustscale_server.sampling.pipeline import (
 )
 from trustscale_server.sigma import fitting
 from trustscale_server.sigma.estimators import IndecisionSettings
-from trustscale_server.sigma.moments import MAX_SAMPLES
+from trustscale_server.sigma.features import MAX_SAMPLES
 from trustscale_server.stores.base import Job, Progress
 from trustscale_server.upscalers.base import Upscaler, settings_of
 

@@ -1,6 +1,9 @@
-"""Which guarantee a calibration gives, chosen in advance with all of its numbers.
+"""What a calibration promises, and what it says of itself and of its pairs.
 
-Each kind is a class: what it counts as a loss, and the curve that its masks are read from.
+Each kind of guarantee is a class, chosen in advance with all of its numbers: what it counts as a
+loss, and the curve that its masks are read from. So is when a picture is bad, and how many may go
+out without a look (`app/conformal/evidence.py`). The manifest is all of a calibration but its
+arrays.
 """
 
 from __future__ import annotations
@@ -8,14 +11,19 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
+from trustscale_server import __version__
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, StepCurve
-from trustscale_server.conformal import high_probability as hp
+from trustscale_server.conformal import bounds as hp
+from trustscale_server.conformal.bounds import PostHocCurve, Shape, menu_between, on_codes
 from trustscale_server.conformal.curve import (
     LARGEST,
     USUALLY,
@@ -24,9 +32,37 @@ from trustscale_server.conformal.curve import (
     leakage_bound,
     minimal_n,
 )
+from trustscale_server.conformal.evidence import TOLERANCES
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between, on_codes
+from trustscale_server.images.degrade import MadeBy, Mixture
+from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.sigma.estimators import IndecisionSettings
+
+
+class ReviewSettings(BaseModel):
+    """When a picture is bad, and how many bad ones may be accepted; chosen in advance."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tolerance: float = Field(0.1, description=f"τ, one of {', '.join(map(str, TOLERANCES))}.")
+    share: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Bad is a picture of whose pixels more than this share are off by more than τ. "
+        "Default: 0.01; 0 for labels: one word that is read otherwise is too many.",
+    )
+    delta: float = Field(
+        0.05, gt=0, lt=1, description="δ: of new pictures this share is bad and accepted, at most."
+    )
+
+    @field_validator("tolerance")
+    @classmethod
+    def _measured(cls, tolerance: float) -> float:
+        if tolerance not in TOLERANCES:
+            raise ValueError(f"τ is one of {', '.join(map(str, TOLERANCES))}")
+        return tolerance
+
 
 LEVELS: Final[Mapping[str, float]] = {"strict": 0.03, "balanced": 0.05, "lenient": 0.07}
 """α by the names that people choose from."""
@@ -254,7 +290,7 @@ class Probability(GuaranteeSettings):
 class PostHoc(GuaranteeSettings):
     """α may be chosen after looking: the largest error over α is at most 1 in expectation.
 
-    It is chosen from a menu or between two numbers. `shape`: the knots of a(t) (`post_hoc.py`),
+    It is chosen from a menu or between two numbers. `shape`: the knots of a(t) (`bounds.py`),
     which follow from σ.
     """
 
@@ -352,3 +388,105 @@ _ANY: Final[TypeAdapter[GuaranteeSettings]] = TypeAdapter(AnyGuarantee)
 def guarantee_of(facts: Mapping[str, Any]) -> GuaranteeSettings:
     """Return the guarantee of such facts; ValidationError without one."""
     return _ANY.validate_python({name: value for name, value in facts.items() if value is not None})
+
+
+# Before the name of the admin, the reason of a pair that was taken out.
+REMOVED: Final = "removed by "
+
+
+class PairInfo(BaseModel):
+    """What is kept of one pair besides its losses. Sizes are those of Y in pixels.
+
+    group, scene: see `layout.py`; a pair without a scene is its own.
+    variant: the way in which X was made, where one Y gave several pairs; they are one scene.
+    input_class, facts: of X (`app/images/description.py`).
+    pixels_sha256: of Y decoded, whatever its file.
+    off, high_sigma: of the whole picture (`app/conformal/evidence.py`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    x_sha256: str
+    y_sha256: str
+    pixels_sha256: str
+    width: int
+    height: int
+    seed: int
+    mean_log_sigma: float
+    group: str | None = None
+    scene: str | None = None
+    variant: str | None = None
+    input_class: str | None = None
+    facts: dict[str, float] | None = None
+    off: tuple[float, ...] = ()
+    high_sigma: tuple[float, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """The name of the upload: that of the pair without its variant."""
+        return self.name if self.variant is None else self.name.removesuffix(f"~{self.variant}")
+
+
+def scene_of(pair: PairInfo) -> tuple[str, str]:
+    """Return the scene of a pair; a pair that names none is its own."""
+    return ("pair", pair.source) if pair.scene is None else ("scene", pair.scene)
+
+
+class Provenance(BaseModel):
+    """Where a calibration comes from.
+
+    settings: a digest for each setting of the upscaler (`settings_of`).
+    request: `CalibrationRequest.key` of what was measured for it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    software: str = f"trustscale {__version__}"
+    created_by: str = "local"
+    parent: str | None = None
+    note: str | None = None
+    attributions: list[str] = Field(default_factory=list)
+    settings: dict[str, str] = Field(default_factory=dict)
+    request: str | None = None
+
+
+class Manifest(BaseModel):
+    """All that a calibration stores but its arrays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = None
+    upscaler: str
+    created_at: datetime
+    pipeline: Pipeline
+    default_alpha: float = Field(LEVELS["balanced"], gt=0)
+    guarantee: AnyGuarantee = Expectation()
+    review: ReviewSettings = ReviewSettings()
+    degradation: MadeBy | None = None
+    seed: int = 0
+    pairs: list[PairInfo]
+    skipped: list[dict[str, Any]] = Field(default_factory=list)
+    provenance: Provenance = Provenance()
+
+    @property
+    def shares(self) -> Mapping[str, int]:
+        """The share of each way of making X, by its name; none where X was given or made in one."""
+        made_by = self.degradation
+        return (
+            {way: made_by.share(way) for way in made_by.variants()}
+            if isinstance(made_by, Mixture)
+            else {}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPair:
+    """One pair after generation.
+
+    loss_curves: of its spots, `coarse`; of the whole picture where the promise is about that.
+    """
+
+    info: PairInfo
+    loss_curves: Sequence[LossCurve]
+    sigma_quantiles: NDArray[np.float32]

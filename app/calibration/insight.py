@@ -13,9 +13,9 @@ from trustscale_server.calibration.guarantee import Threshold, threshold_json
 from trustscale_server.calibration.pairs import duplicates
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import StepCurve
-from trustscale_server.conformal.backtest import BacktestRow, Pairs, backtest
+from trustscale_server.conformal.curve import BacktestRow, Pairs, backtest
 from trustscale_server.errors import BadRequest
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.images.description import class_in_words
 
 COMMON_ALPHAS: Final = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.1, 0.15)
 

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from trustscale_server.calibration.config import PairSpec
-from trustscale_server.calibration.fit import seen_by
+from trustscale_server.calibration.guarantee import PairInfo
 from trustscale_server.calibration.layout import (
     PREDICTIONS,
     Arranged,
@@ -34,7 +34,7 @@ from trustscale_server.calibration.layout import (
     is_clutter,
     placed,
 )
-from trustscale_server.calibration.manifest import PairInfo
+from trustscale_server.calibration.measure import seen_by
 from trustscale_server.calibration.pairs import (
     FITTED_ON,
     SAME_PIXELS,

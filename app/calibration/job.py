@@ -19,19 +19,22 @@ from typing import Final
 
 import structlog
 
-from trustscale_server.calibration import labels, pictures
+from trustscale_server.calibration import labels
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker, chosen
 from trustscale_server.calibration.config import CalibrationRequest, PairSpec
-from trustscale_server.calibration.fit import DRAWN, SEEN, drawn, fitted
+from trustscale_server.calibration.guarantee import MeasuredPair, PairInfo, Provenance
 from trustscale_server.calibration.layout import PREDICTIONS
-from trustscale_server.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from trustscale_server.calibration.measure import (
     BAD,
+    DRAWN,
     MEASURED,
+    SEEN,
     WAITING,
     PairTask,
     Unlabelled,
+    drawn,
+    fitted,
     pack,
     pack_measurement,
     pair_from_maps,
@@ -52,10 +55,15 @@ from trustscale_server.calibration.pairs import (
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import fidelity
 from trustscale_server.errors import BadInput, BadPairs, NotFound
-from trustscale_server.jobs.handlers import JobContext
-from trustscale_server.sampling.draw import PAIRS, Throughput
-from trustscale_server.sampling.kept import KeptSamples, folder_of
-from trustscale_server.sampling.pipeline import Measurement, identify
+from trustscale_server.jobs.runner import JobContext
+from trustscale_server.sampling.pipeline import (
+    PAIRS,
+    KeptSamples,
+    Measurement,
+    Throughput,
+    folder_of,
+    identify,
+)
 from trustscale_server.stores.base import Blobs, Job, JobState, MonitorStore, StoreUnavailable
 from trustscale_server.upscalers.base import Upscaler, image_digest
 
@@ -69,7 +77,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class CalibrationHandler:
-    """Runs calibration jobs (`trustscale_server.jobs.handlers.FanOut`).
+    """Runs calibration jobs (`trustscale_server.jobs.runner.FanOut`).
 
     Keeps canaries of the upscalers in `watched`, and pictures of pairs on request.
     """
@@ -179,7 +187,7 @@ class CalibrationHandler:
             parent=request.parent,
         )
         if self.keeps_pictures:
-            await pictures.link(self.blobs, job.id, calibration.id, parent=request.parent)
+            await labels.link(self.blobs, job.id, calibration.id, parent=request.parent)
         return await self._finished(request, calibration, job.id)
 
     async def _again(self, job: str, request: CalibrationRequest) -> str:
@@ -200,7 +208,7 @@ class CalibrationHandler:
         if calibration.id != known.id:
             canaries = CanaryStore(self.blobs, self.states)
             await canaries.inherit(known.id, calibration.id)
-            await pictures.inherit(self.blobs, known.id, calibration.id)
+            await labels.inherit(self.blobs, known.id, calibration.id)
             await self.calibrations.add(calibration, activate=False)
         return await self._finished(request, calibration, job)
 
@@ -272,7 +280,7 @@ class CalibrationHandler:
     async def _keep_pictures(self, task: PairTask, measurement: Measurement) -> None:
         if self.keeps_pictures:
             pair = task.pair
-            await pictures.keep(self.blobs, task.job, pair.name, pair.x, measurement.prediction)
+            await labels.keep(self.blobs, task.job, pair.name, pair.x, measurement.prediction)
 
     async def _load(self, job: str, request: CalibrationRequest, name: str) -> Pair:
         pair = request.pair(name)

@@ -1,8 +1,15 @@
-"""Labels that people draw: every save is a new version, the newest counts; and what admins do.
+"""What people see and draw of a calibration's pairs, and when it is removed.
 
-So that two annotators cannot overwrite each other unseen, a version is a file that is never
-replaced: a save names the version it was drawn on, and only one save per version creates the next.
-Versions are removed with the job's files.
+Of the labels that people draw every save is a new version, and the newest counts. So that two
+annotators cannot overwrite each other unseen, a version is a file that is never replaced: a save
+names the version it was drawn on, and only one save per version creates the next. Versions are
+removed with the job's files.
+
+The pictures of the pairs are for people, as long as the job's uploads are kept. Until then X as the
+upscaler got it, Y as uploaded and the prediction can be shown; the calibration's key lists the jobs
+that measured its pairs.
+
+What a crash left between two writes or removals is removed, too.
 """
 
 from __future__ import annotations
@@ -11,18 +18,25 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Literal
 
 from pydantic import BaseModel
 
+from trustscale_server.calibration import canaries
 from trustscale_server.calibration.config import CalibrationRequest
 from trustscale_server.calibration.intake import Files
 from trustscale_server.calibration.layout import NamedFile, claimed_predictions, placed
 from trustscale_server.calibration.measure import PairState, Unlabelled, record_state, unlabelled
 from trustscale_server.calibration.pairs import bad_pairs, decode_label
 from trustscale_server.errors import BadImage, BadInput, Conflict, NotFound, Superseded
+from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.encode import to_png
+from trustscale_server.images.sandbox import decoding
 from trustscale_server.jobs.queue import JobQueue
-from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, few_at_once
+from trustscale_server.stores import repositories
+from trustscale_server.stores.base import UPLOADS, Blobs, JobState, JobStatus, Stores, few_at_once
+from trustscale_server.upscalers.base import RGB
 
 FIRST = "labels"
 """The folder of the first versions, drawn here or uploaded with the pairs."""
@@ -285,3 +299,138 @@ def _of_file(
     if claimed.get(name, pair.prediction_sha256) != pair.prediction_sha256:
         return {"name": name, "reason": "the label was not drawn on this prediction"}
     return pair
+
+
+Part = Literal["x", "y", "prediction"]
+
+_STORED: Final[dict[Part, str]] = {"x": "x-shown", "y": "y", "prediction": "prediction"}
+_JOBS: Final = "jobs.json"
+
+KEY: Final = "pictures-"
+"""Begins the key of a calibration among the blobs."""
+
+
+async def keep(blobs: Blobs, job: str, name: str, x: RGB, prediction: RGB) -> None:
+    """Store X and the prediction, which are not among the uploads."""
+    await blobs.put(job, f"{_STORED['x']}/{name}", await asyncio.to_thread(to_png, x))
+    png = await asyncio.to_thread(to_png, prediction)
+    await blobs.put(job, f"{_STORED['prediction']}/{name}", png)
+
+
+async def link(blobs: Blobs, job: str, calibration: str, *, parent: str | None) -> None:
+    """Note that a job measured the pairs of a calibration, and the parent's jobs the others."""
+    jobs = [job, *(await _jobs(blobs, parent) if parent else [])]
+    await blobs.put(_key(calibration), _JOBS, json.dumps(jobs).encode())
+
+
+async def inherit(blobs: Blobs, parent: str, calibration: str) -> None:
+    """Note that a calibration has the pairs of another one."""
+    if jobs := await _jobs(blobs, parent):
+        await blobs.put(_key(calibration), _JOBS, json.dumps(jobs).encode())
+
+
+async def forget(blobs: Blobs, calibration: str) -> None:
+    """Remove the note of a calibration that is deleted."""
+    await blobs.delete(_key(calibration))
+
+
+async def of_job(blobs: Blobs, job: str, name: str, part: Part) -> bytes:
+    """Return a picture of a pair of a job as a PNG file.
+
+    Raises:
+        NotFound: the pair is not measured yet, unknown, or its files have been removed.
+    """
+    try:
+        data = await blobs.get(job, f"{_STORED[part]}/{name}")
+    except NotFound:
+        source, mark, _ = name.rpartition("~")
+        if part != "y" or not mark:
+            raise
+        data = await blobs.get(job, f"{_STORED[part]}/{source}")  # the variants of one Y share it
+    if data.startswith(b"\x89PNG"):
+        return data
+    return await asyncio.to_thread(to_png, (await decoding(decode, data, PAIR_LIMITS)).rgb)
+
+
+async def of_calibration(blobs: Blobs, calibration: str, name: str, part: Part) -> bytes:
+    """Return a picture of a pair as a PNG file; NotFound if none is kept."""
+    for job in await _jobs(blobs, calibration):
+        try:
+            return await of_job(blobs, job, name, part)
+        except NotFound:
+            continue
+    raise NotFound(
+        f"There are no pictures of the pair {name!r}, or no longer: a calibration holds no image, "
+        "and the files of the job that made it are removed after a while."
+    )
+
+
+async def kept(blobs: Blobs, calibration: str) -> bool:
+    """Return whether a finished calibration may have pictures."""
+    for job in await _jobs(blobs, calibration):
+        if await blobs.names(job):
+            return True
+    return False
+
+
+async def label_of_calibration(blobs: Blobs, calibration: str, name: str) -> bytes:
+    """Return the label that a finished calibration was made with."""
+    for job in await _jobs(blobs, calibration):
+        try:
+            return await used(blobs, job, name, await frozen(blobs, job))
+        except NotFound:
+            continue
+    raise NotFound(f"There is no label of the pair {name!r}, or no longer.")
+
+
+async def _jobs(blobs: Blobs, calibration: str) -> list[str]:
+    try:
+        return [str(job) for job in json.loads(await blobs.get(_key(calibration), _JOBS))]
+    except NotFound:
+        return []
+
+
+def _key(calibration: str) -> str:
+    return f"{KEY}{calibration}"
+
+
+# Other keys are of runs from the command line.
+_OF_JOBS: Final = "job-"
+_OF_CALIBRATIONS: Final = (canaries.KEY, KEY)
+
+# An upload without a job may still be arriving; none takes a day.
+_ORPHAN_LIFE: Final = timedelta(days=1)
+
+
+async def remove_orphans(stores: Stores) -> int:
+    """Remove files older than a day whose job, result or calibration is unknown.
+
+    Also uploads to the object store that no request has used.
+    """
+    removed = 0
+    calibrations: set[str] | None = None
+    for key in await stores.blobs.untouched(_ORPHAN_LIFE):
+        if key.startswith(_OF_JOBS):
+            known = await _is_job(stores, key.partition(".")[0])  # or samples of its task
+        elif key.startswith(_OF_CALIBRATIONS):
+            if calibrations is None:
+                calibrations = {head.id for head in await stores.calibrations.heads()}
+            known = any(key.removeprefix(prefix) in calibrations for prefix in _OF_CALIBRATIONS)
+        elif key.startswith(repositories.KEY):
+            known = await stores.results.holds(key)
+        elif key.startswith(UPLOADS):
+            known = False
+        else:
+            continue
+        if not known:
+            await stores.blobs.delete(key)
+            removed += 1
+    return removed
+
+
+async def _is_job(stores: Stores, job: str) -> bool:
+    try:
+        await stores.jobs.get(job)
+    except NotFound:
+        return False
+    return True

@@ -1,12 +1,19 @@
-"""One pair in, its loss curves out: the step that a calibration repeats for every pair."""
+"""One pair in, its loss curves out: the step that a calibration repeats for every pair.
+
+σ may be fitted on a share of the job's scenes, which then calibrate nothing. The samples of the
+other pairs wait in the blobs for the fit, so nothing is generated twice. Names and seed alone
+decide which scenes these are, before anything is measured, and the fit uses nothing else. So
+calibration scenes and the next upload stay exchangeable.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,22 +21,32 @@ from pydantic import BaseModel
 
 from trustscale_server.calibration.canaries import CanaryTaker
 from trustscale_server.calibration.config import CalibrationRequest
-from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
+from trustscale_server.calibration.guarantee import MeasuredPair, PairInfo
 from trustscale_server.calibration.pairs import Pair
 from trustscale_server.calibration.record import SIGMA_QUANTILES
 from trustscale_server.conformal import LossCurve, fidelity, reader, words
-from trustscale_server.conformal.backtest import sigma_quantiles
+from trustscale_server.conformal.curve import LossCurves, coarse_up, sigma_quantiles
+from trustscale_server.conformal.evidence import high_sigma, off_shares
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.lab import to_8_bit
-from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
-from trustscale_server.conformal.review import high_sigma, off_shares
-from trustscale_server.errors import BadCalibration, BadRequest
-from trustscale_server.images.facts import classify
-from trustscale_server.sampling.draw import TimeLimits
-from trustscale_server.sampling.kept import KeptSamples
-from trustscale_server.sampling.pipeline import EverySample, Measurement, Pipeline, measure
-from trustscale_server.sigma.reading import NO_TEXT, ReadPage
-from trustscale_server.stores.usage import used_by
+from trustscale_server.errors import BadCalibration, BadPairs, BadRequest
+from trustscale_server.images.description import classify
+from trustscale_server.images.resize import Enlarged
+from trustscale_server.sampling.pipeline import (
+    EverySample,
+    KeptSamples,
+    Measurement,
+    Pipeline,
+    TimeLimits,
+    measure,
+    measured_again,
+    predicted,
+)
+from trustscale_server.sigma import fitting
+from trustscale_server.sigma.estimators import NO_TEXT, IndecisionSettings, ReadPage
+from trustscale_server.sigma.features import Moments
+from trustscale_server.stores.base import Blobs
+from trustscale_server.stores.repositories import used_by
 from trustscale_server.upscalers.base import RGB, Source
 
 MEASURED, WAITING, BAD = b"M", b"W", b"B"
@@ -213,3 +230,138 @@ def record_state(record: bytes) -> PairState:
     """Return what a checkpoint says about its pair, which is measured while it waits for σ."""
     states: dict[bytes, PairState] = {WAITING: "awaiting_label", BAD: "skipped"}
     return states.get(record[:1], "measured")
+
+
+FIT_DIGITS = 16  # of the digests that an artefact keeps
+SEEN, DRAWN = b"F", b"D"
+"""Records of pairs that σ is fitted on, and of pairs that wait for that σ."""
+
+_PLACE = "fit"  # where the blobs hold what waits
+
+
+class Photograph(NamedTuple):
+    """What the fit sees of a pair: the digest of its pixels, and its cells."""
+
+    digest: str
+    seen: fitting.FitSample
+
+
+async def drawn(blobs: Blobs, task: PairTask) -> tuple[bytes, Measurement]:
+    """Generate; store what the fit sees of the pair, or else its samples. Return the record."""
+    samples: dict[int, RGB] = {}
+    pair, pipeline = task.pair, task.request.pipeline
+    measurement = await task.measure(samples.__setitem__)
+    ordered = [samples[index] for index in range(pipeline.samples)]
+    # What came first stays: an upscaler without seeds answers differently the second time.
+    if pair.name not in task.request.fit_split.fitted:
+        record = await asyncio.to_thread(_pack_samples, ordered)
+        await blobs.create(task.job, f"{_PLACE}/{pair.name}", record)
+        return DRAWN, measurement
+    record = await asyncio.to_thread(
+        lambda: _pack_photograph(photograph_of(pair, ordered, pipeline))
+    )
+    await blobs.create(task.job, f"{_PLACE}/{pair.name}", record)
+    return SEEN, measurement
+
+
+async def fitted(
+    blobs: Blobs,
+    job: str,
+    request: CalibrationRequest,
+    waiting: Mapping[bytes, Sequence[str]],
+    load: Callable[[str], Awaitable[Pair]],
+) -> tuple[Pipeline, list[MeasuredPair]]:
+    """Return the pipeline with the fitted σ, and the pairs that waited for it.
+
+    Without a share to fit on it is that of the request. `waiting`: names of pairs by their records,
+    SEEN and DRAWN; `load` gives a pair by its name.
+    """
+    if not request.fit_split.fitted:
+        return request.pipeline, []
+    if not waiting[SEEN]:
+        raise BadPairs("None of the pairs to fit σ on could be used.", items=[])
+    seen = [await blobs.get(job, f"{_PLACE}/{name}") for name in waiting[SEEN]]
+    pipeline = await asyncio.to_thread(
+        fitted_pipeline,
+        map(_unpack_seen, seen),
+        request.pipeline,
+        request.fit_split.scenes,
+        request.upscaler,
+    )
+    measured = []
+    for name in waiting[DRAWN]:
+        samples = await blobs.get(job, f"{_PLACE}/{name}")
+        pair = await load(name)
+        measured.append(await asyncio.to_thread(_reduced, pair, samples, pipeline))
+    return pipeline, measured
+
+
+def photograph_of(pair: Pair, samples: Sequence[RGB], pipeline: Pipeline) -> Photograph:
+    """Return what the fit sees of a pair."""
+    moments = Moments(pair.y.shape, Enlarged(pair.x, pipeline.scale))
+    for sample in samples:
+        moments.add(sample)
+    moments.facts = pair.facts.terms()
+    prediction = predicted(samples, pipeline.prediction)
+    seen = fitting.fit_sample(moments.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
+    return Photograph(_digest(pair.pixels_sha256), seen)
+
+
+def fitted_pipeline(
+    photographs: Iterable[Photograph], pipeline: Pipeline, scenes: int, name: str | None
+) -> Pipeline:
+    """Return the pipeline with the σ fitted on photographs of so many scenes.
+
+    `name` is the upscaler's.
+    """
+    ordered = sorted(photographs, key=lambda photograph: photograph.digest)
+    fitted_sigma = replace(
+        fitting.fit([photograph.seen for photograph in ordered], units=fitting.units_for(scenes)),
+        name=f"fitted for {name}" if name else "fitted",
+        upscaler=pipeline.fingerprint,
+        samples=pipeline.samples,
+        metric=pipeline.fidelity.metric,
+        scenes=scenes,
+        pairs=len(ordered),
+        photographs=tuple(photograph.digest for photograph in ordered),
+    )
+    return pipeline.model_copy(
+        update={"indecision": IndecisionSettings("fitted", fit=fitted_sigma)}
+    )
+
+
+def _pack_photograph(photograph: Photograph) -> bytes:
+    digest, seen = photograph
+    return npz_bytes(
+        digest=digest, names=seen.names, terms=seen.terms, error=seen.error, share=seen.share
+    )
+
+
+def _unpack_seen(record: bytes) -> Photograph:
+    with np.load(io.BytesIO(record), allow_pickle=False) as arrays:
+        seen = fitting.FitSample(
+            tuple(map(str, arrays["names"])), arrays["terms"], arrays["error"], arrays["share"]
+        )
+        return Photograph(str(arrays["digest"]), seen)
+
+
+def _pack_samples(samples: Sequence[RGB]) -> bytes:
+    out = io.BytesIO()
+    np.savez_compressed(out, samples=np.stack(samples))
+    return out.getvalue()
+
+
+def _reduced(pair: Pair, drawn: bytes, pipeline: Pipeline) -> MeasuredPair:
+    with np.load(io.BytesIO(drawn), allow_pickle=False) as arrays:
+        samples = list(arrays["samples"])
+    measured = measured_again(samples, Source(pair.x, pair.facts), pipeline, pair.seen)
+    return reduce_pair(pair, measured, pipeline)
+
+
+def seen_by(indecision: IndecisionSettings, pixels_sha256: str) -> bool:
+    """Return whether σ was fitted on the photograph with these pixels."""
+    return any(_digest(pixels_sha256) in fit.photographs for fit in indecision.all_fits)
+
+
+def _digest(pixels_sha256: str) -> str:
+    return pixels_sha256[:FIT_DIGITS]

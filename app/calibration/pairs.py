@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from trustscale_server.conformal.lab import Colours, Seen, normalised_lab
 from trustscale_server.errors import BadImage, BadInput, BadPairs
-from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.images.decode import PAIR_LIMITS, Decoded, decode
 from trustscale_server.images.degrade import (
     Degradation,
@@ -25,7 +24,7 @@ from trustscale_server.images.degrade import (
     make_values,
     subject_of,
 )
-from trustscale_server.images.facts import InputFeatures, look_at
+from trustscale_server.images.description import LOSSLESS, Compression, InputFeatures, look_at
 from trustscale_server.images.raster import Read, read_picture, read_values, stretched, windowed
 from trustscale_server.images.sandbox import in_decoder
 from trustscale_server.sampling.pipeline import Pipeline

@@ -1,22 +1,42 @@
-"""A calibration: pipeline, loss curves of n pairs, provenance. Immutable once made."""
+"""A calibration: pipeline, loss curves of n pairs, provenance. Immutable once made.
+
+**Its file**, for export, import and the store, is a zip archive with four members, readable with
+standard tools:
+
+- `calibration.json`: format, version, id, the manifest, and the SHA-256 of the other members;
+- `loss_curves.npy`: [2, N], the levels and errors of the spots of all pairs one after the other;
+- `lengths.npy`: [1, m], the number of breakpoints of each spot;
+- `pairs.npy`: [n, 1 + 101], per pair the number of its spots, and the quantiles of σ.
+
+Floats have 8 significant bits, so they are the upper halves of float32 (an error that counts in
+full is rounded up, and cut at the bound on reading). Of an array of 16 bits [a, b] a member holds
+uint8 [a, 2, b]: of each row the differences, modulo 2¹⁶, byte by byte. They deflate well.
+
+The id is a digest of the content; checked on reading, it detects damage and edits.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
+import re
+import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from threading import Lock
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from trustscale_server.calibration.guarantee import (
     COVERED,
@@ -24,23 +44,27 @@ from trustscale_server.calibration.guarantee import (
     ErrorQuantile,
     Expectation,
     GuaranteeSettings,
-    PostHoc,
-)
-from trustscale_server.calibration.manifest import (
     Manifest,
     MeasuredPair,
     PairInfo,
+    PostHoc,
     Provenance,
     scene_of,
 )
 from trustscale_server.conformal import LossCurve, StepCurve, fidelity
-from trustscale_server.conformal.backtest import highest_trusted, trusted_shares
-from trustscale_server.conformal.curve import by_scene, places_of
+from trustscale_server.conformal.curve import (
+    LossCurves,
+    by_scene,
+    coarse_up,
+    highest_trusted,
+    places_of,
+    trusted_shares,
+)
 from trustscale_server.conformal.evidence import outlier_p_value
-from trustscale_server.conformal.loss_curve import LossCurves
-from trustscale_server.errors import BadGroup, BadRequest
-from trustscale_server.images import kinds
-from trustscale_server.images.facts import UPLOAD, InputFeatures, classify
+from trustscale_server.conformal.fidelity import largest_float32
+from trustscale_server.errors import BadCalibration, BadGroup, BadRequest, reason_of
+from trustscale_server.images import description
+from trustscale_server.images.description import UPLOAD, InputFeatures, classify
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.stores.base import CalibrationHead
 
@@ -443,7 +467,7 @@ class Partitions:
         that are meant for the class.
         """
         whole, shares = self._whole, self._whole.manifest.shares
-        meant = sum(share for way, share in shares.items() if kinds.class_of_way(way) == name)
+        meant = sum(share for way, share in shares.items() if description.class_of_way(way) == name)
         most = Fraction(meant, sum(shares.values())) if meant else Fraction(1)
         return self._part(
             ("class", name), [pair.input_class == name for pair in whole.manifest.pairs], most
@@ -527,9 +551,9 @@ class Report:
     def typicality(self, mean_log_sigma: float, facts: InputFeatures | None = None) -> float:
         """Return the conformal p-value of an image among one of each calibration scene, in (0, 1].
 
-        From how strange the learned table finds X (`kinds.py`); of data from the facts about X and
-        the mean log σ; without kept facts from the latter alone, on both sides. For an image of a
-        new scene that is exchangeable with these, P(p ≤ u) ≤ u.
+        From how strange the learned table finds X (`description.py`); of data from the facts about
+        X and the mean log σ; without kept facts from the latter alone, on both sides. For an image
+        of a new scene that is exchangeable with these, P(p ≤ u) ≤ u.
         """
         if facts is not None and self._calibration.pipeline.input_rule == UPLOAD:
             strange = [pair.facts[_TABLE] for pair in self.one_of_each if pair.facts]
@@ -622,3 +646,185 @@ class _Cache:
             if len(self._parts) > MOST_PARTS:
                 self._parts.popitem(last=False)
             return calibration
+
+
+FORMAT = "trustscale-calibration"
+VERSION = 3
+MEDIA_TYPE = "application/vnd.trustscale.calibration+zip"
+SUFFIX = ".calibration"
+
+_MANIFEST = "calibration.json"
+_CURVES, _LENGTHS, _PAIRS = _ARRAYS = ("loss_curves.npy", "lengths.npy", "pairs.npy")
+_HEAD = 1 << 14
+_WIDTH = 2  # bytes of a number
+
+# A calibration of 2,000 images takes under 20 MB; ten times that is a mistake or an attack.
+_MAX_BYTES = 256 * 1024 * 1024
+
+
+def dump(calibration: Calibration) -> bytes:
+    """Return the file of a calibration."""
+    curves = calibration.loss_curves
+    errors = coarse_up(curves.errors)
+    arrays = {
+        _CURVES: np.stack([_halves(curves.levels), _halves(errors)]),
+        _LENGTHS: curves.lengths.astype(np.uint16)[None],
+        _PAIRS: np.column_stack(
+            [calibration.spots.astype(np.uint16), _halves(calibration.sigma_quantiles)]
+        ),
+    }
+    members = {name: _npy(array) for name, array in arrays.items()}
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "id": calibration.id,
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
+        "manifest": calibration.document,
+    }
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(_entry(_MANIFEST), json.dumps(document, indent=1))
+        for name, data in members.items():
+            archive.writestr(_entry(name), data)
+    return out.getvalue()
+
+
+def load(data: bytes) -> Calibration:
+    """Return the calibration in a file.
+
+    Raises:
+        BadCalibration: damaged, edited, of another format or version, or inconsistent.
+    """
+    with _damage_refused():
+        return _load(data)
+
+
+@contextmanager
+def _damage_refused() -> Iterator[None]:
+    try:
+        yield
+    except BadCalibration:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadCalibration(
+            f"The calibration file is invalid: {where[:200]}: {first['msg'][:200]}."
+        ) from error
+    except Exception as error:  # zip, JSON and array parsers raise anything on damaged input
+        raise BadCalibration(f"The calibration file is damaged: {reason_of(error)}.") from error
+
+
+def identity(file: IO[bytes]) -> tuple[str, str]:
+    """Return a file's calibration id and upscaler fingerprint; nothing else is read.
+
+    Raises BadCalibration; nothing is checked.
+    """
+    with _damage_refused(), zipfile.ZipFile(file) as archive, archive.open(_MANIFEST) as manifest:
+        head = b""
+        while chunk := manifest.read(_HEAD):  # both come before the pairs
+            head += chunk
+            if match := re.search(rb'"id": "([^"]+)".*?"fingerprint": "([^"]+)"', head, re.DOTALL):
+                return match[1].decode(), match[2].decode()
+    raise BadCalibration("The calibration file names no fingerprint.")
+
+
+def unchecked(data: bytes) -> tuple[Any, Any]:
+    """Return the version and the manifest of a file of any version, in any form.
+
+    Raises BadCalibration; nothing is checked.
+    """
+    with _damage_refused(), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        document = json.loads(archive.read(_MANIFEST))
+        return document["version"], document["manifest"]
+
+
+def _load(data: bytes) -> Calibration:
+    members = _members(data)
+    document: dict[str, Any] = json.loads(members[_MANIFEST])
+    if document.get("format") != FORMAT:
+        raise BadCalibration("This is not a calibration file.")
+    if document.get("version") != VERSION:
+        raise BadCalibration(
+            f"The calibration file has version {str(document.get('version'))[:20]}, and this "
+            f"release reads version {VERSION}: calibrate again."
+        )
+    for name in _ARRAYS:
+        if hashlib.sha256(members[name]).hexdigest() != document["sha256"].get(name):
+            raise BadCalibration(f"The calibration file is damaged: {name} fails its checksum.")
+    manifest = Manifest.model_validate(document["manifest"])
+    if not manifest.pairs:
+        raise BadCalibration("The calibration file holds no pairs.")
+    curves, lengths, pairs = (_array(members[name]) for name in _ARRAYS)
+    is_whole = (len(curves), len(lengths), *pairs.shape) == (
+        *(2, 1, len(manifest.pairs)),
+        1 + len(SIGMA_QUANTILES),
+    )
+    spots = pairs[:, 0].astype(np.int64)
+    if not is_whole or spots.sum() != lengths.size or (spots < 1).any():
+        raise BadCalibration("The calibration file contradicts itself: array sizes do not match.")
+    limit = largest_float32(fidelity.bound(manifest.pipeline.fidelity))
+    # Only the last error of a curve is above the bound, by rounding.
+    errors = np.minimum(_floats(curves[1]), limit)
+    loss_curves = LossCurves(_floats(curves[0]), errors, lengths[0].astype(np.int64))
+    loss_curves.check()
+    calibration = Calibration(document["manifest"], loss_curves, spots, _floats(pairs[:, 1:]))
+    vars(calibration)["manifest"] = manifest  # checking it is as slow as parsing it
+    if calibration.id != document.get("id"):
+        raise BadCalibration("The calibration file was changed: its id does not match its content.")
+    return calibration
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise BadCalibration("This is not a calibration file.")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if {info.filename for info in archive.infolist()} != {_MANIFEST, *_ARRAYS}:
+            raise BadCalibration("This is not a calibration file.")
+        if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
+            raise BadCalibration("The calibration file is too large.")
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def _halves(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The upper halves of numbers with 8 significant bits."""
+    return np.asarray((np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16), np.uint16)
+
+
+def _floats(halves: NDArray[np.uint16]) -> NDArray[np.float32]:
+    return (halves.astype(np.uint32) << 16).view(np.float32)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """A member with a fixed date: equal calibrations are equal files."""
+    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _npy(array: NDArray[np.uint16]) -> bytes:
+    """A member of uint16 [a, b]."""
+    steps = np.diff(array, axis=1, prepend=np.uint16(0)).astype("<u2")
+    out = io.BytesIO()
+    planes = np.ascontiguousarray(steps[..., np.newaxis].view(np.uint8).swapaxes(1, 2))
+    np.save(out, planes, allow_pickle=False)
+    return out.getvalue()
+
+
+def _array(data: bytes) -> NDArray[np.uint16]:
+    """A member as uint16 [a, b].
+
+    numpy would allocate what the header says before it reads the bytes.
+    """
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise BadCalibration("The calibration file contradicts itself: an array has a wrong form.")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype != np.uint8 or shape[1:2] != (_WIDTH,) or len(shape) != 3:
+        raise BadCalibration("The calibration file contradicts itself: an array has a wrong type.")
+    if min(shape) < 0 or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
+        raise BadCalibration("The calibration file contradicts itself: an array has a wrong size.")
+    flat = np.frombuffer(data, dtype, offset=stream.tell())
+    planes = flat.reshape(shape, order="F" if is_fortran else "C")
+    steps = np.ascontiguousarray(planes.swapaxes(1, 2)).view("<u2")[..., 0]
+    return steps.cumsum(axis=1, dtype=np.uint16)

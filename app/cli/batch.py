@@ -35,10 +35,9 @@ from trustscale_server.images.decode import Limits, image_size
 from trustscale_server.images.resize import size_within
 from trustscale_server.sampling.pipeline import MeasurementSink
 from trustscale_server.serving.answer import MASK, png_overlay
-from trustscale_server.serving.choose import UpscaleRequest
-from trustscale_server.serving.prepare import duration
+from trustscale_server.serving.prepare import UpscaleRequest, duration
 from trustscale_server.serving.service import watcher
-from trustscale_server.stores.files import replace_file
+from trustscale_server.stores.blobs import replace_file
 from trustscale_server.upscalers.base import AUTO
 
 MANIFEST: Final = "trustscale.manifest.json"

@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
-from trustscale_server.calibration.answering import answered_uploads, in_words
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import LEVELS
 from trustscale_server.calibration.intake import find_in
 from trustscale_server.calibration.layout import GroupingRule
-from trustscale_server.calibration.like import look_like
+from trustscale_server.calibration.local import answered_uploads, in_words, look_like
 from trustscale_server.cli import options
 from trustscale_server.cli.calibrations import print_calibration
 from trustscale_server.cli.making import Making
@@ -23,10 +22,10 @@ from trustscale_server.config_errors import mistakes
 from trustscale_server.config_sources import with_options
 from trustscale_server.conformal.fidelity import METRICS, SPOT
 from trustscale_server.errors import BadRequest, TrustscaleError, reason_of
-from trustscale_server.images.facts import BANDS, RULES, UPLOAD
+from trustscale_server.images.description import BANDS, RULES, UPLOAD
 from trustscale_server.settings import load_settings
 from trustscale_server.upscalers.base import AUTO
-from trustscale_server.upscalers.runtime import SCALE
+from trustscale_server.upscalers.embedded import SCALE
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.calibration.active import EVERY, Changes
 from trustscale_server.calibration.guarantee import guarantee_of
 from trustscale_server.cli import options
@@ -21,7 +21,7 @@ from trustscale_server.cli.options import lines, output
 from trustscale_server.cli.service import ask
 from trustscale_server.config_errors import mistakes
 from trustscale_server.config_sources import with_options
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.images.description import class_in_words
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
 
@@ -119,7 +119,7 @@ def import_(
 ) -> None:
     """Read a calibration from a file, after checking it."""
     data = path.read_bytes()
-    file.load(data)  # before a server gets it
+    record.load(data)  # before a server gets it
     imported = ask(
         server, lambda service: service.import_file(data, activate=activate, force=force)
     )

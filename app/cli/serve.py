@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from trustscale_server.api.middleware import is_local
+from trustscale_server.api.deps import is_local
 from trustscale_server.api.server import KEEP_ALIVE_S, Server, server_config
 from trustscale_server.assembly import check_settings, check_start
 from trustscale_server.cli import options

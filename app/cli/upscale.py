@@ -236,7 +236,7 @@ def upscale(
     from trustscale_server.cli.bars import interruptible  # noqa: PLC0415
     from trustscale_server.cli.batch import MANIFEST, Extra, Run  # noqa: PLC0415
     from trustscale_server.cli.service import PATIENT, service_client  # noqa: PLC0415
-    from trustscale_server.serving.choose import options_of  # noqa: PLC0415
+    from trustscale_server.serving.prepare import options_of  # noqa: PLC0415
     from trustscale_server.settings import load_settings  # noqa: PLC0415
 
     try:

@@ -6,8 +6,7 @@ calibration into thresholds, masks and trust levels.
 """
 
 from trustscale_server.conformal import fidelity
-from trustscale_server.conformal.curve import RiskCurve, StepCurve
-from trustscale_server.conformal.high_probability import HighProbabilityCurve
-from trustscale_server.conformal.loss_curve import LossCurve
+from trustscale_server.conformal.bounds import HighProbabilityCurve
+from trustscale_server.conformal.curve import LossCurve, RiskCurve, StepCurve
 
 __all__ = ["HighProbabilityCurve", "LossCurve", "RiskCurve", "StepCurve", "fidelity"]

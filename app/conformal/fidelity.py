@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal import reader as text
-from trustscale_server.conformal.boxes import painted
-from trustscale_server.conformal.filters import gaussian_blur, gaussian_radius
 from trustscale_server.conformal.lab import (
     Pixels,
     check_pair,
+    gaussian_blur,
+    gaussian_radius,
     lab_distance,
     normalised_lab,
     to_8_bit,
 )
+from trustscale_server.conformal.reader import painted
 
 ErrorUnit = Literal["lab", "ssim", "stretch", "label", "words"]
 LossUnit = Literal["spot", "picture", "words"]

@@ -28,8 +28,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.boxes import box_of
-from trustscale_server.conformal.loss_curve import LossCurve
+from trustscale_server.conformal.curve import LossCurve
+from trustscale_server.conformal.reader import box_of
 
 ANY = 1e-4
 """The share of wrong words above which a picture of fewer than 10,000 words has any."""

@@ -5,7 +5,9 @@ CMYK become RGB, 16-bit values 8 bits (`raster.py` keeps 16), and of a camera's 
 pictures (MPO) the first is taken. What has no faithful 8-bit RGB form (animation, data that would
 be black) is refused. `Decoded.notes` lists everything that changes values.
 
-Hostile files may take any time and memory, so this runs in a limited process (`decoders.py`).
+Hostile files may take any time and memory, so this runs in a limited process (`sandbox.py`), after
+two looks at the bytes alone: how often a JPEG file goes over its blocks, since a scan takes much
+time and few bytes, and how large a JPEG XL picture is, since its reader would decode it first.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import importlib
 import io
 import math
 import re
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,25 +27,270 @@ from typing import Final, Literal, TypedDict
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from trustscale_server.conformal.lab import Pixels
 from trustscale_server.errors import (
     BadImage,
     BadInput,
     BadRequest,
+    DecodeLimit,
     ImageTooLarge,
     UnsupportedMedia,
     reason_of,
     shortened,
 )
-from trustscale_server.images.colour import depth_notes, depth_of, from_deep_grey, to_srgb
-from trustscale_server.images.compression import LOSSLESS, Compression, read_compression
-from trustscale_server.images.jpegxl import SIGNATURE as JPEG_XL
-from trustscale_server.images.jpegxl import jpeg_xl_size
+from trustscale_server.images.description import LOSSLESS, Compression, read_compression
 from trustscale_server.images.metadata import Metadata, metadata_of
 from trustscale_server.images.resize import size_within
-from trustscale_server.images.scans import check_scans
+
+MOST_PASSES: Final = 32
+"""Over all blocks of a picture; common programs make at most a dozen."""
+
+_NEXT_MARKER: Final = re.compile(rb"\xff+[^\0\xd0-\xd7\xff]", re.DOTALL)
+_SCAN, _END = 0xDA, 0xD9
+_NOT_FRAMES: Final = {0xC4, 0xC8, 0xCC}  # tables, among the markers C0 to CF
+
+
+def check_scans(data: bytes) -> None:
+    """Count the blocks of all scans of a JPEG file; a damaged one only as far as it is read.
+
+    Raises:
+        DecodeLimit: they are those of more than `MOST_PASSES` pictures.
+    """
+    blocks: dict[int, float] = {}  # of each component, relative to those of the largest
+    passes, place = 0.0, 2
+    while (match := _NEXT_MARKER.search(data, place)) is not None:
+        marker, place = data[match.end() - 1], match.end()
+        if marker == _END:
+            return
+        if marker in {0x01, 0xD8} or len(data) < place + 2:
+            continue  # without a segment
+        (length,) = struct.unpack_from(">H", data, place)
+        segment = data[place + 2 : place + length]
+        if 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
+            components = [segment[k : k + 2] for k in range(6, len(segment) - 2, 3)]
+            areas = {
+                component[0]: (component[1] >> 4) * (component[1] & 15) for component in components
+            }
+            total = max(1, sum(areas.values()))
+            blocks = {name: area / total for name, area in areas.items()}
+        elif marker == _SCAN:
+            passes += sum(blocks.get(name, 0.0) for name in segment[1 : 1 + 2 * segment[0] : 2])
+            if passes > MOST_PASSES:
+                raise DecodeLimit(
+                    f"The JPEG file goes over its pixels more than {MOST_PASSES} times. Save it "
+                    "again with an ordinary program.",
+                    limit="scans",
+                    maximum=MOST_PASSES,
+                )
+        place += length
+
+
+SIGNATURE: Final = re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")
+
+_LONGEST: Final = 16  # bytes; the size takes at most 11
+_RATIOS: Final = ((1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height
+_BITS: Final = (9, 13, 18, 30)
+
+
+def jpeg_xl_size(data: bytes) -> tuple[int, int]:
+    """Return the (width, height) that a JPEG XL file declares, before any rotation.
+
+    Raises:
+        BadImage: there is no such header.
+    """
+    start = data[:_LONGEST]
+    if not start.startswith(b"\xff\x0a"):
+        start = b""
+        for piece in _codestream(data):
+            start += piece[: _LONGEST - len(start)]
+            if len(start) == _LONGEST:
+                break
+    if not start.startswith(b"\xff\x0a"):
+        raise BadImage("The JPEG XL file has no header.")
+    bits = _Bits(start[2:])
+    is_small = bool(bits.read(1))
+    height = _side(bits, is_small=is_small)
+    ratio = bits.read(3)
+    if not ratio:
+        return _side(bits, is_small=is_small), height
+    across, down = _RATIOS[ratio - 1]
+    return height * across // down, height
+
+
+def _side(bits: _Bits, *, is_small: bool) -> int:
+    return 8 * (1 + bits.read(5)) if is_small else 1 + bits.read(_BITS[bits.read(2)])
+
+
+class _Bits:
+    """Bits of bytes, from the least significant one on; zeros behind their end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = int.from_bytes(data, "little")
+
+    def read(self, count: int) -> int:
+        value = self._left & ((1 << count) - 1)
+        self._left >>= count
+        return value
+
+
+def _codestream(data: bytes) -> Iterator[bytes]:
+    """The parts of the codestream in a file of boxes."""
+    place = 0
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        head = 8
+        if length == 1 and place + 16 <= len(data):
+            (length,), head = struct.unpack_from(">Q", data, place + 8), 16
+        end = place + length if length else len(data)
+        if end < place + head:
+            return
+        if kind in {b"jxlc", b"jxlp"}:
+            first = place + head + (4 if kind == b"jxlp" else 0)  # the number of the part
+            yield data[first : min(end, first + _LONGEST)]
+        place = end
+
+
+# Profiles named sRGB differ slightly; one that changes no value by more is ignored.
+_SAME_COLOUR: Final = 3
+
+# Colour spaces of profiles, and the image modes that they apply to.
+_SPACES: Final = {"GRAY": {"L"}, "RGB": {"RGB", "L"}, "CMYK": {"CMYK"}}
+
+_MOST_TAGS: Final = 100  # of a colour profile; lcms reads no more
+_LONGEST_NAME: Final = 80  # letters of a profile's name in a note
+
+
+def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> NDArray[np.uint8]:
+    """uint8 [h, w, 3] sRGB of an image of mode L, RGB or CMYK, its colour profile applied."""
+    if profile:
+        profile = _plain(profile)
+        try:
+            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            name = _shown(ImageCms.getProfileDescription(embedded))
+            space = embedded.profile.xcolor_space.strip()
+            if image.mode not in _SPACES.get(space, ()):
+                notes.append(f"The colour profile “{name}” is for {space} and was ignored.")
+            else:
+                if space == "RGB":
+                    image = image.convert("RGB")
+                if not _is_srgb(name, profile, image.mode):
+                    converted = _converted(image, embedded)
+                    notes.append(f"The colour profile “{name}” was converted to sRGB.")
+                    return np.asarray(converted)
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            notes.append("The colour profile is damaged and was ignored; sRGB was assumed.")
+    if image.mode == "CMYK":
+        notes.append("CMYK without a usable profile was converted by the plain formula.")
+    return np.asarray(image.convert("RGB"))
+
+
+def _plain(profile: bytes) -> bytes:
+    """A profile without its multi-process elements, which most programs ignore.
+
+    They may be a hundred thousand, each computed for each colour: minutes for a file of 13 KB.
+    """
+    plain = bytearray(profile)
+    for k in range(min(int.from_bytes(profile[128:132]), _MOST_TAGS)):
+        at = 132 + 12 * k
+        if profile[at : at + 3] in {b"D2B", b"B2D"}:
+            plain[at : at + 4] = b"hid%c" % k  # unique names without meaning
+    return bytes(plain)
+
+
+def _shown(name: str) -> str:
+    """A profile's name for a note: short, without control characters."""
+    printable = "".join(letter for letter in name[:10_000] if letter.isprintable()).strip()
+    return printable if len(printable) <= _LONGEST_NAME else f"{printable[: _LONGEST_NAME - 1]}…"
+
+
+def _is_srgb(name: str, profile: bytes, mode: str) -> bool:
+    """Whether a profile that is named sRGB also acts like it; a linear one does not."""
+    if "srgb" not in name.lower() or mode not in {"L", "RGB"}:
+        return False
+    probe = _probe().convert(mode)
+    before = np.asarray(probe.convert("RGB")).astype(int)
+    after = _converted(probe, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    return bool(np.abs(np.asarray(after) - before).max() <= _SAME_COLOUR)
+
+
+@cache
+def _probe() -> Image.Image:
+    """All greys, and a coarse grid of all colours."""
+    steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    return Image.fromarray(np.concatenate([grid, greys])[None])
+
+
+def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    converted = ImageCms.profileToProfile(
+        image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+    if converted is None:
+        raise ValueError("converted in place")
+    return converted
+
+
+_BITS_TAG: Final = 0x0102  # a tag of TIFF
+
+# 16-bit data below a quarter of the range: probably of 10 or 12 bits.
+_DARK: Final = 64
+
+_ROWS: Final = 64
+
+
+def depth_of(image: Image.Image, data: bytes) -> int:
+    """Return the bits per channel of the file; of colours Pillow keeps the upper 8."""
+    if data.startswith(b"\x89PNG") and len(data) > 24:
+        return data[24]
+    if (tags := getattr(image, "tag_v2", None)) is not None:
+        return int(max(np.atleast_1d(tags.get(_BITS_TAG, 8))))
+    return int(image.info.get("bit_depth") or (16 if image.mode.startswith(("I", "F")) else 8))
+
+
+def depth_notes(rgb: NDArray[np.uint8], depth: int, *, is_grey: bool) -> list[str]:
+    """Return notes on pixels that had more than 8 bits. Raises BadImage: all are black now."""
+    top = int(rgb.max())
+    if top == 0:
+        raise BadImage(
+            f"All values of the {depth}-bit image are so small that with 8 bits they are black. "
+            "Send stretch=p0,p100 to have them stretched."
+        )
+    how = "was rounded to 8" if is_grey else "was cut to the upper 8"
+    notes = [f"The image has {depth} bits per channel; it {how}. With a stretch all are kept."]
+    if top < _DARK:
+        notes.append(
+            f"Its brightest value is {top} of 255 then. If the file holds data of 10 or 12 bits, "
+            "send stretch=p0,p100: the upscaler sees an almost black image."
+        )
+    return notes
+
+
+def from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -> Image.Image:
+    """Round grey of 16 bits, or floats, to 8 bits; alpha if one value is transparent.
+
+    Values outside 0 … 65,535, or 0 … 1 of floats, are cut, with a note.
+    """
+    values = np.asarray(image)
+    top = 65535 if image.mode.startswith("I") else 1
+    grey = np.empty(values.shape, np.uint8)
+    cut = 0
+    for start in range(0, len(values), _ROWS):  # floats of all would take many times the image
+        rows = values[start : start + _ROWS]
+        cut += rows.size - int(np.count_nonzero((rows >= 0) & (rows <= top)))
+        share = np.clip(np.nan_to_num(rows.astype(np.float64)) / top, 0, 1)
+        grey[start : start + _ROWS] = np.rint((1 - share if is_negative else share) * 255)
+    if cut:
+        notes.append(f"{cut:,} of its values lie outside of 0 … {top:,} and were cut.")
+    shallow = Image.fromarray(grey)
+    # At full depth: neighbours that round to the same grey are opaque.
+    transparent = image.info.get("transparency")
+    if transparent is not None:
+        shallow.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return shallow
+
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 _EXTRAS: Final = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
@@ -70,7 +318,7 @@ _OTHER_KINDS = {
     re.compile(
         rb"....ftyp(heic|heix|mif1|msf1)", re.DOTALL
     ): "a HEIC image, which needs the extra “formats”",
-    JPEG_XL: "a JPEG XL image, which needs the extra “formats”",
+    SIGNATURE: "a JPEG XL image, which needs the extra “formats”",
     re.compile(rb"\0\0\0\x0cjP"): "a JPEG 2000 image",
 }
 
@@ -213,8 +461,8 @@ def decode(
                 alpha and _reduced(alpha, max_input_side),
             )
             notes.append(
-                f"The image was reduced from {size[0]}×{size[1]} before upscaling "
-                f"(fit={max_input_side}): the mask speaks about the reduced one."
+                f"Reduced from {size[0]}×{size[1]} to {max_input_side:,} px first "
+                f"(fit={max_input_side}); the promise is about that version."
             )
         rgb = to_srgb(image, profile, notes)
         if behind is not None and alpha is not None:
@@ -360,7 +608,7 @@ def _open(data: bytes, limits: Limits, max_input_side: int | None = None) -> Ima
             actual=len(data),
         )
     declared = None
-    if JPEG_XL.match(data) and "JXL" in installed_formats():
+    if SIGNATURE.match(data) and "JXL" in installed_formats():
         declared = jpeg_xl_size(data)
         check_size(*declared, limits, max_input_side)
         admit_pixels(

@@ -22,8 +22,6 @@ from pydantic import AfterValidator
 
 from trustscale_server.conformal.lab import Pixels
 from trustscale_server.errors import BadImage, BadInput, BadRequest, UnsupportedMedia, reason_of
-from trustscale_server.images.colour import depth_of
-from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.decode import (
     NAME_BANDS,
     Decoded,
@@ -35,8 +33,10 @@ from trustscale_server.images.decode import (
     check_size,
     checked_page,
     decode,
+    depth_of,
     page_note,
 )
+from trustscale_server.images.description import LOSSLESS
 from trustscale_server.images.metadata import Metadata, data_facts, metadata_of
 from trustscale_server.images.resize import resized, size_within
 
@@ -243,7 +243,10 @@ def _fitted(read: Read, max_input_side: int) -> Read:
     values = resized(
         read.values, size_within((width, height), max_input_side), Image.Resampling.LANCZOS
     )
-    note = f"The image was reduced from {width}×{height} before upscaling (fit={max_input_side})."
+    note = (
+        f"Reduced from {width}×{height} to {max_input_side:,} px first (fit={max_input_side}); "
+        "the promise is about that version."
+    )
     return replace(read, values=values, notes=(*read.notes, note))
 
 

@@ -1,10 +1,10 @@
 """Reads untrusted files in limited processes that can be killed: `decoding(decode, file, …)`.
 
-Any function of a file can run so. A file that takes more than its pixels justify (`decoder.py`)
-is refused with `DecodeLimit`. Files start a few at a time, in turns by client (`turns.py`); a slow
-one gives its place to the next and runs at low priority. Large files take turns by the memory that
+Any function of a file can run so. A file that takes more than its pixels justify is refused with
+`DecodeLimit`. Files start a few at a time, in turns by client (`admission.py`); a slow one gives
+its place to the next and runs at low priority. Large files take turns by the memory that
 they need, and hold no place while they wait. Each process of the service has one process of
-decoders (`decoder.py`).
+decoders (`sandbox_server.py`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
 
-from trustscale_server.admission import current_client, memory_limit
+from trustscale_server.admission import (
+    NoLongerWaiting,
+    WeightedSemaphore,
+    current_client,
+    memory_limit,
+)
 from trustscale_server.concurrency import plain_environment, usable_cores
 from trustscale_server.errors import BadImage, BadInput, Overloaded
 from trustscale_server.images import sandbox_server
-from trustscale_server.images.answers import unpacked
-from trustscale_server.images.confinement import hide_memory
 from trustscale_server.images.sandbox_server import (
     ADMIT,
     DONE,
@@ -47,8 +50,9 @@ from trustscale_server.images.sandbox_server import (
     NO_MEMORY,
     NONE,
     REFUSED,
+    hide_memory,
+    unpacked,
 )
-from trustscale_server.images.turns import NoLongerWaiting, WeightedSemaphore
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

@@ -1,16 +1,32 @@
-"""The process that reads untrusted files: it loads all decoders and forks one per file.
+"""The process that decodes hostile files: its answers, its confinement, its work.
 
-`decoders.py` starts it. The kernel limits each decoder: memory by RLIMIT_AS (not on macOS), CPU
-time by a timer. A socket connects a decoder with its caller: closing it kills the decoder, whose
-exit status is its last message. So no caller waits for a hang, and no file's memory remains.
+**Answers** are JSON, with the bytes of arrays beside it. A decoder may be in the hands of whoever
+made its file, so nothing in an answer is executed: it names our own records, and arrays of three
+kinds whose sizes are compared with the bytes there are.
+
+**Confinement** takes from a process all system calls but those that decoding a file needs. What
+remains: memory, time, threads, signals to itself, the names and sizes of files, and reading
+and writing what is open. So whoever runs code in a decoder can open no file and no socket, start no
+program, and touch no other process. Linux on x86-64 and on ARM of 64 bits; elsewhere this does
+nothing.
+
+**The process** loads all decoders and forks one per file. `sandbox.py` starts it. The kernel limits
+each decoder: memory by RLIMIT_AS (not on macOS), CPU time by a timer. A socket connects a decoder
+with its caller: closing it kills the decoder, whose exit status is its last message. So no caller
+waits for a hang, and no file's memory remains.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import gc
 import io
+import json
+import math
 import os
 import pickle
+import platform
 import resource
 import select
 import signal
@@ -19,19 +35,322 @@ import struct
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, ImageCms
 
+from trustscale_server import errors
 from trustscale_server.errors import BadInput, DecodeLimit
-from trustscale_server.images.answers import packed
-from trustscale_server.images.confinement import confine
 from trustscale_server.images.decode import Limits, decode, installed_formats, on_admit
 from trustscale_server.images.raster import warm_up
+
+_DTYPES: Final = ("uint8", "uint16", "float32")
+_MOST_AXES: Final = 3
+_ALIGNED: Final = 8
+_OURS: Final = f"{errors.__name__.partition('.')[0]}."
+
+
+def packed(answer: object) -> tuple[bytes, list[bytes | memoryview]]:
+    """Return the JSON of an answer and the byte strings beside it, to be written in order.
+
+    An answer is made of numbers, texts, bytes, lists, tuples, mappings, arrays of bool, uint8,
+    uint16 and float32, frozen data classes, named tuples, and errors of the caller.
+
+    Raises:
+        TypeError: it has something else.
+    """
+    beside = _Beside()
+    return json.dumps(_plain(answer, beside)).encode(), beside.pieces
+
+
+def unpacked(head: bytes, beside: memoryview) -> Any:
+    """Return the answer of `packed`; its arrays are views of those bytes.
+
+    Raises:
+        Exception: of any kind, if that is none.
+    """
+    return _built(json.loads(head), beside)
+
+
+class _Beside:
+    """Pieces of bytes, each of which begins at a multiple of `_ALIGNED`."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes | memoryview] = []
+        self._end = 0
+
+    def add(self, piece: bytes | memoryview) -> int:
+        gap = -self._end % _ALIGNED
+        start = self._end + gap
+        self.pieces += [bytes(gap), piece]
+        self._end = start + len(piece)
+        return start
+
+
+def _plain(value: Any, beside: _Beside) -> Any:
+    kind = type(value)
+    if value is None or kind in {bool, int, float, str}:
+        return value
+    if kind is list:
+        return [_plain(item, beside) for item in value]
+    if kind is tuple:
+        return {"tuple": _plain([*value], beside)}
+    if isinstance(value, Mapping):
+        return {"mapping": _plain([*value.items()], beside)}
+    return _object(value, beside)
+
+
+def _object(value: Any, beside: _Beside) -> dict[str, Any]:
+    kind = type(value)
+    if kind is bytes:
+        return {"bytes": [beside.add(value), len(value)]}
+    if isinstance(value, np.ndarray):
+        return _array(value, beside)
+    if isinstance(value, BadInput):
+        return {"error": _plain([kind.__name__, value.detail, value.members], beside)}
+    if not _is_record(kind):
+        raise TypeError(f"a decoder cannot answer with {kind.__module__}.{kind.__name__}")
+    members = value if isinstance(value, tuple) else [getattr(value, f.name) for f in fields(value)]
+    return {"record": [kind.__module__, kind.__name__, _plain([*members], beside)]}
+
+
+def _array(values: NDArray[Any], beside: _Beside) -> dict[str, Any]:
+    if values.dtype == bool:
+        return {"truths": _array(values.view(np.uint8), beside)}
+    if values.dtype.name not in _DTYPES or not values.dtype.isnative:
+        raise TypeError(f"a decoder cannot answer with an array of {values.dtype}")
+    raw = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+    return {"array": [values.dtype.name, list(values.shape), beside.add(raw)]}
+
+
+def _is_record(kind: object) -> bool:
+    """Whether this is a class of ours that holds data and does nothing else."""
+    if not isinstance(kind, type) or not kind.__module__.startswith(_OURS):
+        return False
+    if is_dataclass(kind):
+        return bool(kind.__dataclass_params__.frozen)  # type: ignore[attr-defined]
+    return issubclass(kind, tuple) and hasattr(kind, "_fields")
+
+
+def _built(value: Any, beside: memoryview) -> Any:
+    if isinstance(value, list):
+        return [_built(item, beside) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, inner),) = value.items()
+    if kind in _RAW:
+        return _RAW[kind](beside, *inner)
+    return _MADE[kind](_built(inner, beside))
+
+
+def _record(named: list[Any]) -> Any:
+    module, name, members = named
+    record_class = getattr(sys.modules[module], name)
+    if not _is_record(record_class):
+        raise TypeError(name)
+    return record_class(*members)
+
+
+def _error(named: list[Any]) -> BadInput:
+    name, detail, members = named
+    kind = getattr(errors, name)
+    if not issubclass(kind, BadInput):
+        raise TypeError(name)
+    error: BadInput = kind(str(detail), **members)
+    return error
+
+
+def _values(beside: memoryview, dtype: str, shape: list[int], start: int) -> NDArray[Any]:
+    if dtype not in _DTYPES or len(shape) > _MOST_AXES or any(side < 0 for side in shape):
+        raise ValueError(dtype)
+    kind = np.dtype(dtype)
+    raw = _piece(beside, start, math.prod(shape) * kind.itemsize)
+    return np.frombuffer(raw, kind).reshape(shape) if raw else np.empty(shape, kind)
+
+
+def _piece(beside: memoryview, start: int, length: int) -> memoryview:
+    if start < 0 or length < 0 or start % _ALIGNED or start + length > len(beside):
+        raise ValueError(start)
+    return beside[start : start + length]
+
+
+def _bytes(beside: memoryview, start: int, length: int) -> bytes:
+    return bytes(_piece(beside, start, length))
+
+
+_RAW: Final[dict[str, Callable[..., Any]]] = {"array": _values, "bytes": _bytes}
+_MADE: Final[dict[str, Callable[[Any], Any]]] = {
+    "tuple": tuple,
+    "mapping": dict,
+    "truths": lambda numbers: numbers != 0,
+    "error": _error,
+    "record": _record,
+}
+
+
+_SET_DUMPABLE, _SET_SECCOMP, _NO_NEW_PRIVILEGES, _FILTER = 4, 22, 38, 2  # of prctl
+
+_LOAD, _EQUAL, _HAS_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06  # of classic BPF
+_NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16  # in `struct seccomp_data`
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
+
+_THREAD: Final = 0x10000
+"""CLONE_THREAD."""
+
+# By name: the numbers on x86-64 and on 64-bit ARM; None: there is no such call.
+_CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
+    "read": (0, 63),
+    "write": (1, 64),
+    "close": (3, 57),
+    "stat": (4, None),
+    "fstat": (5, 80),
+    "newfstatat": (262, 79),
+    "lstat": (6, None),
+    "statx": (332, 291),
+    "access": (21, None),
+    "faccessat": (269, 48),
+    "readlink": (89, None),
+    "readlinkat": (267, 78),
+    "getcwd": (79, 17),
+    "getdents64": (217, 61),
+    "eventfd2": (290, 19),
+    "epoll_create1": (291, 20),
+    "epoll_ctl": (233, 21),
+    "epoll_wait": (232, None),
+    "epoll_pwait": (281, 22),
+    "pipe2": (293, 59),
+    "poll": (7, None),
+    "ppoll": (271, 73),
+    "lseek": (8, 62),
+    "pread64": (17, 67),
+    "writev": (20, 66),
+    "sendto": (44, 206),
+    "recvfrom": (45, 207),
+    "mmap": (9, 222),
+    "mprotect": (10, 226),
+    "munmap": (11, 215),
+    "brk": (12, 214),
+    "mremap": (25, 216),
+    "madvise": (28, 233),
+    "membarrier": (324, 283),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "sigaltstack": (131, 132),
+    "restart_syscall": (219, 128),
+    "sched_yield": (24, 124),
+    "sched_getaffinity": (204, 123),
+    "nanosleep": (35, 101),
+    "clock_nanosleep": (230, 115),
+    "clock_gettime": (228, 113),
+    "clock_getres": (229, 114),
+    "gettimeofday": (96, 169),
+    "time": (201, None),
+    "getitimer": (36, 102),
+    "setitimer": (38, 103),
+    "getrusage": (98, 165),
+    "getrlimit": (97, 163),
+    "setrlimit": (160, 164),
+    "getpriority": (140, 141),
+    "getpid": (39, 172),
+    "getppid": (110, 173),
+    "gettid": (186, 178),
+    "getuid": (102, 174),
+    "geteuid": (107, 175),
+    "getgid": (104, 176),
+    "getegid": (108, 177),
+    "uname": (63, 160),
+    "sysinfo": (99, 179),
+    "getrandom": (318, 278),
+    "futex": (202, 98),
+    "set_robust_list": (273, 99),
+    "rseq": (334, 293),
+    "exit": (60, 93),
+    "exit_group": (231, 94),
+}
+_PRLIMIT, _KILL, _TGKILL, _CLONE = (302, 261), (62, 129), (234, 131), (56, 220)
+_CLONE3: Final = 435  # its flags are in memory: refused as unknown, so that libraries use clone
+
+
+class _Machine(NamedTuple):
+    """The number by which the kernel calls an architecture, and the column of the tables above."""
+
+    architecture: int
+    column: int
+
+
+_MACHINES: Final = {"x86_64": _Machine(0xC000003E, 0), "aarch64": _Machine(0xC00000B7, 1)}
+
+
+def hide_memory() -> None:
+    """Stop other processes of the same user from reading or writing our memory (Linux)."""
+    if sys.platform == "linux":
+        _prctl(_SET_DUMPABLE, 0)
+
+
+def confine() -> None:
+    """Allow only the system calls above, for the rest of this process's life.
+
+    Raises OSError: the kernel has no filters.
+    """
+    machine = _MACHINES.get(platform.machine())
+    if sys.platform != "linux" or machine is None or ctypes.sizeof(ctypes.c_void_p) != 8:
+        return
+    program = _program(machine)
+    code = ctypes.create_string_buffer(program)
+    given = ctypes.create_string_buffer(
+        struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    )
+    _prctl(_NO_NEW_PRIVILEGES, 1)
+    _prctl(_SET_SECCOMP, _FILTER, ctypes.addressof(given))
+
+
+def _program(machine: _Machine) -> bytes:
+    """Instructions of classic BPF that look at the number of a call, and of some at an argument."""
+
+    def checked(
+        call: tuple[int, int], place: int, test: int, value: int
+    ) -> list[tuple[int, int, int, int]]:
+        """Allow the call if the lower half of an argument passes the test."""
+        return [
+            (_EQUAL, 0, 4, call[machine.column]),
+            (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * place),
+            (test, 0, 1, value),
+            (_RETURN, 0, 0, _ALLOW),
+            (_RETURN, 0, 0, _REFUSE | errno.EPERM),
+        ]
+
+    lines = [
+        (_LOAD, 0, 0, _ARCHITECTURE_AT),
+        (_EQUAL, 1, 0, machine.architecture),
+        (_RETURN, 0, 0, _REFUSE | errno.EPERM),
+        (_LOAD, 0, 0, _NUMBER_AT),
+    ]
+    for numbers in _CALLS.values():
+        if (number := numbers[machine.column]) is not None:
+            lines += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
+    lines += checked(_PRLIMIT, 0, _EQUAL, 0)
+    lines += checked(_KILL, 0, _EQUAL, os.getpid())
+    lines += checked(_TGKILL, 0, _EQUAL, os.getpid())
+    lines += checked(_CLONE, 0, _HAS_BITS, _THREAD)
+    lines += [(_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _REFUSE | errno.ENOSYS)]
+    lines += [(_RETURN, 0, 0, _REFUSE | errno.EPERM)]
+    return b"".join(struct.pack("HBBI", *line) for line in lines)
+
+
+def _prctl(*values: int) -> None:
+    call = ctypes.CDLL(None, use_errno=True).prctl
+    if call(*map(ctypes.c_ulong, (*values, *[0] * (5 - len(values))))):
+        raise OSError(ctypes.get_errno(), "prctl")
+
 
 LENGTH: Final = struct.Struct("<Q")
 ADMIT: Final = b"A"

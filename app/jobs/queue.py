@@ -1,4 +1,8 @@
-"""The interface to docket, the queue engine: who runs which job, and when again.
+"""The queue: docket runs jobs and their tasks, and delivers webhooks.
+
+A webhook's delivery is a job that notifies a receiver that another job has ended. It is created
+before the end that it reports, so that no crash loses it. Delivery is at least once; a repetition
+has the same `webhook-id`.
 
 Four queues
     `upscale`, `calibration` and `webhook` carry jobs, `task` the tasks of calibrations. Each has
@@ -21,22 +25,36 @@ Trust
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
+import random
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Self, get_args
 from uuid import uuid4
 
 from trustscale_server.concurrency import beside
-from trustscale_server.errors import ConfigError
-from trustscale_server.jobs.deliveries import delivery_of
-from trustscale_server.jobs.handlers import FanOut, Handler, Supervisor
-from trustscale_server.jobs.runner import Coordinator, OnEnd, TaskRetryPolicy, TaskRunner
+from trustscale_server.errors import ConfigError, UpscalerError
+from trustscale_server.jobs.runner import (
+    Coordinator,
+    FanOut,
+    Handler,
+    JobContext,
+    OnEnd,
+    RetriesExhausted,
+    RetryLater,
+    Supervisor,
+    TaskRetryPolicy,
+    TaskRunner,
+)
+from trustscale_server.outbound.guard import FetchPolicy, Network, foreign_answer
+from trustscale_server.outbound.webhooks import Webhooks
 from trustscale_server.stores.base import (
     Job,
     JobKind,
@@ -49,6 +67,113 @@ from trustscale_server.telemetry.signals import Metrics, context, span
 
 if TYPE_CHECKING:
     from docket import Docket
+
+
+# After each failed attempt, plus up to a fifth at random: over a day in all.
+WAITS_S: Final = (5.0, 60.0, 300.0, 1800.0, 7200.0, 5 * 3600.0, 10 * 3600.0, 10 * 3600.0)
+ANSWER_S: Final = 15.0
+
+log = logging.getLogger(__name__)
+
+
+def delivery_of(job: JobStatus, state: JobState) -> Job | None:
+    """Make the job that reports the end of a job, if the request wants one."""
+    url = job.about.get("webhook")
+    if not url:
+        return None
+    return Job(
+        id=f"hook-{job.id}-{state}",
+        kind="webhook",
+        created_at=datetime.now(UTC),
+        request={"url": url, "job": job.id, "state": state},
+    )
+
+
+def event_of(job: JobStatus) -> str:
+    """Return the message about a job."""
+    error: Mapping[str, object] = job.error or {}
+    members = {name: error[name] for name in ("type", "title", "status", "detail") if name in error}
+    event = {
+        "type": f"job.{job.state}",
+        "timestamp": (job.finished_at or datetime.now(UTC)).isoformat(),
+        "data": {
+            "id": job.id,
+            "kind": job.kind,
+            "state": job.state,
+            "result": job.result,
+            "accept": job.accept,
+            "error": members or None,
+        },
+    }
+    return json.dumps(event, separators=(",", ":"))
+
+
+class _Refused(Exception):
+    """An attempt failed; the reason as text."""
+
+
+class WebhookHandler:
+    """Delivers webhooks (`trustscale_server.jobs.runner.Handler`)."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        webhooks: Webhooks,
+        *,
+        waits_s: Sequence[float] = WAITS_S,
+        network: Network | None = None,
+    ) -> None:
+        self._jobs = jobs
+        self._webhooks = webhooks
+        self._waits_s = waits_s
+        self._network = network or Network()
+        self._policy = FetchPolicy(
+            None, webhooks.hosts, allow_private=webhooks.allow_private, what="webhook"
+        )
+
+    async def __call__(self, job: Job, context: JobContext) -> str:
+        """Notify the receiver; raises Later if it fails."""
+        ended = await self._jobs.get(job.request["job"])
+        link = f"/v1/jobs/{ended.id}"
+        if ended.is_runnable:
+            raise RetryLater(1.0)
+        if ended.state != job.request["state"]:
+            return link  # another delivery reports its actual end
+        attempt = (await self._jobs.get(job.id)).progress.done + 1
+        most = len(self._waits_s) + 1
+        try:
+            await self._deliver(job, event_of(ended))
+        except _Refused as refused:
+            log.warning("Webhook %s, attempt %d of %d: %s", job.id, attempt, most, refused)
+            await context.progress(attempt, most, "attempts")
+            if attempt >= most:
+                raise RetriesExhausted(
+                    f"its receiver did not take it {attempt} times: {refused}"
+                ) from None
+            raise RetryLater(self._waits_s[attempt - 1] * random.uniform(1, 1.2)) from None  # noqa: S311
+        await context.progress(attempt, attempt, "attempts")
+        return link
+
+    async def _deliver(self, job: Job, body: str) -> None:
+        headers = self._webhooks.headers(job.id, datetime.now(UTC), body)
+        try:
+            async with foreign_answer(
+                "POST",
+                job.request["url"],
+                self._policy,
+                self._network,
+                limit_s=ANSWER_S,
+                content=body,
+                headers={"Content-Type": "application/json", **headers},
+            ) as answer:
+                status = answer.status_code  # its body is not read
+        except UpscalerError as error:
+            raise _Refused(error.detail.rstrip(".")) from error
+        if status == HTTPStatus.GONE:
+            raise RetriesExhausted("its receiver is gone for good (410)")
+        if not 200 <= status < 300:
+            raise _Refused(f"it answered {status}")
+
 
 QUEUES: Final = (*get_args(JobKind), "task")
 
@@ -71,8 +196,6 @@ _CANCEL_AGAIN_S: Final = 1.0
 
 # How long finished work waits for the store: longer than its restart.
 INSIST_S: Final = 120.0
-
-log = logging.getLogger(__name__)
 
 
 def check_queue_url(url: str) -> None:

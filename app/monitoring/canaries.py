@@ -29,10 +29,9 @@ from trustscale_server.calibration.canaries import (
 )
 from trustscale_server.errors import CalibrationMismatch, TrustscaleError, UpscalerError
 from trustscale_server.images.raster import stored_pixels
-from trustscale_server.sampling.draw import TimeLimits
-from trustscale_server.sampling.pipeline import SPARES, identify
+from trustscale_server.sampling.pipeline import SPARES, TimeLimits, identify
 from trustscale_server.stores.base import StoreUnavailable
-from trustscale_server.stores.usage import used_by
+from trustscale_server.stores.repositories import used_by
 from trustscale_server.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import RGB, Upscaler, sample_seeds
 from trustscale_server.upscalers.config import RemoteConfig

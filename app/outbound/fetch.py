@@ -13,9 +13,8 @@ from typing import IO, Final
 import httpx
 
 from trustscale_server.errors import BadRequest, ImageTooLarge, UpscalerError
-from trustscale_server.outbound.client import Network, foreign_answer
-from trustscale_server.outbound.guard import FetchPolicy
-from trustscale_server.stores.spooling import spooled_parts
+from trustscale_server.outbound.guard import FetchPolicy, Network, foreign_answer
+from trustscale_server.stores.blobs import spooled_parts
 
 _LONGEST_S: Final = 30.0
 

@@ -1,6 +1,7 @@
 """The answer to one request: its JSON document, and its files with their provenance.
 
-`promise.py` states the guarantee as text.
+`promise.py` states the guarantee as text; `review_of` says whether the picture may go out without a
+look (`app/conformal/evidence.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 from trustscale_server import __version__
 from trustscale_server.calibration.guarantee import GuaranteeKind, Threshold
 from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal.curve import minimal_n
+from trustscale_server.conformal.evidence import TOLERANCES, p_value, passes
 from trustscale_server.conformal.fidelity import ErrorUnit, LossUnit
 from trustscale_server.conformal.lab import to_8_bit
 from trustscale_server.errors import BadAlpha, BadRequest, NotFound
@@ -35,7 +38,77 @@ from trustscale_server.images.encode import (
     write_png,
 )
 from trustscale_server.sampling.pipeline import Prediction
-from trustscale_server.serving.review import Review
+
+_SHARE: Final = 0.01
+
+
+class Review(BaseModel):
+    """Whether a picture may go out without a look, by a criterion for all of its pixels."""
+
+    accept: bool = Field(description="Whether it may; false also where the calibration is silent.")
+    p_value: float = Field(
+        gt=0, le=1, description="At most δ where it is accepted; batches are made of these."
+    )
+    delta: float
+    tolerance: float
+    share: float
+    n: int = Field(description="Number of calibration pictures, one of each scene.")
+    bad: str = Field(description="When a picture is bad, in words.")
+    promise: str = Field(description="What is promised of such decisions.")
+    reason: str | None = Field(None, description="Why it needs a look whatever its σ.")
+
+
+def review_of(
+    partition: Calibration, high: tuple[float, float], *, is_covered: bool, why_not: str | None
+) -> Review | None:
+    """Decide about a picture; None if the calibration kept no numbers for it.
+
+    partition: of the calibration, for its class. high: `SigmaCounts.high` of its σ. is_covered:
+    whether the calibration has such pictures. why_not: why nothing is promised of it; None:
+    something is.
+    """
+    settings, row, known = (
+        partition.manifest.review,
+        partition.pipeline.fidelity.row,
+        partition.report.one_of_each,
+    )
+    if not all(info.off for info in known):
+        return None
+    is_label = row.error_unit in {"label", "words"}
+    tau, delta = settings.tolerance, settings.delta
+    share = (0 if is_label else _SHARE) if settings.share is None else settings.share
+    which = 0 if share else 1  # where one pixel is too many, the largest σ decides
+    place = TOLERANCES.index(tau)
+    highs = np.array([info.high_sigma[which] for info in known])
+    bad = highs[[info.off[place] > share for info in known]]
+    p = p_value(bad, len(known), high[which]) if is_covered else 1.0
+    least = minimal_n(delta, 1.0)
+    reason = why_not
+    accept = why_not is None and passes(bad, highs, high[which], delta)
+    if why_not is None and len(known) < least:
+        reason = f"Fewer than {least} scenes accept no picture."
+    elif why_not is None and p <= delta and not accept:
+        reason = "Nearly all pictures of this class are bad, also those that look as good."
+    of = "words" if row.reads else "pixels"
+    criterion = f"more than {100 * share:g} % of its {of} are off by more than {tau:g}"
+    if is_label and not share:
+        criterion = "it holds an error"
+    lightness = f", {100 * tau:g} of the 100 steps of lightness" if row.error_unit == "lab" else ""
+    criterion += f" ({row.summary}{lightness})"
+    return Review(
+        accept=accept,
+        p_value=p,
+        delta=delta,
+        tolerance=tau,
+        share=share,
+        n=len(known),
+        bad=criterion,
+        promise=f"With a probability of at most {delta:g}, over the draw of the {len(known)} "
+        "calibration pictures and of a new one like them, a picture passes without a look although "
+        f"{criterion}. That is of all pictures, not of those that pass.",
+        reason=reason,
+    )
+
 
 MASK: Final = "mask.png"
 TRUST: Final = "trust.png"

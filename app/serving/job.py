@@ -15,11 +15,9 @@ from PIL import Image
 from trustscale_server.admission import current_client
 from trustscale_server.conformal.lab import to_8_bit
 from trustscale_server.images.encode import picture
-from trustscale_server.jobs.handlers import JobContext
-from trustscale_server.sampling.kept import KeptSamples
-from trustscale_server.sampling.pipeline import MeasurementSink
-from trustscale_server.serving.choose import UpscaleRequest
-from trustscale_server.serving.prepare import Admitted
+from trustscale_server.jobs.runner import JobContext
+from trustscale_server.sampling.pipeline import KeptSamples, MeasurementSink
+from trustscale_server.serving.prepare import Admitted, UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
 from trustscale_server.stores.base import IMAGE, Blobs, Job, StoreUnavailable
 from trustscale_server.upscalers.base import RGB
@@ -46,7 +44,7 @@ def expected_job(admitted: Admitted) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class UpscaleHandler:
-    """Runs upscale jobs (`trustscale_server.jobs.handlers.Handler`)."""
+    """Runs upscale jobs (`trustscale_server.jobs.runner.Handler`)."""
 
     service: UpscaleService
     blobs: Blobs

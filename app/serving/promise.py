@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from trustscale_server.calibration.guarantee import (
+    REMOVED,
     ErrorQuantile,
     GuaranteeSettings,
     PostHoc,
     Probability,
     rounded_up,
 )
-from trustscale_server.calibration.manifest import REMOVED
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.curve import lab_psnr_lower_bound_db
 from trustscale_server.conformal.fidelity import FidelitySettings, clips
 from trustscale_server.conformal.words import ANY
 from trustscale_server.images.degrade import Mixture
-from trustscale_server.images.facts import InputFeatures
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.images.description import InputFeatures, class_in_words
 from trustscale_server.serving.answer import Guarantee, InputClass
 
 

@@ -1,10 +1,10 @@
 """Upscaling requests, for HTTP and for jobs: from uploaded bytes to a stored result.
 
-    UpscaleRequest ──choose, decode_upload, settle, admit_upload──▶ Admitted    (choose, prepare)
+    UpscaleRequest ──choose, decode_upload, settle, admit_upload──▶ Admitted    (prepare.py)
     Admitted ──generate──▶ Masked ──encode_answer──▶ Encoded ──sign, store──▶ answer      (here)
 
 The second line runs in a slot (`AdmissionController`). What a step has used up is released with it,
-and σ becomes mask and trust levels strip by strip. They become files meanwhile (`trust.py`), and so
+and σ becomes mask and trust levels strip by strip. They become files meanwhile, and so
 does the picture where it is a PNG.
 """
 
@@ -13,30 +13,44 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import IO, Final
+from threading import Lock
+from typing import IO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from trustscale_server.calibration.guarantee import threshold_json
 from trustscale_server.concurrency import beside, shielded
+from trustscale_server.conformal.curve import CODE_STEPS, NEVER
+from trustscale_server.conformal.evidence import SigmaCounts
 from trustscale_server.conformal.lab import Pixels, to_8_bit
+from trustscale_server.conformal.reader import box_of
+from trustscale_server.images.drawings import OPAQUE
 from trustscale_server.images.encode import (
     FORMS,
     Attached,
     Pages,
+    png_in_turns,
     to_png,
     write_picture,
     write_trust_cog,
 )
-from trustscale_server.sampling.draw import ANSWERS, TimeLimits
-from trustscale_server.sampling.pipeline import MeasurementSink, measure, predict
+from trustscale_server.images.resize import largest_within, resized, size_within
+from trustscale_server.sampling.pipeline import (
+    ANSWERS,
+    MeasurementSink,
+    TimeLimits,
+    measure,
+    predict,
+)
 from trustscale_server.serving.answer import (
     BELIEVED,
     INPUT,
@@ -53,19 +67,188 @@ from trustscale_server.serving.answer import (
     Result,
     Unmasked,
     believed_of,
+    png_text,
+    review_of,
     write_believed,
 )
-from trustscale_server.serving.choose import ServiceContext, UpscaleRequest, choose, settle
 from trustscale_server.serving.credentials import UNSIGNED
-from trustscale_server.serving.prepare import Admitted, Upload, admit_upload, decode_upload
+from trustscale_server.serving.prepare import (
+    Admitted,
+    MaskRequest,
+    ServiceContext,
+    Upload,
+    UpscaleRequest,
+    admit_upload,
+    choose,
+    decode_upload,
+    settle,
+)
 from trustscale_server.serving.promise import guarantee, warnings_of
-from trustscale_server.serving.review import review_of
-from trustscale_server.serving.trust import Trust, enlarged_alpha, reduced_answer
+from trustscale_server.sigma.estimators import ReadPage
 from trustscale_server.stores.base import Blob, Usage
-from trustscale_server.stores.spooling import spooled
-from trustscale_server.stores.usage import used_by
+from trustscale_server.stores.blobs import spooled, spooled_in_turns
+from trustscale_server.stores.repositories import used_by
 from trustscale_server.telemetry.signals import Metrics, span
 from trustscale_server.upscalers.base import RGB, Source
+
+_ROWS: Final = 64  # of a whole σ that are thresholded at once
+
+
+@dataclass(slots=True)
+class Trust:
+    """Where Ŷ is trusted at α, bool [H, W], and the codes of α(p), uint16 [H, W].
+
+    opaque: where the picture is wholly opaque, bool [H, W]; None: everywhere.
+    sigma: of the opaque pixels, before any reduction.
+    """
+
+    request: MaskRequest
+    mask: NDArray[np.bool_]
+    codes: NDArray[np.uint16]
+    opaque: NDArray[np.bool_] | None
+    sigma: SigmaCounts = field(default_factory=SigmaCounts)
+    counts: Lock = field(default_factory=Lock)
+    begun: _Files | None = None
+
+    @classmethod
+    def of(
+        cls, request: MaskRequest, alpha: NDArray[np.uint8] | None, height: int, width: int
+    ) -> Self:
+        """Make an empty one for `put` to fill."""
+        size = height, width
+        opaque = None if alpha is None else alpha == OPAQUE
+        return cls(request, np.empty(size, np.bool_), np.empty(size, np.uint16), opaque)
+
+    def put(self, top: int, sigma: NDArray[np.float32]) -> None:
+        """Add the rows of σ from `top` on. Pixels that are not opaque are trusted at no α."""
+        rows = slice(top, top + len(sigma))
+        judged = sigma if self.opaque is None else sigma[self.opaque[rows]]
+        with self.counts:
+            self.sigma.add(judged)
+        if self.opaque is not None:
+            sigma[~self.opaque[rows]] = np.inf
+        curve = self.request.subject.partition.curve
+        self.mask[rows] = curve.mask(sigma, self.request.alpha)
+        self.codes[rows] = curve.trust_code(sigma)
+        if self.begun is not None:
+            self.begun.add(rows.start, rows.stop)
+
+    def words(self, page: ReadPage) -> list[ReadWord]:
+        """Return the words that were read, and whether they are trusted."""
+        bound, words = self.request.subject.partition.bound, []
+        for word in page.words:
+            place, inside = box_of(word.corners, self.mask.shape)
+            code = int(self.codes[place][inside].max())
+            words.append(
+                ReadWord(
+                    box=[(round(x, 1), round(y, 1)) for x, y in word.corners.tolist()],
+                    text=word.text,
+                    trusted=bool(self.mask[place][inside].all()),
+                    trust_level=None if code == NEVER else code * bound / CODE_STEPS,
+                )
+            )
+        return words
+
+    @property
+    def text(self) -> dict[str, str]:
+        """What a file says about its origin."""
+        request, subject = self.request, self.request.subject
+        return png_text(
+            request.calibration,
+            subject.partition,
+            request.alpha,
+            subject.group,
+            subject.input_class,
+        )
+
+    def begin(self) -> _Files:
+        """Begin to write the files behind the rows of `put`."""
+        self.begun = _Files({MASK: self.mask, TRUST: self.codes}, self.text)
+        return self.begun
+
+    def files(self) -> dict[str, IO[bytes]]:
+        """Return the files by name, of all rows."""
+        files = self.begun
+        if files is None:
+            files = self.begin()
+            files.add(0, len(self.mask))
+        return files.whole()
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """The trusted share of the opaque pixels, and the opaque share of all."""
+        pixels = self.mask.size
+        opaque = pixels if self.opaque is None else int(np.count_nonzero(self.opaque))
+        return int(np.count_nonzero(self.mask)) / max(1, opaque), opaque / pixels
+
+
+class _Files:
+    """PNG files of planes whose rows come from several threads, in almost any order.
+
+    The thread that brings the next row of a file writes it, so none waits.
+    """
+
+    def __init__(self, planes: Mapping[str, NDArray[np.generic]], text: Mapping[str, str]) -> None:
+        begun = {
+            name: spooled_in_turns(png_in_turns, plane, text) for name, plane in planes.items()
+        }
+        self.made = {name: file for name, (file, _) in begun.items()}
+        self._turns = [turns for _, turns in begun.values()]
+        self._needed = [0] * len(begun)  # rows
+        self._rows = 0  # that are there, from the top
+        self._others: dict[int, int] = {}  # by their beginning, where they end
+        self._adds, self._writes = Lock(), Lock()
+
+    def add(self, top: int, bottom: int) -> None:
+        """Rows are there. Raises StoreUnavailable: the disk is full."""
+        with self._adds:
+            self._others[top] = bottom
+            while self._rows in self._others:
+                self._rows = self._others.pop(self._rows)
+        # Asked again after each release: another thread may have come in vain before.
+        while min(self._needed) <= self._rows and self._writes.acquire(blocking=False):
+            try:
+                self._write()
+            finally:
+                self._writes.release()
+
+    def whole(self) -> dict[str, IO[bytes]]:
+        """The files by name. Raises RuntimeError: rows are missing."""
+        if min(self._needed) < sys.maxsize:
+            raise RuntimeError("rows of the mask or of the trust levels are missing")
+        return self.made
+
+    def _write(self) -> None:
+        for place, turns in enumerate(self._turns):
+            while self._needed[place] <= self._rows:
+                self._needed[place] = next(turns, sys.maxsize)
+
+
+def enlarged_alpha(
+    alpha: NDArray[np.uint8] | None, height: int, width: int
+) -> NDArray[np.uint8] | None:
+    """Return the transparency of an upload at the size of the output."""
+    if alpha is None:
+        return None
+    return np.asarray(Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def reduced_answer(
+    picture: Pixels, trust: Trust | None, longest: int
+) -> tuple[Pixels, Trust | None]:
+    """Reduce the picture to a longest side; a pixel is trusted as little as any it averages."""
+    height, width, _ = picture.shape
+    small = resized(picture, size_within((width, height), longest), Image.Resampling.BOX)
+    if trust is None:
+        return small, None
+    height, width, _ = small.shape
+    opaque = trust.opaque
+    if opaque is not None:
+        opaque = ~largest_within(~opaque, height, width)
+    mask = ~largest_within(~trust.mask, height, width)
+    codes = largest_within(trust.codes, height, width)
+    return small, Trust(trust.request, mask, codes, opaque, trust.sigma)
+
 
 Timings = Mapping[str, float]
 """Milliseconds by what was done."""

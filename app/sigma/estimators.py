@@ -6,28 +6,153 @@ terms of `features.py`, names its photographs.
 
 To add an estimator, write a function of the accumulated samples and enter its row in `ESTIMATORS`,
 which forms, commands, checks, admission and answers read.
+
+**σ of words** says how likely a word that a reader reads in Ŷ is to be read otherwise in the truth.
+The reader reads Ŷ, and the plain enlargement E of the input in the same places. A logistic function
+of five facts about each word is its score, painted into its box:
+
+    log σ = w₀ + Σ_j w_j f_j
+
+Where a line of text is found, in Ŷ or in E, and half of it is no word of Ŷ, σ is `UNREADABLE`;
+elsewhere `NO_TEXT`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from itertools import chain
-from typing import Any, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
-from trustscale_server.conformal.post_hoc import Shape
+from trustscale_server.conformal import reader
+from trustscale_server.conformal.bounds import Shape
+from trustscale_server.conformal.lab import (
+    Kernel,
+    Pixels,
+    gaussian_blur,
+    gaussian_radius,
+    smooth,
+    to_8_bit,
+)
+from trustscale_server.conformal.reader import box_of, painted
 from trustscale_server.sigma import features
-from trustscale_server.sigma import reading as text
-from trustscale_server.sigma.features import MapFn, MapSource, OnRows
-from trustscale_server.sigma.moments import Moments, PixelRows
+from trustscale_server.sigma.features import MapFn, MapSource, Moments, OnRows, PixelRows
+
+TERMS: Final = ("doubt", "otherwise", "smallness", "length", "departure")
+"""What the score of a word is made of: the logit of 1 − the reader's confidence; whether E reads
+otherwise; −log of its height in pixels of X; log of the number of its letters; log of the mean
+‖E_M[μ] − E‖₁ in its box."""
+
+UNREADABLE, NO_TEXT = 1e6, 1e-6
+_MOST_LOG = 12.0  # of the score of a word, which lies between the two
+_NEVER = 1e-3  # no reader is surer than this
+_LEAST_HEIGHT = 0.5  # of a word, in pixels of X
+_FLAT = 1e-4  # of a departure, under the logarithm
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingFit:
+    """Weights of the terms of words, and where they come from.
+
+    weights: (term, w_j) pairs, one for each of `TERMS` in their order.
+    offset: w₀, which makes σ the odds that the word is wrong; masks do not depend on it.
+    """
+
+    weights: tuple[tuple[str, float], ...]
+    offset: float = 0.0
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple((str(t), float(w)) for t, w in self.weights))
+        if tuple(term for term, _ in self.weights) != TERMS:
+            raise ValueError(f"the terms of words are {', '.join(TERMS)}")
+        if not all(math.isfinite(number) for number in (self.offset, *dict(self.weights).values())):
+            raise ValueError("weights must be numbers")
+
+    def scores(self, terms: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Score words by their terms, float64 [N, T]; returns [N] > 0."""
+        log = terms @ np.array([weight for _, weight in self.weights]) + self.offset
+        return np.asarray(np.exp(np.clip(log, -_MOST_LOG, _MOST_LOG)))
+
+
+@cache
+def shipped_reading() -> ReadingFit:
+    """Return the weights that come with this program."""
+    data = resources.files(__package__).joinpath("fits", "reading.json").read_text("utf-8")
+    return ReadingFit(**json.loads(data))
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPage:
+    """What was read for one picture.
+
+    made: the lines of Ŷ. otherwise: whether E shows each of their words otherwise.
+    plain: the lines of E. scale: of Ŷ over X.
+    """
+
+    made: Sequence[reader.Line]
+    otherwise: Sequence[bool]
+    plain: Sequence[reader.Line]
+    scale: int
+
+    @classmethod
+    def of(cls, made: Pixels, plain: Pixels, scale: int) -> ReadPage:
+        """Read Ŷ and E, [H, W, 3] of 8 or 16 bits, of which the upper 8 are read."""
+        rgb, plain_rgb = to_8_bit(made), to_8_bit(plain)
+        lines = reader.read_lines(rgb)
+        return cls(
+            lines, reader.read_otherwise(lines, plain_rgb), reader.read_lines(plain_rgb), scale
+        )
+
+    @property
+    def words(self) -> list[reader.Word]:
+        """The words of Ŷ."""
+        return [word for line in self.made for word in line.words]
+
+
+def terms(page: ReadPage, departed: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the terms of all words, float64 [N, T].
+
+    departed: ‖E_M[μ] − E‖₁ in normalised Lab, float32 [H, W].
+    """
+    rows = []
+    for word, is_other in zip(page.words, page.otherwise, strict=True):
+        top, bottom = word.corners[:2], word.corners[:1:-1]
+        height = float(np.linalg.norm(bottom - top, axis=1).mean()) / page.scale
+        place, inside = box_of(word.corners, departed.shape)
+        departure = float(departed[place][inside].mean())
+        rows.append(
+            (
+                math.log((1 - word.confidence + _NEVER) / (word.confidence + _NEVER)),
+                float(is_other),
+                -math.log(max(_LEAST_HEIGHT, height)),
+                math.log(len(reader.letters_of(word.text))),
+                math.log(departure + _FLAT),
+            )
+        )
+    return np.array(rows, np.float64).reshape(-1, len(TERMS))
+
+
+def sigma(page: ReadPage, departed: NDArray[np.float32], fit: ReadingFit) -> NDArray[np.float32]:
+    """Return σ, float32 [H, W], finite and > 0; `departed` as of `terms`."""
+    scored = zip(page.words, fit.scores(terms(page, departed)), strict=True)
+    boxes = [(word.corners, float(score)) for word, score in scored]
+    height, width = departed.shape
+    drawn = painted(boxes, (height, width), NO_TEXT)
+    for line in (*page.made, *page.plain):
+        place, inside = box_of(line.corners, drawn.shape)
+        empty = inside & (drawn[place] == NO_TEXT)
+        if 2 * empty.sum() > inside.sum():
+            drawn[place][empty] = UNREADABLE
+    return drawn
+
 
 T = TypeVar("T")
 
@@ -35,7 +160,7 @@ _STRIP = 64  # rows of σ that are looked at together
 _BLURS = 4.0, 8.0  # of a departure, in pixels; the larger of both counts (docs/mask-power.md)
 MOST_WEIGHT = 100.0  # of one term of a fit
 MOST_UNITS, MOST_OF_UNIT = 64, 1e4
-_MOST_LOG = 60.0  # of σ, so that it stays a float32 above 0
+_MOST_LOG_SIGMA = 60.0  # of σ, so that it stays a float32 above 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +180,7 @@ class Fit:
     photographs: the first 16 hexadecimal digits of the SHA-256 of the pixels of their Y, in order.
     classes: of uploads that it is fitted for; none: for all.
     shape: knots (σ, mean loss) of the risk curve of what it was fitted on, which calibrates nothing
-    (`post_hoc.py`); the mask for a named α does not depend on it.
+    (`bounds.py`); the mask for a named α does not depend on it.
     """
 
     weights: tuple[tuple[str, float], ...]
@@ -124,7 +249,7 @@ class Fit:
         weights = dict(zip(names, self._matrix.T, strict=True))
         sigma = features.log_sigma(maps, weights, [(v, b) for v, b, *_ in self.units], map_fn)
         sigma += self.offset
-        np.clip(sigma, -_MOST_LOG, _MOST_LOG, out=sigma)
+        np.clip(sigma, -_MOST_LOG_SIGMA, _MOST_LOG_SIGMA, out=sigma)
         np.exp(sigma, out=sigma)
         return features.enlarged_cells(sigma, maps.shape, on_rows, map_fn)
 
@@ -202,7 +327,7 @@ class IndecisionSettings:
     clip_quantile: float | None = None
     fit: Fit | None = None
     fits: tuple[Fit, ...] = ()
-    reading: text.ReadingFit | None = None
+    reading: ReadingFit | None = None
 
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:
@@ -220,7 +345,7 @@ class IndecisionSettings:
 
     def _check_weights(self) -> None:
         if self.row.reads:
-            object.__setattr__(self, "reading", self.reading or text.shipped_reading())
+            object.__setattr__(self, "reading", self.reading or shipped_reading())
         elif self.reading is not None:
             raise ValueError("weights of words belong to the estimator reading")
         if self.row.takes_fit != (self.fit is not None):
@@ -285,7 +410,7 @@ class Accumulator(Moments):
         super().__init__(shape, enlarged, samples)
         self.settings = settings or IndecisionSettings()
         self.map_fn: MapFn = map
-        self.page: text.ReadPage | None = None
+        self.page: ReadPage | None = None
 
     def result(self) -> NDArray[np.float32]:
         """Return σ, float32 [H, W], finite and ≥ 0.
@@ -351,7 +476,7 @@ def _read(accumulator: Accumulator) -> NDArray[np.float32]:
     page, weights = accumulator.page, accumulator.settings.reading
     if page is None or weights is None:
         raise ValueError("σ needs what was read, which was not given")
-    return text.sigma(page, accumulator.departure(), weights)
+    return sigma(page, accumulator.departure(), weights)
 
 
 def _blur_radius(settings: IndecisionSettings) -> int | None:
@@ -426,5 +551,5 @@ channels. `patch_variance` is the paper's σ^ker read literally, E_M[μ² * K] �
 measures local contrast, with one sample that alone. `smoothed_variance` is K * σ^var. `departure`
 is the larger of G_b * ‖E_M[μ] − E‖₁ for two Gaussian blurs G_b, E the enlarged input. `fitted`
 weighs variance and what the samples add to E against the texture of the mean image. `reading` is
-`reading.py`.
+`ReadPage`.
 """

@@ -21,8 +21,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.loss_curve import LossCurve
-from trustscale_server.conformal.post_hoc import Shape
+from trustscale_server.conformal.bounds import Shape
+from trustscale_server.conformal.curve import LossCurve
 from trustscale_server.sigma.estimators import Fit
 from trustscale_server.sigma.features import CELL, Maps, dense_terms
 

@@ -17,28 +17,29 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from trustscale_server.errors import ConfigError, NotFound
-from trustscale_server.stores.blobs import Blob, Blobs, open_blobs
-from trustscale_server.stores.calibrations import (
-    MOST_ACTIVE,
-    Activation,
-    CalibrationHead,
-    CalibrationStore,
-)
-from trustscale_server.stores.documents import Documents, StoreUnavailable
-from trustscale_server.stores.files import PRIVATE, usable_folder
-from trustscale_server.stores.jobs import Job, JobKind, JobState, JobStatus, JobStore, Progress
-from trustscale_server.stores.kv import (
+from trustscale_server.stores.blobs import PRIVATE, Blob, Blobs, open_blobs, usable_folder
+from trustscale_server.stores.documents import (
     AuditEntry,
     AuditLog,
     CallStore,
     ClaimStore,
+    Documents,
     Label,
     MonitorStore,
+    StoreUnavailable,
     Update,
 )
-from trustscale_server.stores.results import Removed, ResultStore
+from trustscale_server.stores.jobs import Job, JobKind, JobState, JobStatus, JobStore, Progress
+from trustscale_server.stores.repositories import (
+    MOST_ACTIVE,
+    Activation,
+    CalibrationHead,
+    CalibrationStore,
+    Removed,
+    ResultStore,
+    Usage,
+)
 from trustscale_server.stores.sqlite import SqliteDocuments
-from trustscale_server.stores.usage import Usage
 
 __all__ = [
     "MOST_ACTIVE", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",

@@ -1,4 +1,10 @@
-"""Bytes by folder and name: in a local folder, on S3, Google Cloud Storage or Azure.
+"""Bytes: blobs by folder and name, files that are whole or missing, locks, temporary files.
+
+Files appear whole or not at all, across a crash and a power cut. A lock on a file is held by one
+process at a time. Temporary files, for one reader, are in memory while small, else on the disk
+without a name.
+
+Blobs are bytes by folder and name: in a local folder, on S3, Google Cloud Storage or Azure.
 
 obstore guarantees that a file appears whole or not at all, and that `create` is one conditional
 write. Folders and names come from outside: each is percent-encoded into one path component, so no
@@ -8,16 +14,23 @@ name can leave its folder, hide, or mean something to a file system.
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
+import io
 import mimetypes
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from io import SEEK_END
 from pathlib import Path
-from typing import IO, Any, Final, Literal, NamedTuple, TypeAlias
+from tempfile import SpooledTemporaryFile, gettempdir
+from typing import IO, Any, Concatenate, Final, Literal, NamedTuple, ParamSpec, TypeAlias
 from urllib.parse import quote, unquote, urlsplit
+from uuid import uuid4
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -25,8 +38,203 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from trustscale_server.errors import BadRequest, ConfigError, ImageTooLarge, NotFound
 from trustscale_server.stores.documents import StoreUnavailable
-from trustscale_server.stores.files import PRIVATE, SCRATCH_LIFE_S, sync, usable_folder
-from trustscale_server.stores.spooling import spooled_parts
+
+# Prefix of temporary files; no encoded name has it.
+SCRATCH = ".tmp-"
+
+# Older temporary files are from killed processes.
+SCRATCH_LIFE_S = 3600.0
+
+
+PRIVATE = 0o700
+
+
+def usable_folder(folder: Path, *, mode: int = 0o777) -> Path:
+    """Make the folder if needed, prove it writable, and remove old temporary files.
+
+    Raises ConfigError.
+    """
+    try:
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        for left in folder.glob(f"{SCRATCH}*"):
+            with suppress(FileNotFoundError):  # removed by another process
+                if left.stat().st_mtime < time.time() - SCRATCH_LIFE_S:
+                    left.unlink()
+        probe = folder / f"{SCRATCH}{uuid4().hex}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"The folder {folder} cannot be written: {error.strerror}.") from error
+    return folder
+
+
+def sync(place: Path) -> None:
+    """Flush a file, or the names inside a folder, to the disk."""
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file, whole or not at all, also across a power cut.
+
+    durable: if not, a power cut may undo it or leave it empty; nobody waits for the disk.
+    """
+    with _scratch(path, data, 0o666, durable=durable) as scratch:
+        scratch.replace(path)
+    if durable:
+        sync(path.parent)
+
+
+def create_file(path: Path, data: bytes, *, permissions: int = 0o666) -> bool:
+    """Write a file, whole or not at all; False if there is one already."""
+    with _scratch(path, data, permissions) as scratch:
+        try:
+            path.hardlink_to(scratch)  # unlike a renaming, it never replaces a file
+        except FileExistsError:
+            return False
+    sync(path.parent)
+    return True
+
+
+@contextmanager
+def _scratch(path: Path, data: bytes, permissions: int, *, durable: bool = True) -> Iterator[Path]:
+    scratch = path.parent / f"{SCRATCH}{uuid4().hex}"
+    try:
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        yield scratch
+    finally:
+        with suppress(OSError):
+            scratch.unlink()
+
+
+# What file systems without locks answer.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+@contextmanager
+def held(path: Path, message: str) -> Iterator[None]:
+    """Hold a lock on a file, at most until this process ends.
+
+    Raises ConfigError, with this message if another process holds it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+        file = path.open("ab")
+    except OSError as error:
+        raise ConfigError(f"The file {path} cannot be written: {error.strerror}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(message) from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
+
+
+def check_temporary(folder: str) -> None:
+    """Raise ConfigError where temporary files cannot be in TMPDIR, or anywhere."""
+    with suppress(FileNotFoundError):  # Python takes other folders before it raises
+        if Path(gettempdir()).resolve() == Path(folder or gettempdir()).resolve():
+            return
+    raise ConfigError(f"The folder for temporary files (TMPDIR={folder}) cannot be written.")
+
+
+Given = ParamSpec("Given")
+
+IN_MEMORY: Final = 8 * 2**20
+"""Bytes of a file from which on it is on the disk."""
+
+
+class _Spool(SpooledTemporaryFile[bytes]):
+    """Closed when nobody refers to it."""
+
+    name = "spool"  # tifffile takes no None
+    _rolled: bool
+
+    def fileno(self) -> int:
+        if not self._rolled:  # Pillow asks, and can do without
+            raise io.UnsupportedOperation("in memory")
+        return super().fileno()
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.close()
+
+
+def spooled(
+    write: Callable[Concatenate[IO[bytes], Given], object],
+    *args: Given.args,
+    **kwargs: Given.kwargs,
+) -> IO[bytes]:
+    """Return what `write` writes as a file at its beginning; a large one is on the disk.
+
+    It has no name there: when nobody refers to it, or the process is killed, nothing is left.
+
+    Raises StoreUnavailable: the disk is full.
+    """
+    file = _Spool(IN_MEMORY)
+    with _full_disk():
+        write(file, *args, **kwargs)
+        file.seek(0)  # writes what is buffered
+    return file
+
+
+def spooled_in_turns(
+    write: Callable[Concatenate[IO[bytes], Given], Iterator[int]],
+    *args: Given.args,
+    **kwargs: Given.kwargs,
+) -> tuple[IO[bytes], Iterator[int]]:
+    """Return a file and an iterator over what `write` yields, which writes the file."""
+    file = _Spool(IN_MEMORY)
+
+    def turns() -> Iterator[int]:
+        with _full_disk():
+            yield from write(file, *args, **kwargs)
+            file.seek(0)
+
+    return file, turns()
+
+
+async def spooled_parts(chunks: AsyncIterator[Any]) -> IO[bytes]:
+    """Write parts, which are buffers, to a file; no thread waits for the next one."""
+    file = _Spool(IN_MEMORY)
+    with _full_disk():
+        async for chunk in chunks:
+            await asyncio.to_thread(file.write, chunk)
+        await asyncio.to_thread(file.seek, 0)
+    return file
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # an encoder's
+            raise
+        raise StoreUnavailable(
+            f"The folder for temporary files cannot be used now: {error.strerror}."
+        ) from error
+
+
+def byte_size(file: bytes | memoryview | IO[bytes]) -> int:
+    """Return the size of a file in bytes, and rewind it."""
+    if isinstance(file, bytes | memoryview):
+        return len(file)
+    size = file.seek(0, SEEK_END)
+    file.seek(0)
+    return size
+
 
 SCHEMES: Final = ("s3", "gs", "az")
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from trustscale_server.errors import ConfigError, TrustscaleError
+from trustscale_server.stores.blobs import PRIVATE
 from trustscale_server.stores.documents import ABSENT, Decide, Document, Key, Put, StoreUnavailable
-from trustscale_server.stores.files import PRIVATE
 
 Answer = TypeVar("Answer")
 Work = Callable[[sqlite3.Connection], Answer]

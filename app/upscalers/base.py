@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 from trustscale_server.conformal.lab import Pixels, check_rgb, to_8_bit, to_16_bit
 from trustscale_server.errors import NotFound
+from trustscale_server.images.description import InputFeatures
 from trustscale_server.images.encode import to_png
-from trustscale_server.images.facts import InputFeatures
 
 RGB = Pixels
 """[h, w, 3], C-contiguous: sRGB of 8 bits, or data of 16 bits in units of their stretch."""

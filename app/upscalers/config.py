@@ -21,7 +21,7 @@ from pydantic import (
 
 from trustscale_server.images.drawings import Color
 from trustscale_server.outbound.guard import http_url
-from trustscale_server.upscalers.runtime import SHIPPED, Character, ShippedName
+from trustscale_server.upscalers.embedded import SHIPPED, Character, ShippedName
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})

@@ -30,8 +30,7 @@ from trustscale_server.errors import (
     UpscalerError,
     UpscalerUnavailable,
 )
-from trustscale_server.outbound.client import Network
-from trustscale_server.outbound.guard import FetchPolicy, ForeignHost, http_url, target
+from trustscale_server.outbound.guard import FetchPolicy, ForeignHost, Network, http_url, target
 from trustscale_server.upscalers import entries
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.config import EmbeddedConfig, OneAddress
@@ -39,9 +38,9 @@ from trustscale_server.upscalers.entries import Entry, Suggestion
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
 from trustscale_server.upscalers.remote.generic import load_preset, merge, preset_names
-from trustscale_server.upscalers.remote.http import Upstream
-from trustscale_server.upscalers.remote.responses import (
+from trustscale_server.upscalers.remote.http import (
     NoImage,
+    Upstream,
     WrongSize,
     failure,
     find_all,

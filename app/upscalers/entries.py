@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from trustscale_server.errors import ConfigError
-from trustscale_server.upscalers.remote.responses import find_all, first
-from trustscale_server.upscalers.runtime import SHIPPED
+from trustscale_server.upscalers.embedded import SHIPPED
+from trustscale_server.upscalers.remote.http import find_all, first
 
 Entry = dict[str, Any]
 """An entry of `[[upscalers]]` as TOML has it."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from trustscale_server.errors import UpscalerError
 from trustscale_server.upscalers.base import RGB, Source, Upscaler
-from trustscale_server.upscalers.remote.samples import Alignment, alignment
+from trustscale_server.upscalers.remote.adapter import Alignment, alignment
 
 _SIDE = 96
 _SEEDS = (193, 290)  # whose residues modulo 96 differ

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from trustscale_server.outbound.client import Network
+from trustscale_server.outbound.guard import Network
 from trustscale_server.stores.base import CallStore, Usage
 from trustscale_server.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import EmbeddedConfig, OneAddress
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, PrecisionSetting
 from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.generic import HttpConfig, HttpUpscaler
 from trustscale_server.upscalers.remote.gradio import GradioConfig, GradioUpscaler
@@ -27,7 +27,6 @@ from trustscale_server.upscalers.remote.predictions import (
 )
 from trustscale_server.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
 from trustscale_server.upscalers.resilience import ResilientUpscaler
-from trustscale_server.upscalers.runtime import PrecisionSetting
 
 UpscalerConfig = Annotated[
     EmbeddedConfig

@@ -44,7 +44,7 @@ from trustscale_server.upscalers.base import (
     Wrapped,
 )
 from trustscale_server.upscalers.config import RemoteConfig
-from trustscale_server.upscalers.remote.responses import (
+from trustscale_server.upscalers.remote.http import (
     BreakerOpen,
     Busy,
     QuotaSpent,

@@ -9,8 +9,8 @@ import pytest
 from harness.admin import BASE, SAMPLES, Admin, pair_files, sharp_files, truth_files
 from harness.factories import SIDE, calibration_of, changed, encoded, sharp
 from harness.fakes import FakeUpscaler
-from harness.gateway import AS_ADMIN, aside, check_problem, ended, gateway, post
-from trustscale_server.calibration import file
+from harness.gateway import AS_ADMIN, aside, check_problem, gateway, post
+from trustscale_server.calibration import record
 from trustscale_server.calibration.active import CalibrationPriority, Changes
 from trustscale_server.calibration.guarantee import HighProbability
 from trustscale_server.calibration.insight import COMMON_ALPHAS
@@ -77,8 +77,8 @@ class TestExtend:
         assert len(upscaler.calls) - before == 2 * SAMPLES
         assert (longer["n"], longer["provenance"]["parent"]) == (8, made["id"])
         assert longer["name"] == "made"
-        old = file.load(exported(admin, made["id"]))
-        new = file.load(exported(admin, longer["id"]))
+        old = record.load(exported(admin, made["id"]))
+        new = record.load(exported(admin, longer["id"]))
         names = [pair.name for pair in new.manifest.pairs]
         for pair, loss_curve in zip(old.manifest.pairs, old.loss_curves, strict=True):
             assert new.loss_curves[names.index(pair.name)] == loss_curve
@@ -111,8 +111,8 @@ def test_of_an_older_release(start, tmp_path, calibration, monkeypatch, older):
         },
     )
     with monkeypatch.context() as then:
-        then.setattr(file, "VERSION", file.VERSION - (older == "version"))
-        blob = file.dump(old)
+        then.setattr(record, "VERSION", record.VERSION - (older == "version"))
+        blob = record.dump(old)
         gateway(tmp_path, calibrations=[old])
     client, is_read = start(calibrations=()), older != "version"
     admin = Admin(client)
@@ -163,11 +163,11 @@ def test_without_generation(admin, upscaler, made):
 def test_round_trip(fresh, made, admin):
     """An exported file has a name, and imports elsewhere with its id, again to no effect."""
     response = admin.send("GET", f"/{made['id']}/export")
-    assert response.headers["content-type"] == file.MEDIA_TYPE
+    assert response.headers["content-type"] == record.MEDIA_TYPE
     named = f'attachment; filename="{made["id"]}.calibration"'
     assert response.headers["content-disposition"] == named
     data = response.content
-    assert file.load(data).id == made["id"]
+    assert record.load(data).id == made["id"]
     before = len(fresh.get())
     for sent in ({"content": data}, {"files": {"file": ("a", data)}}):
         response = fresh.send("POST", "/import", **sent)
@@ -191,31 +191,21 @@ class TestDelete:
                 check_problem(admin.send(method, f"/{made}{path}"), "not-found")
             assert [row["id"] for row in admin.get()] == [calibration.id]
 
-    def test_while_a_job_extends_it(self, start):
-        upscaler = FakeUpscaler()
-        admin = Admin(start(upscaler))
-        parent = admin.create(truth_files(1))
-        upscaler.seconds = 30
-        job = admin.post_files(truth_files(1, first=9), f"/{parent['id']}/pairs").json()
-        refused = admin.send("DELETE", f"/{parent['id']}")
-        assert job["id"] in check_problem(refused, "conflict")["detail"]
-        admin.client.delete(f"/v1/jobs/{job['id']}")
-        assert ended(admin.client, f"/v1/jobs/{job['id']}")["state"] == "cancelled"
-        assert admin.send("DELETE", f"/{parent['id']}").status_code == 204
-
 
 class TestGuard:
     def test_activation(self, admin, upscaler, calibration):
         """A calibration of another pipeline is not activated: each field is named with values."""
         pipeline = {**calibration.document["pipeline"], "fingerprint": "fake:0"}
         other = changed(calibration, pipeline=pipeline)
-        imported = admin.send("POST", "/import", content=file.dump(other))
+        imported = admin.send("POST", "/import", content=record.dump(other))
         assert imported.status_code == 201
         refused = admin.send("POST", f"/{other.id}/activate")
         assert check_problem(refused, "calibration-mismatch")["differences"] == [
             {"field": "fingerprint", "calibrated": "fake:0", "live": "fake:1"}
         ]
-        refused = admin.send("POST", "/import", content=file.dump(other), params={"activate": True})
+        refused = admin.send(
+            "POST", "/import", content=record.dump(other), params={"activate": True}
+        )
         check_problem(refused, "calibration-mismatch")
         assert post(admin.client).json()["calibration"] == calibration.id
 
@@ -325,7 +315,7 @@ def test_before_it_is_stored(fresh, calibration, few):
     params = {"activate": True}
 
     def imported():
-        return fresh.send("POST", "/import", content=file.dump(few), params=params)
+        return fresh.send("POST", "/import", content=record.dump(few), params=params)
 
     def derived():
         return fresh.send("POST", f"/{calibration.id}/derive", json=asked)
@@ -370,15 +360,15 @@ async def test_the_loop_waits_for_no_calibration(serve, calibration, monkeypatch
 
         return note
 
-    for of, name in ((file, "load"), (CalibrationPriority, "choose"), (Changes, "of")):
+    for of, name in ((record, "load"), (CalibrationPriority, "choose"), (Changes, "of")):
         monkeypatch.setattr(of, name, noted(getattr(of, name)))
     async with serve() as served:
         other = changed(calibration, default_alpha=0.2)
         imported = await served.client.post(
             f"{BASE}/import",
-            content=file.dump(other),
+            content=record.dump(other),
             params={"activate": True},
-            headers={**AS_ADMIN, "Content-Type": file.MEDIA_TYPE},
+            headers={**AS_ADMIN, "Content-Type": record.MEDIA_TYPE},
         )
         assert imported.status_code == 201
         assert (await served.post()).json()["calibration"] == other.id

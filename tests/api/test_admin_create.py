@@ -15,9 +15,9 @@ from harness.waiting import PATIENCE_S
 from tests.live import serving
 from tests.upscalers.test_connect import answering
 from trustscale_server.api.calibrate import MAX_FILES
-from trustscale_server.calibration.fit import FIT_DIGITS
+from trustscale_server.calibration.measure import FIT_DIGITS
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.images.kinds import class_of_way
+from trustscale_server.images.description import class_of_way
 from trustscale_server.sampling import pipeline
 from trustscale_server.sigma.estimators import Fit
 from trustscale_server.upscalers.base import Capabilities, image_digest
@@ -134,23 +134,6 @@ def test_scenes(admin):
     for bound, status in ((0.5, 409), (1e-300, 422)):
         asked = {"fidelity": {"bound": bound}}
         assert admin.send("POST", derive, json=asked).status_code == status
-
-
-def test_names(admin):
-    """The answer says what files of these names would make; folders are groups if asked."""
-
-    def check(**asked):
-        return admin.client.post("/v1/admin/pairs/check", json=asked, headers=AS_ADMIN)
-
-    names = ["x/day/a.png", "y/day/a.png", "x/b.png"]
-    pair = {"name": "day.a", "x": names[0], "y": names[1], "label": None, "group": "day"}
-    items = [{"name": "b", "reason": "y/ has no image of this name"}]
-    found = {"pairs": [pair], "groups": ["day"], "items": items, "used": []}
-    assert check(names=names).json() == found
-    names = ["p/a.png", "q/a.png"]
-    assert check(names=names).json()["pairs"] == []
-    assert check(names=names, folders=True).json()["groups"] == ["p", "q"]
-    check_problem(check(names="a"), "bad-request")
 
 
 def test_photographs_of_the_fit(admin, monkeypatch):

@@ -11,11 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from harness.credentials import new_chain, secret_of
 from harness.factories import encoded, photo
-from tests.contract.test_kill import full_disk
 from trustscale_server.errors import ConfigError
-from trustscale_server.serving.credentials import ASSERTION, Credentials, Parent
-from trustscale_server.stores.base import StoreUnavailable
-from trustscale_server.stores.spooling import spooled
+from trustscale_server.serving.credentials import ASSERTION, Credentials
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +115,3 @@ def test_what_cannot_sign(chain):
         with pytest.raises(ConfigError, match="credentials_") as caught:
             Credentials.of(*given)
         assert "PRIVATE" not in caught.value.detail
-
-
-@pytest.mark.parametrize("form", ["png", "webp", "avif", "jpeg"])
-def test_a_full_disk(chain, monkeypatch, form):
-    monkeypatch.setattr("trustscale_server.stores.spooling.IN_MEMORY", 1000)
-    sign, data = Credentials.of(*chain[:2]).sign, encoded(photo(1, 99, 99), form)
-    about = {"upload": Parent("0" * 64), "mask": io.BytesIO(encoded(photo(1, 9, 9))), "promise": {}}
-    with full_disk(), pytest.raises(StoreUnavailable):
-        spooled(sign, io.BytesIO(data), f"image/{form}", **about)

@@ -9,9 +9,7 @@ from harness.admin import Admin
 from harness.factories import encoded, in_groups, photo
 from harness.fakes import FakeUpscaler
 from harness.gateway import check_problem, ended, gateway, pixels, post, text_chunks
-from trustscale_server.calibration.admin import CalibrationAdmin
 from trustscale_server.calibration.guarantee import guarantee_of
-from trustscale_server.stores.base import StoreUnavailable
 
 LIKELY = {"kind": "high_probability", "delta": 0.2}
 SETTINGS = guarantee_of(LIKELY)
@@ -87,31 +85,6 @@ class TestServing:
 
 
 class TestAdmin:
-    def test_a_group_alone(self, admin, likely):
-        part = likely.partitions.of_group("day")
-        shown = admin.get(f"/{likely.id}", group="day")
-        assert (shown["n"], shown["min_alpha"]) == (24, part.curve.min_alpha)
-        rows = admin.get(f"/{likely.id}/curve", group="day")
-        assert [row["risk"] for row in rows] == part.curve.risks.tolist()
-        tested = admin.get(f"/{likely.id}/backtest", splits=5, group="day")
-        assert tested["checks"]["n"] == 24
-        for path in ("", "/curve", "/backtest"):
-            response = admin.send("GET", f"/{likely.id}{path}", params={"group": "dusk"})
-            check_problem(response, "bad-group")
-
-    def test_derive_whose_activation_fails(self, start, calibration, monkeypatch):
-        admin = Admin(start())
-
-        async def away(*_, **__):
-            raise StoreUnavailable("Away.")
-
-        monkeypatch.setattr(CalibrationAdmin, "activate", away)
-        asked = {"guarantee": LIKELY, "activate": True, "force": True}
-        assert admin.send("POST", f"/{calibration.id}/derive", json=asked).status_code >= 500
-        (entry,) = admin.audit()
-        assert entry["facts"]["activate"] is False
-        assert entry["facts"]["calibration"] in {row["id"] for row in admin.get()}
-
     def test_derive(self, admin, calibration):
         """A calibration gets another guarantee without generating, and becomes active if asked."""
         asked = {"guarantee": LIKELY, "name": "likely"}

@@ -15,24 +15,10 @@ from harness.fakes import FakeUpscaler
 from harness.faults import FaultServer, answer
 from harness.gateway import ADMIN_KEY, AS_ADMIN, check_problem, client_of, ended, post
 from harness.waiting import until
-from trustscale_server.api.upscale import prefers
 from trustscale_server.errors import UpscalerFailed
 from trustscale_server.upscalers.base import Capabilities
 
 ASYNC = {"Prefer": "respond-async"}
-
-
-@pytest.mark.parametrize(
-    ("headers", "wanted"),
-    [
-        ((), False),
-        (("respond-async",), True),
-        (("wait=5", "Respond-Async; q=1"), True),
-        (("respond-asynchronously, x-respond-async",), False),
-    ],
-)
-def test_what_a_client_prefers(headers, wanted):
-    assert prefers("respond-async", headers) is wanted
 
 
 def events(text):
@@ -95,11 +81,6 @@ class TestAccepted:
         count = float(states.count("expired"))
         removed = f'trustscale_results_removed_total{{reason="space"}} {count}'
         assert removed in client.get("/metrics").text.splitlines()
-
-    def test_unknown_jobs(self, client):
-        for job in ("job-unknown", "x" * 3000, "%00"):
-            for method, path in (("GET", job), ("DELETE", job), ("GET", f"{job}/events")):
-                check_problem(client.request(method, f"/v1/jobs/{path}"), "not-found")
 
 
 async def test_events_until_the_last_state(serve):

@@ -29,7 +29,7 @@ from harness.gateway import (
 from harness.waiting import until
 from trustscale_server.admission import current_client
 from trustscale_server.api.clients import open_limits
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.errors import RateLimited
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.serving import prepare
@@ -116,7 +116,7 @@ class TestDisconnect:
         ("method", "path", "kind"),
         [
             ("POST", "/v1/upscale", "multipart/form-data; boundary=x"),
-            ("POST", f"{BASE}/import", file.MEDIA_TYPE),
+            ("POST", f"{BASE}/import", record.MEDIA_TYPE),
             ("PUT", f"{BASE}/job-x/pairs/000/label.png", "image/png"),
         ],
     )
@@ -522,27 +522,6 @@ async def test_more_memory_than_there_is(serve):
         fit = int(problem["detail"].partition("fit=")[2].split()[0])
         answer = await served.post(large, fit=fit)
         assert (answer.status_code, answer.json()["width"]) == (200, 2 * fit)
-
-
-async def test_a_client_that_sends_slowly(serve):
-    async with serve(max_in_flight=1, max_waiting=0) as served:
-        request = served.client.build_request("POST", "/v1/upscale", **form())
-        body, begun, go = await request.aread(), asyncio.Event(), asyncio.Event()
-
-        async def slowly():
-            yield body[:50]
-            begun.set()
-            await go.wait()
-            yield body[50:]
-
-        sent = {"content": slowly(), "headers": request.headers}
-        slow = asyncio.create_task(served.client.post("/v1/upscale", **sent))
-        await begun.wait()
-        for _ in range(3):
-            assert (await served.post()).status_code == 200
-        assert not slow.done()
-        go.set()
-        assert (await slow).status_code == 200
 
 
 async def test_a_client_that_reads_slowly(serve):

@@ -9,7 +9,7 @@ from harness.gateway import AS_ADMIN, ended, post
 from tests.logs import logging_as
 from tests.numbers import numbers_of, parsed_metrics
 from tests.upscalers.resilient import SOURCE, Inner, guarded
-from trustscale_server.upscalers.remote.responses import Busy
+from trustscale_server.upscalers.remote.http import Busy
 
 KEYS = {"client_keys": ["anna:client-key"], "admin_keys": ["ops:admin-key"]}
 ANNA = {"Authorization": "Bearer client-key"}

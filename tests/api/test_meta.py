@@ -1,29 +1,20 @@
 """What surrounds the API: health, headers, metrics, traces, its document, who runs alone."""
 
 import asyncio
-import io
 import re
-import threading
 from contextlib import aclosing
 
 import pytest
-from structlog.testing import capture_logs
 
 from harness.factories import changed
 from harness.fakes import FakeUpscaler
-from harness.gateway import check_problem, ended, post, shown
-from harness.pictures import adapter
-from harness.pictures import source as picture
+from harness.gateway import check_problem, ended, post
 from tests.clock import LoopClock
-from tests.live import serving
-from tests.numbers import numbers_of, parsed_metrics
+from tests.numbers import parsed_metrics
 from tests.spans import recorded
-from tests.upscalers.resilient import SOURCE, Inner, guarded
-from tests.workers.fakes import SleepingEngine
+from tests.upscalers.resilient import Inner
 from trustscale_server.api.deps import Probes, Timings
 from trustscale_server.api.documents import Answering
-from trustscale_server.api.files import Sent
-from trustscale_server.api.middleware import RequestContext
 from trustscale_server.api.upscalers import levels_of
 from trustscale_server.assembly import single_process_lock
 from trustscale_server.calibration.guarantee import AFTER_LOOKING
@@ -31,8 +22,6 @@ from trustscale_server.calibration.insight import COMMON_ALPHAS, ThresholdRow
 from trustscale_server.errors import ConfigError, UpscalerUnavailable
 from trustscale_server.settings import Settings
 from trustscale_server.stores.base import StoreUnavailable
-from trustscale_server.telemetry import signals
-from trustscale_worker.service import create_app
 
 
 class TestHealth:
@@ -65,16 +54,6 @@ class TestHealth:
         monkeypatch.setattr(upscaler, "check", asyncio.Event().wait)
         detail = self.components(client, 503)["upscaler:fake"]["detail"]
         assert detail == "no answer within 0.1 seconds"
-
-
-def test_head_as_get(client):
-    result = post(client).json()["links"]["self"]
-    files = [f"{result}{part}" for part in ("", "/image.png", "/overlay.png?alpha=0.5")]
-    for path in ("/healthz", "/readyz", "/", "/v1/upscalers", *files):
-        got, head = client.get(path), client.head(path)
-        assert head.status_code == got.status_code == 200
-        assert head.headers["content-type"] == got.headers["content-type"]
-        assert head.headers["content-length"] == got.headers["content-length"] != "0"
 
 
 def test_every_answer_has_one(client, upscaler):
@@ -165,38 +144,11 @@ async def test_one_question_for_all():
         assert inner.checks == 2
 
 
-async def test_an_open_breaker_is_left_alone():
-    """What is not called at all is not ready, and not asked: its own health check is enough."""
-    inner = Inner([UpscalerUnavailable("away")])
-    up = guarded(inner, breaker_failures=1, breaker_rest_s=3600, max_attempts=1)
-    with pytest.raises(UpscalerUnavailable):
-        await up.generate(SOURCE, [1])
-    async with aclosing(Probes(0.0)) as probes:
-        with pytest.raises(UpscalerUnavailable, match="has failed many times in a row"):
-            await probes.check(up)
-    assert (inner.checks, up.breaker_open) == (0, True)
-    await up.close()
-
-
 def metrics(client):
     return parsed_metrics(client.get("/metrics").text)
 
 
 class TestCalibration:
-    def test_the_active_one(self, client, calibration):
-        """Age, n, smallest and default α are those of the calibration that is served."""
-        found = metrics(client)
-        expected = {
-            "active": 1,
-            "mismatch": 0,
-            "created_timestamp_seconds": calibration.manifest.created_at.timestamp(),
-            "scenes": calibration.n,
-            "min_alpha": calibration.curve.min_alpha,
-            "default_alpha": calibration.manifest.default_alpha,
-        }
-        names = {name: f"trustscale_calibration_{name}" for name in expected}
-        assert {name: found[names[name], "fake"] for name in names} == pytest.approx(expected)
-
     @pytest.mark.parametrize(
         ("areas", "answers", "names"),
         [
@@ -249,23 +201,6 @@ def test_by_route_template(client):
     assert {"/v1/upscale", "/v1/results/{result_id}/{part}.png", "unmatched"} <= routes
     assert 'method="other"' in text
     assert 'method="HEAD",route="/healthz"' in text
-
-
-async def test_taken_and_awaited(serve):
-    """What holds a slot and what waits for one show while they do, beside the bounds."""
-    upscaler = FakeUpscaler(gate=threading.Event())
-    async with serve(upscaler, max_in_flight=1, max_waiting=4) as served:
-        client = served.client
-        requests = [asyncio.create_task(served.post()) for _ in "ab"]
-        seen = [("trustscale_slots", state) for state in ("in_flight", "waiting")]
-        await shown(client, *(f'{name}{{state="{state}"}} 1.0' for name, state in seen))
-        found = parsed_metrics((await client.get("/metrics")).text)
-        assert found["trustscale_slots_limit", "in_flight"] == 1
-        assert found["trustscale_slots_limit", "waiting"] == 4
-        upscaler.gate.set()
-        await asyncio.gather(*requests)
-        found = parsed_metrics((await client.get("/metrics")).text)
-        assert [found[key] for key in seen] == [0, 0]
 
 
 def test_one_that_is_away(start, monkeypatch):
@@ -355,24 +290,6 @@ def test_failures(spans, client, upscaler):
     assert spans.one("GET /v1/results/{result_id}").status.status_code.name == "UNSET"
 
 
-async def test_a_slow_client(spans):
-    """Its time counts in no metric, span or log: they end where the answer begins."""
-    metrics, found = signals.Metrics(), []
-
-    async def send(_):
-        numbers = numbers_of(metrics)
-        timed = ("trustscale_request_seconds_count", "GET", "unmatched") in numbers
-        found.append(
-            (numbers["trustscale_requests_in_flight",], timed, len(spans.all()), len(logs))
-        )
-
-    app = RequestContext(Sent(io.BytesIO(b"x"), "image/png"), metrics)
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    with capture_logs() as logs:
-        await app(scope, asyncio.Event().wait, send)
-    assert set(found) == {(0, True, 1, 1)}
-
-
 def test_an_upscaling_job(spans, client):
     """The job's spans belong to the trace of the request that left it."""
     accepted = post(client, headers={**HEADERS, "Prefer": "respond-async"})
@@ -385,24 +302,3 @@ def test_an_upscaling_job(spans, client):
         "trustscale.outcome": "succeeded",
     }
     assert accepted.json()["id"] not in spans.said()
-
-
-async def test_our_worker_is_told(spans):
-    """A call to the torch worker carries its trace, which the worker continues."""
-    heard = []
-    app = create_app(SleepingEngine())
-
-    async def listening(scope, receive, send):
-        if scope["type"] == "http" and scope["path"].endswith("/infer"):
-            heard.append(dict(scope["headers"]).get(b"traceparent", b"").decode())
-        await app(scope, receive, send)
-
-    with serving(listening) as address:
-        upscaler = adapter(None, kind="worker", urls=[f"http://{address}"])
-        with signals.span("call", parent=HEADERS):
-            await upscaler.generate(picture(), [1])
-        await upscaler.close()
-    assert heard == [f"00-{TRACE}-{spans.one('call').context.span_id:016x}-01"]
-    inferred = spans.one("infer")
-    assert spans.parent(inferred) == "call"
-    assert inferred.attributes["trustscale.samples"] == 1

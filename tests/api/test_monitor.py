@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from harness.factories import changed, encoded, in_groups, photo, upload
+from harness.factories import changed, encoded, photo, upload
 from harness.fakes import FakeUpscaler
 from harness.gateway import AS_ADMIN, check_problem, ended, gateway, pixels, post, running
 from tests.monitoring.scenes import REMOTE, calibrate
@@ -52,20 +52,6 @@ class TestReport:
             [answer["out_of_distribution"] for answer in answers]
         )
         assert report["feedback"] is None
-
-    def test_groups_count_together(self, start, calibration):
-        """Each picture is ranked in its group; one entry says what all of them show."""
-        groups = {f"{k:03}": ("day", "night")[k % 2] for k in range(30)}
-        grouped = in_groups(calibration, groups)
-        client = start(calibrations=(grouped,))
-        answer = post(client, encoded(upload(2004)), group="night", alpha=0.15).json()
-        for image in inputs(2):
-            post(client, image)
-        told = tell(client, answer["id"], photo(1, 48, 48))
-        assert told.json()["calibration"] == grouped.id
-        (report,) = client.get(PATH, headers=AS_ADMIN).json()["upscalers"]
-        assert (report["calibration"]["id"], report["calibration"]["n"]) == (grouped.id, 30)
-        assert (report["requests"]["counted"], report["feedback"]["n"]) == (3, 1)
 
 
 EVIDENCE = 'trustscale_canary_evidence{upscaler="fake"}'
@@ -190,23 +176,6 @@ class TestScore:
         assert told["loss"] == pytest.approx(np.mean(worst))
         assert told["loss_anywhere"] == max(worst) > told["loss"]
         assert told["counted"]
-
-    @pytest.mark.parametrize("form", ["png", "tiff"])
-    def test_a_transparent_output(self, client, calibration, form):
-        """The colours are judged, where they are opaque; the truth may be transparent too."""
-        opacity = np.full((48, 48), 255, np.uint8)
-        opacity[:24] = 0
-        picture = encoded(np.dstack([upload(2001), opacity[::2, ::2]]))
-        answer = post(client, picture, alpha=0.12, seed=1, format=form).json()
-        told = tell(client, answer["id"], np.dstack([TRUTH, opacity]))
-        assert told.status_code == 201, told.text
-        prediction = pixels(client.get(answer["links"]["image"]).content)[:, :, :3]
-        error = fidelity.error(TRUTH, prediction, calibration.pipeline.fidelity)
-        mask = part(client, answer["id"], "mask.png").astype(bool)
-        assert mask[24:].any()
-        assert not mask[:24].any()
-        assert told.json()["loss"] == pytest.approx(float(error[mask].max()))
-        assert tell(client, answer["id"], TRUTH).json() == told.json()
 
     def test_where_nothing_was_promised_none_is_counted(self, client):
         """Of an upload unlike those of the calibration, and of a mask that is always empty."""

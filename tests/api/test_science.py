@@ -15,15 +15,12 @@ from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
 from starlette.testclient import TestClient
 
-from harness.admin import Admin
 from harness.factories import calibration_of, cells
-from harness.fakes import FakeUpscaler
 from harness.gateway import aside, gateway
 from tests.images.test_raster import raster, stack
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.facts import BANDS
+from trustscale_server.images.description import BANDS
 from trustscale_server.sigma.estimators import IndecisionSettings
-from trustscale_server.upscalers.base import Capabilities
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 
 SIDE = 12
@@ -204,16 +201,6 @@ def test_what_cannot_be_had(client, fields, status, words):
     assert words in response.json()["detail"]
 
 
-def test_other_readings_of_the_answer(client, plain):
-    """What cannot hold 16 bits says so, and the picture alone needs no calibration."""
-    links = plain[0]["links"]
-    overlay = np.asarray(Image.open(io.BytesIO(client.get(links["overlay"]).content)))
-    assert overlay.shape == (4 * SIDE, 4 * SIDE, 3)
-    assert client.get(links["believed"]).status_code == 200
-    assert "16 bits" in client.get(f"{links['self']}/image.webp").json()["detail"]
-    assert post(client, mask="none", stretch="0,4095").json()["raster"]["high"] == [4095.0]
-
-
 def test_the_truth_of_data(client):
     """A truth in the units of the upload is compared in those of the stretch."""
     document = post(client, seed=2).json()
@@ -223,25 +210,3 @@ def test_the_truth_of_data(client):
     told = client.post(f"{document['links']['self']}/truth", files={"image": raster(truth)}).json()
     assert told["metric"] == "intensity"
     assert told["loss_anywhere"] < 2e-4  # counts are rounded
-
-
-def test_an_upscaler_of_8_bits_says_so(tmp_path):
-    upscaler = FakeUpscaler(capabilities=Capabilities(concurrency=4))
-    with TestClient(gateway(tmp_path, upscaler)) as client:
-        document, files = answer(client, stretch="p0,p100", mask="none")
-    assert any("takes 8 bits" in warning for warning in document["warnings"])
-    assert len(np.unique(opened(files["image.png"])[0])) <= 3 * 256  # means of three channels
-
-
-@pytest.mark.slow
-def test_microscopy_is_a_calibration_of_its_own(tmp_path):
-    files = {f"y/{k}.tiff": raster(cells(k, 96)) for k in range(13)}
-    held = files.pop("y/0.tiff")
-    with TestClient(gateway(tmp_path, FakeUpscaler(strength=0.05))) as client:
-        config = {"stretch": "p0,p100", "activate": True, "samples": 2, "fit_indecision": 0}
-        made = Admin(client).create(files, degradation=None, **config)
-        assert made["n"] == 12
-        document = post(client, held).json()
-        assert document["guarantee"]["error_unit"] == "stretch"
-        assert document["input_class"]["rule"] == BANDS
-        assert document["raster"]["stretch"] == "p0,p100"

@@ -1,31 +1,17 @@
 """POST /v1/upscale: document, files and forms of the answer, and `auto`."""
 
-import io
 import math
-import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from harness.admin import Admin, truth_files
 from harness.factories import calibration_of, encoded, sharp
 from harness.fakes import FakeUpscaler
-from harness.gateway import IMAGE, check_problem, ended, gateway, pixels, post, text_chunks
-from trustscale_server import __version__
-from trustscale_server.api.upscale import negotiate
-from trustscale_server.calibration import file
-from trustscale_server.calibration.guarantee import Expectation
-from trustscale_server.calibration.insight import thresholds
+from harness.gateway import IMAGE, check_problem, ended, gateway, pixels, post
+from trustscale_server.calibration import record
 from trustscale_server.conformal.fidelity import LAB_BOUND
-from trustscale_server.errors import BadRequest
-from trustscale_server.images.compression import LOSSLESS
-from trustscale_server.images.facts import look_at
-from trustscale_server.images.kinds import Kind
 from trustscale_server.serving.answer import Result
-from trustscale_server.serving.choose import chosen_for
-from trustscale_server.settings import Settings
 from trustscale_server.upscalers.base import image_digest
 
 PARTS = ("image", "mask", "trust", "overlay", "believed")
@@ -106,73 +92,6 @@ class TestFiles:
             trusted = trust <= math.floor(alpha / LAB_BOUND * 65534)
             assert not (trusted & ~pixels(mask.content)).any()
 
-    def test_text_chunks(self, files, calibration):
-        for part in PARTS:
-            text = text_chunks(files[part])
-            assert (text.pop("trustscale:believed", None) is None) == (part != "believed")
-            assert text == {
-                "Software": f"trustscale {__version__}",
-                "trustscale:calibration": calibration.id,
-                "trustscale:alpha": "0.1",
-                "trustscale:threshold": repr(calibration.curve.threshold(0.1)),
-                "trustscale:guarantee": "expectation",
-                "trustscale:fingerprint": "fake:1",
-            }
-
-
-class TestForms:
-    def test_zip(self, client):
-        files = {"image": ("holiday.exe", IMAGE, "application/octet-stream")}
-        headers = {"Accept": "application/zip"}
-        response = client.post("/v1/upscale", files=files, headers=headers)
-        assert response.headers["content-type"] == "application/zip"
-        assert ".zip" in response.headers["content-disposition"]
-        with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
-            assert archive.testzip() is None
-            parts = {name: archive.read(name) for name in archive.namelist()}
-        assert set(parts) == {"image.png", "mask.png", "trust.png", "result.json"}
-        result = Result.model_validate_json(parts["result.json"])
-        assert client.get(result.links.self).content == parts["result.json"]
-        for part in ("image", "mask", "trust"):
-            assert client.get(getattr(result.links, part)).content == parts[f"{part}.png"]
-
-    @pytest.mark.parametrize(
-        ("accept", "chosen"),
-        [
-            *((a, "application/json") for a in ("*/*", "application/*", "text/html, */*;q=0.1")),
-            ("Application/JSON;q=0.9", "application/json"),
-            ("application/zip, application/json", "application/zip"),
-            ("text/plain, application/zip ;q=0.5, */*", "application/zip"),
-            ("", "application/json"),
-        ],
-    )
-    def test_the_first_that_is_named(self, accept, chosen):
-        assert negotiate(accept) == chosen
-
-    @pytest.mark.parametrize("accept", ["image/png", "text/html, image/*;q=0.5", '"'])
-    def test_nothing_is_left(self, accept):
-        with pytest.raises(BadRequest):
-            negotiate(accept)
-
-
-class TestUpscalers:
-    def test_list(self, start, calibration):
-        other = FakeUpscaler("other", scale=3, fingerprint="fake:2")
-        configs = [{"name": "fake", "kind": "embedded", "price_per_call": 0.02}]
-        configs += [{"name": "other", "kind": "embedded"}]
-        client = start(FakeUpscaler(), other, upscalers=configs, default_upscaler="other")
-        first, second = client.get("/v1/upscalers").json()
-        known = {"name": "fake", "scale": 2, "fingerprint": "fake:1", "price_per_call": 0.02}
-        known |= {"samples": 4, "default": False, "bound": calibration.bound, "groups": {}}
-        known |= {"calibration": calibration.id, "guarantee": Expectation().facts()}
-        known |= {"calibrations": [{"id": calibration.id, "name": None, "classes": ["*"]}]}
-        known |= {"default_alpha": 0.1, "min_alpha": calibration.curve.min_alpha}
-        assert first.items() >= known.items()
-        told = [(row.alpha, row.trusted_fraction) for row in thresholds(calibration)]
-        assert [(row["alpha"], row["trusted_fraction"]) for row in first["table"]] == told
-        known = {"name": "other", "scale": 3, "samples": 1, "table": [], "calibration": None}
-        assert second.items() >= {**known, "guarantee": None, "default": True}.items()
-
 
 FAITHFUL, SHARP = "span-x4", "realesr-x4"
 PICTURE = sharp()
@@ -236,7 +155,7 @@ async def test_one_cannot_be_read(serve, tmp_path, calibrations, monkeypatch, un
     """Another model is not taken because of that; a request may name it."""
     other = calibrations[1 - unread]
     with monkeypatch.context() as older:
-        older.setattr(file, "VERSION", 0)
+        older.setattr(record, "VERSION", 0)
         gateway(tmp_path, *upscalers(), calibrations=[calibrations[unread]])
     async with serve(*upscalers(), calibrations=[other]) as served:
         for upload in (encoded(PICTURE), encoded(PICTURE, "JPEG", quality=60)):
@@ -245,28 +164,3 @@ async def test_one_cannot_be_read(serve, tmp_path, calibrations, monkeypatch, un
         named = await served.post(encoded(PICTURE), upscaler=other.manifest.upscaler)
         assert named.json()["calibration"] == other.id
         assert (await served.client.get("/v1/upscalers")).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"routing": {"lossless": FAITHFUL}}, r"no pattern \*"),
-        ({"routing": {"*": "other"}}, "there is not"),
-        ({"upscalers": [{"name": "auto", "kind": "embedded"}]}, "can be called auto"),
-        ({"upscalers": [{"name": "a", "kind": "embedded"}], "default_upscaler": "auto"}, "auto"),
-    ],
-)
-def test_mistakes(settings, words):
-    with pytest.raises(ValidationError, match=words):
-        Settings(**settings)
-
-
-def test_a_table_of_ones_own():
-    """The first pattern that fits counts; a default that is named switches `auto` off."""
-    table = {"jpeg-*": FAITHFUL, "*": SHARP}
-    facts = replace(look_at(PICTURE, LOSSLESS), kind=Kind("jpeg-85", 0.0, -9.0))
-    assert chosen_for(table, facts)[0] == FAITHFUL
-    assert Settings(routing=table).routing_table == table
-    assert Settings().prefers_auto
-    named = Settings(default_upscaler=SHARP)
-    assert (named.prefers_auto, named.default) == (False, SHARP)

@@ -17,7 +17,6 @@ from harness.fakes import FakeUpscaler
 from harness.gateway import AS_ADMIN, IMAGE, check_problem, ended, pixels, post, text_chunks
 from tests.live import serving
 from trustscale_server.images.encode import FORMS
-from trustscale_server.serving.choose import UpscaleOptions
 
 
 def test_reduced(client):
@@ -62,15 +61,6 @@ def test_the_bounds(client, mask):
         detail = check_problem(post(client, to=asked, mask=mask), "bad-request")["detail"]
         assert f"{asked!r}" in detail
         assert "a3@300" in detail
-
-
-@pytest.mark.parametrize(
-    ("asked", "longest"),
-    [("3000", 3000), (30, 30), ("4k", 3840), ("8K", 7680), ("a3@300", 4961), ("a6@72", 420)],
-)
-def test_sizes_have_names(asked, longest):
-    """A screen or a print is its longest side; DIN A3 is 420 mm long, 4961 pixels at 300 dpi."""
-    assert UpscaleOptions(to=asked).to == longest
 
 
 def test_a_promise_about_pictures_is_for_their_size(start, calibration):
@@ -226,18 +216,6 @@ def test_transparency_is_enlarged_and_never_trusted(client):
     np.testing.assert_array_equal(overlay[~is_opaque], picture[~is_opaque])
     assert 0.1 < (overlay[is_opaque] != picture[is_opaque]).any(axis=1).mean() < 0.6
     assert post(client, IMAGE).json()["opaque_fraction"] == 1
-
-
-def test_what_cannot_be_had(client):
-    for fields, words in (
-        ({"format": "jpeg"}, "transparent"),
-        ({"format": "webp", "quality": 0}, "quality"),
-        ({"metadata": "all"}, "metadata"),
-        ({"fit": 0}, "fit"),
-    ):
-        response = post(client, TRANSPARENT, **fields)
-        assert response.status_code == 422
-        assert words in response.json()["detail"]
 
 
 LARGE = encoded(photo(1000, 96, 96))

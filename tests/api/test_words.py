@@ -9,10 +9,11 @@ from tests.reading import TEXTS, calibration_for_text, pretend, upload
 from trustscale_server.calibration.active import shipped_calibration
 
 
-@pytest.fixture
-def for_text(monkeypatch):
-    pretend(monkeypatch)
-    return aside(calibration_for_text(FakeUpscaler()))
+@pytest.fixture(scope="module")
+def for_text():
+    with pytest.MonkeyPatch.context() as patch:
+        pretend(patch)
+        yield aside(calibration_for_text(FakeUpscaler()))
 
 
 @pytest.mark.parametrize("is_first", [True, False])

@@ -4,13 +4,13 @@ import pytest
 from PIL import Image
 
 from harness.factories import photo, pictures
-from trustscale_server.calibration import answering
-from trustscale_server.calibration.answering import answered_uploads, in_words
+from trustscale_server.calibration import local
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.intake import find_in
+from trustscale_server.calibration.local import answered_uploads, in_words
 from trustscale_server.errors import ConfigError
 from trustscale_server.images.degrade import USUAL, Component, Degradation, Mixture
-from trustscale_server.images.kinds import class_of_way
+from trustscale_server.images.description import class_of_way
 from trustscale_server.settings import TABLE
 from trustscale_server.upscalers.base import routed
 
@@ -49,7 +49,7 @@ def test_a_mixture_is_divided():
 @pytest.fixture
 def by_codec(monkeypatch):
     """Classes are codecs: what the learned table says of such small pictures is not the subject."""
-    monkeypatch.setattr(answering, "classify", lambda _, facts: facts.compression.codec)
+    monkeypatch.setattr(local, "classify", lambda _, facts: facts.compression.codec)
     return {"lossless": "span-x4", "*": "realesr-x4"}
 
 

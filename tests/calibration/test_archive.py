@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 from harness.admin import zipped
-from trustscale_server.calibration.archive import ArchiveLimits, archive_files
+from trustscale_server.calibration.layout import ArchiveLimits, archive_files
 from trustscale_server.errors import BadRequest, ImageTooLarge, TrustscaleError, UnsupportedMedia
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)

@@ -14,7 +14,7 @@ from trustscale_server.calibration.canaries import Canary, CanaryStore, Look, fi
 from trustscale_server.calibration.canaries import observe as observed
 from trustscale_server.calibration.job import CalibrationHandler
 from trustscale_server.errors import UpscalerRejected
-from trustscale_server.jobs.handlers import JobContext
+from trustscale_server.jobs.runner import JobContext
 from trustscale_server.upscalers.base import image_digest
 
 

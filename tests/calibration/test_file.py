@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from harness.admin import zipped
 from harness.factories import calibration_of, changed, photo
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.conformal import LossCurve
-from trustscale_server.conformal.loss_curve import LossCurves
+from trustscale_server.conformal.curve import LossCurves
 from trustscale_server.errors import BadCalibration
 from trustscale_server.images.encode import to_png
 
@@ -83,7 +83,7 @@ def calibration():
 
 @pytest.fixture(scope="module")
 def data(calibration):
-    return file.dump(calibration)
+    return record.dump(calibration)
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +94,14 @@ def parts(data):
 
 def check_refused(parts, words=None):
     with pytest.raises(BadCalibration, match=words) as caught:
-        file.load(zipped(parts))
+        record.load(zipped(parts))
     assert "\n" not in caught.value.detail
 
 
 class TestRoundTrip:
     def test_everything_comes_back(self, calibration, data):
         """Document, loss curves, quantiles, id and curve are exactly those that were written."""
-        again = file.load(data)
+        again = record.load(data)
         assert again.id == calibration.id
         assert again.document == calibration.document
         assert again.manifest == calibration.manifest
@@ -110,7 +110,7 @@ class TestRoundTrip:
         np.testing.assert_array_equal(again.curve.risks, calibration.curve.risks)
         assert again.head == calibration.head
         # Nothing but the content is in the file: no date of writing, no order of members.
-        assert file.dump(calibration) == file.dump(again) == data
+        assert record.dump(calibration) == record.dump(again) == data
 
     def test_arrays_as_described(self, calibration, parts):
         """A program of another language reads the arrays as the format says."""
@@ -129,7 +129,7 @@ class TestRoundTrip:
         document = json.loads(json.dumps(calibration.document))
         del document["provenance"]["note"]  # as if it had been written before there was one
         older = replace(calibration, document=document)
-        again = file.load(file.dump(older))
+        again = record.load(record.dump(older))
         assert again.id == older.id != calibration.id
         assert again.manifest.provenance.note is None
 
@@ -158,7 +158,7 @@ class TestDamage:
     @pytest.mark.parametrize("rubbish", [b"", b"text", b"PK\x03\x04", b"\0" * 1000])
     def test_other_files(self, rubbish):
         with pytest.raises(BadCalibration, match="not a calibration"):
-            file.load(rubbish)
+            record.load(rubbish)
 
     @pytest.mark.parametrize(
         ("fields", "words"),
@@ -235,7 +235,7 @@ class TestDamage:
         assert len(bomb) < 1024 * 1024
         monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("unpacked"))
         with pytest.raises(BadCalibration, match="too large"):
-            file.load(bomb)
+            record.load(bomb)
 
     @settings(max_examples=60)
     @given(draw=st.data())
@@ -246,4 +246,4 @@ class TestDamage:
         damaged[place] = draw.draw(st.integers(0, 255).filter(lambda b: b != data[place]))
         with suppress(BadCalibration):
             # A byte of the archive that carries no content, such as a date, may change.
-            assert file.load(bytes(damaged)).id == file.load(data).id
+            assert record.load(bytes(damaged)).id == record.load(data).id

@@ -10,7 +10,7 @@ from harness.factories import encoded, photo
 from harness.gateway import check_problem, post
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from trustscale_server.calibration.config import CalibrationConfig, fit_split
-from trustscale_server.images import facts, kinds
+from trustscale_server.images import description
 from trustscale_server.sigma import fitting
 from trustscale_server.upscalers.base import image_digest
 
@@ -83,7 +83,7 @@ def test_a_fit_of_a_class(admin, monkeypatch):
     All others are measured as if there were no fit of a class. Photographs of either fit calibrate
     nothing.
     """
-    monkeypatch.setattr(facts, "kind_of", lambda *_: kinds.Kind("lossless", 0.0, -3.0))
+    monkeypatch.setattr(description, "kind_of", lambda *_: description.Kind("lossless", 0.0, -3.0))
     general, own = ({"weights": [[term, 0.5]]} for term in ("slope@0", "residual@0"))
 
     def answered(fit, *fits):

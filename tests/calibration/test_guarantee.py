@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.factories import changed, in_groups
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration import file
+from trustscale_server.calibration import record
 from trustscale_server.calibration.admin import Costs, Tariff
 from trustscale_server.calibration.guarantee import (
     Expectation,
@@ -20,10 +20,9 @@ from trustscale_server.calibration.guarantee import (
 )
 from trustscale_server.calibration.insight import coarser, leaked
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve
-from trustscale_server.conformal.high_probability import minimal_n
+from trustscale_server.conformal.bounds import minimal_n
 from trustscale_server.errors import BadRequest
-from trustscale_server.sampling.draw import PAIRS, Throughput
-from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.sampling.pipeline import PAIRS, Pipeline, Throughput
 from trustscale_server.upscalers.base import Capabilities
 
 LIKELY = HighProbability()
@@ -63,7 +62,7 @@ class TestRecord:
     def test_the_curve_is_that_of_the_guarantee(self, grouped, settings):
         """δ is part of file and id, as the groups are, and makes the curve."""
         made = under(grouped, settings)
-        again = file.load(file.dump(made))
+        again = record.load(record.dump(made))
         assert (again.id, again.guarantee) == (made.id, settings)
         assert again.partitions.groups == {"day": 4, "night": 6}
         assert again.id != grouped.id

@@ -14,7 +14,6 @@ from scipy import ndimage
 from harness.admin import zipped
 from harness.factories import calibration_of, encoded, photo
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration.archive import ArchiveLimits, archive_files
 from trustscale_server.calibration.intake import (
     find_in,
     find_pairs,
@@ -24,8 +23,10 @@ from trustscale_server.calibration.intake import (
     take_in,
 )
 from trustscale_server.calibration.layout import (
+    ArchiveLimits,
     GroupingRule,
     NamedFile,
+    archive_files,
     arrange,
     claimed_predictions,
     placed,

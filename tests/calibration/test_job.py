@@ -12,17 +12,18 @@ import pytest
 
 from harness.factories import calibration_of, encoded, photo, truths
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration import pairs, pictures
+from trustscale_server.calibration import labels, pairs
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest, PairSpec
-from trustscale_server.calibration.fit import DRAWN, SEEN
 from trustscale_server.calibration.intake import find_pairs, folder_files, take_in
 from trustscale_server.calibration.job import CalibrationHandler
 from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.calibration.local import run_id
 from trustscale_server.calibration.measure import (
     BAD,
+    DRAWN,
     MEASURED,
+    SEEN,
     WAITING,
     pack,
     record_state,
@@ -34,7 +35,7 @@ from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.errors import BadPairs, CalibrationMismatch, Conflict
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import Degradation, Mixture
-from trustscale_server.jobs.handlers import JobContext
+from trustscale_server.jobs.runner import JobContext
 from trustscale_server.sampling.pipeline import measure
 from trustscale_server.sigma.estimators import IndecisionSettings
 from trustscale_server.stores.base import JobState
@@ -120,9 +121,9 @@ class TestUnits:
         )
         job = await submitted(stores, upscaler, 1, fidelity={"metric": "semantic"})
         first = await handler.run(job, "0")
-        shown = await pictures.of_job(stores.blobs, job.id, "0", "prediction")
+        shown = await labels.of_job(stores.blobs, job.id, "0", "prediction")
         assert await handler.run(job, "0") == first
-        assert await pictures.of_job(stores.blobs, job.id, "0", "prediction") == shown
+        assert await labels.of_job(stores.blobs, job.id, "0", "prediction") == shown
         assert image_digest(decode(shown, PAIR_LIMITS).rgb) == unlabelled(first).prediction_sha256
 
     async def test_the_ways_of_a_scene_share_y(self, stores, handler, upscaler, monkeypatch):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.factories import changed, made_of
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration import active, file
+from trustscale_server.calibration import active, record
 from trustscale_server.calibration.active import (
     EVERY,
     CalibrationPriority,
@@ -18,16 +18,21 @@ from trustscale_server.calibration.active import (
 )
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.errors import NoCalibration
-from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.images.facts import UPLOAD, InputFeatures, classify
-from trustscale_server.images.kinds import UNKNOWN, Kind, class_of_way
+from trustscale_server.images.description import (
+    LOSSLESS,
+    UNKNOWN,
+    UPLOAD,
+    InputFeatures,
+    Kind,
+    class_of_way,
+    classify,
+)
 from trustscale_server.sampling.pipeline import guard
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.sigma.estimators import SHIPPED as FITS
 from trustscale_server.sigma.estimators import IndecisionSettings, shipped_fit
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler
-from trustscale_server.upscalers.runtime import SHIPPED, has_bf16
+from trustscale_server.upscalers.embedded import SHIPPED, EmbeddedUpscaler, has_bf16
 
 UPLOADS = [
     InputFeatures(LOSSLESS, 2.0, 0.0, 3.0, 0.5, 3.0, 0.0, Kind(name, 0.0, -9.0))
@@ -153,16 +158,17 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
     ("fields", "version", "is_replaced"),
     [
         ({}, 0, True),
-        ({"rule": "upload/1"}, file.VERSION, True),
-        ({"trust_layer": 0}, file.VERSION, True),
-        ({"default_alpha": 0.2}, file.VERSION, False),  # it can be served
+        ({"rule": "upload/1"}, record.VERSION, True),
+        ({"trust_layer": 0}, record.VERSION, True),
+        ({"default_alpha": 0.2}, record.VERSION, False),  # it can be served
         ({"name": "ours"}, 0, False),
         ({"parent": "cal-1"}, 0, False),  # derived from the shipped one, or extends it
         ({"created_by": "admin"}, 0, False),
         ({"fingerprint": "sha256:bf16"}, 0, False),  # that of processes of another precision
-        ({}, file.VERSION + 1, False),  # of a newer release
+        ({}, record.VERSION + 1, False),  # of a newer release
         ({"is_damaged": True}, 0, False),
-        ({"rule": "upload/1", "scale": 2}, file.VERSION, False),  # nor can its successor be served
+        # Neither can its successor be served.
+        ({"rule": "upload/1", "scale": 2}, record.VERSION, False),
     ],
 )
 async def test_older_shipped_ones_are_replaced(stores, monkeypatch, fields, version, is_replaced):
@@ -176,8 +182,8 @@ async def test_older_shipped_ones_are_replaced(stores, monkeypatch, fields, vers
     parts = {"pipeline": pipeline, "provenance": origin, **own}
     old = changed(current.partitions.of_class("palette"), upscaler="mine", **parts)
     with monkeypatch.context() as older:
-        older.setattr(file, "VERSION", version)
-        blob = b"text" if "is_damaged" in fields else file.dump(old)
+        older.setattr(record, "VERSION", version)
+        blob = b"text" if "is_damaged" in fields else record.dump(old)
         await stores.calibrations.put(old.head, blob)
     await stores.calibrations.activate(old.id)
     calibrations = Calibrations(stores.calibrations)

@@ -11,9 +11,8 @@ import pytest
 from harness.factories import made_of
 from trustscale_server.calibration import record
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.degrade import Mixture
-from trustscale_server.images.facts import UPLOAD, InputFeatures
+from trustscale_server.images.description import LOSSLESS, UPLOAD, InputFeatures
 
 NUMBERS = ("detail", "noise", "contrast", "light", "colour", "softness")
 

@@ -10,11 +10,11 @@ from harness.factories import calibration_of, changed, made_of
 from harness.fakes import FakeUpscaler
 from tests.reading import LINES
 from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.guarantee import ReviewSettings
 from trustscale_server.calibration.measure import pair_from_words
-from trustscale_server.calibration.review import ReviewSettings
-from trustscale_server.conformal.review import TOLERANCES
-from trustscale_server.serving.review import review_of
-from trustscale_server.sigma.reading import ReadPage
+from trustscale_server.conformal.evidence import TOLERANCES
+from trustscale_server.serving.answer import review_of
+from trustscale_server.sigma.estimators import ReadPage
 
 FULLY = {"is_covered": True, "why_not": None}
 

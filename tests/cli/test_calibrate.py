@@ -6,7 +6,6 @@ import io
 import json
 import signal
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,17 +16,14 @@ from harness.waiting import until
 from tests.cli.conftest import FORCED, stopped
 from trustscale import Problem, Tar
 from trustscale_server.assembly import open_parts
-from trustscale_server.calibration import file
-from trustscale_server.calibration.like import InputProfile
+from trustscale_server.calibration import record
 from trustscale_server.calibration.local import listed
 from trustscale_server.cli.service import inside
 from trustscale_server.errors import UpscalerRejected
-from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.upscalers.base import Capabilities
 
 MAKE = ("calibrate", "photos", "--samples", 2, "--json")
 PLAIN = (*MAKE, "--mixture", "none")
-UNKNOWN = Compression("jpeg")
 
 
 def test_here_and_there(at, run, place):
@@ -49,7 +45,7 @@ def test_here_and_there(at, run, place):
         assert made["state"] == "ready"
         assert made["provenance"]["attributions"] == ["A by B", "C by D"]
         assert made["provenance"]["note"] == "a note"
-        assert file.load((place / f"{name}.calibration").read_bytes()).id == made["id"]
+        assert record.load((place / f"{name}.calibration").read_bytes()).id == made["id"]
     same = here.keys() - {"id", "created_at", "provenance", "pictures"}
     assert {name: there.json[name] for name in same} == {name: here[name] for name in same}
     text = run("calibrations", "show", here["id"]).out
@@ -81,23 +77,6 @@ def test_nothing_is_spent_unasked(request, place, where, monkeypatch):
     truths(place / "more", 5)
     assert command("calibrate", "more", "--mixture", "none", "--yes").code == 0
     assert len(model.calls) == 8
-
-
-def test_only_its_upscaler_is_opened(run, place, monkeypatch):
-    others = [{"name": name, "kind": "embedded"} for name in ("fake", "b", "c")]
-    monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(others))
-    opened = []
-    local = trustscale_server.cli.service.open_parts
-
-    def open_parts(settings, *rest, **more):
-        opened.append([one.name for one in settings.upscalers])
-        return local(settings, *rest, **more)
-
-    monkeypatch.setattr(trustscale_server.cli.service, "open_parts", open_parts)
-    truths(place / "photos", 1)
-    assert run(*PLAIN, "--upscaler", "fake").code == run(*PLAIN).code == 0
-    run(*PLAIN, "--upscaler", "d").check_error(2, "'d'")
-    assert opened == [["fake"], ["fake"], ["fake", "b", "c"]]
 
 
 @pytest.mark.parametrize("where", ["run", "at"])
@@ -170,7 +149,7 @@ def test_who_answers_is_calibrated(run, place, two):
     assert "faithful (lossless) and sharp (jpeg), each for its own" in outcome.err
     assert {name: len(model.calls) for name, model in two.items()} == {"faithful": 4, "sharp": 4}
     for name, quality in (("faithful", None), ("sharp", 60)):
-        made = file.load((place / f"made-{name}.calibration").read_bytes())
+        made = record.load((place / f"made-{name}.calibration").read_bytes())
         assert made.manifest.upscaler == name
         assert [part.jpeg for part in made.manifest.degradation.mixture] == [quality]
 
@@ -186,28 +165,6 @@ def test_uploads_like_these_are_answered_by_one(run, place, two):
     assert "auto answers such uploads with sharp." in outcome.err
     assert two["faithful"].calls == []
     assert len(two["sharp"].calls) > 0
-
-
-def test_what_is_covered():
-    """The usual ways of the classes that occur, as often as these, at the qualities of JPEGs."""
-    counts = {"lossless": 60, "jpeg-65": 30, "soft": 9, "other": 7, "drawn": 1}
-    saved = {"jpeg-65": Compression("jpeg", 72), "other": Compression("other")}
-    uploads = [
-        SimpleNamespace(
-            size=(48, 48),
-            input_class=name,
-            facts=SimpleNamespace(compression=saved.get(name, LOSSLESS)),
-        )
-        for name, count in counts.items()
-        for _ in range(count)
-    ]
-    found = InputProfile(uploads, [])
-    lines = [line.split()[1].rstrip(":") for line in found.report() if "; not covered" in line]
-    assert set(lines) == {"other", "drawn"}
-    made = found.mixture()
-    shares = {"lossless": 56, "jpeg-65": 28, "soft": 8, "soft-lossy": 8}
-    assert {way: made.share(way) for way in made.variants()} == shares
-    assert (72, 72) in {part.jpeg for part in made.mixture if part.way == "jpeg-65"}
 
 
 @pytest.mark.parametrize(

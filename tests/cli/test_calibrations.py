@@ -4,7 +4,6 @@ import pytest
 
 from harness.factories import pictures, truths
 from tests.cli.conftest import FORCED
-from trustscale_server.cli.calibrations import verdict_of
 
 
 @pytest.fixture
@@ -51,19 +50,6 @@ def test_a_life(run, two, place, upscaler):
     assert f"calibration={two[0]}" in run("calibrations", "audit", "--limit", 1).out
 
 
-def test_a_file_travels(run, place, calibrated, monkeypatch):
-    assert run("calibrations", "export", calibrated, "a.calibration").code == 0
-    run("calibrations", "export", calibrated, "no/such/file").check_error(1, "no/such/file")
-    monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "elsewhere"))
-    assert run("calibrations", "import", "a.calibration", "--activate").out == f"{calibrated}\n"
-    assert run("calibrations", "export", calibrated, "b.calibration").code == 0
-    first, second = ((place / name).read_bytes() for name in ("a.calibration", "b.calibration"))
-    assert first == second
-    (place / "x").write_bytes(b"text")
-    run("calibrations", "import", "x").check_error(1, "not a calibration")
-    run("calibrations", "import", "missing").check_error(1, "missing")
-
-
 def test_another_upscaler(run, place, calibrated, upscaler, monkeypatch):
     run("calibrations", "export", calibrated, "a.calibration")
     upscaler.fingerprint = "fake:2"
@@ -74,27 +60,6 @@ def test_another_upscaler(run, place, calibrated, upscaler, monkeypatch):
     monkeypatch.setenv("TRUSTSCALE_UPSCALERS", '[{"name": "other", "kind": "embedded"}]')
     for words in asked:
         assert run("calibrations", *words, "--force").code == 0
-
-
-@pytest.mark.parametrize(
-    ("area", "active", "n", "grade", "command"),
-    [
-        (0.6, False, 80, "Good: at α = 0.1 about 60 %", "calibrations activate cal-1"),
-        (0.6, True, 80, "Good: at α = 0.1 about 60 %", None),
-        (0.2, False, 80, "Usable: at α = 0.1 about 20 %", "calibrations activate cal-1"),
-        (0.05, False, 80, "Hardly useful: at α = 0.1 about 5 %", "evaluate DIR"),
-        (0.0, False, 3, "Not usable yet: the default ", "calibrations extend cal-1 DIR"),
-    ],
-)
-def test_verdict(area, active, n, grade, command):
-    """What it is good for by its area at the default α, and the next command where there is one."""
-    rows = [{"alpha": 0.1, "trusted_fraction": area}, {"alpha": 0.15, "trusted_fraction": 1.0}]
-    document = {"id": "cal-1", "state": "active" if active else "ready", "n": n, "classes": []}
-    document |= {"default_alpha": 0.1, "min_alpha": 0.5 / (n + 1), "thresholds": rows}
-    document |= {"guarantee": {"kind": "expectation"}, "pipeline": {"fidelity": {"bound": 0.5}}}
-    verdict, *rest = verdict_of(document)
-    assert verdict.startswith(grade)
-    assert [line.partition("trustscale ")[2] for line in rest] == ([command] if command else [])
 
 
 def test_jobs_that_await_labels(at, run, place):

@@ -3,7 +3,6 @@
 import functools
 import io
 import json
-import os
 import re
 import signal
 import sys
@@ -58,20 +57,6 @@ class TestPlaces:
         """Trees are kept, of several each below its name; same stems are kept apart."""
         assert run("upscale", *arguments, "--out", "out").code == 0
         assert made(tree / "out") == answers
-
-    def test_names_that_are_no_text(self, run, place, calibrated):
-        name = os.fsdecode(b"caf\xe9.png")
-        small(place, "in/a.png")
-        (place / "in" / "a.png").rename(place / "in" / name)
-        for note in ("", " (kept)"):
-            outcome = run("upscale", "in", "--out", "out", "--verbose")
-            first, second, *_ = outcome.out.splitlines()
-            assert first.startswith("in/caf\\udce9.png: No promise. ")
-            assert first.endswith(f".{note}")
-            assert "of 48×48 trusted at α = 0.05" in second
-        assert made(place / "out") == [name.removesuffix(".png")]
-        manifest = json.loads((place / "out" / MANIFEST).read_bytes())
-        assert list(manifest["done"]) == [f"in/{name}"]
 
     @pytest.mark.parametrize(
         ("arguments", "words"),

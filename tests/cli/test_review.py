@@ -82,14 +82,3 @@ def test_moves_when_the_decision_changes(answers, place, monkeypatch, upscaler, 
     assert len(list((place / "out").rglob("*.*.png"))) == 4
     assert (len(upscaler.calls) > calls) == stops
     assert "on average over such folders" in outcome.err
-
-
-@pytest.mark.parametrize(
-    "options", [("--review", "--review-batch"), ("--review", "--mask", "none"), ("-", "--review")]
-)
-def test_refused(run, place, calibrated, options):
-    pictures(place / "in", "a.png", side=24)
-    sources = () if options[0] == "-" else ("in",)
-    outcome = run("upscale", *sources, *options)
-    assert (outcome.code, "--review-batch" in outcome.err) == (2, True)
-    assert not (place / "review").exists()

@@ -11,16 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.factories import encoded, photo, pictures, truths
-from harness.fakes import Sink
+from harness.factories import pictures, truths
 from harness.servers import ran
 from harness.waiting import block_until
 from tests.cli.conftest import PARTS, stopped
 from tests.reading import TEXTS, pretend
-from trustscale_server.cli.service import inside, local
-from trustscale_server.concurrency import usable_cores
 from trustscale_server.serving.answer import Result
-from trustscale_server.serving.service import watcher
 
 
 @pytest.fixture
@@ -159,41 +155,7 @@ def test_large_runs_are_announced(run, place, calibrated, picture, monkeypatch):
     assert "This takes about 2 minutes and some 4.6 kB of files." in said
 
 
-@pytest.mark.parametrize(
-    ("lines", "together"), [("", True), ("threads = 1", False), ("concurrency = 1", False)]
-)
-async def test_many_images(tmp_path, monkeypatch, lines, together):
-    """For many images an embedded upscaler makes a sample per core, unless settings forbid it."""
-    config = tmp_path / "trustscale.toml"
-    config.write_text(f'[[upscalers]]\nname = "mine"\nkind = "embedded"\n{lines}\n')
-    monkeypatch.setenv("TRUSTSCALE_CONFIG", str(config))
-    monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(tmp_path / "data"))
-    # What is set up is that of the process, and would stay.
-    monkeypatch.setattr("trustscale_server.cli.service.configure_logs", lambda *_: None)
-
-    async def opened(**how):
-        async with local(**how) as session:
-            assert await session.calibrations.active_id("mine")  # the shipped one
-            return session.service.upscaler("mine")
-
-    many = await opened(many=True)
-    assert many.capabilities.concurrency == (min(8, usable_cores()) if together else 1)
-    if together:
-        one = await opened()
-        assert (one.capabilities.concurrency, one.fingerprint) == (1, many.fingerprint)
-
-
-async def test_progress_within_a_picture(place):
-    told = []
-    watcher.set(Sink(on_progress=lambda *step: told.append(step)))
-    async with inside() as service:
-        await service.upscale(encoded(photo(1, 24, 24)), mask="none")
-    assert told[-1] == (1, 1, "samples")
-
-
 HEAVY = {"docket", "fastapi", "httpx", "numpy", "onnxruntime", "pydantic", "scipy"}
-NEEDLESS = {"docket", "onnxruntime", "redis", "scipy.ndimage", "scipy.optimize", "tifffile"}
-"""Of one picture that SPAN upscales under OpenVINO."""
 PROGRAM = """
 import sys
 from trustscale_server.cli.main import main
@@ -221,16 +183,6 @@ def imported(heavy, words, folder):
 def test_nothing_heavy(tmp_path, words, told):
     said, found = imported(HEAVY, words, tmp_path)
     assert told in said
-    assert not found
-
-
-def test_one_picture(tmp_path, monkeypatch):
-    """An answer waits for what it is made by, not for queues, fits and other formats."""
-    pytest.importorskip("openvino")
-    monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(tmp_path / "data"))
-    Image.new("RGB", (16, 16), (90, 120, 60)).save(tmp_path / "small.png")
-    said, found = imported(NEEDLESS, ["upscale", "small.png"], tmp_path)
-    assert (tmp_path / "small.result.json").exists(), said
     assert not found
 
 

@@ -1,32 +1,18 @@
 """Help, usage, configuration, and new upscalers: what is said before anything happens."""
 
 import json
-import runpy
 import socket
 import tomllib
 from importlib import resources
 
 import pytest
 
-from harness.blocks import ROOT
 from harness.waiting import block_until
 from tests.live import serving
 from tests.upscalers.test_connect import answering
 from trustscale_server.cli.bars import progress_bars
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.settings import Settings
-from trustscale_server.upscalers.runtime import SHIPPED
-
-all_commands = runpy.run_path(str(ROOT / "deploy/docs/reference.py"))["all_commands"]
-
-
-@pytest.mark.parametrize("command", ["trustscale -h", *(name for name, _ in all_commands())])
-def test_help(run, command):
-    _, *words = command.split()
-    outcome = run(*words) if command.endswith("-h") else run(*words, "--help")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert "Usage: trustscale" in outcome.out
-    assert all(word in outcome.out for word in words if word != "-h")
+from trustscale_server.upscalers.embedded import SHIPPED
 
 
 def test_a_port_in_use(run):
@@ -37,16 +23,6 @@ def test_a_port_in_use(run):
 
 
 class TestConfigCheck:
-    def test_the_effective_configuration(self, run, place):
-        shown = run("config", "check", "--json").json
-        assert shown["data_dir"] == str(place / "data")
-        assert shown["upscalers"][0]["name"] == "fake"
-        assert shown.keys() == Settings.model_fields.keys()
-        lines = run("config", "check").out.splitlines()
-        assert {line.partition(" = ")[0] for line in lines} == set(shown)
-        for line in lines:
-            json.loads(line.partition(" = ")[2])
-
     def test_without_secrets(self, run, place, monkeypatch):
         monkeypatch.setenv("PASSWORD", "word-one")
         monkeypatch.setenv("KEY", "word-two")
@@ -67,30 +43,6 @@ class TestConfigCheck:
             assert "host:1/2" in outcome.out
             assert "***/blobs" in outcome.out
         assert outcome.json["upscalers"][0]["headers"] == {"X-Tenant": "***"}
-
-    def test_every_mistake(self, run, place, monkeypatch):
-        monkeypatch.delenv("TRUSTSCALE_UPSCALERS")
-        upscaler = '[[upscalers]]\nname = "{0}"\nkind = "embedded"\nmodel = "{0}.onnx"\n'
-        (place / "trustscale.toml").write_text(
-            'store = "x"\nqueue = "y"\n' + upscaler.format("a") + upscaler.format("b")
-        )
-        outcome = run("config", "check")
-        outcome.check_error(2, "a.onnx")
-        assert all(word in outcome.err for word in ("store", "queue", "b.onnx"))
-
-    def test_warnings(self, run, place, monkeypatch):
-        """A variable that nothing reads, and an upscaler without its token: others can be used."""
-        monkeypatch.setenv("TRUSTSCALE_MAX_SIDES", "3")
-        monkeypatch.delenv("TRUSTSCALE_UPSCALERS")
-        (place / "trustscale.toml").write_text(
-            '[[upscalers]]\nname = "paid"\nkind = "cog"\nurl = "http://127.0.0.1:9"\nscale = 2\n'
-            'token_env = "PAID_TOKEN"\nmax_calls_per_hour = 9\n'
-            '[[upscalers]]\nname = "here"\nkind = "embedded"\n'
-        )
-        outcome = run("config", "check")
-        assert outcome.code == 0
-        for words in ("TRUSTSCALE_MAX_SIDES", "'paid'", "PAID_TOKEN"):
-            assert words in outcome.err
 
 
 NO_MODEL = '[{"name": "a", "kind": "embedded", "model": "none.onnx"}]'

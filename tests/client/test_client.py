@@ -9,7 +9,6 @@ import typing
 import httpx
 import numpy as np
 import pytest
-from mypy import api as mypy
 from PIL import Image
 
 from harness.admin import truth_files, zipped
@@ -51,15 +50,6 @@ class TestUpscale:
         assert client.job(job.id).state == "succeeded"
         with pytest.raises(Problem, match="believed=true"):
             _ = client.upscale(IMAGE, alpha=0.12, seed=1).believed
-
-    def test_words(self):
-        """Those of the answer, and an error where none were asked for."""
-        word = {"box": [[0, 0]] * 4, "text": "Exit", "trusted": True, "trust_level": 0.02}
-        assert Result({"id": "res-1", "words": [word]}, {}).words == [word]
-        with pytest.raises(
-            Problem, match="res-1 has no words: it was asked for without words=true"
-        ):
-            _ = Result({"id": "res-1"}, {}).words
 
     def test_trust_is_rounded_up(self):
         """No pixel is trusted at an α below its own, be it by the last bit of a number."""
@@ -208,24 +198,6 @@ class TestRetries:
             assert client.calibrate([IMAGE]).wait() == {"id": "cal-1"}
         assert service.left == []
 
-    @pytest.mark.parametrize(
-        ("status", "body", "words"),
-        [
-            (200, b"<html>", "does not answer as Trustscale"),
-            (200, b"{}", "does not answer as Trustscale"),
-            (200, b"[1", "does not answer as Trustscale"),
-            (404, b"[1]", "answered 404"),
-            (404, b'{"status": "error", "detail": "No such page."}', "No such page"),
-        ],
-    )
-    def test_another_server(self, status, body, words):
-        service = Answers(*[httpx.Response(status, content=body) for _ in range(2)])
-        with service.client as client:
-            for ask in (lambda: client.calibration("cal-x"), lambda: client.upscale(IMAGE)):
-                with pytest.raises(Problem, match=words) as caught:
-                    ask()
-                assert caught.value.status == (0 if status == 200 else status)
-
 
 DOCUMENT = json.loads((ROOT / "docs/openapi.json").read_text("utf-8"))
 
@@ -252,26 +224,6 @@ def test_an_unknown_one():
     """A keyword that is unknown is no request but a mistake, with what was probably meant."""
     with pytest.raises(TypeError, match=r"'apha'\. Did you mean 'alpha'"):
         Answers().client.upscale(b"", apha=0.1)
-
-
-@pytest.mark.slow
-def test_mypy_knows_them(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(
-        "from trustscale import Trustscale\n"
-        "service = Trustscale('http://x.example')\n"
-        "service.upscale('a.png', alpha=0.1, format='webp')\n"
-        "service.upscale('a.png', apha=0.1)\n"
-        "service.upscale('a.png', alpha='much')\n"
-    )
-    settings = tmp_path / "mypy.ini"  # what the library imports need not be read for that
-    skipped = "\n".join(
-        f"[mypy-{one}.*]\nfollow_imports = skip" for one in ("numpy", "httpx", "PIL")
-    )
-    settings.write_text(f"[mypy]\nfollow_imports = silent\n{skipped}\n")
-    found, _, _ = mypy.run(["--no-incremental", "--config-file", str(settings), str(program)])
-    lines = {int(line.split(":")[1]) for line in found.splitlines() if ": error: " in line}
-    assert lines == {4, 5}
 
 
 def test_what_is_saved(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trustscale_server.conformal import LossCurve
-from trustscale_server.conformal.backtest import Pairs, backtest, sigma_quantiles
+from trustscale_server.conformal.curve import Pairs, backtest, sigma_quantiles
 
 from . import oracle
 

@@ -16,8 +16,7 @@ from trustscale_server.conformal.fidelity import (
     FidelitySettings,
     largest_float32,
 )
-from trustscale_server.conformal.filters import gaussian_blur
-from trustscale_server.conformal.lab import lab_block, normalised_lab
+from trustscale_server.conformal.lab import gaussian_blur, lab_block, normalised_lab
 from trustscale_server.conformal.reader import ReaderSettings
 
 COLOUR = [key for key, row in METRICS.items() if row.bound == LAB_BOUND]

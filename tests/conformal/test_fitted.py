@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from trustscale_server.concurrency import score_cores
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.images.facts import UPLOAD
+from trustscale_server.images.description import UPLOAD
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.sigma import features, fitting
 from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped_fit

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from trustscale_server.sigma.estimators import ESTIMATORS, Accumulator, Fit, IndecisionSettings
-from trustscale_server.sigma.moments import MAX_SAMPLES
+from trustscale_server.sigma.features import MAX_SAMPLES
 
 from .oracle import lab64
 from .strategies import accumulated, samples

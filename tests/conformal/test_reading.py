@@ -5,12 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from trustscale_server.conformal.boxes import box_of
-from trustscale_server.conformal.reader import Line, Word
+from trustscale_server.conformal.reader import Line, Word, box_of
 from trustscale_server.sampling.pipeline import Pipeline
-from trustscale_server.sigma import reading
-from trustscale_server.sigma.estimators import Accumulator, IndecisionSettings
-from trustscale_server.sigma.reading import NO_TEXT, TERMS, UNREADABLE, ReadPage
+from trustscale_server.sigma import estimators
+from trustscale_server.sigma.estimators import (
+    NO_TEXT,
+    TERMS,
+    UNREADABLE,
+    Accumulator,
+    IndecisionSettings,
+    ReadPage,
+)
 
 SHAPE = (60, 100)
 
@@ -36,7 +41,9 @@ PAGE = ReadPage(
 
 
 def sigma(page: ReadPage = PAGE, departed: float = 0.1) -> np.ndarray:
-    return reading.sigma(page, np.full(SHAPE, departed, np.float32), reading.shipped_reading())
+    return estimators.sigma(
+        page, np.full(SHAPE, departed, np.float32), estimators.shipped_reading()
+    )
 
 
 def value(drawn: np.ndarray, corners: np.ndarray) -> float:
@@ -65,7 +72,7 @@ def test_text_that_no_word_covers_is_unreadable():
 def test_terms():
     """The five facts of a word, as they are written down."""
     departed = np.full(SHAPE, 0.5, np.float32)
-    found = reading.terms(PAGE, departed)
+    found = estimators.terms(PAGE, departed)
     assert found.shape == (2, len(TERMS))
     expected = [np.log(0.011 / 0.991), 0, -np.log(12 / 4), np.log(4), np.log(0.5001)]
     np.testing.assert_allclose(found[0], expected, rtol=1e-6)
@@ -91,11 +98,11 @@ def test_a_page_without_text():
 def test_weights_are_those_of_the_terms():
     """Others are refused, also of another estimator, and σ without a page."""
     with pytest.raises(ValueError, match="the terms of words"):
-        reading.ReadingFit((("doubt", 1.0),))
+        estimators.ReadingFit((("doubt", 1.0),))
     with pytest.raises(ValueError, match="numbers"):
-        reading.ReadingFit(tuple((term, np.nan) for term in TERMS))
+        estimators.ReadingFit(tuple((term, np.nan) for term in TERMS))
     with pytest.raises(ValueError, match="belong to the estimator reading"):
-        IndecisionSettings(reading=reading.shipped_reading())
+        IndecisionSettings(reading=estimators.shipped_reading())
     accumulator = Accumulator((*SHAPE, 3), IndecisionSettings("reading"))
     accumulator.add(np.zeros((*SHAPE, 3), np.uint8))
     with pytest.raises(ValueError, match="what was read"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.conformal.review import (
+from trustscale_server.conformal.evidence import (
     TOLERANCES,
     SigmaCounts,
     accepted_of_batch,

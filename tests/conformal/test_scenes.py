@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.conformal.backtest import Pairs, backtest
+from trustscale_server.conformal.curve import Pairs, backtest
 from trustscale_server.conformal.fidelity import largest_float32
 
 from . import oracle, strategies

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trustscale_server.calibration.guarantee import Expectation, Probability
 from trustscale_server.conformal import words
-from trustscale_server.conformal.boxes import box_of, painted
+from trustscale_server.conformal.reader import box_of, painted
 
 SCORED = st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=12)
 

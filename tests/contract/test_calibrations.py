@@ -18,12 +18,6 @@ class TestPut:
         assert await again.get("a") == blob
         assert await again.heads() == [head("a")]
 
-    async def test_unknown(self, stores):
-        for call in (stores.calibrations.get, stores.calibrations.activate):
-            with pytest.raises(NotFound):
-                await call("nothing")
-        assert await stores.calibrations.active() == {}
-
 
 async def test_newest_first(stores):
     for name, upscaler, day in [("a", "x", 2), ("b", "y", 3), ("c", "x", 1)]:
@@ -33,21 +27,6 @@ async def test_newest_first(stores):
 
 
 class TestActivate:
-    async def test_names_the_replaced_one(self, stores):
-        """The next one is asked before the first; other upscalers are untouched."""
-        for name in ("a", "b"):
-            await stores.calibrations.put(head(name), b"")
-        await stores.calibrations.put(head("c", "other"), b"")
-        assert (await stores.calibrations.activate("a")).previous is None
-        assert (await stores.calibrations.activate("c")).previous is None
-        activation = await stores.calibrations.activate("b")
-        assert (activation.upscaler, activation.calibrations) == ("span", ("b", "a"))
-        assert activation.previous == "a"
-        assert await stores.calibrations.activate("b") == activation
-        active = await stores.calibrations.active()
-        assert active["span"] == activation
-        assert active["other"].calibration == "c"
-
     async def test_what_stays(self, stores):
         """The last one is asked first; without some, or alone; at most eight."""
         for name in "abcdefghi":
@@ -84,20 +63,6 @@ class TestActivate:
             with pytest.raises(Conflict):
                 await stores.calibrations.activate("b", job=name)
         assert (await stores.calibrations.active())["span"].calibration == "a"
-
-    async def test_race_is_a_chain(self, doors):
-        names = [f"c{i:02}" for i in range(24)]
-        for name in names:
-            await doors[0].calibrations.put(head(name), b"")
-        done = await asyncio.gather(
-            *(
-                doors[i % 3].calibrations.activate(name, without=None)
-                for i, name in enumerate(names)
-            )
-        )
-        assert sorted(str(a.previous) for a in done) == sorted(
-            {"None", *names} - {(await doors[0].calibrations.active())["span"].calibration}
-        )
 
 
 class TestDelete:

@@ -84,12 +84,6 @@ class TestAttempts:
         again = await stores.jobs.start("job", "", "ann")
         assert again.started_at == first.started_at
 
-    async def test_nothing_to_start(self, stores):
-        await begun(stores, task="pair")
-        assert await stores.jobs.record("job", "pair", b"")
-        assert await stores.jobs.start("job", "pair", "ann") is None
-        assert await stores.jobs.start("job", "other", "ann") is not None
-
 
 class TestEnd:
     async def test_closed(self, stores):
@@ -169,50 +163,6 @@ class TestCancel:
         assert (await stores.jobs.get("dead")).state is JobState.CANCELLED
 
 
-async def test_round_trip(stores):
-    """A job that awaits labels is neither final nor to be run, until it is resumed."""
-    await begun(stores)
-    await stores.jobs.record("job", "pair", b"kept")
-    assert await stores.jobs.finish("job", JobState.AWAITING_LABELS)
-    assert await stores.jobs.start("job", "", "ann") is None
-    assert await stores.jobs.unfinished() == []
-    assert not await stores.jobs.record("job", "late", b"")
-    assert (await stores.jobs.get("job")).finished_at is None
-    assert (await stores.jobs.resume("job")).state is JobState.QUEUED
-    assert [j.id for j in await stores.jobs.unfinished()] == ["job"]
-    assert await stores.jobs.start("job", "", "ann") is not None
-    assert await stores.jobs.recorded("job") == {"pair"}
-
-
-async def test_until_the_end(opener):
-    watched, other = opener(), opener()
-    await watched.jobs.create(job())
-    seen: list[JobStatus] = []
-    news = asyncio.Event()
-
-    async def watch():
-        async for change in watched.jobs.watch("job"):
-            seen.append(change)
-            news.set()
-
-    async def until(is_seen):
-        while not seen or not is_seen(seen[-1]):
-            await news.wait()
-            news.clear()
-
-    watcher = asyncio.create_task(watch())
-    async with asyncio.timeout(60):
-        await until(lambda j: j.state is JobState.QUEUED)
-        await other.jobs.start("job", "", "ann")
-        await other.jobs.progress("job", Progress(done=3, total=5, unit="pairs"))
-        await until(lambda j: j.progress.done == 3)
-        await other.jobs.finish("job", JobState.SUCCEEDED, result="r")
-        await watcher
-    assert seen[0].state is JobState.QUEUED
-    assert seen[-1].state is JobState.SUCCEEDED
-    assert seen[-1].progress == Progress(done=3, total=5, unit="pairs")
-
-
 class TestLists:
     async def test_unfinished_oldest_first(self, stores):
         for second in (3, 1, 2, 0):
@@ -249,27 +199,3 @@ class TestLists:
         assert [j.id for j in await stores.jobs.unfinished()] == ["resumed"]
         assert await stores.jobs.expire(older_s=-60) == ["labelled"]
         assert await stores.jobs.count_pending("calibration") == 1
-
-    async def test_pending(self, stores):
-        for second, name in enumerate(("queued", "running", "awaiting", "ended", "cancelled")):
-            await stores.jobs.create(job(name, second=second))
-        other = job("upscale", second=9).model_copy(update={"kind": "upscale"})
-        await stores.jobs.create(other)
-        for name in ("running", "awaiting", "ended"):
-            await stores.jobs.start(name, "", "ann")
-        await stores.jobs.finish("awaiting", JobState.AWAITING_LABELS)
-        await stores.jobs.finish("ended", JobState.SUCCEEDED)
-        await stores.jobs.request_cancel("cancelled")
-
-        async def pending():
-            listed = [j.id for j in await stores.jobs.pending("calibration")]
-            assert await stores.jobs.count_pending("calibration") == len(listed)
-            return listed
-
-        assert await pending() == ["awaiting", "running", "queued"]
-        assert [j.id for j in await stores.jobs.pending("upscale")] == ["upscale"]
-        assert [j.id for j in await stores.jobs.unfinished()] == ["queued", "running", "upscale"]
-        await stores.jobs.resume("awaiting")
-        assert "awaiting" in [j.id for j in await stores.jobs.unfinished()]
-        await stores.jobs.request_cancel("awaiting")
-        assert await pending() == ["running", "queued"]

@@ -48,24 +48,6 @@ class TestUrl:
         assert "secret" not in caught.value.detail
         return caught.value.detail
 
-    @pytest.mark.parametrize(
-        ("url", "path"),
-        [("sqlite:///", "data/trustscale.sqlite3"), ("sqlite://", "data/trustscale.sqlite3"),
-         ("sqlite:///other.db", "data/other.db"), ("sqlite:///{root}/a%20b/c.db", "a b/c.db")],
-    )  # fmt: skip
-    async def test_path(self, tmp_path, opened, url, path):
-        """An empty path is the default file, a relative one starts in the data folder."""
-        stores = opened(url.format(root=tmp_path), tmp_path / "data")
-        await stores.check()
-        assert (tmp_path / path).is_file()
-
-    @pytest.mark.parametrize("host", ["", "localhost"])
-    async def test_shared_folder(self, tmp_path, opened, host):
-        """A file URL is a folder of that path on this machine."""
-        stores = opened(blobs_url=f"file://{host}{tmp_path}/shared%20folder")
-        await stores.blobs.put("job", "a", b"1")
-        assert (tmp_path / "shared folder" / "job" / "a").read_bytes() == b"1"
-
 
 class TestFolder:
     @pytest.mark.parametrize("url", ["sqlite:///", "redis://127.0.0.1:1"])
@@ -81,13 +63,6 @@ class TestFolder:
         assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
         for file in (tmp_path / "data").glob("*.sqlite3*"):
             assert file.stat().st_mode & 0o777 == 0o600, file
-
-    @pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///{root}/file/x.db"])
-    def test_unusable(self, tmp_path, opened, url):
-        (tmp_path / "file").write_bytes(b"")
-        data_dir = tmp_path / ("file/data" if url == "sqlite:///" else "data")
-        with pytest.raises(ConfigError, match=r"file.*(Not a directory|File exists)"):
-            opened(url.format(root=tmp_path), data_dir)
 
 
 class TestDatabase:
@@ -145,13 +120,6 @@ class TestDatabase:
         assert begun
         assert {one.value for one in found if one.version} == {b"old"}
 
-    async def test_lost_at_run_time(self, tmp_path, opened):
-        stores = opened()
-        with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
-            connection.execute("DROP TABLE document")
-        with pytest.raises(StoreUnavailable):
-            await stores.check()
-
 
 @pytest.mark.parametrize("name", ["", "x" * 300])
 async def test_impossible(tmp_path, opened, name):
@@ -181,13 +149,6 @@ class TestRedis:
             with pytest.raises(StoreUnavailable, match=reason) as caught:
                 await stores.check()
         assert "secret" not in caught.value.detail
-
-    async def test_another_schema(self, redis_client, redis_url, opened):
-        stores = opened(redis_url)
-        await stores.check()
-        await redis_client.set("trustscale:schema", 99)
-        with pytest.raises(ConfigError, match="another release"):
-            await stores.check()
 
     async def test_other_blobs(self, redis_url, tmp_path, opened):
         shared = f"file://{tmp_path}/shared"

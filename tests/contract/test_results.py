@@ -16,8 +16,7 @@ from trustscale_server.errors import ConfigError, NotFound
 from trustscale_server.images.encode import write_picture
 from trustscale_server.settings import Settings
 from trustscale_server.stores.base import StoreUnavailable
-from trustscale_server.stores.blobs import Blobs, open_blobs
-from trustscale_server.stores.spooling import IN_MEMORY, spooled
+from trustscale_server.stores.blobs import IN_MEMORY, Blobs, open_blobs, spooled
 from trustscale_server.stores.sqlite import SqliteDocuments
 
 ALL = timedelta(minutes=-1)
@@ -54,22 +53,6 @@ class TestResults:
         assert await stores.results.document("r") == b"first"
         with pytest.raises(NotFound):
             await stores.results.blob("r", "b")
-
-    async def test_expired_before_any_sweep(self, opener):
-        stores = opener()
-        await opener(result_ttl_s=0.05).results.put("r", b"old", {"a": b"1"})
-        await _expired(stores, "r")
-        with pytest.raises(NotFound):
-            await stores.results.blob("r", "a")
-        await stores.results.put("r", b"new", {})
-        assert await stores.results.document("r") == b"new"
-
-    async def test_a_time_of_its_own(self, opener):
-        short, long = opener(result_ttl_s=0.05), opener()
-        await short.results.put("kept", b"{}", {}, ttl_s=60)
-        await long.results.put("gone", b"{}", {}, ttl_s=0.05)
-        await _expired(long, "gone")
-        assert await long.results.document("kept") == b"{}"
 
     async def test_sweep_removes_the_expired(self, stores):
         results = stores.results

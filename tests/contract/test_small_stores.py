@@ -12,20 +12,6 @@ from trustscale_server.stores.base import Label, Update
 
 
 class TestEntries:
-    async def test_newest_first(self, stores):
-        assert await stores.audit.entries(limit=10) == []
-        for i in range(5):
-            await stores.audit.append("activate", "key-1", {"calibration": f"c{i}", "ü": None})
-        page = await stores.audit.entries(limit=2)
-        assert [entry.facts["calibration"] for entry in page] == ["c4", "c3"]
-        assert (page[0].action, page[0].actor) == ("activate", "key-1")
-        assert page[0].id > page[1].id
-        assert page[0].at >= page[1].at
-        assert page[0].at.tzinfo is not None
-        rest = await stores.audit.entries(limit=10, before=page[-1].id)
-        assert [entry.facts["calibration"] for entry in rest] == ["c2", "c1", "c0"]
-        assert await stores.audit.entries(limit=10, before=rest[-1].id) == []
-
     async def test_several_writers(self, doors):
         await asyncio.gather(*(doors[i % 3].audit.append("a", str(i), {}) for i in range(30)))
         entries = await doors[0].audit.entries(limit=100)
@@ -45,13 +31,6 @@ async def test_they_share_a_limit(calls):
     assert await calls[1].count("a", seconds=600) == 5
     assert await calls[0].take("b", 1, seconds=600) == 0
     assert await calls[2].count("c", seconds=600) == 0
-
-
-async def test_a_lower_limit(calls):
-    for _ in range(3):
-        assert await calls[0].take("a", 3, seconds=600) == 0
-    last, first = [await calls[1].take("a", most, seconds=600) for most in (1, 3)]
-    assert 0 < first <= last  # asked later, so it cannot be a moment more
 
 
 async def test_they_end(calls):
@@ -153,41 +132,6 @@ def save(monitor, key, state, label=None):
 
 
 class TestMonitor:
-    async def test_it_survives(self, opener):
-        first, second = opener().monitor, opener().monitor
-        assert await first.load("cal-a") is None
-        assert await save(first, "cal-a", BYTES) == (None, BYTES)
-        assert await second.load("cal-a") == BYTES
-        assert await second.change("cal-a", lambda before: (before, None)) == BYTES
-        assert await save(second, "cal-a", b"") == (BYTES, b"")
-        assert await first.load("cal-a") == b""
-
-    async def test_racing_writers_lose_nothing(self, opener):
-
-        def more(before):
-            after = str(int(before or 0) + 1).encode()
-            return None, Update(after)
-
-        async def count(stores):
-            for _ in range(10):
-                await stores.monitor.change("cal-a", more)
-
-        await asyncio.gather(*(count(opener()) for _ in range(4)))
-        monitor = opener().monitor
-        assert await monitor.load("cal-a") == b"40"
-
-    async def test_calibrations_are_apart(self, stores):
-        monitor = stores.monitor
-        for name in ("cal-a", "cal-b"):
-            await save(monitor, name, name.encode(), label())
-        await monitor.forget("cal-a")
-        await monitor.forget("cal-never")
-        assert await monitor.load("cal-a") is None
-        assert await monitor.label("cal-a", "res-1") is None
-        assert await monitor.load("cal-b") == b"cal-b"
-        assert await monitor.label("cal-b", "res-1") == label()
-        assert await save(monitor, "cal-a", b"afresh") == (None, b"afresh")
-
     async def test_one_label_for_a_result(self, stores):
         """A second label of a result is refused together with the state that counts it."""
         monitor = stores.monitor

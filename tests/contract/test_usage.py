@@ -8,8 +8,8 @@ import pytest
 from tests.upscalers.resilient import SOURCE, Inner, guarded
 from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.stores.documents import Key, Put
-from trustscale_server.stores.usage import used_by
-from trustscale_server.upscalers.remote.responses import Busy
+from trustscale_server.stores.repositories import used_by
+from trustscale_server.upscalers.remote.http import Busy
 
 
 def month():

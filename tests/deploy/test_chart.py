@@ -3,12 +3,14 @@
 import ipaddress
 import json
 import re
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import get_args
 
 import kubernetes_validate
 import pytest
+from kubernetes_validate import utils
 
 import trustscale_server
 from tests.deploy.files import CHART, ROOT, document, rendered, run, services
@@ -24,6 +26,9 @@ OTHERS = {"ScaledObject", "ServiceMonitor", "PrometheusRule", "HTTPRoute"}
 EVERY_USE = pytest.mark.parametrize("use", USES)
 OURS = ("gateway", "jobs")
 KEYS = ("redis-password", "admin-keys", "client-keys")
+
+# It would read them anew for every object.
+utils.schema_contents = cache(utils.schema_contents)
 
 
 def of_kind(use, kind, *arguments):

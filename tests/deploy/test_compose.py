@@ -1,18 +1,10 @@
 """docker-compose.yml, the proxy in front, the image, and what a release publishes."""
 
-import json
 import re
-import subprocess
-import sys
-import tomllib
 from importlib import import_module
 
 import pytest
 import yaml
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import trustscale_server
@@ -31,7 +23,7 @@ from tests.deploy.files import (
     services,
 )
 from trustscale_server.api.calibrate import MAX_ARCHIVE_BYTES
-from trustscale_server.monitoring.truth import MAX_TRUTH_BYTES
+from trustscale_server.monitoring.report import MAX_TRUTH_BYTES
 from trustscale_server.settings import load_settings, unknown_variables
 
 SERVICES = services()
@@ -138,30 +130,6 @@ def test_one_file_needs_nothing_beside_it(tmp_path):
         assert content["content"].strip(), config
 
 
-@pytest.mark.slow
-def test_the_bill_of_materials(tmp_path):
-    subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements"),
-            *("requirements/gateway.lock", "--pyproject", "pyproject.toml", "--no-validate"),
-            *("--mc-type", "application", "--output-file", tmp_path / "bill"),
-        ],
-        check=True,
-        cwd=ROOT,
-        timeout=120,
-    )
-    text = (tmp_path / "bill").read_text("utf-8")
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
-    document = json.loads(text)
-    assert document["metadata"]["component"]["name"] == "trustscale"
-    assert str(ROOT) not in text
-    found = {part["name"]: part for part in document["components"]}
-    assert {name: part["version"] for name, part in found.items()} == locked("gateway")
-    for part in found.values():
-        assert part["purl"] == f"pkg:pypi/{part['name']}@{part['version']}"
-        assert part["externalReferences"][0]["hashes"]
-
-
 CADDYFILE = DEPLOY / "Caddyfile"
 TEXT = CADDYFILE.read_text("utf-8")
 UNITS = {"MiB": 1024**2, "GiB": 1024**3, "s": 1, "m": 60}
@@ -254,30 +222,6 @@ class TestLocks:
             versions = locked(other)
             shared = set(gateway) & set(versions)
             assert {name: gateway[name] for name in shared} == {n: versions[n] for n in shared}
-
-    def test_every_dependency_is_locked(self):
-        """Of each distribution, with the extras that the environment has."""
-        server, worker, evaluation = (
-            tomllib.loads((ROOT / folder / "pyproject.toml").read_text("utf-8"))
-            for folder in ("", "workers", "evaluation")
-        )
-        installed = re.findall(r"--editable '.+\[(.+)\]'", (ROOT / "Makefile").read_text("utf-8"))
-        chosen = [extra for part in installed for extra in part.split(",")]
-        parts = {
-            "dev": ([server, worker, evaluation], chosen),
-            "gateway": ([server], ["tracing"]),
-            "gateway-extras": ([server], ["tracing", "credentials"]),
-            "worker": ([server, worker], ["tracing", "diffusers"]),
-        }
-        for lock, (documents, extras) in parts.items():
-            asked = server["dependency-groups"]["dev"] if lock == "dev" else []
-            for project in (document["project"] for document in documents):
-                asked = [*asked, *project["dependencies"]]
-                for extra in extras:
-                    asked += project.get("optional-dependencies", {}).get(extra, [])
-            names = {canonicalize_name(Requirement(one).name) for one in asked} - {"trustscale"}
-            not_in_a_lock = {"torch"} if lock == "dev" else set()
-            assert names - not_in_a_lock <= locked(lock).keys(), lock
 
 
 def test_the_images_keep_what_scipy_is_used_for():

@@ -17,6 +17,7 @@ import trustscale_server.cli.service
 from harness.fakes import FakeUpscaler
 from trustscale_server.assembly import open_parts
 from trustscale_server.cli.main import main
+from trustscale_server.images import sandbox
 
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
@@ -49,6 +50,7 @@ def _serve(client):
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w"))
     )
+    sandbox._decoders._owner = os.getpid()  # all share those of the server
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["env"])
@@ -68,6 +70,7 @@ def _serve(client):
 
 
 def listen(path):
+    sandbox.start_decoders()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"{path}.new")

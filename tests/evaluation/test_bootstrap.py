@@ -15,8 +15,7 @@ from trustscale_evaluation.tables import (
     mean_intervals,
     weights,
 )
-from trustscale_server.calibration.guarantee import HighProbability
-from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
+from trustscale_server.calibration.guarantee import HighProbability, MeasuredPair, PairInfo
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.sampling.pipeline import Pipeline

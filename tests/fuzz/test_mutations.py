@@ -1,22 +1,198 @@
-"""Valid files, damaged, and bombs: what strangers send, at every target."""
+"""Valid files, damaged, and bombs: what strangers send us as bytes, and what may come of it.
 
+A value, or an error of the caller's. Each target takes any bytes. It returns when they were read or
+refused in one sentence, and raises when something of ours broke: another exception, or a promise
+about the value that does not hold.
+"""
+
+import asyncio
 import functools
+import hashlib
+import io
 import json
 import struct
 import tracemalloc
-import warnings
+import zipfile
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import targets
-from tests.fuzz.targets import TARGETS
-from trustscale_server.errors import BadInput, ProtocolError
-from trustscale_server.images.decode import Limits, decode
-from trustscale_server.upscalers.remote.oip import output_of
-from trustscale_server.upscalers.remote.responses import Reply
+from harness.admin import zipped
+from harness.factories import calibration_of, encoded, photo
+from harness.fakes import FakeUpscaler
+from tests.calibration.test_archive import tar_of
+from trustscale_server.calibration import record
+from trustscale_server.calibration.layout import ArchiveLimits, archive_files
+from trustscale_server.errors import BadCalibration, BadInput, ProtocolError
+from trustscale_server.images.decode import Limits, decode, image_size
+from trustscale_server.upscalers.remote.http import Reply
+from trustscale_server.upscalers.remote.oip import output_of, understood
+from trustscale_server.upscalers.tensors import HEADER_LENGTH
+
+LIMITS = Limits(max_bytes=2**20, max_pixels=2**16, max_side=2**12)
+ARCHIVE_LIMITS = ArchiveLimits(
+    max_files=50, max_file_bytes=2**16, max_total_bytes=2**20, max_ratio=100, free_bytes=2**18
+)
+
+
+def image(data):
+    try:
+        height_width = image_size(data, LIMITS)[::-1]
+    except BadInput as error:
+        height_width = None
+        _check_told(error)
+    try:
+        decoded = decode(data, LIMITS, background="white")
+    except BadInput as error:
+        _check_told(error)
+        return
+    height, width, channels = decoded.rgb.shape
+    assert (height, width) == height_width
+    assert channels == 3
+    assert height * width <= LIMITS.max_pixels
+    assert decoded.rgb.dtype == np.uint8
+
+
+def images():
+    rgb = photo(3, 12, 16)
+    deep = (photo(4, 8, 8)[..., 0].astype(np.uint16) * 257).astype("<u2")
+    return [
+        encoded(rgb),
+        encoded(rgb, "JPEG", quality=80),
+        encoded(rgb, "JPEG", progressive=True),
+        encoded(rgb, "WEBP"),
+        encoded(rgb, "WEBP", lossless=True),
+        encoded(np.dstack([rgb, rgb[..., 0]])),
+        encoded(deep),
+    ]
+
+
+def archive(data):
+    total = 0
+    try:
+        for file in archive_files(io.BytesIO(data), ARCHIVE_LIMITS):
+            content = file.read()
+            assert len(content) <= ARCHIVE_LIMITS.max_file_bytes
+            assert not {"", ".", ".."} & set(file.path.split("/"))
+            total += len(content)
+            assert total <= ARCHIVE_LIMITS.max_total_bytes
+    except BadInput as error:
+        _check_told(error)
+
+
+def archives():
+    files = {"x/a.png": b"x" * 40, "y/a.png": bytes(range(256)), "y/b.png": b""}
+    return [
+        zipped(files),
+        zipped(files, zipfile.ZIP_STORED),
+        *(tar_of(files, form=form) for form in ("", "gz")),
+    ]
+
+
+def calibration(data):
+    try:
+        loaded = record.load(data)
+    except BadCalibration as error:
+        _check_told(error)
+        return
+    assert record.load(record.dump(loaded)).id == loaded.id
+
+
+def inside_of_a_calibration(data):
+    """An imported calibration whose checksums were made to fit, so that its parts are parsed.
+
+    The first byte chooses the part that the rest replaces.
+    """
+    parts = _members(calibrations()[0])
+    names = sorted(parts)
+    parts[names[(data[0] if data else 0) % len(names)]] = data[1:]
+    try:
+        document = json.loads(parts["calibration.json"])
+        document["sha256"] = {
+            name: hashlib.sha256(part).hexdigest()
+            for name, part in parts.items()
+            if name != "calibration.json"
+        }
+        parts["calibration.json"] = json.dumps(document).encode()
+    except (ValueError, TypeError, RecursionError):
+        pass  # no document any more; it is refused as such
+    calibration(zipped(parts))
+
+
+@functools.cache
+def calibrations():
+    return [record.dump(asyncio.run(calibration_of(FakeUpscaler(), 2, side=16)))]
+
+
+def parts_of_calibrations():
+    parts = _members(calibrations()[0])
+    return [bytes([place]) + parts[name] for place, name in enumerate(sorted(parts))]
+
+
+def tensor(data):
+    """An answer of an inference server; the first two bytes are the length of its JSON header.
+
+    Zero means that the whole answer is JSON.
+    """
+    length, body = int.from_bytes(data[:2], "big"), data[2:]
+    headers = {HEADER_LENGTH.lower(): str(length)} if length else {}
+    try:
+        answer, _ = output_of(Reply(200, headers, body), "samples")
+        size = (
+            len(understood(answer.file))
+            if answer.datatype == "BYTES"
+            else understood(answer.numbers).nbytes
+        )
+    except ProtocolError as error:
+        _check_told(error)
+        return
+    assert size <= 8 * len(body)
+
+
+def tensor_answers():
+    samples = np.arange(12, dtype="<u1").reshape(1, 2, 2, 3)
+    entry = {"name": "samples", "datatype": "UINT8", "shape": [1, 2, 2, 3]}
+    other = {"name": "other", "datatype": "FP32", "shape": [1]}
+    binary = {**entry, "parameters": {"binary_data_size": 12}}
+    first = {**other, "parameters": {"binary_data_size": 4}}
+    file_ = {"name": "samples", "datatype": "BYTES", "shape": [1]}
+    file_["parameters"] = {"binary_data_size": 9}
+    return [
+        _tensor_answer({"outputs": [binary]}, samples.tobytes()),
+        _tensor_answer({"outputs": [first, binary], "parameters": {}}, b"1234" + samples.tobytes()),
+        _tensor_answer({"outputs": [file_]}, b"\5\0\0\0abcde"),
+        b"\0\0" + json.dumps({"outputs": [{**entry, "data": samples.ravel().tolist()}]}).encode(),
+    ]
+
+
+# What takes any bytes, and valid files to start from.
+TARGETS = {
+    "image": (image, images),
+    "archive": (archive, archives),
+    "calibration": (calibration, calibrations),
+    "calibration-parts": (inside_of_a_calibration, parts_of_calibrations),
+    "tensor": (tensor, tensor_answers),
+}
+
+
+def _check_told(error):
+    assert error.detail.endswith((".", "!", "?")), error.detail
+    assert len(error.detail) < 2000, error.detail
+    error.detail.encode()
+
+
+def _members(data):
+    with zipfile.ZipFile(io.BytesIO(data)) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def _tensor_answer(head, tail):
+    text = json.dumps(head).encode()
+    return len(text).to_bytes(2, "big") + text + tail
+
 
 MIB = 2**20
 NUMBERS = st.sampled_from([0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1])
@@ -46,100 +222,29 @@ def damaged(draw, seeds):
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.filterwarnings("ignore")  # of Pillow, zipfile and numpy about what is damaged
 def test_damaged_files(name):
-    target = TARGETS[name]
+    run, seeds = TARGETS[name]
 
     @settings(max_examples=150, derandomize=True, database=None)
-    @given(damaged(target.seeds()))
+    @given(damaged(seeds()))
     def check(data):
-        target.run(data)
+        run(data)
 
     check()
 
 
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**70), 2**70)
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["samples", "UINT8", "BYTES", "FP16", "outputs", "shape"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=12,
-)
-ENTRY = st.fixed_dictionaries(
-    {
-        "name": st.just("samples") | JSON,
-        "datatype": st.sampled_from(["UINT8", "FP16", "BOOL", "BYTES", "INT64"]) | JSON,
-        "shape": st.lists(st.integers(-2, 2**40), max_size=4) | JSON,
-    },
-    optional={
-        "data": JSON,
-        "parameters": st.fixed_dictionaries({"binary_data_size": st.integers(-9, 99)}) | JSON,
-    },
-)
-
-
-@settings(max_examples=150, derandomize=True, database=None)
-@given(
-    document=st.fixed_dictionaries({"outputs": st.lists(ENTRY | JSON, max_size=3)}) | JSON,
-    tail=st.binary(max_size=40),
-    is_binary=st.booleans(),
-)
-def test_answers_of_the_wrong_shape(document, tail, is_binary):
-    head = json.dumps(document).encode()
-    with warnings.catch_warnings(action="ignore"):  # a number that does not fit half precision
-        targets.tensor(
-            (len(head).to_bytes(2, "big") if is_binary else b"\0\0")
-            + head
-            + (tail if is_binary else b"")
-        )
-
-
-def test_deep_json():
-    """An answer nested beyond the parser's depth is no answer of the protocol."""
-    with pytest.raises(ProtocolError):
-        output_of(Reply(200, {}, b'{"outputs":' + b"[" * 100_000), "samples")
-
-
-@functools.cache
-def zeros(mib):
-    packed = zlib.compressobj(1)
-    return b"".join(packed.compress(bytes(MIB)) for _ in range(mib)) + packed.flush()
-
-
-class TestBombs:
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_an_image_with_a_huge_text_or_profile(kind):
     """What is small on the wire and huge behind it is refused in little memory."""
-
-    @pytest.fixture(autouse=True)
-    def _little_memory(self):
-        zeros(256)
-        tracemalloc.start()
-        yield
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert peak < 64 * MIB
-
-    @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
-    def test_an_image_with_a_huge_text_or_profile(self, kind):
-        chunk = kind + b"name\0\0" + zeros(256)
-        part = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-        valid = targets.images()[0]
-        end_of_header = 8 + 25
+    packed = zlib.compressobj(1)
+    zeros = b"".join(packed.compress(bytes(MIB)) for _ in range(256)) + packed.flush()
+    chunk = kind + b"name\0\0" + zeros
+    part = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    valid = images()[0]
+    end_of_header = 8 + 25
+    tracemalloc.start()
+    try:
         with pytest.raises(BadInput):
             decode(valid[:end_of_header] + part + valid[end_of_header:], Limits())
-
-    @pytest.mark.parametrize("shape", [(2, 2**40), (2**33, 2), (2, 10**9)])
-    def test_a_calibration_with_a_huge_array(self, shape):
-        """The size that an array declares is checked against the bytes that are there."""
-        parts = targets.parts_of_calibrations()
-        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
-        array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header.encode() + b"\n"
-        place = next(part[:1] for part in parts if b"NUMPY" in part[:10])
-        targets.inside_of_a_calibration(place + array + bytes(64))
-
-    def test_a_tensor_of_a_terabyte(self):
-        """The shape is compared with the bytes before anything is made."""
-        head = {"outputs": [{"name": "samples", "datatype": "FP64", "shape": [2**17, 2**20]}]}
-        head["outputs"][0]["parameters"] = {"binary_data_size": 8}
-        text = json.dumps(head).encode()
-        targets.tensor(len(text).to_bytes(2, "big") + text + bytes(8))
+        assert tracemalloc.get_traced_memory()[1] < 64 * MIB
+    finally:
+        tracemalloc.stop()

@@ -18,8 +18,7 @@ from trustscale_server.errors import (
     ImageTooLarge,
     UnsupportedMedia,
 )
-from trustscale_server.images.decode import Limits, decode
-from trustscale_server.images.scans import check_scans
+from trustscale_server.images.decode import Limits, check_scans, decode
 
 LIMITS = Limits()
 

@@ -6,7 +6,6 @@ from PIL import Image
 from pydantic import ValidationError
 
 from harness.factories import photo
-from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.degrade import (
     USUAL,
     Degradation,
@@ -15,6 +14,7 @@ from trustscale_server.images.degrade import (
     make_input,
     subject_of,
 )
+from trustscale_server.images.description import LOSSLESS
 from trustscale_server.images.drawings import Inpaint, holes_of, stream
 
 Y = photo(0, 48, 64)

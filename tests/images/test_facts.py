@@ -11,18 +11,27 @@ from PIL import Image
 from scipy import ndimage
 
 from harness.factories import encoded, photo
-from trustscale_server.images.compression import (
-    LOSSLESS,
-    Compression,
-    read_compression,
-    resaved_quality,
-    worst_of,
-)
 from trustscale_server.images.decode import Limits, decode, installed_formats
 from trustscale_server.images.degrade import USUAL, Degradation, degrade, make_input, subject_of
-from trustscale_server.images.description import MOST_TILES, TILE, describe, tiles_of
-from trustscale_server.images.facts import BANDS, UPLOAD, classify, look_at
-from trustscale_server.images.kinds import Kind, class_in_words, kinds_table, ways_of
+from trustscale_server.images.description import (
+    BANDS,
+    LOSSLESS,
+    MOST_TILES,
+    TILE,
+    UPLOAD,
+    Compression,
+    Kind,
+    class_in_words,
+    classify,
+    describe,
+    kinds_table,
+    look_at,
+    read_compression,
+    resaved_quality,
+    tiles_of,
+    ways_of,
+    worst_of,
+)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -50,7 +50,7 @@ class TestIn:
             decode(data, limits)
         decoded = decode(data, limits, max_input_side=115)
         assert decoded.rgb.shape == (86, 115, 3)
-        assert "reduced from 320×240" in decoded.notes[-1]
+        assert "Reduced from 320×240 to 115 px first" in decoded.notes[-1]
         assert decode(data, Limits(), max_input_side=1000).rgb.shape == (240, 320, 3)
 
 

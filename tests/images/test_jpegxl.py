@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trustscale_server.errors import BadImage, ImageTooLarge
-from trustscale_server.images.decode import Limits, decode, image_size
-from trustscale_server.images.jpegxl import jpeg_xl_size
+from trustscale_server.images.decode import Limits, decode, image_size, jpeg_xl_size
 
 pytest.importorskip("pillow_jxl")
 

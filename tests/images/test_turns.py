@@ -7,8 +7,8 @@ from contextlib import closing, contextmanager
 import pytest
 
 from harness.waiting import PATIENCE_S, block_until
+from trustscale_server.admission import NoLongerWaiting, WeightedSemaphore
 from trustscale_server.errors import Overloaded
-from trustscale_server.images.turns import NoLongerWaiting, WeightedSemaphore
 
 
 def never():

@@ -18,7 +18,7 @@ from tests.upscalers.resilient import guarded as limited
 from trustscale_server.assembly import open_parts
 from trustscale_server.cli import jobs
 from trustscale_server.cli.jobs import listening, worker_app
-from trustscale_server.serving.choose import UpscaleRequest
+from trustscale_server.serving.prepare import UpscaleRequest
 from trustscale_server.settings import Settings
 from trustscale_server.stores.base import Job
 from trustscale_server.telemetry.signals import Metrics

@@ -12,10 +12,16 @@ from harness.work import new_job
 from tests.clock import LoopClock
 from tests.jobs.conftest import EAGER, ended
 from trustscale_server.errors import NotFound, TimedOut, TrustscaleError, UpscalerUnavailable
-from trustscale_server.jobs.handlers import Interrupted, JobCancelled, JobEndedElsewhere, Supervisor
-from trustscale_server.jobs.runner import ExclusiveLock, TaskRetryPolicy
+from trustscale_server.jobs.runner import (
+    ExclusiveLock,
+    Interrupted,
+    JobCancelled,
+    JobEndedElsewhere,
+    Supervisor,
+    TaskRetryPolicy,
+)
 from trustscale_server.stores.base import JobState, StoreUnavailable
-from trustscale_server.upscalers.remote.responses import BadCredentials
+from trustscale_server.upscalers.remote.http import BadCredentials
 
 
 async def test_turns_alone():

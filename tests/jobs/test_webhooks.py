@@ -15,9 +15,9 @@ from harness.servers import ProcessGroup, free_port
 from harness.work import new_job
 from tests.jobs.conftest import ended
 from trustscale_server.errors import BadRequest, ConfigError
-from trustscale_server.jobs.deliveries import WebhookHandler, delivery_of
-from trustscale_server.jobs.handlers import JobContext, RetriesExhausted, RetryLater
-from trustscale_server.outbound.client import Network
+from trustscale_server.jobs.queue import WebhookHandler, delivery_of
+from trustscale_server.jobs.runner import JobContext, RetriesExhausted, RetryLater
+from trustscale_server.outbound.guard import Network
 from trustscale_server.outbound.webhooks import Webhooks, secret_of
 from trustscale_server.settings import load_settings
 from trustscale_server.stores.base import JobState

@@ -9,10 +9,8 @@ import pytest
 
 from harness.fakes import FakeUpscaler
 from harness.waiting import until
-from tests.monitoring.scenes import REMOTE, Moody, Scene
+from tests.monitoring.scenes import Moody, Scene
 from trustscale_server.errors import UpscalerUnavailable
-from trustscale_server.monitoring.canaries import policies
-from trustscale_server.settings import Settings
 from trustscale_server.stores.base import StoreUnavailable
 
 ALL = 8 * (4 + 1)  # calls of the calibration: four samples of each pair, and one more that repeats
@@ -85,18 +83,6 @@ class TestRounds:
 
 
 class TestWhatIsKnown:
-    async def test_no_canaries(self):
-        scene = await Scene.of(watched=False)
-        for name, value in (("canary_evidence", 500), ("canary_alarm", 1)):
-            scene.metrics.set(name, value, "fake")
-        watch = scene.watch(policy="refuse")
-        assert await watch.check("fake", scene.calibration) == []
-        assert (scene.number("evidence", "fake"), scene.number("alarm", "fake")) == (0, 0)
-        report = await watch.report("fake", scene.calibration)
-        assert "no canaries" in report["canary"]["detail"]
-        await watch.round("fake")
-        assert len(scene.upscaler.calls) == 8 * 4
-
     async def test_blobs_away(self):
         """What is known keeps its worth; if nothing is known, nothing is promised."""
         scene = await Scene.of()
@@ -106,19 +92,6 @@ class TestWhatIsKnown:
             assert await watch.check("fake", scene.calibration) == []
         with pytest.raises(StoreUnavailable):
             await scene.warnings()
-
-    def test_policies(self):
-        """Remote upscalers are watched unless they are told not to be, and workers if they are."""
-        configs = Settings(
-            upscalers=[
-                {"name": "own", "kind": "embedded"},
-                {**REMOTE, "name": "a"},
-                {**REMOTE, "name": "b", "canary": "refuse"},
-                {**REMOTE, "name": "c", "canary": "off"},
-                {"name": "w", "kind": "worker", "urls": ["http://127.0.0.1:9"]},
-            ]
-        ).upscalers
-        assert policies(configs) == {"a": "warn", "b": "refuse"}
 
 
 @pytest.fixture

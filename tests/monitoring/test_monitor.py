@@ -9,8 +9,7 @@ import pytest
 from harness.factories import calibration_of, changed
 from harness.fakes import FakeUpscaler
 from harness.waiting import until
-from trustscale_server.monitoring.monitor import Monitor, reference
-from trustscale_server.monitoring.state import Observation
+from trustscale_server.monitoring.monitor import Monitor, Observation, reference
 from trustscale_server.stores.base import StoreUnavailable, Update
 from trustscale_server.telemetry.signals import Metrics
 
@@ -93,19 +92,6 @@ class TestBeside:
             await until(lambda: b"trustscale_monitor_dropped_total 1.0" in metrics.text())
             note(monitor, calibration)
         assert (await monitor.known(calibration.id)).counted == 1
-
-    async def test_the_whole_costs_little(self, stores, calibration):
-        """Telling of a request asks nothing of the store."""
-        store = Failing(stores, mended=True)
-        monitor = Monitor(store)
-        both = (calibration, calibration.for_upscaler("other"))
-        for rounds in range(1, 4):
-            for one in both * 10:
-                note(monitor, one)
-            assert store.calls == 2 * (rounds - 1)
-            await monitor.settle()
-            assert store.calls == 2 * rounds
-        assert [(await monitor.known(one.id)).counted for one in both] == [30, 30]
 
 
 def test_requests_are_ranked_among_one_image_of_each_scene(calibration):

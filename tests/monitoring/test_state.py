@@ -3,11 +3,9 @@
 from dataclasses import asdict
 
 import numpy as np
-import pytest
 
 from trustscale_server.conformal.evidence import RUN, reference_of
-from trustscale_server.monitoring.state import (
-    BadState,
+from trustscale_server.monitoring.monitor import (
     MonitorState,
     Observation,
     dump_state,
@@ -33,14 +31,6 @@ def follow(count, *, shift=0.0, state=None, first=0):
 
 
 class TestFold:
-    def test_what_is_counted(self):
-        """An input counts once in a run; again it is seen, and changes nothing else."""
-        state = fold(MonitorState(), seen(2**64 - 1, 0.3, out_of_distribution=True), 0.5)
-        again = fold(state, seen(2**64 - 1, 9.0), 0.5)
-        assert (again.seen, again.counted, again.out_of_distribution) == (2, 1, 1)
-        assert again.trusted_sum == 0.25
-        assert again.pictures is state.pictures
-
     def test_an_alarm_lasts_until_a_run_has_passed_without(self):
         state = follow(300, shift=1.0)
         since = state.inputs_alarm_since
@@ -54,17 +44,6 @@ class TestFold:
         assert (state.pictures.n, len(state.inputs), state.inputs_alarm_since) == (1, 1, None)
         assert state.counted == 2 * RUN + 1
 
-    def test_labels(self):
-        state = follow(3)
-        after = state
-        for at in range(1, 30):
-            after = fold_label(after, 1.0, 0.1, 1.9576, digest=1, slack=0.01, at=float(at))
-        assert after.labels.n == 29
-        assert after.labels_alarm_since == 3
-        assert after.pictures is state.pictures
-        calm = fold_label(state, 0.0, 0.1, 1.9576, digest=1, slack=0.0, at=5.0)
-        assert calm.labels_alarm_since is None
-
 
 class TestBytes:
     def test_there_and_back(self):
@@ -75,18 +54,3 @@ class TestBytes:
             np.testing.assert_equal(asdict(again), asdict(state))
             later = [dump_state(follow(9, state=one, first=900)) for one in (again, state)]
             assert later[0] == later[1]
-
-    @pytest.mark.parametrize(
-        "damage",
-        [
-            b"",
-            b"{}",
-            b"[1]",
-            dump_state(MonitorState())[:-9],
-            dump_state(MonitorState()).replace(b'"counted"', b'"countet"'),
-            dump_state(MonitorState()).replace(b'"inputs": ""', b'"inputs": "?"'),
-        ],
-    )
-    def test_damage_is_noticed(self, damage):
-        with pytest.raises(BadState, match="damaged"):
-            load_state(damage)

@@ -11,9 +11,9 @@ from harness.fakes import FakeUpscaler, Sink
 from harness.waiting import until
 from tests.clock import LoopClock
 from trustscale_server.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from trustscale_server.sampling.draw import TimeLimits, draw
+from trustscale_server.sampling.pipeline import TimeLimits, draw
 from trustscale_server.upscalers.base import Capabilities, Source
-from trustscale_server.upscalers.remote.responses import Filtered, WrongSample
+from trustscale_server.upscalers.remote.http import Filtered, WrongSample
 
 SOURCE = Source(photo(0, 6, 8))
 
@@ -70,7 +70,7 @@ class TestSplitting:
         upscaler = Fake(concurrency=3, seconds=0.01)
         await draw(upscaler, SOURCE, range(1, 9), sink=Sink(on_sample=Collector()))
         assert upscaler.most_in_flight == 3
-        monkeypatch.setattr("trustscale_server.sampling.draw._CALL_BYTES", 2 * 3 * 12 * 16)
+        monkeypatch.setattr("trustscale_server.sampling.pipeline._CALL_BYTES", 2 * 3 * 12 * 16)
         upscaler = Fake(samples_per_call=8)
         await draw(upscaler, SOURCE, [1, 2, 3], sink=Sink())
         assert sorted(map(len, upscaler.calls)) == [1, 2]

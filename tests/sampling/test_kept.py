@@ -9,8 +9,7 @@ from harness.factories import photo
 from harness.fakes import FakeUpscaler, Sink
 from harness.servers import ran
 from trustscale_server.errors import UpscalerFailed
-from trustscale_server.sampling.draw import Throughput, draw
-from trustscale_server.sampling.kept import KeptSamples
+from trustscale_server.sampling.pipeline import KeptSamples, Throughput, draw
 from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.upscalers.base import Capabilities, Source
 

@@ -13,13 +13,18 @@ from harness.fakes import FakeUpscaler, Sink
 from tests.sampling.test_draw import Fake
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.errors import CalibrationMismatch, DegenerateSamples, UpscalerUnavailable
-from trustscale_server.images.compression import LOSSLESS, Compression
-from trustscale_server.images.facts import UPLOAD, classify, look_at
-from trustscale_server.images.kinds import Kind
+from trustscale_server.images.description import (
+    LOSSLESS,
+    UPLOAD,
+    Compression,
+    Kind,
+    classify,
+    look_at,
+)
 from trustscale_server.images.resize import Enlarged
-from trustscale_server.sampling.draw import Throughput
 from trustscale_server.sampling.pipeline import (
     Pipeline,
+    Throughput,
     guard,
     identify,
     measure,
@@ -28,9 +33,9 @@ from trustscale_server.sampling.pipeline import (
 from trustscale_server.sigma.estimators import SHIPPED as FITS
 from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped_fit
 from trustscale_server.upscalers.base import Capabilities, Source, sample_seeds, settings_of
+from trustscale_server.upscalers.embedded import SHIPPED as MODELS
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler
-from trustscale_server.upscalers.remote.responses import Filtered
-from trustscale_server.upscalers.runtime import SHIPPED as MODELS
+from trustscale_server.upscalers.remote.http import Filtered
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=6)
 

@@ -13,12 +13,11 @@ from trustscale_server.calibration.measure import reduce_pair
 from trustscale_server.calibration.pairs import Pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import fidelity
-from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.decode import Limits
 from trustscale_server.images.degrade import Degradation, degrade
-from trustscale_server.images.facts import InputFeatures
+from trustscale_server.images.description import LOSSLESS, InputFeatures
 from trustscale_server.sampling.pipeline import Pipeline, measure
-from trustscale_server.serving.choose import UpscaleRequest
+from trustscale_server.serving.prepare import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
 from trustscale_server.stores.base import open_stores
 from trustscale_server.upscalers.base import Source

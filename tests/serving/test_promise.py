@@ -1,7 +1,6 @@
 """The guarantee in words and numbers, and everything a careful reader must know."""
 
 import asyncio
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -19,10 +18,8 @@ from trustscale_server.calibration.guarantee import (
 from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
 from trustscale_server.conformal.words import ANY
 from trustscale_server.errors import BadRequest
-from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.degrade import Degradation, Mixture
-from trustscale_server.images.facts import UPLOAD, InputFeatures
-from trustscale_server.images.kinds import Kind
+from trustscale_server.images.description import LOSSLESS, UPLOAD, InputFeatures, Kind
 from trustscale_server.serving.promise import ApplicableCalibration, guarantee, warnings_of
 from trustscale_server.sigma.estimators import IndecisionSettings
 
@@ -117,20 +114,6 @@ class TestGuarantee:
         assert cut.lab_psnr_lower_bound_db is None
 
     @pytest.mark.parametrize(
-        ("degradation", "words"),
-        [
-            ({}, "(made by bicubic reduction by 2)"),
-            ({"grey": True, "noise": 3}, "reduction by 2, noise of 3 grey levels)"),
-            (None, "than the pairs"),
-        ],
-    )
-    def test_the_degradation_is_told(self, calibration, degradation, words):
-        """What the inputs were made by is part of what would void the promise."""
-        made_by = None if degradation is None else Degradation(**degradation).model_dump()
-        told = promised(changed(calibration, degradation=made_by)).void_if[0]
-        assert told.endswith(words)
-
-    @pytest.mark.parametrize(
         ("promise", "plain"),
         [
             (Expectation(), "Of the words called right at most 50 % are wrong, on average over"),
@@ -183,17 +166,6 @@ def likely(calibration):
     )
 
 
-@pytest.mark.parametrize("kind", ["calibration", "likely"])
-def test_the_smallest_possible_alpha(request, kind):
-    """It needs no warning; anything below does, and near 0 no number of pairs is named."""
-    calibration = request.getfixturevalue(kind)
-    assert warnings(calibration, calibration.curve.min_alpha) == []
-    assert warnings(calibration, math.nextafter(calibration.curve.min_alpha, 0)) != []
-    for alpha in (0, 5e-324, 1e-300, 1e-18):
-        (text,) = warnings(calibration, alpha)
-        assert "no number of pairs" in text
-
-
 class TestSentence:
     """The first sentence, for people who are no statisticians."""
 
@@ -219,23 +191,6 @@ class TestSentence:
         told = promised(few, 0.5).plain
         assert told.startswith("On average over spots of 48×48 pixels of such pictures the colours")
         assert promised(few, 0.1).plain.startswith("Nothing is trusted")
-
-
-def test_a_share_of_pictures(calibration):
-    """The loss is whether τ is exceeded: nothing is cut, B is 1, and α is that of the level."""
-    asked = Probability(tolerance=0.1, level=0.1)
-    pairs = calibration.measured_pairs()
-    made = calibration.with_pairs(pairs, created_by="test", guarantee=asked)
-    promise = promised(made)
-    assert (promise.kind, promise.tolerance, promise.level) == ("probability", 0.1, 0.1)
-    assert (promise.bound, promise.loss_clipped_at) == (1, None)
-    assert made.manifest.default_alpha == 0.1
-    assert "exceeds 0.1 with a probability of at most 0.1" in promise.theorem
-    assert promise.plain.startswith(
-        "In 9 of 10 spots of 48×48 pixels of such pictures the colours around every trusted "
-        "point, averaged about 9 pixels across, are right within 10 of the 100 steps"
-    )
-    assert made.curve.min_alpha == 1 / 21
 
 
 class TestAfterLooking:

@@ -8,7 +8,7 @@ from harness.fakes import FakeUpscaler
 from tests.numbers import numbers_of
 from trustscale_server.upscalers.base import Capabilities, Source
 from trustscale_server.upscalers.config import RemoteConfig
-from trustscale_server.upscalers.remote.responses import Busy
+from trustscale_server.upscalers.remote.http import Busy
 from trustscale_server.upscalers.resilience import BreakerPolicy, ResilientUpscaler, RetryPolicy
 
 RETRIES = {field.name for field in fields(RetryPolicy)}

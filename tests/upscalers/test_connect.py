@@ -33,7 +33,7 @@ from trustscale_server.upscalers.entries import (
     of_predictions,
     toml_of,
 )
-from trustscale_server.upscalers.remote.responses import BadCredentials, WrongSample
+from trustscale_server.upscalers.remote.http import BadCredentials, WrongSample
 
 BASE, PUBLIC = "http://127.0.0.1", resolving("93.184.216.34")
 

@@ -16,15 +16,16 @@ from harness.factories import photo
 from harness.fakes import Sink
 from harness.waiting import cancelled
 from trustscale_server.errors import ConfigError, UpscalerUnavailable
-from trustscale_server.sampling.draw import draw
+from trustscale_server.sampling.pipeline import draw
 from trustscale_server.upscalers.base import Capabilities, Source, sample_seeds
 from trustscale_server.upscalers.embedded import (
+    SHIPPED,
     EmbeddedUpscaler,
     FairThreads,
+    OnnxModel,
     TilePlan,
     symmetric_sample,
 )
-from trustscale_server.upscalers.runtime import SHIPPED, OnnxModel
 
 # Networks from x to y, as the nodes of ONNX's textual form.
 SAME = "y = Identity(x)"

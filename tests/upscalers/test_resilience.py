@@ -12,9 +12,9 @@ from tests.clock import LoopClock
 from tests.numbers import numbers_of
 from tests.upscalers.resilient import SOURCE, Inner, counted, guarded
 from trustscale_server.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
-from trustscale_server.sampling.draw import TimeLimits, draw
+from trustscale_server.sampling.pipeline import TimeLimits, draw
 from trustscale_server.upscalers.base import MemoryPermit, Source
-from trustscale_server.upscalers.remote.responses import (
+from trustscale_server.upscalers.remote.http import (
     BadCredentials,
     BreakerOpen,
     Busy,

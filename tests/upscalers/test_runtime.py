@@ -6,19 +6,19 @@ from skimage import data
 
 from harness.fakes import FakeUpscaler
 from trustscale_server.upscalers.base import Capabilities
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler
-from trustscale_server.upscalers.probe import probe
-from trustscale_server.upscalers.remote.responses import BadCredentials
-from trustscale_server.upscalers.runtime import (
+from trustscale_server.upscalers.embedded import (
     CPU,
     OPENVINO,
     SHIPPED,
+    EmbeddedUpscaler,
     agree,
     has_bf16,
     load_session,
     runtimes,
     trial,
 )
+from trustscale_server.upscalers.probe import probe
+from trustscale_server.upscalers.remote.http import BadCredentials
 
 needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no bfloat16")
 

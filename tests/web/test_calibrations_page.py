@@ -48,16 +48,6 @@ def test_every_screen(as_admin, api, made, look):
     assert missing == []
 
 
-def test_three_sentences(as_admin, api):
-    """Home says who answers, what holds and what is unusual, each with its figures."""
-    page = as_admin("/calibrations")
-    sentences = page.locator(".sentence")
-    expect(sentences).to_have_count(3)
-    expect(sentences.first).to_contain_text("Two of 3 models answer: nothing is promised of bare")
-    sentences.first.locator("summary").click()
-    expect(sentences.first.locator(".facts")).to_contain_text("no calibration")
-
-
 def test_worse_needs_force(as_admin, small):
     """Worse is said in amber, before anything is changed; a refusal is insisted on."""
     page = as_admin(f"/calibrations?id={small}")

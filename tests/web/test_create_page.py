@@ -137,53 +137,6 @@ def test_what_was_used_already(as_admin):
     expect(page.get_by_role("button", name=START)).to_be_enabled()
 
 
-def test_groups(as_admin, api, tmp_path):
-    """Folders below y/ are groups with curves of their own, or scenes."""
-    files = {f"y/{'night' if k % 2 else 'day'}/{k}.png": photo(k, 48, 48) for k in range(4)}
-    pairs = folder_of(tmp_path / "pairs", {name: encoded(rgb) for name, rgb in files.items()})
-    page = as_admin("/calibrations?new")
-    page.locator("input[webkitdirectory]").set_input_files(pairs)
-    page.get_by_label("Folders below y/ are").select_option("scene")
-    expect(page.locator(".tally")).to_contain_text("4 originals · 2 scenes")
-    page.get_by_label("Folders below y/ are").select_option("group")
-    expect(page.locator(".tally")).to_contain_text("4 originals · 2 groups")
-    page.get_by_role("button", name="Next").click()
-    page.get_by_text("More settings").click()
-    page.locator("[name=made]").select_option("own")  # in one way, so that it takes a moment
-    page.get_by_role("button", name=START).click()
-    page.wait_for_url("**/calibrations?id=cal-*&try")
-    page.get_by_role("link", name="Its figures").click()
-    made = page.url.rpartition("=")[2]
-    groups = {one["group"]: one["n"] for one in api.get(f"{BASE}/{made}")["groups"]}
-    assert groups == {"day": 2, "night": 2}
-    page.get_by_role("link", name="night (2)").click()
-    expect(page.locator(".tile").first).to_contain_text("Scenes2")
-
-
-def test_the_service_has_the_last_word(as_admin):
-    """What only the service notices is listed, item by item, and the form stays."""
-    page = as_admin("/calibrations?new")
-    archive = upload(b"PK not really", "pairs.zip", "application/zip")
-    page.get_by_label("Use an archive…").set_input_files(archive)
-    page.get_by_role("button", name="Next").click()
-    page.get_by_role("button", name=START).click()
-    expect(page.get_by_role("alert")).to_contain_text("archive")
-    page.get_by_role("button", name="Remove", exact=True).click()
-    expect(page.get_by_role("button", name=START)).to_be_disabled()
-    page.get_by_role("button", name="Back").click()
-    page.get_by_label("Use an archive…").set_input_files(archive)
-    page.locator("input[data-role=y]").set_input_files(originals(2))
-    page.get_by_role("button", name="Next").click()
-    expect(page.locator(".toast")).to_contain_text("replace pairs.zip")
-    items = [{"name": "001", "reason": MARKUP}]
-    refusal = {"type": "/problems/bad-pairs", "detail": "One pair.", "items": items}
-    page.route(f"**{BASE}", lambda route: route.fulfill(status=422, json=refusal))
-    page.get_by_role("button", name=START).click()
-    expect(page.get_by_role("alert")).to_contain_text(f"001: {MARKUP}")
-    page.get_by_role("button", name="Leave these out").click()
-    expect(page.locator(".tally")).to_contain_text("1 original")
-
-
 def test_cancelled_while_it_runs(as_admin, api):
     job = api.create(truths(3), upscaler="stuck", samples=1, name=MARKUP)
     page = as_admin("/calibrations")

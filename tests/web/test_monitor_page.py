@@ -11,10 +11,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 MONITOR = "/v1/admin/monitor"
 SERVED = 12
-HIDE = """hidden => {
-    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
-    document.dispatchEvent(new Event("visibilitychange"));
-}"""
 
 
 def upscale(api, rgb):
@@ -84,47 +80,3 @@ def test_a_remote_upscaler(as_admin, served):
     expect(canaries).to_contain_text("the upscaler has changed")
     expect(canaries).to_contain_text("answers carry a warning")
     assert barriers(page) == []
-
-
-def test_refreshed_while_it_is_seen(as_admin, served, complaints):
-    """It reads anew every ten seconds; not while it is hidden or paused."""
-    page, asked = as_admin("/healthz"), []
-    page.clock.install(time=0)
-    page.clock.pause_at(1)  # only the test moves it
-    page.on("request", lambda request: MONITOR in request.url and asked.append(request.url))
-    page.goto("/monitor")
-    expect(page.locator("[data-alarms]")).to_be_visible()
-
-    def settled():
-        page.evaluate("fetch('/healthz').then(() => 0)")  # what was begun is on its way
-        expect(page.locator("[aria-busy=true]")).to_have_count(0)
-
-    def asks(act):
-        """How often the page asks when something happens."""
-        settled()
-        before = len(asked)
-        act()
-        settled()
-        return len(asked) - before
-
-    def wait(seconds):
-        return lambda: page.clock.run_for(int(1000 * seconds))
-
-    def hide(is_hidden):
-        return lambda: page.evaluate(HIDE, is_hidden)
-
-    assert [asks(wait(10.1)) for _ in range(3)] == [1, 1, 1]
-    assert [asks(hide(True)), asks(wait(30.3))] == [0, 0]
-    assert [asks(hide(False)), asks(wait(10.1))] == [1, 1]
-    page.get_by_role("button", name="Pause").click()
-    assert asks(wait(30.3)) == 0
-    expect(page.locator(".when")).to_contain_text("Paused")
-
-    page.route(f"**{MONITOR}*", lambda route: route.abort())
-    page.get_by_role("button", name="Refresh").click()
-    expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
-    page.unroute(f"**{MONITOR}*")
-    page.get_by_role("button", name="Refresh").click()
-    expect(page.locator("[data-alarms]")).to_be_visible()
-    assert all("ERR_FAILED" in text for text in complaints)
-    complaints.clear()

@@ -214,30 +214,6 @@ def test_nothing_is_lost(open_page, admin_site, complaints):
     expect(page.locator("#facts")).to_contain_text("200 × 150")
 
 
-def test_two_results_of_one_file(open_page, admin_site):
-    """Both lie under one divider, each with its own name and share."""
-    page = open_page("/", url=admin_site)
-    open_result(page, upload(crop(), "a.png"))
-    add(page, "a.png")
-    finished(page, 2)
-    page.click("#compare")
-    expect(page.locator(".divider-side.left")).to_have_text("Your picture")
-    page.select_option("#left", index=1)
-    for side in ("left", "right"):
-        expect(page.locator(f".divider-side.{side}")).to_have_text(re.compile(r"^.+ · \d+ %$"))
-    page.keyboard.press("i")
-    expect(page.locator("#choosing")).to_contain_text("no promise covers")
-    divider = page.locator(".divider").bounding_box()
-    picture = page.evaluate(
-        """() => {
-          const { style, clientWidth } = document.querySelector(".frame");
-          const edge = (name) => parseFloat(style.getPropertyValue(name));
-          return clientWidth - edge("--left") - edge("--right");
-        }"""
-    )
-    assert divider["width"] == pytest.approx(picture, abs=1)  # it ends with the picture
-
-
 def test_the_page_that_people_share(open_page, tmp_path):
     """One file, without a service: the three views, holding, and the promise."""
     page = open_page("/")

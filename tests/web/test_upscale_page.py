@@ -1,5 +1,6 @@
 """The page that upscales, used as a person would, in a real browser on a real server."""
 
+import base64
 import io
 import json
 import re
@@ -344,6 +345,46 @@ OffscreenCanvasRenderingContext2D.prototype.putImageData = function (image, ...p
   return put.call(this, image, ...place);
 };
 """
+
+
+def canvas_of(page):
+    """The pixels of the canvas once it is drawn finely."""
+    page.wait_for_timeout(500)
+    url = page.locator("#canvas").evaluate("canvas => canvas.toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))), int)
+
+
+def test_what_moves_keeps_its_pixels(open_page):
+    """After pans and a moved divider only strips were drawn, and all is as if drawn anew."""
+    page = open_page("about:blank")
+    page.add_init_script(COUNT_DRAWING)
+    page.goto("/")
+    open_result(page, upload(crop(side=200)))
+    page.click("#views [data-value=marked]")
+    for control in ("#compare", "#zoom-one", "#zoom-in", "#zoom-in"):
+        page.click(control)
+    before = canvas_of(page)
+    drawn = page.evaluate("window.drawn.length")
+    page.focus("#canvas")
+    for key in ("ArrowRight", "ArrowDown", "ArrowRight", "ArrowUp", "ArrowLeft"):
+        page.keyboard.press(key)
+        page.locator(".divider input").evaluate(MOVE_DIVIDER, 40 if key == "ArrowDown" else 55)
+        page.wait_for_timeout(50)
+    moved = canvas_of(page)
+    strips = page.evaluate("window.drawn")[drawn:]
+    for _ in range(3):
+        page.keyboard.press("v")
+        page.wait_for_timeout(50)
+    assert len(strips) >= 5
+    assert max(strips) < before.shape[0] * before.shape[1] / 4
+    assert np.abs(moved - before).mean() > 1
+    assert np.abs(canvas_of(page) - moved).max() <= 3  # a scaled strip may round otherwise
+
+
+MOVE_DIVIDER = """(divider, share) => {
+  divider.value = share;
+  divider.dispatchEvent(new Event("input"));
+}"""
 
 GESTURES = """() => {
   const slider = document.querySelector("#alpha-slider");

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.workers.fakes import load, noise
-from trustscale_server.upscalers.runtime import SHIPPED
+from trustscale_server.upscalers.embedded import SHIPPED
 from trustscale_worker import export
 
 WEIGHTS = Path(

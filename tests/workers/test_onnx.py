@@ -14,10 +14,9 @@ from harness.servers import ran
 from tests.live import serving
 from tests.workers.fakes import load, noise
 from trustscale_server.upscalers.base import Source
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler, TilePlan
+from trustscale_server.upscalers.embedded import SHIPPED, EmbeddedUpscaler, TilePlan
 from trustscale_server.upscalers.remote.http import Upstream
 from trustscale_server.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
-from trustscale_server.upscalers.runtime import SHIPPED
 from trustscale_worker.errors import ClientGone, WeightsError
 from trustscale_worker.models.engine import SampleRequest
 from trustscale_worker.models.onnx import OnnxEngine

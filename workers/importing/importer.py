@@ -20,10 +20,9 @@ from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.sandbox import decoding
 from trustscale_server.upscalers.base import RGB
 from trustscale_server.upscalers.config import EmbeddedConfig
-from trustscale_server.upscalers.embedded import DEFAULT_TILE
+from trustscale_server.upscalers.embedded import DEFAULT_TILE, OnnxModel, Tensor, load_session
 from trustscale_server.upscalers.entries import add
 from trustscale_server.upscalers.probe import pattern
-from trustscale_server.upscalers.runtime import OnnxModel, Tensor, load_session
 from trustscale_worker.errors import WeightsError
 from trustscale_worker.files import file_sha256
 

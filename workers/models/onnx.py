@@ -11,12 +11,14 @@ from typing import Self
 from trustscale_server.errors import ConfigError, UpscalerFailed
 from trustscale_server.upscalers.base import GROUP_ORDER, RGB
 from trustscale_server.upscalers.embedded import (
+    SHIPPED,
     EmbeddedUpscaler,
+    Precision,
+    ShippedName,
     TilePlan,
     symmetric_sample,
     tile_and_halo,
 )
-from trustscale_server.upscalers.runtime import SHIPPED, Precision, ShippedName
 from trustscale_worker.errors import ModelFailed, WeightsError
 from trustscale_worker.models.engine import DeviceMemory, OneByOneEngine, host_memory
 from trustscale_worker.settings import EngineSpec

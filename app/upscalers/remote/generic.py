@@ -33,7 +33,7 @@ from trustscale_server.upscalers.remote.adapter import (
     fill,
     mask_png,
 )
-from trustscale_server.upscalers.remote.responses import (
+from trustscale_server.upscalers.remote.http import (
     Filtered,
     GenerationFailed,
     NoImage,

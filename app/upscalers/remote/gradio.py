@@ -17,13 +17,13 @@ from trustscale_server.errors import ProtocolError
 from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.adapter import Adapter, fill
-from trustscale_server.upscalers.remote.http import Upstream
-from trustscale_server.upscalers.remote.responses import (
+from trustscale_server.upscalers.remote.http import (
     GenerationFailed,
     Misconfigured,
     NoImage,
     Pointer,
     QuotaSpent,
+    Upstream,
     first,
 )
 

@@ -19,8 +19,7 @@ from trustscale_server.errors import ProtocolError, UpscalerUnavailable
 from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.adapter import Adapter
-from trustscale_server.upscalers.remote.http import Upstream
-from trustscale_server.upscalers.remote.responses import Reply, explanation, find_all, first
+from trustscale_server.upscalers.remote.http import Reply, Upstream, explanation, find_all, first
 from trustscale_server.upscalers.tensors import (
     HEADER_LENGTH,
     Malformed,

@@ -21,7 +21,7 @@ from trustscale_server.errors import ProtocolError, UpscalerError, UpscalerUnava
 from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
 from trustscale_server.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
-from trustscale_server.upscalers.remote.responses import (
+from trustscale_server.upscalers.remote.http import (
     AnswerLost,
     Filtered,
     GenerationFailed,

@@ -22,14 +22,14 @@ from trustscale_server.telemetry import signals
 from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, Source
 from trustscale_server.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
 from trustscale_server.upscalers.remote.adapter import refuse_large
-from trustscale_server.upscalers.remote.http import Upstream
-from trustscale_server.upscalers.remote.oip import output_of, request, understood
-from trustscale_server.upscalers.remote.responses import (
+from trustscale_server.upscalers.remote.http import (
     Misconfigured,
+    Upstream,
     find_all,
     first,
     retriable,
 )
+from trustscale_server.upscalers.remote.oip import output_of, request, understood
 from trustscale_server.upscalers.tensors import encode_message
 
 log = structlog.get_logger()

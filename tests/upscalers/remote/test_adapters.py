@@ -13,7 +13,7 @@ from harness.faults import FaultServer, answer, reset, silent
 from harness.pictures import adapter, decoded, from_uri, sample, uri
 from harness.waiting import cancelled
 from trustscale_server.errors import ProtocolError, UpscalerFailed, UpscalerUnavailable
-from trustscale_server.upscalers.remote.responses import (
+from trustscale_server.upscalers.remote.http import (
     AnswerLost,
     Filtered,
     GenerationFailed,

@@ -15,7 +15,7 @@ from harness.pictures import config, patient, source
 from trustscale_server.errors import UpscalerError, UpscalerRejected
 from trustscale_server.problems import problem_of
 from trustscale_server.upscalers.registry import build_adapter
-from trustscale_server.upscalers.remote.responses import (
+from trustscale_server.upscalers.remote.http import (
     AnswerLost,
     BadCredentials,
     Busy,

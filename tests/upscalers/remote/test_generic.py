@@ -20,7 +20,7 @@ from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.registry import build_adapter
 from trustscale_server.upscalers.remote.generic import SeedField, fill, fill_path, preset_names
-from trustscale_server.upscalers.remote.responses import GenerationFailed, find_all
+from trustscale_server.upscalers.remote.http import GenerationFailed, find_all
 
 BASE = {"kind": "http", "url": "http://127.0.0.1", "scale": 2}
 

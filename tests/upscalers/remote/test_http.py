@@ -18,9 +18,8 @@ from harness.pictures import TOKEN, config, patient, resolving
 from trustscale_server.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
 from trustscale_server.outbound.guard import FetchPolicy, Origin, is_public, own_url, target
 from trustscale_server.upscalers.base import MemoryPermit
-from trustscale_server.upscalers.remote.http import Upstream
+from trustscale_server.upscalers.remote.http import BadCredentials, Upstream
 from trustscale_server.upscalers.remote.predictions import CogConfig
-from trustscale_server.upscalers.remote.responses import BadCredentials
 
 
 @asynccontextmanager

@@ -20,10 +20,10 @@ from trustscale_server.errors import (
     UpscalerRejected,
     UpscalerUnavailable,
 )
-from trustscale_server.sampling.draw import draw
+from trustscale_server.sampling.pipeline import draw
 from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
 from trustscale_server.upscalers.entries import toml_of
-from trustscale_server.upscalers.remote.responses import Busy, GenerationFailed
+from trustscale_server.upscalers.remote.http import Busy, GenerationFailed
 from trustscale_worker.service import create_app
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]

@@ -9,9 +9,8 @@ from harness.pictures import config, sample, source
 from trustscale_server.errors import ProtocolError
 from trustscale_server.upscalers.base import MemoryPermit
 from trustscale_server.upscalers.probe import pattern
-from trustscale_server.upscalers.remote.http import Upstream
-from trustscale_server.upscalers.remote.responses import WrongSample
-from trustscale_server.upscalers.remote.samples import SampleReader, alignment
+from trustscale_server.upscalers.remote.adapter import SampleReader, alignment
+from trustscale_server.upscalers.remote.http import Upstream, WrongSample
 
 URL = "http://127.0.0.1:9"
 SOURCE = source()

@@ -15,9 +15,8 @@ from tests.live import serving
 from tests.workers.fakes import SleepingEngine, textured
 from trustscale_server.errors import UpscalerRejected, UpscalerUnavailable
 from trustscale_server.problems import problem_of
-from trustscale_server.sampling.draw import draw
-from trustscale_server.upscalers.remote.http import Upstream
-from trustscale_server.upscalers.remote.responses import Misconfigured
+from trustscale_server.sampling.pipeline import draw
+from trustscale_server.upscalers.remote.http import Misconfigured, Upstream
 from trustscale_server.upscalers.remote.worker import WorkerUpscaler
 from trustscale_worker.service import create_app
 from trustscale_worker.settings import WorkerSettings

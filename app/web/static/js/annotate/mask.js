@@ -69,12 +69,12 @@ export class Mask {
     const fine = size <= 2;
     const [a, b] = fine ? [centre(from), centre(to)] : [from, to];
     const radius = Math.max(size / 2, 0.5);
-    const box = this.clipped({
-      left: Math.floor(Math.min(a.x, b.x) - radius),
-      top: Math.floor(Math.min(a.y, b.y) - radius),
-      right: Math.ceil(Math.max(a.x, b.x) + radius) + 1,
-      bottom: Math.ceil(Math.max(a.y, b.y) + radius) + 1,
-    });
+    const box = {
+      left: Math.max(Math.floor(Math.min(a.x, b.x) - radius), 0),
+      top: Math.max(Math.floor(Math.min(a.y, b.y) - radius), 0),
+      right: Math.min(Math.ceil(Math.max(a.x, b.x) + radius) + 1, this.width),
+      bottom: Math.min(Math.ceil(Math.max(a.y, b.y) + radius) + 1, this.height),
+    };
     const [dx, dy] = [b.x - a.x, b.y - a.y];
     const square = dx * dx + dy * dy;
     const reach = radius * radius + 1e-9;
@@ -112,15 +112,6 @@ export class Mask {
     this.data.fill(0);
     this.onChange(this.whole());
     return this.end();
-  }
-
-  clipped({ left, top, right, bottom }) {
-    return {
-      left: Math.max(left, 0),
-      top: Math.max(top, 0),
-      right: Math.min(right, this.width),
-      bottom: Math.min(bottom, this.height),
-    };
   }
 }
 

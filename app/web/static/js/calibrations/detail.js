@@ -132,18 +132,10 @@ export function areaChart({ min_alpha: least, thresholds }, splits = []) {
   const rows = splits.filter(({ alpha }) => alpha >= least);
   const reached = thresholds.filter(({ alpha }) => alpha >= least);
   const whole = thresholds.find((row) => row.trusted_fraction >= 1) ?? thresholds.at(-1);
-  const area = {
-    name: "All pairs, at least",
-    tone: 1,
-    kind: "step",
-    points: reached.map((row) => ({ x: row.alpha, y: row.trusted_fraction })),
-  };
-  const spread = {
-    name: "Half of the pairs, 90 % of the draws",
-    tone: 2,
-    kind: "ranges",
-    points: rows.map((row) => ({ x: row.alpha, low: row.trusted_low, high: row.trusted_high })),
-  };
+  const points = reached.map((row) => ({ x: row.alpha, y: row.trusted_fraction }));
+  const area = { name: "All pairs, at least", tone: 1, kind: "step", points };
+  const ranges = rows.map((row) => ({ x: row.alpha, low: row.trusted_low, high: row.trusted_high }));
+  const spread = { name: "Half of the pairs, 90 % of the draws", tone: 2, kind: "ranges", points: ranges };
   return {
     title: "Trusted area by accepted error",
     x: { label: "Accepted error", most: 1.2 * whole.alpha, format: level },
@@ -156,15 +148,12 @@ export function areaChart({ min_alpha: least, thresholds }, splits = []) {
 export function backtestChart({ min_alpha: least }, all) {
   const rows = all.filter(({ alpha }) => alpha >= least);
   const last = all.at(-1)?.alpha ?? 1;
+  const most = Math.max(last, ...rows.map((row) => row.risk_high));
   const points = rows.map((row) => ({ x: row.alpha, y: row.risk, low: row.risk_low, high: row.risk_high }));
   return {
     title: "Tried out: error found against error promised",
     x: { label: "Promised error", most: last, format: level },
-    y: {
-      label: "Largest error found, on average",
-      most: Math.max(last, ...rows.map((row) => row.risk_high)),
-      format: level,
-    },
+    y: { label: "Largest error found, on average", most, format: level },
     series: [
       { name: "Found, 90 % of the draws", tone: 1, kind: "ranges", points },
       { name: "As much as promised", tone: 2, kind: "line", points: [0, last].map((x) => ({ x, y: x })) },

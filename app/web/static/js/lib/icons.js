@@ -4,7 +4,6 @@ import { html, svg } from "./html.js";
 
 const PATHS = {
   back: "M15 5l-7 7 7 7",
-  next: "M9 5l7 7-7 7",
   download: "M12 4v11m-5-5 5 5 5-5M5 20h14",
   share: "M12 15V4m-4 4 4-4 4 4M6 12v8h12v-8",
   promise: "M12 3l7 3v5c0 5-3 8-7 10-4-2-7-5-7-10V6zM9 12l2 2 4-4",
@@ -20,7 +19,6 @@ const PATHS = {
     "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM12 2v2m0 16v2M2 12h2m16 0h2M5 5l1.5 1.5m11 11L19 19M5 19l1.5-1.5m11-11L19 5",
   dark: "M20 14a8 8 0 1 1-10-10 7 7 0 0 0 10 10z",
   auto: "M12 3a9 9 0 1 0 0 18zM12 3a9 9 0 0 1 0 18",
-  check: "M5 13l4 4L19 7",
 };
 
 /** @param {keyof typeof PATHS} name */

@@ -23,13 +23,13 @@ uniform vec3 view; // scale, and the place of the picture
 uniform vec2 size; // of the picture
 uniform float height; // of the canvas
 uniform float density, cell; // device pixels of a CSS pixel; picture pixels of a cell
-uniform ivec2 cells, origin; // of the whole grid; of what the texture holds of it
+uniform ivec2 cells; // of the grid
 uniform int limit, mode; // mode: 0 plain, 1 believable, 2 marked, 3 original
 uniform bool isExact, isCrisp;
 out vec4 seen;
 
 bool doubted(ivec2 at) {
-  return int(texelFetch(grid, clamp(at, ivec2(0), cells - 1) - origin, 0).r) > limit;
+  return int(texelFetch(grid, clamp(at, ivec2(0), cells - 1), 0).r) > limit;
 }
 
 vec4 over(vec4 under, vec4 top) { return vec4(mix(under.rgb, top.rgb, top.a), under.a); }
@@ -136,13 +136,12 @@ export class GlPainter {
     if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost())
       throw new Error(gl.getProgramInfoLog(program));
     gl.useProgram(program);
-    const names = ["made", "soft", "grid", "view", "size", "height", "density", "cell", "cells", "origin"];
+    const names = ["made", "soft", "grid", "view", "size", "height", "density", "cell", "cells"];
     const all = [...names, "limit", "mode", "isExact", "isCrisp"];
     this.at = Object.fromEntries(all.map((name) => [name, gl.getUniformLocation(program, name)]));
     ["made", "soft", "grid"].forEach((name, unit) => gl.uniform1i(this.at[name], unit));
     gl.enable(gl.SCISSOR_TEST);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 2);
-    this.window = gl.createTexture(); // the exact cells in view
     this.most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
   }
 
@@ -172,14 +171,13 @@ export class GlPainter {
     const name = layer.soft || mode === "marked" ? mode : "plain";
     this.bind(0, layer.pictures[0]);
     this.bind(1, layer.soft ?? layer.pictures[0]);
-    const origin = grid.isExact ? this.bindWindow(grid, view, area) : this.bindGrid(grid);
+    this.bindGrid(grid);
     gl.uniform3f(at.view, view.scale, view.x, view.y);
     gl.uniform2f(at.size, layer.width, layer.height);
     gl.uniform1f(at.height, screen.height);
     gl.uniform1f(at.density, density);
     gl.uniform1f(at.cell, grid.cell);
     gl.uniform2i(at.cells, grid.width, grid.height);
-    gl.uniform2i(at.origin, origin[0], origin[1]);
     gl.uniform1i(at.limit, layer.limit);
     gl.uniform1i(at.mode, MODES.indexOf(name));
     gl.uniform1i(at.isExact, Number(Boolean(grid.isExact)));
@@ -198,43 +196,19 @@ export class GlPainter {
     this.set(gl.LINEAR_MIPMAP_LINEAR, gl.LINEAR);
   }
 
-  bindGrid(grid) {
+  bindGrid({ width, height, data }) {
     const { gl } = this;
     gl.activeTexture(gl.TEXTURE2);
-    if (this.textures.has(grid.data)) gl.bindTexture(gl.TEXTURE_2D, this.textures.get(grid.data));
-    else {
-      this.fresh(grid.data);
-      this.load(grid.width, grid.height, grid.data);
-    }
-    return [0, 0];
-  }
-
-  /** The exact cells around the area; where they begin. */
-  bindWindow({ width, height, data }, view, area) {
-    const { gl } = this;
-    const from = (edge, origin) => Math.max(0, Math.floor((edge - origin) / view.scale) - 1);
-    const to = (edge, origin, most) => Math.min(most, Math.ceil((edge - origin) / view.scale) + 2);
-    const [left, top] = [from(area.x0, view.x), from(area.y0, view.y)];
-    const [right, bottom] = [to(area.x1, view.x, width), to(area.y1, view.y, height)];
-    const cells = new Uint16Array((right - left) * (bottom - top));
-    for (let y = top; y < bottom; y += 1)
-      cells.set(data.subarray(y * width + left, y * width + right), (y - top) * (right - left));
-    gl.activeTexture(gl.TEXTURE2);
-    gl.bindTexture(gl.TEXTURE_2D, this.window);
-    this.load(right - left, bottom - top, cells);
-    return [left, top];
+    if (this.textures.has(data)) return gl.bindTexture(gl.TEXTURE_2D, this.textures.get(data));
+    this.fresh(data);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.R16UI, width, height, 0, gl.RED_INTEGER, gl.UNSIGNED_SHORT, data);
+    this.set(gl.NEAREST, gl.NEAREST);
   }
 
   fresh(of) {
     const texture = this.gl.createTexture();
     this.textures.set(of, texture);
     this.gl.bindTexture(this.gl.TEXTURE_2D, texture);
-  }
-
-  load(width, height, data) {
-    const { gl } = this;
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.R16UI, width, height, 0, gl.RED_INTEGER, gl.UNSIGNED_SHORT, data);
-    this.set(gl.NEAREST, gl.NEAREST);
   }
 
   set(least, most) {
@@ -250,9 +224,8 @@ export class GlPainter {
 
   /** Give back the textures of results that are no longer shown. */
   forget({ parts }) {
-    const shown = new Set(
-      parts.flatMap(({ layer }) => [layer.pictures[0], layer.soft, ...layer.marks.map(({ data }) => data)]),
-    );
+    const grids = ({ codes, marks }) => [codes, ...marks].map(({ data }) => data);
+    const shown = new Set(parts.flatMap(({ layer }) => [layer.pictures[0], layer.soft, ...grids(layer)]));
     for (const [of, texture] of this.textures) {
       if (shown.has(/** @type {any} */ (of))) continue;
       this.gl.deleteTexture(texture);

@@ -8,14 +8,9 @@ export function masked(mask, picture, soft = null) {
   const { width, height } = mask;
   const context = new OffscreenCanvas(width, height).getContext("2d");
   context.drawImage(mask, 0, 0);
-  const { data } = context.getImageData(0, 0, width, height);
-  const length = width * height;
-  const codes = {
-    width,
-    height,
-    cell: 1,
-    data: Uint16Array.from({ length }, (_, k) => (data[4 * k] < 255 ? 65535 : 0)),
-  };
+  const { data: bytes } = context.getImageData(0, 0, width, height);
+  const data = Uint16Array.from({ length: width * height }, (_, k) => (bytes[4 * k] < 255 ? 65535 : 0));
+  const codes = { width, height, data, cell: 1 };
   const marks = markLevels(codePyramid(codes));
   return { width, height, pictures: [picture], soft, codes, marks, limit: 0, isOpaque: true };
 }

@@ -47,7 +47,6 @@ const [OUTER, INNER] = [253, 254]; // of a border that is drawn pixel by pixel
  * @property {{scale: number, x: number, y: number}} view
  * @property {{width: number, height: number}} screen
  * @property {number} density device pixels of a CSS pixel
- * @property {boolean} [isMoving] whether another one follows at once, so that marks may be coarser
  * @property {{layer: Layer, mode: string, left: number, right: number}[]} parts columns; mode: one of VIEWS or "plain"
  */
 
@@ -75,20 +74,22 @@ export function areaOf({ view, screen }, { layer, left, right }) {
 export function tableOf(mode, grid, { view, density }) {
   if (mode === "believable")
     return Uint32Array.from({ length: 256 }, (_, f) => pack([0, 0, 0, opacity(f / 255)]));
-  const places = Math.round(STEP * density);
+  const table = new Uint32Array(256 * Math.round(STEP * density));
   const reach = (grid.cell * view.scale) / SLOPE / 255;
-  return Uint32Array.from({ length: 256 * places }, (_, k) => {
-    const [place, f] = [Math.floor(k / 256), k % 256];
-    if (grid.isExact)
-      return pack(f === OUTER ? STYLE.line : f === INNER ? STYLE.rim : f ? stripe(place, density) : CLEAR);
-    const inside = f === 255 ? Infinity : ((f - 127.5) * reach) / density;
-    const layers = inside > STYLE.inner ? [stripe(place, density)] : [];
-    layers.push(
-      faded(STYLE.rim, STYLE.inner - inside, inside),
-      faded(STYLE.line, STYLE.half - Math.abs(inside)),
-    );
-    return pack(layers.reduce(over));
-  });
+  const row = (ink) =>
+    Uint32Array.from({ length: 256 }, (_, f) => {
+      if (grid.isExact) return pack(f === OUTER ? STYLE.line : f === INNER ? STYLE.rim : f ? ink : CLEAR);
+      const inside = f === 255 ? Infinity : ((f - 127.5) * reach) / density;
+      const layers = inside > STYLE.inner ? [ink] : [];
+      layers.push(
+        faded(STYLE.rim, STYLE.inner - inside, inside),
+        faded(STYLE.line, STYLE.half - Math.abs(inside)),
+      );
+      return pack(layers.reduce(over));
+    });
+  const rows = new Map([STYLE.stripe, STYLE.shade, CLEAR].map((ink) => [ink, row(ink)]));
+  for (let at = 0; at < table.length; at += 256) table.set(rows.get(stripe(at / 256, density)), at);
+  return table;
 }
 
 const CLEAR = /** @type {Rgba} */ ([0, 0, 0, 0]);
@@ -163,41 +164,52 @@ function spans(from, to, origin, cell, count) {
 
 const bell = (x) => Math.exp((-x * x) / (2 * SIGMA ** 2));
 
+const RING = WIDE + 1; // rows of cells that are kept at once
+
 /** A function that fills a row of the screen, 0 … 255. */
-function smoothRow({ width, data }, limit, columns, rows) {
-  const kept = new Map();
+function smoothRow({ width, data }, limit, { length, k, weights }, rows) {
+  const kept = Array.from({ length: RING }, () => ({ row: -1, values: new Float32Array(length) }));
+  const [from, to] = [Math.max(k[0] - REACH, 0), Math.min(k[length - 1] + REACH, width - 1)];
+  const firsts = new Int32Array(width + WIDE).fill(length); // the first pixel of each cell
+  for (let x = length, cell = width; x > 0; x -= 1) for (; cell > k[x - 1]; cell -= 1) firsts[cell] = x;
+  firsts.fill(0, 0, k[0] + 1);
+  const smoothed = (start, x) => {
+    let sum = 0;
+    for (let j = 0; j < WIDE; j += 1) {
+      const cell = Math.min(Math.max(k[x] + j - REACH, 0), width - 1);
+      if (data[start + cell] > limit) sum += weights[WIDE * x + j];
+    }
+    return 255 * sum;
+  };
   /** A row of cells, smoothed along x: 0 … 255. */
   const along = (row) => {
-    let found = kept.get(row);
-    if (found) return found;
-    found = new Float32Array(columns.length);
+    const own = kept[row % RING];
+    const { values } = own;
+    if (own.row === row) return values;
+    own.row = row;
     const start = row * width;
-    // How many cells up to each are not trusted: most pixels have all or none of them around.
-    const counts = new Uint32Array(width + 1);
-    for (let x = 0; x < width; x += 1) counts[x + 1] = counts[x] + (data[start + x] > limit ? 1 : 0);
-    for (let x = 0; x < found.length; x += 1) {
-      const k = columns.k[x];
-      const [first, last] = [Math.max(k - REACH, 0), Math.min(k + REACH, width - 1)];
-      const doubted = counts[last + 1] - counts[first];
-      if (doubted === last + 1 - first) found[x] = 255;
-      else if (doubted) {
-        let sum = 0;
-        for (let j = 0; j < WIDE; j += 1) {
-          const at = Math.min(Math.max(k + j - REACH, 0), width - 1);
-          if (data[start + at] > limit) sum += columns.weights[WIDE * x + j];
-        }
-        found[x] = 255 * sum;
+    let [x, isDoubted] = [0, data[start + from] > limit];
+    // Most pixels have cells of one kind around: runs are filled.
+    for (let cell = from + 1, begin = from; cell <= to + 1; cell += 1) {
+      if (cell <= to && data[start + cell] > limit === isDoubted) continue;
+      const left = begin === from ? 0 : firsts[begin + REACH];
+      const right = cell > to ? length : firsts[Math.max(cell - REACH, 0)];
+      if (right > left) {
+        for (; x < left; x += 1) values[x] = smoothed(start, x);
+        values.fill(isDoubted ? 255 : 0, left, right);
+        x = right;
       }
+      begin = cell;
+      isDoubted = !isDoubted;
     }
-    if (kept.size > WIDE) kept.delete(kept.keys().next().value);
-    kept.set(row, found);
-    return found;
+    for (; x < length; x += 1) values[x] = smoothed(start, x);
+    return values;
   };
   return (line, y) => {
     const row = (j) => along(Math.min(Math.max(rows.k[y] + j - REACH, 0), rows.count - 1));
     const [a, b, c, d, e, f, g] = [row(0), row(1), row(2), row(3), row(4), row(5), row(6)];
     const [p, q, r, s, t, u, v] = rows.weights.subarray(WIDE * y, WIDE * (y + 1));
-    for (let x = 0; x < line.length; x += 1) {
+    for (let x = 0; x < length; x += 1) {
       const middle = d[x];
       // A mark is five cells wide at least, so that none lies between these three.
       if (a[x] === middle && g[x] === middle && (middle === 0 || middle === 255)) line[x] = middle;
@@ -229,6 +241,9 @@ function exactRow({ width, data }, limit, columns, rows, density) {
   };
 }
 
+const REST_MS = 120; // after a movement, until it is drawn finely
+const COLUMNS = 4; // that are drawn finely one after the other
+
 export class CpuPainter {
   marks = /** @type {OffscreenCanvasRenderingContext2D} */ (
     new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true })
@@ -236,79 +251,130 @@ export class CpuPainter {
 
   /** @type {ImageData | null} */
   image = null;
-  /** @type {{key: string, table: Uint32Array} | null} */
-  made = null;
+  /** What is on the canvas, with the limits of then. @type {any} */
+  last = null;
+  isCoarse = false; // whether some of it is
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  rest = undefined;
 
   /** @param {HTMLCanvasElement | OffscreenCanvas} canvas */
   constructor(canvas) {
     this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    canvas.addEventListener("contextrestored", () => this.last && this.refine(0));
   }
 
-  /** The table of marks, which only a change of zoom or view makes anew. */
-  tableOf(mode, grid, scene) {
-    const key = `${mode} ${grid.isExact} ${grid.cell * scene.view.scale} ${scene.density}`;
-    if (this.made?.key !== key) this.made = { key, table: tableOf(mode, grid, scene) };
-    return this.made.table;
-  }
-
-  /** Between two columns of the screen. @param {Scene} scene */
-  draw(scene, from = 0, to = scene.screen.width) {
-    this.context.clearRect(from, 0, to - from, scene.screen.height);
-    for (const part of scene.parts) {
-      const area = areaOf(scene, part);
-      if (area) this.paint(scene, part, area);
+  /**
+   * Draw a scene. What only moves or gets another column keeps its pixels; what changes otherwise (α, zoom) is coarse at
+   * first. @param {Scene} scene
+   */
+  draw(scene) {
+    const { context, last } = this;
+    const { view, screen } = scene;
+    const parts = scene.parts.map((part) => ({ ...part, limit: part.layer.limit }));
+    this.last = { ...scene, parts };
+    const before = parts.map(({ layer, mode }, k) => {
+      const one = last?.parts.length === parts.length ? last.parts[k] : null;
+      return one?.layer === layer && one.mode === mode ? one : null;
+    });
+    const keeps = last && scaleOf(last) === scaleOf(scene);
+    const kept = before.map((one, k) => keeps && one?.limit === parts[k].limit && areaOf(last, one));
+    const isKept = kept.some(Boolean);
+    const [dx, dy] = isKept ? [view.x - last.view.x, view.y - last.view.y] : [0, 0];
+    if (!isKept) context.clearRect(0, 0, screen.width, screen.height);
+    else if (dx || dy) {
+      context.globalCompositeOperation = "copy";
+      context.drawImage(context.canvas, dx, dy);
+      context.globalCompositeOperation = "source-over";
     }
+    this.isCoarse &&= isKept;
+    parts.forEach((part, k) => {
+      const isCoarse = Boolean(before[k]) && !kept[k];
+      this.isCoarse ||= isCoarse;
+      for (const area of beside(areaOf(scene, part), kept[k], dx, dy))
+        this.paint(scene, part, area, isCoarse ? 2 : 1);
+    });
+    clearTimeout(this.rest);
+    if (this.isCoarse) this.rest = setTimeout(() => this.refine(0), REST_MS);
   }
 
-  paint(scene, { layer, mode }, area) {
+  /** After a movement: finely, a column at a time, so that no task is long. */
+  refine(column) {
+    const { last } = this;
+    const [from, to] = [column, column + 1].map((k) => Math.round((k * last.screen.width) / COLUMNS));
+    for (const part of last.parts) {
+      const [left, right] = [Math.max(part.left, from), Math.min(part.right, to)];
+      const area = areaOf(last, { ...part, left, right });
+      if (area) this.paint(last, part, area, 1);
+    }
+    this.isCoarse = column + 1 < COLUMNS;
+    if (this.isCoarse) this.rest = setTimeout(() => this.refine(column + 1));
+  }
+
+  /** step: device pixels a side of a pixel of the marks. */
+  paint({ view, density }, { layer, mode }, area, step) {
     const { context, marks } = this;
-    const { view, density } = scene;
+    const { x0, y0 } = area;
+    const [width, height] = [area.x1 - x0, area.y1 - y0];
     context.save();
     context.beginPath();
-    context.rect(area.x0, area.y0, area.x1 - area.x0, area.y1 - area.y0);
+    context.rect(x0, y0, width, height);
     context.clip();
+    context.clearRect(x0, y0, width, height);
     if (mode === "original" && layer.soft) drawPart(context, [layer.soft], layer, view, area, true);
     else drawPart(context, layer.pictures, layer, view, area, view.scale < 3 * density);
     if (mode === "marked" || (mode === "believable" && layer.soft)) {
-      const moved = { ...view, x: view.x - area.x0, y: view.y - area.y0 };
-      const whole = { x0: 0, y0: 0, x1: area.x1 - area.x0, y1: area.y1 - area.y0 };
-      this.mark(scene, { layer, mode }, moved, whole);
+      const moved = { scale: view.scale / step, x: (view.x - x0) / step, y: (view.y - y0) / step };
+      const whole = { x0: 0, y0: 0, x1: Math.ceil(width / step), y1: Math.ceil(height / step) };
+      this.mark({ view: moved, density: density / step }, { layer, mode }, whole);
       // What is transparent is not marked.
       context.globalCompositeOperation = "source-atop";
       context.imageSmoothingEnabled = true;
-      const step = scene.isMoving ? 2 : 1;
-      const [width, height] = [whole.x1, whole.y1];
-      context.drawImage(marks.canvas, 0, 0, width / step, height / step, area.x0, area.y0, width, height);
+      context.drawImage(marks.canvas, 0, 0, width / step, height / step, x0, y0, width, height);
     }
     if (!layer.isOpaque) {
       context.globalCompositeOperation = "destination-over";
       context.fillStyle = board(context);
       context.translate(view.x, view.y);
-      context.fillRect(area.x0 - view.x, area.y0 - view.y, area.x1 - area.x0, area.y1 - area.y0);
+      context.fillRect(x0 - view.x, y0 - view.y, width, height);
     }
     context.restore();
   }
 
-  /** Draw the marks alone, or the soft picture where it is seen; of a moving scene with half as many pixels a side. */
-  mark({ density: fine, isMoving }, { layer, mode }, { scale, x, y }, { x1, y1 }) {
+  /** Draw the marks alone, or the soft picture where it is seen. */
+  mark(scene, { layer, mode }, area) {
     const { marks } = this;
-    const step = isMoving ? 2 : 1;
-    const [width, height] = [Math.ceil(x1 / step), Math.ceil(y1 / step)];
-    const view = { scale: scale / step, x: x / step, y: y / step };
-    const [density, area] = [fine / step, { x0: 0, y0: 0, x1: width, y1: height }];
+    const [width, height] = [area.x1, area.y1];
     if (this.image?.width !== width || this.image.height !== height) {
       Object.assign(marks.canvas, { width, height });
       this.image = marks.createImageData(width, height);
     }
-    const grid = gridOf(layer, view, density);
+    const grid = gridOf(layer, scene.view, scene.density);
     const out = new Uint32Array(this.image.data.buffer);
-    drawMarks(out, grid, layer.limit, { view, density }, area, this.tableOf(mode, grid, { view, density }));
+    drawMarks(out, grid, layer.limit, scene, area, tableOf(mode, grid, scene));
     marks.putImageData(this.image, 0, 0);
     if (mode !== "believable") return;
     marks.globalCompositeOperation = "source-in";
-    drawPart(marks, [layer.soft], layer, view, area, true);
+    drawPart(marks, [layer.soft], layer, scene.view, area, true);
     marks.globalCompositeOperation = "source-over";
   }
+}
+
+const scaleOf = ({ view, screen, density }) => [view.scale, screen.width, screen.height, density].join();
+
+/** What an area has beside a box that moves: above, below, left and right of it. */
+function beside(area, box, dx, dy) {
+  if (!area || !box) return area ? [area] : [];
+  const { x0, y0, x1, y1 } = area;
+  const [left, right] = [box.x0 + dx, box.x1 + dx].map((x) => Math.min(Math.max(x, x0), x1));
+  const [top, bottom] = [box.y0 + dy, box.y1 + dy].map((y) => Math.min(Math.max(y, y0), y1));
+  const row = { ...area, y0: top, y1: bottom };
+  const all = [
+    { ...area, y1: top },
+    { ...area, y0: bottom },
+    { ...row, x1: left },
+    { ...row, x0: right },
+  ];
+  return all.filter((one) => one.x1 > one.x0 && one.y1 > one.y0);
 }
 
 function board(context) {

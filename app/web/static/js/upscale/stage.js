@@ -201,5 +201,6 @@ Object.assign(zoomed, { id: "zoom-value", ariaLabel: "Zoom" });
 
 function showZoom() {
   const { view, density } = viewer.viewport;
-  zoomed.textContent = `${Number(((100 * view.scale) / density).toPrecision(3))} %`;
+  const words = `${Number(((100 * view.scale) / density).toPrecision(3))} %`;
+  if (zoomed.textContent !== words) zoomed.textContent = words; // the same words would be laid out again
 }

@@ -7,8 +7,6 @@ import { GlPainter } from "./gl.js";
 import { Lettering } from "./lettering.js";
 import { CpuPainter, LEGENDS } from "./paint.js";
 
-const MOVING_MS = 120; // between two drawings that are one movement
-const COLUMNS = 4; // that are drawn finely one after the other
 const MOST = { card: 8_400_000, cpu: 1_500_000 }; // device pixels of the canvas
 
 /** @typedef {import("./paint.js").Layer} Layer */
@@ -25,9 +23,6 @@ export class Viewer {
   compares = false;
   share = 0.5; // of the visible picture, that is left of the divider
   frame = 0;
-  drawn = 0; // when it was drawn last
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  rest = undefined; // draws finely after a movement
   /** @type {{x: number, y: number, radius: number} | null} */
   spot = null;
 
@@ -118,6 +113,7 @@ export class Viewer {
   }
 
   request() {
+    clearTimeout(this.cpu.rest); // it may hold pictures that are closed
     this.frame ||= requestAnimationFrame(() => this.draw());
   }
 
@@ -162,25 +158,12 @@ export class Viewer {
       ...(this.compares ? [{ ...beside, left: 0, right: edge }] : []),
       { layer: this.result, mode: this.mode, left: edge, right: screen.width },
     ];
-    const now = performance.now();
-    const isMoving = now - this.drawn < MOVING_MS;
-    this.drawn = now;
-    clearTimeout(this.rest);
-    const scene = { view, screen, density, parts, isMoving };
+    const scene = { view, screen, density, parts };
     const isCard = this.card && parts.every(({ layer }) => this.card.canDraw(layer));
     if (isCard !== this.wasCard) this.cpu.draw({ ...scene, parts: [] });
     if (this.card && !isCard) this.card.draw({ ...scene, parts: [] });
     this.wasCard = isCard;
-    if (isMoving && !isCard) this.rest = setTimeout(() => this.refine(scene, 0), MOVING_MS);
     (isCard ? this.card : this.cpu).draw(scene);
-  }
-
-  /** After a movement: finely, a column at a time, so that no task is long. */
-  refine(scene, column) {
-    const [from, to] = [column, column + 1].map((k) => Math.round((k * scene.screen.width) / COLUMNS));
-    const within = (part) => ({ ...part, left: Math.max(part.left, from), right: Math.min(part.right, to) });
-    this.cpu.draw({ ...scene, isMoving: false, parts: scene.parts.map(within) }, from, to);
-    if (to < scene.screen.width) this.rest = setTimeout(() => this.refine(scene, column + 1));
   }
 }
 

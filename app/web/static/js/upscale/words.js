@@ -116,7 +116,8 @@ export const mayHelp = ({ status = 0 }) => status < 400 || status >= 500 || [401
 
 /** What is wrong, for people: of a file that cannot be read the details say no more. */
 export function faultOf({ message, slug }) {
-  const isBroken = slug === "bad-image" && /cannot be decoded|truncated|not processed/.test(message);
+  const isBroken =
+    slug === "bad-image" && /cannot be decoded|damaged or incomplete|header is damaged:/.test(message);
   return isBroken ? "This file is damaged or incomplete." : message;
 }
 

@@ -27,6 +27,7 @@ export class Viewport {
   picture = null;
   view = { scale: 1, x: 0, y: 0 };
   isFit = true;
+  density = 1; // device pixels of a CSS pixel
   /** CSS pixels that bars and panels cover. */
   inset = { left: 0, top: 0, right: 0, bottom: 0 };
   /** @type {Map<number, Place>} */
@@ -82,10 +83,6 @@ export class Viewport {
     this.settle();
   }
 
-  get density() {
-    return this.canvases[0].width / Math.max(1, this.canvases[0].clientWidth);
-  }
-
   /** Show another picture: all of it, or the same part as before. */
   show(picture, { keep = false } = {}) {
     const before = this.picture;
@@ -103,6 +100,7 @@ export class Viewport {
     const density = Math.min(devicePixelRatio || 1, most);
     const width = Math.round(clientWidth * density);
     const height = Math.round(clientHeight * density);
+    this.density = width / clientWidth;
     const { screen } = this;
     if (width === screen.width && height === screen.height) return;
     for (const canvas of this.canvases) Object.assign(canvas, { width, height });

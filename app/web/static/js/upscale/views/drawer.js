@@ -2,6 +2,7 @@
 
 import { duration, count, level, percent, size, threshold } from "../../lib/format.js";
 import { html, nothing, render } from "../../lib/html.js";
+import { icon } from "../../lib/icons.js";
 import { button, facts, items } from "../../lib/widgets.js";
 import { codeOf } from "../levels.js";
 import { alphaNow, dial, isMoved, shareAt } from "../stage.js";
@@ -42,7 +43,7 @@ export function drawer(now) {
   const { result } = now.shown;
   drawSentence();
   return html`<aside class="drawer ${now.isDrawer ? "open" : ""}" id="drawer" aria-label="The promise and details" ?inert=${!now.isDrawer}>
-    ${button("×", () => store.set({ isDrawer: false }), { kind: "quiet icon close", label: "Close" })}
+    ${button(icon("close"), () => store.set({ isDrawer: false }), { kind: "quiet icon close", label: "Close" })}
     ${alerts(result)}
     <section id="promise" aria-labelledby="promise-title">
       <h2 id="promise-title">The promise</h2>

@@ -70,7 +70,7 @@ function card(picture, { selected }, onPick) {
       ${isActive && state !== "asking" ? ring(picture) : nothing} ${state === "asking" ? html`<i class="flag" aria-hidden="true">?</i>` : nothing}
       ${state === "failed" || warns ? html`<i class="flag ${state}" aria-hidden="true">!</i>` : nothing}
     </button>
-    ${button("×", takeAway, { kind: "item-remove quiet icon", label: `${isActive ? "Cancel and remove" : "Remove"} ${name}` })}
+    ${button(icon("close"), takeAway, { kind: "item-remove quiet icon", label: `${isActive ? "Cancel and remove" : "Remove"} ${name}` })}
   </li>`;
 }
 

@@ -139,10 +139,8 @@ async function draw({ file, result, marked }) {
   if (!links.mask) return;
   const scale = Math.min(1, SIDE / Math.max(width, height));
   const small = { resizeWidth: Math.round(width * scale), resizeHeight: Math.round(height * scale) };
-  const mask = await createImageBitmap(await getBlob(links.mask, { ask: false }), {
-    ...small,
-    resizeQuality: "medium",
-  });
+  const blob = await getBlob(links.mask, { ask: false });
+  const mask = await createImageBitmap(blob, { ...small, resizeQuality: "medium" });
   const picture = await createImageBitmap(file, small);
   drawWhole(marked.canvas, masked(mask, picture), small.resizeWidth);
 }

@@ -2,6 +2,7 @@
 
 import { announce } from "../../lib/dom.js";
 import { html, nothing } from "../../lib/html.js";
+import { icon } from "../../lib/icons.js";
 import { button } from "../../lib/widgets.js";
 import { outline } from "../../viewport/viewport.js";
 import { dial, held, nextDoubt, setCode, viewer } from "../stage.js";
@@ -57,7 +58,7 @@ export function whyCard({ spot }) {
     title: "As strict as this spot allows",
   });
   return html`<section class="why" aria-label="Why?" tabindex="-1">
-    ${button("×", () => probe(null), { kind: "quiet icon close", label: "Close" })}
+    ${button(icon("close"), () => probe(null), { kind: "quiet icon close", label: "Close" })}
     <h2>${heading(spot)}</h2>
     <div class="loupes">${both}</div>
     <p>${isTrusted ? "Nothing here stands out." : why}</p>
