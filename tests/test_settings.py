@@ -153,6 +153,10 @@ class TestMistakes:
             ({"upscalers": [{**COG, "scale": "four"}]}, "'mine': scale: this must be a valid int"),
             ({"upscalers": [{**COG, "seed_feld": "s"}]}, "did you mean seed_field?"),
             ({"upscalers": [{"name": "mine", "kind": "cog", "scale": 4}]}, "url: this is missing."),
+            (
+                {"client_pixels_per_minute": 9, "max_input_pixels": 10},
+                "smaller than max_input_pixels",
+            ),
         ],
     )
     def test_in_the_words_of_who_made_them(self, overrides, words):

@@ -327,14 +327,6 @@ def test_before_it_is_stored(fresh, calibration, few):
     assert derived().json()["state"] == imported().json()["state"] == "active"
 
 
-def test_the_first_one(start):
-    """Also where nothing was served before: what trusts nothing at its own default α is worse."""
-    admin = Admin(start(calibrations=()))
-    made = admin.create(truth_files(3))["id"]
-    problem = check_problem(admin.send("POST", f"/{made}/activate"), "conflict")
-    assert problem["changes"]["trusted_area"] == {"before": None, "after": 0}
-
-
 def test_a_far_smaller_area(calibration):
     """At the same promise, less than half of the trusted area is worse; a little less is not."""
     strict = calibration.with_pairs(

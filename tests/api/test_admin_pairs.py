@@ -1,12 +1,9 @@
 """The pictures and labels of pairs over HTTP, and the semantic metric that people label."""
 
-import hashlib
-import json
-
 import numpy as np
 import pytest
 
-from harness.admin import Admin, label, pair_files, truth_files, zipped
+from harness.admin import Admin, label, truth_files, zipped
 from harness.factories import encoded, photo
 from harness.gateway import check_problem, pixels
 from harness.gateway import post as upscaled
@@ -136,25 +133,6 @@ def test_an_archive_of_labels(admin, waiting):
     assert pixels(shown.content).any()
 
 
-def test_labels_with_the_pairs(admin, waiting):
-    claimed = {item["name"]: item["prediction_sha256"] for item in admin.get(f"/{waiting}/pairs")}
-
-    def upload(claimed):
-        predictions = {"labels/predictions.json": json.dumps(claimed).encode()}
-        return {**truth_files(3), **LABELS, **predictions}
-
-    files = upload(claimed)
-    assert admin.create(files, **SEMANTIC)["n"] == 3
-    del files["labels/002.png"]
-    job = admin.ended(admin.post_files(files, **SEMANTIC))
-    assert job["state"] == "awaiting_labels"
-    assert drawn(admin, job["id"]) == {"000": True, "001": True, "002": False}
-    files = upload({**claimed, "001": hashlib.sha256(b"").hexdigest()})
-    job = admin.ended(admin.post_files(files, **SEMANTIC))
-    assert [item["name"] for item in job["error"]["items"]] == ["001"]
-    assert "not drawn on this prediction" in job["error"]["detail"]
-
-
 @pytest.mark.slow
 def test_text(fresh):
     """Words that a text reader reads lose, of the version that the record names, and no other."""
@@ -186,11 +164,6 @@ def shown(admin, calibration, name, part):
 
 
 class TestPictures:
-    def test_given_inputs(self, admin):
-        job = admin.ended(admin.post_files(pair_files(2)))
-        for owner in (job["id"], job["result"].rsplit("/", 1)[-1]):
-            assert np.array_equal(shown(admin, owner, "001", "x"), photo(1, 48, 48)[::2, ::2])
-
     def test_derived(self, admin, made):
         """A calibration that extends or shortens another one shows the pairs of both jobs."""
         longer = admin.made(admin.post_files(truth_files(1, first=50), f"/{made['id']}/pairs"))

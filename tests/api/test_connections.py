@@ -100,24 +100,6 @@ def test_a_head_that_drips(brief, place):
         assert time.monotonic() - began < 20
 
 
-def test_a_second_head_that_stops(brief, place):
-    """A kept connection has the same time limit from the first byte of its next request."""
-    with socket.create_connection(place) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert b"200 OK" in connection.recv(65536)
-        assert not is_closed(connection, within_s=1)  # idle for longer than the limit
-        connection.sendall(b"GET / HT")
-        assert is_closed(connection)
-
-
-def test_a_slow_body_is_no_slow_head(brief, place):
-    with socket.create_connection(place) as connection:
-        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
-        time.sleep(1)
-        connection.sendall(b"abc")
-        assert b"200 OK" in connection.recv(65536)
-
-
 def test_idle_connections_keep_nobody_out(monkeypatch):
     """When all connections are taken, the one that was idle for longest is closed."""
     monkeypatch.setattr(server, "most_connections", lambda: 8)

@@ -79,16 +79,6 @@ async def test_the_credentials_of_the_upload(served):
             assert parent["instance_id"] == f"urn:sha256:{hashlib.sha256(first).hexdigest()}"
 
 
-async def test_damaged_credentials_of_the_upload(served):
-    """They are found before anything is generated, and left out with a warning."""
-    _, first = await picture_of(served, format="webp")
-    damaged = bytearray(first)
-    damaged[first.index(b"C2PA") + 200] ^= 255
-    result, again = await picture_of(served, bytes(damaged), metadata="keep-gps")
-    assert any("credentials of the upload are damaged" in text for text in result["warnings"])
-    assert len(read(again, "image/png")[0]["manifests"]) == 1
-
-
 async def test_no_address_is_asked(served):
     asked = []
 

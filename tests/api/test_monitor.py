@@ -67,7 +67,7 @@ class TestCanaries:
             calibration = await calibrate(upscaler, canaries, count=8)
             await Calibrations(stores.calibrations).add(calibration, activate=True)
         await stores.close()
-        watched = [{**REMOTE, "canary": policy}]
+        watched = [REMOTE | ({"canary": policy} if policy else {})]
         async with running(gateway(folder, upscaler, upscalers=watched, **settings)) as served:
             yield served
 
@@ -83,7 +83,7 @@ class TestCanaries:
     async def test_policies(self, tmp_path, monkeypatch):
         """`refuse`: 409 with what differs and what to do, not ready; a fresh gateway knows it too.
 
-        `warn`: every answer carries the warning, and the gateway stays ready and shows the alarm.
+        By default every answer carries a warning, and the gateway stays ready and shows the alarm.
         """
         upscaler = FakeUpscaler()
         monkeypatch.setattr(assembly, "CANARY_INTERVAL_S", 0.1)
@@ -105,7 +105,7 @@ class TestCanaries:
             assert f"{EVIDENCE} +Inf" in metrics
         async with self.gateway(tmp_path, upscaler, "refuse") as served:
             assert (await served.post()).status_code == 409
-        async with self.gateway(tmp_path, upscaler, "warn") as served:
+        async with self.gateway(tmp_path, upscaler, None) as served:
             component = await self.component(served, lambda canary: canary["alarm"])
             assert (component["ready"], component["canary"]["evidence"]) == (True, "inf")
             warnings = (await served.post(seed=1)).json()["warnings"]

@@ -53,14 +53,6 @@ class TestFields:
             problem = check_problem(post(client, seed=seed), "bad-request")
             assert problem["fields"][0]["field"] == "seed"
 
-    def test_an_image_that_is_text(self, client):
-        """None, or a plain field in place of a file, is no image; what curl lacks is said."""
-        texts = ({"alpha": "0.1"}, {"image": "photo.png"})
-        for kind in (*({"data": one} for one in texts), {"files": {"image": (None, "photo.png")}}):
-            problem = check_problem(client.post("/v1/upscale", **kind), "bad-request")
-            assert "image=@FILE" in problem["detail"]
-            assert problem["fields"][0]["field"] == "image"
-
     def test_misspelt(self, client, upscaler):
         problem = check_problem(post(client, aplha=0.05, Seed=1, colour="red"), "bad-request")
         fields = {item["field"]: item["reason"] for item in problem["fields"]}

@@ -284,13 +284,6 @@ def test_not_there(tmp_path, calibration, request, blobs):
         assert asked == ["/v1/uploads", "/v1/upscale", "/v1/upscale"]
 
 
-def test_a_link_is_a_request(start):
-    """Of a client's share, or it could ask without end."""
-    client = start(client_requests_per_minute=1)
-    check_problem(client.post("/v1/uploads"), "no-direct-uploads")
-    check_problem(client.post("/v1/uploads"), "overloaded", 429)
-
-
 def padded(size):
     """The picture with a chunk of so many bytes that nobody reads."""
     chunk = b"prVt" + bytes(size)

@@ -187,20 +187,6 @@ def test_bands_and_pages(client, plain):
     assert post(client, stack(pages), page=10_001).status_code == 422
 
 
-@pytest.mark.parametrize(
-    ("fields", "status", "words"),
-    [
-        ({"stretch": "p1,p99"}, 409, "stretch=p1,p99"),
-        ({"stretch": "white"}, 422, "stretch"),
-        ({"format": "jpeg"}, 422, "8 bits"),
-    ],
-)
-def test_what_cannot_be_had(client, fields, status, words):
-    response = post(client, **fields)
-    assert response.status_code == status
-    assert words in response.json()["detail"]
-
-
 def test_the_truth_of_data(client):
     """A truth in the units of the upload is compared in those of the stretch."""
     document = post(client, seed=2).json()

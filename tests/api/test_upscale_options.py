@@ -1,8 +1,6 @@
 """What may be asked for: forms, sizes, an address, no mask, only what can be believed."""
 
 import io
-import json
-import zipfile
 
 import numpy as np
 import pytest
@@ -152,19 +150,6 @@ def picture_of(client, answer):
     response = client.get(answer["links"]["image"])
     assert response.headers["content-type"] == FORMS[answer["format"]].media_type
     return Image.open(io.BytesIO(response.content))
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_the_form_that_was_asked_for(client, form):
-    packed = post(client, headers={"Accept": "application/zip"}, seed=1, format=form)
-    with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
-        assert f"image.{form}" in archive.namelist()
-        answer = json.loads(archive.read("result.json"))
-    assert answer["links"]["image"].endswith(f"/image.{form}")
-    assert picture_of(client, answer).size == (48, 48)
-    lossy = [text for text in answer["warnings"] if "before that" in text]
-    assert bool(lossy) is not FORMS[form].lossless
-    assert client.get(answer["links"]["overlay"]).status_code == 200
 
 
 def test_a_result_in_other_forms(client):

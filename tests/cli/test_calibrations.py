@@ -60,18 +60,3 @@ def test_another_upscaler(run, place, calibrated, upscaler, monkeypatch):
     monkeypatch.setenv("TRUSTSCALE_UPSCALERS", '[{"name": "other", "kind": "embedded"}]')
     for words in asked:
         assert run("calibrations", *words, "--force").code == 0
-
-
-def test_jobs_that_await_labels(at, run, place):
-    truths(place / "photos", 2)
-    (place / "photos" / "bad.png").write_bytes(b"text")
-    made = at("calibrate", "photos", "--samples", 2, "--metric", "semantic", "--skip-bad-pairs")
-    job = made.err.split()[0]
-    assert (made.code, made.out, f"{job} awaits labels" in made.err) == (0, "", True)
-    shown = at("calibrations", "show", job).out
-    assert shown == f"{job} is awaiting_labels, 2 of 2 pairs, 1 left out\n"
-    assert f"{job}  calibration  awaiting_labels  2 of 2 pairs" in at("jobs", "list").out
-    assert at("jobs", "cancel", job, "--json").json["state"] == "cancelled"
-    assert job not in {row["id"] for row in at("jobs", "list", "--json").json}
-    assert run("jobs", "list").out == "No job is queued or running.\n"
-    run("jobs", "cancel", "job-unknown").check_error(1, "job-unknown")

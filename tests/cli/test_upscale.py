@@ -5,14 +5,12 @@ import json
 import re
 import signal
 import socket
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from harness.factories import pictures, truths
-from harness.servers import ran
 from harness.waiting import block_until
 from tests.cli.conftest import PARTS, stopped
 from tests.reading import TEXTS, pretend
@@ -71,20 +69,6 @@ def test_words(run, place, calibrated, picture, monkeypatch):
     document = json.loads((place / "bird.result.json").read_text("utf-8"))
     assert document["calibration"] != calibrated
     assert [word["text"] for word in document["words"]] == list(TEXTS)
-
-
-def test_only_what_can_be_believed(run, place, calibrated, picture):
-    """--believed writes another file; without it the answer would be another."""
-    command = ("upscale", picture, "--alpha", 0.12, "--believed")
-    assert run(*command).code == 0
-    mask, image, believed = (
-        np.asarray(Image.open(place / f"bird.{name}.png")) for name in ("mask", "image", "believed")
-    )
-    np.testing.assert_array_equal(believed[mask], image[mask])
-    assert "(kept)" in run(*command).out
-    (place / "bird.believed.png").unlink()
-    assert "(kept)" not in run(*command).out
-    run("upscale", picture, "--alpha", 0.12).check_error(2, "believed")
 
 
 @pytest.mark.parametrize(
@@ -155,37 +139,6 @@ def test_large_runs_are_announced(run, place, calibrated, picture, monkeypatch):
     assert "This takes about 2 minutes and some 4.6 kB of files." in said
 
 
-HEAVY = {"docket", "fastapi", "httpx", "numpy", "onnxruntime", "pydantic", "scipy"}
-PROGRAM = """
-import sys
-from trustscale_server.cli.main import main
-try:
-    main()
-finally:
-    print("imported:", *sorted({heavy!r} & set(sys.modules)))
-"""
-
-
-def imported(heavy, words, folder):
-    """What a command says, and which of some modules it has imported."""
-    done = ran(sys.executable, "-c", PROGRAM.format(heavy=heavy), *words, cwd=folder)
-    return done.stdout + done.stderr, done.stdout.splitlines()[-1].split()[1:]
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["--version"], "trustscale 0."),
-        (["upscale", "missing.png"], "missing.png: No such file"),
-        (["upscal"], "No such command"),
-    ],
-)
-def test_nothing_heavy(tmp_path, words, told):
-    said, found = imported(HEAVY, words, tmp_path)
-    assert told in said
-    assert not found
-
-
 def test_key(at, server, place, monkeypatch):
     """A wrong one is refused before an upload is read; the error says that, not a broken pipe."""
     assert at("calibrations", "list").code == 0
@@ -208,18 +161,6 @@ def test_nobody_there(run, server, host):
         url = f"http://{host}:{taken.getsockname()[1]}"
         outcome = run("calibrations", "list", "--server", url)
     outcome.check_error(1, f"Cannot reach {url}: {refused}")
-
-
-@pytest.mark.parametrize(
-    ("url", "key"),
-    [("http://[::1", "k"), ("http://a\x00b", "k"), ("localhost:80", "k"), (None, "schlüssel")],
-)
-def test_what_cannot_be_sent(run, server, monkeypatch, url, key):
-    """A URL that cannot be read, or a key that no header can carry, is wrong, and not repeated."""
-    monkeypatch.setenv("TRUSTSCALE_KEY", key)
-    outcome = run("calibrations", "list", "--server", url or server.url)
-    outcome.check_error(2, "--server" if url else "TRUSTSCALE_KEY")
-    assert "schlüssel" not in outcome.err
 
 
 @pytest.mark.slow

@@ -68,13 +68,6 @@ def test_before_a_server_runs(run, monkeypatch, name, value, words, command):
     assert "secret" not in outcome.err
 
 
-@pytest.mark.parametrize("command", ["calibrations list", "upscale file"])
-def test_a_data_folder_that_cannot_be_written(run, place, monkeypatch, command):
-    (place / "file").write_text("")
-    monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "file" / "data"))
-    run(*command.split()).check_error(2, "file/data")
-
-
 def test_progress_without_a_terminal(capsys, monkeypatch):
     """A line every so often, also where nothing moves."""
     monkeypatch.setattr("trustscale_server.cli.bars.LINE_EVERY_S", 0.01)

@@ -68,16 +68,6 @@ class TestUpscale:
         assert {p.name for p in tmp_path.iterdir()} == {"a"}
         assert {p.name for p in (tmp_path / "a").iterdir()} == {"result.json", "evil.png"}
 
-    def test_pictures(self, client, tmp_path):
-        path = tmp_path / "image.png"
-        path.write_bytes(IMAGE)
-        picture = Image.open(io.BytesIO(IMAGE))
-        images = [
-            client.upscale(one, seed=1).image.tobytes()
-            for one in (IMAGE, path, str(path), picture, np.asarray(picture))
-        ]
-        assert len(set(images)) == 1
-
     def test_a_refusal(self, client):
         with pytest.raises(Problem, match="nobody") as caught:
             client.upscale(IMAGE, upscaler="nobody")

@@ -48,15 +48,6 @@ class TestCreate:
 
 
 class TestAttempts:
-    async def test_start(self, stores):
-        running = await begun(stores)
-        assert running.state is JobState.RUNNING
-        assert running.started_at is not None
-        assert await stores.jobs.get("job") == running
-        for owner in ("bob", "bob"):  # told again, it is the same attempt
-            assert await stores.jobs.start("job", "", owner) == running
-        assert await at(stores, "") == {"ann", "bob"}
-
     async def test_each_task_has_its_own(self, doors):
         """Attempts are kept by task, from all processes; running without a task is none."""
         await begun(doors[0], task=None)
@@ -164,13 +155,6 @@ class TestCancel:
 
 
 class TestLists:
-    async def test_unfinished_oldest_first(self, stores):
-        for second in (3, 1, 2, 0):
-            await stores.jobs.create(job(f"j{second}", second=second))
-        await stores.jobs.start("j2", "", "ann")
-        await stores.jobs.request_cancel("j0")
-        assert [j.id for j in await stores.jobs.unfinished()] == ["j1", "j2", "j3"]
-
     async def test_expire(self, stores):
         await begun(stores, "ended")
         await stores.jobs.record("ended", "pair", b"")

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from harness.documents import head, job
 from harness.servers import RedisServer
-from trustscale_server.errors import BadRequest, ConfigError, NotFound
+from trustscale_server.errors import ConfigError, NotFound
 from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.stores.documents import Document, Key
 from trustscale_server.stores.sqlite import SCHEMA_VERSION
@@ -119,16 +119,6 @@ class TestDatabase:
         found = await stores.jobs._documents.read(*(Key("job-records:job", name) for name in names))
         assert begun
         assert {one.value for one in found if one.version} == {b"old"}
-
-
-@pytest.mark.parametrize("name", ["", "x" * 300])
-async def test_impossible(tmp_path, opened, name):
-    stores = opened()
-    with pytest.raises(BadRequest):
-        await stores.blobs.put("job", name, b"")
-    with pytest.raises(BadRequest):
-        await stores.results.put("r", b"{}", {name: b""})
-    assert [p.name for p in (tmp_path / "blobs").iterdir()] == []
 
 
 @pytest.fixture

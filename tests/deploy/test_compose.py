@@ -222,12 +222,3 @@ class TestLocks:
             versions = locked(other)
             shared = set(gateway) & set(versions)
             assert {name: gateway[name] for name in shared} == {n: versions[n] for n in shared}
-
-
-def test_the_images_keep_what_scipy_is_used_for():
-    """A submodule is loaded when it is first used, so importing all modules does not show it."""
-    [parts] = re.findall(r"for part in ([a-z ]+);", (ROOT / "Dockerfile").read_text("utf-8"))
-    sources = [path.read_text("utf-8") for path in (ROOT / "app").rglob("*.py")]
-    used = set(re.findall(r"scipy\.([a-z]+)", "\n".join(sources)))
-    assert {"ndimage", "special"} <= used
-    assert not used & {*parts.split()}

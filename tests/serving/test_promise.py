@@ -88,7 +88,7 @@ class TestGuarantee:
         assert promised(calibration, calibration.curve.min_alpha).promised
 
     def test_what_voids_it(self, calibration):
-        """The best of several results, pairs taken out by hand."""
+        """Inputs made otherwise, the best of several results, pairs taken out by hand."""
         whole = promised(calibration).void_if
         assert any("several results" in text for text in whole)
         assert not any("independent" in text for text in whole)  # an expectation needs none
@@ -97,6 +97,9 @@ class TestGuarantee:
         assert [text for text in fewer if text not in whole] == [
             "pairs that were taken out because of their errors (1 were taken out by hand)"
         ]
+        made_by = Degradation(grey=True, noise=3).model_dump()
+        told = promised(changed(calibration, degradation=made_by)).void_if[0]
+        assert told.endswith("reduction by 2, noise of 3 grey levels)")
 
     @pytest.mark.parametrize("metric", [name for name in METRICS if name != "text"])
     def test_every_metric_is_worded(self, calibration, metric):
@@ -299,10 +302,3 @@ class TestClasses:
         )
         assert words in promised(made, 0.5, facts=PNG).theorem
         assert promised(made, 0.5, facts=JPEG).n == 8
-
-    def test_without_a_rule(self, calibration):
-        """Every upload is covered, however X was made."""
-        made = changed(calibration, degradation=Degradation(jpeg=70).model_dump())
-        for facts in (PNG, JPEG):
-            assert promised(made, facts=facts).promised
-            assert warnings(made, 0.125, facts) == []

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -96,12 +95,6 @@ class Stack(Engine):
         kept = self.settings["TRUSTSCALE_ADMIN_KEYS"]
         return Path(folder, "admin_keys").read_text("utf-8") if folder else kept
 
-    def limit(self, volume, megabytes):
-        """Make a volume that can be filled up: it lies in memory."""
-        size = f"size={megabytes}m,uid=10001,gid=10001,mode=0750"
-        options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", f"o={size}"]
-        self.call("volume", "create", *options, f"{PROJECT}_{volume}")
-
     def compose(self, *words):
         self._run(*self._composing(), *words)
 
@@ -126,18 +119,6 @@ class Stack(Engine):
         script = script.replace("trustscale_", f"{PROJECT}_")
         line = f"set -e; PATH={docker.parent}:$PATH; cd {folder}; PWD={folder}\n{script}"
         self._run("sh", "-c", line)
-
-    @contextmanager
-    def held(self, volume):
-        # Whoever mounts it first owns it.
-        held = ("--user", "10001:10001", "--volume", f"{PROJECT}_{volume}:/held")
-        idle = ("redis:7.2-bookworm", "sleep", "infinity")
-        holder = self.call("run", "--detach", *held, *idle).split()[-1]
-        try:
-            yield
-        finally:
-            self.call("kill", holder)
-            self.call("rm", "--force", holder)
 
     def up(self, *services, profiles=(), **scale):
         """Start what is named (else the core), and wait until all of it is healthy.
@@ -183,12 +164,6 @@ class Stack(Engine):
         """Kill -9 the first process from outside, as the kernel would; the engine restarts it."""
         os.kill(int(self.inspect(name)["State"]["Pid"]), signal.SIGKILL)
 
-    def stop(self, name):
-        """Stop with SIGTERM and the grace period of compose; the seconds that it took."""
-        began = time.monotonic()
-        self.call("stop", "--time", "140", name)
-        return time.monotonic() - began
-
     @contextmanager
     def cut_off(self, name):
         """Lose every packet to a container; nobody is told, as after the loss of a node."""
@@ -205,12 +180,6 @@ class Stack(Engine):
         (name,) = self.containers("redis")
         asked = "REDISCLI_AUTH=$(cut -d' ' -f2 /tmp/password.conf) redis-cli"
         return self.call("exec", name, "sh", "-c", f"{asked} {shlex.join(words)}")
-
-    def memory(self):
-        lines = self.call(
-            "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"
-        ).splitlines()
-        return dict(line.split(" ", 1) for line in lines if PROJECT in line)
 
     def _check_health(self):
         while not self._stopped.wait(2):

@@ -18,8 +18,21 @@ from trustscale_server.errors import ConfigError
 from trustscale_server.telemetry import signals
 from trustscale_server.telemetry.otel import Patience, collected
 
+PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+
 
 class TestOn:
+    def test_children(self):
+        """A span belongs to the trace that asked, and carries it on."""
+        with recorded() as spans, signals.span("outer", parent=PARENT), signals.span("inner"):
+            carried = signals.headers()["traceparent"].split("-")
+        outer, inner = spans.all()
+        trace, span = PARENT["traceparent"].split("-")[1:3]
+        assert f"{outer.context.trace_id:032x}" == trace == carried[1]
+        assert f"{outer.parent.span_id:016x}" == span
+        assert inner.parent.span_id == outer.context.span_id
+        assert carried[2] == f"{inner.context.span_id:016x}"
+
     def test_logs_name_the_span(self, capsys):
         with logging_as("json"):
             with recorded() as spans, signals.span("a"):
@@ -139,19 +152,3 @@ class TestLogs:
         assert f"in {failing.__name__}" in written
         assert len(written) < LONGEST
         assert "KeyError" not in written  # as the error itself says, by `from None`
-
-    def test_causes(self, capsys, style):
-        """The cause of an error and the members of a group are logged too; a circle ends."""
-        with logging_as(style):
-            try:
-                try:
-                    failed(SECRET)
-                except ValueError as cause:
-                    group = ExceptionGroup("several", [OSError("member"), cause])
-                    cause.__cause__ = group
-                    raise group from cause
-            except ExceptionGroup:
-                structlog.get_logger("x").exception("event")
-        written = capsys.readouterr().err
-        assert all(word in written for word in ("several", "member", "said"))
-        assert written.count("ValueError: said") == 1

@@ -107,40 +107,6 @@ def test_to_the_end(as_admin, api):
     assert (made["n"], made["pipeline"]["fidelity"]["metric"]) == (3, "semantic")
 
 
-def test_exact_places(as_admin, api, job):
-    """Keys draw a disk where the brush stands; zoomed, a mark lies at one place of both."""
-    page = desk(as_admin, job, "000")
-    size = page.get_by_label("Brush size in pixels")
-    size.fill("10")
-    truth, prediction = (
-        page.locator(f"[data-part={part}] canvas") for part in ("truth", "prediction")
-    )
-    prediction.focus()
-    for key in ("ArrowLeft", "ArrowLeft", "ArrowUp", "Enter"):
-        page.keyboard.press(key)
-    saved(page)
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
-    far = np.hypot(rows - (HEIGHT / 2 - 5), columns - (WIDTH / 2 - 10))
-    assert np.array_equal(api.label(job, "000"), far <= 5)
-
-    page.get_by_role("button", name="001", exact=False).press("Enter")
-    expect(page.locator(".item-name")).to_have_text("001")
-    size.fill("1")
-    truth.hover(position={"x": 100, "y": 120})
-    for _ in range(6):
-        page.mouse.wheel(0, -300)
-    place = page.locator(".place")
-    truth.hover(position={"x": 140, "y": 130})
-    expect(place).not_to_be_empty()
-    there = place.inner_text()
-    prediction.hover(position={"x": 140, "y": 130})
-    expect(place).to_have_text(there)
-    prediction.click(position={"x": 140, "y": 130})
-    saved(page)
-    x, y = map(int, there.split(", "))
-    assert np.argwhere(api.label(job, "001")).tolist() == [[y, x]]
-
-
 @pytest.mark.parametrize("look", AXED, ids=str)
 def test_every_screen(as_admin, api, job, look):
     """The desk fits every screen; a stroke moves nothing but the marks, by finger too."""

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from harness.browser import AXED, barriers, check_screen
-from tests.web.admin import MARKUP, truths
+from tests.web.admin import MARKUP
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -81,27 +81,3 @@ def test_worse_needs_force(as_admin, small):
     dialog.get_by_role("button", name="Use it anyway").click()
     page.wait_for_url(f"**/calibrations?id={small}")
     assert json.loads(asked[1]) == {"force": True}
-
-
-def test_exported_deleted_imported(as_admin, api):
-    """A calibration leaves as a file and comes back as the same; its pictures do not."""
-    made = api.made(truths(3, first=400), default_alpha=0.8)
-    page = as_admin(f"/calibrations?id={made}")
-    with page.expect_download() as saved:
-        page.get_by_role("button", name="Export").click()
-    assert saved.value.suggested_filename == f"{made}.calibration"
-    kept = saved.value.path()
-    page.get_by_role("button", name="Delete").click()
-    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    page.wait_for_url("**/calibrations")
-    expect(page.locator("tr[data-id]").first).to_be_visible()
-    expect(page.locator(f"tr[data-id='{made}']")).to_have_count(0)
-    page.get_by_label("Calibration file").set_input_files(kept)
-    expect(page.locator(f"tr[data-id='{made}']")).to_be_visible()
-    page.goto(f"/calibrations?id={made}")
-    expect(page.get_by_text("Pictures of the pairs are not kept")).to_be_visible()
-
-    page.goto(f"/calibrations?id={api.active()}")
-    delete = page.get_by_role("button", name="Delete")
-    expect(delete).to_be_disabled()
-    expect(delete).to_have_accessible_description(re.compile("activate another one first"))

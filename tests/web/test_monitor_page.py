@@ -5,7 +5,6 @@ from playwright.sync_api import expect
 
 from harness.browser import PHONE, barriers, check_screen, fits
 from harness.factories import encoded, photo
-from tests.web.admin import MARKUP
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -63,20 +62,3 @@ def test_figures(as_admin, served):
     page.set_viewport_size(PHONE)
     assert fits(page)
     check_screen(page, "monitor", {"viewport": PHONE, "color_scheme": "light"})
-
-
-def test_a_remote_upscaler(as_admin, served):
-    page = as_admin("/calibrations")
-    alarm = {"kind": "inputs", "severity": "page", "since": None, "message": MARKUP}
-    canary = {"policy": "warn", "alarm": True, "evidence": "inf", "rounds": 7}
-    nasty = {**served, "upscaler": MARKUP, "canary": canary, "alarms": [alarm]}
-    shown = {"at": served["updated_at"], "upscalers": [nasty]}
-    page.route(f"**{MONITOR}*", lambda route: route.fulfill(json=shown))
-    page.goto("/monitor")
-    expect(page.get_by_role("group", name="Alarm")).to_contain_text(MARKUP)
-    expect(page.get_by_role("heading", level=2).first).to_have_text(MARKUP)
-    assert page.locator("main img").count() == 0
-    canaries = page.locator(".canary")
-    expect(canaries).to_contain_text("the upscaler has changed")
-    expect(canaries).to_contain_text("answers carry a warning")
-    assert barriers(page) == []

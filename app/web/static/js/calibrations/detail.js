@@ -1,4 +1,4 @@
-// One calibration. The reader's question: what does it promise, and does that hold? The main action: activate it.
+// One calibration. The reader's question: what does it promise, and does that hold? The main action: try it, before and after.
 
 import { chart } from "../lib/chart.js";
 import { count, level, percent, threshold, time } from "../lib/format.js";
