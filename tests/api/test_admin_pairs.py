@@ -128,8 +128,8 @@ def test_labels_with_the_pairs(admin, waiting):
 def test_text(fresh):
     """Words that a text reader reads lose, of the version that the record names, and no other."""
     fidelity = {"metric": "text"}
-    made = fresh.create(truth_files(1), fidelity=fidelity, activate=True, force=True)
-    assert (made["n"], made["min_alpha"], made["state"]) == (1, 1 / 2, "active")
+    made = fresh.create(truth_files(2), fidelity=fidelity, activate=True, force=True)
+    assert (made["n"], made["min_alpha"], made["state"]) == (2, 1 / 3, "active")
     recorded = made["pipeline"]["fidelity"]
     assert recorded.items() >= {"metric": "text", "bound": 1, "unit": "words"}.items()
     assert recorded["reader"]["name"] == "rapidocr"
