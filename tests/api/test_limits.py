@@ -27,9 +27,9 @@ from harness.gateway import (
     post,
 )
 from harness.waiting import until
-from trustscale_server.admission import current_client
-from trustscale_server.api.clients import open_limits
+from trustscale_server.api.deps import open_limits
 from trustscale_server.calibration import record
+from trustscale_server.concurrency import current_client
 from trustscale_server.errors import RateLimited
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.serving import prepare
@@ -78,14 +78,6 @@ class TestDisconnect:
             assert [picture() for picture in pictures] == [None] * len(pictures)
             assert descriptors() <= before
 
-    async def test_frees_a_place_for_decoding(self, serve, slow_uploads):
-        """Uploads that are decoded are bounded; one whose client leaves makes room at once."""
-        async with serve(max_in_flight=1, max_waiting=1) as served:
-            leaving, *_ = await slow_uploads(served)
-            check_problem(await served.post(), "overloaded")
-            assert await leaving.hang_up() == 499
-            assert (await served.post()).status_code == 200
-
     async def test_decoding_ends_when_the_service_stops(self, serve, slow_uploads):
         brief = PATIENT._replace(drain_s=0.1)
         async with serve(max_in_flight=1, max_waiting=1, timings=brief) as served:
@@ -111,37 +103,30 @@ class TestDisconnect:
             go.set()
             assert (await sent).status_code == 200
 
-    @pytest.mark.parametrize(
-        ("method", "path", "kind"),
-        [
-            ("POST", "/v1/upscale", "multipart/form-data; boundary=x"),
-            ("POST", f"{BASE}/import", record.MEDIA_TYPE),
-            ("PUT", f"{BASE}/job-x/pairs/000/label.png", "image/png"),
-        ],
-    )
-    async def test_while_it_sends(self, serve, method, path, kind):
+    async def test_while_it_sends(self, serve):
         """A client that hangs up within its upload made no mistake, nor did we."""
         async with serve() as served:
 
             async def cut_off(scope, receive, send):
-                parts = [
-                    {"type": "http.request", "body": b"--x\r\n", "more_body": True},
-                    {"type": "http.disconnect"},
-                ]
+                begun = {"type": "http.request", "body": b"--x\r\n", "more_body": True}
+                parts = iter([begun, {"type": "http.disconnect"}])
 
                 async def hear():
-                    return parts.pop(0)
+                    return next(parts)
 
                 await served.app(scope, hear, send)
 
-            headers = {**AS_ADMIN, "Content-Type": kind}
             async with client_of(cut_off) as client:
-                response = await client.request(method, path, headers=headers)
-            assert response.status_code == 499
-            problems = (await served.client.get("/metrics")).text
-            assert not re.search(
-                r"^trustscale_error_responses_total.* [1-9]", problems, re.MULTILINE
-            )
+                for method, path, kind in (
+                    ("POST", "/v1/upscale", "multipart/form-data; boundary=x"),
+                    ("POST", f"{BASE}/import", record.MEDIA_TYPE),
+                    ("PUT", f"{BASE}/job-x/pairs/000/label.png", "image/png"),
+                ):
+                    headers = {**AS_ADMIN, "Content-Type": kind}
+                    response = await client.request(method, path, headers=headers)
+                    assert response.status_code == 499
+            told = (await served.client.get("/metrics")).text
+            assert not re.search(r"^trustscale_error_responses_total.* [1-9]", told, re.MULTILINE)
 
 
 @pytest.fixture
@@ -597,15 +582,6 @@ def test_refused_with_ways_out(client, upscaler):
     assert post(client, fit=problem["fit"]).status_code == 200
     [row] = client.get("/v1/upscalers").json()
     assert 0 < row["seconds_per_megapixel"] < 24e6 / PIXELS / SAMPLES
-
-
-def test_a_job_has_a_deadline_too(start, upscaler, monkeypatch):
-    """One that is longer than its deadline is refused as well; then only `fit` helps."""
-    monkeypatch.setattr(prepare, "JOB_TIMEOUT_S", 10.0)
-    client = start(upscaler)
-    client.app_state["trustscale"].service.throughput.note(upscaler, PIXELS, SAMPLES, 24)
-    problem = check_problem(post(client, headers={"Prefer": "respond-async"}), "too-slow")
-    assert (problem["fit"], "prefer" in problem) == (13, False)
 
 
 def test_jobs_of_a_client_have_its_share(start, upscaler, monkeypatch):

@@ -110,7 +110,7 @@ def test_pairs_that_cannot_be_used(request, place, where):
 
 
 def test_inputs_like_uploads(run, place):
-    """Classes that occur are made at the qualities that occur; the others are named."""
+    """Classes that occur are made as often, at the qualities that occur; the others are named."""
     truths(place / "photos", 3)
     pictures(place / "uploads", "c.png", "d.avif")
     for quality in (82, 88):
@@ -118,7 +118,9 @@ def test_inputs_like_uploads(run, place):
         (place / "uploads" / f"{quality}.jpg").write_bytes(upload)
     (place / "uploads" / "broken.png").write_bytes(b"text")
     outcome = run(*MAKE, "--like", "uploads")
-    parts = outcome.json["degradation"]["mixture"]
+    made = outcome.json["degradation"]
+    assert made["shares"] == {"smoothed": 50, "denoised": 50, "decoded": 25, "heic": 25}
+    parts = made["mixture"]
     assert {tuple(part["jpeg"]) for part in parts if part["jpeg"]} == {(82, 88)}
     words = " ".join(outcome.err.split())
     assert all(

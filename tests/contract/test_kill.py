@@ -15,19 +15,14 @@ from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 
 import pytest
-import redis.asyncio as aioredis
-from redis.exceptions import RedisError
 
 from harness.documents import head, job
-from harness.servers import RedisServer
-from harness.waiting import PATIENCE_S
 from trustscale_server.errors import NotFound
 from trustscale_server.stores.base import (
     AuditLog,
     JobState,
     Stores,
     StoreUnavailable,
-    open_stores,
 )
 from trustscale_server.stores.blobs import IN_MEMORY, spooled
 from trustscale_server.stores.redis import RedisDocuments, redis_client, redis_errors
@@ -193,31 +188,6 @@ async def test_full_disk(tmp_path, opened, write):
     assert half_written(tmp_path) == []
     await write(stores)
     await stores.check()
-
-
-@pytest.mark.servers
-async def test_a_rewrite_that_fails(tmp_path):
-    with RedisServer() as server:
-        stores = open_stores(server.url, tmp_path, result_ttl_s=60, max_result_bytes=10**6)
-        async with aioredis.Redis.from_url(server.url) as client:
-            assert await stores.weakness() is None
-            files, away = server.folder / "appendonlydir", server.folder / "away"
-            files.rename(away)
-            files.touch()
-            with suppress(RedisError):
-                await client.bgrewriteaof()
-            await _settled(stores, persists=False)
-            files.unlink()
-            away.rename(files)
-            await client.bgrewriteaof()
-            await _settled(stores, persists=True)
-        await stores.close()
-
-
-async def _settled(stores, *, persists):
-    async with asyncio.timeout(PATIENCE_S):
-        while (await stores.weakness() is None) is not persists:  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0.02)
 
 
 async def test_what_the_killed_leave(tmp_path, opened):

@@ -16,7 +16,7 @@ from harness.factories import encoded, photo
 from tests.images.programs import program
 from trustscale_server.errors import BadRequest, ImageTooLarge
 from trustscale_server.images.decode import KeepMetadata, Limits, decode
-from trustscale_server.images.encode import FORMS, Attached, Pages, picture
+from trustscale_server.images.encode import FORMS, Attached, Pages, enlarged_metadata, picture
 from trustscale_server.images.metadata import Metadata
 from trustscale_server.serving.answer import form_of
 
@@ -78,7 +78,7 @@ class TestOut:
         mask = photo()[..., 0] > 100
         trust = photo()[..., 1].astype(np.uint16) * 257
         pixels = np.dstack([photo(), photo()[..., 2]]) if alpha else photo()
-        place = Metadata(geo=GEO).enlarged(4)
+        place = enlarged_metadata(Metadata(geo=GEO), 4)
         data = picture(pixels, "tiff", attached=Attached(metadata=place, pages=Pages(mask, trust)))
         (tmp_path / "a.tif").write_bytes(data)
         with rasterio.open(tmp_path / "a.tif") as file:

@@ -21,8 +21,8 @@ from trustscale_server.images.description import (
     classify,
     look_at,
 )
-from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.pipeline import (
+    Enlarged,
     Pipeline,
     Throughput,
     guard,

@@ -7,11 +7,11 @@ from scipy import ndimage
 
 from harness.factories import encoded, photo
 from harness.fakes import FakeUpscaler
-from trustscale_server.admission import AdmissionController
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.measure import reduce_pair
 from trustscale_server.calibration.pairs import Pair
 from trustscale_server.calibration.record import Calibration
+from trustscale_server.concurrency import AdmissionController
 from trustscale_server.conformal import fidelity
 from trustscale_server.images.decode import Limits
 from trustscale_server.images.degrade import Degradation, degrade

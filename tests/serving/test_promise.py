@@ -18,9 +18,9 @@ from trustscale_server.calibration.guarantee import (
 from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
 from trustscale_server.conformal.words import ANY
 from trustscale_server.errors import BadRequest
-from trustscale_server.images.degrade import Mixture
+from trustscale_server.images.degrade import Degradation, Mixture
 from trustscale_server.images.description import LOSSLESS, UPLOAD, InputFeatures, Kind
-from trustscale_server.serving.promise import ApplicableCalibration, guarantee, warnings_of
+from trustscale_server.serving.answer import ApplicableCalibration, guarantee, warnings_of
 from trustscale_server.sigma.estimators import IndecisionSettings
 
 
@@ -86,6 +86,20 @@ class TestGuarantee:
         assert not promise.promised
         assert promise.plain.startswith("Nothing is trusted: ")
         assert promised(calibration, calibration.curve.min_alpha).promised
+
+    def test_what_voids_it(self, calibration):
+        """Inputs made otherwise, the best of several results, pairs taken out by hand."""
+        whole = promised(calibration).void_if
+        assert any("several results" in text for text in whole)
+        assert not any("independent" in text for text in whole)  # an expectation needs none
+        skipped = [{"name": "a", "reason": "removed by key 1"}, {"name": "b", "reason": "damaged"}]
+        fewer = promised(changed(calibration, skipped=skipped)).void_if
+        assert [text for text in fewer if text not in whole] == [
+            "pairs that were taken out because of their errors (1 were taken out by hand)"
+        ]
+        made_by = Degradation(grey=True, noise=3).model_dump()
+        told = promised(changed(calibration, degradation=made_by)).void_if[0]
+        assert told.endswith("reduction by 2, noise of 3 grey levels)")
 
     @pytest.mark.parametrize("metric", [name for name in METRICS if name != "text"])
     def test_every_metric_is_worded(self, calibration, metric):

@@ -37,12 +37,8 @@ class Client:
         return self._http.post("/v1/upscale", files={"image": image}, data=fields)
 
     def submit(self, image=SMALL):
-        return _location(self.try_to_submit(image))
-
-    def try_to_submit(self, image=SMALL):
-        return self._http.post(
-            "/v1/upscale", files={"image": image}, headers={"Prefer": "respond-async"}
-        )
+        headers = {"Prefer": "respond-async"}
+        return _location(self._http.post("/v1/upscale", files={"image": image}, headers=headers))
 
     def calibrate(self, count=20, *, upscaler="span-x4", **config):
         files = [("y", (f"{k:02}.png", encoded(photo(k, 128, 128)))) for k in range(count)]

@@ -19,10 +19,8 @@ def stack(tmp_path_factory):
         REDIS_PASSWORD=secrets.token_hex(16), TRUSTSCALE_ADMIN_KEYS=secrets.token_hex(32)
     )
     try:
-        found.limit("data", 512)
-        with found.held("data"):  # what lies in memory ends with its last user
-            found.up()
-            yield found
+        found.up()
+        yield found
     finally:
         _keep_logs(found)
         found.down()

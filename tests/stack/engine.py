@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -96,12 +95,6 @@ class Stack(Engine):
         kept = self.settings["TRUSTSCALE_ADMIN_KEYS"]
         return Path(folder, "admin_keys").read_text("utf-8") if folder else kept
 
-    def limit(self, volume, megabytes):
-        """Make a volume that can be filled up: it lies in memory."""
-        size = f"size={megabytes}m,uid=10001,gid=10001,mode=0750"
-        options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", f"o={size}"]
-        self.call("volume", "create", *options, f"{PROJECT}_{volume}")
-
     def compose(self, *words):
         self._run(*self._composing(), *words)
 
@@ -126,18 +119,6 @@ class Stack(Engine):
         script = script.replace("trustscale_", f"{PROJECT}_")
         line = f"set -e; PATH={docker.parent}:$PATH; cd {folder}; PWD={folder}\n{script}"
         self._run("sh", "-c", line)
-
-    @contextmanager
-    def held(self, volume):
-        # Whoever mounts it first owns it.
-        held = ("--user", "10001:10001", "--volume", f"{PROJECT}_{volume}:/held")
-        idle = ("redis:7.2-bookworm", "sleep", "infinity")
-        holder = self.call("run", "--detach", *held, *idle).split()[-1]
-        try:
-            yield
-        finally:
-            self.call("kill", holder)
-            self.call("rm", "--force", holder)
 
     def up(self, *services, profiles=(), **scale):
         """Start what is named (else the core), and wait until all of it is healthy.
@@ -182,12 +163,6 @@ class Stack(Engine):
     def kill(self, name):
         """Kill -9 the first process from outside, as the kernel would; the engine restarts it."""
         os.kill(int(self.inspect(name)["State"]["Pid"]), signal.SIGKILL)
-
-    def stop(self, name):
-        """Stop with SIGTERM and the grace period of compose; the seconds that it took."""
-        began = time.monotonic()
-        self.call("stop", "--time", "140", name)
-        return time.monotonic() - began
 
     @contextmanager
     def cut_off(self, name):

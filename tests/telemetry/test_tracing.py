@@ -18,8 +18,21 @@ from trustscale_server.errors import ConfigError
 from trustscale_server.telemetry import signals
 from trustscale_server.telemetry.otel import Patience, collected
 
+PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+
 
 class TestOn:
+    def test_children(self):
+        """A span belongs to the trace that asked, and carries it on."""
+        with recorded() as spans, signals.span("outer", parent=PARENT), signals.span("inner"):
+            carried = signals.headers()["traceparent"].split("-")
+        outer, inner = spans.all()
+        trace, span = PARENT["traceparent"].split("-")[1:3]
+        assert f"{outer.context.trace_id:032x}" == trace == carried[1]
+        assert f"{outer.parent.span_id:016x}" == span
+        assert inner.parent.span_id == outer.context.span_id
+        assert carried[2] == f"{inner.context.span_id:016x}"
+
     def test_logs_name_the_span(self, capsys):
         with logging_as("json"):
             with recorded() as spans, signals.span("a"):
