@@ -11,11 +11,11 @@ from typing import Final
 
 import structlog
 
-from trustscale_server.admission import AdmissionController, memory_limit
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.admin import CalibrationAdmin, Costs, Tariff
 from trustscale_server.calibration.canaries import CanaryStore
 from trustscale_server.calibration.job import CalibrationHandler
+from trustscale_server.concurrency import AdmissionController, memory_limit
 from trustscale_server.errors import ConfigError, TrustscaleError, UpscalerError
 from trustscale_server.images import sandbox
 from trustscale_server.jobs.queue import JobQueue, WebhookHandler, check_queue_url
@@ -168,7 +168,8 @@ async def open_parts(
         usage=stores.usage,
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
-    costs = Costs(throughput, functools.partial(_tariff, settings), settings.job_concurrency)
+    tariffs = {name: _tariff(settings, name) for name in upscalers}
+    costs = Costs(throughput, tariffs, settings.job_concurrency)
     admin = CalibrationAdmin(upscalers, settings.default, calibrations, stores, queue, costs)
     return Services(
         settings,

@@ -16,7 +16,6 @@ from starlette.types import ASGIApp
 
 from trustscale_server import __version__
 from trustscale_server.api import problems
-from trustscale_server.api.clients import open_limits
 from trustscale_server.api.deps import (
     TIMINGS,
     Keyring,
@@ -24,6 +23,7 @@ from trustscale_server.api.deps import (
     RequestContext,
     State,
     Timings,
+    open_limits,
     stored_admin_key,
 )
 from trustscale_server.api.openapi import ABOUT, add_page, finished, operation_id

@@ -31,7 +31,7 @@ from trustscale_server.images.degrade import crop_to_multiple
 from trustscale_server.images.description import look_at
 from trustscale_server.images.drawings import composed
 from trustscale_server.sampling.pipeline import measure
-from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.serving.answer import ApplicableCalibration
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.embedded import SHIPPED, EmbeddedUpscaler
 

@@ -32,8 +32,7 @@ from trustscale_server.calibration.guarantee import (
 )
 from trustscale_server.conformal import LossCurve, StepCurve
 from trustscale_server.conformal.bounds import PostHocCurve, Shape, menu_between
-from trustscale_server.conformal.curve import by_scene
-from trustscale_server.conformal.evidence import TOLERANCES, accepted_of_batch, p_value
+from trustscale_server.conformal.curve import TOLERANCES, accepted_of_batch, by_scene, p_value
 
 ALPHA, LEVEL, TOLERANCE, DELTA = LEVELS["balanced"], 0.1, 0.1, 0.1
 MENU = tuple(LEVELS.values())

@@ -36,8 +36,7 @@ from trustscale_server.calibration.measure import FIT_DIGITS, npz_bytes
 from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.conformal import fidelity
 from trustscale_server.images.degrade import USUAL, Degradation, Mixture
-from trustscale_server.images.resize import Enlarged
-from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.sampling.pipeline import Enlarged, Pipeline
 from trustscale_server.sigma import features, fitting
 from trustscale_server.sigma.estimators import Accumulator, Fit, IndecisionSettings, shipped_fit
 from trustscale_server.sigma.features import CELL, FACTS, LEVELS, energy_of

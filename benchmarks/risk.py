@@ -50,9 +50,9 @@ from trustscale_server.calibration.intake import find_in
 from trustscale_server.calibration.measure import npz_bytes
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve, fidelity
-from trustscale_server.conformal.curve import LossCurves
-from trustscale_server.conformal.evidence import (
+from trustscale_server.conformal.curve import (
     TOLERANCES,
+    LossCurves,
     accepted_of_batch,
     high_sigma,
     off_shares,
@@ -61,8 +61,7 @@ from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import crop_to_multiple
 from trustscale_server.images.description import UPLOAD, Compression, InputFeatures, Kind, look_at
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline, measure
-from trustscale_server.serving.answer import Review, review_of
-from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.serving.answer import ApplicableCalibration, Review, review_of
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.embedded import SHIPPED, EmbeddedUpscaler
 

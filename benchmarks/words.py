@@ -58,8 +58,7 @@ from trustscale_server.conformal import reader, words
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import Degradation, Mixture
 from trustscale_server.images.encode import to_png
-from trustscale_server.images.resize import Enlarged
-from trustscale_server.sampling.pipeline import measured_again, predict
+from trustscale_server.sampling.pipeline import Enlarged, measured_again, predict
 from trustscale_server.sigma import estimators
 from trustscale_server.sigma.estimators import TERMS, ReadingFit, ReadPage
 from trustscale_server.sigma.features import Moments

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from trustscale_evaluation.measure import Image
 from trustscale_evaluation.reduce import Part
-from trustscale_server.conformal.lab import Pixels, gaussian_blur, normalised_lab
-from trustscale_server.images.resize import Enlarged
-from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.conformal.fidelity import Pixels, gaussian_blur, normalised_lab
+from trustscale_server.sampling.pipeline import Enlarged, Pipeline
 
 _WINDOW: Final = 4.0  # standard deviation in pixels of the output
 _TINY: Final = np.float32(1e-12)  # squared lightness where nothing was to be added

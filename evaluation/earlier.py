@@ -31,8 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from trustscale_evaluation.measure import Image
 from trustscale_evaluation.plots import Record
 from trustscale_evaluation.reduce import Part
-from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.lab import Pixels
+from trustscale_server.conformal.fidelity import FidelitySettings, Pixels
 from trustscale_server.sampling.pipeline import Pipeline
 
 LAMBDAS: NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(1 / 255, 255, 1023)])

@@ -27,7 +27,7 @@ from trustscale_evaluation.run import Evaluation
 from trustscale_evaluation.tables import Resamples, mean_intervals
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.conformal.curve import lab_psnr_lower_bound_db, leakage_bound
-from trustscale_server.conformal.lab import to_8_bit
+from trustscale_server.conformal.fidelity import to_8_bit
 from trustscale_server.images.drawings import overlay
 
 ALPHA = "α, the promised level"

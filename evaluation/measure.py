@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from trustscale_server.calibration.measure import PATIENCE_S
 from trustscale_server.calibration.pairs import Pair
 from trustscale_server.conformal import fidelity
-from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.lab import normalised_lab
+from trustscale_server.conformal.fidelity import FidelitySettings, normalised_lab
 from trustscale_server.errors import ConfigError
 from trustscale_server.sampling.pipeline import (
     EverySample,

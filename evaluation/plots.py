@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from trustscale_server.conformal.lab import Pixels, to_8_bit
+from trustscale_server.conformal.fidelity import Pixels, to_8_bit
 from trustscale_server.errors import ConfigError
 from trustscale_server.images.resize import size_within
 

@@ -29,7 +29,7 @@ from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.sampling.pipeline import Pipeline, guard
-from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.serving.answer import ApplicableCalibration
 from trustscale_server.upscalers.base import Upscaler
 
 Quantities = dict[str, NDArray[np.float64]]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trustscale_server.admission import AdmissionController, current_client
+from trustscale_server.concurrency import AdmissionController, current_client
 from trustscale_server.errors import ImageTooLarge, Overloaded
 
 

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from trustscale_server.admission import memory_limit
-from trustscale_server.concurrency import shielded
+from trustscale_server.concurrency import memory_limit, shielded
 
 GIB = 2**30
 

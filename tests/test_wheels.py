@@ -59,7 +59,7 @@ def test_what_is_installed(tmp_path):
     code = "import trustscale_server, trustscale_worker; print(trustscale_server.__file__)"
     assert ran_with(PARTS, "-c", code).stdout.startswith(str(sites["."]))
     asked = ["upscale", "small.png", "--out", "large", "--upscaler", "span-x4"]
-    for words in (asked, ["evaluate", "--help"], ["worker", "--help"], ["models", "list"]):
+    for words in (asked, ["evaluate", "--help"], ["worker", "--help"]):
         done = ran_with(PARTS, program, *words)
         assert done.returncode == 0, done.stderr
     assert list((project / "large").glob("*.png"))

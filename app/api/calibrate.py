@@ -15,8 +15,15 @@ from fastapi import Depends, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from trustscale_server.api.clients import IdempotencyKey, StoredResponse
-from trustscale_server.api.deps import AdminDep, State, StateDep, admin_router, check_fields
+from trustscale_server.api.deps import (
+    AdminDep,
+    IdempotencyKey,
+    State,
+    StateDep,
+    StoredResponse,
+    admin_router,
+    check_fields,
+)
 from trustscale_server.api.documents import CalibrationDetail, detail
 from trustscale_server.api.jobs import JobOut, Webhook, job_accepted
 from trustscale_server.api.openapi import CONFIG, body_of

@@ -18,11 +18,11 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from trustscale_server.admission import AdmissionController
 from trustscale_server.api.deps import State, StateDep
 from trustscale_server.api.documents import Difference
 from trustscale_server.assembly import Services
 from trustscale_server.calibration.record import Calibration
+from trustscale_server.concurrency import AdmissionController
 from trustscale_server.errors import BadCalibration, NotFound, TrustscaleError, UpscalerUnavailable
 from trustscale_server.monitoring.monitor import MonitorState
 from trustscale_server.sampling.pipeline import pipeline_differences

@@ -17,9 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from trustscale_server import errors
-from trustscale_server.api.clients import ClientDisconnected, answer_nobody
 from trustscale_server.config_errors import reason, together
 from trustscale_server.problems import MEDIA_TYPE, PROBLEMS, body_too_large, problem, problem_of
+
+CLIENT_GONE = 499
+"""Logged and counted for a client that hung up; it is not sent."""
 
 SCOPE_KEY = "trustscale.problem"
 """The key in a request's ASGI scope for the type of problem that answers it."""
@@ -60,6 +62,10 @@ def problem_response(document: dict[str, Any], headers: dict[str, str] | None = 
     return JSONResponse(
         document, status_code=document["status"], headers=headers, media_type=MEDIA_TYPE
     )
+
+
+class ClientDisconnected(Exception):
+    """The client hung up, and its work was cancelled."""
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -103,6 +109,11 @@ def _validation(request: Request, error: Exception) -> Response:
     is_alpha = any(item["loc"] in _ALPHA and item["type"] != "extra_forbidden" for item in mistakes)
     slug = "bad-alpha" if is_alpha else "bad-request"
     return _counted(request, problem(slug, detail, fields=items))
+
+
+async def answer_nobody(_request: Request, _gone: Exception) -> Response:
+    """Return the response that is counted for a client that hung up."""
+    return Response(status_code=CLIENT_GONE)
 
 
 async def _http(request: Request, error: Exception) -> Response:

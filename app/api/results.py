@@ -13,12 +13,17 @@ from fastapi import APIRouter, File, Path, Query, Request, UploadFile
 from fastapi.responses import RedirectResponse, Response
 from PIL import Image
 
-from trustscale_server.admission import current_client
-from trustscale_server.api.clients import while_connected
-from trustscale_server.api.deps import ClientDep, ClientRoute, Sent, State, StateDep
+from trustscale_server.api.deps import (
+    ClientDep,
+    ClientRoute,
+    Sent,
+    State,
+    StateDep,
+    while_connected,
+)
 from trustscale_server.api.openapi import file_response
 from trustscale_server.api.problems import limited_responses, problem_responses
-from trustscale_server.concurrency import shielded
+from trustscale_server.concurrency import current_client, shielded
 from trustscale_server.errors import BadRequest, Conflict
 from trustscale_server.images.encode import FORMS, Attached, FormName, Pages, picture, to_png
 from trustscale_server.images.metadata import metadata_of

@@ -24,25 +24,23 @@ from fastapi import APIRouter, File, Form, Header, Request, UploadFile
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from trustscale_server.admission import current_client
-from trustscale_server.api.clients import (
-    KEPT_S,
-    IdempotencyKey,
-    StoredResponse,
-    while_connected,
-)
 from trustscale_server.api.deps import (
+    KEPT_S,
     ClientDep,
     ClientRoute,
+    IdempotencyKey,
     Sent,
     State,
     StateDep,
+    StoredResponse,
     note,
     require_admin,
+    while_connected,
 )
 from trustscale_server.api.jobs import JobOut, Webhook, job_accepted, visible_job
 from trustscale_server.api.openapi import BINARY
 from trustscale_server.api.problems import limited_responses, problem_responses
+from trustscale_server.concurrency import current_client
 from trustscale_server.errors import BadRequest, NoDirectUploads, NotFound, Overloaded
 from trustscale_server.images.sandbox import File as ImageFile
 from trustscale_server.serving.answer import (

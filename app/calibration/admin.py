@@ -10,7 +10,7 @@ import io
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
@@ -26,7 +26,7 @@ from trustscale_server.calibration.guarantee import REMOVED, GuaranteeSettings
 from trustscale_server.calibration.intake import Files, Keep, alike_in_words, find_pairs, take_in
 from trustscale_server.calibration.labels import Labelling
 from trustscale_server.calibration.layout import GroupingRule, PairFiles
-from trustscale_server.calibration.measure import check_measurable, reduce_pair, seen_by
+from trustscale_server.calibration.measure import reduce_pair, seen_by
 from trustscale_server.calibration.pairs import PairUpload, check_left_out, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal.fidelity import clips
@@ -43,6 +43,7 @@ from trustscale_server.sampling.pipeline import (
     PAIRS,
     Pipeline,
     Throughput,
+    check_measurable,
     guard,
     identify,
     measure,
@@ -74,11 +75,12 @@ class Tariff:
 class Costs:
     """What pairs cost, from the measured throughput and the tariffs; without a tariff, nothing.
 
+    tariffs: by the name of the upscaler.
     at_once: pairs that are measured at the same time.
     """
 
     throughput: Throughput = field(default_factory=Throughput)
-    tariff: Callable[[str], Tariff] = lambda _: Tariff()
+    tariffs: Mapping[str, Tariff] = field(default_factory=dict)
     at_once: int = 1
 
     async def of(
@@ -89,7 +91,7 @@ class Costs:
         pairs: still to be measured.
         pixels: of X, on average.
         """
-        capabilities, tariff = upscaler.capabilities, self.tariff(upscaler.name)
+        capabilities, tariff = upscaler.capabilities, self.tariffs.get(upscaler.name, Tariff())
         calls = math.ceil(pipeline.samples / capabilities.samples_per_call) * pairs
         costs = {"calls": str(calls)}
         if (seconds := await self._of_a_pair(upscaler, pipeline, pixels)) is not None and pairs:

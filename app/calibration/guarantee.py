@@ -2,7 +2,7 @@
 
 Each kind of guarantee is a class, chosen in advance with all of its numbers: what it counts as a
 loss, and the curve that its masks are read from. So is when a picture is bad, and how many may go
-out without a look (`app/conformal/evidence.py`). The manifest is all of a calibration but its
+out without a look (`app/conformal/curve.py`). The manifest is all of a calibration but its
 arrays.
 """
 
@@ -26,13 +26,13 @@ from trustscale_server.conformal import bounds as hp
 from trustscale_server.conformal.bounds import PostHocCurve, Shape, menu_between, on_codes
 from trustscale_server.conformal.curve import (
     LARGEST,
+    TOLERANCES,
     USUALLY,
     Scene,
     exceeded_by,
     leakage_bound,
     minimal_n,
 )
-from trustscale_server.conformal.evidence import TOLERANCES
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.degrade import MadeBy, Mixture
 from trustscale_server.sampling.pipeline import Pipeline
@@ -401,7 +401,7 @@ class PairInfo(BaseModel):
     variant: the way in which X was made, where one Y gave several pairs; they are one scene.
     input_class, facts: of X (`app/images/description.py`).
     pixels_sha256: of Y decoded, whatever its file.
-    off, high_sigma: of the whole picture (`app/conformal/evidence.py`).
+    off, high_sigma: of the whole picture (`app/conformal/curve.py`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -46,7 +46,7 @@ from trustscale_server.calibration.pairs import (
     wrong_size,
 )
 from trustscale_server.concurrency import usable_cores
-from trustscale_server.conformal.lab import Pixels, to_8_bit
+from trustscale_server.conformal.fidelity import Pixels, to_8_bit
 from trustscale_server.errors import BadInput, BadPairs
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.upscalers.base import image_digest

@@ -25,14 +25,18 @@ from trustscale_server.calibration.guarantee import MeasuredPair, PairInfo
 from trustscale_server.calibration.pairs import Pair
 from trustscale_server.calibration.record import SIGMA_QUANTILES
 from trustscale_server.conformal import LossCurve, fidelity, reader, words
-from trustscale_server.conformal.curve import LossCurves, coarse_up, sigma_quantiles
-from trustscale_server.conformal.evidence import high_sigma, off_shares
-from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.lab import to_8_bit
-from trustscale_server.errors import BadCalibration, BadPairs, BadRequest
+from trustscale_server.conformal.curve import (
+    LossCurves,
+    coarse_up,
+    high_sigma,
+    off_shares,
+    sigma_quantiles,
+)
+from trustscale_server.conformal.fidelity import FidelitySettings, to_8_bit
+from trustscale_server.errors import BadCalibration, BadPairs
 from trustscale_server.images.description import classify
-from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.pipeline import (
+    Enlarged,
     EverySample,
     KeptSamples,
     Measurement,
@@ -97,12 +101,6 @@ class PairTask:
         if canary is not None:
             await canary.keep(self.upscaler.inner, pair.x, measurement.seeds)
         return measurement
-
-
-def check_measurable(settings: FidelitySettings) -> None:
-    """Raise BadRequest, naming the missing packages, unless errors can be measured here."""
-    if settings.missing:
-        raise BadRequest(f"The metric {settings.metric!r} needs {settings.missing}.")
 
 
 def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> MeasuredPair:

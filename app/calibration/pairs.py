@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.lab import Colours, Seen, normalised_lab
+from trustscale_server.conformal.fidelity import Colours, Seen, normalised_lab
 from trustscale_server.errors import BadImage, BadInput, BadPairs
 from trustscale_server.images.decode import PAIR_LIMITS, Decoded, decode
 from trustscale_server.images.degrade import (

@@ -21,7 +21,7 @@ def decided(records: Sequence[Mapping[str, Any]], rule: Rule) -> list[bool]:
     themselves, since they are compared with the same calibration pictures.
     """
     # Slow to import.
-    from trustscale_server.conformal.evidence import accepted_of_batch  # noqa: PLC0415
+    from trustscale_server.conformal.curve import accepted_of_batch  # noqa: PLC0415
 
     reviews = [record["review"] or {"accept": False} for record in records]
     if rule == "each":

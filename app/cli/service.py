@@ -21,8 +21,7 @@ import typer
 from starlette.types import Receive, Scope, Send
 
 from trustscale import AsyncTrustscale, Problem
-from trustscale_server.api.clients import ClientLimits, IdempotencyKeys
-from trustscale_server.api.deps import TIMINGS, Keyring, State
+from trustscale_server.api.deps import TIMINGS, ClientLimits, IdempotencyKeys, Keyring, State
 from trustscale_server.assembly import Services, open_parts, opened_stores
 from trustscale_server.calibration.local import LocalAdmin, private_stores
 from trustscale_server.concurrency import usable_cores

@@ -29,7 +29,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
-from trustscale_server.conformal.lab import Pixels
+from trustscale_server.conformal.fidelity import Pixels
 from trustscale_server.errors import (
     BadImage,
     BadInput,

@@ -45,7 +45,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
-from trustscale_server.conformal.lab import Pixels, to_8_bit
+from trustscale_server.conformal.fidelity import Pixels, to_8_bit
 
 Codec = Literal["lossless", "jpeg", "webp", "avif", "heic", "palette", "other"]
 

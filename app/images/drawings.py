@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
-from trustscale_server.conformal.lab import Pixels
+from trustscale_server.conformal.fidelity import Pixels
 
 OPAQUE = 255
 

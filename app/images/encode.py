@@ -24,10 +24,16 @@ from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from trustscale_server.conformal.lab import Pixels
+from trustscale_server.conformal.fidelity import Pixels
 from trustscale_server.errors import BadRequest
 from trustscale_server.images.decode import Raster
-from trustscale_server.images.metadata import PROGRAM, Metadata
+from trustscale_server.images.metadata import (
+    PIXEL_SCALE,
+    PROGRAM,
+    TIE_POINTS,
+    TRANSFORMATION,
+    Metadata,
+)
 
 FormName = Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"]
 
@@ -184,6 +190,25 @@ def _meaning(raster: Raster | None) -> dict[str, str]:
         "trustscale:low": ",".join(map(repr, raster.low)),
         "trustscale:high": ",".join(map(repr, raster.high)),
     }
+
+
+def enlarged_metadata(metadata: Metadata, scale: float) -> Metadata:
+    """Return the metadata of a picture with `scale` times the pixels per direction."""
+    geo = dict(metadata.geo)
+    if isinstance(size := geo.get(PIXEL_SCALE), tuple):
+        geo[PIXEL_SCALE] = (size[0] / scale, size[1] / scale, *size[2:])
+    if isinstance(points := geo.get(TIE_POINTS), tuple):
+        # Six numbers each: column, row, level, then the place.
+        geo[TIE_POINTS] = tuple(
+            value * scale if place % 6 < 2 else value for place, value in enumerate(points)
+        )
+    if isinstance(matrix := geo.get(TRANSFORMATION), tuple):
+        # Rows of four: the first two are steps by a column and by a row.
+        geo[TRANSFORMATION] = tuple(
+            value / scale if place % 4 < 2 else value for place, value in enumerate(matrix)
+        )
+    size = metadata.pixel_um and (metadata.pixel_um[0] / scale, metadata.pixel_um[1] / scale)
+    return replace(metadata, geo=geo, pixel_um=size)
 
 
 def _gdal_metadata(text: Mapping[str, str], raster: Raster | None) -> bytes:

@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree.ElementTree import Element, ParseError, SubElement, TreeBuilder, XMLParser, tostring
 
@@ -47,8 +47,8 @@ _LONGEST: Final = 4096  # characters of a text
 _ITEMS: Final = 8  # of a list: a lens has four numbers
 
 # GeoTIFF: pixel size, tie points, transformation, tables of keys, the value of no data.
-_PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION = 33550, 33922, 34264
-_GEO: Final = (_PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, 34735, 34736, 34737, 42113)
+PIXEL_SCALE, TIE_POINTS, TRANSFORMATION = 33550, 33922, 34264
+_GEO: Final = (PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, 34735, 34736, 34737, 42113)
 
 _MICROMETRES: Final[Mapping[str, float]] = {
     **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "\\u00B5m"), 1.0),
@@ -70,24 +70,6 @@ class Metadata:
     xmp: bytes = b""
     geo: Mapping[int, object] = field(default_factory=dict)
     pixel_um: tuple[float, float] | None = None
-
-    def enlarged(self, scale: float) -> Metadata:
-        """Return the metadata of a picture with `scale` times the pixels per direction."""
-        geo = dict(self.geo)
-        if isinstance(size := geo.get(_PIXEL_SCALE), tuple):
-            geo[_PIXEL_SCALE] = (size[0] / scale, size[1] / scale, *size[2:])
-        if isinstance(points := geo.get(_TIE_POINTS), tuple):
-            # Six numbers each: column, row, level, then the place.
-            geo[_TIE_POINTS] = tuple(
-                value * scale if place % 6 < 2 else value for place, value in enumerate(points)
-            )
-        if isinstance(matrix := geo.get(_TRANSFORMATION), tuple):
-            # Rows of four: the first two are steps by a column and by a row.
-            geo[_TRANSFORMATION] = tuple(
-                value / scale if place % 4 < 2 else value for place, value in enumerate(matrix)
-            )
-        size = self.pixel_um and (self.pixel_um[0] / scale, self.pixel_um[1] / scale)
-        return replace(self, geo=geo, pixel_um=size)
 
     def exif_of(self, program: str) -> bytes:
         """Return EXIF that names the program."""

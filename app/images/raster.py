@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import AfterValidator
 
-from trustscale_server.conformal.lab import Pixels
+from trustscale_server.conformal.fidelity import Pixels
 from trustscale_server.errors import BadImage, BadInput, BadRequest, UnsupportedMedia, reason_of
 from trustscale_server.images.decode import (
     NAME_BANDS,

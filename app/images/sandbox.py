@@ -1,7 +1,7 @@
 """Reads untrusted files in limited processes that can be killed: `decoding(decode, file, …)`.
 
 Any function of a file can run so. A file that takes more than its pixels justify is refused with
-`DecodeLimit`. Files start a few at a time, in turns by client (`admission.py`); a slow one gives
+`DecodeLimit`. Files start a few at a time, in turns by client (`concurrency.py`); a slow one gives
 its place to the next and runs at low priority. Large files take turns by the memory that
 they need, and hold no place while they wait. Each process of the service has one process of
 decoders (`sandbox_server.py`).
@@ -32,13 +32,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
 
-from trustscale_server.admission import (
+from trustscale_server.concurrency import (
     NoLongerWaiting,
     WeightedSemaphore,
     current_client,
     memory_limit,
+    plain_environment,
+    usable_cores,
 )
-from trustscale_server.concurrency import plain_environment, usable_cores
 from trustscale_server.errors import BadImage, BadInput, Overloaded
 from trustscale_server.images import sandbox_server
 from trustscale_server.images.sandbox_server import (

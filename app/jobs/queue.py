@@ -63,6 +63,7 @@ from trustscale_server.stores.base import (
     JobStore,
     StoreUnavailable,
 )
+from trustscale_server.stores.documents import redis_errors
 from trustscale_server.telemetry.signals import Metrics, context, span
 
 if TYPE_CHECKING:
@@ -308,8 +309,6 @@ class JobQueue:
         """Raise StoreUnavailable unless jobs can be queued now."""
         if self._is_memory:
             return
-        from trustscale_server.stores.redis import redis_errors  # noqa: PLC0415 - only where Redis is used
-
         try:
             async with redis_errors(self._answer_s), self._dockets["upscale"].redis() as redis:
                 await redis.exists("trustscale:queue")
@@ -356,8 +355,6 @@ class JobQueue:
         """Return the living workers, or None if they are not known."""
         if self._is_memory:
             return {self.owner}
-        from trustscale_server.stores.redis import redis_errors  # noqa: PLC0415 - only where Redis is used
-
         try:
             async with redis_errors(self._answer_s):
                 by_docket = [await docket.workers() for docket in self._dockets.values()]
@@ -416,8 +413,6 @@ class JobQueue:
         """Renew, again and again, the leases of all that this process works on."""
         if self._is_memory:
             return
-        from trustscale_server.stores.redis import redis_errors  # noqa: PLC0415 - as above
-
         while True:
             await asyncio.sleep(self.lease_s / 4)
             for docket in [self._dockets[name] for name in names]:
@@ -566,8 +561,6 @@ async def _elsewhere(job_id: str, task: str = "") -> None:
 @asynccontextmanager
 async def _later(what: str, within_s: float) -> AsyncIterator[None]:
     """Give up on an unavailable queue: the next round sends the rest."""
-    from trustscale_server.stores.redis import redis_errors  # noqa: PLC0415 - only where jobs are
-
     try:
         async with redis_errors(within_s):
             yield

@@ -26,7 +26,7 @@ import structlog
 from numpy.typing import DTypeLike, NDArray
 
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal.evidence import RUN, LabelEvidence, PictureEvidence, reference_of
+from trustscale_server.conformal.evidence import RUN, LabelEvidence, PictureEvidence
 from trustscale_server.errors import TrustscaleError
 from trustscale_server.serving.service import Encoded
 from trustscale_server.stores.base import Label, MonitorStore, Update
@@ -36,6 +36,17 @@ Outcome = TypeVar("Outcome")
 
 MOST_LABELLED = 1000
 """Remembered images: the truth about each counts once."""
+
+
+def reference_of(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the z of calibration pictures for `PictureEvidence.after`: float32, sorted.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError("z contains values that are not finite")
+    return np.sort(values.astype(np.float32))
 
 
 class BadState(TrustscaleError):

@@ -28,17 +28,16 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from trustscale_server.calibration.insight import COMMON_ALPHAS
-from trustscale_server.calibration.measure import check_measurable
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import evidence, fidelity, reader, words
-from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.lab import to_8_bit
+from trustscale_server.conformal.fidelity import FidelitySettings, to_8_bit
 from trustscale_server.conformal.reader import box_of
 from trustscale_server.errors import BadImage, BadRequest
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.raster import read_values, stored_pixels, stretched
 from trustscale_server.images.sandbox import File, decoding
 from trustscale_server.monitoring.monitor import MonitorState, StateChange, fold_label, time_of
+from trustscale_server.sampling.pipeline import check_measurable
 from trustscale_server.serving.answer import Result, read_codes
 from trustscale_server.stores.base import Label
 from trustscale_server.upscalers.base import RGB, Upscaler

@@ -34,12 +34,13 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from trustscale_server.concurrency import score_cores, shielded, side_by_side, to_its_end
-from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.lab import Seen
+from trustscale_server.conformal.fidelity import FidelitySettings, Pixels, Seen
 from trustscale_server.errors import (
+    BadRequest,
     CalibrationMismatch,
     DegenerateSamples,
     TimedOut,
@@ -50,7 +51,7 @@ from trustscale_server.errors import (
 )
 from trustscale_server.images.description import RULES, UPLOAD, InputFeatures, classify
 from trustscale_server.images.raster import Stretch
-from trustscale_server.images.resize import Enlarged
+from trustscale_server.images.resize import resized
 from trustscale_server.sigma import estimators
 from trustscale_server.sigma.estimators import NO_TEXT, IndecisionSettings, ReadPage, shipped_for
 from trustscale_server.sigma.features import MAX_SAMPLES, mean_image
@@ -586,6 +587,12 @@ def pipeline_differences(
     return differing
 
 
+def check_measurable(settings: FidelitySettings) -> None:
+    """Raise BadRequest, naming the missing packages, unless errors can be measured here."""
+    if settings.missing:
+        raise BadRequest(f"The metric {settings.metric!r} needs {settings.missing}.")
+
+
 def guard(
     calibrated: Pipeline, upscaler: Upscaler, settings: Mapping[str, str] | None = None
 ) -> None:
@@ -778,6 +785,46 @@ def _read_words(source: Source, pipeline: Pipeline, prediction: RGB) -> ReadPage
     """What is read in Ŷ and in the enlarged input."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
     return ReadPage.of(prediction, enlarged[: prediction.shape[0]], pipeline.scale)
+
+
+# The enlargement of a strip depends on two more rows of the input; one is spare.
+_MARGIN = 3
+
+
+class Enlarged:
+    """Rows of E, X enlarged k times by no model; slicing (`enlarged[top:bottom]`) makes them.
+
+    Bicubic. Pillow computes 8 bits in integers, so they are the same on every machine and in every
+    strip. 16 bits it computes in floating point: their last bit may depend on where a strip begins,
+    if k is no power of two; strips begin at the same rows on every machine. It is part of σ:
+    another filter would be another estimator.
+    """
+
+    def __init__(self, rgb: Pixels, scale: int) -> None:
+        height, width = rgb.shape[:2]
+        self.shape = (scale * height, scale * width, 3)
+        self._rgb = rgb
+        self._scale = scale
+
+    def __getitem__(self, rows: slice) -> Pixels:
+        """Pixels as of X, [bottom − top, k·w, 3]; of X itself where k = 1."""
+        top, bottom, _ = rows.indices(self.shape[0])
+        k, width = self._scale, self.shape[1]
+        if k == 1:
+            return self._rgb[top:bottom]
+        first = max(0, top // k - _MARGIN)
+        strip = self._rgb[first : -(-bottom // k) + _MARGIN]
+        if strip.dtype == np.uint16:
+            large = resized(strip, (width, k * len(strip)), Image.Resampling.BICUBIC)
+            return large[top - k * first : bottom - k * first]
+        # Along the rows first, as Pillow does, then only what is wanted. Its box is of float32,
+        # where parts of a pixel are exact if k is a power of two.
+        step = 1 if k & (k - 1) == 0 else k
+        above, below = top - top % step, bottom + -bottom % step
+        wide = Image.fromarray(strip).resize((width, len(strip)), Image.Resampling.BICUBIC)
+        box = (0, above / k - first, width, below / k - first)
+        tall = wide.resize((width, below - above), Image.Resampling.BICUBIC, box=box)
+        return np.asarray(tall)[top - above : bottom - above]
 
 
 class _Reducer(SampleSink):

@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from PIL import Image
 
-from trustscale_server.admission import current_client
-from trustscale_server.conformal.lab import to_8_bit
+from trustscale_server.concurrency import current_client
+from trustscale_server.conformal.fidelity import to_8_bit
 from trustscale_server.images.encode import picture
 from trustscale_server.jobs.runner import JobContext
 from trustscale_server.sampling.pipeline import KeptSamples, MeasurementSink

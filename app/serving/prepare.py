@@ -24,12 +24,10 @@ from typing import Annotated, Any, Final, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from trustscale_server.admission import AdmissionController, Room
 from trustscale_server.calibration.active import CalibrationPriority, Calibrations
 from trustscale_server.calibration.guarantee import GuaranteeKind
-from trustscale_server.calibration.measure import check_measurable
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.concurrency import score_threads, shielded
+from trustscale_server.concurrency import AdmissionController, Room, score_threads, shielded
 from trustscale_server.config_errors import mistakes
 from trustscale_server.errors import (
     BadGroup,
@@ -55,14 +53,14 @@ from trustscale_server.images.sandbox import File, decoding, waiting_at_most
 from trustscale_server.sampling.pipeline import (
     Pipeline,
     Throughput,
+    check_measurable,
     guard,
     identify,
     largest_call,
     pipeline_differences,
 )
-from trustscale_server.serving.answer import ChosenForm, check_alpha, form_of
+from trustscale_server.serving.answer import ApplicableCalibration, ChosenForm, check_alpha, form_of
 from trustscale_server.serving.credentials import UNSIGNED, Credentials, Parent, parent_of
-from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.sigma.estimators import IndecisionSettings
 from trustscale_server.sigma.features import MOST_KEPT
 from trustscale_server.stores.base import ResultStore

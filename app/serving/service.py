@@ -29,15 +29,15 @@ from PIL import Image
 
 from trustscale_server.calibration.guarantee import threshold_json
 from trustscale_server.concurrency import beside, shielded
-from trustscale_server.conformal.curve import CODE_STEPS, NEVER
-from trustscale_server.conformal.evidence import SigmaCounts
-from trustscale_server.conformal.lab import Pixels, to_8_bit
+from trustscale_server.conformal.curve import CODE_STEPS, NEVER, SigmaCounts
+from trustscale_server.conformal.fidelity import Pixels, to_8_bit
 from trustscale_server.conformal.reader import box_of
 from trustscale_server.images.drawings import OPAQUE
 from trustscale_server.images.encode import (
     FORMS,
     Attached,
     Pages,
+    enlarged_metadata,
     png_in_turns,
     to_png,
     write_picture,
@@ -67,8 +67,10 @@ from trustscale_server.serving.answer import (
     Result,
     Unmasked,
     believed_of,
+    guarantee,
     png_text,
     review_of,
+    warnings_of,
     write_believed,
 )
 from trustscale_server.serving.credentials import UNSIGNED
@@ -83,7 +85,6 @@ from trustscale_server.serving.prepare import (
     decode_upload,
     settle,
 )
-from trustscale_server.serving.promise import guarantee, warnings_of
 from trustscale_server.sigma.estimators import ReadPage
 from trustscale_server.stores.base import Blob, Usage
 from trustscale_server.stores.blobs import spooled, spooled_in_turns
@@ -417,7 +418,7 @@ def _encoded(masked: Masked, result_id: str) -> tuple[Picture, dict[str, IO[byte
         scale = masked.picture.shape[1] / masked.admitted.size[1]
         jobs.append(trust.files)
         if chosen.form.name == "cog.tiff":
-            metadata = masked.admitted.decoded.image.metadata.enlarged(scale)
+            metadata = enlarged_metadata(masked.admitted.decoded.image.metadata, scale)
             jobs.append(
                 lambda: {TRUST_COG: spooled(write_trust_cog, trust.codes, trust.text, metadata)}
             )
@@ -447,7 +448,7 @@ def _image(
         quality=chosen.form.quality,
         attached=Attached(
             text=trust.text if trust else unmasked,
-            metadata=upload.metadata.enlarged(picture.shape[1] / admitted.size[1]),
+            metadata=enlarged_metadata(upload.metadata, picture.shape[1] / admitted.size[1]),
             pages=pages,
             raster=upload.raster,
         ),

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from trustscale_server.conformal import reader
 from trustscale_server.conformal.bounds import Shape
-from trustscale_server.conformal.lab import (
+from trustscale_server.conformal.fidelity import (
     Kernel,
     Pixels,
     gaussian_blur,

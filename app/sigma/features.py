@@ -37,7 +37,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.lab import (
+from trustscale_server.conformal.fidelity import (
     Colours,
     Kernel,
     Pixels,

@@ -19,8 +19,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from math import inf
 from typing import Any, Final, TypeVar
 
@@ -31,7 +30,15 @@ from redis.backoff import ExponentialBackoff
 
 from trustscale_server.errors import ConfigError
 from trustscale_server.stores.blobs import Blobs
-from trustscale_server.stores.documents import ABSENT, Decide, Document, Key, StoreUnavailable
+from trustscale_server.stores.documents import (
+    ABSENT,
+    ANSWER_TIMEOUT_S,
+    Decide,
+    Document,
+    Key,
+    StoreUnavailable,
+    redis_errors,
+)
 
 Answer = TypeVar("Answer")
 
@@ -39,20 +46,6 @@ PREFIX: Final = "trustscale:"
 
 # redis-py's types assume decoding; this client decodes nothing.
 Client = Any
-
-# Limits a whole call of a store, with connecting and retries. A healthy server takes milliseconds.
-ANSWER_TIMEOUT_S: Final = 10.0
-
-# The first class that fits counts.
-_REASONS: Final = (
-    (failures.AuthenticationError, "it refuses the password"),
-    (failures.NoPermissionError, "the user may not run a command"),
-    (failures.BusyLoadingError, "it is still loading its data"),
-    (failures.OutOfMemoryError, "its memory is full"),
-    (failures.ReadOnlyError, "it is a read-only replica"),
-    (failures.TimeoutError, "no answer in time"),
-    (failures.ConnectionError, "no connection"),
-)
 
 SCHEMA_VERSION: Final = 8
 
@@ -87,21 +80,6 @@ _LONGEST_PAUSE_S: Final = 0.5
 def retry() -> Retry:
     """Retry three times within about a second, for a quick restart; never after a timeout."""
     return Retry(ExponentialBackoff(cap=0.6, base=0.1), 3, (failures.ConnectionError,))
-
-
-@asynccontextmanager
-async def redis_errors(within_s: float = ANSWER_TIMEOUT_S) -> AsyncIterator[None]:
-    """Raise `StoreUnavailable` for every Redis error, without addresses and secrets."""
-    try:
-        async with asyncio.timeout(within_s):
-            yield
-    except TimeoutError as error:
-        raise StoreUnavailable("Redis cannot be used now: no answer in time.") from error
-    except failures.RedisError as error:
-        reasons = (reason for kind, reason in _REASONS if isinstance(error, kind))
-        # The first word of another answer is its code, such as MISCONF for a full disk.
-        reason = next(reasons, f"it refused a command ({(str(error).split() or ['?'])[0]})")
-        raise StoreUnavailable(f"Redis cannot be used now: {reason}.") from error
 
 
 def check_url(url: str, what: str) -> None:

@@ -30,7 +30,7 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.lab import Pixels, check_rgb, to_8_bit, to_16_bit
+from trustscale_server.conformal.fidelity import Pixels, check_rgb, to_8_bit, to_16_bit
 from trustscale_server.errors import NotFound
 from trustscale_server.images.description import InputFeatures
 from trustscale_server.images.encode import to_png

@@ -23,6 +23,8 @@ from trustscale_server.upscalers.remote.predictions import CogConfig, ReplicateC
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 
+_EVERYWHERE: Final = {"`--server`", "`--json`"}  # explained where they occur first
+
 
 def settings() -> str:
     """Every setting of the service, and of each kind of upscaler."""
@@ -36,8 +38,7 @@ def settings() -> str:
             "variables with the prefix `TRUSTSCALE_`, which win. Lists are separated by commas "
             'in the environment. In the file `"${NAME}"` stands for an environment variable; keys '
             "may only be given that way. An empty default is none. `trustscale config check` "
-            "prints the effective values and names every mistake. This page is made by "
-            "`make reference`."
+            "prints the effective values and names every mistake."
         ),
         "",
         *_fields(_rows(Settings)),
@@ -77,8 +78,8 @@ def commands() -> str:
         "# All commands",
         "",
         (
-            "[The command line](command-line.md) says how they are used, `--help` more. *Also* "
-            "lists options that a command above explains. This page is made by `make reference`."
+            "[How they are used](command-line.md). *Also* lists options that a command above "
+            "explains, except `--server` and `--json`, which most commands have."
         ),
     ]
     explained: set[tuple[str, str]] = set()
@@ -88,7 +89,11 @@ def commands() -> str:
             continue  # the program itself, and groups, which do nothing
         first, *_ = (command.help or "").split("\n\n")
         own = [row for row in parameters if row not in explained]
-        also = [names for names, text in parameters if (names, text) in explained]
+        also = [
+            names
+            for names, text in parameters
+            if (names, text) in explained and names not in _EVERYWHERE
+        ]
         explained.update(own)
         lines += ["", f"## `{name}`", "", " ".join(first.split())]
         lines += ["", *("- {}: {}".format(*row) for row in own)] if parameters else []
@@ -103,8 +108,7 @@ def errors() -> str:
         "",
         (
             "An error is a problem document (RFC 9457) over HTTP, one line in the command line. "
-            "The page of its `type`, under `/problems/` of the service, says what to do. This "
-            "page is made by `make reference`."
+            "The page of its `type`, under `/problems/` of the service, says what to do."
         ),
         "",
     ]

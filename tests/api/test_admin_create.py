@@ -1,14 +1,12 @@
 """Creating calibrations over HTTP: every form of upload, every bad pair; and new upscalers."""
 
 import asyncio
-import threading
 from urllib.parse import quote
 
 import pytest
 
 from harness.admin import Admin, sharp_files, truth_files, zipped
 from harness.factories import photo
-from harness.fakes import FakeUpscaler
 from harness.gateway import AS_ADMIN, check_problem
 from harness.pictures import TOKEN
 from harness.waiting import PATIENCE_S
@@ -98,26 +96,6 @@ class TestRefused:
         many = [("y", (f"{k}.png", b"x")) for k in range(MAX_FILES + 1)]
         problem = check_problem(admin.send("POST", files=many), "image-too-large")
         assert problem["limit"] == "max_files"
-
-
-def test_pending_calibrations_are_listed(start):
-    upscaler = FakeUpscaler(gate=threading.Event())
-    admin = Admin(start(upscaler))
-    response = admin.post_files(truth_files(2), name="street")
-    job = response.json()["id"]
-    (row,) = admin.get(state="pending")
-    assert (row["id"], row["name"]) == (job, "street")
-    assert (row["upscaler"], row["metric"]) == ("fake", "neighborhood")
-    assert admin.get(state="pending", upscaler="other") == []
-    shown = admin.get(f"/{job}")
-    assert shown["id"] == shown["job"]["id"] == job
-    for part in ("curve", "backtest", "export"):
-        check_problem(admin.send("GET", f"/{job}/{part}"), "conflict")
-    check_problem(admin.send("POST", f"/{job}/activate"), "conflict")
-    upscaler.gate.set()
-    made = admin.made(response)
-    assert admin.get(state="pending") == []
-    assert admin.get(f"/{job}")["id"] == made["id"]
 
 
 def test_scenes(admin):

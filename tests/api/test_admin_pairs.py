@@ -1,9 +1,12 @@
 """The pictures and labels of pairs over HTTP, and the semantic metric that people label."""
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
-from harness.admin import Admin, label, truth_files, zipped
+from harness.admin import Admin, label, truth_files
 from harness.factories import encoded, photo
 from harness.gateway import check_problem, pixels
 from harness.gateway import post as upscaled
@@ -14,7 +17,6 @@ SEMANTIC = {"fidelity": {"metric": "semantic"}}
 NAMES = ["000", "001", "002"]
 BLACK, SQUARE = label(differs=False), label(differs=True)
 SMALL = label(differs=True, side=24)
-LABELS = {f"labels/{name}.png": SQUARE for name in NAMES}
 
 
 @pytest.fixture
@@ -27,10 +29,6 @@ def waiting(admin, upscaler):
 def put(admin, job, name, data, **headers):
     conditions = {header.replace("_", "-"): value for header, value in headers.items()}
     return admin.send("PUT", f"/{job}/pairs/{name}/label.png", content=data, headers=conditions)
-
-
-def post(admin, job, files):
-    return admin.send("POST", f"/{job}/labels", files={"archive": ("labels.zip", zipped(files))})
 
 
 def finish(admin, job):
@@ -108,37 +106,30 @@ class TestLabels:
         assert not pixels(admin.send("GET", f"/{made['id']}/pairs/000/label.png").content).any()
 
 
-def test_an_archive_of_labels(admin, waiting):
-    files = {
-        "labels/000.png": SQUARE,
-        "labels/001.png": SMALL,
-        "labels/999.png": SQUARE,
-        "readme.txt": b"text",
-        "y/002.png": SQUARE,
-    }
-    assert reasons(post(admin, waiting, files)) == {
-        "001": "label is 24×24, y is 48×48",
-        "999": "no such pair awaits a label",
-        "readme.txt": "not an image",
-        "002": "y/ holds no labels",
-    }
-    assert drawn(admin, waiting) == {"000": True, "001": False, "002": False}
-    answer = post(admin, waiting, LABELS).json()
-    assert [(item["name"], item["labelled"]) for item in answer] == [(n, True) for n in NAMES]
-    made = finish(admin, waiting)
-    assert made["n"] == 3
-    check_problem(put(admin, waiting, "000", BLACK), "not-found")
-    check_problem(admin.send("POST", f"/{made['id']}/finish"), "not-found")
-    shown = admin.send("GET", f"/{made['id']}/pairs/000/label.png")
-    assert pixels(shown.content).any()
+def test_labels_with_the_pairs(admin, waiting):
+    """Each is for the prediction that was drawn on, and for no other."""
+    claimed = {item["name"]: item["prediction_sha256"] for item in admin.get(f"/{waiting}/pairs")}
+
+    def upload(claimed, names=NAMES):
+        labels = {f"labels/{name}.png": SQUARE for name in names}
+        predictions = {"labels/predictions.json": json.dumps(claimed).encode()}
+        return admin.post_files({**truth_files(3), **labels, **predictions}, **SEMANTIC)
+
+    assert admin.made(upload(claimed))["n"] == 3
+    job = admin.ended(upload(claimed, NAMES[:2]))
+    assert job["state"] == "awaiting_labels"
+    assert drawn(admin, job["id"]) == {"000": True, "001": True, "002": False}
+    job = admin.ended(upload({**claimed, "001": hashlib.sha256(b"").hexdigest()}))
+    assert [item["name"] for item in job["error"]["items"]] == ["001"]
+    assert "not drawn on this prediction" in job["error"]["detail"]
 
 
 @pytest.mark.slow
 def test_text(fresh):
     """Words that a text reader reads lose, of the version that the record names, and no other."""
     fidelity = {"metric": "text"}
-    made = fresh.create(truth_files(1), fidelity=fidelity, activate=True, force=True)
-    assert (made["n"], made["min_alpha"], made["state"]) == (1, 1 / 2, "active")
+    made = fresh.create(truth_files(2), fidelity=fidelity, activate=True, force=True)
+    assert (made["n"], made["min_alpha"], made["state"]) == (2, 1 / 3, "active")
     recorded = made["pipeline"]["fidelity"]
     assert recorded.items() >= {"metric": "text", "bound": 1, "unit": "words"}.items()
     assert recorded["reader"]["name"] == "rapidocr"

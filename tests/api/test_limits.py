@@ -27,9 +27,9 @@ from harness.gateway import (
     post,
 )
 from harness.waiting import until
-from trustscale_server.admission import current_client
-from trustscale_server.api.clients import open_limits
+from trustscale_server.api.deps import open_limits
 from trustscale_server.calibration import record
+from trustscale_server.concurrency import current_client
 from trustscale_server.errors import RateLimited
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.serving import prepare

@@ -150,7 +150,7 @@ async def test_what_is_known(tariff, pairs, costs):
     """Two samples of a megapixel a pair at a second each, two pairs at once; a limit makes wait."""
     upscaler, throughput = FakeUpscaler(), Throughput()
     throughput.note(upscaler, 10**6, 1, 1.0)
-    found = Costs(throughput, lambda _: tariff, at_once=2)
+    found = Costs(throughput, {upscaler.name: tariff}, at_once=2)
     pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=2)
     assert await found.of(upscaler, pipeline, pairs=pairs, pixels=1e6) == costs
 

@@ -29,7 +29,7 @@ from trustscale_server.images.description import (
     classify,
 )
 from trustscale_server.sampling.pipeline import guard
-from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.serving.answer import ApplicableCalibration
 from trustscale_server.sigma.estimators import SHIPPED as FITS
 from trustscale_server.sigma.estimators import IndecisionSettings, shipped_fit
 from trustscale_server.upscalers.embedded import SHIPPED, EmbeddedUpscaler, has_bf16

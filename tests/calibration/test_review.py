@@ -12,7 +12,7 @@ from tests.reading import LINES
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import ReviewSettings
 from trustscale_server.calibration.measure import pair_from_words
-from trustscale_server.conformal.evidence import TOLERANCES
+from trustscale_server.conformal.curve import TOLERANCES
 from trustscale_server.serving.answer import review_of
 from trustscale_server.sigma.estimators import ReadPage
 

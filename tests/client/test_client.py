@@ -9,7 +9,6 @@ import typing
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
 
 from harness.admin import truth_files, zipped
 from harness.blocks import ROOT
@@ -18,7 +17,6 @@ from harness.gateway import ADMIN_KEY, IMAGE
 from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale, _options
 from trustscale import Guarantee as TypedGuarantee
 from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.images.drawings import overlay
 from trustscale_server.images.encode import to_png
 from trustscale_server.serving.answer import Guarantee
 
@@ -214,16 +212,3 @@ def test_an_unknown_one():
     """A keyword that is unknown is no request but a mistake, with what was probably meant."""
     with pytest.raises(TypeError, match=r"'apha'\. Did you mean 'alpha'"):
         Answers().client.upscale(b"", apha=0.1)
-
-
-def test_what_is_saved(tmp_path):
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    mask = rng.random((12, 16)) < 0.7
-    document = {"id": "res-1", "width": 16, "height": 12, "alpha": 0.1, "trusted_fraction": 0.7}
-    result = Result(document, {"image.png": encoded(pixels), "mask.png": encoded(mask)})
-    assert repr(result) == "<Result res-1: 16×12, 70.0% trusted at α = 0.1>"
-    result.save(tmp_path)
-    names = {"image.png", "mask.png", "overlay.png", "result.json"}
-    assert {path.name for path in tmp_path.iterdir()} == names
-    assert np.array_equal(Image.open(tmp_path / "overlay.png"), overlay(pixels, mask))

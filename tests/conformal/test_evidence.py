@@ -17,9 +17,9 @@ from trustscale_server.conformal.evidence import (
     LabelEvidence,
     PictureEvidence,
     rank,
-    reference_of,
     tolerance,
 )
+from trustscale_server.monitoring.monitor import reference_of
 
 FEW = st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.1, 3.0]), max_size=12)
 UNIFORM = st.floats(0, 1, exclude_max=True)

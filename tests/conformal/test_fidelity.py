@@ -14,9 +14,11 @@ from trustscale_server.conformal.fidelity import (
     LAB_BOUND,
     METRICS,
     FidelitySettings,
+    gaussian_blur,
+    lab_block,
     largest_float32,
+    normalised_lab,
 )
-from trustscale_server.conformal.lab import gaussian_blur, lab_block, normalised_lab
 from trustscale_server.conformal.reader import ReaderSettings
 
 COLOUR = [key for key, row in METRICS.items() if row.bound == LAB_BOUND]

@@ -19,13 +19,6 @@ class TestPut:
         assert await again.heads() == [head("a")]
 
 
-async def test_newest_first(stores):
-    for name, upscaler, day in [("a", "x", 2), ("b", "y", 3), ("c", "x", 1)]:
-        await stores.calibrations.put(head(name, upscaler, day=day), b"")
-    assert [found.id for found in await stores.calibrations.heads()] == ["b", "a", "c"]
-    assert await stores.calibrations.heads("x") == [head("a", "x", day=2), head("c", "x", day=1)]
-
-
 class TestActivate:
     async def test_what_stays(self, stores):
         """The last one is asked first; without some, or alone; at most eight."""

@@ -34,18 +34,6 @@ class TestCreate:
         running = await stores.jobs.start("job", "", "ann")
         assert (running.trace, running.about) == (trace, about)
 
-    async def test_unknown(self, stores):
-        jobs = stores.jobs
-        for call in (jobs.get, jobs.load, jobs.request_cancel, jobs.resume):
-            with pytest.raises(NotFound):
-                await call("nothing")
-        with pytest.raises(NotFound):
-            async for _ in jobs.watch("nothing"):
-                pass
-        assert await jobs.start("nothing", "", "ann") is None
-        assert not await jobs.record("nothing", "pair", b"")
-        assert not await jobs.finish("nothing", JobState.SUCCEEDED)
-
 
 class TestAttempts:
     async def test_each_task_has_its_own(self, doors):

@@ -3,7 +3,7 @@
 import asyncio
 import io
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import numpy as np
@@ -21,13 +21,6 @@ from trustscale_server.stores.sqlite import SqliteDocuments
 ALL = timedelta(minutes=-1)
 
 HOSTILE = ["../up", "/etc/passwd", "..", ".", "a/../../b", "a\\b", "c:d", "%2e%2e%2f", "ü \n", "~"]
-
-
-async def _expired(stores, result):
-    async with asyncio.timeout(60):
-        with suppress(NotFound):
-            while await stores.results.document(result):  # noqa: ASYNC110 - time has no event
-                await asyncio.sleep(0.01)
 
 
 class TestResults:
@@ -172,15 +165,6 @@ class TestBlobs:
             await blobs.delete("job-1")
         assert await blobs.names("job-1") == []
         assert await blobs.get("job-2", "x/a") == b"2"
-
-    async def test_upload_links(self, tmp_path, monkeypatch):
-        """Azure needs a header that says what is stored."""
-        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
-        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")
-        link = await open_blobs("az://box/there", tmp_path).upload_link("a", "b", seconds=60)
-        assert link is not None
-        assert link.url.startswith("https://account.blob.core.windows.net/box/there/a/b?")
-        assert link.headers == {"x-ms-blob-type": "BlockBlob"}
 
     async def test_identity(self, doors_to, tmp_path):
         assert await doors_to().identity() == await doors_to().identity()

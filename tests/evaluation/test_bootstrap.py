@@ -19,7 +19,7 @@ from trustscale_server.calibration.guarantee import HighProbability, MeasuredPai
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.sampling.pipeline import Pipeline
-from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.serving.answer import ApplicableCalibration
 
 ALPHAS = (0.05, 0.3, 0.5, 0.9)
 

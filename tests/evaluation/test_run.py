@@ -16,11 +16,10 @@ from trustscale_evaluation.measure import SampleCache, Samples, packed_samples
 from trustscale_evaluation.report import advice
 from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, fidelity
-from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.lab import normalised_lab
+from trustscale_server.conformal.fidelity import FidelitySettings, normalised_lab
 from trustscale_server.errors import BadRequest, UpscalerFailed
 from trustscale_server.sampling.pipeline import measure
-from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.serving.answer import ApplicableCalibration
 from trustscale_server.upscalers.base import Source
 
 

@@ -26,11 +26,8 @@ from harness.fakes import FakeUpscaler
 from tests.calibration.test_archive import tar_of
 from trustscale_server.calibration import record
 from trustscale_server.calibration.layout import ArchiveLimits, archive_files
-from trustscale_server.errors import BadCalibration, BadInput, ProtocolError
+from trustscale_server.errors import BadCalibration, BadInput
 from trustscale_server.images.decode import Limits, decode, image_size
-from trustscale_server.upscalers.remote.http import Reply
-from trustscale_server.upscalers.remote.oip import output_of, understood
-from trustscale_server.upscalers.tensors import HEADER_LENGTH
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=2**16, max_side=2**12)
 ARCHIVE_LIMITS = ArchiveLimits(
@@ -132,49 +129,12 @@ def parts_of_calibrations():
     return [bytes([place]) + parts[name] for place, name in enumerate(sorted(parts))]
 
 
-def tensor(data):
-    """An answer of an inference server; the first two bytes are the length of its JSON header.
-
-    Zero means that the whole answer is JSON.
-    """
-    length, body = int.from_bytes(data[:2], "big"), data[2:]
-    headers = {HEADER_LENGTH.lower(): str(length)} if length else {}
-    try:
-        answer, _ = output_of(Reply(200, headers, body), "samples")
-        size = (
-            len(understood(answer.file))
-            if answer.datatype == "BYTES"
-            else understood(answer.numbers).nbytes
-        )
-    except ProtocolError as error:
-        _check_told(error)
-        return
-    assert size <= 8 * len(body)
-
-
-def tensor_answers():
-    samples = np.arange(12, dtype="<u1").reshape(1, 2, 2, 3)
-    entry = {"name": "samples", "datatype": "UINT8", "shape": [1, 2, 2, 3]}
-    other = {"name": "other", "datatype": "FP32", "shape": [1]}
-    binary = {**entry, "parameters": {"binary_data_size": 12}}
-    first = {**other, "parameters": {"binary_data_size": 4}}
-    file_ = {"name": "samples", "datatype": "BYTES", "shape": [1]}
-    file_["parameters"] = {"binary_data_size": 9}
-    return [
-        _tensor_answer({"outputs": [binary]}, samples.tobytes()),
-        _tensor_answer({"outputs": [first, binary], "parameters": {}}, b"1234" + samples.tobytes()),
-        _tensor_answer({"outputs": [file_]}, b"\5\0\0\0abcde"),
-        b"\0\0" + json.dumps({"outputs": [{**entry, "data": samples.ravel().tolist()}]}).encode(),
-    ]
-
-
 # What takes any bytes, and valid files to start from.
 TARGETS = {
     "image": (image, images),
     "archive": (archive, archives),
     "calibration": (calibration, calibrations),
     "calibration-parts": (inside_of_a_calibration, parts_of_calibrations),
-    "tensor": (tensor, tensor_answers),
 }
 
 
@@ -187,11 +147,6 @@ def _check_told(error):
 def _members(data):
     with zipfile.ZipFile(io.BytesIO(data)) as opened:
         return {name: opened.read(name) for name in opened.namelist()}
-
-
-def _tensor_answer(head, tail):
-    text = json.dumps(head).encode()
-    return len(text).to_bytes(2, "big") + text + tail
 
 
 MIB = 2**20

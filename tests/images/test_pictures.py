@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from trustscale_server.images.drawings import composed, fading, overlay
 from trustscale_server.images.encode import to_png
-from trustscale_server.images.resize import Enlarged, largest_within, size_within
+from trustscale_server.images.resize import largest_within, size_within
+from trustscale_server.sampling.pipeline import Enlarged
 
 
 @settings(max_examples=40, deadline=None)

@@ -15,6 +15,7 @@ from harness import hostile
 from harness.factories import encoded, photo
 from trustscale_server.errors import BadImage, BadInput, BadRequest, ImageTooLarge
 from trustscale_server.images.decode import Limits
+from trustscale_server.images.encode import enlarged_metadata
 from trustscale_server.images.raster import Bands, Stretch, read_picture, read_values
 from trustscale_server.images.sandbox import in_decoder
 
@@ -159,7 +160,7 @@ def test_the_place_of_files_that_pillow_cannot_read():
     place = rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)
     data = raster(BANDS, transform=place, crs="EPSG:32633")
     kept = read_picture(data, LIMITS, stretch="p1,p99", bands="4,3,2", keep="keep-gps").metadata
-    assert kept.enlarged(4).geo[33550][:2] == (2.5, 2.5)
+    assert enlarged_metadata(kept, 4).geo[33550][:2] == (2.5, 2.5)
     assert not read_picture(data, LIMITS, stretch="p1,p99", bands="4,3,2", keep="keep").metadata.geo
 
 

@@ -27,8 +27,7 @@ from harness import hostile
 from harness.factories import encoded, photo
 from harness.waiting import PATIENCE_S, block_until, cancelled, until
 from tests.images import work
-from trustscale_server.admission import current_client
-from trustscale_server.concurrency import usable_cores
+from trustscale_server.concurrency import current_client, usable_cores
 from trustscale_server.errors import BadImage, DecodeLimit, ImageTooLarge, Overloaded
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.raster import read_picture, read_values

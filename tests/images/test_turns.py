@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from harness.waiting import PATIENCE_S, block_until
-from trustscale_server.admission import NoLongerWaiting, WeightedSemaphore
+from trustscale_server.concurrency import NoLongerWaiting, WeightedSemaphore
 from trustscale_server.errors import Overloaded
 
 

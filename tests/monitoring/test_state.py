@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from trustscale_server.conformal.evidence import RUN, reference_of
+from trustscale_server.conformal.evidence import RUN
 from trustscale_server.monitoring.monitor import (
     MonitorState,
     Observation,
@@ -12,6 +12,7 @@ from trustscale_server.monitoring.monitor import (
     fold,
     fold_label,
     load_state,
+    reference_of,
 )
 
 REFERENCE = reference_of(np.random.default_rng(0).normal(size=200))

@@ -13,7 +13,7 @@ from harness.fakes import FakeUpscaler
 from harness.gateway import gateway
 from harness.waiting import until
 from trustscale_server.api.deps import Sent
-from trustscale_server.conformal.lab import lab_tables
+from trustscale_server.conformal.fidelity import lab_tables
 from trustscale_server.images.encode import Attached, Pages, picture, write_picture
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.serving.prepare import UpscaleRequest, footprint

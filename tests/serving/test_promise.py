@@ -20,7 +20,7 @@ from trustscale_server.conformal.words import ANY
 from trustscale_server.errors import BadRequest
 from trustscale_server.images.degrade import Degradation, Mixture
 from trustscale_server.images.description import LOSSLESS, UPLOAD, InputFeatures, Kind
-from trustscale_server.serving.promise import ApplicableCalibration, guarantee, warnings_of
+from trustscale_server.serving.answer import ApplicableCalibration, guarantee, warnings_of
 from trustscale_server.sigma.estimators import IndecisionSettings
 
 

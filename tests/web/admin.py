@@ -69,10 +69,3 @@ def originals(count, *, first=0):
 
 def upload(data, name="piece.png", kind="image/png"):
     return {"name": name, "mimeType": kind, "buffer": data}
-
-
-def folder_of(folder, files):
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder

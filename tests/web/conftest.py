@@ -65,12 +65,6 @@ def made(api):
     return api.made(files, name=f"{MARKUP} streets")
 
 
-@pytest.fixture(scope="session")
-def small(api):
-    """The id of a calibration of three pairs, which trusts nothing at its α."""
-    return api.made(truths(3, first=700))
-
-
 @pytest.fixture
 def complaints():
     """What the consoles of the test's pages have complained of: nothing, in the end."""

@@ -2,11 +2,10 @@
 
 import re
 
-import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from harness.browser import AXED, barriers, check_screen, fits, touch
+from harness.browser import AXED, check_screen, fits, touch
 from harness.factories import encoded, photo
 from tests.web.admin import BASE, MARKUP, truths
 
@@ -164,30 +163,3 @@ def test_nothing_drawn_is_lost(as_admin, api, job, complaints):
     assert api.label(job, name).any()
     assert all("ERR_INTERNET_DISCONNECTED" in text for text in complaints)
     complaints.clear()
-
-
-def test_neither_overwrites_the_other(as_admin, api):
-    """Whoever saves second sees both labels and chooses; here both together."""
-    job = waiting(api, 2)
-    first, second = (desk(as_admin, job, "000") for _ in range(2))
-    # It takes itself for hidden, and does not see by itself what others draw.
-    second.evaluate("Object.defineProperty(document, 'hidden', { value: true })")
-    draw(first, (0.2, 0.3))
-    saved(first)
-    of_first = api.label(job, "000")
-    draw(second, (0.8, 0.7))
-    expect(second.locator(".save-state")).to_have_text("Somebody else was first")
-    assert np.array_equal(api.label(job, "000"), of_first)
-    second.get_by_role("button", name="Choose…").click()
-    dialog = second.get_by_role("dialog")
-    expect(dialog.get_by_role("img")).to_have_count(3)
-    assert barriers(second) == []
-    dialog.get_by_role("button", name="Both together").click()
-    saved(second)
-    both = api.label(job, "000")
-    assert both[of_first].all()
-    assert both.sum() > 1.9 * of_first.sum()
-
-    api.client.delete(f"/v1/jobs/{job}")
-    first.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    expect(first.get_by_role("alert")).to_contain_text("Somebody has cancelled")

@@ -1,8 +1,5 @@
 """The studio and finished calibrations: one in detail, before and after, used as an admin does."""
 
-import json
-import re
-
 import pytest
 from playwright.sync_api import expect
 
@@ -46,38 +43,3 @@ def test_every_screen(as_admin, api, made, look):
         expect(page.get_by_role("heading", level=1)).to_have_count(1)
         check_screen(page, f"studio-{name}", look)
     assert missing == []
-
-
-def test_worse_needs_force(as_admin, small):
-    """Worse is said in amber, before anything is changed; a refusal is insisted on."""
-    page = as_admin(f"/calibrations?id={small}")
-    expect(page.locator(".nothing-trusted")).to_contain_text("trusts nothing at the error")
-    asked = []
-
-    def refuse(route):
-        asked.append(route.request.post_data)
-        conflict = {"type": "/problems/conflict", "detail": "It trusts 0 % instead of 50 %."}
-        if "force" in str(route.request.post_data):
-            route.fulfill(json={"upscaler": "fast", "calibration": small, "previous": None})
-        else:
-            route.fulfill(status=409, json=conflict)
-
-    def worse(route):
-        found = route.fetch().json()
-        found["changes"]["trusted_area"] = {"before": 0.57, "after": 0.39}
-        route.fulfill(json=found)
-
-    page.route("**/activate", refuse)
-    page.route(f"**/v1/admin/calibrations/{small}", worse)
-    page.get_by_role("link", name="Before and after").click()
-    expect(page.locator("#changes.warn")).to_contain_text("57.0 % → 39.0 %")
-    sides = page.locator(".side")
-    expect(sides.filter(has_text="Now").first).to_contain_text(re.compile(r"\d %"))
-    expect(sides.filter(has_text="With this one").first).to_contain_text("0 % trusted")
-    assert asked == []
-    page.get_by_role("button", name="Use it").click()
-    dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("It trusts 0 % instead of 50 %.")
-    dialog.get_by_role("button", name="Use it anyway").click()
-    page.wait_for_url(f"**/calibrations?id={small}")
-    assert json.loads(asked[1]) == {"force": True}

@@ -6,11 +6,11 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from harness.browser import ADMIN_KEY, AXED, BRING, LOOKS, barriers, check_screen
+from harness.browser import ADMIN_KEY, AXED, LOOKS, barriers, check_screen
 from harness.factories import encoded, photo
 from tests.live import serving
 from tests.upscalers.test_connect import answering
-from tests.web.admin import BASE, MARKUP, folder_of, originals, truths, upload
+from tests.web.admin import BASE, MARKUP, originals, truths, upload
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.upscalers.base import image_digest
 
@@ -84,32 +84,6 @@ def test_from_the_key_to_its_use(open_page, admin_site, api):
     page.get_by_role("button", name="Use it").click()
     insist(page, page.locator(".page-head .badge.trust", has_text="active"))
     assert api.active() == before
-
-
-def test_pairs_of_a_folder(as_admin, tmp_path):
-    """X and Y are told apart by their folders, matched by name, and compared in size."""
-    files = {f"x/{name}.png": encoded(photo(50, 24, 24)) for name in ("0", "1", "2", "alone")}
-    files |= {f"y/{k}.webp": encoded(photo(k, 48, 48 - k // 2 * 8), "WEBP") for k in range(3)}
-    page = as_admin("/calibrations?new")
-    folder = page.locator("input[webkitdirectory]")
-    folder.set_input_files(folder_of(tmp_path / "pairs", files))
-    expect(page.locator(".tally")).to_contain_text("2 pairs")
-    refused = page.locator(".callout.warn .items")
-    expect(refused).to_contain_text("2: the original is 40×48, but 2× the size")
-    expect(refused).to_contain_text("alone: y/ has no image of this name")
-    page.get_by_role("button", name="Remove all").click()
-    expect(page.locator(".tally")).to_have_count(0)
-    drop = ["drop", "dropped.png", list(encoded(photo(7, 48, 48)))]
-    page.locator(".drop-zone").evaluate(BRING, drop)
-    expect(page.locator(".tally")).to_contain_text("1 original")
-    # What misses the zone does not replace the page.
-    assert not page.locator("body").evaluate(BRING, drop)
-    page.get_by_role("button", name="Next").click()
-    page.locator("[name=others]").evaluate(
-        "field => { field.value = '{'; field.dispatchEvent(new Event('input')); }"
-    )
-    page.get_by_role("button", name=START).click()
-    expect(page.locator("[name=others]")).to_be_focused()  # though it was folded
 
 
 def test_what_was_used_already(as_admin):
