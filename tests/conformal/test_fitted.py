@@ -254,3 +254,11 @@ def test_a_sum_is_rounded():
     """log σ is a multiple of 2^-20, so that the last bits of a logarithm do not matter."""
     scaled = weighted(maps(), {"variance@0": 0.3, "log slope@5": -0.7}) * 2**20
     np.testing.assert_array_equal(scaled, np.rint(scaled))
+
+
+def test_strips_leave_no_seam():
+    """Pixels are made a few rows of cells at a time, and are the same as made at once."""
+    logs = np.random.default_rng(0).random((53, 9))
+    at_once = features.double(features.double(logs.astype(np.float32)))[:210, :35]
+    strips = features.enlarged_cells(logs, (210, 35), lambda _, rows: rows)
+    np.testing.assert_array_equal(np.concatenate([*strips]), at_once)
