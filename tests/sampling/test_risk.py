@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
-from trustscale_server.admission import AdmissionController
 
 from harness.factories import encoded, photo
 from harness.fakes import FakeUpscaler
@@ -12,6 +11,7 @@ from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.measure import reduce_pair
 from trustscale_server.calibration.pairs import Pair
 from trustscale_server.calibration.record import Calibration
+from trustscale_server.concurrency import AdmissionController
 from trustscale_server.conformal import fidelity
 from trustscale_server.images.decode import Limits
 from trustscale_server.images.degrade import Degradation, degrade
