@@ -5,9 +5,9 @@ memory is known before (`app/serving/prepare.py`), so it asks for a slot with th
 and all slots together never exceed the budget. Clients share slots, memory and waiting places
 (`current_client`): the turn is that of the client with the smallest share, then that of the first,
 and a large request whose turn it is lets nobody pass. While one client holds every slot, another
-one gets a slot more, so that nobody waits for the long requests of a stranger. But jobs, for which nobody holds a connection
-open, let others pass while they cannot go themselves, and leave `reserved` slots to them: two
-pictures of minutes must not block those of seconds.
+one gets a slot more, so that nobody waits for the long requests of a stranger. But jobs, for which
+nobody holds a connection open, let others pass while they cannot go themselves, and leave
+`reserved` slots to them: two pictures of minutes must not block those of seconds.
 
 Threads, too, take places and bytes in turns, client by client (`WeightedSemaphore`). This is
 weighted fair queueing: what a client has had, as amount times seconds, counts when its next
