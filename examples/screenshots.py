@@ -212,7 +212,7 @@ def settings(page: Page) -> None:
     """What can be asked for before."""
     ready(page)
     page.click("#open-settings")
-    page.get_by_text("More options").click()
+    page.get_by_role("dialog").get_by_text("More options").click()
 
 
 def wizard(page: Page) -> None:

@@ -25,7 +25,8 @@ from trustscale_server.stores.base import (
     StoreUnavailable,
 )
 from trustscale_server.stores.blobs import IN_MEMORY, spooled
-from trustscale_server.stores.redis import RedisDocuments, redis_client, redis_errors
+from trustscale_server.stores.documents import redis_errors
+from trustscale_server.stores.redis import RedisDocuments, redis_client
 from trustscale_server.stores.sqlite import SqliteDocuments
 
 LIVES = 4

@@ -17,7 +17,7 @@ const MADE = Object.entries({
 /** state: {upscalers, upscaler, metric}; set(changes) when one of those is chosen. */
 export function settingsFields({ upscalers, upscaler, metric }, set) {
   const live_ = upscalers.find(({ name }) => name === upscaler);
-  const listed = upscalers.map(({ name, title, scale }) => [name, scale ? `${title} (×${scale})` : title]);
+  const listed = upscalers.map(({ name, title }) => [name, title]);
   const metrics = options.metrics.map(({ metric, title }) => [metric, title]);
   const error = { chosen: metric, run: (chosen) => set({ metric: chosen }), hint: metricOf(metric)?.summary };
   return html`<div class="form-grid">

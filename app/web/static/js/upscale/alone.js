@@ -24,6 +24,7 @@ async function start() {
     const { view, screen, density } = viewport;
     const shown = isHeld ? "plain" : mode;
     get("#legend").textContent = LEGENDS[shown];
+    get(".stage").dataset.shown = shown;
     painter.draw({ view, screen, density, parts: [{ layer, mode: shown, left: 0, right: screen.width }] });
   };
   const request = () => (frame ||= requestAnimationFrame(draw));

@@ -404,7 +404,7 @@ function drawPart(context, bitmaps, picture, view, area, smooth) {
   const ey = Math.min(bitmap.height, Math.ceil((area.y1 - view.y) / high) + 2);
   if (ex <= sx || ey <= sy) return;
   context.imageSmoothingEnabled = smooth || cell < 1;
-  context.imageSmoothingQuality = "medium";
+  context.imageSmoothingQuality = cell < 0.5 ? "medium" : "low"; // halves of halves need no more
   const [x, y] = [view.x + sx * wide, view.y + sy * high];
   context.drawImage(bitmap, sx, sy, ex - sx, ey - sy, x, y, (ex - sx) * wide, (ey - sy) * high);
 }
