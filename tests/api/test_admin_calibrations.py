@@ -199,6 +199,7 @@ class TestGuard:
         other = changed(calibration, pipeline=pipeline)
         imported = admin.send("POST", "/import", content=record.dump(other))
         assert imported.status_code == 201
+        assert [one["field"] for one in imported.json()["differences"]] == ["fingerprint"]
         refused = admin.send("POST", f"/{other.id}/activate")
         assert check_problem(refused, "calibration-mismatch")["differences"] == [
             {"field": "fingerprint", "calibrated": "fake:0", "live": "fake:1"}

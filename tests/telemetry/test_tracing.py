@@ -1,6 +1,5 @@
 """Spans and logs: what is recorded, for whom, and what never."""
 
-import json
 import logging
 import socket
 import sys
@@ -32,19 +31,6 @@ class TestOn:
         assert f"{outer.parent.span_id:016x}" == span
         assert inner.parent.span_id == outer.context.span_id
         assert carried[2] == f"{inner.context.span_id:016x}"
-
-    def test_logs_name_the_span(self, capsys):
-        with logging_as("json"):
-            with recorded() as spans, signals.span("a"):
-                structlog.get_logger("x").info("ours", request_id="r")
-                logging.getLogger("library").warning("theirs")
-            structlog.get_logger("x").info("after")
-        ours, theirs, after = map(json.loads, capsys.readouterr().err.splitlines())
-        span = spans.one("a")
-        for event in (ours, theirs):
-            assert event["trace_id"] == f"{span.context.trace_id:032x}"
-            assert event["span_id"] == f"{span.context.span_id:016x}"
-        assert "trace_id" not in after
 
 
 @contextmanager
