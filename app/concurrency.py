@@ -40,6 +40,9 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
+# --- Cores, threads and asyncio tasks of this process.
+
+
 def usable_cores() -> int:
     """Return how many cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
@@ -175,6 +178,8 @@ async def _ended(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
     finally:
         del cancelled  # as in `beside`
 
+
+# --- Who may work now: slots, waiting places and memory, shared fairly by clients.
 
 current_client: ContextVar[str] = ContextVar("current_client", default="")
 """For whom this task works: a key's name or an address; empty for the service itself.
@@ -526,6 +531,8 @@ class AdmissionController:
         own = [turn.cost for turn in self._holding if turn.client == client]
         return max(len(own) / self.running, sum(own) / (self.budget or math.inf))
 
+
+# --- Places and bytes that threads take in turns, client by client.
 
 _FIRST_SECONDS: Final = 0.1
 _NEWEST: Final = 0.2

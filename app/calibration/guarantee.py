@@ -38,6 +38,8 @@ from trustscale_server.images.degrade import MadeBy, Mixture
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.sigma.estimators import IndecisionSettings
 
+# --- When a picture is bad, and how many may go out without a look.
+
 
 class ReviewSettings(BaseModel):
     """When a picture is bad, and how many bad ones may be accepted; chosen in advance."""
@@ -63,6 +65,8 @@ class ReviewSettings(BaseModel):
             raise ValueError(f"τ is one of {', '.join(map(str, TOLERANCES))}")
         return tolerance
 
+
+# --- Which guarantee a calibration gives, chosen in advance with all of its numbers.
 
 LEVELS: Final[Mapping[str, float]] = {"strict": 0.03, "balanced": 0.05, "lenient": 0.07}
 """α by the names that people choose from."""
@@ -389,6 +393,8 @@ def guarantee_of(facts: Mapping[str, Any]) -> GuaranteeSettings:
     """Return the guarantee of such facts; ValidationError without one."""
     return _ANY.validate_python({name: value for name, value in facts.items() if value is not None})
 
+
+# --- What a calibration says of itself and of its pairs, all but the arrays.
 
 # Before the name of the admin, the reason of a pair that was taken out.
 REMOVED: Final = "removed by "

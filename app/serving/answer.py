@@ -62,6 +62,8 @@ from trustscale_server.images.encode import (
 )
 from trustscale_server.sampling.pipeline import Prediction
 
+# --- Which pictures may go out without a look, by a calibration.
+
 _SHARE: Final = 0.01
 
 
@@ -132,6 +134,8 @@ def review_of(
         reason=reason,
     )
 
+
+# --- The answer to one request: its JSON document, and its files with their provenance.
 
 MASK: Final = "mask.png"
 TRUST: Final = "trust.png"
@@ -541,6 +545,9 @@ def pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
         levels = np.asarray(picture).astype(np.uint16)
         return np.repeat(to_8_bit(levels)[..., np.newaxis], 3, axis=2)
     return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
+
+
+# --- What an answer is about, what is promised of it in words and numbers, and the warnings.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

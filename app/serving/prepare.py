@@ -77,6 +77,8 @@ from trustscale_server.upscalers.base import (
     routed,
 )
 
+# --- A request, and which upscaler and which calibration answer it.
+
 Pixels = Annotated[int, Field(ge=1)]
 MOST_PAGES: Final = 10_000
 _MOST_SIZES: Final = 3
@@ -486,6 +488,8 @@ def _promises(calibration: Calibration, request: UpscaleRequest) -> bool:
         return False
     return True
 
+
+# --- What is checked of an upload before anything is generated.
 
 JOB_TIMEOUT_S: Final = 86400.0
 """Time limit for the samples of an upscaling job."""

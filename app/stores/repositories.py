@@ -46,6 +46,8 @@ from trustscale_server.stores.documents import (
 )
 from trustscale_server.stores.jobs import accepts_work, job_key
 
+# --- Calibrations, and which of them are active.
+
 MOST_ACTIVE: Final = 8
 """Active calibrations of an upscaler."""
 
@@ -209,6 +211,8 @@ def _blob(calibration: str) -> Key:
 def _unknown(calibration: str) -> NotFound:
     return NotFound(f"There is no calibration {calibration}.")
 
+
+# --- Results of upscaling: a document and its place in an index, the files as blobs.
 
 KEY: Final = "result-"
 """Prefix of folders of results."""
@@ -429,6 +433,8 @@ def _row(value: bytes) -> StoredResult:
 def _missing(result: str) -> NotFound:
     return NotFound(f"There is no result {result!r}, or no longer.")
 
+
+# --- Who used how much in which month: pictures, calls and their price.
 
 Purpose = Literal["upscale", "calibrate", "canary"]
 
