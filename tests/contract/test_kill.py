@@ -99,27 +99,26 @@ async def test_nothing_half_and_nothing_lost(store_url, tmp_path, opener):
     assert all(promised[kind] for kind in KINDS)
 
 
-class TestRedis:
-    async def test_frozen(self):
-        """A server that takes connections and never answers is waited for once, not four times."""
-        connections = 0
+async def test_a_frozen_redis():
+    """A server that takes connections and never answers is waited for once, not four times."""
+    connections = 0
 
-        async def freeze(reader, writer):
-            nonlocal connections
-            connections += 1
-            with suppress(ConnectionError):
-                while await reader.read(1024):
-                    pass
-            writer.close()
+    async def freeze(reader, writer):
+        nonlocal connections
+        connections += 1
+        with suppress(ConnectionError):
+            while await reader.read(1024):
+                pass
+        writer.close()
 
-        async with await asyncio.start_server(freeze, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            client = redis_client(f"redis://127.0.0.1:{port}")
-            with pytest.raises(StoreUnavailable, match="in time"):
-                async with redis_errors(0.2):
-                    await RedisDocuments(client).count("x")
-            assert connections <= 1  # 0 if this process stalled while it connected
-            await client.aclose()
+    async with await asyncio.start_server(freeze, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = redis_client(f"redis://127.0.0.1:{port}")
+        with pytest.raises(StoreUnavailable, match="in time"):
+            async with redis_errors(0.2):
+                await RedisDocuments(client).count("x")
+        assert connections <= 1  # 0 if this process stalled while it connected
+        await client.aclose()
 
 
 async def test_a_lock_that_stays(tmp_path):
