@@ -255,7 +255,8 @@ IdempotencyKey = Annotated[
         alias=HEADER,
         min_length=1,
         max_length=255,
-        description="Of your choice, new for each request. A repetition with the same key and body "
+        description="A text of your choice, new for each request. A repetition with the "
+        "same key and body "
         "is answered with what the first one made, and costs nothing.",
     ),
 ]

@@ -51,11 +51,14 @@ class ReviewSettings(BaseModel):
         None,
         ge=0,
         lt=1,
-        description="Bad is a picture of whose pixels more than this share are off by more than τ. "
+        description="A picture is bad if more than this share of its pixels is off by more than τ. "
         "Default: 0.01; 0 for labels: one word that is read otherwise is too many.",
     )
     delta: float = Field(
-        0.05, gt=0, lt=1, description="δ: of new pictures this share is bad and accepted, at most."
+        0.05,
+        gt=0,
+        lt=1,
+        description="δ, the largest share of new pictures that is bad and accepted.",
     )
 
     @field_validator("tolerance")
@@ -243,8 +246,10 @@ class Probability(GuaranteeSettings):
     """
 
     kind: Literal["probability"] = "probability"
-    tolerance: float = Field(gt=0, allow_inf_nan=False, description="τ: smaller errors are none.")
-    level: float = Field(0.1, gt=0, lt=1, description="β: the share of spots with larger ones.")
+    tolerance: float = Field(
+        gt=0, allow_inf_nan=False, description="τ, up to which an error does not count."
+    )
+    level: float = Field(0.1, gt=0, lt=1, description="β, the share of spots with larger errors.")
     delta: float | None = Field(None, gt=0, lt=1)
 
     def loss(self, loss_curve: LossCurve) -> LossCurve:

@@ -67,7 +67,7 @@ class Measured(BaseModel):
         "tolerance."
     )
     loss_anywhere: float = Field(description="The largest error in the served mask.")
-    within: bool = Field(description="loss ≤ alpha; the promise is about the average.")
+    within: bool = Field(description="Whether loss ≤ alpha; the promise is about the average.")
     losses: list[LossAt]
     tolerance: float
 
@@ -75,7 +75,7 @@ class Measured(BaseModel):
 class TruthReport(Measured):
     """What the truth says about one result, and about all labelled ones so far."""
 
-    counted: bool = Field(description="Whether it is counted below.")
+    counted: bool = Field(description="Whether this truth counts in the fields below.")
     n_labels: int
     mean_loss: float | None
     e_value: float
