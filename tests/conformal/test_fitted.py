@@ -22,6 +22,9 @@ OF_MORE = Fit(weights=(*OF_ONE.weights, ("variance@2", 0.3)))
 BENT = dataclasses.replace(
     OF_ONE, units=((0.7, 1.0, 0.2, -0.1, 0.3), (-0.4, 0.0, -0.1, 0.2, 0.1), (1.0, -99.0, 0, 0, 0))
 )
+OF_ALL = Fit(
+    weights=tuple((name, 0.02) for name in features.term_names() if not name.startswith("fact "))
+)
 FITTED = [IndecisionSettings("fitted", fit=fit) for fit in (OF_ONE, OF_MORE, BENT, OF_CELLS)]
 OF_CLASSES = (
     dataclasses.replace(OF_CELLS, classes=("lossless", "soft/lossless")),
@@ -39,7 +42,7 @@ def sigma_of(stack, config):
 
 
 class TestSigma:
-    @pytest.mark.parametrize("config", FITTED)
+    @pytest.mark.parametrize("config", [*FITTED, IndecisionSettings("fitted", fit=OF_ALL)])
     @pytest.mark.parametrize("shape", [(1, 1), (70, 3), (48, 57)])
     def test_it_is_the_exponential_of_the_weighted_terms(self, config, shape):
         """σ = exp(w₀ + Σ w_j f_j + Σ v_k max(0, b_k + Σ u_kj f_j)), from cells of 4×4 pixels."""
