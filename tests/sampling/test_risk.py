@@ -36,7 +36,7 @@ class TestRisk:
     """
 
     CALIBRATIONS, PAIRS, FRESH = 8, 120, 16
-    ALPHAS = (0.08, 0.14)
+    ALPHAS = (0.08, 0.11, 0.14)
 
     async def test_the_promise_holds(self, tmp_path):
         """The mean loss is at most α within 3 standard errors; grown masks lose more."""
