@@ -1,4 +1,4 @@
-"""`trustscale upscale`, here and against a server, and what a command imports."""
+"""`trustscale upscale`, here and against a server, and its keys."""
 
 import errno
 import json

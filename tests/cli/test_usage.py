@@ -1,4 +1,4 @@
-"""Help, usage, configuration, and new upscalers: what is said before anything happens."""
+"""Configuration and new upscalers: what is said before anything happens."""
 
 import json
 import socket

@@ -15,8 +15,12 @@ from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 
 import pytest
+import redis.asyncio as aioredis
+from redis.exceptions import RedisError
 
 from harness.documents import head, job
+from harness.servers import RedisServer
+from harness.waiting import PATIENCE_S
 from trustscale_server.errors import NotFound
 from trustscale_server.stores.base import (
     AuditLog,
@@ -188,6 +192,30 @@ async def test_full_disk(tmp_path, opened, write):
     assert half_written(tmp_path) == []
     await write(stores)
     await stores.check()
+
+
+@pytest.mark.servers
+async def test_a_rewrite_that_fails(opened):
+    with RedisServer() as server:
+        stores = opened(server.url)
+        async with aioredis.Redis.from_url(server.url) as client:
+            assert await stores.weakness() is None
+            files, away = server.folder / "appendonlydir", server.folder / "away"
+            files.rename(away)
+            files.touch()
+            with suppress(RedisError):
+                await client.bgrewriteaof()
+            await _settled(stores, persists=False)
+            files.unlink()
+            away.rename(files)
+            await client.bgrewriteaof()
+            await _settled(stores, persists=True)
+
+
+async def _settled(stores, *, persists):
+    async with asyncio.timeout(PATIENCE_S):
+        while (await stores.weakness() is None) is not persists:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.02)
 
 
 async def test_what_the_killed_leave(tmp_path, opened):

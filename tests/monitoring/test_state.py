@@ -1,4 +1,4 @@
-"""The monitor's state: what counts, how long an alarm lasts, and its bytes."""
+"""The monitor's state: how long an alarm lasts, and its bytes."""
 
 from dataclasses import asdict
 
