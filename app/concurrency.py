@@ -4,9 +4,10 @@ Work and memory are bounded: a few requests generate, some wait, the rest is ref
 memory is known before (`app/serving/prepare.py`), so it asks for a slot with that number of bytes,
 and all slots together never exceed the budget. Clients share slots, memory and waiting places
 (`current_client`): the turn is that of the client with the smallest share, then that of the first,
-and a large request whose turn it is lets nobody pass. But jobs, for which nobody holds a connection
-open, let others pass while they cannot go themselves, and leave `reserved` slots to them: two
-pictures of minutes must not block those of seconds.
+and a large request whose turn it is lets nobody pass. While one client holds every slot, another
+one gets a slot more, so that nobody waits for the long requests of a stranger. But jobs, for which
+nobody holds a connection open, let others pass while they cannot go themselves, and leave
+`reserved` slots to them: two pictures of minutes must not block those of seconds.
 
 Threads, too, take places and bytes in turns, client by client (`WeightedSemaphore`). This is
 weighted fair queueing: what a client has had, as amount times seconds, counts when its next
@@ -37,6 +38,9 @@ from trustscale_server.telemetry.signals import span
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+
+
+# --- Cores, threads and asyncio tasks of this process.
 
 
 def usable_cores() -> int:
@@ -174,6 +178,8 @@ async def _ended(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
     finally:
         del cancelled  # as in `beside`
 
+
+# --- Who may work now: slots, waiting places and memory, shared fairly by clients.
 
 current_client: ContextVar[str] = ContextVar("current_client", default="")
 """For whom this task works: a key's name or an address; empty for the service itself.
@@ -367,7 +373,8 @@ class AdmissionController:
 
     Of those that wait, it is the turn of the client with the smallest share, which is the larger
     one of its shares of slots and memory (dominant resource fairness, Ghodsi et al. 2011), and of
-    equals the first. So while two clients wait, neither keeps more than half.
+    equals the first. So while two clients wait, neither keeps more than half; and where there are
+    several slots, there is one more while one client holds all.
 
     budget: bytes of all slots together; None: no limit. seconds: first estimate of the time a slot
     is held. reserved: slots that jobs leave to others.
@@ -503,7 +510,7 @@ class AdmissionController:
         jobs = sum(turn.is_job for turn in self._holding)
         for turn in sorted(queue, key=lambda turn: self._share(turn.client)):
             has_place = not turn.is_job or jobs < self.running - self.reserved
-            if has_place and self._fits(turn.cost):
+            if has_place and self._has_slot(turn) and self._has_memory(turn.cost):
                 return turn, passed
             if not turn.is_job or turn.passed >= _MOST_PASSES:
                 break
@@ -511,15 +518,21 @@ class AdmissionController:
                 passed.append(turn)
         return None, []
 
-    def _fits(self, cost: int) -> bool:
-        within = self.budget is None or self.bytes_in_flight + cost <= self.budget
-        return self.in_flight < self.running and within
+    def _has_slot(self, turn: _Turn) -> bool:
+        clients = {held.client for held in self._holding}
+        others = self.running > 1 and len(clients) == 1 and turn.client not in clients
+        return self.in_flight < self.running + (others and not turn.is_job)
+
+    def _has_memory(self, cost: int) -> bool:
+        return self.budget is None or self.bytes_in_flight + cost <= self.budget
 
     def _share(self, client: str) -> float:
         """The client's share of the slots or of the memory, whichever is larger."""
         own = [turn.cost for turn in self._holding if turn.client == client]
         return max(len(own) / self.running, sum(own) / (self.budget or math.inf))
 
+
+# --- Places and bytes that threads take in turns, client by client.
 
 _FIRST_SECONDS: Final = 0.1
 _NEWEST: Final = 0.2

@@ -204,7 +204,7 @@ class Settings(BaseSettings):
         2,
         gt=0,
         description="How many requests, or jobs of a `trustscale jobs` process, generate samples "
-        "at the same time.",
+        "at the same time. Above 1, another client gets one more while one holds all.",
     )
     max_waiting: int = Field(
         16,

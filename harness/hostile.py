@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import numpy as np
@@ -105,9 +105,6 @@ def bmp_of_idle_runs(count):
 def bmp_of_line_ends(count, width=16384, height=64):
     """A BMP file of nothing but ends of lines, each of which fills a line."""
     return bmp_of_runs(b"\0\0" * count, width, height)
-
-
-Tags = Mapping[int, tuple[int, int, int | bytes]]
 
 
 def tiff(tags, data=b""):

@@ -175,6 +175,24 @@ class TestClients:
             await work.let_go(name)
         assert work.begun == ["a0", "a1", "a2", "a3", "b0", "b1", "a4"]
 
+    async def test_nobody_waits_for_one_that_has_all_slots(self, work):
+        """Another client gets one slot more, in turn; its jobs do not."""
+        for name in ("a0", "a1", "a2", "a3", "a4"):
+            await self.start(work, name)
+        await self.start(work, "b-job", unbounded_wait=True)
+        for name in ("b0", "b1", "c0"):
+            await self.start(work, name)
+        assert work.begun == ["a0", "a1", "a2", "a3", "b0"]
+        await work.let_go("b0")
+        assert work.begun[5:] == ["b1"]
+
+    async def test_of_one_slot_there_is_one(self):
+        work = Work(AdmissionController(1, 4))
+        for name in ("a0", "b0"):
+            await self.start(work, name)
+        assert work.begun == ["a0"]
+        await work.end()
+
     async def test_share_memory(self, work):
         """Bytes count like slots: whoever holds few slots of many bytes waits for others."""
         await self.start(work, "a0", cost=60)
@@ -194,12 +212,13 @@ class TestClients:
         """Of full places whoever comes gets one of the client that has most, the newest."""
         for number in range(8):
             await self.start(work, f"a{number}")
-        for name, put_out in {"b0": "a7", "b1": "a6"}.items():
+        await self.start(work, "b0")  # has a slot
+        for name, put_out in {"b1": "a7", "b2": "a6"}.items():
             await self.start(work, name)
             with pytest.raises(Overloaded, match="waiting places are taken"):
                 await work.tasks[put_out]
             assert work.slots.waiting == 4
-        for name in ("b2", "a8"):  # both have half
+        for name in ("b3", "a8"):  # both have half
             with pytest.raises(Overloaded):
                 await (await self.start(work, name))
         await self.start(work, "c0")
@@ -220,8 +239,9 @@ async def test_never_more_than_the_limits(steps):
     tasks = {}
 
     async def hold(number, cost):
+        current_client.set(str(number % 3))
         async with slots.slot(cost, unbounded_wait=number % 2 == 1):
-            assert slots.in_flight <= 3
+            assert slots.in_flight <= 4  # one more while a client holds all three
             assert slots.bytes_in_flight <= 10
             begun.append(number)
             await ended.wait()

@@ -263,9 +263,15 @@ class DeriveIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    guarantee: AnyGuarantee | None = Field(None, description="Default: that of the old one.")
-    fidelity: FidelityIn | None = Field(None, description="Default: the bound of the old one.")
-    name: str | None = Field(None, max_length=200, description="Default: that of the old one.")
+    guarantee: AnyGuarantee | None = Field(
+        None, description="The guarantee; default: that of the old calibration."
+    )
+    fidelity: FidelityIn | None = Field(
+        None, description="The bound of the error; default: that of the old calibration."
+    )
+    name: str | None = Field(
+        None, max_length=200, description="The name; default: that of the old calibration."
+    )
     activate: bool = False
     force: bool = Field(False, description=FORCE)
 
@@ -323,9 +329,9 @@ class MetricOption(BaseModel):
 
     metric: str
     title: str
-    summary: str = Field(description="What it bounds, briefly.")
+    summary: str = Field(description="What the metric measures, in a few words.")
     bound: float = Field(description="The largest value that it can take.")
-    loss_clipped_at: float = Field(description="B, unless another one is asked for.")
+    loss_clipped_at: float = Field(description="B, unless the request names another one.")
     error_unit: ErrorUnit
     needs_label: bool = Field(description="Whether people mark errors.")
     blurs: bool = Field(description="Whether `blur` changes it.")
@@ -336,7 +342,7 @@ class EstimatorOption(BaseModel):
 
     estimator: str
     title: str
-    least_samples: int = Field(description="M below which it says nothing.")
+    least_samples: int = Field(description="The smallest M at which it is defined.")
     smooths: bool = Field(description="Whether kernel, size, blur and clip_quantile change it.")
     takes_fit: bool = Field(description="Whether its weights are fitted for the calibration.")
 
@@ -349,7 +355,9 @@ class OptionsOut(BaseModel):
     usual_kinds: int = Field(
         description="Kinds of upload that each truth is measured as, unless X is sent or described."
     )
-    default_alpha: float = Field(description="α of a calibration, unless another one is asked for.")
+    default_alpha: float = Field(
+        description="The default α of a calibration, unless its request names another one."
+    )
 
 
 @router.get("/options")
@@ -377,10 +385,12 @@ class NamesIn(BaseModel):
     pixels: dict[str, str] = Field(
         default_factory=dict,
         max_length=MAX_NAMES,
-        description="Of truths, by path: the SHA-256 of `HEIGHTxWIDTH:` and their RGB bytes, row "
-        "by row.",
+        description="By the path of a truth, the SHA-256 of `HEIGHTxWIDTH:` and its RGB "
+        "bytes, row by row.",
     )
-    upscaler: str | None = Field(None, description="That is calibrated, to compare `pixels`.")
+    upscaler: str | None = Field(
+        None, description="The upscaler that is calibrated, which `pixels` are compared for."
+    )
     metric: str | None = Field(None, description="The fidelity metric of this calibration.")
 
 
@@ -399,7 +409,7 @@ class ArrangedOut(BaseModel):
 
     pairs: list[ArrangedPair]
     groups: list[str]
-    items: list[Item] = Field(description="What cannot be used.")
+    items: list[Item] = Field(description="Files that cannot be used, and why.")
     used: list[str] = Field(
         description="Pairs whose photograph σ was fitted on, by its `pixels`: they cannot be used."
     )

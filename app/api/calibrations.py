@@ -85,7 +85,9 @@ async def get_calibration(
     calibration_id: str,
     state: StateDep,
     _: AdminDep,
-    n_leaked: Annotated[int | None, Query(ge=0, description="Training images among X.")] = None,
+    n_leaked: Annotated[
+        int | None, Query(ge=0, description="How many of X were training images of the model.")
+    ] = None,
     group: Group = None,
 ) -> CalibrationDetail | PendingCalibration:
     """Read a calibration, or the job that makes it."""
@@ -106,7 +108,10 @@ async def get_curve(
     _: AdminDep,
     group: Group = None,
     points: Annotated[
-        int | None, Query(ge=1, description="At most so many steps, none of them too low.")
+        int | None,
+        Query(
+            ge=1, description="The most steps of the curve; a joined step takes the higher value."
+        ),
     ] = None,
 ) -> Response:
     """Read the risk curve of a calibration.
@@ -280,8 +285,12 @@ async def put_label(
     request: Request,
     state: StateDep,
     actor: AdminDep,
-    if_match: Annotated[str | None, Header(description="The ETag it was drawn on.")] = None,
-    if_none_match: Annotated[str | None, Header(description="`*`: only a first label.")] = None,
+    if_match: Annotated[
+        str | None, Header(description="The ETag of the label that this one was drawn on.")
+    ] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="`*` stores only a first label.")
+    ] = None,
 ) -> Response:
     """Set the label of a pair: the meaning differs at every pixel that is not black.
 

@@ -34,7 +34,8 @@ class ProbeIn(BaseModel):
     )
     token: SecretStr = Field(
         SecretStr(""),
-        description="For this request only: it is neither kept nor logged. The entry names the "
+        description="The token for this request only, which is neither stored nor logged. "
+        "The entry names the "
         "variable that will hold it, `settings.token_env`.",
     )
     settings: dict[str, Any] = Field(
@@ -47,10 +48,14 @@ class CalibrationCost(BaseModel):
     """What a calibration of so many pictures takes."""
 
     pictures: int
-    kinds: int = Field(description="Kinds of upload that each picture is measured as.")
+    kinds: int = Field(description="How many kinds of upload each picture is measured as.")
     calls: int
-    price: float | None = Field(description="At `price_per_call`; null: that is not set.")
-    seconds: float | None = Field(description="At the pace of the trial; null: there was none.")
+    price: float | None = Field(
+        description="The price at `price_per_call`; null if that is not set."
+    )
+    seconds: float | None = Field(
+        description="The time at the pace of the trial; null without a trial."
+    )
 
 
 class ProbeOut(BaseModel):
@@ -58,12 +63,12 @@ class ProbeOut(BaseModel):
 
     what: str = Field(description="What the server is, for people.")
     entry: dict[str, Any]
-    toml: str = Field(description="The same, for the file of settings.")
+    toml: str = Field(description="The entry as text for the file of settings.")
     needs: list[str] = Field(description="Settings that nobody can guess, without which it fails.")
     notes: list[str] = Field(description="What a person should look at.")
     tried: bool
-    scale: int | None = Field(description="Found by the call.")
-    seconds: float | None = Field(description="The call took.")
+    scale: int | None = Field(description="The scale that the call showed.")
+    seconds: float | None = Field(description="How long the call took, in seconds.")
     calibration: CalibrationCost
 
 

@@ -112,6 +112,8 @@ log = structlog.get_logger(__name__)
 access_log = structlog.get_logger("access")
 
 Value = TypeVar("Value")
+# --- Clients of the API: their names, limits and repeated requests, and whether they are connected.
+
 Unit = Literal["requests", "pixels"]
 
 
@@ -253,7 +255,8 @@ IdempotencyKey = Annotated[
         alias=HEADER,
         min_length=1,
         max_length=255,
-        description="Of your choice, new for each request. A repetition with the same key and body "
+        description="A text of your choice, new for each request. A repetition with the "
+        "same key and body "
         "is answered with what the first one made, and costs nothing.",
     ),
 ]
@@ -368,6 +371,8 @@ def _hashed(contents: Sequence[str | bytes | BinaryIO]) -> str:
         file.seek(0)
     return whole.hexdigest()
 
+
+# --- Middleware: request id, log, trace, metrics by route template, security headers.
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -564,6 +569,8 @@ def _is_plain_text(start: Message) -> bool:
     return bool(kind.startswith(b"text/plain"))
 
 
+# --- Files as answers, sent in parts.
+
 _PART: Final = 2**20
 
 
@@ -584,6 +591,8 @@ def _parts(file: IO[bytes]) -> Iterator[bytes]:
     while chunk := file.read(_PART):
         yield chunk
 
+
+# --- The dependencies of path operations: the application's state, a valid key, known form fields.
 
 _KEY_BYTES: Final = 32
 _KEY_LENGTH: Final = 43  # characters of so many bytes in base64

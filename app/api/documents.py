@@ -121,9 +121,9 @@ class CalibrationDetail(BaseModel):
 
     id: str
     state: Literal["active", "ready"]
-    n: int = Field(description="Scenes.")
-    pairs: int = Field(description="Pairs: several may show one scene.")
-    min_alpha: float = Field(description="Below it nothing can be trusted.")
+    n: int = Field(description="The number of scenes.")
+    pairs: int = Field(description="The number of pairs, of which several may show one scene.")
+    min_alpha: float = Field(description="The α below which nothing can be trusted.")
     bound: float = Field(description="B, the largest value the error can take.")
     differences: list[Difference] | None
     thresholds: list[ThresholdRow]
@@ -132,8 +132,8 @@ class CalibrationDetail(BaseModel):
     created_at: datetime
     pipeline: Pipeline
     default_alpha: float
-    degradation: MadeBy | None = Field(description="How X was made; null: it was given.")
-    made_by: str | None = Field(description="The same in one sentence.")
+    degradation: MadeBy | None = Field(description="How X was made; null if X was given.")
+    made_by: str | None = Field(description="How X was made, in one sentence.")
     sizes: list[tuple[int, int]] = Field(
         description="Width and height of the originals, the most frequent first, at most 20."
     )

@@ -49,18 +49,23 @@ class JobOut(BaseModel):
     finished_at: datetime | None
     result: str | None
     estimate_s: float | None = Field(
-        None, description="About how long the samples take, once it runs; null: unknown."
+        None,
+        description="How long the samples will take once it runs, in seconds; null if that "
+        "is not known.",
     )
-    calls: int | None = Field(None, description="Calibration only: of the upscaler, at most.")
+    calls: int | None = Field(None, description="Calibration only: the most calls of the upscaler.")
     price: float | None = Field(
-        None, description="Calibration only: of these calls, where that of one is configured."
+        None,
+        description="Calibration only: the price of these calls, if that of one is configured.",
     )
-    width: int | None = Field(None, description="Upscaling only: of the picture that is made.")
+    width: int | None = Field(
+        None, description="Upscaling only: the width of the picture that is made."
+    )
     height: int | None = None
     dependency_down_since: datetime | None = Field(
         None,
-        description="Since when something that it needs cannot be reached; it is retried. Null: "
-        "nothing is away.",
+        description="Since when a dependency has been unavailable, which is retried; null "
+        "if all are available.",
     )
     draft: str | None = Field(
         None,

@@ -64,7 +64,7 @@ async def get_usage(
     _: AdminDep,
     month: Annotated[
         str | None,
-        Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="Of UTC; default: this one."),
+        Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="A month of UTC; default: this one."),
     ] = None,
     accept: Annotated[str, Header()] = "application/json",
 ) -> Any:

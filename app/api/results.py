@@ -71,7 +71,7 @@ router = APIRouter(
 
 ResultId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Alpha = Annotated[
-    float | None, Query(ge=0, allow_inf_nan=False, description="Another α than the result's own.")
+    float | None, Query(ge=0, allow_inf_nan=False, description="An α in place of the result's own.")
 ]
 
 _REDIRECT: Any = {307: {"description": "The object store has the file, for some minutes."}}

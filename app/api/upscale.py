@@ -91,14 +91,16 @@ class UpscaleForm(UpscaleOptions):
         str | None,
         Form(
             max_length=2000,
-            description="Instead of `image`: where it is, on a host that the service allows.",
+            description="The address of the image, in place of `image`, on a host that the "
+            "service allows.",
         ),
     ] = None
     upload: Annotated[
         str | None,
         Form(
             pattern=r"^[A-Za-z0-9_-]{1,64}$",
-            description="Instead of `image`: what was sent to a link of `POST /v1/uploads`.",
+            description="The id of a file that was sent to a link of `POST /v1/uploads`, in "
+            "place of `image`.",
         ),
     ] = None
     webhook: Webhook = None
@@ -220,12 +222,19 @@ async def _tried(request: Request, state: State, form: UpscaleForm) -> dict[str,
 class UploadOut(BaseModel):
     """How to send a file, and its name afterwards."""
 
-    upload: str = Field(description="Of `POST /v1/upscale`, in place of `image`, within a day.")
+    upload: str = Field(
+        description="What to send as `upload` to `POST /v1/upscale`, in place of `image`, "
+        "within a day."
+    )
     method: Literal["PUT"] = "PUT"
-    url: str = Field(description="Anybody who has it may store this one file until it expires.")
-    headers: dict[str, str] = Field(description="To send with the file, without a key of ours.")
+    url: str = Field(
+        description="The URL; anybody who has it may store this one file until it expires."
+    )
+    headers: dict[str, str] = Field(
+        description="The headers to send with the file, without a key of this service."
+    )
     expires_at: datetime
-    max_bytes: int = Field(description="Larger files are not upscaled.")
+    max_bytes: int = Field(description="The size in bytes above which files are not upscaled.")
 
 
 @router.post(

@@ -63,41 +63,51 @@ class UpscalerOut(BaseModel):
     name: str
     title: str = Field(description="The name for people.")
     character: Character | None = Field(
-        description="faithful: hardly invents, soft; sharp: repaints, crisp; null: unknown."
+        description="faithful hardly invents and is soft; sharp repaints and is crisp; null "
+        "is not known."
     )
     kind: str
     scale: int | None
     fingerprint: str | None
-    samples: int = Field(description="M: the samples, and at most as many calls, of a picture.")
+    samples: int = Field(
+        description="M, the samples of a picture, which take at most as many calls."
+    )
     seconds_per_megapixel: float | None = Field(
-        description="Of input and sample, as measured here; null: unknown yet."
+        description="Seconds per megapixel of input and sample, as measured here; null if "
+        "not measured yet."
     )
     answer_seconds_per_megapixel: float | None = Field(
-        description="Of input, for a whole answer with a mask; null: unknown yet."
+        description="Seconds per megapixel of input, for a whole answer with a mask; null "
+        "if not measured yet."
     )
-    price_per_call: float | None = Field(description="As configured.")
+    price_per_call: float | None = Field(description="The configured price of a call.")
     cold_start_s: float = Field(description="The longest that a call waits for a model to start.")
-    calibration: str | None = Field(description="The first of the active ones.")
+    calibration: str | None = Field(description="The active calibration that is asked first.")
     calibrations: list[Answering] = Field(
-        description="All active ones, in order: an upload is answered from the first that covers "
-        "its class and size."
+        description="All active calibrations, in order: the first that covers the class and "
+        "size of an upload answers it."
     )
-    guarantee: GuaranteeFacts | None = Field(description="Of the active calibration.")
-    calibrated_on: str | None = Field(description="What its pictures are.")
-    groups: dict[str, int] = Field(description="Its groups, with the number of pairs of each.")
+    guarantee: GuaranteeFacts | None = Field(
+        description="The kind of promise of the first active calibration."
+    )
+    calibrated_on: str | None = Field(description="A description of the first one's pictures.")
+    groups: dict[str, int] = Field(
+        description="The groups of the first one, with the number of pairs of each."
+    )
     classes: list[CalibratedClass] = Field(
         description="The classes of uploads that they cover, each with its own curve."
     )
     default: bool = Field(
-        description="Used where a request names none; of several, the class of the upload decides."
+        description="Whether it answers requests that name none; of several, the class of "
+        "the upload decides."
     )
     default_alpha: float | None
     min_alpha: float | None
     bound: float | None
     metric: str | None = Field(description="What an error is: the calibration's metric.")
     error_unit: ErrorUnit | None = Field(
-        description="Of the error: lab, L1 in normalised CIELAB; ssim, (1 − SSIM)/2; label, 1 "
-        "where marked."
+        description="The unit of the error: lab, L1 in normalised CIELAB; ssim, (1 − "
+        "SSIM)/2; label, 1 where marked."
     )
     words: bool = Field(description="Whether `words=true` says which words can be believed.")
     table: list[TrustedArea] = Field(description="Trusted area at common α, in ascending order.")
@@ -118,7 +128,7 @@ async def list_upscalers(
     state: StateDep,
     _: ClientDep,
     brief: Annotated[
-        bool, Query(description="Nothing that is read from calibrations, but their ids.")
+        bool, Query(description="Leave out what is read from calibrations, except their ids.")
     ] = False,
 ) -> Response:
     """List the configured upscalers with their calibrations.

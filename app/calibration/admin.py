@@ -148,12 +148,17 @@ _JOB_PREFIX = "job-"
 class Plan(BaseModel):
     """What a calibration would take; nothing is stored or generated for it."""
 
-    pictures: int = Field(description="Pictures that can be used.")
-    pairs: int = Field(description="Pairs that they make: each as several kinds of upload.")
-    calls: int = Field(description="Of the upscaler, without retries; none for measured pairs.")
-    price: float | None = Field(description="Of these calls, where that of one is configured.")
+    pictures: int = Field(description="How many pictures can be used.")
+    pairs: int = Field(description="How many pairs they make, each as several kinds of upload.")
+    calls: int = Field(
+        description="The calls of the upscaler, without retries; none for measured pairs."
+    )
+    price: float | None = Field(
+        description="The price of these calls, if that of one is configured."
+    )
     estimate_s: float | None = Field(
-        description="About how long they take, by earlier calls; null: no call was measured yet."
+        description="How long the calls will take, by earlier ones, in seconds; null if "
+        "none was measured yet."
     )
     done: str | None = Field(
         description="The calibration in which all of these pairs are measured already."

@@ -55,10 +55,12 @@ class CalibrationConfig(BaseModel):
 
     name: str | None = Field(None, max_length=200)
     upscaler: str | None = Field(
-        None, description="Name; where auto chooses by the class of an upload, it is to be named."
+        None,
+        description="The name of the upscaler; needed where auto chooses by the class of an "
+        "upload.",
     )
     samples: int | None = Field(
-        None, ge=1, le=MAX_SAMPLES, description="M, calls per image; default: 1."
+        None, ge=1, le=MAX_SAMPLES, description="M, the number of calls per image; default: 1."
     )
     prediction: Prediction = "first"
     indecision: IndecisionSettings | None = Field(
@@ -85,8 +87,9 @@ class CalibrationConfig(BaseModel):
     )
     stretch: Stretch | None = Field(
         None,
-        description="Of data: values of X, `LOW,HIGH` or `p1,p99`, that become the darkest and "
-        "lightest of 16 bits, in X and Y. Errors are shares of it, unless a metric is named.",
+        description="For data: the values of X, `LOW,HIGH` or `p1,p99`, that become the "
+        "darkest and lightest of 16 bits, in X and Y. Errors are shares of it, "
+        "unless a metric is named.",
     )
     activate: bool = False
     force: bool = Field(False, description="Activate it also if it would serve worse.")
@@ -99,7 +102,9 @@ class CalibrationConfig(BaseModel):
         "repeats the first line.",
     )
     attributions: list[Annotated[str, Field(max_length=1000)]] = Field(
-        default_factory=list, max_length=10_000, description="Who is to be named for them."
+        default_factory=list,
+        max_length=10_000,
+        description="Who is to be named as the author of the images.",
     )
 
     @model_validator(mode="before")

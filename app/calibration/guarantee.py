@@ -38,6 +38,8 @@ from trustscale_server.images.degrade import MadeBy, Mixture
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.sigma.estimators import IndecisionSettings
 
+# --- When a picture is bad, and how many may go out without a look.
+
 
 class ReviewSettings(BaseModel):
     """When a picture is bad, and how many bad ones may be accepted; chosen in advance."""
@@ -49,11 +51,14 @@ class ReviewSettings(BaseModel):
         None,
         ge=0,
         lt=1,
-        description="Bad is a picture of whose pixels more than this share are off by more than τ. "
+        description="A picture is bad if more than this share of its pixels is off by more than τ. "
         "Default: 0.01; 0 for labels: one word that is read otherwise is too many.",
     )
     delta: float = Field(
-        0.05, gt=0, lt=1, description="δ: of new pictures this share is bad and accepted, at most."
+        0.05,
+        gt=0,
+        lt=1,
+        description="δ, the largest share of new pictures that is bad and accepted.",
     )
 
     @field_validator("tolerance")
@@ -63,6 +68,8 @@ class ReviewSettings(BaseModel):
             raise ValueError(f"τ is one of {', '.join(map(str, TOLERANCES))}")
         return tolerance
 
+
+# --- Which guarantee a calibration gives, chosen in advance with all of its numbers.
 
 LEVELS: Final[Mapping[str, float]] = {"strict": 0.03, "balanced": 0.05, "lenient": 0.07}
 """α by the names that people choose from."""
@@ -239,8 +246,10 @@ class Probability(GuaranteeSettings):
     """
 
     kind: Literal["probability"] = "probability"
-    tolerance: float = Field(gt=0, allow_inf_nan=False, description="τ: smaller errors are none.")
-    level: float = Field(0.1, gt=0, lt=1, description="β: the share of spots with larger ones.")
+    tolerance: float = Field(
+        gt=0, allow_inf_nan=False, description="τ, up to which an error does not count."
+    )
+    level: float = Field(0.1, gt=0, lt=1, description="β, the share of spots with larger errors.")
     delta: float | None = Field(None, gt=0, lt=1)
 
     def loss(self, loss_curve: LossCurve) -> LossCurve:
@@ -389,6 +398,8 @@ def guarantee_of(facts: Mapping[str, Any]) -> GuaranteeSettings:
     """Return the guarantee of such facts; ValidationError without one."""
     return _ANY.validate_python({name: value for name, value in facts.items() if value is not None})
 
+
+# --- What a calibration says of itself and of its pairs, all but the arrays.
 
 # Before the name of the admin, the reason of a pair that was taken out.
 REMOVED: Final = "removed by "

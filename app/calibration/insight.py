@@ -39,7 +39,7 @@ class Group(BaseModel):
     """A group of images with its own curve."""
 
     group: str
-    n: int = Field(description="Scenes.")
+    n: int = Field(description="The number of scenes.")
     pairs: int
     min_alpha: float
 
@@ -49,7 +49,7 @@ class CalibratedClass(BaseModel):
 
     name: str
     title: str
-    n: int = Field(description="Scenes.")
+    n: int = Field(description="The number of scenes.")
     min_alpha: float
 
 
@@ -65,7 +65,7 @@ class DominantPair(BaseModel):
 class Checks(BaseModel):
     """Whether the assumptions look sound, at the default α."""
 
-    n: int = Field(description="Scenes.")
+    n: int = Field(description="The number of scenes.")
     pairs: int
     minimal_n: int
     alpha: float

@@ -38,6 +38,8 @@ from trustscale_server.stores import repositories
 from trustscale_server.stores.base import UPLOADS, Blobs, JobState, JobStatus, Stores, few_at_once
 from trustscale_server.upscalers.base import RGB
 
+# --- Labels that people draw: every save is a new version, the newest counts; and what admins do.
+
 FIRST = "labels"
 """The folder of the first versions, drawn here or uploaded with the pairs."""
 
@@ -301,6 +303,8 @@ def _of_file(
     return pair
 
 
+# --- The pictures of the pairs, for people, as long as the job's uploads are kept.
+
 Part = Literal["x", "y", "prediction"]
 
 _STORED: Final[dict[Part, str]] = {"x": "x-shown", "y": "y", "prediction": "prediction"}
@@ -393,6 +397,8 @@ async def _jobs(blobs: Blobs, calibration: str) -> list[str]:
 def _key(calibration: str) -> str:
     return f"{KEY}{calibration}"
 
+
+# --- Removes files left by a crash between two writes or removals.
 
 # Other keys are of runs from the command line.
 _OF_JOBS: Final = "job-"

@@ -49,6 +49,8 @@ from trustscale_server.errors import (
     shortened,
 )
 
+# --- How the files of a calibration are arranged: one rule for folders, archives, forms and pages.
+
 Role = Literal["x", "y", "labels"]
 ROLES: Final[tuple[Role, ...]] = ("x", "y", "labels")
 
@@ -391,6 +393,8 @@ def column_of(rows: Rows | None, column: str) -> dict[str, str]:
             raise BadRequest(f"{MANIFEST} names {name[:80]!r} twice, and not alike.")
     return {name: value for name, value in values.items() if value}
 
+
+# --- Reads an uploaded archive safely.
 
 _ZIP_ENTRY = b"PK\x01\x02"
 _LONGEST_ZIP_ENTRY = 1024  # bytes in the list of a zip file, on average

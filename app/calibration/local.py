@@ -46,6 +46,8 @@ from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, op
 from trustscale_server.stores.blobs import held
 from trustscale_server.upscalers.base import routed
 
+# --- Which upscalers `auto` answers the inputs of a calibration with.
+
 _MOST_READ: Final = 40  # inputs of a folder whose classes are looked at
 _NEARLY_ALL: Final = 0.9
 _FEW: Final = 3  # kinds that are named
@@ -152,6 +154,8 @@ def _classes(
     return classes
 
 
+# --- What a folder of uploads looks like, and inputs that are made to look the same.
+
 _MOST_FILES: Final = 2000  # of a folder that are looked at
 _SHARE: Final = 0.01  # of the uploads, below which a class is not worth its calls
 
@@ -256,6 +260,8 @@ def look_like(folder: Path) -> InputProfile:
         raise BadPairs(f"{folder} holds no PNG, JPEG or WebP image that can be read.", items=unread)
     return InputProfile(uploads, unread)
 
+
+# --- How the command line's application makes calibrations: from files in place.
 
 DATABASE: Final = "calibrate.sqlite3"
 """In the data folder: jobs of the command line, apart from a server's."""

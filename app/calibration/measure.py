@@ -53,6 +53,8 @@ from trustscale_server.stores.base import Blobs
 from trustscale_server.stores.repositories import used_by
 from trustscale_server.upscalers.base import RGB, Source
 
+# --- One pair in, its loss curves out: the step that a calibration repeats for every pair.
+
 MEASURED, WAITING, BAD = b"M", b"W", b"B"
 """The first byte of a checkpoint: the pair is measured, waits for its label, or is unusable."""
 
@@ -229,6 +231,8 @@ def record_state(record: bytes) -> PairState:
     states: dict[bytes, PairState] = {WAITING: "awaiting_label", BAD: "skipped"}
     return states.get(record[:1], "measured")
 
+
+# --- Fit σ on a share of a job's scenes, which then calibrate nothing.
 
 FIT_DIGITS = 16  # of the digests that an artefact keeps
 SEEN, DRAWN = b"F", b"D"

@@ -68,6 +68,8 @@ from trustscale_server.images.description import UPLOAD, InputFeatures, classify
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.stores.base import CalibrationHead
 
+# --- A calibration: pipeline, loss curves of n pairs, provenance. Immutable once made.
+
 UNUSUAL = 0.02
 """Typicality up to this earns a warning, as one calibration-like image in fifty does."""
 
@@ -647,6 +649,8 @@ class _Cache:
                 self._parts.popitem(last=False)
             return calibration
 
+
+# --- The one-file form of a calibration, for export, import and the store.
 
 FORMAT = "trustscale-calibration"
 VERSION = 3

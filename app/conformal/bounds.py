@@ -73,6 +73,8 @@ from trustscale_server.conformal.curve import (
     total_weight,
 )
 
+# --- The guarantee with high probability: risk-controlling thresholds (RCPS).
+
 _BLOCK = 256  # thresholds per block of the WSR bound: its temporaries stay small
 _MOST_SEARCHED = 5_000  # scenes, up to which the least number for WSR is looked for exactly
 
@@ -234,6 +236,8 @@ def _wealth(
         np.multiply.accumulate(factors, axis=0, out=factors)
         return np.asarray(factors.max(axis=0))
 
+
+# --- The guarantee for an α that is chosen after looking: at the picture, its masks, everything.
 
 _PER_DOUBLING = 512  # scales s: a fixed grid, so fine that it costs at most 0.14 % of α
 _STEPS = 256  # of a menu that stands for an interval

@@ -120,6 +120,8 @@ from numpy.typing import NDArray
 
 from trustscale_server.conformal.fidelity import largest_float32
 
+# --- One image's loss as a function of the threshold, reduced to its breakpoints (exact, tiny).
+
 _STRIDE = 64  # subsample: its sort costs less than one pass over the image
 _GROUP, _APART = 8, 2048  # pixels that are looked at together, and how far apart they are
 _UPPER_HALF = 1 if np.little_endian else 0  # where the upper 16 bits of a float32 lie
@@ -377,6 +379,8 @@ def _not_beaten(
     left = np.append(members, np.arange(whole, len(sigma)))
     return left[loss[left] > entry(sigma[left])]
 
+
+# --- Step curves: the thresholds, masks and trust levels that follow from calibration scenes.
 
 # Losses are summed as integers in units of 2^-40, rounded up: exactly, in any order of the images.
 UNIT = 1 << 40
@@ -757,6 +761,8 @@ def lab_psnr_lower_bound_db(alpha: float) -> float | None:
     return -20 * math.log10(alpha) + 10 * math.log10(3)
 
 
+# --- What to expect of a calibration, from its own loss curves: repeated random splits.
+
 MOST_TRUSTED: Final = 0.95
 """Share of the calibrating area beyond which nothing more is trusted: an α that would trust it all
 promises nothing about where errors are."""
@@ -889,6 +895,8 @@ def highest_trusted(sigma_quantiles: NDArray[np.float32], weights: Sequence[Frac
     below = np.cumsum(areas[order])
     return float(values[order][np.searchsorted(below, MOST_TRUSTED * below[-1])])
 
+
+# --- Which pictures may go out without a look: a decision per picture, and one for a whole batch.
 
 TOLERANCES: Final = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
 """The τ to choose from."""

@@ -40,6 +40,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+# --- Whether new pictures are like the calibration's, and whether the promise holds for them.
+
 RUN: Final = 1000
 """Requests after which the test of pictures begins anew."""
 

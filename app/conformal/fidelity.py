@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 from trustscale_server.conformal import reader as text
 from trustscale_server.conformal.reader import painted
 
+# --- Normalised CIELAB of sRGB images, from tables and correctly rounded arithmetic only.
+
 # Linear sRGB to CIE XYZ (IEC 61966-2-1) and the D65 white point, as in scikit-image.
 _XYZ_FROM_RGB = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
@@ -200,6 +202,8 @@ def to_16_bit(pixels: Pixels) -> NDArray[np.uint16]:
     return pixels.astype(np.uint16) * np.uint16(257)
 
 
+# --- Smoothing kernels.
+
 Real = TypeVar("Real", np.float32, np.float64)
 Kernel = Literal["box", "gaussian"]
 
@@ -319,6 +323,8 @@ class _Lines:
             low[line, place] = exact[:, len(self._taps) // 2]
         return low
 
+
+# --- D: how wrong a prediction is, per pixel, bounded by B (paper §2.3).
 
 ErrorUnit = Literal["lab", "ssim", "stretch", "label", "words"]
 LossUnit = Literal["spot", "picture", "words"]

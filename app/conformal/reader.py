@@ -18,6 +18,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+# --- Boxes of words on a grid of pixels.
+
 
 def box_of(
     corners: NDArray[np.floating], shape: tuple[int, ...]
@@ -51,6 +53,8 @@ def painted(
         drawn[place][inside] = np.maximum(drawn[place][inside], np.float32(value))
     return drawn
 
+
+# --- The text reader: what it reads in a picture, and whether another picture reads alike there.
 
 VERSION = "3.10.0"
 """Of the reader and its models, since another one reads differently; the extra `text` pins it."""

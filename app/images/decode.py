@@ -44,6 +44,8 @@ from trustscale_server.images.description import LOSSLESS, Compression, read_com
 from trustscale_server.images.metadata import Metadata, metadata_of
 from trustscale_server.images.resize import size_within
 
+# --- How often a JPEG file goes over its blocks: a scan takes much time, and few bytes.
+
 MOST_PASSES: Final = 32
 """Over all blocks of a picture; common programs make at most a dozen."""
 
@@ -86,6 +88,8 @@ def check_scans(data: bytes) -> None:
                 )
         place += length
 
+
+# --- The size of a JPEG XL picture from its first bytes.
 
 SIGNATURE: Final = re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")
 
@@ -151,6 +155,8 @@ def _codestream(data: bytes) -> Iterator[bytes]:
             yield data[first : min(end, first + _LONGEST)]
         place = end
 
+
+# --- To sRGB of 8 bits, as a viewer shows an image: colour profiles, and more than 8 bits.
 
 # Profiles named sRGB differ slightly; one that changes no value by more is ignored.
 _SAME_COLOUR: Final = 3
@@ -291,6 +297,8 @@ def from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -
         shallow.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     return shallow
 
+
+# --- From uploaded bytes to an sRGB array: limits first, then the header, then the pixels.
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 _EXTRAS: Final = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}

@@ -42,6 +42,8 @@ from trustscale_server.images.description import (
 from trustscale_server.images.drawings import Inpaint, cut_holes, hole_mask, stream
 from trustscale_server.images.resize import resized
 
+# --- Line art: text, lines and flat areas, as screenshots, slides, charts and drawings have them.
+
 _DARK: Final = 0.25  # share of drawings with light lines on a dark ground
 _FONTS: Final = (9, 10, 11, 12, 13, 14, 16, 20, 28)  # pixels of X
 _LETTERS: Final = "etaoinshrdlucmfwypvbgkqjxz ETAOINSHR 0123456789 .,:;-/()"
@@ -124,6 +126,8 @@ def _color(random: np.random.Generator, *, is_light: bool) -> Color:
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
+
+# --- The degradation: how the input X is made from the truth Y when only Y is at hand.
 
 N = TypeVar("N", int, float)
 

@@ -47,6 +47,8 @@ from PIL import Image
 
 from trustscale_server.conformal.fidelity import Pixels, to_8_bit
 
+# --- How strongly a file was compressed, read from the file itself.
+
 Codec = Literal["lossless", "jpeg", "webp", "avif", "heic", "palette", "other"]
 
 # The luminance table of ISO/IEC 10918-1, Annex K.1, which encoders scale by their quality.
@@ -427,6 +429,8 @@ def _base_q_idx(bits: _PlainBits, across: int, down: int, may_superres: bool) ->
     return bits.take(8)
 
 
+# --- The description of a picture: about twenty numbers of each tile, over all of the picture.
+
 Tiles: TypeAlias = NDArray[np.float32]
 """Planes of tiles, float32 [tiles, h, w]."""
 
@@ -598,6 +602,8 @@ def _of_colours(tiles: NDArray[np.uint8]) -> dict[str, float]:
     }
 
 
+# --- What kind of upload a picture is, and whether it is of any kind that was calibrated.
+
 UNKNOWN: Final = "other"
 """The class of files that are compressed in a way that nothing reads: it is never calibrated."""
 
@@ -725,6 +731,8 @@ def class_in_words(name: str) -> str:
     """Return the class for people, such as "saved as JPEG of quality 85 or more"."""
     return {**kinds_table().words, **_OTHERS}.get(name, name)
 
+
+# --- What is known of an input before any generation, and the class that follows.
 
 UPLOAD: Final = "upload/5"
 """Classes by the learned table (`kinds.json`); a new number may change classes."""

@@ -52,6 +52,8 @@ from trustscale_server.errors import BadInput, DecodeLimit
 from trustscale_server.images.decode import Limits, decode, installed_formats, on_admit
 from trustscale_server.images.raster import warm_up
 
+# --- What a decoder answers: JSON, with the bytes of arrays beside it.
+
 _DTYPES: Final = ("uint8", "uint16", "float32")
 _MOST_AXES: Final = 3
 _ALIGNED: Final = 8
@@ -195,6 +197,8 @@ _MADE: Final[dict[str, Callable[[Any], Any]]] = {
     "record": _record,
 }
 
+
+# --- Takes from a process all system calls but those that decoding a file needs.
 
 _SET_DUMPABLE, _SET_SECCOMP, _NO_NEW_PRIVILEGES, _FILTER = 4, 22, 38, 2  # of prctl
 
@@ -351,6 +355,8 @@ def _prctl(*values: int) -> None:
     if call(*map(ctypes.c_ulong, (*values, *[0] * (5 - len(values))))):
         raise OSError(ctypes.get_errno(), "prctl")
 
+
+# --- The process that reads untrusted files: it loads all decoders and forks one per file.
 
 LENGTH: Final = struct.Struct("<Q")
 ADMIT: Final = b"A"

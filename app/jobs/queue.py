@@ -70,6 +70,8 @@ if TYPE_CHECKING:
     from docket import Docket
 
 
+# --- Deliveries of webhooks: jobs that notify a receiver that another job has ended.
+
 # After each failed attempt, plus up to a fifth at random: over a day in all.
 WAITS_S: Final = (5.0, 60.0, 300.0, 1800.0, 7200.0, 5 * 3600.0, 10 * 3600.0, 10 * 3600.0)
 ANSWER_S: Final = 15.0
@@ -175,6 +177,8 @@ class WebhookHandler:
         if not 200 <= status < 300:
             raise _Refused(f"it answered {status}")
 
+
+# --- The interface to docket, the queue engine: who runs which job, and when again.
 
 QUEUES: Final = (*get_args(JobKind), "task")
 

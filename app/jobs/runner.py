@@ -52,6 +52,8 @@ from trustscale_server.stores.base import (
 from trustscale_server.telemetry.signals import Metrics, fail, resumed, span
 from trustscale_server.upscalers.remote.http import needs_operator
 
+# --- The interface between the queue and the code that does the work of a job.
+
 
 class Interrupted(Exception):
     """This worker stops or was suspended; the task is requeued after so many seconds."""
@@ -238,6 +240,8 @@ async def _stopped(task: asyncio.Task[Any]) -> bool:
         return False
     return not task.cancelled() and task.exception() is None
 
+
+# --- Runs tasks, detects poison tasks, and coordinates jobs of many tasks.
 
 Announce = Callable[[JobStatus, JobState], Awaitable[None]]
 OnEnd = Callable[[JobStatus], Awaitable[None]]

@@ -32,6 +32,8 @@ from trustscale_server.serving.service import Encoded
 from trustscale_server.stores.base import Label, MonitorStore, Update
 from trustscale_server.telemetry.signals import Metrics
 
+# --- What the monitor knows under one calibration, as a value and as bytes (≤ 24 kB).
+
 Outcome = TypeVar("Outcome")
 
 MOST_LABELLED = 1000
@@ -206,6 +208,8 @@ def _text(values: NDArray[Any], kind: str) -> str:
 def _array(text: str, kind: str, native: DTypeLike) -> NDArray[Any]:
     return np.frombuffer(base64.b64decode(text, validate=True), kind).astype(native)
 
+
+# --- Accumulates answered requests to a state that all gateways share.
 
 _AT_ONCE: Final = 200  # in one change, for which other writers of SQLite wait: some 15 ms
 

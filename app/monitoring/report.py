@@ -42,6 +42,8 @@ from trustscale_server.serving.answer import Result, read_codes
 from trustscale_server.stores.base import Label
 from trustscale_server.upscalers.base import RGB, Upscaler
 
+# --- Feedback: how wrong a served mask was, once the truth is known.
+
 
 class LossAt(BaseModel):
     """The loss of the mask of an α on the same image."""
@@ -65,7 +67,7 @@ class Measured(BaseModel):
         "tolerance."
     )
     loss_anywhere: float = Field(description="The largest error in the served mask.")
-    within: bool = Field(description="loss ≤ alpha; the promise is about the average.")
+    within: bool = Field(description="Whether loss ≤ alpha; the promise is about the average.")
     losses: list[LossAt]
     tolerance: float
 
@@ -73,7 +75,7 @@ class Measured(BaseModel):
 class TruthReport(Measured):
     """What the truth says about one result, and about all labelled ones so far."""
 
-    counted: bool = Field(description="Whether it is counted below.")
+    counted: bool = Field(description="Whether this truth counts in the fields below.")
     n_labels: int
     mean_loss: float | None
     e_value: float
@@ -282,6 +284,8 @@ def _worst(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     """The largest error in the mask; 0 where it is empty."""
     return float(error.max(where=mask, initial=0.0))
 
+
+# --- The findings of the monitor as a document, and its alarms.
 
 AlarmKind = Literal["inputs", "feedback", "canary", "mismatch", "no-calibration"]
 

@@ -26,6 +26,8 @@ import httpx
 
 from trustscale_server.errors import ProtocolError, UpscalerUnavailable
 
+# --- Which addresses results may be fetched from.
+
 _HOST = re.compile(r"[0-9a-f]*:[0-9a-f:.]*(%[a-z0-9]+)?|([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -220,6 +222,9 @@ def _split(url: str, what: str = _GIVEN) -> SplitResult:
         return http_url(url)
     except ValueError as error:
         raise ProtocolError(f"{what} {error}.") from error
+
+
+# --- HTTP to addresses that clients choose: receivers of webhooks, pictures to fetch.
 
 
 @dataclass(frozen=True, slots=True)

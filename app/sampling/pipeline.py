@@ -71,6 +71,8 @@ from trustscale_server.upscalers.base import (
 from trustscale_server.upscalers.remote.http import replaceable
 from trustscale_server.upscalers.resilience import ResilientUpscaler
 
+# --- The samples of a job's work, kept as they arrive: no run after a kill pays for one again.
+
 
 def folder_of(job: str, task: str) -> str:
     """Return where the samples of one task of a job wait until its result is stored."""
@@ -133,6 +135,8 @@ class KeptSamples(Wrapped):
         with suppress(StoreUnavailable):  # the sample is there, and may not be needed again
             await self.blobs.put(self.folder, self._name(source, seed), file.getbuffer())
 
+
+# --- Draw the M samples of one request from an upscaler, and how long that takes (`Throughput`).
 
 _CALL_BYTES = 128 * 2**20
 """Of the decoded samples of one call: ten of 2048 × 2048, two of 4096 × 4096."""
@@ -487,6 +491,8 @@ def _read(path: Path | None) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
+
+# --- The pipeline that a calibration is valid for, and what M samples of one input give: Ŷ and σ.
 
 TRUST_LAYER_VERSION = 3
 """Raised whenever the same samples would give another σ, D or Ŷ."""

@@ -62,15 +62,23 @@ from trustscale_server.images.encode import (
 )
 from trustscale_server.sampling.pipeline import Prediction
 
+# --- Which pictures may go out without a look, by a calibration.
+
 _SHARE: Final = 0.01
 
 
 class Review(BaseModel):
     """Whether a picture may go out without a look, by a criterion for all of its pixels."""
 
-    accept: bool = Field(description="Whether it may; false also where the calibration is silent.")
+    accept: bool = Field(
+        description="Whether it may go out without a look; false also if the calibration "
+        "cannot tell."
+    )
     p_value: float = Field(
-        gt=0, le=1, description="At most δ where it is accepted; batches are made of these."
+        gt=0,
+        le=1,
+        description="The p-value, at most δ if the picture is accepted; batches are decided "
+        "by these.",
     )
     delta: float
     tolerance: float
@@ -78,7 +86,7 @@ class Review(BaseModel):
     n: int = Field(description="Number of calibration pictures, one of each scene.")
     bad: str = Field(description="When a picture is bad, in words.")
     promise: str = Field(description="What is promised of such decisions.")
-    reason: str | None = Field(None, description="Why it needs a look whatever its σ.")
+    reason: str | None = Field(None, description="Why the picture needs a look, whatever its σ.")
 
 
 def review_of(
@@ -133,6 +141,8 @@ def review_of(
     )
 
 
+# --- The answer to one request: its JSON document, and its files with their provenance.
+
 MASK: Final = "mask.png"
 TRUST: Final = "trust.png"
 TRUST_COG: Final = "trust.cog.tiff"
@@ -156,16 +166,18 @@ class GuaranteeFacts(BaseModel):
         None, description="δ, the probability that this calibration does not keep the promise."
     )
     tolerance: float | None = Field(
-        None, description="probability: τ, which the largest error exceeds in few spots."
+        None,
+        description="Of the kind probability: τ, which the largest error exceeds in few spots.",
     )
     level: float | None = Field(
-        None, description="probability: β, the share of those that do; the default α."
+        None,
+        description="Of the kind probability: β, the share of those spots, which is the default α.",
     )
     menu: list[float] | None = Field(
-        None, description="post_hoc: the α that can be chosen after looking."
+        None, description="Of the kind post_hoc: each α that can be chosen after looking."
     )
     between: tuple[float, float] | None = Field(
-        None, description="post_hoc: between which α can be chosen after looking."
+        None, description="Of the kind post_hoc: the range of α that can be chosen after looking."
     )
 
 
@@ -176,22 +188,26 @@ class Guarantee(GuaranteeFacts):
     error: str = Field("error", description="What is bounded, in a few words.")
     error_unit: ErrorUnit | None = Field(
         None,
-        description="Of the error: lab, L1 in normalised CIELAB; ssim, (1 − SSIM)/2; label, 1 "
-        "where marked; words, a share of words.",
+        description="The unit of the error: lab, L1 in normalised CIELAB; ssim, (1 − "
+        "SSIM)/2; label, 1 where marked; words, a share of words.",
     )
     alpha: float
     bound: float = Field(description="B, the largest loss; of the kind probability 1.")
     loss_clipped_at: float | None = Field(
-        None, description="c, where larger errors count as c; null: errors are not cut."
+        None, description="c, which larger errors count as; null if errors are not cut."
     )
     n: int = Field(description="Number of calibration scenes, of the group and class in question.")
-    pairs: int = Field(0, description="Number of their pairs: several may show one scene.")
-    calibrated_on: str = Field("", description="What the calibration's pictures are.")
+    pairs: int = Field(
+        0, description="The number of their pairs, of which several may show one scene."
+    )
+    calibrated_on: str = Field("", description="A description of the calibration's pictures.")
     plain: str = Field("", description="The promise, for people who are no statisticians.")
-    theorem: str = Field(description="The theorem.")
+    theorem: str = Field(description="The promise as a theorem.")
     lab_psnr_lower_bound_db: float | None
     promised: bool = Field(
-        True, description="false: the upload is unlike what was calibrated, or nothing is trusted."
+        True,
+        description="Whether anything is promised; false if the upload is unlike what was "
+        "calibrated, or nothing is trusted.",
     )
     unit: LossUnit = Field(
         "spot",
@@ -209,13 +225,15 @@ class ReadWord(BaseModel):
     """A word that the text reader reads in the picture."""
 
     box: list[tuple[float, float]] = Field(
-        description="Its corners (x, y) in pixels of the picture, in order around it from where "
-        "the word begins.",
+        description="The corners (x, y) of its box in pixels of the picture, in order from "
+        "where the word begins.",
     )
     text: str
-    trusted: bool = Field(description="Whether all of its box is in the mask: it is called right.")
+    trusted: bool = Field(
+        description="Whether its whole box is in the mask, so that it is called right."
+    )
     trust_level: float | None = Field(
-        description="The smallest α at which it is trusted; null: it never is."
+        description="The smallest α at which it is trusted; null if it never is."
     )
 
     def enlarged(self, scale: float) -> ReadWord:
@@ -227,7 +245,7 @@ class ReadWord(BaseModel):
 class BelievedPicture(BaseModel):
     """What `believed.png` is."""
 
-    statement: str = Field(description="What is promised of it.")
+    statement: str = Field(description="What is promised of `believed.png`.")
     is_sent: bool = Field(description="Whether zips of this answer hold it (`believed=true`).")
 
 
@@ -235,7 +253,7 @@ class InputClass(BaseModel):
     """The class of the upload; its curve was used if n > 0."""
 
     name: str
-    title: str = Field(description="In words.")
+    title: str = Field(description="The class in words.")
     rule: str = Field(description="Name and version of the rule that the class follows from.")
     n: int = Field(description="Number of calibration scenes of this class.")
 
@@ -257,7 +275,7 @@ class Links(PictureLinks):
     trust_cog: str | None = Field(
         None,
         exclude_if=lambda link: link is None,
-        description="With format=cog.tiff: the trust levels in such a file.",
+        description="The trust levels as such a file, with format=cog.tiff.",
     )
 
 
@@ -267,23 +285,27 @@ class Picture(BaseModel):
     id: str
     upscaler: str
     upscaler_reason: str | None = Field(
-        None, description="Why this upscaler, where `auto` chose it; null: it was asked for."
+        None, description="Why `auto` chose this upscaler; null if the request named it."
     )
     scale: int
     width: int
     height: int
     reduced_from: tuple[int, int] | None = Field(
-        None, description="With `to`: width and height before, of which the promise speaks."
+        None,
+        description="With `to`: width and height before the reduction, which the promise is about.",
     )
     samples: int
     seed: int
     prediction: Prediction
-    format: str = Field("png", description="Of the picture.")
-    quality: int | None = Field(None, description="Of a lossy format, where one was asked for.")
+    format: str = Field("png", description="The format of the picture.")
+    quality: int | None = Field(
+        None, description="The quality of a lossy format, if the request named one."
+    )
     raster: Raster | None = Field(
         None,
-        description="Of files with pages, bands or a stretch: `page` of `pages`, `bands`, and what "
-        "the values v of 16 bits mean: low + (high − low) · v / 65535, of each band.",
+        description="For files with pages, bands or a stretch: `page` of `pages`, `bands`, "
+        "and what the values v of 16 bits mean: low + (high − low) · v / 65535, "
+        "of each band.",
     )
     warnings: list[str]
     timings_ms: dict[str, float]
@@ -307,26 +329,29 @@ class Result(Picture):
     calibration: str
     group: str | None = Field(None, description="Group of images whose curve was used.")
     input_class: InputClass | None = Field(
-        None, description="Class of the upload; null: the calibration has no classes."
+        None, description="The class of the upload; null if the calibration has no classes."
     )
     alpha: float
-    threshold: Threshold = Field(description="t_α; trusted is σ < t_α.")
+    threshold: Threshold = Field(description="t_α; a pixel with σ < t_α is trusted.")
     trusted_fraction: float = Field(
-        ge=0, le=1, description="Trusted of the pixels that are wholly opaque."
+        ge=0, le=1, description="The share of the fully opaque pixels that is trusted."
     )
     opaque_fraction: float = Field(
-        1.0, ge=0, le=1, description="Wholly opaque of all pixels; no other is judged."
+        1.0,
+        ge=0,
+        le=1,
+        description="The share of all pixels that is fully opaque; no other pixel is trusted.",
     )
     guarantee: Guarantee
     review: Review | None = Field(
         None,
-        description="Whether the whole picture may go out without a look; null: the calibration "
-        "kept nothing that could tell.",
+        description="Whether the whole picture may go out without a look; null if the "
+        "calibration cannot tell.",
     )
     believed: BelievedPicture
     typicality: float = Field(gt=0, le=1)
     out_of_distribution: bool = Field(
-        False, description="Whether `typicality` is so small that it is warned of."
+        False, description="Whether `typicality` is so small that there is a warning."
     )
     words: list[ReadWord] | None = Field(
         None, description="With a calibration for text: what the text reader reads."
@@ -541,6 +566,9 @@ def pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
         levels = np.asarray(picture).astype(np.uint16)
         return np.repeat(to_8_bit(levels)[..., np.newaxis], 3, axis=2)
     return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
+
+
+# --- What an answer is about, what is promised of it in words and numbers, and the warnings.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,8 @@ from trustscale_server.upscalers.base import (
     routed,
 )
 
+# --- A request, and which upscaler and which calibration answer it.
+
 Pixels = Annotated[int, Field(ge=1)]
 MOST_PAGES: Final = 10_000
 _MOST_SIZES: Final = 3
@@ -92,8 +94,9 @@ class UpscaleOptions(BaseModel):
 
     upscaler: str | None = Field(
         None,
-        description="Name, or auto: the class of the upload decides; default: auto where its "
-        "upscalers are there, else the first.",
+        description="The name of an upscaler, or auto, by which the class of the upload "
+        "decides; default: auto if its upscalers are configured, else the "
+        "first.",
     )
     alpha: float | None = Field(
         None,
@@ -111,51 +114,56 @@ class UpscaleOptions(BaseModel):
     )
     mask: Literal["trust", "none"] = Field(
         "trust",
-        description="`none`: the picture alone. It needs no calibration, and nothing says where it "
-        "can be trusted.",
+        description="`none` gives the picture alone, which needs no calibration; nothing "
+        "says where it can be trusted.",
     )
     background: str | None = Field(
         None, description="Colour that transparent pixels are flattened onto."
     )
     believed: bool = Field(
         default=False,
-        description="Also `believed.png` in zips: the picture in the mask, outside of it something "
-        "plain.",
+        description="Whether zips hold `believed.png`, too: the picture in the mask, "
+        "outside of it something plain.",
     )
     words: bool = Field(
         default=False,
-        description="Also which words can be believed: by a calibration for text, whose mask, α "
-        "and promise are about words. The answer lists them.",
+        description="Whether the answer lists which words can be believed, by a calibration "
+        "for text; mask, α and promise are about words then.",
     )
     group: str | None = Field(
         None,
-        description="Group of images that this one belongs to, of those that the calibration has: "
-        "its curve is used. Default: the curve of all images.",
+        description="The group of the calibration that this image belongs to, whose curve "
+        "is used. Default: the curve of all images.",
     )
     format: FormName = Field(
-        "png", description="Of the picture; masks and trust levels are PNG files."
+        "png", description="The format of the picture; masks and trust levels are PNG files."
     )
     quality: int | None = Field(
-        None, ge=1, le=BEST_QUALITY, description="Of webp (100: lossless), avif, jpeg; default 90."
+        None,
+        ge=1,
+        le=BEST_QUALITY,
+        description="The quality of webp (100: lossless), avif and jpeg; default 90.",
     )
     metadata: KeepMetadata = Field(
         "none",
-        description="`keep`: camera, exposure, dates, author and description of the upload; "
-        "`keep-gps`: the place, too.",
+        description="`keep` copies camera, exposure, dates, author and description of the "
+        "upload; `keep-gps` the place, too.",
     )
     fit: Pixels | None = Field(
-        None, description="Longest side in pixels that the image is reduced to before."
+        None,
+        description="The longest side in pixels to which the image is reduced before upscaling.",
     )
     stretch: Stretch | None = Field(
         None,
-        description="Of data: the values that become the darkest and lightest of 16 bits, a window "
+        description="For data: the values that become the darkest and lightest of 16 bits, "
+        "a window "
         "`LOW,HIGH` or percentiles `p1,p99` of the image. Default: the calibration's.",
     )
     bands: Bands | None = Field(
         None, description="Which band, or which three, of a TIFF file with several."
     )
     page: Annotated[int, Field(ge=1, le=MOST_PAGES)] | None = Field(
-        None, description="Of a TIFF file with several, from 1; default: the first."
+        None, description="The page of a TIFF file with several, from 1; default: the first."
     )
     to: LongestSide | None = Field(
         None,
@@ -174,8 +182,9 @@ class UpscaleOptions(BaseModel):
     )
     guarantee: GuaranteeKind | None = Field(
         None,
-        description="Default: the calibration's. `post_hoc`, also from one in expectation: α may "
-        "be chosen after looking, from `trust.png` or by `?alpha=`.",
+        description="The kind of promise; default: the calibration's. `post_hoc`, also from "
+        "a calibration in expectation, lets α be chosen after looking, from "
+        "`trust.png` or by `?alpha=`.",
     )
 
     @model_validator(mode="before")
@@ -486,6 +495,8 @@ def _promises(calibration: Calibration, request: UpscaleRequest) -> bool:
         return False
     return True
 
+
+# --- What is checked of an upload before anything is generated.
 
 JOB_TIMEOUT_S: Final = 86400.0
 """Time limit for the samples of an upscaling job."""

@@ -92,6 +92,8 @@ from trustscale_server.stores.repositories import used_by
 from trustscale_server.telemetry.signals import Metrics, span
 from trustscale_server.upscalers.base import RGB, Source
 
+# --- Mask and trust levels of one answer, filled strip by strip while σ is made, and their files.
+
 _ROWS: Final = 64  # of a whole σ that are thresholded at once
 
 
@@ -250,6 +252,8 @@ def reduced_answer(
     codes = largest_within(trust.codes, height, width)
     return small, Trust(trust.request, mask, codes, opaque, trust.sigma)
 
+
+# --- Upscaling requests, for HTTP and for jobs: from uploaded bytes to a stored result.
 
 Timings = Mapping[str, float]
 """Milliseconds by what was done."""

@@ -45,6 +45,8 @@ from trustscale_server.conformal.reader import box_of, painted
 from trustscale_server.sigma import features
 from trustscale_server.sigma.features import MapFn, MapSource, Moments, OnRows, PixelRows
 
+# --- σ of words: how likely a word that a reader reads in Ŷ is to be read otherwise in the truth.
+
 TERMS: Final = ("doubt", "otherwise", "smallness", "length", "departure")
 """What the score of a word is made of: the logit of 1 − the reader's confidence; whether E reads
 otherwise; −log of its height in pixels of X; log of the number of its letters; log of the mean
@@ -155,6 +157,8 @@ def sigma(page: ReadPage, departed: NDArray[np.float32], fit: ReadingFit) -> NDA
 
 
 T = TypeVar("T")
+
+# --- σ: where a prediction may be wrong, from the M samples of one request and its input (§2.2).
 
 _STRIP = 64  # rows of σ that are looked at together
 _BLURS = 4.0, 8.0  # of a departure, in pixels; the larger of both counts (docs/mask-power.md)

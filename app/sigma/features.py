@@ -50,6 +50,8 @@ from trustscale_server.conformal.fidelity import (
     smooth,
 )
 
+# --- The features of the fitted σ: logarithms of energies of the samples and of what they add to X.
+
 Plane = NDArray[np.float64]
 T = TypeVar("T")
 
@@ -615,6 +617,8 @@ def _halve(plane: Plane) -> Plane:
     tall = plane[..., ::2, :] + plane[..., 1::2, :]
     return np.asarray((tall[..., ::2] + tall[..., 1::2]) * 0.25)
 
+
+# --- Samples accumulated into exact integer sums per pixel.
 
 # Samples enter the sums as integers in units of 2^-20. The unit is below the error of the Lab
 # tables, and 1,024 samples still fit: the largest product M · S2 stays under 2^63.

@@ -39,6 +39,8 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 from trustscale_server.errors import BadRequest, ConfigError, ImageTooLarge, NotFound
 from trustscale_server.stores.documents import StoreUnavailable
 
+# --- Files that appear whole or not at all, across a crash and a power cut.
+
 # Prefix of temporary files; no encoded name has it.
 SCRATCH = ".tmp-"
 
@@ -115,6 +117,8 @@ def _scratch(path: Path, data: bytes, permissions: int, *, durable: bool = True)
             scratch.unlink()
 
 
+# --- A lock on a file, held by one process at a time.
+
 # What file systems without locks answer.
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
@@ -139,6 +143,9 @@ def held(path: Path, message: str) -> Iterator[None]:
             if error.errno not in NO_LOCKS:
                 raise
         yield
+
+
+# --- Temporary files for one reader: in memory while small, else on the disk without a name.
 
 
 def check_temporary(folder: str) -> None:
@@ -235,6 +242,8 @@ def byte_size(file: bytes | memoryview | IO[bytes]) -> int:
     file.seek(0)
     return size
 
+
+# --- Bytes by folder and name: in a local folder, on S3, Google Cloud Storage or Azure.
 
 SCHEMES: Final = ("s3", "gs", "az")
 

@@ -24,6 +24,9 @@ from trustscale_server.errors import TransientError
 Answer = TypeVar("Answer")
 
 
+# --- Documents by folder and name, changed by compare-and-swap: the whole interface of a database.
+
+
 class StoreUnavailable(TransientError):
     """The store cannot be read or written now: no connection, a full disk, a full memory.
 
@@ -143,6 +146,8 @@ async def read_folder(
         if document.version
     }
 
+
+# --- Small stores: what admins did, what expires, and what the monitor knows.
 
 _FOLDER: Final = "audit"
 _LAST: Final = Key("last", _FOLDER)

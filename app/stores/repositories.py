@@ -46,6 +46,8 @@ from trustscale_server.stores.documents import (
 )
 from trustscale_server.stores.jobs import accepts_work, job_key
 
+# --- Calibrations, and which of them are active.
+
 MOST_ACTIVE: Final = 8
 """Active calibrations of an upscaler."""
 
@@ -209,6 +211,8 @@ def _blob(calibration: str) -> Key:
 def _unknown(calibration: str) -> NotFound:
     return NotFound(f"There is no calibration {calibration}.")
 
+
+# --- Results of upscaling: a document and its place in an index, the files as blobs.
 
 KEY: Final = "result-"
 """Prefix of folders of results."""
@@ -430,6 +434,8 @@ def _missing(result: str) -> NotFound:
     return NotFound(f"There is no result {result!r}, or no longer.")
 
 
+# --- Who used how much in which month: pictures, calls and their price.
+
 Purpose = Literal["upscale", "calibrate", "canary"]
 
 _PAUSE_S: Final = 1.0  # between batches
@@ -440,11 +446,11 @@ _DRAIN_S: Final = 5.0
 class Amounts(BaseModel):
     """What can be added up."""
 
-    pictures: int = Field(0, description="Answers, of jobs too.")
-    megapixels: float = Field(0.0, description="Of their uploads.")
-    seconds: float = Field(0.0, description="Of making their samples.")
-    calls: int = Field(0, description="To a remote upscaler, also failed ones.")
-    price: float = Field(0.0, description="Of the calls, at `price_per_call`.")
+    pictures: int = Field(0, description="The number of answers, also of jobs.")
+    megapixels: float = Field(0.0, description="The megapixels of their uploads.")
+    seconds: float = Field(0.0, description="The seconds that making their samples took.")
+    calls: int = Field(0, description="The number of calls to a remote upscaler, also failed ones.")
+    price: float = Field(0.0, description="The price of the calls, at `price_per_call`.")
 
     def plus(self, other: Amounts) -> dict[str, float]:
         """Return the sums, by field."""
@@ -455,8 +461,10 @@ class Amounts(BaseModel):
 class Use(Amounts):
     """What one client used of one upscaler in a month."""
 
-    month: str = Field(description="Of UTC.")
-    key: str | None = Field(description="The key's name, or the start of its digest; null: none.")
+    month: str = Field(description="The month, of UTC.")
+    key: str | None = Field(
+        description="The key's name, or the start of its digest; null without a key."
+    )
     purpose: Purpose
     upscaler: str
 

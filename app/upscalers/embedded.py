@@ -52,6 +52,8 @@ from trustscale_server.upscalers.base import (
     undo,
 )
 
+# --- ONNX networks, also the shipped ones, each on the fastest library of this machine.
+
 Tensor = NDArray[np.float32]
 Precision = Literal["f32", "bf16"]
 PrecisionSetting = Literal["auto", "f32", "bf16"]
@@ -422,6 +424,8 @@ def _options(onnxruntime: Any, threads: int) -> Any:
     options.log_severity_level = 3  # errors
     return options
 
+
+# --- The upscaler inside this process: any ONNX model from RGB to RGB, over overlapping tiles.
 
 # Of models that are not shipped; influence fades with distance.
 DEFAULT_TILE, DEFAULT_HALO = 288, 32

@@ -177,19 +177,18 @@ def test_round_trip(fresh, made, admin):
     assert exported(fresh, made["id"]) == data
 
 
-class TestDelete:
-    def test_the_active_one(self, start, calibration):
-        """It cannot be deleted; another one can, and is gone everywhere, who had read it or not."""
-        first, second = Admin(start()), Admin(start(embedded_job_worker=False))
-        made = first.create(truth_files(1))["id"]
-        assert second.get(f"/{made}")["id"] == made
-        check_problem(first.send("DELETE", f"/{calibration.id}"), "conflict")
-        assert first.send("DELETE", f"/{made}").status_code == 204
-        parts = (("GET", ""), ("GET", "/export"), ("POST", "/activate"), ("DELETE", ""))
-        for admin in (first, second):
-            for method, path in parts:
-                check_problem(admin.send(method, f"/{made}{path}"), "not-found")
-            assert [row["id"] for row in admin.get()] == [calibration.id]
+def test_deleting_the_active_one(start, calibration):
+    """It cannot be deleted; another one can, and is gone everywhere, who had read it or not."""
+    first, second = Admin(start()), Admin(start(embedded_job_worker=False))
+    made = first.create(truth_files(1))["id"]
+    assert second.get(f"/{made}")["id"] == made
+    check_problem(first.send("DELETE", f"/{calibration.id}"), "conflict")
+    assert first.send("DELETE", f"/{made}").status_code == 204
+    parts = (("GET", ""), ("GET", "/export"), ("POST", "/activate"), ("DELETE", ""))
+    for admin in (first, second):
+        for method, path in parts:
+            check_problem(admin.send(method, f"/{made}{path}"), "not-found")
+        assert [row["id"] for row in admin.get()] == [calibration.id]
 
 
 class TestGuard:
@@ -199,6 +198,7 @@ class TestGuard:
         other = changed(calibration, pipeline=pipeline)
         imported = admin.send("POST", "/import", content=record.dump(other))
         assert imported.status_code == 201
+        assert [one["field"] for one in imported.json()["differences"]] == ["fingerprint"]
         refused = admin.send("POST", f"/{other.id}/activate")
         assert check_problem(refused, "calibration-mismatch")["differences"] == [
             {"field": "fingerprint", "calibrated": "fake:0", "live": "fake:1"}

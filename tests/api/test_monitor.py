@@ -35,23 +35,22 @@ def inputs(count):
     return [encoded(upload(k)) for k in range(1000, 1000 + count)]
 
 
-class TestReport:
-    def test_requests_are_counted(self, client):
-        """Answered requests are in the next report, with the numbers that their answers gave."""
-        images = inputs(3)
-        answers = [post(client, image).json() for image in images[:2]]
-        job = post(client, images[2], headers={"Prefer": "respond-async"}).headers["location"]
-        answers.append(client.get(ended(client, job)["result"]).json())
-        post(client, images[0])
-        assert post(client, b"no image").status_code == 415
-        report = monitor(client)
-        assert report["requests"] == {"seen": 4, "counted": 3}
-        mean = np.mean([answer["trusted_fraction"] for answer in answers])
-        assert report["inputs"]["trusted_fraction"] == pytest.approx(mean)
-        assert report["inputs"]["out_of_distribution"] == np.mean(
-            [answer["out_of_distribution"] for answer in answers]
-        )
-        assert report["feedback"] is None
+def test_requests_are_counted(client):
+    """Answered requests are in the next report, with the numbers that their answers gave."""
+    images = inputs(3)
+    answers = [post(client, image).json() for image in images[:2]]
+    job = post(client, images[2], headers={"Prefer": "respond-async"}).headers["location"]
+    answers.append(client.get(ended(client, job)["result"]).json())
+    post(client, images[0])
+    assert post(client, b"no image").status_code == 415
+    report = monitor(client)
+    assert report["requests"] == {"seen": 4, "counted": 3}
+    mean = np.mean([answer["trusted_fraction"] for answer in answers])
+    assert report["inputs"]["trusted_fraction"] == pytest.approx(mean)
+    assert report["inputs"]["out_of_distribution"] == np.mean(
+        [answer["out_of_distribution"] for answer in answers]
+    )
+    assert report["feedback"] is None
 
 
 EVIDENCE = 'trustscale_canary_evidence{upscaler="fake"}'
@@ -241,17 +240,16 @@ def test_alarms(client):
     assert 'trustscale_monitor_requests{upscaler="fake"} 54.0' in text
 
 
-class TestRefusals:
-    def test_what_cannot_be_a_truth(self, client):
-        result = served(client)["id"]
-        check_problem(tell(client, "res-none"), "not-found")
-        check_problem(tell(client, result, photo(1, 48, 40)), "bad-image")
-        check_problem(tell(client, result, photo(1, 64, 48)), "image-too-large")
-        check_problem(tell(client, result, b"GIF89a"), "unsupported-media")
-        check_problem(tell(client, result, None, label=encoded(TRUTH)), "bad-request")
-        check_problem(tell(client, result, None, other=encoded(TRUTH)), "bad-request")
-        assert tell(client, result, TRUTH, label=encoded(TRUTH)).status_code in (400, 422)
-        assert monitor(client)["feedback"] is None
+def test_what_cannot_be_a_truth(client):
+    result = served(client)["id"]
+    check_problem(tell(client, "res-none"), "not-found")
+    check_problem(tell(client, result, photo(1, 48, 40)), "bad-image")
+    check_problem(tell(client, result, photo(1, 64, 48)), "image-too-large")
+    check_problem(tell(client, result, b"GIF89a"), "unsupported-media")
+    check_problem(tell(client, result, None, label=encoded(TRUTH)), "bad-request")
+    check_problem(tell(client, result, None, other=encoded(TRUTH)), "bad-request")
+    assert tell(client, result, TRUTH, label=encoded(TRUTH)).status_code in (400, 422)
+    assert monitor(client)["feedback"] is None
 
 
 class TestLabels:

@@ -185,14 +185,3 @@ def test_bands_and_pages(client, plain):
     assert (document["raster"]["page"], document["raster"]["pages"]) == (2, 2)
     np.testing.assert_array_equal(opened(files["image.png"])[0], opened(plain[1]["image.png"])[0])
     assert post(client, stack(pages), page=10_001).status_code == 422
-
-
-def test_the_truth_of_data(client):
-    """A truth in the units of the upload is compared in those of the stretch."""
-    document = post(client, seed=2).json()
-    values, _ = opened(client.get(document["links"]["image"]).content)
-    [low], [high] = document["raster"]["low"], document["raster"]["high"]
-    truth = np.rint(low + (high - low) * values / 65535).astype(np.uint16)
-    told = client.post(f"{document['links']['self']}/truth", files={"image": raster(truth)}).json()
-    assert told["metric"] == "intensity"
-    assert told["loss_anywhere"] < 2e-4  # counts are rounded

@@ -17,30 +17,29 @@ from trustscale_server.upscalers.base import image_digest
 PARTS = ("image", "mask", "trust", "overlay", "believed")
 
 
-class TestDocument:
-    def test_every_field(self, client, calibration):
-        response = post(client, alpha=0.1, seed=7)
-        assert response.status_code == 200
-        assert response.headers["content-type"] == "application/json"
-        answer = response.json()
-        base = f"/v1/results/{answer['id']}"
-        assert response.headers["content-location"] == base
-        assert set(answer) == set(Result.model_fields)
-        assert answer["upscaler"] == "fake"
-        assert answer["calibration"] == calibration.id
-        assert (answer["scale"], answer["width"], answer["height"]) == (2, 48, 48)
-        assert answer["alpha"] == 0.1
-        assert answer["threshold"] == calibration.curve.threshold(0.1)
-        assert 0 < answer["trusted_fraction"] < 1
-        assert (answer["samples"], answer["seed"], answer["prediction"]) == (4, 7, "first")
-        assert 0 < answer["typicality"] <= 1
-        assert answer["warnings"] == []
-        promised = {"kind": "expectation", "metric": "neighborhood", "alpha": 0.1, "n": 30}
-        promised |= {"bound": LAB_BOUND, "lab_psnr_lower_bound_db": None}
-        assert answer["guarantee"].items() >= promised.items()
-        assert set(answer["timings_ms"]) == {"wait", "samples", "indecision", "encode"}
-        assert all(value >= 0 for value in answer["timings_ms"].values())
-        assert answer["links"] == {"self": base, **{part: f"{base}/{part}.png" for part in PARTS}}
+def test_every_field_of_the_document(client, calibration):
+    response = post(client, alpha=0.1, seed=7)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    answer = response.json()
+    base = f"/v1/results/{answer['id']}"
+    assert response.headers["content-location"] == base
+    assert set(answer) == set(Result.model_fields)
+    assert answer["upscaler"] == "fake"
+    assert answer["calibration"] == calibration.id
+    assert (answer["scale"], answer["width"], answer["height"]) == (2, 48, 48)
+    assert answer["alpha"] == 0.1
+    assert answer["threshold"] == calibration.curve.threshold(0.1)
+    assert 0 < answer["trusted_fraction"] < 1
+    assert (answer["samples"], answer["seed"], answer["prediction"]) == (4, 7, "first")
+    assert 0 < answer["typicality"] <= 1
+    assert answer["warnings"] == []
+    promised = {"kind": "expectation", "metric": "neighborhood", "alpha": 0.1, "n": 30}
+    promised |= {"bound": LAB_BOUND, "lab_psnr_lower_bound_db": None}
+    assert answer["guarantee"].items() >= promised.items()
+    assert set(answer["timings_ms"]) == {"wait", "samples", "indecision", "encode"}
+    assert all(value >= 0 for value in answer["timings_ms"].values())
+    assert answer["links"] == {"self": base, **{part: f"{base}/{part}.png" for part in PARTS}}
 
 
 def test_defaults(client, calibration):

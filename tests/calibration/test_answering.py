@@ -9,7 +9,7 @@ from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.intake import find_in
 from trustscale_server.calibration.local import answered_uploads, in_words
 from trustscale_server.errors import ConfigError
-from trustscale_server.images.degrade import USUAL, Component, Degradation, Mixture
+from trustscale_server.images.degrade import USUAL, Component, Mixture
 from trustscale_server.images.description import class_of_way
 from trustscale_server.settings import TABLE
 from trustscale_server.upscalers.base import routed
@@ -51,18 +51,6 @@ def by_codec(monkeypatch):
     """Classes are codecs: what the learned table says of such small pictures is not the subject."""
     monkeypatch.setattr(local, "classify", lambda _, facts: facts.compression.codec)
     return {"lossless": "span-x4", "*": "realesr-x4"}
-
-
-def test_one_way_is_looked_at(tmp_path, by_codec):
-    pictures(tmp_path, "0.png", "1.png", side=256)
-    pairs = find_in(tmp_path)
-    for steps, name in (({"jpeg": 60}, "realesr-x4"), ({}, "span-x4")):
-        config = CalibrationConfig(degradation=Degradation(**steps))
-        assert answered_uploads(by_codec, config, pairs, 4) == [(name, [name_of(steps)], None)]
-
-
-def name_of(steps):
-    return next(iter(steps), "lossless")
 
 
 def test_own_ways_are_looked_at(tmp_path, by_codec):

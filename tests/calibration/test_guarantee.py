@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness.factories import changed, in_groups
 from harness.fakes import FakeUpscaler
@@ -18,7 +16,7 @@ from trustscale_server.calibration.guarantee import (
     Probability,
     guarantee_of,
 )
-from trustscale_server.calibration.insight import coarser, leaked
+from trustscale_server.calibration.insight import leaked
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve
 from trustscale_server.conformal.bounds import minimal_n
 from trustscale_server.errors import BadRequest
@@ -142,34 +140,12 @@ def test_content_decides_the_order(calibration):
     assert not np.array_equal(sorted_by_loss.risks, first.risks)  # the order matters
 
 
-LEVELS = st.lists(st.integers(0, 1000), min_size=1, max_size=30, unique=True).map(sorted)
-
-
-@given(LEVELS, st.integers(1, 40))
-def test_coarser_is_never_lower(levels, most):
-    """A curve in fewer steps is at least the curve everywhere; with enough steps it is equal."""
-    sigma = np.array([levels], np.float32) / 1000
-    error = np.linspace(0.1, 1, len(levels), dtype=np.float32)[None]
-    curve = RiskCurve.from_loss_curves([LossCurve.from_maps(sigma, error)], 1.0)
-    thresholds, risks = coarser(curve, most)
-    assert len(risks) <= most
-    assert thresholds[0] == curve.thresholds[0]
-    assert risks[-1] == curve.risks[-1]
-    if most >= len(curve.risks):
-        assert (thresholds, risks) == (curve.thresholds.tolist(), curve.risks.tolist())
-    for t in curve.thresholds:
-        place = np.searchsorted(thresholds, t, side="right") - 1
-        assert risks[place] >= curve.risk(float(t))
-
-
 @pytest.mark.parametrize(
     ("tariff", "pairs", "costs"),
-    [
-        (Tariff(), 250, {"calls": "500", "estimate_s": "250.0"}),
-        (Tariff(price=0.5), 3, {"calls": "6", "estimate_s": "3.0", "price": "3"}),
-        (Tariff(most_per_hour=100), 250, {"calls": "500", "estimate_s": "14400.0"}),
-    ],
-)
+    [(Tariff(), 250, {"calls": "500", "estimate_s": "250.0"}),
+     (Tariff(price=0.5), 3, {"calls": "6", "estimate_s": "3.0", "price": "3"}),
+     (Tariff(most_per_hour=100), 250, {"calls": "500", "estimate_s": "14400.0"})],
+)  # fmt: skip
 async def test_what_is_known(tariff, pairs, costs):
     """Two samples of a megapixel a pair at a second each, two pairs at once; a limit makes wait."""
     upscaler, throughput = FakeUpscaler(), Throughput()

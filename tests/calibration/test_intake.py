@@ -1,7 +1,6 @@
 """Taking in pairs: from a folder, an archive or a form, decoded, checked, each problem named."""
 
 import functools
-import hashlib
 import io
 
 import numpy as np
@@ -17,7 +16,6 @@ from harness.fakes import FakeUpscaler
 from trustscale_server.calibration.intake import (
     find_in,
     find_pairs,
-    folder_files,
     look_of,
     near_duplicates,
     take_in,
@@ -37,7 +35,6 @@ from trustscale_server.errors import BadImage, BadPairs, BadRequest
 from trustscale_server.images.degrade import Degradation, degrade
 from trustscale_server.images.encode import to_png
 from trustscale_server.sampling.pipeline import Pipeline
-from trustscale_server.stores.blobs import open_blobs
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
 SEMANTIC = PIPELINE.model_copy(update={"fidelity": FidelitySettings("semantic")})
@@ -63,37 +60,10 @@ def by_name(items):
     return {item["name"]: item["reason"] for item in items}
 
 
-FILES = {"y/b.png": picture(1), "x/b.png": picture(1, 24), "y/day/a.png": picture(2)}
-FILES |= {"x/day/a.webp": picture(2, 24, "WEBP"), "y/.old/c.png": b"", "readme.txt": b"text"}
 LABELLED = {"y/a.png": picture(1), "y/b.png": picture(2), "labels/b.png": picture(3)}
 
 
 class TestOneRoad:
-    def folder(self, tmp_path):
-        for path, data in FILES.items():
-            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / path).write_bytes(data)
-        return functools.partial(folder_files, tmp_path)
-
-    def archive(self, _):
-        data = io.BytesIO(zipped(FILES))
-        return functools.partial(archive_files, data, ArchiveLimits())
-
-    @pytest.mark.parametrize("way", [folder, archive])
-    async def test_folder_and_archive(self, tmp_path, way):
-        files, blobs = way(self, tmp_path / "set"), open_blobs(None, tmp_path / "blobs")
-        found = await take_in(
-            files,
-            find_pairs(files(), GroupingRule()),
-            PIPELINE,
-            keep=functools.partial(blobs.put, "job"),
-        )
-        assert [(pair.name, pair.group) for pair in found.usable] == [("b", None), ("day.a", "day")]
-        assert found.usable[0].y_sha256 == hashlib.sha256(FILES["y/b.png"]).hexdigest()
-        assert (found.skipped, found.alike) == ([], [])
-        assert await blobs.names("job") == ["x/b", "x/day.a", "y/b", "y/day.a"]
-        assert await blobs.get("job", "x/day.a") == FILES["x/day/a.webp"]
-
     async def test_a_form(self, tmp_path):
         """A form's field says the role: suffix and folders in the name mean nothing."""
         names = ["a b", "../../etc/c.gif", "..\\d.png", "e.png"]
@@ -102,17 +72,6 @@ class TestOneRoad:
             for k, name in enumerate(names)
         ]
         assert [pair.name for pair in (await taken(files)).usable] == ["a b", "c", "d", "e"]
-
-    @pytest.mark.parametrize("stray", ["a.png", "z/a.png", "set/a.png"])
-    async def test_a_stray_file_never_takes_the_place_of_a_truth(self, tmp_path, stray):
-        """Whatever lies beside y/, the bytes that are measured are those of y/, skipped or not."""
-        blobs = open_blobs(None, tmp_path)
-        for files in ({stray: picture(5), "y/a.png": picture(1)},) * 2:
-            found = await taken(files, keep=functools.partial(blobs.put, "job"))
-            assert by_name(found.skipped) == {stray: ELSEWHERE}
-            assert await blobs.get("job", "y/a") == picture(1)
-            (pair,) = found.usable
-            assert pair.y_sha256 == hashlib.sha256(picture(1)).hexdigest()
 
     @settings(max_examples=60, deadline=None)
     @given(
@@ -172,14 +131,6 @@ class TestChecks:
             "e": "duplicates 001 by content",
             "001": "the calibration has a pair of this name already",
         }
-
-    async def test_turned_photographs(self):
-        """The size is that of the image as it is shown, orientation applied."""
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        turned = encoded(photo(0, 24, 32), "JPEG", exif=exif)
-        files = {"y/a.jpg": turned, "x/a.png": encoded(photo(0, 16, 12))}
-        assert [pair.name for pair in (await taken(files)).usable] == ["a"]
 
     async def test_odd_sizes(self):
         """Without X, Y is cropped to a multiple of the scale, and a label must fit that."""
@@ -247,21 +198,19 @@ class TestNaming:
 
     @pytest.mark.parametrize(
         ("naming", "table", "words"),
-        [
-            (GroupingRule("camera"), None, "manifest.csv is missing"),
-            (GroupingRule(None, "manifest"), b"name,camera\na,old\n", "no column 'scene'"),
-            (GroupingRule("camera"), b"name,subject\na,cat\n", "no column 'camera'"),
-            (GroupingRule("camera"), b"name,camera\nmissing,old\n", "No pair has a group"),
-            (GroupingRule(None, "folder"), b"", "No pair has a scene"),
-            (GroupingRule("camera"), b"name,camera\na," + b"x" * 101, "more than 100 letters"),
-            (GroupingRule(), b"name,scene\na,b\x00c\n", "control characters"),
-            (GroupingRule(), b"name,scene\na,b\na,c\n", "twice"),
-            (GroupingRule(), b"scene\nb\n", "needs a column name or file"),
-            (GroupingRule(), b'name,scene\n"a', "not CSV"),
-            (GroupingRule(), b"name,scene\na,\xff\n", "UTF-8"),
-            (GroupingRule("folder", "folder"), None, "not both"),
-        ],
-    )
+        [(GroupingRule("camera"), None, "manifest.csv is missing"),
+         (GroupingRule(None, "manifest"), b"name,camera\na,old\n", "no column 'scene'"),
+         (GroupingRule("camera"), b"name,subject\na,cat\n", "no column 'camera'"),
+         (GroupingRule("camera"), b"name,camera\nmissing,old\n", "No pair has a group"),
+         (GroupingRule(None, "folder"), b"", "No pair has a scene"),
+         (GroupingRule("camera"), b"name,camera\na," + b"x" * 101, "more than 100 letters"),
+         (GroupingRule(), b"name,scene\na,b\x00c\n", "control characters"),
+         (GroupingRule(), b"name,scene\na,b\na,c\n", "twice"),
+         (GroupingRule(), b"scene\nb\n", "needs a column name or file"),
+         (GroupingRule(), b'name,scene\n"a', "not CSV"),
+         (GroupingRule(), b"name,scene\na,\xff\n", "UTF-8"),
+         (GroupingRule("folder", "folder"), None, "not both")],
+    )  # fmt: skip
     def test_what_names_nothing(self, naming, table, words):
         """What was to name groups or scenes and does not is an error, not a calibration without."""
         with pytest.raises((BadRequest, BadPairs), match=words):

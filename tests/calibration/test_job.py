@@ -1,9 +1,6 @@
 """The calibration as a job, and the run of the command line."""
 
-import asyncio
 import hashlib
-import weakref
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +9,7 @@ import pytest
 
 from harness.factories import calibration_of, encoded, photo, truths
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration import labels, pairs
+from trustscale_server.calibration import labels
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest, PairSpec
 from trustscale_server.calibration.intake import find_pairs, folder_files, take_in
@@ -20,11 +17,6 @@ from trustscale_server.calibration.job import CalibrationHandler
 from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.calibration.local import run_id
 from trustscale_server.calibration.measure import (
-    BAD,
-    DRAWN,
-    MEASURED,
-    SEEN,
-    WAITING,
     pack,
     record_state,
     reduce_pair,
@@ -34,7 +26,7 @@ from trustscale_server.calibration.measure import (
 from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.errors import BadPairs, CalibrationMismatch, Conflict
 from trustscale_server.images.decode import PAIR_LIMITS, decode
-from trustscale_server.images.degrade import Degradation, Mixture
+from trustscale_server.images.degrade import Degradation
 from trustscale_server.jobs.runner import JobContext
 from trustscale_server.sampling.pipeline import measure
 from trustscale_server.sigma.estimators import IndecisionSettings
@@ -126,32 +118,6 @@ class TestUnits:
         assert await labels.of_job(stores.blobs, job.id, "0", "prediction") == shown
         assert image_digest(decode(shown, PAIR_LIMITS).rgb) == unlabelled(first).prediction_sha256
 
-    async def test_the_ways_of_a_scene_share_y(self, stores, handler, upscaler, monkeypatch):
-        """Y is decoded once as long as a pair of it is in work, and the measured bits are equal."""
-        decodings, decoded = [], pairs.decoded
-        monkeypatch.setattr(pairs, "decoded", lambda *of: decodings.append(of) or decoded(*of))
-        ways = Mixture(mixture=[{}, {"jpeg": 60}, {"webp": 60}])
-        settings = {"samples": 1, "indecision": IndecisionSettings("departure")}
-        job = await submitted(stores, upscaler, 1, degradation=ways, **settings)
-        tasks = await handler.tasks(job)
-        alone = [await replace(handler, truths=None).run(job, one) for one in tasks]
-        assert len(decodings) == len(tasks) == 3
-        y, pipeline = await stores.blobs.get(job.id, "y/0"), CalibrationRequest.of(job).pipeline
-        options = {"degradation": ways, "seed": 9, "truths": handler.truths}
-        load = partial(load_pair, pipeline=pipeline, **options)
-        with ThreadPoolExecutor(3) as threads:
-            held = list(
-                threads.map(lambda way: load(PairUpload("a", y, None, way)), ways.variants())
-            )
-        assert {id(pair.seen) for pair in held} == {id(held[0].truth.colours)}
-        assert [await handler.run(job, task) for task in tasks] == alone
-        assert len(decodings) == 3 + 1
-        gone, loop = asyncio.Event(), asyncio.get_running_loop()
-        weakref.finalize(held[0].truth, loop.call_soon_threadsafe, gone.set)
-        held.clear()
-        async with asyncio.timeout(10):  # a thread may still hold its last call
-            await gone.wait()
-
     async def test_upscaler_that_changed(self, stores, handler, upscaler):
         """A pair is never measured under another fingerprint than the job began with."""
         job = await submitted(stores, upscaler)
@@ -174,12 +140,6 @@ class TestUnits:
             assert [item["name"] for item in caught.value.members["items"]] == ["1"]
         else:
             assert record_state(await handler.run(job, "1")) == "skipped"
-
-
-def test_what_checkpoints_say():
-    """A pair that waits until σ is fitted is measured, not left out."""
-    states = [record_state(kind + b"...") for kind in (MEASURED, SEEN, DRAWN, WAITING, BAD)]
-    assert states == ["measured"] * 3 + ["awaiting_label", "skipped"]
 
 
 class TestReduce:

@@ -58,38 +58,15 @@ class TestTypicality:
             for known in (InputFeatures(LOSSLESS, *facts), None):
                 assert many.report.typicality(z, known) == alone.report.typicality(z, known)
 
-    def test_the_table_of_uploads_says_nothing_of_data(self, calibration):
-        """Without its rule the p-value is the same, whatever the table found in X."""
-        random = np.random.default_rng(0)
-        points = random.normal(size=(20, 8))
-        new = InputFeatures(LOSSLESS, *random.normal(size=6))
-        found = []
-        for strange in (0, 1):
-            updates = [
-                {
-                    "mean_log_sigma": z,
-                    "facts": dict(zip(NUMBERS, facts, strict=True)) | {"strangeness": strange * s},
-                }
-                for z, s, *facts in points
-            ]
-            found.append(made_of(calibration, updates).report.typicality(0.0, new))
-        assert found[0] == found[1]
 
-
-class TestUnit:
-    def test_a_promise_about_spots_is_for_every_size(self, calibration):
-        made = made_of(calibration, [{"width": 48, "height": 48}] * 4)
-        assert made.sizes is None
-        assert made.answers_size(16, 5000)
-
-    def test_one_about_pictures_is_for_their_sizes(self, calibration):
-        """Exactly those of its pairs, in this orientation."""
-        sizes = [{"width": 48, "height": 32}, {"width": 64, "height": 64}]
-        made = made_of(calibration, sizes, fidelity=FidelitySettings(unit="picture"))
-        assert made.sizes == {(48, 32), (64, 64)}
-        assert made.answers_size(32, 48)
-        assert not made.answers_size(48, 32)
-        assert not made.answers_size(64, 48)
+def test_one_about_pictures_is_for_their_sizes(calibration):
+    """Exactly those of its pairs, in this orientation."""
+    sizes = [{"width": 48, "height": 32}, {"width": 64, "height": 64}]
+    made = made_of(calibration, sizes, fidelity=FidelitySettings(unit="picture"))
+    assert made.sizes == {(48, 32), (64, 64)}
+    assert made.answers_size(32, 48)
+    assert not made.answers_size(48, 32)
+    assert not made.answers_size(64, 48)
 
 
 WAYS = Mixture(
@@ -216,12 +193,3 @@ def test_parts_are_bounded_and_shared_by_threads(calibration, monkeypatch):
     assert len({many.partitions.of_group(str(k)) for k in range(4)}) == 4
     assert len(many.partitions._cache) == 2
     assert many.partitions.of_group("0").id == first.id
-
-
-def test_from_the_quantiles(calibration):
-    made = calibration_with(calibration, range(3))
-    assert made.report.mean_trusted_fraction(-np.inf) == 0
-    assert made.report.mean_trusted_fraction(np.inf) == 1
-    assert made.report.mean_trusted_fraction(0.5) == pytest.approx(0.5, abs=0.011)
-    shares = [made.report.mean_trusted_fraction(t) for t in np.linspace(-0.1, 1.1, 50)]
-    assert shares == sorted(shares)

@@ -75,14 +75,10 @@ class TestTheDecision:
 
     @pytest.mark.parametrize(
         ("settings", "error"),
-        [
-            ({"fidelity": {"metric": "semantic"}}, "difference in meaning"),
-            (
-                {"fidelity": {"metric": "text"}, "indecision": {"estimator": "reading"}},
-                "words that a text reader .* reads otherwise in the truth",
-            ),
-        ],
-    )
+        [({"fidelity": {"metric": "semantic"}}, "difference in meaning"),
+         ({"fidelity": {"metric": "text"}, "indecision": {"estimator": "reading"}},
+          "words that a text reader .* reads otherwise in the truth")],
+    )  # fmt: skip
     def test_where_one_word_is_too_many(self, template, settings, error):
         """For labels any marked pixel is bad, and the largest σ decides; neither may be hidden."""
         pictures = [(0.0001, 0.0, 0.5)] * 20

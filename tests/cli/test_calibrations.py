@@ -1,4 +1,4 @@
-"""`trustscale calibrations` and `jobs`: what is asked for, and the words of what comes."""
+"""`trustscale calibrations`: what is asked for, and the words of what comes."""
 
 import pytest
 

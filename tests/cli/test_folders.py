@@ -10,11 +10,8 @@ import sys
 import pytest
 from PIL import Image
 
-from harness.factories import calibration_of, encoded, photo, pictures, truths
-from harness.fakes import FakeUpscaler
-from harness.gateway import aside, gateway
+from harness.factories import encoded, photo, pictures, truths
 from tests.cli.conftest import FORCED, PARTS, stopped
-from tests.live import serving
 from trustscale_server.errors import UpscalerFailed, UpscalerUnavailable
 
 MANIFEST = "trustscale.manifest.json"
@@ -194,17 +191,3 @@ class TestServer:
         assert "links" not in record
         mask = Image.open(place / "out" / "a.mask.png")
         assert mask.text["trustscale:calibration"] == record["calibration"]
-
-    def test_what_is_too_slow_becomes_a_job(self, run, place, server):
-        """Where a server refuses for the time, and would make it as a job, that is what is sent."""
-        upscaler, folder = FakeUpscaler(), place / "slow"
-        folder.mkdir()
-        pace = {"fingerprint": "fake:1", "seconds_per_megapixel": 1e6, "megapixels": 1}
-        (folder / "throughput.json").write_text(json.dumps({"fake:samples": pace}))
-        small(place, "a.png")
-        calibrations = [aside(calibration_of(upscaler))]
-        slow = gateway(folder, upscaler, calibrations=calibrations, request_timeout_s=10)
-        with serving(slow) as address:
-            outcome = run("upscale", "a.png", "--server", f"http://{address}", "--json")
-        assert outcome.code == 0, outcome.err
-        assert outcome.json["width"] == 48

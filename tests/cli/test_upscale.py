@@ -1,10 +1,9 @@
-"""`trustscale upscale`, here and against a server, and what a command imports."""
+"""`trustscale upscale`, here and against a server, and its keys."""
 
 import errno
 import json
 import re
 import signal
-import socket
 
 import numpy as np
 import pytest
@@ -151,16 +150,6 @@ def test_key(at, server, place, monkeypatch):
     monkeypatch.delenv("TRUSTSCALE_KEY")
     outcome = at("calibrations", "list")
     outcome.check_error(2, "TRUSTSCALE_KEY", server.url)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_nobody_there(run, server, host):
-    refused = f"[Errno {errno.ECONNREFUSED}]"
-    with socket.socket() as taken:  # by somebody who does not listen
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://{host}:{taken.getsockname()[1]}"
-        outcome = run("calibrations", "list", "--server", url)
-    outcome.check_error(1, f"Cannot reach {url}: {refused}")
 
 
 @pytest.mark.slow

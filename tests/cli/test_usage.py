@@ -1,4 +1,4 @@
-"""Help, usage, configuration, and new upscalers: what is said before anything happens."""
+"""Configuration and new upscalers: what is said before anything happens."""
 
 import json
 import socket
@@ -22,27 +22,26 @@ def test_a_port_in_use(run):
         run("serve", "--port", port).check_error(2, f"127.0.0.1:{port}")
 
 
-class TestConfigCheck:
-    def test_without_secrets(self, run, place, monkeypatch):
-        monkeypatch.setenv("PASSWORD", "word-one")
-        monkeypatch.setenv("KEY", "word-two")
-        monkeypatch.setenv("TRUSTSCALE_ADMIN_KEYS", "word-three")
-        monkeypatch.setenv("FOLDER", "word-four")
-        monkeypatch.setenv("TRUSTSCALE_QUEUE", "redis://user:word-five@host:1/2")
-        worker = {"name": "a", "kind": "worker", "urls": ["https://host"]}
-        headers = {"headers": {"X-Tenant": "word-six"}}
-        monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps([worker | headers]))
-        (place / "trustscale.toml").write_text(
-            'store = "redis://:${PASSWORD}@host/1"\nclient_keys = ["${KEY}"]\n'
-            'blobs = "file:///${FOLDER}/blobs"\n'
-        )
-        for outcome in (run("config", "check"), run("config", "check", "--json")):
-            assert outcome.code == 0
-            assert "word-" not in outcome.out + outcome.err
-            assert "host/1" in outcome.out
-            assert "host:1/2" in outcome.out
-            assert "***/blobs" in outcome.out
-        assert outcome.json["upscalers"][0]["headers"] == {"X-Tenant": "***"}
+def test_config_check_tells_no_secrets(run, place, monkeypatch):
+    monkeypatch.setenv("PASSWORD", "word-one")
+    monkeypatch.setenv("KEY", "word-two")
+    monkeypatch.setenv("TRUSTSCALE_ADMIN_KEYS", "word-three")
+    monkeypatch.setenv("FOLDER", "word-four")
+    monkeypatch.setenv("TRUSTSCALE_QUEUE", "redis://user:word-five@host:1/2")
+    worker = {"name": "a", "kind": "worker", "urls": ["https://host"]}
+    headers = {"headers": {"X-Tenant": "word-six"}}
+    monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps([worker | headers]))
+    (place / "trustscale.toml").write_text(
+        'store = "redis://:${PASSWORD}@host/1"\nclient_keys = ["${KEY}"]\n'
+        'blobs = "file:///${FOLDER}/blobs"\n'
+    )
+    for outcome in (run("config", "check"), run("config", "check", "--json")):
+        assert outcome.code == 0
+        assert "word-" not in outcome.out + outcome.err
+        assert "host/1" in outcome.out
+        assert "host:1/2" in outcome.out
+        assert "***/blobs" in outcome.out
+    assert outcome.json["upscalers"][0]["headers"] == {"X-Tenant": "***"}
 
 
 NO_MODEL = '[{"name": "a", "kind": "embedded", "model": "none.onnx"}]'

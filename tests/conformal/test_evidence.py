@@ -109,14 +109,14 @@ class TestPictures:
 
     @pytest.mark.slow
     def test_false_alarms(self):
-        """In 200 streams of 300 requests like the calibration images P(S ever ≥ 20) ≤ 0.05.
+        """In 200 streams of 150 requests like the calibration images P(S ever ≥ 20) ≤ 0.05.
 
         The test fails by chance in 1 of 10,000 runs, and surely (0.9999) if the rate were 0.2.
         """
         random, alarms = np.random.default_rng(8), 0
         for _ in range(200):
             reference = reference_of(random.normal(size=100))
-            last = follow(reference, random.normal(size=300), random, parts=("a", "b"))[-1]
+            last = follow(reference, random.normal(size=150), random, parts=("a", "b"))[-1]
             alarms += last.highest >= math.log(20)
         assert alarms <= stats.binom.ppf(0.9999, 200, 0.05)
 

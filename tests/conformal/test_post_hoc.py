@@ -118,7 +118,7 @@ def test_through_its_knots():
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Of each of 400 calibrations of 40 scenes: max L/α over new images, ratio, and those of today.
+    """Of each of 250 calibrations of 40 scenes: max L/α over new images, ratio, and those of today.
 
     Every new image has an adversary who picks the α of the menu that loses most for its size.
     """
@@ -126,7 +126,7 @@ def drawn():
     population = [image(random, 256) for _ in range(300)]
     shape = Shape.of([image(random, 256) for _ in range(40)])
     cuts, ratios = [], []
-    for _ in range(400):
+    for _ in range(250):
         scenes = [population[k] for k in random.integers(300, size=40)]
         curve = PostHocCurve.from_loss_curves(scenes, 1.0, menu=MENU, shape=shape)
         named = RiskCurve.from_loss_curves(scenes, 1.0)

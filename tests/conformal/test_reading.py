@@ -1,7 +1,5 @@
 """σ of words: from what a reader says of them, painted into their boxes."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -77,22 +75,6 @@ def test_terms():
     expected = [np.log(0.011 / 0.991), 0, -np.log(12 / 4), np.log(4), np.log(0.5001)]
     np.testing.assert_allclose(found[0], expected, rtol=1e-6)
     assert found[1, 1] == 1
-
-
-@pytest.mark.parametrize(
-    ("changes", "rises"),
-    [({"confidence": 0.6}, True), ({"corners": box(10, 10, 40, 34)}, False)],
-)
-def test_what_makes_a_word_doubtful(changes, rises):
-    """Less confidence raises the score, larger letters lower it."""
-    other = SURE._replace(**changes)
-    page = replace(PAGE, made=[Line(box(8, 8, 82, 36), (other, UNSURE)), PAGE.made[1]])
-    assert (value(sigma(page), other.corners) > value(sigma(), SURE.corners)) == rises
-
-
-def test_a_page_without_text():
-    """Every pixel says that there is none."""
-    assert (sigma(ReadPage([], [], [], 4)) == NO_TEXT).all()
 
 
 def test_weights_are_those_of_the_terms():

@@ -71,7 +71,7 @@ def calibrations(population, n, draws):
 
 def test_one_of_ten_exceeds_it(population):
     """τ̂ and the mask are of the same scenes, and still at most one of ten new ones exceeds τ̂."""
-    places, drawn = calibrations(population, 99, 300)
+    places, drawn = calibrations(population, 99, 200)
     curves = [RiskCurve.from_loss_curves(images, 1.0) for images in drawn]
     cuts = np.array([curve.threshold(0.2) for curve in curves])
     lost = np.array([one.losses(cuts, "left") for one in population]).T  # [draw, image]
@@ -91,7 +91,7 @@ def test_one_of_ten_exceeds_it(population):
 
 def test_a_share_of_pictures(population):
     """At most β of new pictures exceed τ; with δ also for the calibration at hand."""
-    draws = 400
+    draws = 250
     plain, sure = Probability(tolerance=0.3), Probability(tolerance=0.3, delta=0.1)
     lost = np.array([one.exceeding(0.3).levels[:1].sum() or np.inf for one in population])
     _, drawn = calibrations(population, 49, draws)

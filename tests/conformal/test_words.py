@@ -31,17 +31,6 @@ def test_the_loss_is_the_running_maximum_of_the_share_of_wrong_words(
         assert curve.loss(t) == pytest.approx(largest)
 
 
-@given(SCORED)
-def test_the_loss_exceeds_any_where_a_trusted_word_is_wrong(
-    scored: list[tuple[float, bool]],
-) -> None:
-    """The promise for most pictures follows from the same curve."""
-    curve = words.loss_curve([score for score, _ in scored], [wrong for _, wrong in scored])
-    for t in range(-1, 8):
-        is_wrong = any(wrong for score, wrong in scored if score <= t)
-        assert curve.exceeding(words.ANY).loss(t) == is_wrong
-
-
 def pictures(random: np.random.Generator, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Scores, and which words are wrong, of pictures that differ in size and difficulty."""
     drawn = []

@@ -9,14 +9,13 @@ from trustscale_server.errors import Conflict, NotFound
 from trustscale_server.stores.base import JobState
 
 
-class TestPut:
-    async def test_first_stays(self, opener):
-        blob = bytes(range(256)) * 1000
-        await opener().calibrations.put(head("a"), blob)
-        again = opener().calibrations
-        await again.put(head("a", "other"), b"second")
-        assert await again.get("a") == blob
-        assert await again.heads() == [head("a")]
+async def test_the_first_put_stays(opener):
+    blob = bytes(range(256)) * 1000
+    await opener().calibrations.put(head("a"), blob)
+    again = opener().calibrations
+    await again.put(head("a", "other"), b"second")
+    assert await again.get("a") == blob
+    assert await again.heads() == [head("a")]
 
 
 class TestActivate:

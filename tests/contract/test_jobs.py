@@ -21,18 +21,17 @@ async def begun(stores, name="job", task=""):
     return await stores.jobs.start(name, task, "ann")
 
 
-class TestCreate:
-    async def test_comes_back(self, stores):
-        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-        about = {"name": "ü", "parent": None}
-        whole = job().model_copy(update={"trace": trace, "about": about})
-        status = JobStatus(**whole.model_dump(exclude={"request"}))
-        assert await stores.jobs.create(whole) == status
-        assert await stores.jobs.create(job(second=9)) == status
-        assert await stores.jobs.get("job") == status
-        assert await stores.jobs.load("job") == whole
-        running = await stores.jobs.start("job", "", "ann")
-        assert (running.trace, running.about) == (trace, about)
+async def test_what_was_created_comes_back(stores):
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    about = {"name": "ü", "parent": None}
+    whole = job().model_copy(update={"trace": trace, "about": about})
+    status = JobStatus(**whole.model_dump(exclude={"request"}))
+    assert await stores.jobs.create(whole) == status
+    assert await stores.jobs.create(job(second=9)) == status
+    assert await stores.jobs.get("job") == status
+    assert await stores.jobs.load("job") == whole
+    running = await stores.jobs.start("job", "", "ann")
+    assert (running.trace, running.about) == (trace, about)
 
 
 class TestAttempts:

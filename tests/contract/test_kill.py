@@ -15,8 +15,12 @@ from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 
 import pytest
+import redis.asyncio as aioredis
+from redis.exceptions import RedisError
 
 from harness.documents import head, job
+from harness.servers import RedisServer
+from harness.waiting import PATIENCE_S
 from trustscale_server.errors import NotFound
 from trustscale_server.stores.base import (
     AuditLog,
@@ -25,7 +29,8 @@ from trustscale_server.stores.base import (
     StoreUnavailable,
 )
 from trustscale_server.stores.blobs import IN_MEMORY, spooled
-from trustscale_server.stores.redis import RedisDocuments, redis_client, redis_errors
+from trustscale_server.stores.documents import redis_errors
+from trustscale_server.stores.redis import RedisDocuments, redis_client
 from trustscale_server.stores.sqlite import SqliteDocuments
 
 LIVES = 4
@@ -98,27 +103,26 @@ async def test_nothing_half_and_nothing_lost(store_url, tmp_path, opener):
     assert all(promised[kind] for kind in KINDS)
 
 
-class TestRedis:
-    async def test_frozen(self):
-        """A server that takes connections and never answers is waited for once, not four times."""
-        connections = 0
+async def test_a_frozen_redis():
+    """A server that takes connections and never answers is waited for once, not four times."""
+    connections = 0
 
-        async def freeze(reader, writer):
-            nonlocal connections
-            connections += 1
-            with suppress(ConnectionError):
-                while await reader.read(1024):
-                    pass
-            writer.close()
+    async def freeze(reader, writer):
+        nonlocal connections
+        connections += 1
+        with suppress(ConnectionError):
+            while await reader.read(1024):
+                pass
+        writer.close()
 
-        async with await asyncio.start_server(freeze, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            client = redis_client(f"redis://127.0.0.1:{port}")
-            with pytest.raises(StoreUnavailable, match="in time"):
-                async with redis_errors(0.2):
-                    await RedisDocuments(client).count("x")
-            assert connections <= 1  # 0 if this process stalled while it connected
-            await client.aclose()
+    async with await asyncio.start_server(freeze, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = redis_client(f"redis://127.0.0.1:{port}")
+        with pytest.raises(StoreUnavailable, match="in time"):
+            async with redis_errors(0.2):
+                await RedisDocuments(client).count("x")
+        assert connections <= 1  # 0 if this process stalled while it connected
+        await client.aclose()
 
 
 async def test_a_lock_that_stays(tmp_path):
@@ -188,6 +192,30 @@ async def test_full_disk(tmp_path, opened, write):
     assert half_written(tmp_path) == []
     await write(stores)
     await stores.check()
+
+
+@pytest.mark.servers
+async def test_a_rewrite_that_fails(opened):
+    with RedisServer() as server:
+        stores = opened(server.url)
+        async with aioredis.Redis.from_url(server.url) as client:
+            assert await stores.weakness() is None
+            files, away = server.folder / "appendonlydir", server.folder / "away"
+            files.rename(away)
+            files.touch()
+            with suppress(RedisError):
+                await client.bgrewriteaof()
+            await _settled(stores, persists=False)
+            files.unlink()
+            away.rename(files)
+            await client.bgrewriteaof()
+            await _settled(stores, persists=True)
+
+
+async def _settled(stores, *, persists):
+    async with asyncio.timeout(PATIENCE_S):
+        while (await stores.weakness() is None) is not persists:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.02)
 
 
 async def test_what_the_killed_leave(tmp_path, opened):

@@ -11,12 +11,11 @@ from harness.waiting import PATIENCE_S
 from trustscale_server.stores.base import Label, Update
 
 
-class TestEntries:
-    async def test_several_writers(self, doors):
-        await asyncio.gather(*(doors[i % 3].audit.append("a", str(i), {}) for i in range(30)))
-        entries = await doors[0].audit.entries(limit=100)
-        assert {entry.actor for entry in entries} == {str(i) for i in range(30)}
-        assert len({entry.id for entry in entries}) == 30
+async def test_several_writers_of_entries(doors):
+    await asyncio.gather(*(doors[i % 3].audit.append("a", str(i), {}) for i in range(30)))
+    entries = await doors[0].audit.entries(limit=100)
+    assert {entry.actor for entry in entries} == {str(i) for i in range(30)}
+    assert len({entry.id for entry in entries}) == 30
 
 
 @pytest.fixture
@@ -131,11 +130,10 @@ def save(monitor, key, state, label=None):
     return monitor.change(key, lambda before: ((before, state), update), labels=labels)
 
 
-class TestMonitor:
-    async def test_one_label_for_a_result(self, stores):
-        """A second label of a result is refused together with the state that counts it."""
-        monitor = stores.monitor
-        assert await save(monitor, "cal-a", b"1", label=label())
-        assert await save(monitor, "cal-a", b"2", label(record=b"other")) is None
-        assert await monitor.label("cal-a", "res-1") == label()
-        assert await monitor.load("cal-a") == b"1"
+async def test_one_label_for_a_result(stores):
+    """A second label of a result is refused together with the state that counts it."""
+    monitor = stores.monitor
+    assert await save(monitor, "cal-a", b"1", label=label())
+    assert await save(monitor, "cal-a", b"2", label(record=b"other")) is None
+    assert await monitor.label("cal-a", "res-1") == label()
+    assert await monitor.load("cal-a") == b"1"

@@ -78,13 +78,14 @@ def test_redis(told, filled, tmp_path):
 
 def test_a_migration(told, tmp_path, monkeypatch, opened):
     """A schema becomes the next one within one transaction, at the start, or stays as it is."""
-    path, old = tmp_path / "data" / "trustscale.sqlite3", sqlite.SCHEMA_VERSION
+    path = tmp_path / "data" / "trustscale.sqlite3"
 
     def stored():
         with closing(sqlite3.connect(path)) as connection:
             columns = [row[1] for row in connection.execute("PRAGMA table_info(document)")]
             return connection.execute("PRAGMA user_version").fetchone()[0], "note" in columns
 
+    old, _ = stored()
     monkeypatch.setattr(sqlite, "SCHEMA_VERSION", old + 1)
     added = "ALTER TABLE document ADD COLUMN note TEXT"
     for broken in (f"{added}; UPDATE absent SET x = 1", ""):
@@ -103,6 +104,7 @@ async def test_a_migration_of_redis(told, filled, opened, tmp_path, monkeypatch)
     """The first look of a newer process takes the data over, once; then they change as ever."""
     before = redis_store.SCHEMA_VERSION - 1
     step = "redis.call('INCR', prefix .. 'steps')"
+    monkeypatch.setattr(redis_store, "MIGRATIONS", {})
     with redis.Redis.from_url(filled) as client:
         client.set("trustscale:schema", before)
         stores = [opened(filled, tmp_path / "data") for _ in range(3)]

@@ -5,8 +5,10 @@ standard streams, and is told the exit code. Upscalers need no model.
 """
 
 import functools
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import socket
 import sys
@@ -92,4 +94,9 @@ def listen(path):
 
 
 if __name__ == "__main__":
+    # What commands would import where they need it, each anew.
+    modules = pkgutil.walk_packages(trustscale_server.__path__, "trustscale_server.")
+    for name in ("docket", *(module.name for module in modules)):
+        if not name.endswith("__main__"):
+            importlib.import_module(name)
     listen(sys.argv[1])

@@ -4,7 +4,6 @@ import pytest
 
 from tests.evaluation.conftest import photographs
 from trustscale_server.calibration import record
-from trustscale_server.upscalers.base import Capabilities
 
 
 class TestEvaluate:
@@ -42,34 +41,13 @@ class TestEvaluate:
         assert "as the calibration" in own.json["findings"][0]
         assert "0.2 was promised" in shown["findings"][0]
 
-    @pytest.mark.slow
-    def test_json(self, run, place, upscaler):
-        upscaler.capabilities = Capabilities(max_samples=3)
-        photographs(place / "photos", 6, side=64)
-        options = ["--settings", "paper", "--alpha", 0.5, "--split", 0.5, "--out", "first"]
-        outcome = run("evaluate", "photos", *options, "--json")
-        assert (outcome.code, outcome.err) == (0, "")
-        shown = outcome.json
-        assert shown["report"] == "first/report.html"
-        assert (place / "first" / "report.html").stat().st_size > 10_000
-        sides = [shown[name] for name in ("calibration_images", "test_images", "split")]
-        assert sides == [6, 6, "scene"]
-        assert {row["alpha"] for row in shown["table"]} == {0.5, None}
-        (found,) = shown["upscalers"]
-        assert (found["images_generated"], len(upscaler.calls)) == (12, 12 * 3)
-        drawn = {one["name"]: one["samples"] for one in found["variants"]}
-        assert (drawn["paper"], drawn["recipe"], drawn["one call"]) == (3, 3, 1)
-
     @pytest.mark.parametrize(
         ("arguments", "code", "words"),
-        [
-            (["empty"], 1, "no images"),
-            (["photos", "--upscaler", "other"], 1, "'other'"),
-            (["photos", "--calibration", "active"], 1, "no active calibration"),
-            (["photos", "--cache", "file"], 2, "file cannot be written"),
-            (["photos", "--settings", "paper"], 1, "smaller than the window of 31 pixels"),
-        ],
-    )
+        [(["empty"], 1, "no images"), (["photos", "--upscaler", "other"], 1, "'other'"),
+         (["photos", "--calibration", "active"], 1, "no active calibration"),
+         (["photos", "--cache", "file"], 2, "file cannot be written"),
+         (["photos", "--settings", "paper"], 1, "smaller than the window of 31 pixels")],
+    )  # fmt: skip
     def test_mistakes(self, run, place, upscaler, arguments, code, words):
         photographs(place / "photos", 3, side=16)
         (place / "empty").mkdir()

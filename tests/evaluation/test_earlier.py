@@ -18,17 +18,6 @@ def drawn(seed, shape=(9, 7, 3), count=5, spread=12):
 
 
 class TestIntervals:
-    @given(st.integers(0, 99), st.integers(2, 12), st.floats(0, 40))
-    @settings(max_examples=40, deadline=None)
-    def test_half_widths(self, seed, count, spread):
-        """They reach from the prediction to the quantiles of the samples, at least the floor."""
-        _, prediction, samples = drawn(seed, count=count, spread=spread)
-        below, above = earlier.half_widths(samples, prediction)
-        low = np.quantile(samples, 0.05, axis=0, method="lower").astype(int)
-        high = np.quantile(samples, 0.95, axis=0, method="higher").astype(int)
-        assert np.array_equal(below, np.maximum(1, prediction.astype(int) - low))
-        assert np.array_equal(above, np.maximum(1, high - prediction.astype(int)))
-
     @given(st.integers(0, 99), st.integers(0, len(earlier.LAMBDAS) - 1))
     @settings(max_examples=60, deadline=None)
     def test_the_curve_is_what_the_images_lose(self, seed, index):

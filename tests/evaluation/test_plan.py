@@ -25,27 +25,26 @@ def items(scenes):
     ]
 
 
-class TestSplit:
-    @given(
-        st.lists(st.none() | st.integers(0, 9), min_size=2, max_size=60),
-        st.floats(0.01, 0.99),
-        st.integers(0, 2**32),
-    )
-    def test_no_photograph_is_on_both_sides(self, scenes, share, seed):
-        every = items(scenes)
-        names = {scene_name(item) for item in every}
-        if len(names) < 2:
-            with pytest.raises(BadRequest, match="two photographs"):
-                split(every, share, seed)
-            return
-        calibration, test = split(every, share, seed)
-        assert split(every[::-1], share, seed) == (calibration, test)
-        assert calibration
-        assert test
-        assert sorted(i.name for i in (*calibration, *test)) == [i.name for i in every]
-        assert not {scene_name(i) for i in calibration} & {scene_name(i) for i in test}
-        largest = max(sum(scene_name(i) == name for i in every) for name in names)
-        assert abs(len(calibration) - share * len(every)) <= max(largest, 1)
+@given(
+    st.lists(st.none() | st.integers(0, 9), min_size=2, max_size=60),
+    st.floats(0.01, 0.99),
+    st.integers(0, 2**32),
+)
+def test_no_photograph_is_on_both_sides(scenes, share, seed):
+    every = items(scenes)
+    names = {scene_name(item) for item in every}
+    if len(names) < 2:
+        with pytest.raises(BadRequest, match="two photographs"):
+            split(every, share, seed)
+        return
+    calibration, test = split(every, share, seed)
+    assert split(every[::-1], share, seed) == (calibration, test)
+    assert calibration
+    assert test
+    assert sorted(i.name for i in (*calibration, *test)) == [i.name for i in every]
+    assert not {scene_name(i) for i in calibration} & {scene_name(i) for i in test}
+    largest = max(sum(scene_name(i) == name for i in every) for name in names)
+    assert abs(len(calibration) - share * len(every)) <= max(largest, 1)
 
 
 class TestMakePlan:
@@ -105,14 +104,11 @@ def test_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [
-        ("", "names no settings"),
-        ("[a]\nsamples = 0", "a: samples"),
-        ("[a]\nactivate = true", "a: activate is none of"),
-        ("[a.fidelity]\nmetric = 'semantic'", "nobody labels"),
-        ("[a.guarantee]\nkind = 'post_hoc'", "one fixed α"),
-    ],
-)
+    [("", "names no settings"), ("[a]\nsamples = 0", "a: samples"),
+     ("[a]\nactivate = true", "a: activate is none of"),
+     ("[a.fidelity]\nmetric = 'semantic'", "nobody labels"),
+     ("[a.guarantee]\nkind = 'post_hoc'", "one fixed α")],
+)  # fmt: skip
 def test_mistakes(tmp_path, text, words):
     path = tmp_path / "settings.toml"
     path.write_text(text)

@@ -23,16 +23,11 @@ from hypothesis import strategies as st
 from harness.admin import zipped
 from harness.factories import calibration_of, encoded, photo
 from harness.fakes import FakeUpscaler
-from tests.calibration.test_archive import tar_of
 from trustscale_server.calibration import record
-from trustscale_server.calibration.layout import ArchiveLimits, archive_files
 from trustscale_server.errors import BadCalibration, BadInput
 from trustscale_server.images.decode import Limits, decode, image_size
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=2**16, max_side=2**12)
-ARCHIVE_LIMITS = ArchiveLimits(
-    max_files=50, max_file_bytes=2**16, max_total_bytes=2**20, max_ratio=100, free_bytes=2**18
-)
 
 
 def image(data):
@@ -64,28 +59,6 @@ def images():
         encoded(rgb, "WEBP", lossless=True),
         encoded(np.dstack([rgb, rgb[..., 0]])),
         encoded(deep),
-    ]
-
-
-def archive(data):
-    total = 0
-    try:
-        for file in archive_files(io.BytesIO(data), ARCHIVE_LIMITS):
-            content = file.read()
-            assert len(content) <= ARCHIVE_LIMITS.max_file_bytes
-            assert not {"", ".", ".."} & set(file.path.split("/"))
-            total += len(content)
-            assert total <= ARCHIVE_LIMITS.max_total_bytes
-    except BadInput as error:
-        _check_told(error)
-
-
-def archives():
-    files = {"x/a.png": b"x" * 40, "y/a.png": bytes(range(256)), "y/b.png": b""}
-    return [
-        zipped(files),
-        zipped(files, zipfile.ZIP_STORED),
-        *(tar_of(files, form=form) for form in ("", "gz")),
     ]
 
 
@@ -132,7 +105,6 @@ def parts_of_calibrations():
 # What takes any bytes, and valid files to start from.
 TARGETS = {
     "image": (image, images),
-    "archive": (archive, archives),
     "calibration": (calibration, calibrations),
     "calibration-parts": (inside_of_a_calibration, parts_of_calibrations),
 }

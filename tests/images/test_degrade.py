@@ -115,29 +115,6 @@ def test_what_the_truth_becomes():
     assert not (drawing == subject_of(Y, 4, Degradation(subject="drawing"), 4)).all()
 
 
-def test_a_part_is_soft():
-    """Of a patch the rest is as without it, to the pixel."""
-    sharp, soft = (degrade(Y, 2, Degradation(enlarged=f), 7) for f in (1, 3))
-    patched = degrade(Y, 2, Degradation(enlarged=3, patch=True), 7)
-    is_sharp, is_soft = ((patched == one).all(axis=2) for one in (sharp, soft))
-    assert (is_sharp | is_soft).all()
-    assert not is_sharp.all()
-    assert not is_soft.all()
-
-
-def test_motion_blurs_along_one_direction():
-    """A dot becomes a line of this length; its brightness stays."""
-    dot = np.zeros((81, 81, 3), np.uint8)
-    dot[40, 40] = 255
-    for seed in range(4):
-        moved = degrade(dot, 1, Degradation(motion=20), seed)[..., 0].astype(float)
-        rows, columns = np.nonzero(moved > 2)
-        length = np.hypot(np.ptp(rows), np.ptp(columns))
-        assert 17 <= length <= 22
-        assert len(rows) < 2.5 * length
-        assert moved.sum() == pytest.approx(255, rel=0.3)
-
-
 def test_decoded_files_keep_the_place():
     """A picture that was cut from a file and saved without loss lies where it lay."""
     made = make_input(Y, 2, Degradation(webp=95, decoded=True), 5)

@@ -92,22 +92,6 @@ def test_values_become_x_and_can_be_mapped_back(kind):
         np.testing.assert_allclose(back, cut, atol=(high - low) / 65535)
 
 
-def test_the_choice_of_pages_and_bands_is_told():
-    """Also of pictures of 8 bits, which need no stretch."""
-    image = read_picture(stack(PAGES), LIMITS, stretch="0,4095", page=2)
-    assert (image.raster.page, image.raster.pages, image.raster.bands) == (2, 4, (1,))
-    assert not image.notes
-    [note] = read_picture(stack(PAGES), LIMITS, stretch="0,4095").notes
-    assert "4 pages; the first was taken" in note
-    shallow = (BANDS >> 6).astype(np.uint8)
-    image = read_picture(raster(shallow), LIMITS, bands="4,3,2")
-    np.testing.assert_array_equal(image.rgb, shallow[..., [3, 2, 1]])
-    pages = (PAGES >> 4).astype(np.uint8)
-    image = read_picture(stack(pages), LIMITS, page=4)
-    np.testing.assert_array_equal(image.rgb[..., 1], pages[3])
-    assert (image.raster.page, image.raster.pages) == (4, 4)
-
-
 def test_gaps():
     """No data are no part of the percentiles, and are told as what is not opaque."""
     values = np.array([[[7], [0], [9], [11]]], np.uint16)
@@ -124,23 +108,21 @@ def test_gaps():
 
 @pytest.mark.parametrize(
     ("data", "options", "error", "words"),
-    [
-        (raster(BANDS), {"stretch": "p1,p99"}, BadRequest, "5 bands"),
-        (raster(BANDS), {"stretch": "p1,p99", "bands": "6"}, BadRequest, "has 5"),
-        (raster(BANDS), {"bands": "4,3,2"}, BadRequest, "stretch"),
-        (stack(PAGES), {"stretch": "p1,p99", "page": 5}, BadRequest, "has 4"),
-        (stack(PAGES), {"page": 9999}, BadRequest, "has 4"),
-        (encoded(photo(), "JPEG"), {"page": 2}, BadRequest, "only TIFF"),
-        (encoded(photo(), "JPEG"), {"bands": "1", "stretch": "0,9"}, BadRequest, "TIFF"),
-        (raster(GREY), {"stretch": "0,9", "background": "red"}, BadRequest, "background"),
-        (raster(GREY.astype("c8")), {"stretch": "0,9"}, BadImage, "complex"),
-        (raster(GREY, "PNG")[:200], {"stretch": "0,9"}, BadImage, "decoded"),
-        (raster(FLOATS * np.float32(1e35)), {"stretch": "p1,p99"}, BadImage, "too large"),
-        (with_a_damaged_page(), {"page": 2}, BadImage, "damaged or incomplete"),
-        (raster(BANDS), {}, BadRequest, "5 bands: name one or three"),
-        (raster(np.zeros((2000, 2000, 1), np.uint16)), {"stretch": "0,9"}, ImageTooLarge, "pixels"),
-    ],
-)
+    [(raster(BANDS), {"stretch": "p1,p99"}, BadRequest, "5 bands"),
+     (raster(BANDS), {"stretch": "p1,p99", "bands": "6"}, BadRequest, "has 5"),
+     (raster(BANDS), {"bands": "4,3,2"}, BadRequest, "stretch"),
+     (stack(PAGES), {"stretch": "p1,p99", "page": 5}, BadRequest, "has 4"),
+     (stack(PAGES), {"page": 9999}, BadRequest, "has 4"),
+     (encoded(photo(), "JPEG"), {"page": 2}, BadRequest, "only TIFF"),
+     (encoded(photo(), "JPEG"), {"bands": "1", "stretch": "0,9"}, BadRequest, "TIFF"),
+     (raster(GREY), {"stretch": "0,9", "background": "red"}, BadRequest, "background"),
+     (raster(GREY.astype("c8")), {"stretch": "0,9"}, BadImage, "complex"),
+     (raster(GREY, "PNG")[:200], {"stretch": "0,9"}, BadImage, "decoded"),
+     (raster(FLOATS * np.float32(1e35)), {"stretch": "p1,p99"}, BadImage, "too large"),
+     (with_a_damaged_page(), {"page": 2}, BadImage, "damaged or incomplete"),
+     (raster(BANDS), {}, BadRequest, "5 bands: name one or three"),
+     (raster(np.zeros((2000, 2000, 1), np.uint16)), {"stretch": "0,9"}, ImageTooLarge, "pixels")],
+)  # fmt: skip
 def test_what_cannot_be_read(data, options, error, words):
     with pytest.raises(error, match=words):
         in_decoder(read_picture, data, LIMITS, **options)
@@ -152,12 +134,6 @@ def test_hostile_files(kind):
     """Each is refused within the allowance of its pixels, by GDAL too."""
     with pytest.raises(BadInput):
         in_decoder(read_picture, hostile.ENDLESS[kind](), LIMITS, stretch="p1,p99", page=2)
-
-
-def test_ten_thousand_pages():
-    data = stack(np.repeat(np.arange(10_000, dtype=np.uint16), 4).reshape(-1, 2, 2))
-    image = in_decoder(read_picture, data, LIMITS, stretch="0,65535", page=10_000)
-    assert (image.rgb[0, 0, 0], image.raster.pages) == (9_999, 10_000)
 
 
 @pytest.mark.parametrize(

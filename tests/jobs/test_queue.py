@@ -71,21 +71,6 @@ class TestRun:
             await queue.cancel("c")
             await ended(stores, "c")
 
-    async def test_labels(self, place, stores):
-        """A handler can wait for a person; resuming runs the job again, with its checkpoints."""
-
-        async def label(job, context):
-            if "labels" not in await stores.jobs.recorded(job.id):
-                await stores.jobs.record(job.id, "labels", b"asked")
-                return JobState.AWAITING_LABELS
-            return "labelled"
-
-        async with place.working(stores, calibration=label) as queue:
-            await queue.submit(place.job("c", pairs=1))
-            assert (await ended(stores, "c")).state is JobState.AWAITING_LABELS
-            await queue.resume("c")
-            assert (await ended(stores, "c")).result == "labelled"
-
     async def test_done_elsewhere(self, place, stores):
         """A worker whose job another one has ended meanwhile neither activates nor ends it."""
         async with place.working(stores) as queue:

@@ -12,7 +12,6 @@ import time_machine
 from harness.waiting import until
 from harness.work import lines, sleep_in_one_piece
 from tests.jobs.conftest import ended
-from trustscale_server.errors import NotFound
 from trustscale_server.jobs.runner import DEATHS_ALONE
 from trustscale_server.stores.base import JobState
 
@@ -62,24 +61,6 @@ async def test_an_unreadable_job(place, stores, caplog):
         await queue.submit(place.job("later"))
         assert (await ended(stores, "later")).state is JobState.SUCCEEDED
     assert "The job broken in" in caplog.text
-
-
-async def test_looks_leave_the_request_alone(place, stores):
-    """Whoever only asks how a job does reads no request, which may be a megabyte."""
-    await stores.jobs.create(place.job("u"))
-    change(
-        place,
-        "DELETE FROM document WHERE folder = 'job-requests'",
-        *("DEL", "trustscale:documents:job-requests"),
-    )
-    with pytest.raises(NotFound):
-        await stores.jobs.load("u")
-    status = await stores.jobs.get("u")
-    assert await stores.jobs.pending("upscale") == await stores.jobs.unfinished() == [status]
-    assert await stores.jobs.start("u", "", "ann") is not None
-    await stores.jobs.request_cancel("u")
-    assert await stores.jobs.finish("u", JobState.CANCELLED)
-    assert [job.state async for job in stores.jobs.watch("u")] == [JobState.CANCELLED]
 
 
 async def died(stores, times, *tasks, alone=False):

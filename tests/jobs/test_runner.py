@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -54,14 +53,6 @@ async def test_a_cancelled_wait_holds_nobody_up():
             pass
 
 
-def test_worst_case():
-    policy, waited, runs = TaskRetryPolicy(), 0.0, [0.0]
-    while waited < policy.away_s:
-        waited += policy.pause(waited)
-        runs.append(waited)
-    assert runs == [0, 10, 40, 160, 460, 760]
-
-
 @pytest.fixture
 async def stores(stores, tmp_path):
     """With a running job."""
@@ -70,31 +61,11 @@ async def stores(stores, tmp_path):
     return stores
 
 
-async def for_ever():
-    await asyncio.sleep(60)
-    return "never"
-
-
 def supervisor(stores, patience_s=1.0):
     return Supervisor(stores.jobs, patience_s=patience_s, lease_s=60.0)
 
 
 class TestSupervisor:
-    async def test_reasons_to_stop(self, stores):
-        watching = supervisor(stores)
-        await stores.jobs.request_cancel("u")
-        with pytest.raises(JobCancelled):
-            await watching.run("u", for_ever())
-        await stores.jobs.finish("u", JobState.CANCELLED)
-        await stores.jobs.create(new_job("v", "upscale", Path("log")))
-        await stores.jobs.start("v", "", "ann")
-        await stores.jobs.finish("v", JobState.SUCCEEDED)
-        with pytest.raises(JobEndedElsewhere):
-            await watching.run("v", for_ever())
-        watching.interrupt()
-        with pytest.raises(Interrupted):
-            await watching.run("v", for_ever())
-
     @pytest.mark.parametrize(
         ("end", "reason"), [("finish", JobEndedElsewhere), ("request", JobCancelled)]
     )

@@ -33,30 +33,20 @@ async def queue(place, stores):
         yield queue
 
 
-class TestKilled:
-    async def test_pairs_in_flight_at_most(self, place, stores, queue):
-        place.lease_s = LEASE_S
-        first = place.start_worker(slots=2)
-        await queue.submit(place.job("c", pairs=24, waits=True))
-        await until(lambda: len(lines(place.log)) == 2)
-        place.start_worker(slots=2)
-        await until(lambda: len(lines(place.log)) == 4)
-        assert len(workers(place.log)) == 2
-        place.kill(first)
-        place.gate.touch()
-        assert (await ended(stores, "c")).state is JobState.SUCCEEDED
-        done = place.starts()
-        assert sum(done.values()) <= 24 + 2 + 1  # 24 pairs, 2 in flight, 1 reduce
-        assert done["reduce"] == 1
-
-    async def test_long_job_is_not_doubled(self, place, queue):
-        """The lease of a healthy job is renewed while it runs, so nobody else takes it."""
-        place.lease_s = 4.0
-        place.start_worker(slots=1)  # it has no slot to take its own job over
-        await queue.submit(place.job("u", waits=True))
-        await until(lambda: place.starts()["u"] == 1)
-        await until(lambda: place.idle_s("upscale") > 0.5)
-        await until(lambda: place.idle_s("upscale") < 0.5)
+async def test_pairs_in_flight_at_most(place, stores, queue):
+    place.lease_s = LEASE_S
+    first = place.start_worker(slots=2)
+    await queue.submit(place.job("c", pairs=24, waits=True))
+    await until(lambda: len(lines(place.log)) == 2)
+    place.start_worker(slots=2)
+    await until(lambda: len(lines(place.log)) == 4)
+    assert len(workers(place.log)) == 2
+    place.kill(first)
+    place.gate.touch()
+    assert (await ended(stores, "c")).state is JobState.SUCCEEDED
+    done = place.starts()
+    assert sum(done.values()) <= 24 + 2 + 1  # 24 pairs, 2 in flight, 1 reduce
+    assert done["reduce"] == 1
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -98,20 +88,6 @@ async def test_poison_pair(place, stores, queue):
 
 
 class TestFleet:
-    async def test_two_share_one_job(self, place, stores, queue):
-        await queue.submit(place.job("c", pairs=16, waits=True))
-        for count in (1, 2):
-            place.start_worker(slots=1)
-            await until(lambda count=count: len(workers(place.log)) == count)
-            await queue.submit(place.job(f"u{count}"))  # until it has ended there was time for more
-            await ended(stores, f"u{count}")
-            assert sum(what.startswith("pair") for what in place.starts().elements()) == count
-        place.gate.touch()
-        assert (await ended(stores, "c")).state is JobState.SUCCEEDED
-        upscales = dict.fromkeys(("u1", "u1-ended", "u2", "u2-ended"), 1)
-        pairs = {f"pair{i:04}": 1 for i in range(16)}
-        assert place.starts() == {"reduce": 1, **upscales, **pairs}
-
     async def test_leases_while_it_drains(self, place, stores):
         """A call that takes longer than the lease ends where it runs, though that one stops."""
         place.lease_s, stop = 2.0, asyncio.Event()

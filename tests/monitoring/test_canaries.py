@@ -70,16 +70,15 @@ class TestRounds:
         assert len(scene.upscaler.calls) == ALL + 8
 
 
-class TestWhatIsKnown:
-    async def test_blobs_away(self):
-        """What is known keeps its worth; if nothing is known, nothing is promised."""
-        scene = await Scene.of()
-        watch = scene.watch(fresh_s=0.0)
-        for failure in (None, StoreUnavailable("away")):
-            scene.memory.failure = failure
-            assert await watch.check("fake", scene.calibration) == []
-        with pytest.raises(StoreUnavailable):
-            await scene.warnings()
+async def test_blobs_away():
+    """What is known keeps its worth; if nothing is known, nothing is promised."""
+    scene = await Scene.of()
+    watch = scene.watch(fresh_s=0.0)
+    for failure in (None, StoreUnavailable("away")):
+        scene.memory.failure = failure
+        assert await watch.check("fake", scene.calibration) == []
+    with pytest.raises(StoreUnavailable):
+        await scene.warnings()
 
 
 @pytest.fixture

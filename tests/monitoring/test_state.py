@@ -1,4 +1,4 @@
-"""The monitor's state: what counts, how long an alarm lasts, and its bytes."""
+"""The monitor's state: how long an alarm lasts, and its bytes."""
 
 from dataclasses import asdict
 
@@ -31,27 +31,25 @@ def follow(count, *, shift=0.0, state=None, first=0):
     return state
 
 
-class TestFold:
-    def test_an_alarm_lasts_until_a_run_has_passed_without(self):
-        state = follow(300, shift=1.0)
-        since = state.inputs_alarm_since
-        assert since < 200
-        state = follow(RUN - 300, state=state, first=300)
-        assert (state.pictures.n, state.inputs_alarm_since) == (RUN, since)
-        state = follow(RUN, state=state, first=RUN)
-        assert (state.pictures.n, state.inputs_alarm_since) == (RUN, since)
-        assert not state.pictures.alarms
-        state = fold(state, seen(0), 0.5)  # a new run counts old inputs again
-        assert (state.pictures.n, len(state.inputs), state.inputs_alarm_since) == (1, 1, None)
-        assert state.counted == 2 * RUN + 1
+def test_an_alarm_lasts_until_a_run_has_passed_without():
+    state = follow(300, shift=1.0)
+    since = state.inputs_alarm_since
+    assert since < 200
+    state = follow(RUN - 300, state=state, first=300)
+    assert (state.pictures.n, state.inputs_alarm_since) == (RUN, since)
+    state = follow(RUN, state=state, first=RUN)
+    assert (state.pictures.n, state.inputs_alarm_since) == (RUN, since)
+    assert not state.pictures.alarms
+    state = fold(state, seen(0), 0.5)  # a new run counts old inputs again
+    assert (state.pictures.n, len(state.inputs), state.inputs_alarm_since) == (1, 1, None)
+    assert state.counted == 2 * RUN + 1
 
 
-class TestBytes:
-    def test_there_and_back(self):
-        busy = follow(700, shift=0.7)
-        busy = fold_label(busy, 0.2, 0.1, 1.9576, digest=1, slack=0.01, at=3.0)
-        for state in (busy, MonitorState()):
-            again = load_state(dump_state(state))
-            np.testing.assert_equal(asdict(again), asdict(state))
-            later = [dump_state(follow(9, state=one, first=900)) for one in (again, state)]
-            assert later[0] == later[1]
+def test_there_and_back():
+    busy = follow(700, shift=0.7)
+    busy = fold_label(busy, 0.2, 0.1, 1.9576, digest=1, slack=0.01, at=3.0)
+    for state in (busy, MonitorState()):
+        again = load_state(dump_state(state))
+        np.testing.assert_equal(asdict(again), asdict(state))
+        later = [dump_state(follow(9, state=one, first=900)) for one in (again, state)]
+        assert later[0] == later[1]

@@ -75,11 +75,6 @@ class TestSplitting:
         await draw(upscaler, SOURCE, [1, 2, 3], sink=Sink())
         assert sorted(map(len, upscaler.calls)) == [1, 2]
 
-    @pytest.mark.parametrize(("seeds", "spares"), [([], []), ([1, 1], []), ([1, 2], [2])])
-    async def test_wrong_seeds(self, seeds, spares):
-        with pytest.raises(ValueError, match="distinct"):
-            await draw(Fake(), SOURCE, seeds, spare_seeds=spares, sink=Sink(on_sample=Collector()))
-
 
 class TestAccumulating:
     async def test_one_sample_at_a_time_outside_the_loop(self):

@@ -13,16 +13,8 @@ from harness.fakes import FakeUpscaler, Sink
 from tests.sampling.test_draw import Fake
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.errors import CalibrationMismatch, DegenerateSamples, UpscalerUnavailable
-from trustscale_server.images.description import (
-    LOSSLESS,
-    UPLOAD,
-    Compression,
-    Kind,
-    classify,
-    look_at,
-)
+from trustscale_server.images.description import LOSSLESS, UPLOAD, Kind, classify, look_at
 from trustscale_server.sampling.pipeline import (
-    Enlarged,
     Pipeline,
     Throughput,
     guard,
@@ -69,12 +61,9 @@ class TestMeasure:
     @pytest.mark.parametrize("rule", ["first", "mean"])
     @pytest.mark.parametrize(
         "capabilities",
-        [
-            Capabilities(concurrency=1),
-            Capabilities(concurrency=6),
-            Capabilities(concurrency=2, samples_per_call=4),
-        ],
-    )
+        [Capabilities(concurrency=1), Capabilities(concurrency=6),
+         Capabilities(concurrency=2, samples_per_call=4)],
+    )  # fmt: skip
     async def test_the_order_of_arrival_does_not_matter(self, rule, capabilities):
         pipeline = PIPELINE.model_copy(update={"prediction": rule})
         in_turn = await measure(FakeUpscaler(), source(), pipeline, 5)
@@ -112,24 +101,6 @@ class TestMeasure:
         expected = float(np.add.reduce(logs.reshape(-1), dtype=np.float64) / logs.size)
         assert whole.mean_log_sigma == seen.mean_log_sigma == expected
         assert not seen.sigma.size
-
-    async def test_a_class_has_its_own_fit(self):
-        """σ of an upload is that of the fit of its class; without a class there is none."""
-        rgb = photo(1, 20, 24)
-        clean, lossy = (
-            replace(look_at(rgb, each), kind=Kind(name, 0.0, -3.0))
-            for name, each in (("lossless", LOSSLESS), ("jpeg-30", Compression("jpeg", 50)))
-        )
-        general = Fit(weights=(("detail@1", 0.4),))
-        own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, clean),))
-
-        by_class = under(general=general, fits=(own,))
-        for facts, fit in ((clean, own), (lossy, general)):
-            upload = Source(rgb, facts)
-            found = await measure(FakeUpscaler(), upload, by_class, 5)
-            assert equal(found, await measure(FakeUpscaler(), upload, under(general=fit), 5))
-        with pytest.raises(ValueError, match="its facts are not known"):
-            await measure(FakeUpscaler(), Source(rgb), by_class, 5)
 
     @pytest.mark.parametrize(("softness", "is_own"), [(-3.0, True), (-0.5, False)])
     def test_what_may_be_soft_is_not_fitted_as_sharp(self, softness, is_own):
@@ -205,12 +176,9 @@ async def test_of_an_image_that_is_not_flat():
 class TestGuard:
     @pytest.mark.parametrize(
         ("field", "upscaler"),
-        [
-            ("fingerprint", FakeUpscaler(fingerprint="fake:2")),
-            ("scale", FakeUpscaler(scale=3)),
-            ("samples", FakeUpscaler(capabilities=Capabilities(max_samples=5))),
-        ],
-    )
+        [("fingerprint", FakeUpscaler(fingerprint="fake:2")), ("scale", FakeUpscaler(scale=3)),
+         ("samples", FakeUpscaler(capabilities=Capabilities(max_samples=5)))],
+    )  # fmt: skip
     def test_of_the_upscaler(self, field, upscaler):
         with pytest.raises(CalibrationMismatch, match=field) as caught:
             guard(PIPELINE, upscaler)
@@ -280,14 +248,11 @@ def test_shipped_models_are_served_with_their_fits(name, precision):
 
 @pytest.mark.parametrize(
     ("config", "estimator"),
-    [
-        ({"samples": 8}, "smoothed_variance"),
-        ({"samples": 2}, "smoothed_variance"),
-        ({"fidelity": {"metric": "pointwise"}}, "departure"),
-        ({"indecision": {"estimator": "patch_variance"}}, "patch_variance"),
-        ({"indecision": {"size": 3}, "samples": 1}, "departure"),
-    ],
-)
+    [({"samples": 8}, "smoothed_variance"), ({"samples": 2}, "smoothed_variance"),
+     ({"fidelity": {"metric": "pointwise"}}, "departure"),
+     ({"indecision": {"estimator": "patch_variance"}}, "patch_variance"),
+     ({"indecision": {"size": 3}, "samples": 1}, "departure")],
+)  # fmt: skip
 def test_a_fit_serves_only_what_it_was_made_for(config, estimator):
     """Another M, D or σ than that of a fit has a plain σ."""
     made = CalibrationConfig(**config).pipeline(EmbeddedUpscaler("span-x4"))
@@ -341,19 +306,3 @@ async def test_kept(tmp_path, monkeypatch):
     await pace.measure(upscaler)
     assert upscaler.calls == [[0]]
     assert pace.seconds_per_megapixel(upscaler) > 1e-6
-
-
-async def test_what_departs_from_the_enlarged_input():
-    """Where the only sample departs from it σ is large; where they agree it is nearly 0."""
-
-    class Inventing(FakeUpscaler):
-        def sample(self, rgb, seed):
-            large = np.array(Enlarged(rgb, 2)[:])
-            large[:, :4] ^= 64
-            return large
-
-    upscaler = Inventing()
-    pipeline = CalibrationConfig().pipeline(upscaler)
-    assert (pipeline.samples, pipeline.indecision.estimator) == (1, "departure")
-    found = await measure(upscaler, Source(photo(1, 20, 100)), pipeline, 5)
-    assert found.sigma[:, :8].min() > 10 * found.sigma[:, -60:].max()

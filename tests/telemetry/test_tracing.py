@@ -1,6 +1,5 @@
 """Spans and logs: what is recorded, for whom, and what never."""
 
-import json
 import logging
 import socket
 import sys
@@ -21,30 +20,16 @@ from trustscale_server.telemetry.otel import Patience, collected
 PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 
 
-class TestOn:
-    def test_children(self):
-        """A span belongs to the trace that asked, and carries it on."""
-        with recorded() as spans, signals.span("outer", parent=PARENT), signals.span("inner"):
-            carried = signals.headers()["traceparent"].split("-")
-        outer, inner = spans.all()
-        trace, span = PARENT["traceparent"].split("-")[1:3]
-        assert f"{outer.context.trace_id:032x}" == trace == carried[1]
-        assert f"{outer.parent.span_id:016x}" == span
-        assert inner.parent.span_id == outer.context.span_id
-        assert carried[2] == f"{inner.context.span_id:016x}"
-
-    def test_logs_name_the_span(self, capsys):
-        with logging_as("json"):
-            with recorded() as spans, signals.span("a"):
-                structlog.get_logger("x").info("ours", request_id="r")
-                logging.getLogger("library").warning("theirs")
-            structlog.get_logger("x").info("after")
-        ours, theirs, after = map(json.loads, capsys.readouterr().err.splitlines())
-        span = spans.one("a")
-        for event in (ours, theirs):
-            assert event["trace_id"] == f"{span.context.trace_id:032x}"
-            assert event["span_id"] == f"{span.context.span_id:016x}"
-        assert "trace_id" not in after
+def test_spans_and_their_children():
+    """A span belongs to the trace that asked, and carries it on."""
+    with recorded() as spans, signals.span("outer", parent=PARENT), signals.span("inner"):
+        carried = signals.headers()["traceparent"].split("-")
+    outer, inner = spans.all()
+    trace, span = PARENT["traceparent"].split("-")[1:3]
+    assert f"{outer.context.trace_id:032x}" == trace == carried[1]
+    assert f"{outer.parent.span_id:016x}" == span
+    assert inner.parent.span_id == outer.context.span_id
+    assert carried[2] == f"{inner.context.span_id:016x}"
 
 
 @contextmanager
@@ -54,19 +39,18 @@ def exported(url, *, exporter=None, flush_timeout_s=60.0):
         yield
 
 
-class TestCollector:
-    def test_a_dead_collector(self, caplog, monkeypatch):
-        """It is logged once, and no thread outlives the export."""
-        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))  # nobody listens, and nobody else can
-            with exported(f"http://127.0.0.1:{taken.getsockname()[1]}", flush_timeout_s=0.5):
-                for _ in range(2000):
-                    with signals.span("a"):
-                        pass
-        assert len(caplog.records) <= 1
-        names = {thread.name for thread in threading.enumerate()}
-        assert not {name for name in names if name.startswith("Otel")}
+def test_a_dead_collector(caplog, monkeypatch):
+    """It is logged once, and no thread outlives the export."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens, and nobody else can
+        with exported(f"http://127.0.0.1:{taken.getsockname()[1]}", flush_timeout_s=0.5):
+            for _ in range(2000):
+                with signals.span("a"):
+                    pass
+    assert len(caplog.records) <= 1
+    names = {thread.name for thread in threading.enumerate()}
+    assert not {name for name in names if name.startswith("Otel")}
 
 
 @pytest.mark.parametrize("url", ["collector:4317", "grpc://c:4317", "http://me:secret@c:4318"])
@@ -134,21 +118,20 @@ def other(secret):
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
-class TestLogs:
-    @pytest.mark.parametrize("failing", [failed, endless])
-    @pytest.mark.parametrize("ours", [True, False], ids=["ours", "library"])
-    def test_no_values_and_a_bound(self, capsys, style, failing, ours):
-        """An error is logged by frames and message, never with locals, never at length."""
-        with logging_as(style):
-            try:
-                failing(SECRET)
-            except Exception as error:
-                if ours:
-                    structlog.get_logger("x").error("event", exc_info=error)
-                else:
-                    logging.getLogger("library").exception("event")
-        written = capsys.readouterr().err
-        assert SECRET not in written
-        assert f"in {failing.__name__}" in written
-        assert len(written) < LONGEST
-        assert "KeyError" not in written  # as the error itself says, by `from None`
+@pytest.mark.parametrize("failing", [failed, endless])
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "library"])
+def test_no_values_and_a_bound(capsys, style, failing, ours):
+    """An error is logged by frames and message, never with locals, never at length."""
+    with logging_as(style):
+        try:
+            failing(SECRET)
+        except Exception as error:
+            if ours:
+                structlog.get_logger("x").error("event", exc_info=error)
+            else:
+                logging.getLogger("library").exception("event")
+    written = capsys.readouterr().err
+    assert SECRET not in written
+    assert f"in {failing.__name__}" in written
+    assert len(written) < LONGEST
+    assert "KeyError" not in written  # as the error itself says, by `from None`

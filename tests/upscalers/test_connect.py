@@ -14,7 +14,6 @@ from starlette.routing import Route
 from harness.factories import encoded
 from harness.pictures import (
     TOKEN,
-    adapter,
     decoded,
     from_uri,
     patient,
@@ -26,9 +25,6 @@ from tests.upscalers.remote.hosted import State, base64_of, hosted
 from trustscale_server.errors import BadRequest, ProtocolError, UpscalerError
 from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
 from trustscale_server.upscalers.entries import (
-    add,
-    of_gradio,
-    of_oip,
     of_openapi,
     of_predictions,
     toml_of,
@@ -72,31 +68,6 @@ OPTIONAL = {"anyOf": [{"type": "null"}, {"type": "integer", "maximum": 99}]}
             {"kind": "cog", "image_field": "photo", "seed_field": "seed", "seed_max": 99,
              "input": {"scale": 4, "output_format": "png"}},
             ["input.prompt"],
-        ),
-        (
-            of_gradio(
-                {"named_endpoints": {
-                    "/lambda": {"parameters": [], "returns": [{"component": "Image"}]},
-                    "/run": {"parameters": [
-                        {"component": "Textbox", "parameter_name": "p", "type": {"type": "string"}},
-                        {"component": "Image", "parameter_name": "x"},
-                        {"component": "Number", "parameter_name": "y", "label": "Seed"},
-                        {"component": "Slider", "parameter_name": "z", "parameter_default": 4},
-                    ], "returns": [{"component": "Textbox"}, {"component": "Image"}]},
-                }}, {}, None,
-            ),
-            {"api_name": "run", "inputs": ["", "{image}", "{seed}", 4], "output_pointer": "/1"},
-            [],
-        ),
-        (
-            of_oip(
-                {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3, -1, -1]},
-                            {"name": "s", "datatype": "INT64", "shape": [-1, 1]}],
-                 "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3, -1, -1]}]}, {},
-            ),
-            {"image_input": "x", "image_layout": "NCHW", "image_datatype": "FP32",
-             "seed_input": "s", "seed_shape": [-1, 1], "output": "y", "output_layout": "NCHW"},
-            [],
         ),
         (
             of_openapi(
@@ -207,10 +178,6 @@ def answering(**more):
 def connected(transport, address=BASE, *, private=True, resolve=None, **settings):
     network = patient(transport) if resolve is None else patient(transport, resolve)
     return ConnectRequest(address, settings=settings, allow_private=private, network=network)
-
-
-def wide(rgb):
-    return sample(rgb, 0, 3)[: 5 * rgb.shape[0] // 2, : 5 * rgb.shape[1] // 2]
 
 
 @pytest.mark.parametrize(
@@ -342,17 +309,3 @@ async def test_a_file_keeps_its_path():
     """It may be relative, so that a folder with its settings can move."""
     found = await look(ConnectRequest("models/own.onnx"))
     assert (found.entry["model"], found.entry["name"]) == ("models/own.onnx", "own")
-
-
-async def test_an_address_with_a_size_of_its_own(tmp_path):
-    """Pictures of the right shape and any size are resized, which a note says."""
-    api = Api(lambda rgb, seed: JSONResponse({"b": base64_of(wide(rgb))}))
-    wish = connected(api.transport, name="up", alignment="ignore")
-    tried = await attempt((await look(wish)).entry, wish)
-    assert (tried.entry["scale"], tried.entry["resize_mode"]) == (2, "resize")
-    assert "240×240" in tried.notes[0]
-    file = tmp_path / "trustscale.toml"
-    add(file, tried.entry)
-    names = [one["name"] for one in tomllib.loads(file.read_text("utf-8"))["upscalers"]]
-    assert names == ["span-x4", "realesr-x4", "up"]
-    adapter(**tried.entry)

@@ -7,8 +7,6 @@ from skimage import data
 from harness.fakes import FakeUpscaler
 from trustscale_server.upscalers.base import Capabilities
 from trustscale_server.upscalers.embedded import (
-    CPU,
-    OPENVINO,
     SHIPPED,
     EmbeddedUpscaler,
     agree,
@@ -18,7 +16,6 @@ from trustscale_server.upscalers.embedded import (
     trial,
 )
 from trustscale_server.upscalers.probe import probe
-from trustscale_server.upscalers.remote.http import BadCredentials
 
 needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no bfloat16")
 
@@ -55,14 +52,6 @@ def test_agreement(offset, same):
     output = trial()
     assert agree(Fixed(output), Fixed(output + np.float32(offset))) is same
     assert not agree(Fixed(output), Fixed(output[..., :2]))
-
-
-def test_openvino_comes_first():
-    pytest.importorskip("openvino")
-    assert OPENVINO in runtimes()
-    assert runtimes().index(OPENVINO) < runtimes().index(CPU)
-    if runtimes()[0] == OPENVINO:
-        assert EmbeddedUpscaler().model.provider == OPENVINO
 
 
 @needs_bf16
@@ -112,10 +101,3 @@ class TestProbe:
         assert report.usable
         assert len(report.warnings) == len(words)
         assert all(map(str.__contains__, report.warnings, words))
-
-    async def test_unreachable(self):
-        up = FakeUpscaler()
-        up.failure = BadCredentials("wrong key")
-        report = await probe(up)
-        assert (report.reachable, report.usable) == (False, False)
-        assert report.error == "wrong key"

@@ -1,4 +1,4 @@
-"""The page for drawing labels, used by one annotator and by two."""
+"""The page for drawing labels, used as an annotator does."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The studio and finished calibrations: one in detail, before and after, used as an admin does."""
+"""The studio and a finished calibration in detail, used as an admin does."""
 
 import pytest
 from playwright.sync_api import expect

@@ -1,15 +1,11 @@
 """Stand-ins for a model, so that the service can be judged without one."""
 
 import os
-import re
-import sys
 import threading
 import time
 
-import httpx
 import numpy as np
 
-from harness.servers import ProcessGroup, free_port
 from tests.upscalers.remote.apps.model import textured
 from trustscale_worker.errors import ClientGone
 from trustscale_worker.models.engine import DeviceMemory, Engine, load_engine
@@ -35,20 +31,6 @@ def tiny_sinsr(data, **changes):
         **changes,
     }
     return [str(word) for option in given.items() if option[1] is not None for word in option]
-
-
-class Served(ProcessGroup):
-    def __init__(self, data, folder):
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        words = [*tiny_sinsr(data), "--port", str(port), "--threads", "1"]
-        command = [sys.executable, "-m", "trustscale_server", "worker", *words]
-        super().__init__(command, log=folder / f"{port}.log")
-
-    def metric(self, name):
-        text = httpx.get(f"{self.url}/metrics", timeout=600, trust_env=False).text
-        [value] = re.findall(rf"^trustscale_worker_{name} (.*)$", text, re.MULTILINE)
-        return float(value)
 
 
 class Bomb:

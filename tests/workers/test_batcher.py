@@ -11,7 +11,7 @@ from harness.waiting import until
 from tests.workers.fakes import SleepingEngine, noise, textured
 from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode_message
 from trustscale_worker.batcher import Batcher, WorkerMetrics
-from trustscale_worker.errors import InputError, ModelFailed, OutOfMemory, QueueFull, TooLarge
+from trustscale_worker.errors import InputError, ModelFailed, OutOfMemory, TooLarge
 from trustscale_worker.protocol import parse_request
 from trustscale_worker.settings import WorkerSettings
 
@@ -58,36 +58,17 @@ class TestJoining:
         assert engine.calls == [[1, 1, 1], [1]]
 
 
-class TestCancellation:
-    async def test_waiting_request(self):
-        engine = SleepingEngine(shut=True)
-        async with _Batcher(engine) as batcher:
-            running = await batcher.asks(1)
-            waiting = batcher.ask(2)
-            await batcher.waits(1)
-            waiting.cancel()
-            await asyncio.wait([waiting])
-            engine.open.set()
-            await running
-        assert engine.calls == [[1]]
-
-    async def test_running_request(self):
-        engine = SleepingEngine(shut=True)
-        async with _Batcher(engine) as batcher:
-            running = await batcher.asks(1)
-            running.cancel()
-            assert await asyncio.to_thread(engine.cancelled.wait, 60)
-            engine.open.set()
-            assert len(await batcher.ask(2)) == 1
-
-    async def test_closing(self):
-        async with _Batcher(SleepingEngine(shut=True)) as batcher:
-            left = [batcher.ask(1), await batcher.asks(2)]
-        for task in left:
-            with pytest.raises(QueueFull, match="shutting down"):
-                await task
-        with pytest.raises(QueueFull, match="shutting down"):
-            batcher.check()
+async def test_a_waiting_request_is_cancelled():
+    engine = SleepingEngine(shut=True)
+    async with _Batcher(engine) as batcher:
+        running = await batcher.asks(1)
+        waiting = batcher.ask(2)
+        await batcher.waits(1)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        engine.open.set()
+        await running
+    assert engine.calls == [[1]]
 
 
 @pytest.mark.parametrize(
@@ -139,15 +120,6 @@ NO_IMAGES = (b"", b"text", encoded(Image.new("RGBA", (3, 2))), encoded(noise(9, 
 
 class TestRequest:
     @pytest.mark.parametrize(
-        ("parameters", "outputs", "binary"),
-        [({}, [], False), ({"binary_data_output": True}, [], True),
-         ({"binary_data_output": True},
-          [{"name": "samples", "parameters": {"binary_data": False}}], False)],
-    )  # fmt: skip
-    def test_form_of_the_answer(self, parameters, outputs, binary):
-        assert _parse({"parameters": parameters, "outputs": outputs}).binary is binary
-
-    @pytest.mark.parametrize(
         ("document", "tensors", "message"),
         [
             ({"outputs": [{"name": "other"}]}, {}, "unknown output 'other'"),
@@ -167,12 +139,10 @@ class TestRequest:
 
     @pytest.mark.parametrize(
         ("tensors", "limit"),
-        [
-            ({"image": np.zeros((11, 10, 3), np.uint8)}, "100"),
-            ({"image": encoded(Image.new("RGB", (11, 10)))[:60]}, "100"),
-            ({"seeds": np.arange(5)}, "at most 4"),
-        ],
-    )
+        [({"image": np.zeros((11, 10, 3), np.uint8)}, "100"),
+         ({"image": encoded(Image.new("RGB", (11, 10)))[:60]}, "100"),
+         ({"seeds": np.arange(5)}, "at most 4")],
+    )  # fmt: skip
     def test_limits(self, tensors, limit):
         with pytest.raises(TooLarge, match=limit):
             _parse(**tensors)

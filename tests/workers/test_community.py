@@ -1,7 +1,5 @@
 """Community models through spandrel."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,17 +8,13 @@ pytest.importorskip("spandrel", reason="needs trustscale-worker")
 
 from spandrel.architectures.AuraSR.__arch.aura_sr import UnetUpsampler
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
-from spandrel.architectures.DAT.__arch.DAT import DAT
 from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
-from spandrel.architectures.HAT.__arch.HAT import HAT
 from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFNet
 from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
-from harness.factories import photo
 from tests.workers.fakes import load, noise
 from trustscale_server.errors import ConfigError
-from trustscale_server.images.degrade import Degradation, degrade
-from trustscale_server.upscalers.base import GROUP_ORDER, apply, undo
+from trustscale_server.upscalers.base import apply, undo
 from trustscale_worker import weights
 from trustscale_worker.errors import ClientGone, WeightsError
 from trustscale_worker.models.community import MARGIN
@@ -85,11 +79,6 @@ ARCHITECTURES = {
         lambda: SwinIR(**{**SMALL, "num_heads": [4, 4]}, patch_size=1, depths=[2, 2],
                        window_size=8, mlp_ratio=2.0, upscale=4, img_range=1.0), 4,
     ),
-    "HAT": (
-        lambda: HAT(**{**SMALL, "embed_dim": 60, "upsampler": "pixelshuffle"}, window_size=16,
-                    depths=[2], mlp_ratio=2, compress_ratio=3, squeeze_factor=30, upscale=2), 2,
-    ),
-    "DAT": (lambda: DAT(**SMALL, depth=[2], expansion_factor=2, split_size=[8, 8], upscale=2), 2),
     "NAFNet": (
         lambda: NAFNet(width=8, middle_blk_num=1, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1]), 1,
     ),
@@ -124,19 +113,6 @@ class TestSamples:
         off = np.abs(whole.astype(int) - tiled)
         assert off.max() <= 1
         assert (off > 0).mean() < 1e-3
-
-    def test_grey_input(self, tmp_path):
-        """A model that sees grey, as colorization does, is sampled by turns and mirrors alone."""
-        path = save_compact(tmp_path / "colours.safetensors", num_in_ch=1, upscale=1)
-        engine = load("spandrel", path)
-        assert engine.distinct_samples == 8
-        rows = engine.samples(IMAGE, np.array([0, 3, 8 * 5 + 3]))
-        assert np.array_equal(rows[1], rows[2])
-        [plain] = engine.samples(apply(IMAGE, 3), np.array([0]))
-        assert np.array_equal(rows[1], undo(plain, 3))
-        luma = (IMAGE @ [0.299, 0.587, 0.114]).round().astype(np.uint8)
-        off = rows[0].astype(int) - engine.samples(np.stack([luma] * 3, 2), np.array([0]))[0]
-        assert np.abs(off).max() <= 2
 
     def test_cancelled_between_tiles(self, path):
         image = noise(90, 170)
@@ -173,18 +149,3 @@ def test_drawing_models(aura):
     assert np.array_equal(rows[0], rows[2])
     assert len({row.tobytes() for row in rows}) == 4
     assert np.array_equal(load("spandrel", aura).samples(IMAGE, np.array([99]))[0], rows[1])
-
-
-TINY = Path(__file__).parents[2] / "examples" / "restoration" / "dncnn-tiny"
-
-
-def test_one_network_in_two_forms():
-    image = degrade(photo(0, 40, 56), 1, Degradation(noise=15), 0)
-    engines = [
-        load(kind, TINY.with_suffix(suffix))
-        for kind, suffix in (("spandrel", ".safetensors"), ("onnx", ".onnx"))
-    ]
-    one, two = (engine.samples(image, np.arange(8)).astype(int) for engine in engines)
-    assert [(engine.scale, engine.distinct_samples) for engine in engines] == [(1, GROUP_ORDER)] * 2
-    assert one.shape == (8, 40, 56, 3)
-    assert np.abs(one - two).max() <= 1

@@ -1,5 +1,6 @@
 """Workers as processes: found, started as compose does, and killed."""
 
+import re
 import shutil
 import signal
 import sys
@@ -17,21 +18,44 @@ from harness.pictures import patiently
 from harness.servers import ProcessGroup, free_port
 from harness.waiting import block_until
 from tests.deploy.files import filled, services
-from tests.workers.fakes import Served
 from trustscale_server.main import create_app
-from trustscale_server.settings import Settings, load_settings
+from trustscale_server.settings import Settings
 from trustscale_server.upscalers.tensors import encode_message
 from trustscale_worker.errors import WeightsError
 from trustscale_worker.models.engine import locate
 
 SAMPLES = 4
-PAIRS = 10
+PAIRS = 6
 MADE = "samples_total"  # since the worker's start
+
+
+class Served(ProcessGroup):
+    """A worker as lines of .env start it in the stack, outside a container."""
+
+    def __init__(self, folder, **variables):
+        service, port = services()["cpu-worker"], free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        places = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=8001": f"--port={port}"}
+        words = [filled(places.get(word, word), variables) for word in service["command"]]
+        words = [word.replace("/weights/", f"{folder}/") for word in words]
+        environment = {key: filled(text, variables) for key, text in service["environment"].items()}
+        # Threads that compete for the cores of a busy machine mostly wait for one another.
+        environment["OMP_NUM_THREADS"] = "1"
+        command = [sys.executable, "-m", "trustscale_server", *words]
+        super().__init__(command, log=folder / f"{port}.log", env=environment)
+
+    def metric(self, name):
+        text = httpx.get(f"{self.url}/metrics", timeout=600, trust_env=False).text
+        [value] = re.findall(rf"^trustscale_worker_{name} (.*)$", text, re.MULTILINE)
+        return float(value)
 
 
 @pytest.fixture
 def workers(data, tmp_path):
-    with Served(data, tmp_path) as one, Served(data, tmp_path) as two:
+    for name in ("unet_tiny.pth", "vq_tiny.pth"):
+        shutil.copy(data / name, tmp_path)
+    told = {"WORKER_MODEL": "sinsr", "WORKER_CONFIG": (data / "tiny.json").read_text()}
+    with Served(tmp_path, **told) as one, Served(tmp_path, **told) as two:
         for worker in (one, two):
             worker.wait_for(f"{worker.url}/v2/health/ready", "worker")
         yield one, two
@@ -79,7 +103,7 @@ def test_from_nothing_to_a_mask_and_through_deaths(workers, client):
     for name, part in _parts(client, again.json()).items():
         assert np.array_equal(part, parts[name]), name
 
-    kept.kill()
+    _stops_with_its_answers(kept)
     problem = check_problem(post(client, image, seed=3), "upscaler-unavailable")
     assert "sinsr" in problem["detail"]
 
@@ -91,89 +115,39 @@ def _parts(client, answer):
     }
 
 
-def _compose(folder, **variables):
-    """The command, environment and address of the service `cpu-worker`, outside a container."""
-    service = services()["cpu-worker"]
-    port = free_port()
-    words = [filled(word, variables) for word in service["command"]]
-    words = [word.replace("/weights/", f"{folder}/") for word in words]
-    places = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=8001": f"--port={port}"}
-    environment = {key: filled(text, variables) for key, text in service["environment"].items()}
-    command = [
-        sys.executable,
-        "-m",
-        "trustscale_server",
-        *(places.get(word, word) for word in words),
-    ]
-    # Threads that compete for the cores of a busy machine mostly wait for one another.
-    return command, {**environment, "OMP_NUM_THREADS": "1"}, f"http://127.0.0.1:{port}"
-
-
-@pytest.mark.slow
-def test_from_a_folder_to_a_picture(data, tmp_path, monkeypatch):
-    """Lines of .env start it; a gateway that is told the address upscales by it.
-
-    What was asked for when it is to end is answered.
-    """
+def _stops_with_its_answers(worker):
+    """What was asked for when it is to end is answered."""
     tensors = {"image": np.zeros((20, 30, 3), np.uint8), "seeds": np.arange(3)}
     [body], _ = encode_message({}, "inputs", tensors, binary=False)
-    patience = {"timeout": 600, "trust_env": False}
-    for name in ("unet_tiny.pth", "vq_tiny.pth"):
-        shutil.copy(data / name, tmp_path)
-    told = {"WORKER_MODEL": "sinsr", "WORKER_CONFIG": (data / "tiny.json").read_text()}
-    command, environment, url = _compose(tmp_path, **told)
-    with (
-        ProcessGroup(command, log=tmp_path / "log", env=environment) as group,
-        ThreadPoolExecutor(2) as threads,
-    ):
-        group.wait_for(f"{url}/v2/health/ready", "worker")
-        monkeypatch.setenv("TRUSTSCALE_WORKER_URLS", f"worker={url}")
-        settings = load_settings(data_dir=tmp_path / "data", admin_keys=[ADMIN_KEY])
-        with TestClient(create_app(settings, build=patiently)) as client:
-            answer = post(client, encoded(photo(99, 16, 16)), upscaler="worker", mask="none")
-            assert answer.status_code == 200, answer.text
-            assert answer.json()["width"] == 64
-        infer = f"{url}/v2/models/sinsr/infer"
-        answers = [threads.submit(httpx.post, infer, content=body, **patience) for _ in range(2)]
+    asked = {"content": body, "timeout": 600, "trust_env": False}
+    with ThreadPoolExecutor(2) as threads:
+        infer = httpx.post, f"{worker.url}/v2/models/sinsr/infer"
+        answers = [threads.submit(*infer, **asked) for _ in range(2)]
         # One is worked on and one waits, or the machine has slept and both are answered.
         block_until(
-            lambda: (
-                all(answer.done() for answer in answers)
-                or "worker_queue_requests 1.0" in httpx.get(f"{url}/metrics", **patience).text
-            )
+            lambda: all(answer.done() for answer in answers) or worker.metric("queue_requests") == 1
         )
-        assert group.stop(600) == 0
+        assert worker.stop(600) == 0
         for answer in answers:
             assert answer.result().json()["outputs"][0]["shape"] == [3, 80, 120, 3]
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert "Traceback" not in worker.log.read_text()
 
 
 @pytest.mark.parametrize(
     ("model", "names", "found"),
-    [
-        ("spandrel", ["a.pth", "a.safetensors", "notes.txt"], ("a.safetensors", None)),
-        ("sinsr", ["SinSR_v2.pth", "vq_f4.pth"], ("SinSR_v2.pth", "vq_f4.pth")),
-        ("onnx", ["x.onnx", "x.pth"], ("x.onnx", None)),
-    ],
-)
+    [("spandrel", ["a.pth", "a.safetensors", "notes.txt"], ("a.safetensors", None)),
+     ("sinsr", ["SinSR_v2.pth", "vq_f4.pth"], ("SinSR_v2.pth", "vq_f4.pth")),
+     ("onnx", ["x.onnx", "x.pth"], ("x.onnx", None)), ("spandrel", [], "holds no model file"),
+     ("spandrel", ["a.pth", "b.pth"], "more than one.*a.pth, b.pth"),
+     ("sinsr", ["SinSR_v1.pth", "SinSR_v2.pth", "vq.pth"], "more than one network"),
+     ("onnx", ["a.pth"], r"\.onnx")],
+)  # fmt: skip
 def test_found_in_a_folder(tmp_path, model, names, found):
     for name in names:
         (tmp_path / name).touch()
-    weights, autoencoder = locate(model, tmp_path)
-    assert (weights.name, autoencoder and autoencoder.name) == found
-
-
-@pytest.mark.parametrize(
-    ("model", "names", "words"),
-    [
-        ("spandrel", [], "holds no model file"),
-        ("spandrel", ["a.pth", "b.pth"], "more than one.*a.pth, b.pth"),
-        ("sinsr", ["SinSR_v1.pth", "SinSR_v2.pth", "vq.pth"], "more than one network"),
-        ("onnx", ["a.pth"], r"\.onnx"),
-    ],
-)
-def test_not_found_in_a_folder(tmp_path, model, names, words):
-    for name in names:
-        (tmp_path / name).touch()
-    with pytest.raises(WeightsError, match=words):
-        locate(model, tmp_path)
+    if isinstance(found, str):
+        with pytest.raises(WeightsError, match=found):
+            locate(model, tmp_path)
+    else:
+        weights, autoencoder = locate(model, tmp_path)
+        assert (weights.name, autoencoder and autoencoder.name) == found

@@ -68,10 +68,3 @@ def test_ray(run, tmp_path):
     assert told["import_path"] == "trustscale_worker.export:ray_application"
     assert callable(export.ray_application)
     assert told["args"]["weights"] == str(WEIGHTS)
-
-
-def test_refusals(run, tmp_path):
-    assert run(*WORDS).exit_code == 2
-    assert run(*WORDS, "--triton", tmp_path).exit_code == 0
-    again = run(*WORDS, "--triton", tmp_path)
-    assert (again.exit_code, again.stderr.count("\n")) == (2, 1)

@@ -1,7 +1,6 @@
 """`trustscale models import`: model files become embedded upscalers, or are refused in a line."""
 
 import json
-import sys
 
 import onnx
 import onnx.parser
@@ -188,15 +187,3 @@ def test_kept(load, tmp_path):
     assert load(path, "--force").exit_code == 0
     assert "letters, digits" in load(path, "--force", "--name", "a b").stderr
     assert "No such file" in load(path, "--force", "--picture", tmp_path / "none.png").stderr
-
-
-@pytest.mark.parametrize(("module", "file"), [("onnx", "a.onnx"), ("ncnn", "a.param")])
-def test_extra(load, tmp_path, monkeypatch, module, file):
-    for name in [name for name in sys.modules if name.startswith("trustscale_worker.importing")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, module, None)
-    result = load(dense(tmp_path / file))
-    assert (
-        result.stderr
-        == f"trustscale: {module} is not installed; this needs trustscale-worker[import]\n"
-    )

@@ -73,13 +73,6 @@ class TestSamples:
         assert np.array_equal(engine.samples(image, np.array([3])), want)
         assert (engine.name, engine.fingerprint) == ("mine", embedded.fingerprint)
 
-    def test_same_remainder_is_run_once(self):
-        counting = Counting()
-        rows = counting.engine().samples(IMAGE, np.array([5, 101, -91]))
-        assert counting.calls == 1
-        assert np.array_equal(rows[0], rows[1])
-        assert np.array_equal(rows[0], rows[2])
-
     def test_cancelled(self):
         counting = Counting()
         job = SampleRequest(IMAGE, SEEDS, lambda: counting.calls >= 2)

@@ -51,6 +51,8 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+# --- From an API's answer to a sample: decoded, of the right size, aligned, and not the input.
+
 # Large answers fragment the heap of each thread: in the default pool, eight samples of 4096 x 4096
 # took 1.3 GiB instead of 0.8.
 _THREADS = 2
@@ -337,6 +339,8 @@ def _stretch(places: NDArray[np.float64], moves: NDArray[np.float64]) -> float:
     weight = float((spread * spread).sum())
     return 1.0 + float((spread * moves).sum()) / weight if weight > 0 else 1.0
 
+
+# --- What all adapters share: identity, capabilities, uploads, polling and cancelling.
 
 PLACEHOLDER: Final = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 

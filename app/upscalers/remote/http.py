@@ -49,6 +49,8 @@ from trustscale_server.outbound.guard import (
 from trustscale_server.upscalers.base import MemoryPermit
 from trustscale_server.upscalers.config import RemoteConfig
 
+# --- An answer: its JSON by pointer, and why a call failed.
+
 _LONGEST_WAIT_S = 3600.0
 _TEXT_LIMIT = 300
 _DEEPEST = 6  # levels of nesting around an explanation
@@ -411,6 +413,8 @@ def _leaves(document: Any) -> Iterator[tuple[str, Any]]:
             continue
         waiting += [(pointer + step, item) for step, item in reversed(steps)]
 
+
+# --- HTTP to upscalers; no other module calls them.
 
 SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
 

@@ -51,15 +51,13 @@ class TestCog:
 
     @pytest.mark.parametrize(
         ("changes", "kind", "words"),
-        [
-            ({"status": "failed", "error": "CUDA out of memory"}, GenerationFailed, "CUDA"),
-            ({"status": "failed", "error": "NSFW content detected"}, Filtered, "NSFW"),
-            ({"status": "canceled"}, UpscalerUnavailable, "cancelled"),
-            ({"status": "odd"}, ProtocolError, "odd"),
-            ({}, ProtocolError, "no image at ''; its answer holds nothing: set output_pointer"),
-            ({"output": {"png": "x"}}, ProtocolError, "holds /png: set output_pointer"),
-        ],
-    )
+        [({"status": "failed", "error": "CUDA out of memory"}, GenerationFailed, "CUDA"),
+         ({"status": "failed", "error": "NSFW content detected"}, Filtered, "NSFW"),
+         ({"status": "canceled"}, UpscalerUnavailable, "cancelled"),
+         ({"status": "odd"}, ProtocolError, "odd"),
+         ({}, ProtocolError, "no image at ''; its answer holds nothing: set output_pointer"),
+         ({"output": {"png": "x"}}, ProtocolError, "holds /png: set output_pointer")],
+    )  # fmt: skip
     async def test_failures_inside_200(self, source, changes, kind, words):
         reply = httpx.Response(200, json=prediction(**changes))
         with pytest.raises(kind, match=words):
@@ -179,17 +177,15 @@ async def test_samples(source):
 
 @pytest.mark.parametrize(
     ("event", "kind", "words"),
-    [
-        ('event: error\ndata: {"error": null}', GenerationFailed, "without saying why"),
-        ('event: error\ndata: {"error": "no image"}', GenerationFailed, "no image"),
-        ('event: error\ndata: {"error": "You have exceeded your GPU quota"}', QuotaSpent, "quota"),
-        ('event: error\ndata: "404: Not Found"', UpscalerFailed, "failed"),
-        ("event: heartbeat\ndata: null", ProtocolError, "without a result"),
-        ("event: complete\ndata: [oops", ProtocolError, "no JSON"),
-        ("event: complete\ndata: [null]", ProtocolError, "no image"),
-        ("event: complete\ndata: null", ProtocolError, "holds nothing: set output_pointer"),
-    ],
-)
+    [('event: error\ndata: {"error": null}', GenerationFailed, "without saying why"),
+     ('event: error\ndata: {"error": "no image"}', GenerationFailed, "no image"),
+     ('event: error\ndata: {"error": "You have exceeded your GPU quota"}', QuotaSpent, "quota"),
+     ('event: error\ndata: "404: Not Found"', UpscalerFailed, "failed"),
+     ("event: heartbeat\ndata: null", ProtocolError, "without a result"),
+     ("event: complete\ndata: [oops", ProtocolError, "no JSON"),
+     ("event: complete\ndata: [null]", ProtocolError, "no image"),
+     ("event: complete\ndata: null", ProtocolError, "holds nothing: set output_pointer")],
+)  # fmt: skip
 async def test_failures(source, event, kind, words):
     with pytest.raises(kind, match=words):
         await gradio(App([event])).generate(source, [7])

@@ -24,10 +24,8 @@ from trustscale_server.upscalers.remote.http import (
     QuotaSpent,
     Reply,
     TooManyCalls,
-    asked_wait,
     explanation,
     failure,
-    metrics_label,
     retriable,
     retry_after,
 )
@@ -138,7 +136,7 @@ def test_json_of_any_shape(name):
     """No answer makes an adapter raise anything but an upscaler's error."""
     with asyncio.Runner() as runner:
 
-        @settings(max_examples=120, derandomize=True, database=None, deadline=None)
+        @settings(max_examples=60, derandomize=True, database=None, deadline=None)
         @given(ANSWERS)
         def judge(answers):
             runner.run(ask(name, upstream(answers)))
@@ -172,42 +170,24 @@ async def test_statuses(name, status, kind):
     await up.close()
 
 
-CODE = "insufficient_quota"
-
-
 def reply(status, body=b""):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return Reply(status, {}, content)
 
 
-class TestFailure:
-    @pytest.mark.parametrize(
-        ("status", "kind", "again"),
-        [
-            (401, BadCredentials, False), (402, QuotaSpent, False), (404, Misconfigured, False),
-            (408, AnswerLost, True), (409, Busy, True), (422, UpscalerRejected, False),
-            (429, TooManyCalls, True), (500, GenerationFailed, True), (503, Busy, True),
-            (504, AnswerLost, True), (302, Misconfigured, False),
-        ],
-    )  # fmt: skip
-    def test_kinds(self, status, kind, again):
-        error = failure(reply(status), "up")
-        assert type(error) is kind
-        assert retriable(error) is again
-
-    @pytest.mark.parametrize("place", [{"error": {"code": CODE}}, {"code": CODE}])
-    def test_quota(self, place):
-        """A spent quota comes as 429 too, and waiting does not help."""
-        error = failure(reply(429, place), "up")
-        assert (type(error), metrics_label(error)) == (QuotaSpent, "quota")
-
-    @pytest.mark.parametrize(
-        ("headers", "pause", "asked"),
-        [({}, 60, 60), ({"retry-after": "3"}, 60, 3), ({}, None, None)],
-    )
-    def test_rate_limit(self, headers, pause, asked):
-        """A provider's known pause replaces a missing Retry-After."""
-        assert asked_wait(failure(Reply(429, headers, b""), "up", wait_429=pause)) == asked
+@pytest.mark.parametrize(
+    ("status", "kind", "again"),
+    [
+        (401, BadCredentials, False), (402, QuotaSpent, False), (404, Misconfigured, False),
+        (408, AnswerLost, True), (409, Busy, True), (422, UpscalerRejected, False),
+        (429, TooManyCalls, True), (500, GenerationFailed, True), (503, Busy, True),
+        (504, AnswerLost, True), (302, Misconfigured, False),
+    ],
+)  # fmt: skip
+def test_kinds_of_failures(status, kind, again):
+    error = failure(reply(status), "up")
+    assert type(error) is kind
+    assert retriable(error) is again
 
 
 class TestExplanation:
@@ -224,10 +204,6 @@ class TestExplanation:
     def test_configured_place(self):
         body = {"error": "general", "info": {"why": "special"}}
         assert explanation(reply(500, body), ["/info/why"]) == "special"
-
-    @pytest.mark.parametrize("body", [{"error": "x" * 5000}, b"[" * 70000])
-    def test_length(self, body):
-        assert len(explanation(reply(500, body))) == 300
 
 
 class TestRetryAfter:

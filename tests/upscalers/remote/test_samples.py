@@ -6,7 +6,6 @@ from PIL import Image
 
 from harness.factories import encoded
 from harness.pictures import config, sample, source
-from trustscale_server.errors import ProtocolError
 from trustscale_server.upscalers.base import MemoryPermit
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.remote.adapter import SampleReader, alignment
@@ -47,13 +46,6 @@ class TestRead:
     async def test_files(self, reader, kind, options, lossy):
         got = await reader.read(encoded(SAMPLE, kind, **options), SOURCE, MemoryPermit())
         assert (reader.lossy, np.array_equal(got, SAMPLE)) == (lossy, not lossy)
-
-    @pytest.mark.parametrize(
-        "value", [None, "", 7, ["x"], "not base64!", "data:image/png,raw", "aGVsbG8="]
-    )
-    async def test_no_image(self, reader, value):
-        with pytest.raises(ProtocolError):
-            await reader.read_text(value, SOURCE, MemoryPermit())
 
     async def test_refused(self, reader):
         bomb = encoded(np.zeros((1200, 1200, 3), np.uint8))

@@ -7,7 +7,6 @@ import httpx
 import numpy as np
 import pytest
 
-from harness.fakes import Sink
 from harness.faults import FaultServer, reset
 from harness.pictures import adapter, config, patient
 from harness.waiting import cancelled, until
@@ -15,7 +14,6 @@ from tests.live import serving
 from tests.workers.fakes import SleepingEngine, textured
 from trustscale_server.errors import UpscalerRejected, UpscalerUnavailable
 from trustscale_server.problems import problem_of
-from trustscale_server.sampling.pipeline import draw
 from trustscale_server.upscalers.remote.http import Misconfigured, Upstream
 from trustscale_server.upscalers.remote.worker import WorkerUpscaler
 from trustscale_worker.service import create_app
@@ -85,26 +83,11 @@ class TestOneWorker:
 
 
 class TestSeveralWorkers:
-    async def test_split(self, worker, start, source):
-        engines = [SleepingEngine(shut=True), SleepingEngine(shut=True)]
-        up = worker(start(*engines))
-        await up.check()
-        got = {}
-        drawing = draw(
-            up, source, range(1, 9), sink=Sink(on_sample=lambda i, image: got.update({i: image}))
-        )
-        task = asyncio.create_task(drawing)
-        await until(lambda: all(engine.calls for engine in engines))
-        for engine in engines:
-            engine.open.set()
-        await task
-        assert [engine.calls for engine in engines] == [[[4]], [[4]]]
-        assert all(np.array_equal(got[i], textured(source.rgb, i + 1, 2)) for i in range(8))
-
     async def test_least_outstanding_work(self, worker, start, source):
         busy, idle = SleepingEngine(shut=True), SleepingEngine()
         up = worker(start(busy, idle))
         await up.check()
+        assert up.capabilities.machines == 2
         waiting = asyncio.create_task(up.generate(source, [1]))
         await until(lambda: busy.calls)
         for seed in (2, 3):

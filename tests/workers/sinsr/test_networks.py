@@ -11,7 +11,7 @@ from trustscale_server.errors import ConfigError
 from trustscale_worker import weights
 from trustscale_worker.errors import WeightsError
 from trustscale_worker.files import read_settings
-from trustscale_worker.models.pixels import pad_reflect, starts
+from trustscale_worker.models.pixels import starts
 from trustscale_worker.models.sinsr.config import SinSRConfig
 from trustscale_worker.models.sinsr.layers import GroupNorm
 from trustscale_worker.models.sinsr.model import SinSR, load_weights, networks_digest
@@ -45,29 +45,18 @@ def test_group_norm(layout):
     assert torch.equal(norm(x)[1:], norm(x[1:]))
 
 
-class TestReading:
-    def test_forms(self, config, data):
-        """It is the official one by name, a file, its content, or that under the key `config`."""
-        assert read_settings(SinSRConfig, "official") == SinSRConfig()
-        want = SinSRConfig.model_validate(config)
-        for source in (data / "tiny.json", json.dumps(config), {"config": config}):
-            assert read_settings(SinSRConfig, source) == want
-
-    @pytest.mark.parametrize(
-        ("section", "field", "value"),
-        [
-            ("model", "swin_dept", 2), ("model", "patch_norm", True),
-            ("model", "channel_mult", [1, 2]), ("model", "model_channels", 33),
-            ("diffusion", "predict_type", "epsilon"), ("diffusion", "timestep_respacing", 1),
-            ("autoencoder", "embed_dim", 4), ("sampler", "desired_min_size", 48),
-            ("sampler", "chop_stride", 65),
-        ],
-    )  # fmt: skip
-    def test_faults_are_named(self, config, section, field, value):
-        broken = json.loads(json.dumps(config))
-        broken[section][field] = value
-        with pytest.raises(ConfigError, match=section):
-            read_settings(SinSRConfig, broken)
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [("model", "swin_dept", 2), ("model", "patch_norm", True), ("model", "channel_mult", [1, 2]),
+     ("model", "model_channels", 33), ("diffusion", "predict_type", "epsilon"),
+     ("diffusion", "timestep_respacing", 1), ("autoencoder", "embed_dim", 4),
+     ("sampler", "desired_min_size", 48), ("sampler", "chop_stride", 65)],
+)  # fmt: skip
+def test_configurations_that_cannot_be_run(config, section, field, value):
+    config = json.loads(json.dumps(config))
+    config[section][field] = value
+    with pytest.raises(ConfigError, match=section):
+        read_settings(SinSRConfig, config)
 
 
 def test_starts_tables(data):
@@ -76,14 +65,6 @@ def test_starts_tables(data):
         tile, stride = map(int, rule.split("/"))
         for length, want in table.items():
             assert starts(int(length), tile, stride) == want, (rule, length)
-
-
-@pytest.mark.parametrize(("height", "width"), [(33, 64), (40, 63), (64, 128)])
-def test_padding_is_reflection(height, width):
-    image = torch.rand(1, 3, height, width)
-    pad = (0, -width % 64, 0, -height % 64)
-    want = torch.nn.functional.pad(image, pad, mode="reflect")
-    assert torch.equal(pad_reflect(image, 64), want)
 
 
 @pytest.fixture(scope="module")
@@ -96,57 +77,40 @@ def networks(config):
     return SinSR.plan_networks(SinSRConfig.model_validate(config))
 
 
-class TestFit:
-    @pytest.fixture
-    def digest(self, networks):
-        def digest(*states):
-            for network, state in zip(networks, states, strict=True):
-                load_weights(network, state, "file.pth")
-            return networks_digest(*networks)
+def test_what_published_files_hold_besides(networks, states):
+    """Prefixes of wrappers, masks that follow from sizes, and the critic of the training."""
+    unet, autoencoder = states
+    assert any(key.endswith("attn_mask") for key in unet)
+    spoilt = {
+        f"module._orig_mod.{key}": value
+        * (not key.endswith(("attn_mask", "relative_position_index")))
+        for key, value in unet.items()
+    }
+    digests = []
+    for given in (states, (spoilt, {**autoencoder, "loss.discriminator.weight": torch.zeros(3)})):
+        for network, state in zip(networks, given, strict=True):
+            load_weights(network, state, "file.pth")
+        digests.append(networks_digest(*networks))
+    assert digests[0] == digests[1]
 
-        return digest
 
-    @pytest.mark.parametrize(
-        "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.module."]
-    )
-    def test_prefixes_of_wrappers(self, digest, states, prefix):
-        wrapped = [{prefix + key: value for key, value in state.items()} for state in states]
-        assert digest(*wrapped) == digest(*states)
-
-    def test_what_is_not_used(self, digest, states):
-        unet, autoencoder = states
-        assert any(key.endswith("attn_mask") for key in unet)
-        spoilt = {
-            key: value * 0 if key.endswith(("attn_mask", "relative_position_index")) else value
-            for key, value in unet.items()
-        }
-        extra = {**autoencoder, "loss.discriminator.weight": torch.zeros(3)}
-        assert digest(spoilt, extra) == digest(*states)
-
-    def test_faults_are_named(self, networks, states):
-        state = dict(states[1])
-        lost = [key for key in state if key.startswith("encoder.mid")]
-        for key in lost:
-            del state[key]
-        state["stranger"] = torch.zeros(1)
-        state["quant_conv.bias"] = torch.zeros(7)
-        with pytest.raises(WeightsError) as caught:
-            load_weights(networks[1], state, "file.pth")
-        message = caught.value.detail
-        assert f"{len(lost)} missing: {lost[0]}" in message
-        assert "1 unexpected: stranger" in message
-        assert "quant_conv.bias (is 7, should be 3)" in message
-        assert len(message) < 500
+def test_faults_of_weights_are_named(networks, states):
+    state = dict(states[1])
+    lost = [key for key in state if key.startswith("encoder.mid")]
+    for key in lost:
+        del state[key]
+    state["stranger"] = torch.zeros(1)
+    state["quant_conv.bias"] = torch.zeros(7)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(networks[1], state, "file.pth")
+    message = caught.value.detail
+    assert f"{len(lost)} missing: {lost[0]}" in message
+    assert "1 unexpected: stranger" in message
+    assert "quant_conv.bias (is 7, should be 3)" in message
+    assert len(message) < 500
 
 
 class TestReadState:
-    def test_safetensors_hold_the_same(self, data, states, tmp_path):
-        target = tmp_path / "converted.bin"
-        weights.write_safetensors(states[0], target)
-        again = weights.read_state(target)
-        assert weights.digest(again) == weights.digest(states[0])
-        assert not (tmp_path / "converted.bin.partial").exists()
-
     @pytest.mark.parametrize("legacy", [False, True])
     def test_malicious_pickle(self, tmp_path, legacy):
         path, trap = tmp_path / "evil.pth", tmp_path / "executed"
