@@ -40,17 +40,3 @@ class TestEvaluate:
         assert judged == again
         assert "as the calibration" in own.json["findings"][0]
         assert "0.2 was promised" in shown["findings"][0]
-
-    @pytest.mark.parametrize(
-        ("arguments", "code", "words"),
-        [(["empty"], 1, "no images"), (["photos", "--upscaler", "other"], 1, "'other'"),
-         (["photos", "--calibration", "active"], 1, "no active calibration"),
-         (["photos", "--cache", "file"], 2, "file cannot be written"),
-         (["photos", "--settings", "paper"], 1, "smaller than the window of 31 pixels")],
-    )  # fmt: skip
-    def test_mistakes(self, run, place, upscaler, arguments, code, words):
-        photographs(place / "photos", 3, side=16)
-        (place / "empty").mkdir()
-        (place / "file").write_bytes(b"")
-        run("evaluate", *arguments).check_error(code, words)
-        assert upscaler.calls == []
