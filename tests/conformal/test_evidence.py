@@ -95,13 +95,6 @@ class TestPictures:
         assert 100 < state.log_capital < 1000
         assert state.alarms
 
-    def test_nothing_else_than_numbers(self):
-        for value in (math.nan, math.inf):
-            with pytest.raises(ValueError, match="finite"):
-                PictureEvidence().after("a", np.zeros(1, np.float32), value, 0.5)
-            with pytest.raises(ValueError, match="finite"):
-                reference_of(np.array([value]))
-
     def test_it_alarms_at_the_stated_limit(self):
         """S at 1/δ, ever in the run, is an alarm; a hair below is none."""
         assert PictureEvidence(highest=math.log(1 / DELTA) + 1e-12).alarms

@@ -127,17 +127,6 @@ class TestFitsOfClasses:
     def test_they_need_what_any_of_them_needs(self):
         assert (BY_CLASS.needs_input, BY_CLASS.least_samples) == (True, 2)
 
-    @pytest.mark.parametrize(
-        "settings",
-        [{"estimator": "departure", "fits": OF_CLASSES},
-         {"estimator": "fitted", "fit": OF_ONE, "fits": (OF_MORE,)},
-         {"estimator": "fitted", "fit": OF_ONE, "fits": OF_CLASSES[:1] * 2}],
-    )  # fmt: skip
-    def test_they_are_checked(self, settings):
-        """There is one for all other classes; each names its own, and no class has two."""
-        with pytest.raises(ValueError, match="fit"):
-            IndecisionSettings(**settings)
-
     def test_they_need_a_rule(self):
         with pytest.raises(ValueError, match="input rule"):
             Pipeline(fingerprint="fake:1", scale=2, samples=2, indecision=BY_CLASS)
