@@ -17,19 +17,18 @@ def page(written):
     return ET.fromstring((written / REPORT).read_text("utf-8"))
 
 
-class TestPage:
-    def test_nothing_outside(self, written, page):
-        names = {element.tag.rpartition("}")[2] for element in page.iter()}
-        assert not names & {"script", "link", "iframe", "object", "embed", "base", "foreignObject"}
-        ids = [e.attrib["id"] for e in page.iter() if "id" in e.attrib]
-        assert len(ids) == len(set(ids))
-        for element in page.iter():
-            for key, value in element.attrib.items():
-                if key.rpartition("}")[2] in {"href", "src", "srcset", "action", "data"}:
-                    assert value.startswith("data:image/") or value.removeprefix("#") in ids, value
-                assert not key.startswith("on")
-        styles = re.findall(r"url\(([^)]*)\)|@import", (written / REPORT).read_text("utf-8"))
-        assert all(style.startswith("#") for style in styles)
+def test_nothing_outside(written, page):
+    names = {element.tag.rpartition("}")[2] for element in page.iter()}
+    assert not names & {"script", "link", "iframe", "object", "embed", "base", "foreignObject"}
+    ids = [e.attrib["id"] for e in page.iter() if "id" in e.attrib]
+    assert len(ids) == len(set(ids))
+    for element in page.iter():
+        for key, value in element.attrib.items():
+            if key.rpartition("}")[2] in {"href", "src", "srcset", "action", "data"}:
+                assert value.startswith("data:image/") or value.removeprefix("#") in ids, value
+            assert not key.startswith("on")
+    styles = re.findall(r"url\(([^)]*)\)|@import", (written / REPORT).read_text("utf-8"))
+    assert all(style.startswith("#") for style in styles)
 
 
 def test_summary(written, findings):
