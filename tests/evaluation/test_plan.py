@@ -89,18 +89,3 @@ def test_read(tmp_path):
     assert (sharp.name, sharp.config.samples, sharp.config.indecision.blur) == ("sharp", 4, 0)
     assert (sharp.config.fidelity.bound, mean.config.fidelity.bound) == (0.25, 1.9576)
     assert (mean.config.prediction, mean.config.input_rule) == ("mean", None)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [("", "names no settings"), ("[a]\nsamples = 0", "a: samples"),
-     ("[a]\nactivate = true", "a: activate is none of"),
-     ("[a.fidelity]\nmetric = 'semantic'", "nobody labels"),
-     ("[a.guarantee]\nkind = 'post_hoc'", "one fixed α")],
-)  # fmt: skip
-def test_mistakes(tmp_path, text, words):
-    path = tmp_path / "settings.toml"
-    path.write_text(text)
-    with pytest.raises(BadRequest, match=words) as caught:
-        read_variants(path)
-    assert "\n" not in caught.value.detail

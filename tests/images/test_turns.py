@@ -63,16 +63,6 @@ def crowd(*amounts):
         yield people
 
 
-def test_a_crowd_of_one_client_is_one_client():
-    """Whoever comes behind forty of another client is the next."""
-    with crowd(1) as people:
-        for k in range(40):
-            people.come(f"a{k}")
-        people.come("b")
-        people.leave("a0")
-        assert people.called == ["a0", "b"]
-
-
 def test_clients_alternate():
     with crowd(1) as people:
         people.come("a0")

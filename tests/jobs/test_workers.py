@@ -87,33 +87,21 @@ async def test_poison_pair(place, stores, queue):
     assert place.starts()["pair0002"] == 2
 
 
-class TestFleet:
-    async def test_leases_while_it_drains(self, place, stores):
-        """A call that takes longer than the lease ends where it runs, though that one stops."""
-        place.lease_s, stop = 2.0, asyncio.Event()
-        async with place.queue(stores) as queue:
-            running = asyncio.create_task(
-                queue.run({"upscale": sleep_in_one_piece}, stop=stop, drain_s=PATIENCE_S)
-            )
-            await queue.submit(place.job("u", waits=True))
-            await until(lambda: place.starts()["u"] == 1)
-            stop.set()
-            began = time.monotonic()
-            while time.monotonic() < began + 2 * place.lease_s:
-                await until(lambda: place.idle_s("upscale") > place.lease_s / 8)
-                await until(lambda: place.idle_s("upscale") < place.lease_s / 8)
-            place.gate.touch()
-            await running
-        assert (await stores.jobs.get("u")).state is JobState.SUCCEEDED
-        assert place.starts() == {"u": 1, "u-ended": 1}
-
-    async def test_terminated_worker_hands_over(self, place, stores, queue):
-        place.lease_s = 3600  # nobody waits for its end
-        first = place.start_worker()
+async def test_leases_while_it_drains(place, stores):
+    """A call that takes longer than the lease ends where it runs, though that one stops."""
+    place.lease_s, stop = 2.0, asyncio.Event()
+    async with place.queue(stores) as queue:
+        running = asyncio.create_task(
+            queue.run({"upscale": sleep_in_one_piece}, stop=stop, drain_s=PATIENCE_S)
+        )
         await queue.submit(place.job("u", waits=True))
         await until(lambda: place.starts()["u"] == 1)
-        place.start_worker()
-        assert await asyncio.to_thread(first.stop) == 0
-        await until(lambda: place.starts()["u"] == 2)
+        stop.set()
+        began = time.monotonic()
+        while time.monotonic() < began + 2 * place.lease_s:
+            await until(lambda: place.idle_s("upscale") > place.lease_s / 8)
+            await until(lambda: place.idle_s("upscale") < place.lease_s / 8)
         place.gate.touch()
-        assert (await ended(stores, "u")).state is JobState.SUCCEEDED
+        await running
+    assert (await stores.jobs.get("u")).state is JobState.SUCCEEDED
+    assert place.starts() == {"u": 1, "u-ended": 1}

@@ -77,27 +77,14 @@ class Odd(FakeUpscaler):
         return [self.sample(source.rgb, self.seed_of(seed, len(self.calls))) for seed in seeds]
 
 
-class TestProbe:
-    async def test_good(self):
-        up = FakeUpscaler(capabilities=Capabilities(samples_per_call=3))
-        report = await probe(up, samples=8)
-        assert report.reachable
-        assert report.usable
-        assert report.honours_seeds
-        assert (report.scale, report.fingerprint, report.calls_per_request) == (2, "fake:1", 3)
-        assert report.latency_s is not None
-        assert report.alignment.problem is None
-        assert report.warnings == []
-        assert len(up.calls) == 3
-
-    @pytest.mark.parametrize(
-        ("seed_of", "seeds", "words"),
-        [(lambda seed, call: 1, True, ["one sample"]),
-         (lambda seed, call: call, True, ["cannot be reproduced"]),
-         (lambda seed, call: call % 2, False, ["a cache"]), (lambda seed, call: call, False, [])],
-    )  # fmt: skip
-    async def test_seeds(self, seed_of, seeds, words):
-        report = await probe(Odd(seed_of, capabilities=Capabilities(seeds=seeds)))
-        assert report.usable
-        assert len(report.warnings) == len(words)
-        assert all(map(str.__contains__, report.warnings, words))
+@pytest.mark.parametrize(
+    ("seed_of", "seeds", "words"),
+    [(lambda seed, call: 1, True, ["one sample"]),
+     (lambda seed, call: call, True, ["cannot be reproduced"]),
+     (lambda seed, call: call % 2, False, ["a cache"]), (lambda seed, call: call, False, [])],
+)  # fmt: skip
+async def test_seeds(seed_of, seeds, words):
+    report = await probe(Odd(seed_of, capabilities=Capabilities(seeds=seeds)))
+    assert report.usable
+    assert len(report.warnings) == len(words)
+    assert all(map(str.__contains__, report.warnings, words))
