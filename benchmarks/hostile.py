@@ -7,9 +7,10 @@ end SIGTERM comes while the slowest are decoded.
 
 Attacks: 8, 20 and 40 files of one client come at the same time, again and again for half a minute,
 and beside them the photograph of another client. The files are of 8000×8000 with fit=1000: one is
-read, the other refused. In a control group of 2 GB (`mkdir
-/sys/fs/cgroup/small; echo 2G > /sys/fs/cgroup/small/memory.max`, then `echo $$ >
-/sys/fs/cgroup/small/cgroup.procs` before this) decoders have 512 MiB for all large files.
+read, the other refused. In a control group of 2 GB
+(`mkdir /sys/fs/cgroup/small; echo 2G > /sys/fs/cgroup/small/memory.max`, then `echo $$ >
+/sys/fs/cgroup/small/cgroup.procs` before this; with version 1 of the groups, `memory/small` and
+`memory.limit_in_bytes`) decoders have 512 MiB for all large files.
 
 Archives: "under" is the costliest accepted archive of its kind, "over" ten times as large; seconds
 are of one core.

@@ -70,6 +70,13 @@ class FakeUpscaler:
     async def close(self): ...
 
 
+class Unseeded(FakeUpscaler):
+    """Answers no seed twice in the same way."""
+
+    def sample(self, rgb, seed):
+        return super().sample(rgb, seed + len(self.calls))
+
+
 class Sink(MeasurementSink):
     """Calls functions: `Sink(on_sample=…)` takes samples, `Sink(on_sigma=…)` takes σ."""
 

@@ -52,14 +52,10 @@ async def work():
     assert (work.slots.in_flight, work.slots.waiting) == (0, 0)
 
 
-async def full(work):
-    for name in "abcd":
-        await work.start(name)
-
-
 async def test_slots_and_waiting_places(work):
     """Two run, two wait, and the fifth is refused at once; patient ones wait however many do."""
-    await full(work)
+    for name in "abcd":
+        await work.start(name)
     assert work.begun == ["a", "b"]
     assert (work.slots.in_flight, work.slots.waiting) == (2, 2)
     with pytest.raises(Overloaded, match="2 slots and 2 waiting places") as caught:

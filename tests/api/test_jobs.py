@@ -189,14 +189,13 @@ class TestWebhook:
 FILES = pair_files(2)
 ZIP = {"Accept": "application/zip"}
 ROUNDS = 3
-STORES = ["sqlite", pytest.param("redis", marks=pytest.mark.servers)]
 
 
 def key(name="once", **headers):
     return {"Idempotency-Key": name, **headers}
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.servers)])
 def store(request):
     return {} if request.param == "sqlite" else {"store": request.getfixturevalue("redis_url")}
 

@@ -9,9 +9,11 @@ from harness.fakes import FakeUpscaler
 from tests.calibration.test_job import measured, submitted
 from tests.monitoring.scenes import Moody, Scene
 from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.admin import CalibrationAdmin
 from trustscale_server.calibration.canaries import Canary, CanaryStore, Look, first_state, sharpness
 from trustscale_server.calibration.canaries import observe as observed
 from trustscale_server.calibration.job import CalibrationHandler
+from trustscale_server.errors import UpscalerRejected
 from trustscale_server.jobs.runner import JobContext
 from trustscale_server.upscalers.base import image_digest
 
@@ -28,6 +30,20 @@ async def test_of_one_who_draws():
     assert {len(item.draws) for item in canaries.items} == {4}
     assert canaries.evidence == pytest.approx(1)
     assert len(scene.upscaler.calls) == 8 * 4
+
+
+async def test_a_failing_second_call():
+    """The pair is measured all the same; it is no canary."""
+
+    class Tired(FakeUpscaler):
+        async def generate(self, source, seeds, turn=None):
+            if len(self.calls) == 4:
+                self.calls.append([])
+                raise UpscalerRejected("Enough.")
+            return await super().generate(source, seeds, turn)
+
+    scene = await Scene.of(Tired(), count=3)
+    assert {item.name for item in (await scene.state()).items} == {"p1", "p2"}
 
 
 class TestJob:
@@ -69,6 +85,18 @@ class TestJob:
         assert (inherited := await canaries.load(second)).alarm
         assert inherited == await canaries.load(first)
         assert not await canaries.inherit("cal-none", "cal-other")
+
+    async def test_without_a_pair(self, stores):
+        upscaler, calibrations = FakeUpscaler(), Calibrations(stores.calibrations)
+        first = await self.made(stores, upscaler)
+        whole = await calibrations.get(first)
+        admin = CalibrationAdmin({"fake": upscaler}, "fake", calibrations, stores, None)
+        smaller = await admin.without_pair(whole, "0", created_by="key 12345678")
+        assert smaller.id != first
+        scene = Scene(upscaler, canaries_of(stores), smaller.id)
+        await scene.round()
+        assert (await scene.state()).rounds == 1
+        assert (await canaries_of(stores).load(first)).rounds == 0
 
 
 NAMES = [f"c{i}" for i in range(8)]

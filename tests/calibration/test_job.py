@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.factories import calibration_of, encoded, photo, truths
-from harness.fakes import FakeUpscaler
+from harness.fakes import FakeUpscaler, Unseeded
 from trustscale_server.calibration import labels
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest, PairSpec
@@ -32,13 +32,6 @@ from trustscale_server.sampling.pipeline import measure
 from trustscale_server.sigma.estimators import IndecisionSettings
 from trustscale_server.stores.base import JobState
 from trustscale_server.upscalers.base import Source, image_digest
-
-
-class Forgetful(FakeUpscaler):
-    """Does not know seeds: no two answers are equal."""
-
-    def sample(self, rgb, seed):
-        return super().sample(rgb, seed + len(self.calls))
 
 
 @pytest.fixture
@@ -107,7 +100,7 @@ class TestUnits:
 
     async def test_a_label_belongs_to_the_first_prediction(self, stores):
         """A unit that is executed again shows and measures what its first execution made."""
-        upscaler = Forgetful()
+        upscaler = Unseeded()
         handler = CalibrationHandler(
             {"fake": upscaler}, Calibrations(stores.calibrations), stores.blobs, stores.monitor
         )

@@ -22,6 +22,9 @@ OF_MORE = Fit(weights=(*OF_ONE.weights, ("variance@2", 0.3)))
 BENT = dataclasses.replace(
     OF_ONE, units=((0.7, 1.0, 0.2, -0.1, 0.3), (-0.4, 0.0, -0.1, 0.2, 0.1), (1.0, -99.0, 0, 0, 0))
 )
+OF_ALL = Fit(
+    weights=tuple((name, 0.02) for name in features.term_names() if not name.startswith("fact "))
+)
 FITTED = [IndecisionSettings("fitted", fit=fit) for fit in (OF_ONE, OF_MORE, BENT, OF_CELLS)]
 OF_CLASSES = (
     dataclasses.replace(OF_CELLS, classes=("lossless", "soft/lossless")),
@@ -39,7 +42,7 @@ def sigma_of(stack, config):
 
 
 class TestSigma:
-    @pytest.mark.parametrize("config", FITTED)
+    @pytest.mark.parametrize("config", [*FITTED, IndecisionSettings("fitted", fit=OF_ALL)])
     @pytest.mark.parametrize("shape", [(1, 1), (70, 3), (48, 57)])
     def test_it_is_the_exponential_of_the_weighted_terms(self, config, shape):
         """σ = exp(w₀ + Σ w_j f_j + Σ v_k max(0, b_k + Σ u_kj f_j)), from cells of 4×4 pixels."""
@@ -123,17 +126,6 @@ class TestFitsOfClasses:
 
     def test_they_need_what_any_of_them_needs(self):
         assert (BY_CLASS.needs_input, BY_CLASS.least_samples) == (True, 2)
-
-    @pytest.mark.parametrize(
-        "settings",
-        [{"estimator": "departure", "fits": OF_CLASSES},
-         {"estimator": "fitted", "fit": OF_ONE, "fits": (OF_MORE,)},
-         {"estimator": "fitted", "fit": OF_ONE, "fits": OF_CLASSES[:1] * 2}],
-    )  # fmt: skip
-    def test_they_are_checked(self, settings):
-        """There is one for all other classes; each names its own, and no class has two."""
-        with pytest.raises(ValueError, match="fit"):
-            IndecisionSettings(**settings)
 
     def test_they_need_a_rule(self):
         with pytest.raises(ValueError, match="input rule"):
@@ -254,3 +246,11 @@ def test_a_sum_is_rounded():
     """log σ is a multiple of 2^-20, so that the last bits of a logarithm do not matter."""
     scaled = weighted(maps(), {"variance@0": 0.3, "log slope@5": -0.7}) * 2**20
     np.testing.assert_array_equal(scaled, np.rint(scaled))
+
+
+def test_strips_leave_no_seam():
+    """Pixels are made a few rows of cells at a time, and are the same as made at once."""
+    logs = np.random.default_rng(0).random((53, 9))
+    at_once = features.double(features.double(logs.astype(np.float32)))[:210, :35]
+    strips = features.enlarged_cells(logs, (210, 35), lambda _, rows: rows)
+    np.testing.assert_array_equal(np.concatenate([*strips]), at_once)

@@ -140,16 +140,6 @@ class TestAccumulator:
             accumulator.add(np.zeros((1, 1, 3), np.uint8))
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [{"estimator": "variance"}, {"kernel": "lanczos"}, {"size": 0}, {"blur": -1},
-     {"clip_quantile": 0}, {"clip_quantile": 1.5}],
-)  # fmt: skip
-def test_settings_refuse_what_has_no_meaning(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        IndecisionSettings(**bad)
-
-
 @pytest.mark.parametrize("height", [3, 64, 150])
 def test_kept_or_folded(height):
     """Two samples that are kept as they are say the same, bit for bit, as their sums."""

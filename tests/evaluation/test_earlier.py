@@ -46,21 +46,6 @@ class TestIntervals:
         assert np.mean(curves, axis=0)[index] < 0.2
 
 
-@given(st.integers(0, 999), st.floats(0, 0.6))
-@settings(max_examples=60, deadline=None)
-def test_the_scale_of_an_image(seed, alpha):
-    """λ_i keeps the weighted error at α, and a larger λ does not."""
-    random = np.random.default_rng(seed)
-    confidences = np.round(random.random((6, 5)), 1)  # with ties
-    error = random.random((6, 5)) * random.integers(0, 2, (6, 5))
-    [scale] = earlier.image_scale(confidences, error, [alpha])
-    assert 0 <= scale <= 1
-    assert earlier.weighted_error(earlier.weight_mask(confidences, scale), error) <= alpha + 1e-12
-    if scale < 1:
-        larger = earlier.weight_mask(confidences, scale * (1 + 1e-6) + 1e-9)
-        assert earlier.weighted_error(larger, error) > alpha
-
-
 N, Q = 39, 0.05
 TAU = (1 - Q) ** N  # 0.135, the probability that all are perfect
 

@@ -65,17 +65,6 @@ class TestMakePlan:
         with pytest.raises(BadRequest, match="1 photographs"):
             make_plan([tmp_path], share=0.5, seed=0, column="source")
 
-    @pytest.mark.parametrize("inner", ["", "photos"])
-    def test_several_folders(self, tmp_path, inner):
-        folders = [tmp_path / name / inner for name in ("a", "b")]
-        for seed, folder in enumerate(folders):
-            pictures(folder, "1.png", "2.png", first=10 * seed)
-            (folder / "manifest.csv").write_text("file,group\n1.png,x\n2.png,y\n")
-        plan = make_plan(folders, share=0.5, seed=0)
-        assert len({i.name for i in (*plan.calibration, *plan.test)}) == 4
-        assert {i.name.rpartition("/")[2] for i in plan.test} in ({"1"}, {"2"})
-        assert len(plan.test) == 2
-
 
 def test_images_of_unknown_scenes_are_scenes_of_their_own():
     plan = EvaluationPlan(items([None, 0]), items([None, None, 0]), "given")

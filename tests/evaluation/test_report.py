@@ -17,27 +17,18 @@ def page(written):
     return ET.fromstring((written / REPORT).read_text("utf-8"))
 
 
-class TestPage:
-    def test_nothing_outside(self, written, page):
-        names = {element.tag.rpartition("}")[2] for element in page.iter()}
-        assert not names & {"script", "link", "iframe", "object", "embed", "base", "foreignObject"}
-        ids = [e.attrib["id"] for e in page.iter() if "id" in e.attrib]
-        assert len(ids) == len(set(ids))
-        for element in page.iter():
-            for key, value in element.attrib.items():
-                if key.rpartition("}")[2] in {"href", "src", "srcset", "action", "data"}:
-                    assert value.startswith("data:image/") or value.removeprefix("#") in ids, value
-                assert not key.startswith("on")
-        styles = re.findall(r"url\(([^)]*)\)|@import", (written / REPORT).read_text("utf-8"))
-        assert all(style.startswith("#") for style in styles)
-
-    def test_the_numbers_are_on_it(self, page, findings):
-        words = " ".join("".join(page.itertext()).split())
-        verdict = findings.verdict
-        for sentence in (verdict.headline, *verdict.findings, *verdict.limits):
-            assert sentence in words
-        (table,) = [t for t in page.iter("table") if "The paper's Table 1" in "".join(t.itertext())]
-        assert len(list(table.find("tbody").iter("tr"))) == len(findings.rows)
+def test_nothing_outside(written, page):
+    names = {element.tag.rpartition("}")[2] for element in page.iter()}
+    assert not names & {"script", "link", "iframe", "object", "embed", "base", "foreignObject"}
+    ids = [e.attrib["id"] for e in page.iter() if "id" in e.attrib]
+    assert len(ids) == len(set(ids))
+    for element in page.iter():
+        for key, value in element.attrib.items():
+            if key.rpartition("}")[2] in {"href", "src", "srcset", "action", "data"}:
+                assert value.startswith("data:image/") or value.removeprefix("#") in ids, value
+            assert not key.startswith("on")
+    styles = re.findall(r"url\(([^)]*)\)|@import", (written / REPORT).read_text("utf-8"))
+    assert all(style.startswith("#") for style in styles)
 
 
 def test_summary(written, findings):

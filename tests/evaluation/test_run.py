@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.factories import cells, encoded, photo
+from harness.factories import cells, encoded
 from harness.fakes import FakeUpscaler
 from harness.waiting import until
 from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, plain
 from trustscale_evaluation.measure import SampleCache, Samples, packed_samples
-from trustscale_evaluation.report import advice
 from trustscale_server.calibration.pairs import PairUpload, load_pair
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings, normalised_lab
@@ -128,18 +127,6 @@ def test_data_by_brute_force(tmp_path):
         evaluated(folder, FakeUpscaler(), settings=[*settings, plain("other")], **QUICK)
 
 
-@pytest.mark.parametrize(
-    ("areas", "enough"),
-    [({1: 0.5, 2: 0.79, 4: 0.8}, 2), ({1: 0.795, 2: 0.79, 4: 0.8}, 1),
-     ({1: 0.5, 2: 0.7, 4: 0.8}, 4), ({4: 0.8}, None)],
-)  # fmt: skip
-def test_advice(areas, enough):
-    """The smallest M within two hundredths of the best; one M alone says nothing."""
-    rows = [{"samples": m, "alpha": 0.1, "trusted_area": area} for m, area in areas.items()]
-    found = advice(rows, 0.1)
-    assert found is None if enough is None else f"{enough} is enough" in found
-
-
 def test_a_failed_run_continues(tmp_path):
     folder = photographs(tmp_path / "photos", 4, side=24)
     upscaler = FakeUpscaler()
@@ -160,17 +147,6 @@ def test_a_failed_run_continues(tmp_path):
     upscaler.generate = generate
     again = evaluated(folder, upscaler, settings=[plain()], **QUICK)
     assert again.results[0].generated == 8 - kept
-
-
-def test_bad_images_are_left_out(tmp_path):
-    folder = photographs(tmp_path / "photos", 4, side=24)
-    (folder / "copy.png").write_bytes((folder / "000-0.png").read_bytes())
-    (folder / "small.png").write_bytes(encoded(photo(1, 4, 4)))
-    models = FakeUpscaler(), FakeUpscaler("other", scale=3)
-    findings = evaluated(folder, *models, settings=[plain()], skip_bad=True, **QUICK)
-    assert len(findings.skipped) == 2
-    assert "small" in {item["name"] for item in findings.skipped}
-    assert len(findings.plan.calibration) + len(findings.plan.test) == 8
 
 
 def some(seed=0, count=4):

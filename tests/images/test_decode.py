@@ -113,13 +113,6 @@ class TestAccepted:
         expected = np.rot90(photo(), -1).astype(int)
         assert np.abs(decoded.rgb - expected).mean() < 2
 
-    @pytest.mark.parametrize("top", [1023, 4095])
-    def test_dark_sixteen_bit_data(self, top):
-        """Data of 10 or 12 bits are nearly black, which a warning says."""
-        values = np.linspace(0, top, 16).astype(np.uint16)
-        for data in (deep_grey(values), deep_rgb(values)):
-            assert "brightest value" in decode(data, LIMITS).notes[1]
-
     def test_transparency(self):
         """It comes apart from the colours, or is flattened: background=red shows through."""
         rgba = np.dstack([photo(), np.tile(np.arange(32, dtype=np.uint8) * 8, (24, 1))])

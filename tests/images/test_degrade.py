@@ -84,12 +84,6 @@ class TestMixture:
             again = make_input(subject_of(Y, 4, part, 1), 4, part, 1)
             np.testing.assert_array_equal(made.pixels, again.pixels)
 
-    def test_the_seed_draws(self):
-        mixture = Mixture(mixture=[{"weight": 3}, {"reduction": "area"}])
-        drawn = [mixture.drawn(seed).reduction for seed in range(400)]
-        assert drawn == [mixture.drawn(seed).reduction for seed in range(400)]
-        assert 0.66 < drawn.count("bicubic") / 400 < 0.84
-
     def test_ways_and_shares(self):
         """Components of one way are alternatives; without a name the last file names it."""
         parts = [{}, {"jpeg": 80}, {"before": 70, "webp": 80}, {"webp": 90, "decoded": True}]

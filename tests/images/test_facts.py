@@ -102,6 +102,17 @@ def test_what_a_grey_picture_cannot_tell():
     assert silent == {name for name in describe(photo(1, 96, 96)) if name.startswith("chroma")}
 
 
+def test_softness():
+    """It rises with the factor of an earlier enlargement."""
+    pixels = Image.fromarray(photo(2, 512, 512)).resize((128, 128))
+    found = []
+    for side in (128, 85, 64, 43):
+        once = pixels.resize((side, side)).resize((128, 128), Image.Resampling.LANCZOS)
+        found.append(look_at(np.asarray(once), LOSSLESS).softness)
+    assert found == sorted(found)
+    assert found[0] < found[-1]
+
+
 @pytest.mark.parametrize("way", list(USUAL.variants()))
 def test_classes(way):
     """Most inputs of each usual way are read as its class; those of motion often as soft."""

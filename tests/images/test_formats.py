@@ -29,17 +29,16 @@ GEO = {
 }
 
 
-class TestIn:
-    @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-    def test_a_large_picture_is_reduced_when_asked(self, form):
-        limits = Limits(max_pixels=100 * 100)
-        data = encoded(np.tile(photo(), (10, 10, 1)), form)
-        with pytest.raises(ImageTooLarge, match=r"fit=115 "):
-            decode(data, limits)
-        decoded = decode(data, limits, max_input_side=115)
-        assert decoded.rgb.shape == (86, 115, 3)
-        assert "Reduced from 320×240 to 115 px first" in decoded.notes[-1]
-        assert decode(data, Limits(), max_input_side=1000).rgb.shape == (240, 320, 3)
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_a_large_picture_is_reduced_when_asked(form):
+    limits = Limits(max_pixels=100 * 100)
+    data = encoded(np.tile(photo(), (10, 10, 1)), form)
+    with pytest.raises(ImageTooLarge, match=r"fit=115 "):
+        decode(data, limits)
+    decoded = decode(data, limits, max_input_side=115)
+    assert decoded.rgb.shape == (86, 115, 3)
+    assert "Reduced from 320×240 to 115 px first" in decoded.notes[-1]
+    assert decode(data, Limits(), max_input_side=1000).rgb.shape == (240, 320, 3)
 
 
 class TestOut:

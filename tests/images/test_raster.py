@@ -92,6 +92,14 @@ def test_values_become_x_and_can_be_mapped_back(kind):
         np.testing.assert_allclose(back, cut, atol=(high - low) / 65535)
 
 
+def test_the_page_that_was_taken_is_told():
+    image = read_picture(stack(PAGES), LIMITS, stretch="0,4095", page=2)
+    assert (image.raster.page, image.raster.pages, image.raster.bands) == (2, 4, (1,))
+    assert not image.notes
+    [note] = read_picture(stack(PAGES), LIMITS, stretch="0,4095").notes
+    assert "4 pages; the first was taken" in note
+
+
 def test_gaps():
     """No data are no part of the percentiles, and are told as what is not opaque."""
     values = np.array([[[7], [0], [9], [11]]], np.uint16)

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 ROOT = Path(__file__).parents[2]
 PLACES = ("gateway a", "gateway b", "jobs a", "jobs b")
-IMAGE = encoded(photo(7, 128, 128))
+IMAGE = encoded(photo(7, 32, 32))
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ async def test_under_kills(before, redis_url, tmp_path):
         # At half of the way, where an upgrade may stop for long, old and new ones die, too.
         half = [(place, None) for place in random.choice([(first, third), (second, fourth)])]
         for place, release in ((first, ROOT), (second, ROOT), *half, (third, ROOT), (fourth, ROOT)):
-            new = [fleet.submit(len(jobs) + number) for number in range(3)]
+            new = [fleet.submit(len(jobs) + number) for number in range(2)]
             jobs += new
             await until(lambda some=new: {*fleet.states(some)} & {"running", "succeeded"})
             fleet.running[place].kill()

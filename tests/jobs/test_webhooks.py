@@ -42,13 +42,6 @@ class TestAllowed:
         with pytest.raises(BadRequest):
             webhooks().check(url)
 
-    def test_only_of_jobs(self):
-        """Whoever waits for the answer needs none; a service without hosts sends none."""
-        with pytest.raises(BadRequest, match="respond-async"):
-            webhooks().check(URL, is_job=False)
-        with pytest.raises(BadRequest, match="webhook_hosts"):
-            Webhooks().check(URL)
-
     @pytest.mark.parametrize("secret", ["", "secret", "whsec_c2hvcnQ=", "whsec_?"])
     def test_bad_secrets(self, secret):
         with pytest.raises(ConfigError, match="webhook"):

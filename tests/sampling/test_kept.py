@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.factories import photo
-from harness.fakes import FakeUpscaler, Sink
+from harness.fakes import Sink, Unseeded
 from harness.servers import ran
 from trustscale_server.errors import UpscalerFailed
 from trustscale_server.sampling.pipeline import KeptSamples, draw
@@ -14,13 +14,6 @@ from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.upscalers.base import Capabilities, Source
 
 SOURCE = Source(photo(0, 6, 8))
-
-
-class Unseeded(FakeUpscaler):
-    """Answers no seed twice in the same way."""
-
-    def sample(self, rgb, seed):
-        return super().sample(rgb, seed + len(self.calls))
 
 
 @pytest.fixture

@@ -98,29 +98,23 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale
     )
 
 
-SCORED = [
-    *((pipeline(name), Capabilities()) for name, row in ESTIMATORS.items() if not row.reads),
-    *((served(name), Capabilities(by_tiles=True)) for name in SHIPPED),
-]
-DRAWN = [
+ALLOCATING = [  # what makes σ uses more memory on more cores; the rest does not
+    *((pipeline(name), Capabilities(), 64) for name, row in ESTIMATORS.items() if not row.reads),
+    *((served(name), Capabilities(by_tiles=True), 64) for name in SHIPPED),
     *(
-        (pipeline(prediction=prediction), capabilities)
+        (pipeline(prediction=prediction), capabilities, 1)
         for prediction in ("first", "mean")
         for capabilities in (Capabilities(concurrency=4), Capabilities(samples_per_call=8))
     ),
     # Up to six samples need no sums, and are counted without them.
-    (pipeline("fitted", samples=2), Capabilities()),
-    (pipeline("departure", samples=1), Capabilities()),
-    (pipeline(samples=4), Capabilities(concurrency=4)),
-    (pipeline("fitted", "mean", samples=6), Capabilities()),
+    (pipeline("fitted", samples=2), Capabilities(), 1),
+    (pipeline("departure", samples=1), Capabilities(), 1),
+    (pipeline(samples=4), Capabilities(concurrency=4), 1),
+    (pipeline("fitted", "mean", samples=6), Capabilities(), 1),
 ]
 
 
-# Only what makes σ uses more memory on more cores.
-@pytest.mark.parametrize(
-    ("asked", "capabilities", "cores"),
-    [*((*one, 1) for one in DRAWN), *((*one, 64) for one in SCORED)],
-)
+@pytest.mark.parametrize(("asked", "capabilities", "cores"), ALLOCATING)
 async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch):
     """What is counted, but for files, is above the peak, whatever makes σ."""
     monkeypatch.setattr("trustscale_server.concurrency.usable_cores", lambda: cores)

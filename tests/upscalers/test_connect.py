@@ -12,23 +12,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from harness.factories import encoded
-from harness.pictures import (
-    TOKEN,
-    decoded,
-    from_uri,
-    patient,
-    resolving,
-    sample,
-    uri,
-)
+from harness.pictures import TOKEN, decoded, from_uri, patient, resolving, sample, uri
 from tests.upscalers.remote.hosted import State, base64_of, hosted
 from trustscale_server.errors import BadRequest, ProtocolError, UpscalerError
 from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
-from trustscale_server.upscalers.entries import (
-    of_openapi,
-    of_predictions,
-    toml_of,
-)
+from trustscale_server.upscalers.entries import of_openapi, of_predictions, toml_of
 from trustscale_server.upscalers.remote.http import BadCredentials, WrongSample
 
 BASE, PUBLIC = "http://127.0.0.1", resolving("93.184.216.34")

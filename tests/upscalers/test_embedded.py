@@ -12,7 +12,7 @@ from skimage import data
 
 from harness.factories import photo
 from harness.waiting import cancelled
-from trustscale_server.errors import ConfigError
+from trustscale_server.errors import ConfigError, UpscalerUnavailable
 from trustscale_server.upscalers.base import Capabilities, Source, sample_seeds
 from trustscale_server.upscalers.embedded import (
     SHIPPED,
@@ -109,6 +109,16 @@ class TestGenerate:
         # One thread makes all samples: it begins this one when it has let go of the others.
         await upscaler.generate(Source(photo(0, 9, 9)), [1])
         assert gate.calls == 1 + 1
+
+    async def test_close_stops_calls(self, tmp_path):
+        upscaler, gate = gated(tmp_path, tile=16, halo=2)
+        call = asyncio.create_task(upscaler.generate(Source(photo(0, 60, 60)), [1]))
+        await asyncio.to_thread(gate.entered.wait, 60)
+        await upscaler.close()
+        gate.open.set()
+        for later in (call, upscaler.generate(Source(photo(0, 9, 9)), [1])):
+            with pytest.raises(UpscalerUnavailable):
+                await later
 
 
 def test_what_it_covers(span, tmp_path):

@@ -271,6 +271,13 @@ class TestBreaker:
         assert gauge(up) == 1
         inner.failure = None
         await until(lambda: gauge(up) == 0)
+        # After its own health check, one more failure is enough to open it again.
+        inner.failure = DEAD
+        with pytest.raises(BreakerOpen):
+            await up.generate(Source(SOURCE.rgb), [1])
+        assert len(inner.calls) == 5
+        inner.failure = None
+        await until(lambda: gauge(up) == 0)
         await up.generate(SOURCE, [1])
         assert not up.breaker_open
 

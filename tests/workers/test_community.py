@@ -114,6 +114,16 @@ class TestSamples:
         assert off.max() <= 1
         assert (off > 0).mean() < 1e-3
 
+    def test_grey_input(self, tmp_path):
+        """A model that sees grey, as colorization does, is sampled by turns and mirrors alone."""
+        path = save_compact(tmp_path / "colours.safetensors", num_in_ch=1, upscale=1)
+        engine = load("spandrel", path)
+        assert engine.distinct_samples == 8
+        rows = engine.samples(IMAGE, np.array([3, 8 * 5 + 3]))
+        assert np.array_equal(rows[0], rows[1])
+        [plain] = engine.samples(apply(IMAGE, 3), np.array([0]))
+        assert np.array_equal(rows[0], undo(plain, 3))
+
     def test_cancelled_between_tiles(self, path):
         image = noise(90, 170)
         asked = []

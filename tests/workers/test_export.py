@@ -10,11 +10,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import yaml
 
 from tests.workers.fakes import load, noise
 from trustscale_server.upscalers.embedded import SHIPPED
-from trustscale_worker import export
 
 WEIGHTS = Path(
     str(resources.files("trustscale_server.upscalers").joinpath("models", SHIPPED["span-x4"].file))
@@ -59,12 +57,3 @@ def test_triton(run, tmp_path, backend):
     [(tensors, error)] = model.execute([{"image": IMAGE, "seeds": SEEDS}])
     assert error is None
     assert np.array_equal(tensors[0].as_numpy(), load("onnx", WEIGHTS).samples(IMAGE, SEEDS))
-
-
-def test_ray(run, tmp_path):
-    """The application that Ray Serve is told to import is there, with this model's arguments."""
-    assert run(*WORDS, "--device", "cpu", "--ray", tmp_path).exit_code == 0
-    [told] = yaml.safe_load((tmp_path / "serve.yaml").read_text())["applications"]
-    assert told["import_path"] == "trustscale_worker.export:ray_application"
-    assert callable(export.ray_application)
-    assert told["args"]["weights"] == str(WEIGHTS)

@@ -1,7 +1,5 @@
-"""ONNX files in a worker: the embedded upscaler's samples, without torch."""
+"""ONNX files in a worker: the samples of the embedded upscaler."""
 
-import json
-import sys
 from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +8,6 @@ import numpy as np
 import pytest
 
 from harness.pictures import patient
-from harness.servers import ran
 from tests.live import serving
 from tests.workers.fakes import load, noise
 from trustscale_server.upscalers.base import Source
@@ -103,23 +100,3 @@ def test_no_model(tmp_path, path, data):
             file.write_bytes(content)
         with pytest.raises(WeightsError, match=r"^.*model\.onnx.*$"):
             load("onnx", file)
-
-
-WITHOUT_TORCH = """
-import sys
-for name in ("torch", "safetensors", "spandrel"):
-    sys.modules[name] = None  # importing it fails
-from trustscale_worker.cli import models
-from trustscale_worker.models.engine import load_engine
-from trustscale_worker.settings import EngineSpec
-from trustscale_worker.service import create_app
-create_app(load_engine(EngineSpec("onnx")))
-models(["verify", "--model", "onnx", "--json"])
-"""
-
-
-@pytest.mark.slow
-def test_no_torch_is_needed(engine):
-    done = ran(sys.executable, "-c", WITHOUT_TORCH)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["fingerprint"] == engine.fingerprint

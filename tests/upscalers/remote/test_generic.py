@@ -89,20 +89,6 @@ class TestForms:
         [got] = await up.generate(source, [7])
         assert np.array_equal(got, sample(source.rgb, 7))
 
-    async def test_a_pointer_to_nothing(self, source):
-        """The error names what came and what of it looks like an image, but no value."""
-        image = uri(encoded(sample(source.rgb, 1))).partition(",")[2]
-        document = {"id": "secret", "data": [{"b64/json": image, "seed": 1}], "none": []}
-        up = adapter(
-            lambda request: httpx.Response(200, json=document), **BASE, request={"form": "raw"},
-            answer={"image": "json", "pointer": "/x"},
-        )  # fmt: skip
-        with pytest.raises(ProtocolError) as failure:
-            await up.generate(source, [1])
-        expected = "holds /data/0/b64~1json (looks like an image), /id, /data/0/seed"
-        assert expected in failure.value.detail
-        assert "secret" not in failure.value.detail
-
     @pytest.mark.parametrize(
         ("document", "kind", "words"),
         [({"message": "try tomorrow"}, ProtocolError, "no image at '/x': try tomorrow"),

@@ -5,15 +5,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from harness.faults import (
-    FaultServer,
-    answer,
-    endless,
-    reset,
-    silent,
-    slow,
-    truncated,
-)
+from harness.faults import FaultServer, answer, endless, reset, silent, slow, truncated
 from harness.pictures import TOKEN, config, patient, resolving
 from trustscale_server.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
 from trustscale_server.outbound.guard import FetchPolicy, Origin, is_public, own_url, target

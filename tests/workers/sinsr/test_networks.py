@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from tests.workers.fakes import Bomb
-from trustscale_server.errors import ConfigError
 from trustscale_worker import weights
 from trustscale_worker.errors import WeightsError
-from trustscale_worker.files import read_settings
 from trustscale_worker.models.pixels import starts
 from trustscale_worker.models.sinsr.config import SinSRConfig
 from trustscale_worker.models.sinsr.layers import GroupNorm
@@ -43,20 +41,6 @@ def test_group_norm(layout):
     want = torch.nn.functional.group_norm(x.double(), 32, eps=1e-5)
     assert (norm(x) - want).abs().max() < 5e-6
     assert torch.equal(norm(x)[1:], norm(x[1:]))
-
-
-@pytest.mark.parametrize(
-    ("section", "field", "value"),
-    [("model", "swin_dept", 2), ("model", "patch_norm", True), ("model", "channel_mult", [1, 2]),
-     ("model", "model_channels", 33), ("diffusion", "predict_type", "epsilon"),
-     ("diffusion", "timestep_respacing", 1), ("autoencoder", "embed_dim", 4),
-     ("sampler", "desired_min_size", 48), ("sampler", "chop_stride", 65)],
-)  # fmt: skip
-def test_configurations_that_cannot_be_run(config, section, field, value):
-    config = json.loads(json.dumps(config))
-    config[section][field] = value
-    with pytest.raises(ConfigError, match=section):
-        read_settings(SinSRConfig, config)
 
 
 def test_starts_tables(data):
@@ -110,42 +94,17 @@ def test_faults_of_weights_are_named(networks, states):
     assert len(message) < 500
 
 
-class TestReadState:
-    @pytest.mark.parametrize("legacy", [False, True])
-    def test_malicious_pickle(self, tmp_path, legacy):
-        path, trap = tmp_path / "evil.pth", tmp_path / "executed"
-        content = {"state_dict": {"weight": torch.zeros(1)}, "bomb": Bomb(trap)}
-        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-        with pytest.raises(WeightsError, match="nothing in it was executed"):
-            weights.read_state(path)
-        path.write_bytes(pickle.dumps(Bomb(trap)))  # nor one that torch has not written
-        with pytest.raises(WeightsError):
-            weights.read_state(path)
-        assert not trap.exists()
-
-    @pytest.mark.parametrize("length", [0, 1, 9, 100, 100_000, -1])
-    @pytest.mark.parametrize("kind", ["pth", "safetensors"])
-    def test_truncated_file(self, data, states, tmp_path, kind, length):
-        whole = tmp_path / "whole"
-        if kind == "pth":
-            whole = data / "vq_tiny.pth"
-        else:
-            weights.write_safetensors(states[1], whole)
-        path = tmp_path / "cut.pth"
-        path.write_bytes(whole.read_bytes()[:length])
-        with pytest.raises(WeightsError, match=r"cut\.pth"):
-            weights.read_state(path)
-
-    @pytest.mark.parametrize(
-        "content",
-        [[], {}, {"epoch": 3}, torch.zeros(2), {"a": torch.eye(2).to_sparse()},
-         {"a": torch.empty(2, device="meta")}],
-    )  # fmt: skip
-    def test_no_tensors_by_name(self, tmp_path, content):
-        path = tmp_path / "odd.pth"
-        torch.save(content, path)
-        with pytest.raises(WeightsError, match=r"odd\.pth"):
-            weights.read_state(path)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_malicious_pickle(tmp_path, legacy):
+    path, trap = tmp_path / "evil.pth", tmp_path / "executed"
+    content = {"state_dict": {"weight": torch.zeros(1)}, "bomb": Bomb(trap)}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(WeightsError, match="nothing in it was executed"):
+        weights.read_state(path)
+    path.write_bytes(pickle.dumps(Bomb(trap)))  # nor one that torch has not written
+    with pytest.raises(WeightsError):
+        weights.read_state(path)
+    assert not trap.exists()
 
 
 def test_fingerprint_covers_what_changes_pixels(load_tiny, tiny_engine, config, states, tmp_path):
