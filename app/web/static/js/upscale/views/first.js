@@ -1,11 +1,11 @@
 // The first screen. The reader's question: what is this? The main action: bring a picture.
 
 import { html, nothing } from "../../lib/html.js";
-import { load, take, takeExample } from "../intake.js";
+import { load, takeExample } from "../intake.js";
 import { drawWhole, masked } from "../masked.js";
 import { upscalerOf } from "../state.js";
 import { openSettings } from "./settings.js";
-import { strip } from "./strip.js";
+import { files, strip } from "./strip.js";
 
 const EXAMPLES = [
   ["bridge", "Bridge", "Derek Jensen, public domain"],
@@ -96,20 +96,6 @@ function drop(upscaler) {
     <span class="hint wide">or drop anywhere</span>
   </p>`;
 }
-
-export const files = (id) =>
-  html`<input
-    type="file"
-    id=${id}
-    class="visually-hidden"
-    accept="image/*,.tif,.tiff,.heic"
-    multiple
-    aria-label="Choose pictures"
-    @change=${({ target }) => {
-      take([...target.files]);
-      target.value = "";
-    }}
-  />`;
 
 const away = ({ problem }) =>
   html`<p class="callout bad" id="service-notice" role="alert">

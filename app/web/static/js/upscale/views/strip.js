@@ -4,10 +4,10 @@ import { $$ } from "../../lib/dom.js";
 import { html, nothing } from "../../lib/html.js";
 import { icon } from "../../lib/icons.js";
 import { button, keyed } from "../../lib/widgets.js";
+import { take } from "../intake.js";
 import { remove } from "../queue.js";
 import { isEnded, pages } from "../state.js";
 import { alertsOf, stateWords } from "../words.js";
-import { files } from "./first.js";
 import { openSettings } from "./settings.js";
 
 const ROUND = 2 * Math.PI * 16; // of the ring, in its own units
@@ -24,6 +24,21 @@ export function link(
   };
   return html`<a class=${kind} id=${id} href=${path} aria-label=${label} title=${label} @click=${go}>${words}</a>`;
 }
+
+/** The field that takes pictures from the disk. */
+export const files = (id) =>
+  html`<input
+    type="file"
+    id=${id}
+    class="visually-hidden"
+    accept="image/*,.tif,.tiff,.heic"
+    multiple
+    aria-label="Choose pictures"
+    @change=${({ target }) => {
+      take([...target.files]);
+      target.value = "";
+    }}
+  />`;
 
 export function strip(state, onPick) {
   const { pictures } = state;

@@ -10,8 +10,7 @@ import { drawWhole, masked } from "../masked.js";
 import { remove } from "../queue.js";
 import { isEnded, modelOf, store } from "../state.js";
 import { alertsOf, hasPromise, stateWords } from "../words.js";
-import { files } from "./first.js";
-import { link, tally } from "./strip.js";
+import { files, link, tally } from "./strip.js";
 
 const LITTLE = 0.5; // of a picture
 const SIDE = 320; // pixels of a picture's longer side here
