@@ -11,8 +11,10 @@ from PIL import Image
 from skimage import data
 
 from harness.factories import photo
+from harness.fakes import Sink
 from harness.waiting import cancelled
 from trustscale_server.errors import ConfigError, UpscalerUnavailable
+from trustscale_server.sampling.pipeline import draw
 from trustscale_server.upscalers.base import Capabilities, Source, sample_seeds
 from trustscale_server.upscalers.embedded import (
     SHIPPED,
@@ -109,6 +111,13 @@ class TestGenerate:
         # One thread makes all samples: it begins this one when it has let go of the others.
         await upscaler.generate(Source(photo(0, 9, 9)), [1])
         assert gate.calls == 1 + 1
+
+    async def test_progress_counts_tiles(self, tmp_path):
+        upscaler = EmbeddedUpscaler(model=file_of(tmp_path / "m.onnx", TWICE), tile=16, halo=2)
+        steps = []
+        sink = Sink(on_progress=lambda *step: steps.append(step))
+        await draw(upscaler, Source(photo(0, 20, 30)), [1, 2], sink=sink)
+        assert [*dict.fromkeys(steps)] == [(done, 12, "tiles") for done in range(1, 13)]
 
     async def test_close_stops_calls(self, tmp_path):
         upscaler, gate = gated(tmp_path, tile=16, halo=2)
