@@ -847,9 +847,8 @@ def plain(subject: ApplicableCalibration, alpha: float, usual: ErrorQuantile | N
     settings = partition.pipeline.fidelity
     if settings.unit == "words":
         return _of_words(partition.guarantee, alpha)
-    such = "such pictures"
-    if settings.unit == "spot":
-        such = f"spots of {settings.spot}×{settings.spot} pixels of such pictures"
+    spots = f"spots of {settings.spot}×{settings.spot} pixels of such pictures"
+    such = {"spot": spots, "picture": "such pictures"}[settings.unit]  # a further unit needs words
     likely = partition.guarantee.facts()["delta"]
     tail = "" if likely is None else f", with a probability of {1 - likely:g} over the calibration"
     if settings.row.error_unit == "label":
@@ -924,13 +923,13 @@ def theorem(
     """State the theorem about a mask of α, and what it does not cover."""
     group, settings = subject.group, subject.partition.pipeline.fidelity
     of_group = [] if group is None else [f"It speaks about images of the group {group!r} only."]
-    where = "in the mask"
-    if settings.unit == "spot":
-        where = (
-            f"in the part of the mask inside a random spot of it, {settings.spot} pixels wide and "
-            "high,"
-        )
-    sentences = [_theorem(subject, alpha, where)]
+    spot = f"a random spot of it, {settings.spot} pixels wide and high,"
+    where = {
+        "spot": f"in the part of the mask inside {spot}",
+        "picture": "in the mask",
+        "words": "in the mask",
+    }
+    sentences = [_theorem(subject, alpha, where[settings.unit])]
     if why_not is not None:
         others = "No promise. What follows holds for other uploads."
         return " ".join([others, *sentences, *of_group])
