@@ -469,12 +469,14 @@ class Partitions:
         Of a scene they count as the mixture says, together at most as much as the ways of making X
         that are meant for the class.
         """
-        whole, shares = self._whole, self._whole.manifest.shares
-        meant = sum(share for way, share in shares.items() if class_of_way(way) == name)
-        most = Fraction(meant, sum(shares.values())) if meant else Fraction(1)
-        return self._part(
-            ("class", name), [pair.input_class == name for pair in whole.manifest.pairs], most
-        )
+
+        def made() -> Calibration:
+            manifest, shares = self._whole.manifest, self._whole.manifest.shares
+            meant = sum(share for way, share in shares.items() if class_of_way(way) == name)
+            most = Fraction(meant, sum(shares.values())) if meant else Fraction(1)
+            return self._part([pair.input_class == name for pair in manifest.pairs], most)
+
+        return self._cache.get(("class", name), made)
 
     def part(self, group: str | None, input_class: str | None) -> Calibration:
         """Return the part for a group and a class."""
@@ -503,32 +505,29 @@ class Partitions:
                 f"The calibration has no group {group[:80]!r}; its groups: {known}.",
                 groups=list(self.groups),
             )
-        return self._part(("group", group), [p.group == group for p in self._whole.manifest.pairs])
+        pairs = self._whole.manifest.pairs
+        return self._cache.get(
+            ("group", group), lambda: self._part([pair.group == group for pair in pairs])
+        )
 
-    def _part(
-        self, key: tuple[str, Hashable], belongs: Sequence[bool], most: Fraction = Fraction(1)
-    ) -> Calibration:
+    def _part(self, belongs: Sequence[bool], most: Fraction = Fraction(1)) -> Calibration:
         """The pairs that belong; a scene counts 1 where they have the share `most` of it."""
-
-        def made() -> Calibration:
-            whole = self._whole
-            places = [place for place, is_part in enumerate(belongs) if is_part]
-            shares = [whole.weights[place] / most for place in places]
-            for of_scene in places_of(whole.scenes[place] for place in places):
-                total = sum(shares[k] for k in of_scene)
-                for k in of_scene:
-                    shares[k] /= max(total, 1)
-            ends, pairs = np.cumsum(whole.spots), whole.document["pairs"]
-            spots = [np.arange(ends[i] - whole.spots[i], ends[i]) for i in places]
-            return Calibration(
-                {**whole.document, "pairs": [pairs[i] for i in places]},
-                whole.loss_curves.take(np.concatenate([*spots, np.empty(0, np.int64)])),
-                whole.spots[places],
-                whole.sigma_quantiles[places],
-                shares,
-            )
-
-        return self._cache.get(key, made)
+        whole = self._whole
+        places = [place for place, is_part in enumerate(belongs) if is_part]
+        shares = [whole.weights[place] / most for place in places]
+        for of_scene in places_of(whole.scenes[place] for place in places):
+            total = sum(shares[k] for k in of_scene)
+            for k in of_scene:
+                shares[k] /= max(total, 1)
+        ends, pairs = np.cumsum(whole.spots), whole.document["pairs"]
+        spots = [np.arange(ends[i] - whole.spots[i], ends[i]) for i in places]
+        return Calibration(
+            {**whole.document, "pairs": [pairs[i] for i in places]},
+            whole.loss_curves.take(np.concatenate([*spots, np.empty(0, np.int64)])),
+            whole.spots[places],
+            whole.sigma_quantiles[places],
+            shares,
+        )
 
 
 class Report:
