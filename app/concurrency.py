@@ -581,7 +581,7 @@ class WeightedSemaphore:
         """Wait for `cost` and hold it.
 
         Raises:
-            Stopped: `stopped` says so after a `wake`.
+            NoLongerWaiting: `stopped` says so after a `wake`.
             Overloaded: `longest` seconds have passed.
         """
         # Of the largest there is room for one, and beside it for what one other may hold.

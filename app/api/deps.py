@@ -46,7 +46,6 @@ from contextlib import (
     suppress,
 )
 from dataclasses import dataclass, fields
-from ipaddress import ip_address
 from pathlib import Path
 from typing import (
     IO,
@@ -112,6 +111,7 @@ log = structlog.get_logger(__name__)
 access_log = structlog.get_logger("access")
 
 Value = TypeVar("Value")
+
 # --- Clients of the API: their names, limits and repeated requests, and whether they are connected.
 
 Unit = Literal["requests", "pixels"]
@@ -199,7 +199,7 @@ async def open_limits(
 
     pool = ConnectionPool.from_url(
         store,
-        socket_timeout=None,  # see `redis.connected`
+        socket_timeout=None,  # see `redis_client`
         socket_connect_timeout=ANSWER_TIMEOUT_S,
         retry=retry(),
     )
@@ -514,7 +514,7 @@ class OwnSite:
 def is_local(host: str) -> bool:
     """Return whether a host name or address is that of the machine itself."""
     with suppress(ValueError):
-        return ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     return host == "localhost" or host.endswith(".localhost")
 
 

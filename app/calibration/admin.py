@@ -200,8 +200,8 @@ class CalibrationAdmin:
     ) -> JobStatus:
         """Check and store the pairs, then queue the job.
 
-        `table` names groups and scenes (`intake.find`). With a parent, whose config it is, only new
-        pairs are generated.
+        `table` names groups and scenes (`intake.find_pairs`). With a parent, whose config it
+        is, only new pairs are generated.
 
         Raises:
             BadPairs: some pairs cannot be used and the config says "fail", or none can.

@@ -2,8 +2,8 @@
 
 If equal seeds give equal bytes, the answers' digests must not change. Otherwise each answer is
 reduced to its sharpness, and every new one is ranked among earlier draws: under an unchanged model
-all ranks are equally likely. The capital of a bet against that (`evidence.py`) reaches 1/δ at any
-time with probability at most δ (Ville's inequality).
+all ranks are equally likely. The capital of a bet against that (`app/conformal/evidence.py`)
+reaches 1/δ at any time with probability at most δ (Ville's inequality).
 
 The M samples of a pair are draws already; testing for exact repetition costs one more call per
 canary. A job keeps its canaries among its blobs. Then they move to a key of the calibration, and

@@ -21,8 +21,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 from trustscale_server import __version__
-from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, StepCurve
-from trustscale_server.conformal import bounds as hp
+from trustscale_server.conformal import (
+    HighProbabilityCurve,
+    LossCurve,
+    RiskCurve,
+    StepCurve,
+    bounds,
+)
 from trustscale_server.conformal.bounds import PostHocCurve, Shape, menu_between, on_codes
 from trustscale_server.conformal.curve import (
     LARGEST,
@@ -231,7 +236,7 @@ class HighProbability(GuaranteeSettings):
         return HighProbabilityCurve.from_loss_curves(loss_curves, bound, delta=self.delta, **about)
 
     def minimal_n(self, alpha: float, bound: float) -> int:
-        return hp.minimal_n(alpha, bound, self.delta)
+        return bounds.minimal_n(alpha, bound, self.delta)
 
     def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
         del alpha, n, n_leaked, bound
@@ -283,7 +288,7 @@ class Probability(GuaranteeSettings):
     def minimal_n(self, alpha: float, bound: float) -> int:
         if self.delta is None:
             return super().minimal_n(alpha, bound)
-        return hp.minimal_n(alpha, self.largest(bound), self.delta)
+        return bounds.minimal_n(alpha, self.largest(bound), self.delta)
 
     def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
         known = super().leakage_bound(alpha, n, n_leaked, bound)
@@ -299,8 +304,8 @@ class Probability(GuaranteeSettings):
 class PostHoc(GuaranteeSettings):
     """α may be chosen after looking: the largest error over α is at most 1 in expectation.
 
-    It is chosen from a menu or between two numbers. `shape`: the knots of a(t) (`bounds.py`),
-    which follow from σ.
+    It is chosen from a menu or between two numbers. `shape`: knots of the increasing a(t)
+    that all α share, which follow from σ.
     """
 
     kind: Literal["post_hoc"] = "post_hoc"

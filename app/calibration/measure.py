@@ -285,7 +285,7 @@ async def fitted(
     seen = [await blobs.get(job, f"{_PLACE}/{name}") for name in waiting[SEEN]]
     pipeline = await asyncio.to_thread(
         fitted_pipeline,
-        map(_unpack_seen, seen),
+        map(_unpack_photograph, seen),
         request.pipeline,
         request.fit_split.scenes,
         request.upscaler,
@@ -339,7 +339,7 @@ def _pack_photograph(photograph: Photograph) -> bytes:
     )
 
 
-def _unpack_seen(record: bytes) -> Photograph:
+def _unpack_photograph(record: bytes) -> Photograph:
     with np.load(io.BytesIO(record), allow_pickle=False) as arrays:
         seen = fitting.FitSample(
             tuple(map(str, arrays["names"])), arrays["terms"], arrays["error"], arrays["share"]

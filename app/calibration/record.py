@@ -63,8 +63,7 @@ from trustscale_server.conformal.curve import (
 from trustscale_server.conformal.evidence import outlier_p_value
 from trustscale_server.conformal.fidelity import largest_float32
 from trustscale_server.errors import BadCalibration, BadGroup, BadRequest, reason_of
-from trustscale_server.images import description
-from trustscale_server.images.description import UPLOAD, InputFeatures, classify
+from trustscale_server.images.description import UPLOAD, InputFeatures, class_of_way, classify
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.stores.base import CalibrationHead
 
@@ -92,7 +91,8 @@ class Calibration:
     document: the manifest as JSON values as first written, so that a later version of the program,
     with more fields, finds the same id.
     loss_curves: of the spots of all pairs, one after the other. spots: how many each pair has.
-    shares: what each pair counts of its scene (`curve.py`); None: as its way of making X does.
+    shares: what each pair counts of its scene (`app/conformal/curve.py`); None: as its way of
+    making X does.
     partitions: its groups and classes, each as a calibration.
     """
 
@@ -191,7 +191,8 @@ class Calibration:
     def weights(self) -> Sequence[Fraction]:
         """The weight of each pair in its scene; those of a scene sum to at most 1.
 
-        A pair counts with its spots, and with the share of its way of making X (`degrade.py`).
+        A pair counts with its spots, and with the share of its way of making X
+        (`app/images/degrade.py`).
         """
         if self.shares is not None:
             return self.shares
@@ -469,7 +470,7 @@ class Partitions:
         that are meant for the class.
         """
         whole, shares = self._whole, self._whole.manifest.shares
-        meant = sum(share for way, share in shares.items() if description.class_of_way(way) == name)
+        meant = sum(share for way, share in shares.items() if class_of_way(way) == name)
         most = Fraction(meant, sum(shares.values())) if meant else Fraction(1)
         return self._part(
             ("class", name), [pair.input_class == name for pair in whole.manifest.pairs], most
@@ -553,9 +554,9 @@ class Report:
     def typicality(self, mean_log_sigma: float, facts: InputFeatures | None = None) -> float:
         """Return the conformal p-value of an image among one of each calibration scene, in (0, 1].
 
-        From how strange the learned table finds X (`description.py`); of data from the facts about
-        X and the mean log σ; without kept facts from the latter alone, on both sides. For an image
-        of a new scene that is exchangeable with these, P(p ≤ u) ≤ u.
+        From how strange the learned table finds X (`app/images/description.py`); of data from the
+        facts about X and the mean log σ; without kept facts from the latter alone, on both sides.
+        For an image of a new scene that is exchangeable with these, P(p ≤ u) ≤ u.
         """
         if facts is not None and self._calibration.pipeline.input_rule == UPLOAD:
             strange = [pair.facts[_TABLE] for pair in self.one_of_each if pair.facts]

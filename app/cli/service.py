@@ -89,7 +89,7 @@ def ask(
 ) -> Answer:
     """Return the answer of a server, or of the application in this process.
 
-    Raises as `connected`.
+    Raises as `service_client`.
     """
 
     async def answer() -> Answer:

@@ -1,33 +1,28 @@
 """What an upload is: its traces of compression, their description, its kind and class.
 
-How strongly a file was compressed, read from the file itself.
+**How strongly a file was compressed** is read from the file itself. Nothing else known of an upload
+affects an upscaler's error as much. JPEG files hold quantisation tables, lossy WebP and AVIF files
+a quantiser, which map to the quality, 1 to 100, of common encoders. An earlier compression leaves
+pixels near its coarser grid (`resaved_quality`).
 
-Nothing else known of an upload affects an upscaler's error as much. JPEG files hold quantisation
-tables, lossy WebP and AVIF files a quantiser, which map to the quality, 1 to 100, of common
-encoders. An earlier compression leaves pixels near its coarser grid (`resaved_quality`).
-
-The description of a picture: about twenty numbers of each tile, over all of the picture.
-
+**The description of a picture** is about twenty numbers of each tile, over all of the picture.
 Whatever happened to a picture, it left its trace in how strongly neighbouring pixels differ: across
 one, two and four pixels, in the luma and in the chroma, along and across, evenly or with a period.
-Each number is taken of every tile, and the quantiles over the tiles describe the picture, so that a
-region that is unlike the others counts (an enlarged photograph in a collage, a caption). Nothing
-here says what a picture shows: the learned table says what the numbers mean.
+The quantiles over the tiles describe the picture, so that a region that is unlike the others counts
+(an enlarged photograph in a collage, a caption). They do not say what a picture shows: the learned
+table says what the numbers mean.
 
-What kind of upload a picture is, and whether it is of any kind that was calibrated.
+**The kind of an upload**, and whether it is of any kind that was calibrated. One table, linear in
+the description of the picture and in what its file says, has a row for each *kind*: a usual way of
+making uploads (`degrade.USUAL`), or something foreign, as random chains of other programs make it.
+`python -m benchmarks.kinds` learns it (multinomial logistic regression). The own kind with the
+highest score gives the class. How far the best foreign kind exceeds it is the *strangeness*, which
+a calibration turns into a conformal p-value: a table that is wrong costs power, never validity,
+since the same function reads calibrating pictures.
 
-One table, linear in the description of the picture and in what its file says,
-has a row for each *kind*: a usual way of making uploads (`degrade.USUAL`), or something foreign, as
-random chains of other programs make it. `python -m benchmarks.kinds` learns it (multinomial
-logistic regression). The own kind with the highest score gives the class. How far the best foreign
-kind exceeds it is the *strangeness*, which a calibration turns into a conformal p-value: a table
-that is wrong costs power, never validity, since the same function reads calibrating pictures.
-
-What is known of an input before any generation, and the class that follows.
-
-The same code runs on calibration inputs and on uploads. A class is a function of the upload alone,
-so the curve of a class holds for its uploads (Mondrian calibration). The rule is part of the
-pipeline.
+**The class** follows from what is known of an input before any generation. The same code runs on
+calibration inputs and on uploads. A class is a function of the upload alone, so the curve of a
+class holds for its uploads (Mondrian calibration). The rule is part of the pipeline.
 """
 
 from __future__ import annotations
@@ -205,7 +200,8 @@ def _vp8_quality(frame: bytes) -> int | None:
     return min(100, max(1, round(100 * quality)))
 
 
-_GRID = 8
+_LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # of RGB
+_GRID = 8  # pixels of a side of the blocks of JPEG
 _MOST_BLOCKS = 1024  # that are examined: 256×256 pixels
 _SEARCHED = 135  # pixels of a side where the grid is searched
 # Orthonormal, to the bit of scipy's `dct`, on which classes depend; scipy is slow to import.
@@ -267,7 +263,7 @@ def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, own: int | None = 
         own: of the JPEG file. Its multiples of one step agree a little with other steps, and well
             if the smallest do not count: two means must be larger.
     """
-    luma = np.asarray(rgb @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
+    luma = np.asarray(rgb @ _LUMA, np.float32)
     for top, left in dict.fromkeys([(0, 0), _grid_place(luma)]):
         quality = _grid_quality(luma[top:, left:], below, own)
         if quality is not None:
@@ -440,12 +436,9 @@ Energies: TypeAlias = NDArray[np.float64]
 TILE: Final = 32  # pixels; a multiple of the blocks of JPEG
 MOST_TILES: Final = 400  # that are described, evenly over the picture
 _SMALL: Final = 4 * TILE  # as wide as the inputs that the table was learned from
-_BLOCK: Final = 8  # of JPEG: tiles begin at its grid
 _QUANTILES: Final = (0.1, 0.5, 0.9)
 _LEAST_ENERGY: Final = 0.05  # of differences, as rounding to 8 bits leaves
-_TO_YCC: Final = np.array(
-    [[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32
-)
+_TO_YCC: Final = np.array([_LUMA, [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32)
 _PERIODS: Final = (8, 4, 3, 2)  # of blocks of files, and of interpolation
 _LEAST_PROFILE: Final = 24  # pixels, a multiple of all periods
 
@@ -456,7 +449,7 @@ def tiles_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Quantiles over few tiles say little, so tiles of pictures with a side below `_SMALL` overlap.
     """
     height, width = (min(TILE, side) for side in rgb.shape[:2])
-    step = TILE if min(rgb.shape[:2]) >= _SMALL else _BLOCK
+    step = TILE if min(rgb.shape[:2]) >= _SMALL else _GRID  # where tiles begin
     places = sliding_window_view(rgb, (height, width), (0, 1))[::step, ::step]
     tiles = np.moveaxis(places, 2, 4).reshape(-1, height, width, 3)
     return tiles[:: -(-len(tiles) // MOST_TILES)]
@@ -809,7 +802,7 @@ def look_at(picture: Pixels, compression: Compression) -> InputFeatures:
     top, left = (max(0, (side - _MIDDLE_SIDE) // 2) // 8 * 8 for side in (height, width))
     pixels = rgb[top : top + _MIDDLE_SIDE, left : left + _MIDDLE_SIDE]
     worst = worst_of(compression, pixels)
-    luma = np.asarray(pixels @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
+    luma = np.asarray(pixels @ _LUMA, np.float32)
     padded = np.pad(luma, ((0, 1), (0, 1)), mode="edge")
     right = np.diff(padded, axis=1)
     across, down = right[:-1], np.diff(padded, axis=0)[:, :-1]

@@ -1,9 +1,9 @@
 """Reads untrusted files in limited processes that can be killed: `decoding(decode, file, …)`.
 
 Any function of a file can run so. A file that takes more than its pixels justify is refused with
-`DecodeLimit`. Files start a few at a time, in turns by client (`concurrency.py`); a slow one gives
-its place to the next and runs at low priority. Large files take turns by the memory that
-they need, and hold no place while they wait. Each process of the service has one process of
+`DecodeLimit`. Files start a few at a time, in turns by client (`app/concurrency.py`); a slow one
+gives its place to the next and runs at low priority. Large files take turns by the memory that they
+need, and hold no place while they wait. Each process of the service has one process of
 decoders (`sandbox_server.py`).
 """
 

@@ -1,9 +1,5 @@
 """The queue: docket runs jobs and their tasks, and delivers webhooks.
 
-A webhook's delivery is a job that notifies a receiver that another job has ended. It is created
-before the end that it reports, so that no crash loses it. Delivery is at least once; a repetition
-has the same `webhook-id`.
-
 Four queues
     `upscale`, `calibration` and `webhook` carry jobs, `task` the tasks of calibrations. Each has
     its own slots in a worker, so queued pairs delay no upscaling, and coordinators take no slots of
@@ -20,6 +16,11 @@ Stopping
 Trust
     docket unpickles what it reads. A client that can write to this Redis can run code in the
     workers: it must be private and have a password.
+
+Webhooks
+    A webhook's delivery is a job that notifies a receiver that another job has ended. It is created
+    before the end that it reports, so that no crash loses it. Delivery is at least once; a
+    repetition has the same `webhook-id`.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class _Refused(Exception):
 
 
 class WebhookHandler:
-    """Delivers webhooks (`trustscale_server.jobs.runner.Handler`)."""
+    """Delivers webhooks, as a `Handler`."""
 
     def __init__(
         self,
@@ -135,7 +136,7 @@ class WebhookHandler:
         )
 
     async def __call__(self, job: Job, context: JobContext) -> str:
-        """Notify the receiver; raises Later if it fails."""
+        """Notify the receiver; raises RetryLater if it fails."""
         ended = await self._jobs.get(job.request["job"])
         link = f"/v1/jobs/{ended.id}"
         if ended.is_runnable:

@@ -106,8 +106,8 @@ class Handler(Protocol):
         """The link of the result, or `JobState.AWAITING_LABELS`.
 
         A TrustscaleError fails the job with its problem; StoreUnavailable, UpscalerUnavailable and
-        Later requeue it. asyncio.CancelledError arrives within two seconds after a cancellation in
-        any process.
+        RetryLater requeue it. asyncio.CancelledError arrives within two seconds after a
+        cancellation in any process.
         """
 
 

@@ -1,11 +1,11 @@
-"""Addresses that clients choose: which are allowed, and the client that calls them.
+"""Addresses that others choose: which are allowed, and the HTTP client that calls them.
 
 A result URL comes from the upscaler, an untrusted party. So it must be https and its host listed;
 every address that the host resolves to must be public, and the connection goes to the checked
 address, so DNS rebinding cannot work. The upscaler's own address is the operator's choice and is
 trusted, private or not.
 
-The client calls receivers of webhooks and fetches pictures.
+Clients choose the receivers of their webhooks and pictures to fetch (`foreign_answer`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import httpx
 
 from trustscale_server.errors import ProtocolError, UpscalerUnavailable
 
-# --- Which addresses results may be fetched from.
+# --- Which addresses may be called.
 
 _HOST = re.compile(r"[0-9a-f]*:[0-9a-f:.]*(%[a-z0-9]+)?|([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
@@ -95,7 +95,7 @@ class Origin:
 
     @classmethod
     def of(cls, url: str, what: str = _GIVEN) -> Origin:
-        """Return the origin of an absolute http(s) URL. Raises ProtocolError.
+        """Return the origin of an absolute http(s) URL.
 
         Raises ProtocolError, which begins with `what`.
         """

@@ -52,8 +52,13 @@ from trustscale_server.errors import (
 from trustscale_server.images.description import RULES, UPLOAD, InputFeatures, classify
 from trustscale_server.images.raster import Stretch
 from trustscale_server.images.resize import resized
-from trustscale_server.sigma import estimators
-from trustscale_server.sigma.estimators import NO_TEXT, IndecisionSettings, ReadPage, shipped_for
+from trustscale_server.sigma.estimators import (
+    NO_TEXT,
+    Accumulator,
+    IndecisionSettings,
+    ReadPage,
+    shipped_for,
+)
 from trustscale_server.sigma.features import MAX_SAMPLES, mean_image
 from trustscale_server.stores.base import Blobs, StoreUnavailable
 from trustscale_server.stores.blobs import replace_file
@@ -505,8 +510,8 @@ Prediction = Literal["first", "mean"]
 class Pipeline(BaseModel):
     """Everything that a calibration is valid for: all that changes Ŷ, σ or D.
 
-    input_rule: of the classes of uploads (`app/images/description.py`); None: no classes.
-    stretch: how values become X of 16 bits (`app/images/raster.py`); None: X has 8 bits.
+    input_rule: of the classes of uploads; None: no classes.
+    stretch: how values become X of 16 bits; None: X has 8 bits.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -837,7 +842,7 @@ class _Reducer(SampleSink):
     """Accumulates samples for σ and Ŷ, and passes them on; `seconds`: how long that took."""
 
     def __init__(
-        self, accumulator: estimators.Accumulator, prediction: _Prediction, sink: MeasurementSink
+        self, accumulator: Accumulator, prediction: _Prediction, sink: MeasurementSink
     ) -> None:
         self._accumulator, self._prediction, self._sink = accumulator, prediction, sink
         self.seconds = 0.0
@@ -906,11 +911,11 @@ def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
     return prediction.result()
 
 
-def _accumulator(source: Source, pipeline: Pipeline, truth: Seen | None) -> estimators.Accumulator:
+def _accumulator(source: Source, pipeline: Pipeline, truth: Seen | None) -> Accumulator:
     """For samples of the source; X is enlarged where σ looks at it."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
     settings = pipeline.sigma_of(source.facts)
-    accumulator = estimators.Accumulator(
+    accumulator = Accumulator(
         enlarged.shape, settings, enlarged if settings.needs_input else None, pipeline.samples
     )
     accumulator.facts = None if source.facts is None else source.facts.terms()
@@ -920,7 +925,7 @@ def _accumulator(source: Source, pipeline: Pipeline, truth: Seen | None) -> esti
 
 
 def _finish(
-    accumulator: estimators.Accumulator, on_sigma: OnSigma | None
+    accumulator: Accumulator, on_sigma: OnSigma | None
 ) -> tuple[NDArray[np.float32], float]:
     """σ, without rows if `on_sigma` gets them, and the mean of its logarithm; of words, in text."""
     sigma = np.empty(accumulator.shape if on_sigma is None else (0, 0), np.float32)

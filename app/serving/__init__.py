@@ -1,1 +1,1 @@
-"""One request, from upload to answer. Read: options, choose, prepare, service."""
+"""One request, from upload to answer. Read `prepare.py`, then `service.py`, then `answer.py`."""

@@ -37,8 +37,7 @@ from trustscale_server.errors import (
     NoCalibration,
     TooSlow,
 )
-from trustscale_server.images import decode as images
-from trustscale_server.images.decode import KeepMetadata, Limits
+from trustscale_server.images.decode import Decoded, KeepMetadata, Limits
 from trustscale_server.images.description import (
     UPLOAD,
     InputFeatures,
@@ -531,7 +530,7 @@ class DecodedUpload:
     notes: on what of its own credentials was not kept.
     """
 
-    image: images.Decoded
+    image: Decoded
     facts: InputFeatures
     digest: int
     seed: int

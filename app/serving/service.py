@@ -208,7 +208,7 @@ class _Files:
             self._others[top] = bottom
             while self._rows in self._others:
                 self._rows = self._others.pop(self._rows)
-        # Asked again after each release: another thread may have come in vain before.
+        # Check again after each release: another thread may have found the lock held.
         while min(self._needed) <= self._rows and self._writes.acquire(blocking=False):
             try:
                 self._write()

@@ -156,9 +156,9 @@ def sigma(page: ReadPage, departed: NDArray[np.float32], fit: ReadingFit) -> NDA
     return drawn
 
 
-T = TypeVar("T")
-
 # --- σ: where a prediction may be wrong, from the M samples of one request and its input (§2.2).
+
+T = TypeVar("T")
 
 _STRIP = 64  # rows of σ that are looked at together
 _BLURS = 4.0, 8.0  # of a departure, in pixels; the larger of both counts (docs/mask-power.md)
@@ -183,8 +183,8 @@ class Fit:
     scenes, pairs: how many it was fitted on.
     photographs: the first 16 hexadecimal digits of the SHA-256 of the pixels of their Y, in order.
     classes: of uploads that it is fitted for; none: for all.
-    shape: knots (σ, mean loss) of the risk curve of what it was fitted on, which calibrates nothing
-    (`bounds.py`); the mask for a named α does not depend on it.
+    shape: knots (σ, mean loss) of the risk curve of what it was fitted on, which calibrates
+    nothing; the mask for a named α does not depend on it.
     """
 
     weights: tuple[tuple[str, float], ...]

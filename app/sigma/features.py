@@ -57,7 +57,6 @@ T = TypeVar("T")
 
 CELL = 4  # output pixels, as wide as the neighbourhood of D
 LEVELS = 8  # the coarsest cell, 512 pixels, is a whole photograph of the fit
-WIDEST = CELL << (LEVELS - 1)
 BANDS = 5  # octaves of light and color
 STRIP = 16  # rows of cells at once: temporaries stay in the cache
 FACTS = ("loss", "lossy", "jpeg", "softness", "noise", "detail")
@@ -652,7 +651,7 @@ class Moments:
             residual.
         samples: how many there will be; None: unknown.
 
-    To be set at any time: `facts`, those of `features.FACTS` of X; `is_asked_once`: a fitted σ may
+    To be set at any time: `facts`, those of `FACTS` of X; `is_asked_once`: a fitted σ may
     drop the samples once it has measured them; `truth`, Y for `distance`.
     """
 
@@ -835,7 +834,7 @@ class Moments:
 
     @property
     def known(self) -> frozenset[str]:
-        """The names of all terms that can be measured (`features.MapSource`)."""
+        """The names of all terms that can be measured (`MapSource`)."""
         there = {"variance": self.count > 1, "residual": self._enlarged is not None}
         known = {name for name, is_known in there.items() if is_known}
         return known_terms(known, facts=self.facts is not None)
@@ -863,7 +862,7 @@ class Moments:
         return Maps(mean, variance, residual, self.facts)
 
     def release(self) -> None:
-        """Free the maps, as `features.MapSource` asks."""
+        """Free the maps, as `MapSource` asks."""
         if self.is_asked_once:
             self._unfolded.clear()
             # Not slices of them, which would hold them.

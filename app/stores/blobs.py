@@ -25,7 +25,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from io import SEEK_END
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, Any, Concatenate, Final, Literal, NamedTuple, ParamSpec, TypeAlias
@@ -238,7 +237,7 @@ def byte_size(file: bytes | memoryview | IO[bytes]) -> int:
     """Return the size of a file in bytes, and rewind it."""
     if isinstance(file, bytes | memoryview):
         return len(file)
-    size = file.seek(0, SEEK_END)
+    size = file.seek(0, os.SEEK_END)
     file.seek(0)
     return size
 
@@ -265,7 +264,8 @@ _DELETES: Final = 10
 # A file that proves that the store takes writes, and tells its time.
 _CHECK: Final = ("check", "written")
 
-_SCRATCH: Final = re.compile(r".+#\d+")
+# Names of the temporary files of obstore.
+_OBSTORE_SCRATCH: Final = re.compile(r".+#\d+")
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
 # Of a file that is read from the disk: five megabytes each.
@@ -479,7 +479,7 @@ def _remove_scratch(root: Path, now: datetime) -> None:
     limit = now.timestamp() - SCRATCH_LIFE_S
     for path in root.glob("*/*#*"):
         with suppress(OSError):
-            if _SCRATCH.fullmatch(path.name) and path.stat().st_mtime < limit:
+            if _OBSTORE_SCRATCH.fullmatch(path.name) and path.stat().st_mtime < limit:
                 path.unlink()
 
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class JobState(StrEnum):
     """The state of a job; `awaiting_labels` waits for a person, not for a worker.
 
-    `expired` is not stored: `app/api/jobs.py` shows it for a succeeded job without its result.
+    `expired` is not stored: it is shown for a succeeded job without its result.
     """
 
     QUEUED = "queued"

@@ -3,7 +3,7 @@
 `look` asks the server what it is and suggests an entry; `attempt` makes one call, which may cost
 money, through the adapter that would serve, and corrects what only an answer shows (the scale,
 where the picture is). Answers are recorded and replayed to the corrected entry, so the call is paid
-for once. The address comes from a web page, so `remote/guard.py` checks it.
+for once. The address comes from a web page, so `app/outbound/guard.py` checks it.
 """
 
 from __future__ import annotations

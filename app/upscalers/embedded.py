@@ -80,12 +80,12 @@ Character = Literal["faithful", "sharp"]
 
 ShippedName = Literal["span-x4", "realesr-x4"]
 
-SCALE: Final = 4  # of every model here
+SCALE: Final = 4  # of every shipped model
 
 
 @dataclass(frozen=True, slots=True)
 class ShippedModel:
-    """One model; `models/MODEL_CARD.md` describes it.
+    """One shipped model; `models/MODEL_CARD.md` describes it.
 
     file: in `models/`.
     title: for display.
@@ -533,7 +533,7 @@ def run_tiled(
 ) -> RGB:
     """Return the complete output of `tiled`; `cancelled` is called before every tile.
 
-    Raises Stopped once `cancelled` returns true, and ValueError as `tiled`.
+    Raises SampleCancelled once `cancelled` returns true, and ValueError as `tiled`.
     """
     output, tiles = tiled(function, image, scale, plan)
     for compute in tiles:
@@ -646,7 +646,7 @@ def symmetric_sample(
 
     From [h, w, 3] of 8 or 16 bits, at least 1 x 1, to [k·h, k·w, 3], as deep.
 
-    Raises Stopped once `cancelled`, called before every tile, returns true; UpscalerFailed.
+    Raises UpscalerFailed, and SampleCancelled once `cancelled`, called before every tile, is true.
     """
     return run_tiled(_under_symmetry(model, seed), rgb, model.scale, plan, cancelled)
 

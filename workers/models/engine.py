@@ -140,7 +140,7 @@ class OneByOneEngine(Engine):
         """The sample of one seed below `distinct_samples`, [h, w, 3] -> [k*h, k*w, 3] as deep.
 
         Raises:
-            Stopped: `cancelled` returned true between two evaluations.
+            SampleCancelled: `cancelled` returned true between two evaluations.
         """
 
     def _job(self, job: SampleRequest) -> RGB:

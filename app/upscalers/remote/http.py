@@ -1,14 +1,15 @@
 """HTTP to upscalers: every call, and what its answer says.
 
-An answer gives its JSON by pointer, and says why a call failed, in finer classes than `errors.py`.
-JSON pointers are of RFC 6901, where `*` stands for every element of an array.
+An answer gives its JSON by pointer, and says why a call failed, in finer classes than
+`app/errors.py`. JSON pointers are of RFC 6901, where `*` stands for every element of an array.
 
 Servers say "busy" with 409 (Cog), 429 (BentoML) or 503 (Triton, Gradio), and explain errors as
 `error`, `detail` (text or list), `errors` or plain text, whatever the content type.
 
 No other module calls upscalers. `Upstream` guarantees what all protocols need: a timeout on every
 step, byte limits while reading, no redirects, no compression (what is not decompressed cannot be a
-bomb), the token only to the configured origin, and results only from where `guard.py` allows.
+bomb), the token only to the configured origin, and results only from where
+`app/outbound/guard.py` allows.
 """
 
 from __future__ import annotations
