@@ -41,7 +41,7 @@ class Spans:
 
     def said(self):
         """Everything that leaves the process with them, as one text."""
-        return " ".join(f"{span.name} {dict(span.attributes or {})}" for span in self.all())
+        return " ".join(span.to_json() for span in self.all())
 
 
 @contextmanager

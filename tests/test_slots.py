@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trustscale_server.concurrency import AdmissionController, current_client
+from trustscale_server.concurrency import AdmissionController, Room, current_client
 from trustscale_server.errors import ImageTooLarge, Overloaded
 
 
@@ -260,3 +260,20 @@ async def test_never_more_than_the_limits(steps):
         elif not isinstance(outcome, asyncio.CancelledError):
             assert isinstance(outcome, ImageTooLarge)
             assert cost > 10
+
+
+async def test_a_room_that_ends():
+    """Who holds a place when the service stops is cancelled, and who comes later too."""
+    room = Room(3, "places")
+
+    async def hold():
+        async with room.held():
+            await asyncio.sleep(60)
+
+    first = asyncio.create_task(hold())
+    await settled()
+    room.end(0.05)
+    for work in (first, hold()):
+        with pytest.raises(Overloaded, match="stopping"):
+            await work
+    assert room.taken == 0

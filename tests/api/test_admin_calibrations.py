@@ -9,7 +9,7 @@ import pytest
 from harness.admin import BASE, SAMPLES, Admin, pair_files, sharp_files, truth_files
 from harness.factories import SIDE, calibration_of, changed, encoded, sharp
 from harness.fakes import FakeUpscaler
-from harness.gateway import AS_ADMIN, aside, check_problem, gateway, post
+from harness.gateway import AS_ADMIN, aside, check_problem, ended, gateway, post
 from trustscale_server.calibration import record
 from trustscale_server.calibration.active import CalibrationPriority, Changes
 from trustscale_server.calibration.guarantee import HighProbability
@@ -366,3 +366,15 @@ async def test_the_loop_waits_for_no_calibration(serve, calibration, monkeypatch
         assert (await served.post()).json()["calibration"] == other.id
     assert threads.keys() == {"load", "choose", "of"}
     assert threading.current_thread() not in set.union(*threads.values())
+
+
+def test_deleting_what_a_job_extends(start):
+    upscaler = FakeUpscaler()
+    admin = Admin(start(upscaler))
+    parent = admin.create(truth_files(1))["id"]
+    upscaler.seconds = 30
+    job = admin.post_files(truth_files(1, first=9), f"/{parent}/pairs").json()["id"]
+    assert job in check_problem(admin.send("DELETE", f"/{parent}"), "conflict")["detail"]
+    admin.client.delete(f"/v1/jobs/{job}")
+    assert ended(admin.client, f"/v1/jobs/{job}")["state"] == "cancelled"
+    assert admin.send("DELETE", f"/{parent}").status_code == 204

@@ -272,6 +272,15 @@ def test_a_request(spans, client):
     assert "photo.png" not in spans.said()
 
 
+def test_a_failed_request(spans, client, upscaler):
+    """It is marked, and where it failed; no text of an error is in a span."""
+    upscaler.failure = RuntimeError("key-of-somebody")
+    assert post(client).status_code == 500
+    assert spans.one("POST /v1/upscale").attributes["error.type"] == "500"
+    assert spans.named("call")[0].attributes["error.type"] == "RuntimeError"
+    assert "key-of-somebody" not in spans.said()
+
+
 def test_an_upscaling_job(spans, client):
     """The job's spans belong to the trace of the request that left it."""
     accepted = post(client, headers={**HEADERS, "Prefer": "respond-async"})

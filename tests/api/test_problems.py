@@ -253,3 +253,17 @@ def test_text_of_a_calibration(client, fields):
     made = [part(*field) for field in {"config": json.dumps(UNSEEDED), **fields}.items()]
     archive = part("archive", zipped(truth_files(1)), b"pairs.zip")
     check_readable(client, BASE, *made, archive, **AS_ADMIN)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("cannot identify image file <_io.BytesIO object at 0x7f2a11b9b3d0>",
+         "cannot identify image file <_io.BytesIO object>"),
+        ("'/vsimem/67ed/67ed.tif' not recognized", "the file not recognized"),
+        ("No such file: /srv/data/a", "No such file: the file"),
+        ("https://example.com/a/b answered 5/6", "https://example.com/a/b answered 5/6"),
+    ],
+)  # fmt: skip
+def test_foreign_reasons(said, told):
+    assert errors.reason_of(ValueError(said)) == told

@@ -289,3 +289,10 @@ def padded(size):
     chunk = b"prVt" + bytes(size)
     framed = struct.pack(">I", size) + chunk + struct.pack(">I", zlib.crc32(chunk))
     return IMAGE[:33] + framed + IMAGE[33:]
+
+
+def test_a_link_is_a_request(start):
+    """Of a client's share, or it could ask without end."""
+    client = start(client_requests_per_minute=1)
+    check_problem(client.post("/v1/uploads"), "no-direct-uploads")
+    check_problem(client.post("/v1/uploads"), "overloaded", 429)

@@ -231,3 +231,10 @@ def test_the_mask_holds_the_pixels_of_the_picture(client, upscaler, image, field
     assert "enlarged without a model" in said["statement"]
     assert "nothing is promised of it" in said["statement"]
     assert len(upscaler.calls) == calls
+
+
+def test_addresses_that_are_refused(start, client, url):
+    check_problem(ask(client, image_url=url), "bad-request")
+    allowed = start(image_url_allowed_hosts="127.0.0.1", allow_private_networks="image_url")
+    check_problem(ask(allowed, image_url=url.replace("127.0.0.1", "localhost")), "bad-request")
+    check_problem(post(allowed, image_url=url), "bad-request")

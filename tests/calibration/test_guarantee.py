@@ -16,7 +16,7 @@ from trustscale_server.calibration.guarantee import (
     Probability,
     guarantee_of,
 )
-from trustscale_server.calibration.insight import leaked
+from trustscale_server.calibration.insight import coarser, leaked
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve
 from trustscale_server.conformal.bounds import minimal_n
 from trustscale_server.errors import BadRequest
@@ -163,3 +163,14 @@ async def test_pairs_that_were_measured_tell_more_than_samples():
         throughput.note(upscaler, 10**6, 2, seconds, PAIRS)
     found = await Costs(throughput, at_once=2).of(upscaler, pipeline, pairs=10, pixels=1e6)
     assert found == {"calls": "20", "estimate_s": "30.0"}
+
+
+@pytest.mark.parametrize("most", [1, 3, 8])
+def test_coarser_is_never_lower(calibration, most):
+    """A curve in fewer steps is at least the curve everywhere."""
+    curve = calibration.curve
+    thresholds, risks = coarser(curve, most)
+    assert len(risks) <= most
+    for t in curve.thresholds:
+        place = np.searchsorted(thresholds, t, side="right") - 1
+        assert risks[place] >= curve.risk(float(t))

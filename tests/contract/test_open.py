@@ -76,6 +76,13 @@ class TestDatabase:
             opened()
         assert path.read_bytes() == before
 
+    def test_another_file(self, tmp_path, opened):
+        path = tmp_path / "trustscale.sqlite3"
+        path.write_bytes(b"holiday photographs\n" * 1000)
+        with pytest.raises(ConfigError, match="not a database"):
+            opened()
+        assert path.read_bytes().startswith(b"holiday")
+
     @pytest.mark.parametrize("page", range(1, 12, 2))
     async def test_damaged(self, tmp_path, opened, page):
         """A database with two overwritten pages is refused at the start, with a way out."""

@@ -46,6 +46,17 @@ class TestResults:
         with pytest.raises(NotFound):
             await stores.results.blob("r", "b")
 
+    async def test_expired_before_any_sweep(self, stores):
+        """It is gone, and another one takes its place."""
+        await stores.results.put("r", b"old", {"a": b"1"}, ttl_s=0.05)
+        async with asyncio.timeout(60):
+            while await stores.results.has("r"):  # noqa: ASYNC110 - time has no event
+                await asyncio.sleep(0.01)
+        with pytest.raises(NotFound):
+            await stores.results.blob("r", "a")
+        await stores.results.put("r", b"new", {})
+        assert await stores.results.document("r") == b"new"
+
     async def test_sweep_removes_the_expired(self, stores):
         results = stores.results
         await results.put("kept", b"{}", {})  # the first put of a process may sweep, too
@@ -71,6 +82,25 @@ class TestResults:
         assert [i for i in range(12) if await stores.results.has(f"r{i}")] == list(range(2, 12))
         folders = {name.split(":")[0] for name in await stores.blobs.untouched(ALL)}
         assert folders == {f"result-r{i}" for i in range(2, 12)}
+
+    async def test_the_newest_stays(self, opener):
+        """What was just made is kept, although it alone is above the limit."""
+        results = opener(max_result_bytes=2500).results
+        for name in ("r", "huge"):
+            await results.put(name, b"{}", {"a": bytes(5000)})
+        assert [await results.has(name) for name in ("r", "huge")] == [False, True]
+
+    async def test_no_room_made(self, opened, monkeypatch):
+        """What is stored is stored, also if nothing could be removed to make room for it."""
+
+        async def fail(_):
+            raise StoreUnavailable("The disk is on fire.")
+
+        stores = opened(max_result_bytes=1)
+        await stores.results.put("old", b"{}", {})
+        monkeypatch.setattr(stores.blobs, "delete", fail)
+        await stores.results.put("r", b"{}", {})
+        assert await stores.results.document("r") == b"{}"
 
     async def test_a_lost_answer(self, opened, monkeypatch):
         """A result that the index has kept, although it could not say so, is whole."""

@@ -9,8 +9,10 @@ import pytest
 
 from harness.fakes import FakeUpscaler
 from harness.waiting import until
-from tests.monitoring.scenes import Moody, Scene
+from tests.monitoring.scenes import REMOTE, Moody, Scene
 from trustscale_server.errors import UpscalerUnavailable
+from trustscale_server.monitoring.canaries import policies
+from trustscale_server.settings import Settings
 from trustscale_server.stores.base import StoreUnavailable
 
 ALL = 8 * (4 + 1)  # calls of the calibration: four samples of each pair, and one more that repeats
@@ -129,3 +131,11 @@ class TestSchedule:
                 await until(lambda looks=looks: small.memory.looks > looks + 1)
                 small.memory.failure = failure
             await self.reached(small, 1)
+
+
+def test_who_is_watched():
+    """Remote upscalers, which may cost money for each call, unless they are told not to be."""
+    entries = [{**REMOTE, "name": name, "canary": name} for name in ("refuse", "off")]
+    entries += [{**REMOTE, "name": "usual"}, {"name": "own", "kind": "embedded"}]
+    found = policies(Settings(upscalers=entries).upscalers)
+    assert found == {"refuse": "refuse", "usual": "warn"}

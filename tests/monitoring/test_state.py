@@ -53,3 +53,13 @@ def test_there_and_back():
         np.testing.assert_equal(asdict(again), asdict(state))
         later = [dump_state(follow(9, state=one, first=900)) for one in (again, state)]
         assert later[0] == later[1]
+
+
+def test_labels():
+    """An alarm keeps the time of its first label, until there is none."""
+    state = MonitorState()
+    for at in range(1, 30):
+        state = fold_label(state, 1.0, 0.1, 1.9576, digest=1, slack=0.01, at=float(at))
+    assert (state.labels.n, state.labels_alarm_since) == (29, 3)
+    calm = fold_label(MonitorState(), 0.0, 0.1, 1.9576, digest=1, slack=0.0, at=5.0)
+    assert calm.labels_alarm_since is None

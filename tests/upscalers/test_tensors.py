@@ -63,3 +63,9 @@ def test_header_length(length):
 def test_no_message(body, message):
     with pytest.raises(Malformed, match=message):
         decode_message(body, None, "inputs")
+
+
+def test_an_impossible_shape():
+    told = entry(shape=[0, 2**30, 2**30, 2**30], data=[])
+    with pytest.raises(Malformed, match="impossible shape"):
+        read(told)["image"].numbers()

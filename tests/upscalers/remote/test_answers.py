@@ -190,6 +190,15 @@ def test_kinds_of_failures(status, kind, again):
     assert retriable(error) is again
 
 
+@pytest.mark.parametrize(
+    "body", [{"error": {"code": "insufficient_quota"}}, {"code": "insufficient_quota"}]
+)
+def test_a_spent_quota(body):
+    """It comes as 429 too, and waiting does not help."""
+    error = failure(reply(429, body), "up")
+    assert (type(error), retriable(error)) == (QuotaSpent, False)
+
+
 class TestExplanation:
     @pytest.mark.parametrize(
         ("body", "text"),
