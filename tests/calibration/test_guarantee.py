@@ -21,6 +21,7 @@ from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCur
 from trustscale_server.conformal.bounds import minimal_n
 from trustscale_server.errors import BadRequest
 from trustscale_server.sampling.pipeline import PAIRS, Pipeline, Throughput
+from trustscale_server.upscalers.base import Capabilities
 
 LIKELY = HighProbability()
 SURER = HighProbability(delta=0.02)
@@ -163,6 +164,15 @@ async def test_pairs_that_were_measured_tell_more_than_samples():
         throughput.note(upscaler, 10**6, 2, seconds, PAIRS)
     found = await Costs(throughput, at_once=2).of(upscaler, pipeline, pairs=10, pixels=1e6)
     assert found == {"calls": "20", "estimate_s": "30.0"}
+
+
+async def test_a_local_model_is_tried():
+    """So an estimate exists before its first calibration; it holds all that a pair takes."""
+    capabilities = Capabilities(concurrency=1, by_tiles=True)
+    upscaler = FakeUpscaler(seconds=0.2, capabilities=capabilities)
+    pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=2)
+    found = await Costs(at_once=2).of(upscaler, pipeline, pairs=100, pixels=128**2)
+    assert float(found["estimate_s"]) >= 10
 
 
 @pytest.mark.parametrize("most", [1, 3, 8])

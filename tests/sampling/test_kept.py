@@ -9,7 +9,7 @@ from harness.factories import photo
 from harness.fakes import Sink, Unseeded
 from harness.servers import ran
 from trustscale_server.errors import UpscalerFailed
-from trustscale_server.sampling.pipeline import KeptSamples, draw
+from trustscale_server.sampling.pipeline import KeptSamples, Throughput, draw
 from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.upscalers.base import Capabilities, Source
 
@@ -88,6 +88,16 @@ async def test_a_full_disk(again, upscaler, stores, monkeypatch):
     with pytest.raises(StoreUnavailable):
         await drawn(again(), [1])
     assert len(upscaler.calls) == 1
+
+
+async def test_the_pace_of_the_model(again, upscaler):
+    """Samples that were there say nothing of the time that one takes."""
+    pace = Throughput()
+    for seconds in (2.0, 0.001):
+        asked = again()
+        await drawn(asked, [1])
+        pace.note(asked, 10**6, 1, seconds)
+    assert pace.estimate(upscaler, 10**6, 1) == 2.0
 
 
 LIFE = """
