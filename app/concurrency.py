@@ -90,8 +90,8 @@ def score_cores(
 async def beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Task[Result]]:
     """Run a task beside the body, and cancel it at the body's end.
 
-    A frame that names what holds its own exception lives, with all that it holds, until the
-    collector of circles comes: this one names neither at its end, and the body's should not.
+    Drop the task reference: a frame–exception cycle would keep the arrays alive until garbage
+    collection. The body should drop its own, too.
     """
     task = asyncio.create_task(work)
     cancelled = None
@@ -112,7 +112,8 @@ async def beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Tas
 async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Run awaitables side by side; the first failure cancels the others, and is raised.
 
-    After a failure `asyncio.TaskGroup` holds, in a circle, all that its callers' frames name.
+    `asyncio.TaskGroup` is no choice: after a failure its own frame–exception cycle would keep all
+    that the callers' frames name.
     """
     tasks = [asyncio.create_task(work) for work in works]
     first, cancelled = set[asyncio.Task[None]](), None

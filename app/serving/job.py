@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from PIL import Image
 
-from trustscale_server.concurrency import current_client
+from trustscale_server.concurrency import beside, current_client
 from trustscale_server.conformal.fidelity import to_8_bit
 from trustscale_server.images.encode import picture
 from trustscale_server.jobs.runner import JobContext
@@ -130,11 +130,7 @@ async def _reporting() -> AsyncIterator[Callable[[str, _Report], None]]:
                     return
                 await report()
 
-    writer = asyncio.create_task(write())
-    try:
+    async with beside(write()) as writer:
         yield tell
         tell("end", None)
         await writer  # raises its error, such as that of an overtaken attempt
-    finally:
-        writer.cancel()
-        await asyncio.gather(writer, return_exceptions=True)

@@ -43,22 +43,22 @@ async def redis_errors(within_s: float = ANSWER_TIMEOUT_S) -> AsyncIterator[None
     """Raise `StoreUnavailable` for every Redis error, without addresses and secrets."""
     from redis import exceptions as failures  # noqa: PLC0415 - only where Redis is used
 
-    # The first class that fits counts.
-    reasons = (
-        (failures.AuthenticationError, "it refuses the password"),
-        (failures.NoPermissionError, "the user may not run a command"),
-        (failures.BusyLoadingError, "it is still loading its data"),
-        (failures.OutOfMemoryError, "its memory is full"),
-        (failures.ReadOnlyError, "it is a read-only replica"),
-        (failures.TimeoutError, "no answer in time"),
-        (failures.ConnectionError, "no connection"),
-    )
     try:
         async with asyncio.timeout(within_s):
             yield
     except TimeoutError as error:
         raise StoreUnavailable("Redis cannot be used now: no answer in time.") from error
     except failures.RedisError as error:
+        reasons = (
+            (failures.AuthenticationError, "it refuses the password"),
+            (failures.NoPermissionError, "the user may not run a command"),
+            (failures.BusyLoadingError, "it is still loading its data"),
+            (failures.OutOfMemoryError, "its memory is full"),
+            (failures.ReadOnlyError, "it is a read-only replica"),
+            (failures.TimeoutError, "no answer in time"),
+            (failures.ConnectionError, "no connection"),
+        )
+        # The first class that fits counts.
         those = (reason for kind, reason in reasons if isinstance(error, kind))
         # The first word of another answer is its code, such as MISCONF for a full disk.
         reason = next(those, f"it refused a command ({(str(error).split() or ['?'])[0]})")

@@ -33,6 +33,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from trustscale_server.concurrency import beside
 from trustscale_server.errors import Conflict, NotFound
 from trustscale_server.stores.blobs import Blob, Blobs, byte_size
 from trustscale_server.stores.documents import (
@@ -555,12 +556,10 @@ class Usage:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Store what is gathered during the body, and the rest at its end."""
-        task = asyncio.create_task(self._run())
         try:
-            yield
+            async with beside(self._run()):
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             try:
                 async with asyncio.timeout(_DRAIN_S):
                     await self.settle()

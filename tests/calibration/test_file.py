@@ -27,7 +27,7 @@ from trustscale_server.images.encode import to_png
 UNFITTING = ({"default_alpha": 0.2}, {"upscaler": "other"}, {"skipped": [{"name": "a"}]})
 MALFORMED = ({"pipeline": {}}, {"pairs": "none"}, {"default_alpha": math.nan}, {"unknown": 1})
 DOCUMENT = "calibration.json"
-STEPS, LENGTHS, PAIRS = ARRAYS = ("loss_curves.npy", "lengths.npy", "pairs.npy")
+STEPS, _, PAIRS = ARRAYS = ("loss_curves.npy", "lengths.npy", "pairs.npy")
 
 
 def edited(parts, *, manifest=None, **fields):
