@@ -17,7 +17,7 @@ RUN pip install --require-hashes --only-binary :all: -r requirements/build.lock
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY app app
 COPY workers workers
-COPY trustscale trustscale
+COPY client client
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels/gateway . \
  && pip wheel --no-deps --no-build-isolation --wheel-dir /wheels/worker . ./workers
 
@@ -55,7 +55,7 @@ RUN pip --python /opt/trustscale/bin/python install --no-deps --no-index /tmp/wh
        if not m.name.endswith('__main__')]; \
       from skimage.metrics import structural_similarity; \
       from skimage.registration import phase_cross_correlation; \
-      from trustscale_server.upscalers.embedded import SHIPPED, load_session, runtimes; \
+      from trustscale_server.upscalers.embedded.runtime import SHIPPED, load_session, runtimes; \
       ran = [load_session(model.read(), name=name, threads=1) for name, model in SHIPPED.items()]; \
       assert {session.provider for session in ran} == {runtimes()[0]}"
 
@@ -90,9 +90,10 @@ RUN apt-get update \
  && groupadd --gid 10001 trustscale \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/trustscale \
       --shell /usr/sbin/nologin trustscale \
- && install -d -o 10001 -g 10001 -m 0750 /var/lib/trustscale
+ && install -d -o 10001 -g 0 -m 0770 /var/lib/trustscale
 # The root file system may be read-only: byte code was compiled by the install, data and uploads
-# go to /var/lib/trustscale and /var/tmp, and everything else that writes finds /tmp.
+# go to /var/lib/trustscale and /var/tmp, and everything else that writes finds /tmp. Any user may run
+# it who is in group 0, as on OpenShift and with `docker run --user 1000650000`.
 ENV PATH=/opt/trustscale/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -126,7 +127,11 @@ CMD ["worker", "--help"]
 # ── gateway: the last stage, and so the default target ───────────────────────────────────────────
 FROM base AS gateway
 COPY --from=gateway-env /opt/trustscale /opt/trustscale
+# Data and the admin's key outlive the container, also where nobody names a volume.
+VOLUME /var/lib/trustscale
+# Clouds name another port.
+ENV PORT=8000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
-  CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 8000, timeout=4); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
-CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]
+  CMD ["python", "-c", "import os; from http.client import HTTPConnection as C; c = C('localhost', int(os.environ['PORT']), timeout=4); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
+CMD ["serve", "--host", "::"]

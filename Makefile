@@ -6,11 +6,17 @@ BIN := $(VENV)/bin
 # One more than two cores: tests with servers wait a lot.
 PARALLEL := -n 3 --dist worksteal
 
+# PyTorch's builds without CUDA, where Linux has no driver of NVIDIA: several GB less. Where the index
+# is not reached, pip takes what its own settings lead to. Another one, or none: TORCH_INDEX=
+ifeq ($(shell uname -s)$(wildcard /proc/driver/nvidia/version),Linux)
+  TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+endif
+
 IMAGES := gateway worker
 
 # Where releases are published, and which one this is.
 PREFIX ?= ghcr.io/OWNER/
-VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/trustscale_server/__init__.py)
 
 .PHONY: demo test oldest install check fix reference docs bench images stack-test hosts-test chart sbom audit \
   dist package release-check clean
@@ -65,7 +71,7 @@ hosts-test: install  ## the examples for QGIS and napari in their hosts; napari 
 	$(BIN)/python -m pytest tests/client -m hosts -o faulthandler_timeout=2400
 
 chart: install $(BIN)/helm  ## the Helm chart, judged by checkov; `make test` has the other judges
-	for values in deploy/chart/values/*.yaml; do \
+	for values in /dev/null deploy/chart/values/*.yaml; do \
 	  $(BIN)/helm template trustscale deploy/chart --namespace trustscale --values $$values > $(VENV)/chart.yaml \
 	  && $(BIN)/uv tool run --quiet checkov==3.3.30 --file $(VENV)/chart.yaml --framework kubernetes \
 	    --compact --quiet --config-file deploy/checkov.yaml || exit 1; \
@@ -86,6 +92,7 @@ sbom: install  ## what the images are made of, as CycloneDX files in sbom/
 	    --pyproject pyproject.toml --mc-type application --output-reproducible \
 	    --output-file sbom/$$image.cdx.json || exit 1; \
 	done
+	$(BIN)/python -m deploy.licences $(IMAGES:%=sbom/%.cdx.json)
 
 audit: install  ## known vulnerabilities of what the images are made of; asks PyPI
 	@for image in $(IMAGES); do \
@@ -100,7 +107,7 @@ audit: install  ## known vulnerabilities of what the images are made of; asks Py
 dist: .venv-build/bin/hatchling  ## sources and wheels of the service and of its client, in dist/
 	rm -rf dist
 	.venv-build/bin/hatchling build --directory dist
-	for part in trustscale workers evaluation; do \
+	for part in client workers evaluation; do \
 	  (cd $$part && ../.venv-build/bin/hatchling build --directory ../dist) || exit 1; done
 
 .venv-build/bin/hatchling: requirements/build.lock
@@ -108,16 +115,24 @@ dist: .venv-build/bin/hatchling  ## sources and wheels of the service and of its
 	.venv-build/bin/python -m pip install --quiet --require-hashes --only-binary :all: --requirement $<
 	touch $@
 
-package: install sbom $(BIN)/helm  ## the chart and the one compose file of a release, in package/
+package: install sbom $(BIN)/helm  ## chart, one compose file and .env.example of a release, in package/
 	rm -rf package
-	$(BIN)/helm package deploy/chart --destination package
+	mkdir package
+	cp -rL deploy/chart package/chart
+	sed -i.old 's|^  repository: trustscale$$|  repository: $(PREFIX)trustscale|' package/chart/values.yaml
+	rm package/chart/values.yaml.old
+	$(BIN)/helm package package/chart --destination package
+	rm -r package/chart
 	$(BIN)/python deploy/one_file.py --prefix $(PREFIX) --tag $(VERSION) > package/compose.yaml
+	sed 's|^IMAGE_PREFIX=$$|IMAGE_PREFIX=$(PREFIX)|; s|^IMAGE_TAG=local$$|IMAGE_TAG=$(VERSION)|' \
+	  .env.example > package/.env.example
+	cp deploy/upgrade.sh package/
 
-release-check: install  ## a release made in a clean clone, and tried; TARGETS="gateway worker", or none
+release-check: install  ## a release in release/VERSION, from a clean clone, tried; TARGETS="gateway worker", or none
 	$(BIN)/python -m deploy.release $(TARGETS)
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-build .servers demo-output dist package sbom site node_modules
+	rm -rf $(VENV) .venv-oldest .venv-build .servers demo-output dist package release sbom site node_modules
 
 $(BIN)/python:
 	@echo "Installing into $(VENV): about a minute, in silence."
@@ -136,13 +151,15 @@ locked = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 $(VENV)/.demo: $(BIN)/python pyproject.toml requirements/gateway.lock
 	@$(call locked,gateway)
 	@$(BIN)/python -m pip install --quiet --editable .
-	@$(BIN)/python -m compileall -q app trustscale workers evaluation
+	@$(BIN)/python -m compileall -q app client workers evaluation
 	@touch $@
 
-# pip adds torch, in the build that its settings on this machine lead to.
+# The lock has no torch: which build a machine needs differs.
 $(VENV)/.install: $(BIN)/python pyproject.toml requirements/dev.lock
 	$(call locked,dev)
+	$(BIN)/python -m pip install --quiet --retries 1 --timeout 20 \
+	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch torchvision
 	$(BIN)/python -m pip install --quiet --editable '.[credentials,tracing,formats,text]' \
 	  --editable './workers[diffusers,import]' --editable ./evaluation --group dev
-	$(BIN)/python -m compileall -q app trustscale workers evaluation
+	$(BIN)/python -m compileall -q app client workers evaluation
 	touch $@ $(VENV)/.demo

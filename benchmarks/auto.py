@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.table import print_table
-from trustscale_server.calibration.active import shipped_calibration
-from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal.curve import trusted_shares
-from trustscale_server.images.description import class_in_words
-from trustscale_server.settings import TABLE
+from trustscale_server.bootstrap.settings import TABLE
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.shipped import shipped_calibration
+from trustscale_server.conformal.backtest import trusted_shares
+from trustscale_server.images.kinds import class_in_words
 from trustscale_server.upscalers.base import routed
-from trustscale_server.upscalers.embedded import SHIPPED
+from trustscale_server.upscalers.embedded.runtime import SHIPPED
 
 ALPHAS = (0.03, 0.05)
 
@@ -46,8 +46,8 @@ def main() -> None:
     given = parser.parse_args()
     shipped = [shipped_calibration(f"{name}-{given.precision}") for name in SHIPPED]
     rows = []
-    for name in shipped[0].partitions.classes:
-        parts = [one.partitions.of_class(name) for one in shipped]
+    for name in shipped[0].everything.classes:
+        parts = [one.everything.of_class(name) for one in shipped]
         errors = " / ".join(f"{part.mean(part.losses(np.inf)):.3f}" for part in parts)
         chosen = routed(TABLE, name)
         cells = [compared(parts, alpha) for alpha in ALPHAS]

@@ -19,18 +19,20 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.table import print_table
-from trustscale_server.calibration import record
-from trustscale_server.calibration.active import shipped_calibration
-from trustscale_server.calibration.measure import pack, reduce_pair
-from trustscale_server.calibration.pairs import Pair, PairUpload, Truths, load_pair, variants_of
-from trustscale_server.calibration.record import Calibration
+from trustscale_server.calibrating.measure import pack, reduce_pair
+from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibrating.pairs import Pair, Truths, load_pair, variants_of
+from trustscale_server.calibration import file
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.conformal.curve import LossCurves, coarse_up
+from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.images.encode import to_png
-from trustscale_server.sampling.pipeline import Pipeline, measure
+from trustscale_server.images.png import to_png
+from trustscale_server.sampling.measure import measure
+from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers.base import RGB, Capabilities, Source
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 
 SIDE, SCALE, MAPS, MERGED = 512, 4, 8, 2000
 
@@ -82,7 +84,9 @@ async def overhead(pairs: Sequence[tuple[bytes, bytes]]) -> tuple[float, float]:
     generation = everything = 0.0
     for number, (x, y) in enumerate(pairs):
         began = time.perf_counter()
-        pair = load_pair(PairUpload(str(number), y, x), pipeline, degradation=None, seed=0)
+        pair = load_pair(
+            PairSource(str(number)), {"y": y, "x": x}, pipeline, degradation=None, seed=0
+        )
         measurement = await measure(
             upscaler, Source(pair.x, pair.facts), pipeline, pair.seed, truth=pair.y
         )
@@ -103,24 +107,26 @@ class Rate(NamedTuple):
         return f"{self.per_second:.1f} /s, {1e3 * self.core_s:.0f} ms of one core each"
 
 
-def of_files(x: bytes, y: bytes, pipeline: Pipeline) -> list[Load]:
+def of_files(x: bytes, y: bytes, pipeline: MeasurementSpec) -> list[Load]:
     """Loads the same pair of files again and again."""
-    return [partial(load_pair, PairUpload("a", y, x), pipeline, degradation=None, seed=0)] * MAPS
+    return [
+        partial(load_pair, PairSource("a"), {"y": y, "x": x}, pipeline, degradation=None, seed=0)
+    ] * MAPS
 
 
-def ready(x: bytes, y: bytes, pipeline: Pipeline) -> list[Load]:
+def ready(x: bytes, y: bytes, pipeline: MeasurementSpec) -> list[Load]:
     """The same pair again and again, loaded before."""
     pair = of_files(x, y, pipeline)[0]()
     return [lambda: pair] * MAPS
 
 
-def of_ways(y: bytes, pipeline: Pipeline, truths: Truths | None) -> list[Load]:
+def of_ways(y: bytes, pipeline: MeasurementSpec, truths: Truths | None) -> list[Load]:
     """Loads one pair for each way in which X is usually made from Y."""
     load = partial(load_pair, pipeline=pipeline, degradation=USUAL, seed=0, truths=truths)
-    return [partial(load, PairUpload("a", y, None, way)) for way in variants_of(USUAL)]
+    return [partial(load, way, {"y": y}) for way in PairSource("a").in_variants(variants_of(USUAL))]
 
 
-async def rate(y: bytes, loads: Callable[[Pipeline], Sequence[Load]]) -> Rate:
+async def rate(y: bytes, loads: Callable[[MeasurementSpec], Sequence[Load]]) -> Rate:
     """Pairs of 2048×2048, two at a time, when the samples cost nothing."""
     random = np.random.default_rng(0)
     truth = np.asarray(Image.open(io.BytesIO(y))).astype(np.int16)
@@ -153,10 +159,10 @@ def many() -> Calibration:
     shipped = shipped_calibration()
     random = np.random.default_rng(0)
     pairs, loss_curves, quantiles = [], [], []
-    likes = np.arange(MERGED) % shipped.pairs
+    likes = np.arange(MERGED) % shipped.everything.pairs
     for k, like in enumerate(likes.tolist()):
         factor = np.float32(random.uniform(0.5, 2))
-        for spot in shipped.spots_of(like):
+        for spot in shipped.everything.spots_of(like):
             scaled = LossCurve(spot.levels * factor, spot.errors)
             loss_curves.append(scaled.coarse(shipped.error_bound))
         quantiles.append(coarse_up(shipped.sigma_quantiles[like] * factor))
@@ -172,11 +178,11 @@ def many() -> Calibration:
 
 def merging(calibration: Calibration) -> float:
     """Seconds to merge all loss curves and answer 100 values of α: the best of 5."""
-    law, times = calibration.law, []
+    law, times = calibration.everything.weighted_losses, []
     for _ in range(5):
         began = time.perf_counter()
         curve = RiskCurve.from_loss_curves(
-            law.loss_curves, calibration.bound, scenes=law.scenes, weights=law.weights
+            law.loss_curves, calibration.everything.bound, scenes=law.scenes, weights=law.weights
         )
         for alpha in np.linspace(0.001, 1, 100):
             curve.threshold(float(alpha))
@@ -199,7 +205,7 @@ def main(folder: Path, count: int) -> None:
         )
     )
     calibration = many()
-    size = len(record.dump(calibration)) / 1e6
+    size = len(file.dump(calibration)) / 1e6
     breakpoints = np.mean([len(s) for s in calibration.loss_curves])
     rows = [
         ("generation of a sample, 512² → 2048²", f"{generation:.1f} s", ""),

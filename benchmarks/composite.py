@@ -19,21 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.photos import photo_folder
 from benchmarks.risk import SCALE, UPLOADS
 from benchmarks.table import print_table
-from trustscale_server.calibration.active import shipped_calibration
-from trustscale_server.calibration.intake import find_in
-from trustscale_server.calibration.record import Calibration
+from trustscale_server.calibrating.intake import find_in
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import crop_to_multiple
-from trustscale_server.images.description import look_at
 from trustscale_server.images.drawings import composed
-from trustscale_server.sampling.pipeline import measure
-from trustscale_server.serving.answer import ApplicableCalibration
+from trustscale_server.images.features import look_at
+from trustscale_server.sampling.measure import measure
+from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.upscalers.base import RGB, Source
-from trustscale_server.upscalers.embedded import SHIPPED, EmbeddedUpscaler
+from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 
 ALPHAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, np.inf)
 HEAD = ("mask of α =", "share", "model in it", "worst in it", "worst of all", "hull", "mean")
@@ -48,7 +50,7 @@ async def errors(
     settings = calibration.pipeline.fidelity
     seed = zlib.crc32(upload.rgb.tobytes())
     found = await measure(upscaler, Source(upload.rgb, facts), calibration.pipeline, seed)
-    curve = ApplicableCalibration.of(calibration, None, facts, size=truth.shape[:2]).partition.curve
+    curve = ApplicableCalibration.of(calibration, None, facts, size=truth.shape[:2]).subset.curve
     rest, own = Image.fromarray(upload.rgb), lost(truth, found.prediction, settings)
     rows = []
     for alpha in ALPHAS:
@@ -67,7 +69,7 @@ def lost(truth: RGB, picture: RGB, settings: FidelitySettings) -> NDArray[np.flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=photo_folder)
     parser.add_argument("--upscaler", choices=list(SHIPPED), default="realesr-x4")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--kind", choices=list(UPLOADS), nargs="+", default=["PNG", "JPEG 75"])
@@ -75,7 +77,7 @@ def main() -> None:
     given = parser.parse_args()
     upscaler = EmbeddedUpscaler(given.upscaler, given.upscaler, precision=given.precision)
     calibration = shipped_calibration(f"{given.upscaler}-{given.precision}")
-    paths = [Path(str(files.y)) for files in find_in(given.folder)][:: given.every]
+    paths = [Path(files.paths["y"]) for files in find_in(given.folder)][:: given.every]
     with asyncio.Runner() as runner:
         for kind in given.kind:
             found = []

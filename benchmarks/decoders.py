@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from benchmarks.table import print_table
-from trustscale_server.errors import BadInput
 from trustscale_server.images.decode import Limits, decode, installed_formats
-from trustscale_server.images.sandbox import in_decoder
-from trustscale_server.images.sandbox_server import BYTES_PER_PIXEL, SECONDS_PER_PIXEL
+from trustscale_server.images.sandbox.client import in_decoder
+from trustscale_server.images.sandbox.server import BYTES_PER_PIXEL, SECONDS_PER_PIXEL
+from trustscale_server.platform.errors import BadInput
 
 _ROUNDS = 100
 

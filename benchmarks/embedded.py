@@ -13,20 +13,16 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.photos import photo_folder
 from benchmarks.timing import timed
-from trustscale_server.upscalers.embedded import (
-    SHIPPED,
-    EmbeddedUpscaler,
-    PrecisionSetting,
-    symmetric_sample,
-)
+from trustscale_server.upscalers.embedded.runtime import SHIPPED, PrecisionSetting
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler, symmetric_sample
 
 Pixels = NDArray[np.uint8]
 
@@ -50,7 +46,7 @@ def row(label: str, megapixels: float, wall: float, cpu: float, threads: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=photo_folder)
     parser.add_argument("--limit", type=int, default=20, help="use the first N photographs")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--upscaler", choices=list(SHIPPED), default="span-x4")

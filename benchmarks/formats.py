@@ -18,7 +18,8 @@ from PIL import Image
 from benchmarks.table import print_table
 from benchmarks.timing import timed
 from harness.credentials import new_chain
-from trustscale_server.images.encode import FORMS, Attached, Pages, picture, to_png
+from trustscale_server.images.encode import FORMS, Attached, Pages, picture
+from trustscale_server.images.png import to_png
 from trustscale_server.serving.credentials import Credentials, Parent
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"

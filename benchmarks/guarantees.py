@@ -20,19 +20,20 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.table import print_table
-from trustscale_server.calibration.active import shipped_calibration
-from trustscale_server.calibration.guarantee import (
+from trustscale_server.calibration.guarantees import (
     AFTER_LOOKING,
     LEVELS,
     Expectation,
     HighProbability,
-    PairInfo,
     Probability,
-    ReviewSettings,
 )
+from trustscale_server.calibration.manifest import PairInfo
+from trustscale_server.calibration.review_settings import ReviewSettings
+from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal import LossCurve, StepCurve
-from trustscale_server.conformal.bounds import PostHocCurve, Shape, menu_between
-from trustscale_server.conformal.curve import TOLERANCES, accepted_of_batch, by_scene, p_value
+from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between
+from trustscale_server.conformal.review import TOLERANCES, accepted_of_batch, p_value
+from trustscale_server.conformal.scenes import by_scene
 
 ALPHA, LEVEL, TOLERANCE, DELTA = LEVELS["balanced"], 0.1, 0.1, 0.1
 MENU = tuple(LEVELS.values())
@@ -86,7 +87,7 @@ class Law:
 
 def law_and_shape(input_class: str) -> tuple[Law, Shape]:
     """The law of a class of the shipped calibration, and the shape of a third of its scenes."""
-    part = shipped_calibration("span-x4-bf16").partitions.of_class(input_class)
+    part = shipped_calibration("span-x4-bf16").everything.of_class(input_class)
     scenes = [
         Spots(
             [curve for place in places for curve in part.spots_of(place)],
@@ -206,8 +207,8 @@ def main() -> None:
     asked = parser.parse_args()
     law, shape = law_and_shape(asked.input_class)
     rows = [row for n in asked.scenes for row in rows_of(law, shape, n, asked.draws)]
-    part = shipped_calibration("span-x4-bf16").partitions.of_class(asked.input_class)
-    known = part.report.one_of_each
+    part = shipped_calibration("span-x4-bf16").everything.of_class(asked.input_class)
+    known = part.one_of_each
     rows += [row for n in asked.scenes for row in of_pictures(known, n, asked.draws)]
     print_table(["scenes", "guarantee", "found", "promised"], rows)
 

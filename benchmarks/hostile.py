@@ -1,4 +1,6 @@
-"""What hostile input costs others: `python -m benchmarks.hostile [uploads|attacks|archives]...`.
+"""What hostile input costs others: `python -m benchmarks.hostile [KIND]...`.
+
+The kinds are uploads, attacks, bodies and archives.
 
 Uploads: of each kind `--at-once` files come at the same time to a gateway, and beside them an
 honest photograph of 256×192. "Waits" is the longest of its answers beyond the median of an idle
@@ -12,6 +14,10 @@ read, the other refused. In a control group of 2 GB
 /sys/fs/cgroup/small/cgroup.procs` before this; with version 1 of the groups, `memory/small` and
 `memory.limit_in_bytes`) decoders have 512 MiB for all large files.
 
+Bodies: one connection sends a body in pieces of a byte, or of nothing, again and again for a third
+of a minute, and beside it come the photograph and `/healthz`. "Core" is the part of one that the
+gateway used in a time without the photograph.
+
 Archives: "under" is the costliest accepted archive of its kind, "over" ten times as large; seconds
 are of one core.
 """
@@ -22,6 +28,7 @@ import argparse
 import io
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -43,15 +50,16 @@ from benchmarks.table import print_table
 from harness import hostile
 from harness.factories import encoded, photo
 from harness.servers import ProcessGroup, free_port
-from trustscale_server.calibration.layout import ArchiveLimits, archive_files
-from trustscale_server.errors import TrustscaleError
-from trustscale_server.telemetry.logs import configure_logs
+from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
+from trustscale_server.platform.errors import TrustscaleError
+from trustscale_server.platform.telemetry.logs import configure_logs
 
 HONEST = encoded(photo(1, 192, 256))
 DRAIN_S = 60.0
 _TIMEOUT_S = 300.0
 _SLOWEST = ("TIFF, tiles of a pixel", "JPEG, remarks")
 _ATTACK_S = 30.0
+_BODY_S = 20.0
 _CLIENTS = {"attacker": "attacker-" + 32 * "a", "honest": "honest-" + 32 * "b"}
 _ATTACKS = {"six scans, as programs write them": 0, "more scans than are allowed": 8000}
 
@@ -215,6 +223,85 @@ def under_attack() -> list[list[str]]:
     return [*rows, ["alone", "0", "", f"{alone:.2f}", "", ""]]
 
 
+def posted(path: str, *headers: str) -> bytes:
+    lines = (f"POST {path} HTTP/1.1", "Host: a", "Content-Type: multipart/form-data; boundary=x")
+    return "\r\n".join((*lines, *headers, "", "")).encode()
+
+
+_FILE = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+_ENDLESS = posted("/v1/upscale", "Transfer-Encoding: chunked") + b"%x\r\n%b\r\n" % (
+    len(_FILE),
+    _FILE,
+)
+_FORM = (
+    b"POST /v1/upscale HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+)
+BODIES: dict[str, tuple[bytes, bytes]] = {
+    "nothing": (b"", b""),
+    "chunks of a byte": (_ENDLESS, b"1\r\nx\r\n" * 1000),
+    "chunks that nobody reads": (
+        posted("/healthz", "Transfer-Encoding: chunked"),
+        b"1\r\nx\r\n" * 1000,
+    ),
+    "chunks of 64 bytes": (_ENDLESS, (b"40\r\n" + 64 * b"x" + b"\r\n") * 100),
+    "packets of a byte": (posted("/v1/upscale", "Content-Length: 30000000") + _FILE, b"x"),
+    "separators of a form": (_FORM, b"&" * 10_000),
+}
+
+
+def sent_again_and_again(url: str, head: bytes, piece: bytes, ends: float) -> None:
+    """Send a body until it is refused, and begin anew."""
+    host, port = url.split("/")[2].split(":")
+    while time.monotonic() < ends:
+        with suppress(OSError), socket.create_connection((host, int(port)), timeout=1) as wire:
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            wire.sendall(head)
+            while piece and time.monotonic() < ends:
+                with suppress(TimeoutError):
+                    wire.send(piece)
+
+
+def core_seconds(process: int) -> float:
+    """Seconds of cores that a process has used. Linux only."""
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def beside_bodies() -> list[list[str]]:
+    """What others meet beside one who sends a body in tiny pieces."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as (server, url):
+        upload(url, HONEST)
+        for kind, (head, piece) in BODIES.items():
+            ends = time.monotonic() + _BODY_S
+            attack = threading.Thread(target=sent_again_and_again, args=(url, head, piece, ends))
+            attack.start()
+            began, used = time.monotonic(), core_seconds(server.process.pid)
+            time.sleep(_BODY_S / 4)
+            share = (core_seconds(server.process.pid) - used) / (time.monotonic() - began)
+            honest, health = [], []
+            while time.monotonic() < ends:
+                honest.append(upload(url, HONEST))
+                asked = time.perf_counter()
+                httpx.get(url.replace("/v1/upscale", "/healthz"), timeout=_TIMEOUT_S)
+                health.append(time.perf_counter() - asked)
+            attack.join()
+            waits = [seconds for _, seconds in honest]
+            rows.append(
+                [
+                    kind,
+                    f"{share:.2f}",
+                    f"{statistics.median(waits):.2f}",
+                    f"{max(waits):.2f}",
+                    f"{max(health):.3f}",
+                    ", ".join(sorted({outcome for outcome, _ in honest})),
+                ]
+            )
+            print(rows[-1], file=sys.stderr)
+    return rows
+
+
 def tar_of_clutter(size: int) -> bytes:
     """A packed tar file of members that are skipped, of so many bytes together."""
     out = io.BytesIO()
@@ -277,7 +364,7 @@ def archives() -> list[list[str]]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", nargs="*", default=["uploads", "attacks", "archives"])
+    parser.add_argument("what", nargs="*", default=["uploads", "attacks", "bodies", "archives"])
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--look", type=Path)
     chosen = parser.parse_args()
@@ -290,5 +377,8 @@ if __name__ == "__main__":
     if "attacks" in chosen.what:
         head = ["8000×8000", "at once", "honest, median s", "longest s", "answer", "the others"]
         print_table(head, under_attack())
+    if "bodies" in chosen.what:
+        head = ["body", "core", "honest, median s", "longest s", "healthz, longest s", "answer"]
+        print_table(head, beside_bodies())
     if "archives" in chosen.what:
         print_table(["archive", "bound", "KB", "seconds", "MB", "outcome"], archives())

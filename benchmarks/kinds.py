@@ -1,13 +1,11 @@
 """Learn the table of kinds: `python -m benchmarks.kinds DIR [--judge DIR]`.
 
 DIR holds photographs, only Y, that calibrate nothing. Of each an input is made in every usual way
-(`degrade.USUAL`) and by some random chains (`benchmarks.foreign`); their descriptions are the rows
-of a multinomial logistic regression, whose weights become `app/images/kinds.json`. Which class the
-ways belong to, and its words, stand below.
+(`degrade.USUAL`); their descriptions are the rows of a multinomial logistic regression, whose
+weights become TABLE. Which class the ways belong to, and its words, stand below.
 
-With `--judge`, for other photographs: which classes uploads of each way are read as, and which
-share of other random chains a calibration would warn of at `ALARMS` false ones. The table stays as
-it is.
+With `--judge`, for other photographs: which classes uploads of each way are read as. The table
+stays as it is.
 """
 
 from __future__ import annotations
@@ -27,26 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from benchmarks.foreign import CALIBRATED, foreign
+from benchmarks.photos import photo_folder
 from benchmarks.table import print_table
-from trustscale_server.calibration.intake import find_in
+from trustscale_server.calibrating.intake import find_in
+from trustscale_server.images.compression import worst_of
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import USUAL, DegradedInput, make_input, subject_of
-from trustscale_server.images.description import (
-    MOST,
-    Kind,
-    describe,
-    file_numbers,
-    kinds_table,
-    worst_of,
-)
+from trustscale_server.images.kinds import MOST, file_numbers, kinds_table
+from trustscale_server.images.statistics import describe
 
-TABLE: Final = Path("app/images/kinds.json")
+TABLE: Final = Path("app/trustscale_server/images/kinds.json")
 SCALE: Final = 4
-CHAINS: Final = 40  # of each photograph, about as many of each step as photographs
 RIDGE: Final = 2.0
 PRIOR: Final = 0.5  # the power of a way's share
-ALARMS: Final = 0.02
 
 CLASSES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "lossless": ("saved without loss", ("lossless",)),
@@ -63,7 +54,8 @@ CLASSES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "soft": ("soft (enlarged a little or blurred before)", ("soft", "soft-lossy")),
     "enlarged": ("enlarged by two to four before", ("enlarged",)),
-    "smoothed": ("freed of noise, as in phones", ("smoothed", "denoised")),
+    "smoothed": ("freed of noise, as in phones", ("smoothed",)),
+    "denoised": ("freed of much noise, flat between edges", ("denoised",)),
     "motion": ("blurred by a movement of the camera", ("motion",)),
     "collage": ("sharp in some parts and soft in others", ("collage",)),
     "page": ("flat areas beside photographs, as in pages and screenshots", ("page",)),
@@ -73,7 +65,7 @@ CLASS_OF: Final = {way: name for name, (_, ways) in CLASSES.items() for way in w
 
 
 class Row(NamedTuple):
-    """A described input; kind: the way, or a foreign one."""
+    """A described input; kind: the way."""
 
     kind: str
     numbers: Mapping[str, float]
@@ -85,11 +77,11 @@ def row(kind: str, made: DegradedInput) -> Row:
     return Row(kind, {**describe(made.pixels), **file_numbers(made.compression, worst)})
 
 
-def rows_of(folder: Path, keep: Path, chains: int, start: int = 0) -> Iterator[Row]:
+def rows_of(folder: Path, keep: Path) -> Iterator[Row]:
     """Of every photograph; what is kept of a stopped run is not made again."""
     for files in find_in(folder):
-        path = Path(str(files.y))
-        kept = keep / f"{folder.name}-{path.stem}-{start}-{chains}.pickle"
+        path = Path(files.paths["y"])
+        kept = keep / f"{folder.name}-{path.stem}.pickle"
         if not kept.exists():
             truth = decode(path.read_bytes(), PAIR_LIMITS).rgb
             rows = []
@@ -97,10 +89,6 @@ def rows_of(folder: Path, keep: Path, chains: int, start: int = 0) -> Iterator[R
                 seed = zlib.crc32(f"{path.stem} {way}".encode())
                 made = make_input(subject_of(truth, SCALE, part, seed), SCALE, part, seed)
                 rows.append(row(way, made))
-            for number in range(start, start + chains):
-                seed = zlib.crc32(f"{path.stem} {number}".encode())
-                name, made = foreign(truth, np.random.default_rng(seed))
-                rows.append(row(f"foreign: {name}", made))
             kept.write_bytes(pickle.dumps(rows))
         yield from pickle.loads(kept.read_bytes())
 
@@ -109,11 +97,10 @@ def learned(rows: Sequence[Row]) -> dict[str, Any]:
     """The table of these rows, as JSON values."""
     names = [*rows[0].numbers]
     values = np.array([[one.numbers[name] for name in names] for one in rows])
-    is_own = np.array([one.kind in CLASS_OF for one in rows])
-    centre = np.round(np.nanmean(values[is_own], axis=0), 4)
-    spread = np.round(np.nanstd(values[is_own], axis=0), 4) + 1e-4
+    centre = np.round(np.nanmean(values, axis=0), 4)
+    spread = np.round(np.nanstd(values, axis=0), 4) + 1e-4
     values = np.nan_to_num(np.clip((values - centre) / spread, -MOST, MOST))
-    kinds = [*CLASS_OF, *sorted({one.kind for one in rows} - CLASS_OF.keys())]
+    kinds = [*CLASS_OF]
     weights, bias = regression(values, np.array([kinds.index(one.kind) for one in rows]))
     total = sum(USUAL.share(way) for way in CLASS_OF)
     for place, way in enumerate(CLASS_OF):
@@ -123,7 +110,7 @@ def learned(rows: Sequence[Row]) -> dict[str, Any]:
         "numbers": dict(zip(names, np.round([centre, spread], 4).T.tolist(), strict=True)),
         "kinds": {
             kind: {
-                "class": CLASS_OF.get(kind),
+                "class": CLASS_OF[kind],
                 "bias": round(float(bias[place]), 3),
                 "weights": np.round(weights[place], 3).tolist(),
             }
@@ -155,37 +142,30 @@ def regression(
 
 
 def judge(rows: Sequence[Row]) -> None:
-    """Print as what each kind is read, and the share that would be warned of."""
-    seen: dict[str, list[Kind]] = defaultdict(list)
-    calibrated: dict[str, list[float]] = defaultdict(list)
+    """Print as what each kind is read."""
+    seen: dict[str, list[str]] = defaultdict(list)
     for one in rows:
-        kind = kinds_table().kind_of(one.numbers)
-        seen[one.kind].append(kind)
-        if one.kind in CLASS_OF:
-            calibrated[kind.name].append(kind.strangeness)
-    limits = {name: np.quantile(found, 1 - ALARMS) for name, found in calibrated.items()}
+        seen[one.kind].append(kinds_table().kind_of(kinds_table().standardised(one.numbers)).name)
     lines = []
-    for name, kinds in seen.items():
-        warned = np.mean([kind.strangeness > limits[kind.name] for kind in kinds])
-        common = Counter(kind.name for kind in kinds).most_common(4)
-        read = ", ".join(f"{other} {count / len(kinds):.2f}" for other, count in common)
-        lines.append((name, str(len(kinds)), f"{warned:.2f}", read))
-    print_table(("made by", "inputs", "warned", "read as"), lines)
+    for kind, names in seen.items():
+        common = Counter(names).most_common(4)
+        read = ", ".join(f"{name} {count / len(names):.2f}" for name, count in common)
+        lines.append((kind, str(len(names)), read))
+    print_table(("made by", "inputs", "read as"), lines)
 
 
 def main() -> None:
     """Learn the table, or judge it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=photo_folder)
     parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-kinds")
     parser.add_argument("--judge", type=Path, help="other photographs")
     given = parser.parse_args()
     given.keep.mkdir(parents=True, exist_ok=True)
     if given.judge is not None:
-        judge([*rows_of(given.judge, given.keep, CHAINS // 4, start=1000)])
+        judge([*rows_of(given.judge, given.keep)])
         return
-    rows = rows_of(given.folder, given.keep, CHAINS)
-    made = learned([one for one in rows if CALIBRATED not in one.kind])
+    made = learned([*rows_of(given.folder, given.keep)])
     lines = json.dumps(made, indent=1, ensure_ascii=False)
     TABLE.write_text(compact(lines) + "\n", encoding="utf-8")
 

@@ -23,13 +23,13 @@ from PIL import Image
 
 from benchmarks.request import EXAMPLE, with_state
 from benchmarks.table import print_table
+from trustscale_server.bootstrap.settings import Settings
+from trustscale_server.http.app import create_app
 from trustscale_server.images.encode import FORMS
-from trustscale_server.main import create_app
-from trustscale_server.serving.answer import form_of
-from trustscale_server.serving.prepare import footprint
-from trustscale_server.settings import Settings
+from trustscale_server.serving.admit import footprint
+from trustscale_server.serving.pictures import form_of
 from trustscale_server.upscalers.base import Capabilities, Source
-from trustscale_server.upscalers.embedded import SHIPPED
+from trustscale_server.upscalers.embedded.runtime import SHIPPED
 from trustscale_server.upscalers.registry import build_upscaler
 
 
@@ -41,7 +41,7 @@ class Repeated:
         self.fingerprint = embedded.fingerprint
         self.capabilities = Capabilities(by_tiles=True)
 
-    async def generate(self, source: Source, seeds, turn=None):  # noqa: ARG002 - the protocol
+    async def generate(self, source: Source, seeds, permit=None):  # noqa: ARG002 - the protocol
         return [await asyncio.to_thread(repeated, source.rgb, self.scale) for _ in seeds]
 
     async def check(self) -> None: ...

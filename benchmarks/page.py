@@ -27,8 +27,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.table import print_table
 from harness.browser import DESKTOP, launched, serving
-from trustscale_server.images.encode import to_png
-from trustscale_server.serving.answer import MASK, TRUST, Result
+from trustscale_server.images.png import to_png
+from trustscale_server.serving.document import MASK, TRUST, Result
 from trustscale_server.stores.base import open_stores
 
 SECONDS = 3
@@ -126,7 +126,7 @@ def _document(result_id: str, side: int, alpha: float, share: float) -> Result:
     guarantee |= {"void_if": ["that it is synthetic"]}
     made = {"upscaler": "span-x4", "calibration": "cal-synthetic", "scale": 4, "samples": 8}
     made |= {"seed": 1, "prediction": "first", "width": side, "height": side, "alpha": alpha}
-    found = {"threshold": 0.001, "trusted_fraction": share, "typicality": 0.5, "warnings": []}
+    found = {"threshold": 0.001, "trusted_fraction": share, "warnings": []}
     return Result.model_validate(
         {
             "id": result_id,

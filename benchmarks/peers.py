@@ -34,13 +34,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.embedded import Pixels, peak_mib, psnr
+from benchmarks.photos import photo_folder
 from benchmarks.request import with_state
 from benchmarks.table import print_table
 from benchmarks.timing import timed
-from trustscale_server.concurrency import usable_cores
-from trustscale_server.main import create_app
-from trustscale_server.settings import Settings
-from trustscale_server.upscalers.embedded import SHIPPED
+from trustscale_server.bootstrap.settings import Settings
+from trustscale_server.http.app import create_app
+from trustscale_server.platform.cores import usable_cores
+from trustscale_server.upscalers.embedded.runtime import SHIPPED
 
 MODEL, SCALE, SIDE = "realesr-x4", 4, 512
 
@@ -195,7 +196,7 @@ def measured(peer: str, folder: Path, count: int, rounds: int) -> dict[str, floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=photo_folder)
     parser.add_argument("--pictures", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=PEERS, help=argparse.SUPPRESS)

@@ -1,6 +1,6 @@
 """Fit σ to a shipped upscaler: `python -m benchmarks.power_fit PHOTOGRAPHS --upscaler span-x4`.
 
-Prints the artefact for `app/sigma/fits/`. The photographs must have no part in any calibration
+Prints the artefact for `sigma/fits/`. The photographs must have no part in any calibration
 that it is used with. Each is degraded as uploads usually are, in WAYS of the classes, which take
 turns, so that every class is seen as often. With `--classes NAME…` the fit is for these
 alone: the photographs are degraded in each of the ways of making the first of them, which are seen
@@ -30,23 +30,25 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.photos import photo_folder
 from benchmarks.table import print_table
-from trustscale_server.calibration.intake import find_in
-from trustscale_server.calibration.measure import FIT_DIGITS, npz_bytes
-from trustscale_server.calibration.pairs import PairUpload, load_pair
+from trustscale_server.calibrating.fit import FIT_DIGITS
+from trustscale_server.calibrating.intake import find_in
+from trustscale_server.calibrating.measure import npz_bytes
+from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.conformal import fidelity
 from trustscale_server.images.degrade import USUAL, Degradation, Mixture
-from trustscale_server.sampling.pipeline import Enlarged, Pipeline
-from trustscale_server.sigma import features, fitting
-from trustscale_server.sigma.estimators import Accumulator, Fit, IndecisionSettings, shipped_fit
-from trustscale_server.sigma.features import CELL, FACTS, LEVELS, energy_of
-from trustscale_server.upscalers.base import Source, sample_seeds
-from trustscale_server.upscalers.embedded import (
-    SHIPPED,
-    EmbeddedUpscaler,
-    PrecisionSetting,
-    ShippedName,
-)
+from trustscale_server.sampling.measure import Enlarged
+from trustscale_server.sampling.sigma import features, fitting
+from trustscale_server.sampling.sigma.estimators import Accumulator, IndecisionSettings
+from trustscale_server.sampling.sigma.features import CELL, FACTS, LEVELS, energy_of
+from trustscale_server.sampling.sigma.fits import Fit, shipped_fit
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.embedded.runtime import SHIPPED, PrecisionSetting, ShippedName
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
+from trustscale_server.upscalers.symmetries import sample_seeds
 
 ALPHAS = (0.03, 0.05)
 CELLS = 600_000  # as many as one core fits on in two minutes
@@ -98,7 +100,7 @@ class Maker:
 
     def __init__(self, name: ShippedName, precision: PrecisionSetting, cache: Path) -> None:
         self.upscaler = EmbeddedUpscaler(name, name, precision=precision)
-        self.pipeline = Pipeline(
+        self.pipeline = MeasurementSpec(
             fingerprint=self.upscaler.fingerprint,
             scale=self.upscaler.scale,
             samples=1,
@@ -112,7 +114,7 @@ class Maker:
         """Each photograph of a folder, in so many of the ways."""
         rows, names = rows_of(folder), list(ways)
         for place, files in enumerate(find_in(folder)):
-            path = Path(str(files.y))
+            path = Path(files.paths["y"])
             scene = rows[path.stem].get("pool_id") or rows[path.stem]["group"]
             for turn in range(turns):
                 way = names[(3 * place + 7 * turn) % len(names)]
@@ -125,7 +127,8 @@ class Maker:
         degradation, variant = made_by
         data = path.read_bytes()
         pair = load_pair(
-            PairUpload(path.stem, data, None, variant),
+            *PairSource(path.stem).in_variants([variant]),
+            {"y": data},
             self.pipeline,
             degradation=degradation,
             seed=0,
@@ -286,7 +289,7 @@ def in_words(areas: NDArray[np.float64], first: NDArray[np.float64]) -> str:
 def main() -> None:
     """Print the artefact, or the table of areas."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("photographs", type=Path, nargs="+")
+    parser.add_argument("photographs", type=photo_folder, nargs="+")
     parser.add_argument("--upscaler", choices=list(SHIPPED), default="span-x4")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--ways", type=int, default=4)

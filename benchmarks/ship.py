@@ -3,11 +3,12 @@
 DIR holds photographs, one crop of each, with a manifest.csv that names attributions. For each NAME,
 such as `realesr-x4-bf16` or `span-x4-f32/3`, this measures what `trustscale calibrate` would with
 nothing but defaults: all photographs, or every third (`/3`), in all ways of making X; they become
-`app/calibration/shipped/NAME.calibration`. A file that would change in its date alone stays.
+`calibration/shipped/NAME.calibration`. A file that would change in its date alone stays.
 
 What that file holds already of the same X, seed and pipeline is not measured again, only looked at:
 another number of photographs, other ways of making X, other classes and a fit of one of them cost
-what is new in them. A stopped run continues. `--only` names ways and `--measure` only measures.
+what is new in them. A stopped run continues. `--only` names ways, `--measure` only measures, and
+`--samples DIR` keeps what the models make, so that another σ or trust layer needs no new samples.
 """
 
 from __future__ import annotations
@@ -22,21 +23,28 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import gettempdir
 
-from trustscale_server.calibration import record
-from trustscale_server.calibration.active import shipped_calibration
-from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.calibration.guarantee import MeasuredPair, Provenance
-from trustscale_server.calibration.measure import pack, reduce_pair, seen_by, unpack
-from trustscale_server.calibration.pairs import FITTED_ON, Pair, PairUpload, load_pair
-from trustscale_server.calibration.record import Calibration
-from trustscale_server.errors import BadCalibration
-from trustscale_server.images.degrade import USUAL
-from trustscale_server.images.description import InputFeatures, classify
-from trustscale_server.sampling.pipeline import Pipeline, measure
-from trustscale_server.upscalers.base import Source, settings_of
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler
+import numpy as np
 
-SHIPPED = Path("app/calibration/shipped")
+from benchmarks.photos import photo_folder
+from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.calibrating.fit import seen_by
+from trustscale_server.calibrating.measure import pack, reduce_pair, unpack
+from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibrating.pairs import FITTED_ON, Pair, load_pair
+from trustscale_server.calibration import file
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.manifest import MeasuredPair, Provenance
+from trustscale_server.calibration.shipped import shipped_calibration
+from trustscale_server.images.degrade import USUAL
+from trustscale_server.images.features import InputFeatures, classify
+from trustscale_server.platform.errors import BadCalibration
+from trustscale_server.sampling.measure import measure
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.upscalers.base import RGB, Source, Upscaler, Wrapped, settings_of
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
+from trustscale_server.upscalers.permit import MemoryPermit
+
+SHIPPED = Path("app/trustscale_server/calibration/shipped")
 NOTE = (
     "One crop of 512×512 of each of {count} photographs by {people} people and series, in "
     "all classes of uploads; nothing aerial or medical."
@@ -47,13 +55,16 @@ Row = Mapping[str, str]
 class Shipment:
     """One calibration in the making."""
 
-    def __init__(self, name: str, keep: Path) -> None:
+    def __init__(self, name: str, keep: Path, samples: Path | None = None) -> None:
         name, _, every = name.partition("/")
         self.every = int(every or 1)
         model, _, precision = name.rpartition("-")
         self.name, self.keep = name, keep / name
         self.keep.mkdir(parents=True, exist_ok=True)
-        self.upscaler = EmbeddedUpscaler(model, model, precision=precision)
+        embedded = EmbeddedUpscaler(model, model, precision=precision)
+        self.upscaler: Upscaler = (
+            embedded if samples is None else SampleFiles(embedded, samples / name)
+        )
         self.config = CalibrationConfig(name=name)
         self.pipeline = self.config.pipeline(self.upscaler)
         self.before, self.known = known(name, self.pipeline)
@@ -92,6 +103,7 @@ class Shipment:
             upscaler=self.upscaler.name,
             pipeline=self.pipeline,
             created_at=created_at,
+            guarantee=self.config.guarantee,
             degradation=USUAL,
             seed=self.config.seed,
             provenance=Provenance(
@@ -102,9 +114,36 @@ class Shipment:
         )
 
 
+class SampleFiles(Wrapped):
+    """Keeps every sample of an upscaler as a file, by the digest of X and the seed."""
+
+    def __init__(self, inner: EmbeddedUpscaler, folder: Path) -> None:
+        super().__init__(inner)
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.exact_fingerprint = inner.exact_fingerprint
+
+    async def generate(
+        self, source: Source, seeds: Sequence[int], permit: MemoryPermit | None = None
+    ) -> list[RGB]:
+        """Generate only what is not there yet."""
+        samples = []
+        for seed in seeds:
+            kept = self.folder / f"{source.digest[:32]}-{seed}.npy"
+            if not kept.exists():
+                (sample,) = await self.inner.generate(source, [seed])
+                with kept.with_suffix(".part").open("wb") as out:
+                    np.save(out, sample, allow_pickle=False)
+                kept.with_suffix(".part").replace(kept)
+            samples.append(np.load(kept, allow_pickle=False))
+        if permit is not None:
+            await permit.take()
+        return samples
+
+
 def known(
-    name: str, pipeline: Pipeline
-) -> tuple[Pipeline | None, dict[tuple[str, int], MeasuredPair]]:
+    name: str, pipeline: MeasurementSpec
+) -> tuple[MeasurementSpec | None, dict[tuple[str, int], MeasuredPair]]:
     """Under what, and what the shipped file holds, by digest of X and seed.
 
     None if its rule and its fits of classes cannot be compared with those of the pipeline.
@@ -120,21 +159,19 @@ def known(
     return before.model_copy(update={"input_rule": pipeline.input_rule}), pairs
 
 
-def under_which(pipeline: Pipeline, facts: InputFeatures) -> Pipeline:
+def under_which(pipeline: MeasurementSpec, facts: InputFeatures) -> MeasurementSpec:
     """All that what is measured of an upload with these facts depends on."""
     sigma = pipeline.sigma_of(facts)
     return pipeline.model_copy(update={"indecision": sigma, "input_rule": None})
 
 
-def looked_at_again(measured: MeasuredPair, pair: Pair, pipeline: Pipeline) -> MeasuredPair:
-    """With the name, class and facts that this program gives the pair."""
-    facts = {name: round(value, 4) for name, value in pair.facts.numbers().items()}
+def looked_at_again(measured: MeasuredPair, pair: Pair, pipeline: MeasurementSpec) -> MeasuredPair:
+    """With the name and class that this program gives the pair."""
     assert pipeline.input_rule is not None
     facts = {
         "name": pair.name,
         "variant": pair.variant,
         "input_class": classify(pipeline.input_rule, pair.facts),
-        "facts": facts,
     }
     info = measured.info.model_copy(update=facts)
     return replace(measured, info=info)
@@ -143,15 +180,16 @@ def looked_at_again(measured: MeasuredPair, pair: Pair, pipeline: Pipeline) -> M
 def main() -> None:
     """Make them, each X once for all."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=photo_folder)
     parser.add_argument("names", nargs="+")
     parser.add_argument("--only", nargs="+", default=list(USUAL.variants()))
     parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-ship")
+    parser.add_argument("--samples", type=Path, help="keep the models' samples here")
     parser.add_argument("--measure", action="store_true", help="measure, and write nothing yet")
     given = parser.parse_args()
     with (given.folder / "manifest.csv").open() as table:
         rows = sorted(csv.DictReader(table), key=lambda row: row["file"])
-    shipments = [Shipment(name, given.keep) for name in given.names]
+    shipments = [Shipment(name, given.keep, given.samples) for name in given.names]
     first = shipments[0]  # all have one scale and seed, so the same X
     for way in given.only:
         for place, row in enumerate(rows):
@@ -160,7 +198,8 @@ def main() -> None:
                 continue
             data = (given.folder / row["file"]).read_bytes()
             pair = load_pair(
-                PairUpload(Path(row["file"]).stem, data, None, way),
+                *PairSource(Path(row["file"]).stem).in_variants([way]),
+                {"y": data},
                 first.pipeline,
                 degradation=USUAL,
                 seed=first.config.seed,
@@ -173,10 +212,10 @@ def main() -> None:
             path = SHIPPED / f"{shipment.name}.calibration"
             made = shipment.made(rows, None)
             if path.exists():
-                before = record.load(path.read_bytes())
+                before = file.load(path.read_bytes())
                 again = shipment.made(rows, before.manifest.created_at)
                 made = before if again.id == before.id else made
-            path.write_bytes(record.dump(made))
+            path.write_bytes(file.dump(made))
             print(path, made.id, made.manifest.created_at, flush=True)
 
 

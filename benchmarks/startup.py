@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.table import print_table
-from trustscale_server.images import sandbox_server
+from trustscale_server.images.sandbox import server
 
 COMMANDS = (
     ["--version"],
@@ -51,7 +51,7 @@ def decoder(cache: str) -> float:
     """Of a process that reads files, until it is ready."""
     ours, theirs = socket.socketpair()
     ours.shutdown(socket.SHUT_WR)  # it is to end when it is ready
-    command = [sys.executable, "-m", sandbox_server.__name__, str(theirs.fileno())]
+    command = [sys.executable, "-m", server.__name__, str(theirs.fileno())]
     with ours, theirs:
         return used(command, pass_fds=[theirs.fileno()], env=compiled(cache))
 

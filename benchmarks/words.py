@@ -6,8 +6,8 @@
 
 DIR holds photographs, on which `lettering.py` draws text in the fonts of FOLDER; X is made in three
 ways in turn: without loss, as JPEG 75 to 95, and as JPEG 50 to 74. `fit` writes the weights of
-`app/sigma/fits/reading.json` from the words of both models. `ship` writes
-`app/calibration/shipped/NAME-text.calibration` for names such as `realesr-x4-bf16`. `judge` draws
+`sigma/fits/reading.json` from the words of both models. `ship` writes
+`calibration/shipped/NAME-text.calibration` for names such as `realesr-x4-bf16`. `judge` draws
 other words, and prints for both promises, for each α, and without a choice: the share of wrong
 words among those called right, and of pictures with one, with standard errors, and how many of the
 right words are called right, by the height of their boxes in pixels. `--bare` reads the photographs
@@ -41,33 +41,32 @@ import scipy
 from numpy.typing import NDArray
 
 from benchmarks.lettering import Lettering
+from benchmarks.photos import photo_folder
 from benchmarks.ship import SHIPPED
 from benchmarks.table import print_table
-from trustscale_server.calibration import record
-from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.calibration.guarantee import (
-    Expectation,
-    MeasuredPair,
-    Probability,
-    Provenance,
-)
-from trustscale_server.calibration.measure import pair_from_words, pair_info
-from trustscale_server.calibration.pairs import Pair, PairUpload, load_pair
-from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal import reader, words
+from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.calibrating.measure import pair_from_words, pair_info
+from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibrating.pairs import Pair, load_pair
+from trustscale_server.calibration import file
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.guarantees import Expectation, Probability
+from trustscale_server.calibration.manifest import MeasuredPair, Provenance
+from trustscale_server.conformal import words
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import Degradation, Mixture
-from trustscale_server.images.encode import to_png
-from trustscale_server.sampling.pipeline import Enlarged, measured_again, predict
-from trustscale_server.sigma import estimators
-from trustscale_server.sigma.estimators import TERMS, ReadingFit, ReadPage
-from trustscale_server.sigma.features import Moments
+from trustscale_server.images.png import to_png
+from trustscale_server.sampling.measure import Enlarged, measured_again, predict
+from trustscale_server.sampling.sigma import words as estimators
+from trustscale_server.sampling.sigma.moments import Moments
+from trustscale_server.sampling.sigma.words import TERMS, ReadingFit, ReadPage
+from trustscale_server.things import reading
 from trustscale_server.upscalers.base import RGB, Source, settings_of
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 
 T = TypeVar("T")
 WAYS = (Degradation(), Degradation(jpeg=(75, 95)), Degradation(jpeg=(50, 74)))
-WEIGHTS = Path("app/sigma/fits/reading.json")
+WEIGHTS = Path("app/trustscale_server/sampling/sigma/fits/reading.json")
 RIDGE = 0.01
 ALPHAS = (0.05, 0.1)
 HEIGHTS = (0, 28, 56, math.inf)
@@ -122,14 +121,20 @@ class Trial:
             yield self.read(path.stem, truth, way)
 
     def read(self, name: str, truth: RGB, way: Degradation) -> Read:
-        pair = load_pair(PairUpload(name, to_png(truth)), self.pipeline, degradation=way, seed=0)
+        pair = load_pair(
+            PairSource(name), {"y": to_png(truth)}, self.pipeline, degradation=way, seed=0
+        )
         content = f"{pair.x_sha256} {pair.y_sha256} {self.name}"
 
         def made_and_read() -> tuple[bytes, ReadPage, list[bool]]:
             source = Source(pair.x, pair.facts)
             made = self.runner.run(predict(self.upscaler, source, pair.seed))
             page = self.page(made, pair)
-            return to_png(made), page, reader.read_otherwise(page.made, pair.y)
+            return (
+                to_png(made),
+                page,
+                reading.read_otherwise(page.made, pair.y, self.pipeline.fidelity.compares),
+            )
 
         picture, page, wrong = self.kept(content, "read", made_and_read)
         return Read(pair, decode(picture, PAIR_LIMITS).rgb, page, wrong)
@@ -138,9 +143,14 @@ class Trial:
         """As `ReadPage.of`, but what all models share, the plain enlargement, is read once."""
         scale = self.pipeline.scale
         plain = Enlarged(pair.x, scale)[:]
-        lines = self.kept(f"{pair.x_sha256} {scale}", "plain", lambda: reader.read_lines(plain))
-        found = reader.read_lines(made)
-        return ReadPage(found, reader.read_otherwise(found, plain), lines, scale)
+        lines = self.kept(f"{pair.x_sha256} {scale}", "plain", lambda: reading.read_lines(plain))
+        found = reading.read_lines(made)
+        return ReadPage(
+            found,
+            reading.read_otherwise(found, plain, self.pipeline.fidelity.compares),
+            lines,
+            scale,
+        )
 
     def kept(self, content: str, kind: str, make: Callable[[], T]) -> T:
         """What `make` returns, kept under a digest of the content that it depends on."""
@@ -218,6 +228,7 @@ def ship(trials: Sequence[Trial], photographs: Sequence[Photograph]) -> None:
             name=trial.config.name,
             upscaler=trial.upscaler.name,
             pipeline=trial.pipeline,
+            guarantee=trial.config.guarantee,
             degradation=Mixture.model_validate({"mixture": [way.model_dump() for way in WAYS]}),
             seed=0,
             provenance=Provenance(
@@ -227,15 +238,16 @@ def ship(trials: Sequence[Trial], photographs: Sequence[Photograph]) -> None:
             ),
         )
         path = SHIPPED / f"{trial.config.name}.calibration"
-        path.write_bytes(record.dump(made))
+        path.write_bytes(file.dump(made))
         print(path, made.id, made.n, {a: made.curve.threshold(a) for a in ALPHAS}, flush=True)
 
 
 def judge(trials: Sequence[Trial], photographs: Sequence[Photograph]) -> None:
     for trial in trials:
-        calibration = record.load((SHIPPED / f"{trial.config.name}.calibration").read_bytes())
+        calibration = file.load((SHIPPED / f"{trial.config.name}.calibration").read_bytes())
         found = [trial.judged(read) for read in trial.all(photographs)]
-        law, most = calibration.law, {"highest": calibration.highest}
+        subset = calibration.everything
+        law, most = subset.weighted_losses, {"highest": subset.highest}
         of_scenes = {"scenes": law.scenes, "weights": law.weights, **most}
         rows = []
         for promise in (Expectation(), Probability(tolerance=words.ANY)):
@@ -279,7 +291,7 @@ def _mean(values: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("task", choices=("fit", "ship", "judge"))
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=photo_folder)
     parser.add_argument("names", nargs="*", default=["realesr-x4-bf16", "span-x4-bf16"])
     parser.add_argument("--fonts", type=Path, required=True, help="of the letters")
     parser.add_argument("--letters", type=float, nargs=2, default=(12, 100), metavar="PIXELS")

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from benchmarks.table import print_table
 from harness.tiny import ldm, saved, upscale
-from trustscale_server.sigma.estimators import Accumulator
+from trustscale_server.sampling.sigma.estimators import Accumulator
 from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode_message
 from trustscale_worker.models.diffusion.engine import DiffusionEngine
 from trustscale_worker.models.engine import DeviceMemory, Engine, SampleRequest

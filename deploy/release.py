@@ -1,13 +1,16 @@
-"""What a release publishes, made in a clean clone and tried in fresh environments; pushes nothing.
+"""What a release publishes, made in a clean clone, tried, and put into one folder; pushes nothing.
 
-    python deploy/release.py [gateway worker …|none]
+    python -m deploy.release [gateway worker …|none]
 
 The names are images to build, where docker or buildah is installed. All else is made by the
-commands of .github/workflows/release.yml.
+commands of .github/workflows/release.yml. The folder is release/VERSION, and what is tried lies in
+it; at the end the commands are printed that publish it.
 """
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import shutil
 import subprocess
@@ -20,22 +23,14 @@ from pathlib import Path
 from typing import Final
 
 from deploy.images.build import has_docker
+from deploy.licences import ALLOWED, licences_of
 from harness.blocks import blocks_of
 from harness.servers import free_port
 
 ROOT: Final = Path(__file__).parents[1]
 VENV: Final = ROOT / ".venv"
 
-# Licences of what is passed on in images, in the words of SPDX and of older metadata. None asks for
-# more than a notice; MPL-2.0 only for changes of its own files. NVIDIA's libraries beside torch are
-# no free software: building a worker's image with CUDA accepts their terms.
-ALLOWED: Final = {
-    "0BSD", "3-Clause BSD License", "Apache 2.0 License", "Apache Software License", "Apache-2.0",
-    "Apache-2.0 WITH LLVM-exception", "BSD", "BSD License", "BSD-2-Clause", "BSD-3-Clause",
-    "BSL-1.0", "CC0-1.0", "CNRI-Python", "ISC License (ISCL)", "MIT", "MIT License", "MIT-0",
-    "MIT-CMU", "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)", "PSF-2.0",
-    "Python Software Foundation License", "Zlib",
-}  # fmt: skip
+PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
 LOCKS: Final = ("gateway", "gateway-extras", "worker")
 
 
@@ -49,22 +44,34 @@ def main(images: list[str]) -> None:
         made(clone, "dist", "package", "docs")
         report("made in a clean clone: dist, package, sbom, site")
         rebuilt(clone)
-        service, client = installed(clone, tried)
-        readme(clone, tried, service, client)
-        chart(clone, version)
         licences(clone)
-        built(clone, images)
+        ready = ROOT / "release" / version
+        shutil.rmtree(ready, ignore_errors=True)
+        for part in ("dist", "package", "sbom", "site"):
+            shutil.copytree(clone / part, ready / part)
+        service, client = installed(clone, ready, tried)
+        readme(clone, tried, service, client)
+        pythons(clone, ready, tried)
+        stack(ready)
+        chart(clone, ready, version)
+        kept = built(clone, ready, version, images)
         commit = run("git", "rev-parse", "--short", "HEAD", cwd=clone).strip()
-        print(f"\nTo publish {version} a person pushes one tag, and the workflow does the rest:\n")
-        print(f"  git tag v{version} {commit} && git push origin v{version}\n")
-        print("\n".join(pushed(clone, version)))
+        print(f"\nAll of {version} is in {ready.relative_to(ROOT)}:\n")
+        print("\n".join(sizes(ready)))
+        print("\nTo publish it push one tag, and the workflow makes the same and does the rest:\n")
+        print(f"  git tag v{version} {commit} && git push origin v{version}")
+        print("\nor by hand, from that folder, with REGISTRY such as ghcr.io/OWNER:\n")
+        print("\n".join(commands(version, kept)))
 
 
 def run(*command: str | Path, cwd: Path = ROOT, text: str | None = None) -> str:
     """The output of a command; a failure ends everything with its last lines."""
+    # What is tried is what was installed.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [*map(str, command)], cwd=cwd, input=text, capture_output=True, text=True, check=False
-    )
+        [*map(str, command)],
+        cwd=cwd, input=text, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     if done.returncode:
         called = " ".join(map(str, command))[:200]
         sys.exit(f"release-check: {called} failed:\n{(done.stdout + done.stderr)[-4000:]}")
@@ -85,8 +92,8 @@ def made(clone: Path, *targets: str) -> None:
 def same_version(clone: Path) -> str:
     """The version, which every part and the changelog must name."""
     places = {
-        "app/__init__.py": r'^__version__ = "(.+)"',
-        "trustscale/__init__.py": r'^__version__ = "(.+)"',
+        "app/trustscale_server/__init__.py": r'^__version__ = "(.+)"',
+        "client/trustscale/__init__.py": r'^__version__ = "(.+)"',
         "deploy/chart/Chart.yaml": r'^(?:appVersion|version): "?([^"\n]+)"?',
         "docs/openapi.json": r'^  "version": "(.+)"',
         "CHANGELOG.md": r"^## (\d\S*)",
@@ -121,9 +128,9 @@ def contents(wheel: Path) -> dict[str, int]:
         return {item.filename: item.CRC for item in archive.infolist()}
 
 
-def installed(clone: Path, tried: Path) -> tuple[Path, Path]:
+def installed(clone: Path, ready: Path, tried: Path) -> tuple[Path, Path]:
     """The programs of fresh environments for service and client."""
-    uv, wheels = VENV / "bin/uv", clone / "dist"
+    uv, wheels = VENV / "bin/uv", ready / "dist"
     service, client = tried / "service", tried / "client"
     for place in (service, client):
         run(uv, "venv", "--quiet", place)
@@ -146,7 +153,9 @@ def readme(clone: Path, tried: Path, service: Path, client: Path) -> None:
     pages = (ROOT / "README.md", ROOT / "docs/for-developers.md")
     for block in (block for page in pages for block in blocks_of(page)):
         if block.kind == "sh":
-            script += [line for line in block.commands if not line.startswith("make ")]
+            kept = [line for line in block.commands if not line.startswith("make ")]
+            # Of a container: tests/stack runs it.
+            script += [] if any(line.startswith("docker ") for line in kept) else kept
         elif block.kind == "python":
             script += [f"{client}/python <<'END'", block.text, "END"]
     text = "\n".join(script).replace("8000", port).replace(".venv/bin", str(service))
@@ -155,12 +164,64 @@ def readme(clone: Path, tried: Path, service: Path, client: Path) -> None:
     report("the first pages' commands ran: upscale, a folder, serve, curl, the Python client")
 
 
-def chart(clone: Path, version: str) -> None:
-    """Render the packaged chart with each of its values files."""
+def pythons(clone: Path, ready: Path, tried: Path) -> None:
+    """Try the wheel on every release of Python that is here, and by `uvx`."""
+    uv, wheel = VENV / "bin/uv", next((ready / "dist").glob("trustscale-*.whl"))
+    lock, picture = clone / "requirements/gateway.lock", clone / "examples/coast.png"
+    seen, missing = [], []
+    for release in PYTHONS:
+        if not here(uv, release):
+            missing.append(release)
+            continue
+        place = tried / release
+        run(uv, "venv", "--quiet", "--no-python-downloads", "--python", release, place)
+        into = (uv, "pip", "install", "--quiet", "--no-deps", "--python", place)
+        run(*into, "--require-hashes", "--requirement", lock)
+        run(*into, wheel)
+        program = ("env", f"TRUSTSCALE_DATA_DIR={place}/data", place / "bin/trustscale")
+        run(*program, "upscale", picture, "--out", place / "large", cwd=tried)
+        seen.append(release)
+    report(f"one picture was enlarged with Python {', '.join(seen)}")
+    if missing:
+        print(f"--  Python {', '.join(missing)}: not here, so not tried")
+    said = run(
+        uv, "tool", "run", "--quiet", "--isolated", "--from", wheel, "trustscale", "--version"
+    )
+    report(f"uvx --from {wheel.name} trustscale: {said.strip()}")
+
+
+def here(uv: Path, release: str) -> bool:
+    """Whether an interpreter is installed."""
+    found = subprocess.run(
+        [str(uv), "python", "find", "--no-python-downloads", release],
+        capture_output=True,
+        check=False,
+    )
+    return found.returncode == 0
+
+
+def stack(ready: Path) -> None:
+    """The compose file and its `.env.example` name the images of this release."""
+    if shutil.which("docker-compose") is None:
+        print("--  compose.yaml: docker-compose is not here, so it is not looked at")
+        return
+    files = ("--file", ready / "package/compose.yaml", "--env-file", ready / "package/.env.example")
+    found = run("docker-compose", *files, "config", "--images").split()
+    ours = {image for image in found if "trustscale" in image}
+    if not ours or not all(image.endswith(f":{ready.name}") for image in ours):
+        sys.exit(f"release-check: compose.yaml asks for other images: {', '.join(sorted(ours))}")
+    report(f"compose.yaml with its .env.example starts {', '.join(sorted(ours))}")
+
+
+def chart(clone: Path, ready: Path, version: str) -> None:
+    """Render the packaged chart without values, and with each of its values files."""
+    archive = ready / f"package/trustscale-{version}.tgz"
+    text = run(VENV / "bin/helm", "template", "trustscale", archive)
+    if f"trustscale-gateway:{version}" not in text:
+        sys.exit("release-check: the chart asks for other images")
     for values in (clone / "deploy/chart/values").glob("*.yaml"):
-        archive = clone / f"package/trustscale-{version}.tgz"
         run(VENV / "bin/helm", "template", "trustscale", archive, "--values", values)
-    report("the packed chart is rendered with every values file")
+    report("the packed chart is rendered without values and with every values file")
 
 
 def licences(clone: Path) -> None:
@@ -188,46 +249,50 @@ def licences(clone: Path) -> None:
         print(f"--  not installed here, so not looked at: {', '.join(unseen)}")
 
 
-def licences_of(name: str) -> Iterator[str]:
-    """The licences that a package names."""
-    found = metadata.metadata(name)
-    expression = found.get("License-Expression")
-    classifiers = [
-        classifier.rpartition(" :: ")[2]
-        for classifier in found.get_all("Classifier") or []
-        if classifier.startswith("License ::")
-    ]
-    if classifiers and not expression:
-        yield from classifiers
-    elif stated := expression or (found.get("License") or "").partition("\n")[0]:
-        yield from re.split(r" (?:AND|OR) ", stated)
-
-
-def built(clone: Path, images: list[str]) -> None:
-    """The images, if an engine is installed."""
+def built(clone: Path, ready: Path, version: str, images: list[str]) -> list[str]:
+    """The images as archives in the folder, if an engine is installed; returns their names."""
     if images == ["none"]:
         print("--  images: left out, as asked")
-    elif not (has_docker() or shutil.which("buildah")):
+        return []
+    if not (has_docker() or shutil.which("buildah")):
         print("--  images: NOT built, because neither docker nor buildah is here")
-    else:
-        made(clone, "images", f"TARGETS={' '.join(images)}")
-        report(f"images are built: {', '.join(images)}")
+        return []
+    made(clone, "images", f"TARGETS={' '.join(images)} --tag {version}")
+    (ready / "images").mkdir()
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    for image in images:
+        name, file = f"trustscale-{image}:{version}", f"trustscale-{image}-{machine}.tar"
+        engine = "docker" if has_docker() else "podman"
+        run(engine, "save", "--output", ready / "images" / file, name)
+    report(f"images are built for {machine}: {', '.join(images)}")
+    print("--  images of other machines: not built here; the workflow builds amd64 and arm64")
+    return images
 
 
-def pushed(clone: Path, version: str) -> Iterator[str]:
-    """Every destination, with sizes."""
+def sizes(ready: Path) -> Iterator[str]:
+    """What lies in the folder."""
+    for part in sorted(ready.iterdir()):
+        files = [file for file in part.rglob("*") if file.is_file()]
+        names = (
+            ", ".join(sorted(file.name for file in files))
+            if len(files) < 10
+            else f"{len(files)} files"
+        )
+        yield f"  {part.name:8} {sum(file.stat().st_size for file in files) / 1e6:7.1f} MB  {names}"
 
-    def sized(pattern: str) -> str:
-        files = sorted(clone.glob(pattern))
-        return ", ".join(f"{file.name} ({file.stat().st_size / 1e3:,.0f} kB)" for file in files)
 
-    pages = len(list((clone / "site").rglob("*.html")))
-    yield f"  package index    {sized('dist/*')}"
-    yield f"  registry         trustscale-gateway:{version}, trustscale-worker:{version}"
-    yield f"  registry, chart  {sized('package/*.tgz')}"
-    beside = ".env.example, upgrade.sh"
-    yield f"  release page     {sized('package/*.yaml')}, {beside}, {sized('sbom/*')}"
-    yield f"  site             {pages} pages"
+def commands(version: str, images: list[str]) -> Iterator[str]:
+    """What publishes the folder."""
+    yield "  uv publish dist/*"
+    for image in images:
+        yield f"  docker load --input images/trustscale-{image}-*.tar"
+        yield f"  docker tag trustscale-{image}:{version} $REGISTRY/trustscale-{image}:{version}"
+        yield f"  docker push $REGISTRY/trustscale-{image}:{version}"
+    yield f"  helm push package/trustscale-{version}.tgz oci://$REGISTRY/charts"
+    yield (
+        f"  gh release create v{version} package/compose.yaml package/.env.example "
+        "package/upgrade.sh sbom/*.json --generate-notes"
+    )
 
 
 if __name__ == "__main__":

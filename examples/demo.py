@@ -27,8 +27,11 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as data_dir:
             answer = answers_to([photograph], OUT / model, model, Path(data_dir))[BADGE.name]
         seconds = sum(answer["timings_ms"].values()) / 1e3
-        share = f"{answer['trusted_fraction']:.0%} trusted at α = {answer['alpha']:g}"
-        say(f"  {model} ({character}): {share}, {seconds:.1f} s, files in {OUT.name}/{model}/")
+        share = f"{answer['trusted_fraction']:.0%} can be relied on for colour"
+        say(
+            f"  {model} ({character}): {share} at α = {answer['alpha']:g}, {seconds:.1f} s, "
+            f"files in {OUT.name}/{model}/"
+        )
     crop = OUT / "look-here.png"
     with_captions(sheet(BADGE, photograph, OUT / model / BADGE.name)).save(crop)
     say(f"""

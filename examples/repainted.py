@@ -1,31 +1,53 @@
 """Show what a generative model repaints, in four photographs: `python -m examples.repainted`.
 
-The sharp model enlarges a sixteenth of the pixels of each. The results are the pictures of README
-and docs/evidence.md, and the first one is the example of the page. Run it again when the model or
-the calibration changes.
+The sharp model enlarges a sixteenth of the pixels of each. The pictures are written to
+`demo-output/repainted`. When the model or the calibration has changed, `--replace` writes them over
+those of README and docs/evidence-real.md, over the example of the first screen, and the shares
+that can be relied on into the captions and into `docs/images/shares.json`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from trustscale_server.serving.caught import caught
+
 HERE = Path(__file__).parent
-IMAGES = HERE.parent / "docs" / "images"
-FIRST = HERE.parent / "app" / "web" / "static" / "img" / "first"
+OUT = HERE.parent / "demo-output" / "repainted"
+PAGES = HERE.parent
+IMAGES = PAGES / "docs" / "images"
+FIRST = HERE.parent / "app/trustscale_server/web/static/img/first"
 SCALE, ALPHA = 4, 0.05
 GAP, HEIGHT = 8, 300
 CAPTIONS = ("what was uploaded", "what the model made", "the truth", "hatched: not trusted")
 CAPTION_HEIGHT = 40
 STEPS = (0.03, 0.05, 0.07)
+BRIDGE = HERE / "bridge.png"
+PROMISES = ("expectation", "post_hoc")  # of the bridge
+SHARES = "shares.json"
+# A page, what stands before a share in it, and whose share it is.
+SAID = (
+    ("README.md", "docs/images/badge.webp)", "astronaut"),
+    *(
+        ("docs/evidence-real.md", f"images/repainted-{name}.webp)", name)
+        for name in ("astronaut", "hikers", "railing", "skyline")
+    ),
+    ("docs/faq.md", "Of `examples/bridge.png`", "bridge post_hoc"),
+    ("docs/faq.md", "and by the command\nwithout it", "bridge expectation"),
+)
 GREY = 50  # the lightness of the swatches, of 100
 
 
@@ -60,29 +82,74 @@ LIES = (
 )
 
 
-def main() -> int:
-    """Ask the model, and write the pictures."""
+FIRST_LIE = 3  # of those
+PANEL = 448  # pixels a side of what the first screen shows
+MARKED = 0.9  # of the place, at least
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask the model, write the pictures, and say where."""
+    parser = argparse.ArgumentParser(prog="python -m examples.repainted", description=__doc__)
+    parser.add_argument(
+        "--replace", action="store_true", help="write over the pictures of docs and of the page"
+    )
+    replaces = parser.parse_args(arguments).replace
+    images, first = (IMAGES, FIRST) if replaces else (OUT, OUT / "first")
+    for place in (images, first):
+        place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         small = [lie.write_small(Path(folder)) for lie in LIES]
         out = Path(folder, "out")
         answers = answers_to(small, out, "realesr-x4", Path(folder, "data"))
         sheets = [sheet(lie, path, out / lie.name) for lie, path in zip(LIES, small, strict=True)]
         for lie, picture in zip(LIES, sheets, strict=True):
-            picture.save(IMAGES / f"repainted-{lie.name}.webp", quality=85, method=6)
-        write_first(LIES[0], small[0], out / LIES[0].name)
-        with_captions(sheets[0]).save(IMAGES / "badge.webp", quality=88, method=6)
-    swatches().save(IMAGES / "alpha.webp", lossless=True)
-    for name, answer in answers.items():
-        print(f"{name}: {answer['trusted_fraction']:.1%} trusted")  # noqa: T201 - a report
+            picture.save(images / f"repainted-{lie.name}.webp", quality=85, method=6)
+        write_first(LIES[FIRST_LIE], small[FIRST_LIE], out / LIES[FIRST_LIE].name, first)
+        with_captions(sheets[0]).save(images / "badge.webp", quality=88, method=6)
+        shares = {name: answer["trusted_fraction"] for name, answer in answers.items()}
+        if replaces:
+            for promise in PROMISES:
+                more = {"--guarantee": promise}
+                made = answers_to([BRIDGE], out, "auto", Path(folder, "data"), more)[BRIDGE.stem]
+                shares[f"{BRIDGE.stem} {promise}"] = made["trusted_fraction"]
+            (images / SHARES).write_text(json.dumps(shares, indent=2) + "\n", "utf-8")
+            for page in {page for page, _, _ in SAID}:
+                path = PAGES / page
+                path.write_text(captioned(path.read_text("utf-8"), page, shares), "utf-8")
+    swatches().save(images / "alpha.webp", lossless=True)
+    for name, share in shares.items():
+        print(f"{name}: {percent(share)} can be relied on for colour")  # noqa: T201 - a report
+    print(f"The pictures are in {images}, and in {first}")  # noqa: T201 - a report
     return 0
 
 
+def captioned(text: str, page: str, shares: Mapping[str, float]) -> str:
+    """Return a page with these shares in its captions. Raises ValueError: it has none."""
+    for name, mark, whose in SAID:
+        if name == page and whose in shares:
+            before, found, after = text.partition(mark)
+            after, count = re.subn(r"\d+ %", percent(shares[whose]), after, count=1)
+            if not (found and count):
+                raise ValueError(f"{page} has no share behind {mark}")
+            text = before + found + after
+    return text
+
+
+def percent(share: float) -> str:
+    """Return a share as captions say it."""
+    return f"{100 * share:.0f} %"
+
+
 def answers_to(
-    pictures: Sequence[Path], out: Path, model: str, data_dir: Path
+    pictures: Sequence[Path],
+    out: Path,
+    model: str,
+    data_dir: Path,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """The documents by name; their files are in `out`."""
     run = [sys.executable, "-m", "trustscale_server", "upscale", *map(str, pictures)]
-    options = {"--out": out, "--upscaler": model, "--alpha": ALPHA, "--seed": 1}
+    options = {"--out": out, "--upscaler": model, "--alpha": ALPHA, "--seed": 1, **more}
     named = [str(part) for option in options.items() for part in option]
     command = [*run, *named, "--trust", "--overlay", "--overwrite", "--json"]
     env = {**os.environ, "TRUSTSCALE_DATA_DIR": str(data_dir)}
@@ -146,14 +213,23 @@ def write(drawn: Image.Image, middle: tuple[float, float], text: str) -> None:
     ImageDraw.Draw(drawn).text(middle, text, fill="black", font=font, anchor="mm")
 
 
-def write_first(lie: Lie, upload: Path, stem: Path) -> None:
-    """Write the example of the page's first screen; of the truth only the part to look at."""
-    FIRST.mkdir(parents=True, exist_ok=True)
-    Image.open(upload).save(FIRST / "input.webp", quality=85)
-    result = Image.open(f"{stem}.image.png").convert("RGB")
-    result.save(FIRST / "model.webp", quality=80, method=6)
-    lie.truth.crop(lie.look).save(FIRST / "truth.webp", quality=92, method=6)
-    Image.open(f"{stem}.mask.png").convert("1").save(FIRST / "mask.png", optimize=True)
+def write_first(lie: Lie, upload: Path, stem: Path, folder: Path) -> None:
+    """Write the example of the page's first screen: what the model rewrote most, three times."""
+    x, truth = (np.asarray(part.convert("RGB")) for part in (Image.open(upload), lie.truth))
+    result = np.asarray(Image.open(f"{stem}.image.png").convert("RGB"))
+    trusted = np.asarray(Image.open(f"{stem}.mask.png").convert("1"))
+    found = caught(truth, result, trusted, upscaler="realesr-x4", scale=SCALE)
+    if found is None or found.marked is None or found.marked < MARKED:
+        raise SystemExit(
+            "The page says that this place was marked, and it was not: choose another."
+        )
+    enlarged = Image.fromarray(x).resize(lie.truth.size, Image.Resampling.BICUBIC)
+    parts = [enlarged, Image.fromarray(result), lie.truth]
+    drawn = Image.new("RGB", (3 * PANEL, PANEL))
+    for place, part in enumerate(parts):
+        crop = part.crop(found.box).resize((PANEL, PANEL), Image.Resampling.LANCZOS)
+        drawn.paste(crop, (place * PANEL, 0))
+    drawn.save(folder / "lie.webp", quality=80, method=6)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ PATIENCE_MS = 300_000
 def ready(page: Page) -> None:
     """The first screen, its example marked."""
     page.goto("/")
-    page.wait_for_selector(".lie-marks[data-shown]")
+    page.wait_for_selector(".lie .panel")
     page.wait_for_selector("html[data-ready]")
 
 

@@ -8,16 +8,18 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from trustscale_server.calibration.guarantee import MeasuredPair
-from trustscale_server.calibration.measure import reduce_pair
-from trustscale_server.calibration.pairs import PairUpload, load_pair
-from trustscale_server.calibration.record import Calibration
+from trustscale_server.calibrating.measure import reduce_pair
+from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibrating.pairs import load_pair
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.manifest import MeasuredPair
 from trustscale_server.conformal import LossCurve
-from trustscale_server.conformal.curve import coarse_up
 from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.conformal.loss_curve import coarse_up
 from trustscale_server.images.degrade import Degradation, degrade
-from trustscale_server.images.encode import to_png
-from trustscale_server.sampling.pipeline import Pipeline, measure
+from trustscale_server.images.png import to_png
+from trustscale_server.sampling.measure import measure
+from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers.base import Source
 
 SIDE = 48
@@ -80,13 +82,13 @@ async def calibration_of(upscaler, count=30, *, side=SIDE, samples=4, file=None,
     By default errors are not cut, so α is larger than usual.
     """
     fields = {"fidelity": FidelitySettings(spot=SIDE), **fields}
-    pipeline = Pipeline(
+    pipeline = MeasurementSpec(
         fingerprint=upscaler.fingerprint, scale=upscaler.scale, samples=samples, **fields
     )
     pairs = []
     for k in range(count):
         y = file(k) if file else to_png(photo(k, side, side))
-        pair = load_pair(PairUpload(f"{k:03}", y), pipeline, degradation=None, seed=0)
+        pair = load_pair(PairSource(f"{k:03}"), {"y": y}, pipeline, degradation=None, seed=0)
         measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed)
         pairs.append(reduce_pair(pair, measurement, pipeline))
     alpha = 0.1 if pipeline.fidelity.bound > 1 else 0.05
@@ -126,5 +128,5 @@ def made_of(template, updates, losses=(), *, facts=None, **pipeline):
         )
         for k, (update, loss) in enumerate(zip(updates, losses or [0] * len(updates), strict=True))
     ]
-    live = Pipeline(fingerprint="fake:1", scale=2, samples=4, **pipeline)
+    live = MeasurementSpec(fingerprint="fake:1", scale=2, samples=4, **pipeline)
     return Calibration.from_pairs(pairs, upscaler="fake", pipeline=live, **(facts or {}))

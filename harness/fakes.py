@@ -4,7 +4,7 @@ import asyncio
 
 import numpy as np
 
-from trustscale_server.sampling.pipeline import MeasurementSink
+from trustscale_server.sampling.measure import MeasurementSink
 from trustscale_server.upscalers.base import Capabilities
 
 
@@ -31,7 +31,7 @@ class FakeUpscaler:
         self.kind = kind
         self.scale = scale
         self.fingerprint = fingerprint
-        self.capabilities = capabilities or Capabilities(concurrency=4)
+        self.capabilities = capabilities or Capabilities(concurrency=4, align=False)
         self.strength = strength
         self.seconds = seconds
         self.gate = gate
@@ -39,7 +39,7 @@ class FakeUpscaler:
         self.cancelled = self.in_flight = self.most_in_flight = 0
         self.failure: Exception | None = None
 
-    async def generate(self, source, seeds, turn=None):
+    async def generate(self, source, seeds, permit=None):
         self.calls.append(list(seeds))
         if self.failure is not None:
             raise self.failure

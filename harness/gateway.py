@@ -17,11 +17,11 @@ from starlette.types import ASGIApp
 from harness.factories import encoded, upload
 from harness.fakes import FakeUpscaler
 from harness.waiting import PATIENCE_S
-from trustscale_server.api.deps import State
+from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.main import TIMINGS, create_app
-from trustscale_server.problems import PROBLEMS
-from trustscale_server.settings import Settings
+from trustscale_server.http.app import TIMINGS, create_app
+from trustscale_server.http.state import State
+from trustscale_server.platform.problems import PROBLEMS
 from trustscale_server.stores.base import open_stores
 
 Value = TypeVar("Value")
@@ -75,10 +75,10 @@ class Served(NamedTuple):
 
     async def post(self, image=IMAGE, *, headers=None, **fields):
         return await self.client.post(
-            "/v1/upscale", **form(image, **fields), headers=dict(headers or {})
+            "/v1/upscale?detail=full", **form(image, **fields), headers=dict(headers or {})
         )
 
-    def hanging(self, method="POST", path="/v1/upscale", **options):
+    def hanging(self, method="POST", path="/v1/upscale?detail=full", **options):
         """A request whose client will hang up; an upload unless it says something else."""
         sent = form() if method == "POST" else {}
         return Hanging(self.app, method, path, **(sent | options))
@@ -156,7 +156,9 @@ def form(image=IMAGE, **fields):
 
 
 def post(client, image=IMAGE, *, headers=None, **fields):
-    return client.post("/v1/upscale", **form(image, **fields), headers=dict(headers or {}))
+    return client.post(
+        "/v1/upscale?detail=full", **form(image, **fields), headers=dict(headers or {})
+    )
 
 
 def ended(client, job):

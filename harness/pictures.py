@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from pydantic import TypeAdapter
 
-from trustscale_server.outbound.guard import Network, system_resolver
 from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.outbound.guard import Network, system_resolver
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from harness.waiting import PATIENCE_S, block_until
-from trustscale_server.api.server import server_config
+from trustscale_server.http.server import server_config
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from trustscale_server.telemetry.logs import configure_logs
+from trustscale_server.platform.telemetry.logs import configure_logs
 
 
 @contextmanager

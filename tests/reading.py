@@ -4,10 +4,10 @@ import numpy as np
 from PIL import Image
 
 from harness.factories import calibration_of, encoded, photo
-from trustscale_server.conformal import reader
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.reader import Line, Word
-from trustscale_server.sigma.estimators import IndecisionSettings
+from trustscale_server.sampling.sigma.estimators import IndecisionSettings
+from trustscale_server.things import reading
+from trustscale_server.things.reading import Line, Word
 
 TEXTS = {"Exit": 0.99, "42": 0.9, "Zg": 0.3}
 """The words, and how sure the reader is of each."""
@@ -26,9 +26,9 @@ LINES = [
 
 def pretend(monkeypatch):
     """All pictures show these words, but of the doubtful one, which every other shows otherwise."""
-    monkeypatch.setattr(reader, "read_lines", lambda picture: LINES)
+    monkeypatch.setattr(reading, "read_lines", lambda picture: LINES)
     others = [line.words[0].confidence < 0.5 for line in LINES]
-    monkeypatch.setattr(reader, "read_otherwise", lambda lines, picture: others)
+    monkeypatch.setattr(reading, "read_otherwise", lambda lines, picture, compares: others)
 
 
 def upload():
@@ -37,9 +37,9 @@ def upload():
     return encoded(truth.resize((24, 24), Image.Resampling.BICUBIC))
 
 
-async def calibration_for_text(upscaler):
+async def calibration_for_text(upscaler, **fields):
     """Of 30 pictures with two right words and a wrong one each."""
     fidelity = FidelitySettings(metric="text")
     return await calibration_of(
-        upscaler, fidelity=fidelity, indecision=IndecisionSettings("reading")
+        upscaler, fidelity=fidelity, indecision=IndecisionSettings("reading"), **fields
     )

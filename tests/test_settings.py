@@ -1,14 +1,21 @@
 """Settings: file, environment, defaults, and one clear line for every mistake."""
 
 import os
+import tomllib
+from pathlib import Path
 
 import pytest
 
+from trustscale_server.bootstrap.assembly import check_settings
+from trustscale_server.bootstrap.settings import (
+    Settings,
+    load_settings,
+    unknown_variables,
+)
+from trustscale_server.bootstrap.sources import read_secret_files
 from trustscale_server.cli.serve import effective
-from trustscale_server.config_errors import did_you_mean
-from trustscale_server.config_sources import read_secret_files
-from trustscale_server.errors import ConfigError
-from trustscale_server.settings import OBSOLETE_SETTINGS, Settings, load_settings, unknown_variables
+from trustscale_server.platform.config_errors import did_you_mean
+from trustscale_server.platform.errors import ConfigError
 
 COG = {"name": "mine", "kind": "cog", "url": "http://127.0.0.1:5000", "scale": 4}
 
@@ -115,6 +122,25 @@ class TestReferences:
         assert [key.get_secret_value() for key in settings.client_keys] == ["from-a-file"]
 
 
+def test_sizes_in_units(monkeypatch):
+    """Bytes may be given as people write them."""
+    monkeypatch.setenv("TRUSTSCALE_MAX_UPLOAD_BYTES", "32MB")
+    settings = Settings(max_result_bytes="1.5GiB", max_in_flight_bytes=5)
+    sizes = (settings.max_upload_bytes, settings.max_result_bytes, settings.max_in_flight_bytes)
+    assert sizes == (32_000_000, 3 * 2**29, 5)
+
+
+async def test_what_own_upscalers_replace():
+    """Whoever names upscalers is told which shipped ones are gone, and how to have them again."""
+    alone = Settings(upscalers=[{"name": "span-x4", "kind": "embedded", "model": "span-x4"}])
+    (warning,) = await check_settings(alone)
+    assert "realesr-x4 and auto are not offered" in warning
+    _, entry = warning.split("add ")
+    added = tomllib.loads(f"entry = {entry}")["entry"]
+    for settings in (Settings(upscalers=[*alone.upscalers, added]), Settings()):
+        assert await check_settings(settings) == []
+
+
 class TestMistakes:
     def test_all_in_the_file(self, toml, monkeypatch):
         references = 'data_dir = "${NOWHERE}"\nspool = "${ELSEWHERE}"'
@@ -134,12 +160,18 @@ class TestMistakes:
             ({"request_timeout_s": float("inf")}, "request_timeout_s"),
             ({"log_level": "loud"}, "log_level"),
             ({"upscalers": []}, "upscalers"),
-            ({"default_upscaler": "none"}, "'none' is not an upscaler"),
+            (
+                {"default_upscaler": "none"},
+                "no upscaler 'none' for default_upscaler; there is auto, ",
+            ),
+            ({"max_upload_bytes": "much"}, "max_upload_bytes: could not parse"),
+            ({"upscalers": COG}, "upscalers: each has an entry of its own: [[upscalers]]"),
+            ({"admin_keys": ["ops:x"]}, "an admin key is shorter than 8 characters"),
             ({"upscalers": [{**COG, "name": "a b"}]}, "upscaler 'a b': name"),
             ({"upscalers": [COG, COG]}, "same name"),
             ({"max_in_fligth": 3}, "max_in_fligth: there is no such name; did you mean max_in_f"),
             ({"upscalers": [{**COG, "kind": "cogg"}]}, "'mine': there is no kind 'cogg'; did you"),
-            ({"upscalers": [{**COG, "kind": "x"}]}, "there are embedded, worker, oip"),
+            ({"upscalers": [{**COG, "kind": "x"}]}, "there are embedded, supplied, worker"),
             ({"upscalers": [{**COG, "scale": "four"}]}, "'mine': scale: this must be a valid int"),
             ({"upscalers": [{**COG, "seed_feld": "s"}]}, "did you mean seed_field?"),
             ({"upscalers": [{"name": "mine", "kind": "cog", "scale": 4}]}, "url: this is missing."),
@@ -154,22 +186,6 @@ class TestMistakes:
         detail = refused(**overrides)
         assert words in detail
         assert not detail.endswith("?.")
-
-    def test_old_names(self, toml, monkeypatch):
-        """An old name is an error that says what replaces it, wherever it stands."""
-        gone = {k: v for k, v in OBSOLETE_SETTINGS.items() if k not in Settings.model_fields}
-        entry = '[[upscalers]]\nname = "a"\nkind = "embedded"\n'
-        for text, where, names in ((entry, "upscaler 'a': ", OBSOLETE_SETTINGS), ("", "", gone)):
-            toml(text + "".join(f"{old} = 1\n" for old in names))
-            detail = refused()
-            for old, replacement in names.items():
-                assert f"{where}{old}: there is no such name; {replacement}" in detail
-        toml("")
-        for old in gone:
-            monkeypatch.setenv(f"TRUSTSCALE_{old.upper()}", "1")
-        detail = refused()
-        for old, replacement in gone.items():
-            assert f"TRUSTSCALE_{old.upper()}: there is no such name; {replacement}" in detail
 
     def test_misspelt_variables(self):
         assert did_you_mean("colour_of_the_sky", Settings.model_fields) == ""
@@ -206,3 +222,16 @@ def test_secrets_in_files(place, monkeypatch):
     for name in ("TRUSTSCALE_STORE_FILE", "REDIS_PASSWORD_FILE"):
         with pytest.raises(ConfigError, match=f"{name}: cannot read /run/secrets/none: No such"):
             read_secret_files({name: "/run/secrets/none"})
+
+
+def test_a_working_folder_that_may_not_be_read(monkeypatch):
+    """A container with a foreign user and group says so, and what to do."""
+
+    def refused(_):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    with pytest.raises(
+        ConfigError, match=r"may not read the working folder .* \(--user NUMBER:0\)"
+    ):
+        load_settings()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trustscale_server.concurrency import AdmissionController, Room, current_client
-from trustscale_server.errors import ImageTooLarge, Overloaded
+from trustscale_server.platform.errors import ImageTooLarge, Overloaded
+from trustscale_server.platform.fair import AdmissionController, Room, current_client
 
 
 async def settled():
@@ -77,7 +77,7 @@ async def test_slots_and_waiting_places(work):
 class TestJobs:
     @pytest.fixture
     async def work(self):
-        work = Work(AdmissionController(3, 2, budget=10, reserved=1))
+        work = Work(AdmissionController(3, 2, max_in_flight_bytes=10, reserved=1))
         yield work
         await work.end()
 
@@ -113,7 +113,7 @@ class TestJobs:
 class TestMemory:
     @pytest.fixture
     async def work(self):
-        work = Work(AdmissionController(4, 2, budget=10))
+        work = Work(AdmissionController(4, 2, max_in_flight_bytes=10))
         yield work
         await work.end()
         assert (work.slots.in_flight, work.slots.bytes_in_flight) == (0, 0)
@@ -143,7 +143,7 @@ async def test_expected_times_follow_what_runs():
         loop.time = lambda: now + 90
         try:
             with pytest.raises(Overloaded) as caught:
-                slots.check_room()
+                slots.raise_if_full()
         finally:
             del loop.time
     assert caught.value.retry_after == pytest.approx(90, abs=1)
@@ -154,7 +154,7 @@ class TestClients:
 
     @pytest.fixture
     async def work(self):
-        work = Work(AdmissionController(4, 4, budget=100))
+        work = Work(AdmissionController(4, 4, max_in_flight_bytes=100))
         yield work
         await work.end()
         assert (work.slots.in_flight, work.slots.bytes_in_flight) == (0, 0)
@@ -221,17 +221,17 @@ class TestClients:
         with pytest.raises(Overloaded):
             await work.tasks["a5"]
         current_client.set("d")
-        work.slots.check_room()
+        work.slots.raise_if_full()
         current_client.set("a")
         with pytest.raises(Overloaded):
-            work.slots.check_room()
+            work.slots.raise_if_full()
 
 
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 12), st.booleans(), st.integers(0, 3)), max_size=25))
 async def test_never_more_than_the_limits(steps):
     """Whatever comes, gives up and ends: slots and bytes stay bounded and return to nothing."""
-    slots, begun, ended = AdmissionController(3, 100, budget=10), [], asyncio.Event()
+    slots, begun, ended = AdmissionController(3, 100, max_in_flight_bytes=10), [], asyncio.Event()
     tasks = {}
 
     async def hold(number, cost):

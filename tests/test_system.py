@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import pytest
 
-from trustscale_server.concurrency import memory_limit, shielded
+from trustscale_server.platform.memory import memory_limit
+from trustscale_server.platform.tasks import shielded
 
 GIB = 2**30
 

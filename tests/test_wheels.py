@@ -15,7 +15,7 @@ from harness.servers import ran
 ROOT = Path(__file__).parent.parent
 PARTS = {
     ".": {"trustscale_server", "trustscale"},
-    "trustscale": {"trustscale"},
+    "client": {"trustscale"},
     "workers": {"trustscale_worker"},
     "evaluation": {"trustscale_evaluation"},
 }
@@ -51,8 +51,8 @@ def test_what_is_installed(tmp_path):
 
     # The client imports nothing of the service.
     code = "import sys, trustscale; print(trustscale.__file__, *sys.modules)"
-    file, *modules = ran_with(["trustscale"], "-c", code).stdout.split()
-    assert file.startswith(str(sites["trustscale"]))
+    file, *modules = ran_with(["client"], "-c", code).stdout.split()
+    assert file.startswith(str(sites["client"]))
     assert {"trustscale_server", "trustscale_worker", "fastapi", "scipy"}.isdisjoint(modules)
 
     program = sites["."] / "bin/trustscale"
@@ -80,7 +80,7 @@ def test_only_workers_need_torch():
     for part in PARTS:
         project = tomllib.loads((ROOT / part / "pyproject.toml").read_text("utf-8"))["project"]
         needs[part] = {re.match(r"[\w-]+", name)[0] for name in project["dependencies"]}
-    assert "torch" not in needs["."] | needs["trustscale"] | needs["evaluation"]
+    assert "torch" not in needs["."] | needs["client"] | needs["evaluation"]
     assert "torch" in needs["workers"]
-    assert needs["trustscale"] == {"httpx", "numpy", "pillow"}
+    assert needs["client"] == {"httpx", "numpy", "pillow"}
     assert "matplotlib" not in needs["."]

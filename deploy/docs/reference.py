@@ -14,9 +14,9 @@ import typer.main
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.cli.main import app
-from trustscale_server.problems import PROBLEMS
-from trustscale_server.settings import Settings
+from trustscale_server.platform.problems import PROBLEMS
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.registry import UpscalerConfig
 from trustscale_server.upscalers.remote.predictions import CogConfig, ReplicateConfig
@@ -50,8 +50,8 @@ def settings() -> str:
         *_fields(shared := _common(kinds)),
         "",
         (
-            "All kinds but `embedded` also have these (`worker` has no `url`, `scale`, "
-            "`resize_mode`, `mask_color` and `mask_field`):"
+            "All kinds but `embedded` and `supplied` also have these (`worker` has no `url`, "
+            "`scale`, `resize_mode`, `mask_color` and `mask_field`; `supplied` has `scale`):"
         ),
         "",
         *_fields(remote_rows := [row for row in _rows(OneAddress) if row not in shared]),

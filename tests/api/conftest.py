@@ -1,15 +1,20 @@
 """Gateways that are started and stopped with a test."""
 
+import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
+from types import SimpleNamespace
 
 import pytest
+from limits.aio.storage import memory
 from starlette.testclient import TestClient
 
 from harness.admin import Admin
 from harness.factories import calibration_of
 from harness.fakes import FakeUpscaler
 from harness.gateway import Served, aside, gateway, post, running
+from trustscale_server.http.clients import open_limits
 
 Start = Callable[..., TestClient]
 Serve = Callable[..., AbstractAsyncContextManager[Served]]
@@ -79,3 +84,12 @@ def admin(client):
 def fresh(start):
     """The admin of a separate gateway, with the session's calibration active."""
     return Admin(start())
+
+
+@pytest.fixture
+def one_minute(monkeypatch):
+    """A minute of the clients' limits that does not end during a test, however long that takes."""
+    now = time.time()
+    standing = SimpleNamespace(**{**vars(time), "time": lambda: now})
+    for module in (memory, sys.modules[open_limits.__module__]):
+        monkeypatch.setattr(module, "time", standing)

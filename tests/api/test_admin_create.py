@@ -7,17 +7,19 @@ import pytest
 
 from harness.admin import Admin, sharp_files, truth_files, zipped
 from harness.factories import photo
+from harness.fakes import FakeUpscaler
 from harness.gateway import AS_ADMIN, check_problem
 from harness.pictures import TOKEN
 from harness.waiting import PATIENCE_S
 from tests.live import serving
 from tests.upscalers.test_connect import answering
-from trustscale_server.api.calibrate import MAX_FILES
-from trustscale_server.calibration.measure import FIT_DIGITS
+from trustscale_server.calibrating.fit import FIT_DIGITS
+from trustscale_server.calibration.guarantees import ROBUST, Expectation
+from trustscale_server.http.routes.calibrate import MAX_FILES
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.images.description import class_of_way
-from trustscale_server.sampling import pipeline
-from trustscale_server.sigma.estimators import Fit
+from trustscale_server.images.kinds import class_of_way
+from trustscale_server.sampling import spec
+from trustscale_server.sampling.sigma.fits import Fit
 from trustscale_server.upscalers.base import Capabilities, image_digest
 
 
@@ -42,6 +44,22 @@ def test_an_empty_config(admin):
         path = f"/{made['id']}/pairs/{quote(name, safe='')}/y.png"
         shown = admin.send("GET", path).content
         assert shown == sharp_files(1)["y/000.png"]
+        place = admin.get(f"/{made['id']}/pairs/{quote(name, safe='')}/worst")
+        assert place["box"][2] > place["box"][0]
+        assert 0 < place["badness"] <= 1
+
+
+def test_the_time_of_pairs_that_people_label(start):
+    """A model in this process is tried for it, and the trial needs no label."""
+    by_tiles = Capabilities(concurrency=4, by_tiles=True)
+    admin = Admin(start(FakeUpscaler(capabilities=by_tiles), calibrations=()))
+    planned = admin.post_files(
+        truth_files(2), fields={"dry_run": "true"}, fidelity={"metric": "semantic"}
+    )
+    assert planned.status_code == 200
+    assert planned.json()["estimate_s"] is not None
+    job = admin.ended(admin.post_files(truth_files(2), fidelity={"metric": "semantic"}))
+    assert job["state"] == "awaiting_labels"
 
 
 def test_pairs_are_stored_side_by_side(start, monkeypatch):
@@ -103,12 +121,18 @@ def test_scenes(admin):
     files = {**truth_files(4), "manifest.csv": b"file,film\n000.png,a\n001.png,a\n"}
     made = admin.create(files, fields={"scene_by": "film"})
     assert (made["n"], made["pairs"], made["groups"]) == (3, 4, [])
-    assert made["min_alpha"] == 0.25 / 4
+    usual = Expectation(robust=ROBUST)
+    assert made["min_alpha"] == usual.min_alpha(0.25, 3)
     pairs = admin.get(f"/{made['id']}/pairs")
     assert pairs[0]["scene"] == pairs[1]["scene"] != pairs[2]["scene"]
     derive = f"/{made['id']}/derive"
     cut = admin.send("POST", derive, json={"fidelity": {"bound": 0.1}}).json()
-    assert (cut["bound"], cut["min_alpha"]) == (0.1, 0.025)
+    assert (cut["bound"], cut["min_alpha"]) == (0.1, usual.min_alpha(0.1, 3))
+    assert (cut["guarantee"]["robust"], ROBUST) == (1.25, 1.25)
+    plain = admin.send("POST", derive, json={"guarantee": {"kind": "expectation", "robust": 1}})
+    assert plain.json()["min_alpha"] == 0.25 / 4
+    likely = admin.send("POST", derive, json={"guarantee": {"kind": "high_probability"}})
+    assert likely.json()["guarantee"]["robust"] == 1.25  # as of the parent
     for bound, status in ((0.5, 409), (1e-300, 422)):
         asked = {"fidelity": {"bound": bound}}
         assert admin.send("POST", derive, json=asked).status_code == status
@@ -118,7 +142,7 @@ def test_photographs_of_the_fit(admin, monkeypatch):
     """They are named by their pixels before any file is sent; other photographs are not."""
     seen, other = (image_digest(photo(k, 48, 48)) for k in (0, 1))
     fit = Fit(weights=(("detail@0", 1.0),), photographs=(seen[:FIT_DIGITS],))
-    monkeypatch.setattr(pipeline, "shipped_for", lambda *_: (fit,))
+    monkeypatch.setattr(spec, "shipped_for", lambda *_: (fit,))
     digests = {"y/a.png": seen, "y/b.png": other}
 
     def check(**more):
@@ -132,6 +156,14 @@ def test_photographs_of_the_fit(admin, monkeypatch):
 
 
 PROBE = "/v1/admin/upscalers/probe"
+
+
+def test_a_token_that_cannot_be_sent(client):
+    """It is refused before anything is asked, and not shown."""
+    wish = {"address": "http://127.0.0.1:9", "token": "ключ"}
+    problem = check_problem(client.post(PROBE, json=wish, headers=AS_ADMIN), "bad-request")
+    assert "characters that no token has" in problem["detail"]
+    assert "ключ" not in problem["detail"]
 
 
 def test_an_admin_may(client, start):
@@ -149,7 +181,7 @@ def test_an_admin_may(client, start):
         looked = ask().json()
         assert (looked["tried"], looked["scale"]) == (False, None)
         cost = looked["calibration"]
-        assert cost["price"] == 2 * cost["calls"] == 2 * cost["pictures"] * cost["kinds"]
+        assert cost["price"] == 2 * cost["calls"] == 2 * (cost["pictures"] * cost["kinds"] + 8)
         tried = ask(call=True)
         assert tried.json()["entry"]["answer"] == {"image": "json", "pointer": "/b"}
         assert 'token_env = "UPSCALER_TOKEN"' in tried.json()["toml"]

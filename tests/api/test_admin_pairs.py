@@ -10,10 +10,11 @@ from harness.admin import Admin, label, truth_files
 from harness.factories import encoded, photo
 from harness.gateway import check_problem, pixels
 from harness.gateway import post as upscaled
-from trustscale_server.calibration import labels, record
+from trustscale_server.calibrating import pair_pictures
+from trustscale_server.calibration import file
 from trustscale_server.upscalers.base import image_digest
 
-SEMANTIC = {"fidelity": {"metric": "semantic"}}
+SEMANTIC = {"fidelity": {"metric": "semantic"}, "guarantee": {"kind": "expectation", "robust": 1}}
 NAMES = ["000", "001", "002"]
 BLACK, SQUARE = label(differs=False), label(differs=True)
 SMALL = label(differs=True, side=24)
@@ -67,7 +68,7 @@ class TestLabels:
         made = finish(admin, waiting)
         assert len(upscaler.calls) == calls
         assert (made["n"], made["min_alpha"]) == (3, 0.25)
-        pairs = record.load(admin.send("GET", f"/{made['id']}/export").content)
+        pairs = file.load(admin.send("GET", f"/{made['id']}/export").content)
         assert [float(s.loss(np.inf)) for s in pairs.loss_curves] == [0, 1, 0]
 
     def test_what_is_refused(self, admin, waiting):
@@ -101,7 +102,7 @@ class TestLabels:
         for name in NAMES:
             put(admin, waiting, name, BLACK)
         made = finish(admin, waiting)
-        pairs = record.load(admin.send("GET", f"/{made['id']}/export").content)
+        pairs = file.load(admin.send("GET", f"/{made['id']}/export").content)
         assert [len(curve) for curve in pairs.loss_curves] == [0, 0, 0]
         assert not pixels(admin.send("GET", f"/{made['id']}/pairs/000/label.png").content).any()
 
@@ -127,8 +128,8 @@ def test_labels_with_the_pairs(admin, waiting):
 @pytest.mark.slow
 def test_text(fresh):
     """Words that a text reader reads lose, of the version that the record names, and no other."""
-    fidelity = {"metric": "text"}
-    made = fresh.create(truth_files(2), fidelity=fidelity, activate=True, force=True)
+    config = {"fidelity": {"metric": "text"}, "guarantee": SEMANTIC["guarantee"]}
+    made = fresh.create(truth_files(2), **config, activate=True, force=True)
     assert (made["n"], made["min_alpha"], made["state"]) == (2, 1 / 3, "active")
     recorded = made["pipeline"]["fidelity"]
     assert recorded.items() >= {"metric": "text", "bound": 1, "unit": "words"}.items()
@@ -175,4 +176,4 @@ class TestPictures:
         gone = check_problem(admin.send("GET", f"/{made}/pairs/a/y.png"), "not-found")
         assert "no longer" in gone["detail"]
         assert admin.send("DELETE", f"/{made}").status_code == 204
-        assert not admin.client.portal.call(blobs.names, f"{labels.KEY}{made}")
+        assert not admin.client.portal.call(blobs.names, f"{pair_pictures.KEY}{made}")

@@ -15,10 +15,10 @@ from harness.gateway import ADMIN_KEY, AS_ADMIN, check_problem, post
 from tests.api.test_admin_calibrations import exported
 from tests.logs import logging_as
 from tests.spans import recorded
-from trustscale_server.api.deps import Keyring, stored_admin_key
-from trustscale_server.errors import ConfigError
+from trustscale_server.http.auth import Keyring, stored_admin_key
 from trustscale_server.jobs.queue import JobQueue
-from trustscale_server.jobs.runner import TaskRetryPolicy
+from trustscale_server.jobs.tasks import TaskRetryPolicy
+from trustscale_server.platform.errors import ConfigError
 
 BEARER = {"Authorization": "Bearer client-key"}
 HEADER = {"X-API-Key": "client-key"}
@@ -171,12 +171,12 @@ KEYS = (CLIENT_KEY, UNKNOWN_KEY, ADMIN_KEY)
 
 
 class Recursive(FakeUpscaler):
-    async def generate(self, source, seeds, turn=None):
+    async def generate(self, source, seeds, permit=None):
         return await self.generate(source, seeds)
 
 
 class Faulty(FakeUpscaler):
-    async def generate(self, source, seeds, turn=None):
+    async def generate(self, source, seeds, permit=None):
         raise RuntimeError("a fault")
 
 
@@ -184,7 +184,7 @@ class Faulty(FakeUpscaler):
 def test_no_sink_holds_a_key(start, calibration, capfd, tmp_path, style, monkeypatch):
     """Requests, jobs and admin actions fail unexpectedly; both ways to send a key are tried."""
     queue = partial(JobQueue, policy=TaskRetryPolicy(errors_s=()))
-    monkeypatch.setattr("trustscale_server.assembly.JobQueue", queue)
+    monkeypatch.setattr("trustscale_server.bootstrap.assembly.JobQueue", queue)
     with logging_as(style), recorded() as spans:
         kinds = (Recursive("recursive"), Faulty("faulty"))
         calibrations = tuple(calibration.for_upscaler(kind.name) for kind in kinds)

@@ -9,7 +9,7 @@ from harness.admin import Admin
 from harness.factories import encoded, in_groups, photo
 from harness.fakes import FakeUpscaler
 from harness.gateway import check_problem, ended, gateway, pixels, post, text_chunks
-from trustscale_server.calibration.guarantee import guarantee_of
+from trustscale_server.calibration.guarantees import guarantee_of
 
 LIKELY = {"kind": "high_probability", "delta": 0.2}
 SETTINGS = guarantee_of(LIKELY)
@@ -40,19 +40,41 @@ def client(admin, likely):
     return admin.client
 
 
+def test_of_harder_pictures(tmp_path, calibration):
+    """A request names Γ; the answer says so, and its masks of other α have it, too.
+
+    The setting is for requests that name none.
+    """
+    harder = calibration.subset(None, None, 1.5)
+    with TestClient(gateway(tmp_path, calibrations=[calibration], robust=1.5)) as client:
+        answer = post(client, alpha=ALPHA, seed=1).json()
+        assert answer["guarantee"]["robust"] == 1.5
+        assert float(answer["threshold"]) == harder.curve.threshold(ALPHA)
+        plain = post(client, alpha=ALPHA, seed=1, robust=1).json()
+        assert plain["guarantee"]["robust"] == 1
+        assert float(plain["threshold"]) == calibration.curve.threshold(ALPHA)
+        assert answer["trusted_fraction"] < plain["trusted_fraction"]
+        mask = pixels(client.get(f"{answer['links']['mask']}?alpha=0.2").content) > 0
+        wanted = post(client, alpha=0.2, seed=1).json()["trusted_fraction"]
+        assert mask.mean() == pytest.approx(wanted)
+        for wrong in ({"robust": 0.5}, {"robust": 2, "mask": "none"}):
+            assert post(client, **wrong).status_code == 422
+        assert post(client, mask="none").status_code == 200
+
+
 class TestServing:
     def test_the_answer_says_what_is_promised(self, client, likely):
         answer = post(client, alpha=ALPHA, seed=1).json()
         promise = answer["guarantee"]
         assert {name: promise[name] for name in LIKELY} == LIKELY
-        assert promise["theorem"].startswith("With probability at least 0.8 over the draw")
+        assert "With a probability of at least 0.8 over the draw" in promise["theorem"]
         assert float(answer["threshold"]) == likely.curve.threshold(ALPHA)
         assert (answer["group"], promise["n"]) == (None, 30)
         (row,) = client.get("/v1/upscalers").json()
         assert (row["guarantee"], row["groups"]) == (FACTS, {"day": 24, "night": 4})
 
     def test_of_a_group(self, client, likely):
-        part = likely.partitions.of_group("day")
+        part = likely.subset("day")
         answer = post(client, alpha=ALPHA, seed=1, group="day").json()
         assert float(answer["threshold"]) == part.curve.threshold(ALPHA)
         assert (answer["group"], answer["guarantee"]["n"]) == ("day", 24)
@@ -67,13 +89,13 @@ class TestServing:
         answer = client.get(ended(client, accepted.headers["location"])["result"]).json()
         links = answer["links"]
         trust = pixels(client.get(links["trust"]).content).astype(int)
-        part = likely.partitions.of_group("day")
+        part = likely.subset("day")
         for alpha in (0.14, 0.17, 0.19):
             mask = client.get(links["mask"], params={"alpha": alpha}).content
             text = text_chunks(mask)
             assert float(text["trustscale:threshold"]) == part.curve.threshold(alpha)
             assert (text["trustscale:group"], text["trustscale:delta"]) == ("day", "0.2")
-            lower = trust <= math.floor(alpha / likely.bound * 65534)
+            lower = trust <= math.floor(alpha / likely.everything.bound * 65534)
             assert not lower[~pixels(mask)].any()
 
     def test_an_unknown_group(self, client):

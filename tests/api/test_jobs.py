@@ -15,7 +15,7 @@ from harness.fakes import FakeUpscaler
 from harness.faults import FaultServer, answer
 from harness.gateway import ADMIN_KEY, AS_ADMIN, check_problem, client_of, ended, post
 from harness.waiting import until
-from trustscale_server.errors import UpscalerFailed
+from trustscale_server.platform.errors import UpscalerFailed
 from trustscale_server.upscalers.base import Capabilities
 
 ASYNC = {"Prefer": "respond-async"}
@@ -48,7 +48,9 @@ class TestAccepted:
         assert times == sorted(times, key=datetime.fromisoformat)
         result = client.get(done["result"]).json()
         assert (result["alpha"], result["seed"]) == (0.1, 4)
-        assert (job["accept"], done["accept"]) == (None, result["review"]["accept"])
+        wanted = result["review"]["needs_review"]
+        assert (job["needs_review"], done["needs_review"]) == (None, wanted)
+        assert "accept" not in job | result["review"]
         direct = post(client, alpha=0.1, seed=4).json()
         for part in ("image", "mask", "trust", "overlay"):
             one, other = (client.get(r["links"][part]).content for r in (result, direct))
@@ -93,12 +95,12 @@ async def test_events_until_the_last_state(serve):
     class Told(FakeUpscaler):
         """Makes a sample once the stream has reported the one before."""
 
-        async def generate(self, source, seeds, turn=None):
+        async def generate(self, source, seeds, permit=None):
             done = len(self.calls)
             await until(lambda: done in [job["progress"]["done"] for job in events(text())])
             draft = events(text())[-1]["draft"]
             looks.append(draft and await served.client.get(draft))
-            return await super().generate(source, seeds, turn)
+            return await super().generate(source, seeds, permit)
 
     async with serve(Told(capabilities=Capabilities())) as served:
 

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import gc
 import re
+import tempfile
 import threading
 import time
 import weakref
@@ -11,6 +12,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.admin import BASE, Admin, truth_files
@@ -27,12 +29,12 @@ from harness.gateway import (
     post,
 )
 from harness.waiting import until
-from trustscale_server.api.deps import open_limits
-from trustscale_server.calibration import record
-from trustscale_server.concurrency import current_client
-from trustscale_server.errors import RateLimited
+from trustscale_server.calibration import file as record
+from trustscale_server.http.clients import open_limits
 from trustscale_server.jobs.queue import JobQueue
-from trustscale_server.serving import prepare
+from trustscale_server.platform.errors import RateLimited
+from trustscale_server.platform.fair import current_client
+from trustscale_server.serving import admit
 from trustscale_server.stores.base import Job, StoreUnavailable, uploads_for
 
 ASYNC = {"Prefer": "respond-async"}
@@ -87,14 +89,14 @@ class TestDisconnect:
 
     async def test_what_arrived_before_is_answered(self, serve, monkeypatch):
         """A proxy sends no upload twice, so one that is being decoded then has its time."""
-        really, begun, go = prepare.decoding, asyncio.Event(), asyncio.Event()
+        really, begun, go = admit.decoding, asyncio.Event(), asyncio.Event()
 
         async def decoding(*args, **kwargs):
             begun.set()
             await go.wait()
             return await really(*args, **kwargs)
 
-        monkeypatch.setattr(prepare, "decoding", decoding)
+        monkeypatch.setattr(admit, "decoding", decoding)
         async with serve() as served:
             sent = asyncio.create_task(served.post())
             await begun.wait()
@@ -132,7 +134,7 @@ class TestDisconnect:
 @pytest.fixture
 def slow_uploads(monkeypatch):
     """Uploads that take long to decode: one more than there are places for."""
-    really = prepare.decoding
+    really = admit.decoding
 
     async def decoding(function, file, *args, **kwargs):
         if file.read(4) == b"slow":
@@ -141,11 +143,11 @@ def slow_uploads(monkeypatch):
 
     async def start(served):
         places = served.state.service.decoding
-        uploads = [served.hanging(**form(b"slow")) for _ in range(places.most + 1)]
+        uploads = [served.hanging(**form(b"slow")) for _ in range(places.max_amount + 1)]
         await until(lambda: sum(one.answered.done() for one in uploads) == 1)
         return sorted(uploads, key=lambda one: one.answered.done())
 
-    monkeypatch.setattr(prepare, "decoding", decoding)
+    monkeypatch.setattr(admit, "decoding", decoding)
     return start
 
 
@@ -171,11 +173,11 @@ async def test_what_is_fetched_slowly_holds_no_place(serve, monkeypatch):
         began.append(1)
         await asyncio.sleep(600)
 
-    monkeypatch.setattr("trustscale_server.outbound.fetch.ImageHosts.fetch", drips)
+    monkeypatch.setattr("trustscale_server.upscalers.outbound.fetch.ImageHosts.fetch", drips)
     async with serve(
         max_in_flight=1, max_waiting=1, image_url_allowed_hosts=["example.com"]
     ) as served:
-        most = served.state.service.fetching.most
+        most = served.state.service.fetching.max_amount
         fields = {"image_url": (None, "https://example.com/a.png")}
         slow = [served.hanging(files=fields) for _ in range(most + 1)]
         await until(lambda: any(one.answered.done() for one in slow))
@@ -191,8 +193,8 @@ async def test_is_bounded(serve):
         drawing = served.state.service.drawing
         async with drawing.slot():
             address = f"{links['overlay']}?alpha=0.3"
-            leaving = [served.hanging("GET", address) for _ in range(drawing.most_waiting)]
-            await until(lambda: drawing.waiting == drawing.most_waiting)
+            leaving = [served.hanging("GET", address) for _ in range(drawing.max_waiting)]
+            await until(lambda: drawing.waiting == drawing.max_waiting)
             for part in ("overlay", "mask"):
                 answer = await client.get(f"{links[part]}?alpha=0.2")
                 check_problem(answer, "overloaded")
@@ -224,7 +226,7 @@ class TestUnfinishedBodies:
         return await client.post("/v1/upscale", content=body(), headers=headers)
 
     async def test_a_flood_gives_way(self, serve, monkeypatch):
-        monkeypatch.setattr("trustscale_server.api.deps.MAX_TRUTH_BYTES", 10_000)
+        monkeypatch.setattr("trustscale_server.http.state.MAX_TRUTH_BYTES", 10_000)
         async with serve(max_upload_bytes=10_000) as served:
             go, room = asyncio.Event(), served.state.bodies
             flood = [
@@ -275,7 +277,7 @@ class TestUnfinishedBodies:
         ("fe80::1%eth0", "fe80::2%eth0", "2001:db8::1"),
     ],
 )
-async def test_an_address(serve, peer, same, other):
+async def test_an_address(serve, one_minute, peer, same, other):
     """A /64 network of IPv6, which belongs to one, is one client; an IPv4 address is one."""
     async with serve(client_requests_per_minute=1) as served:
         statuses = []
@@ -300,6 +302,17 @@ async def test_the_key_comes_first(serve, key):
         for path in ("/v1/upscale", "/v1/uploads", "/v1/results/res-a/truth", BASE):
             answer = await served.client.post(path, content=unread(), headers=headers)
             check_problem(answer, "unauthorized")
+
+
+def test_a_folder_for_temporary_files_that_is_gone(start, monkeypatch, tmp_path):
+    """503 names the setting, and does not tell the path."""
+    client = start()
+    assert post(client).status_code == 200
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    noise = np.random.default_rng(1).integers(0, 256, (256, 256, 3), np.uint8)
+    problem = check_problem(post(client, encoded(noise)), "store-unavailable")
+    assert "TMPDIR" in problem["detail"]
+    assert str(tmp_path) not in problem["detail"]
 
 
 @pytest.mark.parametrize(("length", "most"), [({"Content-Length": "10000000"}, 0), ({}, 200)])
@@ -355,6 +368,7 @@ def check_limited(response, unit):
     assert 1 <= int(response.headers["retry-after"]) <= 60
 
 
+@pytest.mark.usefixtures("one_minute")
 class TestRequests:
     def test_open(self, start):
         """Without keys an address has its share, of which what is wrong takes nothing."""
@@ -392,7 +406,21 @@ class TestRequests:
         assert post(client).status_code == 200
 
 
-def test_pixels_by_size(start):
+def test_a_client_leaves_places_for_jobs_of_others(start):
+    """It may have as many jobs as places are left; so half alone, and somebody else finds one."""
+    client = start(max_queued_jobs=6, embedded_job_worker=False)
+    outcomes = {}
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"):
+        client._transport.client = (address, 1)
+        answers = [post(client, headers=ASYNC) for _ in range(4)]
+        outcomes[address] = [answer.status_code for answer in answers].count(202)
+        refused = check_problem(answers[-1], "overloaded")
+        assert answers[-1].headers["retry-after"] == "60"
+        assert ("yours" in refused["detail"]) == (sum(outcomes.values()) < 6)
+    assert [*outcomes.values()] == [3, 2, 1, 0]
+
+
+def test_pixels_by_size(start, one_minute):
     """Large images use it up sooner; what is refused takes nothing from smaller ones."""
     client = start(client_pixels_per_minute=3 * PIXELS, max_input_pixels=3 * PIXELS)
     assert post(client).status_code == 200

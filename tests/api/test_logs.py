@@ -3,13 +3,14 @@
 import csv
 import io
 import json
+from datetime import UTC, datetime
 
 import trustscale_server
-from harness.gateway import AS_ADMIN, ended, post
+from harness.gateway import AS_ADMIN, check_problem, ended, post
 from tests.logs import logging_as
 from tests.numbers import numbers_of, parsed_metrics
 from tests.upscalers.resilient import SOURCE, Inner, guarded
-from trustscale_server.upscalers.remote.http import Busy
+from trustscale_server.upscalers.remote.replies import Busy
 
 KEYS = {"client_keys": ["anna:client-key"], "admin_keys": ["ops:admin-key"]}
 ANNA = {"Authorization": "Bearer client-key"}
@@ -29,16 +30,37 @@ def test_who_asked_for_what(start, capsys):
     lines = [json.loads(line) for line in text.splitlines()]
     asked = [line for line in lines if line["event"] == "request" and line["method"] == "POST"]
     assert [(one["key"], one["upscaler"]) for one in asked] == [("anna", "fake")] * 2
+    assert asked[0]["promised"] is result["guarantee"]["promised"]
+    assert asked[0]["calibration"] == result["calibration"]
+    assert (asked[0]["class"], asked[0]["alpha"]) == (None, result["alpha"])
     assert asked[0]["wait_ms"] >= 0
     assert asked[0]["samples_ms"] > 0
     (done,) = [line for line in lines if line["event"] == "job_ended"]
     assert (done["key"], done["upscaler"], done["state"]) == ("anna", "fake", "succeeded")
     assert done["job"] == asked[1]["job"]
     assert 0 <= done["wait_s"] <= done["seconds"]
+    for fact in ("promised", "calibration", "class", "alpha", "trusted"):
+        assert done[fact] == asked[0][fact]
     assert [one["key"] for one in lines if one.get("path") == "/v1/admin/audit"] == ["ops"]
     for secret in (result["id"], job.json()["id"], "client-key"):
         assert secret not in text
         assert secret == "client-key" or f"{secret[:10]}*" in text
+
+
+def test_what_was_promised(start, capsys):
+    """The promise is counted, and a refused request names its type in the log."""
+    with logging_as("json"):
+        client = start()
+        assert post(client).status_code == 200
+        assert post(client, mask="none").status_code == 200
+        check_problem(post(client, alpha="much"), "bad-alpha")
+    found = parsed_metrics(client.get("/metrics").text)
+    assert found["trustscale_answers_total", "", "yes", "fake"] == 1
+    assert found["trustscale_answers_total", "", "no", "fake"] == 1
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    asked = [line for line in lines if line["event"] == "request" and line["method"] == "POST"]
+    assert [one.get("promised") for one in asked] == [True, False, None]
+    assert [one.get("type") for one in asked] == [None, None, "bad-alpha"]
 
 
 def test_metrics_of_a_gateway(start):
@@ -74,6 +96,20 @@ def test_usage_report(start):
     assert table.headers["content-type"].startswith("text/csv")
     (line,) = csv.DictReader(io.StringIO(table.text))
     assert {name: str(value) for name, value in row.items()} == line
+    today = f"/v1/admin/usage?day={datetime.now(UTC):%Y-%m-%d}"
+    for key, calls in (("anna", [2]), ("ben", [])):
+        found = client.get(f"{today}&key={key}", headers=AS_ADMIN).json()
+        assert [use["pictures"] for use in found] == calls
     past = client.get("/v1/admin/usage?month=2001-01", headers=AS_ADMIN)
     assert past.json() == []
     assert client.get("/v1/admin/usage?month=2001-13", headers=AS_ADMIN).status_code == 422
+
+
+def test_probes_are_not_logged(start, capsys):
+    """What asks every few seconds fills no log."""
+    with logging_as("json"):
+        client = start()
+        for path in ("/healthz", "/readyz", "/metrics", "/v1/upscalers"):
+            assert client.get(path).status_code == 200
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [one["path"] for one in lines if one["event"] == "request"] == ["/v1/upscalers"]

@@ -13,14 +13,14 @@ from tests.clock import LoopClock
 from tests.numbers import parsed_metrics
 from tests.spans import recorded
 from tests.upscalers.resilient import Inner
-from trustscale_server.api.deps import Probes
-from trustscale_server.api.documents import Answering
-from trustscale_server.api.upscalers import levels_of
-from trustscale_server.assembly import single_process_lock
-from trustscale_server.calibration.guarantee import AFTER_LOOKING
+from trustscale_server.bootstrap.assembly import single_process_lock
+from trustscale_server.bootstrap.settings import Settings
+from trustscale_server.calibration.guarantees import AFTER_LOOKING
 from trustscale_server.calibration.insight import COMMON_ALPHAS, ThresholdRow
-from trustscale_server.errors import ConfigError, UpscalerUnavailable
-from trustscale_server.settings import Settings
+from trustscale_server.http.routes.documents import Answering
+from trustscale_server.http.routes.upscalers import levels_of
+from trustscale_server.http.state import Probes
+from trustscale_server.platform.errors import ConfigError, UpscalerUnavailable
 from trustscale_server.stores.base import StoreUnavailable
 
 
@@ -201,10 +201,10 @@ def test_one_that_is_away(start, monkeypatch):
     client = start()
     assert metrics(client)["trustscale_store_up",] == 1
 
-    async def away(_):
+    async def away(*_):
         raise StoreUnavailable("The store is away.")
 
-    monkeypatch.setattr("trustscale_server.stores.jobs.JobStore.unfinished", away)
+    monkeypatch.setattr("trustscale_server.stores.jobs.JobStore.waiting", away)
     found = metrics(client)
     assert found["trustscale_store_up",] == 0
     assert found["trustscale_calibration_active", "fake"] == 1
@@ -259,6 +259,7 @@ def test_a_request(spans, client):
         ("samples", "upscale"),
         ("call", "samples"),
         ("indecision", "upscale"),
+        ("added", "upscale"),
         ("encode", "upscale"),
         ("store", "upscale"),
     }

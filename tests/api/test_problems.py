@@ -11,8 +11,8 @@ from harness.factories import encoded, photo
 from harness.fakes import FakeUpscaler
 from harness.gateway import ADMIN_KEY, AS_ADMIN, IMAGE, check_problem, form, post
 from harness.hostile import bomb
-from trustscale_server import errors
-from trustscale_server.problems import PROBLEMS, problem_of
+from trustscale_server.platform import errors
+from trustscale_server.platform.problems import PROBLEMS, problem_of
 from trustscale_server.upscalers.base import Capabilities
 
 
@@ -86,10 +86,12 @@ class TestFields:
         check_problem(client.post("/v1/upscale", json={"image": "x"}), "bad-request")
         headers = {"Content-Type": "application/json", "X-API-Key": ADMIN_KEY}
         path = "/v1/admin/calibrations/cal-x/derive"
-        check_problem(client.post(path, content=b"[" * 100_000, headers=headers), "bad-request")
+        check_problem(client.post(path, content=b"[" * 50_000, headers=headers), "bad-request")
+        large = client.post(path, content=b"[" * 100_000, headers=headers)
+        check_problem(large, "image-too-large")
         files = [("image", ("a.png", IMAGE)), ("image", ("b.png", IMAGE))]
         check_problem(client.post("/v1/upscale", files=files), "bad-request")
-        check_problem(post(client, headers={"Accept": "image/png"}), "bad-request")
+        check_problem(post(client, headers={"Accept": "image/gif"}), "bad-request")
         assert upscaler.calls == []
 
 
@@ -117,13 +119,20 @@ def test_paths_and_methods(client):
     """No path leads to plain text; a wrong method gets the right ones; types have pages."""
     check_problem(client.get("/v2/nothing"), "not-found")
     response = client.get("/v1/upscale")
-    check_problem(response, "method-not-allowed")
+    problem = check_problem(response, "method-not-allowed")
+    assert problem["detail"] == "/v1/upscale does not take GET; it takes POST."
     assert response.headers["allow"] == "POST"
+    several = {"/v1/jobs/x": "DELETE, GET", BASE: "GET, POST", f"{BASE}/x/pairs": "GET, POST"}
+    for path, allowed in several.items():
+        response = client.options(path)
+        assert check_problem(response, "method-not-allowed")["detail"].endswith(f"{allowed}.")
+        assert response.headers["allow"] == allowed
     for slug, kind in PROBLEMS.items():
         page = client.get(f"/problems/{slug}")
         assert page.status_code == 200
         assert page.headers["content-type"].startswith("text/html")
         assert kind.title in page.text
+        assert "`" not in page.text
     check_problem(client.get("/problems/<script>"), "not-found")
 
 
@@ -178,7 +187,18 @@ def test_no_answer_tells_an_address_or_a_path(client):
 
 STRANGERS = [  # headers, and the status on this machine alone and elsewhere
     ({"Sec-Fetch-Site": "cross-site"}, 403, 403),
+    ({"Sec-Fetch-Site": "CROSS-SITE"}, 403, 403),
+    ({"Sec-Fetch-Site": "null"}, 403, 403),
+    ({"Sec-Fetch-Site": "same-site"}, 403, 200),  # another port, or a page of the same owner
     ({"Sec-Fetch-Site": "same-origin"}, 200, 200),
+    ({"Sec-Fetch-Site": "none"}, 200, 200),
+    # From browsers that do not send `Sec-Fetch-Site`.
+    ({"Origin": "null"}, 403, 403),  # a file, or a frame without rights
+    ({"Origin": "https://evil.example"}, 403, 200),  # a proxy may have changed `Host`
+    ({"Origin": "http://localhost:3000"}, 403, 200),
+    ({"Origin": "https://localhost"}, 403, 200),
+    ({"Origin": "http://LOCALHOST"}, 200, 200),
+    ({"Origin": "http://localhost:8000", "Host": "localhost:8000"}, 200, 200),
     ({"Host": "evil.example"}, 403, 200),
     ({"Host": "127.0.0.1.evil.example:8000"}, 403, 200),
     *(({"Host": host}, 200, 200) for host in ("localhost:8000", "[::1]:8000", "127.0.0.1")),

@@ -19,9 +19,9 @@ from harness.factories import calibration_of, cells
 from harness.gateway import aside, gateway
 from tests.images.test_raster import raster, stack
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.description import BANDS
-from trustscale_server.sigma.estimators import IndecisionSettings
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler
+from trustscale_server.images.features import BANDS
+from trustscale_server.sampling.sigma.estimators import IndecisionSettings
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 
 SIDE = 12
 PLACE = rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)

@@ -1,6 +1,8 @@
 """POST /v1/upscale: document, files and forms of the answer, and `auto`."""
 
 import math
+import re
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ import pytest
 from harness.admin import Admin, truth_files
 from harness.factories import calibration_of, encoded, sharp
 from harness.fakes import FakeUpscaler
-from harness.gateway import IMAGE, check_problem, ended, gateway, pixels, post
-from trustscale_server.calibration import record
+from harness.gateway import IMAGE, check_problem, ended, form, gateway, pixels, post
+from trustscale_server.calibration import file
 from trustscale_server.conformal.fidelity import LAB_BOUND
-from trustscale_server.serving.answer import Result
+from trustscale_server.http.negotiation import negotiate
+from trustscale_server.platform.errors import BadRequest
+from trustscale_server.serving.document import Result
 from trustscale_server.upscalers.base import image_digest
 
 PARTS = ("image", "mask", "trust", "overlay", "believed")
@@ -24,7 +28,7 @@ def test_every_field_of_the_document(client, calibration):
     answer = response.json()
     base = f"/v1/results/{answer['id']}"
     assert response.headers["content-location"] == base
-    assert set(answer) == set(Result.model_fields)
+    assert set(answer) == set(Result.model_fields) - {"batch"}  # it belongs to none
     assert answer["upscaler"] == "fake"
     assert answer["calibration"] == calibration.id
     assert (answer["scale"], answer["width"], answer["height"]) == (2, 48, 48)
@@ -32,14 +36,32 @@ def test_every_field_of_the_document(client, calibration):
     assert answer["threshold"] == calibration.curve.threshold(0.1)
     assert 0 < answer["trusted_fraction"] < 1
     assert (answer["samples"], answer["seed"], answer["prediction"]) == (4, 7, "first")
-    assert 0 < answer["typicality"] <= 1
     assert answer["warnings"] == []
     promised = {"kind": "expectation", "metric": "neighborhood", "alpha": 0.1, "n": 30}
     promised |= {"bound": LAB_BOUND, "lab_psnr_lower_bound_db": None}
     assert answer["guarantee"].items() >= promised.items()
-    assert set(answer["timings_ms"]) == {"wait", "samples", "indecision", "encode"}
+    assert set(answer["timings_ms"]) == {"wait", "samples", "indecision", "added", "encode"}
     assert all(value >= 0 for value in answer["timings_ms"].values())
-    assert answer["links"] == {"self": base, **{part: f"{base}/{part}.png" for part in PARTS}}
+    links = {part: f"{base}/{part}.png" for part in (*PARTS, "card", "added", "safe")}
+    assert answer["links"] == {"self": base, **links}
+
+
+def test_what_an_application_needs_stands_first(client):
+    """Short answers leave out what statisticians need; `detail=full` adds it."""
+    short = client.post("/v1/upscale", **form(seed=7)).json()
+    full = post(client, seed=7).json()
+    assert list(short)[:4] == list(full)[:4] == ["promised", "plain", "warnings", "added"]
+    assert short["promised"] is short["guarantee"]["promised"] is True
+    assert short["plain"] == f"{short['added']['plain']} {short['guarantee']['plain']}"
+    assert full.keys() - short.keys() == {"threshold"}
+    missing = full["guarantee"].keys() - short["guarantee"].keys()
+    nulls = {name for name, value in full["guarantee"].items() if value is None}
+    assert missing == nulls | {"bound", "void_if"}
+    link = short["links"]["self"]
+    assert client.get(link).json() == short
+    again = client.get(link, params={"detail": "full"}).json()
+    assert again["guarantee"] == full["guarantee"]
+    check_problem(client.get(link, params={"detail": "some"}), "bad-request")
 
 
 def test_defaults(client, calibration):
@@ -154,7 +176,7 @@ async def test_one_cannot_be_read(serve, tmp_path, calibrations, monkeypatch, un
     """Another model is not taken because of that; a request may name it."""
     other = calibrations[1 - unread]
     with monkeypatch.context() as older:
-        older.setattr(record, "VERSION", 0)
+        older.setattr(file, "VERSION", 0)
         gateway(tmp_path, *upscalers(), calibrations=[calibrations[unread]])
     async with serve(*upscalers(), calibrations=[other]) as served:
         for upload in (encoded(PICTURE), encoded(PICTURE, "JPEG", quality=60)):
@@ -163,3 +185,89 @@ async def test_one_cannot_be_read(serve, tmp_path, calibrations, monkeypatch, un
         named = await served.post(encoded(PICTURE), upscaler=other.manifest.upscaler)
         assert named.json()["calibration"] == other.id
         assert (await served.client.get("/v1/upscalers")).status_code == 200
+
+
+class TestThePictureAlone:
+    """`Accept: image/…` gets the file; promise and links are in its headers."""
+
+    @pytest.mark.parametrize("form", ["png", "jpeg", "webp", "tiff"])
+    def test_its_format(self, client, form):
+        """The type in `Accept` is the format, as if the form had named it."""
+        sent = post(client, seed=3, headers={"Accept": f"image/{form}, */*"})
+        assert (sent.status_code, sent.headers["content-type"]) == (200, f"image/{form}")
+        document = client.get(document_of(sent)).json()
+        assert (document["format"], document["scale"]) == (form, 2)
+        same = client.get(sent.headers["content-location"])
+        assert same.content == sent.content == client.get(document["links"]["image"]).content
+
+    def test_its_promise(self, client):
+        """What is promised, of how much, and where the mask is, as the document says it."""
+        sent = post(client, alpha=0.1, headers={"Accept": "image/*"})
+        document = client.get(document_of(sent)).json()
+        said = {
+            name.removeprefix("trustscale-"): unquote(value)
+            for name, value in sent.headers.items()
+            if name.startswith("trustscale-")
+        }
+        assert said == {
+            "promised": str(document["guarantee"]["promised"]).lower(),
+            "promise": document["guarantee"]["plain"],
+            "alpha": "0.1",
+            "trusted-fraction": f"{document['trusted_fraction']:.4f}",
+            "warnings": str(len(document["warnings"])),
+        }
+        assert f'<{document["links"]["mask"]}>; rel="related"' in sent.headers["link"]
+
+    def test_without_a_mask(self, client):
+        """Nothing is promised, and the header says why."""
+        sent = post(client, mask="none", headers={"Accept": "image/png"})
+        assert sent.headers["trustscale-promised"] == "false"
+        assert "no trust mask" in unquote(sent.headers["trustscale-promise"])
+        assert 'rel="related"' not in sent.headers["link"]
+
+    @pytest.mark.parametrize(
+        ("accept", "kind"),
+        [
+            ("application/json;q=0.5, image/png", "image/png"),
+            ("image/webp;q=0.2, image/png; Q=0.9", "image/png"),
+            ("text/html, image/webp, */*;q=0.8", "image/webp"),
+            ("image/webp;q=0.1, */*;q=0.8", "application/json"),
+            ("image/webp, */*", "image/webp"),
+            ("application/json;q=0, */*", "application/zip"),
+            ("application/*", "application/json"),
+            ("image/png;q=much, image/webp;q=0.1", "image/webp"),
+            ("", "application/json"),
+        ],
+    )
+    def test_weights(self, accept, kind):
+        """What is wanted most is answered, not what is named first."""
+        assert negotiate(accept) == kind
+
+    @pytest.mark.parametrize("accept", ["image/png;q=0", "text/html", "*/*;q=0"])
+    def test_nothing_of_ours(self, accept):
+        with pytest.raises(BadRequest, match="allows none of"):
+            negotiate(accept)
+
+    def test_again(self, client, upscaler):
+        """The same key brings the same file; another format is refused, and nothing is made."""
+        once = {"Idempotency-Key": "alone"}
+        sent = post(client, headers={**once, "Accept": "image/webp"})
+        calls = len(upscaler.calls)
+        assert post(client, headers={**once, "Accept": "image/webp"}).content == sent.content
+        other = check_problem(post(client, headers={**once, "Accept": "image/jpeg"}), "bad-request")
+        assert "format=webp" in other["detail"]
+        assert len(upscaler.calls) == calls
+
+    def test_two_formats(self, client, upscaler):
+        """A format in the form is kept if the type fits it, and refused if not."""
+        tiff = {"Accept": "image/tiff"}
+        assert post(client, format="ome.tiff", headers=tiff).status_code == 200
+        calls = len(upscaler.calls)
+        said = check_problem(post(client, format="png", headers=tiff), "bad-request")
+        assert "name different formats" in said["detail"]
+        assert len(upscaler.calls) == calls
+
+
+def document_of(sent):
+    """The address of the document that a picture's `Link` header names."""
+    return re.search('<([^>]*)>; rel="describedby"', sent.headers["link"])[1]

@@ -1,17 +1,19 @@
 """Which upscalers `auto` answers the inputs of a calibration with."""
 
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 
 from harness.factories import photo, pictures
-from trustscale_server.calibration import local
-from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.calibration.intake import find_in
-from trustscale_server.calibration.local import answered_uploads, in_words
-from trustscale_server.errors import ConfigError
+from trustscale_server.bootstrap.settings import TABLE
+from trustscale_server.calibrating import routing
+from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.calibrating.intake import find_in
+from trustscale_server.calibrating.routing import answered_uploads, in_words
 from trustscale_server.images.degrade import USUAL, Component, Mixture
-from trustscale_server.images.description import class_of_way
-from trustscale_server.settings import TABLE
+from trustscale_server.images.kinds import class_of_way
+from trustscale_server.platform.errors import ConfigError
 from trustscale_server.upscalers.base import routed
 
 
@@ -49,7 +51,7 @@ def test_a_mixture_is_divided():
 @pytest.fixture
 def by_codec(monkeypatch):
     """Classes are codecs: what the learned table says of such small pictures is not the subject."""
-    monkeypatch.setattr(local, "classify", lambda _, facts: facts.compression.codec)
+    monkeypatch.setattr(routing, "classify", lambda _, facts: facts.compression.codec)
     return {"lossless": "span-x4", "*": "realesr-x4"}
 
 
@@ -80,5 +82,7 @@ def test_who_is_meant_is_asked(mixed, by_codec):
 
 def test_what_cannot_be_read_decides_nothing(mixed):
     """Taking in the pairs tells what is wrong with them."""
-    pairs = [pair._replace(x=pair.y) for pair in mixed(2, 0)]
+    pairs = [
+        replace(pair, paths=dict.fromkeys(("x", "y"), pair.paths["y"])) for pair in mixed(2, 0)
+    ]
     assert answered_uploads(TABLE, CalibrationConfig(), pairs, 4) == [(TABLE["*"], [], None)]

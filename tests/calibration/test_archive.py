@@ -11,8 +11,13 @@ import zipfile
 import pytest
 
 from harness.admin import zipped
-from trustscale_server.calibration.layout import ArchiveLimits, archive_files
-from trustscale_server.errors import BadRequest, ImageTooLarge, TrustscaleError, UnsupportedMedia
+from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
+from trustscale_server.platform.errors import (
+    BadRequest,
+    ImageTooLarge,
+    TrustscaleError,
+    UnsupportedMedia,
+)
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 LINKS = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)

@@ -8,13 +8,13 @@ import pytest
 from harness.fakes import FakeUpscaler
 from tests.calibration.test_job import measured, submitted
 from tests.monitoring.scenes import Moody, Scene
+from trustscale_server.calibrating.admin import CalibrationAdmin
+from trustscale_server.calibrating.job import CalibrationHandler
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.admin import CalibrationAdmin
 from trustscale_server.calibration.canaries import Canary, CanaryStore, Look, first_state, sharpness
 from trustscale_server.calibration.canaries import observe as observed
-from trustscale_server.calibration.job import CalibrationHandler
-from trustscale_server.errors import UpscalerRejected
-from trustscale_server.jobs.runner import JobContext
+from trustscale_server.jobs.tasks import JobContext
+from trustscale_server.platform.errors import UpscalerRejected
 from trustscale_server.upscalers.base import image_digest
 
 
@@ -36,11 +36,11 @@ async def test_a_failing_second_call():
     """The pair is measured all the same; it is no canary."""
 
     class Tired(FakeUpscaler):
-        async def generate(self, source, seeds, turn=None):
+        async def generate(self, source, seeds, permit=None):
             if len(self.calls) == 4:
                 self.calls.append([])
                 raise UpscalerRejected("Enough.")
-            return await super().generate(source, seeds, turn)
+            return await super().generate(source, seeds, permit)
 
     scene = await Scene.of(Tired(), count=3)
     assert {item.name for item in (await scene.state()).items} == {"p1", "p2"}

@@ -18,13 +18,17 @@ from hypothesis import strategies as st
 from harness.admin import zipped
 from harness.factories import calibration_of, changed, photo
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration import record
+from trustscale_server.calibration import file
 from trustscale_server.conformal import LossCurve
-from trustscale_server.conformal.curve import LossCurves
-from trustscale_server.errors import BadCalibration
-from trustscale_server.images.encode import to_png
+from trustscale_server.conformal.loss_curve import LossCurves
+from trustscale_server.images.png import to_png
+from trustscale_server.platform.errors import BadCalibration
 
-UNFITTING = ({"default_alpha": 0.2}, {"upscaler": "other"}, {"skipped": [{"name": "a"}]})
+UNFITTING = (
+    {"default_alpha": 0.2},
+    {"upscaler": "other"},
+    {"skipped": [{"name": "a", "reason": "b"}]},
+)
 MALFORMED = ({"pipeline": {}}, {"pairs": "none"}, {"default_alpha": math.nan}, {"unknown": 1})
 DOCUMENT = "calibration.json"
 STEPS, _, PAIRS = ARRAYS = ("loss_curves.npy", "lengths.npy", "pairs.npy")
@@ -83,7 +87,7 @@ def calibration():
 
 @pytest.fixture(scope="module")
 def data(calibration):
-    return record.dump(calibration)
+    return file.dump(calibration)
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +98,14 @@ def parts(data):
 
 def check_refused(parts, words=None):
     with pytest.raises(BadCalibration, match=words) as caught:
-        record.load(zipped(parts))
+        file.load(zipped(parts))
     assert "\n" not in caught.value.detail
 
 
 class TestRoundTrip:
     def test_everything_comes_back(self, calibration, data):
         """Document, loss curves, quantiles, id and curve are exactly those that were written."""
-        again = record.load(data)
+        again = file.load(data)
         assert again.id == calibration.id
         assert again.document == calibration.document
         assert again.manifest == calibration.manifest
@@ -110,7 +114,7 @@ class TestRoundTrip:
         np.testing.assert_array_equal(again.curve.risks, calibration.curve.risks)
         assert again.head == calibration.head
         # Nothing but the content is in the file: no date of writing, no order of members.
-        assert record.dump(calibration) == record.dump(again) == data
+        assert file.dump(calibration) == file.dump(again) == data
 
     def test_arrays_as_described(self, calibration, parts):
         """A program of another language reads the arrays as the format says."""
@@ -129,7 +133,7 @@ class TestRoundTrip:
         document = json.loads(json.dumps(calibration.document))
         del document["provenance"]["note"]  # as if it had been written before there was one
         older = replace(calibration, document=document)
-        again = record.load(record.dump(older))
+        again = file.load(file.dump(older))
         assert again.id == older.id != calibration.id
         assert again.manifest.provenance.note is None
 
@@ -158,7 +162,7 @@ class TestDamage:
     @pytest.mark.parametrize("rubbish", [b"", b"text", b"PK\x03\x04", b"\0" * 1000])
     def test_other_files(self, rubbish):
         with pytest.raises(BadCalibration, match="not a calibration"):
-            record.load(rubbish)
+            file.load(rubbish)
 
     @pytest.mark.parametrize(
         ("fields", "words"),
@@ -222,7 +226,7 @@ class TestDamage:
         assert len(bomb) < 1024 * 1024
         monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("unpacked"))
         with pytest.raises(BadCalibration, match="too large"):
-            record.load(bomb)
+            file.load(bomb)
 
     @settings(max_examples=60)
     @given(draw=st.data())
@@ -233,4 +237,4 @@ class TestDamage:
         damaged[place] = draw.draw(st.integers(0, 255).filter(lambda b: b != data[place]))
         with suppress(BadCalibration):
             # A byte of the archive that carries no content, such as a date, may change.
-            assert record.load(bytes(damaged)).id == record.load(data).id
+            assert file.load(bytes(damaged)).id == file.load(data).id

@@ -9,9 +9,9 @@ from harness.admin import Admin, truth_files
 from harness.factories import encoded, photo
 from harness.gateway import check_problem, post
 from tests.api.conftest import *  # noqa: F403 - its gateways
-from trustscale_server.calibration.config import CalibrationConfig, fit_split
-from trustscale_server.images import description
-from trustscale_server.sigma import fitting
+from trustscale_server.calibrating.config import CalibrationConfig, fit_split
+from trustscale_server.images import features, kinds
+from trustscale_server.sampling.sigma import fitting
 from trustscale_server.upscalers.base import image_digest
 
 FILES = truth_files(24)
@@ -36,7 +36,7 @@ class TestShares:
         few = {name: SCENES[name] for name in list(SCENES)[:60]}
         found = fit_split(few, 0.3, 0)
         assert found.fitted == frozenset()
-        assert f"at least {fitting.LEAST_SCENES}" in found.note
+        assert f"at least {fitting.MIN_SCENES}" in found.note
         assert fit_split(SCENES, 0, 0).note is None
 
 
@@ -64,7 +64,8 @@ def test_a_calibration_with_its_own_fit(admin):
     A photograph that was fitted on never calibrates: its error is known to σ, so it cannot stand
     for that of a new one.
     """
-    made = admin.create(FILES, fit_indecision=0.85, samples=2, activate=True)
+    plain = {"guarantee": {"kind": "expectation", "robust": 1}}  # few scenes
+    made = admin.create(FILES, fit_indecision=0.85, samples=2, activate=True, **plain)
     fit = made["pipeline"]["indecision"]["fit"]
     assert (made["n"], fit["pairs"], fit["scenes"], fit["samples"]) == (4, 20, 20, 2)
     assert len(fit["photographs"]) == 20
@@ -83,7 +84,7 @@ def test_a_fit_of_a_class(admin, monkeypatch):
     All others are measured as if there were no fit of a class. Photographs of either fit calibrate
     nothing.
     """
-    monkeypatch.setattr(description, "kind_of", lambda *_: description.Kind("lossless", 0.0, -3.0))
+    monkeypatch.setattr(features, "kind_of", lambda *_: kinds.Kind("lossless", -3.0))
     general, own = ({"weights": [[term, 0.5]]} for term in ("slope@0", "residual@0"))
 
     def answered(fit, *fits):

@@ -7,9 +7,9 @@ import pytest
 
 from harness.factories import changed, in_groups
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration import record
-from trustscale_server.calibration.admin import Costs, Tariff
-from trustscale_server.calibration.guarantee import (
+from trustscale_server.calibrating.costs import Costs, Tariff
+from trustscale_server.calibration import file
+from trustscale_server.calibration.guarantees import (
     Expectation,
     HighProbability,
     PostHoc,
@@ -18,9 +18,10 @@ from trustscale_server.calibration.guarantee import (
 )
 from trustscale_server.calibration.insight import coarser, leaked
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve
-from trustscale_server.conformal.bounds import minimal_n
-from trustscale_server.errors import BadRequest
-from trustscale_server.sampling.pipeline import PAIRS, Pipeline, Throughput
+from trustscale_server.conformal.high_probability import minimal_n
+from trustscale_server.platform.errors import BadRequest
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.sampling.throughput import PAIRS, Throughput
 from trustscale_server.upscalers.base import Capabilities
 
 LIKELY = HighProbability()
@@ -47,7 +48,7 @@ def under(calibration, guarantee, pairs=None):
 def test_the_least_alpha_needs_no_curve(calibration, settings):
     """Lists and activations tell it from n alone, and it is that of the curve."""
     made = under(calibration, settings.fitted_to(calibration.pipeline.indecision))
-    assert made.min_alpha == made.curve.min_alpha
+    assert made.everything.min_alpha == made.curve.min_alpha
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +61,17 @@ class TestRecord:
     def test_the_curve_is_that_of_the_guarantee(self, grouped, settings):
         """δ is part of file and id, as the groups are, and makes the curve."""
         made = under(grouped, settings)
-        again = record.load(record.dump(made))
+        again = file.load(file.dump(made))
         assert (again.id, again.guarantee) == (made.id, settings)
-        assert again.partitions.groups == {"day": 4, "night": 6}
+        assert again.groups == {"day": 4, "night": 6}
         assert again.id != grouped.id
         expected = HighProbabilityCurve.from_loss_curves(
-            grouped.loss_curves, grouped.bound, delta=settings.delta
+            grouped.loss_curves, grouped.everything.bound, delta=settings.delta
         )
         np.testing.assert_array_equal(again.curve.risks, expected.risks)
         np.testing.assert_array_equal(again.curve.thresholds, expected.thresholds)
-        assert again.minimal_n(0.1) == minimal_n(0.1, made.bound, settings.delta)
+        bound = made.everything.bound
+        assert again.everything.minimal_n(0.1) == minimal_n(0.1, bound, settings.delta)
         assert (again.head.guarantee, again.head.delta) == ("high_probability", settings.delta)
 
     @pytest.mark.parametrize(
@@ -91,22 +93,22 @@ class TestRecord:
 
 def test_a_group_is_a_calibration_of_its_pairs(grouped):
     """Its curve, n and quantiles are those of its pairs alone."""
-    part = grouped.partitions.of_group("night")
-    assert [pair.name for pair in part.manifest.pairs] == [f"{k:03}" for k in range(4, 10)]
-    expected = RiskCurve.from_loss_curves([*grouped.loss_curves][4:10], grouped.bound)
+    part = grouped.subset("night")
+    assert [pair.name for pair in part.infos] == [f"{k:03}" for k in range(4, 10)]
+    expected = RiskCurve.from_loss_curves([*grouped.loss_curves][4:10], grouped.everything.bound)
     np.testing.assert_array_equal(part.curve.risks, expected.risks)
     np.testing.assert_array_equal(part.sigma_quantiles, grouped.sigma_quantiles[4:10])
-    assert grouped.partitions.of_group("night") is part
+    assert grouped.subset("night") is part
 
 
 class TestInsight:
     def test_leakage(self, likely, calibration):
         """In expectation there is a bound; with high probability none is known."""
-        assert leaked(calibration, 2) == pytest.approx(0.1 * 13 / 11)
+        assert leaked(calibration.everything, 2) == pytest.approx(0.1 * 13 / 11)
         with pytest.raises(BadRequest, match="between 0 and n"):
-            leaked(calibration, 13)
+            leaked(calibration.everything, 13)
         with pytest.raises(BadRequest, match="for this guarantee"):
-            leaked(likely, 1)
+            leaked(likely.everything, 1)
 
     def test_leakage_may_be_in_one_class(self, calibration):
         """The bound holds for every class of uploads, so it is that of the one it hurts most."""
@@ -115,8 +117,8 @@ class TestInsight:
             for k, pair in enumerate(calibration.document["pairs"])
         ]
         made = changed(calibration, pairs=pairs)
-        assert leaked(made, 2) == pytest.approx(0.1 * 4 / 2)
-        assert leaked(made, 5) == pytest.approx(0.1 * 4)
+        assert leaked(made.everything, 2) == pytest.approx(0.1 * 4 / 2)
+        assert leaked(made.everything, 5) == pytest.approx(0.1 * 4)
 
 
 def test_content_decides_the_order(calibration):
@@ -136,7 +138,8 @@ def test_content_decides_the_order(calibration):
     for other in others:
         np.testing.assert_array_equal(other.risks, first.risks)
     easy_first = sorted(pairs, key=lambda pair: pair.loss_curves[0].errors[0])
-    sorted_by_loss = LIKELY.curve([pair.loss_curves[0] for pair in easy_first], calibration.bound)
+    bound = calibration.everything.bound
+    sorted_by_loss = LIKELY.curve([pair.loss_curves[0] for pair in easy_first], bound)
     assert not np.array_equal(sorted_by_loss.risks, first.risks)  # the order matters
 
 
@@ -151,14 +154,14 @@ async def test_what_is_known(tariff, pairs, costs):
     upscaler, throughput = FakeUpscaler(), Throughput()
     throughput.note(upscaler, 10**6, 1, 1.0)
     found = Costs(throughput, {upscaler.name: tariff}, at_once=2)
-    pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=2)
+    pipeline = MeasurementSpec(fingerprint="fake:1", scale=2, samples=2)
     assert await found.of(upscaler, pipeline, pairs=pairs, pixels=1e6) == costs
 
 
 async def test_pairs_that_were_measured_tell_more_than_samples():
     """Half of them took three seconds or more, whatever their samples took."""
     upscaler, throughput = FakeUpscaler(), Throughput()
-    pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=2)
+    pipeline = MeasurementSpec(fingerprint="fake:1", scale=2, samples=2)
     throughput.note(upscaler, 10**6, 2, 0.1)
     for seconds in (1.0, 3.0, 9.0):
         throughput.note(upscaler, 10**6, 2, seconds, PAIRS)
@@ -170,7 +173,7 @@ async def test_a_local_model_is_tried():
     """So an estimate exists before its first calibration; it holds all that a pair takes."""
     capabilities = Capabilities(concurrency=1, by_tiles=True)
     upscaler = FakeUpscaler(seconds=0.2, capabilities=capabilities)
-    pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=2)
+    pipeline = MeasurementSpec(fingerprint="fake:1", scale=2, samples=2)
     found = await Costs(at_once=2).of(upscaler, pipeline, pairs=100, pixels=128**2)
     assert float(found["estimate_s"]) >= 10
 

@@ -13,32 +13,32 @@ from scipy import ndimage
 from harness.admin import zipped
 from harness.factories import calibration_of, encoded, photo
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration.intake import (
+from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
+from trustscale_server.calibrating.intake import (
     find_in,
     find_pairs,
     look_of,
     near_duplicates,
     take_in,
 )
-from trustscale_server.calibration.layout import (
-    ArchiveLimits,
+from trustscale_server.calibrating.layout import (
     GroupingRule,
     NamedFile,
-    archive_files,
     arrange,
     claimed_predictions,
-    placed,
+    place_of,
 )
-from trustscale_server.calibration.pairs import PairUpload, decode_label, load_pair
+from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibrating.pairs import decode_label, load_pair
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.errors import BadImage, BadPairs, BadRequest
 from trustscale_server.images.degrade import Degradation, degrade
-from trustscale_server.images.encode import to_png
-from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.images.png import to_png
+from trustscale_server.platform.errors import BadImage, BadPairs, BadRequest
+from trustscale_server.sampling.spec import MeasurementSpec
 
-PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
+PIPELINE = MeasurementSpec(fingerprint="fake:1", scale=2, samples=4)
 SEMANTIC = PIPELINE.model_copy(update={"fidelity": FidelitySettings("semantic")})
-ELSEWHERE = "not an image in x/, y/ or labels/ (y/NAME.png, or y/GROUP/NAME.png)"
+ELSEWHERE = "not an image in x/, y/, labels/ or enlarged/ (y/NAME.png, or y/GROUP/NAME.png)"
 
 
 def picture(seed=0, side=48, form="PNG", **options):
@@ -87,7 +87,7 @@ class TestOneRoad:
         paths = {f"{folder}{data.draw(names)}" for folder in folders}
         archive = io.BytesIO(zipped(dict.fromkeys(sorted(paths), b"")))
         pairs, items = find_pairs(archive_files(archive, ArchiveLimits()), GroupingRule())
-        used = [path for pair in pairs for path in pair.by_role.values()]
+        used = [path for pair in pairs for path in pair.paths.values()]
         assert len(used) == len(set(used))
         named = " ".join(f"{item['name']} {item['reason']}" for item in items)
         for path in paths - set(used):
@@ -137,7 +137,7 @@ class TestChecks:
         files = {"y/a.png": encoded(photo(0, 51, 49)), "labels/a.png": encoded(photo(0, 50, 48))}
         files["labels/predictions.json"] = b'{"a": "0"}'
         (pair,) = (await taken(files, SEMANTIC)).usable
-        assert (pair.x, pair.label, pair.prediction) == (False, True, "0")
+        assert ({*pair.sha256}, pair.prediction) == ({"y", "labels"}, "0")
 
     @pytest.mark.parametrize("name", ["a" * 300, "ж" * 60, "a\nb", "a\x00b", "\ud800"])
     async def test_names(self, name):
@@ -230,7 +230,10 @@ def test_nothing(tmp_path):
 class TestLoad:
     def load(self, y, x=None, **options):
         return load_pair(
-            PairUpload("a", y, x), PIPELINE, **{"degradation": None, "seed": 0, **options}
+            PairSource("a"),
+            {"y": y} if x is None else {"y": y, "x": x},
+            PIPELINE,
+            **{"degradation": None, "seed": 0, **options},
         )
 
     def test_the_input_is_made_by_the_degradation(self):
@@ -243,7 +246,7 @@ class TestLoad:
     def test_the_seed_depends_on_the_content_only(self):
         """The seed follows from the truth and the seed of the calibration, not from the name."""
         one, other = (
-            load_pair(PairUpload(name, picture(1)), PIPELINE, degradation=None, seed=5)
+            load_pair(PairSource(name), {"y": picture(1)}, PIPELINE, degradation=None, seed=5)
             for name in "ab"
         )
         assert one.seed == other.seed
@@ -297,10 +300,10 @@ LAYOUTS = {
 @pytest.mark.parametrize(("paths", "pairs", "items"), LAYOUTS.values(), ids=LAYOUTS.keys())
 def test_the_rule(paths, pairs, items):
     """What each layout means."""
-    found = arrange(map(placed, sorted(paths)))
+    found = arrange(map(place_of, sorted(paths)))
     words = [
-        f"{pair.name}: {' '.join(path for path in (pair.y, pair.x, pair.label) if path)}"
-        + (f" in {pair.folder}" if pair.folder else "")
+        f"{pair.name}: {' '.join(filter(None, map(pair.paths.get, ('y', 'x', 'labels'))))}"
+        + (f" in {pair.group}" if pair.group else "")
         for pair in found.pairs
     ]
     assert (words, by_name(found.items)) == (pairs, items)

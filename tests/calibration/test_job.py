@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import numpy as np
@@ -9,28 +10,29 @@ import pytest
 
 from harness.factories import calibration_of, encoded, photo, truths
 from harness.fakes import FakeUpscaler, Unseeded
-from trustscale_server.calibration import labels
-from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest, PairSpec
-from trustscale_server.calibration.intake import find_pairs, folder_files, take_in
-from trustscale_server.calibration.job import CalibrationHandler
-from trustscale_server.calibration.layout import GroupingRule
-from trustscale_server.calibration.local import run_id
-from trustscale_server.calibration.measure import (
+from trustscale_server.calibrating import orphans, pair_pictures
+from trustscale_server.calibrating.config import CalibrationConfig, CalibrationRequest
+from trustscale_server.calibrating.in_place import run_id
+from trustscale_server.calibrating.intake import find_pairs, folder_files, take_in
+from trustscale_server.calibrating.job import CalibrationHandler
+from trustscale_server.calibrating.layout import GroupingRule
+from trustscale_server.calibrating.measure import (
     pack,
-    record_state,
     reduce_pair,
-    unlabelled,
     unpack,
 )
-from trustscale_server.calibration.pairs import PairUpload, load_pair
-from trustscale_server.errors import BadPairs, CalibrationMismatch, Conflict
+from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibrating.pairs import load_pair
+from trustscale_server.calibrating.records import load_record
+from trustscale_server.calibration.active import Calibrations
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import Degradation
-from trustscale_server.jobs.runner import JobContext
-from trustscale_server.sampling.pipeline import measure
-from trustscale_server.sigma.estimators import IndecisionSettings
-from trustscale_server.stores.base import JobState
+from trustscale_server.jobs.tasks import JobContext
+from trustscale_server.platform.errors import BadPairs, CalibrationMismatch, Conflict
+from trustscale_server.sampling.kept_samples import samples_named
+from trustscale_server.sampling.measure import measure
+from trustscale_server.sampling.sigma.estimators import IndecisionSettings
+from trustscale_server.stores.base import JobState, folder_of_samples, forget_uploads
 from trustscale_server.upscalers.base import Source, image_digest
 
 
@@ -54,7 +56,7 @@ async def submitted(stores, upscaler, count=3, *, job_id="job-c", parent=None, f
         await stores.blobs.put(job_id, f"y/{name}", y)
         await stores.blobs.put(job_id, f"labels/{name}", encoded(np.zeros((48, 48, 3), np.uint8)))
         digest = hashlib.sha256(y).hexdigest()
-        asked.append(PairSpec(name=name, source=name, y_sha256=digest, group="day", scene=name))
+        asked.append(PairSource(name, sha256={"y": digest}, group="day", scene=name))
     request = CalibrationRequest.asking(
         settings,
         settings.pipeline(upscaler),
@@ -85,7 +87,7 @@ class TestUnits:
         job = await submitted(stores, upscaler)
         assert list(await handler.tasks(job)) == ["0", "1", "2"]
         first = await handler.run(job, "1")
-        assert record_state(first) == "measured"
+        assert load_record(first).state == "measured"
         assert await handler.run(job, "1") == first
         assert len(upscaler.calls) == 4
 
@@ -106,10 +108,10 @@ class TestUnits:
         )
         job = await submitted(stores, upscaler, 1, fidelity={"metric": "semantic"})
         first = await handler.run(job, "0")
-        shown = await labels.of_job(stores.blobs, job.id, "0", "prediction")
+        shown = await pair_pictures.of_job(stores.blobs, job.id, "0", "prediction")
         assert await handler.run(job, "0") == first
-        assert await labels.of_job(stores.blobs, job.id, "0", "prediction") == shown
-        assert image_digest(decode(shown, PAIR_LIMITS).rgb) == unlabelled(first).prediction_sha256
+        assert await pair_pictures.of_job(stores.blobs, job.id, "0", "prediction") == shown
+        assert image_digest(decode(shown, PAIR_LIMITS).rgb) == load_record(first).prediction_sha256
 
     async def test_upscaler_that_changed(self, stores, handler, upscaler):
         """A pair is never measured under another fingerprint than the job began with."""
@@ -132,7 +134,7 @@ class TestUnits:
                 await handler.run(job, "1")
             assert [item["name"] for item in caught.value.members["items"]] == ["1"]
         else:
-            assert record_state(await handler.run(job, "1")) == "skipped"
+            assert load_record(await handler.run(job, "1")).state == "skipped"
 
 
 class TestReduce:
@@ -173,6 +175,37 @@ class TestReduce:
         assert [item["name"] for item in caught.value.members["items"]] == ["0"]
 
 
+class TestSamplesOfKilledProcesses:
+    async def kept(self, stores, job, task):
+        await stores.blobs.put(folder_of_samples(job.id), f"{samples_named(task)}1.npy", b"x")
+
+    async def test_they_go_when_the_job_ends(self, stores, upscaler):
+        """Each with its pair, if that is measured again; the others, and only they, at the end."""
+        job = await submitted(stores, upscaler)
+        for task in ("0", "1"):
+            await self.kept(stores, job, task)
+        await CalibrationHandler({}, None, stores.blobs, None).recorded(job, "0")
+        left = await stores.blobs.names(folder_of_samples(job.id))
+        assert left == [f"{samples_named('1')}1.npy"]
+        ended = await stores.jobs.finish(job.id, JobState.FAILED)
+        assert ended
+        await forget_uploads(stores.blobs, await stores.jobs.get(job.id))
+        assert await stores.blobs.names(folder_of_samples(job.id)) == []
+        assert await stores.blobs.has(job.id, "y/0")
+
+    async def test_what_is_stored_later(self, stores, upscaler, monkeypatch):
+        """A process that took too long stores samples of an ended job: the sweep finds them."""
+        monkeypatch.setattr(orphans, "_ORPHAN_LIFE", timedelta(seconds=-60))
+        job = await submitted(stores, upscaler)
+        await self.kept(stores, job, "0")
+        await orphans.remove_orphans(stores)
+        assert await stores.blobs.names(folder_of_samples(job.id))
+        await stores.jobs.finish(job.id, JobState.SUCCEEDED)
+        await orphans.remove_orphans(stores)
+        assert await stores.blobs.names(folder_of_samples(job.id)) == []
+        assert await stores.blobs.has(job.id, "y/0")
+
+
 CONFIG = CalibrationConfig(degradation={}, samples=4)
 
 
@@ -183,7 +216,7 @@ async def test_the_id_of_a_run(tmp_path):
         upscaler = upscaler or FakeUpscaler()
         files = partial(folder_files, folder or truths(tmp_path / "photos", 3))
         found = find_pairs(files(), GroupingRule())
-        pairs = [pair._replace(**renamed.get(f"p{pair.name}", {})) for pair in found.pairs]
+        pairs = [replace(pair, **renamed.get(f"p{pair.name}", {})) for pair in found.pairs]
         pipeline = config.pipeline(upscaler)
         taken = await take_in(files, found._replace(pairs=pairs), pipeline)
         facts = {"skipped": [], "created_by": "test"}
@@ -217,7 +250,7 @@ async def test_the_id_of_a_run(tmp_path):
 async def test_round_trip():
     pipeline = CONFIG.pipeline(FakeUpscaler())
     pair = load_pair(
-        PairUpload("ä/b", encoded(photo(1, 48, 48))), pipeline, degradation=None, seed=0
+        PairSource("ä/b"), {"y": encoded(photo(1, 48, 48))}, pipeline, degradation=None, seed=0
     )
     measurement = await measure(FakeUpscaler(), Source(pair.x), pipeline, pair.seed)
     measured = reduce_pair(pair, measurement, pipeline)

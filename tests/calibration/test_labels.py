@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from obstore.store import MemoryStore
 
-from trustscale_server.calibration import labels
-from trustscale_server.errors import NotFound, Superseded
+from trustscale_server.calibrating import labels
+from trustscale_server.platform.errors import NotFound, Superseded
 from trustscale_server.stores.blobs import Blobs, open_blobs
 
 

@@ -8,34 +8,29 @@ from hypothesis import strategies as st
 
 from harness.factories import changed, made_of
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration import active, record
-from trustscale_server.calibration.active import (
-    EVERY,
-    CalibrationPriority,
-    Calibrations,
-    shipped_calibration,
-    shipped_names,
-)
+from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.calibration import file
+from trustscale_server.calibration import shipped as shipped_files
+from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.priority import EVERY, CalibrationPriority
+from trustscale_server.calibration.shipped import shipped_calibration, shipped_names
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.errors import NoCalibration
+from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.images.description import (
-    LOSSLESS,
-    UNKNOWN,
-    UPLOAD,
-    InputFeatures,
-    Kind,
-    class_of_way,
-    classify,
-)
-from trustscale_server.sampling.pipeline import guard
-from trustscale_server.serving.answer import ApplicableCalibration
-from trustscale_server.sigma.estimators import SHIPPED as FITS
-from trustscale_server.sigma.estimators import IndecisionSettings, shipped_fit
-from trustscale_server.upscalers.embedded import SHIPPED, EmbeddedUpscaler, has_bf16
+from trustscale_server.images.features import UPLOAD, InputFeatures, classify
+from trustscale_server.images.kinds import UNKNOWN, Kind, class_of_way
+from trustscale_server.platform.errors import NoCalibration
+from trustscale_server.sampling.sigma.estimators import IndecisionSettings
+from trustscale_server.sampling.sigma.fits import SHIPPED as FITS
+from trustscale_server.sampling.sigma.fits import shipped_fit
+from trustscale_server.sampling.spec import guard
+from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.upscalers.base import Capabilities
+from trustscale_server.upscalers.embedded.runtime import SHIPPED, has_bf16
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 
 UPLOADS = [
-    InputFeatures(LOSSLESS, 2.0, 0.0, 3.0, 0.5, 3.0, 0.0, Kind(name, 0.0, -9.0))
+    InputFeatures(LOSSLESS, 2.0, 0.0, 3.0, 0.0, Kind(name, -9.0))
     for name in ("lossless", "jpeg-85", "jpeg-65", "webp", "soft")
 ]
 SIDES = (48, 64, 96)
@@ -63,20 +58,20 @@ orders = st.lists(st.tuples(scenes, st.sampled_from([UPLOAD, None]), units), min
 def is_about(before, own, facts):
     """Whether one before covers a pair of another; without a rule the class of that is unknown."""
     if own.pipeline.input_rule is None and before.pipeline.input_rule is not None:
-        return len(before.partitions.classes) > 0
-    return before.partitions.covers(facts)
+        return len(before.everything.classes) > 0
+    return before.everything.covers(facts)
 
 
 def is_for(several, parts, place, upload, side):
     """Whether one covers an upload, by a curve of pairs that none before it is about."""
     one = several[place]
-    name = one.partitions.class_of(upload)
-    return one.partitions.covers(upload) and one.answers_size(side, side) and not any(
+    name = one.everything.class_of(upload)
+    return one.everything.covers(upload) and one.answers_size(side, side) and not any(
         is_about(before, one, facts)
         # The spots of some sizes stand for those of the others.
         and (before.sizes is None or (one.sizes and before.answers_size(its_side, its_side)))
         for facts, its_side, _ in parts[place][0]
-        if name in {None, one.partitions.class_of(facts)}
+        if name in {None, one.everything.class_of(facts)}
         for before in several[:place]
     )  # fmt: skip
 
@@ -103,8 +98,8 @@ def test_what_each_answers(calibration, parts):
     for upload in UPLOADS:
         for side in (*SIDES, 400):
             chosen = order.choose(upload, side, side)
-            if chosen.partitions.covers(upload) and chosen.answers_size(side, side):
-                name = chosen.partitions.class_of(upload)
+            if chosen.everything.covers(upload) and chosen.answers_size(side, side):
+                name = chosen.everything.class_of(upload)
                 found[order.calibrations.index(chosen)].add(name or EVERY)
     assert [set(classes) for classes in order.answers()] == found
 
@@ -146,10 +141,12 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
         guard(shipped.pipeline, upscaler)
     fits = [shipped_fit(fit) for fit in FITS if fit.startswith(f"{model}-m1")]
     assert shipped.pipeline.indecision.all_fits == tuple(fits)
-    assert (shipped.pipeline.fidelity.unit, shipped.bound) == ("spot", 0.25)
-    assert shipped.pairs == shipped.n * len(USUAL.variants())
-    assert [*shipped.partitions.classes] == CLASSES
+    assert (shipped.pipeline.fidelity.unit, shipped.everything.bound) == ("spot", 0.25)
+    assert shipped.everything.pairs == shipped.n * len(USUAL.variants())
+    assert [*shipped.everything.classes] == CLASSES
     assert shipped.manifest.degradation == USUAL
+    assert shipped.guarantee == CalibrationConfig().guarantee  # with the usual Γ
+    assert shipped.marked is not None
     assert shipped.pipeline.input_rule == UPLOAD
     assert len(shipped.manifest.provenance.attributions) == shipped.n
 
@@ -158,16 +155,16 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
     ("fields", "version", "is_replaced"),
     [
         ({}, 0, True),
-        ({"rule": "upload/1"}, record.VERSION, True),
-        ({"default_alpha": 0.2}, record.VERSION, False),  # it can be served
+        ({"rule": "upload/1"}, file.VERSION, True),
+        ({"default_alpha": 0.2}, file.VERSION, False),  # it can be served
         ({"name": "ours"}, 0, False),
         ({"parent": "cal-1"}, 0, False),  # derived from the shipped one, or extends it
         ({"fingerprint": "sha256:bf16"}, 0, False),  # that of processes of another precision
-        ({}, record.VERSION + 1, False),  # of a newer release
+        ({}, file.VERSION + 1, False),  # of a newer release
         ({"is_damaged": True}, 0, False),
         (
             {"rule": "upload/1", "scale": 2},
-            record.VERSION,
+            file.VERSION,
             False,
         ),  # nor can its successor be served
     ],
@@ -181,15 +178,17 @@ async def test_older_shipped_ones_are_replaced(stores, monkeypatch, fields, vers
     origin |= {key: fields[key] for key in origin.keys() & fields.keys()}
     own = {key: fields[key] for key in ("name", "default_alpha") if key in fields}
     parts = {"pipeline": pipeline, "provenance": origin, **own}
-    old = changed(current.partitions.of_class("palette"), upscaler="mine", **parts)
+    few = [pair for pair in current.measured_pairs() if pair.info.input_class == "palette"]
+    old = changed(current.with_pairs(few, created_by="local"), upscaler="mine", **parts)
     with monkeypatch.context() as older:
-        older.setattr(record, "VERSION", version)
-        blob = b"text" if "is_damaged" in fields else record.dump(old)
+        older.setattr(file, "VERSION", version)
+        blob = b"text" if "is_damaged" in fields else file.dump(old)
         await stores.calibrations.put(old.head, blob)
     await stores.calibrations.activate(old.id)
     calibrations = Calibrations(stores.calibrations)
     live = current.pipeline.fingerprint
-    upscaler = FakeUpscaler("mine", scale=fields.get("scale", 4), fingerprint=live)
+    aligned = {"fingerprint": live, "capabilities": Capabilities()}
+    upscaler = FakeUpscaler("mine", scale=fields.get("scale", 4), **aligned)
     for _ in range(2):
         await calibrations.install_shipped([upscaler])
         one, *data = await calibrations.active_ids("mine")
@@ -203,22 +202,22 @@ CLASSES = sorted({class_of_way(way) for way in USUAL.variants()})
 @pytest.mark.parametrize("kind", CLASSES)
 def test_usual_uploads_are_covered(shipped, kind):
     """Each class of usual uploads has a curve that trusts something at the default level."""
-    facts = replace(UPLOADS[0], kind=Kind(kind, 0.0, -9.0))
+    facts = replace(UPLOADS[0], kind=Kind(kind, -9.0))
     found = ApplicableCalibration.of(shipped, None, facts, size=(512, 512))
     assert found.is_covered
     assert found.input_class == kind
-    assert found.partition.pairs < shipped.pairs
-    assert found.partition.report.mean_trusted_fraction(found.partition.curve.threshold(0.05)) > 0.2
+    assert found.subset.pairs < shipped.everything.pairs
+    assert found.subset.mean_trusted_fraction(found.subset.curve.threshold(0.05)) > 0.2
 
 
 def test_what_nobody_measured_is_not(shipped):
-    facts = replace(UPLOADS[0], kind=Kind(UNKNOWN, 0.0, -9.0))
+    facts = replace(UPLOADS[0], kind=Kind(UNKNOWN, -9.0))
     assert not ApplicableCalibration.of(shipped, None, facts, size=(512, 512)).is_covered
 
 
 def test_they_are_small():
     """So that the packages stay so: 12 MB together."""
-    folder = active._SHIPPED
+    folder = shipped_files._SHIPPED
     files = [*folder.glob("*.calibration"), *folder.glob("data/*.calibration")]
     assert sum(entry.stat().st_size for entry in files) <= 12_000_000
 
@@ -236,16 +235,16 @@ def test_text_fits_the_embedded_upscaler(for_text):
         guard(for_text.pipeline, upscaler)
     assert for_text.pipeline == shipped_calibration(f"{model}-{precision}").pipeline.model_copy(
         update={
-            "fidelity": FidelitySettings(metric="text"),
+            "fidelity": FidelitySettings(metric="text", reader=for_text.pipeline.fidelity.reader),
             "indecision": IndecisionSettings("reading"),
             "input_rule": None,
         }
     )
-    assert for_text.report.made_of.startswith("Text rendered over")
-    assert "no real lettering" in for_text.report.made_of
-    assert for_text.pairs == for_text.n == len(for_text.manifest.provenance.attributions)
+    assert for_text.everything.made_of.startswith("Text rendered over")
+    assert "no real lettering" in for_text.everything.made_of
+    assert for_text.everything.pairs == for_text.n == len(for_text.manifest.provenance.attributions)
     for alpha in (0.05, 0.1):
-        trusted = for_text.report.mean_trusted_fraction(for_text.curve.threshold(alpha))
+        trusted = for_text.everything.mean_trusted_fraction(for_text.curve.threshold(alpha))
         assert 0.2 < trusted < 0.9
 
 
@@ -260,7 +259,7 @@ async def test_text_is_stored_when_it_is_asked_for(stores):
         found = await calibrations.of_words(upscaler)
         assert [one.id for one in found.calibrations] == [for_text.for_upscaler("mine").id]
     assert await calibrations.active_ids("mine") == before
-    assert not any([(await calibrations.get(one)).reads for one in before])
+    assert not any([(await calibrations.get(one)).is_for_text for one in before])
 
 
 async def test_data_come_with_the_pictures(stores):
@@ -274,5 +273,21 @@ async def test_data_come_with_the_pictures(stores):
     assert first == pictures.for_upscaler("mine").id
     data = await calibrations.get(second)
     assert (data.pipeline.stretch, data.pipeline.fidelity.metric) == ("p0,p100", "intensity")
-    assert "fluorescence micrographs of nuclei" in data.report.made_of
-    assert 0.9 < data.report.mean_trusted_fraction(data.curve.threshold(0.03)) < 1
+    assert "fluorescence micrographs of nuclei" in data.everything.made_of
+    assert 0.8 < data.everything.mean_trusted_fraction(data.curve.threshold(0.03)) < 1
+    # A larger one would promise less of the same mask, and each answer would say so.
+    assert data.manifest.default_alpha == 0.03 < data.everything.max_alpha
+
+
+@pytest.mark.parametrize(
+    ("fields", "alpha"),
+    [
+        ({"stretch": "p0,p100"}, 0.03),
+        ({"stretch": "p0,p100", "fidelity": {"metric": "neighborhood"}}, 0.05),
+        ({"stretch": "p0,p100", "default_alpha": 0.1}, 0.1),
+        ({}, 0.05),
+    ],
+)
+def test_the_default_level(fields, alpha):
+    """Of data it is that of shares of the stretch, which are smaller than colour differences."""
+    assert CalibrationConfig(**fields).default_alpha == alpha

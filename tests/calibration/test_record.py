@@ -1,4 +1,4 @@
-"""What a calibration says about an image besides its mask."""
+"""The parts of a calibration, and whom each of its pairs counts for."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -9,54 +9,11 @@ import numpy as np
 import pytest
 
 from harness.factories import made_of
-from trustscale_server.calibration import record
+from trustscale_server.calibration import calibration as record
+from trustscale_server.calibration.ways import ways_of
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.degrade import Mixture
-from trustscale_server.images.description import LOSSLESS, UPLOAD, InputFeatures
-
-NUMBERS = ("detail", "noise", "contrast", "light", "colour", "softness")
-
-
-def calibration_with(template, values):
-    """A calibration whose pairs have these values of mean log σ."""
-    return made_of(template, [{"mean_log_sigma": value} for value in values])
-
-
-class TestTypicality:
-    def test_it_is_a_p_value(self, calibration):
-        random = np.random.default_rng(0)
-        for draw in (random.random((20, 20)), random.integers(0, 4, (20, 20)).astype(float)):
-            for row in draw:
-                made = calibration_with(calibration, row[:-1])
-                assert made.report.typicality(row[-1]) == self.p_value(row[:-1], row[-1])
-
-    @staticmethod
-    def p_value(values, value):
-        n = len(values)
-        upper = (1 + sum(values >= value)) / (n + 1)
-        lower = (1 + sum(values <= value)) / (n + 1)
-        return min(1.0, 2 * min(upper, lower))
-
-    def test_crops_of_a_scene_are_one_observation(self, calibration):
-        """Of ten scenes of six crops one of each counts, with facts and without."""
-        random = np.random.default_rng(0)
-        points = random.normal(size=(60, 7))
-        updates = [
-            {
-                "scene": str(k // 6),
-                "x_sha256": random.bytes(32).hex(),
-                "mean_log_sigma": z,
-                "facts": dict(zip(NUMBERS, facts, strict=True)),
-            }
-            for k, (z, *facts) in enumerate(points)
-        ]
-        many = made_of(calibration, updates)
-        ones = many.report.one_of_each
-        assert {one.scene for one in ones} == {str(k) for k in range(10)}
-        alone = made_of(calibration, [one.model_dump() for one in ones])
-        for z, *facts in random.normal(size=(30, 7)):
-            for known in (InputFeatures(LOSSLESS, *facts), None):
-                assert many.report.typicality(z, known) == alone.report.typicality(z, known)
+from trustscale_server.images.features import UPLOAD
 
 
 def test_one_about_pictures_is_for_their_sizes(calibration):
@@ -114,7 +71,7 @@ class TestStrays:
         class as of the way that is meant for that.
         """
         made, updates, losses = mixed(calibration, seed)
-        part = made.partitions.of_class(name)
+        part = made.everything.of_class(name)
         total = weights = 0.0
         for scene in {one["scene"] for one in updates}:
             own = [k for k, one in enumerate(updates) if one["scene"] == scene]
@@ -143,30 +100,56 @@ class TestStrays:
         ) == pytest.approx(total / weights, rel=1e-6)
 
     def test_one_pair_of_each_scene_is_drawn_by_weight(self, calibration):
-        """So that typicality compares an upload with such as are as frequent among uploads."""
+        """So that an upload is compared with such as are as frequent among uploads."""
         drawn, expected, counts = Counter(), Counter(), 400
         for seed in range(counts):
-            part = mixed(calibration, seed, scenes=3)[0].partitions._of_class("lossless")
-            for pair in part.report.one_of_each:
+            part = mixed(calibration, seed, scenes=3)[0].everything.read_as("lossless")
+            for pair in part.one_of_each:
                 drawn[pair.variant] += 1
-            for pair, weight in zip(part.manifest.pairs, part.weights, strict=True):
+            for pair, weight in zip(part.infos, part.weights, strict=True):
                 expected[pair.variant] += float(weight)
         for way, mean in expected.items():
             assert abs(drawn[way] - mean) < 4 * np.sqrt(mean)
         assert expected["jpeg-85"] > 20
 
 
+@pytest.mark.parametrize(("hard", "is_above"), [(0.9, True), (0.25, False)])
+def test_a_way_that_its_class_hides(calibration, hard, is_above):
+    """One of two ways of a class loses more than α: the calibration itself says so."""
+    ways = Mixture(mixture=[{}, {"way": "denoised", "variation": 0.1}], shares={"lossless": 9})
+    random, updates, losses = np.random.default_rng(1), [], []
+    for scene in range(30):
+        for way, loss in (("lossless", 0.25), ("denoised", hard)):
+            digest = random.bytes(32).hex()
+            update = {"name": f"{scene}~{way}", "variant": way, "x_sha256": digest}
+            updates.append({**update, "input_class": "lossless"})
+            losses.append([loss] * (1 + scene % 3))
+    facts = {"degradation": ways, "default_alpha": 0.5}
+    made = made_of(calibration, updates, losses, facts=facts, input_rule=UPLOAD)
+    worst, other = ways_of(made.everything)
+    if is_above:
+        assert (worst.name, worst.n, worst.is_above) == ("denoised", 30, True)
+        assert (worst.loss, worst.error) == (
+            pytest.approx(0.9, rel=0.01),
+            pytest.approx(0, abs=0.01),
+        )
+    assert not other.is_above
+    assert worst.is_above is is_above
+    assert ways_of(made_of(calibration, [{}] * 9).everything) == []  # X came with Y
+
+
 class TestHighest:
     def test_a_level_ends_where_nearly_all_is_trusted(self, calibration):
         """From `max_alpha` on the mask stays that of 95 % of the calibrating area."""
         made = made_of(calibration, [{}] * 9, [0.25] * 9)
-        assert made.highest == pytest.approx(0.95, abs=0.005)
+        assert made.everything.highest == pytest.approx(0.95, abs=0.005)
+        made = made.everything
         assert made.max_alpha == made.curve.risk(0.6) == pytest.approx((9 * 0.25 + made.bound) / 10)
         ends = [made.curve.threshold(made.max_alpha + more) for more in (0, 0.1, 5)]
         assert ends == [np.nextafter(np.float32(made.highest), np.float32(1))] * 3
         below = made.curve.threshold(made.max_alpha - 1e-9)
         assert below == 0.5
-        shares = [made.report.mean_trusted_fraction(t) for t in (ends[0], below)]
+        shares = [made.mean_trusted_fraction(t) for t in (ends[0], below)]
         assert shares == pytest.approx([0.95, 0.5], abs=0.015)
 
     def test_scenes_decide_by_weight(self, calibration):
@@ -175,21 +158,21 @@ class TestHighest:
         made = made_of(calibration, pairs)
         quantiles = made.sigma_quantiles.copy()
         quantiles[[pair.scene == "many" for pair in made.manifest.pairs]] += 1
-        assert replace(made, sigma_quantiles=quantiles).highest < 1
+        assert replace(made, sigma_quantiles=quantiles).everything.highest < 1
 
 
 def test_parts_are_bounded_and_shared_by_threads(calibration, monkeypatch):
     """A part is made once, whoever asks; those of other groups replace it."""
-    monkeypatch.setattr(record, "MOST_PARTS", 2)
+    monkeypatch.setattr(record, "MAX_SUBSETS", 2)
     many = made_of(calibration, [{"group": str(k)} for k in range(4)])
     begin = Barrier(8)
 
     def asked(_):
         begin.wait()
-        return many.partitions.of_group("0")
+        return many.subset("0")
 
     with ThreadPoolExecutor(8) as threads:
         [first] = set(threads.map(asked, range(8)))
-    assert len({many.partitions.of_group(str(k)) for k in range(4)}) == 4
-    assert len(many.partitions._cache) == 2
-    assert many.partitions.of_group("0").id == first.id
+    assert len({many.subset(str(k)) for k in range(4)}) == 4
+    assert len(many._subsets) == 2
+    assert many.subset("0").infos == first.infos

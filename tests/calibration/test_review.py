@@ -9,14 +9,14 @@ import pytest
 from harness.factories import calibration_of, changed, made_of
 from harness.fakes import FakeUpscaler
 from tests.reading import LINES
-from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.calibration.guarantee import ReviewSettings
-from trustscale_server.calibration.measure import pair_from_words
-from trustscale_server.conformal.curve import TOLERANCES
-from trustscale_server.serving.answer import review_of
-from trustscale_server.sigma.estimators import ReadPage
+from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.calibrating.measure import pair_from_words
+from trustscale_server.calibration.review_settings import ReviewSettings
+from trustscale_server.conformal.review import TOLERANCES
+from trustscale_server.sampling.sigma.words import ReadPage
+from trustscale_server.serving.review import review_of
 
-FULLY = {"is_covered": True, "why_not": None}
+FULLY = {"why_not": None}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def known(template, *pictures, **pipeline):
 
 
 def decided(calibration, high=0.3, largest=0.9, **about):
-    return review_of(calibration, (high, largest), **{**FULLY, **about})
+    return review_of(calibration.everything, (high, largest), **{**FULLY, **about})
 
 
 class TestTheDecision:
@@ -49,7 +49,7 @@ class TestTheDecision:
         for high, p in ((0, 1 / 40), (0.05, 1 / 40), (0.15, 2 / 40), (0.25, 3 / 40), (9, 9 / 40)):
             found = decided(calibration, high)
             assert (found.p_value, found.n, found.reason) == (p, 39, None)
-            assert found.accept == (p <= 0.05)
+            assert found.needs_review == (p > 0.05)
 
     @pytest.mark.parametrize(("share", "is_bad"), [(0.01, False), (0.0101, True)])
     def test_more_than_the_share(self, template, share, is_bad):
@@ -61,17 +61,15 @@ class TestTheDecision:
     def test_scenes(self, template, n, accept):
         """One picture of each counts; below 19 none is accepted, and the reason says so."""
         found = decided(known(template, *[(0, 0, 0)] * n))
-        assert (found.accept, found.n) == (accept, n)
+        assert (found.needs_review, found.n) == (not accept, n)
         assert (found.reason is None) == accept
         crops = made_of(template, [{"scene": "one", "off": (0.0,) * 6, "high_sigma": (0, 0)}] * 99)
         assert decided(crops).n == 1
 
-    @pytest.mark.parametrize(("is_covered", "p"), [(False, 1), (True, 1 / 31)])
-    def test_where_nothing_is_promised(self, template, is_covered, p):
-        """Such a picture needs a look; batches get p = 1 where the calibration has none like it."""
-        about = {"is_covered": is_covered, "why_not": "It is a drawing."}
-        found = decided(known(template, *[(0, 0, 0)] * 30), **about)
-        assert (found.accept, found.p_value, found.reason) == (False, p, "It is a drawing.")
+    def test_where_nothing_is_promised(self, template):
+        """Such a picture needs a look, and p = 1 in a batch."""
+        found = decided(known(template, *[(0, 0, 0)] * 30), why_not="It is a drawing.")
+        assert (found.needs_review, found.p_value, found.reason) == (True, 1, "It is a drawing.")
 
     @pytest.mark.parametrize(
         ("settings", "error"),
@@ -93,7 +91,7 @@ class TestTheDecision:
         for settings, p in (({"share": 0.05}, 1 / 31), ({"tolerance": 0.2}, 1 / 31), ({}, 1)):
             asked = ReviewSettings(**settings, delta=0.2)
             found = decided(changed(pictures, review=asked.model_dump()))
-            assert (found.p_value, found.delta, found.accept) == (p, 0.2, p <= 0.2)
+            assert (found.p_value, found.delta, found.needs_review) == (p, 0.2, p > 0.2)
         assert decided(made_of(template, [{"off": ()}] * 30)) is None
 
     def test_refused_settings(self):

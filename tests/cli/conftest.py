@@ -16,12 +16,11 @@ import pytest
 import structlog
 
 import trustscale_server.cli.service
-from harness.blocks import ROOT
 from harness.factories import truths
 from harness.fakes import FakeUpscaler
 from harness.gateway import ADMIN_KEY, gateway
 from tests.live import serving
-from trustscale_server.assembly import open_parts
+from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.cli.main import main
 
 PARTS = ["image.png", "mask.png", "result.json"]  # of an answer
@@ -86,7 +85,6 @@ def stopped(number, condition, *words):
     """Send the program of `faked` a signal once the condition holds: its exit code, its words."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.cli.faked", *map(str, words)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import trustscale_server.cli.service
 from harness.fakes import FakeUpscaler
-from trustscale_server.assembly import open_parts
+from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.cli.main import main
 
 if __name__ == "__main__":

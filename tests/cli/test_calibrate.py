@@ -5,21 +5,30 @@ import functools
 import io
 import json
 import signal
+import subprocess
 import sys
 
 import pytest
+from starlette.responses import JSONResponse
 
 import trustscale_server.cli.service
 from harness.factories import encoded, photo, pictures, truths
 from harness.fakes import FakeUpscaler
-from harness.waiting import until
+from harness.pictures import sample
+from harness.waiting import block_until, until
 from tests.cli.conftest import FORCED, stopped
+from tests.clock import MONTH, Calendar
+from tests.live import serving
+from tests.upscalers.remote.hosted import base64_of
+from tests.upscalers.test_connect import Api
 from trustscale import Problem, Tar
-from trustscale_server.assembly import open_parts
-from trustscale_server.calibration import record
-from trustscale_server.calibration.local import listed
+from trustscale_server.bootstrap.assembly import open_parts
+from trustscale_server.calibrating.in_place import listed
+from trustscale_server.calibration import file
 from trustscale_server.cli.service import inside
-from trustscale_server.errors import UpscalerRejected
+from trustscale_server.platform.errors import UpscalerRejected
+from trustscale_server.stores import usage
+from trustscale_server.stores.base import open_stores
 from trustscale_server.upscalers.base import Capabilities
 
 MAKE = ("calibrate", "photos", "--samples", 2, "--json")
@@ -45,7 +54,7 @@ def test_here_and_there(at, run, place):
         assert made["state"] == "ready"
         assert made["provenance"]["attributions"] == ["A by B", "C by D"]
         assert made["provenance"]["note"] == "a note"
-        assert record.load((place / f"{name}.calibration").read_bytes()).id == made["id"]
+        assert file.load((place / f"{name}.calibration").read_bytes()).id == made["id"]
     same = here.keys() - {"id", "created_at", "provenance", "pictures"}
     assert {name: there.json[name] for name in same} == {name: here[name] for name in same}
     text = run("calibrations", "show", here["id"]).out
@@ -77,6 +86,106 @@ def test_nothing_is_spent_unasked(request, place, where, monkeypatch):
     truths(place / "more", 5)
     assert command("calibrate", "more", "--mixture", "none", "--yes").code == 0
     assert len(model.calls) == 8
+
+
+class Provider(Api):
+    """A model behind a real address, which answers no call after so many, until it may."""
+
+    def __init__(self):
+        super().__init__(lambda rgb, seed: JSONResponse({"b": base64_of(sample(rgb, seed))}))
+        self.most = 1000
+
+    async def enhance(self, request):
+        if self.calls < self.most:
+            return await super().enhance(request)
+        self.calls += 1
+        await until(lambda: self.most == 1000)
+        return JSONResponse({})
+
+
+@pytest.fixture
+def provider(place, monkeypatch):
+    """It is the only upscaler, with one call at a time."""
+    api = Provider()
+    monkeypatch.setattr(trustscale_server.cli.service, "open_parts", open_parts)
+    request = {"path": "/enhance", "form": "json"}
+    request["json"] = {"image": "{image_data_uri}", "seed": "{seed}"}
+    with serving(api.app) as address:
+        entry = {"name": "paid", "kind": "http", "url": f"http://{address}", "scale": 2}
+        entry |= {"request": request, "answer": {"image": "json", "pointer": "/b"}}
+        entry |= {"seed": {"min": 1, "max": 2**31 - 1}, "concurrency": 1}
+        monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps([entry | {"price_per_call": 0.5}]))
+        yield api
+
+
+async def _used(folder):
+    stores = open_stores("sqlite:///", folder, result_ttl_s=60, max_result_bytes=10**9)
+    try:
+        return await stores.usage.report(MONTH)
+    finally:
+        await stores.close()
+
+
+def test_what_is_quoted_is_billed(run, place, provider, monkeypatch):
+    """The provider is called as often as was said; all of it is booked as of the calibration.
+
+    Each of the eight canaries is a call more; a calibration with more pairs inherits them.
+    """
+    monkeypatch.setattr(usage, "datetime", Calendar)
+    truths(place / "photos", 10)
+    pictures(place / "more", "new.png", side=56)
+    made = run(*MAKE, "--mixture", "none", "--yes", "--activate", "--force")
+    assert made.code == 0, made.err
+    assert provider.calls == 2 * 10 + 8
+    assert "28 calls of the upscaler, for 14" in made.err
+    extended = run("calibrations", "extend", made.json["id"], "more", "--yes")
+    assert "2 calls of the upscaler, for 1 in" in extended.err
+    assert provider.calls == 30
+    (row,) = asyncio.run(_used(place / "data"))
+    assert (row.purpose, row.calls, row.price) == ("calibrate", 30, 15)
+
+
+async def _made(folder):
+    """What is stored of the calls of the one job, while its process runs."""
+    stores = open_stores("sqlite:///", folder, result_ttl_s=60, max_result_bytes=10**9)
+    try:
+        (job,) = await stores.usage._documents.names(usage.CALLS_OF_JOBS)
+        (made,) = await stores.usage.calls_of(job)
+        return made
+    finally:
+        await stores.close()
+
+
+def test_what_became_of_the_calls(run, place, provider):
+    """Of each that a provider was asked for it is said why, though a process was killed."""
+    truths(place / "photos", 10)
+    answer = provider.answer
+
+    def failing(rgb, seed):
+        if provider.calls in {3, 7}:
+            return JSONResponse({}, status_code=503)
+        return JSONResponse({}, status_code=500) if provider.calls == 10 else answer(rgb, seed)
+
+    provider.answer, provider.most = failing, 15
+    arguments = (*MAKE, "--mixture", "none", "--yes")
+    program = [sys.executable, "-m", "trustscale_server", *map(str, arguments)]
+    with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            block_until(lambda: provider.calls == 16 or process.poll() is not None)
+            assert process.poll() is None, process.stderr.read()
+            # Their store may be slow, which delays no call for longer than a second.
+            block_until(lambda: asyncio.run(_made(place / "data")).begun == 16)
+        finally:
+            process.kill()
+    before = asyncio.run(_made(place / "data"))
+    assert (before.pairs + before.canaries, before.unanswered) == (12, 1)
+    assert before.failed == {"busy": 2, "failed": 1}
+    provider.most = 1000
+    made = run(*arguments)
+    assert made.code == 0, made.err
+    said = "20 for pairs, 8 for canaries, 3 failed (busy 2, failed 1), 1 begun and never answered"
+    assert f"made 32 calls: {said} (their process was killed)" in made.err
+    assert provider.calls == 32
 
 
 @pytest.mark.parametrize("where", ["run", "at"])
@@ -119,7 +228,7 @@ def test_inputs_like_uploads(run, place):
     (place / "uploads" / "broken.png").write_bytes(b"text")
     outcome = run(*MAKE, "--like", "uploads")
     made = outcome.json["degradation"]
-    assert made["shares"] == {"smoothed": 50, "denoised": 50, "decoded": 25, "heic": 25}
+    assert made["shares"] == {"smoothed": 50, "decoded": 25, "heic": 25}
     parts = made["mixture"]
     assert {tuple(part["jpeg"]) for part in parts if part["jpeg"]} == {(82, 88)}
     words = " ".join(outcome.err.split())
@@ -151,7 +260,7 @@ def test_who_answers_is_calibrated(run, place, two):
     assert "faithful (lossless) and sharp (jpeg), each for its own" in outcome.err
     assert {name: len(model.calls) for name, model in two.items()} == {"faithful": 4, "sharp": 4}
     for name, quality in (("faithful", None), ("sharp", 60)):
-        made = record.load((place / f"made-{name}.calibration").read_bytes())
+        made = file.load((place / f"made-{name}.calibration").read_bytes())
         assert made.manifest.upscaler == name
         assert [part.jpeg for part in made.manifest.degradation.mixture] == [quality]
 
@@ -196,14 +305,14 @@ MADE = ("calibrate", "photos", "--mixture", "none", "--samples", 4, "--json")
 
 class Upset(FakeUpscaler):
     def __init__(self, call=None, act=lambda: None):
-        super().__init__(capabilities=Capabilities(concurrency=1))
+        super().__init__(capabilities=Capabilities(concurrency=1, align=False))
         self.call = call
         self.act = act
 
-    async def generate(self, source, seeds, turn=None):
+    async def generate(self, source, seeds, permit=None):
         if len(self.calls) == self.call:
             self.act()
-        return await super().generate(source, seeds, turn)
+        return await super().generate(source, seeds, permit)
 
 
 @pytest.fixture

@@ -1,18 +1,24 @@
 """`trustscale upscale` of folders, patterns, streams and URLs, here and on a server."""
 
+import asyncio
 import functools
 import io
 import json
 import re
 import signal
 import sys
+import threading
 
 import pytest
 from PIL import Image
 
 from harness.factories import encoded, photo, pictures, truths
+from harness.fakes import FakeUpscaler
+from harness.waiting import PATIENCE_S
 from tests.cli.conftest import FORCED, PARTS, stopped
-from trustscale_server.errors import UpscalerFailed, UpscalerUnavailable
+from trustscale_server.cli.bars import Bars
+from trustscale_server.platform.errors import UpscalerFailed, UpscalerUnavailable
+from trustscale_server.upscalers.base import Capabilities
 
 MANIFEST = "trustscale.manifest.json"
 small = functools.partial(pictures, side=24)
@@ -150,11 +156,12 @@ class TestErrors:
         assert outcome.code == 1
         promise, *_, failed, last = outcome.err.splitlines()
         assert promise.startswith("warning: The calibration has too few")
-        assert promise.endswith(" (2 pictures)")
+        assert promise.endswith(" (in/a.png, in/c.png)")
         assert failed.startswith("trustscale: in/b.png: ")
         assert last == "2 done, 0 kept, 1 failed, 1 skipped that is no image: in/notes.txt"
         manifest = json.loads((place / "out" / MANIFEST).read_text())
         assert (len(manifest["done"]), list(manifest["failed"])) == (2, ["in/b.png"])
+        assert {entry["promised"] for entry in manifest["done"].values()} == {False}
 
     def test_what_would_fail_for_all(self, run, place, calibrated, upscaler):
         small(place / "in", *(f"{k}.png" for k in range(9)))
@@ -191,3 +198,42 @@ class TestServer:
         assert "links" not in record
         mask = Image.open(place / "out" / "a.mask.png")
         assert mask.text["trustscale:calibration"] == record["calibration"]
+
+
+class Tiled(FakeUpscaler):
+    """Makes half of its tiles, and the rest when a line of progress has been printed."""
+
+    def __init__(self):
+        super().__init__(capabilities=Capabilities(concurrency=1, by_tiles=True))
+        self.has_made, self.told = threading.Event(), threading.Event()
+
+    async def generate(self, source, seeds, permit=None):
+        for part in permit.counted([lambda: None] * 6)[:3]:
+            part()
+        await asyncio.sleep(0)  # what they report is shown
+        self.has_made.set()
+        await asyncio.to_thread(self.told.wait, PATIENCE_S)
+        return await super().generate(source, seeds, permit)
+
+
+class TestOne:
+    @pytest.fixture
+    def upscaler(self):
+        return Tiled()
+
+    def test_its_tiles(self, run, place, upscaler, monkeypatch):
+        """The progress of a single picture is in tiles, with the time that is left."""
+        small(place, "a.png")
+        monkeypatch.setattr("trustscale_server.cli.bars.LINE_EVERY_S", 0.01)
+        tell = Bars.tell
+
+        def telling(bars):
+            is_half = upscaler.has_made.is_set()
+            tell(bars)
+            if is_half:
+                upscaler.told.set()
+
+        monkeypatch.setattr(Bars, "tell", telling)
+        outcome = run("upscale", "a.png", "--mask", "none")
+        assert outcome.code == 0, outcome.err
+        assert re.search(r"upscaling: 3 of 6 tiles after .* left\n", outcome.err)

@@ -8,14 +8,13 @@ from harness.factories import pictures
 from trustscale_server.cli.review import decided
 
 
-def record(p, *, accept=False, unlike=False, name="lossless", delta=0.05):
-    review = None if p is None else {"accept": accept, "p_value": p, "delta": delta}
+def record(p, *, accept=False, name="lossless", delta=0.05):
+    review = None if p is None else {"needs_review": not accept, "p_value": p, "delta": delta}
     return {
         "review": review,
         "calibration": "cal-1",
         "group": None,
         "input_class": None if name is None else {"name": name},
-        "out_of_distribution": unlike,
     }
 
 
@@ -29,8 +28,8 @@ def test_decided():
     # Each class is a batch: alone among its class .04 passes; among others it would not.
     classes = [record(0.04, name="jpeg-68"), *[record(0.5)] * 3]
     assert decided(classes, "batch") == [True, False, False, False]
-    # What is unlike or unknown needs a look.
-    odd = [record(0.001), record(0.001, unlike=True), record(None, name=None)]
+    # What nothing is promised of, or nothing is known of, needs a look.
+    odd = [record(0.001), record(1.0), record(None, name=None)]
     assert decided(odd, "batch") == [True, False, False]
 
 
@@ -59,12 +58,12 @@ def test_sorted_into_folders(answers, place, monkeypatch, upscaler):
         for path in (place / "out").rglob("*.result.json")
     }
     where = {
-        name: "accepted" if review["accept"] else "review"
+        name: "review" if review["needs_review"] else "accepted"
         for name, review in ((one.partition(".")[0], review) for one, review in verdicts.items())
     }
     assert found == sorted([f"{where['a']}/a", f"{where['b']}/sub/b"])
     assert "With a probability of at most 0.05" in outcome.err
-    accepted = sum(review["accept"] for review in verdicts.values())
+    accepted = sum(not review["needs_review"] for review in verdicts.values())
     assert f"; {accepted} accepted, {2 - accepted} to review" in outcome.err
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from harness.factories import pictures, truths
 from harness.waiting import block_until
-from tests.cli.conftest import PARTS, stopped
+from tests.cli.conftest import FORCED, PARTS, stopped
 from tests.reading import TEXTS, pretend
-from trustscale_server.serving.answer import Result
+from trustscale_server.serving.document import Result
 
 
 @pytest.fixture
@@ -31,13 +31,14 @@ def test_five_files(run, place, calibrated, picture):
     folder = place / "answers" / "today"
     assert sorted(p.name for p in folder.iterdir()) == [f"bird.{name}" for name in PARTS]
     more = run(*asked, "--out", "answers/today", "--trust", "--overlay", "--verbose")
-    assert "bird.png: No promise. " in more.out
-    assert re.search(r" % of the area of 48×48 trusted at α = 0.12 ", more.out)
+    assert more.out.startswith(f"{picture}: The model added detail.")
+    assert "No promise. " in more.out
+    assert re.search(r" % of the area of 48×48 can be relied on for colour at α = 0.12 ", more.out)
     assert {p.name for p in folder.iterdir()} == {
         f"bird.{name}" for name in (*PARTS, "trust.png", "overlay.png")
     }
     document = json.loads((folder / "bird.result.json").read_text("utf-8"))
-    assert set(document) == {*Result.model_fields, "request", "source"} - {"links"}
+    assert set(document) == {*Result.model_fields, "request", "source"} - {"links", "batch"}
     assert document["calibration"] == calibrated
     with Image.open(folder / "bird.mask.png") as mask:
         assert np.asarray(mask).mean() == document["trusted_fraction"]
@@ -98,6 +99,23 @@ def test_mistakes(run, place, calibrated, picture, upscaler, code, arguments, wo
         outcome.check_error(1)
     else:
         assert upscaler.calls == []
+
+
+def test_what_was_added(run, place, picture):
+    """It is said before what colours can be relied on for; `--safe` writes the safe copy beside."""
+    truths(place / "photos", 12)
+    made = ("--samples", 2, "--mixture", "none", "--alpha", 0.3, "--input-rule", "none")
+    assert run("calibrate", "photos", *made, *FORCED).code == 0
+    outcome = run("upscale", picture, "--safe", "--to", 30)
+    assert outcome.code == 0, outcome.err
+    added = json.loads((place / "bird.result.json").read_text("utf-8"))["added"]
+    assert added["held"] == 0  # of a few scenes nothing is known for certain
+    assert "  next to none of the added detail holds up, " in outcome.out
+    for name, mode in (("safe", "RGB"), ("added", "L")):
+        with Image.open(place / f"bird.{name}.png") as image:
+            assert (max(image.size), image.mode) == (30, mode)
+    again = run("upscale", picture, "--safe", "--to", 30)
+    assert "(kept)" in again.out
 
 
 @pytest.mark.parametrize(
@@ -171,3 +189,44 @@ def test_interrupted(server, place):
     block_until(lambda: client.get(f"/v1/jobs/{job}").json()["state"] == "running")
     client.delete(f"/v1/jobs/{job}")
     assert '"cancelled"' in client.get(f"/v1/jobs/{job}/events").text
+
+
+def test_nothing_is_paid_for_without_a_promise(run, place, calibrated, upscaler, monkeypatch):
+    """The picture is listed as failed, with the way to have it, which the command then takes."""
+    entry = {"name": "fake", "kind": "embedded", "price_per_call": 0.5}
+    monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps([entry]))
+    pictures(place, "a.png", side=24)
+    asked = ("upscale", "a.png", "--alpha", 0.001)
+    refused = run(*asked)
+    assert (refused.code, upscaler.calls) == (1, [])
+    assert "No call was made" in refused.err
+    assert "Send --yes" in refused.err
+    assert run(*asked, "--yes").code == 0
+    assert len(upscaler.calls) > 0
+
+
+def test_cards(run, place, calibrated, picture):
+    """--card writes one beside the picture, and an answer is done only with it."""
+    ask = ("upscale", picture, "--alpha", 0.1, "--out", "out", "--card")
+    assert run(*ask).code == 0
+    [card] = place.glob("out/*.card.png")
+    assert run("verify", card).code == 0
+    card.unlink()
+    assert run(*ask).code == 0
+    assert card.exists()
+
+
+def test_a_folder_adapts_its_masks(run, place, calibrated):
+    """--adapt describes the folder by its pictures first; too few are refused before any call."""
+    folder = pictures(place / "few", *(f"{k}.png" for k in range(5)), side=24)
+    outcome = run("upscale", folder, "--adapt", "--out", "answers")
+    assert outcome.code == 2
+    assert "--adapt needs at least 6 pictures" in outcome.err
+    folder = pictures(place / "many", *(f"{k}.png" for k in range(7)), side=24, first=60)
+    asked = ("upscale", folder, "--adapt", "--out", "answers")
+    outcome = run(*asked)
+    assert outcome.code == 0, outcome.err
+    documents = [json.loads(path.read_text()) for path in sorted(place.rglob("*.result.json"))]
+    assert len(documents) == 7
+    assert {document["batch"]["pictures"] for document in documents} == {7}
+    assert "7 kept" in run(*asked).err  # the same pictures are the same batch

@@ -16,9 +16,9 @@ from harness.factories import encoded, photo, truths
 from harness.gateway import ADMIN_KEY, IMAGE
 from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale, _options
 from trustscale import Guarantee as TypedGuarantee
-from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.images.encode import to_png
-from trustscale_server.serving.answer import Guarantee
+from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.images.png import to_png
+from trustscale_server.serving.document import Guarantee
 
 
 @pytest.fixture
@@ -197,7 +197,10 @@ def form(name):
 @pytest.mark.parametrize(
     ("typed", "served"),
     [
-        (_options.SubmitOptions, form("UpscaleForm") - {"image", "image_url", "upload"}),
+        (
+            _options.SubmitOptions,
+            form("UpscaleForm") - {"image", "enlarged", "image_url", "upload"},
+        ),
         (_options.CalibrationOptions, CalibrationConfig.model_fields.keys()),
         (_options.ActivateOptions, form("ActivateIn")),
         (_options.DeriveOptions, form("DeriveIn")),

@@ -14,7 +14,7 @@ import pytest
 import rasterio
 import yaml
 from mcp import Client, StdioServerParameters
-from PIL import Image
+from PIL import ExifTags, Image
 
 from examples.integrations import mcp_server
 from harness import factories
@@ -38,11 +38,12 @@ PLACES = ROOT / "examples" / "integrations"
 @pytest.mark.slow
 class TestMcp:
     async def test_an_agent(self, url, tmp_path):
-        pictures(tmp_path, "sign.png", "../secret.png", side=24)
+        (tmp_path / "sign.png").write_bytes(upload())
+        pictures(tmp_path, "../secret.png", side=24)
         command = StdioServerParameters(
             command=sys.executable,
             args=[str(PLACES / "mcp_server.py"), str(tmp_path)],
-            env={"TRUSTSCALE_URL": url, "PYTHONPATH": str(ROOT)},
+            env={"TRUSTSCALE_URL": url, "PYTHONPATH": os.environ["PYTHONPATH"]},
         )
         async with Client(command) as agent:
             (tool,) = (await agent.list_tools()).tools
@@ -54,22 +55,58 @@ class TestMcp:
                 await agent.call_tool(tool.name, {"path": "sign.png", **asked})
                 for asked in ({"path": "../secret.png"}, {"crop": (0, 0, 25, 9)}, {"to_read": True})
             ]
+            (tmp_path / "broken.png").write_bytes(b"?")
+            wrong = {"path": "broken.png", "crop": (9, 0, 9, 9)}
+            refused.append(await agent.call_tool(tool.name, wrong))
         assert tool.name == "upscale_with_trust"
         assert "faces can be invented anywhere" in " ".join(tool.description.split())
         large, sure = (pixels(b64decode(one.data)) for one in whole)
         doubtful = (sure != large).any(axis=2)
         assert (sure[doubtful] == 128).all()
-        share = float(re.search(r"([\d.]+)% of the whole picture is trusted", said.text)[1])
+        share = float(
+            re.search(r"([\d.]+)% of the whole picture can be relied on for colour", said.text)[1]
+        )
         assert share == pytest.approx(100 * (1 - doubtful.mean()), abs=0.06)
         for crop, complete in zip(crops, (large, sure), strict=True):
             np.testing.assert_array_equal(pixels(b64decode(crop.data)), complete[6:40, 4:24])
-        assert "Over the draw of the 30 calibration" in said.text
+        assert "over the draw of the 30 calibration" in said.text
         assert "do not report text, numbers or faces" in said.text
         assert all(one.is_error for one in refused)
         texts = [one.content[0].text for one in refused]
         assert "secret.png is no file in" in texts[0]
         assert "is not inside the picture, 24×24" in texts[1]
-        assert "no calibration of this service is for text" in texts[2]
+        assert "cannot say which words are right" in texts[2]
+        assert "has no calibration for text" in texts[2]
+        # Of a part that no picture has nothing is sent, whatever the picture.
+        assert texts[3].endswith("The crop (9, 0, 9, 9) is not inside the picture.")
+
+    async def test_nothing_is_sent_for_a_part_that_is_not_there(self, tmp_path):
+        """The file is looked at first, as EXIF turns it: a call may cost money."""
+        picture = Image.new("RGB", (24, 10))
+        exif = picture.getexif()
+        exif[ExifTags.Base.Orientation] = 6
+        picture.save(tmp_path / "turned.jpg", exif=exif)
+        nowhere = Trustscale("http://127.0.0.1:9")
+        async with Client(mcp_server.server(tmp_path, nowhere)) as agent:
+            said = [
+                (await agent.call_tool("upscale_with_trust", {"path": "turned.jpg", "crop": crop}))
+                for crop in ((0, 0, 11, 5), (0, 0, 10, 25), (0, 0, 10, 24))
+            ]
+        texts = [one.content[0].text for one in said]
+        assert all("is not inside the picture, 10×24" in text for text in texts[:2])
+        assert "inside" not in texts[2]  # this one would have been sent
+
+    async def test_without_a_promise(self, url, tmp_path):
+        """No share is called trusted, and no second picture looks as if something were."""
+        pictures(tmp_path, "sign.png", side=24)
+        with Trustscale(url) as service:
+            async with Client(mcp_server.server(tmp_path, service)) as agent:
+                call = {"path": "sign.png", "alpha": 0.001}  # too few scenes for this
+                said, *shown = (await agent.call_tool("upscale_with_trust", call)).content
+        assert len(shown) == 1
+        assert said.text.startswith("Nothing is promised of this picture")
+        assert "can be relied on" not in said.text
+        assert "painted grey" not in said.text
 
     async def test_words(self, tmp_path, monkeypatch):
         """Where a calibration is for text, who wants to read gets words that can be believed."""
@@ -117,12 +154,12 @@ class TestGitHubAction:
             action = yaml.safe_load((PLACES / "github_action/action.yml").read_text("utf-8"))
             inputs = {name: one.get("default") for name, one in action["inputs"].items()} | given
             install, check = action["runs"]["steps"]
-            assert (PLACES / "github_action/../../../trustscale/pyproject.toml").exists()
-            assert "$GITHUB_ACTION_PATH/../../../trustscale" in install["run"]
+            assert (PLACES / "github_action/../../../client/pyproject.toml").exists()
+            assert "$GITHUB_ACTION_PATH/../../../client" in install["run"]
             env = {
                 **os.environ,
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": str(ROOT / "client"),
                 "GITHUB_ACTION_PATH": str(PLACES / "github_action"),
                 "GITHUB_EVENT_PATH": str(files["event"]),
                 "GITHUB_OUTPUT": str(files["output"]),
@@ -191,7 +228,7 @@ def test_qgis(url, tmp_path):
     scripts = tmp_path / ".local/share/QGIS/QGIS3/profiles/default/processing/scripts"
     scripts.mkdir(parents=True)
     shutil.copy(PLACES / "trustscale_qgis.py", scripts)
-    (tmp_path / "trustscale").symlink_to(ROOT / "trustscale")
+    (tmp_path / "trustscale").symlink_to(ROOT / "client/trustscale")
     source, target = tmp_path / "field.tif", tmp_path / "large.tif"
     pictures(tmp_path, "field.png", side=24)
     pixels = np.asarray(Image.open(tmp_path / "field.png"))
@@ -212,7 +249,7 @@ def test_qgis(url, tmp_path):
         trusted = large.dataset_mask() > 0
     assert trusted.mean() == pytest.approx(results["TRUSTED"])
     assert 0 < trusted.mean() < 1
-    assert "Over the draw of the 30 calibration" in results["STATEMENT"]
+    assert "over the draw of the 30 calibration" in results["STATEMENT"]
 
 
 @pytest.fixture
@@ -237,7 +274,7 @@ def test_napari(url, tmp_path, display):
     subprocess.run(
         [
             *(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"),
-            *("--target", tmp_path / "site", PLACES / "napari", ROOT / "trustscale"),
+            *("--target", tmp_path / "site", PLACES / "napari", ROOT / "client"),
         ],
         check=True,
     )
@@ -254,4 +291,4 @@ def test_napari(url, tmp_path, display):
         # The middles of the outer pixels; what was sent reaches from 9 to 57 and 18.5 to 90.5.
         assert one["extent"] == [[9.5, 19.25], [56.5, 89.75]]
     assert 0 < guessed["mean"] < 1
-    assert "calibration" in enlarged["sentence"] or "such pictures" in enlarged["sentence"]
+    assert "pictures like those measured" in enlarged["sentence"]

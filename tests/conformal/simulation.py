@@ -6,7 +6,7 @@ expected loss of a threshold, for one new crop of a new scene, is a mean over th
 
 import numpy as np
 
-from trustscale_server.conformal.curve import LARGEST
+from trustscale_server.conformal.risk_curve import LARGEST
 
 from .strategies import CURVES
 

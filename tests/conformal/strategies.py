@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve
-from trustscale_server.sigma.estimators import Accumulator
+from trustscale_server.sampling.sigma.estimators import Accumulator
 
 BOUND, DELTA = 2.0, 0.1
 

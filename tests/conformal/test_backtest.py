@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trustscale_server.conformal import LossCurve
-from trustscale_server.conformal.curve import Pairs, backtest, sigma_quantiles
+from trustscale_server.conformal.backtest import Pairs, backtest, sigma_quantiles
 
 from . import oracle
 
@@ -73,3 +73,11 @@ def test_the_ends():
     below, above = backtest(reduced(*images(8)), BOUND, [0.01, BOUND], splits=3)
     assert astuple(below)[1:] == (0, 0, 0, 0, 0, 0, 0)
     assert (above.trusted_low, above.trusted) == (pytest.approx(0.95, abs=0.02),) * 2
+
+
+def test_it_can_be_ended():
+    """What is called before each split ends it there."""
+    splits = iter(range(3))
+    with pytest.raises(StopIteration):
+        backtest(reduced(*images(8)), BOUND, ALPHAS, before_split=lambda: next(splits))
+    assert next(splits, None) is None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trustscale_server.conformal import evidence
-from trustscale_server.monitoring.monitor import reference_of
+from trustscale_server.monitoring.state import reference_of
 
 FEW = st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.1, 3.0]), max_size=12)
 UNIFORM = st.floats(0, 1, exclude_max=True)

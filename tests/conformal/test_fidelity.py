@@ -10,16 +10,10 @@ from scipy import ndimage
 
 from tests.conformal.oracle import lab64
 from trustscale_server.conformal import fidelity
-from trustscale_server.conformal.fidelity import (
-    LAB_BOUND,
-    METRICS,
-    FidelitySettings,
-    gaussian_blur,
-    lab_block,
-    largest_float32,
-    normalised_lab,
-)
-from trustscale_server.conformal.reader import ReaderSettings
+from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
+from trustscale_server.pixels.filters import gaussian_blur, largest_float32
+from trustscale_server.pixels.lab import lab_block, normalised_lab
+from trustscale_server.things.reading import ReaderSettings
 
 COLOUR = [key for key, row in METRICS.items() if row.bound == LAB_BOUND]
 ROWS = [key for key in METRICS if key != "text"]  # the reader has tests of its own
@@ -98,7 +92,7 @@ class TestError:
         got = fidelity.error(truth, prediction, FidelitySettings(metric="semantic"), label=label)
         np.testing.assert_array_equal(got, (label > 0).astype(np.float32))
         assert fidelity.bound(FidelitySettings(metric="semantic")) == 1
-        assert FidelitySettings(metric="semantic").row.needs_label
+        assert FidelitySettings(metric="semantic").spec.needs_label
 
     def test_refuses_pairs_that_do_not_belong_together(self):
         truth, prediction = pair()
@@ -134,7 +128,7 @@ class TestRows:
     @pytest.mark.parametrize("key", MEASURED)
     def test_radius(self, key):
         settings = settings_of(key, blur=2)
-        radius = settings.row.radius(settings)
+        radius = settings.spec.radius(settings)
         truth = np.full((81, 81, 3), 128, np.uint8)
         changed = truth.copy()
         changed[39:42, 39:42] = (0, 255, 0)
@@ -147,7 +141,7 @@ class TestRows:
         """D is measured within the bytes of the row, and needs more than a third of them."""
         settings, side = settings_of(key), 1024
         truth, prediction = pair(shape=(side, side, 3))
-        label = truth[..., 0] if settings.row.needs_label else None
+        label = truth[..., 0] if settings.spec.needs_label else None
         fidelity.error(truth, prediction, settings, label=label)  # tables are made once
         tracemalloc.start()
         try:
@@ -156,7 +150,7 @@ class TestRows:
             peak = (tracemalloc.get_traced_memory()[1] - 2_000_000) / side**2
         finally:
             tracemalloc.stop()
-        assert settings.row.bytes_per_pixel / 3 < peak <= settings.row.bytes_per_pixel
+        assert settings.spec.bytes_per_pixel / 3 < peak <= settings.spec.bytes_per_pixel
 
 
 @pytest.mark.parametrize(

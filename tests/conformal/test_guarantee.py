@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.conformal.curve import lab_psnr_lower_bound_db, leakage_bound, minimal_n
+from trustscale_server.conformal.risk_curve import lab_psnr_lower_bound_db, leakage_bound, minimal_n
 
 from .simulation import expected_losses, thresholds
 

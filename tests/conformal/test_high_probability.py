@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trustscale_server.conformal import HighProbabilityCurve
-from trustscale_server.conformal.bounds import coarse_down, minimal_n, wsr_bound
+from trustscale_server.conformal.high_probability import coarse_down, minimal_n, wsr_bound
 
 from . import strategies
 from .strategies import ALPHAS, BOUND, NEVER, staircases_of

@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from trustscale_server.sigma.estimators import ESTIMATORS, Accumulator, Fit, IndecisionSettings
-from trustscale_server.sigma.features import MAX_SAMPLES
+from trustscale_server.sampling.sigma.estimators import ESTIMATORS, Accumulator, IndecisionSettings
+from trustscale_server.sampling.sigma.fits import Fit
+from trustscale_server.sampling.sigma.moments import MAX_SAMPLES
 
 from .oracle import lab64
 from .strategies import accumulated, samples
 
 FIT = Fit(weights=(("residual@1", 0.4),))
 PLAIN = IndecisionSettings(size=7, blur=0.0)
-OF_PIXELS = [name for name, row in ESTIMATORS.items() if not row.reads]
+OF_PIXELS = [name for name, row in ESTIMATORS.items() if not row.is_for_text]
 
 
 def lab_of(rgb):
@@ -101,7 +102,7 @@ def test_no_sigma_looks_beyond_its_radius(name):
     rows, columns = np.nonzero(found[0] != found[1])
     reach = max(np.abs(rows - 20).max(), np.abs(columns - 20).max())
     assert 0 <= reach <= config.radius
-    assert not config.row.smooths or not replace(config, clip_quantile=0.9).radius
+    assert not config.spec.smooths or not replace(config, clip_quantile=0.9).radius
 
 
 class TestAccumulator:

@@ -8,7 +8,7 @@ from hypothesis import given
 from scipy import ndimage
 
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.conformal.curve import LossCurves
+from trustscale_server.conformal.loss_curve import LossCurves
 
 from . import oracle, strategies
 from .strategies import ALPHAS, BOUND, CURVES, staircases_of

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trustscale_server.conformal import RiskCurve
-from trustscale_server.conformal.bounds import PostHocCurve, Shape, on_codes
+from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, on_codes
 
 from . import strategies
 from .strategies import BOUND, staircases_of

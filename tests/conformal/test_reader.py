@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from pydantic import TypeAdapter
 
-from trustscale_server.conformal import fidelity, reader
+from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.reader import ReaderSettings, letters_of, misread_words
+from trustscale_server.things import reading as reader
+from trustscale_server.things.reading import ReaderSettings, compared_of, letters_of, misread_words
 
 WORDS = st.lists(st.text("ab1", min_size=1, max_size=4), min_size=1, max_size=4)
 
@@ -45,17 +46,50 @@ class TestMisread:
         assert misread_words([letters_of("--"), "ab"], "xx") == [False, True]
         assert misread_words(["ab"], "") == [True]
 
+    @pytest.mark.parametrize(
+        ("number", "other"),
+        [
+            ("8.5", "85"),
+            ("8.5", "8,5"),
+            ("−3", "3"),
+            ("-3", "+3"),
+            (".5", "5"),
+            ("1,000", "1.000"),
+            ("1/2", "12"),
+            ("12:30", "1230"),
+            ("2019-20", "201920"),
+        ],
+    )
+    def test_a_number_that_differs_by_a_point(self, number, other):
+        """Is another number, both ways; calibrations of older releases could not tell."""
+        for made, truth in ((number, other), (other, number)):
+            words, reading = (compared_of(text, "numbers") for text in (made, f"a {truth} b"))
+            assert misread_words(["a", words, "b"], reading)[1]
+
+    def test_marks_of_no_number(self):
+        """Hyphens, full stops and kinds of dashes make no difference."""
+        assert compared_of("T-shirts, St. 5.", "numbers") == "tshirtsst5"
+        assert compared_of("–3", "numbers") == compared_of("−3", "numbers") == "-3"
+        assert compared_of("8.5 %", "letters") == "85"
+
+    @pytest.mark.parametrize("compares", ["letters", "numbers"])
+    def test_a_line_in_which_nothing_is_read(self, compares):
+        """Every word of it is wrong."""
+        assert misread_words([compared_of("ab", compares)], compared_of("", compares)) == [True]
+
 
 class TestSettings:
     def test_they_say_that_a_program_read(self):
         """A reader labels; which one is recorded, and comes back from JSON."""
         settings = FidelitySettings(metric="text")
         assert settings.bound == 1
-        assert settings.reader == ReaderSettings(version=reader.VERSION)
+        assert settings.reader == ReaderSettings(version=reader.VERSION, compares="numbers")
         assert f"text reader rapidocr version {reader.VERSION}, a program" in settings.clause
         adapter = TypeAdapter(FidelitySettings)
         assert adapter.validate_json(adapter.dump_json(settings)) == settings
         assert settings.missing is None
+        old = {"metric": "text", "reader": {"name": "rapidocr", "version": reader.VERSION}}
+        assert adapter.validate_python(old).compares == "letters"  # as it was calibrated
         older = FidelitySettings(metric="text", reader=ReaderSettings(version="1.0"))
         assert older.missing == (
             f"rapidocr 1.0 (here is {reader.VERSION}): the extra “text” brings it"
@@ -104,13 +138,13 @@ def test_reading():
         (x0, y0), (x1, y1) = word.corners.min(axis=0), word.corners.max(axis=0)
         assert np.allclose([x0, y0, x1], [left, top, right], atol=16)
         assert 25 < y1 - y0 < 60
-    assert reader.read_otherwise(made, pixels("Exit 42", "CLOSED", "")) == [False] * 3
+    assert reader.read_otherwise(made, pixels("Exit 42", "CLOSED", ""), "numbers") == [False] * 3
     other = pixels("Exit 47", "closed", "invented")
-    assert reader.read_otherwise(made, other) == [False, True, False]
+    assert reader.read_otherwise(made, other, "numbers") == [False, True, False]
     blurred = np.asarray(sign("Exit 42", "CLOSED").filter(ImageFilter.GaussianBlur(12)))
-    assert reader.read_otherwise(made, blurred) == [True] * 3
+    assert reader.read_otherwise(made, blurred, "numbers") == [True] * 3
     assert reader.read_lines(np.zeros((200, 200, 3), np.uint8)) == []
-    assert reader.read_otherwise([], blurred) == []
+    assert reader.read_otherwise([], blurred, "numbers") == []
 
 
 @pytest.mark.slow

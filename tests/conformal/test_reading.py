@@ -3,17 +3,12 @@
 import numpy as np
 import pytest
 
-from trustscale_server.conformal.reader import Line, Word, box_of
-from trustscale_server.sampling.pipeline import Pipeline
-from trustscale_server.sigma import estimators
-from trustscale_server.sigma.estimators import (
-    NO_TEXT,
-    TERMS,
-    UNREADABLE,
-    Accumulator,
-    IndecisionSettings,
-    ReadPage,
-)
+from trustscale_server.pixels.boxes import box_of
+from trustscale_server.sampling.sigma import words
+from trustscale_server.sampling.sigma.estimators import Accumulator, IndecisionSettings
+from trustscale_server.sampling.sigma.words import NO_TEXT, TERMS, UNREADABLE, ReadPage
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.things.reading import Line, Word
 
 SHAPE = (60, 100)
 
@@ -39,9 +34,7 @@ PAGE = ReadPage(
 
 
 def sigma(page: ReadPage = PAGE, departed: float = 0.1) -> np.ndarray:
-    return estimators.sigma(
-        page, np.full(SHAPE, departed, np.float32), estimators.shipped_reading()
-    )
+    return words.sigma(page, np.full(SHAPE, departed, np.float32), words.shipped_reading())
 
 
 def value(drawn: np.ndarray, corners: np.ndarray) -> float:
@@ -70,7 +63,7 @@ def test_text_that_no_word_covers_is_unreadable():
 def test_terms():
     """The five facts of a word, as they are written down."""
     departed = np.full(SHAPE, 0.5, np.float32)
-    found = estimators.terms(PAGE, departed)
+    found = words.terms(PAGE, departed)
     assert found.shape == (2, len(TERMS))
     expected = [np.log(0.011 / 0.991), 0, -np.log(12 / 4), np.log(4), np.log(0.5001)]
     np.testing.assert_allclose(found[0], expected, rtol=1e-6)
@@ -80,14 +73,16 @@ def test_terms():
 def test_weights_are_those_of_the_terms():
     """Others are refused, also of another estimator, and σ without a page."""
     with pytest.raises(ValueError, match="the terms of words"):
-        estimators.ReadingFit((("doubt", 1.0),))
+        words.ReadingFit((("doubt", 1.0),))
     with pytest.raises(ValueError, match="numbers"):
-        estimators.ReadingFit(tuple((term, np.nan) for term in TERMS))
+        words.ReadingFit(tuple((term, np.nan) for term in TERMS))
     with pytest.raises(ValueError, match="belong to the estimator reading"):
-        IndecisionSettings(reading=estimators.shipped_reading())
+        IndecisionSettings(reading=words.shipped_reading())
     accumulator = Accumulator((*SHAPE, 3), IndecisionSettings("reading"))
     accumulator.add(np.zeros((*SHAPE, 3), np.uint8))
     with pytest.raises(ValueError, match="what was read"):
         accumulator.result()
     with pytest.raises(ValueError, match="belongs to the metric text"):
-        Pipeline(fingerprint="f", scale=4, samples=1, indecision=IndecisionSettings("reading"))
+        MeasurementSpec(
+            fingerprint="f", scale=4, samples=1, indecision=IndecisionSettings("reading")
+        )

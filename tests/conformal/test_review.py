@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.conformal.curve import (
+from trustscale_server.conformal.review import (
     TOLERANCES,
     SigmaCounts,
     accepted_of_batch,

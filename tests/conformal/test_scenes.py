@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.conformal.curve import Pairs, backtest
-from trustscale_server.conformal.fidelity import largest_float32
+from trustscale_server.conformal.backtest import Pairs, backtest
+from trustscale_server.pixels.filters import largest_float32
 
 from . import oracle, strategies
 from .simulation import expected_losses, thresholds

@@ -1,4 +1,4 @@
-"""What nine of ten pictures do not exceed, how many exceed a tolerance, which are unlike others."""
+"""What nine of ten pictures do not exceed, and how many exceed a tolerance."""
 
 import math
 
@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trustscale_server.calibration.guarantee import Expectation, Probability
+from trustscale_server.calibration.guarantees import Expectation, Probability
 from trustscale_server.conformal import RiskCurve
-from trustscale_server.conformal.curve import by_scene, exceeded_by
-from trustscale_server.conformal.evidence import outlier_p_value
+from trustscale_server.conformal.risk_curve import exceeded_by
+from trustscale_server.conformal.scenes import by_scene
 
 from . import oracle, strategies
 from .strategies import ALPHAS, BOUND, staircases_of
@@ -103,24 +103,3 @@ def test_a_share_of_pictures(population):
     assert shares.mean() > 0.1
     assert np.mean(above > 0.2) <= 0.1 + SIGMAS * math.sqrt(0.1 * 0.9 / draws)
     assert np.mean(shares > 0.2) > 0.2  # in expectation no such thing holds
-
-
-@pytest.mark.parametrize("n", [3, 15, 60])
-def test_it_is_valid_however_few_they_are(n):
-    """P(p ≤ u) ≤ u for exchangeable points of a skewed law with dependent coordinates."""
-    random = np.random.default_rng(n)
-    draws = 1500
-    points = random.gamma(0.7, 1, (draws, n + 1, 4))
-    points[..., 1] += 3 * points[..., 0]
-    found = [outlier_p_value(p[:-1], p[-1]) for p in points]
-    for u in (1 / (n + 1), 0.1, 0.3, 0.7):
-        below = np.sum(np.array(found) <= u + 1e-12)
-        assert below <= stats.binom.ppf(0.9999, draws, max(u, 1 / (n + 1)))
-
-
-def test_it_sees_what_no_single_fact_shows():
-    """Two facts within their ranges, but never together so, give the smallest p-value."""
-    random = np.random.default_rng(0)
-    known = random.normal(size=(60, 1)) * [1, 1] + random.normal(scale=0.05, size=(60, 2))
-    assert outlier_p_value(known, np.array([1.2, -1.2])) == pytest.approx(1 / 61)
-    assert outlier_p_value(known, np.array([1.2, 1.2])) > 0.1

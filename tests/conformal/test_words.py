@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trustscale_server.calibration.guarantee import Expectation, Probability
+from trustscale_server.calibration.guarantees import Expectation, Probability
 from trustscale_server.conformal import words
-from trustscale_server.conformal.reader import box_of, painted
+from trustscale_server.pixels.boxes import box_of, painted
 
 SCORED = st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=12)
 

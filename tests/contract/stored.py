@@ -25,7 +25,8 @@ from harness.factories import calibration_of, encoded, photo
 from harness.fakes import FakeUpscaler
 from harness.gateway import AS_ADMIN, aside, ended, gateway, post
 from harness.servers import RedisServer
-from trustscale_server.api import deps, upscale
+from trustscale_server.http import idempotency
+from trustscale_server.http.routes import upscale
 from trustscale_server.stores.documents import Key, Put
 from trustscale_server.stores.redis import RedisDocuments, check_redis
 
@@ -39,7 +40,7 @@ def served(folder):
     calibration = aside(calibration_of(FakeUpscaler()))
     app = gateway(folder, calibrations=[calibration], **FOR_EVER)
     with (
-        mock.patch.object(deps, "KEPT_S", 1e9),
+        mock.patch.object(idempotency, "KEPT_S", 1e9),
         mock.patch.object(upscale, "KEPT_S", 1e9),
         TestClient(app) as client,
     ):

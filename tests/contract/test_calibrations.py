@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from harness.documents import head, job
-from trustscale_server.errors import Conflict, NotFound
+from trustscale_server.platform.errors import Conflict, NotFound
 from trustscale_server.stores.base import JobState
 
 

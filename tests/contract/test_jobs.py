@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from harness.documents import job
-from trustscale_server.errors import NotFound
+from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores.base import JobState, JobStatus, Progress
 
 

@@ -21,16 +21,16 @@ from redis.exceptions import RedisError
 from harness.documents import head, job
 from harness.servers import RedisServer
 from harness.waiting import PATIENCE_S
-from trustscale_server.errors import NotFound
+from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores.base import (
     AuditLog,
     JobState,
     Stores,
     StoreUnavailable,
 )
-from trustscale_server.stores.blobs import IN_MEMORY, spooled
 from trustscale_server.stores.documents import redis_errors
 from trustscale_server.stores.redis import RedisDocuments, redis_client
+from trustscale_server.stores.spool import IN_MEMORY, spooled
 from trustscale_server.stores.sqlite import SqliteDocuments
 
 LIVES = 4

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from obstore.store import HTTPStore, MemoryStore
 
-from trustscale_server.assembly import open_parts
-from trustscale_server.errors import ConfigError, NotFound
+from trustscale_server.bootstrap.assembly import open_parts
+from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.images.encode import write_picture
-from trustscale_server.settings import Settings
+from trustscale_server.platform.errors import ConfigError, NotFound
 from trustscale_server.stores.base import StoreUnavailable
-from trustscale_server.stores.blobs import IN_MEMORY, Blobs, open_blobs, spooled
+from trustscale_server.stores.blobs import Blobs, open_blobs
+from trustscale_server.stores.spool import IN_MEMORY, spooled
 from trustscale_server.stores.sqlite import SqliteDocuments
 
 ALL = timedelta(minutes=-1)
@@ -56,6 +57,37 @@ class TestResults:
             await stores.results.blob("r", "a")
         await stores.results.put("r", b"new", {})
         assert await stores.results.document("r") == b"new"
+
+    async def test_an_upload_does_not_wait_for_all_that_is_too_much(self, opener):
+        """Where the limit was lowered, each one removes a few results and a sweep the others."""
+        results = opener().results
+        for number in range(30):
+            await results.put(f"r{number}", b"", {"a": bytes(1000)})
+        removed = []
+        lowered = opener(max_result_bytes=1000, removed=removed.append).results
+        await lowered.put("new", b"", {"a": bytes(1000)})
+        assert removed == ["space"] * 8
+        await lowered.put("newer", b"", {"a": bytes(1000)})
+        assert removed == ["space"] * 16
+        assert await lowered.sweep() == 15
+        assert await lowered.has("newer")
+
+    async def test_what_is_extended_stays_longer_and_leaves_last(self, opener):
+        """Its size and place follow; what is gone cannot be extended, and nothing gets shorter."""
+        results = opener(max_result_bytes=2500).results
+        await results.put("r", b"old", {"a": bytes(1000)}, ttl_s=60)
+        await results.put("s", b"", {"a": bytes(1000)})
+        _, before = await results.kept("r")
+        assert await results.extend("r", b"newer", ttl_s=3600) > before + 3000
+        document, expires = await results.kept("r")
+        assert document == b"newer"
+        assert (await results.room()).used == 2005
+        assert await results.extend("r", b"newer", ttl_s=1) == expires
+        with pytest.raises(NotFound):
+            await results.extend("gone", b"", ttl_s=60)
+        await results.put("t", b"", {"a": bytes(1000)})
+        assert await results.has("r")
+        assert not await results.has("s")
 
     async def test_sweep_removes_the_expired(self, stores):
         results = stores.results

@@ -17,6 +17,7 @@ from tests.missing import not_here
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "chart"
+DEFAULTS = "no-values"
 
 # What an operator fills in; of no value anywhere.
 SECRETS = {
@@ -66,11 +67,11 @@ def filled(value, variables):
 
 @cache
 def rendered(use, *arguments):
-    """What the chart makes of one of its files of values; not to be changed.
+    """What the chart makes of one of its files of values, or of none; not to be changed.
 
     The release is `trustscale` in the namespace `default`.
     """
-    values = ("--values", CHART / "values" / f"{use}.yaml")
+    values = () if use == DEFAULTS else ("--values", CHART / "values" / f"{use}.yaml")
     text = run("helm", "template", "trustscale", CHART, *values, *arguments, split=True)
     return [found for found in yaml.safe_load_all(text) if found]
 

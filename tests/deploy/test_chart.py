@@ -13,13 +13,13 @@ import pytest
 from kubernetes_validate import utils
 
 import trustscale_server
-from tests.deploy.files import CHART, ROOT, document, rendered, run, services
-from trustscale_server.config_sources import read_secret_files
-from trustscale_server.main import create_app
-from trustscale_server.settings import load_settings, unknown_variables
+from tests.deploy.files import CHART, DEFAULTS, ROOT, document, rendered, run, services
+from trustscale_server.bootstrap.settings import load_settings, unknown_variables
+from trustscale_server.bootstrap.sources import read_secret_files
+from trustscale_server.http.app import create_app
 from trustscale_server.stores.base import JobKind
 
-USES = sorted(path.stem for path in (CHART / "values").glob("*.yaml"))
+USES = [DEFAULTS, *sorted(path.stem for path in (CHART / "values").glob("*.yaml"))]
 VERSIONS = ("1.34", "1.35", "1.36", "1.37")
 # Of what is installed beside Kubernetes; their schemas are not at hand.
 OTHERS = {"ScaledObject", "ServiceMonitor", "PrometheusRule", "HTTPRoute"}
@@ -59,7 +59,8 @@ def container(pod):
 
 @EVERY_USE
 def test_valid(use):
-    run("helm", "lint", "--strict", CHART, "--values", CHART / "values" / f"{use}.yaml")
+    values = () if use == DEFAULTS else ("--values", CHART / "values" / f"{use}.yaml")
+    run("helm", "lint", "--strict", CHART, *values)
     for version in VERSIONS:
         for found in rendered(use):
             if found["kind"] not in OTHERS:
@@ -69,13 +70,13 @@ def test_valid(use):
 @pytest.mark.parametrize("value", ["typo=1", "gateway.typo=1", "workers.a.model=x", "env.A=1"])
 def test_typed(value):
     with pytest.raises(AssertionError, match="schema"):
-        rendered("one-node", "--set", value)
+        rendered(DEFAULTS, "--set", value)
 
 
 @EVERY_USE
 def test_secrets(use):
     made = of_kind(use, "Secret")
-    assert bool(made) == (use == "one-node")
+    assert bool(made) == (use == DEFAULTS)
     for name, pod in pods(use).items():
         secrets = [volume["secret"] for volume in pod["spec"]["volumes"] if "secret" in volume]
         assert len(secrets) == (not name.startswith("worker-"))
@@ -95,7 +96,7 @@ def test_settings(use, name, monkeypatch, tmp_path):
     own = container(pod)
     given = {each["name"]: each["value"] for each in own["env"]}
     for key in KEYS:
-        (tmp_path / key).write_text("secret")
+        (tmp_path / key).write_text("secret-key")
     given = {k: v.replace("/run/secrets/trustscale", str(tmp_path)) for k, v in given.items()}
     given["REDIS_PASSWORD"] = (tmp_path / Path(given.pop("REDIS_PASSWORD_FILE")).name).read_text()
     read_secret_files(given)
@@ -106,7 +107,7 @@ def test_settings(use, name, monkeypatch, tmp_path):
     path.write_text(of_kind(use, "ConfigMap")["config"]["data"]["trustscale.toml"], "utf-8")
     monkeypatch.setenv("TRUSTSCALE_CONFIG", str(path))
     settings = load_settings()
-    assert ":secret@" in settings.store
+    assert ":secret-key@" in settings.store
     assert settings.queue == settings.store
     assert not settings.gateway_runs_jobs
     ports = {
@@ -169,15 +170,15 @@ def _reaches(policy, address, port):
 @pytest.mark.parametrize(
     ("use", "options", "opened"),
     [
-        ("one-node", [], set()),
+        (DEFAULTS, [], set()),
         ("many-cpus", [], {("10.1.2.3", 6379), ("8.8.8.8", 443)}),
         (
             "many-cpus",
             ["redis.url=rediss://:${REDIS_PASSWORD}@redis.example:6380"],
             {("10.1.2.3", 6380), ("8.8.8.8", 443)},
         ),
-        ("one-node", ["networkPolicy.workloadIdentity=eks"], {("169.254.170.23", 80)}),
-        ("one-node", ["networkPolicy.workloadIdentity=gke"], {("169.254.169.254", 80)}),
+        (DEFAULTS, ["networkPolicy.workloadIdentity=eks"], {("169.254.170.23", 80)}),
+        (DEFAULTS, ["networkPolicy.workloadIdentity=gke"], {("169.254.169.254", 80)}),
     ],
 )
 def test_ways_out(use, options, opened, name):
@@ -237,6 +238,123 @@ def test_what_operators_add():
     assert container(made["worker-sinsr"])["envFrom"] == [{"secretRef": {"name": "hub-token"}}]
 
 
+OPTIONS = (
+    {"runAsUser": None, "redis.runAsUser": None},
+    {"runAsUser": 2000, "redis.runAsUser": 3000},
+    {"serviceAccount.name": "given"},
+    {"serviceAccount.annotations": {"role": "pictures"}},
+    {"commonLabels": {"team": "pictures"}},
+    {"redis.podLabels": {"app": "redis"}, "redis.podAnnotations": {"backup": "yes"}},
+    {"gateway.service": {"type": "LoadBalancer", "annotations": {"internal": "true"}}},
+    {"gateway.service": {"type": "NodePort", "annotations": {}}},
+    {"sidecars": [{"name": "proxy", "image": "proxy:1"}]},
+    {"networkPolicy.workloadIdentity": "azure", "networkPolicy.publicPorts": [443]},
+    {"jobs.uploads": "7Gi"},
+    {"gateway.terminationGraceSeconds": 300, "jobs.terminationGraceSeconds": 200},
+    {"embedded": [], "workers": {"own": {"model": "onnx"}}},
+    {"keda.enabled": True, "keda.fallbackReplicas": 3},
+    {"blobs": {"url": "", "existingClaim": "shared", "accessModes": ["ReadWriteMany"]}},
+    {"networkPolicy.enabled": False},
+    {"monitoring": {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}},
+    {"image.digests.gateway": f"sha256:{64 * 'a'}", "image.pullSecrets": ["registry"]},
+    {"tracing.endpoint": "http://collector:4318", "env": {"A": "1"}, "envFrom": ["tokens"]},
+    {"existingSecret": "", "embedded": ["span-x4"]},
+)
+
+
+@EVERY_USE
+@pytest.mark.parametrize("values", OPTIONS, ids=lambda values: next(iter(values)))
+def test_matrix(use, values):
+    """Whatever is set, every use of the chart is rendered and valid, with names of its own."""
+    made = rendered(use, *given(values))
+    names = [(one["kind"], one["metadata"]["name"]) for one in made]
+    assert len(set(names)) == len(names)
+    for found in made:
+        assert found["metadata"]["labels"]["app.kubernetes.io/instance"] == "trustscale"
+        if found["kind"] not in OTHERS:
+            kubernetes_validate.validate(found, VERSIONS[-1], strict=True)
+
+
+def test_without_exceptions():
+    """User, account, labels, service, sidecars and times are the cluster's to say."""
+    values = {name: value for options in OPTIONS[1:7] for name, value in options.items()}
+    values |= {name: value for options in OPTIONS[8:12] for name, value in options.items()}
+    words = given(values)
+    made = pods(DEFAULTS, *words)
+    assert {one["metadata"]["labels"]["team"] for one in rendered(DEFAULTS, *words)} == {"pictures"}
+    assert not of_kind(DEFAULTS, "ServiceAccount", *words)
+    assert {pod["spec"]["serviceAccountName"] for pod in made.values()} == {"given"}
+    assert {pod["metadata"]["labels"]["team"] for pod in made.values()} == {"pictures"}
+    redis = made["redis"]["metadata"]
+    assert (redis["labels"]["app"], redis["annotations"]["backup"]) == ("redis", "yes")
+    users = {name: pod["spec"]["securityContext"]["runAsUser"] for name, pod in made.items()}
+    assert users == {"gateway": 2000, "jobs": 2000, "redis": 3000}
+    for name, seconds in (("gateway", 300), ("jobs", 200)):
+        spec = made[name]["spec"]
+        assert [one["name"] for one in spec["containers"]] == [name, "proxy"]
+        assert spec["terminationGracePeriodSeconds"] == seconds
+        assert made[name]["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+    volumes = {one["name"]: one for one in made["jobs"]["spec"]["volumes"]}
+    assert volumes["uploads"]["emptyDir"]["sizeLimit"] == "7Gi"
+    service = of_kind(DEFAULTS, "Service", *words)["gateway"]
+    assert service["spec"]["type"] == "LoadBalancer"
+    assert service["metadata"]["annotations"] == {"internal": "true"}
+    free = pods(DEFAULTS, *given(OPTIONS[0]))
+    for pod in free.values():
+        context = pod["spec"]["securityContext"]
+        assert context["runAsNonRoot"]
+        assert not context.keys() & {"runAsUser", "runAsGroup", "fsGroup"}
+
+
+def test_no_values_need_one_node_only():
+    """`helm install` without values: pods that share a volume of one node stay together on it."""
+    made = pods(DEFAULTS)
+    for name in OURS:
+        affinity = made[name]["spec"]["affinity"]["podAffinity"]
+        (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["topologyKey"] == "kubernetes.io/hostname"
+        (expression,) = term["labelSelector"]["matchExpressions"]
+        assert set(expression["values"]) == set(OURS)
+    assert "affinity" not in made["redis"]["spec"]
+    (claim,) = of_kind(DEFAULTS, "PersistentVolumeClaim").values()
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    shared = given({"blobs.accessModes": ["ReadWriteMany"]})
+    assert "affinity" not in pods(DEFAULTS, *shared)["jobs"]["spec"]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"embedded": []}, "there would be no upscaler"),
+        ({"route.enabled": True}, "route.parentRefs"),
+        ({"ingress.enabled": True}, "ingress.host"),
+        ({"redis.enabled": False}, "redis.url"),
+    ],
+)
+def test_what_cannot_work_is_refused(values, reason):
+    with pytest.raises(AssertionError, match=reason):
+        rendered(DEFAULTS, *given(values))
+
+
+def test_gateways_follow_slots_and_waiting():
+    """While GPUs work, processors are idle: taken slots and waiting requests ask for gateways."""
+    scaled = of_kind("gpu-pool", "ScaledObject")
+    (trigger,) = scaled["gateway"]["spec"]["triggers"]
+    query = trigger["metadata"]["query"]
+    assert query == 'sum(trustscale_slots{namespace="default",release="trustscale"})'
+    config = of_kind("gpu-pool", "ConfigMap")["config"]["data"]["trustscale.toml"]
+    in_flight = int(re.search(r"^max_in_flight = (\d+)$", config, re.MULTILINE)[1])
+    assert 0.5 * in_flight < float(trigger["metadata"]["threshold"]) < in_flight
+    gpus = sum(
+        one["spec"]["maxReplicaCount"] for name, one in scaled.items() if name.startswith("worker-")
+    )
+    assert scaled["gateway"]["spec"]["minReplicaCount"] * in_flight >= gpus
+    for one in scaled.values():
+        fallback = one["spec"]["fallback"]
+        assert fallback["behavior"] == "currentReplicasIfHigher"
+        assert fallback["replicas"] >= max(1, one["spec"]["minReplicaCount"])
+
+
 @pytest.mark.parametrize("part", ["gateway", "jobs", "workers.sinsr"])
 def test_more_than_at_most_is_refused(part):
     with pytest.raises(AssertionError, match=r"replicas.min \(9\) is above replicas.max \(8\)"):
@@ -261,7 +379,7 @@ def test_calls_are_spread_over_workers():
 def test_one_tag():
     """What the chart asks for is what a release pushes, and what its compose file asks for."""
     assert document(CHART / "Chart.yaml")["appVersion"] == trustscale_server.__version__
-    image = container(pods("one-node")["gateway"])["image"]
+    image = container(pods(DEFAULTS)["gateway"])["image"]
     assert image == f"trustscale-gateway:{trustscale_server.__version__}"
     workflow = (ROOT / ".github/workflows/release.yml").read_text("utf-8")
     assert 'VERSION=${GITHUB_REF_NAME#v}" >> "$GITHUB_ENV"' in workflow

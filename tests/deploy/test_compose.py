@@ -22,9 +22,10 @@ from tests.deploy.files import (
     run,
     services,
 )
-from trustscale_server.api.calibrate import MAX_ARCHIVE_BYTES
-from trustscale_server.monitoring.report import MAX_TRUTH_BYTES
-from trustscale_server.settings import load_settings, unknown_variables
+from trustscale_server.bootstrap.settings import load_settings, unknown_variables
+from trustscale_server.http.routes.calibrate import MAX_ARCHIVE_BYTES
+from trustscale_server.monitoring.feedback import MAX_TRUTH_BYTES
+from trustscale_server.upscalers.embedded.runtime import SHIPPED
 
 SERVICES = services()
 OURS = ("gateway", "jobs")
@@ -57,8 +58,14 @@ class TestFile:
 class TestSettings:
     @pytest.mark.parametrize("name", OURS)
     def test_the_settings_load(self, name, monkeypatch):
-        assert unknown_variables(environment(name)) == []
-        for key, value in environment(name).items():
+        """With the secrets that were made, in files; both shipped models, and `auto`, are there."""
+        files = {f"{key}_FILE" for key in ("REDIS_PASSWORD", "TRUSTSCALE_ADMIN_KEYS")}
+        given = environment(name)
+        for key in files:
+            assert given.pop(key).startswith("/run/secrets/made/")
+            assert "/run/secrets/made" in mounts(name)
+        assert unknown_variables(given) == []
+        for key, value in given.items():
             monkeypatch.setenv(key, value)
         config = environment(name)["TRUSTSCALE_CONFIG"]
         monkeypatch.setenv("TRUSTSCALE_CONFIG", str(ROOT / mounts(name)[config]))
@@ -67,17 +74,54 @@ class TestSettings:
         assert not settings.gateway_runs_jobs
         assert [key.get_secret_value() for key in settings.admin_keys] == ["adminkey"]
         assert settings.client_keys == []
-        (upscaler,) = settings.upscalers
-        assert upscaler.threads == int(SERVICES[name]["deploy"]["resources"]["limits"]["cpus"])
+        assert {upscaler.model for upscaler in settings.upscalers} == set(SHIPPED)
+        assert settings.prefers_auto
+        for upscaler in settings.upscalers:
+            assert upscaler.threads == int(SERVICES[name]["deploy"]["resources"]["limits"]["cpus"])
 
     @pytest.mark.parametrize("name", sorted(SERVICES))
     def test_secrets_come_from_the_environment(self, name):
         for key, value in SERVICES[name].get("environment", {}).items():
-            if value and re.search("PASSWORD|KEYS|AUTH|SECRET|TOKEN|redis://", f"{key}={value}"):
-                assert re.search(r"\$\{\w+(:\?[^}]+|:-)\}", value), key
+            if key.endswith("_FILE"):
+                assert value.startswith("/run/secrets/made/"), key
+            elif value and re.search("PASSWORD|KEYS|AUTH|SECRET|TOKEN|redis://", f"{key}={value}"):
+                assert re.search(r"\$\{\w+:-\}", value), key
                 assert "pass" not in filled(value, {}), key
-        for word in ("REDIS_PASSWORD", "TRUSTSCALE_ADMIN_KEYS"):
-            assert f"${{{word}:?" in (ROOT / "docker-compose.yml").read_text("utf-8")
+
+    def test_secrets_are_made_once(self, tmp_path):
+        """What `.env` lacks is made at the first start and stays; what it has is taken over."""
+        (*shell, script) = SERVICES["secrets"]["entrypoint"]
+        assert "/run/secrets/made" in mounts("secrets")
+        script = script.replace("$$", "$").replace("/run/secrets/made", str(tmp_path))
+
+        def start(**given):
+            nothing = dict.fromkeys(SERVICES["secrets"]["environment"], "")
+            run(*shell, script, **{**nothing, **given})
+            for path in tmp_path.iterdir():
+                assert path.stat().st_mode & 0o777 == 0o444
+            return {path.name: path.read_text().strip() for path in tmp_path.iterdir()}
+
+        made = start()
+        assert set(made) == {"redis_password", "admin_keys"}
+        assert len(set(made.values())) == 2
+        for value in made.values():
+            assert re.fullmatch("[0-9a-f]{64}", value)
+        assert start() == made
+        own = start(TRUSTSCALE_ADMIN_KEYS="ops:$own key")
+        assert own == {**made, "admin_keys": "ops:$own key"}
+        assert start() == own
+
+    @pytest.mark.parametrize("given", ["", "own"])
+    def test_redis_waits_for_its_password(self, tmp_path, given):
+        """It starts with the file that was made, once that has what `.env` says."""
+        shell = [*SERVICES["redis"]["command"]]
+        script = shell.pop().replace("$$", "$").replace("/tmp/password", f"{tmp_path}/password")
+        begin, _, _ = script.replace("/run/secrets/made", str(tmp_path)).partition("&& unset")
+        file = tmp_path / "redis_password"
+        file.write_text("before\n" if given else "", "utf-8")
+        later = f"sleep() {{ echo {given or 'made'} > {file}; }}; "
+        run(*shell, later + begin, REDIS_PASSWORD=given, REDIS_PASSWORD_FILE=str(file))
+        assert (tmp_path / "password.conf").read_text() == f"requirepass {given or 'made'}\n"
 
     def test_keys_of_others_come_through_env(self, tmp_path):
         """Gateways and job workers get every line of `.env`, but the password of Grafana."""
@@ -97,9 +141,9 @@ class TestSettings:
 def test_nobody_is_root(name):
     """What serves has a user of its own, here or in its image; root only gives a volume away."""
     service = SERVICES[name]
-    if name == "proxy-volumes":
+    if name in {"proxy-volumes", "secrets"}:
         assert service["network_mode"] == "none"
-        assert service["cap_add"] == ["CHOWN"]
+        assert service.get("cap_add", []) == (["CHOWN"] if name == "proxy-volumes" else [])
         return
     assert "cap_add" not in service
     assert service["cap_drop"] == ["ALL"]

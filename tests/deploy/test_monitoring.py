@@ -4,12 +4,13 @@ import json
 import re
 
 import pytest
+import yaml
 
-from tests.deploy.files import DEPLOY, ROOT, compose, document, filled, run
-from trustscale_server.main import create_app
-from trustscale_server.problems import PROBLEMS
-from trustscale_server.settings import Settings
-from trustscale_server.telemetry.signals import COUNTERS, GAUGES, HISTOGRAMS, Metrics
+from tests.deploy.files import CHART, DEPLOY, ROOT, compose, document, filled, run
+from trustscale_server.bootstrap.settings import Settings
+from trustscale_server.http.app import create_app
+from trustscale_server.platform.problems import PROBLEMS
+from trustscale_server.platform.telemetry.signals import COUNTERS, GAUGES, HISTOGRAMS, Metrics
 
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/trustscale.json").read_text("utf-8"))
 RULES = [rule for group in document(DEPLOY / "alerts.yml")["groups"] for rule in group["rules"]]
@@ -42,7 +43,7 @@ class TestNames:
     @pytest.mark.parametrize(("where", "expression"), EXPRESSIONS)
     def test_metrics_and_labels_exist(self, where, expression, exported):
         known = {**exported, "up": set(), "trustscale_replicas": set()}  # of Prometheus itself
-        everywhere = {"job", "instance"}
+        everywhere = {"job", "instance", "namespace", "release"}
         pattern = r"\b((?:trustscale|process)_\w+|up)\b(?:\{([^}]*)\})?"
         found = re.findall(pattern, expression)
         assert found, where
@@ -71,6 +72,46 @@ class TestAlerts:
         run("promtool", "check", "config", DEPLOY / "prometheus.yml")
         run("promtool", "test", "rules", *(ROOT / "tests/deploy").glob("*.test.yml"))
 
+    def test_each_is_seen_to_fire(self):
+        """promtool sees every alert raised by series that should raise it."""
+        pages = [document(path) for path in (ROOT / "tests/deploy").glob("*.test.yml")]
+        tried = [one for page in pages for case in page["tests"] for one in case["alert_rule_test"]]
+        raised = {one["alertname"] for one in tried if one.get("exp_alerts")}
+        assert raised == {rule["alert"] for rule in RULES}
+
+    def test_of_a_release(self, tmp_path):
+        """The chart's alerts are about its own release, and miss it however long it is gone."""
+        own = {"namespace": "production", "release": "pictures"}
+        text = run(
+            "helm", "template", own["release"], CHART, "--namespace", own["namespace"],
+            "--set", "monitoring.prometheusRule.enabled=true",
+            "--set", "monitoring.prometheusRule.runbooks=https://wiki.example/trustscale",
+            "--show-only", "templates/monitoring.yaml", split=True,
+        )  # fmt: skip
+        (tmp_path / "rules.yml").write_text(yaml.safe_dump(yaml.safe_load(text)["spec"]), "utf-8")
+        other = 'namespace="staging", release="pictures"'
+        expected = {
+            "exp_labels": {"severity": "page", **own},
+            "exp_annotations": {
+                "summary": "No gateway answers",
+                "runbook_url": "https://wiki.example/trustscale#nogateway",
+            },
+        }
+        case = {
+            "interval": "1h",
+            "input_series": [
+                {"series": f'up{{job="trustscale-gateway",{other}}}', "values": "1x60"},
+                {"series": f"trustscale_store_up{{{other}}}", "values": "0x60"},
+            ],
+            "alert_rule_test": [
+                {"eval_time": "48h", "alertname": "NoGateway", "exp_alerts": [expected]},
+                {"eval_time": "48h", "alertname": "StoreDown"},
+            ],
+        }
+        page = {"rule_files": ["rules.yml"], "evaluation_interval": "1h", "tests": [case]}
+        (tmp_path / "test.yml").write_text(yaml.safe_dump(page), "utf-8")
+        run("promtool", "test", "rules", tmp_path / "test.yml")
+
     def test_how_many_there_should_be(self, tmp_path):
         """Prometheus of the stack knows that from `.env`, under the names of its scrapes."""
         text = filled(compose()["configs"]["replicas"]["content"], {"GATEWAYS": "3"})
@@ -86,7 +127,9 @@ class TestAlerts:
     def test_the_runbook(self, rule):
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert rule["annotations"]["summary"]
-        path, _, anchor = rule["annotations"]["runbook"].partition("#")
+        address, _, anchor = rule["annotations"]["runbook_url"].partition("#")
         assert anchor == rule["alert"].lower()
-        headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text("utf-8"), re.MULTILINE)
+        assert address == "https://OWNER.github.io/trustscale/operations.html"
+        page = (ROOT / "docs/operations.md").read_text("utf-8")
+        headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
         assert rule["alert"] in headings

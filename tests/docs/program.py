@@ -17,9 +17,9 @@ from pathlib import Path
 
 import trustscale_server.cli.service
 from harness.fakes import FakeUpscaler
-from trustscale_server.assembly import open_parts
+from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.cli.main import main
-from trustscale_server.images import sandbox
+from trustscale_server.images.sandbox import client as sandbox
 
 CLIENT = """#!{python} -IS
 import json, os, socket, sys

@@ -27,10 +27,11 @@ from tests.missing import not_here
 from tests.workers.ncnn_files import shuffled
 from trustscale import Trustscale
 from trustscale_evaluation.plan import read_variants
+from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.cli.main import app
-from trustscale_server.main import create_app
-from trustscale_server.serving.answer import Result
-from trustscale_server.settings import Settings, load_settings
+from trustscale_server.http.app import create_app
+from trustscale_server.serving.document import Guarantee, Result
+from trustscale_server.upscalers.embedded.runtime import SHIPPED
 from trustscale_server.upscalers.remote.generic import preset_names
 
 # Commands that are not run here, by how they begin, and why. Options of ours are checked anyway.
@@ -41,10 +42,13 @@ NOT_RUN = {
     "kubectl ": "no cluster",
     "helm ": "no cluster; tests/deploy renders the chart",
     "pip ": "the package index",
+    "apt-get download": "Debian's archive",
+    "for package in": "Debian's archive",
     "python3 -m pip ": "the package index",
     "qgis_process ": "QGIS; tests/client",
     "trustscale serve": "the gateway runs already",
     "trustscale jobs &": "a queue on Redis",
+    "trustscale stores copy": "a Redis; tests/contract/test_copying.py",
     "export TRUSTSCALE_STORE": "a Redis",
     "export TRUSTSCALE_QUEUE": "a Redis",
     "export TRUSTSCALE_BLOBS": "a shared folder",
@@ -53,6 +57,9 @@ NOT_RUN = {
     "trustscale evaluate": "the extra evaluate, and hundreds of generations; tests/evaluation",
     "python -m benchmarks": "minutes to hours",
     "trustscale calibrate DIR --metric text": "seconds a picture; tests/api/test_admin_pairs.py",
+    "trustscale reduce": "pictures of another scale; tests/cli/test_supplied.py",
+    "trustscale calibrate pairs": "a program elsewhere; tests/cli/test_supplied.py",
+    "trustscale upscale small.png --enlarged": "likewise",
     "trustscale upscale sign.png --words": "its calibration; tests/cli/test_upscale.py",
 }
 
@@ -62,7 +69,7 @@ GROUPS = {"0001": "night", "0003": "night"}
 
 IMPORTED = "upscayl-lite-4x"  # the model that a page imports
 
-COUNT = 4  # of the photographs: so few that pages take seconds
+COUNT = 8  # of the photographs: the fewest whose default α can be held, so pages take seconds
 
 # Programs that need a server of another kind.
 NOT_EXECUTED = {"serve_forever": "it waits for events; tests/api"}
@@ -74,6 +81,7 @@ _STANDS_FOR = [
     (r"\bres-([\w-]{20}|…)", "$RESULT"),
     (r"(?<= )ID\b", "$CALIBRATION"),
     (r"=…", "=$KEY"),
+    (r"\$\(cat ~/\.local/share/trustscale/admin\.key\)", "$KEY"),
     (r"\.venv/bin/", ""),
 ]
 
@@ -107,10 +115,8 @@ def place(tmp_path_factory):
     }
     program = [sys.executable, "-m", "tests.docs.program", str(base / "socket")]
     with (
-        serving(gateway(base / "gateway", FakeUpscaler("span-x4"))) as address,
-        ProcessGroup(
-            program, log=base / "log", env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-        ) as process,
+        serving(gateway(base / "gateway", *map(FakeUpscaler, SHIPPED))) as address,
+        ProcessGroup(program, log=base / "log") as process,
     ):
         process.wait_until((base / "socket").exists, "the program")
         server = f"http://{address}"
@@ -142,7 +148,7 @@ def _make_files(folder):
     (folder / "manifest.csv").write_text("name,group\nnight.0001,night\n")
     shuffled(folder / f"{IMPORTED}.param")
     (folder / "CELLS").mkdir()
-    for k in range(COUNT):
+    for k in range(2 * COUNT):  # the least that their default α can hold
         (folder / "CELLS" / f"{k}.tiff").write_bytes(raster(cells(k, 48)))
     (folder / "cells.tiff").write_bytes(raster(cells(50, 24)))
     (folder / "stack.tiff").write_bytes(stack(np.stack([cells(k, 24)[..., 0] for k in (51, 52)])))
@@ -157,14 +163,14 @@ def _truths(first, count):
 def _make_things(server):
     """An active calibration, a job that awaits labels, and a result, by their ids."""
     plain = {f"{k:04}": photo(k, 48, 48) for k in range(COUNT)}
-    quick = {"degradation": {}, "samples": 2}
+    quick = {"upscaler": "span-x4", "degradation": {}, "samples": 2}
     with Trustscale(server, ADMIN_KEY) as service:
         job = service.calibrate(plain, groups=GROUPS, activate=True, force=True, **quick)
         made = job.wait()
         semantic = {"fidelity": {"metric": "semantic"}, **quick}
         waiting = service.calibrate({"0006": photo(6, 48, 48)}, **semantic)
         waiting.watch()
-        result = service.upscale(photo(50, 24, 24))
+        result = service.upscale(photo(50, 24, 24), upscaler="span-x4")
     return {"CALIBRATION": made["id"], "JOB": job.id, "WAITING": waiting.id, "RESULT": result.id}
 
 
@@ -247,6 +253,8 @@ def _quick(line):
     if command.startswith("trustscale calibrate "):
         command += "" if "--upscaler" in command else " --upscaler span-x4"
         command += "" if has_way else " --mixture none"
+        # Of such pictures one calibration may trust less than another.
+        command += " --force" if "--activate" in command else ""
     elif " $U -F" in command and not has_way:
         if "config={" in command:
             command = command.replace("config={", 'config={"degradation": {}, ')
@@ -304,7 +312,8 @@ def test_endpoints(tmp_path):
 
 def test_presets():
     assert [name for name in preset_names() if f"`{name}`" not in TEXT] == []
-    assert [name for name in Result.model_fields if f"`{name}`" not in TEXT] == []
+    for model in (Result, Guarantee):
+        assert [name for name in model.model_fields if f"`{name}`" not in TEXT] == []
 
 
 @pytest.mark.parametrize("page", ["settings.md", "commands.md", "errors.md"])

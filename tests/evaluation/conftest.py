@@ -12,9 +12,10 @@ from trustscale_evaluation.conduct import conduct
 from trustscale_evaluation.measure import SampleCache
 from trustscale_evaluation.plan import Variant, make_plan, paper, served
 from trustscale_evaluation.run import Options
-from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.calibration.guarantees import Expectation
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.sigma.estimators import IndecisionSettings
+from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 
 ALPHAS = (0.1, 0.2, 0.3)
 QUICK = {"with_earlier": False, "with_pictures": False}
@@ -34,7 +35,8 @@ def photographs(folder, count, *, side=48, crops=2):
 
 
 def plain(name="plain", **fields):
-    return Variant(name, CalibrationConfig(**{"samples": 4, "input_rule": None, **fields}))
+    given = {"samples": 4, "input_rule": None, "guarantee": Expectation()}
+    return Variant(name, CalibrationConfig(**{**given, **fields}))
 
 
 def variants():

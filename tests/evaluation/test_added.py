@@ -9,8 +9,8 @@ from harness.fakes import FakeUpscaler
 from tests.evaluation.conftest import QUICK, evaluated, photographs, plain
 from trustscale_evaluation import report
 from trustscale_evaluation.added import invented
-from trustscale_server.conformal.fidelity import normalised_lab
-from trustscale_server.sampling.pipeline import Enlarged
+from trustscale_server.pixels.lab import normalised_lab
+from trustscale_server.sampling.measure import Enlarged
 
 TRUTH = sharp(side=96)
 LOW = np.ascontiguousarray(TRUTH[::2, ::2])

@@ -15,11 +15,12 @@ from trustscale_evaluation.tables import (
     mean_intervals,
     weights,
 )
-from trustscale_server.calibration.guarantee import HighProbability, MeasuredPair, PairInfo
-from trustscale_server.calibration.record import Calibration
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.guarantees import HighProbability
+from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.sampling.pipeline import Pipeline
-from trustscale_server.serving.answer import ApplicableCalibration
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.serving.promise import ApplicableCalibration
 
 ALPHAS = (0.05, 0.3, 0.5, 0.9)
 
@@ -63,7 +64,7 @@ def loss_curve(random):
 
 def cell_of(stairs, scenes, test, guarantee=None):
     """A cell of these images, each σ up to 1."""
-    pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=4)
+    pipeline = MeasurementSpec(fingerprint="fake:1", scale=2, samples=4)
     pairs = []
     for k, (one, scene) in enumerate(zip(stairs, scenes, strict=True)):
         digest = f"{k:064x}"
@@ -105,7 +106,8 @@ def test_joint_intervals_by_hand():
             if own == scene
         ]
         images, of_scenes = zip(*again, strict=True)
-        curve = RiskCurve.from_loss_curves(images, cell.calibration.bound, scenes=of_scenes)
+        bound = cell.calibration.everything.bound
+        curve = RiskCurve.from_loss_curves(images, bound, scenes=of_scenes)
         losses = [[s.loss_below(curve.threshold(t)) for t in ALPHAS] for s in test]
         realised.append(np.average(losses, axis=0, weights=b))
     ends = np.quantile(realised, [0.025, 0.975], axis=0).T
@@ -123,7 +125,8 @@ def test_a_threshold_that_is_too_large_is_found(alpha):
     draws = Resamples.of(names(400), 0)
     honest, _ = cell_rows("fake", cell, draws, [alpha])
     assert honest.status == "consistent"
-    false = RiskCurve.from_loss_curves(calibration, cell.calibration.bound).threshold(1.25 * alpha)
+    bound = cell.calibration.everything.bound
+    false = RiskCurve.from_loss_curves(calibration, bound).threshold(1.25 * alpha)
     losses = np.array([one.loss_below(false) for one in test])
     cell.quantities = dict.fromkeys(QUANTITIES, np.tile(losses[:, None], len(cell.alphas) + 1))
     cheat, _ = cell_rows("fake", cell, draws, [alpha])

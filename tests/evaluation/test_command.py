@@ -3,7 +3,7 @@
 import pytest
 
 from tests.evaluation.conftest import photographs
-from trustscale_server.calibration import record
+from trustscale_server.calibration import file
 
 
 @pytest.mark.slow
@@ -26,7 +26,7 @@ def test_what_is_judged_is_what_is_served(run, place, upscaler, scenes, options)
     assert outcome.code == 0, outcome.err
     shown = outcome.json
     settings = shown["upscalers"][0]["variants"][0]
-    calibration = record.load(made.read_bytes())
+    calibration = file.load(made.read_bytes())
     assert settings["scenes"] == calibration.n == (3 if scenes == 3 else 20)
     assert (calibration.pipeline.indecision.fit is None) == (scenes == 3)
     own = run("evaluate", test, "--calibration", made, "--out", "own", *levels)

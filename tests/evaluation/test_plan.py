@@ -14,13 +14,13 @@ from trustscale_evaluation.plan import (
     scene_name,
     split,
 )
-from trustscale_server.calibration.layout import PairFiles
-from trustscale_server.errors import BadRequest
+from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.platform.errors import BadRequest
 
 
 def items(scenes):
     return [
-        PairFiles(f"{k:03}", f"{k}.png", scene=None if g is None else f"g{g}")
+        PairSource(f"{k:03}", {"y": f"{k}.png"}, scene=None if g is None else f"g{g}")
         for k, g in enumerate(scenes)
     ]
 

@@ -4,10 +4,12 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from trustscale_evaluation.report import HEADLINES, REPORT, SUMMARY, judge
+from trustscale_evaluation.report import HEADLINES, REPORT, SUMMARY, errors_in_words, judge
+from trustscale_server.conformal.fidelity import FidelitySettings
 
 pytestmark = pytest.mark.slow
 
@@ -70,3 +72,25 @@ def test_the_main_promise_decides(findings, main, other, outcome):
     assert ("broken beyond" in words) == ("broken" in (main, other))
     if other == "broken":
         assert "pointwise, α = 0.1" in words
+
+
+def test_what_errors_are(findings, written):
+    """Each unit is explained, and those of data are no colours."""
+    assert "Errors are colour differences (L1 in normalised CIELAB)" in (
+        written / REPORT
+    ).read_text("utf-8")
+
+    def of(*metrics):
+        cells = [
+            SimpleNamespace(pipeline=SimpleNamespace(fidelity=FidelitySettings(metric=metric)))
+            for metric in metrics
+        ]
+        return errors_in_words(replace(findings, results=[SimpleNamespace(cells=cells)]))
+
+    assert of("intensity") == (
+        "Errors are differences of values: 0 is exact, and 0.01 is a hundredth of the stretch, "
+        "from its lowest value to its highest."
+    )
+    both = of("intensity", "pointwise", "neighborhood")
+    assert both.startswith("Errors of intensity are differences of values")
+    assert " Errors of neighborhood and pointwise are colour differences" in both

@@ -13,12 +13,13 @@ from harness.fakes import FakeUpscaler
 from harness.waiting import until
 from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, plain
 from trustscale_evaluation.measure import SampleCache, Samples, packed_samples
-from trustscale_server.calibration.pairs import PairUpload, load_pair
+from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, fidelity
-from trustscale_server.conformal.fidelity import FidelitySettings, normalised_lab
-from trustscale_server.errors import BadRequest, UpscalerFailed
-from trustscale_server.sampling.pipeline import measure
-from trustscale_server.serving.answer import ApplicableCalibration
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.pixels.lab import normalised_lab
+from trustscale_server.platform.errors import BadRequest, UpscalerFailed
+from trustscale_server.sampling.measure import measure
+from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.upscalers.base import Source
 
 
@@ -30,8 +31,8 @@ def raw_maps(result, uploads, cell):
         shown = FidelitySettings()
     for item in uploads:
         made_by = {"degradation": result.made_by, "seed": 0}
-        y = Path(item.files.y).read_bytes()
-        pair = load_pair(PairUpload(item.files.name, y, None, item.variant), pipeline, **made_by)
+        y = Path(item.source.paths["y"]).read_bytes()
+        pair = load_pair(item.source, {"y": y}, pipeline, **made_by)
         source = Source(pair.x, pair.facts)
         made = asyncio.run(measure(FakeUpscaler(), source, pipeline, pair.seed))
         errors = [fidelity.error(pair.y, made.prediction, one) for one in (counted, shown)]
@@ -78,7 +79,7 @@ def test_the_table_by_brute_force(findings, number):
     assert [row.alpha for row in rows] == [*ALPHAS, None]
     bound = fidelity.bound(cell.pipeline.fidelity)
     stairs = [LossCurve.from_maps(maps[2], maps[3]).coarse(bound) for maps in calibration]
-    known = {"scenes": scenes, "highest": cell.calibration.highest}
+    known = {"scenes": scenes, "highest": cell.calibration.everything.highest}
     curve = (
         HighProbabilityCurve.from_loss_curves(stairs, bound, delta=0.1, **known)
         if cell.name == "paper, certain"
@@ -92,21 +93,21 @@ def test_the_table_by_brute_force(findings, number):
 def test_served_by_brute_force(as_served):
     (result,) = as_served.results
     cell = result.main
-    assert len(cell.calibration.partitions.classes) > 10
+    assert len(cell.calibration.everything.classes) > 10
     test = raw_maps(result, result.test, cell)
 
     def threshold(one, alpha):
         subject = ApplicableCalibration.of(cell.calibration, None, one[0].facts, size=one[2].shape)
-        return subject.partition.curve.threshold(alpha)
+        return subject.subset.curve.threshold(alpha)
 
     rows = [row for row in as_served.rows if row.variant == cell.name]
     check_rows([row for row in rows if row.input_class is None], test, threshold)
     by_class = {row.input_class: row for row in rows if row.input_class is not None}
     assert sum(row.quantities["loss"].images for row in by_class.values()) == len(test)
     for name, row in by_class.items():
-        own = [one for one in test if cell.calibration.partitions.class_of(one[0].facts) == name]
+        own = [one for one in test if cell.calibration.everything.class_of(one[0].facts) == name]
         check_rows([row], own, threshold)
-        assert (row.status is None) == (name not in cell.calibration.partitions.classes)
+        assert (row.status is None) == (name not in cell.calibration.everything.classes)
     assert "fake, as this service would serve it: masks set from" in as_served.verdict.findings[0]
 
 
@@ -132,10 +133,10 @@ def test_a_failed_run_continues(tmp_path):
     upscaler = FakeUpscaler()
     generate, asked = upscaler.generate, []
 
-    async def dying(source, seeds, turn=None):
+    async def dying(source, seeds, permit=None):
         asked.append(source.digest)
         if source.digest != asked[0]:
-            return await generate(source, seeds, turn)
+            return await generate(source, seeds, permit)
         await until(lambda: list((tmp_path / "cache").glob("*.samples")))
         raise UpscalerFailed("The model broke.")
 

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from harness.admin import zipped
 from harness.factories import calibration_of, encoded, photo
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration import record
-from trustscale_server.errors import BadCalibration, BadInput
+from trustscale_server.calibration import file
 from trustscale_server.images.decode import Limits, decode, image_size
+from trustscale_server.platform.errors import BadCalibration, BadInput
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=2**16, max_side=2**12)
 
@@ -64,11 +64,11 @@ def images():
 
 def calibration(data):
     try:
-        loaded = record.load(data)
+        loaded = file.load(data)
     except BadCalibration as error:
         _check_told(error)
         return
-    assert record.load(record.dump(loaded)).id == loaded.id
+    assert file.load(file.dump(loaded)).id == loaded.id
 
 
 def inside_of_a_calibration(data):
@@ -94,7 +94,7 @@ def inside_of_a_calibration(data):
 
 @functools.cache
 def calibrations():
-    return [record.dump(asyncio.run(calibration_of(FakeUpscaler(), 2, side=16)))]
+    return [file.dump(asyncio.run(calibration_of(FakeUpscaler(), 2, side=16)))]
 
 
 def parts_of_calibrations():

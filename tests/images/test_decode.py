@@ -11,14 +11,15 @@ from PIL import Image, ImageCms
 
 from harness.factories import encoded, photo
 from harness.hostile import bomb, chunk, jpeg_of_scans
-from trustscale_server.errors import (
+from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.jpeg_scans import check_scans
+from trustscale_server.platform.errors import (
     BadImage,
     BadRequest,
     DecodeLimit,
     ImageTooLarge,
     UnsupportedMedia,
 )
-from trustscale_server.images.decode import Limits, check_scans, decode
 
 LIMITS = Limits()
 

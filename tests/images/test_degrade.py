@@ -6,6 +6,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from harness.factories import photo
+from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.degrade import (
     USUAL,
     Degradation,
@@ -14,7 +15,6 @@ from trustscale_server.images.degrade import (
     make_input,
     subject_of,
 )
-from trustscale_server.images.description import LOSSLESS
 from trustscale_server.images.drawings import Inpaint, holes_of, stream
 
 Y = photo(0, 48, 64)

@@ -13,11 +13,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from harness.factories import encoded, photo
 from tests.images.programs import program
-from trustscale_server.errors import BadRequest, ImageTooLarge
 from trustscale_server.images.decode import KeepMetadata, Limits, decode
 from trustscale_server.images.encode import FORMS, Attached, enlarged_metadata, picture
 from trustscale_server.images.metadata import Metadata
-from trustscale_server.serving.answer import form_of
+from trustscale_server.platform.errors import BadRequest, ImageTooLarge
+from trustscale_server.serving.pictures import form_of
 
 LIMITS = Limits()
 PHOTOGRAPHS = [form for form in FORMS if not form.endswith(".tiff")]

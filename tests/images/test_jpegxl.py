@@ -7,8 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from trustscale_server.errors import BadImage, ImageTooLarge
-from trustscale_server.images.decode import Limits, decode, image_size, jpeg_xl_size
+from trustscale_server.images.decode import Limits, decode, image_size
+from trustscale_server.images.jpeg_xl import jpeg_xl_size
+from trustscale_server.platform.errors import BadImage, ImageTooLarge
 
 pytest.importorskip("pillow_jxl")
 

@@ -13,11 +13,11 @@ from rasterio.io import MemoryFile
 
 from harness import hostile
 from harness.factories import encoded, photo
-from trustscale_server.errors import BadImage, BadInput, BadRequest, ImageTooLarge
 from trustscale_server.images.decode import Limits
 from trustscale_server.images.encode import enlarged_metadata
 from trustscale_server.images.raster import Bands, Stretch, read_picture, read_values
-from trustscale_server.images.sandbox import in_decoder
+from trustscale_server.images.sandbox.client import in_decoder
+from trustscale_server.platform.errors import BadImage, BadInput, BadRequest, ImageTooLarge
 
 LIMITS = Limits()
 RANDOM = np.random.default_rng(0)

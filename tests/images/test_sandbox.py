@@ -6,7 +6,6 @@ import ctypes
 import errno
 import importlib.util
 import itertools
-import json
 import os
 import platform
 import signal
@@ -17,6 +16,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from threading import Barrier
 
+import msgspec
 import numpy as np
 import pytest
 import rasterio
@@ -27,18 +27,20 @@ from harness import hostile
 from harness.factories import encoded, photo
 from harness.waiting import PATIENCE_S, block_until, cancelled, until
 from tests.images import work
-from trustscale_server.concurrency import current_client, usable_cores
-from trustscale_server.errors import BadImage, DecodeLimit, ImageTooLarge, Overloaded
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.raster import read_picture, read_values
-from trustscale_server.images.sandbox import (
+from trustscale_server.images.sandbox.answers import Admit, Answered, Refused
+from trustscale_server.images.sandbox.client import (
     DecoderFailed,
     _decoders,
     decoding,
     in_decoder,
     waiting_at_most,
 )
-from trustscale_server.images.sandbox_server import ADMIT, DONE, LENGTH, REFUSED
+from trustscale_server.images.sandbox.server import LENGTH
+from trustscale_server.platform.cores import usable_cores
+from trustscale_server.platform.errors import BadImage, DecodeLimit, ImageTooLarge, Overloaded
+from trustscale_server.platform.fair import current_client
 
 LIMITS = Limits()
 
@@ -95,33 +97,43 @@ def assert_same(there, here):
         assert there == here
 
 
-def said(kind, answer):
-    head = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-    return kind + LENGTH.pack(len(head)) + head
+def framed(message):
+    return LENGTH.pack(len(message)) + message
 
 
-RECORD = "trustscale_server.images.decode", "Raster"
+def said(message, *more):
+    return b"".join(framed(msgspec.msgpack.encode(one)) for one in (message, *more)), b""
+
+
+def answered(rgb=("uint8", [1, 1, 3], 0), *, beside=bytes(8), **fields):
+    """A picture as the answer, whose array begins in the bytes before it."""
+    head = msgspec.msgpack.encode({"rgb": rgb, "format": "PNG", **fields})
+    return said(Answered(len(beside)))[0], beside + head
+
+
 FORGED = {
-    "nothing known": (b"?" + bytes(8), b""),
-    "no end": (DONE + LENGTH.pack(2**62), b""),
-    "twice admitted": (2 * (ADMIT + LENGTH.pack(8) + LENGTH.pack(1)), b""),
-    "no text": (said(DONE, b"\xff"), b""),
-    "deep": (said(DONE, b"[" * 10**6), b""),
-    "an array of objects": (said(DONE, {"array": ["object", [1], 0]}), bytes(8)),
-    "an array of more": (said(DONE, {"array": ["uint8", [9], 0]}), bytes(8)),
-    "an array of less than nothing": (said(DONE, {"array": ["uint8", [-1, -8], 0]}), bytes(8)),
-    "an array before its bytes": (said(DONE, {"array": ["uint8", [8], -8]}), bytes(8)),
-    "an array of axes": (said(DONE, {"array": ["uint8", [1] * 99, 0]}), bytes(8)),
-    "bytes of more": (said(DONE, {"bytes": [0, 9]}), bytes(8)),
-    "a class that acts": (
-        said(DONE, {"record": ["trustscale_server.images.sandbox", "_Call", []]}),
-        b"",
-    ),
-    "a class of others": (said(DONE, {"record": ["subprocess", "Popen", ["false"]]}), b""),
-    "a function": (said(DONE, {"record": ["os", "system", ["false"]]}), b""),
-    "a record of more": (said(DONE, {"record": [*RECORD, [1] * 99]}), b""),
-    "an error of ours": (said(REFUSED, {"error": ["ConfigError", "no", {"mapping": []}]}), b""),
-    "no error": (said(REFUSED, "no"), b""),
+    "nothing known": (framed(msgspec.msgpack.encode({"type": "Other"})), b""),
+    "no end": (LENGTH.pack(2**62), b""),
+    "no message": (framed(b"\xff"), b""),
+    "twice admitted": said(Admit(1), Admit(1)),
+    "an answer before its bytes": (said(Answered(-1))[0], bytes(8)),
+    "an answer behind its bytes": (said(Answered(99))[0], bytes(8)),
+    "no answer": (said(Answered(0))[0], b"\xc1"),
+    "deep": (said(Answered(0))[0], b"\x91" * 10**6),
+    "another type": (said(Answered(0))[0], msgspec.msgpack.encode("no picture")),
+    "a field of another type": answered(raster={"page": "first"}),
+    "an array of objects": answered(("object", [1], 0)),
+    "an array of times": answered(("datetime64[s]", [1], 0)),
+    "an array of another type": answered(("float32", [1, 1, 1], 0)),
+    "an array of more": answered(("uint8", [9], 0)),
+    "an array of far more": answered(("uint8", [2**62, 2**62], 0)),
+    "an array of less than nothing": answered(("uint8", [-1, -8], 0)),
+    "an array before its bytes": answered(("uint8", [8], -8)),
+    "an array between": answered(("uint16", [1], 1)),
+    "an array of axes": answered(("uint8", [1] * 99, 0)),
+    "an error of ours": said(Refused("ConfigError", "no", {})),
+    "an error of others": said(Refused("annotations", "no", {})),
+    "an error with more": said(Refused("BadImage", "no", {"detail": "twice"})),
 }
 
 
@@ -203,6 +215,11 @@ class TestAnswers:
         with pytest.raises(BadImage, match="decoder said"):
             in_decoder(work.saying, b"", message, beside)
 
+    def test_as_a_decoder_says_it(self):
+        """The forged answers fail by what they change: without it there is a picture."""
+        picture = in_decoder(work.saying, b"", *answered())
+        np.testing.assert_array_equal(picture.rgb, np.zeros((1, 1, 3), np.uint8))
+
     def test_each_file_has_a_process(self):
         assert len({in_decoder(work.process, b"") for _ in range(3)} | {os.getpid()}) == 4
 
@@ -276,7 +293,7 @@ class TestPlaces:
         with ThreadPoolExecutor(1) as threads:
             first = threads.submit(in_decoder, work.admitted_until, b"", 2**40, end)
             try:
-                block_until(lambda: _decoders.memory._held)
+                block_until(lambda: _decoders.memory._holding)
                 with waiting_at_most(0.01):
                     with pytest.raises(Overloaded, match="waiting to be decoded"):
                         in_decoder(work.hungry, b"", 2**40, 1)

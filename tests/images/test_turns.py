@@ -7,8 +7,9 @@ from contextlib import closing, contextmanager
 import pytest
 
 from harness.waiting import PATIENCE_S, block_until
-from trustscale_server.concurrency import NoLongerWaiting, WeightedSemaphore
-from trustscale_server.errors import Overloaded
+from trustscale_server.platform.abandoned import NoLongerWaiting
+from trustscale_server.platform.errors import Overloaded
+from trustscale_server.platform.fair import WeightedSemaphore
 
 
 def never():
@@ -22,9 +23,9 @@ class Crowd:
     order.
     """
 
-    def __init__(self, amount, most_each=None):
+    def __init__(self, amount, max_each=None):
         self._now = 0.0
-        self.turns = WeightedSemaphore(amount, most_each, clock=lambda: self._now)
+        self.turns = WeightedSemaphore(amount, max_each, clock=lambda: self._now)
         self._threads = ThreadPoolExecutor(64)
         self._came = 0
         self._here = {}
@@ -49,7 +50,7 @@ class Crowd:
         self._threads.shutdown()
 
     def _take(self, name, cost, end):
-        with self.turns.turn(name[0], cost, never):
+        with self.turns.held(name[0], cost, never):
             self.called.append(name)
             assert end.wait(PATIENCE_S)
 
@@ -132,23 +133,23 @@ def test_one_at_a_time_is_larger_than_the_whole():
 
 def test_waiting_ends():
     turns = WeightedSemaphore(1)
-    with turns.turn("a", 1, never):
-        with pytest.raises(Overloaded) as caught, turns.turn("b", 1, never, longest=0.01):
+    with turns.held("a", 1, never):
+        with pytest.raises(Overloaded) as caught, turns.held("b", 1, never, max_wait_s=0.01):
             pass
         assert caught.value.retry_after >= 1
-        with pytest.raises(NoLongerWaiting), turns.turn("b", 1, lambda: True):
+        with pytest.raises(NoLongerWaiting), turns.held("b", 1, lambda: True):
             pass
-    with turns.turn("b", 1, never, longest=0.01):
+    with turns.held("b", 1, never, max_wait_s=0.01):
         assert not turns._waiting
 
 
 def test_nothing_is_remembered_of_clients_that_are_gone():
     turns = WeightedSemaphore(2)
-    with turns.turn("always", 1, never):
+    with turns.held("always", 1, never):
         for k in range(1000):
-            with turns.turn(str(k), 1, never):
+            with turns.held(str(k), 1, never):
                 pass
-        assert len(turns._used) < 10
-    with turns.turn("last", 1, never):
+        assert len(turns._ledger) < 10
+    with turns.held("last", 1, never):
         pass
-    assert not turns._held
+    assert not turns._holding

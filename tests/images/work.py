@@ -9,22 +9,22 @@ import threading
 import time
 from contextlib import suppress
 
-from trustscale_server.errors import BadInput
-from trustscale_server.images.decode import admit_pixels
+from trustscale_server.images.decode import Decoded, admit_pixels
+from trustscale_server.platform.errors import BadInput
 
 PAUSE_S = 0.01
 
 
-def process(data):
+def process(data) -> int:
     return os.getpid()
 
 
-def parent(data):
+def parent(data) -> int:
     """The process that all decoders come from."""
     return os.getppid()
 
 
-def endless(data):
+def endless(data) -> None:
     while True:
         pass
 
@@ -39,31 +39,31 @@ class Opened:
         return open, (self._path, "w")
 
 
-def asleep(data, seconds, begun):
+def asleep(data, seconds, begun) -> None:
     print(os.getpid(), file=begun, flush=True)
     time.sleep(seconds)
 
 
-def until_there(data, path):
+def until_there(data, path) -> bool:
     while not path.exists():
         time.sleep(PAUSE_S)
     return True
 
 
-def admitted_until(data, pixels, path):
+def admitted_until(data, pixels, path) -> bool:
     """Wait for the path with so many pixels admitted."""
     admit_pixels(pixels)
     return until_there(data, path)
 
 
-def nice(data):
+def nice(data) -> int:
     """The priority that it runs at once it is slow."""
     while not (found := os.getpriority(os.PRIO_PROCESS, 0)):
         time.sleep(PAUSE_S)
     return found
 
 
-def begun_and_ended(data, pixels):
+def begun_and_ended(data, pixels) -> tuple[float, float]:
     """When it began and ended, once so many pixels were admitted."""
     admit_pixels(pixels)
     began = time.monotonic()
@@ -71,7 +71,7 @@ def begun_and_ended(data, pixels):
     return began, time.monotonic()
 
 
-def hungry(data, pixels, size):
+def hungry(data, pixels, size) -> int:
     """Take so much memory for so many pixels."""
     admit_pixels(pixels)
     return len(bytearray(size))
@@ -84,12 +84,12 @@ class Unsayable(BadInput):
         raise MemoryError
 
 
-def exhausted(data):
+def exhausted(data) -> None:
     """Have no memory to say why the file is refused."""
     raise Unsayable("")
 
 
-def dying(data, number):
+def dying(data, number) -> None:
     """End as libraries do that break, or whose allocation fails."""
     os.kill(os.getpid(), number)
 
@@ -98,17 +98,17 @@ class Panic(BaseException):
     """As PyO3 raises it where Rust code panics: no `Exception`."""
 
 
-def panicking(data):
+def panicking(data) -> None:
     raise Panic
 
 
-def silent(data):
+def silent(data) -> None:
     """Close everything, as code of a file might."""
     os.closerange(0, 1024)
     time.sleep(1)
 
 
-def saying(data, message, beside=b""):
+def saying(data, message, beside=b"") -> Decoded:
     """Say this, as a decoder whose file has taken it over."""
     for number in range(3, 64):
         with suppress(OSError):
@@ -117,7 +117,7 @@ def saying(data, message, beside=b""):
     time.sleep(10)
 
 
-def trying(data, attempt, *args):
+def trying(data, attempt, *args) -> int | None:
     """The error of an attempt to leave the decoder."""
     try:
         attempt(*args)
@@ -126,7 +126,7 @@ def trying(data, attempt, *args):
     return None
 
 
-def opening(data, function, *args, **kwargs):
+def opening(data, function, *args, **kwargs) -> list[str]:
     """What a function tries to open, though a library may hide that it failed."""
     found = []
 
@@ -158,5 +158,5 @@ def limiting(process):
     resource.prlimit(process, resource.RLIMIT_CPU, (0, 0))
 
 
-def faulty(data):
+def faulty(data) -> None:
     raise KeyError("what was asked for")

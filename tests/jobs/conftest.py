@@ -16,7 +16,7 @@ from harness.servers import ProcessGroup
 from harness.waiting import PATIENCE_S, until
 from harness.work import SleepingPairs, new_job, sleep_in_one_piece, starts
 from trustscale_server.jobs.queue import QUEUES, JobQueue
-from trustscale_server.jobs.runner import TaskRetryPolicy
+from trustscale_server.jobs.tasks import TaskRetryPolicy
 from trustscale_server.stores.base import open_stores
 
 # Longer than any stall of the machine: an attempt that is well is never taken for a dead one.

@@ -15,13 +15,13 @@ from harness.servers import free_port
 from tests.jobs.conftest import ended, memory_place
 from tests.numbers import numbers_of, parsed_metrics
 from tests.upscalers.resilient import guarded as limited
-from trustscale_server.assembly import open_parts
+from trustscale_server.bootstrap.assembly import open_parts
+from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.cli import jobs
 from trustscale_server.cli.jobs import listening, worker_app
-from trustscale_server.serving.prepare import UpscaleRequest
-from trustscale_server.settings import Settings
+from trustscale_server.platform.telemetry.signals import Metrics
+from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.base import Job
-from trustscale_server.telemetry.signals import Metrics
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_slots_of_a_worker(tmp_path):
     settings = Settings(data_dir=tmp_path, upscalers=upscalers, max_in_flight=8)
     async with AsyncExitStack() as stack:
         parts = await open_parts(settings, stack, lambda *_: FakeUpscaler())
-        assert (parts.concurrency["upscale"], parts.service.slots.running) == (8, 8)
+        assert (parts.concurrency["upscale"], parts.service.slots.max_in_flight) == (8, 8)
 
 
 async def test_drain(tmp_path, monkeypatch):
@@ -100,7 +100,6 @@ async def test_port_a_worker(tmp_path):
         assert found["trustscale_jobs", "upscale", "queued"] == 0
         assert found["trustscale_upstream_calls_last_hour", "fake"] == 4
         assert found["trustscale_upstream_calls_limit", "fake"] == 100
-        assert found["trustscale_typicality_count", "fake"] == 1
         assert found["trustscale_job_seconds_count", "upscale", "succeeded"] == 1
     async with httpx.AsyncClient() as after:
         with pytest.raises(httpx.ConnectError):

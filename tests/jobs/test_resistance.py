@@ -10,7 +10,7 @@ import redis
 from harness.waiting import until
 from harness.work import lines, sleep_in_one_piece
 from tests.jobs.conftest import ended
-from trustscale_server.jobs.runner import DEATHS_ALONE
+from trustscale_server.jobs.tasks import DEATHS_ALONE
 from trustscale_server.stores.base import JobState
 
 

@@ -10,17 +10,21 @@ from harness.waiting import PATIENCE_S
 from harness.work import new_job
 from tests.clock import LoopClock
 from tests.jobs.conftest import EAGER, ended
-from trustscale_server.errors import NotFound, TimedOut, TrustscaleError, UpscalerUnavailable
-from trustscale_server.jobs.runner import (
-    ExclusiveLock,
+from trustscale_server.jobs.supervisor import (
     Interrupted,
     JobCancelled,
     JobEndedElsewhere,
     Supervisor,
-    TaskRetryPolicy,
+)
+from trustscale_server.jobs.tasks import ExclusiveLock, TaskRetryPolicy
+from trustscale_server.platform.errors import (
+    NotFound,
+    TimedOut,
+    TrustscaleError,
+    UpscalerUnavailable,
 )
 from trustscale_server.stores.base import JobState, StoreUnavailable
-from trustscale_server.upscalers.remote.http import BadCredentials
+from trustscale_server.upscalers.remote.replies import BadCredentials
 
 
 async def test_turns_alone():

@@ -4,6 +4,7 @@ Both kinds share Redis and blobs. Everything that was accepted is done, whoever 
 """
 
 import io
+import os
 import random
 import sys
 import tarfile
@@ -52,8 +53,9 @@ class Fleet:
 
     def start(self, place, release):
         """Start a process, and wait until it is there."""
-        scripts = tomllib.loads((release / "pyproject.toml").read_text())["project"]["scripts"]
-        module, _, function = scripts["trustscale"].partition(":")
+        project = tomllib.loads((release / "pyproject.toml").read_text())
+        module, _, function = project["project"]["scripts"]["trustscale"].partition(":")
+        sources = project["tool"]["pytest"]["ini_options"]["pythonpath"]
         port = free_port()
         listens = ["serve", "--port", str(port)]
         if place.startswith("jobs"):
@@ -62,12 +64,12 @@ class Fleet:
             [sys.executable, "-c", f"from {module} import {function}; {function}()", *listens],
             log=self.folder / f"{place}.log",
             env={
-                "PYTHONPATH": f"{release}/src:{release}",
+                "PYTHONPATH": os.pathsep.join(str(release / name) for name in (*sources, ".")),
                 "TRUSTSCALE_STORE": self.redis_url,
                 "TRUSTSCALE_QUEUE": self.redis_url,
                 "TRUSTSCALE_BLOBS": f"file://{self.folder}/blobs",
                 "TRUSTSCALE_DATA_DIR": str(self.folder / place),
-                "TRUSTSCALE_ADMIN_KEYS": "key",
+                "TRUSTSCALE_ADMIN_KEYS": "admin-key",
                 "TRUSTSCALE_UPSCALERS": '[{"name": "up", "kind": "embedded", "threads": 1}]',
             },
         )

@@ -10,7 +10,7 @@ from harness.waiting import PATIENCE_S, until
 from harness.work import lines, sleep_in_one_piece, workers
 from tests.jobs.conftest import ended
 from tests.jobs.test_resistance import died
-from trustscale_server.jobs.runner import DEATHS, DEATHS_ALONE
+from trustscale_server.jobs.tasks import DEATHS, DEATHS_ALONE
 from trustscale_server.stores.base import JobState
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]

@@ -5,17 +5,18 @@ import numpy as np
 from harness.factories import photo
 from harness.fakes import FakeUpscaler, Sink
 from tests.numbers import numbers_of
+from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.calibrating.measure import reduce_pair
+from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibrating.pairs import load_pair
+from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker
-from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.calibration.measure import reduce_pair
-from trustscale_server.calibration.pairs import PairUpload, load_pair
-from trustscale_server.calibration.record import Calibration
-from trustscale_server.errors import NotFound
-from trustscale_server.images.encode import to_png
+from trustscale_server.images.png import to_png
 from trustscale_server.monitoring.canaries import CanaryWatch
-from trustscale_server.sampling.pipeline import measure
+from trustscale_server.platform.errors import NotFound
+from trustscale_server.platform.telemetry.signals import Metrics
+from trustscale_server.sampling.measure import measure
 from trustscale_server.stores.base import StoreUnavailable
-from trustscale_server.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import Capabilities, Source
 
 REMOTE = {"name": "fake", "kind": "cog", "url": "http://127.0.0.1:1", "scale": 2}
@@ -83,7 +84,7 @@ async def calibrate(upscaler, store, *, samples=4, count=8, side=48, watched=Tru
     pairs = []
     for k in range(count):
         truth = to_png(photo(100 * seed + k, side, side))
-        pair = load_pair(PairUpload(f"p{k}", truth), pipeline, degradation=None, seed=seed)
+        pair = load_pair(PairSource(f"p{k}"), {"y": truth}, pipeline, degradation=None, seed=seed)
         taker = CanaryTaker(store.blobs, "run", pair.name) if watched else None
         sink = Sink(on_sample=taker.see) if taker else Sink()
         measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed, sink=sink)

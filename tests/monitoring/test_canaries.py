@@ -10,9 +10,9 @@ import pytest
 from harness.fakes import FakeUpscaler
 from harness.waiting import until
 from tests.monitoring.scenes import REMOTE, Moody, Scene
-from trustscale_server.errors import UpscalerUnavailable
+from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.monitoring.canaries import policies
-from trustscale_server.settings import Settings
+from trustscale_server.platform.errors import UpscalerUnavailable
 from trustscale_server.stores.base import StoreUnavailable
 
 ALL = 8 * (4 + 1)  # calls of the calibration: four samples of each pair, and one more that repeats
@@ -111,9 +111,9 @@ class TestSchedule:
     async def test_a_full_disk_costs_one_round(self, small):
 
         class Filling(FakeUpscaler):
-            async def generate(self, source, seeds, turn=None):
+            async def generate(self, source, seeds, permit=None):
                 small.memory.is_full = True
-                return await super().generate(source, seeds, turn)
+                return await super().generate(source, seeds, permit)
 
         small.upscaler = Filling()
         small.set(await small.state(), at=datetime.now(UTC) - timedelta(hours=30))

@@ -9,9 +9,10 @@ import pytest
 from harness.factories import calibration_of, changed
 from harness.fakes import FakeUpscaler
 from harness.waiting import until
-from trustscale_server.monitoring.monitor import Monitor, Observation, reference
+from trustscale_server.monitoring.monitor import Monitor
+from trustscale_server.monitoring.state import Observation, reference
+from trustscale_server.platform.telemetry.signals import Metrics
 from trustscale_server.stores.base import StoreUnavailable, Update
-from trustscale_server.telemetry.signals import Metrics
 
 _DIGESTS = itertools.count()
 
@@ -23,7 +24,9 @@ def calibration():
 
 def note(monitor, calibration, count=1, *, z=-8.0):
     for _ in range(count):
-        seen = Observation(time.time(), "/", reference(calibration), z, 0.5, next(_DIGESTS))
+        seen = Observation(
+            time.time(), "/", reference(calibration.everything), z, 0.5, next(_DIGESTS)
+        )
         monitor.note(calibration.id, seen)
 
 
@@ -99,6 +102,6 @@ def test_requests_are_ranked_among_one_image_of_each_scene(calibration):
     pairs = calibration.document["pairs"]
     scenes = [{**pair, "scene": str(k % 3)} for k, pair in enumerate(pairs)]
     z = {pair["mean_log_sigma"] for pair in pairs}
-    assert len(reference(calibration)) == len(pairs) == 8
-    assert len(found := reference(changed(calibration, pairs=scenes))) == 3
+    assert len(reference(calibration.everything)) == len(pairs) == 8
+    assert len(found := reference(changed(calibration, pairs=scenes).everything)) == 3
     assert all(min(abs(one - other) for other in z) < 1e-5 for one in found)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import numpy as np
 
 from trustscale_server.conformal.evidence import RUN
-from trustscale_server.monitoring.monitor import (
+from trustscale_server.monitoring.state import (
     MonitorState,
     Observation,
     dump_state,

@@ -10,10 +10,10 @@ from harness.factories import photo
 from harness.fakes import FakeUpscaler, Sink
 from harness.waiting import until
 from tests.clock import LoopClock
-from trustscale_server.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from trustscale_server.sampling.pipeline import TimeLimits, draw
+from trustscale_server.platform.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from trustscale_server.sampling.draw import TimeLimits, draw
 from trustscale_server.upscalers.base import Capabilities, Source
-from trustscale_server.upscalers.remote.http import Filtered, WrongSample
+from trustscale_server.upscalers.remote.replies import Filtered, WrongSample
 
 SOURCE = Source(photo(0, 6, 8))
 
@@ -25,8 +25,8 @@ class Fake(FakeUpscaler):
         super().__init__(seconds=seconds, scale=scale, capabilities=Capabilities(**capabilities))
         self.fail = fail
 
-    async def generate(self, source, seeds, turn=None):
-        samples = await super().generate(source, seeds, turn)
+    async def generate(self, source, seeds, permit=None):
+        samples = await super().generate(source, seeds, permit)
         if error := self.fail(seeds):
             raise error
         return samples
@@ -70,7 +70,7 @@ class TestSplitting:
         upscaler = Fake(concurrency=3, seconds=0.01)
         await draw(upscaler, SOURCE, range(1, 9), sink=Sink(on_sample=Collector()))
         assert upscaler.most_in_flight == 3
-        monkeypatch.setattr("trustscale_server.sampling.pipeline._CALL_BYTES", 2 * 3 * 12 * 16)
+        monkeypatch.setattr("trustscale_server.sampling.draw._CALL_BYTES", 2 * 3 * 12 * 16)
         upscaler = Fake(samples_per_call=8)
         await draw(upscaler, SOURCE, [1, 2, 3], sink=Sink())
         assert sorted(map(len, upscaler.calls)) == [1, 2]
@@ -94,12 +94,12 @@ class TestAccumulating:
         waiting = most = 0
 
         class Decoding(Fake):
-            async def generate(self, source, seeds, turn=None):
+            async def generate(self, source, seeds, permit=None):
                 nonlocal waiting, most
-                await asyncio.gather(turn.take(), turn.take())
+                await asyncio.gather(permit.take(), permit.take())
                 waiting += 1
                 most = max(most, waiting)
-                return await super().generate(source, seeds, turn)
+                return await super().generate(source, seeds, permit)
 
         def on_sample(index, sample):
             nonlocal waiting
@@ -137,11 +137,11 @@ class TestFailures:
 
     async def test_an_error_cancels_the_other_calls(self):
         class OneFails(Fake):
-            async def generate(self, source, seeds, turn=None):
+            async def generate(self, source, seeds, permit=None):
                 if seeds == [2]:
                     await until(lambda: self.in_flight == 2)
                     raise UpscalerUnavailable("gone")
-                return await super().generate(source, seeds, turn)
+                return await super().generate(source, seeds, permit)
 
         upscaler = OneFails(concurrency=4, seconds=3600)
         with pytest.raises(UpscalerUnavailable, match="gone"):
@@ -153,9 +153,9 @@ class TestEnd:
     async def test_deadline(self):
 
         class Slow(Fake):
-            async def generate(self, source, seeds, turn=None):
+            async def generate(self, source, seeds, permit=None):
                 self.seconds = 0 if seeds == [1] else 3600
-                return await super().generate(source, seeds, turn)
+                return await super().generate(source, seeds, permit)
 
         upscaler, got, clock = Slow(concurrency=2), [], LoopClock()
         options = {"sink": Sink(on_progress=lambda *told: got.append(told))}

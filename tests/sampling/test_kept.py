@@ -8,8 +8,10 @@ import pytest
 from harness.factories import photo
 from harness.fakes import Sink, Unseeded
 from harness.servers import ran
-from trustscale_server.errors import UpscalerFailed
-from trustscale_server.sampling.pipeline import KeptSamples, Throughput, draw
+from trustscale_server.platform.errors import UpscalerFailed
+from trustscale_server.sampling.draw import draw
+from trustscale_server.sampling.kept_samples import KeptSamples
+from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.upscalers.base import Capabilities, Source
 
@@ -106,7 +108,7 @@ from pathlib import Path
 from tests.calibration.test_job import submitted
 from harness.fakes import FakeUpscaler
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.job import CalibrationHandler
+from trustscale_server.calibrating.job import CalibrationHandler
 from trustscale_server.stores.base import open_stores
 from trustscale_server.upscalers.base import Capabilities
 

@@ -11,32 +11,35 @@ import pytest
 from harness.factories import photo
 from harness.fakes import FakeUpscaler, Sink
 from tests.sampling.test_draw import Fake
-from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.errors import CalibrationMismatch, DegenerateSamples, UpscalerUnavailable
-from trustscale_server.images.description import LOSSLESS, UPLOAD, Kind, classify, look_at
-from trustscale_server.sampling.pipeline import (
-    Pipeline,
-    Throughput,
-    guard,
-    identify,
-    measure,
-    pipeline_differences,
+from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.images.compression import LOSSLESS
+from trustscale_server.images.features import UPLOAD, classify, look_at
+from trustscale_server.images.kinds import Kind
+from trustscale_server.platform.errors import (
+    CalibrationMismatch,
+    DegenerateSamples,
+    UpscalerUnavailable,
 )
-from trustscale_server.sigma.estimators import SHIPPED as FITS
-from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped_fit
-from trustscale_server.upscalers.base import Capabilities, Source, sample_seeds, settings_of
-from trustscale_server.upscalers.embedded import SHIPPED as MODELS
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler
-from trustscale_server.upscalers.remote.http import Filtered
+from trustscale_server.sampling.measure import measure
+from trustscale_server.sampling.sigma.estimators import IndecisionSettings
+from trustscale_server.sampling.sigma.fits import SHIPPED as FITS
+from trustscale_server.sampling.sigma.fits import Fit, shipped_fit
+from trustscale_server.sampling.spec import MeasurementSpec, guard, identify, pipeline_differences
+from trustscale_server.sampling.throughput import Throughput
+from trustscale_server.upscalers.base import Capabilities, Source, settings_of
+from trustscale_server.upscalers.embedded.runtime import SHIPPED as MODELS
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
+from trustscale_server.upscalers.remote.replies import Filtered
+from trustscale_server.upscalers.symmetries import sample_seeds
 
-PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=6)
+PIPELINE = MeasurementSpec(fingerprint="fake:1", scale=2, samples=6)
 
 
 class Late(FakeUpscaler):
-    async def generate(self, source, seeds, turn=None):
+    async def generate(self, source, seeds, permit=None):
         for _ in range(50 - 8 * len(self.calls)):  # turns of the loop
             await asyncio.sleep(0)
-        return await super().generate(source, seeds, turn)
+        return await super().generate(source, seeds, permit)
 
 
 def source(seed=1):
@@ -105,7 +108,7 @@ class TestMeasure:
     @pytest.mark.parametrize(("softness", "is_own"), [(-3.0, True), (-0.5, False)])
     def test_what_may_be_soft_is_not_fitted_as_sharp(self, softness, is_own):
         """Where a soft kind is nearly as likely, that of all classes is used."""
-        kind = Kind("lossless", 0.0, softness)
+        kind = Kind("lossless", softness)
         facts = replace(look_at(photo(1, 20, 24), LOSSLESS), kind=kind)
         general = Fit(weights=(("detail@1", 0.4),))
         own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, facts),))
@@ -185,6 +188,13 @@ class TestGuard:
         (item,) = caught.value.members["differences"]
         assert item["field"] == field
         assert item["calibrated"] != item["live"]
+
+    def test_of_aligned_samples(self):
+        """A calibration of samples with the colours of X serves no upscaler without them."""
+        aligned = PIPELINE.model_copy(update={"align": True})
+        with pytest.raises(CalibrationMismatch, match="align"):
+            guard(aligned, FakeUpscaler())
+        guard(aligned, FakeUpscaler(capabilities=Capabilities()))
 
     def test_of_the_trust_layer(self):
         older = PIPELINE.model_copy(update={"trust_layer": 0})

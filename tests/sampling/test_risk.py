@@ -7,23 +7,26 @@ from scipy import ndimage
 
 from harness.factories import encoded, photo
 from harness.fakes import FakeUpscaler
+from trustscale_server.calibrating.measure import reduce_pair
+from trustscale_server.calibrating.pairs import Pair
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.measure import reduce_pair
-from trustscale_server.calibration.pairs import Pair
-from trustscale_server.calibration.record import Calibration
-from trustscale_server.concurrency import AdmissionController
+from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.conformal import fidelity
+from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.decode import Limits
 from trustscale_server.images.degrade import Degradation, degrade
-from trustscale_server.images.description import LOSSLESS, InputFeatures
-from trustscale_server.sampling.pipeline import Pipeline, measure
-from trustscale_server.serving.prepare import UpscaleRequest
+from trustscale_server.images.features import InputFeatures
+from trustscale_server.platform.fair import AdmissionController
+from trustscale_server.sampling.measure import measure
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.serving.batch import Batches
+from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
 from trustscale_server.stores.base import open_stores
 from trustscale_server.upscalers.base import Source
 
-PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
-UNUSED = InputFeatures(LOSSLESS, 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)  # there are no classes
+PIPELINE = MeasurementSpec(fingerprint="fake:1", scale=2, samples=4)
+UNUSED = InputFeatures(LOSSLESS, 2.0, 0.0, 3.0, 0.0)  # there are no classes
 
 
 @pytest.mark.slow
@@ -72,6 +75,7 @@ class TestRisk:
             AdmissionController(2, 9),
             Limits(),
             60,
+            batches=Batches(stores.results),
         )
         fresh = pairs[self.PAIRS :]
         served = [[await self.serve(service, one, a) for a in self.ALPHAS] for one in fresh]

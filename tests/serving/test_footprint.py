@@ -12,20 +12,17 @@ from harness.factories import calibration_of, encoded
 from harness.fakes import FakeUpscaler
 from harness.gateway import gateway
 from harness.waiting import until
-from trustscale_server.api.deps import Sent
-from trustscale_server.conformal.fidelity import lab_tables
+from trustscale_server.http.sent import Sent
 from trustscale_server.images.encode import Attached, Pages, picture, write_picture
-from trustscale_server.sampling.pipeline import Pipeline, measure
-from trustscale_server.serving.prepare import UpscaleRequest, footprint
-from trustscale_server.sigma.estimators import (
-    ESTIMATORS,
-    SHIPPED,
-    Fit,
-    IndecisionSettings,
-    shipped_fit,
-)
-from trustscale_server.sigma.features import is_fact
-from trustscale_server.stores.blobs import IN_MEMORY, spooled
+from trustscale_server.pixels.lab import lab_tables
+from trustscale_server.sampling.measure import measure
+from trustscale_server.sampling.sigma.estimators import ESTIMATORS, IndecisionSettings
+from trustscale_server.sampling.sigma.features import is_fact
+from trustscale_server.sampling.sigma.fits import SHIPPED, Fit, shipped_fit
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.serving.admit import footprint
+from trustscale_server.serving.request import UpscaleRequest
+from trustscale_server.stores.spool import IN_MEMORY, spooled
 from trustscale_server.upscalers.base import Capabilities, Source
 
 SIDE, SCALE = 256, 4
@@ -78,7 +75,7 @@ def served(name):
     """The pipeline of a shipped model: one sample, and the terms of its fit but facts of X."""
     terms = [term for term, _ in shipped_fit(name).weights if not is_fact(term)]
     fit = Fit(weights=tuple((term, 0.1) for term in terms))
-    return Pipeline(
+    return MeasurementSpec(
         fingerprint="fake:1",
         scale=SCALE,
         samples=1,
@@ -87,7 +84,7 @@ def served(name):
 
 
 def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale=SCALE):
-    return Pipeline(
+    return MeasurementSpec(
         fingerprint="fake:1",
         scale=scale,
         samples=samples,
@@ -99,7 +96,11 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale
 
 
 ALLOCATING = [  # what makes σ uses more memory on more cores; the rest does not
-    *((pipeline(name), Capabilities(), 64) for name, row in ESTIMATORS.items() if not row.reads),
+    *(
+        (pipeline(name), Capabilities(), 64)
+        for name, row in ESTIMATORS.items()
+        if not row.is_for_text
+    ),
     *((served(name), Capabilities(by_tiles=True), 64) for name in SHIPPED),
     *(
         (pipeline(prediction=prediction), capabilities, 1)
@@ -117,7 +118,7 @@ ALLOCATING = [  # what makes σ uses more memory on more cores; the rest does no
 @pytest.mark.parametrize(("asked", "capabilities", "cores"), ALLOCATING)
 async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch):
     """What is counted, but for files, is above the peak, whatever makes σ."""
-    monkeypatch.setattr("trustscale_server.concurrency.usable_cores", lambda: cores)
+    monkeypatch.setattr("trustscale_server.platform.cores.usable_cores", lambda: cores)
     expected = footprint(SIDE, SIDE, asked, capabilities, 0) - 8 * (SIDE * asked.scale) ** 2
     # A thread that is put to sleep between its answer and its end holds its sample a while longer.
     async with traced():
@@ -140,12 +141,12 @@ async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch)
 )
 async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
     """From samples to stored files of a picture of noise, a request stays below its cost."""
-    monkeypatch.setattr("trustscale_server.stores.blobs.IN_MEMORY", in_memory)
-    monkeypatch.setattr("trustscale_server.serving.prepare._MOST_FILES", 3 * in_memory)
+    monkeypatch.setattr("trustscale_server.stores.spool.IN_MEMORY", in_memory)
+    monkeypatch.setattr("trustscale_server.serving.admit._MAX_FILES", 3 * in_memory)
     upscaler = NoisyUpscaler(scale=SCALE, capabilities=Capabilities())
     calibration = await calibration_of(upscaler, samples=2)
     app = gateway(tmp_path, upscaler, calibrations=[calibration])
-    asked = UpscaleRequest(**options, alpha=calibration.bound)
+    asked = UpscaleRequest(**options, alpha=calibration.everything.bound)
     async with traced(), app.router.lifespan_context(app) as state:
         service = state["trustscale"].service
         upload = encoded(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
@@ -163,7 +164,7 @@ async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
 @pytest.mark.parametrize("form", ["png", "tiff", "ome.tiff"])
 async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, form):
     """A file of noise is never whole in memory, has no name on the disk, and equals the whole."""
-    monkeypatch.setattr("trustscale_server.stores.blobs.IN_MEMORY", 1000)
+    monkeypatch.setattr("trustscale_server.stores.spool.IN_MEMORY", 1000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (6000, 1000, 3), np.uint8)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from trustscale_server.errors import Conflict
+from trustscale_server.platform.errors import Conflict
 from trustscale_server.serving.job import _reporting
 
 

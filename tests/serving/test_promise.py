@@ -8,7 +8,7 @@ import pytest
 
 from harness.factories import calibration_of, changed
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration.guarantee import (
+from trustscale_server.calibration.guarantees import (
     Expectation,
     HighProbability,
     PostHoc,
@@ -17,11 +17,13 @@ from trustscale_server.calibration.guarantee import (
 )
 from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
 from trustscale_server.conformal.words import ANY
-from trustscale_server.errors import BadRequest
+from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.images.degrade import Degradation, Mixture
-from trustscale_server.images.description import LOSSLESS, UPLOAD, InputFeatures, Kind
-from trustscale_server.serving.answer import ApplicableCalibration, guarantee, warnings_of
-from trustscale_server.sigma.estimators import IndecisionSettings
+from trustscale_server.images.features import UPLOAD, InputFeatures
+from trustscale_server.images.kinds import Kind
+from trustscale_server.platform.errors import BadRequest
+from trustscale_server.sampling.sigma.estimators import IndecisionSettings
+from trustscale_server.serving.promise import ApplicableCalibration, guarantee, warnings_of
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +38,13 @@ def with_fidelity(calibration, **fields):
     return changed(calibration, pipeline=changes)
 
 
-def promised(calibration, alpha=0.1, side=48, facts=None, typicality=0.5):
-    subject = ApplicableCalibration.of(calibration, None, facts, size=(side, side))
-    return guarantee(subject, alpha, typicality)
+def promised(calibration, alpha=0.1, side=48, facts=None, **under):
+    subject = ApplicableCalibration.of(calibration, None, facts, size=(side, side), **under)
+    return guarantee(subject, alpha)
 
 
 def warnings(calibration, alpha=0.1, facts=None, **changes):
-    known = {"size": (48, 48), "trusted": 0.5, "typicality": 0.5, "notes": [], "lossless": True}
+    known = {"size": (48, 48), "trusted": 0.5, "notes": [], "lossless": True}
     known |= changes
     subject = ApplicableCalibration.of(calibration, None, facts, size=known.pop("size"))
     return warnings_of(subject, alpha, **known)
@@ -52,12 +54,16 @@ class TestGuarantee:
     def test_the_statement(self, calibration):
         """It names n, metric, α, the spot, and that it is an expectation over images of one law."""
         promise = promised(calibration, 0.125)
-        for words in ("20 calibration images", "the expected value", "at most 0.125", "exchange"):
+        for words in (
+            "20 calibration images",
+            "The expected value of L is at most 0.125, over the draw",
+            "exchange",
+        ):
             assert words in promise.theorem
-        assert "inside a random spot of it, 48 pixels wide and high" in promise.theorem
+        assert "inside a random spot, 48 pixels wide and high" in promise.theorem
         assert (promise.promised, promise.unit, promise.spot) == (True, "spot", 48)
         assert (promise.n, promise.bound, promise.alpha) == (20, LAB_BOUND, 0.125)
-        assert promise.max_alpha == calibration.max_alpha
+        assert promise.max_alpha == calibration.everything.max_alpha
         assert (promise.kind, promise.delta) == ("expectation", None)
         assert promise.loss_clipped_at is None
         # A random spot is meant, wherever it lies and however many there are.
@@ -68,18 +74,6 @@ class TestGuarantee:
         assert "spot " not in " ".join([whole.plain, whole.theorem, *whole.void_if])
         (more,) = set(promise.void_if) - set(whole.void_if)
         assert more.startswith("choosing a spot after looking")
-
-    @pytest.mark.parametrize("typicality", [0.001, 0.02])
-    def test_an_unusual_upload(self, calibration, typicality):
-        """No promise in place of one, with the reason, in sentence and theorem."""
-        promise = promised(calibration, typicality=typicality)
-        assert not promise.promised
-        assert promise.plain.startswith("No promise. At most 1 in ")
-        assert promise.theorem.startswith("No promise. What follows holds for other uploads. Over")
-        assert "exceeds" not in promise.theorem
-        usual = calibration.report.out_of_distribution
-        assert not promised(calibration, typicality=usual).promised
-        assert promised(calibration, typicality=np.nextafter(usual, 1)).promised
 
     def test_too_few_to_trust_anything(self, calibration):
         promise = promised(calibration, 0.05)
@@ -99,7 +93,7 @@ class TestGuarantee:
         ]
         made_by = Degradation(grey=True, noise=3).model_dump()
         told = promised(changed(calibration, degradation=made_by)).void_if[0]
-        assert told.endswith("reduction by 2, noise of 3 grey levels)")
+        assert told.endswith("reduction by 2, noise of 3 grey levels); its subject is not checked")
 
     @pytest.mark.parametrize("metric", [name for name in METRICS if name != "text"])
     def test_every_metric_is_worded(self, calibration, metric):
@@ -112,7 +106,7 @@ class TestGuarantee:
         bounds = [promised(one).lab_psnr_lower_bound_db is not None for one in (made, whole)]
         assert bounds == [False, metric == "pointwise"]
         cut = promised(with_fidelity(whole, bound=0.5))
-        assert "(where errors above 0.5 count as 0.5)" in cut.theorem or metric == "semantic"
+        assert ", where errors above 0.5 count as 0.5. " in cut.theorem or metric == "semantic"
         assert (cut.bound, cut.loss_clipped_at) == (0.5, 0.5)
         assert cut.lab_psnr_lower_bound_db is None
 
@@ -120,12 +114,18 @@ class TestGuarantee:
         ("promise", "plain"),
         [
             (Expectation(), "Of the words called right at most 50 % are wrong, on average over"),
-            (Probability(tolerance=ANY), "In 1 of 2 such pictures no word called right is wrong"),
+            (
+                Probability(tolerance=ANY),
+                "In 1 of 2 pictures like those measured, no word called right is wrong",
+            ),
             (
                 Probability(tolerance=0.2),
-                "In 1 of 2 such pictures at most 20 % of the words called right are wrong",
+                "In 1 of 2 pictures like those measured, at most 20 % of the words called right",
             ),
-            (PostHoc(between=(0.1, 0.5)), "are wrong, on average over such pictures, though α"),
+            (
+                PostHoc(between=(0.1, 0.5)),
+                "are wrong, on average over pictures like those measured, even if α",
+            ),
             (HighProbability(), "with a probability of 0.9 over the calibration"),
         ],
     )
@@ -149,7 +149,6 @@ class TestGuarantee:
         ({"alpha": 0.05}, "with n = 20 pairs"),
         ({"alpha": 0.05}, "at least 39 pairs"),  # ⌈B/α − 1⌉
         ({"size": (8, 480)}, "smaller than a spot of 48 pixels"),
-        ({"typicality": 0.01}, "At most 1 in 100 pictures like those that were calibrated"),
         ({"notes": ["A note."]}, "A note."),
         ({"lossless": False}, "lossy images"),
     ],
@@ -160,6 +159,16 @@ def test_each_circumstance(calibration, changes, words):
     (text,) = warnings(calibration, **changes)
     assert words in text
     assert text.endswith(".")
+
+
+@pytest.mark.parametrize(("compares", "count"), [("letters", 1), ("numbers", 0)])
+def test_numbers_that_were_compared_without_their_points(calibration, compares, count):
+    """Every answer of such a calibration says that 85 may have been 8.5."""
+    made = with_fidelity(
+        calibration, metric="text", bound=1, unit="words", reader={"compares": compares}
+    )
+    said = [text for text in warnings(made, 0.5) if "check every number" in text]
+    assert len(said) == count
 
 
 @pytest.fixture(scope="module")
@@ -174,25 +183,30 @@ class TestSentence:
 
     def test_nine_of_ten(self, calibration):
         """In expectation it tells the error that nine of ten do not exceed, in steps of colour."""
-        error = rounded_up(calibration.usual(0.125).error)
-        steps = f"{100 * error:.2g} of the 100 steps of lightness"
+        error = rounded_up(calibration.everything.usual(0.125).error)
         right = (
-            "pictures the colours around every trusted point, averaged about 9 pixels across, are "
-            f"right within {steps}; fine detail may still be invented."
+            "pictures like those measured, mean colours around trusted points are right within "
+            f"{100 * error:.2g} of 100 steps of lightness; you asked for 12 on average. Fine "
+            "detail may be invented."
         )
-        plain = f"In 9 of 10 spots of 48×48 pixels of such {right}"
-        assert promised(calibration, 0.125).plain == plain
+        plain = promised(calibration, 0.125).plain
+        assert plain == f"In 9 of 10 spots of {right}"
+        assert max(len(sentence.split()) for sentence in plain.split(". ")) <= 30
         whole = with_fidelity(calibration, unit="picture")
-        assert promised(whole, 0.125).plain == f"In 9 of 10 such {right}"
-        exceeds = f"exceeds {error:g} with a probability of at most 0.1"
+        assert promised(whole, 0.125).plain == f"In 9 of 10 {right}"
+        exceeds = f"L exceeds {error:g} with a probability of at most 0.1"
         assert exceeds in promised(calibration, 0.125).theorem
 
     def test_too_few_to_tell(self, calibration):
         """Eight scenes say nothing about one of ten: then the mean is told; below B/9 nothing."""
         few = calibration.with_pairs(calibration.measured_pairs()[:8], created_by="test")
-        assert few.usual(0.5) is None
+        assert few.everything.usual(0.5) is None
         told = promised(few, 0.5).plain
-        assert told.startswith("On average over spots of 48×48 pixels of such pictures the colours")
+        assert told == (
+            "On average over spots of pictures like those measured, mean colours around the worst "
+            "trusted point are right within 50 of 100 steps of lightness. Fine detail may be "
+            "invented."
+        )
         assert promised(few, 0.1).plain.startswith("Nothing is trusted")
 
 
@@ -202,27 +216,66 @@ class TestAfterLooking:
     def test_the_promise(self, calibration):
         """The same calibration serves both kinds; the void of choosing α goes, the others stay."""
         cut = with_fidelity(calibration, bound=0.25)
-        free = cut.partitions.under("post_hoc")
-        promise, named = promised(free, 0.05), promised(cut, 0.05)
+        free = cut.subset(None, "post_hoc")
+        promise, named = promised(cut, 0.05, kind="post_hoc"), promised(cut, 0.05)
         assert (promise.kind, promise.between, promise.menu) == ("post_hoc", (0.03, 0.07), None)
-        assert "the expected ratio of the largest" in promise.theorem
-        assert promise.plain.endswith(", though α is chosen after looking.")
+        assert "The expected value of L/α is at most 1 for an α between" in promise.theorem
+        assert ", even if this α was chosen after looking." in promise.plain
+        assert "you asked" not in promise.plain  # α is not a mean here
         assert [void for void in named.void_if if void not in promise.void_if] == [
             "choosing alpha after looking at this image or its mask"
         ]
         assert free.curve.threshold(0.05) <= cut.curve.threshold(0.05)
         assert free.curve.threshold(0.2) == free.curve.threshold(0.07)
-        assert cut.partitions.under("post_hoc") is free
-        assert cut.partitions.under("expectation") is cut.partitions.under(None) is cut
+        assert cut.subset(None, "post_hoc") is free
+        assert cut.subset(None, "expectation") is cut.subset() is cut.everything
 
     def test_only_from_one_in_expectation(self, likely):
         """Of another kind its own masks can be had only."""
         with pytest.raises(BadRequest, match="derive"):
-            likely.partitions.under("post_hoc")
+            likely.subset(None, "post_hoc")
 
 
-PNG = InputFeatures(LOSSLESS, 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)
-JPEG, WEBP = (replace(PNG, kind=Kind(name, 0.0, -9.0)) for name in ("jpeg-85", "webp"))
+class TestRobust:
+    """A promise that holds for harder pictures, of the same curves."""
+
+    @pytest.mark.parametrize(
+        ("factor", "words"),
+        [(1.25, "fifth"), (1.5, "third"), (2.0, "half"), (1.1, "9.1 %")],
+    )
+    def test_its_sentence(self, calibration, factor, words):
+        promise = promised(calibration, 0.35, robust=factor)
+        assert promise.robust == factor
+        assert f"pictures like those measured, even without the easiest {words} of" in promise.plain
+        assert f"more than {factor:g} times as likely as in theirs" in promise.theorem
+        assert promised(calibration, 0.35).robust == 1
+        assert "easiest" not in promised(calibration, 0.35).plain
+
+    def test_its_mask_is_smaller(self, calibration):
+        """With Γ, and of the plain one with Γ = 1; what is made of it has the same Γ."""
+        thresholds = [
+            calibration.subset(None, None, factor).curve.threshold(0.15)
+            for factor in (None, 1, 1.25, 2)
+        ]
+        assert thresholds[0] == thresholds[1] > thresholds[2] > thresholds[3]
+        harder = calibration.subset(None, None, 2.0)
+        assert harder is calibration.subset(None, "expectation", 2.0)
+        assert calibration.subset(None, "post_hoc", 2.0).guarantee.robust == 2
+
+    @pytest.mark.parametrize(
+        "settings",
+        [Expectation(), HighProbability(), Probability(tolerance=0.2), PostHoc(menu=(0.3, 0.6))],
+    )
+    def test_how_many_scenes_it_needs(self, calibration, settings):
+        """The least number of scenes can hold α, if none loses anything, and one fewer cannot."""
+        settings = settings.model_copy(update={"robust": 1.5})
+        settings = settings.fitted_to(calibration.pipeline.indecision)
+        n = settings.minimal_n(0.3, 1.0)
+        assert settings.min_alpha(1.0, n) <= 0.3 < settings.min_alpha(1.0, n - 1)
+
+
+PNG = InputFeatures(LOSSLESS, 2.0, 0.0, 3.0, 0.0)
+JPEG, WEBP = (replace(PNG, kind=Kind(name, -9.0)) for name in ("jpeg-85", "webp"))
 
 
 def test_scenes_are_what_is_counted(calibration):
@@ -256,7 +309,7 @@ class TestClasses:
         subject = ApplicableCalibration.of(sorted_, None, facts, size=(48, 48))
         promise = guarantee(subject, 0.5)
         assert (promise.n, subject.document.n, subject.document.name) == (n, n, name)
-        assert subject.partition.curve.n == n
+        assert subject.subset.curve.n == n
         assert f"{n} calibration images whose input was of the class {name!r}" in promise.theorem
         assert any("saving the upload anew" in void for void in promise.void_if)
         assert promise.promised
@@ -270,11 +323,34 @@ class TestClasses:
             "No promise. The calibration has too few uploads like this one (WebP with loss; class "
             "'webp'); calibrate with inputs like it."
         )
-        assert promise.theorem.startswith("No promise.")
+        assert promise.theorem.startswith("No promise. What follows holds for other uploads. Let")
+        assert "exceeds" not in promise.theorem
         assert (subject.document.name, subject.document.n) == ("webp", 0)
         text, note = warnings(sorted_, 0.125, WEBP, notes=["A note."])
         assert text.endswith("calibrate with inputs like it: the mask promises nothing about it.")
         assert note == "A note."
+
+    @pytest.mark.parametrize(
+        ("compression", "said"),
+        [
+            (Compression("jpeg", 80), None),
+            (Compression("jpeg", 38), None),  # a quality is read within three
+            (Compression("jpeg", 36), "JPEG file of a quality of about 36"),
+            (Compression("webp", 12), "WebP file of a quality of about 12"),
+            (Compression("avif", 12), None),  # none was calibrated: its class decides
+            (Compression("webp"), None),
+        ],
+    )
+    def test_a_quality_below_those_that_were_calibrated(self, sorted_, compression, said):
+        """Nothing is promised, and the answer says why; a truth that came with X says nothing."""
+        ways = Mixture(mixture=[{}, {"jpeg": (60, 90)}, {"before": 40, "webp": (30, 50)}])
+        facts = replace(PNG, compression=compression)
+        made = changed(sorted_, degradation=ways.model_dump(mode="json"))
+        promise = promised(made, 0.5, facts=facts)
+        assert promise.promised is (said is None)
+        if said is not None:
+            assert f"No promise. It went through a {said}, and the lowest" in promise.plain
+        assert promised(sorted_, 0.5, facts=facts).promised
 
     def test_strays_count_as_often_as_their_way(self, sorted_):
         """The statement says so, and names how many scenes and images there were.

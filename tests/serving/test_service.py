@@ -15,13 +15,14 @@ from harness.factories import calibration_of
 from harness.fakes import FakeUpscaler
 from harness.gateway import IMAGE, gateway
 from harness.pictures import resolving
-from trustscale_server.errors import BadRequest, DegenerateSamples, ImageTooLarge
-from trustscale_server.images.encode import png_in_turns, to_png, write_picture
-from trustscale_server.outbound.fetch import ImageHosts
-from trustscale_server.outbound.guard import Network, certificate_authorities
-from trustscale_server.serving import service
-from trustscale_server.serving.prepare import UpscaleRequest
+from trustscale_server.images.marked import write_marked
+from trustscale_server.images.png import png_in_turns, to_png
+from trustscale_server.platform.errors import BadRequest, DegenerateSamples, ImageTooLarge
+from trustscale_server.serving import generate, trust
+from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.upscalers.outbound.fetch import ImageHosts
+from trustscale_server.upscalers.outbound.guard import Network, certificate_authorities
 
 
 def room(is_there):
@@ -43,14 +44,14 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
     upscaler = FakeUpscaler()
     app = gateway(tmp_path, upscaler, calibrations=[await calibration_of(upscaler)])
     writing, may_end, scored, files = threading.Event(), threading.Event(), threading.Event(), []
-    put = service.Trust.put
+    put = trust.Trust.put
 
     def write(out, *args, **kwargs):
         files.append(weakref.ref(out))
         writing.set()
         assert may_end.wait(60)
         room(ends_by != "no room")
-        write_picture(out, *args, **kwargs)
+        write_marked(out, *args, **kwargs)
 
     def score(self, *strip):
         assert writing.wait(60)
@@ -65,9 +66,9 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
             room(ends_by != "no room for levels")
             yield rows
 
-    monkeypatch.setattr(service, "write_picture", write)
-    monkeypatch.setattr(service, "png_in_turns", levels)
-    monkeypatch.setattr(service.Trust, "put", score)
+    monkeypatch.setattr(generate, "write_marked", write)
+    monkeypatch.setattr(trust, "png_in_turns", levels)
+    monkeypatch.setattr(trust.Trust, "put", score)
     async with app.router.lifespan_context(app) as state:
         service_, asked = state["trustscale"].service, UpscaleRequest(seed=3)
         run = asyncio.create_task(service_.run(await service_.prepare(IMAGE, asked)))
@@ -81,7 +82,7 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
         may_end.set()
         if ends_by == "itself":
             beside = (await run).files["image.png"].read()
-            monkeypatch.setattr(service, "_is_final", lambda *_: False)
+            monkeypatch.setattr(generate, "_is_final", lambda *_: False)
             after = await service_.run(await service_.prepare(IMAGE, asked))
             assert beside == after.files["image.png"].read()
             return
@@ -100,7 +101,7 @@ def test_files_follow_rows_in_any_order(seed):
     plane = random.integers(0, 65536, (int(random.integers(1, 900)), 700), np.uint16)
     filled = np.zeros_like(plane)
     edges = np.unique(np.r_[0, random.integers(0, len(plane), 40), len(plane)])
-    files = service._Files({"a": filled}, {})
+    files = trust._Files({"a": filled}, {})
 
     def fill(place):
         rows = slice(*edges[place : place + 2])

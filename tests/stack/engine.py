@@ -131,7 +131,7 @@ class Stack(Engine):
         # podman-compose takes one --scale at a time, and leaves those beyond it as they are.
         for word in words or [""]:
             flags = [word] if word else []
-            started = ("proxy-volumes", *names)
+            started = ("proxy-volumes", "secrets", *names)
             self.compose("up", "--detach", "--no-build", *flags, *started)
         for service in names:
             for name in self.containers(service)[scale.get(service, 1) :]:

@@ -13,9 +13,9 @@ import structlog
 from harness.servers import ProcessGroup, free_port
 from tests.logs import logging_as
 from tests.spans import Collector, recorded
-from trustscale_server.errors import ConfigError
-from trustscale_server.telemetry import signals
-from trustscale_server.telemetry.otel import Patience, collected
+from trustscale_server.platform.errors import ConfigError
+from trustscale_server.platform.telemetry import signals
+from trustscale_server.platform.telemetry.otel import Patience, collected
 
 PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 
@@ -73,7 +73,7 @@ def test_a_stopped_program_loses_no_span(tmp_path):
             "TRUSTSCALE_UPSCALERS": '[{"name": "a", "kind": "worker", "urls": ["http://127.0.0.1:9"]}]',
         }
         code = (
-            "from trustscale_server.telemetry import otel\n"
+            "from trustscale_server.platform.telemetry import otel\n"
             "from trustscale_server.cli.main import main\n"
             "otel.PATIENCE = otel.Patience(60, 60, 60)  # the collector may be slow\n"
             "main()"

@@ -8,8 +8,10 @@ from harness.fakes import FakeUpscaler
 from tests.numbers import numbers_of
 from trustscale_server.upscalers.base import Capabilities, Source
 from trustscale_server.upscalers.config import RemoteConfig
-from trustscale_server.upscalers.remote.http import Busy
-from trustscale_server.upscalers.resilience import BreakerPolicy, ResilientUpscaler, RetryPolicy
+from trustscale_server.upscalers.remote.replies import Busy
+from trustscale_server.upscalers.resilience.breaker import BreakerPolicy
+from trustscale_server.upscalers.resilience.retry import RetryPolicy
+from trustscale_server.upscalers.resilience.upscaler import ResilientUpscaler
 
 RETRIES = {field.name for field in fields(RetryPolicy)}
 SOURCE = Source(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
@@ -25,10 +27,10 @@ class Inner(FakeUpscaler):
         self.slots = slots
         self.checks = 0
 
-    async def generate(self, source, seeds, turn=None):
+    async def generate(self, source, seeds, permit=None):
         if self.slots is not None and self.in_flight >= self.slots:
             raise Busy("busy")
-        samples = await super().generate(source, seeds, turn)
+        samples = await super().generate(source, seeds, permit)
         if self.errors:
             raise self.errors.pop(0)
         return samples

@@ -1,5 +1,6 @@
 """From an address to an entry: what descriptions say, what one call adds, and what is refused."""
 
+import asyncio
 import json
 import tomllib
 from dataclasses import replace
@@ -14,10 +15,17 @@ from starlette.routing import Route
 from harness.factories import encoded
 from harness.pictures import TOKEN, decoded, from_uri, patient, resolving, sample, uri
 from tests.upscalers.remote.hosted import State, base64_of, hosted
-from trustscale_server.errors import BadRequest, ProtocolError, UpscalerError
-from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
+from trustscale_server.platform.errors import (
+    BadRequest,
+    ProtocolError,
+    UpscalerError,
+    UpscalerUnavailable,
+)
+from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.connect import ConnectRequest, attempt, look, upscaler_config_of
 from trustscale_server.upscalers.entries import of_openapi, of_predictions, toml_of
-from trustscale_server.upscalers.remote.http import BadCredentials, WrongSample
+from trustscale_server.upscalers.registry import build_adapter
+from trustscale_server.upscalers.remote.replies import BadCredentials, WrongSample
 
 BASE, PUBLIC = "http://127.0.0.1", resolving("93.184.216.34")
 
@@ -135,7 +143,9 @@ class Api:
         self.calls = 0
         self.answer = answer
         self.image = None
-        document = openapi({"application/json": schema(image=TEXT, seed=NUMBER, **more)})
+        self.document = document = openapi(
+            {"application/json": schema(image=TEXT, seed=NUMBER, **more)}
+        )
 
         async def describe(_):
             return JSONResponse(document)
@@ -201,6 +211,92 @@ async def test_one_call(answer, entry, words):
     assert tried.entry["scale"] == tried.scale
     (written,) = tomllib.loads(toml_of(tried.entry))["upscalers"]
     assert written == tried.entry
+
+
+class Queue(Api):
+    """An API that answers with a ticket, and later, under another address, with the picture."""
+
+    def __init__(
+        self, ticket, status, *, described=True, steps=("RUNNING", "RUNNING", "COMPLETED")
+    ):
+        super().__init__(lambda rgb, seed: JSONResponse(ticket, 202))
+        self.status, self.steps = status, list(steps)
+        routes = [Route("/enhance/{job}/state", self.asked)]
+        self.app.router.routes += routes
+        self.reads = 0
+        if described:
+            paths = self.document["paths"]
+            paths["/enhance/{job_id}/state"] = {"get": {"responses": {"200": {}}}}
+            paths["/users/{name}"] = {"get": {"responses": {"200": {}}}}
+
+    async def asked(self, request):
+        assert request.path_params["job"] == "j7"
+        self.reads += 1
+        state = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+        picture = {"output": {"data": base64_of(sample(self.image, 1))}}
+        return JSONResponse({self.status: state, **(picture if state == "COMPLETED" else {})})
+
+
+class TestQueues:
+    """An API that answers later is found out within the one call that is paid for."""
+
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch):
+        sleep = asyncio.sleep
+        monkeypatch.setattr(asyncio, "sleep", lambda _: sleep(0))  # between polls
+
+    @pytest.mark.parametrize(
+        ("ticket", "described", "way"),
+        [
+            ({"job_id": "j7", "state": "QUEUED"}, True,
+             {"path": "/enhance/{id}/state", "id_pointer": "/job_id"}),
+            ({"data": {"id": "j7"}, "urls": {"status": f"{BASE}/enhance/j7/state"}}, False,
+             {"url_pointer": "/urls/status"}),
+        ],
+    )  # fmt: skip
+    async def test_are_polled(self, ticket, described, way):
+        """The address comes from the description or the answer; so does the word for "done"."""
+        api = Queue(ticket, "state", described=described)
+        wish = connected(api.transport, name="up")
+        found = await look(wish)
+        tried = await attempt(found.entry, wish, found.polls)
+        assert (api.calls, tried.scale) == (1, 2)
+        done = [{"pointer": "/state", "in": ["COMPLETED"]}]
+        assert tried.entry["poll"].items() >= {**way, "done": done}.items()
+        assert tried.entry["answer"]["pointer"] == "/output/data"
+        (written,) = tomllib.loads(toml_of(tried.entry))["upscalers"]
+        assert written == tried.entry
+        api.steps = ["RUNNING", "COMPLETED"]  # the entry serves
+        (again,) = await served(tried.entry, api)
+        assert again.shape == (2 * api.image.shape[0], 2 * api.image.shape[1], 3)
+        assert api.calls == 2
+
+    async def test_that_fail(self):
+        """A failed generation ends the trial, and is not paid for again."""
+        api = Queue({"id": "j7"}, "status", steps=["RUNNING", "FAILED"])
+        wish = connected(api.transport)
+        found = await look(wish)
+        with pytest.raises(UpscalerError):
+            await attempt(found.entry, wish, found.polls)
+        assert api.calls == 1
+
+    async def test_of_another_kind(self):
+        """Where no guess helps, the settings to make are named."""
+        api = Api(lambda rgb, seed: JSONResponse({"task_id": 5, "status": "queued"}))
+        wish = connected(api.transport)
+        with pytest.raises(ProtocolError, match=r"--set poll.path=/enhance/\{id\} --set poll.id"):
+            await attempt((await look(wish)).entry, wish)
+        assert api.calls == 1
+
+
+async def served(entry, api):
+    """What the adapter of an entry makes of a picture."""
+    config = upscaler_config_of(entry)
+    upscaler = build_adapter(config, {}, network=patient(api.transport))
+    try:
+        return await upscaler.generate(Source(api.image), [1])
+    finally:
+        await upscaler.close()
 
 
 @pytest.mark.parametrize(
@@ -284,6 +380,16 @@ async def test_a_pasted_address(pasted):
     entry = found.entry
     assert (entry["name"], entry["url"]) == ("enhance", BASE)
     assert entry["request"]["path"] == "/enhance"
+
+
+async def test_nothing_there():
+    """The address is named, since it may be mistyped."""
+
+    def dead(request):
+        raise httpx.ConnectError("refused", request=request)
+
+    with pytest.raises(UpscalerUnavailable, match=r"reached at http://127\.0\.0\.1:9\."):
+        await look(connected(dead, "http://127.0.0.1:9"))
 
 
 async def test_names():

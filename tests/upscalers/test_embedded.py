@@ -13,17 +13,14 @@ from skimage import data
 from harness.factories import photo
 from harness.fakes import Sink
 from harness.waiting import cancelled
-from trustscale_server.errors import ConfigError, UpscalerUnavailable
-from trustscale_server.sampling.pipeline import draw
-from trustscale_server.upscalers.base import Capabilities, Source, sample_seeds
-from trustscale_server.upscalers.embedded import (
-    SHIPPED,
-    EmbeddedUpscaler,
-    FairThreads,
-    OnnxModel,
-    TilePlan,
-    symmetric_sample,
-)
+from trustscale_server.platform.errors import ConfigError, UpscalerUnavailable
+from trustscale_server.sampling.draw import draw
+from trustscale_server.upscalers.base import Capabilities, Source
+from trustscale_server.upscalers.embedded.runtime import SHIPPED, OnnxModel
+from trustscale_server.upscalers.embedded.threads import FairThreads
+from trustscale_server.upscalers.embedded.tiles import TilePlan
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler, symmetric_sample
+from trustscale_server.upscalers.symmetries import sample_seeds
 
 # Networks from x to y, as the nodes of ONNX's textual form.
 SAME = "y = Identity(x)"

@@ -11,19 +11,23 @@ from harness.waiting import cancelled, until
 from tests.clock import LoopClock
 from tests.numbers import numbers_of
 from tests.upscalers.resilient import SOURCE, Inner, counted, guarded
-from trustscale_server.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
-from trustscale_server.sampling.pipeline import TimeLimits, draw
-from trustscale_server.upscalers.base import MemoryPermit, Source
-from trustscale_server.upscalers.remote.http import (
+from trustscale_server.platform.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
+from trustscale_server.sampling.draw import TimeLimits, draw
+from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.permit import MemoryPermit
+from trustscale_server.upscalers.remote.replies import (
     BadCredentials,
     BreakerOpen,
     Busy,
     Filtered,
     GenerationFailed,
+    NoImage,
+    OutOfBounds,
     QuotaSpent,
     TooManyCalls,
 )
-from trustscale_server.upscalers.resilience import Breaker, BreakerPolicy, RetryPolicy
+from trustscale_server.upscalers.resilience.breaker import Breaker, BreakerPolicy
+from trustscale_server.upscalers.resilience.retry import RetryPolicy
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +36,8 @@ class TestRetries:
     @pytest.mark.parametrize(
         ("error", "reason"),
         [(UpscalerUnavailable("x"), "unavailable"), (Busy("x"), "busy"),
-         (TooManyCalls("x", wait_s=0.01), "rate-limited"), (GenerationFailed("x"), "failed")],
+         (TooManyCalls("x", wait_s=0.01), "rate-limited"), (GenerationFailed("x"), "failed"),
+         (NoImage("x", "/y", None), "protocol"), (NoImage("x", "/y", {}, "later"), "protocol")],
     )  # fmt: skip
     async def test_what_may_pass_is_tried_again(self, error, reason):
         inner = Inner([error, error])
@@ -48,7 +53,8 @@ class TestRetries:
     @pytest.mark.parametrize(
         ("error", "outcome"),
         [(UpscalerRejected("x"), "rejected"), (Filtered("x"), "filtered"),
-         (QuotaSpent("x"), "quota"), (BadCredentials("x"), "credentials")],
+         (QuotaSpent("x"), "quota"), (BadCredentials("x"), "credentials"),
+         (OutOfBounds("x"), "protocol"), (NoImage("x", "/y", {"z": 1}), "protocol")],
     )  # fmt: skip
     async def test_what_cannot_pass_is_not(self, error, outcome):
         up = guarded(Inner([error]))
@@ -72,6 +78,14 @@ class TestRetries:
         inner.errors = [TooManyCalls("x", wait_s=120)]
         with pytest.raises(TooManyCalls):
             await up.generate(SOURCE, [7], MemoryPermit(patience_s=100))
+
+    @pytest.mark.parametrize("error", [OutOfBounds("x"), NoImage("x", "/y", {"z": 1})])
+    async def test_another_seed_would_not_help(self, error):
+        """An answer that cannot get better is asked for once, not once for each seed."""
+        inner = Inner([error] * 100)
+        with pytest.raises(type(error)):
+            await draw(guarded(inner), SOURCE, [7], sink=Sink())
+        assert inner.calls == [[7]]
 
     async def test_no_waiting_beyond_the_deadline(self):
         up = guarded(Inner([TooManyCalls("x", wait_s=55)]))
@@ -103,10 +117,10 @@ class TestRetries:
         clock, shared, taken = LoopClock(), asyncio.Lock(), asyncio.Event()
 
         class Decoding(Inner):
-            async def generate(self, source, seeds, turn=None):
+            async def generate(self, source, seeds, permit=None):
                 taken.set()
-                await turn.take()
-                return await super().generate(source, seeds, turn)
+                await permit.take()
+                return await super().generate(source, seeds, permit)
 
         inner = Decoding()
         await shared.acquire()
@@ -121,7 +135,7 @@ class TestRetries:
         assert not task.done()
         assert counted(up, "calls") == {}
         clock.jump(61)
-        await cancelled(task, lambda: counted(up, "calls") == {"unavailable": 1})
+        await cancelled(task, lambda: counted(up, "calls") == {"timeout": 1})
 
     async def test_foreign_exceptions(self):
         with pytest.raises(ProtocolError) as failure:
@@ -150,9 +164,9 @@ class TestColdStart:
             super().__init__([UpscalerUnavailable("x")])
             self.away, self.open = 2, []
 
-        async def generate(self, source, seeds, turn=None):
+        async def generate(self, source, seeds, permit=None):
             self.note()
-            return await super().generate(source, seeds, turn)
+            return await super().generate(source, seeds, permit)
 
         async def check(self):
             self.note()
@@ -207,8 +221,8 @@ class TestWorstCase:
         policy, clock, inner = RetryPolicy(), LoopClock(), Inner([error] * 1000, seconds=119)
         up = guarded(inner, call_timeout_s=120, longest_s=8.0)
         now = asyncio.get_running_loop().time
-        began, turn = now(), MemoryPermit(patience_s=patience_s)
-        call = asyncio.create_task(up.generate(SOURCE, [7], turn))
+        began, permit = now(), MemoryPermit(patience_s=patience_s)
+        call = asyncio.create_task(up.generate(SOURCE, [7], permit))
         while not call.done():
             clock.jump(1)
             for _ in range(20):

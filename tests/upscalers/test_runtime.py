@@ -6,15 +6,15 @@ from skimage import data
 
 from harness.fakes import FakeUpscaler
 from trustscale_server.upscalers.base import Capabilities
-from trustscale_server.upscalers.embedded import (
+from trustscale_server.upscalers.embedded.runtime import (
     SHIPPED,
-    EmbeddedUpscaler,
     agree,
     has_bf16,
     load_session,
     runtimes,
     trial,
 )
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 from trustscale_server.upscalers.probe import probe
 
 needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no bfloat16")
@@ -72,7 +72,7 @@ class Odd(FakeUpscaler):
         super().__init__(**settings)
         self.seed_of = seed_of
 
-    async def generate(self, source, seeds, turn=None):
+    async def generate(self, source, seeds, permit=None):
         self.calls.append(list(seeds))
         return [self.sample(source.rgb, self.seed_of(seed, len(self.calls))) for seed in seeds]
 

@@ -8,15 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from trustscale_server.upscalers.base import (
-    DIHEDRAL,
-    GROUP_ORDER,
-    MAX_REQUEST_SEED,
-    apply,
-    sample_seeds,
-    undo,
-)
-from trustscale_server.upscalers.embedded import TilePlan, run_tiled
+from trustscale_server.upscalers.base import MAX_REQUEST_SEED
+from trustscale_server.upscalers.embedded.tiles import TilePlan, run_tiled
+from trustscale_server.upscalers.symmetries import DIHEDRAL, GROUP_ORDER, apply, sample_seeds, undo
 
 elements = st.integers(0, GROUP_ORDER - 1)
 sides = st.integers(1, 6)

@@ -23,11 +23,11 @@ class Stuck(FakeUpscaler):
 
     made = 0
 
-    async def generate(self, source, seeds, turn=None):
+    async def generate(self, source, seeds, permit=None):
         self.made += 1
         self.seconds = 0 if self.made <= 2 else 3600
         try:
-            return await super().generate(source, seeds, turn)
+            return await super().generate(source, seeds, permit)
         except asyncio.CancelledError:
             self.made = 0
             raise

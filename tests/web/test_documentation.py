@@ -6,8 +6,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from trustscale_server.main import create_app
-from trustscale_server.settings import Settings
+from trustscale_server.bootstrap.settings import Settings
+from trustscale_server.http.app import create_app
 
 
 def test_names_are_sentences():
@@ -21,7 +21,8 @@ def test_names_are_sentences():
     assert len(set(names)) == len(names) > 30
     verbs = {name.split()[0] for name in names}
     assert verbs <= {
-        *("Calibrate", "Cancel", "Check", "Compare", "Continue", "Derive", "Export", "Fetch"),
+        *("Calibrate", "Cancel", "Check", "Compare", "Continue", "Derive", "Describe"),
+        *("Export", "Fetch", "Find", "Keep"),
         *("Follow", "List", "Make", "Read", "Remove", "Say", "Serve", "Set", "Store", "Suggest"),
         "Upscale",
     }

@@ -141,10 +141,12 @@ def test_waiting(open_page, admin_site, admin_folder):
     page.get_by_role("button", name="Done").click()
     full = {"status": 503, "headers": {"Retry-After": "900"}}
     problem = {"type": "/problems/overloaded", "detail": "Full."}
-    page.route("**/v1/upscale", lambda route: route.fulfill(**full, json=problem), times=1)
+    page.route(
+        re.compile(r"/v1/upscale(\?|$)"), lambda route: route.fulfill(**full, json=problem), times=1
+    )
     choose(page, upload(crop()))
     state = page.locator("#waiting-state")
-    expect(state).to_contain_text("The service is busy")
+    expect(state).to_contain_text("Busy. Retrying in")
     page.get_by_role("button", name="Try now").click()
     expect(state).to_contain_text("2 of 4 answers of the model")
     expect(page.locator("#waiting .draft")).to_be_visible()
@@ -185,7 +187,7 @@ def test_nothing_is_lost(open_page, admin_site, complaints):
     expect(page.locator(".item")).to_have_count(1)
     page.context.set_offline(True)
     choose(page, upload(crop(40), "b.png"))
-    page.get_by_role("button", name="b.png: The service cannot be reached").click()
+    page.get_by_role("button", name="b.png: Offline. Retrying in").click()
     expect(page.get_by_role("button", name="Try now")).to_be_visible()
     page.context.set_offline(False)  # which the browser says by an event
     finished(page, 2)
@@ -197,21 +199,22 @@ def test_nothing_is_lost(open_page, admin_site, complaints):
     other.close()
 
     [fast, *rest] = httpx.get(f"{admin_site}/v1/upscalers").json()
-    slow = {**fast, "seconds_per_megapixel": 600 / (fast["samples"] * 0.12)}
+    slow = {**fast, "scale": 4, "seconds_per_megapixel": 600 / (fast["samples"] * 0.12)}
     page.route("**/v1/upscalers", lambda route: route.fulfill(json=[slow, *rest]))
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     sent = []
     page.on("request", lambda one: one.method == "POST" and sent.append(one.url))
     choose(page, upload(encoded(photo(1, 300, 400)), "long.png"))
     page.get_by_role(
-        "button", name=re.compile(r"long.png: It takes about \d+ min, and gives 800 × 600")
+        "button", name=re.compile(r"long.png: It takes about \d+ min, and gives 1,600 × 1,200")
     ).click()
     assert sent == []
-    page.get_by_role("button", name=re.compile(r"Reduce it to \d+ px first")).click()
+    # Half a minute would give less than was sent.
+    page.get_by_role("button", name="Reduce it to 200 px first").click()
     expect(page.locator("#canvas[data-shown]")).to_be_visible()
     page.click("#open-drawer")
     page.get_by_text("Details of this result").click()
-    expect(page.locator("#facts")).to_contain_text("200 × 150")
+    expect(page.locator("#facts")).to_contain_text("400 × 300")
 
 
 def test_the_page_that_people_share(open_page, tmp_path):
@@ -222,9 +225,9 @@ def test_the_page_that_people_share(open_page, tmp_path):
     file.write_bytes(take(page, re.compile("^Proof page")).path().read_bytes())
     page.goto(f"file://{file}")
     expect(page.locator("html[data-ready]")).to_be_attached()
-    expect(page.locator("#legend")).to_contain_text("Soft: not trusted")
+    expect(page.locator("#legend")).to_contain_text("gravest doubts")
     expect(page.locator(".legend i")).to_be_hidden()  # nothing is hatched
-    page.get_by_role("button", name="Marked").click()
+    page.get_by_role("button", name="All doubts").click()
     expect(page.locator("#legend")).to_have_text("Hatched: don’t rely on it")
     expect(page.locator(".legend i")).to_be_visible()
     box = page.locator("canvas").bounding_box()
@@ -232,7 +235,7 @@ def test_the_page_that_people_share(open_page, tmp_path):
     page.mouse.down()
     expect(page.locator("#legend")).to_contain_text("As the model made it")
     page.mouse.up()
-    expect(page.locator("footer")).to_contain_text(re.compile(r"\d % (can|would) be trusted"))
+    expect(page.locator("footer")).to_contain_text(re.compile(r"\d % of it can be relied on"))
 
 
 def test_touch(open_page):
@@ -250,9 +253,10 @@ def test_touch(open_page):
     canvas.tap(**at)
     page.clock.run_for(400)
     why = page.locator(".why")
-    expect(why.locator("canvas")).to_have_count(2)  # what was sent, and what was made of it
-    assert zoom(page) == before
+    expect(why.locator("canvas")).to_have_count(3)  # sent, made, and the difference
     why.get_by_role("button", name="Close").click()
+    page.clock.run_for(50)
+    assert zoom(page) == before  # it went above the card, and is back
     canvas.tap(**at)
     canvas.tap(**at)
     page.clock.run_for(400)
@@ -283,15 +287,42 @@ def test_touch(open_page):
     assert fits(page)
 
 
+def test_catch_it_lying(open_page, site):
+    """A photograph is shrunk and enlarged again; its worst place is shown three times, and told."""
+    page = open_page("/")
+    ready(page)
+    photograph = upload(encoded(photo(3, 131, 150)), "mine.png")
+    page.set_input_files("#catch input", [photograph])
+    expect(page.get_by_role("heading", level=1)).to_have_text("mine, shrunk.png")
+    caught = page.locator(".caught")
+    expect(caught.locator("canvas")).to_have_count(3)
+    expect(caught.get_by_role("status")).to_contain_text(
+        re.compile("marked it|Nothing was promised")
+    )
+    assert barriers(page) == []
+    assert jargon(page) == []
+    with page.expect_download() as found:
+        page.click("#save-catch")
+    assert found.value.suggested_filename == "mine, shrunk.catch.jpeg"
+    with page.expect_response("**/truth") as told:
+        caught.get_by_role("button", name="Tell the monitor").click()
+    assert told.value.status in {200, 201}
+    result = httpx.get(f"{site}/v1/results/{page.get_attribute('#canvas', 'data-shown')}").json()
+    assert (result["width"], result["height"]) == (148, 128)  # multiples of the scale
+    page.keyboard.press("Escape")
+    expect(caught).to_have_count(0)
+
+
 def test_links_and_expiry(open_page, site):
     """A result is seen by a link alone; of one that is gone only its owner has the picture."""
     page = open_page("/")
     first = open_result(page)
     alone = open_page(f"/?result={first}")
     expect(alone.locator("#share")).to_have_text(page.inner_text("#share"))
-    expect(alone.locator(".frame .legend")).to_contain_text("Soft")  # as the service kept it
+    alone.click("#views [data-value=original]")
+    expect(alone.locator(".frame .legend")).to_contain_text("was sent")  # as the service kept it
     away = {"status": 503, "json": {"detail": "Not now."}}
-    alone.route("**/v1/results/res-none", lambda route: route.fulfill(**away), times=1)
+    alone.route("**/v1/results/res-none*", lambda route: route.fulfill(**away), times=1)
     alone.goto("/r/res-none")
     notice = alone.get_by_role("alert")
     expect(notice).to_contain_text("Not now.")

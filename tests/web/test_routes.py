@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from harness.gateway import gateway
 from harness.servers import ran
 from tests.missing import not_here
+from trustscale_server.web.bundle import linked
 from trustscale_server.web.files import PAGES, Site
 
 PATHS = [(path.replace("{result_id}", "x"), page.name) for page in PAGES for path in page.paths]
@@ -18,8 +19,9 @@ PATHS = [(path.replace("{result_id}", "x"), page.name) for page in PAGES for pat
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    """A client of a gateway with pages; nothing of it needs the lifespan."""
-    return TestClient(gateway(tmp_path_factory.mktemp("web")))
+    """A client of a gateway with pages."""
+    with TestClient(gateway(tmp_path_factory.mktemp("web"))) as client:
+        yield client
 
 
 @pytest.mark.parametrize(("path", "name"), PATHS)
@@ -42,7 +44,8 @@ def test_every_page_is_served_without_a_key(client, path, name):
     assert response.text.count('aria-current="page"') == 1  # the navigation says where one is
 
     links = re.findall(r'(?:href|src)="(/static/[^"]+)"', response.text)
-    assert any(link.endswith(f"js/{name}.js") for link in links)
+    assert any(link.endswith(f"pages/{name}.js") for link in links)
+    assert len(set(links)) <= 6  # all modules are one file
     for link in links:
         named = client.get(link)
         assert named.status_code == 200, link
@@ -76,28 +79,62 @@ def test_nothing_else_can_be_reached(client, path):
 
 
 def test_the_first_view_is_small(client):
-    """All that it is sent is below 200 kB: the page, what that names, the example, an answer."""
+    """All of it, in at most twelve answers, is below 200 kB: page, what it names, the example."""
     text = client.get("/", headers={"Accept-Encoding": "gzip"})
     named = set(re.findall(r'(?:href|src)="(/static/[^"]+)"', text.text))
-    assert any(path.endswith("js/upscale/views/first.js") for path in named)  # all modules at once
     examples = ("img/first/", "img/examples/")
     site = Site()
     shown = [
         path
         for path in site.static
-        if path.startswith(examples) and ("-small" in path or "first" in path)
+        if path.startswith(examples) and ("small" in path or "first" in path)
     ]
     paths = {path.split("/", 3)[3] for path in named} | {*shown}
     sent = sum(len((site.static[path].packed or site.static[path]).data) for path in paths)
     api = client.get("/v1/upscalers").content
     assert sent + len(gzip.compress(text.content)) + len(api) < 200_000
+    assert len(paths) + 2 <= 12
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('import { b } from "./b.js";', "circle"),
+        ("export default 1;", "no import or export"),
+        ('import "./b.js";', "no import or export"),
+        ("export let a = 1;", "no import or export"),
+    ],
+)
+def test_only_modules_that_can_be_linked(text, problem):
+    """Circles and forms that are not known are refused, and never served half understood."""
+    texts = {"js/a.js": text, "js/b.js": 'import { a } from "./a.js";\nexport const b = a;'}
+    with pytest.raises(ValueError, match=problem):
+        linked("js/a.js", texts.__getitem__)
+
+
+def test_a_linked_script_does_what_its_modules_do(tmp_path):
+    """Names of modules stay apart; what is imported later is called later, and all only once."""
+    texts = {
+        "js/a.js": 'import { b as own, twice } from "./lib/b.js";\nimport * as c from "./c.js";\n'
+        "const b = 1;\nprocess.stdout.write([b, own, twice(2), c.d].join());\n"
+        'const act = async () => (await import("./late.js")).late;\nact().then(console.log);',
+        "js/lib/b.js": "export const b = 2;\nexport async function lost() {}\n"
+        "export function twice(x) {\n  return needed(x);\n}\nconst needed = (x) => 2 * x;",
+        "js/c.js": 'export { b as d } from "./lib/b.js";process.stdout.write("c");',
+        "js/late.js": 'import { b } from "./lib/b.js";\nexport const late = `!${b}`;',
+    }
+    node = shutil.which("node")
+    if node is None:
+        not_here("no node in PATH")
+    (tmp_path / "a.mjs").write_text(linked("js/a.js", texts.__getitem__))
+    assert ran(node, tmp_path / "a.mjs").stdout == "c1,2,4,2!2\n"
 
 
 def test_scripts_have_no_sinks():
     """No text becomes markup or code."""
     sinks = r"\.(innerHTML|outerHTML)\s*=|insertAdjacentHTML|document\.write|\beval\(|new Function"
     for path, file in Site().static.items():
-        if path.endswith((".js", ".css")) and not path.startswith("js/vendor/"):
+        if path.endswith((".js", ".css")) and not path.startswith(("js/vendor/", "pages/")):
             assert not re.search(sinks, file.data.decode()), path
 
 

@@ -31,8 +31,8 @@ def test_wrong_settings(run, data, changes, words):
 
 def test_traces_that_cannot_be_sent(run, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.delattr("trustscale_server.telemetry.otel", raising=False)
-    monkeypatch.setitem(sys.modules, "trustscale_server.telemetry.otel", None)
+    monkeypatch.delattr("trustscale_server.platform.telemetry.otel", raising=False)
+    monkeypatch.setitem(sys.modules, "trustscale_server.platform.telemetry.otel", None)
     _fails(run("worker", "--model", "onnx"), 2, "trustscale[tracing]")
 
 

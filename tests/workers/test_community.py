@@ -13,8 +13,8 @@ from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFNet
 from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
 from tests.workers.fakes import load, noise
-from trustscale_server.errors import ConfigError
-from trustscale_server.upscalers.base import apply, undo
+from trustscale_server.platform.errors import ConfigError
+from trustscale_server.upscalers.symmetries import apply, undo
 from trustscale_worker import weights
 from trustscale_worker.errors import ClientGone, WeightsError
 from trustscale_worker.models.community import MARGIN

@@ -18,14 +18,14 @@ from harness.pictures import patiently
 from harness.servers import ProcessGroup, free_port
 from harness.waiting import block_until
 from tests.deploy.files import filled, services
-from trustscale_server.main import create_app
-from trustscale_server.settings import Settings
+from trustscale_server.bootstrap.settings import Settings
+from trustscale_server.http.app import create_app
 from trustscale_server.upscalers.tensors import encode_message
 from trustscale_worker.errors import WeightsError
 from trustscale_worker.models.engine import locate
 
 SAMPLES = 4
-PAIRS = 6
+PAIRS = 8
 MADE = "samples_total"  # since the worker's start
 
 

@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 
 from tests.workers.fakes import load, noise
-from trustscale_server.upscalers.embedded import SHIPPED
+from trustscale_server.upscalers.embedded.runtime import SHIPPED
 
 WEIGHTS = Path(
-    str(resources.files("trustscale_server.upscalers").joinpath("models", SHIPPED["span-x4"].file))
+    str(
+        resources.files("trustscale_server.upscalers.embedded").joinpath(
+            "models", SHIPPED["span-x4"].file
+        )
+    )
 )
 WORDS = ("worker", "export", "--model", "onnx", "--weights", WEIGHTS, "--name", "up")
 IMAGE, SEEDS = noise(12, 9), np.arange(3)

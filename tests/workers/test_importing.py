@@ -16,8 +16,8 @@ from tests.upscalers.test_embedded import SAME, file_of
 from tests.workers.fakes import Bomb
 from tests.workers.ncnn_files import dense, ncnn, shuffled
 from tests.workers.test_community import save_compact
-from trustscale_server.settings import load_settings
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler
+from trustscale_server.bootstrap.settings import load_settings
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 from trustscale_worker import weights
 from trustscale_worker.files import file_sha256
 

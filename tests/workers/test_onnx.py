@@ -11,8 +11,10 @@ from harness.pictures import patient
 from tests.live import serving
 from tests.workers.fakes import load, noise
 from trustscale_server.upscalers.base import Source
-from trustscale_server.upscalers.embedded import SHIPPED, EmbeddedUpscaler, TilePlan
-from trustscale_server.upscalers.remote.http import Upstream
+from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.tiles import TilePlan
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
+from trustscale_server.upscalers.remote.upstream import Upstream
 from trustscale_server.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
 from trustscale_worker.errors import ClientGone, WeightsError
 from trustscale_worker.models.engine import SampleRequest
@@ -27,7 +29,7 @@ SEEDS = np.array([0, 1, 29, 95, 96 * 7 + 29], np.int64)
 def path():
     return Path(
         str(
-            resources.files("trustscale_server.upscalers").joinpath(
+            resources.files("trustscale_server.upscalers.embedded").joinpath(
                 "models", SHIPPED["span-x4"].file
             )
         )

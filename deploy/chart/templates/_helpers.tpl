@@ -13,6 +13,9 @@ app.kubernetes.io/component: {{ .part }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- /* metadata of a part; .suffix names one of several things of it */}}
@@ -43,10 +46,12 @@ redis://:${REDIS_PASSWORD}@{{ include "trustscale.name" (dict "root" . "part" "r
 
 {{- define "trustscale.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
-fsGroup: {{ . }}
+{{- with . }}
+runAsUser: {{ int . }}
+runAsGroup: {{ int . }}
+fsGroup: {{ int . }}
 fsGroupChangePolicy: OnRootMismatch
+{{- end }}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
@@ -68,8 +73,22 @@ runtimeClassName: {{ . }}
 {{- with .values.affinity }}
 affinity:
   {{- toYaml . | nindent 2 }}
+{{- else }}
+{{- $blobs := .root.Values.blobs }}
+{{- if and (has .part (list "gateway" "jobs")) (not $blobs.url) (not (has "ReadWriteMany" $blobs.accessModes)) }}
+# Their volume is on one node at a time.
+affinity:
+  podAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      - topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels:
+            app.kubernetes.io/instance: {{ .root.Release.Name }}
+          matchExpressions:
+            - {key: app.kubernetes.io/component, operator: In, values: [gateway, jobs]}
 {{- end }}
-serviceAccountName: {{ include "trustscale.name" (dict "root" .root "part" "pods") }}
+{{- end }}
+serviceAccountName: {{ .root.Values.serviceAccount.name | default (include "trustscale.name" (dict "root" .root "part" "pods")) }}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
@@ -101,6 +120,9 @@ labels:
   {{- include "trustscale.labels" . | nindent 2 }}
   {{- with .root.Values.podLabels }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- if eq .root.Values.networkPolicy.workloadIdentity "azure" }}
+  azure.workload.identity/use: "true"
   {{- end }}
 {{- $annotations := .root.Values.podAnnotations }}
 {{- if not (hasPrefix "worker-" .part) }}
@@ -149,6 +171,10 @@ spec:
   minReplicaCount: {{ .replicas.min }}
   maxReplicaCount: {{ .replicas.max }}
   cooldownPeriod: {{ .root.Values.keda.cooldownSeconds }}
+  fallback:
+    failureThreshold: 3
+    replicas: {{ max .replicas.min .root.Values.keda.fallbackReplicas }}
+    behavior: currentReplicasIfHigher
   triggers:
     - type: prometheus
       metadata:
@@ -184,9 +210,9 @@ metadata:
   {{- include "trustscale.podMetadata" . | nindent 2 }}
 spec:
   {{- include "trustscale.placement" . | nindent 2 }}
-  terminationGracePeriodSeconds: {{ .grace }}
+  terminationGracePeriodSeconds: {{ .values.terminationGraceSeconds | default .grace }}
   securityContext:
-    {{- include "trustscale.podSecurity" 10001 | nindent 4 }}
+    {{- include "trustscale.podSecurity" .root.Values.runAsUser | nindent 4 }}
   containers:
     - name: {{ .part }}
       image: {{ include "trustscale.image" (dict "root" .root "kind" "gateway") }}
@@ -243,6 +269,9 @@ spec:
         {{- with .root.Values.volumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+    {{- with .root.Values.sidecars }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   volumes:
     - name: config
       configMap: {name: {{ include "trustscale.name" (dict "root" .root "part" "config") }}}
@@ -259,13 +288,17 @@ spec:
     - name: tmp
       emptyDir: {medium: Memory, sizeLimit: 64Mi}
     - name: uploads
-      emptyDir: {sizeLimit: {{ .root.Values.gateway.uploads }}}
+      emptyDir: {sizeLimit: {{ .values.uploads }}}
     {{- with .root.Values.volumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end }}
 
 {{- define "trustscale.config" -}}
+{{- $given := include "trustscale.settings" . | fromJson }}
+{{- if not (or .Values.embedded .Values.workers $given.upscalers) }}
+{{- fail "embedded, workers and the upscalers of config are all empty: there would be no upscaler" }}
+{{- end -}}
 store = {{ include "trustscale.redis" . | quote }}
 queue = {{ include "trustscale.redis" . | quote }}
 blobs = {{ .Values.blobs.url | default "file:///var/blobs/trustscale" | quote }}
@@ -362,4 +395,9 @@ spec:
 - podSelector:
     matchLabels:
       {{- include "trustscale.selector" . | nindent 6 }}
+{{- end }}
+
+{{- /* What picks this release's series of a metric */}}
+{{- define "trustscale.series" -}}
+{{- printf "namespace=%q,release=%q" .Release.Namespace .Release.Name }}
 {{- end }}

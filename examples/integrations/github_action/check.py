@@ -48,10 +48,17 @@ def main() -> int:
             share = result.trusted_fraction
             rows.append(f"| `{path}` | {share:.1%} {'✓' if share >= least else '✗'} |")
             if share < least:
-                note(path, f"Once enlarged, {share:.1%} is trusted; {least:.1%} is asked.")
+                relied = f"{share:.1%} can be relied on {result.guarantee['about']}"
+                note(path, f"Once enlarged, {relied}; {least:.1%} is asked.")
                 failed += 1
     counts = f"{len(results)} checked, {failed} failed, {skipped} skipped. "
-    table = [counts + total(results), "", "| picture | trusted once enlarged |", "|---|---|", *rows]
+    table = [
+        counts + total(results),
+        "",
+        "| picture | can be relied on once enlarged |",
+        "|---|---|",
+        *rows,
+    ]
     promises = dict.fromkeys(result.guarantee["plain"] for result in results.values())
     summary = "\n".join([*table, "", *promises]) if rows else "No picture was changed."
     append("GITHUB_STEP_SUMMARY", summary)
@@ -76,7 +83,8 @@ def total(results: Mapping[Path, Result]) -> str:
         return ""
     worst = min(results, key=lambda path: results[path].trusted_fraction)
     return (
-        f"Once enlarged, {area(results):.1%} of the area of all pictures is trusted, the least "
+        f"Once enlarged, {area(results):.1%} of the area of all pictures can be relied on "
+        f"{results[worst].guarantee['about']}, the least "
         f"of `{worst}`: {results[worst].trusted_fraction:.1%}."
     )
 

@@ -12,11 +12,13 @@ from harness.factories import encoded
 from harness.faults import FaultServer, answer, reset, silent
 from harness.pictures import adapter, decoded, from_uri, sample, uri
 from harness.waiting import cancelled
-from trustscale_server.errors import ProtocolError, UpscalerFailed, UpscalerUnavailable
-from trustscale_server.upscalers.remote.http import (
+from trustscale_server.platform.errors import ProtocolError, UpscalerFailed, UpscalerUnavailable
+from trustscale_server.upscalers.bounded_json import MAX_VALUES
+from trustscale_server.upscalers.remote.replies import (
     AnswerLost,
     Filtered,
     GenerationFailed,
+    OutOfBounds,
     QuotaSpent,
 )
 from trustscale_server.upscalers.tensors import HEADER_LENGTH, decode_message, encode_message
@@ -184,6 +186,7 @@ async def test_samples(source):
      ("event: heartbeat\ndata: null", ProtocolError, "without a result"),
      ("event: complete\ndata: [oops", ProtocolError, "no JSON"),
      ("event: complete\ndata: [null]", ProtocolError, "no image"),
+     ("event: complete\ndata: [" + "1," * MAX_VALUES + "1]", OutOfBounds, "more than 262,144"),
      ("event: complete\ndata: null", ProtocolError, "holds nothing: set output_pointer")],
 )  # fmt: skip
 async def test_failures(source, event, kind, words):
@@ -293,4 +296,13 @@ class TestUpscaler:
         server = Server()
         server.infer = lambda _: httpx.Response(200, json={"outputs": [{**usual, **told}]})
         with pytest.raises(ProtocolError, match=words):
+            await oip(server).generate(source, [1])
+
+    async def test_more_numbers_than_the_picture_has(self, source):
+        """The expected size decides how many values of JSON an answer may have."""
+        data = [0] * (MAX_VALUES + 5 * 4 * source.height * source.width)
+        usual = {"name": "samples", "shape": [len(data)], "datatype": "UINT8", "data": data}
+        server = Server()
+        server.infer = lambda _: httpx.Response(200, json={"outputs": [usual]})
+        with pytest.raises(OutOfBounds, match="more than"):
             await oip(server).generate(source, [1])

@@ -3,8 +3,6 @@
 import asyncio
 import itertools
 import json
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import httpx
 import pytest
@@ -12,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.pictures import config, patient, source
-from trustscale_server.errors import UpscalerError, UpscalerRejected
-from trustscale_server.problems import problem_of
+from trustscale_server.platform.errors import UpscalerError, UpscalerRejected
+from trustscale_server.platform.problems import problem_of
 from trustscale_server.upscalers.registry import build_adapter
-from trustscale_server.upscalers.remote.http import (
+from trustscale_server.upscalers.remote.replies import (
     AnswerLost,
     BadCredentials,
     Busy,
@@ -230,6 +228,6 @@ class TestRetryAfter:
     def test_headers(self, headers, seconds):
         assert retry_after(headers) == seconds
 
-    def test_date(self):
-        when = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-        assert 28 < retry_after({"retry-after": when}) <= 30
+    def test_date(self, time_machine):
+        time_machine.move_to("2026-05-17T12:00:00Z", tick=False)
+        assert retry_after({"retry-after": "Sun, 17 May 2026 12:00:30 GMT"}) == 30

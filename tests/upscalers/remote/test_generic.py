@@ -12,15 +12,16 @@ from harness.admin import Admin, truth_files
 from harness.factories import encoded, photo
 from harness.gateway import ADMIN_KEY, pixels, post
 from harness.pictures import adapter, config, decoded, from_uri, patient, sample, uri
-from trustscale_server.errors import ProtocolError
+from trustscale_server.bootstrap.settings import Settings
+from trustscale_server.http.app import create_app
 from trustscale_server.images.drawings import Inpaint, cut_holes, hole_mask
-from trustscale_server.main import create_app
-from trustscale_server.settings import Settings
+from trustscale_server.platform.errors import ProtocolError
 from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.bounded_json import MAX_VALUES, TooManyValues, parse
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.registry import build_adapter
 from trustscale_server.upscalers.remote.generic import SeedField, fill, fill_path, preset_names
-from trustscale_server.upscalers.remote.http import GenerationFailed
+from trustscale_server.upscalers.remote.replies import Busy, GenerationFailed, OutOfBounds, outline
 
 BASE = {"kind": "http", "url": "http://127.0.0.1", "scale": 2}
 
@@ -103,6 +104,52 @@ class TestForms:
         )  # fmt: skip
         with pytest.raises(kind, match=words):
             await up.generate(source, [1])
+
+
+class TestBounds:
+    """Of what a server may send instead of an answer about a picture."""
+
+    FLAT = b"[" + b"1," * 4_000_000 + b"1]"
+
+    @pytest.fixture
+    def unparsed(self, monkeypatch):
+        monkeypatch.setattr(json, "loads", lambda *_: pytest.fail("was parsed"))
+
+    async def test_flat_json(self, source, unparsed):
+        """Eight megabytes of numbers are refused without being parsed."""
+        up = adapter(
+            lambda request: httpx.Response(200, content=self.FLAT), **BASE,
+            request={"form": "raw"}, answer={"image": "json", "pointer": "/x"},
+        )  # fmt: skip
+        with pytest.raises(OutOfBounds, match="more than 262,144 values"):
+            await up.generate(source, [1])
+
+    async def test_an_explanation(self, source, unparsed):
+        """Of an error it is the same error as without a document."""
+        up = adapter(
+            lambda request: httpx.Response(503, content=self.FLAT), **BASE, request={"form": "raw"}
+        )
+        with pytest.raises(Busy, match=r"503\)"):
+            await up.generate(source, [1])
+
+    def test_values_are_counted(self):
+        """Texts may be long, and have as many commas as values could be."""
+        assert parse(b'["' + b"a" * 9_000_000 + b'"]') == ["a" * 9_000_000]
+        assert len(parse(b"[" + b"1," * (MAX_VALUES - 2) + b"1]")) == MAX_VALUES - 1
+        for text in ("[" + "1," * MAX_VALUES + "1]", "[" + "{}," * MAX_VALUES + "{}]"):
+            with pytest.raises(TooManyValues):
+                parse(text)
+        with pytest.raises(ValueError, match="too deeply"):
+            parse("[" * 200_000 + "]" * 200_000)
+
+    def test_few_values_are_looked_at(self):
+        """What an error says of a document takes no longer for a larger one."""
+        assert outline([[]] * 20_000 + ["https://a"]) == "nothing"
+        said = outline({"a" * 1_000_000: [1] * 20_000, "b": {"c": "https://a"}})
+        assert len(said) < 300
+        assert outline({"a": [1, {"b/c": "https://d"}], "e": {}}) == (
+            "/a/1/b~1c (looks like an image), /a/0"
+        )
 
 
 SIDE = 96

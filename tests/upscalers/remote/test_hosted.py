@@ -11,10 +11,10 @@ from harness.pictures import adapter, sample, uri
 from harness.pictures import source as picture
 from harness.waiting import cancelled
 from tests.upscalers.remote.hosted import State, base64_of, hosted
-from trustscale_server.errors import ProtocolError, UpscalerRejected
+from trustscale_server.platform.errors import ProtocolError, UpscalerRejected
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.remote import predictions
-from trustscale_server.upscalers.remote.http import (
+from trustscale_server.upscalers.remote.replies import (
     AnswerLost,
     BadCredentials,
     Busy,

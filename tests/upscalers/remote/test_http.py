@@ -7,11 +7,18 @@ import pytest
 
 from harness.faults import FaultServer, answer, endless, reset, silent, slow, truncated
 from harness.pictures import TOKEN, config, patient, resolving
-from trustscale_server.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
-from trustscale_server.outbound.guard import FetchPolicy, Origin, is_public, own_url, target
-from trustscale_server.upscalers.base import MemoryPermit
-from trustscale_server.upscalers.remote.http import BadCredentials, Upstream
+from trustscale_server.platform.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
+from trustscale_server.upscalers.outbound.guard import (
+    FetchPolicy,
+    Origin,
+    is_public,
+    own_url,
+    target,
+)
+from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.remote.predictions import CogConfig
+from trustscale_server.upscalers.remote.replies import BadCredentials
+from trustscale_server.upscalers.remote.upstream import Upstream
 
 
 @asynccontextmanager
@@ -47,7 +54,7 @@ class TestFaults:
                 await up.request("GET", "/x")
 
     @pytest.mark.parametrize(
-        ("behaviour", "most", "turn", "words"),
+        ("behaviour", "most", "permit", "words"),
         [
             (answer(body=b"x" * 5000), 4999, MemoryPermit, "more than 4,999"),
             (endless, 2**30, lambda: None, "more than"),  # its size is not declared
@@ -55,12 +62,12 @@ class TestFaults:
             (answer(headers={"content-encoding": "gzip"}), 2**30, lambda: None, "compressed"),
         ],
     )
-    async def test_refused_bodies(self, monkeypatch, behaviour, most, turn, words):
+    async def test_refused_bodies(self, monkeypatch, behaviour, most, permit, words):
         """A body that is, or may become, too large is not read to its end."""
         monkeypatch.setattr(CogConfig, "MAX_ANSWER_BYTES", most)
         async with facing(behaviour) as (server, up):
             with pytest.raises(ProtocolError, match=words):
-                await up.request("GET", "/x", turn=turn())
+                await up.request("GET", "/x", permit=permit())
             assert server.asked[0].headers["accept-encoding"] == "identity"
 
     async def test_redirects_are_answers(self):

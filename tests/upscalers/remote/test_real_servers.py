@@ -14,16 +14,16 @@ from tests.live import serving
 from tests.missing import needed
 from tests.upscalers.remote.real import RealServer
 from tests.workers.fakes import SleepingEngine, textured
-from trustscale_server.errors import (
+from trustscale_server.platform.errors import (
     ProtocolError,
     UpscalerFailed,
     UpscalerRejected,
     UpscalerUnavailable,
 )
-from trustscale_server.sampling.pipeline import draw
+from trustscale_server.sampling.draw import draw
 from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
 from trustscale_server.upscalers.entries import toml_of
-from trustscale_server.upscalers.remote.http import Busy, GenerationFailed
+from trustscale_server.upscalers.remote.replies import Busy, GenerationFailed
 from trustscale_worker.service import create_app
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]

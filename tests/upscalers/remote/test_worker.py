@@ -12,9 +12,10 @@ from harness.pictures import adapter, config, patient
 from harness.waiting import cancelled, until
 from tests.live import serving
 from tests.workers.fakes import SleepingEngine, textured
-from trustscale_server.errors import UpscalerRejected, UpscalerUnavailable
-from trustscale_server.problems import problem_of
-from trustscale_server.upscalers.remote.http import Misconfigured, Upstream
+from trustscale_server.platform.errors import UpscalerRejected, UpscalerUnavailable
+from trustscale_server.platform.problems import problem_of
+from trustscale_server.upscalers.remote.replies import Misconfigured
+from trustscale_server.upscalers.remote.upstream import Upstream
 from trustscale_server.upscalers.remote.worker import WorkerUpscaler
 from trustscale_worker.service import create_app
 from trustscale_worker.settings import WorkerSettings

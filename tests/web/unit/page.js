@@ -11,7 +11,8 @@ globalThis.sessionStorage = {
 };
 
 /** A module of the page. */
-export const at = (path) => import(new URL(`../../../app/web/static/js/${path}`, import.meta.url));
+export const at = (path) =>
+  import(new URL(`../../../app/trustscale_server/web/static/js/${path}`, import.meta.url));
 
 /** The words of a template, its values among them. */
 export function textOf(view) {

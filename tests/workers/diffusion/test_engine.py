@@ -13,7 +13,7 @@ import diffusers
 
 from harness.tiny import make
 from tests.workers.fakes import load, noise
-from trustscale_server.errors import ConfigError
+from trustscale_server.platform.errors import ConfigError
 from trustscale_worker import weights
 from trustscale_worker.errors import ClientGone, OutOfMemory, WeightsError
 from trustscale_worker.models.diffusion.engine import DiffusionEngine

@@ -1,0 +1,1 @@
+"""Settings become services: where values come from, and what is wired to what."""

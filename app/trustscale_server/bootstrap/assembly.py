@@ -1,0 +1,379 @@
+"""Wires the parts together for the gateway, the job worker and the command line."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from trustscale_server.bootstrap.settings import Settings
+from trustscale_server.calibrating.admin import CalibrationAdmin
+from trustscale_server.calibrating.costs import Costs, Tariff
+from trustscale_server.calibrating.job import CalibrationHandler
+from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.canaries import CanaryStore
+from trustscale_server.images.sandbox import client
+from trustscale_server.jobs.queue import JobQueue, check_queue_url
+from trustscale_server.jobs.tasks import FanOut, Handler
+from trustscale_server.jobs.webhooks import WebhookHandler
+from trustscale_server.monitoring.canaries import CanaryWatch, policies
+from trustscale_server.monitoring.monitor import Monitor
+from trustscale_server.platform.errors import ConfigError, TrustscaleError, UpscalerError
+from trustscale_server.platform.fair import AdmissionController
+from trustscale_server.platform.memory import memory_limit
+from trustscale_server.platform.telemetry.signals import Metrics, exporting
+from trustscale_server.sampling.spec import pipeline_differences
+from trustscale_server.sampling.throughput import Throughput
+from trustscale_server.serving.batch import Batches
+from trustscale_server.serving.faces import FaceFinder
+from trustscale_server.serving.job import UpscaleHandler
+from trustscale_server.serving.service import Observer, UpscaleService
+from trustscale_server.stores.base import (
+    JobKind,
+    Stores,
+    check_store_url,
+    forget_uploads,
+    open_stores,
+)
+from trustscale_server.stores.blobs import check_blobs_url
+from trustscale_server.stores.files import held
+from trustscale_server.stores.spool import check_temporary
+from trustscale_server.upscalers.base import Upscaler
+from trustscale_server.upscalers.config import RemoteConfig
+from trustscale_server.upscalers.registry import UpscalerConfig, build_upscaler
+from trustscale_server.upscalers.remote.upstream import missing_token
+
+Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
+
+CANARY_INTERVAL_S: Final = 86400.0
+"""How often remote models are checked for a silent change."""
+
+# They mostly wait for their receivers.
+_WEBHOOKS: Final = 32
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that runs requests and jobs; `open_parts` explains `serves`.
+
+    startup: seconds of each phase of the start.
+    """
+
+    settings: Settings
+    stores: Stores
+    upscalers: Mapping[str, Upscaler]
+    calibrations: Calibrations
+    service: UpscaleService
+    queue: JobQueue
+    admin: CalibrationAdmin
+    canaries: CanaryWatch
+    monitor: Monitor
+    startup: Mapping[str, float]
+    serves: bool = True
+
+    @property
+    def handlers(self) -> Mapping[JobKind, Handler | FanOut]:
+        """The handler of each kind of job."""
+        return {
+            "upscale": UpscaleHandler(self.service, self.stores.blobs),
+            "calibration": CalibrationHandler(
+                self.upscalers,
+                self.calibrations,
+                self.stores.blobs,
+                self.stores.monitor,
+                self.canaries.policies,
+                keeps_pictures=self.serves,
+                throughput=self.service.throughput,
+                usage=self.stores.usage,
+            ),
+            "webhook": WebhookHandler(self.stores.jobs, self.settings.webhooks),
+        }
+
+    @property
+    def concurrency(self) -> Mapping[JobKind, int]:
+        """Jobs, or pairs of calibrations, that one process works on at once."""
+        return {
+            "upscale": self.settings.max_in_flight,
+            "calibration": self.settings.job_concurrency,
+            "webhook": _WEBHOOKS,
+        }
+
+
+async def open_parts(
+    settings: Settings,
+    stack: AsyncExitStack,
+    build: Build | None = None,
+    metrics: Metrics | None = None,
+    *,
+    serves: bool = True,
+    stores: Stores | None = None,
+) -> Services:
+    """Open everything; the stack closes it in reverse order.
+
+    Args:
+        settings: of this process.
+        stack: closes what is opened.
+        build: makes the upscalers; None: `build_upscaler`.
+        metrics: of answers, jobs, remote calls, canaries and the monitor.
+        serves: whether the monitor counts upscaled images, and pictures of calibrations are kept
+            for the pages.
+        stores: None: those that the settings name.
+
+    Raises:
+        ConfigError: a setting, folder, database or model that cannot be used.
+    """
+    check_temporary(os.environ.get("TMPDIR", ""))
+    client.start_decoders()
+    metrics = metrics or Metrics()
+    startup: dict[str, float] = {}
+    with _phase("opening stores", startup):
+        stores = stores or await opened_stores(settings, stack, metrics)
+    await stack.enter_async_context(stores.usage.running())
+    build = build or functools.partial(
+        build_upscaler,
+        metrics=metrics,
+        calls=stores.calls,
+        usage=stores.usage,
+        precision=settings.precision,
+    )
+    with _phase("loading models", startup):
+        upscalers = await _open_upscalers(settings, stack, build)
+    calibrations = Calibrations(stores.calibrations)
+    with _phase("reading calibrations", startup):
+        await calibrations.install_shipped(upscalers.values())
+    canaries = CanaryWatch(
+        upscalers,
+        policies(settings.upscalers),
+        calibrations,
+        CanaryStore(stores.blobs, stores.monitor),
+        metrics,
+        interval_s=CANARY_INTERVAL_S,
+        timeout_s=settings.request_timeout_s,
+    )
+    observers: list[Observer] = []
+    monitor = Monitor(stores.monitor, metrics)
+    if serves:
+        await stack.enter_async_context(monitor.running())
+        observers.append(monitor.answered)
+    throughput = Throughput(settings.data_dir / "throughput.json")
+    # Jobs that run beside requests leave them a slot.
+    reserved = int(serves and settings.gateway_runs_jobs and settings.max_in_flight > 1)
+    service = UpscaleService(
+        upscalers,
+        settings.default,
+        calibrations,
+        stores.results,
+        AdmissionController(
+            settings.max_in_flight, settings.max_waiting, _budget(settings), reserved=reserved
+        ),
+        settings.limits,
+        settings.request_timeout_s,
+        canaries if canaries.policies else None,
+        observers,
+        batches=Batches(stores.results),
+        credentials=settings.credentials,
+        find_faces=FaceFinder(settings.precision),
+        faces=settings.faces,
+        letters=settings.letters,
+        routing=settings.active_routing,
+        asks_first=settings.asks_first,
+        prefers_auto=settings.prefers_auto,
+        robust=settings.robust,
+        throughput=throughput,
+        metrics=metrics,
+        usage=stores.usage,
+    )
+    queue = await stack.enter_async_context(_queue(settings, stores, metrics))
+    tariffs = {name: _tariff(settings, name) for name in upscalers}
+    costs = Costs(throughput, tariffs, settings.job_concurrency, canaries.policies)
+    admin = CalibrationAdmin(upscalers, settings.default, calibrations, stores, queue, costs)
+    return Services(
+        settings,
+        stores,
+        upscalers,
+        calibrations,
+        service,
+        queue,
+        admin,
+        canaries,
+        monitor,
+        startup,
+        serves=serves,
+    )
+
+
+@contextmanager
+def _phase(name: str, took: dict[str, float]) -> Iterator[None]:
+    """Say in the log that a phase of the start begins; its seconds come into `took`."""
+    log.info("starting", phase=name)
+    began = time.monotonic()
+    yield
+    took[name] = round(time.monotonic() - began, 3)
+
+
+@contextmanager
+def single_process_lock(settings: Settings) -> Iterator[None]:
+    """Hold a lock on a data folder whose jobs are queued in memory, for one gateway at a time.
+
+    Raises:
+        ConfigError: the store is shared, or another gateway runs on the data folder.
+    """
+    if not (settings.gateway_runs_jobs and settings.queue.startswith("memory:")):
+        yield
+        return
+    if settings.store.startswith(("redis:", "rediss:")):
+        raise ConfigError(
+            "queue=memory:// with a store on Redis would run the jobs of every gateway in each of "
+            "them: set TRUSTSCALE_QUEUE to redis://… and start trustscale jobs."
+        )
+    explanation = (
+        f"Another gateway runs on the data folder {settings.data_dir}. Give this one a folder of "
+        "its own, or share a Redis: TRUSTSCALE_STORE and TRUSTSCALE_QUEUE."
+    )
+    with held(settings.data_dir / "gateway.lock", explanation):
+        yield
+
+
+async def check_start(settings: Settings) -> None:
+    """Check everything that a server needs, before it runs. Raises ConfigError."""
+    for warning in await check_settings(settings):
+        log.warning("setting", detail=warning)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(single_process_lock(settings))
+        stack.enter_context(exporting("trustscale-gateway"))
+        _queue(settings, await opened_stores(settings, stack, Metrics()))
+
+
+async def check_settings(settings: Settings) -> list[str]:
+    """Try everything that needs no network, no database and no folder of ours; returns warnings.
+
+    Raises:
+        ConfigError: naming every mistake.
+    """
+    mistakes: list[str] = []
+
+    @contextmanager
+    def collected() -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            mistakes.append(error.detail.rstrip("."))
+
+    with collected():
+        check_temporary(os.environ.get("TMPDIR", ""))
+    with collected():
+        check_store_url(settings.store, settings.data_dir)
+    with collected():
+        check_blobs_url(settings.blobs)
+    with collected():
+        check_queue_url(settings.queue)
+    with collected():
+        _check_processes(settings)
+    with collected():
+        _ = settings.credentials
+    for config in settings.upscalers:
+        with collected():
+            await build_upscaler(config, os.environ, precision=settings.precision).close()
+    if mistakes:
+        raise ConfigError("; ".join(mistakes) + ".")
+    remote = [config for config in settings.upscalers if isinstance(config, RemoteConfig)]
+    tokens = [missing for config in remote if (missing := missing_token(config, os.environ))]
+    return [*tokens, *filter(None, [settings.not_offered])]
+
+
+async def measure_throughput(services: Services) -> None:
+    """Time the models inside this process; the pace of others follows from their answers."""
+    for upscaler in services.upscalers.values():
+        if upscaler.capabilities.by_tiles:
+            with suppress(UpscalerError):
+                await services.service.throughput.measure(upscaler)
+
+
+async def report_calibrations(services: Services) -> None:
+    """Log the upscalers that cannot serve a mask, and why."""
+    for upscaler in services.upscalers.values():
+        try:
+            active = await services.calibrations.active(upscaler.name)
+            differing = pipeline_differences(active.pipeline, upscaler)
+        except TrustscaleError as error:
+            log.warning("not_calibrated", upscaler=upscaler.name, detail=error.detail)
+            continue
+        if differing:
+            log.error("calibration_mismatch", upscaler=upscaler.name, differences=differing)
+
+
+def _tariff(settings: Settings, upscaler: str) -> Tariff:
+    """Price and hourly limit of an upscaler's calls."""
+    entry = settings.upscaler(upscaler)
+    most = entry.max_calls_per_hour if isinstance(entry, RemoteConfig) else None
+    return Tariff(settings.price_per_call(upscaler), most)
+
+
+def _budget(settings: Settings) -> int | None:
+    """Bytes for requests: by default half, since models, uploads and jobs need some too."""
+    if settings.max_in_flight_bytes is not None:
+        return settings.max_in_flight_bytes
+    limit = memory_limit()
+    return None if limit is None else limit // 2
+
+
+def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -> JobQueue:
+    """The queue, not yet connected. Raises ConfigError for a URL that can be none."""
+    return JobQueue(
+        settings.queue,
+        stores.jobs,
+        metrics=metrics,
+        on_end=functools.partial(forget_uploads, stores.blobs),
+    )
+
+
+def _check_processes(settings: Settings) -> None:
+    processes = os.environ.get("WEB_CONCURRENCY", "1")
+    if not (processes.isdecimal() and processes.isascii()):
+        raise ConfigError("WEB_CONCURRENCY must be a whole number, or not be set.")
+    if settings.queue.startswith("memory:") and int(processes) > 1:
+        raise ConfigError("queue=memory:// serves one process only; WEB_CONCURRENCY must be 1.")
+
+
+async def opened_stores(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> Stores:
+    """Open and check the stores that the settings name; the stack closes them.
+
+    Raises ConfigError.
+    """
+    stores = open_stores(
+        settings.store,
+        settings.data_dir,
+        result_ttl_s=settings.result_ttl_s,
+        max_result_bytes=settings.max_result_bytes,
+        blobs_url=settings.blobs,
+        removed=functools.partial(metrics.count, "results_removed"),
+    )
+    stack.push_async_callback(stores.close)
+    await stores.check()
+    if weakness := await stores.weakness():
+        log.error("store_may_lose_data", detail=weakness)
+    return stores
+
+
+async def _open_upscalers(
+    settings: Settings, stack: AsyncExitStack, build: Build
+) -> dict[str, Upscaler]:
+    """All configured upscalers by name; unreachable ones are kept, with a warning."""
+    upscalers: dict[str, Upscaler] = {}
+    for config in settings.upscalers:
+        upscaler = build(config, os.environ)
+        stack.push_async_callback(upscaler.close)
+        try:
+            await upscaler.check()
+        except TrustscaleError as error:
+            log.warning("upscaler_unavailable", upscaler=config.name, detail=error.detail)
+        upscalers[config.name] = upscaler
+    return upscalers

@@ -1,0 +1,573 @@
+"""Every setting, in one frozen object. Nobody else reads the environment or `trustscale.toml`.
+
+Order of precedence: environment `TRUSTSCALE_*`, then the file that `TRUSTSCALE_CONFIG` names (or
+`trustscale.toml` in the working folder, if it exists), then the defaults below. In the file,
+`${NAME}` inside a string stands for an environment variable; keys may only be given that way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
+
+import platformdirs
+from pydantic import (
+    BeforeValidator,
+    ByteSize,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from trustscale_server.bootstrap.sources import (
+    CONFIG_VARIABLE,
+    KEY_VARIABLE,
+    PREFIX,
+    named_key,
+    read_file,
+)
+from trustscale_server.conformal.robust import MAX_ROBUST
+from trustscale_server.images.decode import Limits
+from trustscale_server.platform.config_errors import field_names, reason, together
+from trustscale_server.platform.errors import ConfigError
+from trustscale_server.serving.credentials import Credentials
+from trustscale_server.serving.left_out import Leaving
+from trustscale_server.upscalers.base import AUTO
+from trustscale_server.upscalers.config import BaseUrl, EmbeddedConfig, Name
+from trustscale_server.upscalers.embedded.runtime import SHIPPED, PrecisionSetting
+from trustscale_server.upscalers.outbound.fetch import ImageHosts
+from trustscale_server.upscalers.outbound.webhooks import Webhooks, secret_of
+from trustscale_server.upscalers.registry import UpscalerConfig
+from trustscale_server.upscalers.remote.worker import WorkerConfig
+
+
+def default_text(default: str) -> dict[str, Any]:
+    """Return a default for docs/settings.md that is not a value."""
+    return {"default": default}
+
+
+def _embedded_default() -> list[UpscalerConfig]:
+    return [EmbeddedConfig(name=name, model=name) for name in SHIPPED]
+
+
+_SHORTEST_KEY: Final = 8  # of an admin
+
+# 31 years: more overflows dates and timers.
+_MAX_SECONDS = 1e9
+
+
+def _in_bytes(value: Any) -> Any:
+    """From text such as `32MB` or `1GiB`."""
+    return int(_BYTES.validate_python(value)) if isinstance(value, str) else value
+
+
+_BYTES: Final = TypeAdapter(ByteSize)
+Bytes = Annotated[int, BeforeValidator(_in_bytes)]
+
+Seconds = Annotated[float, Field(gt=0, le=_MAX_SECONDS, allow_inf_nan=False)]
+
+
+TABLE: Final = MappingProxyType({"lossless": "span-x4", "*": "realesr-x4"})
+"""`auto`: patterns of classes and their upscalers; the first match counts.
+
+SPAN is nearer to the truth of clean input, but turns traces of compression and noise into wires and
+grain, which the generative model cleans (docs/upscalers.md).
+"""
+
+_file: ContextVar[Mapping[str, Any]] = ContextVar("file", default={})  # noqa: B039 - never changed
+"""What `load_settings` has read."""
+
+
+class Settings(BaseSettings):
+    """The effective configuration of one process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    data_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("trustscale"),
+        description="The folder that holds the database, results, uploads and the admin key.",
+        json_schema_extra=default_text("the platform's user data folder"),
+    )
+    store: str = Field(
+        "sqlite:///",
+        description="The database of calibrations, jobs and keys: `sqlite:///PATH` (without a PATH "
+        "it lies in the data folder) or `redis://…`.",
+    )
+    queue: str = Field(
+        "memory://",
+        description="The queue of jobs. With `memory://` the gateway runs them itself, with "
+        "`redis://…` `trustscale jobs` does.",
+    )
+    blobs: str | None = Field(
+        None,
+        description="Where results and uploads are stored: `file:///PATH`, `s3://BUCKET/PREFIX`, "
+        "`gs://…` or `az://CONTAINER/…`. All processes must name the same place.",
+        json_schema_extra=default_text("in the data folder"),
+    )
+    presigned_links: bool = Field(
+        True,
+        description="Whether clients exchange files with the object store directly, by links that "
+        "expire.",
+    )
+
+    worker_urls: Annotated[dict[Name, tuple[BaseUrl, ...]], NoDecode] = Field(
+        default_factory=dict,
+        description="Model workers as `[NAME=]URL`, in addition to `upscalers`. Workers of one "
+        "name (`worker` if none is given) must serve the same model.",
+    )
+    upscalers: list[UpscalerConfig] = Field(
+        default_factory=_embedded_default,
+        min_length=1,
+        validate_default=True,
+        description="The upscalers that the service offers, as a list of the entries below.",
+        json_schema_extra=default_text("the shipped models"),
+    )
+    default_upscaler: str | None = Field(
+        None,
+        description="The upscaler that answers requests which name none.",
+        json_schema_extra=default_text("`auto` if its upscalers are configured, else the first"),
+    )
+    routing: dict[str, Name] = Field(
+        default_factory=lambda: dict(TABLE),
+        description="The upscaler for each pattern of upload classes. "
+        "[`auto`](upscalers.md#embedded) uses the first pattern that matches an upload.",
+    )
+    precision: PrecisionSetting = Field(
+        "auto",
+        description="The precision in which [embedded models](upscalers.md#embedded) compute. "
+        "`auto` takes bfloat16 if the processor has it, else float32.",
+    )
+
+    client_keys: Annotated[list[SecretStr], NoDecode] = Field(
+        default_factory=list,
+        description="The API keys of clients, each `[NAME:]KEY`. Without any, the API is open to "
+        "everybody. Keys of the same NAME, which logs show, count as one client.",
+    )
+    admin_keys: Annotated[list[SecretStr], NoDecode] = Field(
+        default_factory=list,
+        description="The API keys of administrators, in the same form.",
+        json_schema_extra=default_text("one made at the first start"),
+    )
+
+    refuse_unpromised: bool = Field(
+        True,
+        description="Whether an image of which nothing would be promised is refused before a call "
+        "that has a price (`price_per_call`), unless the request has `without_promise=true`.",
+    )
+
+    max_upload_bytes: Bytes = Field(
+        32 * 1024 * 1024,
+        gt=0,
+        description="The largest image file that is accepted, in bytes or as `32MB`.",
+    )
+    max_input_pixels: int = Field(
+        24 * 1024 * 1024,
+        gt=0,
+        description="The largest image that is accepted, in pixels. Unless it is set, it is at "
+        "most `client_pixels_per_minute`.",
+    )
+    max_in_flight: int = Field(
+        2,
+        gt=0,
+        description="How many requests, or jobs of a `trustscale jobs` process, generate samples "
+        "at the same time. Above 1, another client gets one more while one holds all.",
+    )
+    max_waiting: int = Field(
+        16,
+        ge=0,
+        description="How many requests may wait for a slot. Further ones get 503 with Retry-After.",
+    )
+    max_in_flight_bytes: Bytes | None = Field(
+        None,
+        gt=0,
+        description="How much memory all generating requests may use together, in bytes "
+        "([arithmetic](sizing.md#memory)). An image that needs more alone gets 413.",
+        json_schema_extra=default_text("half of the container's or machine's memory"),
+    )
+    max_queued_jobs: int = Field(
+        100,
+        gt=0,
+        description="How many upscaling jobs may be unfinished. Further ones get 503, as do those "
+        "of a client that has as many as places are left: half of all, if it is alone.",
+    )
+    client_requests_per_minute: int | None = Field(
+        None,
+        gt=0,
+        description="How many upscalings and drawings one client may ask for in a minute; more get "
+        "429. In an open API each address is one client.",
+    )
+    client_pixels_per_minute: int | None = Field(
+        None,
+        gt=0,
+        description="How many input pixels one client may send in a minute; more get 429.",
+    )
+    robust: Annotated[float, Field(ge=1, le=MAX_ROBUST)] | None = Field(
+        None,
+        description="Γ of [the promise](promise.md#harder-pictures) to requests that name none. "
+        "Default: that of the calibration, 1.25 for those that are shipped.",
+    )
+    request_timeout_s: Seconds = Field(
+        600.0,
+        description="Time limit for the samples of a request, in seconds. One that would take "
+        "longer is refused at once.",
+    )
+    result_ttl_s: Seconds = Field(3600.0, description="How long results are kept, in seconds.")
+    shared_result_ttl_s: Seconds = Field(
+        30 * 86400.0,
+        description="How long results are kept whose owner has shared their page, in seconds.",
+    )
+    image_url_allowed_hosts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Hosts, with their subdomains, from which clients may have pictures fetched by "
+        "`image_url`. Addresses are checked like those of [webhooks](security.md#webhooks).",
+    )
+    webhook_hosts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Hosts, with their subdomains, that may be "
+        "[notified when a job ends](security.md#webhooks).",
+    )
+    webhook_secrets: Annotated[list[SecretStr], NoDecode] = Field(
+        default_factory=list,
+        description="The secrets (`whsec_…`) that sign notifications. Each adds a signature.",
+    )
+    allow_private_networks: Annotated[
+        list[Literal["connect", "image_url", "webhooks"]], NoDecode
+    ] = Field(
+        default_factory=list,
+        description="Who may name private addresses, and use http: `image_url`, `webhooks`, and "
+        "administrators who [`connect`](upscalers.md#connect-one-by-its-address) an upscaler.",
+    )
+    faces: Leaving = Field(
+        "leave_out",
+        description="Whether faces are [left out](promise.md#faces-and-letters) of masks, unless a "
+        "request says it. `keep` looks for none.",
+    )
+    letters: Leaving = Field(
+        "leave_out",
+        description="The same of text that no calibration for words calls right, with the extra "
+        "`text`.",
+    )
+    credentials_certificate: str | None = Field(
+        None,
+        description="The certificate chain (PEM) that "
+        "[signs pictures](deployment.md#content-credentials).",
+    )
+    credentials_key: SecretStr | None = Field(
+        None, description="The private key (PEM) of `credentials_certificate`."
+    )
+    max_result_bytes: Bytes = Field(
+        4 * 1024**3,
+        gt=0,
+        description="The total size of kept results, in bytes. Beyond it the oldest are removed.",
+    )
+    embedded_job_worker: bool | None = Field(
+        None,
+        description="Whether the gateway runs jobs in its own process.",
+        json_schema_extra=default_text("with `queue=memory://` only"),
+    )
+    job_concurrency: int = Field(
+        2, gt=0, description="How many calibration pairs one process measures at the same time."
+    )
+    job_drain_s: Seconds = Field(
+        60.0,
+        description="How long a stopping `trustscale jobs` waits for calls to end, in seconds. Its "
+        "grace period must be 20 seconds longer.",
+    )
+    job_details_ttl_s: Seconds = Field(
+        86400.0,
+        description="How long an ended job is kept whole, in seconds; then a small record of its "
+        "end remains for `job_ttl_s`. Calibrations stay whole.",
+    )
+    job_ttl_s: Seconds = Field(
+        7 * 86400.0,
+        description="How long ended jobs and uploads of calibrations are kept, in seconds, and "
+        "jobs that wait for labels and get none.",
+    )
+
+    pages: bool = Field(True, description="Whether `serve` offers [web pages](page.md) at `/`.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="The least severe events that are logged: `debug`, `info`, `warning` or "
+        "`error`.",
+    )
+
+    @field_validator("worker_urls", mode="before")
+    @classmethod
+    def _addresses(cls, value: Any) -> Any:
+        """From `[NAME=]URL,…`."""
+        if not isinstance(value, str):
+            return value
+        addresses: dict[str, list[str]] = {}
+        for entry in filter(None, map(str.strip, value.split(","))):
+            name, separator, url = entry.partition("=")
+            addresses.setdefault(name if separator else "worker", []).append(url or name)
+        return addresses
+
+    @field_validator("upscalers")
+    @classmethod
+    def _with_workers(
+        cls, upscalers: list[UpscalerConfig], info: ValidationInfo
+    ) -> list[UpscalerConfig]:
+        workers = info.data.get("worker_urls", {})
+        return [*upscalers, *(WorkerConfig(name=name, urls=urls) for name, urls in workers.items())]
+
+    @field_validator(
+        "client_keys",
+        "admin_keys",
+        "webhook_secrets",
+        "webhook_hosts",
+        "image_url_allowed_hosts",
+        "allow_private_networks",
+        mode="before",
+    )
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """From an environment variable, by commas."""
+        if isinstance(value, str):
+            return [key.strip() for key in value.split(",")] if value.strip() else []
+        return value
+
+    @field_validator("upscalers", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        """Entries, not the one table that `[upscalers]` makes."""
+        if isinstance(value, dict):
+            said = "each has an entry of its own: [[upscalers]], in two brackets"
+            raise ValueError(said)  # noqa: TRY004 - pydantic reports no TypeError
+        return value
+
+    @field_validator("admin_keys")
+    @classmethod
+    def _long_enough(cls, keys: list[SecretStr]) -> list[SecretStr]:
+        """Keys that nobody finds by trying."""
+        if any(len(named_key(key.get_secret_value())[1]) < _SHORTEST_KEY for key in keys):
+            raise ValueError(f"an admin key is shorter than {_SHORTEST_KEY} characters")
+        return keys
+
+    @field_validator("client_keys", "admin_keys")
+    @classmethod
+    def _usable(cls, keys: list[SecretStr]) -> list[SecretStr]:
+        """Keys without surrounding white space, which a header does not carry."""
+        texts = [key.get_secret_value().strip() for key in keys]
+        # An empty key, of a variable set to nothing, would let everybody in.
+        if not all(named_key(text)[1] for text in texts):
+            raise ValueError("a key is empty")
+        if not all(text.isascii() and text.isprintable() for text in texts):
+            raise ValueError("a key has a letter that a header cannot carry")
+        return [SecretStr(text) for text in texts]
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _signing(cls, secrets: list[SecretStr]) -> list[SecretStr]:
+        for secret in secrets:
+            secret_of(secret.get_secret_value())
+        return secrets
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Settings:
+        names = [upscaler.name for upscaler in self.upscalers]
+        if len(set(names)) < len(names):
+            raise ValueError("two upscalers have the same name")
+        if AUTO in names:
+            raise ValueError(f"no upscaler can be called {AUTO}")
+        known = {*names, AUTO} if self.active_routing else {*names}
+        if self.default_upscaler is not None and self.default_upscaler not in known:
+            raise ValueError(
+                f"there is no upscaler {self.default_upscaler!r} for default_upscaler; there is "
+                f"{', '.join(sorted(known))}"
+            )
+        if "routing" in self.model_fields_set and not self.active_routing:
+            raise ValueError("routing names an upscaler that there is not, or has no pattern *")
+        pixels = self.client_pixels_per_minute
+        # Otherwise a large image would be rate-limited for ever.
+        if pixels is not None and pixels < self.limits.max_pixels:
+            raise ValueError("client_pixels_per_minute is smaller than max_input_pixels")
+        if self.webhook_hosts and not self.webhook_secrets:
+            raise ValueError("webhook_hosts needs webhook_secrets")
+        return self
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """Receivers of ended jobs."""
+        secrets = tuple(secret_of(secret.get_secret_value()) for secret in self.webhook_secrets)
+        return Webhooks(
+            tuple(self.webhook_hosts), secrets, "webhooks" in self.allow_private_networks
+        )
+
+    @property
+    def image_sources(self) -> ImageHosts:
+        """Hosts that pictures may be fetched from."""
+        allow_private = "image_url" in self.allow_private_networks
+        return ImageHosts(tuple(self.image_url_allowed_hosts), allow_private)
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What signs pictures. Raises ConfigError."""
+        if self.credentials_certificate is None and self.credentials_key is None:
+            return None
+        key = self.credentials_key.get_secret_value() if self.credentials_key else ""
+        return Credentials.of(self.credentials_certificate or "", key)
+
+    @property
+    def not_offered(self) -> str | None:
+        """A warning if upscalers of one's own replace the shipped models; None if none does."""
+        models = {entry.model for entry in self.upscalers if isinstance(entry, EmbeddedConfig)}
+        missing = [name for name in SHIPPED if name not in models]
+        if "upscalers" not in self.model_fields_set or self.active_routing or not missing:
+            return None
+        entries = ", ".join(
+            f'{{name="{name}", model="{name}", kind="embedded"}}' for name in missing
+        )
+        return (
+            f"upscalers replaces the shipped models: {' and '.join(missing)} and {AUTO} are not "
+            f"offered; to have them, add {entries}"
+        )
+
+    @property
+    def default(self) -> str:
+        """The upscaler that is used where none is named and no upload can decide."""
+        first = self.upscalers[0].name
+        return first if self.default_upscaler in {None, AUTO} else self.default_upscaler or first
+
+    @property
+    def active_routing(self) -> dict[str, str]:
+        """The upscalers by patterns of classes; empty, so without `auto`, if one is missing."""
+        names = {upscaler.name for upscaler in self.upscalers}
+        return (
+            self.routing if "*" in self.routing and names.issuperset(self.routing.values()) else {}
+        )
+
+    @property
+    def prefers_auto(self) -> bool:
+        """Whether a request without an upscaler means `auto`."""
+        return bool(self.active_routing) and self.default_upscaler in {None, AUTO}
+
+    def upscaler(self, name: str) -> UpscalerConfig | None:
+        """Return the entry of an upscaler, or None if there is none."""
+        return next((entry for entry in self.upscalers if entry.name == name), None)
+
+    def price_per_call(self, name: str) -> float | None:
+        """Return the price of a call of an upscaler, if configured."""
+        entry = self.upscaler(name)
+        return None if entry is None else entry.price_per_call
+
+    @property
+    def asks_first(self) -> frozenset[str]:
+        """Upscalers that are not called where nothing would be promised."""
+        priced = {entry.name for entry in self.upscalers if entry.price_per_call}
+        return frozenset(priced) if self.refuse_unpromised else frozenset()
+
+    @property
+    def gateway_runs_jobs(self) -> bool:
+        """Whether `trustscale serve` runs jobs."""
+        return (
+            self.queue.startswith("memory:")
+            if self.embedded_job_worker is None
+            else self.embedded_job_worker
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """Bounds on an uploaded image."""
+        most = self.max_input_pixels
+        if "max_input_pixels" not in self.model_fields_set:
+            most = min(most, self.client_pixels_per_minute or most)
+        return Limits(self.max_upload_bytes, most)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        return (init_settings, env_settings, InitSettingsSource(settings_cls, dict(_file.get())))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        ConfigError: one line that names every wrong setting and what is wrong with it.
+    """
+    document, mistakes = read_file()
+    token = _file.set(document)
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        names = [_name_of(entry) for entry in _entries(overrides, document)]
+        known = field_names(Settings)
+        problems = [
+            (_place(item["loc"], names), reason(item, known))
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        text = "; ".join([*mistakes, together(problems)])
+        raise ConfigError(f"Wrong configuration: {text}") from None
+    except ValueError as error:  # an environment variable that is not the JSON it should be
+        text = "; ".join([*mistakes, str(error)])
+        raise ConfigError(f"Wrong configuration: {text}.") from None
+    finally:
+        _file.reset(token)
+    if mistakes:
+        raise ConfigError(f"Wrong configuration: {'; '.join(mistakes)}.")
+    return settings
+
+
+def _place(loc: tuple[int | str, ...], names: Sequence[str | None]) -> str:
+    """The place of a mistake, with the name of the upscaler."""
+    match loc:
+        case ("upscalers", int(number), *rest) if number < len(names) and names[number]:
+            # The first of the rest is the kind, where that is known.
+            where = [str(step) for step in (rest[1:] if len(rest) > 1 else rest)]
+            return ": ".join(filter(None, [f"upscaler {names[number]!r}", ".".join(where)]))
+        case _:
+            return ".".join(map(str, loc)) or "settings"
+
+
+def _entries(overrides: Mapping[str, Any], document: Mapping[str, Any]) -> list[Any]:
+    """The entries of `upscalers` as given."""
+    try:
+        given = overrides.get("upscalers") or json.loads(os.environ.get(f"{PREFIX}UPSCALERS", "0"))
+    except ValueError:
+        given = None
+    given = given or document.get("upscalers")
+    return list(given) if isinstance(given, list | tuple) else []
+
+
+def _name_of(entry: Any) -> str | None:
+    name = entry.get("name") if isinstance(entry, dict) else getattr(entry, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return `TRUSTSCALE_*` variables that no setting reads; they are probably misspelt."""
+    known = {name.upper() for name in Settings.model_fields}
+    return sorted(
+        name
+        for name in environ
+        if name.startswith(PREFIX)
+        and name not in {CONFIG_VARIABLE, KEY_VARIABLE}
+        and name.removeprefix(PREFIX).split("__")[0] not in known
+    )

@@ -1,0 +1,173 @@
+"""Sources of settings: the file, the variables that it refers to, secrets as files, options."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, MutableMapping
+from functools import wraps
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from trustscale_server.platform.errors import ConfigError
+
+CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
+KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
+PREFIX = "TRUSTSCALE_"
+_SECRETS_FOLDER = "/run/secrets"  # where container engines mount secrets
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECRETS = ("client_keys", "admin_keys", "webhook_secrets", "credentials_key")
+_URLS = ("store", "queue", "blobs")
+# Up to the last @, since passwords may hold colons, slashes and @ that are not encoded.
+_PASSWORD = re.compile(r"://[^:@/]*:(.+)@|[?&]password=([^&#]+)")
+
+
+def read_secret_files(environ: MutableMapping[str, str]) -> None:
+    """Set NAME to the content of the file that NAME_FILE names, so that no engine shows a secret.
+
+    For `TRUSTSCALE_*`, and for other names (passwords, tokens) if the file is in `/run/secrets`;
+    SSL_CERT_FILE and the like keep their meaning. Raises ConfigError.
+    """
+    for variable, path in list(environ.items()):
+        name = variable.removesuffix("_FILE")
+        ours = name.startswith(PREFIX) or path.startswith(f"{_SECRETS_FOLDER}/")
+        if name == variable or not path or not ours:
+            continue
+        try:
+            environ[name] = Path(path).read_text("utf-8").strip()
+        except (OSError, ValueError) as error:  # no UTF-8, or a zero byte
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise ConfigError(f"{variable}: cannot read {path}: {reason}.") from None
+        del environ[variable]
+
+
+def named_key(text: str) -> tuple[str | None, str]:
+    """Return the name, if any, and the key of `[NAME:]KEY`."""
+    name, separator, key = text.strip().partition(":")
+    return (name, key) if separator and _KEY_NAME.fullmatch(name) else (None, text.strip())
+
+
+def referenced_values() -> frozenset[str]:
+    """Return the values of all variables that the file refers to, which are never shown."""
+    path = _file()
+    names = _REFERENCE.findall(path.read_text("utf-8")) if path is not None else []
+    return frozenset(value for name in names if (value := os.environ.get(name)))
+
+
+def _file() -> Path | None:
+    """The file of settings that is named or in the working folder."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    path = Path(named or "trustscale.toml")
+    try:
+        return path if named or path.is_file() else None
+    except PermissionError:
+        raise ConfigError(
+            f"User {os.getuid()} of group {os.getgid()} may not read the working folder "
+            f"{path.absolute().parent}; in our images any user of group 0 may (--user NUMBER:0)."
+        ) from None
+
+
+def read_file() -> tuple[dict[str, Any], list[str]]:
+    """Return the file of settings as a dictionary, empty if there is none, and its mistakes.
+
+    References to unset variables stay as written. Raises ConfigError: not readable, or no TOML.
+    """
+    path = _file()
+    if path is None:
+        return {}, []
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    mistakes = []
+    for name in _SECRETS:
+        values = document.get(name, [])
+        values = values if isinstance(values, list) else [values]
+        if not all(isinstance(value, str) and _REFERENCE.fullmatch(value) for value in values):
+            mistakes.append(
+                f'{name} may only hold references to environment variables, such as "${{MY_KEY}}"'
+            )
+    for name in _URLS:
+        password = _PASSWORD.search(str(document.get(name)))
+        if password and not _REFERENCE.fullmatch(password.group(1) or password.group(2)):
+            mistakes.append(
+                f"the password in {name} must be a reference to an environment variable, such as "
+                '"redis://:${REDIS_PASSWORD}@host"'
+            )
+    unset: list[str] = []
+    resolved: dict[str, Any] = _resolve(document, unset)
+    mistakes += [f"the environment variable {name} is not set" for name in unset]
+    return resolved, [f"{path}: {mistake}" for mistake in dict.fromkeys(mistakes)]
+
+
+def filled(text: str) -> str:
+    """Return a text with the variables that it refers to. Raises ConfigError for unset ones."""
+    unset: list[str] = []
+    found = str(_resolve(text, unset))
+    if unset:
+        raise ConfigError(f"The environment variable {unset[0]} is not set.")
+    return found
+
+
+def _resolve(value: Any, unset: list[str]) -> Any:
+    """Replace `${NAME}` in every string; collect unset variables."""
+    if isinstance(value, dict):
+        return {key: _resolve(item, unset) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(item, unset) for item in value]
+    if not isinstance(value, str):
+        return value
+    unset += [name for name in _REFERENCE.findall(value) if name not in os.environ]
+    return _REFERENCE.sub(lambda match: os.environ.get(match[1], match[0]), value)
+
+
+def _fields(kind: type) -> dict[str, inspect.Parameter]:
+    """The fields of a class as parameters; inherited ones may be annotated in another module."""
+    annotations = get_type_hints(kind, include_extras=True)
+    return {
+        name: parameter.replace(annotation=annotations[name])
+        for name, parameter in inspect.signature(kind).parameters.items()
+    }
+
+
+def with_options(
+    **groups: type | tuple[type, Iterable[str]],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command options that the fields of classes annotate.
+
+    groups: by the command's parameter in whose place they are. A class: all its fields, and the
+    command gets an instance. With some of the fields: only these, and it gets a mapping.
+    """
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        parameters: dict[str, inspect.Parameter] = {}
+        makers: dict[str, tuple[Callable[..., Any], list[str]]] = {}
+        for name, parameter in own.parameters.items():
+            if name not in groups:
+                parameters[name] = parameter
+                continue
+            group = groups[name]
+            kind, fields = group if isinstance(group, tuple) else (group, None)
+            offered = _fields(kind)
+            makers[name] = (kind, [*offered]) if fields is None else (dict, [*fields])
+            parameters |= {field: offered[field] for field in makers[name][1]}
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            for name, (make, fields) in makers.items():
+                given[name] = make(**{field: given.pop(field) for field in fields})
+            command(**given)
+
+        keyword_only = inspect.Parameter.KEYWORD_ONLY
+        alike = [parameter.replace(kind=keyword_only) for parameter in parameters.values()]
+        vars(run)["__signature__"] = own.replace(parameters=alike)
+        return run
+
+    return decorated

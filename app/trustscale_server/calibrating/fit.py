@@ -1,0 +1,163 @@
+"""Fit σ on a share of a job's scenes, which then calibrate nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from trustscale_server.calibrating.config import CalibrationRequest
+from trustscale_server.calibrating.measure import PairTask, npz_bytes, reduce_pair
+from trustscale_server.calibrating.pairs import Pair
+from trustscale_server.calibrating.records import AwaitsFit, ToFitOn
+from trustscale_server.calibration.manifest import MeasuredPair
+from trustscale_server.conformal import fidelity
+from trustscale_server.platform.errors import BadPairs
+from trustscale_server.sampling.measure import (
+    Enlarged,
+    Measurement,
+    measured_again,
+    predicted,
+)
+from trustscale_server.sampling.sigma import fitting
+from trustscale_server.sampling.sigma.estimators import IndecisionSettings
+from trustscale_server.sampling.sigma.moments import Moments
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.stores.base import Blobs
+from trustscale_server.upscalers.base import RGB, Source
+
+FIT_DIGITS = 16  # of the digests that an artefact keeps
+
+_PLACE = "fit"  # where the blobs hold what waits
+
+
+class Photograph(NamedTuple):
+    """What the fit sees of a pair: the digest of its pixels, and its cells."""
+
+    digest: str
+    seen: fitting.FitSample
+
+
+async def drawn(blobs: Blobs, task: PairTask) -> tuple[ToFitOn | AwaitsFit, Measurement]:
+    """Generate; store what the fit sees of the pair, or else its samples. Return the record."""
+    samples: dict[int, RGB] = {}
+    pair, pipeline = task.pair, task.request.pipeline
+    measurement = await task.measure(samples.__setitem__)
+    ordered = [samples[index] for index in range(pipeline.samples)]
+    # What came first stays: an upscaler without seeds answers differently the second time.
+    if pair.name not in task.request.fit_split.fitted:
+        record = await asyncio.to_thread(_pack_samples, ordered)
+        await blobs.create(task.job, f"{_PLACE}/{pair.name}", record)
+        return AwaitsFit(), measurement
+    record = await asyncio.to_thread(
+        lambda: _pack_photograph(photograph_of(pair, ordered, pipeline))
+    )
+    await blobs.create(task.job, f"{_PLACE}/{pair.name}", record)
+    return ToFitOn(), measurement
+
+
+async def fitted(
+    blobs: Blobs,
+    job: str,
+    request: CalibrationRequest,
+    to_fit_on: Sequence[str],
+    waiting: Sequence[str],
+    load: Callable[[str], Awaitable[Pair]],
+) -> tuple[MeasurementSpec, list[MeasuredPair]]:
+    """Return the pipeline with the fitted σ, and the pairs that waited for it.
+
+    Without a share to fit on it is that of the request. Pairs are named; `load` gives one.
+    """
+    if not request.fit_split.fitted:
+        return request.pipeline, []
+    if not to_fit_on:
+        raise BadPairs("None of the pairs to fit σ on could be used.", items=[])
+    seen = [await blobs.get(job, f"{_PLACE}/{name}") for name in to_fit_on]
+    pipeline = await asyncio.to_thread(
+        fitted_pipeline,
+        map(_unpack_photograph, seen),
+        request.pipeline,
+        request.fit_split.scenes,
+        request.upscaler,
+    )
+    measured = []
+    for name in waiting:
+        samples = await blobs.get(job, f"{_PLACE}/{name}")
+        pair = await load(name)
+        measured.append(await asyncio.to_thread(_reduced, pair, samples, pipeline))
+    return pipeline, measured
+
+
+def photograph_of(pair: Pair, samples: Sequence[RGB], pipeline: MeasurementSpec) -> Photograph:
+    """Return what the fit sees of a pair."""
+    moments = Moments(pair.y.shape, Enlarged(pair.x, pipeline.scale))
+    for sample in samples:
+        moments.add(sample)
+    moments.facts = pair.facts.terms()
+    prediction = predicted(samples, pipeline.prediction)
+    seen = fitting.fit_sample(moments.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
+    return Photograph(_digest(pair.pixels_sha256), seen)
+
+
+def fitted_pipeline(
+    photographs: Iterable[Photograph], pipeline: MeasurementSpec, scenes: int, name: str | None
+) -> MeasurementSpec:
+    """Return the pipeline with the σ fitted on photographs of so many scenes.
+
+    `name` is the upscaler's.
+    """
+    ordered = sorted(photographs, key=lambda photograph: photograph.digest)
+    fitted_sigma = replace(
+        fitting.fit([photograph.seen for photograph in ordered], units=fitting.units_for(scenes)),
+        name=f"fitted for {name}" if name else "fitted",
+        upscaler=pipeline.fingerprint,
+        samples=pipeline.samples,
+        metric=pipeline.fidelity.metric,
+        scenes=scenes,
+        pairs=len(ordered),
+        photographs=tuple(photograph.digest for photograph in ordered),
+    )
+    return pipeline.model_copy(
+        update={"indecision": IndecisionSettings("fitted", fit=fitted_sigma)}
+    )
+
+
+def _pack_photograph(photograph: Photograph) -> bytes:
+    digest, seen = photograph
+    return npz_bytes(
+        digest=digest, names=seen.names, terms=seen.terms, error=seen.error, share=seen.share
+    )
+
+
+def _unpack_photograph(record: bytes) -> Photograph:
+    with np.load(io.BytesIO(record), allow_pickle=False) as arrays:
+        seen = fitting.FitSample(
+            tuple(map(str, arrays["names"])), arrays["terms"], arrays["error"], arrays["share"]
+        )
+        return Photograph(str(arrays["digest"]), seen)
+
+
+def _pack_samples(samples: Sequence[RGB]) -> bytes:
+    out = io.BytesIO()
+    np.savez_compressed(out, samples=np.stack(samples))
+    return out.getvalue()
+
+
+def _reduced(pair: Pair, drawn: bytes, pipeline: MeasurementSpec) -> MeasuredPair:
+    with np.load(io.BytesIO(drawn), allow_pickle=False) as arrays:
+        samples = list(arrays["samples"])
+    measured = measured_again(samples, Source(pair.x, pair.facts), pipeline, pair.seen)
+    return reduce_pair(pair, measured, pipeline)
+
+
+def seen_by(indecision: IndecisionSettings, pixels_sha256: str) -> bool:
+    """Return whether σ was fitted on the photograph with these pixels."""
+    return any(_digest(pixels_sha256) in fit.photographs for fit in indecision.all_fits)
+
+
+def _digest(pixels_sha256: str) -> str:
+    return pixels_sha256[:FIT_DIGITS]

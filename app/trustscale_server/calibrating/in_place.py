@@ -1,0 +1,164 @@
+"""Calibrations on the command line: their inputs, their uploads, their making.
+
+A calibration is of one upscaler and costs calls. Where the class of an upload chooses, those calls
+are worth their price only for classes that the upscaler will answer.
+
+Inputs may be made so that they look like a folder of uploads.
+
+The application makes calibrations from files in place. It gets a list of paths (`listed`) instead
+of an archive. A job's id follows from its pairs and settings, and its records are kept until it
+succeeds, so repeating the command continues where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final, cast
+
+from trustscale_server.calibrating.admin import CalibrationAdmin, CheckedRequest, Plan, Submission
+from trustscale_server.calibrating.config import CalibrationConfig, CalibrationRequest
+from trustscale_server.calibrating.intake import Files
+from trustscale_server.calibrating.layout import NamedFile
+from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.platform.errors import BadRequest, NotFound
+from trustscale_server.stores.base import (
+    Blobs,
+    JobState,
+    JobStatus,
+    Stores,
+    forget_files,
+    open_stores,
+)
+from trustscale_server.stores.files import held
+
+_DATABASE: Final = "calibrate.sqlite3"
+"""In the data folder: jobs of the command line, apart from a server's."""
+
+_LIST: Final = "files.json"
+
+
+def listed(members: Mapping[str, Path]) -> dict[str, bytes]:
+    """Make the table of paths that is sent in place of the files."""
+    places = {name: str(path.absolute()) for name, path in members.items()}
+    return {_LIST: json.dumps(places).encode()}
+
+
+def files_at(places: Mapping[str, str]) -> Iterator[NamedFile]:
+    """Yield the files of a table made by `listed`."""
+    for name, place in places.items():
+        yield NamedFile(name, Path(place).read_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalAdmin(CalibrationAdmin):
+    """Makes calibrations of files in their place, on `private_stores`.
+
+    data_dir: of the locks.
+    stack: closes what jobs hold.
+    on_checked: called with (files checked, all files).
+    """
+
+    data_dir: Path
+    stack: AsyncExitStack
+    on_checked: Callable[[int, int], None] = lambda *_: None
+
+    async def create(
+        self, config: CalibrationConfig, submission: Submission, *, webhook: str | None = None
+    ) -> JobStatus:
+        """Create a calibration of `listed` files, or resume an earlier run of it.
+
+        Raises:
+            ConfigError: another process is making this calibration.
+        """
+        places = await asyncio.to_thread(_places, submission.files)
+        checked = await self._in_place(config, submission, places)
+        jobs, blobs = self.stores.jobs, cast("InPlace", self.stores.blobs)
+        job_id = run_id(checked.request)
+        lock = self.data_dir / f"{job_id}.lock"
+        self.stack.enter_context(held(lock, "Another process is making this calibration."))
+        self.stack.push_async_callback(self._leave, job_id)
+        measured = await jobs.recorded(job_id)
+        job = await self._job(checked, job_id, measured=measured, webhook=webhook)
+        blobs.place(job.id, checked.request.pairs, places)
+        await jobs.renew(job)
+        return await self.queue.submit(job)
+
+    async def plan(self, config: CalibrationConfig, submission: Submission) -> Plan:
+        """Return what `create` would take; pairs that an earlier run measured cost nothing."""
+        places = await asyncio.to_thread(_places, submission.files)
+        checked = await self._in_place(config, submission, places)
+        measured = await self.stores.jobs.recorded(run_id(checked.request))
+        return await self._planned(checked, measured)
+
+    async def _in_place(
+        self, config: CalibrationConfig, submission: Submission, places: Mapping[str, str]
+    ) -> CheckedRequest:
+        return await self._asked(
+            config,
+            replace(submission, files=partial(files_at, places)),
+            labels_are_claimed=False,
+            on_progress=self.on_checked,
+        )
+
+    async def _leave(self, job: str) -> None:
+        if (await self.stores.jobs.get(job)).state is JobState.SUCCEEDED:
+            await self.stores.jobs.forget(job)
+            await self.stores.usage.forget(job)
+            await forget_files(self.stores.blobs, job)
+            (self.data_dir / f"{job}.lock").unlink(missing_ok=True)
+
+
+def private_stores(stores: Stores, data_dir: Path, stack: AsyncExitStack) -> Stores:
+    """Return the stores with separate jobs, whose files are read in place."""
+    own = open_stores(f"sqlite:///{_DATABASE}", data_dir, result_ttl_s=1.0, max_result_bytes=1)
+    stack.push_async_callback(own.close)
+    return replace(stores, jobs=own.jobs, blobs=InPlace(stores.blobs))
+
+
+def _places(files: Files) -> Mapping[str, str]:
+    for file in files():
+        if file.path == _LIST:
+            places: dict[str, str] = json.loads(file.read())
+            return places
+    raise BadRequest(f"An application of the command line is sent {_LIST}.")
+
+
+def run_id(request: CalibrationRequest) -> str:
+    """Return the id of the job of a request, so that a run can be resumed."""
+    return f"calibrate-{request.key}"
+
+
+class InPlace(Blobs):
+    """Blobs that read the files of pairs in place."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        super().__init__(blobs.store, blobs.root)
+        self._files: dict[str, dict[str, Path]] = {}
+
+    def place(self, job: str, pairs: Sequence[PairSource], places: Mapping[str, str]) -> None:
+        """Register where the files of the pairs of a job are."""
+        self._files[job] = {
+            f"{role}/{pair.upload}": Path(places[path])
+            for pair in pairs
+            for role, path in pair.paths.items()
+        }
+
+    async def get(self, job: str, name: str, *, most: int | None = None) -> bytes:
+        """Read a file, as `Blobs.get`."""
+        path = self._files.get(job, {}).get(name)
+        if path is None:
+            return await super().get(job, name, most=most)
+        try:
+            return await asyncio.to_thread(path.read_bytes)
+        except OSError as error:
+            raise NotFound(f"{path} cannot be read: {error.strerror}.") from error
+
+    async def names(self, job: str) -> list[str]:
+        """List the files, as `Blobs.names`."""
+        return sorted({*self._files.get(job, ()), *await super().names(job)})

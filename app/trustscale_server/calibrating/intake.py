@@ -1,0 +1,377 @@
+"""From named files of a folder, an archive or a form to pairs that can be measured.
+
+Names alone define pairs, groups and scenes (`layout.py`). Then each file of a pair is decoded and,
+for a job elsewhere, stored under its role and its pair's name. So all errors are reported before
+anything is generated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import os
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias, TypedDict, Unpack
+
+import numpy as np
+from PIL import Image
+
+from trustscale_server.calibrating.fit import seen_by
+from trustscale_server.calibrating.layout import (
+    PREDICTIONS,
+    Arranged,
+    GroupingRule,
+    NamedFile,
+    arrange,
+    claimed_predictions,
+    is_clutter,
+    place_of,
+)
+from trustscale_server.calibrating.pair_source import PairSource, Role
+from trustscale_server.calibrating.pairs import (
+    FITTED_ON,
+    SAME_PIXELS,
+    Size,
+    array_size,
+    bad_pairs,
+    decoded,
+    wrong_size,
+)
+from trustscale_server.calibration.duplicates import duplicates
+from trustscale_server.calibration.manifest import PairInfo
+from trustscale_server.pixels.lab import Pixels, to_8_bit
+from trustscale_server.platform.cores import usable_cores
+from trustscale_server.platform.errors import BadInput, BadPairs
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.upscalers import supplied
+from trustscale_server.upscalers.base import image_digest
+
+_MAX_FILES: Final = 1_000_000
+"""Below a folder; stops a command that names the root of a disk by mistake."""
+
+Files: TypeAlias = Callable[[], Iterable[NamedFile]]
+"""The same files at each call."""
+
+_Keep: TypeAlias = Callable[[str, bytes], Awaitable[None]]
+"""Stores a file under ROLE/NAME."""
+
+
+class FileFacts(NamedTuple):
+    """An image file: its size and digest; of a truth also its pixels' digest and look."""
+
+    size: Size
+    sha256: str
+    pixels_sha256: str = ""
+    look: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The pairs that can be used, and an item (name, reason) for every other one.
+
+    alike: of each set of truths that look like parts of one scene, their names.
+    pixels: of an input X, on average.
+    """
+
+    usable: list[PairSource] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    alike: Sequence[Sequence[str]] = ()
+    pixels: float = 0.0
+
+
+def folder_files(folder: Path) -> Iterator[NamedFile]:
+    """Yield all files below a folder, in order, but hidden ones and clutter of operating systems.
+
+    Raises:
+        BadPairs: it is no folder, or holds too many files.
+    """
+    if not folder.is_dir():
+        raise BadPairs(f"{folder} is not a folder.", items=[])
+    count = 0
+    for base, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_clutter(name))
+        count += len(names)
+        if count > _MAX_FILES:
+            raise BadPairs(f"{folder} holds more than {_MAX_FILES:,} files.", items=[])
+        for name in sorted(names):
+            path = Path(base) / name
+            yield NamedFile(path.relative_to(folder).as_posix(), path.read_bytes)
+
+
+def find_pairs(
+    files: Iterable[NamedFile], naming: GroupingRule, table: bytes | None = None
+) -> Arranged:
+    """Arrange files to pairs by their names.
+
+    `table`, or else `manifest.csv` among the files, names groups and scenes.
+
+    Raises:
+        BadRequest, BadPairs: as `GroupingRule.named` and `claimed_predictions`.
+    """
+    places, predictions = [], {}
+    for file in files:
+        if file.is_table:
+            table = table or file.read()
+        elif file.is_predictions:
+            predictions = claimed_predictions(file.read())
+        places.append(place_of(file.path, file.role))
+    pairs, items = arrange(places, folders=naming.by_folder)
+    claimed = [
+        replace(pair, prediction=predictions.get(pair.name) if "labels" in pair.paths else None)
+        for pair in naming.named(pairs, table)
+    ]
+    return Arranged(claimed, items)
+
+
+def find_in(folder: Path, naming: GroupingRule | None = None) -> list[PairSource]:
+    """Return the pairs of a folder, in the order of their names, with full paths.
+
+    Raises:
+        BadPairs: no pairs, or files that make none; each is named.
+        BadRequest: as `find_pairs`.
+    """
+    pairs, items = find_pairs(folder_files(folder), naming or GroupingRule())
+    if items:
+        raise bad_pairs(items, len(pairs) + len(items))
+    if not pairs:
+        raise BadPairs(f"{folder} contains no images.", items=[])
+    return [
+        replace(pair, paths={role: str(folder / path) for role, path in pair.paths.items()})
+        for pair in pairs
+    ]
+
+
+def files_of(pairs: Iterable[PairSource]) -> Iterator[NamedFile]:
+    """Yield the files of pairs with full paths."""
+    for pair in pairs:
+        for path in pair.paths.values():
+            yield NamedFile(path, Path(path).read_bytes)
+
+
+class IntakeOptions(TypedDict, total=False):
+    """How files are taken in.
+
+    keep: stores files that cannot be read in place later.
+    labels_are_claimed: whether each label must name its prediction; if not, the semantic metric
+    needs one with every pair. By default it must.
+    on_progress: called with (files checked, all files).
+    """
+
+    keep: _Keep
+    labels_are_claimed: bool
+    on_progress: Callable[[int, int], None]
+
+
+async def take_in(
+    files: Files,
+    arranged: Arranged,
+    pipeline: MeasurementSpec,
+    *,
+    known: Sequence[PairInfo] = (),
+    **options: Unpack[IntakeOptions],
+) -> Intake:
+    """Decode and check the files of pairs.
+
+    Args:
+        files: those that were arranged.
+        arranged: by `find_pairs`.
+        pipeline: that will measure the pairs.
+        known: pairs of a calibration that is to be extended.
+        options: see there.
+
+    Raises:
+        BadPairs: there are labels, and the metric takes none.
+    """
+    keep, on_progress = options.get("keep"), options.get("on_progress")
+    pair_files = {
+        path: (role, pair.name) for pair in arranged.pairs for role, path in pair.paths.items()
+    }
+    facts: dict[str, FileFacts | str] = {}
+    iterator = (file for file in files() if file.path in pair_files)
+    while batch := await asyncio.to_thread(_next, iterator, usable_cores()):
+        is_data = pipeline.stretch is not None
+        looked = [
+            asyncio.to_thread(_look, data, pair_files[path][0], is_data=is_data)
+            for path, data in batch
+        ]
+        for (path, data), fact in zip(batch, await asyncio.gather(*looked), strict=True):
+            facts[path] = fact
+            if keep is not None and isinstance(fact, FileFacts) and isinstance(data, bytes):
+                role, name = pair_files[path]
+                await keep(f"{role}/{name}", data)
+        if on_progress is not None:
+            on_progress(len(facts), len(pair_files))
+    return await asyncio.to_thread(
+        _checked,
+        arranged,
+        facts,
+        pipeline,
+        known,
+        labels_are_claimed=options.get("labels_are_claimed", True),
+    )
+
+
+def _next(files: Iterator[NamedFile], count: int) -> list[tuple[str, bytes | OSError]]:
+    read: list[tuple[str, bytes | OSError]] = []
+    for file in islice(files, count):
+        try:
+            read.append((file.path, file.read()))
+        except OSError as error:
+            read.append((file.path, error))
+    return read
+
+
+def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> FileFacts | str:
+    try:
+        if isinstance(data, OSError):
+            raise data
+        if role in {"labels", "enlarged"}:
+            rgb = decoded(data, role.removesuffix("s")).rgb
+        else:
+            rgb = decoded(data, role, is_data=is_data).rgb
+    except (BadInput, OSError) as error:
+        return str(error).rstrip(".")
+    sha256 = hashlib.sha256(data).hexdigest()
+    if role != "y":
+        return FileFacts(array_size(rgb), sha256)
+    return FileFacts(array_size(rgb), sha256, image_digest(rgb), look_of(rgb))
+
+
+def _checked(
+    arranged: Arranged,
+    facts: dict[str, FileFacts | str],
+    pipeline: MeasurementSpec,
+    known: Sequence[PairInfo],
+    *,
+    labels_are_claimed: bool,
+) -> Intake:
+    items = [*arranged.items]
+    takes_labels = pipeline.fidelity.spec.needs_label
+    labelled = [pair.name for pair in arranged.pairs if "labels" in pair.paths]
+    must_claim = labels_are_claimed or any(pair.prediction for pair in arranged.pairs)
+    if labelled and labels_are_claimed and not takes_labels:
+        raise BadPairs(
+            "Labels belong to the semantic metric of people only.",
+            items=[{"name": name, "reason": "has a label"} for name in labelled],
+        )
+    usable: dict[str, tuple[PairSource, FileFacts]] = {}
+    used_names = {info.upload for info in known}
+    for pair in arranged.pairs:
+        reason = _wrong_file(pair, facts, pipeline)
+        if reason is None and pair.name in used_names:
+            reason = "the calibration has a pair of this name already"
+        if reason is None and takes_labels:
+            if not labels_are_claimed and "labels" not in pair.paths:
+                reason = "has no label, which the semantic metric needs"
+            elif must_claim and "labels" in pair.paths and not pair.prediction:
+                reason = f"labels/{PREDICTIONS} does not name its prediction"
+        fact = facts.get(pair.paths["y"])
+        if reason is None and isinstance(fact, FileFacts):
+            usable[pair.name] = pair, fact
+        else:
+            items.append({"name": pair.name, "reason": reason or "cannot be read"})
+
+    def leave_out(repeated: Iterable[dict[str, str]]) -> None:
+        for item in repeated:
+            del usable[item["name"]]
+            items.append(item)
+
+    of_files = {info.upload: info.y_sha256 for info in known}
+    of_pixels = {info.upload: info.pixels_sha256 for info in known}
+    of_files |= {name: fact.sha256 for name, (_, fact) in usable.items()}
+    leave_out(duplicates(of_files.items()))
+    of_pixels |= {name: fact.pixels_sha256 for name, (_, fact) in usable.items()}
+    leave_out(duplicates(of_pixels.items(), reason=SAME_PIXELS))
+    sigma = pipeline.indecision
+    fitted = [name for name, (_, fact) in usable.items() if seen_by(sigma, fact.pixels_sha256)]
+    leave_out({"name": name, "reason": FITTED_ON} for name in fitted)
+    specs = [_with_digests(pair, facts) for pair, _ in usable.values()]
+    looks = [(name, pair.scene, fact.look) for name, (pair, fact) in usable.items()]
+    sizes = [math.prod(fact.size) / pipeline.scale**2 for _, fact in usable.values()]
+    pixels = sum(sizes) / max(len(sizes), 1)
+    return Intake(specs, items, near_duplicates(looks), pixels)
+
+
+def _wrong_file(
+    pair: PairSource, facts: dict[str, FileFacts | str], pipeline: MeasurementSpec
+) -> str | None:
+    sizes: dict[Role, Size] = {}
+    for role, path in sorted(pair.paths.items(), reverse=True):
+        fact = facts.get(path, f"{path} vanished")
+        if isinstance(fact, str):
+            return fact
+        sizes[role] = fact.size
+    if "enlarged" in sizes and (
+        reason := supplied.wrong_size(sizes["x"], sizes["enlarged"], pipeline.scale)
+    ):
+        return reason
+    return wrong_size(sizes["y"], sizes.get("x"), sizes.get("labels"), pipeline)
+
+
+def _with_digests(pair: PairSource, facts: dict[str, FileFacts | str]) -> PairSource:
+    return replace(
+        pair,
+        sha256={
+            role: fact.sha256
+            for role, path in pair.paths.items()
+            if isinstance(fact := facts[path], FileFacts)
+        },
+    )
+
+
+_SIDE: Final = 16
+_BYTES: Final = _SIDE * _SIDE // 8
+_MAX_BITS: Final = 24
+_NAMED: Final = 5
+_MAX_IMAGES: Final = 20_000  # that are compared with each other
+
+
+def look_of(rgb: Pixels) -> int:
+    """Return the look of an image, [H, W, 3], as a number below 2^256.
+
+    Each bit says whether a cell of a 16×16 grey reduction is lighter than its left neighbour. Looks
+    of copies in another size or form, and of neighbouring frames, differ in few bits.
+    """
+    grey = (
+        Image.fromarray(to_8_bit(rgb)).convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
+    )
+    cells = np.asarray(grey).astype(np.int16)
+    return int.from_bytes(np.packbits(np.diff(cells, axis=1) > 0).tobytes(), "big")
+
+
+def alike_in_words(names: Sequence[str]) -> str:
+    """Return the note on images that look alike."""
+    more = ", …" if len(names) > _NAMED else ""
+    return (
+        f"{', '.join(names[:_NAMED])}{more} look alike, as crops of one scene do: name their "
+        "scene, or the promise counts them too often."
+    )
+
+
+def near_duplicates(images: Sequence[tuple[str, Hashable | None, int]]) -> list[list[str]]:
+    """Find sets of images that look alike, unless they name one scene already.
+
+    Args:
+        images: (name, scene or None, look) of each.
+    """
+    if len(images) > _MAX_IMAGES:
+        return []
+    looks = np.array(
+        [list(look.to_bytes(_BYTES, "big")) for _, _, look in images], np.uint8
+    ).reshape(-1, _BYTES)
+    leader = list(range(len(images)))
+    for place in range(1, len(images)):
+        differing = np.bitwise_count(looks[:place] ^ looks[place]).sum(axis=1)
+        for other in np.flatnonzero(differing <= _MAX_BITS):
+            scene = images[place][1]
+            if scene is None or scene != images[int(other)][1]:
+                leader[place] = leader[int(other)]
+                break
+    sets: dict[int, list[str]] = {}
+    for place, first in enumerate(leader):
+        sets.setdefault(first, []).append(images[place][0])
+    return [names for names in sets.values() if len(names) > 1]

@@ -1,0 +1,422 @@
+"""The calibration job: one task per pair, on all job workers; then all pairs make the calibration.
+
+A task ends in a checkpoint: the measured pair, a pair that waits for its label (semantic metric),
+or an unusable pair, with the reason. With labels missing the job ends in `awaiting_labels`, until
+the admin has drawn them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+import structlog
+from msgspec.structs import asdict
+
+from trustscale_server.calibrating import labels, pair_pictures
+from trustscale_server.calibrating.config import CalibrationRequest
+from trustscale_server.calibrating.fit import drawn, fitted
+from trustscale_server.calibrating.layout import PREDICTIONS
+from trustscale_server.calibrating.measure import (
+    PairTask,
+    pack,
+    pack_measurement,
+    pair_from_maps,
+    pair_info,
+    reduce_pair,
+    unpack,
+    unpack_measurement,
+)
+from trustscale_server.calibrating.pair_source import PairSource, Role
+from trustscale_server.calibrating.pairs import (
+    Pair,
+    Truths,
+    bad_pairs,
+    decode_label,
+    load_pair,
+)
+from trustscale_server.calibrating.records import (
+    AwaitsFit,
+    AwaitsLabel,
+    MeasuredRecord,
+    PairRecord,
+    ToFitOn,
+    Unusable,
+    dump_record,
+    load_record,
+)
+from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker
+from trustscale_server.calibration.manifest import MeasuredPair, PairInfo, Provenance
+from trustscale_server.conformal import fidelity
+from trustscale_server.jobs.tasks import JobContext
+from trustscale_server.platform.errors import BadInput, BadPairs, NotFound
+from trustscale_server.sampling.kept_samples import KeptSamples, samples_named
+from trustscale_server.sampling.measure import Measurement
+from trustscale_server.sampling.spec import identify
+from trustscale_server.sampling.throughput import PAIRS, Throughput
+from trustscale_server.stores.base import (
+    Blobs,
+    Job,
+    JobState,
+    MonitorStore,
+    StoreUnavailable,
+    Usage,
+    folder_of_samples,
+)
+from trustscale_server.upscalers.base import Upscaler, image_digest
+
+_FIRST = "measured"
+
+# Requests in memory, of some megabytes each.
+_REQUESTS: Final = 4
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class CalibrationHandler:
+    """Runs calibration jobs (`trustscale_server.jobs.tasks.FanOut`).
+
+    Keeps canaries of the upscalers in `watched`, and pictures of pairs on request.
+    """
+
+    upscalers: Mapping[str, Upscaler]
+    calibrations: Calibrations
+    blobs: Blobs
+    states: MonitorStore
+    watched: Collection[str] = ()
+    keeps_pictures: bool = True
+    throughput: Throughput = field(default_factory=Throughput)
+    usage: Usage | None = None
+    truths: Truths = field(default_factory=Truths)
+    _running: int = 0
+
+    _requests: OrderedDict[tuple[str, datetime], CalibrationRequest] = field(
+        default_factory=OrderedDict, init=False
+    )
+
+    async def tasks(self, job: Job) -> Sequence[str]:
+        """Return one task per pair that is not measured yet."""
+        request = await self._request(job)
+        return [] if request.done else request.names
+
+    async def run(self, job: Job, task: str) -> bytes:
+        """Generate for one pair and reduce it."""
+        request = await self._request(job)
+        upscaler = self.upscalers.get(request.upscaler)
+        if upscaler is None:
+            raise NotFound(f"The upscaler {request.upscaler!r} is no longer configured.")
+        await identify(upscaler)
+        upload = request.pair(task).upload
+        self._running += 1
+        beside, started = self._running, time.perf_counter()
+        try:
+            pair = await self._load(job.id, request, task)
+            samples_of = KeptSamples(upscaler, self.blobs, folder_of_samples(job.id), task)
+            canary = await self._canary(job.id, request, task)
+            pair_task = PairTask(job.id, request, pair, samples_of, canary)
+            record = await self._record(pair_task)
+            # Those beside it took their share of the time.
+            seconds = (time.perf_counter() - started) / max(beside, self._running)
+            height, width, _ = pair.x.shape
+            samples = request.pipeline.samples
+            self.throughput.note(samples_of, height * width, samples, seconds, PAIRS)
+        except BadInput as error:
+            unusable = Unusable(upload, error.detail.rstrip("."))
+            if request.config.on_bad_pair == "fail":
+                raise bad_pairs([asdict(unusable)], len(request.pairs)) from error
+            return dump_record(unusable)
+        else:
+            return dump_record(record)
+        finally:
+            self._running -= 1
+            if self.usage is not None:  # before its record, lest the job's calls seem unanswered
+                await self.usage.stored()
+
+    async def recorded(self, job: Job, task: str) -> None:
+        """Delete the samples of a pair once it is measured."""
+        with suppress(StoreUnavailable):  # they go with the job
+            await self.blobs.delete(folder_of_samples(job.id), samples_named(task))
+
+    async def _record(self, task: PairTask) -> PairRecord:
+        if task.request.pipeline.fidelity.spec.needs_label:
+            return await self._semantic(task)
+        if task.request.fit_split.fitted:
+            record, measurement = await drawn(self.blobs, task)
+            await self._keep_pictures(task, measurement)
+            return record
+        return MeasuredRecord(await self._measured(task))
+
+    async def reduce(self, job: Job, context: JobContext) -> str:
+        """Make the calibration, or wait for labels."""
+        request = await self._request(job)
+        if request.done is not None:
+            return await self._again(job.id, request)
+        recorded = await self._recorded(job.id, request, context)
+        if recorded is None:
+            return JobState.AWAITING_LABELS
+        pipeline, late = await fitted(
+            self.blobs,
+            job.id,
+            request,
+            recorded.to_fit_on,
+            recorded.waiting,
+            lambda name: self._load(job.id, request, name),
+        )
+        request = request.model_copy(update={"pipeline": pipeline})
+        measured = [
+            _named(pair, request.pair(pair.info.name)) for pair in (*recorded.measured, *late)
+        ]
+        key = CalibrationRequest.of(job).key  # σ was not fitted when it was asked for
+        calibration = await self._calibration(
+            request, key, measured, recorded.skipped, job.created_at
+        )
+        await self.calibrations.add(calibration, activate=False)
+        await CanaryStore(self.blobs, self.states).publish(
+            job.id,
+            calibration.id,
+            fingerprint=request.pipeline.fingerprint,
+            samples=request.pipeline.samples,
+            parent=request.parent,
+        )
+        if self.keeps_pictures:
+            await pair_pictures.link(self.blobs, job.id, calibration.id, parent=request.parent)
+        return await self._finished(request, calibration, job.id)
+
+    async def _recorded(
+        self, job: str, request: CalibrationRequest, context: JobContext
+    ) -> Recorded | None:
+        """What became of the pairs; None while labels are missing."""
+        recorded = Recorded(skipped=[*request.skipped])
+        settled = await labels.frozen(self.blobs, job)
+        lacks_labels = False
+        async for name, data in context.records():
+            match load_record(data):
+                case MeasuredRecord(pair):
+                    recorded.measured.append(unpack(pair))
+                case AwaitsLabel(info) if name in settled:
+                    recorded.measured.append(await self._labelled(job, request, info, settled))
+                case AwaitsLabel():
+                    lacks_labels = True
+                case ToFitOn():
+                    recorded.to_fit_on.append(name)
+                case AwaitsFit():
+                    recorded.waiting.append(name)
+                case Unusable() as unusable:
+                    if (item := asdict(unusable)) not in recorded.skipped:  # another variant's
+                        recorded.skipped.append(item)
+        return None if lacks_labels else recorded
+
+    async def _again(self, job: str, request: CalibrationRequest) -> str:
+        """The calibration of pairs that are measured already, under another name or guarantee."""
+        known = await self.calibrations.stored(str(request.done))
+        changed = {"note": _note(request), "attributions": request.config.attributions}
+        facts = {
+            **{name: value for name, value in known.manifest if name != "pairs"},
+            **request.config.facts(),
+            "provenance": known.manifest.provenance.model_copy(update=changed),
+        }
+
+        def renamed() -> Calibration:
+            pairs = [_named(pair, request.pair(pair.info.name)) for pair in known.measured_pairs()]
+            return Calibration.from_pairs(pairs, **facts)
+
+        calibration = await asyncio.to_thread(renamed)
+        if calibration.id != known.id:
+            canaries = CanaryStore(self.blobs, self.states)
+            await canaries.inherit(known.id, calibration.id)
+            await pair_pictures.inherit(self.blobs, known.id, calibration.id)
+            await self.calibrations.add(calibration, activate=False)
+        return await self._finished(request, calibration, job)
+
+    async def _finished(
+        self, request: CalibrationRequest, calibration: Calibration, job: str
+    ) -> str:
+        if request.config.activate:
+            await self._activate(calibration, job, force=request.config.force)
+        return f"/v1/admin/calibrations/{calibration.id}"
+
+    async def _request(self, job: Job) -> CalibrationRequest:
+        """The request of a job, which may have thousands of pairs: checked once, in a thread."""
+        key = (job.id, job.created_at)  # a job that is made anew has another time
+        if key not in self._requests:
+            self._requests[key] = await asyncio.to_thread(_checked, job)
+            while len(self._requests) > _REQUESTS:
+                self._requests.popitem(last=False)
+        return self._requests[key]
+
+    async def _activate(self, calibration: Calibration, job: str, *, force: bool) -> None:
+        """Activate unless that would serve worse; then the calibration stays, inactive."""
+        changes = await self.calibrations.changes(calibration, force=True)
+        if changes.is_worse and not force:
+            log.warning("calibration_not_activated", calibration=calibration.id, why=str(changes))
+        else:
+            await self.calibrations.switch(calibration, job=job)
+
+    async def _calibration(
+        self,
+        request: CalibrationRequest,
+        key: str,
+        measured: list[MeasuredPair],
+        skipped: list[dict[str, str]],
+        created_at: datetime,
+    ) -> Calibration:
+        if request.parent is not None:
+            parent = await self.calibrations.get(request.parent)
+            measured = [*parent.measured_pairs(), *measured]
+            skipped = [*parent.manifest.skipped, *skipped]
+        config = request.config
+        if not measured:
+            raise bad_pairs(skipped, len(skipped))
+
+        return await asyncio.to_thread(
+            Calibration.from_pairs,
+            measured,
+            **config.facts(),
+            upscaler=request.upscaler,
+            pipeline=request.pipeline,
+            skipped=skipped,
+            provenance=Provenance(
+                created_by=request.created_by,
+                parent=request.parent,
+                note=_note(request),
+                attributions=config.attributions,
+                settings=request.settings,
+                enlarged_by=request.enlarged_by,
+                request=key,
+            ),
+            created_at=created_at,
+        )
+
+    async def _canary(self, job: str, request: CalibrationRequest, name: str) -> CanaryTaker | None:
+        if request.upscaler not in self.watched:
+            return None
+        canaries = CanaryStore(self.blobs, self.states)
+        if name not in await canaries.wanted(request.names, request.parent):
+            return None
+        return CanaryTaker(self.blobs, job, name)
+
+    async def _keep_pictures(self, task: PairTask, measurement: Measurement) -> None:
+        if self.keeps_pictures:
+            pair = task.pair
+            await pair_pictures.keep(
+                self.blobs, task.job, pair.name, pair.x, measurement.prediction
+            )
+
+    async def _load(self, job: str, request: CalibrationRequest, name: str) -> Pair:
+        source = request.pair(name)
+        files: dict[Role, bytes] = {
+            role: await self.blobs.get(job, f"{role}/{source.upload}")
+            for role in source.sha256
+            if role != "labels"
+        }
+
+        def loaded() -> Pair:
+            # What was checked is what is measured.
+            for role, data in files.items():
+                if hashlib.sha256(data).hexdigest() != source.sha256[role]:
+                    raise BadPairs("its files were changed after they were checked", items=[])
+            return load_pair(
+                source,
+                files,
+                request.pipeline,
+                degradation=request.config.degradation,
+                seed=request.config.seed,
+                truths=self.truths,
+            )
+
+        return await asyncio.to_thread(loaded)
+
+    async def _measured(self, task: PairTask) -> bytes:
+        pair, pipeline = task.pair, task.request.pipeline
+        measurement = await task.measure()
+        await self._keep_pictures(task, measurement)
+        return await asyncio.to_thread(lambda: pack(reduce_pair(pair, measurement, pipeline)))
+
+    async def _semantic(self, task: PairTask) -> AwaitsLabel:
+        pair = task.pair
+        measurement = await self._first(task.job, pair, await task.measure())
+        sha256 = await asyncio.to_thread(image_digest, measurement.prediction)
+        source = task.request.pair(pair.name)
+        has_label = "labels" in source.sha256
+        # The command line takes labels that claim nothing.
+        if has_label and source.prediction not in {None, sha256}:
+            raise BadPairs(
+                "the label was not drawn on this prediction "
+                f"(labels/{PREDICTIONS} names {source.prediction}, it is {sha256})",
+                items=[],
+            )
+        if has_label:  # a damaged one is named now, not when all pairs are measured
+            label, _ = await labels.newest_label(self.blobs, task.job, pair.name)
+            await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
+        await self._keep_pictures(task, measurement)
+        return AwaitsLabel(pair_info(pair, measurement, task.request.pipeline), sha256)
+
+    async def _first(self, job: str, pair: Pair, measurement: Measurement) -> Measurement:
+        """What the first execution of this task measured; its label is drawn on that.
+
+        A task may run again, and an upscaler without seeds then gives other samples.
+        """
+        name = f"{_FIRST}/{pair.name}"
+        packed = await asyncio.to_thread(pack_measurement, measurement)
+        if await self.blobs.create(job, name, packed):
+            return measurement
+        first = await self.blobs.get(job, name)
+        prediction, sigma, mean_log_sigma = await asyncio.to_thread(unpack_measurement, first)
+        return replace(
+            measurement, prediction=prediction, sigma=sigma, mean_log_sigma=mean_log_sigma
+        )
+
+    async def _labelled(
+        self,
+        job: str,
+        request: CalibrationRequest,
+        info: PairInfo,
+        settled: Mapping[str, int],
+    ) -> MeasuredPair:
+        label = await labels.used(self.blobs, job, info.name, settled)
+        shape = (info.height, info.width)
+        first = await self.blobs.get(job, f"{_FIRST}/{info.name}")
+
+        def labelled() -> MeasuredPair:
+            _, sigma, _ = unpack_measurement(first)
+            bound = fidelity.bound(request.pipeline.fidelity)
+            error = fidelity.semantic(decode_label(label, shape), shape, bound)
+            return pair_from_maps(info, sigma, error, request.pipeline.fidelity)
+
+        return await asyncio.to_thread(labelled)
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What became of the pairs of a job; `waiting` for the σ that is fitted on others."""
+
+    skipped: list[dict[str, str]]
+    measured: list[MeasuredPair] = field(default_factory=list)
+    to_fit_on: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+
+
+def _checked(job: Job) -> CalibrationRequest:
+    request = CalibrationRequest.of(job)
+    _ = request.fit_split  # which takes as long
+    return request
+
+
+def _note(request: CalibrationRequest) -> str | None:
+    return "\n".join(filter(None, (request.config.note, request.fit_split.note))) or None
+
+
+def _named(pair: MeasuredPair, source: PairSource) -> MeasuredPair:
+    """The pair with its group and scene, which may have been renamed."""
+    info = pair.info.model_copy(update={"group": source.group, "scene": source.scene})
+    return replace(pair, info=info)

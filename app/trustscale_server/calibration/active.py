@@ -1,0 +1,264 @@
+"""The calibrations a gateway serves from: read, added and activated.
+
+Calibrations are immutable, so parsed ones are kept in memory. Which ones are active is read from
+the store on every request, so every process sees an activation at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+import structlog
+
+from trustscale_server.calibration import file, validation
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.changes import ServingChanges
+from trustscale_server.calibration.priority import CalibrationPriority, answers_other_uploads
+from trustscale_server.calibration.shipped import (
+    DATA_SUFFIX,
+    is_outdated,
+    shipped_files,
+    shipped_for_data,
+    shipped_for_text,
+    shipped_names,
+)
+from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
+from trustscale_server.platform.abandoned import in_spare_thread
+from trustscale_server.platform.errors import (
+    BadCalibration,
+    NoCalibration,
+    NotFound,
+)
+from trustscale_server.sampling.spec import pipeline_differences
+from trustscale_server.stores.base import MAX_ACTIVE, Activation, CalibrationStore
+from trustscale_server.upscalers.base import Upscaler
+
+log = structlog.get_logger(__name__)
+
+_KEPT = 2 * MAX_ACTIVE  # parsed calibrations in memory; each takes a few megabytes
+
+
+class Calibrations:
+    """Reads, adds and activates calibrations."""
+
+    def __init__(self, store: CalibrationStore) -> None:
+        self.store = store
+        self._parsed: OrderedDict[str, Calibration] = OrderedDict()
+        self._orders: dict[str, tuple[Sequence[str], CalibrationPriority]] = {}
+
+    async def get(self, calibration: str) -> Calibration:
+        """Return the calibration of an id.
+
+        Raises:
+            NotFound: no such calibration.
+            BadCalibration: the stored file is damaged.
+        """
+        if calibration not in self._parsed:
+            blob = await self.store.get(calibration)
+            self._keep(await asyncio.to_thread(file.load, blob))
+        self._parsed.move_to_end(calibration)
+        return self._parsed[calibration]
+
+    def _keep(self, calibration: Calibration) -> None:
+        self._parsed[calibration.id] = calibration
+        while len(self._parsed) > _KEPT:
+            self._parsed.popitem(last=False)
+
+    async def stored(self, calibration: str) -> Calibration:
+        """Return the stored calibration; raise NotFound once any process has deleted it."""
+        await self.store.get(calibration)
+        return await self.get(calibration)
+
+    async def active_ids(self, upscaler: str) -> tuple[str, ...]:
+        """Return the ids of an upscaler's active calibrations, in order of priority."""
+        activation = (await self.store.active()).get(upscaler)
+        return activation.calibrations if activation else ()
+
+    async def active_id(self, upscaler: str) -> str | None:
+        """Return the id of the active calibration that is asked first, or None."""
+        return next(iter(await self.active_ids(upscaler)), None)
+
+    async def order(self, upscaler: str) -> CalibrationPriority:
+        """Return the active calibrations of an upscaler; later ones only if they can be read.
+
+        Raises:
+            NoCalibration: there is none, or the first cannot be read: damaged, or of an older
+                release.
+        """
+        ids = await self.active_ids(upscaler)
+        if not ids:
+            raise NoCalibration(
+                f"The upscaler {upscaler!r} has no active calibration, so no mask would have a "
+                f"foundation. Calibrate it: trustscale calibrate FOLDER --upscaler {upscaler} "
+                "--activate. Or ask for the picture alone: mask=none, --mask none.",
+                upscaler=upscaler,
+            )
+        known, order = self._orders.get(upscaler, ((), None))
+        if order is None or known != ids:
+            readable = []
+            for calibration_id in ids:
+                try:
+                    readable.append(await self.get(calibration_id))
+                except (BadCalibration, NotFound) as error:
+                    if not readable:
+                        raise NoCalibration(
+                            f"The active calibration {calibration_id} of {upscaler!r} cannot be "
+                            f"read, so no mask would have a foundation. {error.detail}",
+                            upscaler=upscaler,
+                        ) from error
+                    # It must not stop the others.
+                    log.warning(
+                        "calibration_unread", calibration=calibration_id, detail=error.detail
+                    )
+            order = CalibrationPriority(readable)
+            self._orders[upscaler] = ids, order
+        return order
+
+    async def can_judge_text(self, upscaler: Upscaler) -> bool:
+        """Return whether there is a calibration for text, and a reader."""
+        if FidelitySettings(metric="text").missing is not None:
+            return False
+        heads = await self.store.heads(upscaler.name)
+        return (
+            any(METRICS[head.metric].is_for_text for head in heads)
+            or shipped_for_text(upscaler) is not None
+        )
+
+    async def of_words(self, upscaler: Upscaler) -> CalibrationPriority | None:
+        """Return those for text: active ones, else the newest stored, else the shipped one."""
+        heads = [
+            head
+            for head in await self.store.heads(upscaler.name)
+            if METRICS[head.metric].is_for_text
+        ]
+        active = await self.active_ids(upscaler.name)
+        newest = sorted(heads, key=lambda head: head.created_at, reverse=True)[:1]
+        if chosen := [head for head in heads if head.id in active] or newest:
+            return CalibrationPriority([await self.get(head.id) for head in chosen])
+        if (entry := shipped_for_text(upscaler)) is None:
+            return None
+        data = await asyncio.to_thread(entry.read_bytes)
+        shipped = (await asyncio.to_thread(file.load, data)).for_upscaler(upscaler.name)
+        await self.add(shipped, activate=False)
+        return CalibrationPriority([shipped])
+
+    async def active(self, upscaler: str) -> Calibration:
+        """Return the active calibration that is asked first."""
+        return (await self.order(upscaler)).first
+
+    async def changes(self, calibration: Calibration, *, force: bool) -> ServingChanges:
+        """Return what serving from a calibration, stored or not, would change for users.
+
+        Raises:
+            Conflict: it would serve worse, and that is not forced.
+        """
+        present: Calibration | None = None
+        active = await self.active_id(calibration.manifest.upscaler)
+        if active is not None:
+            # What cannot be read must not stop its successor.
+            with suppress(BadCalibration, NotFound):
+                first = await self.get(active)
+                # Data, pictures and text have different calibrations.
+                if not answers_other_uploads(first, calibration):
+                    present = first
+        changes = await in_spare_thread(ServingChanges.of, calibration, present)
+        if not force and calibration.id != active:
+            changes.check(calibration)
+        return changes
+
+    async def activate(
+        self, calibration: Calibration, *, force: bool = False, only: bool = False
+    ) -> tuple[Activation, ServingChanges]:
+        """Put a stored calibration before the active ones; with `only`, replace them.
+
+        Raises:
+            NotFound: it was deleted.
+            Conflict: as `changes`, or too many would be active.
+        """
+        changes = await self.changes(calibration, force=force)
+        return await self.switch(calibration, only=only), changes
+
+    async def switch(
+        self, calibration: Calibration, *, job: str | None = None, only: bool = False
+    ) -> Activation:
+        """Activate a calibration while its job runs, even if it would serve worse.
+
+        Active ones that would answer nothing after it are deactivated.
+        """
+        without = None if only else await self._superseded(calibration)
+        return await self.store.activate(calibration.id, job=job, without=without)
+
+    async def _superseded(self, calibration: Calibration) -> list[str]:
+        active = [*await self.active_ids(calibration.manifest.upscaler)]
+        if not active:
+            return []
+        live = [calibration]
+        for known in active:
+            with suppress(BadCalibration, NotFound):  # else nothing is answered from it
+                other = await self.get(known)
+                is_same = other.pipeline.fingerprint == calibration.pipeline.fingerprint
+                live += [other] if is_same and known != calibration.id else []
+        answers = await asyncio.to_thread(CalibrationPriority(live).answers)
+        answering = {other.id for other, classes in zip(live, answers, strict=True) if classes}
+        return [known for known in active if known not in answering]
+
+    async def add(
+        self, calibration: Calibration, *, activate: bool, blob: bytes | None = None
+    ) -> Activation | None:
+        """Store a calibration, whose file is `blob` if given, and activate it if asked.
+
+        Raises:
+            BadCalibration: nothing can be served from it.
+        """
+        await asyncio.to_thread(validation.check, calibration)
+        if blob is None:
+            blob = await asyncio.to_thread(file.dump, calibration)
+        await self.store.put(calibration.head, blob)
+        self._keep(calibration)
+        return await self.switch(calibration) if activate else None
+
+    async def install_shipped(self, upscalers: Iterable[Upscaler]) -> None:
+        """Give every upscaler without a calibration the shipped ones of its fingerprint.
+
+        They also replace active ones if an older release shipped them all; in doubt these stay.
+        """
+        embedded = [upscaler for upscaler in upscalers if upscaler.kind == "embedded"]
+        for entry in shipped_files() if embedded else ():
+            with entry.open("rb") as stream:
+                name, fingerprint = file.identity(stream)
+            for upscaler in embedded:
+                if upscaler.fingerprint != fingerprint:
+                    continue
+                active = await self.active_ids(upscaler.name)
+                if name in active or (active and not await self._are_outdated(active, upscaler)):
+                    continue
+                data = await asyncio.to_thread(entry.read_bytes)
+                shipped = await asyncio.to_thread(file.load, data)
+                if active:
+                    if pipeline_differences(shipped.pipeline, upscaler):
+                        continue  # it would serve no better
+                    log.warning("calibration_replaced", upscaler=upscaler.name, calibrations=active)
+                # The last one comes first, and what was activated meanwhile stays.
+                for blob in (*shipped_for_data(entry), data):
+                    loaded = await asyncio.to_thread(file.load, blob)
+                    renamed = loaded.for_upscaler(upscaler.name)
+                    await self.add(
+                        renamed, activate=False, blob=blob if renamed is loaded else None
+                    )
+                    await self.store.activate(renamed.id, without=active)
+
+    async def _are_outdated(self, active: Sequence[str], upscaler: Upscaler) -> bool:
+        """Whether surely older releases shipped them for this model, and this one serves none."""
+        with suppress(BadCalibration, NotFound, LookupError, TypeError, ValueError):  # of any form
+            names = {head.id: head.name for head in await self.store.heads(upscaler.name)}
+            shipped = shipped_names()
+            if any(
+                (names[known] or "").removesuffix(DATA_SUFFIX) not in shipped for known in active
+            ):
+                return False
+            files = [file.unchecked(await self.store.get(known)) for known in active]
+            return all(is_outdated(*facts, upscaler.fingerprint) for facts in files)
+        return False

@@ -1,0 +1,238 @@
+"""The one-file form of a calibration, for export, import and the store.
+
+`added.npy`, [2 n, 65], holds what was added to each pair and what of it is invented
+(`conformal/added.py`); calibrations that were made before have none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from trustscale_server.calibration.calibration import SIGMA_QUANTILES, Calibration
+from trustscale_server.calibration.manifest import (
+    Manifest,
+)
+from trustscale_server.conformal import fidelity
+from trustscale_server.conformal.added import STEPS
+from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
+from trustscale_server.pixels.filters import largest_float32
+from trustscale_server.platform.errors import BadCalibration, reason_of
+
+_FORMAT = "trustscale-calibration"
+VERSION = 3
+MEDIA_TYPE = "application/vnd.trustscale.calibration+zip"
+SUFFIX = ".calibration"
+
+_MANIFEST = "calibration.json"
+_CURVES, _LENGTHS, _PAIRS = _ARRAYS = ("loss_curves.npy", "lengths.npy", "pairs.npy")
+_ADDED = "added.npy"
+_KEPT = 1 + len(SIGMA_QUANTILES)  # numbers of each pair besides those that describe X
+_HEAD = 1 << 14
+_WIDTH = 2  # bytes of a number
+
+# A calibration of 2,000 images takes under 20 MB; ten times that is a mistake or an attack.
+_MAX_BYTES = 256 * 1024 * 1024
+
+
+def dump(calibration: Calibration) -> bytes:
+    """Return the file of a calibration."""
+    curves = calibration.loss_curves
+    errors = coarse_up(curves.errors)
+    arrays = {
+        _CURVES: np.stack([_halves(curves.levels), _halves(errors)]),
+        _LENGTHS: curves.lengths.astype(np.uint16)[None],
+        _PAIRS: np.column_stack(
+            [
+                calibration.spots.astype(np.uint16),
+                _halves(calibration.sigma_quantiles),
+                *([] if calibration.described is None else [_halves(calibration.described)]),
+            ]
+        ),
+    }
+    if calibration.marked is not None:
+        arrays[_ADDED] = calibration.marked.reshape(2 * len(calibration.spots), -1)
+    members = {name: _npy(array) for name, array in arrays.items()}
+    document = {
+        "format": _FORMAT,
+        "version": VERSION,
+        "id": calibration.id,
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
+        "manifest": calibration.document,
+    }
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(_entry(_MANIFEST), json.dumps(document, indent=1))
+        for name, data in members.items():
+            archive.writestr(_entry(name), data)
+    return out.getvalue()
+
+
+def load(data: bytes) -> Calibration:
+    """Return the calibration in a file.
+
+    Raises:
+        BadCalibration: damaged, edited, of another format or version, or inconsistent.
+    """
+    with _damage_refused():
+        return _load(data)
+
+
+@contextmanager
+def _damage_refused() -> Iterator[None]:
+    try:
+        yield
+    except BadCalibration:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadCalibration(
+            f"The calibration file is invalid: {where[:200]}: {first['msg'][:200]}."
+        ) from error
+    except Exception as error:  # zip, JSON and array parsers raise anything on damaged input
+        raise BadCalibration(f"The calibration file is damaged: {reason_of(error)}.") from error
+
+
+def identity(file: IO[bytes]) -> tuple[str, str]:
+    """Return a file's calibration id and upscaler fingerprint; nothing else is read.
+
+    Raises BadCalibration; nothing is checked.
+    """
+    with _damage_refused(), zipfile.ZipFile(file) as archive, archive.open(_MANIFEST) as manifest:
+        head = b""
+        while chunk := manifest.read(_HEAD):  # both come before the pairs
+            head += chunk
+            if match := re.search(rb'"id": "([^"]+)".*?"fingerprint": "([^"]+)"', head, re.DOTALL):
+                return match[1].decode(), match[2].decode()
+    raise BadCalibration("The calibration file names no fingerprint.")
+
+
+def unchecked(data: bytes) -> tuple[Any, Any]:
+    """Return the version and the manifest of a file of any version, in any form.
+
+    Raises BadCalibration; nothing is checked.
+    """
+    with _damage_refused(), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        document = json.loads(archive.read(_MANIFEST))
+        return document["version"], document["manifest"]
+
+
+def _load(data: bytes) -> Calibration:
+    members = _members(data)
+    document: dict[str, Any] = json.loads(members[_MANIFEST])
+    if document.get("format") != _FORMAT:
+        raise BadCalibration("This is not a calibration file.")
+    if document.get("version") != VERSION:
+        raise BadCalibration(
+            f"The calibration file has version {str(document.get('version'))[:20]}, and this "
+            f"release reads version {VERSION}: calibrate again."
+        )
+    for name in members.keys() - {_MANIFEST}:
+        if hashlib.sha256(members[name]).hexdigest() != document["sha256"].get(name):
+            raise BadCalibration(f"The calibration file is damaged: {name} fails its checksum.")
+    manifest = Manifest.model_validate(document["manifest"])
+    if not manifest.pairs:
+        raise BadCalibration("The calibration file holds no pairs.")
+    curves, lengths, pairs = (_array(members[name]) for name in _ARRAYS)
+    is_whole = (len(curves), len(lengths), len(pairs)) == (2, 1, len(manifest.pairs))
+    is_whole &= pairs.shape[1] >= _KEPT
+    spots = pairs[:, 0].astype(np.int64)
+    if not is_whole or spots.sum() != lengths.size or (spots < 1).any():
+        raise BadCalibration("The calibration file contradicts itself: array sizes do not match.")
+    limit = largest_float32(fidelity.bound(manifest.pipeline.fidelity))
+    # Only the last error of a curve is above the bound, by rounding.
+    errors = np.minimum(_floats(curves[1]), limit)
+    loss_curves = LossCurves(_floats(curves[0]), errors, lengths[0].astype(np.int64))
+    loss_curves.check()
+    calibration = Calibration(
+        document["manifest"],
+        loss_curves,
+        spots,
+        _floats(pairs[:, 1:_KEPT]),
+        marked=_marked(members.get(_ADDED), len(spots)),
+        described=_floats(pairs[:, _KEPT:]) if pairs.shape[1] > _KEPT else None,
+    )
+    vars(calibration)["manifest"] = manifest  # checking it is as slow as parsing it
+    if calibration.id != document.get("id"):
+        raise BadCalibration("The calibration file was changed: its id does not match its content.")
+    return calibration
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise BadCalibration("This is not a calibration file.")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if {info.filename for info in archive.infolist()} - {_ADDED} != {_MANIFEST, *_ARRAYS}:
+            raise BadCalibration("This is not a calibration file.")
+        if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
+            raise BadCalibration("The calibration file is too large.")
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def _marked(data: bytes | None, pairs: int) -> NDArray[np.uint16] | None:
+    """A and I of the pairs, uint16 [n, 2, 65], which rise, I ≤ A; None: the file has none."""
+    if data is None:
+        return None
+    rows = _array(data)
+    if rows.shape != (2 * pairs, STEPS + 1):
+        raise BadCalibration("The calibration file contradicts itself: array sizes do not match.")
+    marked = rows.reshape(pairs, 2, STEPS + 1)
+    if (np.diff(rows.astype(np.int32), axis=1) < 0).any() or (marked[:, 1] > marked[:, 0]).any():
+        raise BadCalibration("The calibration file contradicts itself: what is invented was added.")
+    return marked
+
+
+def _halves(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The upper halves of numbers with 8 significant bits."""
+    return np.asarray((np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16), np.uint16)
+
+
+def _floats(halves: NDArray[np.uint16]) -> NDArray[np.float32]:
+    return (halves.astype(np.uint32) << 16).view(np.float32)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """A member with a fixed date: equal calibrations are equal files."""
+    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _npy(array: NDArray[np.uint16]) -> bytes:
+    """A member of uint16 [a, b]."""
+    steps = np.diff(array, axis=1, prepend=np.uint16(0)).astype("<u2")
+    out = io.BytesIO()
+    planes = np.ascontiguousarray(steps[..., np.newaxis].view(np.uint8).swapaxes(1, 2))
+    np.save(out, planes, allow_pickle=False)
+    return out.getvalue()
+
+
+def _array(data: bytes) -> NDArray[np.uint16]:
+    """A member as uint16 [a, b].
+
+    numpy would allocate what the header says before it reads the bytes.
+    """
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise BadCalibration("The calibration file contradicts itself: an array has a wrong form.")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype != np.uint8 or shape[1:2] != (_WIDTH,) or len(shape) != 3:
+        raise BadCalibration("The calibration file contradicts itself: an array has a wrong type.")
+    if min(shape) < 0 or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
+        raise BadCalibration("The calibration file contradicts itself: an array has a wrong size.")
+    flat = np.frombuffer(data, dtype, offset=stream.tell())
+    planes = flat.reshape(shape, order="F" if is_fortran else "C")
+    steps = np.ascontiguousarray(planes.swapaxes(1, 2)).view("<u2")[..., 0]
+    return steps.cumsum(axis=1, dtype=np.uint16)

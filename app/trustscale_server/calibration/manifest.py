@@ -1,0 +1,163 @@
+"""What a calibration says of itself and of its pairs, all but the arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+)
+
+from trustscale_server import __version__
+from trustscale_server.calibration.guarantees import LEVELS, AnyGuarantee, Expectation
+from trustscale_server.calibration.review_settings import ReviewSettings
+from trustscale_server.conformal import (
+    LossCurve,
+)
+from trustscale_server.images.degrade import MadeBy, Mixture
+from trustscale_server.sampling.spec import MeasurementSpec
+
+_Side: TypeAlias = Annotated[int, Field(ge=1, le=2**24)]
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+_Measured: TypeAlias = Annotated[float, Field(ge=-1e6, le=1e6)]
+_Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+# Before the name of the admin, the reason of a pair that was taken out.
+REMOVED: Final = "removed by "
+
+
+class PairInfo(BaseModel):
+    """What is kept of one pair besides its losses. Sizes are those of Y in pixels.
+
+    group, scene: see `layout.py`; a pair without a scene is its own.
+    variant: the way in which X was made, where one Y gave several pairs; they are one scene.
+    input_class: of X (`images/features.py`).
+    pixels_sha256: of Y decoded, whatever its file.
+    off, high_sigma: of the whole picture (`conformal/risk_curve.py`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    x_sha256: str
+    y_sha256: str
+    pixels_sha256: str
+    width: _Side
+    height: _Side
+    seed: Seed
+    mean_log_sigma: _Measured
+    group: str | None = None
+    scene: str | None = None
+    variant: str | None = None
+    input_class: str | None = None
+    off: tuple[_Share, ...] = ()
+    high_sigma: tuple[Annotated[float, Field(ge=0)], ...] = ()
+
+    @property
+    def upload(self) -> str:
+        """The name of its files: that of the pair without its variant."""
+        return self.name if self.variant is None else self.name.removesuffix(f"~{self.variant}")
+
+
+def scene_of(pair: PairInfo) -> tuple[str, str]:
+    """Return the scene of a pair; a pair that names none is its own."""
+    return ("pair", pair.upload) if pair.scene is None else ("scene", pair.scene)
+
+
+class Provenance(BaseModel):
+    """Where a calibration comes from.
+
+    settings: a digest for each setting of the upscaler (`settings_of`).
+    enlarged_by: what enlarged the pictures, as the owner of a supplied upscaler states it.
+    request: `CalibrationRequest.key` of what was measured for it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    software: str = f"trustscale {__version__}"
+    created_by: str = "local"
+    parent: str | None = None
+    note: str | None = None
+    attributions: list[str] = Field(default_factory=list)
+    settings: dict[str, str] = Field(default_factory=dict)
+    enlarged_by: str | None = Field(None, exclude_if=lambda value: value is None)
+    request: str | None = None
+
+
+class Manifest(BaseModel):
+    """All that a calibration stores but its arrays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = None
+    upscaler: str
+    created_at: AwareDatetime
+    pipeline: MeasurementSpec
+    default_alpha: float = Field(LEVELS["balanced"], gt=0, allow_inf_nan=False)
+    guarantee: AnyGuarantee = Expectation()
+    review: ReviewSettings = ReviewSettings()
+    degradation: MadeBy | None = None
+    seed: Seed = 0
+    pairs: list[PairInfo]
+    skipped: list[dict[str, Any]] = Field(default_factory=list)
+    provenance: Provenance = Provenance()
+
+    @field_validator("created_at")
+    @classmethod
+    def _in_our_time(cls, at: datetime) -> datetime:
+        if not 2000 <= at.year < 9999:  # other zones must have such a time, too
+            raise ValueError("a year between 2000 and 9998 is needed")
+        return at
+
+    @field_validator("pairs")
+    @classmethod
+    def _named_once(cls, pairs: list[PairInfo]) -> list[PairInfo]:
+        seen: set[str] = set()
+        for pair in pairs:
+            if pair.name in seen:
+                raise ValueError(f"two pairs are called {pair.name[:80]!r}")
+            seen.add(pair.name)
+        return pairs
+
+    @field_validator("skipped")
+    @classmethod
+    def _with_reasons(cls, skipped: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for item in skipped:
+            if not all(isinstance(item.get(field), str) for field in ("name", "reason")):
+                raise ValueError("what was left out has a name and a reason")
+        return skipped
+
+    @property
+    def shares(self) -> Mapping[str, int]:
+        """The share of each way of making X, by its name; none where X was given or made in one."""
+        made_by = self.degradation
+        return (
+            {way: made_by.share(way) for way in made_by.variants()}
+            if isinstance(made_by, Mixture)
+            else {}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPair:
+    """One pair after generation.
+
+    loss_curves: of its spots, `coarse`; of the whole picture where the promise is about that.
+    marked: `Marked.packed` of what was added, uint16 [2, 65]; None: it was not looked at.
+    described: `InputFeatures.described` of X, [d]; empty: not kept.
+    """
+
+    info: PairInfo
+    loss_curves: Sequence[LossCurve]
+    sigma_quantiles: NDArray[np.float32]
+    marked: NDArray[np.uint16] | None = None
+    described: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))

@@ -1,0 +1,333 @@
+"""The pairs of a calibration for one group and class of uploads, under one guarantee."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustscale_server.calibration.guarantees import COVERED, ErrorQuantile, GuaranteeSettings
+from trustscale_server.calibration.manifest import Manifest, PairInfo, scene_of
+from trustscale_server.conformal import LossCurve, StepCurve, added, fidelity
+from trustscale_server.conformal.backtest import highest_trusted, trusted_shares
+from trustscale_server.conformal.loss_curve import LossCurves
+from trustscale_server.conformal.scenes import by_scene, places_of
+from trustscale_server.images.features import InputFeatures, classify
+from trustscale_server.images.kinds import class_of_way
+from trustscale_server.sampling.spec import MeasurementSpec
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Subset:
+    """Pairs of a calibration with the curve that masks are cut by.
+
+    manifest: of the calibration.
+    guarantee: what masks promise, which may differ from the manifest's.
+    infos: what is kept of each pair besides its losses.
+    weights: of each pair in its scene; those of a scene sum to at most 1.
+    loss_curves: of the spots of all pairs, one after the other. spots: how many each pair has.
+    marked, described: as of `Calibration`.
+    """
+
+    manifest: Manifest
+    guarantee: GuaranteeSettings
+    infos: Sequence[PairInfo]
+    weights: Sequence[Fraction]
+    loss_curves: LossCurves
+    spots: NDArray[np.int64]  # [pairs]
+    sigma_quantiles: NDArray[np.float32]  # [pairs, 101]
+    marked: NDArray[np.uint16] | None = None  # [pairs, 2, 65]
+    described: NDArray[np.float32] | None = None  # [pairs, d]
+    # Threads that ask at the same time get the same part.
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _by_class: dict[str, Subset] = field(default_factory=dict, init=False)
+
+    @property
+    def pipeline(self) -> MeasurementSpec:
+        """What was calibrated."""
+        return self.manifest.pipeline
+
+    @cached_property
+    def n(self) -> int:
+        """Number of scenes, which the guarantee counts, each by its weight."""
+        return math.floor(sum(sum(self.weights[i] for i in places) for places in self.members))
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs."""
+        return len(self.infos)
+
+    @cached_property
+    def scenes(self) -> Sequence[tuple[str, str]]:
+        """The scene of each pair."""
+        return [scene_of(pair) for pair in self.infos]
+
+    @cached_property
+    def members(self) -> Sequence[Sequence[int]]:
+        """The places of the pairs of each scene."""
+        return places_of(self.scenes)
+
+    def spots_of(self, place: int) -> list[LossCurve]:
+        """Return the loss curves of the spots of one pair."""
+        end = int(self._ends[place])
+        return [self.loss_curves[k] for k in range(end - int(self.spots[place]), end)]
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum(self.spots)
+
+    def losses(self, threshold: float) -> NDArray[np.float64]:
+        """Return the mean loss of each pair's spots inside {σ < t}, float64 [pairs]."""
+        losses = self.loss_curves.losses_below(threshold)
+        counted = np.array([self.guarantee.loss_of(loss) for loss in losses.tolist()])
+        return np.asarray(np.add.reduceat(counted, self._ends - self.spots) / self.spots)
+
+    def losses_of_scenes(self, threshold: float) -> list[float]:
+        """Return the weighted mean loss of each scene's pairs inside {σ < t}."""
+        losses, weights = self.losses(threshold), [float(weight) for weight in self.weights]
+        return [
+            float(np.average(losses[places], weights=[weights[i] for i in places]))
+            for places in self.members
+        ]
+
+    def mean(self, values: NDArray[np.float64]) -> float:
+        """Return the mean of something of each pair, float64 [pairs], by their weights."""
+        return float(np.average(values, weights=[float(weight) for weight in self.weights]))
+
+    @cached_property
+    def _in_order(self) -> list[int]:
+        """The places of the pairs, scene by scene.
+
+        Scenes are in the order of hashes of their content, which does not depend on their losses;
+        names may.
+        """
+
+        def key(place: int) -> bytes:
+            pair = self.infos[place]
+            return hashlib.sha256(f"{pair.x_sha256} {pair.y_sha256}".encode()).digest()
+
+        def key_of_scene(places: Sequence[int]) -> bytes:
+            keys = sorted(map(key, places))
+            return keys[0] if len(keys) == 1 else hashlib.sha256(b"".join(keys)).digest()
+
+        return [i for places in sorted(self.members, key=key_of_scene) for i in places]
+
+    def held(self, rho: float, robust: float = 1.0) -> int | None:
+        """Return below which code of the score detail holds up, with at most ρ of it invented.
+
+        0: none does. None: its pairs were made before anybody looked.
+        """
+        if self.marked is None:
+            return None
+        return self._held(rho, robust)
+
+    @cached_property
+    def _held(self) -> Callable[[float, float], int]:
+        @lru_cache(maxsize=64)
+        def found(rho: float, robust: float) -> int:
+            assert self.marked is not None  # noqa: S101 - `held` sees to it
+            places = self._in_order
+            shares = self.marked[places].astype(np.float32) / np.float32(added.UNIT)
+            return added.threshold(
+                shares[:, 0],
+                shares[:, 1],
+                rho,
+                scenes=[self.scenes[place] for place in places],
+                weights=[self.weights[place] for place in places],
+                robust=robust,
+            )
+
+        return found
+
+    @property
+    def weighted_losses(self) -> WeightedLosses:
+        """The losses in the form that the curves of guarantees take, scene by scene."""
+        curves, scenes, pictures, weights = [], [], [], []
+        for place in self._in_order:
+            spots = self.spots_of(place)
+            curves += spots
+            scenes += [self.scenes[place]] * len(spots)
+            pictures += [place] * len(spots)
+            weights += [self.weights[place] / len(spots)] * len(spots)
+        return WeightedLosses(curves, scenes, pictures, weights)
+
+    @cached_property
+    def highest(self) -> float:
+        """The σ beyond which nothing is trusted; 0 without pairs."""
+        return highest_trusted(self.sigma_quantiles, self.weights) if self.pairs else 0.0
+
+    @cached_property
+    def error_bound(self) -> float:
+        """The largest value of the fidelity error."""
+        return fidelity.bound(self.pipeline.fidelity)
+
+    @property
+    def bound(self) -> float:
+        """B, the largest loss that its guarantee counts."""
+        return self.guarantee.largest(self.error_bound)
+
+    @cached_property
+    def curve(self) -> StepCurve:
+        """The curve of all pairs under the calibration's guarantee."""
+        weighted = self.weighted_losses
+        return self.guarantee.curve(
+            weighted.loss_curves,
+            self.error_bound,
+            scenes=weighted.scenes,
+            pictures=weighted.pictures,
+            weights=weighted.weights,
+            highest=self.highest,
+        )
+
+    @cached_property
+    def max_alpha(self) -> float:
+        """The α from which on the mask does not grow: all σ up to `highest` are trusted."""
+        return self.curve.risk(self.highest)
+
+    @cached_property
+    def min_alpha(self) -> float:
+        """The smallest α of the curve, found without making the curve."""
+        return self.guarantee.min_alpha(self.error_bound, self.n)
+
+    def minimal_n(self, alpha: float) -> int:
+        """Return the number of scenes below which its guarantee trusts no pixel at α."""
+        return self.guarantee.minimal_n(alpha, self.error_bound)
+
+    def shortfall(self, alpha: float) -> str | None:
+        """Explain why nothing is trusted at α and what would help; None if something may be."""
+        return self.guarantee.shortfall(alpha, self.error_bound, self.n, self.curve.min_alpha)
+
+    def usual(self, alpha: float) -> ErrorQuantile | None:
+        """Return the error that few spots exceed inside the mask of α, or None."""
+        return self._usual(alpha)
+
+    @cached_property
+    def _usual(self) -> Callable[[float], ErrorQuantile | None]:
+        """Looks at all loss curves for each α, so answers are kept."""
+
+        @lru_cache(maxsize=64)
+        def found(alpha: float) -> ErrorQuantile | None:
+            weighted = self.weighted_losses
+            scenes = by_scene(
+                weighted.loss_curves, self.error_bound, weighted.scenes, weighted.weights
+            )
+            return self.guarantee.usual(self.curve, scenes, alpha)
+
+        return found
+
+    @cached_property
+    def one_of_each(self) -> Sequence[PairInfo]:
+        """One pair of each scene at most, drawn by weight.
+
+        Only these are exchangeable with an image of a new scene. Digests of the files draw, not
+        what these show.
+        """
+        pairs, weights = self.infos, self.weights
+        drawn_pairs = []
+        for places in self.members:
+            digests = sorted(pairs[place].x_sha256 for place in places)
+            drawn = int(hashlib.sha256("".join(digests).encode()).hexdigest(), 16)
+            ends = accumulate(weights[place] for place in places)
+            place = next(
+                (
+                    place
+                    for place, end in zip(places, ends, strict=True)
+                    if drawn < end * (1 << 256)
+                ),
+                None,
+            )
+            if place is not None:
+                drawn_pairs.append(pairs[place])
+        return drawn_pairs
+
+    def mean_trusted_fraction(self, threshold: float) -> float:
+        """Return the mean share of pixels with σ < t, from the stored quantiles."""
+        if not self.pairs:
+            return float("nan")
+        shares = trusted_shares(self.sigma_quantiles, threshold)
+        return self.mean(shares)
+
+    @property
+    def made_of(self) -> str:
+        """Short description of the data set."""
+        note = self.manifest.provenance.note or ""
+        pictures = f"{self.n} scenes" if self.pairs > self.n else f"{self.n} pictures"
+        first = note.partition("\n")[0]
+        # How σ was fitted is nothing that pictures show.
+        about = "" if first.startswith("σ ") else first
+        return about or f"{pictures}, of which nothing more is said"
+
+    @cached_property
+    def classes(self) -> Mapping[str, int]:
+        """The number of pairs of each covered class: with `COVERED` scenes, or a quarter of all."""
+        counts = Counter(pair.input_class for pair in self.infos if pair.input_class is not None)
+        least = min(COVERED, -(-len(self.members) // 4))
+        return {name: counts[name] for name in sorted(counts) if self.read_as(name).n >= least}
+
+    def class_of(self, facts: InputFeatures) -> str | None:
+        """Return the class of an upload under the calibration's rule; None without a rule."""
+        rule = self.pipeline.input_rule
+        return None if rule is None else classify(rule, facts)
+
+    def covers(self, facts: InputFeatures) -> bool:
+        """Return whether the X of some pairs were like an upload, as far as classes show."""
+        name = self.class_of(facts)
+        return name is None or name in self.classes
+
+    def of_class(self, name: str | None) -> Subset:
+        """Return the pairs of a class of inputs; all of them if it is not covered or None."""
+        return self.read_as(name) if name is not None and name in self.classes else self
+
+    def read_as(self, name: str) -> Subset:
+        """Return all pairs that are read as of this class, however X was made.
+
+        Of a scene they count as the mixture says, together at most as much as the ways of making X
+        that are meant for the class.
+        """
+        with self._lock:
+            if name not in self._by_class:
+                shares = self.manifest.shares
+                meant = sum(share for way, share in shares.items() if class_of_way(way) == name)
+                most = Fraction(meant, sum(shares.values())) if meant else Fraction(1)
+                belongs = [pair.input_class == name for pair in self.infos]
+                self._by_class[name] = self.those(belongs, most)
+            return self._by_class[name]
+
+    def those(self, belong: Sequence[bool], most: Fraction = Fraction(1)) -> Subset:
+        """Return the pairs that belong; a scene counts 1 where they have the share `most` of it."""
+        places = [place for place, is_one in enumerate(belong) if is_one]
+        weights = [self.weights[place] / most for place in places]
+        for of_scene in places_of(self.scenes[place] for place in places):
+            total = sum(weights[k] for k in of_scene)
+            for k in of_scene:
+                weights[k] /= max(total, 1)
+        spots = [np.arange(self._ends[i] - self.spots[i], self._ends[i]) for i in places]
+        return replace(
+            self,
+            infos=[self.infos[i] for i in places],
+            weights=weights,
+            loss_curves=self.loss_curves.take(np.concatenate([*spots, np.empty(0, np.int64)])),
+            spots=self.spots[places],
+            sigma_quantiles=self.sigma_quantiles[places],
+            marked=None if self.marked is None else self.marked[places],
+            described=None if self.described is None else self.described[places],
+        )
+
+
+class WeightedLosses(NamedTuple):
+    """The losses of spots, the scene and the picture of each, and its weight in the scene."""
+
+    loss_curves: Sequence[LossCurve]
+    scenes: Sequence[tuple[str, str]]
+    pictures: Sequence[int]
+    weights: Sequence[Fraction]

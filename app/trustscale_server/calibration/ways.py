@@ -1,0 +1,66 @@
+"""Whether a calibration keeps its promise in each way in which its own inputs were made.
+
+A class of uploads is one curve for all inputs that are read as of it, however they were made. The
+promise is about their mixture, so a rare way that is harder than the others can lose more than α,
+and nothing in an upload says so. The calibration knows: each of its pairs has a way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from trustscale_server.calibration.subset import Subset
+
+MIN_SCENES = 8
+"""Below these a standard error says little."""
+
+_ERRORS = 2  # standard errors that a way may be above α by chance
+
+
+class CalibratedWay(BaseModel):
+    """What inputs of one way lose, each in the mask of the class that it is read as."""
+
+    name: str
+    n: int = Field(description="The number of scenes.")
+    loss: float = Field(description="The mean loss at the default α.")
+    error: float = Field(description="Its standard error.")
+    is_above: bool = Field(
+        description="Whether it is above α by more than two standard errors: the promise is about "
+        "all ways of a class together, and does not hold for uploads of this kind alone."
+    )
+
+
+def ways_of(subset: Subset) -> list[CalibratedWay]:
+    """Return the ways in which X was made, with at least `MIN_SCENES` scenes, the worst first.
+
+    A scene counts with the mean of its pairs.
+    """
+    manifest = subset.manifest
+    losses: dict[str, dict[object, list[float]]] = defaultdict(lambda: defaultdict(list))
+    by_class: dict[str | None, list[int]] = defaultdict(list)
+    for place, pair in enumerate(subset.infos):
+        if pair.variant is not None:
+            by_class[pair.input_class].append(place)
+    for name, places in by_class.items():
+        if name is not None and name not in subset.classes:
+            continue  # nothing is promised of these
+        threshold = subset.of_class(name).curve.threshold(manifest.default_alpha)
+        lost = subset.losses(threshold)
+        for place in places:
+            way = subset.infos[place].variant or ""
+            losses[way][subset.scenes[place]].append(float(lost[place]))
+    found = []
+    for way, of_scenes in losses.items():
+        means = np.array([np.mean(of_scene) for of_scene in of_scenes.values()])
+        if len(means) < MIN_SCENES:
+            continue
+        loss, error = float(means.mean()), float(means.std(ddof=1) / math.sqrt(len(means)))
+        is_above = loss - _ERRORS * error > manifest.default_alpha
+        found.append(
+            CalibratedWay(name=way, n=len(means), loss=loss, error=error, is_above=is_above)
+        )
+    return sorted(found, key=lambda one: -one.loss)

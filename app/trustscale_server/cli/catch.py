@@ -1,0 +1,161 @@
+"""`trustscale catch`: where a model rewrites photographs whose truth is known, with cards."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from trustscale_server.bootstrap.sources import with_options
+from trustscale_server.cli import options
+from trustscale_server.cli.sources import InputFile, check_there, found
+from trustscale_server.platform.errors import BadInput, ConfigError, TrustscaleError
+
+if TYPE_CHECKING:
+    from trustscale import AsyncTrustscale
+    from trustscale._options import UpscaleOptions
+    from trustscale_server.serving.caught import Caught
+
+MOST: Final = 10
+"""Photographs of a folder whose cards are kept: the worst."""
+
+_ROUTES: Final = ("upscalers", "upscale", "results")
+
+
+@dataclass
+class Catching(options.TargetOptions):
+    """Who is caught, and where the cards go."""
+
+    upscaler: Annotated[
+        str | None, typer.Option(help="The upscaler; default: as of a request.")
+    ] = None
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for the cards.", file_okay=False)
+    ] = Path()
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Also look into subfolders.")
+    ] = False
+
+
+@with_options(catching=Catching)
+def catch(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="PHOTO...", help="Sharp photographs, folders or quoted patterns."),
+    ],
+    catching: Catching,
+) -> None:
+    """Shrink sharp photographs, enlarge them again, and show what the model rewrote most.
+
+    Writes NAME.catch.jpeg of each photograph, of more than ten of the worst: as sent, as made, as
+    it was, and whether that had been marked. Exit codes: 0 done; 1 some failed, and are listed.
+    """
+    images, _ = found(sources, None, recursive=catching.recursive)
+    check_there(images)
+    # Imported only now, so that a mistyped name fails at once.
+    from trustscale_server.cli.service import service_client  # noqa: PLC0415
+
+    async def work() -> tuple[list[_Catch], int]:
+        async with service_client(
+            catching.server,
+            needs_key=False,
+            upscaler=catching.upscaler,
+            many=len(images) > 1,
+            routes=_ROUTES,
+        ) as service:
+            return await _all(service, images, catching)
+
+    caught, failed = asyncio.run(work())
+    catching.out.mkdir(parents=True, exist_ok=True)
+    for one in sorted(caught, reverse=True):
+        path = catching.out / f"{one.name}.catch.jpeg"
+        path.write_bytes(one.card)
+        if catching.as_json:
+            typer.echo(json.dumps({"file": str(path), **one.found.model_dump(mode="json")}))
+        else:
+            typer.echo(f"{path}: rewritten by {one.found.badness:.2f}. {one.found.verdict}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Catch:
+    badness: float
+    name: str
+    found: Caught
+    card: bytes
+
+
+async def _all(
+    service: AsyncTrustscale, images: list[InputFile], catching: Catching
+) -> tuple[list[_Catch], int]:
+    """The worst ones, and how many photographs failed."""
+    model = _model(await service.upscalers(brief=True), catching.upscaler)
+    worst: list[_Catch] = []
+    failed = 0
+    for image in images:
+        try:
+            one = await _one(service, image, catching.upscaler, model)
+        except (TrustscaleError, OSError) as error:
+            if len(images) == 1:
+                raise
+            reason = error.detail if isinstance(error, TrustscaleError) else error.strerror
+            typer.echo(f"trustscale: {image}: {reason}", err=True)
+            failed += 1
+            continue
+        heapq.heappush(worst, one)
+        if len(worst) > MOST:
+            heapq.heappop(worst)
+    return worst, failed
+
+
+def _model(upscalers: list[dict[str, Any]], name: str | None) -> dict[str, Any]:
+    """The upscaler of a request."""
+    named = [one for one in upscalers if name is None or one["name"] == name]
+    chosen = next((one for one in named if one["default"]), named[0] if named else None)
+    if chosen is None:
+        raise ConfigError(f"There is no upscaler {name!r}.")
+    if not chosen["scale"] or chosen["scale"] == 1:
+        raise ConfigError(f"{chosen['name']} does not enlarge, or cannot be reached.")
+    return chosen
+
+
+async def _one(
+    service: AsyncTrustscale, image: InputFile, upscaler: str | None, model: dict[str, Any]
+) -> _Catch:
+    """Shrink, enlarge and compare one photograph."""
+    import numpy as np  # noqa: PLC0415
+
+    from trustscale_server.images.decode import Limits, decode  # noqa: PLC0415
+    from trustscale_server.images.encode import picture  # noqa: PLC0415
+    from trustscale_server.images.png import to_png  # noqa: PLC0415
+    from trustscale_server.images.sandbox.client import decoding  # noqa: PLC0415
+    from trustscale_server.pixels.lab import to_8_bit  # noqa: PLC0415
+    from trustscale_server.serving.caught import (  # noqa: PLC0415
+        card_of,
+        caught,
+        reduced_pair,
+    )
+
+    data = image.data if image.path is None else image.path.read_bytes()
+    decoded = await decoding(decode, data, Limits(2**28, 2**28), background="white")
+    scale = int(model["scale"])
+    x, truth = reduced_pair(to_8_bit(decoded.rgb), scale)
+    asked: UpscaleOptions = {} if upscaler is None else {"upscaler": upscaler}
+    if model["calibration"] is None:  # then nothing is promised, and it may lie all the same
+        asked["mask"] = "none"
+    result = await service.upscale(to_png(x), **asked)
+    made = np.asarray(result.image.convert("RGB"))
+    name = str(result.document["upscaler"])
+    promise = result.document.get("guarantee")
+    trusted = result.mask if promise and promise["promised"] else None
+    found_ = caught(truth, made, trusted, upscaler=name, scale=scale)
+    if found_ is None:
+        raise BadInput("Nothing was rewritten that can be seen.")
+    card = picture(card_of(found_, x, made, truth, upscaler=name), "jpeg", quality=90)
+    return _Catch(found_.badness, image.place.stem, found_, card)

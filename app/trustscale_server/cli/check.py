@@ -1,0 +1,65 @@
+"""`trustscale check`: whether a picture that somebody enlarged contradicts its source."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from trustscale_server.cli import options
+
+_MANY: Final = 16e6  # pixels, from which on it is said what the check takes
+_CONTRADICTS, _STRANGERS = 3, 4
+"""Exit codes."""
+
+_Picture = Annotated[Path, typer.Argument(dir_okay=False, exists=True, readable=True)]
+
+
+def check(
+    small: _Picture,
+    large: _Picture,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write a report for people.", dir_okay=False),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compare a picture with its enlargement, whoever made it: contradictions, and what it adds.
+
+    Nothing is sent anywhere, and no model is needed. Exit codes: 0 no contradiction was found;
+    3 it contradicts; 4 the pictures do not belong together; 1 one cannot be read.
+    """
+    # Imported only now, so that a mistyped name fails at once.
+    from trustscale_server.images.check import check as checks  # noqa: PLC0415
+    from trustscale_server.images.check.report import html_report  # noqa: PLC0415
+    from trustscale_server.images.sandbox.client import in_decoder  # noqa: PLC0415
+
+    files = [(small.read_bytes(), checks.SMALL), (large.read_bytes(), checks.LARGE)]
+    sizes = tuple(in_decoder(checks.size_of, data, limits) for data, limits in files)
+    if math.prod(sizes[1]) > _MANY:
+        pixels = " and ".join(f"{math.prod(size) / 1e6:.0f}" for size in sizes)
+        typer.echo(
+            f"Comparing {pixels} megapixels, in up to "
+            f"{checks.memory_of(sizes[0], sizes[1]) / 1e9:.1f} GB of memory.",
+            err=True,
+        )
+    ours, theirs = (in_decoder(checks.read_picture, data, limits) for data, limits in files)
+    checked = checks.check(ours, theirs)
+    if report is not None:
+        report.write_text(html_report(ours, theirs, checked), "utf-8")
+    told = checked.check
+    if as_json:
+        typer.echo(json.dumps(asdict(told), ensure_ascii=False))
+    else:
+        for sentence in told.sentences:
+            typer.echo(sentence)
+        if told.consistency_db is not None:
+            typer.echo(f"Consistency: {told.consistency_db} dB.")
+        for one in told.contradictions:
+            typer.echo(f"  {', '.join(map(str, one.box))}: {one.why}")
+    if not told.holds:
+        raise typer.Exit(_CONTRADICTS if told.belong_together else _STRANGERS)

@@ -1,0 +1,158 @@
+"""`trustscale jobs`: a job worker beside gateways that share its Redis; jobs listed, cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Annotated, Any
+
+import structlog
+import typer
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from trustscale import AsyncTrustscale
+from trustscale_server import __version__
+from trustscale_server.bootstrap.assembly import Services, open_parts
+from trustscale_server.bootstrap.settings import Settings, load_settings
+from trustscale_server.cli import options
+from trustscale_server.cli.making import calls_made
+from trustscale_server.cli.options import lines, output
+from trustscale_server.cli.service import ask
+from trustscale_server.http.routes.health import update_gauges
+from trustscale_server.http.server import server_config
+from trustscale_server.jobs.queue import run_until_signalled
+from trustscale_server.platform.errors import ConfigError
+from trustscale_server.platform.telemetry.logs import configure_logs
+from trustscale_server.platform.telemetry.signals import Metrics, exporting
+
+log = structlog.get_logger(__name__)
+
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
+def jobs(
+    context: typer.Context,
+    metrics_host: Annotated[
+        str, typer.Option(help="Address that /metrics and /healthz listen on.")
+    ] = "127.0.0.1",
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port of /metrics and /healthz; by default none is opened."
+        ),
+    ] = None,
+) -> None:
+    """Run queued upscalings and calibrations until SIGTERM; start as many as you like."""
+    if context.invoked_subcommand is not None:
+        return
+    settings = load_settings()
+    configure_logs(settings.log_level)
+    if settings.queue.startswith("memory:"):
+        raise ConfigError(
+            "A separate job worker needs a queue that it shares with the gateway: set "
+            "TRUSTSCALE_QUEUE and TRUSTSCALE_STORE to redis://…"
+        )
+    with exporting("trustscale-jobs"):
+        asyncio.run(_run(settings, metrics_host, metrics_port))
+
+
+@app.command("list")
+def list_(server: options.Server = None, as_json: options.Json = False) -> None:
+    """List the jobs that have not ended, the newest first."""
+    rows = ask(server, lambda service: service.jobs())
+    output(rows, lines(_dated, "No job is queued or running."), as_json=as_json)
+
+
+@app.command()
+def cancel(
+    job: Annotated[str, typer.Argument(help="Id of a job.")],
+    server: options.Server = None,
+    as_json: options.Json = False,
+) -> None:
+    """Cancel a job: at once if it is queued, within seconds if it runs."""
+
+    async def cancelled(service: AsyncTrustscale) -> dict[str, Any]:
+        cancelled_job = await service.job(job)
+        await cancelled_job.cancel()
+        return cancelled_job.document
+
+    output(ask(server, cancelled), _line, as_json=as_json)
+
+
+def _dated(job: dict[str, Any]) -> str:
+    return f"{job['created_at'][:16]}  {_line(job)}"
+
+
+def _line(job: dict[str, Any]) -> str:
+    progress = job["progress"]
+    done = f"{progress['done']} of {progress['total']} {progress['unit']}"
+    line = f"{job['id']}  {job['kind']}  {job['state']}  {done}"
+    return "  ".join(filter(None, (line, calls_made(job))))
+
+
+async def _run(settings: Settings, host: str, port: int | None) -> None:
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        services = await open_parts(settings, stack, metrics=metrics)
+        await stack.enter_async_context(listening(worker_app(services, metrics), host, port))
+        log.info("jobs_started", version=__version__, upscalers=list(services.upscalers))
+        await run_until_signalled(
+            services.queue,
+            services.handlers,
+            concurrency=services.concurrency,
+            drain_s=settings.job_drain_s,
+        )
+        log.info("jobs_stopped")
+
+
+def worker_app(services: Services, metrics: Metrics) -> Starlette:
+    """Make the application on a worker's port: `/healthz` and `/metrics`."""
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def text(_: Request) -> Response:
+        await update_gauges(metrics, services)
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", text)])
+
+
+@asynccontextmanager
+async def listening(app: Starlette, host: str, port: int | None) -> AsyncIterator[None]:
+    """Serve an application beside the body; without a port, nothing.
+
+    Raises:
+        ConfigError: the port cannot be listened on.
+    """
+    if port is None:
+        yield
+        return
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"Cannot listen on {host}:{port} for metrics: {reason}.") from None
+    server = _Server(server_config(app, lifespan="off"))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the worker."""
+        yield

@@ -1,0 +1,218 @@
+"""Calibrations from a folder of pairs: a job is started and watched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer
+
+from trustscale import AsyncJob, AsyncTrustscale, Problem, Tar
+from trustscale_server.calibrating.in_place import listed
+from trustscale_server.calibrating.intake import find_in, folder_files
+from trustscale_server.calibrating.layout import GroupingRule
+from trustscale_server.cli.bars import Bars, interruptible, progress_bars
+from trustscale_server.cli.service import ALL, RemoteError, refusals, service_client
+from trustscale_server.platform.errors import ConfigError, TrustscaleError
+from trustscale_server.serving.admit import duration
+from trustscale_server.upscalers.base import AUTO
+
+_BAD_PAIRS = "/problems/bad-pairs"
+_FEW_S = 10
+
+
+class Outcome(NamedTuple):
+    """A calibration's description, its file, and why it was not activated as requested."""
+
+    document: dict[str, Any]
+    file: bytes
+    refusal: TrustscaleError | None
+
+
+def costs_of(job: Mapping[str, Any]) -> str:
+    """Return the expected cost of a job, or of a plan for one, in one line."""
+    calls, seconds, price = job["calls"], job["estimate_s"], job["price"]
+    if not calls:
+        return "no calls of the upscaler"
+    costs = [f"{calls:,} call{'s' if calls != 1 else ''} of the upscaler"]
+    if price is not None:
+        costs.append(f"for {price:g} in the currency of price_per_call")
+    if seconds is None:
+        costs.append("which take as long as the first will show")
+    else:
+        costs.append("a few seconds" if seconds < _FEW_S else f"about {duration(seconds)}")
+    return ", ".join(costs)
+
+
+def calls_made(job: Mapping[str, Any]) -> str | None:
+    """Return what became of the calls that a job made, in one line; None if it made none."""
+    made = job.get("calls_made")  # an older server does not say
+    if made is None:
+        return None
+    parts = [f"{made['pairs']:,} for pairs"]
+    if made["canaries"]:
+        parts.append(f"{made['canaries']:,} for canaries")
+    if failed := made["failed"]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(failed.items()))
+        parts.append(f"{sum(failed.values()):,} failed ({reasons})")
+    if made["unanswered"]:
+        lost = "their process was killed"
+        why = lost if job["finished_at"] else f"in flight, or {lost}"
+        parts.append(f"{made['unanswered']:,} begun and never answered ({why})")
+    return f"made {made['begun']:,} call{'s' if made['begun'] != 1 else ''}: {', '.join(parts)}"
+
+
+def _question(plan: Mapping[str, Any]) -> str:
+    """What is about to be spent."""
+    kinds = plan["pairs"] // plan["pictures"]
+    each = f", each as {kinds} kinds of upload" if kinds > 1 else ""
+    return f"{plan['pictures']:,} pictures{each}: {costs_of(plan)}. Begin?"
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How a calibration is made.
+
+    config: the settings of a new one. extends: the calibration that gets the pairs instead.
+    server: None: this process makes it from the files in place. yes: whether calls of an upscaler
+    outside of this program are made without a question. skips: whether unusable pairs are left out.
+    """
+
+    server: str | None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    extends: str | None = None
+    upscaler: str | None = ALL
+    yes: bool = False
+    activate: bool = False
+    force: bool = False
+    skips: bool = False
+    with_file: bool = False
+
+    def run(self, folder: Path, naming: GroupingRule) -> Outcome | None:
+        """Run the job on a folder of pairs; return its outcome, or None if it awaits labels.
+
+        Raises:
+            RemoteError: the pairs were refused, or a job failed or was cancelled.
+            BadPairs: the folder holds no pairs.
+        """
+        used = {path for pair in find_in(folder, naming) for path in pair.paths.values()}
+        members = {
+            file.path: path
+            for file in folder_files(folder)
+            if str(path := folder / file.path) in used or file.is_table or file.is_predictions
+        }
+        with interruptible() as interrupted, progress_bars() as bars:
+            interrupted.text = (
+                "What is measured is kept; run the same command again to continue."
+                if self.server is None
+                else "Nothing was begun."
+            )
+
+            async def work() -> Outcome | None:
+                async with service_client(
+                    self.server,
+                    upscaler=self.upscaler,
+                    many=True,
+                    on_checked=partial(bars, "checking images"),
+                ) as service:
+                    job = await self._begun(service, members, naming, bars)
+                    if self.server is not None:
+                        look = f"trustscale calibrations show {job.id} --server {self.server}"
+                        interrupted.text = f"The job continues. Look: {look}"
+                    return await self._ended(service, job, bars)
+
+            return asyncio.run(work())
+
+    async def _begun(
+        self, service: AsyncTrustscale, members: dict[str, Path], naming: GroupingRule, bars: Bars
+    ) -> AsyncJob:
+        if self.server is None:
+            pairs = Tar(listed(members))
+        else:
+            pairs = Tar(members, partial(bars, "uploading", is_bytes=True))
+        named: dict[str, Any] = {"group_by": naming.group_by, "scene_by": naming.scene_by}
+        is_outside = await self._is_outside(service)
+        if is_outside and not self.yes:
+            plan = await service.plan(pairs, extends=self.extends, **named, **self.config)
+            if plan["calls"] and not bars.confirmed(_question(plan)):
+                raise typer.Exit(1)
+        # A job of this process is activated when it has ended.
+        there: dict[str, Any] = {
+            "activate": self.activate and self.server is not None,
+            "force": self.force,
+        }
+        if self.extends is None:
+            job = await service.calibrate(pairs, **named, **self.config, **there)
+        else:
+            job = await service.extend(self.extends, pairs, **named, **there)
+        if self.server is not None:
+            bars.line(f"{job.id} is queued on {self.server}")
+        for warning in job.document["warnings"]:
+            bars.line(f"{warning} (--scene-by)")
+        bars.line(costs_of(job.document))
+        return job
+
+    async def _is_outside(self, service: AsyncTrustscale) -> bool:
+        """Whether the calls may cost: the model is not in the program that is asked."""
+        name = None if self.upscaler == ALL else self.upscaler
+        if self.extends is not None:
+            name = (await service.calibration(self.extends))["upscaler"]
+        rows = await service.upscalers(brief=True)
+        if name not in {None, AUTO, *(row["name"] for row in rows)}:
+            known = ", ".join(row["name"] for row in rows)
+            raise ConfigError(f"There is no upscaler {name!r}; there is {known}.")
+        meant = [row for row in rows if row["name"] == name or (name is None and row["default"])]
+        if name is None and len(meant) > 1:
+            choices = " or ".join(row["name"] for row in meant)
+            raise ConfigError(
+                "The server chooses its upscaler by the class of an upload: name the one to "
+                f"calibrate with --upscaler, {choices}."
+            )
+        return any(row["kind"] not in {"embedded", "supplied"} for row in meant or rows)
+
+    async def _ended(self, service: AsyncTrustscale, job: AsyncJob, bars: Bars) -> Outcome | None:
+        measuring = partial(bars, "measuring pairs")
+        measuring(0, None)  # it may wait for its turn
+        await job.watch(measuring)
+        if line := calls_made(job.document):
+            bars.line(line)
+        if job.state == "awaiting_labels":
+            pairs = f"{self.server}/v1/admin/calibrations/{job.id}/pairs"
+            bars.line(f"{job.id} awaits labels: {pairs}")
+            return None
+        try:
+            document: dict[str, Any] = await job.wait()
+        except Problem as problem:
+            if self.server is not None:
+                raise
+            raise Problem(
+                {**problem.members, "type": problem.type, "detail": self._with_advice(problem)}
+            ) from None
+        if not job.document["progress"]["total"]:
+            bars.line(f"already done as {document['id']}: nothing was generated")
+        for item in document["skipped"]:
+            bars.line(f"skipped {item['name']}: {item['reason']}")
+        refusal = None
+        if self.activate and document["state"] != "active":  # a server has only logged why
+            try:
+                with refusals(self.server):
+                    await service.activate(document["id"], force=self.force)
+                document["state"] = "active"
+            except RemoteError as error:
+                refusal = error
+        data = await service.export(document["id"]) if self.with_file else b""
+        return Outcome(document, data, refusal)
+
+    def _with_advice(self, problem: Problem) -> str:
+        """Why a job of this process failed, and how to continue where that helps."""
+        if problem.type != _BAD_PAIRS:
+            again = "Run the same command again to continue; what was measured is kept."
+        elif self.skips:  # no pair is left
+            return problem.detail
+        else:
+            again = "Leave them out with --skip-bad-pairs; what was measured is kept."
+        return f"{problem.detail} {again}"

@@ -1,0 +1,164 @@
+"""`trustscale serve` and `config check`, and `openapi`, which prints what is served."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import re
+import socket
+from contextlib import ExitStack
+from typing import Annotated, Any, Final
+
+import structlog
+import typer
+
+from trustscale_server.bootstrap.assembly import check_settings, check_start
+from trustscale_server.bootstrap.settings import Settings, load_settings, unknown_variables
+from trustscale_server.bootstrap.sources import PREFIX, referenced_values
+from trustscale_server.cli import options
+from trustscale_server.cli.main import BEGAN
+from trustscale_server.cli.options import output
+from trustscale_server.http.app import create_app
+from trustscale_server.http.middleware import is_local
+from trustscale_server.http.server import (
+    KEEP_ALIVE_S,
+    Server,
+    raise_descriptors,
+    server_config,
+)
+from trustscale_server.platform.config_errors import did_you_mean
+from trustscale_server.platform.errors import ConfigError
+from trustscale_server.platform.telemetry.logs import configure_logs
+
+# A system without IPv6, or with none on this interface.
+_NOT_HERE: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+
+
+def _bound(host: str, port: int, opened: ExitStack) -> list[socket.socket]:
+    """Take the port before anything is opened; nobody can connect before the service is ready.
+
+    `::` is every address of both versions of IP, with a socket each: else the addresses of IPv4
+    clients would not look like those in networks and limits. Raises ConfigError.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        found = [
+            (family, address)
+            for name in (("0.0.0.0", "::") if host == "::" else (host,))  # noqa: S104 - asked for
+            for family, _, _, _, address in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        ]
+        for family, address in dict.fromkeys(found):
+            try:
+                one = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                one.bind((address[0], port, *address[2:]))
+            except OSError as error:
+                if sockets and error.errno in _NOT_HERE:
+                    continue
+                raise
+            port = one.getsockname()[1]  # the same for all, where 0 was asked for
+            sockets.append(one)
+    except OSError as error:
+        raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
+    return sockets
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; `::` is all, of IPv4 and of IPv6.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, envvar="PORT", help="Port; 0 takes a free one. `PORT` sets it, too."
+        ),
+    ] = 8000,
+) -> None:
+    """Serve the HTTP API."""
+    settings = load_settings()
+    with ExitStack() as opened:
+        sockets = _bound(host, port, opened)
+        configure_logs(settings.log_level)
+        for name in unknown_variables(os.environ):
+            structlog.get_logger(__name__).warning("unknown_setting", variable=name)
+        asyncio.run(check_start(settings))
+        is_behind_proxy = bool(os.environ.get("FORWARDED_ALLOW_IPS"))
+        config = server_config(
+            create_app(settings, is_local=is_local(host) and not is_behind_proxy),
+            # Otherwise local clients could claim other addresses, with fresh limits.
+            proxy_headers=is_behind_proxy,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            # Requests in progress may finish (streams of events end); a second signal ends them.
+            timeout_graceful_shutdown=int(settings.request_timeout_s),
+        )
+        raise_descriptors()
+        server = Server(config, BEGAN)
+        asyncio.run(server.serve(sockets))
+    if not server.started:
+        raise typer.Exit(1)
+
+
+def openapi() -> None:
+    """Print the OpenAPI document of the HTTP API, as /openapi.json serves it."""
+    typer.echo(json.dumps(create_app(Settings()).openapi(), indent=1, ensure_ascii=False))
+
+
+configuration = typer.Typer(help="The configuration.", no_args_is_help=True)
+
+# Up to the last @: a password may hold unencoded slashes and @.
+_PASSWORD = re.compile(r"(?<=://).*@|(?<=[?&]password=)[^&#]+", re.DOTALL)
+
+
+@configuration.callback()
+def _group() -> None:
+    """Keep `check` a sub-command although it is the only one."""
+
+
+@configuration.command()
+def check(as_json: options.Json = False) -> None:
+    """Print the effective configuration without secrets; mistakes are one line and exit 2.
+
+    It refuses what `serve` would, except what only the network reveals.
+    """
+    settings = load_settings()
+    warnings = asyncio.run(check_settings(settings))
+    output(effective(settings), _text, as_json=as_json)
+    warnings += [
+        f"no setting reads the environment variable {name}"
+        f"{did_you_mean(name.removeprefix(PREFIX), Settings.model_fields)}"
+        for name in unknown_variables(os.environ)
+    ]
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def _text(settings: dict[str, Any]) -> str:
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
+
+
+def effective(settings: Settings) -> dict[str, Any]:
+    """Return the settings as JSON values; keys, passwords and headers are replaced by asterisks."""
+    secrets = referenced_values()
+    values: dict[str, Any] = settings.model_dump(mode="json")
+    return {name: _without(value, secrets) for name, value in values.items()}
+
+
+def _without(value: Any, secrets: frozenset[str]) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: dict.fromkeys(item, "***")
+            if key == "headers" and isinstance(item, dict)
+            else _without(item, secrets)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_without(item, secrets) for item in value]
+    if isinstance(value, str):
+        value = _PASSWORD.sub(lambda match: "***@" if match[0].endswith("@") else "***", value)
+        for secret in secrets:
+            value = value.replace(secret, "***")
+    return value

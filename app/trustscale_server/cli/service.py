@@ -1,0 +1,277 @@
+"""Where a command sends its requests: an application in this process, or with `--server` a server.
+
+Both are asked by the client library. The application is the gateway's, without keys, limits of
+clients, kept results and background work. The key of a server comes from the environment, since
+every user of the machine can read arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, TypeVar
+from uuid import uuid4
+
+import httpx
+import typer
+from starlette.types import Receive, Scope, Send
+
+from trustscale import AsyncTrustscale, Problem
+from trustscale_server.bootstrap.assembly import Services, open_parts, opened_stores
+from trustscale_server.bootstrap.settings import Settings, load_settings
+from trustscale_server.bootstrap.sources import KEY_VARIABLE
+from trustscale_server.calibrating.in_place import LocalAdmin, private_stores
+from trustscale_server.http.app import ROUTES, application, working
+from trustscale_server.http.auth import Keyring
+from trustscale_server.http.clients import ClientLimits
+from trustscale_server.http.idempotency import IdempotencyKeys
+from trustscale_server.http.state import TIMINGS, State
+from trustscale_server.platform.cores import usable_cores
+from trustscale_server.platform.errors import ConfigError, TrustscaleError, reason_of
+from trustscale_server.platform.telemetry.logs import configure_logs
+from trustscale_server.platform.telemetry.signals import Metrics
+from trustscale_server.serving.admit import JOB_TIMEOUT_S
+from trustscale_server.stores.base import Stores
+from trustscale_server.upscalers.base import AUTO
+from trustscale_server.upscalers.config import EmbeddedConfig
+from trustscale_server.upscalers.registry import UpscalerConfig
+
+Answer = TypeVar("Answer")
+_Checked = Callable[[int, int], None]
+
+ALL: Final = "*"
+"""All upscalers; no name holds a star."""
+
+_ACTOR: Final = "command line"
+"""The actor in records and in the admin log."""
+
+AWAY: Final = "away"
+"""The type of a RemoteError when no server answers."""
+
+PATIENT: Final = 8
+"""Retries while a job is watched or a folder upscaled: a restart of the server takes some 50 s."""
+
+# More samples at once take memory rather than save time.
+_MAX_AT_ONCE: Final = 8
+
+
+class RemoteError(TrustscaleError):
+    """A request was refused or failed, or no server can be reached; `members["type"]` says how."""
+
+
+@asynccontextmanager
+async def service_client(
+    server: str | None, *, needs_key: bool = True, retries: int = 0, **here: Any
+) -> AsyncIterator[AsyncTrustscale]:
+    """Open a client of a server, or of an application in this process.
+
+    Raises:
+        ConfigError: the server's key or URL, or the settings, cannot be used.
+        RemoteError: a request is refused.
+    """
+    with refusals(server):
+        if server is None:
+            async with inside(**here) as service:
+                yield service
+        else:
+            key = key_of(server, needs_key=needs_key)
+            async with AsyncTrustscale(server, key, retries=retries) as service:
+                yield service
+
+
+def ask(
+    server: str | None,
+    question: Callable[[AsyncTrustscale], Awaitable[Answer]],
+    *,
+    needs_key: bool = True,
+    **here: Any,
+) -> Answer:
+    """Return the answer of a server, or of the application in this process.
+
+    Raises as `service_client`.
+    """
+
+    async def answer() -> Answer:
+        async with service_client(server, needs_key=needs_key, **here) as service:
+            return await question(service)
+
+    return asyncio.run(answer())
+
+
+def key_of(server: str, *, needs_key: bool = True) -> str | None:
+    """Return the key for a server from the environment. Raises ConfigError, also for a bad URL."""
+    if not server.startswith(("http://", "https://")):
+        raise ConfigError("--server starts with http:// or https://.")
+    try:
+        httpx.URL(server)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"--server {server!r} is not a URL: {error}.") from None
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if needs_key and not key:
+        raise ConfigError(
+            f"The environment variable {KEY_VARIABLE} is not set; it must hold an admin key of "
+            f"{server}."
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"The environment variable {KEY_VARIABLE} holds no key: it has letters that a header "
+            "cannot carry."
+        )
+    return key or None
+
+
+@contextmanager
+def refusals(server: str | None) -> Iterator[None]:
+    """Raise refusals as RemoteError, and report the pairs that they name on standard error."""
+    try:
+        yield
+    except Problem as problem:
+        for item in problem.members.get("items") or []:
+            typer.echo(f"{item['name']}: {item['reason']}", err=True)
+        raise RemoteError(problem.detail, type=problem.type) from None
+    except httpx.RequestError as error:
+        raise RemoteError(f"Cannot reach {server}: {_reason(error)}.", type=AWAY) from error
+
+
+def _reason(error: Exception) -> str:
+    """The system's reason for a failed connection, which asyncio hides behind a general one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BaseExceptionGroup):  # one for each address of a name
+            cause = cause.exceptions[0]
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return reason_of(cause)
+        cause = cause.__cause__ or cause.__context__
+    return reason_of(error)
+
+
+@asynccontextmanager
+async def local(upscaler: str | None = ALL, *, many: bool = False) -> AsyncIterator[Services]:
+    """Open what the settings name, for a command that needs more than the HTTP API."""
+    async with AsyncExitStack() as stack:
+        yield await _opened(_narrowed(load_settings(), upscaler, many=many), stack)
+
+
+@asynccontextmanager
+async def inside(
+    settings: Settings | None = None,
+    *,
+    upscaler: str | None = ALL,
+    many: bool = False,
+    on_checked: _Checked | None = None,
+    routes: Sequence[str] = ROUTES,
+) -> AsyncIterator[AsyncTrustscale]:
+    """Open a client of an application in this process.
+
+    Args:
+        settings: None: those of the environment.
+        upscaler: the only one to open, which saves waiting for the others and warnings; None: the
+            default one, or those that `auto` chooses from.
+        many: for throughput, not latency: embedded upscalers without a setting of threads make one
+            sample per core at a time.
+        on_checked: for a command that calibrates; called with (images, all) while they are checked.
+        routes: those that the command uses, to save imports.
+    """
+    settings = _narrowed(settings or load_settings(), upscaler, many=many)
+    start = partial(_start, settings, on_checked)
+    app = application(start, max_upload_bytes=settings.max_upload_bytes, routes=routes)
+    async with app.router.lifespan_context(app) as state:
+
+        async def served(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "state": dict(state or {})}, receive, send)
+
+        transport = httpx.ASGITransport(served)
+        async with AsyncTrustscale("http://localhost", retries=0, transport=transport) as service:
+            yield service
+
+
+async def _start(
+    settings: Settings, on_checked: _Checked | None, stack: AsyncExitStack, metrics: Metrics
+) -> State:
+    stores = await opened_stores(settings, stack, metrics)
+    if on_checked is not None:
+        stores = private_stores(stores, settings.data_dir, stack)
+    services = await _opened(settings, stack, metrics=metrics, stores=stores)
+    more: dict[str, Any] = {"service": replace(services.service, results=None), "worker": None}
+    if on_checked is not None:
+        # Released when the jobs have stopped.
+        held = await stack.enter_async_context(AsyncExitStack())
+        # Other processes' unfinished jobs are left alone.
+        run = partial(
+            services.queue.run,
+            {"calibration": services.handlers["calibration"]},
+            concurrency=services.concurrency,
+            drain_s=0.0,
+            unfinished=False,
+        )
+        more["worker"] = await stack.enter_async_context(working(run))
+        more["admin"] = LocalAdmin(
+            services.upscalers,
+            settings.default,
+            services.calibrations,
+            services.stores,
+            services.queue,
+            data_dir=settings.data_dir,
+            stack=held,
+            on_checked=on_checked,
+            costs=services.admin.costs,
+        )
+    nobody = Keyring(())
+    return await State.of(
+        services,
+        stack,
+        metrics,
+        TIMINGS,
+        client_keys=nobody,
+        admin_keys=nobody,
+        operator=_ACTOR,
+        limits=ClientLimits(),
+        idempotency=IdempotencyKeys(services.stores.claims, ignored=True),
+        **more,
+    )
+
+
+async def _opened(
+    settings: Settings,
+    stack: AsyncExitStack,
+    *,
+    metrics: Metrics | None = None,
+    stores: Stores | None = None,
+) -> Services:
+    configure_logs("warning", "console")
+    # The monitor does not count manual trials.
+    return await open_parts(settings, stack, metrics=metrics, serves=False, stores=stores)
+
+
+def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settings:
+    """The settings for one command: its upscalers only, and no queue shared with others."""
+    upscalers = tuple(settings.upscalers)
+    if upscaler != ALL:
+        names = {upscaler or settings.default}
+        if upscaler == AUTO or (upscaler is None and settings.prefers_auto):
+            names = set(settings.active_routing.values())
+        # For an unknown name the error lists all.
+        upscalers = tuple(config for config in upscalers if config.name in names) or upscalers
+    if many:
+        upscalers = tuple(map(_at_once, upscalers))
+    changes = {
+        "upscalers": upscalers,
+        # Others' jobs do not run here; a shared queue need not be reachable.
+        "queue": f"memory://{uuid4().hex}",
+        "max_waiting": 1_000_000,
+        "request_timeout_s": JOB_TIMEOUT_S,
+        # One pair is prepared while the upscaler is busy.
+        "job_concurrency": 1 + max(config.concurrency for config in upscalers),
+    }
+    return settings.model_copy(update=changes)
+
+
+def _at_once(config: UpscalerConfig) -> UpscalerConfig:
+    chosen = {"threads", "concurrency"} & config.model_fields_set
+    if chosen or not isinstance(config, EmbeddedConfig):
+        return config
+    return config.model_copy(update={"concurrency": min(usable_cores(), _MAX_AT_ONCE)})

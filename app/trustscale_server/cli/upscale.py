@@ -1,0 +1,353 @@
+"""`trustscale upscale`: images in files and folders, in this process or on a server."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from trustscale_server import TRUSTED
+from trustscale_server.bootstrap.sources import with_options
+from trustscale_server.cli import options
+from trustscale_server.cli.review import Rule
+from trustscale_server.cli.sources import STREAM, check_there, found, is_tree
+from trustscale_server.platform.errors import BadRequest, ConfigError
+
+_AT_ONCE: Final = 4  # on a server
+_ROUTES: Final = ("upscalers", "upscale", "batches")
+
+
+@dataclass
+class RequestOptions:
+    """What is asked of the service."""
+
+    upscaler: Annotated[
+        str | None,
+        typer.Option(
+            help="The upscaler; default: auto if its models are configured, else the first."
+        ),
+    ] = None
+    alpha: Annotated[float | None, typer.Option(help=f"The accepted error α. {TRUSTED}")] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="The same seed gives the same bytes; default: it follows from the pixels."
+        ),
+    ] = None
+    without_promise: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            "-y",
+            help="Make calls that have a price also where nothing will be promised.",
+        ),
+    ] = False
+    mask: Annotated[
+        Literal["trust", "none"],
+        typer.Option(
+            help="What is marked; none gives the picture alone, even without a calibration.",
+        ),
+    ] = "trust"
+    believed: Annotated[
+        bool,
+        typer.Option(
+            "--believed", help="Also write NAME.believed.png, a plain enlargement outside the mask."
+        ),
+    ] = False
+    safe: Annotated[
+        bool,
+        typer.Option(
+            "--safe",
+            help="Also write NAME.safe.png, whose detail is in proportion to how real it probably "
+            "is, and NAME.added.png, where detail is doubtful (black) or holds up (white).",
+        ),
+    ] = False
+    card: Annotated[
+        bool,
+        typer.Option(
+            "--card",
+            help="Also write NAME.card.png, the picture with a caption that says what can be "
+            "relied on.",
+        ),
+    ] = False
+    words: Annotated[
+        bool,
+        typer.Option(
+            "--words", help="Also say which words can be believed; needs a calibration for text."
+        ),
+    ] = False
+    faces: Annotated[
+        Literal["leave_out", "keep"] | None,
+        typer.Option(help="keep trusts faces, too, where their colours are; default: leave_out."),
+    ] = None
+    letters: Annotated[
+        Literal["leave_out", "keep"] | None,
+        typer.Option(help="The same of text that is not called right."),
+    ] = None
+    background: Annotated[
+        str | None, typer.Option(help="Colour that transparent pixels are flattened onto.")
+    ] = None
+    group: Annotated[
+        str | None,
+        typer.Option(help="Group of the calibration that the images belong to."),
+    ] = None
+    format: Annotated[
+        Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"],
+        typer.Option(
+            help="Format of the picture; TIFF files hold the mask, too.",
+        ),
+    ] = "png"
+    quality: Annotated[
+        int | None, typer.Option(help="Quality of webp, avif and jpeg, 1 to 100; default: 90.")
+    ] = None
+    metadata: Annotated[
+        Literal["none", "keep", "keep-gps"],
+        typer.Option(
+            help="keep copies camera, dates, author and text; keep-gps also the place.",
+        ),
+    ] = "none"
+    fit: Annotated[
+        int | None, typer.Option(help="Reduce the images to this longest side before upscaling.")
+    ] = None
+    scale: Annotated[
+        float | None,
+        typer.Option(min=0, help="Enlarge so many times; default: as the model does."),
+    ] = None
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIXELS", help="Reduce the pictures to this longest side: 3000, 4k or 8k."
+        ),
+    ] = None
+    print_: Annotated[
+        str | None,
+        typer.Option(
+            "--print", metavar="PAPER@DPI", help="Reduce the pictures to a print, such as a3@300."
+        ),
+    ] = None
+    stretch: options.Stretch = None
+    bands: Annotated[
+        str | None,
+        typer.Option(help="For TIFF files with several bands: one, or three such as 4,3,2."),
+    ] = None
+    page: Annotated[
+        int | None,
+        typer.Option(min=1, help="For TIFF files with several pages; default: the first."),
+    ] = None
+    guarantee: Annotated[
+        str | None,
+        typer.Option(
+            help="What is promised; default: what the calibration promises. post_hoc lets α be "
+            "chosen after looking."
+        ),
+    ] = None
+    robust: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="Γ: the promise also holds if some pictures are up to Γ times as frequent as in "
+            "the calibration; default: the calibration's, mostly 1.25.",
+        ),
+    ] = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields that they set in a request. Raises BadParameter."""
+        if self.to is not None and self.print_ is not None:
+            raise typer.BadParameter("--to and --print both name a size: give one.")
+        size = self.print_ or self.to
+        return {**asdict(self), "to": size, "print_": None}
+
+
+@dataclass
+class Answers:
+    """Which answers are written, and where."""
+
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for the answers; default: this folder. - prints the picture alone.",
+        ),
+    ] = None
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Also look into subfolders.")
+    ] = False
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite/--no-overwrite",
+            help="Replace answers to other requests; finished answers to this request stay.",
+        ),
+    ] = False
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Images upscaled at the same time; default: max_in_flight, 4 on a server."
+        ),
+    ] = None
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt",
+            help="The pictures belong together: where pictures like them lose more, their masks "
+            "are smaller. Needs at least 6.",
+        ),
+    ] = False
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Also write NAME.trust.png, the masks of every α.")
+    ] = False
+    overlay: Annotated[
+        bool,
+        typer.Option(
+            "--overlay", help="Also write NAME.overlay.png, with untrusted parts hatched."
+        ),
+    ] = False
+
+
+@dataclass
+class Elsewhere:
+    """What was made by a program that has no address."""
+
+    enlarged: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|FOLDER",
+            exists=True,
+            help="What somebody made of the image, or a folder with a file of each image's name, "
+            "for an upscaler of the kind supplied.",
+        ),
+    ] = None
+
+
+@dataclass
+class Sorting:
+    """Whether the answers are sorted by who must look."""
+
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review",
+            help="Sort the answers into accepted/, which need no look, and review/.",
+        ),
+    ] = False
+    review_batch: Annotated[
+        bool,
+        typer.Option(
+            "--review-batch",
+            help="Sort all answers together; each must show another scene.",
+        ),
+    ] = False
+
+    @property
+    def rule(self) -> Rule | None:
+        """How they are sorted. Raises BadParameter."""
+        if self.review and self.review_batch:
+            raise typer.BadParameter("--review and --review-batch exclude each other.")
+        return "batch" if self.review_batch else "each" if self.review else None
+
+
+@dataclass
+class Output(options.TargetOptions):
+    """What is printed, and who is asked."""
+
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print all that is known about each picture.")
+    ] = False
+
+
+@with_options(
+    request_options=RequestOptions,
+    answers=Answers,
+    elsewhere=Elsewhere,
+    sorting=Sorting,
+    output=Output,
+)
+def upscale(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Images, folders, quoted patterns such as 'photos/**/*.jpg', or - for standard "
+            "input.",
+        ),
+    ],
+    request_options: RequestOptions,
+    answers: Answers,
+    elsewhere: Elsewhere,
+    sorting: Sorting,
+    output: Output,
+) -> None:
+    """Upscale images; write image, mask and answer beside each other.
+
+    Run again, the command continues where it stopped.
+
+    Exit codes: 0 all is done; 1 some images failed, and are listed; 2 wrong usage, or answers to
+    something else would be lost; 130 interrupted.
+    """
+    out, server = answers.out, output.server
+    to_stream = out == STREAM or (out is None and sources == [STREAM])
+    if to_stream and (len(sources) > 1 or is_tree(sources) or output.as_json):
+        raise typer.BadParameter("--out - takes one image, and no --json.")
+    if to_stream and sys.stdout.isatty():
+        raise typer.BadParameter("a picture is not written to a terminal: name a file with >.")
+    sorts = sorting.rule
+    if sorts and (to_stream or request_options.mask == "none"):
+        raise typer.BadParameter("--review and --review-batch sort files with a mask.")
+    folder = None if to_stream else Path(out or ".")
+    if elsewhere.enlarged is not None and elsewhere.enlarged.is_file() and is_tree(sources):
+        raise typer.BadParameter("--enlarged is a folder where the images are in one.")
+    images, skipped = found(sources, folder, recursive=answers.recursive)
+    check_there(images)
+    # Imported only now, so that a mistyped name fails at once.
+    from trustscale_server.bootstrap.settings import load_settings  # noqa: PLC0415
+    from trustscale_server.cli.bars import interruptible  # noqa: PLC0415
+    from trustscale_server.cli.batch import MANIFEST, Extra, Run  # noqa: PLC0415
+    from trustscale_server.cli.service import PATIENT, service_client  # noqa: PLC0415
+    from trustscale_server.serving.request import options_of  # noqa: PLC0415
+
+    try:
+        request = options_of(**request_options.fields)
+    except BadRequest as error:
+        raise ConfigError(options.spoken(error.detail)) from None
+    chosen: list[tuple[Extra, bool]] = [("trust", answers.trust), ("overlay", answers.overlay)]
+    extras = frozenset(name for name, is_wanted in chosen if is_wanted)
+    manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
+    many = len(images) > 1
+    settings = load_settings() if server is None else None
+    name = request_options.upscaler
+    here = {"settings": settings, "upscaler": name, "many": many, "routes": _ROUTES}
+
+    async def work() -> Run:
+        async with service_client(server, needs_key=False, retries=PATIENT, **here) as service:
+            run = Run(
+                service,
+                server,
+                request,
+                answers.overwrite,
+                output.as_json,
+                manifest,
+                extras,
+                verbose=output.verbose,
+                review=sorts,
+                enlarged=elsewhere.enlarged,
+            )
+            if answers.adapt:
+                await run.adapt(images)
+            if folder is None:
+                await run.to_stream(images[0])
+            else:
+                most = settings.max_in_flight if settings else _AT_ONCE
+                await run.all(images, folder, answers.at_once or most)
+            return run
+
+    with interruptible("What is done is kept; run the same command again to continue."):
+        run = asyncio.run(work())
+    run.write_manifest()
+    run.report(many=many, skipped=skipped)
+    if run.failed or run.stopped:
+        raise typer.Exit(1)

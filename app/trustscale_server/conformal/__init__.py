@@ -1,0 +1,13 @@
+"""The conformal core: pure functions on arrays, no I/O.
+
+`fidelity` makes D from a truth and a prediction. `LossCurve` reduces one image's (σ, D) to its loss
+as a function of the threshold. `RiskCurve` and `HighProbabilityCurve` turn the loss curves of a
+calibration into thresholds, masks and trust levels.
+"""
+
+from trustscale_server.conformal import fidelity
+from trustscale_server.conformal.high_probability import HighProbabilityCurve
+from trustscale_server.conformal.loss_curve import LossCurve
+from trustscale_server.conformal.risk_curve import RiskCurve, StepCurve
+
+__all__ = ["HighProbabilityCurve", "LossCurve", "RiskCurve", "StepCurve", "fidelity"]

@@ -1,0 +1,267 @@
+"""Step curves: the thresholds, masks and trust levels that follow from calibration scenes.
+
+A *step curve* gives for a threshold t a value that bounds the expected loss of the mask {σ ≤ t}:
+`RiskCurve` on average, `HighProbabilityCurve` with a stated probability. It rises only at the
+breakpoints of the calibration images. With t_α = sup{t : value(t) ≤ α}, the trust mask is {p :
+σ(p) < t_α}: strictly, since the value may jump above α at t_α. That is {p : value(σ(p)) ≤ α}, so
+the *trust level* α(p) = value(σ(p)) holds the masks of all α at once.
+
+**The end.** No threshold exceeds the largest σ of the calibration images: what was never seen is
+not trusted. Smaller masks keep every promise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustscale_server.conformal.code_table import CODE_STEPS, NEVER, SAFE, CodeTable, check_no_nan
+from trustscale_server.conformal.loss_curve import LossCurve
+from trustscale_server.conformal.scenes import UNIT, by_scene, summed, total_weight
+
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest σ, unless the images say otherwise."""
+
+_ABOVE: Final = 1 + 1e-12  # the errors of floating point
+
+USUALLY: Final = 0.1
+"""The default β: the share of spots that may exceed the error of `exceeded_by`."""
+
+
+@dataclass(frozen=True, eq=False)
+class StepCurve:
+    """A step function whose value is `risks[k]` from `thresholds[k]` up to the next one.
+
+    NaN is a ValueError.
+
+    n: number of scenes; of weighted ones the sum of their weights.
+    bound: B, no loss exceeds it.
+    min_alpha: the value below the first threshold; for smaller α the mask is empty.
+    thresholds: float32, strictly increasing values of σ.
+    risks: float64, strictly increasing, in (`min_alpha`, B].
+    highest: the largest σ of the images; beyond it nothing is trusted.
+    """
+
+    n: float
+    bound: float
+    min_alpha: float
+    thresholds: NDArray[np.float32]
+    risks: NDArray[np.float64]
+    highest: float = field(default=LARGEST, kw_only=True)
+
+    def risk(self, t: float) -> float:
+        """Return the value at t; t may be −inf or inf."""
+        if math.isnan(t):
+            raise ValueError("t is not a number")
+        index = int(np.searchsorted(self.thresholds, t, side="right"))
+        return float(self.risks[index - 1]) if index else self.min_alpha
+
+    def threshold(self, alpha: float) -> float:
+        """t_α = sup{t : value(t) ≤ α}, at most just above `highest`; −inf for the empty mask."""
+        if math.isnan(alpha):
+            raise ValueError("alpha is not a number")
+        if alpha < self.min_alpha:
+            return -math.inf
+        with np.errstate(over="ignore"):  # inf follows the largest float32
+            end = float(np.nextafter(np.float32(self.highest), np.float32(np.inf)))
+        index = int(np.searchsorted(self.risks, alpha, side="right"))
+        return min(float(self.thresholds[index]), end) if index < len(self.risks) else end
+
+    def at_least(self, other: StepCurve) -> StepCurve:
+        """Return the larger of both curves everywhere: its masks are those that both trust.
+
+        Raises:
+            ValueError: the bounds differ.
+        """
+        if other.bound != self.bound:
+            raise ValueError(f"the bounds {self.bound:g} and {other.bound:g} differ")
+        thresholds = np.union1d(self.thresholds, other.thresholds)
+        values = np.maximum(
+            *(
+                np.append(one.min_alpha, one.risks)[
+                    np.searchsorted(one.thresholds, thresholds, side="right")
+                ]
+                for one in (self, other)
+            )
+        )
+        least = max(self.min_alpha, other.min_alpha)
+        is_rise = np.diff(values, prepend=least) > 0
+        return StepCurve(
+            min(self.n, other.n),
+            self.bound,
+            least,
+            thresholds[is_rise],
+            values[is_rise],
+            highest=min(self.highest, other.highest),
+        )
+
+    def mask(self, indecision: NDArray[np.float32], alpha: float) -> NDArray[np.bool_]:
+        """Return the trust mask {σ < t_α}, bool of the shape of σ; True is trusted."""
+        check_no_nan(indecision)
+        return np.asarray(indecision < self.threshold(alpha))
+
+    def trust_code(self, indecision: NDArray[np.float32]) -> NDArray[np.uint16]:
+        """Return α(p) in 16 bits: ceil(α(p)/B · 65534), of the shape of σ; 65535 is never trusted.
+
+        `code ≤ floor(α/B · 65534)`, computed in float64, never trusts a pixel outside the mask of
+        α. It leaves out pixels whose α(p) is within B/65534 of α.
+        """
+        check_no_nan(indecision)
+        codes = self._codes.take(indecision)
+        codes[indecision > self.highest] = NEVER
+        return codes
+
+    def mask_of_code(self, code: NDArray[np.uint16], alpha: float) -> NDArray[np.bool_]:
+        """Return the mask of α from `trust_code`, less pixels within B/65534 of α."""
+        if math.isnan(alpha):
+            raise ValueError("alpha is not a number")
+        limit = math.floor(min(alpha / self.bound, 1.0) * CODE_STEPS)
+        return np.asarray(code <= limit) if limit >= 0 else np.zeros(code.shape, bool)
+
+    @cached_property
+    def _codes(self) -> CodeTable:
+        """The codes that occur, and where they begin."""
+        levels = np.append(self.min_alpha, self.risks)
+        # One more than the code of the largest α below the level: whole quotients may be rounded.
+        below = np.nextafter(levels, -np.inf) / self.bound * CODE_STEPS * SAFE
+        codes = np.minimum(np.floor(below) + 1, CODE_STEPS).astype(np.uint16)
+        changes = codes[1:] != codes[:-1]
+        return CodeTable(self.thresholds[changes], codes[np.append(True, changes)])
+
+
+@dataclass(frozen=True, eq=False)
+class RiskCurve(StepCurve):
+    """R(t) as its breakpoints; `min_alpha` is B/(ΣW + 1), the risk of the empty mask.
+
+    **The guarantee in expectation.** `RiskCurve` is R(t) = (Σ_i W_i L̄_i(t) + B)/(Σ_i W_i + 1),
+    and t_α = sup{t : R(t) ≤ α}; with one image per scene and no weights, the paper's Eq. 1.
+    **E[L(t_α−)] ≤ α** for one new spot of a new scene, drawn by weights, over the draw of all n +
+    1 scenes, if these, each with its spots and their weights, are exchangeable. *Proof.* Let
+    f_i(t) = W_i (L̄_i(t) − α), which rises in t and is at most B − α (for α ≥ B nothing is
+    claimed). t_α depends on the n scenes only. As f_{n+1} ≤ B − α, t_α = sup{t : Σ_{i ≤ n} f_i(t)
+    + B − α ≤ 0} is at most t′ = sup{t : Σ_{i ≤ n+1} f_i(t) ≤ 0}. t′ is symmetric in the n + 1
+    scenes, so E[f_{n+1}(t′−)] is that of the mean of all of them, at most 0, and E[f_{n+1}(t_α−)]
+    ≤ 0, too: E[W L̄] ≤ α E[W]. A picture of the class is from scene i in proportion to W_i, so
+    this is its expected loss. ∎ (Pooling the spots of all scenes breaks the promise where easy
+    scenes bring more of them.)
+
+    The mask {σ < t_α} is strict: R may jump above α at t_α, and where values of σ are equal across
+    images, the paper's {σ ≤ t_α} (Eq. 2) breaks the promise (test_guarantee.py measures it).
+    """
+
+    @classmethod
+    def from_loss_curves(
+        cls,
+        loss_curves: Iterable[LossCurve],
+        bound: float,
+        *,
+        scenes: Iterable[Hashable] | None = None,
+        weights: Iterable[Fraction] | None = None,
+        highest: float = LARGEST,
+    ) -> RiskCurve:
+        """Return the curve of a set of loss curves, in any order.
+
+        Args:
+            loss_curves: of the spots, or of whole images.
+            bound: B.
+            scenes: the scene of each; None: every one is its own.
+            weights: w of each; None: all of a scene count alike.
+            highest: a σ beyond which nothing is trusted.
+
+        Raises:
+            ValueError: as `by_scene`.
+        """
+        known = by_scene(loss_curves, bound, scenes, weights)
+        losses = [scene.loss() for scene in known]
+        total = summed(
+            np.concatenate([*(loss.levels for loss in losses), np.empty(0, np.float32)]),
+            np.concatenate([*(loss.totals for loss in losses), np.empty(0, np.int64)]),
+            np.array([len(loss.levels) for loss in losses], np.int64),
+        )
+        n = total_weight(known)
+        risks = (total.totals / UNIT + bound) / (n + 1)
+        return cls(n, float(bound), bound / (n + 1), total.levels, risks, highest=float(highest))
+
+    def lenient_threshold(self, alpha: float) -> float:
+        """Return t⁺, which the threshold of all n + 1 scenes does not exceed."""
+        return self.threshold((alpha + self.min_alpha) * _ABOVE)
+
+
+def exceeded_by(
+    losses: Sequence[NDArray[np.float64]],
+    weights: Sequence[NDArray[np.float64]],
+    share: float = USUALLY,
+) -> float | None:
+    """Return τ̂ from L_ij(t⁺−), w_ij and β; None if there are too few scenes for one.
+
+    **The error that nine of ten pictures do not exceed.** For a share β fixed in advance let
+
+        t⁺ = sup{t : Σ_i W_i L̄_i(t) ≤ α (Σ_i W_i + 1)}, that of R with B replaced by 0
+        τ̂ = min{τ : Σ_i Σ_j w_ij 1{L_ij(t⁺−) > τ} + 1 ≤ β (Σ_i W_i + 1)}
+
+    Then P(L_new(t_α−) > τ̂) ≤ β over the draw of the scenes and of the spot, although t_α and τ̂
+    come from the same scenes. *Proof.* t_α ≤ t′ ≤ t⁺, since Σ_{i ≤ n} f_i ≤ −f_{n+1} ≤ α where
+    Σ_{i ≤ n+1} f_i ≤ 0. Let τ′ be the least τ that at most the share β of all weights of the n + 1
+    scenes exceeds at t′. Both are symmetric in them, so E[Σ_j w_j (1{L_j(t′−) > τ′} − β)] ≤ 0 for
+    the new scene. At τ̂ the n scenes at t⁺ ≥ t′ and the new one, whose Σ_j w_j (1{…} − β) is at
+    most 1 − β, sum to at most 0, so τ′ ≤ τ̂. And L_new(t_α−) ≤ L_new(t′−). ∎
+    """
+    values = np.concatenate([*losses, np.empty(0)])
+    counted = np.concatenate([*weights, np.empty(0)])
+    n = math.fsum(math.fsum(of_scene) for of_scene in weights)  # three thirds are 1
+    if 1 / (n + 1) > share:
+        return None
+    order = np.argsort(-values, kind="stable")
+    values, above = values[order], np.cumsum(counted[order])
+    # At τ = values[k] at most the first k lie above it.
+    over = (above + 1) / (n + 1) > share
+    return float(values[np.argmax(over)]) if over.any() else 0.0
+
+
+def minimal_n(alpha: float, bound: float) -> int:
+    """Return the smallest n with B/(n + 1) ≤ α, below which no pixel can be trusted.
+
+    Raises:
+        ValueError: alpha or bound is not a positive number.
+    """
+    if not (0 < alpha < math.inf and 0 < bound < math.inf):
+        raise ValueError("alpha and bound must be positive numbers")
+    n = max(0, math.ceil(Fraction(bound) / Fraction(alpha)) - 1)
+    # The risk curve divides in floating point, which may decide a tie the other way.
+    if 0 < n < 1 << 52 and bound / n <= alpha:
+        return n - 1
+    return n
+
+
+def leakage_bound(alpha: float, n: float, n_leaked: int, bound: float) -> float:
+    """Return the bound that survives if `n_leaked` of n scenes were trained on (Prop. 3.2).
+
+    A model may be perfect on those. Without them t_α is the threshold of the other
+    n_new = n − n_leaked scenes at level α(n + 1)/(n_new + 1). At most B.
+
+    Raises:
+        ValueError: n_leaked outside [0, n].
+    """
+    if not 0 <= n_leaked <= n:
+        raise ValueError(f"n_leaked must be between 0 and n = {n}, got {n_leaked}")
+    return min(bound, alpha * (n + 1) / (n - n_leaked + 1))
+
+
+def lab_psnr_lower_bound_db(alpha: float) -> float | None:
+    """Return a lower bound in dB on the expected PSNR inside a `pointwise` mask.
+
+    Proposition 3.1 with its last step mended: the peak is 1, that of normalised Lab. The root mean
+    square over pixels and channels is at most the worst ‖Y − Ŷ‖₁ divided by √3, so, by Jensen's
+    inequality, E[PSNR] ≥ −20 log10(α) + 10 log10(3), in normalised Lab, not RGB, an empty mask
+    counted as error 0. None for α = 0.
+    """
+    if alpha <= 0:
+        return None
+    return -20 * math.log10(alpha) + 10 * math.log10(3)

@@ -1,0 +1,204 @@
+"""A promise that holds although hard pictures are more frequent than in the calibration.
+
+The plain promise is about pictures of the calibration's law P. Nobody's pictures are exactly of
+it, and what a picture looks like does not say whether its errors are larger. A *robust* promise
+names a factor Γ ≥ 1 and is about **every law Q under which no kind of picture is more than Γ times
+as frequent as in the calibration**, dQ/dP ≤ Γ. The hardest of these is P without the easiest share
+1 − 1/Γ of the pictures: a fifth for Γ = 1.25. Γ = 1 is the plain promise.
+
+**The bound.** For a loss L ≥ 0, any cut c ≥ 0 and w = dQ/dP
+
+    E_Q[L] = E_P[w L] ≤ E_P[w c + w (L − c)⁺] ≤ c + Γ E_P[(L − c)⁺]
+
+since w has the mean 1 and is at most Γ. The least right side over c is the mean of the worst share
+1/Γ of the losses (their CVaR at 1 − 1/Γ), with their quantile as c, and the hardest Q reaches it.
+
+**In expectation.** c is fixed before, as a share of α that depends on Γ alone: c = κ α. Then
+L′ = κ α + Γ (L − κ α)⁺ is a loss like any other: it rises with the threshold and is largest where L
+is B. So the proof of `RiskCurve` holds for it. With the mean losses L̄_k of the pictures k, their
+weights w_k and W = Σ w_k
+
+    t_α = sup{t : Σ_k w_k L̄′_k(t) + κ α + Γ (B − κ α) ≤ α (W + 1)}    ⇒    E_Q[L(t_α−)] ≤ α
+
+over the draw of the calibration scenes from P and of one new picture from Q, if these scenes and a
+new one from P are exchangeable. *Proof.* f_i(t) = Σ_k w_k (L̄′_k(t) − α), over the pictures of
+scene i, has E[f_new(t_α−)] ≤ 0, as there. Let v ≤ Γ be what Q multiplies the weight of a picture
+with, so that E[Σ v w_k] = E[Σ w_k] over the new scene. Then E[Σ v w_k L̄_k] ≤ E[Σ w_k L̄′_k] ≤
+α E[Σ w_k], by the bound above. ∎
+
+*What an opponent may do.* v may depend on all about the new picture, its errors too, and on the
+calibration: whoever knows both and drops the easiest share 1 − 1/Γ is covered.
+*Classes.* With the weights of a class, Γ bounds the ratio within the class; how frequent classes
+are among each other does not matter, since each has a threshold of its own.
+*Pictures, not scenes or spots.* Of a scene the hard pictures may be chosen, so each counts by
+itself. A spot of a picture is a random one.
+*Why c is fixed.* The quantile of the losses at hand is not symmetric in the new scene; it costs a
+factor of up to 1 + ½ √((Γ − 1)/(n + 1)), and trusts less on the shipped calibrations.
+
+**All α at once.** Σ_k w_k (L̄_k − c)⁺ is the largest Σ_{k ∈ K} w_k (L̄_k − c) over sets K of
+pictures, and the worst ones are such a set. So the condition is that α is at least
+
+    value(t) = max over m of Γ A_m / ((1 − κ)(W + 1) + Γ κ C_m)
+
+where A_m sums w L̄, and C_m the weights, of the worst m pictures; the new one, with L = B and the
+weight 1, comes first. It rises with t, so it is a step curve with the thresholds of all α.
+
+**κ = ln Γ / (1 + ln Γ)** is best if losses have an exponential law. Any κ < 1 is valid.
+
+**The error that few spots exceed** (`exceeded_by`). f_new ≥ −(1 − κ) α, so t′ ≤ t⁺ = sup{t :
+Γ Σ_k w_k (L̄_k − κ α)⁺ ≤ (1 − κ) α (W + 1)}. The share of spots above τ is at most β under Q if it
+is at most β/Γ under P (c = 0).
+
+**The other kinds.** An α chosen after looking: G = max L/α takes the place of L, and 1 that of α.
+With high probability, and of the share of spots above a tolerance: E_Q[L] ≤ Γ E_P[L], c = 0, so
+the curve is Γ times the plain one (`harder`). Which pictures need a look is decided without Γ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from trustscale_server.conformal.loss_curve import LossCurve
+from trustscale_server.conformal.risk_curve import LARGEST, StepCurve
+from trustscale_server.conformal.scenes import UNIT, Scene, by_scene, total_weight
+
+MAX_ROBUST: Final = 10.0
+"""The largest Γ: beyond it nearly nothing is trusted."""
+
+_BLOCK: Final = 1 << 20  # losses that are looked at together
+_SAFE: Final = 1 + 1e-12  # above the errors of floating point
+_NEW: Final = (0.0, 1.0)  # without the new picture, and with it
+
+Curve = TypeVar("Curve", bound=StepCurve)
+
+
+def cut_share(robust: float) -> float:
+    """Return κ for Γ; 0 for Γ = 1.
+
+    Raises:
+        ValueError: Γ is not from 1 to `MAX_ROBUST`.
+    """
+    if not 1 <= robust <= MAX_ROBUST:
+        raise ValueError(f"robust must be from 1 to {MAX_ROBUST:g}, got {robust}")
+    return math.log(robust) / (1 + math.log(robust))
+
+
+def harder(curve: Curve, robust: float) -> Curve:
+    """Return the curve of Γ times the risk, at most B: E_Q[L] ≤ Γ E_P[L]."""
+    cut_share(robust)
+    values = np.minimum(np.append(curve.min_alpha, curve.risks) * (robust * _SAFE), curve.bound)
+    rises = np.diff(values) > 0
+    return replace(
+        curve,
+        min_alpha=float(values[0]),
+        thresholds=curve.thresholds[rises],
+        risks=values[1:][rises],
+    )
+
+
+def minimal_scenes(alpha: float, bound: float, robust: float) -> int:
+    """Return the smallest n for which the value of the empty mask is at most α.
+
+    Raises:
+        ValueError: alpha or bound is not a positive number, or as `cut_share`.
+    """
+    if not (0 < alpha < math.inf and 0 < bound < math.inf):
+        raise ValueError("alpha and bound must be positive numbers")
+    kappa = cut_share(robust)
+    n = max(0, math.ceil(robust * (bound / alpha * (1 - 1e-9) - kappa) / (1 - kappa)) - 1)
+    while (
+        bound > alpha and robust * bound / ((1 - kappa) * (n + 1) + robust * kappa) > alpha / _SAFE
+    ):
+        n += 1
+    return n
+
+
+@dataclass(frozen=True, eq=False)
+class RobustCurve(StepCurve):
+    """`value` as its breakpoints: its mask of α loses at most α under every Q.
+
+    lenient: the curve of t⁺.
+    """
+
+    lenient: StepCurve = field(kw_only=True)
+
+    @classmethod
+    def from_loss_curves(
+        cls,
+        loss_curves: Iterable[LossCurve],
+        bound: float,
+        *,
+        robust: float,
+        pictures: Iterable[Hashable] | None = None,
+        weights: Iterable[Fraction] | None = None,
+        highest: float = LARGEST,
+    ) -> RobustCurve:
+        """Return the curve of a set of loss curves, in any order.
+
+        Args:
+            loss_curves: of the spots, or of whole images.
+            bound: B.
+            robust: Γ, fixed in advance.
+            pictures: the picture of each; None: every one is its own.
+            weights: of each in its scene; None: every picture counts 1.
+            highest: a σ beyond which nothing is trusted.
+
+        Raises:
+            ValueError: as `cut_share` and `by_scene`.
+        """
+        known = by_scene(loss_curves, bound, pictures, weights)
+        n, kappa = total_weight(known), cut_share(robust)
+        fixed = (1 - kappa) * (n + 1)
+
+        def value(worst: ArrayLike, weight: ArrayLike, new: float) -> NDArray[np.float64]:
+            """With a new picture that loses B with the weight `new`."""
+            counted = fixed + robust * kappa * (np.asarray(weight) + new)
+            return robust * (np.asarray(worst) + bound * new) / counted
+
+        found = [[float(value(0, 0, new))] for new in _NEW]
+        levels = [np.empty(0, np.float32)]
+        for block, worst, weight in _worst_sums(known):
+            levels.append(block)
+            for place, new in enumerate(_NEW):
+                found[place] += value(worst, weight, new).max(axis=1).tolist()
+        thresholds, end = np.concatenate(levels), float(highest)
+
+        def steps(values: list[float]) -> tuple[float, NDArray[np.float32], NDArray[np.float64]]:
+            # They cannot fall, but by rounding.
+            risks = np.minimum(np.maximum.accumulate(values) * _SAFE, bound)
+            rises = np.diff(risks) > 0
+            return float(risks[0]), thresholds[rises], risks[1:][rises]
+
+        without, with_new = map(steps, found)
+        lenient = StepCurve(n, float(bound), *without, highest=end)
+        return cls(n, float(bound), *with_new, highest=end, lenient=lenient)
+
+    def lenient_threshold(self, alpha: float) -> float:
+        """Return t⁺."""
+        return self.lenient.threshold(alpha)
+
+
+def _worst_sums(
+    pictures: Sequence[Scene],
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]]:
+    """Blocks of the levels of all pictures [k], and A_m and C_m of the worst ones there [k, m]."""
+    losses = [picture.loss() for picture in pictures]
+    levels = np.unique(np.concatenate([*(loss.levels for loss in losses), np.empty(0, np.float32)]))
+    weights = np.array([float(picture.weight) for picture in pictures])
+    rows = max(1, _BLOCK // max(1, len(pictures)))
+    for start in range(0, len(levels), rows):
+        block = levels[start : start + rows]
+        sums = np.zeros((len(block), len(pictures)))
+        for place, loss in enumerate(losses):
+            steps = np.searchsorted(loss.levels, block, side="right")
+            sums[:, place] = np.append(0, loss.totals)[steps]
+        order = np.argsort(-(sums / weights), axis=1)
+        worst = np.cumsum(np.take_along_axis(sums, order, axis=1), axis=1) / UNIT
+        yield block, worst, np.cumsum(weights[order], axis=1)

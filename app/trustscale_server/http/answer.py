@@ -1,0 +1,100 @@
+"""The answer to an upscaling: its document, its picture alone, or all its files in a zip."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Mapping
+from typing import IO, Final, cast
+from urllib.parse import quote
+
+from fastapi.responses import JSONResponse, Response
+
+from trustscale_server.http.negotiation import JSON, ZIP
+from trustscale_server.http.sent import Sent
+from trustscale_server.images.encode import FORMS, FormName
+from trustscale_server.serving.document import (
+    ADDED,
+    BELIEVED,
+    CARD,
+    MASK,
+    SAFE,
+    TRUST,
+    TRUST_COG,
+    Detail,
+    Picture,
+    Result,
+    in_detail,
+)
+from trustscale_server.serving.pictures import image_file
+from trustscale_server.serving.request import UNMASKED
+from trustscale_server.stores.spool import byte_size, spooled
+
+_PRINTED: Final = " !\"#$&'()*+,/:;<=>?@[]^`{|}"  # what headers hold as it is
+
+
+def files_of(result: Picture, media_type: str) -> tuple[str, ...]:
+    """Return the names of the files that an answer of this type is made of."""
+    if media_type == JSON:
+        return ()
+    if media_type != ZIP or not isinstance(result, Result):
+        return (image_file(result),)
+    more = {
+        CARD: result.card,
+        BELIEVED: result.believed.is_sent,
+        SAFE: result.safe,
+        ADDED: result.safe,
+        TRUST_COG: result.links.trust_cog is not None,
+    }
+    return (image_file(result), MASK, TRUST, *(name for name, is_sent in more.items() if is_sent))
+
+
+async def respond(
+    result: Picture, files: Mapping[str, IO[bytes]], media_type: str, detail: Detail
+) -> Response:
+    """Answer with a result and its `files_of` this type."""
+    written = result.model_dump_json()
+    headers = {"Content-Location": result.links.self}
+    if media_type == JSON:
+        document = in_detail(json.loads(written), detail)
+        return JSONResponse(document, headers=headers)
+    if media_type != ZIP:
+        (file,) = files.values()
+        return Sent(file, FORMS[cast("FormName", result.format)].media_type, **_about(result))
+    members = {**files, "result.json": io.BytesIO(written.encode())}
+    headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'
+    content = await asyncio.to_thread(spooled, _zip, members)  # checksums take time
+    return Sent(content, ZIP, **headers)
+
+
+def _about(result: Picture) -> dict[str, str]:
+    """The headers of a picture that is sent alone."""
+    links = [f'<{result.links.self}>; rel="describedby"; type="{JSON}"']
+    about = {"Content-Location": result.links.image, "Trustscale-Warnings": len(result.warnings)}
+    promised, promise = False, UNMASKED
+    if isinstance(result, Result):
+        links.append(f'<{result.links.mask}>; rel="related"; title="mask"')
+        promised, promise = result.guarantee.promised, result.guarantee.plain
+        about |= {
+            "Trustscale-Alpha": f"{result.alpha:g}",
+            "Trustscale-Trusted-Fraction": f"{result.trusted_fraction:.4f}",
+        }
+    about |= {
+        "Link": ", ".join(links),
+        "Trustscale-Promised": str(promised).lower(),
+        "Trustscale-Promise": quote(promise, safe=_PRINTED),
+    }
+    return {name: str(value) for name, value in about.items()}
+
+
+def _zip(out: IO[bytes], files: Mapping[str, IO[bytes]]) -> None:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
+        for name, file in files.items():
+            about = zipfile.ZipInfo(name, time.localtime()[:6])
+            about.file_size = byte_size(file)  # from 4 GB on its header has another form
+            with file, archive.open(about, "w") as member:
+                shutil.copyfileobj(file, member, 2**20)

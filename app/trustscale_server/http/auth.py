@@ -1,0 +1,102 @@
+"""Keys of admins and clients: compared in constant time, never shown."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import (
+    Iterable,
+    Mapping,
+)
+from pathlib import Path
+from typing import (
+    Final,
+)
+
+from trustscale_server.bootstrap.sources import named_key
+from trustscale_server.platform.errors import (
+    ConfigError,
+    Unauthorized,
+)
+from trustscale_server.stores.files import PRIVATE, create_file
+
+_KEY_BYTES: Final = 32
+_KEY_LENGTH: Final = 43  # characters of so many bytes in base64
+
+
+class Keyring:
+    """A set of keys, each `[NAME:]KEY`, kept as digests only."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._ids: dict[bytes, str] = {}
+        for text in keys:
+            name, key = named_key(text)
+            digest = _key_digest(key)
+            self._ids[digest] = name or digest.hex()[:8]
+
+    @property
+    def empty(self) -> bool:
+        return not self._ids
+
+    def key_id(self, key: str | None) -> str | None:
+        """Return the name of a key, else 8 digits of its digest, or None for an unknown key.
+
+        Keys of one name are one client.
+        """
+        if not key:  # also where an empty one was configured by mistake
+            return None
+        digest = _key_digest(key)
+        # All are compared, so that the time does not reveal which one matched.
+        matches = [
+            key_id for known, key_id in self._ids.items() if hmac.compare_digest(digest, known)
+        ]
+        return matches[0] if matches else None
+
+
+def sent_key(headers: Mapping[str, str]) -> str | None:
+    """Return the key in `Authorization: Bearer …` or `X-API-Key`."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return headers.get("x-api-key", "").strip() or None
+
+
+def require(keyring: Keyring, headers: Mapping[str, str]) -> str:
+    """Return the id of the key that was sent.
+
+    Raises:
+        Unauthorized: no key, or one that does not belong to the keyring.
+    """
+    key = sent_key(headers)
+    key_id = keyring.key_id(key)
+    if key_id is None:
+        raise Unauthorized("The key is not valid." if key else "A key is needed.")
+    return key_id
+
+
+def stored_admin_key(data_dir: Path) -> tuple[str, Path]:
+    """Return the installation's admin key and its file, made at the first start.
+
+    Raises:
+        ConfigError: the data folder cannot be written, or the stored key is damaged.
+    """
+    path = data_dir / "admin.key"
+    try:
+        data_dir.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        if not path.exists():
+            key = secrets.token_urlsafe(_KEY_BYTES)
+            create_file(path, f"{key}\n".encode("ascii"), permissions=0o600)
+        key = path.read_bytes().decode("ascii", "replace").strip()
+    except OSError as error:
+        raise ConfigError(f"Cannot write the admin key to {path}: {error.strerror}.") from error
+    if len(key) < _KEY_LENGTH or not key.isascii():
+        raise ConfigError(
+            f"The admin key in {path} is empty or damaged; remove the file, and the next start "
+            "makes a new key."
+        )
+    return key, path
+
+
+def _key_digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

@@ -1,0 +1,228 @@
+"""Errors as problem documents (RFC 9457), and a page for each of their types."""
+
+from __future__ import annotations
+
+import errno
+import html
+import math
+import re
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
+
+from trustscale_server.platform import errors
+from trustscale_server.platform.config_errors import reason, together
+from trustscale_server.platform.problems import (
+    MEDIA_TYPE,
+    PROBLEMS,
+    body_too_large,
+    problem,
+    problem_of,
+)
+from trustscale_server.stores.spool import is_of_temporary, no_temporary
+
+_CLIENT_GONE = 499
+"""Logged and counted for a client that hung up; it is not sent."""
+
+SCOPE_KEY = "trustscale.problem"
+"""The key in a request's ASGI scope for the type of problem that answers it."""
+
+log = structlog.get_logger(__name__)
+
+_ALPHA = {("body", "alpha"), ("query", "alpha")}
+
+# 400 is the framework's status for an unreadable body, which here is 422 like all bad requests.
+_BY_STATUS = {
+    400: "bad-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "image-too-large",
+}
+
+
+# The disk, or descriptors.
+_USED_UP = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457); it may have `items`, `differences`, `fields` and others."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(json_schema_extra={"format": "uri-reference"})
+    title: str
+    status: int
+    detail: str
+
+
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+
+
+def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    """Return a problem document as a response."""
+    return JSONResponse(
+        document, status_code=document["status"], headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+class ClientDisconnected(Exception):
+    """The client hung up, and its work was cancelled."""
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Answer errors of `app` with problem documents, and serve a page for each type."""
+    app.add_exception_handler(errors.TrustscaleError, _expected)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    for left in (ClientDisconnected, ClientDisconnect):
+        app.add_exception_handler(left, answer_nobody)
+    app.add_exception_handler(OSError, _system)
+    app.add_exception_handler(Exception, _unexpected)
+    app.add_api_route(
+        "/problems/{slug}", _page, include_in_schema=False, response_class=HTMLResponse
+    )
+
+
+def _counted(
+    request: Request, document: dict[str, Any], headers: dict[str, str] | None = None
+) -> Response:
+    """A problem document as a response; the outermost middleware counts its type."""
+    request.scope[SCOPE_KEY] = document["type"].removeprefix("/problems/")
+    return problem_response(document, headers)
+
+
+def _expected(request: Request, error: Exception) -> Response:
+    headers = {}
+    if isinstance(error, errors.TransientError) and not isinstance(error, errors.TimedOut):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, errors.Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="trustscale"'
+    return _counted(request, problem_of(error), headers)
+
+
+def _validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    mistakes = error.errors()
+    items = [
+        {"field": ".".join(map(str, item["loc"][1:])), "reason": reason(item)} for item in mistakes
+    ]
+    detail = together((item["field"], item["reason"]) for item in items)
+    is_alpha = any(item["loc"] in _ALPHA and item["type"] != "extra_forbidden" for item in mistakes)
+    slug = "bad-alpha" if is_alpha else "bad-request"
+    return _counted(request, problem(slug, detail, fields=items))
+
+
+async def answer_nobody(_request: Request, _gone: Exception) -> Response:
+    """Return the response that is counted for a client that hung up."""
+    return Response(status_code=_CLIENT_GONE)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    if isinstance(error.__cause__, ClientDisconnect):  # while it sent a form
+        return await answer_nobody(request, error)
+    if isinstance(error.__cause__, OSError):  # while its form was stored
+        return _system(request, error.__cause__)
+    slug = _BY_STATUS.get(error.status_code)
+    if slug is None:
+        document = {
+            "type": "about:blank",
+            "title": HTTPStatus(error.status_code).phrase,
+            "status": error.status_code,
+            "detail": str(error.detail),
+        }
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = _allowed(request)
+        document = problem("method-not-allowed", _not_allowed(request, allowed))
+        return _counted(request, document, {**dict(error.headers or {}), "Allow": allowed})
+    elif error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        document = body_too_large()
+    else:
+        document = problem(slug, f"{str(error.detail).rstrip('.')}.")
+    return _counted(request, document, dict(error.headers or {}))
+
+
+_METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of a path; the framework names those of the first."""
+
+    def is_taken(method: str) -> bool:
+        asked = {**request.scope, "method": method}
+        return any(route.matches(asked)[0] is Match.FULL for route in request.app.routes)
+
+    return ", ".join(filter(is_taken, _METHODS))
+
+
+def _not_allowed(request: Request, allowed: str) -> str:
+    return f"{request.url.path[:80]} does not take {request.method[:20]}; it takes {allowed}."
+
+
+def _system(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)  # noqa: S101 - registered for this class
+    if error.errno not in _USED_UP:
+        if is_of_temporary(error):
+            return _expected(request, no_temporary(error))
+        raise error
+    return _expected(
+        request, errors.Overloaded(f"The system has no resources left: {error.strerror}.")
+    )
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("unexpected_error", exc_info=error)
+    return _counted(request, problem_of(error))
+
+
+async def _page(slug: str) -> HTMLResponse:
+    kind = PROBLEMS.get(slug)
+    if kind is None:
+        raise errors.NotFound(f"There is no problem type {slug[:40]!r}.")
+    title = html.escape(kind.title)
+    text = re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(kind.explanation))
+    return HTMLResponse(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f"<h1>{title}</h1><p>Status {kind.status}, type <code>/problems/{slug}</code></p>"
+        f"<p>{text}</p></html>"
+    )
+
+
+_Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+
+def limited_responses(*slugs: str) -> _Responses:
+    """Return `problem_responses` and those of an operation with rate limits."""
+    return {
+        **problem_responses(*slugs, "unauthorized", "overloaded", "store-unavailable"),
+        **problem_responses("overloaded", status=429),
+    }
+
+
+def problem_responses(*slugs: str, status: int | None = None) -> _Responses:
+    """Return the `responses` of a path operation for OpenAPI, with one example per type.
+
+    status: instead of the types' own.
+    """
+    responses: _Responses = {}
+    for slug in slugs:
+        kind = PROBLEMS[slug]
+        response = responses.setdefault(
+            status or kind.status,
+            {
+                "description": kind.title,
+                "content": {MEDIA_TYPE: {"schema": _PROBLEM, "examples": {}}},
+            },
+        )
+        response["content"][MEDIA_TYPE]["examples"][slug] = {
+            "value": {**problem(slug, kind.explanation), "status": status or kind.status}
+        }
+    return responses

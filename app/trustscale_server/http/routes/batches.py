@@ -1,0 +1,62 @@
+"""POST /v1/batches: pictures that belong together, by which the masks of each are adapted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Final
+
+from fastapi import APIRouter, File, Request, UploadFile
+
+from trustscale_server.http.connection import while_connected
+from trustscale_server.http.problems import limited_responses
+from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.images.decode import decode
+from trustscale_server.images.features import InputFeatures, look_at
+from trustscale_server.images.sandbox.client import decoding
+from trustscale_server.platform.errors import BadInput
+from trustscale_server.platform.fair import current_client
+from trustscale_server.serving.batch import MAX_UPLOADS, Batch
+
+router = APIRouter(route_class=ClientRoute, tags=["upscale"])
+
+_PROBLEMS = ("bad-image", "decode-limit", "image-too-large", "unsupported-media", "bad-request")
+_MAX_BYTES: Final = 256 * 2**20
+
+
+@router.post(
+    "/v1/batches",
+    response_model=Batch,
+    responses=limited_responses(*_PROBLEMS),
+    max_body_size=_MAX_BYTES,
+    form_limits={"max_files": MAX_UPLOADS, "max_fields": 1, "max_part_size": 4096},
+)
+async def make_batch(
+    request: Request,
+    state: StateDep,
+    _: ClientDep,
+    images: Annotated[list[UploadFile], File(description="6 to 64 pictures, as they are sent.")],
+) -> Batch:
+    """Describe pictures that belong together, such as a folder of scans.
+
+    Requests that name the batch get masks that are smaller where pictures like these lose more.
+    Their promise stays the same. Nothing is generated, and no picture is kept: the numbers that
+    describe them are, for a week. It counts as a request of the client.
+    """
+    await state.limits.take(current_client.get(), "requests")
+    return await while_connected(request, _described(state, images))
+
+
+async def _described(state: State, images: list[UploadFile]) -> Batch:
+    features = [await _features(state, image, place) for place, image in enumerate(images, start=1)]
+    return await state.service.batches.make(features)
+
+
+async def _features(state: State, image: UploadFile, place: int) -> InputFeatures:
+    """The features of one picture. Raises BadInput, with its place."""
+    async with state.service.decoding.held():
+        try:
+            decoded = await decoding(decode, image.file, state.service.limits)
+        except BadInput as error:
+            error.detail = f"Picture {place}: {error.detail}"
+            raise
+    return await asyncio.to_thread(look_at, decoded.rgb, decoded.compression)

@@ -1,0 +1,69 @@
+"""GET /v1/results/{id}/card.png: the picture with a caption that says what can be relied on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from trustscale_server.http.connection import while_connected
+from trustscale_server.http.openapi import file_response
+from trustscale_server.http.problems import limited_responses, problem_responses
+from trustscale_server.http.routes.results import Alpha, ResultId, in_turn, mask_at
+from trustscale_server.http.sent import Sent
+from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.images.card import Theme
+from trustscale_server.images.encode import FORMS
+from trustscale_server.platform.fair import current_client
+from trustscale_server.platform.tasks import shielded
+from trustscale_server.serving.caption import Look
+from trustscale_server.serving.card_file import CardForm, CardWish, card_of
+from trustscale_server.serving.document import REST, Result
+from trustscale_server.serving.pictures import check_alpha, image_file, stored_result
+
+router = APIRouter(
+    route_class=ClientRoute,
+    prefix="/v1/results",
+    tags=["upscale"],
+    responses=problem_responses("bad-request", "not-found", "unauthorized"),
+)
+
+
+@router.get(
+    "/{result_id}/card.{form}",
+    response_class=Response,
+    responses={
+        **file_response(*(FORMS[form].media_type for form in ("png", "webp", "jpeg"))),
+        **limited_responses("not-found", "bad-request", "bad-alpha"),
+    },
+)
+async def get_result_card(
+    request: Request,
+    result_id: ResultId,
+    form: CardForm,
+    state: StateDep,
+    _: ClientDep,
+    alpha: Alpha = None,
+    look: Annotated[
+        Look, Query(description="How the card shows what cannot be relied on.")
+    ] = "soft",
+    theme: Annotated[Theme, Query(description="The colours of its caption.")] = "light",
+) -> Response:
+    """Fetch the card: the picture with a caption below, made to be sent.
+
+    Drawing it counts as a request of the client.
+    """
+    result = stored_result(await state.stores.results.document(result_id))
+    wish = CardWish(check_alpha(alpha, result.alpha), form, look, theme)
+    await state.limits.take(current_client.get(), "requests")
+    drawn = await while_connected(request, in_turn(state, _card(state, result, wish)))
+    return Sent(drawn, FORMS[form].media_type)
+
+
+async def _card(state: State, result: Result, wish: CardWish) -> bytes:
+    mask = await mask_at(state, result, wish.alpha)
+    image = await state.stores.results.blob(result.id, image_file(result))
+    rest = await state.stores.results.blob(result.id, REST)
+    credentials = state.service.credentials
+    return await shielded(card_of, result, wish, image, mask, rest, credentials)

@@ -1,0 +1,104 @@
+"""POST /v1/results/{id}/catch: where a model rewrote a photograph most, from the truth."""
+
+from __future__ import annotations
+
+import io
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, File, Query, Request, UploadFile
+from fastapi.responses import Response
+from numpy.typing import NDArray
+from PIL import Image
+
+from trustscale_server.http.connection import while_connected
+from trustscale_server.http.openapi import file_response
+from trustscale_server.http.problems import limited_responses
+from trustscale_server.http.routes.results import ResultId, mask_at
+from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.encode import picture
+from trustscale_server.images.sandbox.client import decoding
+from trustscale_server.monitoring.feedback import MAX_TRUTH_BYTES
+from trustscale_server.pixels.lab import to_8_bit
+from trustscale_server.platform.errors import BadImage, Conflict, NotFound
+from trustscale_server.platform.fair import current_client
+from trustscale_server.platform.tasks import shielded
+from trustscale_server.serving.caught import Caught, card_of, caught
+from trustscale_server.serving.document import REST, Result
+from trustscale_server.serving.pictures import image_file, pixels_of, read_mask, stored_result
+
+router = APIRouter(route_class=ClientRoute, prefix="/v1/results", tags=["upscale"])
+
+_BYTES = 96  # per pixel: the pictures and, of float32, what is compared
+_PROBLEMS = (
+    "not-found", "conflict", "bad-image", "decode-limit", "bad-request", "image-too-large",
+    "unsupported-media",
+)  # fmt: skip
+
+
+@router.post(
+    "/{result_id}/catch",
+    response_model=Caught,
+    responses={
+        200: {
+            "description": "The place; with `card=true` a picture of 1200×630 that shows it.",
+            "content": file_response("image/jpeg")[200]["content"],
+        },
+        **limited_responses(*_PROBLEMS),
+    },
+    max_body_size=MAX_TRUTH_BYTES,
+)
+async def catch_result(
+    result_id: ResultId,
+    request: Request,
+    state: StateDep,
+    _: ClientDep,
+    image: Annotated[UploadFile, File(description="The true image, exactly of the output's size.")],
+    card: Annotated[bool, Query(description="Whether to answer with the card.")] = False,
+) -> Caught | Response:
+    """Find the place that the model rewrote most, and whether it had been marked.
+
+    Structures are compared where they can be seen, not squared errors. Nothing is stored. It counts
+    as a request of the client.
+    """
+    await state.limits.take(current_client.get(), "requests")
+    result = stored_result(await state.stores.results.document(result_id))
+    if result.reduced_from is not None:
+        raise Conflict(f"{result_id!r} was reduced (`to`): send the truth of one that was not.")
+    found, drawn = await while_connected(request, _caught(state, result, image, card))
+    return Response(drawn, media_type="image/jpeg") if card else found
+
+
+async def _caught(
+    state: State, result: Result, image: UploadFile, card: bool
+) -> tuple[Caught, bytes]:
+    pixels = result.width * result.height
+    async with state.service.slots.slot(_BYTES * pixels):
+        truth = await decoding(decode, image.file, Limits(MAX_TRUTH_BYTES, pixels))
+        blob = state.stores.results.blob
+        made, rest = await blob(result.id, image_file(result)), await blob(result.id, REST)
+        mask = await mask_at(state, result, result.alpha)
+        return await shielded(_compared, result, to_8_bit(truth.rgb), made, mask, rest, card)
+
+
+def _compared(
+    result: Result, truth: NDArray[np.uint8], image: bytes, mask: bytes, rest: bytes, card: bool
+) -> tuple[Caught, bytes]:
+    with Image.open(io.BytesIO(image)) as file:
+        made = to_8_bit(pixels_of(file))[..., :3]
+    if truth.shape != made.shape:
+        raise BadImage(
+            f"The truth is {truth.shape[1]}×{truth.shape[0]}, the output is "
+            f"{made.shape[1]}×{made.shape[0]}."
+        )
+    trusted = read_mask(mask)[0] if result.guarantee.promised else None
+    names = {"upscaler": result.upscaler}
+    found = caught(truth, made, trusted, **names, scale=result.scale)
+    if found is None:
+        raise NotFound("Nothing was rewritten that can be seen: this model was right here.")
+    if not card:
+        return found, b""
+    with Image.open(io.BytesIO(rest)) as file:
+        x = np.asarray(file.convert("RGB"))
+    return found, picture(card_of(found, x, made, truth, **names), "jpeg", quality=90)

@@ -1,0 +1,252 @@
+"""The documents of the admin API about calibrations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trustscale_server.bootstrap.assembly import Services
+from trustscale_server.calibrating import pair_pictures
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.changes import ServingChanges
+from trustscale_server.calibration.insight import (
+    CalibratedClass,
+    Group,
+    Item,
+    ThresholdRow,
+    classes_of,
+    groups_of,
+    thresholds,
+)
+from trustscale_server.calibration.manifest import PairInfo, Provenance
+from trustscale_server.calibration.priority import covered_classes
+from trustscale_server.calibration.review_settings import ReviewSettings
+from trustscale_server.http.routes.jobs import JobOut
+from trustscale_server.images.degrade import MadeBy
+from trustscale_server.platform.abandoned import in_spare_thread
+from trustscale_server.platform.errors import (
+    BadCalibration,
+    NoCalibration,
+    NotFound,
+    UpscalerUnavailable,
+)
+from trustscale_server.sampling.spec import MeasurementSpec, pipeline_differences
+from trustscale_server.serving.document import GuaranteeFacts
+from trustscale_server.stores import base
+from trustscale_server.stores.base import CalibrationHead, CallsMade, JobState, JobStatus
+
+
+class CalibrationRow(CalibrationHead):
+    """A calibration in a list; `previous` is the one that was first before it."""
+
+    active: bool
+    previous: str | None
+
+
+class PendingRow(JobOut):
+    """A job that is making a calibration, in a list."""
+
+    name: str | None
+    upscaler: str
+    metric: str
+    needs_label: bool
+    left_out: int = Field(0, description="Pairs that cannot be used, besides those of `progress`.")
+
+    @classmethod
+    def of(cls, job: JobStatus, made: CallsMade | None = None) -> PendingRow:
+        """Return the public part of a stored job, with the calls that it made."""
+        return cls(
+            **JobOut.of(job, made).model_dump(),
+            name=job.about["name"],
+            upscaler=str(job.about["upscaler"]),
+            metric=str(job.about["metric"]),
+            needs_label=job.about["labels"] == "people",
+            left_out=int(job.about.get("left_out") or 0),
+        )
+
+
+class PendingCalibration(BaseModel):
+    """A calibration in the making, under the id of its job."""
+
+    id: str
+    state: JobState
+    job: PendingRow
+
+
+class Answering(BaseModel):
+    """An active calibration and the classes of uploads that it answers; `*` is every upload."""
+
+    id: str
+    name: str | None
+    classes: list[str]
+
+
+class ActivationOut(BaseModel):
+    """Which calibrations are active now, in the order in which they are asked.
+
+    previous: the one that was first before. lost: classes without a calibration now.
+    """
+
+    upscaler: str
+    calibration: str
+    calibrations: list[Answering]
+    previous: str | None
+    lost: list[str]
+    at: datetime
+    changes: ServingChanges
+
+
+class Difference(BaseModel):
+    """A field in which the live pipeline differs from the calibrated one.
+
+    settings: those of the upscaler that changed its fingerprint, where known.
+    """
+
+    field: str
+    calibrated: Any
+    live: Any
+    settings: list[str] | None = None
+
+
+class Leakage(BaseModel):
+    """The bound that remains if so many of X were training images of the upscaler."""
+
+    n_leaked: int
+    bound: float
+
+
+class CalibrationDetail(BaseModel):
+    """A calibration without its pairs; n and thresholds are of the group that was asked for.
+
+    differences: from the live upscaler, which forbid serving; null: it cannot be reached or is not
+    configured.
+    """
+
+    id: str
+    state: Literal["active", "ready"]
+    n: int = Field(description="The number of scenes.")
+    pairs: int = Field(description="The number of pairs, of which several may show one scene.")
+    min_alpha: float = Field(description="The α below which nothing can be trusted.")
+    bound: float = Field(description="B, the largest value the error can take.")
+    differences: list[Difference] | None
+    thresholds: list[ThresholdRow]
+    name: str | None
+    upscaler: str
+    created_at: datetime
+    pipeline: MeasurementSpec
+    default_alpha: float
+    degradation: MadeBy | None = Field(description="How X was made; null if X was given.")
+    made_by: str | None = Field(description="How X was made, in one sentence.")
+    sizes: list[tuple[int, int]] = Field(
+        description="Width and height of the originals, the most frequent first, at most 20."
+    )
+    seed: int
+    skipped: list[Item]
+    provenance: Provenance
+    guarantee: GuaranteeFacts
+    review: ReviewSettings
+    groups: list[Group]
+    pictures: bool = Field(description="Whether any pictures of its pairs are kept.")
+    classes: list[CalibratedClass]
+    changes: ServingChanges = Field(description="What serving from it would change now.")
+    leakage: Leakage | None = None
+
+
+class PairDetail(PairInfo):
+    """A measured pair. Sizes are those of Y in pixels."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    spots: int = Field(description="Windows of the output that the promise is about.")
+
+
+class CurvePoint(BaseModel):
+    """A step of the curve: the risk, or its bound, from this threshold up to the next."""
+
+    threshold: float
+    risk: float
+
+
+async def answering(services: Services, upscaler: str) -> list[Answering]:
+    """Return the active calibrations of an upscaler, in order."""
+    try:
+        active = await services.calibrations.order(upscaler)
+    except NoCalibration:
+        return []
+    answers = await asyncio.to_thread(active.answers)
+    return [
+        Answering(id=calibration.id, name=calibration.manifest.name, classes=classes)
+        for calibration, classes in zip(active.calibrations, answers, strict=True)
+    ]
+
+
+async def activation_of(
+    services: Services, done: base.Activation, changes: ServingChanges, before: Sequence[str]
+) -> ActivationOut:
+    """Return the document of an activation; `before` are the ids that were active."""
+    now = await answering(services, done.upscaler)
+    covered: set[str] = set()
+    for calibration_id in set(before) - set(done.calibrations):
+        with suppress(BadCalibration, NotFound):  # an unreadable one answered nothing
+            covered.update(covered_classes(await services.calibrations.get(calibration_id)))
+    lost = covered.difference(*(row.classes for row in now))
+    return ActivationOut(
+        **done.model_dump(exclude={"calibrations"}),
+        calibration=done.calibration,
+        calibrations=now,
+        lost=sorted(lost),
+        changes=changes,
+    )
+
+
+async def detail(
+    services: Services, calibration: Calibration, group: str | None = None
+) -> CalibrationDetail:
+    """Return the document of a calibration, or of a group of it."""
+    active = await services.calibrations.active_ids(calibration.manifest.upscaler)
+    differing = _differences(services, calibration)
+    pictured = await pair_pictures.kept(services.stores.blobs, calibration.id)
+    changes = await services.calibrations.changes(calibration, force=True)
+
+    def made() -> CalibrationDetail:
+        subset = calibration.subset(group)
+        ways = calibration.manifest.degradation
+        return CalibrationDetail.model_validate(
+            {
+                **{name: value for name, value in calibration.document.items() if name != "pairs"},
+                "id": calibration.id,
+                "state": "active" if calibration.id in active else "ready",
+                "n": subset.n,
+                "pairs": subset.pairs,
+                "min_alpha": subset.min_alpha,
+                "bound": subset.bound,
+                "made_by": ways and ways.describe(calibration.pipeline.scale),
+                "sizes": sorted({(p.width, p.height) for p in subset.infos})[:20],
+                "differences": differing,
+                "thresholds": thresholds(subset),
+                "guarantee": calibration.guarantee.facts(),
+                "review": calibration.manifest.review,
+                "groups": groups_of(calibration),
+                "pictures": pictured,
+                "classes": classes_of(subset),
+                "changes": changes,
+            }
+        )
+
+    return await in_spare_thread(made)
+
+
+def _differences(services: Services, calibration: Calibration) -> list[dict[str, Any]] | None:
+    upscaler = services.upscalers.get(calibration.manifest.upscaler)
+    if upscaler is None:
+        return None
+    try:
+        settings = calibration.manifest.provenance.settings
+        return pipeline_differences(calibration.pipeline, upscaler, settings)
+    except UpscalerUnavailable:
+        return None

@@ -1,0 +1,122 @@
+"""What operators look at: the reports of the monitor, the audit log, and who used how much."""
+
+from __future__ import annotations
+
+import csv
+import io
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import Header, Query, Response
+
+from trustscale_server.http.problems import problem_responses
+from trustscale_server.http.state import AdminDep, State, StateDep, admin_router
+from trustscale_server.monitoring.report import (
+    MonitorReport,
+    UpscalerReport,
+    report_of,
+    uncalibrated,
+)
+from trustscale_server.platform.errors import NoCalibration, UpscalerUnavailable
+from trustscale_server.sampling.spec import pipeline_differences
+from trustscale_server.stores.base import AuditEntry
+from trustscale_server.stores.usage import Use
+from trustscale_server.upscalers.base import Upscaler, named
+
+router = admin_router("", "bad-request")
+
+_CSV: Final = "text/csv"
+
+Name = Annotated[str | None, Query(description="Only this upscaler.")]
+
+
+@router.get("/monitor", responses=problem_responses("not-found", "store-unavailable"))
+async def get_monitor(state: StateDep, _: AdminDep, upscaler: Name = None) -> MonitorReport:
+    """Read what the monitor has found.
+
+    It says whether inputs look as in calibration, the promise holds, and models are the same.
+    """
+    reports = [await _reports(state, chosen) for chosen in _chosen(state, upscaler)]
+    return MonitorReport(at=datetime.now(UTC), upscalers=[row for rows in reports for row in rows])
+
+
+@router.get("/audit")
+async def list_audit(
+    state: StateDep,
+    _: AdminDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    before: Annotated[
+        int | None, Query(ge=1, lt=2**63, description="Only entries older than this id.")
+    ] = None,
+) -> list[AuditEntry]:
+    """List the actions of admins, the newest first."""
+    return await state.stores.audit.entries(limit=limit, before=before)
+
+
+@router.get(
+    "/usage",
+    response_model=list[Use],
+    responses={200: {"content": {_CSV: {"schema": {"type": "string"}}}}},
+)
+async def get_usage(
+    state: StateDep,
+    _: AdminDep,
+    month: Annotated[
+        str | None,
+        Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="A month of UTC; default: this one."),
+    ] = None,
+    day: Annotated[
+        date | None,
+        Query(description="A day of UTC, such as today, of the last month; in place of `month`."),
+    ] = None,
+    key: Annotated[
+        str | None, Query(max_length=200, description="Only what this key used.")
+    ] = None,
+    accept: Annotated[str, Header()] = "application/json",
+) -> Any:
+    """Read how much was used in a month, or on a day, by key, purpose and upscaler.
+
+    It counts pictures, calls and their price, as JSON or CSV.
+    """
+    period = month or f"{datetime.now(UTC):%Y-%m}" if day is None else day.isoformat()
+    uses = await state.stores.usage.report(period)
+    uses = [use for use in uses if key in {None, use.key}]
+    if _CSV not in accept:
+        return uses
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(Use.model_fields), lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(dict(use) for use in uses)
+    return Response(text.getvalue(), media_type=_CSV)
+
+
+def _chosen(state: State, name: str | None) -> list[Upscaler]:
+    upscalers = state.service.upscalers
+    return list(upscalers.values()) if name is None else [named(upscalers, name, name)]
+
+
+async def _reports(state: State, upscaler: Upscaler) -> list[UpscalerReport]:
+    """An entry for each active calibration that answers."""
+    monitor = state.monitor
+    try:
+        active = await state.calibrations.order(upscaler.name)
+    except NoCalibration:
+        return [uncalibrated(upscaler)]
+    await monitor.settle()
+    reports = []
+    for calibration in active.calibrations:
+        is_first = calibration is active.first
+        differing = []
+        with suppress(UpscalerUnavailable):  # never reached yet
+            differing = pipeline_differences(calibration.pipeline, upscaler)
+        if differing and not is_first:  # nothing is answered from it
+            continue
+        canary = await state.canaries.report(upscaler.name, calibration.id) if is_first else {}
+        known = await monitor.known(calibration.id)
+        reports.append(
+            report_of(
+                upscaler, calibration, known, canary=canary.get("canary"), differences=differing
+            )
+        )
+    return reports

@@ -1,0 +1,42 @@
+"""POST /v1/verify: whether a file has our mark, and whether its pixels are still the same."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, File, Request, UploadFile
+
+from trustscale_server.http.connection import while_connected
+from trustscale_server.http.problems import limited_responses
+from trustscale_server.http.state import ClientDep, ClientRoute, StateDep
+from trustscale_server.images.sandbox.client import decoding
+from trustscale_server.images.verify import LIMITS, NOBODY, Verification, signers_of, verify
+from trustscale_server.platform.fair import current_client
+
+router = APIRouter(route_class=ClientRoute, tags=["upscale"])
+
+_PROBLEMS = ("bad-image", "decode-limit", "image-too-large", "unsupported-media", "bad-request")
+
+
+@router.post(
+    "/v1/verify", responses=limited_responses(*_PROBLEMS), max_body_size=LIMITS.max_bytes + 2**16
+)
+async def verify_file(
+    request: Request,
+    state: StateDep,
+    _: ClientDep,
+    image: Annotated[UploadFile, File(description="A picture or a card, as it was received.")],
+) -> Verification:
+    """Say what a picture is, whether it was changed, who signed it, and its promise.
+
+    Nothing is stored. It counts as a request of the client.
+    """
+    await state.limits.take(current_client.get(), "requests")
+    credentials = state.service.credentials
+    known = NOBODY if credentials is None else signers_of(credentials.certificate.decode())
+
+    async def check() -> Verification:
+        async with state.service.decoding.held():
+            return await decoding(verify, image.file, LIMITS, known=known)
+
+    return await while_connected(request, check())

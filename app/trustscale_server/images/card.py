@@ -1,0 +1,281 @@
+"""A card: one picture for people, which says below itself what can be relied on.
+
+It is the picture as the page shows it and, below, a strip like a newspaper's caption: a bar with
+the share, a sentence or two, and the number by which the picture can be checked. Nothing lies
+over the picture but thin frames around what was left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from trustscale_server.images.lettering import (
+    REGULAR,
+    SEMIBOLD,
+    Colour,
+    Line,
+    Span,
+    draw,
+    width_of,
+    wrapped,
+)
+
+Theme = Literal["light", "dark"]
+_Fill = Literal["solid", "faint", "doubtful"]
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels of the picture."""
+
+MIN_WIDTH: Final = 300
+"""Of a card, in pixels: a narrower picture has paper beside it."""
+
+_MIN_SIZE: Final = 13.0  # pixels of the letters, so that they can be read at 400 pixels of width
+_SIZE: Final = 0.0215  # of the width of the picture
+_WIDEST: Final = 1.75  # a wider picture has the letters of one with this ratio of its sides
+_SMALLER: Final = 0.85  # the second paragraph, of the first
+_FRAME: Final = 0.0022  # the thickness of a frame's line, of the width
+_UNHINTED: Final = 48.0  # pixels of letters whose hinting nobody sees
+
+
+@dataclass(frozen=True, slots=True)
+class _Colours:
+    """Of one theme; doubt is the only colour beside amber, which says that nothing is promised."""
+
+    paper: Colour
+    ink: Colour
+    soft: Colour
+    line: Colour
+    doubt: Colour
+    amber: Colour
+
+
+_COLOURS: Final[dict[Theme, _Colours]] = {
+    "light": _Colours(
+        paper=(250, 250, 247),
+        ink=(22, 25, 28),
+        soft=(94, 98, 102),
+        line=(205, 206, 203),
+        doubt=(224, 0, 140),
+        amber=(138, 84, 0),
+    ),
+    "dark": _Colours(
+        paper=(17, 17, 17),
+        ink=(244, 244, 240),
+        soft=(164, 167, 168),
+        line=(74, 76, 78),
+        doubt=(255, 92, 178),
+        amber=(255, 190, 92),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the bar: its share of the whole, and how it is filled."""
+
+    share: float
+    fill: _Fill
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What stands below the picture.
+
+    lead: the sentence in bold; amber where it says that nothing is promised (`is_warning`).
+    text: what follows it. origin: where the picture comes from, in smaller letters.
+    check: the number of the picture. bar: from the left; empty: no bar.
+    """
+
+    lead: str
+    text: str
+    origin: str
+    check: str
+    bar: Sequence[Part] = ()
+    is_warning: bool = False
+
+
+def card(
+    picture: NDArray[np.uint8],
+    caption: Caption,
+    *,
+    theme: Theme = "light",
+    frames: Sequence[Box] = (),
+) -> NDArray[np.uint8]:
+    """Return the picture with its caption below.
+
+    Args:
+        picture: uint8 [H, W, 3 or 4]; transparent parts stay transparent.
+        caption: the words and the bar.
+        theme: of the strip.
+        frames: boxes that are framed quietly.
+
+    Returns:
+        uint8 [H + strip, max(W, MIN_WIDTH), channels of the picture].
+    """
+    height, width, channels = picture.shape
+    colours = _COLOURS[theme]
+    strip = _strip(max(width, MIN_WIDTH), letter_size(width, height), caption, colours)
+    total = strip.shape[1]
+    out = np.empty((height + len(strip), total, channels), np.uint8)
+    left = (total - width) // 2
+    if total > width:
+        out[:height, :, :3], out[:height, :, 3:] = colours.paper, 255
+    out[:height, left : left + width] = picture
+    out[height:, :, :3], out[height:, :, 3:] = strip, 255
+    for box in frames:
+        _frame(out[:height, left : left + width], box)
+    return out
+
+
+def paper(theme: Theme) -> Colour:
+    """Return the colour of a strip."""
+    return _COLOURS[theme].paper
+
+
+def letter_size(width: int, height: int) -> float:
+    """Return the size in pixels of a caption's letters below a picture."""
+    return max(_MIN_SIZE, _SIZE * min(width, _WIDEST * height))
+
+
+def _strip(width: int, size: float, caption: Caption, colours: _Colours) -> NDArray[np.uint8]:
+    """The strip, uint8 [h, width, 3]."""
+    # Small letters are drawn larger and reduced: hinted to whole pixels their spaces vanish.
+    factor = max(1, math.ceil(_UNHINTED / size))
+    side = round(1.15 * size)
+    inner = width - 2 * side
+    lead = Span(caption.lead, SEMIBOLD, colours.amber if caption.is_warning else colours.ink)
+    small = _SMALLER * size
+
+    def lines(size: float, *spans: Span) -> list[Line]:
+        return wrapped(spans, factor * size, factor * inner)
+
+    first = lines(size, lead, Span(caption.text, REGULAR, colours.ink))
+    second = lines(small, Span(caption.origin, REGULAR, colours.soft))
+    check = lines(small, Span(caption.check, REGULAR, colours.soft))
+    # The number stands at the right end of the last line, where there is room.
+    joined = bool(second and check) and (
+        width_of(second[-1]) + width_of(check[0]) + factor * size <= factor * inner
+    )
+    bar = max(3, round(0.3 * size)) if caption.bar else 0
+    places: list[tuple[Line, float, float]] = []
+    y = 0.95 * size + (bar + 0.55 * size if bar else 0)
+    for line in first:
+        places.append((line, side, y + 0.78 * size))
+        y += 1.32 * size
+    y += 0.16 * size
+    for line in second:
+        places.append((line, side, y + 0.8 * small))
+        y += 1.36 * small
+    if check:
+        if joined:
+            y -= 1.36 * small
+        at = width - side - width_of(check[0]) / factor if joined else side
+        places.append((check[0], at, y + 0.8 * small))
+        y += 1.36 * small
+    strip = _lettered(width, math.ceil(y + 0.72 * size), places, factor, colours.paper)
+    if bar:
+        top = round(0.95 * size)
+        _fill_bar(strip[top : top + bar, side : width - side], caption.bar, size, colours)
+    return strip
+
+
+def _lettered(
+    width: int,
+    height: int,
+    places: Sequence[tuple[Line, float, float]],
+    factor: int,
+    paper: Colour,
+) -> NDArray[np.uint8]:
+    """Lines of letters `factor` times too large at their places, left and baseline, on paper."""
+    image = Image.new("RGB", (factor * width, factor * height), paper)
+    pen = ImageDraw.Draw(image)
+    for line, left, baseline in places:
+        draw(pen, line, factor * left, factor * baseline)
+    return np.array(image if factor == 1 else image.reduce(factor))
+
+
+def _fill_bar(
+    area: NDArray[np.uint8], parts: Sequence[Part], size: float, colours: _Colours
+) -> None:
+    """_Fill an area of the strip, uint8 [h, w, 3], from the left."""
+    height, width, _ = area.shape
+    ends = np.rint(np.cumsum([part.share for part in parts]) * width).astype(int).clip(0, width)
+    step = max(4.0, 0.34 * size)
+    place = (np.arange(width)[None] + np.arange(height)[:, None]) % step
+    # A stripe of a third of the step, with edges one pixel wide.
+    stripe = np.clip(step / 6 + 0.5 - np.abs(place - step / 2), 0, 1)[..., None]
+    left = 0
+    for part, right in zip(parts, ends, strict=True):
+        where = area[:, left:right]
+        match part.fill:
+            case "solid":
+                where[:] = colours.ink
+            case "faint":
+                where[:] = colours.line
+            case "doubtful":
+                share = stripe[:, left:right]
+                where[:] = np.rint(share * colours.doubt + (1 - share) * np.array(colours.paper))
+        left = right
+
+
+def _frame(picture: NDArray[np.uint8], box: Box) -> None:
+    """Draw a white frame with a dark edge into uint8 [H, W, 3 or 4], a line around the box."""
+    height, width, _ = picture.shape
+    thick = max(1, round(_FRAME * min(width, _WIDEST * height)))
+    for away, colour, opacity in ((2 * thick, 0, 0.4), (thick, 255, 0.9)):
+        left, top = (max(0, round(side) - away) for side in box[:2])
+        right, bottom = (round(side) + away for side in box[2:])
+        inside = slice(top + thick, max(top, bottom - thick))
+        for rows, columns in (
+            (slice(top, top + thick), slice(left, right)),
+            (slice(max(top, bottom - thick), bottom), slice(left, right)),
+            (inside, slice(left, left + thick)),
+            (inside, slice(max(left, right - thick), right)),
+        ):
+            area = picture[rows, columns, :3]
+            area[:] = np.rint(area * (1 - opacity) + colour * opacity)
+
+
+_NEAR: Final = 30  # steps of lightness after a compression at quality 60
+_BLOCK: Final = 9  # rows into which a compression carries the picture's lower edge
+
+
+def resembles_card(pixels: NDArray[np.uint8]) -> bool:
+    """Return whether uint8 [H, W, 3 or 4] ends in a strip with a bar, as a card does.
+
+    Anybody can draw one, so it proves nothing.
+    """
+    tallest = min(pixels.shape[:2])  # of a strip with many lines
+    foot = Image.fromarray(np.ascontiguousarray(pixels[-tallest:, :, :3]))
+    lightness = np.asarray(foot.convert("L")).astype(np.int16)
+    return any(_has_strip(lightness, sum(colours.paper) / 3) for colours in _COLOURS.values())
+
+
+def _has_strip(lightness: NDArray[np.int16], blank: float) -> bool:
+    """Whether int16 [H, W] ends in rows on paper, of which the first are a bar between margins."""
+    width = lightness.shape[1]
+    is_drawn = np.abs(lightness - np.int16(blank)) > _NEAR
+    margin = max(2, width // 100)
+    beside = is_drawn[:, :margin].any(axis=1) | is_drawn[:, -margin:].any(axis=1)
+    begin = int(np.flatnonzero(beside)[-1]) + 1 + _BLOCK if beside.any() else 0
+    strip = is_drawn[begin:]
+    rows = np.flatnonzero(strip.any(axis=1))
+    ends = np.flatnonzero(np.diff(rows) > 1)
+    if not len(ends) or rows[0] == 0:
+        return False
+    bar = strip[rows[0] : rows[ends[0]] + 1]
+    columns = np.flatnonzero(bar.any(axis=0))
+    left, right = int(columns[0]), width - 1 - int(columns[-1])
+    most = max(8, width // 60)
+    return bool(
+        len(bar) <= most
+        and width // 100 <= left <= width // 12
+        and abs(left - right) <= most
+        and int(np.diff(columns).max(initial=0)) <= most
+    )

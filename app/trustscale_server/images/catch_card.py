@@ -1,0 +1,103 @@
+"""A picture of 1200×630 that shows one place three times: as sent, as made, as it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from trustscale_server.images.lettering import (
+    REGULAR,
+    SEMIBOLD,
+    Colour,
+    Span,
+    draw,
+    width_of,
+    wrapped,
+)
+
+WIDTH, HEIGHT = 1200, 630
+"""What social networks show of a link without cutting it."""
+
+_PAPER: Final[Colour] = (17, 17, 17)
+_INK: Final[Colour] = (244, 244, 240)
+_SOFT: Final[Colour] = (164, 167, 168)
+_DOUBT: Final[Colour] = (255, 92, 178)
+_GAP, _SIDE = 16, 378
+_LEFT: Final = (WIDTH - 3 * _SIDE - 2 * _GAP) // 2
+_TOP: Final = 92
+_FACTOR: Final = 2  # how many times too large letters are drawn, before they are reduced
+
+
+@dataclass(frozen=True, slots=True)
+class CatchWords:
+    """What the card says.
+
+    marked: whether the place had been marked; None: nothing was promised of the picture.
+    """
+
+    upscaler: str
+    scale: float
+    marked: bool | None
+
+    @property
+    def verdict(self) -> str:
+        """Whether it had been known."""
+        match self.marked:
+            case None:
+                return "Nothing was promised of this picture."
+            case True:
+                return "Trustscale had marked it."
+            case False:
+                return "Trustscale had not marked it."
+
+
+def catch_card(
+    sent: NDArray[np.uint8],
+    made: NDArray[np.uint8],
+    was: NDArray[np.uint8],
+    words: CatchWords,
+) -> NDArray[np.uint8]:
+    """Return the card, uint8 [630, 1200, 3].
+
+    sent, made, was: uint8 [h, w, 3], squares of the same place, each of any size.
+    """
+    image = Image.new("RGB", (_FACTOR * WIDTH, _FACTOR * HEIGHT), _PAPER)
+    pen = ImageDraw.Draw(image)
+
+    def write(text: str, size: float, left: float, baseline: float, **look: object) -> None:
+        span = Span(text, *({"weight": REGULAR, "colour": _INK} | look).values())  # type: ignore[arg-type]
+        for line in wrapped([span], _FACTOR * size, _FACTOR * (WIDTH - left)):
+            draw(pen, line, _FACTOR * left, _FACTOR * baseline)
+
+    names = ("You’d send", "It made", "It was")
+    for k, name in enumerate(names):
+        colour = _DOUBT if k == 1 else _INK
+        write(name, 34, _LEFT + k * (_SIDE + _GAP), _TOP - 26, weight=SEMIBOLD, colour=colour)
+    base = _TOP + _SIDE
+    write(words.verdict, 38, _LEFT, base + 66, weight=SEMIBOLD)
+    write(
+        f"Reduced to a {_ordinal(words.scale)}, enlarged ×{words.scale:.3g} by {words.upscaler}.",
+        24,
+        _LEFT,
+        base + 112,
+        colour=_SOFT,
+    )
+    brand = wrapped([Span("Trustscale", SEMIBOLD, _SOFT)], _FACTOR * 24, _FACTOR * WIDTH)[0]
+    draw(pen, brand, _FACTOR * (WIDTH - _LEFT) - width_of(brand), _FACTOR * (base + 112))
+    image = image.reduce(_FACTOR)
+    for k, picture in enumerate((sent, made, was)):
+        panel = Image.fromarray(np.ascontiguousarray(picture[..., :3]))
+        kind = Image.Resampling.BICUBIC if k == 0 else Image.Resampling.LANCZOS
+        place = (_LEFT + k * (_SIDE + _GAP), _TOP)
+        image.paste(panel.resize((_SIDE, _SIDE), kind), place)
+    return np.asarray(image)
+
+
+def _ordinal(scale: float) -> str:
+    """The part that a side of so many times less is."""
+    known = {2: "half", 3: "third", 4: "quarter", 8: "eighth"}
+    return known.get(round(scale), f"{scale:.3g}th")

@@ -1,0 +1,134 @@
+"""A check as one HTML file without scripts: the sentences, the places, and both pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from trustscale_server.images.check.align import Placement
+from trustscale_server.images.check.check import Check, Checked, Pixels
+from trustscale_server.pixels.resize import size_within
+
+POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""The Content-Security-Policy of a report."""
+
+_PREVIEW: Final = 1200  # pixels on the longest side
+_CUT: Final = 320
+_DRAWN: Final = 12  # places that are shown side by side
+_AROUND: Final = 0.75  # of a box, on each side
+
+_STYLE: Final = """
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
+body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
+figure { margin: 1rem 0; } img { max-width: 100%; height: auto; display: block; }
+.large { position: relative; width: fit-content; }
+.large i { position: absolute; border: 2px solid #e5006d; outline: 1px solid #fff; }
+.places { display: flex; flex-wrap: wrap; gap: 1rem; } .pair { display: flex; gap: 4px; }
+.pair img { width: 10rem; } .places figure { max-width: 21rem; }
+figcaption { font-size: .875rem; }
+"""
+
+
+def html_report(small: Pixels, large: Pixels, checked: Checked) -> str:
+    """Return a report of what `check` told of these pictures."""
+    told, placement = checked
+    ours, theirs = Image.fromarray(small), Image.fromarray(large)
+    frames = "".join(
+        f'<i style="left:{100 * left / theirs.width:.3f}%;top:{100 * top / theirs.height:.3f}%;'
+        f"width:{100 * (right - left) / theirs.width:.3f}%;"
+        f'height:{100 * (bottom - top) / theirs.height:.3f}%"></i>'
+        for left, top, right, bottom in (one.box for one in told.contradictions)
+    )
+    return "\n".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width">',
+            f"<title>Checked against its source</title><style>{_STYLE}</style></head><body>",
+            "<h1>Checked against its source</h1>",
+            *(f"<p>{escape(sentence)}</p>" for sentence in told.sentences),
+            _facts(told),
+            f'<figure class="large">{_image(theirs, "The large picture")}{frames}</figure>',
+            _places(ours, theirs, told, placement),
+            _added(told),
+            f"<figure>{_image(ours, 'The small picture')}",
+            f"<figcaption>The small picture, {ours.width} × {ours.height} pixels.</figcaption>",
+            "</figure></body></html>",
+        ]
+    )
+
+
+def _facts(told: Check) -> str:
+    if told.found is None or told.consistency_db is None:
+        return ""
+    across, down = told.found.scale
+    return (
+        f"<p>Reduced to the size of the small picture ({told.found.reduction}), the large one "
+        f"comes within {told.consistency_db:.1f} dB of it. It is {across:.2f} × {down:.2f} times "
+        "as large.</p>"
+    )
+
+
+def _places(
+    small: Image.Image, large: Image.Image, told: Check, placement: Placement | None
+) -> str:
+    if placement is None or not told.contradictions:
+        return ""
+    figures = []
+    for one in told.contradictions[:_DRAWN]:
+        before, after = _cuts(small, large, one.box, placement)
+        pair = _image(before, "In the small picture") + _image(after, "In the large picture")
+        figures.append(
+            f'<figure><div class="pair">{pair}</div>'
+            f"<figcaption>{escape(one.why)}</figcaption></figure>"
+        )
+    head = "<h2>Where it contradicts</h2><p>The small picture left, the large one right.</p>"
+    return f'{head}<div class="places">{"".join(figures)}</div>'
+
+
+def _cuts(
+    small: Image.Image, large: Image.Image, box: list[int], placement: Placement
+) -> tuple[Image.Image, Image.Image]:
+    """The surroundings of a box in both pictures, as the large one shows them."""
+    left, top, right, bottom = box
+    wide, high = _AROUND * (right - left), _AROUND * (bottom - top)
+    low = np.maximum(0, np.floor([left - wide, top - high])).astype(int)
+    high_corner = np.minimum(large.size, np.ceil([right + wide, bottom + high])).astype(int)
+    around = int(low[0]), int(low[1]), int(high_corner[0]), int(high_corner[1])
+    after = large.crop(around)
+    after = after.resize(size_within(after.size, _CUT), Image.Resampling.BICUBIC)
+    # From pixels of the drawing to those of the small picture.
+    pace = (around[2] - around[0]) / after.width, (around[3] - around[1]) / after.height
+    drawing = np.array([[pace[0], 0, around[0]], [0, pace[1], around[1]], [0, 0, 1]])
+    matrix = placement.to_small(large.size) @ drawing
+    before = small.transform(
+        after.size,
+        Image.Transform.AFFINE,
+        tuple(matrix[:2].ravel()),
+        Image.Resampling.BICUBIC,
+    )
+    return before, after
+
+
+def _added(told: Check) -> str:
+    if "added" not in told.maps:
+        return ""
+    return (
+        f'<h2>Where it adds</h2><figure><img alt="A map" src="{told.maps["added"]}">'
+        "<figcaption>The lighter, the more detail has no source in the small picture."
+        "</figcaption></figure>"
+    )
+
+
+def _image(picture: Image.Image, about: str) -> str:
+    if max(picture.size) > _PREVIEW:
+        size = size_within(picture.size, _PREVIEW)
+        picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=85)
+    link = "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+    return f'<img alt="{escape(about)}" src="{link}">'

@@ -1,0 +1,159 @@
+"""What an upload is: its traces of compression, their description, its kind and class.
+
+**How strongly a file was compressed** is read from the file itself. Nothing else known of an upload
+affects an upscaler's error as much. JPEG files hold quantisation tables, lossy WebP and AVIF files
+a quantiser, which map to the quality, 1 to 100, of common encoders. An earlier compression leaves
+pixels near its coarser grid (`resaved_quality`).
+
+**The description of a picture** is about twenty numbers of each tile, over all of the picture.
+Whatever happened to a picture, it left its trace in how strongly neighbouring pixels differ: across
+one, two and four pixels, in the luma and in the chroma, along and across, evenly or with a period.
+The quantiles over the tiles describe the picture, so that a region that is unlike the others counts
+(an enlarged photograph in a collage, a caption). They do not say what a picture shows: the learned
+table says what the numbers mean.
+
+**The kind of an upload.** One table, linear in the description of the picture and in what its file
+says, has a row for each *kind*, a usual way of making uploads (`degrade.USUAL`). `python -m
+benchmarks.kinds` learns it (multinomial logistic regression). The kind with the highest score gives
+the class. A table that is wrong costs power, never validity, since the same function reads
+calibrating pictures. Nothing here tells whether a picture is like the calibrating ones: what a
+picture looks like does not say whether its errors are larger, as was measured.
+
+**The class** follows from what is known of an input before any generation. The same code runs on
+calibration inputs and on uploads. A class is a function of the upload alone, so the curve of a
+class holds for its uploads (Mondrian calibration). The rule is part of the pipeline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustscale_server.images.compression import LOSSLESS, Compression, worst_of
+from trustscale_server.images.kinds import (
+    USUAL_QUALITY,
+    Kind,
+    file_numbers,
+    kind_of,
+    kinds_table,
+)
+from trustscale_server.images.statistics import MIN_ENERGY, describe
+from trustscale_server.pixels.lab import LUMA, Pixels, to_8_bit
+
+UPLOAD: Final = "upload/6"
+"""Classes by the learned table (`kinds.json`); a new number may change classes."""
+
+BANDS: Final = "bands/1"
+"""Classes of data that were stretched: of one channel, or of three that differ."""
+
+RULES: Final = (UPLOAD, BANDS)
+"""The available rules; another version of one is another rule."""
+
+_MIDDLE_SIDE = 512  # of the part in the middle whose facts σ depends on
+# log₂ of the factor of an enlargement as a linear function of `energies`, fitted to photographs by
+# least squares: a constant and weights, of pictures without and with loss.
+_CLEAN, _LOSSY = (1.540, (0.679, -0.335, -0.382)), (1.731, (0.533, -0.152, -0.447))
+_LOSSLESS: Final = Kind("lossless", softness=-2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class InputFeatures:
+    """What is known of an upload X before any generation.
+
+    compression: the strongest that file and pixels show.
+    detail: mean of log(1 + |∇|) of the luma in grey levels.
+    noise: log of the median of the diagonal second difference, which structure hardly changes.
+    colour: log of the mean range of the three channels.
+    softness: log₂ of the factor by which it was probably enlarged; 0: none.
+    kind: of upload, by the learned table. described: the numbers that it follows from, as the
+    table sees them; empty: they were not kept.
+    """
+
+    compression: Compression
+    detail: float
+    noise: float
+    colour: float
+    softness: float
+    kind: Kind = _LOSSLESS
+    described: tuple[float, ...] = ()
+
+    @property
+    def is_nearly_soft(self) -> bool:
+        """Whether it passes as sharp, and was probably blurred or enlarged a little."""
+        return self.kind.is_nearly_soft
+
+    def terms(self) -> dict[str, float]:
+        """Return the facts for a fitted σ; changing one raises `TRUST_LAYER_VERSION`.
+
+        loss: 0 (lossless) to 1. lossy, jpeg: 1 if so, else 0. The others as above, rounded, since
+        sums on other machines may differ in their last bits.
+        """
+        codec, quality = self.compression
+        is_lossy = codec != "lossless"
+        return {
+            "loss": 1 - (USUAL_QUALITY if quality is None else quality) / 100 if is_lossy else 0.0,
+            "lossy": float(is_lossy),
+            "jpeg": float(codec == "jpeg"),
+            "softness": round(self.softness, 3),
+            "noise": round(self.noise, 3),
+            "detail": round(self.detail, 3),
+        }
+
+
+def look_at(picture: Pixels, compression: Compression) -> InputFeatures:
+    """Return the facts of X, [h, w, 3], given what its file says of its compression."""
+    rgb = to_8_bit(picture)
+    height, width = rgb.shape[:2]
+    # A multiple of 8 from the corner keeps a grid of blocks in place.
+    top, left = (max(0, (side - _MIDDLE_SIDE) // 2) // 8 * 8 for side in (height, width))
+    pixels = rgb[top : top + _MIDDLE_SIDE, left : left + _MIDDLE_SIDE]
+    worst = worst_of(compression, pixels)
+    luma = np.asarray(pixels @ LUMA, np.float32)
+    padded = np.pad(luma, ((0, 1), (0, 1)), mode="edge")
+    right = np.diff(padded, axis=1)
+    across, down = right[:-1], np.diff(padded, axis=0)[:, :-1]
+    diagonal = np.abs(np.diff(right, axis=0)) / 2
+    red, green, blue = np.moveaxis(pixels, 2, 0)  # a reduction over three of them is slow
+    highest = np.maximum(np.maximum(red, green), blue).astype(np.int16)
+    channels = highest - np.minimum(np.minimum(red, green), blue)
+    constant, weights = _CLEAN if worst == LOSSLESS else _LOSSY
+    described = kinds_table().standardised({**describe(rgb), **file_numbers(compression, worst)})
+    return InputFeatures(
+        worst,
+        detail=float(np.log1p(np.abs(across) + np.abs(down)).mean()),
+        noise=float(np.log(np.median(diagonal) / 0.6745 + 0.25)),
+        colour=float(np.log1p(channels.mean())),
+        softness=float(constant + np.dot(weights, energies(luma))),
+        kind=kind_of(described, compression),
+        described=tuple(described.tolist()),
+    )
+
+
+def energies(luma: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Return the levels of the luma, float32 [h, w], in grey levels, for the softness.
+
+    Logarithms of mean squares, across and down together, of differences: between neighbours, over
+    two pixels, of the fourth order.
+    """
+
+    def level(*differences: NDArray[np.float32]) -> float:
+        means = [np.square(d).mean(dtype=np.float64) if d.size else 0.0 for d in differences]
+        return float(np.log(np.mean(means) + MIN_ENERGY))
+
+    return (
+        level(np.diff(luma, axis=0), np.diff(luma, axis=1)),
+        level(luma[2:] - luma[:-2], luma[:, 2:] - luma[:, :-2]),
+        level(np.diff(luma, 4, axis=0), np.diff(luma, 4, axis=1)),
+    )
+
+
+def classify(rule: str, facts: InputFeatures) -> str:
+    """Return the class of an upload, such as `soft`. Raises ValueError: not one of `RULES`."""
+    if rule not in RULES:
+        raise ValueError(f"the rule must be one of {RULES}, got {rule!r}")
+    if rule == BANDS:
+        return "colour" if facts.colour else "grey"
+    return facts.kind.name

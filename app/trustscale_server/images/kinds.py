@@ -1,0 +1,133 @@
+"""What kind of upload a picture is, and whether it is of any kind that was calibrated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustscale_server.images.compression import Compression
+
+UNKNOWN: Final = "other"
+"""The class of files that are compressed in a way that nothing reads: it is never calibrated."""
+
+MOST: Final = 5.0
+"""Standard deviations that a number counts at most, so that none decides alone."""
+
+_OTHERS: Final = {
+    UNKNOWN: "compressed in an unknown way",
+    "grey": "of one channel",
+    "colour": "of three channels",
+}
+_SHARP: Final = {"lossless", "noisy"}
+_NEAR: Final = 1.0  # by which a soft kind may be less likely, in nats
+USUAL_QUALITY: Final = 50  # of a file that does not declare it
+_FORMS: Final = {
+    "jpeg": "jpeg",
+    "webp": "webp",
+    "avif": "heic",
+    "heic": "heic",
+    "palette": "palette",
+}
+
+
+class Kind(NamedTuple):
+    """The kind of an upload.
+
+    name: the class. softness: how much better a soft kind explains it than its own.
+    """
+
+    name: str
+    softness: float
+
+    @property
+    def is_nearly_soft(self) -> bool:
+        """Whether it passes as sharp, and a soft kind explains it nearly as well."""
+        return self.name in _SHARP and self.softness > -_NEAR
+
+
+class Table(NamedTuple):
+    """The learned table that tells kinds of uploads apart.
+
+    numbers: names, [d]. kinds: names, [k]. centre, spread: of each number, [d]. classes: of the
+    kinds, [k]. weights: [k, d]. bias: [k]. is_soft: bool [k]. words: by class.
+    """
+
+    numbers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    centre: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    classes: tuple[str, ...]
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    is_soft: NDArray[np.bool_]
+    words: Mapping[str, str]
+
+    def standardised(self, numbers: Mapping[str, float]) -> NDArray[np.float64]:
+        """Return the numbers of a picture as the table sees them, [d]; 0: unknown, or usual."""
+        values = (np.array([numbers[name] for name in self.numbers]) - self.centre) / self.spread
+        return np.nan_to_num(np.clip(values, -MOST, MOST))
+
+    def kind_of(self, standardised: NDArray[np.float64]) -> Kind:
+        """Return the kind of a picture with these numbers."""
+        scores = self.weights @ standardised + self.bias
+        place = int(scores.argmax())
+        softness = scores[self.is_soft].max() - scores[place]
+        return Kind(self.classes[place], round(float(softness), 3))
+
+
+@cache
+def kinds_table() -> Table:
+    """Return the table in the repository."""
+    document = json.loads((resources.files(__package__) / "kinds.json").read_text(encoding="utf-8"))
+    kinds = document["kinds"]
+    centre, spread = np.array(list(document["numbers"].values())).T
+    return Table(
+        tuple(document["numbers"]),
+        tuple(kinds),
+        centre,
+        spread,
+        tuple(kind["class"] for kind in kinds.values()),
+        np.array([kind["weights"] for kind in kinds.values()]),
+        np.array([kind["bias"] for kind in kinds.values()]),
+        np.array([name.startswith("soft") for name in kinds]),
+        document["classes"],
+    )
+
+
+def file_numbers(said: Compression, worst: Compression) -> dict[str, float]:
+    """Return numbers for what the file says, and what its pixels show of an earlier JPEG."""
+    losses = [
+        0.0 if codec == "lossless" else (1 - (quality or USUAL_QUALITY) / 100) ** 0.5
+        for codec, quality in (said, worst)
+    ]
+    forms = {form: float(_FORMS.get(said.codec) == form) for form in dict.fromkeys(_FORMS.values())}
+    return {"file loss": losses[0], "loss": losses[1], "resaved": losses[1] - losses[0], **forms}
+
+
+def kind_of(standardised: NDArray[np.float64], said: Compression) -> Kind:
+    """Return the kind of an upload from its description and what its file says."""
+    kind = kinds_table().kind_of(standardised)
+    return kind._replace(name=UNKNOWN) if said.codec == "other" else kind
+
+
+def ways_of(name: str) -> list[str]:
+    """Return the usual ways of making uploads of a class."""
+    kinds = zip(kinds_table().kinds, kinds_table().classes, strict=True)
+    return [kind for kind, its_class in kinds if its_class == name]
+
+
+def class_of_way(way: str) -> str | None:
+    """Return the class that a way of making uploads is meant for, or None if unknown."""
+    known = kinds_table()
+    return dict(zip(known.kinds, known.classes, strict=True)).get(way)
+
+
+def class_in_words(name: str) -> str:
+    """Return the class for people, such as "saved as JPEG of quality 85 or more"."""
+    return {**kinds_table().words, **_OTHERS}.get(name, name)

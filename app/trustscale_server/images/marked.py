@@ -1,0 +1,44 @@
+"""Files that hold a mark, with the digest of their pixels as others will read them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import IO, Final
+
+import numpy as np
+from PIL import Image
+
+from trustscale_server.images.encode import Attached, FormName, write_picture
+from trustscale_server.images.marks import Mark, completed, packet
+from trustscale_server.pixels.lab import Pixels
+
+# What is read has exactly the values that were written; WebP loses those of hidden pixels.
+_EXACT: Final = frozenset({"png", "tiff", "cog.tiff", "ome.tiff"})
+
+
+def write_marked(
+    out: IO[bytes],
+    pixels: Pixels,
+    form: FormName,
+    mark: Mark,
+    *,
+    quality: int | None = None,
+    attached: Attached = Attached(),  # noqa: B008 - immutable
+) -> None:
+    """Write a file as `write_picture` does, with a mark about its pixels.
+
+    A lossy file is decoded once, so that its mark has the digest of what others will read.
+    """
+    is_exact = form in _EXACT
+    marked = mark.with_pixels(pixels) if is_exact else mark.pending(pixels)
+    metadata = replace(attached.metadata, xmp=packet(marked, attached.metadata.xmp))
+    attached = attached._replace(metadata=metadata)
+    if is_exact:
+        return write_picture(out, pixels, form, quality=quality, attached=attached)
+    file = io.BytesIO()
+    write_picture(file, pixels, form, quality=quality, attached=attached)
+    with Image.open(file) as image:
+        read = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    out.write(completed(file.getvalue(), read))
+    return None

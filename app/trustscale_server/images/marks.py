@@ -1,0 +1,252 @@
+"""The mark in a file of ours: XMP that names its source, its model, its promise and its pixels.
+
+It needs no certificate, so anybody can write such a mark: it tells honest people where a file comes
+from, and proves nothing. `DigitalSourceType` is the term that IPTC has for it. A digest of the
+pixels says whether they are still the same, and a coarse copy of the lightness where they are not.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Final, Literal, cast, get_args
+from xml.etree import ElementTree as ET
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trustscale_server import __version__
+from trustscale_server.images.xmp import DESCRIPTION, RDF, descriptions, full
+from trustscale_server.pixels.lab import Pixels
+
+Kind = Literal["picture", "believed", "safe", "overlay", "card"]
+"""The picture as the model made it; its doubtful part soft, or hatched; with a caption below."""
+
+_TERMS: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+EDITED: Final = f"{_TERMS}compositeWithTrainedAlgorithmicMedia"
+"""“Edited using Generative AI”: what an enlargement is, since its model may invent."""
+
+# What a model made before stays so after an enlargement.
+_STRONGER: Final = frozenset(
+    _TERMS + term for term in ("trainedAlgorithmicMedia", "compositeSynthetic", "algorithmicMedia")
+)
+
+_SOURCE_TYPE: Final = full("Iptc4xmpExt:DigitalSourceType")
+_OURS: Final = full("trustscale:")
+_BEFORE: Final = f"{_OURS}sourceTypeOfUpload"
+
+_BEGIN: Final = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'.encode()
+_END: Final = b'<?xpacket end="w"?>'
+
+_CELLS: Final = 32  # of the coarse copy, along each side
+_MIN_ROWS: Final = 10 * _CELLS  # of a picture that is cut into rows of cells
+_UNKNOWN_PIXELS: Final = "sha256:" + 64 * "0"
+_UNKNOWN_LOOK: Final = base64.b64encode(bytes(_CELLS * _CELLS)).decode()
+_CHECKED: Final = 12  # digits of the number that people compare
+_LEAST: Final = 0.005  # that is said as 1 %
+_LONGEST: Final = 8192  # characters of a value that is read
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a file of ours says about itself.
+
+    upscaler, version: its name, and the fingerprint of it and its settings.
+    scale: how many times as wide as the upload. upload: width and height that were sent.
+    alpha, share, about, promise: None and empty without a mask; the share of the opaque pixels can
+    be relied on `about` something, such as "for colour".
+    pixels: their digest; empty: of data with 16 bits. look: see `look_of`.
+    picture, rows: of a card: digest and height of the picture that it shows.
+    """
+
+    kind: Kind
+    upscaler: str
+    version: str
+    scale: float
+    upload: tuple[int, int]
+    size: tuple[int, int]
+    calibration: str = ""
+    alpha: float | None = None
+    share: float | None = None
+    about: str = ""
+    promise: str = ""
+    pixels: str = ""
+    look: str = ""
+    picture: str = ""
+    rows: int = 0
+    generator: str = f"trustscale {__version__}"
+    source_type: str = EDITED
+
+    def with_pixels(self, pixels: Pixels) -> Mark:
+        """Return the mark of a file with these pixels, [H, W, 3 or 4]."""
+        height, width = pixels.shape[:2]
+        if pixels.dtype != np.uint8:
+            return replace(self, size=(width, height), pixels="", look="")
+        look = look_of(cast("NDArray[np.uint8]", pixels))
+        return replace(self, size=(width, height), pixels=digest_of(pixels), look=look)
+
+    def pending(self, pixels: Pixels) -> Mark:
+        """Return the mark of a lossy file, before its pixels are known; see `completed`."""
+        height, width = pixels.shape[:2]
+        return replace(self, size=(width, height), pixels=_UNKNOWN_PIXELS, look=_UNKNOWN_LOOK)
+
+    @property
+    def check(self) -> str:
+        """The number by which people compare the picture, such as "8f3a 21c9 6e04"."""
+        return check_number(self.picture or self.pixels)
+
+
+def check_number(digest: str) -> str:
+    """Return the beginning of a digest as people compare it."""
+    digits = digest.removeprefix("sha256:")[:_CHECKED]
+    return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))
+
+
+def relied(share: float, about: str) -> str:
+    """Return what the share of a mask means, in words."""
+    return f"{percent(share)} of it can be relied on {about or 'for colour'}"
+
+
+def percent(share: float) -> str:
+    """Return a share as people read it; only all is 100 %, and only nothing is 0 %."""
+    if 0 < share < _LEAST:
+        return "Less than 1\u00a0%"
+    return f"{min(round(100 * share), 99 if share < 1 else 100)}\u00a0%"
+
+
+def digest_of(pixels: Pixels) -> str:
+    """Return a digest of the values of uint8 [H, W, 3 or 4] and of their shape."""
+    digest = hashlib.sha256("x".join(map(str, pixels.shape)).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def look_of(pixels: NDArray[np.uint8]) -> str:
+    """Return a coarse copy of the lightness of uint8 [H, W, 3 or 4], as text."""
+    height = len(pixels)
+    if height < _MIN_ROWS:
+        return base64.b64encode(_lightness(pixels, _CELLS)).decode()
+    # Row by row of cells, since Pillow's copy of a whole picture is larger than the picture.
+    edges = [round(cell * height / _CELLS) for cell in range(_CELLS + 1)]
+    rows = (_lightness(pixels[top:bottom], 1) for top, bottom in itertools.pairwise(edges))
+    return base64.b64encode(b"".join(rows)).decode()
+
+
+def _lightness(pixels: NDArray[np.uint8], rows: int) -> bytes:
+    """The mean lightness of so many rows of cells, on grey where the picture is transparent."""
+    image = Image.fromarray(pixels)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image)
+    return image.convert("L").resize((_CELLS, rows), Image.Resampling.BOX).tobytes()
+
+
+def differences(look: str, other: str) -> NDArray[np.int_] | None:
+    """Return |difference| of two coarse copies, [32, 32]; None if one is none."""
+    try:
+        cells = [np.frombuffer(base64.b64decode(text), np.uint8) for text in (look, other)]
+        first, second = (cell.reshape(_CELLS, _CELLS).astype(int) for cell in cells)
+    except ValueError:
+        return None
+    return np.asarray(np.abs(first - second))
+
+
+def completed(file: bytes, pixels: NDArray[np.uint8]) -> bytes:
+    """Return a file whose mark is `pending`, with the digest of its decoded pixels."""
+    for unknown, known in (
+        (_UNKNOWN_PIXELS, digest_of(pixels)),
+        (_UNKNOWN_LOOK, look_of(pixels)),
+    ):
+        if file.count(unknown.encode()) != 1:
+            raise ValueError("the file does not hold its mark as plain text")
+        file = file.replace(unknown.encode(), known.encode())
+    return file
+
+
+def source_type(of_upload: str) -> str:
+    """Return the term for an enlargement of an upload that calls itself `of_upload`."""
+    secure = of_upload.replace("https://", "http://", 1)
+    return secure if secure in _STRONGER else EDITED
+
+
+def packet(mark: Mark, kept: bytes = b"") -> bytes:
+    """Return an XMP packet with the mark and what was kept of the upload's XMP (RDF)."""
+    root = ET.Element(full("x:xmpmeta"))
+    rdf = ET.SubElement(root, f"{RDF}RDF")
+    ours = ET.SubElement(rdf, DESCRIPTION, {f"{RDF}about": ""})
+    of_upload = ""
+    for description in descriptions(kept) if kept else ():
+        # An upload that was enlarged before says what it was before that.
+        for name in (_SOURCE_TYPE, _BEFORE):
+            of_upload = description.attrib.pop(name, of_upload)
+            for element in description.findall(name):
+                of_upload = element.text or of_upload
+                description.remove(element)
+        rdf.append(description)
+    facts = {
+        _SOURCE_TYPE: source_type(of_upload),
+        full("Iptc4xmpExt:AISystemUsed"): mark.upscaler,
+        full("Iptc4xmpExt:AISystemVersionUsed"): mark.version,
+        full("xmp:CreatorTool"): mark.generator,
+        **{_OURS + name: text for name, text in _texts(mark)},
+    }
+    if of_upload and of_upload != facts[_SOURCE_TYPE]:
+        facts[_BEFORE] = of_upload
+    for name, text in facts.items():
+        ET.SubElement(ours, name).text = text
+    return b"\n".join((_BEGIN, bytes(ET.tostring(root, "utf-8")), _END))
+
+
+_ELSEWHERE: Final = frozenset({"source_type", "generator"})  # under names of others
+
+
+def _texts(mark: Mark) -> Iterator[tuple[str, str]]:
+    for field in fields(mark):
+        value = getattr(mark, field.name)
+        if field.name in _ELSEWHERE or value in (None, "", 0):
+            continue
+        yield field.name, "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def mark_in(texts: Mapping[str, str]) -> Mark | None:
+    """Return the mark among the texts of an XMP packet by their full names; None: there is none.
+
+    A damaged mark is none.
+    """
+    own = {
+        name.removeprefix(_OURS): text[:_LONGEST]
+        for name, text in texts.items()
+        if name.startswith(_OURS)
+    }
+    if own.get("kind") not in get_args(Kind):
+        return None
+    try:
+        return Mark(
+            kind=cast("Kind", own["kind"]),
+            upscaler=own.get("upscaler", ""),
+            version=own.get("version", ""),
+            scale=float(own["scale"]),
+            upload=_pair(own["upload"]),
+            size=_pair(own["size"]),
+            calibration=own.get("calibration", ""),
+            alpha=float(own["alpha"]) if "alpha" in own else None,
+            share=float(own["share"]) if "share" in own else None,
+            about=own.get("about", ""),
+            promise=own.get("promise", ""),
+            pixels=own.get("pixels", ""),
+            look=own.get("look", ""),
+            picture=own.get("picture", ""),
+            rows=int(own.get("rows", 0)),
+            generator=texts.get(full("xmp:CreatorTool"), "")[:_LONGEST],
+            source_type=texts.get(_SOURCE_TYPE, "")[:_LONGEST],
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _pair(text: str) -> tuple[int, int]:
+    width, height = map(int, text.split("x"))
+    return width, height

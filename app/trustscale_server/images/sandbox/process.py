@@ -1,0 +1,107 @@
+"""The process of decoders beside this one, and who may use it now."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from trustscale_server.images.sandbox import server
+from trustscale_server.images.sandbox.confinement import hide_memory
+from trustscale_server.platform.cores import plain_environment, usable_cores
+from trustscale_server.platform.fair import WeightedSemaphore
+from trustscale_server.platform.memory import memory_limit
+
+_PLACES_PER_CORE: Final = 2
+_MIN_MEMORY: Final = 512 * 2**20
+_SHARE: Final = 4
+"""One over the share of memory in which large pictures are decoded."""
+
+# Of a client's first slow file, and by how much each further one yields to other clients' first.
+_NICE: Final = 4
+_NICE_STEP: Final = 5
+_NICEST: Final = 19
+
+# A forking process must have one thread; and each thread would reserve address space.
+_ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+
+
+class Decoders:
+    """The process of decoders of this process, and the queue for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._owner = 0
+        self._running: Counter[str] = Counter()
+        most = max(_MIN_MEMORY, (memory_limit() or 0) // _SHARE)
+        self.places = WeightedSemaphore(_PLACES_PER_CORE * usable_cores())
+        self.memory = WeightedSemaphore(most, most // 2)
+
+    def start(self) -> None:
+        with self._lock:
+            self._started()
+
+    def send(self, nice: int, *numbers: int) -> None:
+        """Send descriptors: a socket, the file, and one for the answer's arrays."""
+        with self._lock:  # so that nobody ends the process that another has just started
+            try:
+                socket.send_fds(self._started(), [bytes([nice])], numbers)
+            except OSError:  # it was killed: start another
+                self._end()
+                socket.send_fds(self._started(), [bytes([nice])], numbers)
+
+    def end(self) -> None:
+        with self._lock:
+            self._end()
+
+    def _started(self) -> socket.socket:
+        if self._control is None or self._owner != os.getpid():
+            hide_memory()  # from decoders, which are processes of the same user
+            self._control, theirs = socket.socketpair()
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", server.__name__, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env={**plain_environment(), **_ONE_THREAD},
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is meant for the service
+                )
+            self._owner = os.getpid()
+        return self._control
+
+    def _end(self) -> None:
+        if self._control is None or self._process is None or self._owner != os.getpid():
+            return
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+        self._control = self._process = None
+
+    @contextmanager
+    def nice(self, client: str) -> Iterator[int]:
+        """The priority of one more slow file of a client, for as long as it is read.
+
+        With these steps all files of a client get less than twice the time of its first.
+        """
+        with self._lock:
+            others = self._running[client]
+            self._running[client] += 1
+        try:
+            yield min(_NICEST, _NICE + _NICE_STEP * others)
+        finally:
+            with self._lock:
+                self._running[client] -= 1
+                self._running = +self._running
+
+    def wake(self) -> None:
+        """Have waiting calls check whether they are stopped."""
+        self.places.wake()
+        self.memory.wake()

@@ -1,0 +1,494 @@
+"""Runs the work of jobs: handlers, fan-outs, their supervisor, poison tasks.
+
+A `Handler`, one coroutine, does a whole job; a `FanOut` does a job of many independent tasks,
+spread over all job workers.
+
+Both may run again from the start after a crash, and two runs may overlap after a worker was
+suspended. So every effect is idempotent: a result is stored under the job's id, a task is recorded
+under job and name, a calibration's id follows from its content. Blocking work runs in
+`asyncio.to_thread`: it would delay the renewal of the lease.
+
+`Supervisor` runs that code, which may have to stop: cancelled, ended elsewhere, or because the
+worker stops. It polls the job's state twice a second, so changes by another process are seen
+without a message. A suspended process repeats its work: its calls may have timed out.
+
+`jobs/__init__.py` has the rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, runtime_checkable
+
+import structlog
+
+from trustscale_server.jobs.supervisor import (
+    Interrupted,
+    JobCancelled,
+    JobEndedElsewhere,
+    Supervisor,
+)
+from trustscale_server.platform.errors import (
+    BadInput,
+    CalibrationMismatch,
+    ConfigError,
+    Conflict,
+    NotFound,
+    TimedOut,
+    TrustscaleError,
+    UpscalerRejected,
+    UpscalerUnavailable,
+)
+from trustscale_server.platform.problems import problem_of
+from trustscale_server.platform.retry import retried
+from trustscale_server.platform.telemetry.signals import Metrics, fail, resumed, span
+from trustscale_server.stores.base import (
+    Job,
+    JobState,
+    JobStatus,
+    JobStore,
+    Progress,
+    StoreUnavailable,
+)
+from trustscale_server.upscalers.remote.replies import needs_operator
+
+log = logging.getLogger(__name__)
+
+
+class RetryLater(Interrupted):
+    """The work asks to be run again later."""
+
+
+class RetriesExhausted(Exception):
+    """The job has used all its attempts; the text is the reason."""
+
+
+class JobContext:
+    """A running job, as its handler sees it."""
+
+    def __init__(self, job: str, store: JobStore) -> None:
+        self._job = job
+        self._store = store
+        self.has_generated = False
+        """Whether there were samples, which another run pays for again."""
+        self.facts: dict[str, Any] = {}
+        """What the log line of its end says beside the rest."""
+
+    async def progress(self, done: int, total: int, unit: str = "samples") -> None:
+        """Store the progress, a few times a second at most.
+
+        While the store is unavailable, nothing is stored and the job continues.
+        """
+        self.has_generated |= unit in {"samples", "tiles"} and done > 0
+        with suppress(StoreUnavailable):
+            await self._store.progress(self._job, Progress(done=done, total=total, unit=unit))
+
+    async def note(self, name: str, value: str) -> None:
+        """Store a fact that lists show of the job, at the pace of `progress`."""
+        with suppress(StoreUnavailable):
+            await self._store.note(self._job, name, value)
+
+    def records(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield the recorded tasks of this job with their results, sorted."""
+        return self._store.records(self._job)
+
+
+class Handler(Protocol):
+    """Does a whole job."""
+
+    async def __call__(self, job: Job, context: JobContext) -> str:
+        """The link of the result, or `JobState.AWAITING_LABELS`.
+
+        A TrustscaleError fails the job with its problem; StoreUnavailable, UpscalerUnavailable and
+        RetryLater requeue it. asyncio.CancelledError arrives within two seconds after a
+        cancellation in any process.
+        """
+
+
+@runtime_checkable
+class FanOut(Protocol):
+    """Does a job in tasks, on all job workers at once."""
+
+    async def tasks(self, job: Job) -> Sequence[str]:
+        """Return the names of all tasks: distinct, not empty, the same at every call."""
+
+    async def run(self, job: Job, task: str) -> bytes:
+        """Do one task, on any worker; the bytes are recorded.
+
+        Errors that would recur (BadInput, …) fail the job at once; without its upscaler the task
+        runs later; others are retried at once (`TaskRetryPolicy`).
+        """
+
+    async def recorded(self, job: Job, task: str) -> None:
+        """Delete what `run` kept for a second run, once the task's bytes are stored.
+
+        Raises nothing.
+        """
+
+    async def reduce(self, job: Job, context: JobContext) -> str:
+        """Combine the tasks' results in `context.records`; returns like `Handler.__call__`."""
+
+
+_Announce = Callable[[JobStatus, JobState], Awaitable[None]]
+OnEnd = Callable[[JobStatus], Awaitable[None]]
+_Living = Callable[[], Awaitable[set[str] | None]]
+
+_WHOLE: Final = ""
+"""The task that is a whole job, or that combines its tasks."""
+
+# After DEATHS a task runs alone, after DEATHS_ALONE it is poison: one could be a kill from outside.
+DEATHS: Final = 2
+DEATHS_ALONE: Final = 4
+
+
+_PERMANENT: Final = (
+    BadInput,
+    CalibrationMismatch,
+    ConfigError,
+    Conflict,
+    NotFound,
+    UpscalerRejected,
+)
+
+# Cached requests, of up to a megabyte each.
+_LOADED: Final = 8
+
+# Tasks of one job in the queue or running: more than a fleet runs at once, few enough to be fair to
+# another calibration.
+WINDOW: Final = 64
+
+# How often the coordinator reads the store, and which share of its time that may take.
+TICK_S: Final = 0.2
+SHARE: Final = 0.05
+MAX_TICK_S: Final = 2.0  # after a store that was frozen
+
+# Sends tasks of a job to the queue; known ones change nothing.
+Send = Callable[[str, Sequence[str]], Awaitable[None]]
+
+events = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRetryPolicy:
+    """How often a task is tried, and how long it waits for an unavailable dependency.
+
+    The worst case of a pair: `len(errors_s) + 1` tries per run, and a run after about 10, 40, 160,
+    … s, at most `longest_s` apart, until `away_s` have passed without progress.
+
+    Attributes:
+        away_s: a job fails when a dependency has been away for so long.
+        first_s, longest_s: pauses meanwhile; each is three times the wait so far.
+        errors_s: pauses before a pair is retried after another error.
+    """
+
+    away_s: float = 600.0
+    first_s: float = 10.0
+    longest_s: float = 300.0
+    errors_s: tuple[float, ...] = (1.0, 5.0)
+
+    def pause(self, waited_s: float) -> float:
+        """Return the seconds until the next run."""
+        return min(max(self.first_s, 3 * waited_s), self.longest_s)
+
+
+class ExclusiveLock:
+    """Lets any number of tasks run side by side, or one alone; the latter go first.
+
+    So a task that was killed from outside twice soon ends, before a third kill.
+    """
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+        self._running = 0
+        self._is_alone = False
+        self._waiting_alone = 0
+
+    @asynccontextmanager
+    async def take(self, *, alone: bool) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it.
+
+        Nothing awaits while the counts change, so no cancellation leaves one of them wrong.
+        """
+        self._waiting_alone += alone
+        try:
+            while not self._is_free(alone=alone):
+                await self._changed.wait()
+        finally:
+            self._waiting_alone -= alone
+            self._wake()
+        self._running += 1
+        self._is_alone = alone
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._is_alone = False
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let all that wait look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _is_free(self, *, alone: bool) -> bool:
+        if alone:
+            return self._running == 0
+        return not self._is_alone and not self._waiting_alone
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class TaskRunner:
+    """Runs tasks in this process, as `owner`; `living` names the living workers.
+
+    Methods return the seconds until the task must be queued again, or None, and raise only
+    StoreUnavailable. `announce` is called before an end is stored, `on_end` after.
+    """
+
+    jobs: JobStore
+    supervisor: Supervisor
+    metrics: Metrics
+    owner: str
+    living: _Living
+    policy: TaskRetryPolicy
+    announce: _Announce
+    on_end: OnEnd
+    _turns: ExclusiveLock = field(default_factory=ExclusiveLock, init=False)
+    _requests: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict, init=False)
+
+    async def whole(self, job_id: str, handler: Handler) -> float | None:
+        """Run a job as one task, or its last task, and end it."""
+        async with self._attempt(job_id, _WHOLE) as job:
+            if job is None:
+                return None
+            facts = {"trustscale.job_kind": job.kind}
+            with span("job attempt", facts, kind="consumer", parent=resumed(job.trace)) as traced:
+                outcome, again_s = await self._ended(job, handler)
+                traced.set_attributes({"trustscale.outcome": outcome})
+                if outcome == JobState.FAILED:
+                    fail(traced, outcome)
+        self.metrics.count("job_attempts", job.kind, outcome)
+        return again_s
+
+    async def one(self, job_id: str, task: str, fan_out: FanOut) -> float | None:
+        """Run one task of a job and record it."""
+        async with self._attempt(job_id, task) as job:
+            if job is None:
+                return None
+            started = time.monotonic()
+            with span("task", kind="consumer", parent=resumed(job.trace)):
+                outcome, again_s = await self._recorded(job, task, fan_out)
+            self.metrics.count("calibration_pairs", outcome)
+            if outcome == "ok":
+                self.metrics.observe("job_task_seconds", time.monotonic() - started)
+        return again_s
+
+    async def begin(self, job_id: str, task: str | None, *, alone: bool = False) -> Job | None:
+        """Start a task; return None if there is nothing to do.
+
+        `on_end` is called again for an ended job, since the worker that ended it may have died.
+        """
+        status: JobStatus | None = await self._insist(
+            lambda: self.jobs.start(job_id, task, self.owner, alone=alone)
+        )
+        if status is None:
+            with suppress(NotFound, StoreUnavailable):
+                job = await self.jobs.get(job_id)
+                if job.state.is_final:
+                    await self.on_end(job)
+            return None
+        with suppress(NotFound):  # another process ended it since
+            return Job(**status.model_dump(), request=await self._request(job_id))
+        return None
+
+    @asynccontextmanager
+    async def _attempt(self, job_id: str, task: str) -> AsyncIterator[Job | None]:
+        """Hold the turn of a task, with an attempt; None if there is nothing to do."""
+        left = await self._insist(lambda: self.jobs.attempts(job_id, task))
+        living = await self.living() if left else set()
+        # A living owner only slept. If the living are unknown, no death counts.
+        dead = (
+            [] if living is None else [attempt for attempt in left if attempt.owner not in living]
+        )
+        dead = [attempt for attempt in dead if attempt.owner != self.owner]
+        is_poison = sum(attempt.alone for attempt in dead) >= DEATHS_ALONE
+        alone = len(dead) >= DEATHS and not is_poison
+        async with self._turns.take(alone=alone):
+            job = await self.begin(job_id, task, alone=alone)
+            if job is not None and dead:
+                self.metrics.count("job_lost_leases", job.kind)
+            if job is not None and is_poison:
+                error = _poison(len({attempt.owner for attempt in dead}), task)
+                log.warning("Job %s: %s", job_id, error["detail"])
+                poisoned = job
+                await self._insist(lambda: self._finish(poisoned, JobState.FAILED, error=error))
+                job = None
+            yield job
+
+    async def _request(self, job_id: str) -> dict[str, Any]:
+        if job_id not in self._requests:
+            self._requests[job_id] = await self._insist(lambda: self.jobs.request(job_id))
+            while len(self._requests) > _LOADED:
+                self._requests.popitem(last=False)
+        self._requests.move_to_end(job_id)
+        return self._requests[job_id]
+
+    async def _ended(self, job: Job, handler: Handler) -> tuple[str, float | None]:
+        """Run the handler and end the job: the outcome, and when to run again."""
+        context = JobContext(job.id, self.jobs)
+        try:
+            result = await self.supervisor.run(job.id, handler(job, context))
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its job
+            return await self.without_result(job, error, is_paid=context.has_generated)
+        state = result if isinstance(result, JobState) else JobState.SUCCEEDED
+        link = None if isinstance(result, JobState) else result
+        ended = await self._insist(
+            lambda: self._finish(job, state, facts=context.facts, result=link)
+        )
+        return state.value if ended else "overtaken", None
+
+    async def _recorded(self, job: Job, task: str, fan_out: FanOut) -> tuple[str, float | None]:
+        """Run a task and record it: the outcome, and when to run again."""
+        try:
+            value = await self.supervisor.run(job.id, self._tried(job, task, fan_out))
+        except Exception as error:  # noqa: BLE001 - whatever a part raises ends its job
+            outcome, again_s = await self.without_result(job, error, task)
+            is_stopped = outcome in {JobState.CANCELLED, "overtaken"}
+            return "stopped" if is_stopped else outcome, again_s
+        await self._insist(lambda: self.jobs.record(job.id, task, value))
+        await fan_out.recorded(job, task)
+        return "ok", None
+
+    async def _tried(self, job: Job, task: str, fan_out: FanOut) -> bytes:
+        def pause(error: Exception, tries: int) -> float | None:
+            is_final = isinstance(error, (*_PERMANENT, StoreUnavailable, UpscalerUnavailable))
+            if is_final or needs_operator(error) or tries > len(self.policy.errors_s):
+                return None
+            return self.policy.errors_s[tries - 1]
+
+        return await retried(
+            lambda: fan_out.run(job, task),
+            Exception,
+            pause,
+            before_pause=lambda error, _: log.warning(
+                "%s of job %s failed, trying again: %s", task, job.id, error
+            ),
+        )
+
+    async def without_result(
+        self, job: Job, error: Exception, task: str = _WHOLE, *, is_paid: bool = False
+    ) -> tuple[str, float | None]:
+        """End a job, or requeue a task without result; return how it ended and when to retry.
+
+        is_paid: whether samples were generated, which the next run generates again.
+        """
+        if isinstance(error, JobCancelled):
+            ended = await self._insist(lambda: self._finish(job, JobState.CANCELLED, task=task))
+            return JobState.CANCELLED.value if ended else "overtaken", None
+        if isinstance(error, JobEndedElsewhere | Interrupted):
+            log.info("Job %s stops in this process: %s", job.id, type(error).__name__)
+            await self._insist(lambda: self.jobs.end(job.id, task))
+            outcome = {JobEndedElsewhere: "overtaken", RetryLater: "later"}.get(
+                type(error), "interrupted"
+            )
+            return outcome, error.seconds if isinstance(error, Interrupted) else None
+        if isinstance(error, StoreUnavailable) and not is_paid:
+            # A full disk, for example: it runs once the store works.
+            log.warning("Job %s stops until the store is available: %s", job.id, error.detail)
+            await self._insist(lambda: self.jobs.end(job.id, task))
+            return "store_away", self.policy.first_s
+        # A single upscaling that timed out would time out again.
+        is_final = needs_operator(error) or (isinstance(error, TimedOut) and not task)
+        if isinstance(error, StoreUnavailable | UpscalerUnavailable) and not is_final:
+            now = await self._insist(self.jobs.now)
+            waited_s = (now - (job.dependency_down_since or now)).total_seconds()
+            if waited_s < self.policy.away_s:
+                log.warning("Job %s waits for a dependency: %s", job.id, error.detail)
+                await self._insist(lambda: self.jobs.end(job.id, task, away=True))
+                return "away", max(error.retry_after, self.policy.pause(waited_s))
+            if isinstance(error, StoreUnavailable):
+                error = RetriesExhausted(f"its result could not be stored for {waited_s:.0f} s.")
+        problem = self._problem_for(job, error, task)
+        await self._insist(lambda: self._finish(job, JobState.FAILED, error=problem))
+        return JobState.FAILED.value, None
+
+    async def _finish(
+        self,
+        job: Job,
+        state: JobState,
+        *,
+        task: str = _WHOLE,
+        facts: dict[str, Any] | None = None,
+        **end: Any,
+    ) -> bool:
+        """End a job, and announce it; return whether this is its end. The log gets `facts`."""
+        await self.announce(job, state)
+        ended = await self.jobs.finish(job.id, state, **end)
+        # Every running task sees a cancellation; only the job as a whole is counted.
+        if ended and not (task and state is JobState.CANCELLED):
+            seconds = (datetime.now(UTC) - job.created_at).total_seconds()
+            self.metrics.observe("job_seconds", seconds, job.kind, state.value)
+            wait_s = None
+            if job.started_at is not None:
+                wait_s = (job.started_at - job.created_at).total_seconds()
+                self.metrics.observe("job_wait_seconds", wait_s, job.kind)
+            events.info(
+                "job_ended",
+                job=job.id,
+                kind=job.kind,
+                state=state.value,
+                upscaler=job.about.get("upscaler"),
+                key=job.about.get("key"),
+                wait_s=wait_s,
+                seconds=seconds,
+                **(facts or {}),
+            )
+        if ended and state.is_final:
+            with suppress(StoreUnavailable):  # the sweep makes up for it
+                await self.on_end(job.model_copy(update={"state": state}))
+        return ended
+
+    async def _insist(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        return await self.supervisor.insist(call)
+
+    def _problem_for(self, job: Job, error: Exception, task: str) -> dict[str, Any]:
+        """The problem of an error; of an unexpected one, without internals."""
+        what = f"{task} of job {job.id}" if task else f"Job {job.id}"
+        if isinstance(error, RetriesExhausted):
+            log.warning("%s is given up: %s", what, error)
+            return _given_up(str(error))
+        if isinstance(error, TrustscaleError):
+            log.warning("%s failed: %s", what, error.detail)
+            problem, reason = problem_of(error), error.detail
+        else:
+            log.error("%s failed.", what, exc_info=error)
+            reason = "an internal error, which the log of the service describes"
+            problem = _fault("Internal error", f"The job failed by {reason}.")
+        if not task:
+            return problem
+        items = problem.get("items") or [{"name": task, "reason": reason}]
+        return {**problem, "detail": f"{task}: {reason}", "items": items}
+
+
+def _poison(times: int, task: str) -> dict[str, Any]:
+    """The problem of a job whose worker died every time, perhaps at one task of several."""
+    where = f" while working on {task}" if task else ""
+    items = [{"name": task, "reason": "its worker died each time"}] if task else []
+    reason = f"its worker died {times} times{where}, at last with nothing beside it."
+    return {**_given_up(reason), "items": items}
+
+
+def _given_up(reason: str) -> dict[str, Any]:
+    """The problem of a job that has used all its attempts."""
+    return _fault("The job was given up", f"The job was given up: {reason}")
+
+
+def _fault(title: str, detail: str) -> dict[str, Any]:
+    """A problem that the request did not cause."""
+    return {"type": "about:blank", "title": title, "status": 500, "detail": detail}

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, telemetry, tasks, memory, and fair shares of both."""

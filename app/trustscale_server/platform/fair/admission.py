@@ -1,0 +1,173 @@
+"""Slots and memory that requests wait for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Final
+
+from trustscale_server.platform.errors import ImageTooLarge, Overloaded
+from trustscale_server.platform.fair.client import current_client
+from trustscale_server.platform.fair.queue import AsyncFairQueue, AsyncWaiter
+from trustscale_server.platform.fair.room import Room
+from trustscale_server.platform.telemetry.signals import span
+
+_MIN_WAITING: Final = 16
+_MAX_PASSES: Final = 64  # requests that pass a job that waits for memory
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class _Request(AsyncWaiter):
+    """A request that waits for a slot. passed: how many have gone before a job that could not."""
+
+    is_job: bool
+    passed: int = 0
+
+
+class AdmissionController(AsyncFairQueue[_Request]):
+    """Lets `max_in_flight` requests hold a slot and `max_waiting` more queue for one.
+
+    Of those that wait, the next is of the client with the smallest share, which is the larger
+    one of its shares of slots and memory (dominant resource fairness, Ghodsi et al. 2011), and of
+    equals the first; a large request that is next lets nobody pass. So while two clients wait,
+    neither keeps more than half; and where there are several slots, there is one more while one
+    client holds all, so that nobody waits for the long requests of a stranger.
+
+    Jobs, for which nobody holds a connection open, let others pass while they cannot go themselves,
+    and leave `reserved` slots to them: two pictures of minutes must not block those of seconds.
+
+    max_in_flight_bytes: of all slots together; None: no limit. seconds: first estimate of the time
+    a slot is held. reserved: slots that jobs leave to others.
+    """
+
+    def __init__(
+        self,
+        max_in_flight: int,
+        max_waiting: int,
+        max_in_flight_bytes: int | None = None,
+        *,
+        seconds: float = 10.0,
+        reserved: int = 0,
+    ) -> None:
+        super().__init__(seconds)
+        self.max_in_flight = max_in_flight
+        self.max_waiting = max_waiting
+        self.max_in_flight_bytes = max_in_flight_bytes
+        self.reserved = reserved
+        self._places = Room(max_waiting, "waiting places")
+
+    @property
+    def in_flight(self) -> int:
+        """Number of requests that hold a slot."""
+        return len(self._holding)
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """Bytes of the requests that hold a slot."""
+        return sum(request.cost for request in self._holding)
+
+    def for_short_work(self) -> AdmissionController:
+        """Return a controller for work of a second at most; it always has waiting places.
+
+        Jobs do such work too, and must not cause clients to be refused.
+        """
+        return AdmissionController(
+            self.max_in_flight, max(self.max_waiting, _MIN_WAITING), seconds=1.0
+        )
+
+    def for_uploads(self, name: str) -> Room:
+        """Return a room for as many uploads as may hold a slot or wait for one.
+
+        The decoders take them in turn.
+        """
+        return Room(self.max_in_flight + max(self.max_waiting, _MIN_WAITING), name)
+
+    def raise_if_too_large(self, cost: int) -> None:
+        """Raise ImageTooLarge if a request of so many bytes alone is over the budget."""
+        if self.max_in_flight_bytes is not None and cost > self.max_in_flight_bytes:
+            raise ImageTooLarge(
+                f"Making the answer takes {cost:,} bytes of memory; this service has "
+                f"{self.max_in_flight_bytes:,}.",
+                limit="max_in_flight_bytes",
+                maximum=self.max_in_flight_bytes,
+                actual=cost,
+            )
+
+    def raise_if_full(self, cost: int = 0) -> None:
+        """Raise Overloaded if a request could neither have a slot nor wait for one now.
+
+        `retry_after` estimates when those that wait will have had their turns.
+        """
+        request = _Request(client=current_client.get(), cost=cost, is_job=False)
+        if self._places.is_full and self._choice([*self._waiting, request])[0] is not request:
+            raise self._refusal()
+
+    @asynccontextmanager
+    async def slot(self, cost: int = 0, *, unbounded_wait: bool = False) -> AsyncIterator[None]:
+        """Wait for a slot and hold it; `unbounded_wait` joins the queue however long it is.
+
+        Raises:
+            Overloaded: all waiting places are taken, also later by clients with fewer of them.
+            ImageTooLarge: the cost in bytes is over the budget.
+        """
+        self.raise_if_too_large(cost)
+        request = _Request(client=current_client.get(), cost=cost, is_job=unbounded_wait)
+        async with self._turn(request):
+            yield
+
+    async def _wait(self, request: _Request) -> None:
+        with span("wait"):
+            self._join(request)
+            if request.called.is_set():
+                return
+            try:
+                async with nullcontext() if request.is_job else self._places.held():
+                    await request.called.wait()
+            except Overloaded:
+                raise self._refusal() from None
+
+    def _refusal(self) -> Overloaded:
+        is_full = self.in_flight >= self.max_in_flight
+        shortage = f"All {self.max_in_flight} slots" if is_full else "The memory for answers"
+        rounds = 1 + self._places.taken / self.max_in_flight
+        return Overloaded(
+            f"{shortage} and {self.max_waiting} waiting places are taken.",
+            retry_after=rounds * self._expected_s(),
+        )
+
+    def _next(self, waiting: Sequence[_Request]) -> _Request | None:
+        request, passed = self._choice(waiting)
+        for job in passed:
+            job.passed += 1
+        return request
+
+    def _choice(self, waiting: Sequence[_Request]) -> tuple[_Request | None, list[_Request]]:
+        """Who is next, if anybody, and the jobs that cannot run now and let it pass."""
+        passed: list[_Request] = []
+        jobs = sum(request.is_job for request in self._holding)
+        for request in sorted(waiting, key=lambda request: self._share(request.client)):
+            has_place = not request.is_job or jobs < self.max_in_flight - self.reserved
+            if has_place and self._has_slot(request) and self._has_memory(request.cost):
+                return request, passed
+            if not request.is_job or request.passed >= _MAX_PASSES:
+                break
+            if has_place:  # the memory is short, not the place
+                passed.append(request)
+        return None, []
+
+    def _has_slot(self, request: _Request) -> bool:
+        clients = {held.client for held in self._holding}
+        others = self.max_in_flight > 1 and len(clients) == 1 and request.client not in clients
+        return self.in_flight < self.max_in_flight + (others and not request.is_job)
+
+    def _has_memory(self, cost: int) -> bool:
+        most = self.max_in_flight_bytes
+        return most is None or self.bytes_in_flight + cost <= most
+
+    def _share(self, client: str) -> float:
+        """The client's share of the slots or of the memory, whichever is larger."""
+        own = [request.cost for request in self._holding if request.client == client]
+        memory = sum(own) / (self.max_in_flight_bytes or math.inf)
+        return max(len(own) / self.max_in_flight, memory)

@@ -1,0 +1,105 @@
+"""asyncio tasks beside a body, side by side, and to their end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Task[Result]]:
+    """Run a task beside the body, and cancel it at the body's end.
+
+    Drop the task reference: a frame–exception cycle would keep the arrays alive until garbage
+    collection. The body should drop its own, too.
+    """
+    task = asyncio.create_task(work)
+    cancelled = None
+    try:
+        yield task
+    finally:
+        task.cancel()
+        cancelled = await _ended(task)
+        if not task.cancelled():
+            task.exception()  # retrieved, or asyncio would log it
+        try:
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del task, cancelled
+
+
+async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run awaitables side by side; the first failure cancels the others, and is raised.
+
+    `asyncio.TaskGroup` is no choice: after a failure its own frame–exception cycle would keep all
+    that the callers' frames name.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    first, cancelled = set[asyncio.Task[None]](), None
+    try:
+        try:
+            first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                cancelled = await _ended(task) or cancelled
+                _ = task.cancelled() or task.exception()  # retrieved, or asyncio would log it
+        if cancelled is not None:
+            raise cancelled
+        for task in first:
+            task.result()
+    finally:
+        del tasks, task, first, cancelled  # as in `beside`
+
+
+async def shielded(
+    function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
+) -> Result:
+    """Run `asyncio.to_thread`; if cancelled, wait for the thread's end before raising.
+
+    Until then the thread's memory is in use, so its slot must stay taken. Afterwards the thread
+    holds nothing: a pool's thread keeps its last call until it runs again, which on a busy machine
+    would add a decoded sample to what the request was admitted with.
+    """
+    given = [(args, kwargs)]
+    del args, kwargs
+
+    def call() -> Result:
+        positional, named = given.pop()
+        return function(*positional, **named)
+
+    return await to_its_end(asyncio.to_thread(call))
+
+
+async def to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Await work to its end, even if this is cancelled; that is raised afterwards."""
+    task = asyncio.ensure_future(work)
+    cancelled = None
+    try:
+        cancelled = await _ended(task)
+        if cancelled is not None:
+            raise cancelled
+        return task.result()
+    finally:
+        del task, cancelled  # as in `beside`
+
+
+async def _ended(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait for the end of a task; what cancelled this meanwhile, once or again and again."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    try:
+        return cancelled
+    finally:
+        del cancelled  # as in `beside`

@@ -1,0 +1,406 @@
+"""From a source to Ŷ and σ: the samples, how long they take, and what they give.
+
+**Samples.** Exactly M samples or an error: a calibration is valid for one M. Every sample goes to a
+sink as it arrives, and the next call may decode its answer only then (`MemoryPermit`), so memory
+does not grow with M. Those of a job's work are kept as they arrive: no run after a kill pays for
+one again.
+
+**The pipeline** that a calibration is valid for:
+
+    source ──▶ M samples ──▶ σ ──▶ threshold ──▶ mask, trust level ──▶ answer
+               (fan-out)     │
+                             └──▶ with the truth Y: D ──▶ loss curve   (calibration)
+
+The same code makes Ŷ and σ in calibration and in serving, and a mask is served only under the very
+pipeline that was calibrated: the guarantee rests on both.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trustscale_server.pixels.lab import Pixels, Seen
+from trustscale_server.pixels.resize import enlarged_rows
+from trustscale_server.platform.cores import score_cores
+from trustscale_server.platform.errors import (
+    DegenerateSamples,
+)
+from trustscale_server.platform.tasks import shielded
+from trustscale_server.platform.telemetry.signals import span
+from trustscale_server.sampling.align import aligns
+from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, SampleSink, TimeLimits, draw
+from trustscale_server.sampling.sigma.added_score import Added, look
+from trustscale_server.sampling.sigma.estimators import Accumulator
+from trustscale_server.sampling.sigma.moments import mean_image
+from trustscale_server.sampling.sigma.words import NO_TEXT, ReadPage
+from trustscale_server.sampling.spec import MeasurementSpec, Prediction, guard
+from trustscale_server.upscalers.base import (
+    RGB,
+    Source,
+    Upscaler,
+)
+from trustscale_server.upscalers.symmetries import sample_seeds
+
+_OnSigma = Callable[[int, NDArray[np.float32]], None]
+"""Called as `MeasurementSink.on_sigma`."""
+
+
+class MeasurementSink(SampleSink):
+    """Receives what `measure` makes while it works; by default it is dropped.
+
+    takes_sigma: whether `on_sigma` gets σ, which is not returned then.
+    """
+
+    takes_sigma: bool = False
+
+    def on_first(self, sample: RGB) -> None:
+        """Take the sample that arrives first, in a thread."""
+
+    def on_prediction(self, prediction: RGB) -> None:
+        """Take Ŷ, in the event loop, as soon as the samples are there; not if it is their mean."""
+
+    def on_sigma(self, top: int, rows: NDArray[np.float32]) -> None:
+        """Take the rows of σ from row `top` on, in threads; they may be changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EverySample(MeasurementSink):
+    """Passes every sample, with its index, to all of these."""
+
+    takers: Sequence[Callable[[int, RGB], None]]
+
+    def on_sample(self, index: int, sample: RGB) -> None:
+        for take in self.takers:
+            take(index, sample)
+
+
+_DROP: Final = MeasurementSink()
+
+SPARES = 4
+"""Seeds in reserve for samples that fail for good, such as filtered ones."""
+
+_ELSEWHERE = math.log(2 * NO_TEXT)  # below it is no text
+
+_AT_ONCE = 8192
+"""Numbers that numpy sums pairwise; the bits of the mean depend on it."""
+
+
+@dataclass(slots=True)
+class Measurement:
+    """Ŷ and σ of one input, and the time they took in milliseconds.
+
+    sigma: no rows where the sink took them. seeds: behind the samples, in order, if known.
+    distance: of the truth from Ŷ in normalised Lab, float32 [H, W], if it was seen on the way.
+    page: what was read, where the error is of words.
+    added: what the model added, of an enlarged picture.
+    """
+
+    prediction: RGB
+    sigma: NDArray[np.float32]
+    mean_log_sigma: float
+    seeds: Sequence[int] = ()
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    distance: NDArray[np.float32] | None = None
+    page: ReadPage | None = None
+    added: Added | None = None
+
+
+async def measure(
+    upscaler: Upscaler,
+    source: Source,
+    pipeline: MeasurementSpec,
+    seed: int,
+    *,
+    sink: MeasurementSink = _DROP,
+    limits: TimeLimits = NO_LIMITS,
+    truth: Seen | None = None,
+) -> Measurement:
+    """Draw M samples and reduce them to Ŷ and σ; memory does not grow with M.
+
+    Args:
+        upscaler: μ.
+        source: X.
+        pipeline: M, the prediction rule and the σ settings.
+        seed: of the request; the sample seeds follow from it.
+        sink: gets intermediate results as soon as they are there.
+        limits: how long the samples may take.
+        truth: Y, for `Measurement.distance`.
+
+    Raises:
+        CalibrationMismatch: the upscaler is not, or no longer, the one of the pipeline.
+        DegenerateSamples: several samples, all identical, although the input is not flat.
+        UpscalerError: a sample failed.
+    """
+    guard(pipeline, upscaler)  # again: the caller may have waited for long
+    shape = (source.height * pipeline.scale, source.width * pipeline.scale)
+    accumulator = _accumulator(source, pipeline, truth)
+    prediction = _Prediction(pipeline.prediction, shape, source.rgb.dtype.type)
+    reducer = _Reducer(accumulator, prediction, sink)
+    started = time.perf_counter()
+    seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))
+    with span(
+        "samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples}
+    ):
+        used = await draw(
+            upscaler,
+            source,
+            seeds[: pipeline.samples],
+            sink=reducer,
+            spare_seeds=seeds[pipeline.samples :],
+            limits=limits,
+            align=pipeline.align,
+        )
+        if pipeline.prediction == "first":
+            sink.on_prediction(prediction.result())
+    guard(pipeline, upscaler)  # it may have been replaced meanwhile
+    if pipeline.fidelity.reader is not None:
+        with span("reading"):
+            accumulator.page = await shielded(_read_words, source, pipeline, prediction.result())
+    sampled = time.perf_counter()
+    if await shielded(accumulator.identical) and not source.is_flat:
+        raise DegenerateSamples(
+            f"All {pipeline.samples} samples of {upscaler.name!r} are identical although the input "
+            "is not flat: a cache or a fixed seed answers in place of the model, and the mask "
+            "would be confident without reason."
+        )
+    with span("indecision"):
+        sigma, mean_log_sigma = await shielded(
+            _finish, accumulator, sink.on_sigma if sink.takes_sigma else None
+        )
+    scored = time.perf_counter()
+    made = prediction.result()
+    with span("added"):
+        added = await shielded(added_to, source, made, pipeline)
+    finished = time.perf_counter()
+    return Measurement(
+        made,
+        sigma,
+        mean_log_sigma,
+        used,
+        {
+            "samples": 1e3 * (sampled - started - reducer.seconds),
+            "indecision": 1e3 * (reducer.seconds + scored - sampled),
+            "added": 1e3 * (finished - scored),
+        },
+        accumulator.distance,
+        accumulator.page,
+        added,
+    )
+
+
+def added_to(source: Source, prediction: RGB, pipeline: MeasurementSpec) -> Added | None:
+    """Return what a model added to X; None of restorations, data, words, and where X is unknown."""
+    is_picture = (
+        pipeline.scale > 1 and pipeline.stretch is None and not pipeline.fidelity.spec.is_for_text
+    )
+    if source.facts is None or not is_picture:
+        return None
+    with score_cores("trustscale-added") as map_fn:
+        return look(source.rgb, prediction, source.facts.terms(), map_fn)
+
+
+def _read_words(source: Source, pipeline: MeasurementSpec, prediction: RGB) -> ReadPage:
+    """What is read in Ŷ and in the enlarged input."""
+    enlarged = Enlarged(source.rgb, pipeline.scale)
+    return ReadPage.of(
+        prediction, enlarged[: prediction.shape[0]], pipeline.scale, pipeline.fidelity.compares
+    )
+
+
+# The enlargement of a strip depends on two more rows of the input; one is spare.
+_MARGIN = 3
+
+
+class Enlarged:
+    """Rows of E, X enlarged k times by no model; slicing (`enlarged[top:bottom]`) makes them.
+
+    Bicubic. Pillow computes 8 bits in integers, so they are the same on every machine and in every
+    strip. 16 bits it computes in floating point: their last bit may depend on where a strip begins,
+    if k is no power of two; strips begin at the same rows on every machine. It is part of σ:
+    another filter would be another estimator.
+    """
+
+    def __init__(self, rgb: Pixels, scale: int) -> None:
+        height, width = rgb.shape[:2]
+        self.shape = (scale * height, scale * width, 3)
+        self._rgb = rgb
+        self._scale = scale
+
+    def __getitem__(self, rows: slice) -> Pixels:
+        """Pixels as of X, [bottom − top, k·w, 3]; of X itself where k = 1."""
+        top, bottom, _ = rows.indices(self.shape[0])
+        k, width = self._scale, self.shape[1]
+        if k == 1 or self._rgb.dtype == np.uint16:
+            return enlarged_rows(self._rgb, k, top, bottom)
+        first = max(0, top // k - _MARGIN)
+        strip = self._rgb[first : -(-bottom // k) + _MARGIN]
+        # Along the rows first, as Pillow does, then only what is wanted. Its box is of float32,
+        # where parts of a pixel are exact if k is a power of two.
+        step = 1 if k & (k - 1) == 0 else k
+        above, below = top - top % step, bottom + -bottom % step
+        wide = Image.fromarray(strip).resize((width, len(strip)), Image.Resampling.BICUBIC)
+        box = (0, above / k - first, width, below / k - first)
+        tall = wide.resize((width, below - above), Image.Resampling.BICUBIC, box=box)
+        return np.asarray(tall)[top - above : bottom - above]
+
+
+class _Reducer(SampleSink):
+    """Accumulates samples for σ and Ŷ, and passes them on; `seconds`: how long that took."""
+
+    def __init__(
+        self, accumulator: Accumulator, prediction: _Prediction, sink: MeasurementSink
+    ) -> None:
+        self._accumulator, self._prediction, self._sink = accumulator, prediction, sink
+        self.seconds = 0.0
+
+    def on_sample(self, index: int, sample: RGB) -> None:
+        started = time.perf_counter()
+        if not self._accumulator.count:
+            self._sink.on_first(sample)
+        self._accumulator.add(sample)
+        self._prediction.add(index, sample)
+        self._sink.on_sample(index, sample)
+        self.seconds += time.perf_counter() - started
+
+    def on_progress(self, done: int, total: int, unit: str) -> None:
+        self._sink.on_progress(done, total, unit)
+
+
+def _spares(upscaler: Upscaler, samples: int) -> int:
+    most = upscaler.capabilities.max_samples
+    return SPARES if most is None else max(0, min(SPARES, most - samples))
+
+
+async def predict(
+    upscaler: Upscaler,
+    source: Source,
+    seed: int,
+    *,
+    sink: MeasurementSink = _DROP,
+    limits: TimeLimits = NO_LIMITS,
+) -> RGB:
+    """Make the Ŷ of `measure` by the rule `first`, from one sample and without σ.
+
+    It has the colours of X, unless the upscaler is told otherwise. Arguments and errors are those
+    of `measure`; the sink gets the progress alone.
+    """
+    collected = CollectingSink(sink)
+    seeds = sample_seeds(seed, 1 + _spares(upscaler, 1))
+    with span("samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": 1}):
+        await draw(
+            upscaler,
+            source,
+            seeds[:1],
+            sink=collected,
+            spare_seeds=seeds[1:],
+            limits=limits,
+            align=aligns(upscaler),
+        )
+    return collected.samples[0]
+
+
+def measured_again(
+    samples: Sequence[RGB],
+    source: Source,
+    pipeline: MeasurementSpec,
+    truth: Seen | None = None,
+    page: ReadPage | None = None,
+) -> Measurement:
+    """Measure the same samples under another σ; `page` is what was read of them."""
+    accumulator = _accumulator(source, pipeline, truth)
+    accumulator.page = page
+    for sample in samples:
+        accumulator.add(sample)
+    sigma, mean_log_sigma = _finish(accumulator, None)
+    prediction = predicted(samples, pipeline.prediction)
+    return Measurement(
+        prediction,
+        sigma,
+        mean_log_sigma,
+        distance=accumulator.distance,
+        page=page,
+        added=added_to(source, prediction, pipeline),
+    )
+
+
+def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
+    """Return the Ŷ of all samples of a request, in order."""
+    prediction = _Prediction(rule, samples[0].shape[:2], samples[0].dtype.type)
+    for index, sample in enumerate(samples):
+        prediction.add(index, sample)
+    return prediction.result()
+
+
+def _accumulator(source: Source, pipeline: MeasurementSpec, truth: Seen | None) -> Accumulator:
+    """For samples of the source; X is enlarged where σ looks at it."""
+    enlarged = Enlarged(source.rgb, pipeline.scale)
+    settings = pipeline.sigma_of(source.facts)
+    accumulator = Accumulator(
+        enlarged.shape, settings, enlarged if settings.needs_input else None, pipeline.samples
+    )
+    accumulator.facts = None if source.facts is None else source.facts.terms()
+    if truth is not None and pipeline.fidelity.spec.of_distance is not None:
+        accumulator.truth = truth
+    return accumulator
+
+
+def _finish(
+    accumulator: Accumulator, on_sigma: _OnSigma | None
+) -> tuple[NDArray[np.float32], float]:
+    """σ, without rows if `on_sigma` gets them, and the mean of its logarithm; of words, in text."""
+    sigma = np.empty(accumulator.shape if on_sigma is None else (0, 0), np.float32)
+
+    def on_rows(top: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        # The floor keeps flat regions (σ = 0) finite; it is far below any σ of 8-bit samples.
+        logs = np.maximum(rows, np.float32(1e-12))
+        np.log(logs, out=logs)
+        if on_sigma is None:
+            sigma[top : top + len(rows)] = rows
+        else:
+            on_sigma(top, rows)
+        return logs.reshape(-1) if accumulator.page is None else logs[logs > _ELSEWHERE]
+
+    total, rest, pixels = np.float64(0), np.empty(0, np.float32), 0
+    with score_cores("trustscale-score") as map_fn:
+        accumulator.map_fn, accumulator.is_asked_once = map_fn, True
+        for logs in accumulator.strips(on_rows):
+            pixels += len(logs)
+            values = np.concatenate([rest, logs]) if len(rest) else logs
+            whole = len(values) - len(values) % _AT_ONCE
+            total = np.add.reduce(values[:whole], dtype=np.float64, initial=total)
+            rest = values[whole:]
+    total = np.add.reduce(rest, dtype=np.float64, initial=total)
+    return sigma, float(total / pixels) if pixels else math.log(NO_TEXT)
+
+
+class _Prediction:
+    """Ŷ by the prediction rule, accumulated in any order, without keeping the samples."""
+
+    def __init__(
+        self, rule: Prediction, shape: tuple[int, ...], dtype: type[np.uint8 | np.uint16]
+    ) -> None:
+        self._dtype = dtype
+        self._first: RGB | None = None
+        self._sum = np.zeros((*shape, 3), np.uint32) if rule == "mean" else None
+        self._count = 0
+
+    def add(self, index: int, sample: RGB) -> None:
+        self._count += 1
+        if self._sum is not None:
+            self._sum += sample
+        elif index == 0:
+            self._first = sample
+
+    def result(self) -> RGB:
+        if self._sum is not None:
+            return mean_image(self._sum, self._count, self._dtype)
+        assert self._first is not None  # noqa: S101 - draw delivers every index
+        return self._first

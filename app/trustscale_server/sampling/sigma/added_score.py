@@ -1,0 +1,355 @@
+"""How much of what a model added is invented, and how far to follow it, without a truth.
+
+With the luma (Rec. 601, in [0, 1]) of Ŷ and of E, the plain enlargement of X, a = Ŷ − E is what was
+added. For every cell of 4×4 pixels a small network, the same for every model, says
+
+- the **score** s ∈ [0, 1]: which share of ⟨a²⟩ is probably invented (`conformal/added.py`), fitted
+  to the cross-entropy of that share, each unit of a picture's added energy counting alike, so that
+  thresholds on s keep the most detail for a given invented share (Neyman and Pearson);
+- the **weight** w: the least squares estimate of ⟨a, t⟩/⟨a, a⟩, so that E + w·a is nearer to the
+  truth than E and Ŷ are (shrinkage), if pictures are as those of the fit.
+
+**Features** are ten numbers at each of three levels of cells, of 4, 16 and 64 pixels, coarse ones
+interpolated: the energies of a, of E and of their gradients within cells, how far a follows E (the
+correlation of both and of their gradients: a sharpened edge does, invented texture does not), how
+fine a is, two bands of E, and how far E's gradients there have one direction; then means over the
+picture, and the facts about X that a fitted σ knows (`features.FACTS`).
+
+A promise does not depend on it: a poor score marks less. The fit saw photographs that calibrate
+nothing (`benchmarks/added.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Final, NamedTuple
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+from PIL import Image
+
+from trustscale_server.conformal.added import STEPS, VISIBLE, invented_share
+from trustscale_server.pixels.lab import LUMA, Pixels
+from trustscale_server.pixels.resize import enlarged_rows
+from trustscale_server.sampling.sigma.features import CELL, FACTS, MapFn, wait_for
+
+UNCHANGED: Final = 255
+"""The code of cells to which nothing visible was added."""
+
+_NUDGE = 0.1  # of w: detail of clean uploads is more real than a mixture of uploads suggests
+_LEVELS: Final = 3
+_COARSER = 4  # cells of one level are so many times as wide as those of the level before
+_TINY = np.float32(1e-6)  # of energies: a quarter of a grey level
+_ROWS = 64  # rows of cells at once
+_MARGIN = 16  # further rows that their features look at
+
+_Plane = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class AddedFit:
+    """The network: features by name, and two layers of units that bend.
+
+    means, deviations: of the features, float32 [F]. layers: weights [n, m] and biases [n] of each
+    layer; the last has two outputs, the logit of s and w.
+    """
+
+    names: tuple[str, ...]
+    means: _Plane
+    deviations: _Plane
+    layers: tuple[tuple[_Plane, _Plane], ...]
+    note: str
+
+    def __call__(self, features: Mapping[str, _Plane]) -> tuple[_Plane, _Plane]:
+        """Return s in [0, 1] and the estimate of w, float32 [h, w] each."""
+        rows = np.stack([features[name] for name in self.names])
+        shape = rows.shape[1:]
+        x = rows.reshape(len(rows), -1)
+        x -= self.means[:, None]
+        x /= self.deviations[:, None]
+        np.clip(x, -4, 4, out=x)
+        *hidden, last = self.layers
+        for weights, biases in hidden:
+            x = weights @ x
+            x += biases[:, None]
+            np.maximum(x, 0, out=x)
+        weights, biases = last
+        logit, weight = weights @ x + biases[:, None]
+        score = scipy.special.expit(logit)
+        return score.reshape(shape), weight.reshape(shape)
+
+
+@cache
+def shipped_fit() -> AddedFit:
+    """Return the network that comes with this program."""
+    data = resources.files(__package__).joinpath("fits", "added.json").read_text("utf-8")
+    stored = json.loads(data)
+    return AddedFit(
+        tuple(stored["names"]),
+        np.array(stored["means"], np.float32),
+        np.array(stored["deviations"], np.float32),
+        tuple(
+            (np.array(weights, np.float32), np.array(biases, np.float32))
+            for weights, biases in stored["layers"]
+        ),
+        stored["note"],
+    )
+
+
+class Added(NamedTuple):
+    """What was added to a picture, by cells of 4×4 output pixels.
+
+    codes: ⌊64 s⌋, or `UNCHANGED`, uint8 [h, w]. energy: the mean of a², float32 [h, w].
+    weights: 255 w, uint8 [h, w].
+    """
+
+    codes: NDArray[np.uint8]
+    energy: _Plane
+    weights: NDArray[np.uint8]
+
+
+class _Cells(NamedTuple):
+    """Means over the cells of one level, float32 [h, w] each.
+
+    light: of E. added: of a². edges, within: variances of E and a inside a cell. agrees: their
+    covariance. slope, fine: squares of the differences of neighbours, of E and of a. follows:
+    their products.
+    """
+
+    light: _Plane
+    added: _Plane
+    edges: _Plane
+    within: _Plane
+    agrees: _Plane
+    slope: _Plane
+    fine: _Plane
+    follows: _Plane
+
+    def rows(self, top: int, bottom: int) -> _Cells:
+        return _Cells(*(plane[top:bottom] for plane in self))
+
+    def coarser(self) -> _Cells:
+        return _Cells(*map(_coarser, self))
+
+
+def luma(pixels: Pixels) -> _Plane:
+    """Return Y′ in [0, 1], float32 [h, w], of sRGB of 8 or 16 bits."""
+    scale = LUMA / np.float32(np.iinfo(pixels.dtype).max)
+    return np.asarray(pixels.astype(np.float32) @ scale)
+
+
+def look(
+    source: Pixels, prediction: Pixels, facts: Mapping[str, float], map_fn: MapFn = map
+) -> Added:
+    """Say of each cell how much of what was added is probably invented.
+
+    Args:
+        source: X, uint8 or uint16 [h, w, 3].
+        prediction: Ŷ, [k·h, k·w, 3] of the same type.
+        facts: those of `features.FACTS` of X.
+        map_fn: goes through strips, as `map` does, or in threads.
+    """
+    fit = shipped_fit()
+    cells = _measured(luma(source), prediction, map_fn)
+    height, width = cells.light.shape
+    wide, means = _coarse_features(cells)
+    same = {f"mean {name}": mean for name, mean in means.items()}
+    same |= {f"fact {name}": float(facts[name]) for name in FACTS}
+    kept = _NUDGE if facts["lossy"] else 2 * _NUDGE
+    codes = np.empty((height, width), np.uint8)
+    weights = np.empty((height, width), np.uint8)
+    visible = scipy.ndimage.gaussian_filter(cells.added, 1.0, mode="reflect") >= VISIBLE**2
+
+    def strip(top: int) -> None:
+        bottom = min(top + _ROWS, height)
+        above, below = max(0, top - _MARGIN), min(height, bottom + _MARGIN)
+        own = slice(top - above, bottom - above)
+        near, light = _features(cells.rows(above, below))
+        features = {f"{name}@0": plane[own] for name, plane in near.items()}
+        features |= {name: plane[top:bottom] for name, plane in wide.items()}
+        features["light"] = light[own]
+        shape = (bottom - top, width)
+        features |= {n: np.broadcast_to(np.float32(v), shape) for n, v in same.items()}
+        score, weight = fit(features)
+        weight = np.clip(weight + kept, 0, 1)
+        places = np.minimum(score * STEPS, STEPS - 1).astype(np.uint8)
+        codes[top:bottom] = np.where(visible[top:bottom], places, UNCHANGED)
+        weights[top:bottom] = np.rint(weight * 255)
+
+    wait_for(map_fn(strip, range(0, height, _ROWS)))
+    return Added(codes, cells.added, weights)
+
+
+def invented(source: Pixels, prediction: Pixels, truth: Pixels) -> _Plane:
+    """Return which share of what was added around each cell is invented, float32 [h, w]."""
+    light = luma(source)
+    enlarged = enlarged_rows(light, len(prediction) // len(light), 0, len(prediction))
+    added, missing = luma(prediction) - enlarged, luma(truth) - enlarged
+    return invented_share(
+        *(_cell_means(_whole(plane)) for plane in (added**2, added * missing, missing**2))
+    )
+
+
+def safe_copy(source: Pixels, prediction: Pixels, weights: NDArray[np.uint8]) -> Pixels:
+    """Return E + w·a, nearer to the truth than Ŷ and E, in the type of the prediction.
+
+    It is soft where the detail is doubtful, in proportion and without borders: w is interpolated.
+    """
+    scale = len(prediction) // len(source)
+    height, width, _ = prediction.shape
+    largest = np.iinfo(prediction.dtype).max
+    copy, exact = np.empty_like(prediction), source.astype(np.float32)
+    for top in range(0, height, CELL * _ROWS):
+        bottom = min(top + CELL * _ROWS, height)
+        first, last = max(0, top // CELL - 2), -(-bottom // CELL) + 2
+        w = _finer(weights[first:last].astype(np.float32), CELL) * np.float32(1 / 255)
+        w = w[top - CELL * first : bottom - CELL * first, :width, None]
+        plain = enlarged_rows(exact, scale, top, bottom)
+        plain += w * (prediction[top:bottom] - plain)
+        copy[top:bottom] = np.rint(np.clip(plain, 0, largest, out=plain))
+    return copy
+
+
+def _measured(light: _Plane, prediction: Pixels, map_fn: MapFn) -> _Cells:
+    """The cells of level 0; the last row and column are repeated to whole cells."""
+    height, width = prediction.shape[:2]
+    scale = height // len(light)
+    shape = -(-height // CELL), -(-width // CELL)
+    cells = _Cells(*(np.empty(shape, np.float32) for _ in _Cells._fields))
+
+    def strip(top: int) -> None:
+        first, last = CELL * top, min(CELL * (top + _ROWS), height)
+        beyond = min(last + 1, height)  # of which differences are taken
+        e = _whole(enlarged_rows(light, scale, first, beyond), last - first)
+        a = _whole(luma(prediction[first:beyond]), last - first) - e
+        (ex, ey), (ax, ay) = _slopes(e), _slopes(a)
+        e, a = e[:-1], a[:-1]
+        mean_e, mean_a, added = _cell_means(e), _cell_means(a), _cell_means(a * a)
+        found = _Cells(
+            mean_e,
+            added,
+            _cell_means(e * e) - mean_e**2,
+            added - mean_a**2,
+            _cell_means(a * e) - mean_a * mean_e,
+            _cell_means(ex * ex + ey * ey),
+            _cell_means(ax * ax + ay * ay),
+            _cell_means(ax * ex + ay * ey),
+        )
+        for plane, rows in zip(cells, found, strict=True):
+            plane[top : top + len(rows)] = rows
+
+    wait_for(map_fn(strip, range(0, shape[0], _ROWS)))
+    return cells
+
+
+def _whole(plane: _Plane, rows: int | None = None) -> _Plane:
+    """The plane with its edge repeated to whole cells, and, given its rows, one row more."""
+    height, width = plane.shape
+    wanted = height + -height % CELL if rows is None else rows + -rows % CELL + 1
+    return np.pad(plane, ((0, wanted - height), (0, -width % CELL)), mode="edge")
+
+
+def _slopes(plane: _Plane) -> tuple[_Plane, _Plane]:
+    """The differences to the right and below, without the last row; 0 at the border."""
+    across = np.zeros((len(plane) - 1, plane.shape[1]), np.float32)
+    np.subtract(plane[:-1, 1:], plane[:-1, :-1], out=across[:, :-1])
+    return across, plane[1:] - plane[:-1]
+
+
+def _cell_means(plane: _Plane) -> _Plane:
+    """Means of the cells, float32 [h/4, w/4]; slices are added one by one, in fixed order."""
+    tall = plane[::CELL] + plane[1::CELL]
+    for row in range(2, CELL):
+        tall += plane[row::CELL]
+    cells = tall[:, ::CELL] + tall[:, 1::CELL]
+    for column in range(2, CELL):
+        cells += tall[:, column::CELL]
+    cells *= np.float32(1 / CELL**2)
+    return np.asarray(cells)
+
+
+def _coarser(plane: _Plane) -> _Plane:
+    sides = [(0, -side % _COARSER) for side in plane.shape]
+    return _cell_means(np.pad(plane, sides, mode="symmetric"))
+
+
+def _finer(plane: _Plane, times: int) -> _Plane:
+    """The plane, so many times as large, by linear interpolation of centres."""
+    height, width = plane.shape
+    size = times * width, times * height
+    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR))
+
+
+def _coarse_features(cells: _Cells) -> tuple[dict[str, _Plane], dict[str, float]]:
+    """The features of the coarser levels on the cells of level 0, and means over the picture."""
+    height, width = cells.light.shape
+    features: dict[str, _Plane] = {}
+    means: dict[str, float] = {}
+    for depth in range(1, _LEVELS):
+        cells = cells.coarser()
+        found, _ = _features(cells)
+        if not means:
+            means = {name: float(found[name].mean()) for name in ("added", "near", "slope")}
+        for name, plane in found.items():
+            large = plane
+            for _ in range(depth):
+                large = _finer(large, _COARSER)
+            features[f"{name}@{depth}"] = large[:height, :width]
+    return features, means
+
+
+def _features(cells: _Cells) -> tuple[dict[str, _Plane], _Plane]:
+    """The ten features of a level, and E blurred by a cell; float32 [h, w] each."""
+    light = _blurred(cells.light)
+    down, across = (_gradient(cells.light, axis) for axis in (0, 1))
+    energies = {
+        name: _blurred(plane)
+        for name, plane in {
+            **cells._asdict(),
+            "near": (cells.light - light) ** 2,
+            "far": (light - _blurred(cells.light, 2.5)) ** 2,
+            "across": across * across,
+            "down": down * down,
+            "slanted": across * down,
+        }.items()
+        if name != "light"
+    }
+    added = _log(energies["added"])
+    turn = energies["across"] - energies["down"]
+    steep = energies["across"] + energies["down"]
+    return {
+        "added": added,
+        "edges": _log(energies["edges"]),
+        "within": _log(energies["within"]) - added,
+        "agrees": _correlation(energies["agrees"], energies["within"], energies["edges"]),
+        "fine": _log(energies["fine"]) - added,
+        "slope": _log(energies["slope"]),
+        "follows": _correlation(energies["follows"], energies["fine"], energies["slope"]),
+        "near": _log(energies["near"]),
+        "far": _log(energies["far"]),
+        "line": np.sqrt(turn**2 + 4 * energies["slanted"] ** 2) / (steep + _TINY),
+    }, light
+
+
+def _blurred(plane: _Plane, deviation: float = 1.0) -> _Plane:
+    return np.asarray(scipy.ndimage.gaussian_filter(plane, deviation, mode="reflect", truncate=3.0))
+
+
+def _gradient(plane: _Plane, axis: int) -> _Plane:
+    if plane.shape[axis] == 1:
+        return np.zeros_like(plane)
+    return np.asarray(np.gradient(plane, axis=axis))
+
+
+def _log(energy: _Plane) -> _Plane:
+    return np.asarray(np.log(np.maximum(energy, 0) + _TINY))
+
+
+def _correlation(product: _Plane, first: _Plane, second: _Plane) -> _Plane:
+    energies = (np.maximum(first, 0) + _TINY) * (np.maximum(second, 0) + _TINY)
+    return np.asarray(product / np.sqrt(energies))

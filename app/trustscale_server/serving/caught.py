@@ -1,0 +1,104 @@
+"""A model caught lying: the place that it rewrote most, and whether that had been marked.
+
+The truth is a sharp photograph; what a model gets is the same, reduced by the model's scale.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from trustscale_server.images.catch_card import CatchWords, catch_card
+from trustscale_server.images.degrade import crop_to_multiple
+from trustscale_server.images.rewritten import Rewritten, worst
+from trustscale_server.pixels.resize import resized, size_within
+
+Pixel = TypeVar("Pixel", np.uint8, np.bool_)
+
+LONGEST: Final = 2048
+"""Pixels of the longer side that a photograph is reduced to first: then it is sharp, and quick."""
+
+_HALF: Final = 0.5  # of the place, from which on it counts as marked
+
+
+class Caught(BaseModel):
+    """The place of a picture that its model rewrote most."""
+
+    box: tuple[int, int, int, int] = Field(
+        description="Left, top, right and bottom of the place, in pixels of the picture."
+    )
+    badness: float = Field(
+        description="How much it was rewritten, in [0, 1]: by structure and contrast, not by error."
+    )
+    marked: float | None = Field(
+        description="The share of the place that was marked as not to be relied on; null if "
+        "nothing was promised of the picture."
+    )
+    verdict: str = Field(description="The same in words.")
+
+
+def reduced_pair(
+    photograph: NDArray[np.uint8], scale: int, longest: int = LONGEST
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return a photograph, uint8 [H, W, 3], as (X, Y): Y of at most `longest` pixels a side.
+
+    Y has sides that are multiples of the scale; X is Y reduced by it.
+    """
+    height, width = photograph.shape[:2]
+    size = size_within((width, height), min(longest, max(width, height)))
+    truth = photograph if size == (width, height) else _reduced(photograph, size)
+    truth = np.ascontiguousarray(crop_to_multiple(truth, scale))
+    return _reduced(truth, (truth.shape[1] // scale, truth.shape[0] // scale)), truth
+
+
+def _reduced(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.asarray(resized(picture, size, Image.Resampling.BICUBIC), np.uint8)
+
+
+def caught(
+    truth: NDArray[np.uint8],
+    made: NDArray[np.uint8],
+    trusted: NDArray[np.bool_] | None,
+    *,
+    upscaler: str,
+    scale: float,
+) -> Caught | None:
+    """Return the worst place of a picture, uint8 [H, W, 3]; None: nothing was rewritten.
+
+    trusted: its mask, bool [H, W]; None: nothing was promised.
+    """
+    found = worst(truth, made)
+    if not found:
+        return None
+    marked = None if trusted is None else 1 - float(_within(trusted, found[0]).mean())
+    words = _words(marked, upscaler, scale)
+    return Caught(box=found[0].box, badness=found[0].badness, marked=marked, verdict=words.verdict)
+
+
+def card_of(
+    found: Caught,
+    x: NDArray[np.uint8],
+    made: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    *,
+    upscaler: str,
+) -> NDArray[np.uint8]:
+    """Return the card, uint8 [630, 1200, 3]; x: what was sent, uint8 [h, w, 3]."""
+    scale = made.shape[1] / x.shape[1]
+    place = Rewritten(found.box, found.badness)
+    large = _reduced(x, (made.shape[1], made.shape[0]))  # enlarged, without a model
+    sent, ours, was = (_within(picture, place) for picture in (large, made, truth))
+    return catch_card(sent, ours, was, _words(found.marked, upscaler, scale))
+
+
+def _words(marked: float | None, upscaler: str, scale: float) -> CatchWords:
+    return CatchWords(upscaler, scale, None if marked is None else marked >= _HALF)
+
+
+def _within(picture: NDArray[Pixel], place: Rewritten) -> NDArray[Pixel]:
+    left, top, right, bottom = place.box
+    return picture[top:bottom, left:right]

@@ -1,0 +1,202 @@
+"""What a mask leaves out although its colours may be right: faces, and text that nobody reads.
+
+A mask is read as "this is right", and a promise about colours says nothing of who somebody is or of
+what is written. Any part of a valid mask is valid, since a loss in it is no larger: so what was
+found here is trusted at no α. Calibrations do not look for it. Their pictures lose what is wrong
+in faces, too, so thresholds are those of the larger mask, which bounds the smaller one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from trustscale_server.calibration.subset import Subset
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.pixels.boxes import box_of
+from trustscale_server.pixels.lab import Pixels, to_8_bit
+from trustscale_server.pixels.resize import resized, size_within
+from trustscale_server.sampling.measure import Enlarged, measured_again
+from trustscale_server.sampling.sigma.words import ReadPage
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.things import reading
+from trustscale_server.things.faces import Face
+from trustscale_server.upscalers.base import Source
+
+FindFaces = Callable[[NDArray[np.uint8], int], list[Face]]
+"""The faces of an upload, uint8 [H, W, 3], for an upscaler's scale, in pixels of the upload."""
+
+_Thing = Literal["face", "text"]
+Leaving = Literal["leave_out", "keep"]
+"""Whether things of a kind are left out of masks."""
+
+_FACE: Final = "A face. Nobody can promise who this is."
+_TEXT: Final = "Text. No calibration for words calls it right."
+_GLANCE: Final = 1024  # pixels on the longest side of the copy in which text is looked for first
+_LOOKS_LIKE_TEXT: Final = ("page", "line-art")  # at the end of the names of classes
+
+
+class LeftOut(BaseModel):
+    """A face or a piece of text that is trusted at no α."""
+
+    kind: _Thing
+    box: list[tuple[float, float]] = Field(
+        description="The corners (x, y) of its box in pixels of the picture, in order around it."
+    )
+    why: str = Field(description="Why it is left out, in a sentence for people.")
+
+    def enlarged(self, scale: float) -> LeftOut:
+        """Return it in a picture that is so many times as large."""
+        box = [(round(scale * x, 1), round(scale * y, 1)) for x, y in self.box]
+        return self.model_copy(update={"box": box})
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what holds it."""
+        (left, right), (top, bottom) = (
+            (min(side), max(side)) for side in zip(*self.box, strict=True)
+        )
+        return left, top, right, bottom
+
+    def pixels(self, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+        """Return its pixels in a picture, as rows and columns, and bool of their shape."""
+        return box_of(np.array(self.box), shape)
+
+
+def is_about_colours(settings: FidelitySettings) -> bool:
+    """Whether a promise is about colours or structure, and not about meaning or words.
+
+    What a person judged, or a reader read, keeps its faces and letters: they are what it is about.
+    """
+    return settings.spec.error_unit not in {"label", "words"}
+
+
+def faces_of(rgb: Pixels, scale: int, find: FindFaces) -> list[LeftOut]:
+    """Return the faces of an upload, [H, W, 3], in pixels of the output."""
+    found = []
+    for face in find(to_8_bit(rgb), scale):
+        left, top = (math.floor(scale * side) for side in (face.left, face.top))
+        right, bottom = (math.ceil(scale * side) for side in (face.right, face.bottom))
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        found.append(LeftOut(kind="face", box=corners, why=_FACE))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class WordsCalibration:
+    """A calibration for words that may call some of an upload right, at its own α.
+
+    subset: its pairs for the upload. is_covered: whether it has such uploads.
+    """
+
+    subset: Subset
+    is_covered: bool
+
+    @property
+    def alpha(self) -> float:
+        return self.subset.manifest.default_alpha
+
+    def judges(self, pipeline: MeasurementSpec) -> bool:
+        """Whether it speaks about this upload and about the picture of this pipeline."""
+        own = self.subset.pipeline
+        return (
+            self.is_covered
+            and self.subset.shortfall(self.alpha) is None
+            and own.fidelity.missing is None
+            and own.samples == 1
+            and (pipeline.prediction == "first" or pipeline.samples == 1)
+            and (own.fingerprint, own.scale, own.stretch)
+            == (pipeline.fingerprint, pipeline.scale, pipeline.stretch)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LeavingOut:
+    """What is looked for in an upload, to be left out of its mask; words: of `text_of`."""
+
+    faces: bool = False
+    letters: bool = False
+    words: WordsCalibration | None = None
+
+
+def text_of(
+    source: Source, prediction: Pixels, pipeline: MeasurementSpec, words: WordsCalibration | None
+) -> list[LeftOut]:
+    """Return the text of Ŷ or of the enlarged upload that is not called right.
+
+    Needs the extra `text`. source: X. prediction: Ŷ, [H, W, 3]. words: None: there is none.
+    """
+    plain = Enlarged(source.rgb, pipeline.scale)[: prediction.shape[0]]
+    if not (_may_read(prediction) or _may_read(plain)):
+        return []
+    judge = words if words is not None and words.judges(pipeline) else None
+    compares = judge.subset.pipeline.fidelity.compares if judge else "numbers"
+    page = ReadPage.of(prediction, plain, pipeline.scale, compares)
+    right: NDArray[np.bool_] | None = None
+    if judge is not None and page.words:
+        subset = judge.subset
+        sigma = measured_again([prediction], source, subset.pipeline, page=page).sigma
+        right = subset.curve.mask(sigma, judge.alpha)
+    return [
+        LeftOut(
+            kind="text",
+            box=[(round(x, 1), round(y, 1)) for x, y in corners.tolist()],
+            why=_TEXT,
+        )
+        for corners in _unread(page, right, prediction.shape)
+    ]
+
+
+def _may_read(picture: Pixels) -> bool:
+    """Whether a small copy of a large picture has text: most have none, and reading is slow."""
+    height, width, _ = picture.shape
+    if max(height, width) <= _GLANCE:
+        return True
+    small = resized(picture, size_within((width, height), _GLANCE), Image.Resampling.BOX)
+    return bool(reading.read_lines(to_8_bit(small)))
+
+
+def _unread(
+    page: ReadPage, right: NDArray[np.bool_] | None, shape: tuple[int, ...]
+) -> Iterator[NDArray[np.floating]]:
+    """The corners of words that are not called right, and of lines without words, once each."""
+    done = np.zeros(shape[:2], np.bool_)
+    if right is not None:
+        for word in page.words:
+            place, inside = box_of(word.corners, done.shape)
+            done[place] |= inside
+            if not right[place][inside].all():
+                yield word.corners
+    for line in (*page.made, *page.plain):
+        place, inside = box_of(line.corners, done.shape)
+        if 2 * np.count_nonzero(inside & ~done[place]) > np.count_nonzero(inside):
+            done[place] |= inside
+            yield line.corners
+
+
+def not_read(input_class: str | None) -> str | None:
+    """The warning about an upload that looks like text, where no reader is installed."""
+    if input_class is None or not input_class.endswith(_LOOKS_LIKE_TEXT):
+        return None
+    return (
+        "This upload looks like text, which was not looked for: the mask is about colours, and "
+        "says nothing of what is written (pip install '.[text]')."
+    )
+
+
+def why_look(things: list[LeftOut]) -> str | None:
+    """Why a picture with these things needs a look, whatever its colours; None: it has none."""
+    kinds = {thing.kind for thing in things}
+    if not kinds:
+        return None
+    shown = " and ".join(
+        words for kind, words in (("face", "a face"), ("text", "text")) if kind in kinds
+    )
+    return f"It shows {shown}, of which colours say nothing."

@@ -1,0 +1,258 @@
+"""All stores in one bundle, behind two URLs.
+
+`sqlite:///…` for one machine or `redis://…` for several chooses the database, `blobs` the place of
+bytes. Every method is safe to call from several processes at once; none blocks the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from trustscale_server.platform.errors import ConfigError, NotFound
+from trustscale_server.stores.blobs import Blob, Blobs, open_blobs
+from trustscale_server.stores.calibrations import (
+    MAX_ACTIVE,
+    Activation,
+    CalibrationHead,
+    CalibrationStore,
+)
+from trustscale_server.stores.documents import (
+    AuditEntry,
+    AuditLog,
+    CallStore,
+    ClaimStore,
+    Documents,
+    Label,
+    MonitorStore,
+    Room,
+    StoreUnavailable,
+    Update,
+)
+from trustscale_server.stores.files import PRIVATE, usable_folder
+from trustscale_server.stores.jobs import Job, JobKind, JobState, JobStatus, JobStore, Progress
+from trustscale_server.stores.results import Removed, ResultStore
+from trustscale_server.stores.sqlite import SqliteDocuments
+from trustscale_server.stores.usage import CallsMade, Usage
+
+__all__ = [
+    "MAX_ACTIVE", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",
+    "CalibrationHead", "CalibrationStore", "CallStore", "CallsMade", "ClaimStore", "Job", "JobKind",
+    "JobState", "JobStatus", "JobStore", "Label", "MonitorStore", "Progress", "ResultStore",
+    "StoreUnavailable", "Stores", "Update", "Usage",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """The stores behind one URL.
+
+    room: of the database.
+    weakness: why what is stored may be lost, if it may; raises StoreUnavailable.
+    close: lets running calls end; again it does nothing.
+    """
+
+    calibrations: CalibrationStore
+    jobs: JobStore
+    results: ResultStore
+    blobs: Blobs
+    audit: AuditLog
+    monitor: MonitorStore
+    claims: ClaimStore
+    calls: CallStore
+    usage: Usage
+    checks: Sequence[Callable[[], Awaitable[None]]]
+    close: Callable[[], Awaitable[None]]
+    weakness: Callable[[], Awaitable[str | None]]
+    room: Callable[[], Awaitable[Room]]
+
+    async def check(self) -> None:
+        """Raise StoreUnavailable unless reads and writes work.
+
+        Raises StoreUnavailable, or ConfigError for data that another release wrote.
+        """
+        for check in self.checks:
+            await check()
+
+
+DATABASE_NAME = "trustscale.sqlite3"
+
+
+def open_stores(
+    url: str,
+    data_dir: Path,
+    *,
+    result_ttl_s: float,
+    max_result_bytes: int,
+    blobs_url: str | None = None,
+    removed: Removed = lambda _: None,
+) -> Stores:
+    """Return the stores behind two URLs.
+
+    `sqlite:///PATH` is a file, relative to the data folder (empty: `trustscale.sqlite3`). The first
+    `check` connects to `redis://` and `rediss://`. `removed` gets the reason of each removal.
+
+    Raises ConfigError without passwords.
+    """
+    check_store_url(url, data_dir)
+    documents: Documents
+    checks: list[Callable[[], Awaitable[None]]]
+    close: Callable[[], Awaitable[None]]
+    weakness: Callable[[], Awaitable[str | None]]
+    if urlsplit(url).scheme in {"redis", "rediss"}:
+        from trustscale_server.stores import redis  # noqa: PLC0415 - only where Redis is used
+
+        blobs = open_blobs(blobs_url, data_dir)
+        client = redis.redis_client(url)
+        documents = redis.RedisDocuments(client)
+        checks = [
+            partial(redis.check_redis, client),
+            documents.check,
+            partial(redis.check_blobs, client, blobs),
+        ]
+        close, weakness = client.aclose, partial(redis.weakness, client)
+    else:
+        path = sqlite_path(url, data_dir)
+        usable_folder(data_dir, mode=PRIVATE)
+        blobs = open_blobs(blobs_url, data_dir)
+        documents = database = SqliteDocuments(path)
+        checks, close, weakness = [documents.check, blobs.check], database.close, _none
+    results = ResultStore(
+        documents, blobs, ttl_s=result_ttl_s, max_bytes=max_result_bytes, removed=removed
+    )
+    return Stores(
+        calibrations=CalibrationStore(documents),
+        jobs=JobStore(documents),
+        results=results,
+        blobs=blobs,
+        audit=AuditLog(documents),
+        monitor=MonitorStore(documents),
+        claims=ClaimStore(documents),
+        calls=CallStore(documents),
+        usage=Usage(documents),
+        checks=checks,
+        close=close,
+        weakness=weakness,
+        room=documents.room,
+    )
+
+
+async def _none() -> None:
+    """A file has no weakness that it could tell."""
+
+
+def check_store_url(url: str, data_dir: Path) -> None:
+    """Raise ConfigError if the URL cannot be that of a store; opens nothing."""
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        sqlite_path(url, data_dir)
+    elif scheme in {"redis", "rediss"}:
+        from trustscale_server.stores.redis import check_url  # noqa: PLC0415 - as above
+
+        check_url(url, "store")
+    else:
+        raise ConfigError(
+            f"A store URL starts with sqlite:/// or redis:// or rediss://, not {scheme!r}."
+        )
+
+
+def sqlite_path(url: str, data_dir: Path) -> Path:
+    """Return the file of a SQLite store. Raises ConfigError."""
+    rest = url.removeprefix("sqlite:")
+    if rest not in {"", "//"} and not rest.startswith("///"):
+        raise ConfigError("A SQLite store URL has three slashes: sqlite:///PATH.")
+    if "?" in rest or "#" in rest:
+        raise ConfigError("A SQLite store URL takes no parameters.")
+    path = unquote(rest.removeprefix("///").removeprefix("//"))
+    return data_dir / (path or DATABASE_NAME)
+
+
+UPLOADS: Final = "upload-"
+"""Prefix of folders of uploads that go to the object store directly."""
+
+IMAGE: Final = "image"
+ENLARGED: Final = "enlarged"
+"""The name of the upload in its folder."""
+
+
+def folder_of_samples(job: str) -> str:
+    """Return the folder of the samples of a job's tasks that are not measured yet."""
+    return f"{job}.samples"
+
+
+async def forget_files(blobs: Blobs, job: str) -> None:
+    """Delete all files of a job."""
+    for folder in (job, folder_of_samples(job)):
+        await blobs.delete(folder)
+
+
+def direct_folder(owner: str | None, upload: str) -> str:
+    """Return the folder of a direct upload, which depends on the key as well as the id."""
+    return UPLOADS + hashlib.sha256(f"{owner or ''}\0{upload}".encode()).hexdigest()
+
+
+@asynccontextmanager
+async def uploads_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
+    """Delete the uploads of a job if the block fails, unless the job was stored.
+
+    A stored job whose answer got lost needs its files. If the store does not answer, the sweep
+    deletes them.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(StoreUnavailable):
+            try:
+                await stores.jobs.get(job_id)
+            except NotFound:
+                await stores.blobs.delete(job_id)
+        raise
+
+
+Start: TypeAlias = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
+"""Starts work once there is room for it."""
+
+
+@asynccontextmanager
+async def few_at_once(most: int = 4) -> AsyncIterator[Start]:
+    """Run calls side by side, a few at a time; the first error ends all and is raised."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def room(left: int) -> None:
+        nonlocal running
+        while len(running) > left:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+
+    async def start(work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        running.add(task)
+        await room(most - 1)
+
+    try:
+        yield start
+        await room(0)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def forget_uploads(blobs: Blobs, job: JobStatus) -> None:
+    """Delete the uploads of an ended job, and samples that a killed process has left.
+
+    X, Y, predictions and labels of a calibration stay until the job is removed, unless it was
+    cancelled.
+    """
+    if job.kind == "upscale" or job.state is JobState.CANCELLED:
+        await forget_files(blobs, job.id)
+    elif job.kind == "calibration":
+        await blobs.delete(folder_of_samples(job.id))

@@ -1,0 +1,204 @@
+"""The text reader: what it reads in a picture, and whether another picture reads alike there.
+
+Words are compared by letters, digits and what stands before a digit (a sign, a decimal point), in
+lower case and NFKC, after aligning both readings of a line; a word reads otherwise if one of these
+is changed, lost or has a new neighbour.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cache
+from importlib import metadata
+from itertools import accumulate, pairwise
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+VERSION = "3.10.0"
+"""Of the reader and its models, since another one reads differently; the extra `text` pins it."""
+
+Compared = Literal["letters", "numbers"]
+"""What two readings are compared by: letters and digits, or also what stands before a digit."""
+
+_DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
+_BEFORE_DIGITS = frozenset("-+±.,:/'’·")
+
+_MIN_SIDE = 4  # of a line, in pixels, to take out its perspective
+_UPRIGHT = 1.5  # height over width from which on the reader turns a line
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    """The reader, as a calibration records it.
+
+    name, version: of the reader; another version measures nothing.
+    compares: letters in calibrations of older releases, which take 8.5 and 85 for the same.
+    """
+
+    name: Literal["rapidocr"] = "rapidocr"
+    version: str = VERSION
+    compares: Compared = "letters"
+
+    def __post_init__(self) -> None:
+        if self.name != "rapidocr":
+            raise ValueError(f"no text reader {self.name!r}")
+
+    @property
+    def title(self) -> str:
+        """How answers and reports call it."""
+        return f"text reader {self.name} version {self.version}"
+
+    @property
+    def missing(self) -> str | None:
+        """What to install before anything can be read, if anything."""
+        try:
+            installed = metadata.version(self.name)
+        except metadata.PackageNotFoundError:
+            installed = "none"
+        if installed == self.version:
+            return None
+        return f"{self.name} {self.version} (here is {installed}): the extra “text” brings it"
+
+
+class Word(NamedTuple):
+    """A word as it was read.
+
+    text: with case, accents and punctuation.
+    confidence: the least of its characters', 0 … 1.
+    corners: of its box, (x, y) in pixels, clockwise from where it begins, float64 [4, 2].
+    """
+
+    text: str
+    confidence: float
+    corners: NDArray[np.float64]
+
+
+class Line(NamedTuple):
+    """Where text was found, float32 [4, 2] as `Word.corners`, and its words, if any were read."""
+
+    corners: NDArray[np.float32]
+    words: tuple[Word, ...]
+
+
+def read_lines(picture: NDArray[np.uint8]) -> list[Line]:
+    """Return the lines of text in a uint8 [H, W, 3] picture."""
+    engine, pixels = _engine(), _bgr(picture)
+    boxes = engine(pixels).boxes
+    boxes = [] if boxes is None else [box for box in boxes if _least_side(box) >= _MIN_SIDE]
+    if not boxes:
+        return []
+    read = engine.recognize_txt(engine.crop_text_regions(pixels, boxes))
+    return [
+        Line(box, tuple(_words(box, text, about)))
+        for box, text, about in zip(boxes, read.txts, read.word_results, strict=True)
+    ]
+
+
+def read_otherwise(
+    lines: Sequence[Line], picture: NDArray[np.uint8], compares: Compared
+) -> list[bool]:
+    """Return which words of all lines another uint8 picture of the size shows otherwise."""
+    if not lines:
+        return []
+    # All lines again, in batches alike, so that equal pixels read equally.
+    engine = _engine()
+    crops = engine.crop_text_regions(_bgr(picture), [line.corners for line in lines])
+    readings = engine.recognize_txt(crops).txts
+    return [
+        is_other
+        for line, reading in zip(lines, readings, strict=True)
+        for is_other in misread_words(
+            [compared_of(word.text, compares) for word in line.words],
+            compared_of(reading, compares),
+        )
+    ]
+
+
+def misread_words(words: Sequence[str], reading: str) -> list[bool]:
+    """Return which words of a line (in `compared_of`) another reading of the line gets wrong."""
+    ends = [0, *accumulate(len(word) for word in words)]
+    aligned = SequenceMatcher(None, "".join(words), reading, autojunk=False).get_opcodes()
+    # An insertion touches the letters on both sides.
+    changed = [
+        (start - (start == end), end + (start == end))
+        for kind, start, end, *_ in aligned
+        if kind != "equal"
+    ]
+    return [
+        start < end and any(a < end and b > start for a, b in changed)
+        for start, end in pairwise(ends)
+    ]
+
+
+def letters_of(text: str) -> str:
+    """Return the letters and digits of a text."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
+
+
+def compared_of(text: str, compares: Compared) -> str:
+    """Return what is compared of a text; of numbers their signs and points, too."""
+    if compares == "letters":
+        return letters_of(text)
+    whole = unicodedata.normalize("NFKC", text).casefold().translate(_DASHES)
+    return "".join(
+        character
+        for character, following in zip(whole, f"{whole} "[1:], strict=True)
+        if character.isalnum() or (character in _BEFORE_DIGITS and following.isdigit())
+    )
+
+
+def _words(box: NDArray[np.float32], text: str, about: Any) -> Iterator[Word]:
+    """The words of a line with letters; about: the reader's columns and confidences."""
+    confidences = iter(
+        [
+            confidence
+            for character, confidence in zip(text, about.confs, strict=False)
+            if not character.isspace()
+        ]
+    )
+    corners = np.asarray(box, np.float64)
+    left, top = (np.linalg.norm(corners[other] - corners[0]) for other in (3, 1))
+    if top * _UPRIGHT <= left:
+        corners = np.roll(corners, -1, axis=0)  # it runs downwards
+    top_left, top_right, bottom_right, bottom_left = corners
+    columns = about.line_txt_len
+    for characters, places in zip(about.words, about.word_cols, strict=True):
+        least = min(next(confidences) for _ in characters)
+        half = (places[-1] - places[0]) / max(1, len(places) - 1) / 2 or columns / len(text) / 2
+        ends = np.clip([(places[0] + 0.5 - half), (places[-1] + 0.5 + half)], 0, columns) / columns
+        (a, b), (d, c) = (
+            [begin + share * (end - begin) for share in ends]
+            for begin, end in ((top_left, top_right), (bottom_left, bottom_right))
+        )
+        if letters_of(word := "".join(characters)):
+            yield Word(word, least, np.array([a, b, c, d]))
+
+
+@cache
+def _engine() -> Any:
+    # Slow to import, and only in the extra.
+    from rapidocr import RapidOCR  # noqa: PLC0415
+
+    return RapidOCR(
+        params={
+            "Global.log_level": "critical",
+            "Global.use_cls": False,
+            "Global.use_rec": False,
+            "Global.return_word_box": True,
+            # Equal sums on any number of cores.
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+        }
+    )
+
+
+def _bgr(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(picture[..., ::-1])
+
+
+def _least_side(box: NDArray[np.float32]) -> float:
+    return float(np.linalg.norm(np.diff(box, axis=0, append=box[:1]), axis=1).min())

@@ -1,0 +1,1 @@
+"""The upscaler inside this process: any ONNX model from RGB to RGB, over overlapping tiles."""

@@ -1,0 +1,228 @@
+"""Networks in this process: their runtimes, and their tiles.
+
+ONNX networks, also the shipped ones, run on the fastest library of this machine. OpenVINO runs them
+on x86 processors, in bfloat16 where the processor has it; onnxruntime on the accelerators of its
+installed build and on all other processors. Both give the same float32 output up to the order of
+sums (1e-5 of 1 on photographs), so they share a fingerprint; bfloat16 changes pixels, so the
+fingerprint covers the precision.
+
+The upscaler takes any ONNX model from RGB to RGB, over overlapping tiles. An output pixel of a
+convolutional network depends on the input within a *radius* only: the sum of (kernel size − 1) / 2
+over the convolutions of its longest path. So each tile reads a `halo` of at least that radius
+beyond the pixels that it keeps, except at the border of the image, where the network applies its
+border treatment. Tiled equals whole up to the order of floating-point sums.
+
+All tiles of one image have the same shape: onnxruntime's memory arena keeps the blocks of every
+shape, and other runtimes compile per shape.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+
+from trustscale_server.platform.cores import usable_cores
+from trustscale_server.platform.errors import (
+    ConfigError,
+    UpscalerUnavailable,
+)
+from trustscale_server.upscalers.base import RGB, Capabilities, Source, fingerprint_of
+from trustscale_server.upscalers.embedded.runtime import (
+    SCALE,
+    SHIPPED,
+    OnnxModel,
+    Precision,
+    PrecisionSetting,
+    ShippedName,
+    foreseen,
+)
+from trustscale_server.upscalers.embedded.threads import Closed, FairThreads
+from trustscale_server.upscalers.embedded.tiles import TilePlan, run_tiled, tiled
+from trustscale_server.upscalers.permit import MemoryPermit
+from trustscale_server.upscalers.symmetries import GROUP_ORDER, apply, undo
+
+# Of models that are not shipped; influence fades with distance.
+DEFAULT_TILE, _DEFAULT_HALO = 288, 32
+
+# Version of the rules that change pixels and have no name below.
+_ADAPTER = "embedded/1"
+
+
+def symmetric_sample(
+    model: OnnxModel,
+    rgb: RGB,
+    seed: int,
+    plan: TilePlan,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> RGB:
+    """Upscale under the symmetry `seed % 96` and undo it: one sample.
+
+    Each tile is transformed, which saves a copy of the output; the result is the same while the
+    halo covers the model's radius.
+
+    From [h, w, 3] of 8 or 16 bits, at least 1 x 1, to [k·h, k·w, 3], as deep.
+
+    Raises UpscalerFailed, and SampleCancelled once `cancelled`, called before every tile, is true.
+    """
+    return run_tiled(_under_symmetry(model, seed), rgb, model.scale, plan, cancelled)
+
+
+def _under_symmetry(model: OnnxModel, seed: int) -> Callable[[RGB], RGB]:
+    element = seed % GROUP_ORDER
+
+    def sample(window: RGB) -> RGB:
+        return undo(model(apply(window, element)), element)
+
+    return sample
+
+
+class EmbeddedUpscaler:
+    """`Upscaler` over an `OnnxModel`, sampled through its symmetries.
+
+    One tile at a time uses all cores, unless `concurrency` says otherwise: two at once are 3 to 5 %
+    faster on two cores, with twice the memory (`benchmarks/embedded.py`).
+
+    The fingerprint covers the weights and every rule that changes pixels. It leaves out threads,
+    device and library version, which change the order of sums: at most one step of 255 in a rare
+    pixel. `exact_fingerprint` is that of the same upscaler in float32: a σ fitted to one precision
+    suits the other.
+
+    Args:
+        model: a shipped one, or an ONNX file.
+        threads: inside one operator; 0: the usable cores divided by `concurrency`.
+        tile: largest side in input pixels; memory grows with its square; None: see `tile_and_halo`.
+        halo: overlap in input pixels, at least the radius of the network; None: the same.
+        concurrency: tiles that are made at once; a GPU makes one.
+        align: whether samples may be given the colours of the input.
+
+    Raises ConfigError: an unreadable file, not such a model, or too small a tile.
+    """
+
+    kind = "embedded"
+
+    def __init__(
+        self,
+        name: str = "span-x4",
+        model: ShippedName | Path = "span-x4",
+        threads: int = 0,
+        tile: int | None = None,
+        halo: int | None = None,
+        concurrency: int = 1,
+        precision: PrecisionSetting = "f32",
+        *,
+        align: bool = True,
+    ) -> None:
+        if threads < 0:
+            raise ConfigError(f"{name}: threads must be 0 (all cores) or more, got {threads}")
+        self.name, self._align = name, align
+        weights = _weights(model)
+        tile, halo = tile_and_halo(model, tile, halo)
+        try:
+            self.plan = TilePlan(tile, halo)
+        except ValueError as error:
+            raise ConfigError(f"upscaler {name}: {error}") from error
+        self._load = partial(
+            OnnxModel,
+            weights,
+            name=model.name if isinstance(model, Path) else model,
+            threads=threads or max(1, usable_cores() // concurrency),
+            streams=concurrency,
+            precision=precision,
+        )
+        self._precision: Precision | None = None
+        if not isinstance(model, Path):
+            self._precision = foreseen(precision)
+        self.scale, self._concurrency = SCALE, concurrency
+        if self._precision is None:
+            self._precision = self.model.precision
+            self.scale = self.model.scale
+            self._concurrency = concurrency if self.model.on_cpu else 1
+        self.facts = {
+            "adapter": _ADAPTER,
+            "weights": hashlib.sha256(weights).hexdigest(),
+            "tile": tile,
+            "halo": halo,
+            "symmetry": f"seed % {GROUP_ORDER}, on tiles",
+            "rounding": "half up",
+        }
+        self.exact_fingerprint = fingerprint_of(self.facts)
+        if self._precision != "f32":
+            self.facts["precision"] = self._precision
+        self.fingerprint = fingerprint_of(self.facts)
+        self._is_closed = False
+        self._threads = FairThreads(self._concurrency, f"embedded-{name}")
+
+    @cached_property
+    def model(self) -> OnnxModel:
+        """The network, loaded at first use if it is shipped.
+
+        Raises UpscalerUnavailable: it computes in another precision than foreseen.
+        """
+        model = self._load()
+        if self._precision not in {None, model.precision}:
+            raise UpscalerUnavailable(
+                f"upscaler {self.name} computes in {model.precision} on this machine, not in "
+                f'{self._precision}: set precision = "{model.precision}"'
+            )
+        return model
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            concurrency=self._concurrency,
+            max_samples=GROUP_ORDER,
+            by_tiles=True,
+            takes_16_bit=True,
+            align=self._align,
+        )
+
+    async def generate(
+        self, source: Source, seeds: Sequence[int], permit: MemoryPermit | None = None
+    ) -> list[RGB]:
+        """Generate samples; cancelling returns at once, but the tile in progress ends."""
+        await self.check()
+        model = await asyncio.to_thread(lambda: self.model)
+        samples, tasks = [], []
+        for seed in seeds:
+            sample, its_parts = tiled(
+                _under_symmetry(model, seed), source.rgb, self.scale, self.plan
+            )
+            samples.append(sample)
+            tasks += its_parts
+        if permit is not None:
+            tasks = permit.counted(tasks)
+        tile = self.plan.side(source.height) * self.plan.side(source.width)
+        try:
+            await self._threads.run(source, tasks, tile)
+        except Closed as error:
+            raise UpscalerUnavailable(f"upscaler {self.name} is shutting down") from error
+        return samples
+
+    async def check(self) -> None:
+        if self._is_closed:
+            raise UpscalerUnavailable(f"upscaler {self.name} is shutting down")
+
+    async def close(self) -> None:
+        self._is_closed = True
+        self._threads.close()
+
+
+def tile_and_halo(model: ShippedName | Path, tile: int | None, halo: int | None) -> tuple[int, int]:
+    """Return the largest side of a tile and the halo of a model, in input pixels."""
+    if isinstance(model, Path):
+        return tile or DEFAULT_TILE, _DEFAULT_HALO if halo is None else halo
+    shipped = SHIPPED[model]
+    return tile or shipped.tile, shipped.halo if halo is None else halo
+
+
+def _weights(model: ShippedName | Path) -> bytes:
+    if not isinstance(model, Path):
+        return SHIPPED[model].read()
+    try:
+        return model.read_bytes()
+    except OSError as error:
+        shipped = "" if Path(model).suffix else f"; shipped are {' and '.join(SHIPPED)}"
+        raise ConfigError(f"cannot read the model {model}: {error.strerror}{shipped}") from error

@@ -1,0 +1,106 @@
+"""The permit to hold the answer of a call in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+
+
+class MemoryPermit:
+    """One call's claim on the memory of its request, and its limits.
+
+    Decoded samples are large (48 MiB for 4096 × 4096), so the M calls of a request share a lock: a
+    call holds it from decoding its answer until its samples are accumulated.
+
+    Args:
+        deadline: of the request, on the running loop's clock.
+        patience_s: how long a call waits for an upscaler that is away.
+        on_part: called in the loop, with the number of parts, after each part of the call.
+
+    Attributes:
+        most_bytes: limit of an answer that holds samples; None: the configured one.
+    """
+
+    def __init__(
+        self,
+        shared: asyncio.Lock | None = None,
+        *,
+        deadline: float | None = None,
+        patience_s: float = 0.0,
+        on_part: Callable[[int], None] | None = None,
+    ) -> None:
+        self.most_bytes: int | None = None
+        self.patience_s = patience_s
+        self._on_part = on_part
+        self._deadline = deadline
+        self._shared = shared or asyncio.Lock()
+        self._claim = asyncio.Lock()
+        self._held = False
+        self._clock: asyncio.Timeout | None = None
+
+    def remaining_s(self) -> float:
+        """Return seconds until the deadline; may be infinite."""
+        if self._deadline is None:
+            return math.inf
+        return self._deadline - asyncio.get_running_loop().time()
+
+    def counted(self, tasks: Sequence[Callable[[], None]]) -> list[Callable[[], None]]:
+        """Return the parts of a call, to be run in threads, each with its report to `on_part`."""
+        on_part = self._on_part
+        if on_part is None:
+            return list(tasks)
+        loop = asyncio.get_running_loop()
+
+        def reporting(task: Callable[[], None]) -> None:
+            task()
+            with suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(on_part, len(tasks))
+
+        return [partial(reporting, task) for task in tasks]
+
+    async def take(self) -> None:
+        """Wait for the permit, unless this call has it."""
+        async with self._claim:  # parts of a call share it
+            if self._held:
+                return
+            with self._clock_stopped():
+                await self._shared.acquire()
+                self._held = True
+
+    def give_back(self) -> None:
+        """Let the next call in, if this call has the permit."""
+        if self._held:
+            self._held = False
+            self._shared.release()
+
+    @asynccontextmanager
+    async def limited(self, seconds: float) -> AsyncIterator[None]:
+        """Raise TimeoutError if the block takes longer, not counting its wait for the permit.
+
+        Counted, that wait would end calls that have their answer, which would be paid for again.
+        """
+        async with asyncio.timeout(seconds) as clock:
+            self._clock = clock
+            try:
+                yield
+            finally:
+                self._clock = None
+
+    @contextmanager
+    def _clock_stopped(self) -> Iterator[None]:
+        clock = self._clock
+        end = None if clock is None or clock.expired() else clock.when()
+        if clock is None or end is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        left = end - loop.time()
+        clock.reschedule(None)
+        try:
+            yield
+        finally:
+            if self._clock is clock:
+                clock.reschedule(loop.time() + left)

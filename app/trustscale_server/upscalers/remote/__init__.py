@@ -1,0 +1,5 @@
+"""Upscalers behind an HTTP API.
+
+Adapters translate wire formats, `http.py` alone touches the network, and
+`upscalers/resilience` wraps every adapter with retries and limits.
+"""

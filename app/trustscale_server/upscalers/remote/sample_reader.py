@@ -1,0 +1,325 @@
+"""From an API's answer to a sample: decoded, of the right size, aligned, and not the input."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from PIL import Image
+
+from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.drawings import holes_of
+from trustscale_server.images.sandbox.client import decoding
+from trustscale_server.pixels.lab import LUMA
+from trustscale_server.platform.errors import (
+    BadInput,
+    ImageTooLarge,
+    ProtocolError,
+)
+from trustscale_server.upscalers.base import RGB, Source
+from trustscale_server.upscalers.config import OneAddress
+from trustscale_server.upscalers.permit import MemoryPermit
+from trustscale_server.upscalers.remote.replies import (
+    WrongSample,
+    WrongSize,
+)
+from trustscale_server.upscalers.remote.upstream import Upstream
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+# Large answers fragment the heap of each thread: in the default pool, eight samples of 4096 x 4096
+# took 1.3 GiB instead of 0.8.
+_THREADS = 2
+
+_ASPECT_TOLERANCE = 0.01
+_MAX_FREE_SIZE = 16 * 2**20  # pixels with resize_mode="resize"
+
+_WINDOW = 64  # input pixels; finds displacements up to half of it
+_TEXTURE = 2.0  # grey levels of standard deviation that show a displacement
+
+_MAX_DISPLACEMENT = 0.75
+"""Input pixels; conventions of pixel centres differ by half a pixel each way, 0.71 in all."""
+
+_MIN_SIMILARITY = 0.5
+"""Correlation of input and reduced sample; below it the sample shows something else."""
+
+_RESIZERS = (
+    Image.Resampling.NEAREST,
+    Image.Resampling.BILINEAR,
+    Image.Resampling.BICUBIC,
+    Image.Resampling.LANCZOS,
+)
+
+
+class SampleReader:
+    """Decodes and checks the samples of one upscaler.
+
+    `resize_mode="resize"` resizes answers of the right aspect ratio to k·h × k·w by Lanczos.
+    `lossy` becomes true, with a warning in the log, at the first answer in a lossy format, whose
+    noise adds to σ.
+    """
+
+    def __init__(self, config: OneAddress, upstream: Upstream) -> None:
+        self._name = config.name
+        self._scale = config.scale
+        self._config = config
+        self._upstream = upstream
+        self.lossy = False
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"decode-{config.name}")
+
+    def largest(self, source: Source) -> int:
+        """Return how many pixels a sample may have."""
+        pixels = self._scale**2 * source.height * source.width
+        return max(pixels, _MAX_FREE_SIZE) if self._config.resize_mode == "resize" else pixels
+
+    async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False)
+
+    async def read_text(self, value: object, source: Source, permit: MemoryPermit) -> RGB:
+        """Read a sample from a data URI, a URL or bare base64; errors as of `read`."""
+        if not isinstance(value, str) or not value:
+            raise ProtocolError(f"{self._name!r} sent no image where one was expected.")
+        if value.startswith(("http://", "https://")):
+            return await self.read(await self._upstream.fetch(value, permit), source, permit)
+        if value.startswith("data:"):
+            head, _, value = value.partition(",")
+            if not head.endswith(";base64"):
+                raise ProtocolError(f"{self._name!r} sent a data URI that is not base64.")
+        return await self.read(lambda: self._from_base64(value), source, permit)
+
+    async def read(
+        self, data: bytes | bytearray | Callable[[], bytes], source: Source, permit: MemoryPermit
+    ) -> RGB:
+        """Read a sample from an encoded file.
+
+        Raises:
+            ProtocolError: not an image.
+            WrongSample: of another size, misaligned, or the input unchanged.
+        """
+        await permit.take()
+        file = await self.in_thread(lambda: data() if callable(data) else bytes(data))
+        rgb = await self._decoded(file, source)
+        return await self.in_thread(lambda: self._checked(self._fitted(rgb, source), source))
+
+    async def examine(self, sample: RGB, source: Source) -> RGB:
+        return await self.in_thread(self._checked, sample, source)
+
+    def _from_base64(self, text: str) -> bytes:
+        try:
+            return base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ProtocolError(f"{self._name!r} sent an image that is not base64.") from error
+
+    async def _decoded(self, file: bytes, source: Source) -> RGB:
+        k = self._scale
+        limits = Limits(max_bytes=len(file), max_pixels=self.largest(source), max_side=2**16)
+        expected = f"{k * source.width}×{k * source.height} ({k} times the input)"
+        try:
+            # Some APIs add an alpha channel.
+            decoded = await decoding(decode, file, limits, background="black")
+        except ImageTooLarge as error:
+            raise WrongSample(
+                f"{self._name!r} sent an image larger than {expected}: {error.detail}"
+            ) from error
+        except BadInput as error:
+            raise ProtocolError(f"{self._name!r} sent no usable image: {error.detail}") from error
+        if not self.lossy and decoded.compression.codec != "lossless":
+            self.lossy = True
+            log.warning("lossy_samples", upscaler=self._name, format=decoded.format)
+        return decoded.rgb
+
+    def _fitted(self, rgb: RGB, source: Source) -> RGB:
+        height, width = self._scale * source.height, self._scale * source.width
+        if self._config.resize_mode == "exact" or rgb.shape[:2] == (height, width):
+            return rgb
+        aspect = (rgb.shape[1] / rgb.shape[0]) / (width / height)
+        if abs(aspect - 1) > _ASPECT_TOLERANCE:
+            return rgb  # refused by its size
+        image = Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS)
+        return np.ascontiguousarray(image)
+
+    def _checked(self, rgb: RGB, source: Source) -> RGB:
+        k = self._scale
+        if rgb.shape != (k * source.height, k * source.width, 3):
+            raise WrongSize(
+                f"{self._name!r} sent a sample of {rgb.shape[1]}×{rgb.shape[0]} pixels; expected "
+                f"{k * source.width}×{k * source.height}, {k} times the input.",
+                (rgb.shape[1], rgb.shape[0]),
+            )
+        color = self._config.mask_color
+        holes = None if color is None else holes_of(source.rgb, color)
+        if (holes is None or holes.any()) and is_unchanged(source.rgb, rgb, k):
+            how = ", merely resized" if k > 1 else " unchanged"
+            raise WrongSample(f"{self._name!r} sent the input back{how}: no model has run.")
+        if self._config.alignment == "refuse":
+            problem = alignment(*_outside(source.rgb, rgb, holes), k).problem
+            if problem:
+                raise WrongSample(
+                    f"The samples of {self._name!r} do not lie on the input's pixels: {problem}."
+                )
+        return rgb
+
+
+def _outside(source: RGB, sample: RGB, holes: NDArray[np.bool_] | None) -> tuple[RGB, RGB]:
+    """Input and sample with grey holes, since what was filled in says nothing about alignment."""
+    if holes is None or not holes.any():
+        return source, sample
+    k = sample.shape[0] // source.shape[0]
+    large = holes.repeat(k, axis=0).repeat(k, axis=1)
+    grey = np.uint8(128)
+    return np.where(holes[..., None], grey, source), np.where(large[..., None], grey, sample)
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How a sample aligns with the input.
+
+    shift: median displacement (down, right) in output pixels.
+    stretch: actual over expected size, (vertical, horizontal).
+    displacement: median length of the displacements, input pixels.
+    similarity: correlation with the input, −1..1.
+    windows: those with enough texture; with 0 nothing is known.
+    """
+
+    shift: tuple[float, float]
+    stretch: tuple[float, float]
+    displacement: float
+    similarity: float
+    windows: int
+
+    @property
+    def problem(self) -> str | None:
+        """Why the sample cannot be compared pixel by pixel; None if it can or nothing is known."""
+        if self.windows == 0:
+            return None
+        if self.displacement > _MAX_DISPLACEMENT:
+            if max(abs(factor - 1) for factor in self.stretch) > 0.01:
+                return (
+                    f"its content is stretched by {self.stretch[1]:.3f} horizontally and "
+                    f"{self.stretch[0]:.3f} vertically against the input"
+                )
+            return (
+                f"its content is shifted by {self.shift[1]:+.1f} pixels horizontally and "
+                f"{self.shift[0]:+.1f} vertically against the input"
+            )
+        if self.similarity < _MIN_SIMILARITY:
+            return (
+                f"it does not show the input: reduced to the input's size, the correlation is "
+                f"{self.similarity:.2f}"
+            )
+        return None
+
+
+def alignment(source: RGB, sample: RGB, scale: int, *, precision: int = 10) -> Alignment:
+    """Measure shift and stretch by phase correlation on up to nine windows.
+
+    Source uint8 [h, w, 3], sample uint8 [k·h, k·w, 3]. Shifts are whole parts of an input pixel, of
+    which it has `precision`.
+    """
+    # Importing it takes half a second.
+    from skimage.registration import phase_cross_correlation  # noqa: PLC0415
+
+    height, width = source.shape[:2]
+    side = min(_WINDOW, height, width)
+    places, moves, correlations = [], [], []
+    for top in _starts(height, side):
+        for left in _starts(width, side):
+            window = (slice(top, top + side), slice(left, left + side))
+            expected = _grey(source[window])
+            if expected.std() < _TEXTURE:
+                continue
+            reduced = _reduced(sample, window, scale)
+            places.append((top + side / 2, left + side / 2))
+            move, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
+                _tapered(expected), _tapered(reduced), upsample_factor=precision, normalization=None
+            )
+            moves.append(-move)
+            correlations.append(_correlation(expected, reduced))
+    if not places:
+        return Alignment((0.0, 0.0), (1.0, 1.0), 0.0, 0.0, 0)
+    displaced = np.array(moves)
+    centre = np.array(places) - np.array([height / 2, width / 2])
+    shift = np.median(displaced, axis=0) * scale
+    return Alignment(
+        (float(shift[0]), float(shift[1])),
+        (_stretch(centre[:, 0], displaced[:, 0]), _stretch(centre[:, 1], displaced[:, 1])),
+        float(np.median(np.hypot(displaced[:, 0], displaced[:, 1]))),
+        float(np.median(correlations)),
+        len(places),
+    )
+
+
+def is_unchanged(source: RGB, sample: RGB, scale: int) -> bool:
+    """Return whether the sample is merely the input resized by a usual filter: no model has run.
+
+    Judged on the centre, and only where the filters differ.
+    """
+    if scale == 1:
+        return bool(np.array_equal(source, sample)) and bool((source != source[0, 0]).any())
+    height, width = source.shape[:2]
+    side_y, side_x = min(96, height), min(96, width)
+    top, left = (height - side_y) // 2, (width - side_x) // 2
+    crop = Image.fromarray(source[top : top + side_y, left : left + side_x])
+    size = (side_x * scale, side_y * scale)
+    # Filters reach four input pixels beyond a cut edge.
+    margin = 4 * scale if min(side_y, side_x) >= 16 else 0
+    inner = (slice(margin, size[1] - margin), slice(margin, size[0] - margin))
+    resized = [np.asarray(crop.resize(size, method), np.float32)[inner] for method in _RESIZERS]
+    inside = sample[top * scale : top * scale + size[1], left * scale : left * scale + size[0]]
+    texture = float(np.abs(resized[1] - resized[2]).mean())
+    nearest = min(float(np.abs(inside[inner] - image).mean()) for image in resized)
+    return texture >= 1.0 and nearest <= 0.25 * texture
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where windows begin along an axis: both ends and the middle."""
+    return sorted({0, (length - side) // 2, length - side})
+
+
+def _grey(rgb: RGB) -> NDArray[np.float32]:
+    return rgb.astype(np.float32) @ LUMA
+
+
+def _reduced(sample: RGB, window: tuple[slice, slice], scale: int) -> NDArray[np.float32]:
+    """The window of the sample, averaged over the k × k pixels of each input pixel."""
+    rows, columns = (slice(span.start * scale, span.stop * scale) for span in window)
+    grey = _grey(sample[rows, columns])
+    side = grey.shape[0] // scale
+    reduced: NDArray[np.float32] = grey.reshape(side, scale, grey.shape[1] // scale, scale).mean(
+        axis=(1, 3)
+    )
+    return reduced
+
+
+def _tapered(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The image without mean and edges, which correlate with themselves at displacement zero."""
+    taper = [np.hanning(length + 2)[1:-1].astype(np.float32) for length in image.shape]
+    tapered: NDArray[np.float32] = (image - image.mean()) * np.outer(*taper)
+    return tapered
+
+
+def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / norm if norm > 0 else 0.0
+
+
+def _stretch(places: NDArray[np.float64], moves: NDArray[np.float64]) -> float:
+    """1 + the slope of displacement over place; 1 if all windows are in one line."""
+    spread = places - places.mean()
+    weight = float((spread * spread).sum())
+    return 1.0 + float((spread * moves).sum()) / weight if weight > 0 else 1.0

@@ -1,0 +1,167 @@
+"""An upscaler without an address: its owner enlarges a picture elsewhere, and sends both.
+
+What made the picture is what its owner states, since nobody can see it from outside: a calibration
+is valid for that statement, and every answer repeats it as a condition. Otherwise such a picture is
+the one sample of any other upscaler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from trustscale_server.images.check.align import Placement, align
+from trustscale_server.platform.errors import BadImage, UpscalerRejected
+from trustscale_server.upscalers.base import (
+    RGB,
+    SUPPLIED,
+    Capabilities,
+    Source,
+    fingerprint_of,
+)
+from trustscale_server.upscalers.config import SuppliedConfig
+from trustscale_server.upscalers.permit import MemoryPermit
+from trustscale_server.upscalers.remote.sample_reader import alignment
+
+_PRECISION: Final = 50  # parts of a pixel of X in which a shift is measured
+
+_IN_PLACE: Final = 0.2
+"""Pixels of X: the shift up to which a picture stays as it is. Faithful ones of 128 pixels seem to
+have up to .06, smaller ones without much form more; the least true one is .25, of ×2."""
+
+_MOST: Final = 1.0  # pixels of X that a picture is moved by
+_LIKE: Final = 0.5  # as in `images/check`
+
+
+class SuppliedUpscaler:
+    """Gives the picture that came with the input (`Source.enlarged`)."""
+
+    kind = SUPPLIED
+
+    def __init__(self, config: SuppliedConfig) -> None:
+        self.name, self.scale, self.stated = config.name, config.scale, config.stated
+        self.facts: Mapping[str, object] = {
+            "kind": SUPPLIED,
+            "scale": config.scale,
+            "program": config.program,
+            "version": config.version,
+            "settings": config.settings,
+        }
+        self.fingerprint = fingerprint_of(self.facts)
+        self.capabilities = Capabilities(
+            seeds=False, max_samples=1, by_tiles=True, align=config.align_colours
+        )
+
+    async def generate(
+        self, source: Source, seeds: Sequence[int], permit: MemoryPermit | None = None
+    ) -> list[RGB]:
+        """Return the picture that was sent, moved onto the pixels of the input.
+
+        Raises:
+            BadImage: it does not fit the input.
+            UpscalerRejected: none was sent.
+        """
+        enlarged = source.enlarged
+        if enlarged is None:
+            raise UpscalerRejected(
+                f"{self.name!r} has no address: send the picture that was enlarged, too, as "
+                "`enlarged`."
+            )
+        if permit is not None:
+            await permit.take()
+        sample = await asyncio.to_thread(fitted, source.rgb, enlarged, self.scale)
+        return [sample for _ in seeds]
+
+    async def check(self) -> None:
+        """Return: there is nothing to be reached."""
+
+    async def close(self) -> None:
+        """Return: there is nothing to be closed."""
+
+
+def wrong_size(small: tuple[int, int], enlarged: tuple[int, int], scale: int) -> str | None:
+    """Explain why a picture of this width and height is no enlargement; None if it may be one."""
+    wanted = small[0] * scale, small[1] * scale
+    if enlarged == wanted:
+        return None
+    ratio = enlarged[0] / small[0], enlarged[1] / small[1]
+    return (
+        f"the enlarged picture has {enlarged[0]}×{enlarged[1]} pixels, which is "
+        f"{ratio[0]:.4g}×{ratio[1]:.4g} times {small[0]}×{small[1]}; ×{scale} is "
+        f"{wanted[0]}×{wanted[1]}"
+    )
+
+
+def fitted(small: RGB, enlarged: RGB, scale: int) -> RGB:
+    """Return a picture that somebody enlarged on the pixels of the input.
+
+    It is moved where its content is off by a part of a pixel of the input, as programs disagree on
+    where pixels have their centres; by an edge that repeats.
+
+    Args:
+        small: uint8 [h, w, 3].
+        enlarged: uint8 [H, W, 3].
+        scale: k.
+
+    Returns:
+        uint8 [k·h, k·w, 3].
+
+    Raises:
+        BadImage: it has another size, or shows something else; with what was seen.
+    """
+    sizes = [(image.shape[1], image.shape[0]) for image in (small, enlarged)]
+    if (reason := wrong_size(sizes[0], sizes[1], scale)) is not None:
+        raise BadImage(f"The pictures do not fit: {reason}.")
+    found = alignment(small, enlarged, scale, precision=_PRECISION)
+    off = max(map(abs, found.shift)) / scale  # in pixels of X
+    if found.windows == 0 or (found.problem is None and off <= _IN_PLACE):
+        return enlarged
+    if off <= _MOST:
+        moved = _moved(enlarged, found.shift)
+        again = alignment(small, moved, scale, precision=_PRECISION)
+        if again.problem is None and max(map(abs, again.shift)) / scale <= off / 2:
+            return moved
+    if found.problem is None:  # what was seen is no shift
+        return enlarged
+    raise BadImage(f"The pictures do not fit: {_seen(small, enlarged, found.problem)}.")
+
+
+def _moved(picture: RGB, shift: tuple[float, float]) -> RGB:
+    """The picture without a shift, down and right in its pixels; at the edges it repeats."""
+    margin = int(np.ceil(max(map(abs, shift)))) + 2
+    padded = Image.fromarray(np.pad(picture, ((margin,) * 2, (margin,) * 2, (0, 0)), "edge"))
+    height, width = picture.shape[:2]
+    down, right = shift
+    matrix = (1, 0, margin + right, 0, 1, margin + down)
+    image = padded.transform(
+        (width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
+    )
+    return np.asarray(image)
+
+
+def _seen(small: RGB, enlarged: RGB, problem: str | None) -> str:
+    """What the enlarged picture shows in place of the small one."""
+    ours, theirs = Image.fromarray(small), Image.fromarray(enlarged)
+    placement = align(ours, theirs)
+    if placement is None or placement.likeness < _LIKE:
+        return "no part of one was found in the other"
+    told = _of_placement(placement, ours.size)
+    return f"{problem}; {told}" if problem else told
+
+
+def _of_placement(placement: Placement, size: tuple[int, int]) -> str:
+    left, top, right, bottom = placement.rectangle
+    across, down = placement.scales
+    said = (
+        f"it shows columns {left} to {right} and rows {top} to {bottom} of {size[0]}×{size[1]}, "
+        f"enlarged {across:.3g}×{down:.3g} times"
+    )
+    if placement.mirrored:
+        said += ", mirrored"
+    if placement.turns:
+        said += f", turned by {90 * placement.turns}°"
+    return said

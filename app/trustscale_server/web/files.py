@@ -1,0 +1,178 @@
+"""The pages and their static files, read once into memory.
+
+All static files have one path with a digest of their whole content,
+`/static/DIGEST/css/base.css`, so a visit uses files of one release only, and browsers may keep
+them for ever. A page names one script and one style sheet, `/static/DIGEST/pages/upscale.js` and
+`.css`, which hold all that it imports (`bundle.py`): a first visit waits for few answers.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from importlib.resources.abc import Traversable
+from string import Template
+
+from trustscale_server.web.bundle import linked
+
+_MEDIA_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "webp": "image/webp",
+    "woff2": "font/woff2",
+    "txt": "text/plain; charset=utf-8",
+    "json": "application/json",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SitePage:
+    """One page: `pages/NAME.html` inside the layout, with its style sheet and script.
+
+    sheets: style sheets that it shares with other pages.
+    """
+
+    name: str
+    title: str
+    paths: tuple[str, ...]
+    """Where it is served; the navigation links to the first one."""
+    needs_admin: bool = False
+    sheets: tuple[str, ...] = ()
+
+
+PAGES = (
+    SitePage("upscale", "Upscale", ("/", "/wall", "/r/{result_id}")),
+    SitePage(
+        "calibrations", "Studio", ("/calibrations",), needs_admin=True, sheets=("jobs", "tiles")
+    ),
+    SitePage("annotate", "Annotate", ("/annotate",), needs_admin=True, sheets=("jobs",)),
+    SitePage("monitor", "Monitor", ("/monitor",), needs_admin=True, sheets=("tiles",)),
+)
+
+MISSING = SitePage("missing", "Not found", ())
+"""Shown for unknown addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """The bytes of a static file or page, their type, and a tag that changes with them."""
+
+    data: bytes
+    media_type: str
+    etag: str
+    packed: File | None = None
+    """The same by gzip, for browsers that accept it."""
+
+
+class Site:
+    """Everything that a browser can load of the pages."""
+
+    def __init__(self, root: Traversable | None = None) -> None:
+        self._root = root or resources.files(__package__)
+
+    @cached_property
+    def static(self) -> Mapping[str, File]:
+        """Static files by path relative to `static/`, and the script and sheet of each page."""
+        files = dict(_walk(self._root / "static"))
+
+        def read(path: str) -> str:
+            return files[path].data.decode()
+
+        for page in (*PAGES, MISSING):
+            script = linked(f"js/{page.name}.js", read)
+            sheets = (f"css/{name}.css" for name in ("base", *page.sheets, page.name))
+            style = "\n".join(read(path) for path in sheets if path in files)
+            for ending, text in (("js", script), ("css", style)):
+                files[f"pages/{page.name}.{ending}"] = _file(text.encode(), _MEDIA_TYPES[ending])
+        return files
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of the names and bytes of all static files."""
+        whole = hashlib.sha256()
+        for path, file in sorted(self.static.items()):
+            whole.update(f"{path}\0{file.etag}\0".encode())
+        return whole.hexdigest()[:16]
+
+    @cached_property
+    def pages(self) -> Mapping[str, File]:
+        """The finished pages by name."""
+        layout = Template(self._text("layout.html"))
+        return {page.name: self._page(layout, page) for page in (*PAGES, MISSING)}
+
+    @staticmethod
+    def previewed(page: File, title: str, image: str | None) -> File:
+        """Return a page with what other programs show of its link."""
+        facts = {"og:title": title, "og:site_name": "Trustscale", "og:type": "website"}
+        facts |= {"og:description": "Enlarged, with marks where the model may have made it up."}
+        if image is not None:
+            facts |= {"og:image": image, "twitter:card": "summary_large_image"}
+        tags = "".join(
+            f'<meta property="{name}" content="{html.escape(value)}">\n'
+            for name, value in facts.items()
+        )
+        data = page.data.replace(b"</head>", tags.encode() + b"</head>", 1)
+        return _file(data, page.media_type)
+
+    def _page(self, layout: Template, page: SitePage) -> File:
+        base = f"/static/{self.digest}"
+        text = layout.substitute(
+            title=html.escape(page.title),
+            name=page.name,
+            static=base,
+            style=f"{base}/pages/{page.name}.css",
+            script=f"{base}/pages/{page.name}.js",
+            nav=_navigation(page),
+            main=Template(self._text(f"{page.name}.html")).safe_substitute(static=base),
+        )
+        return _file(text.encode(), "text/html; charset=utf-8")
+
+    def _text(self, name: str) -> str:
+        return (self._root / "pages" / name).read_text("utf-8")
+
+
+def _navigation(current: SitePage) -> str:
+    """The links to all pages."""
+    links = (
+        f'<a href="{page.paths[0]}"{_state(page, current)}>{html.escape(page.title)}</a>'
+        for page in PAGES
+    )
+    return "\n".join(links)
+
+
+def _state(page: SitePage, current: SitePage) -> str:
+    """Other pages for admins are hidden until the tab has a key."""
+    if page is current:
+        return ' aria-current="page"'
+    return " data-admin hidden" if page.needs_admin else ""
+
+
+def _walk(folder: Traversable, prefix: str = "") -> list[tuple[str, File]]:
+    """All files below a folder whose type is known."""
+    files = []
+    for entry in folder.iterdir():
+        path = f"{prefix}{entry.name}"
+        if entry.is_dir():
+            files += _walk(entry, f"{path}/")
+        elif media_type := _MEDIA_TYPES.get(entry.name.rpartition(".")[2]):
+            files.append((path, _file(entry.read_bytes(), media_type)))
+    return files
+
+
+def _file(data: bytes, media_type: str) -> File:
+    packed = None
+    if media_type.startswith(("text/", "image/svg")):
+        packed = File(gzip.compress(data, mtime=0), media_type, f'"{_digest(data)}-gzip"')
+    return File(data, media_type, f'"{_digest(data)}"', packed)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

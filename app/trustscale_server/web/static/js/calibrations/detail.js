@@ -1,0 +1,218 @@
+// One calibration. The reader's question: what does it promise, and does that hold? The main action: try it, before and after.
+
+import { chart } from "../lib/chart.js";
+import { count, level, percent, threshold, time } from "../lib/format.js";
+import { html, nothing, render } from "../lib/html.js";
+import { guarded } from "../lib/toast.js";
+import { button, facts, figures, hint, items, later, pageHead, table } from "../lib/widgets.js";
+import { reasons } from "./job.js";
+import { GONE, pictures } from "./pictures.js";
+import * as service from "./service.js";
+import { above, activeBadge, howSure, metricWords, mismatch, mismatchWords } from "./words.js";
+import { ownRow, pipelineWords, trustsNothing } from "./words.js";
+
+const SPLITS = 50;
+
+export async function show(root, query) {
+  const group = query.get("group");
+  const found = await service.detail(query.get("id"), group);
+  document.title = `${service.title(found)} · Trustscale`;
+  const rows = await service.listed();
+  const expected = expectations(found, group);
+  render(
+    html`${head(found, rows)}
+      <div class="stack">
+        ${found.differences?.length > 0 ? refusal(found.differences) : nothing} ${found.groups?.length > 0 ? groupChoice(found, group) : nothing}
+        ${tiles(found)}
+        <div class="two">
+          <section class="card">${later(part(expected, "area"), "Trying it out on its own photographs…")}</section>
+          <section class="card stack">${later(part(expected, "backtest").catch(none), "")}</section>
+        </div>
+        ${found.classes.length ? classTable(found.classes) : nothing}
+        <section class="card stack">
+          <h2>Photographs with the largest errors</h2>
+          ${later(part(expected, "dominant").catch(none), "Looking…")}
+        </section>
+        <section class="card"><h2>Origin</h2>${provenance(found)}</section>
+      </div>`,
+    root,
+  );
+  await Promise.allSettled([expected]);
+}
+
+/** A part of a promise; an error is shown once, in the first part. */
+const part = async (all, name) => (await all)[name];
+const none = () => nothing;
+
+function head(found, rows) {
+  const row = rows.find(({ id }) => id === found.id);
+  const before = row?.active && rows.find(({ id }) => id === row.previous);
+  const id = encodeURIComponent(found.id);
+  const lead = html`<p class="button-row"><code class="hint">${found.id}</code> ${activeBadge(row)} ${mismatch(found)}</p>
+    <p class="lead" id="verdict">${verdict(found)}</p>
+    ${trustsNothing(found)}`;
+  const remove = async () => {
+    if (await service.remove(found)) location.href = "/calibrations";
+  };
+  const tools = html`<div class="button-row">
+    ${row?.active ? nothing : html`<a class="button primary" href=${service.trial(found.id)}>Before and after</a>`}
+    ${before ? html`<a class="button" href=${service.trial(before.id)}>Back to ${service.title(before)}</a>` : nothing}
+    <a class="button" href="/calibrations?new&extend=${id}">Add pictures</a>
+    ${button("Export", () => guarded(() => service.exported(found.id)))}
+    ${row?.active ? undeletable : button("Delete", () => guarded(remove), { kind: "danger" })}
+  </div>`;
+  return pageHead(service.title(found), { above, lead, tools });
+}
+
+const sureness = ({ guarantee }) => howSure(guarantee ?? {}) || "on average";
+
+function verdict(found) {
+  const { n, default_alpha: alpha } = found;
+  const own = ownRow(found);
+  if (!own) return nothing;
+  return `From ${count(n)} scenes: of a picture like these ${percent(own.trusted_fraction, 0)} is trusted, where the largest error is ${sureness(found)} at most ${level(alpha)}.`;
+}
+
+const undeletable = html`<button type="button" class="danger" disabled aria-describedby="why-not">Delete</button>
+  <small class="hint" id="why-not">The active one cannot be deleted; activate another one first.</small>`;
+
+const refusal = (differences) =>
+  html`<p class="callout bad"><strong>It cannot be used</strong>${mismatchWords(differences)}</p>`;
+
+/** All pairs, or those of one group. */
+function groupChoice(found, group) {
+  const link = (name, words) => {
+    const href = `${service.page(found.id)}${name === null ? "" : `&group=${encodeURIComponent(name)}`}`;
+    return html`<a class="button small" href=${href} aria-current=${name === group ? "true" : nothing}>${words}</a>`;
+  };
+  return html`<nav class="groups button-row" aria-label="Groups">
+    ${link(null, "All pairs")} ${found.groups.map(({ group: name, n }) => link(name, `${name} (${count(n)})`))}
+  </nav>`;
+}
+
+function classTable(classes) {
+  const heads = ["Kind of upload", ["Scenes", "number"], ["Smallest error", "number"]];
+  const rows = classes.map(({ title, n, min_alpha: least }) => [title, count(n), level(least)]);
+  return html`<section class="card"><h2>Kinds of upload</h2>${table("Kinds of upload", heads, rows, "narrow")}</section>`;
+}
+
+function tiles(found) {
+  const { metric, bound } = found.pipeline.fidelity;
+  const own = ownRow(found);
+  const most = level(found.bound ?? bound);
+  return figures([
+    ["Scenes", count(found.n), found.pairs === found.n ? "" : `${count(found.pairs)} pairs`],
+    ["Accepted error", level(found.default_alpha), sureness(found), "default risk level α"],
+    ["Trusted area there", own ? percent(own.trusted_fraction) : "not in the table", "mean over the pairs"],
+    ["Smallest error", level(found.min_alpha), "that it can promise", `smallest α = B/(n + 1), B = ${most}`],
+    ["Calls per picture", count(found.pipeline.samples), "of the model", "M"],
+    ["Counts as an error", metricWords(metric), "", "metric D"],
+    own && ["Trusted up to a score of", threshold(own.threshold), "", "t_α"],
+  ]);
+}
+
+/** The results of repeated splits of the pairs: {area, backtest, dominant}. Throws ApiError. */
+async function expectations(found, group) {
+  if (found.n < 2) {
+    const words = hint("A backtest needs at least two scenes.");
+    return { area: chart(areaChart(found)), backtest: words, dominant: hint("There is only one scene.") };
+  }
+  const { rows, checks, splits } = await service.backtest(found.id, SPLITS, group);
+  const backtest = html`${chart(backtestChart(found, rows))}
+    <p class="hint">
+      In ${splits} random splits, one half of the scenes makes the promise and the other half checks it, from stored measurements. The dots should lie at or
+      below the dashed line. The bars are the spread over such halves, not a confidence interval for new pictures.
+    </p>
+    ${concerns(checks)}`;
+  return { area: chart(areaChart(found, rows)), backtest, dominant: domination(found, checks) };
+}
+
+/** The trusted area grows with α, so steps hold between two α; below the smallest possible α it is 0. */
+export function areaChart({ min_alpha: least, thresholds }, splits = []) {
+  const rows = splits.filter(({ alpha }) => alpha >= least);
+  const reached = thresholds.filter(({ alpha }) => alpha >= least);
+  const whole = thresholds.find((row) => row.trusted_fraction >= 1) ?? thresholds.at(-1);
+  const points = reached.map((row) => ({ x: row.alpha, y: row.trusted_fraction }));
+  const area = { name: "All pairs, at least", tone: 1, kind: "step", points };
+  const ranges = rows.map((row) => ({ x: row.alpha, low: row.trusted_low, high: row.trusted_high }));
+  const spread = { name: "Half of the pairs, 90 % of the draws", tone: 2, kind: "ranges", points: ranges };
+  return {
+    title: "Trusted area by accepted error",
+    x: { label: "Accepted error", most: 1.2 * whole.alpha, format: level },
+    y: { label: "Trusted pixels, on average", most: 1, format: (share) => percent(share, 0) },
+    series: rows.length ? [spread, area] : [area],
+    marks: [{ value: least, label: `smallest ${level(least)}` }],
+  };
+}
+
+export function backtestChart({ min_alpha: least }, all) {
+  const rows = all.filter(({ alpha }) => alpha >= least);
+  const last = all.at(-1)?.alpha ?? 1;
+  const most = Math.max(last, ...rows.map((row) => row.risk_high));
+  const points = rows.map((row) => ({ x: row.alpha, y: row.risk, low: row.risk_low, high: row.risk_high }));
+  return {
+    title: "Tried out: error found against error promised",
+    x: { label: "Promised error", most: last, format: level },
+    y: { label: "Largest error found, on average", most, format: level },
+    series: [
+      { name: "Found, 90 % of the draws", tone: 1, kind: "ranges", points },
+      { name: "As much as promised", tone: 2, kind: "line", points: [0, last].map((x) => ({ x, y: x })) },
+    ],
+  };
+}
+
+const concerns = ({ duplicates, ways, alpha }) => [
+  ...duplicates.map(
+    ({ name, reason }) => html`<p class="callout warn">A repeated image: ${name} (${reason}).</p>`,
+  ),
+  ...ways
+    .filter((way) => way.is_above)
+    .map(
+      ({ name, loss }) =>
+        html`<p class="callout warn">Files made in the way ${name} are off by ${level(loss)} on average, not by ${level(alpha)}: nothing is promised of these alone.</p>`,
+    ),
+];
+
+function domination(found, { dominant_pairs: pairs, alpha }) {
+  const largest = Math.max(...pairs.map(({ share }) => share));
+  if (!largest) return hint(`At the accepted error, ${level(alpha)}, no mask contains an error.`);
+  const leave = async (name) => {
+    const made = await service.removePair(found.id, name);
+    if (made) location.href = service.trial(made);
+  };
+  return html`${hint(`The worst picture of each of the five scenes that reduce the mask most. Check them: a wrong crop or a mismatched original reduces every mask.`)}
+    ${pairs.map(
+      ({ name, loss, share }) =>
+        html`<article class="dominant">
+          <div class="dominant-head">
+            <h3>${name}</h3>
+            <meter min="0" max=${largest} value=${share} aria-label="Share of all errors"></meter>
+            <span title="share of the risk, loss">${percent(share)} of all, largest error ${level(loss)}</span>
+          </div>
+          ${found.pictures ? pictures(found.id, name) : nothing}
+          ${found.pairs > 1 ? html`<div>${button("Leave out", () => guarded(() => leave(name)), { kind: "small", label: `Leave out ${name}` })}</div>` : nothing}
+        </article>`,
+    )}
+    ${found.pictures ? nothing : GONE}`;
+}
+
+function provenance(found) {
+  const { provenance: origin } = found;
+  return facts([
+    ["Made", time(found.created_at)],
+    ["By", origin.created_by],
+    ["With", origin.software],
+    origin.parent && ["From", html`<a href=${service.page(origin.parent)}>${origin.parent}</a>`],
+    origin.note && ["Note", origin.note],
+    ["Upscaler", found.upscaler],
+    ["Exact model", html`<code title="fingerprint">${found.pipeline.fingerprint}</code>`],
+    ["Pipeline", pipelineWords(found.pipeline)],
+    ["Small versions", found.made_by ? `made from the originals: ${found.made_by}` : "were given"],
+    ["Seed", String(found.seed)],
+    origin.attributions.length > 0 && ["Images", attributions(origin.attributions)],
+    found.skipped.length > 0 && ["Left out", reasons(found.skipped)],
+  ]);
+}
+
+const attributions = (lines) =>
+  html`<details><summary>${lines.length} attributions</summary>${items(lines)}</details>`;

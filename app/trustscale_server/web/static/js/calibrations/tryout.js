@@ -1,0 +1,161 @@
+// Before and after. The reader's question: is it better for my photographs? The main action: use it, or keep the old one.
+
+import { ADMIN, getBlob, getJson, sendJson } from "../lib/api.js";
+import { confirmDialog } from "../lib/dialog.js";
+import { documentOf } from "../lib/dom.js";
+import { level, percent } from "../lib/format.js";
+import { html, nothing, render } from "../lib/html.js";
+import { guarded, toastError } from "../lib/toast.js";
+import { check, hint } from "../lib/widgets.js";
+import { drawWhole, masked } from "../upscale/masked.js";
+import { GONE } from "./pictures.js";
+import * as service from "./service.js";
+import { beside, wizard } from "./wizard.js";
+import { trustsNothing } from "./words.js";
+
+const MOST = 3; // photographs that are tried
+const PLAIN = ["", "lossless", "jpeg-85", "jpeg-65"]; // ways of saving that keep the colours, the plainest first
+const SIDE = 360; // device pixels that a picture is wide
+const CAPTION = hint(
+  "Hatched: don’t rely on it. These photographs helped to make the promise, so they only show what changes.",
+);
+const ALL = "*"; // the class of a calibration that sorts uploads into none
+
+export async function show(root, query) {
+  const [found, rows, upscalers] = await Promise.all([
+    service.detail(query.get("id")),
+    service.listed(),
+    service.upscalers(),
+  ]);
+  const active = upscalers.find(({ name }) => name === found.upscaler)?.calibrations ?? [];
+  const others = await Promise.all(
+    active.filter(({ id }) => id !== found.id).map(({ id }) => service.detail(id)),
+  );
+  const present = service.activeOf(rows, found.upscaler);
+  const place = html`<div id="tried"></div>`;
+  render(wizard("Before and after", 4, view(found, present, others, active, place)), root);
+  const tried = root.querySelector("#tried");
+  if (!found.pictures) return render(GONE, tried);
+  try {
+    await tryAll(found, present, tried);
+  } catch (error) {
+    toastError(error);
+  }
+}
+
+function view(found, present, others, active, place) {
+  const isActive = present?.id === found.id;
+  const use = (event) => {
+    event.preventDefault();
+    const { only } = documentOf(event.currentTarget);
+    guarded(async () => (await activated(found.id, only)) && location.assign(service.page(found.id)));
+  };
+  return html`<p class="lead">
+      ${isActive ? html`<b>${service.title(found)}</b> answers already.` : html`Nothing is changed yet: <b>${service.title(found)}</b> answers only if you use it.`}
+    </p>
+    ${changed(found)} ${trustsNothing(found)} ${place} ${coverage(found, others, active)}
+    <form class="stack" @submit=${use}>
+      ${others.length ? check("only", `Only this one: no longer ${others.map(service.title).join(" and ")} after it`) : nothing}
+      <div class="button-row onward">
+        ${isActive ? nothing : html`<button type="submit" class="primary large">Use it</button>`}
+        <a class="button" href="/calibrations">${isActive ? "Back" : present ? "Keep the old one" : "Not yet"}</a>
+        <a class="button quiet" href=${service.page(found.id)}>Its figures</a>
+      </div>
+    </form>`;
+}
+
+/** Changes for users; amber where a figure is worse. */
+function changed({ upscaler, changes }) {
+  const { alpha, trusted_area: area, min_alpha: least, same_pictures: same } = changes;
+  if (least.before === null) return html`<p>Until now ${upscaler} has answered no request.</p>`;
+  const isWorse = area.after < area.before || least.after > least.before;
+  const figure = (name, { before, after }, write) =>
+    html`<div><dt>${name}</dt><dd>${write(before)} → <b>${write(after)}</b></dd></div>`;
+  return html`<dl class="callout changes ${isWorse ? "warn" : "good"}" id="changes">
+    ${figure(`Trusted at an error of ${level(alpha)}`, area, percent)} ${figure("Smallest error", least, level)}
+  </dl>
+  ${same ? nothing : html`<p class="hint">Each over its own pictures: they judge by different scores.</p>`}`;
+}
+
+/** Kinds of upload that are gained, and those that only the others answer. */
+export function coverage(next, others, active) {
+  const titles = new Map(
+    [next, ...others].flatMap(({ classes }) => classes.map((one) => [one.name, one.title])),
+  );
+  const named = (names) =>
+    names.map((name) => (name === ALL ? "any" : (titles.get(name) ?? name))).join("; ");
+  const own = next.classes.length ? next.classes.map(({ name }) => name) : [ALL];
+  const before = [...new Set(active.filter(({ id }) => id !== next.id).flatMap(({ classes }) => classes))];
+  const less = (all, some) => all.filter((one) => !some.includes(one));
+  const line = (words, all) => (all.length ? html`<p>${words}: ${named(all)}.</p>` : nothing);
+  return html`<details id="coverage">
+    <summary>Kinds of upload</summary>
+    ${line("Kinds that it adds", less(own, before))} ${line("Kinds that only the others answer, while they stay", less(before, own))}
+    ${others.length ? html`<p>It answers first, then ${others.map(service.title).join(", then ")}.</p>` : nothing}
+  </details>`;
+}
+
+/** Switch; if the service refuses because the new one is worse, the person may insist. False: not done. */
+async function activated(id, only) {
+  const asked = only ? { only } : {};
+  try {
+    await sendJson("POST", service.path(id, "activate"), asked);
+  } catch (error) {
+    if (error.slug !== "conflict") throw error;
+    const insists = await confirmDialog({
+      title: "The service advises against it",
+      body: html`<p class="callout warn">${error.message}</p>`,
+      confirm: "Use it anyway",
+      danger: true,
+    });
+    if (!insists) return false;
+    await sendJson("POST", service.path(id, "activate"), { ...asked, force: true });
+  }
+  return true;
+}
+
+/** Some of its own photographs, as they are answered now and as they would be. */
+async function tryAll(found, present, place) {
+  const pairs = await service.pairs(found.id);
+  const plain = new Map();
+  // One way of saving each, as people most often send them; others may lack colour, or be a part of a page.
+  const rank = (name) => {
+    const place = PLAIN.indexOf(name.split("~")[1] ?? "");
+    return place < 0 ? PLAIN.length : place;
+  };
+  for (const { name } of pairs) {
+    const [source] = name.split("~");
+    if (!plain.has(source) || rank(name) < rank(plain.get(source))) plain.set(source, name);
+  }
+  const now = present && present.id !== found.id ? [["Now", undefined]] : [];
+  const ways = [...now, ["With this one", found.id]];
+  const all = [...plain.values()];
+  const shown = all
+    .filter((_, k) => k % Math.ceil(all.length / MOST) === 0)
+    .map((name) => ({ name, sides: ways.map(([words]) => [null, words, "…"]) }));
+  const draw = () => render(html`${beside(shown)} ${CAPTION}`, place);
+  draw();
+  for (const { name, sides } of shown) {
+    const x = await getBlob(service.path(found.id, "pairs", name, "x.png"), ADMIN);
+    for (const [k, [words, calibration]] of ways.entries()) {
+      const { canvas, share } = await answered(x, found.upscaler, calibration);
+      sides[k] = [canvas, words, `${percent(share, 0)} of it can be relied on`];
+      draw();
+    }
+  }
+}
+
+async function answered(x, upscaler, calibration) {
+  const form = new FormData();
+  form.append("image", x, "x.png");
+  form.append("upscaler", upscaler);
+  form.append("seed", "0");
+  if (calibration) form.append("calibration", calibration);
+  const asked = { method: "POST", body: form, ...ADMIN };
+  const { links, trusted_fraction: share } = await getJson("/v1/upscale", asked);
+  const part = async (path) => createImageBitmap(await getBlob(path, ADMIN));
+  const [made, mask] = await Promise.all([part(links.image), part(links.mask)]);
+  const canvas = document.createElement("canvas");
+  drawWhole(canvas, masked(mask, made), SIDE);
+  return { canvas, share };
+}

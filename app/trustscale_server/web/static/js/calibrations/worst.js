@@ -1,0 +1,53 @@
+// While a calibration is measured: what the model has rewritten most so far, by the finder of
+// `trustscale catch`.
+
+import { ADMIN, getBlob, getJson } from "../lib/api.js";
+import { html, render } from "../lib/html.js";
+import { pause } from "../lib/jobs.js";
+import * as service from "./service.js";
+import { beside } from "./wizard.js";
+
+const EVERY_MS = 3000;
+const SHOWN = 3;
+const SIDE = 256; // pixels a side of a place
+
+/** Look at each photograph once, in one of its ways, until the job has ended. */
+export async function watchWorst(id, place, isEnded) {
+  const seen = new Set();
+  let worst = [];
+  while (!isEnded()) {
+    const pairs = await service.pairs(id).catch(() => []);
+    for (const { name, state } of pairs) {
+      const source = name.split("~")[0];
+      if (state === "queued" || seen.has(source)) continue;
+      seen.add(source);
+      const found = await compared(id, name).catch(() => null); // its pictures may be gone already
+      if (!found) continue;
+      worst = [...worst, { name, ...found }].sort((a, b) => b.badness - a.badness).slice(0, SHOWN);
+      render(html`<h2>What the model has rewritten most so far</h2>${beside(worst)}`, place);
+    }
+    await pause(EVERY_MS);
+  }
+}
+
+async function compared(id, name) {
+  const path = (part) => service.path(id, "pairs", name, part);
+  const { box, badness } = await getJson(path("worst"), ADMIN);
+  const bitmap = async (part) => createImageBitmap(await getBlob(path(`${part}.png`), ADMIN));
+  const [truth, made] = await Promise.all([bitmap("y"), bitmap("prediction")]);
+  const [left, top, right, bottom] = box;
+  const place = (one) => {
+    const canvas = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
+    const context = canvas.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(one, left, top, right - left, bottom - top, 0, 0, SIDE, SIDE);
+    return canvas;
+  };
+  return {
+    badness,
+    sides: [
+      [place(made), "It made"],
+      [place(truth), "It was"],
+    ],
+  };
+}

@@ -1,9 +1,0 @@
-// Runs before the first paint, so that a chosen theme does not flash.
-(() => {
-  try {
-    const theme = localStorage.getItem("trustscale.theme");
-    if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
-  } catch {
-    // Storage is off: the system's theme.
-  }
-})();

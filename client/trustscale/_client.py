@@ -1,0 +1,496 @@
+"""The clients and their jobs: blocking for `Trustscale`, awaited for `AsyncTrustscale`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, Final, Generic, Self, TypeVar, Unpack, cast
+
+import httpx
+
+from trustscale._options import (
+    ActivateOptions,
+    CalibrateOptions,
+    DeriveOptions,
+    ExtendOptions,
+    PairOptions,
+    SubmitOptions,
+    UpscaleOptions,
+    checked,
+)
+from trustscale._result import Result
+from trustscale._session import Awaited, Blocking, Problem, Session, method, settled
+from trustscale._upload import GROUP, Pairs, Picture, Tar, archive_of, content, form, manifest
+
+CALIBRATIONS: Final = "/v1/admin/calibrations"
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+_OF_PAIRS: Final = frozenset(PairOptions.__annotations__)
+_PENDING: Final = frozenset({"queued", "running"})
+_WHOLE: Final = "?detail=full"
+_PATIENT: Final = 8  # retries while a job is watched: its server may be restarted for some 50 s
+_LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
+
+
+async def fetched(session: Session, document: Mapping[str, Any]) -> Result:
+    """Return the result of a document, with its files."""
+    files, links = {}, document["links"]
+    names = ["image", "mask", "trust"]
+    if document.get("believed", {}).get("is_sent"):
+        names.append("believed")
+    if document.get("safe"):
+        names += ["safe", "added"]
+    if document.get("card"):
+        names.append("card")
+    for link in (links[name] for name in names if name in links):
+        files[link.rpartition("/")[2]] = (await session.send("GET", link)).content
+    return Result(document, files)
+
+
+class _JobMethods:
+    def __init__(self, session: Session, document: dict[str, Any]) -> None:
+        self._session = session
+        self.document = document
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}: {self.document.get('kind')}, {self.state}>"
+
+    @property
+    def id(self) -> str:
+        return str(self.document["id"])
+
+    @property
+    def state(self) -> str:
+        """The last known state: queued, running, succeeded, expired, failed, cancelled, etc."""
+        return str(self.document["state"])
+
+    @method
+    async def wait(self, progress: Progress | None = None) -> Any:
+        """What it made, once it has ended: a `Result`, or the calibration.
+
+        A semantic calibration without labels returns in the state awaiting_labels.
+
+        Raises:
+            Problem: it failed, was cancelled, or its result is gone (expired).
+        """
+        await settled(cast("Any", self).watch(progress))
+        ask, job = self._session.document, self.document
+        if self.state == "awaiting_labels":
+            return await ask("GET", f"{CALIBRATIONS}/{self.id}")
+        if self.state != "succeeded":
+            raise Problem(job["error"] or {"detail": f"The job {self.id} is {self.state}."})
+        if job["kind"] == "upscale":
+            return await fetched(self._session, await ask("GET", f"{job['result']}{_WHOLE}"))
+        return await ask("GET", job["result"])
+
+    @method
+    async def watch(self, progress: Progress | None = None) -> None:
+        """Wait until it has ended or awaits labels; look less often while nothing changes."""
+        looks = iter(_LOOKS)
+        while self.state in _PENDING:
+            await self._session.pause(next(looks, _LOOKS[-1]))
+            present = await self._asked("GET", _PATIENT)
+            if present == self.document:
+                continue
+            looks = iter(_LOOKS)
+            self.document = present
+            if progress is not None and present["progress"]["total"]:
+                progress(present["progress"]["done"], present["progress"]["total"])
+
+    @method
+    async def cancel(self) -> None:
+        """Cancel it."""
+        self.document = await self._asked("DELETE")
+
+    async def _asked(self, verb: str, retries: int = 0) -> dict[str, Any]:
+        ask, path = self._session.document, f"/v1/jobs/{self.id}"
+        document: dict[str, Any] = await ask(verb, path, "state", retries=retries)
+        return document
+
+
+class Job(_JobMethods, Blocking):
+    """A job of a `Trustscale`; `document` is its last known state."""
+
+
+class AsyncJob(_JobMethods, Awaited):
+    """A job of an `AsyncTrustscale`; `document` is its last known state."""
+
+
+# A server gives up 600 s after a request's turn.
+_TIMEOUT = httpx.Timeout(900.0, connect=10.0)
+# From this size on, two more requests cost less than the way through the service.
+_LARGE = 1024 * 1024
+_NO_DIRECT_UPLOADS = "/problems/no-direct-uploads"
+# A server is silent while it spools and checks an upload of gigabytes.
+_UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
+
+J = TypeVar("J", Job, AsyncJob)
+
+
+class _Requests(Generic[J]):
+    """What the methods of a service send, and what they make of its answers."""
+
+    _session: Session
+    _job: type[J]
+    _sends_directly = True  # large pictures, to the service's object store, until it has none
+
+    async def _form(
+        self,
+        picture: Picture,
+        enlarged: Picture | None,
+        fields: Mapping[str, Any],
+        key: str | None,
+        **headers: str,
+    ) -> dict[str, Any]:
+        key, data = key or secrets.token_hex(16), content(picture)
+        upload = await self._put(data, key) if len(data) >= _LARGE else None
+        files = {"image": ("image", data)} if upload is None else {}
+        if enlarged is not None:
+            files["enlarged"] = ("enlarged", content(enlarged))
+        return {
+            "files": files or None,
+            "data": form(**fields, upload=upload),
+            "headers": {**headers, "Idempotency-Key": key},
+        }
+
+    async def _put(self, data: bytes, key: str) -> str | None:
+        if not self._sends_directly:
+            return None
+        try:
+            place = await self._session.document(
+                "POST", "/v1/uploads", "upload", headers={"Idempotency-Key": key}
+            )
+        except Problem as problem:
+            if problem.type != _NO_DIRECT_UPLOADS and problem.status != httpx.codes.NOT_FOUND:
+                raise
+            self._sends_directly = False
+            return None
+        # Without the service's key, which the store must not learn.
+        await self._session.send(
+            "PUT", place["url"], content=data, headers=place["headers"], auth=None
+        )
+        return str(place["upload"])
+
+    async def _list(self, path: str, **options: Any) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._session.document("GET", path, None, **options)
+        return rows
+
+    async def _object(
+        self, verb: str, path: str, member: str = "id", **options: Any
+    ) -> dict[str, Any]:
+        path = f"{CALIBRATIONS}{path}"
+        document: dict[str, Any] = await self._session.document(verb, path, member, **options)
+        return document
+
+    async def _sent(
+        self, path: str, pairs: Pairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
+    ) -> J:
+        with _form(pairs, options, fields) as sent:
+            headers = {"Idempotency-Key": secrets.token_hex(16)}
+            return await self._begun("POST", f"{CALIBRATIONS}{path}", headers=headers, **sent)
+
+    async def _begun(self, verb: str, path: str, **options: Any) -> J:
+        return self._job(
+            self._session, await self._session.document(verb, path, "state", **options)
+        )
+
+
+class _Service(_Requests[J]):
+    """The methods of a service.
+
+    Every method raises `Problem` if the service refuses, `httpx.TransportError` if it cannot be
+    reached.
+    """
+
+    @method
+    async def upscale(
+        self,
+        /,
+        image: Picture,
+        *,
+        enlarged: Picture | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[UpscaleOptions],
+    ) -> Result:
+        """Upscale an image and mark where it can be trusted.
+
+        Args:
+            image: a file, its content, a PIL image, or an array, uint8 [H, W, 3].
+            enlarged: what somebody made of it, for an upscaler of the kind supplied.
+            idempotency_key: repetitions with it are not charged; default: a fresh one.
+            options: the form's fields: `alpha`, `seed`, `upscaler`, `group`, `background`, …
+        """
+        fields = checked(UpscaleOptions, options)
+        sent = await self._form(image, enlarged, fields, idempotency_key, Accept="application/zip")
+        if "upload" in sent["data"]:  # then the files come from the object store, too
+            sent["headers"]["Accept"] = "application/json"
+            document = await self._session.document("POST", f"/v1/upscale{_WHOLE}", **sent)
+            return await fetched(self._session, document)
+        response = await self._session.send("POST", "/v1/upscale", **sent)
+        if response.headers.get("Content-Type") != "application/zip":
+            raise Problem.of_another(response)
+        return Result.of_zip(response.content)
+
+    @method
+    async def batch(self, images: Sequence[Picture]) -> str:
+        """The id of a batch of pictures that belong together, to name as `batch` when upscaling.
+
+        Masks get smaller where pictures like these, 6 to 64, lose more; the promise stays.
+        """
+        files = [("images", ("image", content(image))) for image in images]
+        made = await self._session.document("POST", "/v1/batches", files=files)
+        return str(made["id"])
+
+    @method
+    async def submit(
+        self,
+        /,
+        image: Picture,
+        *,
+        enlarged: Picture | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> J:
+        """As `upscale`, but as a job, which continues when this program ends."""
+        fields = checked(SubmitOptions, options)
+        sent = await self._form(image, enlarged, fields, idempotency_key, Prefer="respond-async")
+        return await self._begun("POST", "/v1/upscale", **sent)
+
+    @method
+    async def calibrate(self, /, pairs: Pairs | Tar, **options: Unpack[CalibrateOptions]) -> J:
+        """Calibrate (admin); files are packed while they are sent.
+
+        Args:
+            pairs: a folder or archive (`y/NAME.png`, perhaps `x/NAME.png`), truths Y, or (X, Y).
+            options: which of them belong together (`PairOptions`), and fields of the configuration:
+                `samples`, `fidelity`, `activate`, …
+        """
+        given = checked(CalibrateOptions, options)
+        return await self._sent("", pairs, given, {"config": json.dumps(_rest(given))})
+
+    @method
+    async def plan(
+        self,
+        /,
+        pairs: Pairs | Tar,
+        *,
+        extends: str | None = None,
+        **options: Unpack[CalibrateOptions],
+    ) -> dict[str, Any]:
+        """What a calibration would take (admin): calls, price, seconds; nothing is made.
+
+        `extends` names the calibration that the pairs would be added to. Other arguments are as of
+        `calibrate`.
+        """
+        given = checked(CalibrateOptions, options)
+        fields = {"config": None if extends else json.dumps(_rest(given)), "dry_run": True}
+        path = "" if extends is None else f"/{extends}/pairs"
+        with _form(pairs, given, fields) as sent:
+            plan: dict[str, Any] = await self._session.document(
+                "POST", f"{CALIBRATIONS}{path}", "calls", **sent
+            )
+        return plan
+
+    @method
+    async def extend(
+        self, calibration: str, pairs: Pairs | Tar, **options: Unpack[ExtendOptions]
+    ) -> J:
+        """A new calibration of an old one's pairs and these (admin); arguments as `calibrate`."""
+        given = checked(ExtendOptions, options)
+        return await self._sent(f"/{calibration}/pairs", pairs, given, _rest(given))
+
+    @method
+    async def job(self, job: str) -> J:
+        """A job by its id."""
+        return await self._begun("GET", f"/v1/jobs/{job}")
+
+    @method
+    async def upscalers(self, *, brief: bool = False) -> list[dict[str, Any]]:
+        """The upscalers with their active calibrations; `brief`: only the ids of these."""
+        return await self._list("/v1/upscalers", params={"brief": True} if brief else {})
+
+    @method
+    async def probe(
+        self,
+        address: str,
+        *,
+        call: bool = False,
+        token: str = "",
+        settings: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The entry of an upscaler that is not configured yet, from its URL (admin).
+
+        call: try it by one call, which may cost money. token: for this request only. settings: of
+        the entry; they override what is found.
+        """
+        sent = {"address": address, "call": call, "token": token, "settings": dict(settings or {})}
+        probed: dict[str, Any] = await self._session.document(
+            "POST", "/v1/admin/upscalers/probe", "toml", json=sent
+        )
+        return probed
+
+    @method
+    async def jobs(self) -> list[dict[str, Any]]:
+        """The jobs that have not ended, the newest first (admin)."""
+        return await self._list("/v1/admin/jobs")
+
+    @method
+    async def calibrations(self) -> list[dict[str, Any]]:
+        """All finished calibrations, the newest first (admin)."""
+        return await self._list(CALIBRATIONS)
+
+    @method
+    async def calibration(self, calibration: str, group: str | None = None) -> dict[str, Any]:
+        """A calibration, or the job that makes it (admin)."""
+        return await self._object("GET", f"/{calibration}", params=form(group=group))
+
+    @method
+    async def activate(
+        self, /, calibration: str, **options: Unpack[ActivateOptions]
+    ) -> dict[str, Any]:
+        """Serve from a calibration; the answer names the one it replaces (admin)."""
+        sent = {"json": checked(ActivateOptions, options)} if options else {}
+        return await self._object("POST", f"/{calibration}/activate", "previous", **sent)
+
+    @method
+    async def derive(self, /, calibration: str, **changes: Unpack[DeriveOptions]) -> dict[str, Any]:
+        """A calibration of the same pairs under another guarantee, without generating (admin)."""
+        return await self._object(
+            "POST", f"/{calibration}/derive", json=checked(DeriveOptions, changes)
+        )
+
+    @method
+    async def backtest(
+        self, calibration: str, splits: int = 100, group: str | None = None
+    ) -> dict[str, Any]:
+        """Realised risk and trusted area over random halvings of its pairs (admin)."""
+        params = form(splits=splits, group=group)
+        return await self._object("GET", f"/{calibration}/backtest", "rows", params=params)
+
+    @method
+    async def delete(self, calibration: str) -> None:
+        """Remove a calibration that is not active (admin)."""
+        await self._session.send("DELETE", f"{CALIBRATIONS}/{calibration}")
+
+    @method
+    async def export(self, calibration: str) -> bytes:
+        """The one-file form of a calibration (admin)."""
+        return (await self._session.send("GET", f"{CALIBRATIONS}/{calibration}/export")).content
+
+    @method
+    async def import_file(
+        self, data: bytes, *, activate: bool = False, force: bool = False
+    ) -> dict[str, Any]:
+        """Store a calibration file (admin)."""
+        params = {"activate": activate, "force": force}
+        return await self._object("POST", "/import", content=data, params=params)
+
+    @method
+    async def audit(self, limit: int = 100, before: int | None = None) -> list[dict[str, Any]]:
+        """What admins did, the newest first (admin)."""
+        return await self._list("/v1/admin/audit", params=form(limit=limit, before=before))
+
+    @method
+    async def usage(self, month: str | None = None) -> list[dict[str, Any]]:
+        """Pictures, calls and their price in a month, `2026-11`, by key and upscaler (admin)."""
+        return await self._list("/v1/admin/usage", params=form(month=month))
+
+
+@contextmanager
+def _form(
+    pairs: Pairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """The request that sends pairs, with other fields; options: as of `PairOptions`."""
+    groups, scenes = options.get("groups"), options.get("scenes")
+    group_by = options.get("group_by") or (GROUP if groups else None)
+    data = form(group_by=group_by, scene_by=options.get("scene_by"), **fields)
+    table = manifest(groups, scenes)
+    named = {} if table is None else {"manifest": ("manifest.csv", table)}
+    with closing(archive_of(pairs, options.get("on_sent"))) as archive:
+        files = {"archive": ("pairs", archive), **named}
+        yield {"files": files, "data": data, "timeout": _UPLOAD_TIMEOUT}
+
+
+def _rest(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are not about pairs."""
+    return {name: value for name, value in options.items() if name not in _OF_PAIRS}
+
+
+class Trustscale(_Service[Job], Blocking):
+    """A Trustscale service.
+
+    Args:
+        url: such as `https://upscale.example.org`.
+        key: of a client or an admin; None where the service is open.
+        retries: of a call that found no room (after `Retry-After`) or no server.
+        transport: None: over the network.
+        sleep: takes seconds.
+    """
+
+    _job = Job
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        retries: int = 4,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._http = httpx.Client(transport=transport, **_connection(url, key))
+        self._session = Session(self._http, sleep, retries)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+
+class AsyncTrustscale(_Service[AsyncJob], Awaited):
+    """A Trustscale service, for asyncio."""
+
+    _job = AsyncJob
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        retries: int = 4,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._http = httpx.AsyncClient(transport=transport, **_connection(url, key))
+        self._session = Session(self._http, sleep, retries)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+
+def _connection(url: str, key: str | None) -> dict[str, Any]:
+    def with_key(request: httpx.Request) -> httpx.Request:
+        request.headers["Authorization"] = f"Bearer {key}"
+        return request
+
+    # Results may come from an object store; httpx sends the key to the first origin only.
+    options = {"follow_redirects": True, "timeout": _TIMEOUT}
+    return {"base_url": url.rstrip("/"), "auth": with_key if key else None, **options}

@@ -1,0 +1,311 @@
+"""`trustscale evaluate`: how far to trust an upscaler, from images with known truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from pydantic import ValidationError
+
+from trustscale_evaluation import report
+from trustscale_evaluation.conduct import conduct, typical_side
+from trustscale_evaluation.measure import SampleCache
+from trustscale_evaluation.plan import (
+    PAPER,
+    EvaluationPlan,
+    Variant,
+    compared,
+    make_plan,
+    paper,
+    read_variants,
+    served,
+)
+from trustscale_evaluation.plots import check_installed
+from trustscale_evaluation.run import Options
+from trustscale_server.bootstrap.assembly import Services
+from trustscale_server.bootstrap.sources import with_options
+from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.calibrating.routing import AnsweredUploads, answered_uploads, in_words
+from trustscale_server.calibration import file
+from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.guarantees import LEVELS
+from trustscale_server.cli import options
+from trustscale_server.cli.bars import progress_bars
+from trustscale_server.cli.options import output
+from trustscale_server.cli.service import local
+from trustscale_server.images.degrade import Degradation
+from trustscale_server.platform.config_errors import mistakes
+from trustscale_server.platform.errors import BadRequest
+from trustscale_server.sampling.sigma.moments import MAX_SAMPLES
+from trustscale_server.sampling.spec import identify
+from trustscale_server.upscalers.base import Upscaler
+from trustscale_server.upscalers.embedded.runtime import SCALE
+
+ALPHAS = (0.02, *LEVELS.values(), 0.1)
+_PAPER_ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
+_REFERENCE, _PAPER_REFERENCE = LEVELS["balanced"], 0.1
+_PAPER_SAMPLES = 8
+_ACTIVE = "active"
+
+
+@dataclass
+class Judged:
+    """What is judged."""
+
+    upscaler: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The upscaler, repeatable; default: auto, all that answer such uploads, each for "
+            "its classes."
+        ),
+    ] = None
+    settings: Annotated[
+        str | None,
+        typer.Option(
+            help="What is compared: paper, or a TOML file with a table of settings per variant. "
+            "Default: what this service would serve."
+        ),
+    ] = None
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="Judge an existing calibration instead: active, an id, or a file."),
+    ] = None
+    samples: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers of generations whose price is compared, such as 1,2,4; with --settings "
+            f"paper its M (default: {_PAPER_SAMPLES})."
+        ),
+    ] = None
+    baselines: Annotated[
+        bool, typer.Option(help="Whether --settings paper also runs the methods of earlier work.")
+    ] = True
+
+    @property
+    def is_paper(self) -> bool:
+        """Whether it is the paper's setting."""
+        return self.settings == PAPER
+
+
+@dataclass
+class Tables:
+    """What the report shows, and where."""
+
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation-report")
+    alpha: Annotated[list[float] | None, typer.Option(help="Level of the tables, repeatable.")] = (
+        None
+    )
+    delta: Annotated[
+        float, typer.Option(help="Failure probability of the high-probability promise.")
+    ] = 0.1
+    as_json: options.Json = False
+
+    def alphas(self, usual: Sequence[float]) -> list[float]:
+        """Return the levels in ascending order; without any the usual ones. Raises BadParameter."""
+        levels = sorted(set(self.alpha or usual))
+        if not all(0 < level < float("inf") for level in levels):
+            raise typer.BadParameter("--alpha must be a positive number.")
+        return levels
+
+
+@dataclass
+class Division(options.Steps):
+    """How the images are divided, and uploads made of them."""
+
+    split: Annotated[float, typer.Option(help="Share of the images that calibrate.")] = 0.7
+    group_column: Annotated[
+        str | None, typer.Option(help="Column of manifest.csv that names the photograph.")
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="Seed of split, samples and degradation.")] = 0
+    skip_bad_pairs: Annotated[
+        bool, typer.Option(help="Leave out images that cannot be used, and say so.")
+    ] = False
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the samples; default: evaluation/ in the data folder."),
+    ] = None
+
+    @property
+    def degradation(self) -> Degradation | None:
+        """The degradation that the options name, or None. Raises BadRequest."""
+        try:
+            steps = Degradation(**self.named)
+        except ValidationError as error:
+            raise BadRequest(f"The degradation cannot be used: {mistakes(error)}") from None
+        return None if steps == Degradation() else steps
+
+
+@with_options(judged=Judged, tables=Tables, division=Division)
+def evaluate(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="x/ and y/, or only high-resolution images, or sub-folders of them, one per "
+            "photograph; calibration/ and test/ inside bring their own division."
+        ),
+    ],
+    judged: Judged,
+    tables: Tables,
+    division: Division,
+) -> None:
+    """Calibrate on some of the images, test on the others, and write a report.
+
+    Samples are kept: after an interruption the same command pays for none of them again, nor do
+    other settings of σ or D. That saves money and the model's time; what is measured on the
+    samples is measured again.
+    """
+    check_installed()
+    if not 0 < division.split < 1 or not 0 < tables.delta < 1:
+        raise typer.BadParameter("--split and --delta must lie between 0 and 1.")
+    if judged.settings and judged.calibration:
+        raise typer.BadParameter("--calibration has its own settings; leave --settings out.")
+    alphas = tables.alphas(_PAPER_ALPHAS if judged.is_paper else ALPHAS)
+    reference = _PAPER_REFERENCE if judged.is_paper else _REFERENCE
+    plan = make_plan(
+        folders,
+        share=None if judged.calibration else division.split,
+        seed=division.seed,
+        column=division.group_column,
+    )
+    is_file = judged.settings and not judged.is_paper
+    requested = _Asked(
+        judged.upscaler or [],
+        read_variants(Path(judged.settings or "")) if is_file else None,
+        judged.is_paper,
+        judged.calibration,
+        _counts(judged.samples),
+    )
+    chosen = Options(
+        alphas=alphas,
+        reference_alpha=min(alphas, key=lambda level: abs(level - reference)),
+        delta=tables.delta,
+        seed=division.seed,
+        degradation=division.degradation,
+        skip_bad=division.skip_bad_pairs,
+        with_earlier=judged.baselines and judged.is_paper,
+    )
+    findings = asyncio.run(_run(requested, plan, division.cache, chosen))
+    facts = {**report.write(findings, tables.out), "report": str(tables.out / report.REPORT)}
+    for item in findings.skipped:
+        typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
+    output(facts, lambda _: _text(findings, tables.out), as_json=tables.as_json)
+
+
+class _Asked(NamedTuple):
+    """The requested upscalers, without any those that would answer, and settings."""
+
+    upscalers: Sequence[str]
+    variants: Sequence[Variant] | None
+    is_paper: bool
+    calibration: str | None
+    samples: Sequence[int]
+
+
+def _counts(text: str | None) -> Sequence[int]:
+    if text is None:
+        return ()
+    try:
+        counts = sorted({int(number) for number in text.split(",")})
+    except ValueError:
+        counts = [0]
+    if not 1 <= counts[0] <= counts[-1] <= MAX_SAMPLES:
+        raise typer.BadParameter(f"--samples are numbers from 1 to {MAX_SAMPLES}, as in 1,2,4,8.")
+    return counts
+
+
+async def _run(
+    requested: _Asked, plan: EvaluationPlan, cache: Path | None, options: Options
+) -> report.Findings:
+    async with local(many=True) as session:
+        answering = await _answering(requested, session, plan, options)
+        upscalers = [session.service.upscaler(share.upscaler) for share in answering]
+        for upscaler in upscalers:
+            await identify(upscaler)
+        with progress_bars() as bars:
+            prices = {
+                upscaler.name: session.settings.price_per_call(upscaler.name)
+                for upscaler in upscalers
+            }
+            known = {name: price for name, price in prices.items() if price is not None}
+            made_by = {share.upscaler: share.made_by for share in answering if share.made_by}
+            return await conduct(
+                upscalers,
+                plan,
+                await _variants(requested, session, upscalers, plan, options),
+                SampleCache(cache or session.settings.data_dir / "evaluation"),
+                replace(options, price_per_call=known, made_by=made_by),
+                bars,
+            )
+
+
+async def _answering(
+    requested: _Asked, session: Services, plan: EvaluationPlan, options: Options
+) -> Sequence[AnsweredUploads]:
+    """The upscalers to judge: as named, else those that answer such uploads."""
+    if requested.upscalers:
+        return [AnsweredUploads(name, []) for name in dict.fromkeys(requested.upscalers)]
+    settings = session.settings
+    if requested.calibration not in {None, _ACTIVE}:
+        judged = await _calibration(requested.calibration, session.calibrations, "")
+        return [AnsweredUploads(judged.manifest.upscaler, [])]
+    if not settings.prefers_auto:
+        return [AnsweredUploads(settings.default, [])]
+    first = requested.variants[0].config if requested.variants else CalibrationConfig()
+    rule = {"input_rule": None} if requested.is_paper else {}
+    config = first.model_copy(update={"degradation": options.degradation, **rule})
+    answering = await asyncio.to_thread(
+        answered_uploads, settings.active_routing, config, [*plan.calibration, *plan.test], SCALE
+    )
+    typer.echo(f"{in_words(answering)}.", err=True)
+    return answering
+
+
+async def _variants(
+    requested: _Asked,
+    session: Services,
+    upscalers: Sequence[Upscaler],
+    plan: EvaluationPlan,
+    options: Options,
+) -> Sequence[Variant]:
+    """The settings to compare; the first is judged."""
+    if requested.calibration is not None:
+        if len(upscalers) > 1:
+            raise BadRequest("A calibration is of one upscaler: name that one with --upscaler.")
+        judged = await _calibration(requested.calibration, session.calibrations, upscalers[0].name)
+        config = CalibrationConfig.of(judged.manifest, activate=False)
+        return [Variant(judged.manifest.name or judged.id, config, calibration=judged)]
+    most = [upscaler.capabilities.max_samples for upscaler in upscalers]
+    limit = min((count for count in most if count is not None), default=MAX_SAMPLES)
+    if requested.is_paper:
+        most_wanted = max(requested.samples, default=_PAPER_SAMPLES)
+        side = typical_side([*plan.calibration, *plan.test])
+        return paper(min(most_wanted, limit), side, options.delta)
+    variants = [*(requested.variants or served())]
+    return variants + compared(
+        variants[0], [count for count in requested.samples if count <= limit]
+    )
+
+
+async def _calibration(name: str, calibrations: Calibrations, upscaler: str) -> Calibration:
+    if name == _ACTIVE:
+        return await calibrations.active(upscaler)
+    if name.endswith(file.SUFFIX):
+        return file.load(await asyncio.to_thread(Path(name).read_bytes))
+    return await calibrations.get(name)
+
+
+def _text(findings: report.Findings, out: Path) -> str:
+    lines = [findings.verdict.headline, *findings.verdict.findings]
+    generated = sum(result.generated for result in findings.results)
+    alpha = findings.options.reference_alpha
+    advice = [
+        (result.name, report.advice(result.tables["price"], alpha)) for result in findings.results
+    ]
+    lines += [f"{name}: {sentence}" for name, sentence in advice if sentence]
+    lines.append(f"{generated} uploads were generated for; the report is {out / report.REPORT}.")
+    return "\n".join(lines)

@@ -1,0 +1,238 @@
+"""One upload under given settings: samples, Ŷ and σ, D, and what masks contain.
+
+The M samples come from the cache, or are generated once and stored: sample 0 as differences of
+neighbours, the others as differences from sample 0 (modulo 2^bits), compressed with Zstandard: a
+fifth of the size, lossless. A damaged file counts as absent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustscale_server.calibrating.measure import PATIENCE_S
+from trustscale_server.calibrating.pairs import Pair
+from trustscale_server.conformal import fidelity
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.pixels import filters
+from trustscale_server.pixels.lab import normalised_lab
+from trustscale_server.platform.errors import ConfigError
+from trustscale_server.sampling.draw import TimeLimits
+from trustscale_server.sampling.measure import EverySample, Measurement, measure, measured_again
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.stores.files import replace_file
+from trustscale_server.upscalers.base import RGB, Source, Upscaler
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The M samples of one input, [M, H, W, 3]; seconds: of generation, 0 if unknown."""
+
+    images: RGB
+    seconds: float = 0.0
+
+
+class SampleCache:
+    """A folder of samples; several processes may use it at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{folder} cannot be written: {error.strerror}.") from error
+
+    def path(self, fingerprint: str, x_digest: str, seed: int, count: int) -> Path:
+        """Return the file of the samples of one input, whose name has all that changes them."""
+        identity = hashlib.sha256(f"{fingerprint}\n{x_digest}".encode()).hexdigest()[:40]
+        return self.folder / f"{identity}-{seed}-{count}.samples"
+
+    def get(self, path: Path) -> Samples | None:
+        """Return the samples; None if there are none or the file is damaged."""
+        try:
+            return unpacked_samples(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def put(self, path: Path, samples: Samples) -> None:
+        """Store samples."""
+        replace_file(path, packed_samples(samples))
+
+
+def packed_samples(samples: Samples) -> bytes:
+    """Return the file of the samples."""
+    import zstandard  # noqa: PLC0415 - an optional dependency, imported where it is used
+
+    differences = samples.images.copy()
+    differences[1:] -= samples.images[0]
+    differences[0, :, 1:] -= samples.images[0, :, :-1]
+    out = io.BytesIO()
+    np.savez(out, differences=differences, seconds=samples.seconds)
+    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(out.getbuffer())
+
+
+def unpacked_samples(data: bytes) -> Samples:
+    """Return the samples of a file. Raises ValueError if it is damaged."""
+    import zstandard  # noqa: PLC0415 - as above
+
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(data)
+    except zstandard.ZstdError as error:
+        raise ValueError("the file is damaged") from error
+    with np.load(io.BytesIO(raw)) as arrays:
+        images, seconds = arrays["differences"], float(arrays["seconds"])
+    first = images[0]
+    np.cumsum(first, axis=1, dtype=first.dtype, out=first)
+    images[1:] += first
+    return Samples(images, seconds)
+
+
+def measurement_key(pipeline: MeasurementSpec) -> Hashable:
+    """Return a key that tells measurements of the same samples apart: σ, prediction rule and M."""
+    return pipeline.indecision, pipeline.prediction, pipeline.samples
+
+
+class Image:
+    """One upload; everything about it is computed once.
+
+    Args:
+        place: on its side of the plan.
+        samples: the M samples of X.
+        is_new: whether they were generated now.
+        known: measurements by `measurement_key`.
+    """
+
+    def __init__(
+        self,
+        place: int,
+        pair: Pair,
+        samples: Samples,
+        *,
+        is_new: bool,
+        known: Mapping[Hashable, Measurement],
+    ) -> None:
+        self.place, self.pair, self.samples, self.is_new = place, pair, samples, is_new
+        self._made: dict[Hashable, Any] = dict(known)
+
+    def drawn(self, count: int) -> list[RGB]:
+        """Return the first so many samples, which a smaller M would have drawn."""
+        return list(self.samples.images[:count])
+
+    def measured(self, pipeline: MeasurementSpec) -> Measurement:
+        """Return Ŷ and σ, as a request under this pipeline gets them."""
+        return self._once(
+            measurement_key(pipeline),
+            lambda: measured_again(
+                self.drawn(pipeline.samples), Source(self.pair.x, self.pair.facts), pipeline
+            ),
+        )
+
+    def prediction(self, pipeline: MeasurementSpec) -> RGB:
+        """Return the prediction Ŷ."""
+        return self.measured(pipeline).prediction
+
+    def sigma(self, pipeline: MeasurementSpec) -> NDArray[np.float32]:
+        """Return σ, float32 [H, W]."""
+        return self.measured(pipeline).sigma
+
+    def error(self, pipeline: MeasurementSpec, settings: FidelitySettings) -> NDArray[np.float32]:
+        """Return D of Ŷ, float32 [H, W]; settings that differ only in B share a measurement."""
+        uncut = replace(settings, bound=None)
+        measured = self._once(
+            (_prediction_key(pipeline), uncut),
+            lambda: fidelity.error(self.pair.y, self.prediction(pipeline), uncut),
+        )
+        if not fidelity.clips(settings):
+            return measured
+        return np.minimum(measured, filters.largest_float32(fidelity.bound(settings)))
+
+    def quantities(
+        self, pipeline: MeasurementSpec, thresholds: NDArray[np.float64]
+    ) -> dict[str, Any]:
+        """Return the `mask_quantities` of the image."""
+        squares = self._once(
+            ("squares", _prediction_key(pipeline)),
+            lambda: _squares(self.pair.y, self.prediction(pipeline)),
+        )
+        return mask_quantities(self.sigma(pipeline), squares, thresholds)
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        value: T = self._made[key]
+        return value
+
+
+def _prediction_key(pipeline: MeasurementSpec) -> Hashable:
+    """Distinguishes two Ŷ of the same samples: by the rule, and for `mean` by M."""
+    return pipeline.prediction, pipeline.samples if pipeline.prediction == "mean" else 0
+
+
+_Squares = Sequence[tuple[str, float, NDArray[np.float64]]]
+"""(name of the PSNR, its peak, Σ over the channels of (Y − Ŷ)², float64 [H, W])."""
+
+
+def _squares(truth: RGB, prediction: RGB) -> _Squares:
+    rgb = truth.astype(np.float64) - prediction
+    lab = normalised_lab(truth).astype(np.float64) - normalised_lab(prediction)
+    return [
+        ("psnr", float(np.iinfo(truth.dtype).max), np.einsum("hwc,hwc->hw", rgb, rgb)),
+        ("psnr_lab", 1.0, np.einsum("chw,chw->hw", lab, lab)),
+    ]
+
+
+def mask_quantities(
+    sigma: NDArray[np.float32], squares: _Squares, thresholds: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """Measure what the masks {σ < t} of one image hold, one entry per threshold.
+
+    area: share of trusted pixels. psnr, psnr_lab: in dB, of sRGB and of normalised Lab with a peak
+    of 1; NaN for an empty mask, infinite where every trusted pixel is exact.
+    """
+    order = np.argsort(sigma, axis=None)  # so each mask is the first so many pixels
+    count = np.searchsorted(sigma.reshape(-1)[order], thresholds, side="left")
+    quantities = {"area": count / sigma.size}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for name, peak, square in squares:
+            total = np.append(0, np.cumsum(square.reshape(-1)[order]))
+            quantities[name] = 10 * np.log10(peak**2 * 3 * count / total[count])
+    return quantities
+
+
+async def image_of(
+    place: int, pair: Pair, upscaler: Upscaler, largest: MeasurementSpec, cache: SampleCache
+) -> Image:
+    """Make an image with the samples of `largest`, the pipeline with the largest M.
+
+    Raises DegenerateSamples, or UpscalerError if the samples could not be had.
+    """
+    source, count = Source(pair.x, pair.facts), largest.samples
+    path = cache.path(upscaler.fingerprint, source.digest, pair.seed, count)
+    samples = await asyncio.to_thread(cache.get, path)
+    measurement: Measurement | None = None
+    if samples is None:
+        k = upscaler.scale
+        images = np.empty((count, k * source.height, k * source.width, 3), source.rgb.dtype)
+        limits = TimeLimits(patience_s=PATIENCE_S)
+        measurement = await measure(
+            upscaler,
+            source,
+            largest,
+            pair.seed,
+            sink=EverySample([images.__setitem__]),
+            limits=limits,
+        )
+        samples = Samples(images, measurement.timings_ms["samples"] / 1e3)
+        await asyncio.to_thread(cache.put, path, samples)
+    known = {} if measurement is None else {measurement_key(largest): measurement}
+    return Image(place, pair, samples, is_new=measurement is not None, known=known)

@@ -1,0 +1,242 @@
+"""A calibration on one side, and what its masks contain on the other.
+
+Thresholds are known before the first test image, so its maps are reduced at once and released.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustscale_evaluation.measure import Image
+from trustscale_evaluation.plan import Variant
+from trustscale_server.calibrating.config import CalibrationRequest
+from trustscale_server.calibrating.fit import Photograph, fitted_pipeline, photograph_of, seen_by
+from trustscale_server.calibrating.measure import pair_from_maps, pair_info
+from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.manifest import MeasuredPair
+from trustscale_server.calibration.subset import Subset
+from trustscale_server.conformal import LossCurve
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.sampling.spec import MeasurementSpec, guard
+from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.upscalers.base import Upscaler
+
+_Quantities = dict[str, NDArray[np.float64]]
+
+_GRID_POINTS = 32
+
+
+class Part:
+    """What is calibrated on one side of the plan and tested on the other.
+
+    None leaves an image out. By default nothing is calibrated.
+    """
+
+    def seen(self, image: Image) -> Any:
+        """Return what `calibrate` needs of a calibration image."""
+
+    def calibrate(self, images: Sequence[Any]) -> None:
+        """Calibrate."""
+
+    def tested(self, image: Image) -> Any:
+        """Return what `gather` needs of a test image."""
+
+    def gather(self, images: Sequence[Any]) -> None:
+        """Store what was found."""
+
+
+class Answered(NamedTuple):
+    """A test image: what answers it, the losses of its spots, and what its masks hold."""
+
+    applicable: ApplicableCalibration
+    is_warned: bool
+    losses: Sequence[LossCurve]
+    quantities: _Quantities
+
+
+def mean_of(
+    losses: Sequence[LossCurve], thresholds: NDArray[np.floating], side: Literal["left", "right"]
+) -> NDArray[np.float64]:
+    """Return the mean of the losses of spots at each threshold."""
+    return np.asarray(
+        np.mean([curve.losses(thresholds, side) for curve in losses], axis=0, dtype=np.float64)
+    )
+
+
+@dataclass(slots=True)
+class Cell(Part):
+    """The masks of one variant.
+
+    request: for a calibration of these images; None: one is given.
+    alphas: the levels, rising.
+    answers: in the order of the plan.
+    quantities: of the test images at each level, and last of the whole image, [m, A + 1]: `loss`,
+    what the guarantee counts; `error`, the largest D inside; and those of `mask_quantities`.
+    """
+
+    variant: Variant
+    upscaler: Upscaler
+    pipeline: MeasurementSpec
+    request: CalibrationRequest | None
+    alphas: NDArray[np.float64]
+    calibration: Calibration = field(init=False)
+    answers: Sequence[Answered] = ()
+    quantities: _Quantities = field(default_factory=dict)
+    _thresholds: dict[Subset, NDArray[np.float64]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        variant: Variant,
+        upscaler: Upscaler,
+        pairs: Sequence[PairSource],
+        alphas: Sequence[float],
+    ) -> Cell:
+        """Make the cell of a variant, whose calibration is made of these pairs.
+
+        Raises:
+            BadRequest: so many samples are impossible.
+            CalibrationMismatch: the given calibration is of another pipeline.
+        """
+        pipeline, request = variant.pipeline(upscaler), None
+        if variant.calibration is not None:
+            guard(pipeline, upscaler)
+        else:
+            request = CalibrationRequest.asking(
+                variant.config, pipeline, upscaler, pairs, skipped=[], created_by="evaluate"
+            )
+            pipeline = request.pipeline
+        cell = cls(variant, upscaler, pipeline, request, np.array(alphas))
+        if variant.calibration is not None:
+            cell.calibration = variant.calibration
+            cell._spread()
+        return cell
+
+    @property
+    def name(self) -> str:
+        """The name of its variant."""
+        return self.variant.name
+
+    @property
+    def classes(self) -> Mapping[str, list[int]]:
+        """The places of the test images by class of uploads; empty without a rule."""
+        places = defaultdict(list)
+        for place, answer in enumerate(self.answers):
+            if answer.applicable.input_class is not None:
+                places[answer.applicable.input_class].append(place)
+        return dict(sorted(places.items()))
+
+    @property
+    def color_error(self) -> FidelitySettings:
+        """The D on colours that is reported, whatever the guarantee counts."""
+        settings = self.pipeline.fidelity
+        return FidelitySettings() if settings.spec.error_unit == "label" else settings
+
+    def place(self, alpha: float) -> int:
+        """Return the column of one of the levels."""
+        return int(np.searchsorted(self.alphas, alpha))
+
+    def fits_on(self, name: str) -> bool:
+        """Return whether σ is fitted on the pair of this name."""
+        return self.request is not None and name in self.request.fit_split.fitted
+
+    def was_fitted_on(self, image: Image) -> bool:
+        """Return whether σ had seen the photograph before the evaluation."""
+        indecision = self.variant.pipeline(self.upscaler).indecision
+        return seen_by(indecision, image.pair.pixels_sha256)
+
+    def seen_to_fit(self, image: Image) -> Photograph | None:
+        """Return what the fit uses of a calibration image."""
+        if not self.fits_on(image.pair.name):
+            return None
+        drawn = image.drawn(self.pipeline.samples)
+        return photograph_of(image.pair, drawn, self.pipeline)
+
+    def fit(self, photographs: Sequence[Photograph | None]) -> None:
+        """Fit σ, if it is to be fitted."""
+        known = [photograph for photograph in photographs if photograph is not None]
+        if known and self.request is not None:
+            scenes, name = self.request.fit_split.scenes, self.upscaler.name
+            self.pipeline = fitted_pipeline(known, self.pipeline, scenes, name)
+
+    def seen(self, image: Image) -> MeasuredPair | None:
+        """Measure a calibration image."""
+        if self.request is None or self.fits_on(image.pair.name):
+            return None
+        spec, measurement = self.request.pair(image.pair.name), image.measured(self.pipeline)
+        info = pair_info(image.pair, measurement, self.pipeline)
+        return pair_from_maps(
+            info.model_copy(update={"scene": spec.scene}),
+            measurement.sigma,
+            image.error(self.pipeline, self.pipeline.fidelity),
+            self.pipeline.fidelity,
+        )
+
+    def calibrate(self, images: Sequence[MeasuredPair]) -> None:
+        """Make the calibration, unless it was given."""
+        if self.request is None:
+            return
+        self.calibration = Calibration.from_pairs(
+            images,
+            upscaler=self.upscaler.name,
+            pipeline=self.pipeline,
+            **self.request.config.facts(),
+        )
+        self._spread()
+
+    def _spread(self) -> None:
+        """Add levels for the figures, up to a little beyond where everything is trusted."""
+        grid = np.linspace(0, 1.15 * self.calibration.curve.risk(np.inf), _GRID_POINTS + 1)[1:]
+        self.alphas = np.unique(np.concatenate([self.alphas, grid]))
+
+    def thresholds(self, subset: Subset) -> NDArray[np.float64]:
+        """Return t_α of each level from the curve of a subset, and last ∞ for the whole image."""
+        if subset not in self._thresholds:
+            levels = [*map(subset.curve.threshold, self.alphas.tolist()), np.inf]
+            self._thresholds[subset] = np.array(levels)
+        return self._thresholds[subset]
+
+    def tested(self, image: Image) -> Answered:
+        """Measure a test image under the part of the calibration that would answer it."""
+        pipeline, measurement = self.pipeline, image.measured(self.pipeline)
+        facts = image.pair.facts
+        applicable = ApplicableCalibration.of(
+            self.calibration, None, facts, size=measurement.sigma.shape
+        )
+        thresholds = self.thresholds(applicable.subset)
+        settings = pipeline.fidelity
+        sigma, error = measurement.sigma, image.error(pipeline, settings)
+        losses = [
+            self.calibration.guarantee.loss(LossCurve.from_maps(sigma[window], error[window]))
+            for window in settings.windows(*sigma.shape)
+        ]
+        if settings != self.color_error:
+            error = image.error(pipeline, self.color_error)
+        of_colours = LossCurve.from_maps(sigma, error)
+        quantities = image.quantities(pipeline, thresholds)
+        quantities["error"] = of_colours.losses(thresholds, "left").astype(np.float64)
+        quantities["loss"] = mean_of(losses, thresholds, "left")
+        warned = not applicable.is_covered
+        return Answered(applicable, warned, losses, quantities)
+
+    def gather(self, images: Sequence[Answered]) -> None:
+        """Store the answers."""
+        self.answers = images
+        names = images[0].quantities
+        self.quantities = {
+            name: np.array([answer.quantities[name] for answer in images]) for name in names
+        }
+
+    def of_places(self, places: Sequence[int]) -> Cell:
+        """Return the cell of some of the test images."""
+        selected = replace(self, answers=[self.answers[place] for place in places])
+        selected.calibration = self.calibration
+        selected.quantities = {name: values[places] for name, values in self.quantities.items()}
+        return selected

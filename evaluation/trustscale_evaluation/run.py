@@ -1,0 +1,264 @@
+"""The evaluation of one upscaler: calibration images first, then test images at the thresholds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+from trustscale_evaluation.added import Added
+from trustscale_evaluation.earlier import Earlier
+from trustscale_evaluation.measure import Image, SampleCache, image_of
+from trustscale_evaluation.plan import EvaluationPlan, Variant, scene_name
+from trustscale_evaluation.plots import Record
+from trustscale_evaluation.reduce import Cell, Part
+from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibrating.pairs import Pair, load_pair, variants_of
+from trustscale_server.images.degrade import Degradation, Mixture
+from trustscale_server.platform.cores import usable_cores
+from trustscale_server.platform.errors import BadRequest
+from trustscale_server.upscalers.base import Upscaler
+
+Result = TypeVar("Result")
+
+TABLES: Final = ("price", "baselines", "added")
+"""Of each upscaler, besides that of all promises."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with the current step, the images done, and their total."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an evaluation needs besides images, upscalers and settings.
+
+    degradation: of Y to X; None: as a calibration would make it. made_by: in its place, by the
+        name of an upscaler that answers only some classes of uploads.
+    price_per_call: by the upscaler's name.
+    """
+
+    alphas: Sequence[float]
+    reference_alpha: float
+    delta: float = 0.1
+    seed: int = 0
+    degradation: Degradation | Mixture | None = None
+    made_by: Mapping[str, Degradation | Mixture] = field(default_factory=dict)
+    price_per_call: Mapping[str, float] = field(default_factory=dict)
+    skip_bad: bool = False
+    with_earlier: bool = False
+    with_pictures: bool = True
+
+
+class Upload(NamedTuple):
+    """An image of the plan, uploaded in one way; place: on its side."""
+
+    place: int
+    source: PairSource
+
+
+class Evaluation:
+    """One upscaler's evaluation.
+
+    Attributes:
+        made_by: how X is made from Y; None: it is given.
+        fitted_on: images that a σ in use was fitted on before.
+        quickest: the least seconds of generation of an upload: others may have waited.
+    """
+
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        plan: EvaluationPlan,
+        variants: Sequence[Variant],
+        cache: SampleCache,
+        options: Options,
+        on_progress: Progress,
+    ) -> None:
+        self.upscaler, self.plan, self.options = upscaler, plan, options
+        self._cache, self._on_progress = cache, on_progress
+        chosen = options.made_by.get(upscaler.name, options.degradation)
+        self.made_by = _made_by(upscaler, plan, variants[0], chosen)
+        self.cells = [
+            Cell.of(variant.made_by(self.made_by), upscaler, plan.calibration, options.alphas)
+            for variant in variants
+        ]
+        pipelines = [cell.pipeline for cell in self.cells]
+        if len({pipeline.stretch for pipeline in pipelines}) > 1:
+            raise BadRequest("All settings need the same stretch: it makes X.")
+        self._largest = max(pipelines, key=lambda pipeline: pipeline.samples)
+        self._widest = max(pipelines, key=lambda pipeline: pipeline.indecision.window)
+        self.calibration, self.test = map(self._uploads, (plan.calibration, plan.test))
+        self.earlier = Earlier(self.main.pipeline, options.delta) if options.with_earlier else None
+        self.added = Added(self.main.pipeline)
+        self.generated, self.seconds = 0, 0.0
+        self.fitted_on: set[str] = set()
+        self.quickest: float | None = None
+        self._looked_at = 0
+
+    @property
+    def name(self) -> str:
+        """The name of the upscaler."""
+        return self.upscaler.name
+
+    @property
+    def main(self) -> Cell:
+        """The cell that is judged first."""
+        return self.cells[0]
+
+    def cell(self, name: str) -> Cell | None:
+        """Return the cell of a variant, if there is one."""
+        return next((cell for cell in self.cells if cell.name == name), None)
+
+    @property
+    def test_scenes(self) -> list[str]:
+        """The scene of each test upload."""
+        return [scene_name(upload.source) for upload in self.test]
+
+    @cached_property
+    def tables(self) -> dict[str, list[Record]]:
+        """The rows of `TABLES`, after the run; without rows what was not asked for."""
+        whole = float(self.main.quantities["error"][:, -1].mean())
+        return {
+            "price": self._prices(),
+            "baselines": self.earlier.records(whole) if self.earlier else [],
+            "added": self._added(),
+        }
+
+    def _added(self) -> list[Record]:
+        uploads, share = len(self.added.shares), self.added.share
+        return [] if share is None else [{"uploads": uploads, "not_in_the_truth": share}]
+
+    def _prices(self) -> list[Record]:
+        """What numbers of generations cost, and let one trust: a row per M and α.
+
+        Only for settings that differ from the first in M alone.
+        """
+        config = self.main.variant.config
+        cells = [
+            cell
+            for cell in self.cells
+            if cell.variant.calibration is None
+            and cell.variant.config == config.model_copy(update={"samples": cell.pipeline.samples})
+        ]
+        cells = [self.main, *(cell for cell in cells if cell is not self.main)]
+        per_call = self.options.price_per_call.get(self.name)
+        most, rows = self._largest.samples, list[Record]()
+        for cell in sorted(cells, key=lambda cell: cell.pipeline.samples):
+            samples = cell.pipeline.samples
+            calls = -(-samples // self.upscaler.capabilities.samples_per_call)
+            areas = cell.quantities["area"].mean(axis=0)
+            rows += [
+                {
+                    "samples": samples,
+                    "alpha": alpha,
+                    "trusted_area": float(areas[cell.place(alpha)]),
+                    "seconds": self.quickest and round(self.quickest * samples / most, 3),
+                    "calls": calls,
+                    "money": None if per_call is None else calls * per_call,
+                }
+                for alpha in self.options.alphas
+            ]
+        return rows if len(cells) > 1 else []
+
+    async def run(self) -> None:
+        """Generate what is missing, calibrate, and measure the test images.
+
+        Raises UpscalerError if samples could not be had; those that came are in the cache.
+        """
+        to_fit = [
+            upload
+            for upload in self.calibration
+            if any(cell.fits_on(upload.source.name) for cell in self.cells)
+        ]
+        to_fit_on = await self.each(
+            to_fit, lambda image: [cell.seen_to_fit(image) for cell in self.cells]
+        )
+        for place, cell in enumerate(self.cells):
+            await asyncio.to_thread(cell.fit, [seen[place] for seen in to_fit_on])
+        methods: list[Part] = [*self.cells, self.added]
+        if self.earlier is not None:
+            methods.append(self.earlier)
+        seen = await self.each(
+            self.calibration, lambda image: [method.seen(image) for method in methods]
+        )
+        for place, method in enumerate(methods):
+            method.calibrate([of_image[place] for of_image in seen if of_image[place] is not None])
+        tested = await self.each(
+            self.test, lambda image: [method.tested(image) for method in methods]
+        )
+        for place, method in enumerate(methods):
+            method.gather([of_image[place] for of_image in tested])
+
+    async def each(
+        self, uploads: Iterable[Upload], reduce: Callable[[Image], Result]
+    ) -> list[Result]:
+        """Return what `reduce` makes, in threads, of every upload, in their order.
+
+        Raises the error of the first image that fails.
+        """
+        at_once = max(self.upscaler.capabilities.concurrency + 1, usable_cores())
+        turns = asyncio.Semaphore(at_once)
+
+        async def one(upload: Upload) -> Result:
+            async with turns:
+                pair = await asyncio.to_thread(self._load, upload)
+                image = await image_of(
+                    upload.place, pair, self.upscaler, self._largest, self._cache
+                )
+                result = await asyncio.to_thread(reduce, image)
+                self._count(image)
+                return result
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(upload)) for upload in uploads]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    def _uploads(self, side: Sequence[PairSource]) -> list[Upload]:
+        variants = variants_of(self.made_by)
+        pairs = [pair for source in side for pair in source.in_variants(variants)]
+        return [Upload(place, pair) for place, pair in enumerate(pairs)]
+
+    def _load(self, upload: Upload) -> Pair:
+        source = upload.source
+        return load_pair(
+            source,
+            {role: Path(path).read_bytes() for role, path in source.paths.items()},
+            self._widest,
+            degradation=self.made_by,
+            seed=self.options.seed,
+        )
+
+    def _count(self, image: Image) -> None:
+        if any(cell.was_fitted_on(image) for cell in self.cells):
+            self.fitted_on.add(image.pair.y_sha256)
+        took = image.samples.seconds
+        if image.is_new:
+            self.generated += 1
+            self.seconds += took
+        if took:
+            self.quickest = min(took, self.quickest or took)
+        self._looked_at += 1
+        uploads = len(self.calibration) + len(self.test)
+        self._on_progress(f"evaluating {self.name}", min(self._looked_at, uploads), uploads)
+
+
+def _made_by(
+    upscaler: Upscaler,
+    plan: EvaluationPlan,
+    first: Variant,
+    chosen: Degradation | Mixture | None,
+) -> Degradation | Mixture | None:
+    """How X is made from Y, for all settings of a report: as for the first of them."""
+    if "x" in (*plan.calibration, *plan.test)[0].paths:
+        return None
+    pipeline = first.pipeline(upscaler)
+    made_by = chosen or first.config.input_made_by(pipeline.scale)
+    if pipeline.stretch and (isinstance(made_by, Mixture) or not made_by.is_of_data):
+        raise BadRequest("With a stretch X is made by blur, reduction and noise only.")
+    return made_by

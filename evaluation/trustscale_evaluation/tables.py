@@ -1,0 +1,286 @@
+"""Table 1 of the paper, for every upscaler and variant, with intervals and a judgement.
+
+Each bootstrap replicate draws scenes with replacement and weighs an image by how often its scene
+was drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustscale_evaluation.plots import Record
+from trustscale_evaluation.reduce import Cell, mean_of
+from trustscale_server.calibration.subset import Subset
+from trustscale_server.conformal.scenes import Scene, by_scene
+
+_REPLICATES = 2000
+_LEVEL = 0.95
+Status = Literal["consistent", "within", "broken", "nothing"]
+"""consistent: the mean is at most α. within: above α, but the interval reaches down to it.
+broken: the whole interval lies above α. nothing: too few images for this α, so that nothing is
+trusted."""
+
+_JOINT_GRID = 512
+_JOINT_REPLICATES = 1000
+QUANTITIES = ("loss", "error", "area", "psnr", "psnr_lab")
+
+
+class Interval(NamedTuple):
+    """A mean and the ends of its interval; NaN with nothing to average."""
+
+    mean: float
+    low: float
+    high: float
+    images: int
+
+
+def weights(groups: Sequence[str], replicates: int, seed: int) -> NDArray[np.float64]:
+    """Return how often each image counts in each replicate, [R, n]."""
+    names, member = np.unique(np.asarray(groups, np.str_), return_inverse=True)
+    random = np.random.Generator(np.random.PCG64(seed))
+    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=replicates)
+    return np.asarray(drawn[:, member], np.float64)
+
+
+def mean_intervals(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Interval]:
+    """Return percentile intervals of the means of the columns.
+
+    Args:
+        values: [n, k]; those that are not finite are left out.
+        drawn: `weights` of the n images, [R, n].
+    """
+    usable = np.isfinite(values)
+    filled = np.where(usable, values, 0.0)
+    counts = usable.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        means = filled.sum(axis=0) / counts
+        replicates = (drawn @ filled) / (drawn @ usable)
+    columns = zip(means.tolist(), replicates.T, counts.tolist(), strict=True)
+    return [Interval(mean, *percentile(column), count) for mean, column, count in columns]
+
+
+def percentile(replicates: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the ends of the middle 95 % of the replicates; NaN ones are left out."""
+    known = replicates[~np.isnan(replicates)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return float(low), float(high)
+
+
+def resampled_losses(
+    calibration: NDArray[np.float64],
+    test: NDArray[np.floating],
+    bound: float,
+    alphas: Sequence[float],
+    drawn: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """Return the sum of the losses of test images in every replicate of both sides, [A, R].
+
+    Each replicate finds the threshold anew from the resampled calibration scenes, on a grid.
+
+    Args:
+        calibration: L̄_i(t) of the calibration scenes at the grid of thresholds, [n, G]: of the
+        mask {σ ≤ t}, rising along the grid.
+        test: losses of the test images for the masks {σ < t}, and last for the whole image, [m, G +
+        1].
+        bound: B.
+        alphas: the levels.
+        drawn: `weights` of the n scenes and of the m images.
+    """
+    of_calibration, of_test = drawn
+    n = of_calibration.sum(axis=1)
+    risks = (of_calibration @ calibration + bound) / (n[:, None] + 1)
+    risks = np.append(risks, np.full((len(risks), 1), np.inf), axis=1)
+    losses = of_test @ test
+    sums = []
+    for alpha in alphas:
+        place = np.argmax(risks > alpha, axis=1)
+        is_empty = bound / (n + 1) > alpha
+        sums.append(np.where(is_empty, 0, losses[np.arange(len(losses)), place]))
+    return np.array(sums)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    input_class: of the uploads; None: of all.
+    alpha: None is the whole image.
+    warned: share of the uploads with a warning.
+    quantities: an interval over the test images for each of `QUANTITIES`.
+    promise: the interval that decides `status`: over calibration and test images for a promise in
+    expectation, else over test images.
+    """
+
+    upscaler: str
+    variant: str
+    input_class: str | None
+    alpha: float | None
+    warned: float
+    quantities: Mapping[str, Interval]
+    promise: tuple[float, float] | None
+    status: Status | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resamples:
+    """The bootstrap draws of an evaluation."""
+
+    test: NDArray[np.float64]
+    seed: int
+
+    @classmethod
+    def of(cls, test_scenes: Sequence[str], seed: int) -> Resamples:
+        """Draw the scenes of the test images."""
+        return cls(weights(test_scenes, _REPLICATES, seed), seed)
+
+    def of_places(self, places: Sequence[int]) -> Resamples:
+        """Return the draws of some of the test images."""
+        return Resamples(self.test[:, places], self.seed)
+
+    def calibration(self, scenes: int) -> NDArray[np.float64]:
+        """Draw so many calibration scenes."""
+        return weights([f"{k:06}" for k in range(scenes)], _JOINT_REPLICATES, self.seed + 1)
+
+
+def cell_rows(upscaler: str, cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[Row]:
+    """Return one row per α and one for the whole image."""
+    return _rows(upscaler, cell, draws, [*alphas, None])
+
+
+def class_rows(upscaler: str, cell: Cell, draws: Resamples, alpha: float) -> list[Row]:
+    """Return one row for each class of uploads, at one α."""
+    return [
+        row
+        for name, places in cell.classes.items()
+        for row in _rows(upscaler, cell.of_places(places), draws.of_places(places), [alpha], name)
+    ]
+
+
+def _rows(
+    upscaler: str,
+    cell: Cell,
+    draws: Resamples,
+    levels: Sequence[float | None],
+    input_class: str | None = None,
+) -> list[Row]:
+    alphas = [alpha for alpha in levels if alpha is not None]
+    columns = [len(cell.alphas) if alpha is None else cell.place(alpha) for alpha in levels]
+    intervals = {
+        name: mean_intervals(cell.quantities[name][:, columns], draws.test) for name in QUANTITIES
+    }
+    is_at_hand = cell.calibration.guarantee.facts()["delta"] is not None
+    of_test = [(answer.low, answer.high) for answer in intervals["loss"]]
+    promises = dict(
+        zip(alphas, of_test if is_at_hand else joint_intervals(cell, draws, alphas), strict=False)
+    )
+    warned = float(np.mean([answer.is_warned for answer in cell.answers]))
+    rows = []
+    for number, (column, alpha) in enumerate(zip(columns, levels, strict=True)):
+        quantities = {name: intervals[name][number] for name in QUANTITIES}
+        status = promise = None
+        # Of a class that is not covered nothing is promised.
+        if alpha is not None and (input_class is None or cell.answers[0].applicable.is_covered):
+            promise = promises[alpha]
+            answering = {answer.applicable.subset for answer in cell.answers}
+            thresholds = [cell.thresholds(subset)[column] for subset in answering]
+            status = _status(alpha, max(thresholds), quantities["loss"].mean, promise)
+        rows.append(
+            Row(upscaler, cell.name, input_class, alpha, warned, quantities, promise, status)
+        )
+    return rows
+
+
+def joint_intervals(
+    cell: Cell, draws: Resamples, alphas: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Return intervals of the realised loss over calibration scenes *and* test images.
+
+    The promise is an average over both. Each replicate finds the thresholds of every part anew.
+    """
+    column = {scene: k for k, scene in enumerate(dict.fromkeys(cell.calibration.everything.scenes))}
+    of_scenes, of_test = draws.calibration(len(column)), draws.test[:_JOINT_REPLICATES]
+    by_subset: dict[Subset, list[int]] = {}
+    for place, answer in enumerate(cell.answers):
+        by_subset.setdefault(answer.applicable.subset, []).append(place)
+    total = np.zeros((len(alphas), len(of_test)))
+    for subset, places in by_subset.items():
+        levels = _grid(subset)
+        weighted = subset.weighted_losses
+        losses = map(subset.guarantee.loss, weighted.loss_curves)
+        scenes = by_scene(losses, subset.bound, weighted.scenes, weighted.weights)
+        columns = [column[name] for name in dict.fromkeys(weighted.scenes)]
+        weights = np.array([float(scene.weight) for scene in scenes])
+        ends = np.append(levels, np.nextafter(np.float32(subset.highest), np.inf))
+        total += resampled_losses(
+            np.array([_mean_at(scene, levels) for scene in scenes]),
+            np.array([mean_of(cell.answers[i].losses, ends, "left") for i in places]),
+            subset.bound,
+            _plain_levels(subset, alphas),
+            (of_scenes[:, columns] * weights, of_test[:, places]),
+        )
+    with np.errstate(invalid="ignore"):  # a class may be drawn never
+        return [percentile(values) for values in total / of_test.sum(axis=1)]
+
+
+def _plain_levels(subset: Subset, alphas: Sequence[float]) -> list[float]:
+    """Return the levels at which the plain curve has the thresholds of a robust one.
+
+    Replicates draw the thresholds of these, which vary as those of the robust curve do.
+    """
+    if subset.guarantee.robust == 1:
+        return list(alphas)
+    plain = replace(subset, guarantee=subset.guarantee.model_copy(update={"robust": 1.0})).curve
+    return [
+        float(np.nextafter(plain.min_alpha, 0))
+        if (threshold := subset.curve.threshold(alpha)) == -np.inf
+        else plain.risk(float(np.nextafter(np.float32(threshold), np.float32(-np.inf))))
+        for alpha in alphas
+    ]
+
+
+def _mean_at(scene: Scene, levels: NDArray[np.float32]) -> NDArray[np.float64]:
+    risen = np.array([curve.losses(levels, "right") for curve in scene.curves], np.float64)
+    return np.average(risen, axis=0, weights=scene.weights)
+
+
+def _grid(subset: Subset) -> NDArray[np.float32]:
+    levels = np.unique(subset.loss_curves.levels)
+    if len(levels) > _JOINT_GRID:
+        levels = levels[np.linspace(0, len(levels) - 1, _JOINT_GRID).round().astype(int)]
+    return levels
+
+
+def _status(alpha: float, threshold: float, mean: float, promise: tuple[float, float]) -> Status:
+    if threshold == -np.inf:
+        return "nothing"
+    if mean <= alpha:
+        return "consistent"
+    return "within" if promise[0] <= alpha else "broken"
+
+
+def as_records(rows: Sequence[Row]) -> list[Record]:
+    """Return flat records, one for each row."""
+    records = []
+    for row in rows:
+        record: Record = {
+            "upscaler": row.upscaler,
+            "variant": row.variant,
+            "input_class": row.input_class,
+            "alpha": row.alpha,
+            "status": row.status,
+            "warned": row.warned,
+            "promise_low": row.promise and row.promise[0],
+            "promise_high": row.promise and row.promise[1],
+        }
+        for name, interval in row.quantities.items():
+            for end, value in zip(("", "_low", "_high", "_images"), interval, strict=True):
+                record[f"{name}{end}"] = value
+        records.append(record)
+    return records

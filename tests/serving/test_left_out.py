@@ -1,0 +1,61 @@
+"""Text that is found for a mask: what is read of large pictures, and by the real reader."""
+
+import numpy as np
+import skimage.data
+from PIL import Image
+
+from tests.missing import not_here
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.sampling.sigma.estimators import IndecisionSettings
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.serving.left_out import LeftOut, text_of
+from trustscale_server.things import reading
+from trustscale_server.upscalers.base import Source
+
+SCALE = 4
+PIPELINE = MeasurementSpec(
+    fingerprint="any:1", scale=SCALE, samples=1, indecision=IndecisionSettings("departure")
+)
+
+
+def found(height, width):
+    """What is found for a flat upload of this size, and its plain enlargement as the picture."""
+    rgb = np.full((height, width, 3), 128, np.uint8)
+    return text_of(Source(rgb), np.repeat(np.repeat(rgb, SCALE, 0), SCALE, 1), PIPELINE, None)
+
+
+def test_a_large_picture_without_text_is_read_once_in_a_copy(monkeypatch):
+    """Beyond 1024 pixels only copies of that size are read, unless they show text."""
+    seen = []
+    monkeypatch.setattr(reading, "read_lines", lambda picture: seen.append(picture.shape) or [])
+    monkeypatch.setattr(reading, "read_otherwise", lambda *_: [])
+    assert found(100, 400) == []
+    assert seen == [(256, 1024, 3)] * 2
+    seen.clear()
+    found(64, 128)
+    assert seen == [(256, 512, 3)] * 2  # as they are
+
+
+def test_the_reader_finds_lines():
+    """A photographed page has text, which stays inside the picture, and a wall has none."""
+    if (missing := FidelitySettings(metric="text").missing) is not None:
+        not_here(missing)
+    page = np.asarray(Image.fromarray(skimage.data.page()).convert("RGB").crop((0, 0, 192, 96)))
+    made = np.asarray(Image.fromarray(page).resize((768, 384), Image.Resampling.BICUBIC))
+    things = text_of(Source(page), made, PIPELINE, None)
+    assert things
+    assert all(thing.kind == "text" for thing in things)
+    covered = np.zeros(made.shape[:2], bool)
+    for thing in things:
+        place, inside = thing.pixels(covered.shape)
+        covered[place] |= inside
+    assert 0.2 < covered.mean() < 0.95
+
+
+def test_boxes_are_scaled_with_the_picture():
+    """A box in a picture of half the size has half its corners."""
+    thing = LeftOut(kind="face", box=[(2, 4), (8, 4), (8, 10), (2, 10)], why="A face.")
+    assert thing.enlarged(0.5).box == [(1, 2), (4, 2), (4, 5), (1, 5)]
+    place, inside = thing.pixels((12, 12))
+    assert place == np.s_[4:11, 2:9]
+    assert inside.all()
