@@ -8,7 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -141,6 +141,10 @@ def _summary(findings: Findings, tables: dict[str, list[Record]]) -> dict[str, A
                 "fingerprint": result.upscaler.fingerprint,
                 "images_generated": result.generated,
                 "generation_seconds": round(result.seconds, 3),
+                "agreement": result.probe
+                and result.probe.agreement
+                and asdict(result.probe.agreement),
+                "seam": result.probe and result.probe.seam,
                 "variants": [as_named(cell) for cell in result.cells],
             }
             for result in findings.results
@@ -337,6 +341,7 @@ def limits(results: Sequence[Evaluation], plan: EvaluationPlan, options: Options
         for result in results
         if result.added.share is not None
     ]
+    sentences += [sentence for result in results if (sentence := _as_made(result)) is not None]
     alpha = options.reference_alpha
     above = []
     for result in results:
@@ -363,6 +368,15 @@ def limits(results: Sequence[Evaluation], plan: EvaluationPlan, options: Options
         "need new calibration images, and new test images if their figures are to be quoted."
     )
     return sentences
+
+
+def _as_made(result: Evaluation) -> str | None:
+    """How the upscaler's own pictures agree with an upload, before they are aligned."""
+    report = result.probe
+    if report is None or report.agreement is None:
+        return None
+    seams = f"; {report.seams}" if report.seams else ""
+    return f"{result.name}, of one upload, before it is aligned: {report.agreement}{seams}."
 
 
 def _division(plan: EvaluationPlan) -> str:

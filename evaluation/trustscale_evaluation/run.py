@@ -21,6 +21,7 @@ from trustscale_server.images.degrade import Degradation, Mixture
 from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.upscalers.base import Upscaler
+from trustscale_server.upscalers.probe import ProbeReport, probe
 
 Result = TypeVar("Result")
 
@@ -66,6 +67,8 @@ class Evaluation:
         made_by: how X is made from Y; None: it is given.
         fitted_on: images that a σ in use was fitted on before.
         quickest: the least seconds of generation of an upload: others may have waited.
+        probe: what the upscaler shows of the first test upload, of four further generations; None
+            without new samples: a run from the cache calls nothing.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Evaluation:
         self.generated, self.seconds = 0, 0.0
         self.fitted_on: set[str] = set()
         self.quickest: float | None = None
+        self.probe: ProbeReport | None = None
         self._looked_at = 0
 
     @property
@@ -191,6 +195,10 @@ class Evaluation:
         )
         for place, method in enumerate(methods):
             method.gather([of_image[place] for of_image in tested])
+        if self.generated:
+            # Samples of the cache have the file's colours already.
+            pair = await asyncio.to_thread(self._load, self.test[0])
+            self.probe = await probe(self.upscaler, pair.x, samples=self._largest.samples)
 
     async def each(
         self, uploads: Iterable[Upload], reduce: Callable[[Image], Result]

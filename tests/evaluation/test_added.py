@@ -48,3 +48,20 @@ def test_the_report_says_it(tmp_path):
     assert 0 < share <= 1
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert f"{share:.0%} of the detail that fake adds is not in the truth" in page
+
+
+def test_the_report_says_how_colours_agree(tmp_path):
+    """How the upscaler's own pictures agree with an upload, where any were made for this run."""
+    photos = photographs(tmp_path / "photos", 12, side=64, crops=1)
+    first, from_cache = (
+        evaluated(photos, FakeUpscaler(), settings=[plain()], **QUICK) for _ in range(2)
+    )
+    (own,) = report.write(first, tmp_path / "out")["upscalers"]
+    assert 10 < own["agreement"]["db"] < own["agreement"]["aligned_db"]
+    assert own["seam"] > 0
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    sentence = f"agree with the upload to {own['agreement']['db']:.0f} dB"
+    assert f"fake, of one upload, before it is aligned: reduced, its pictures {sentence}" in page
+    assert f"differ by {own['seam']:.1f} of 100 steps" in page
+    (nothing,) = report.write(from_cache, tmp_path / "again")["upscalers"]
+    assert nothing["agreement"] is nothing["seam"] is None

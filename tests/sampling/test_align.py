@@ -11,7 +11,7 @@ from PIL import Image
 from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.images.features import look_at
 from trustscale_server.images.kinds import Kind
-from trustscale_server.pixels.align import aligned, colour_shift, consistency_db
+from trustscale_server.pixels.align import Agreement, aligned, colour_shift, consistency_db
 from trustscale_server.sampling.align import (
     SOFTNESS,
     softness_for,
@@ -44,6 +44,17 @@ def test_the_tones_become_those_of_the_file(dtype, scale):
     assert colour_shift(after, source) < 0.1 * colour_shift(sample, source)
     fine = [np.diff(image.astype(float), axis=1).std() for image in (sample, after)]
     assert fine[1] > 0.75 * fine[0]
+
+
+def test_what_aligning_changes():
+    """The agreement before and after, and the shift of colours, of a sample of other tones."""
+    source, sample = pair()
+    found = Agreement.of(sample, source)
+    assert found.db == consistency_db(sample, source)
+    assert found.aligned_db == consistency_db(aligned(sample, source, 0), source)
+    assert found.shift == 100 * colour_shift(sample, source)
+    assert "aligning helps" in str(found)
+    assert "of no use" in str(Agreement.of(aligned(sample, source, 0), source))
 
 
 def test_softness_keeps_the_noise_of_the_file_out():

@@ -95,10 +95,8 @@ def _text(report: ProbeReport) -> str:
         lines.append(f"  aligned        {alignment.problem or 'yes'}")
     if report.agreement is not None:
         lines.append(f"  colours        {report.agreement}")
-    if report.seam is not None:
-        lines.append(
-            f"  tiles          beside a cut its pictures differ by {report.seam:.1f} of 100 steps"
-        )
+    if report.seams is not None:
+        lines.append(f"  tiles          {report.seams}")
     if report.error:
         lines.append(f"  error          {report.error}")
     lines += [f"  warning: {warning}" for warning in report.warnings]
@@ -199,7 +197,7 @@ def _after(report: dict[str, Any]) -> str:
         report,
         f"It works: ×{report['scale']}, {report['seconds']:.2f} s a call, so about {minutes}.\n"
         "With the entry in the file of settings: trustscale upscalers test "
-        f"{report['entry']['name']} (four calls), then trustscale calibrate.",
+        f"{report['entry']['name']} (four calls; of tiles, too), then trustscale calibrate.",
     )
 
 

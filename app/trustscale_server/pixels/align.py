@@ -45,10 +45,21 @@ def aligned(sample: Pixels, source: Pixels, softness: float) -> Pixels:
         raise ValueError(f"{sample.shape} is not a whole number of times {source.shape}")
     if scale == 1:
         return sample
+    return _moved(sample, source, _reduced(sample, source), softness)
+
+
+def _reduced(sample: Pixels, source: Pixels) -> Pixels:
+    """R(Ŷ), as large as X."""
+    height, width = source.shape[:2]
+    return resized(sample, (width, height), Image.Resampling.BICUBIC)
+
+
+def _moved(sample: Pixels, source: Pixels, reduced: Pixels, softness: float) -> Pixels:
+    """Ŷ′, by the difference of X from R(Ŷ)."""
+    scale = len(sample) // len(source)
     middle = np.iinfo(source.dtype).max // 2 + 1
-    reduced = resized(sample, (width, height), Image.Resampling.BICUBIC)
-    missing = source.astype(np.int32) - reduced + middle
-    missing = np.clip(missing, 0, np.iinfo(source.dtype).max).astype(source.dtype)
+    apart = source.astype(np.int32) - reduced + middle
+    missing: Pixels = np.clip(apart, 0, np.iinfo(source.dtype).max).astype(source.dtype)
     if softness:
         missing = _blurred(missing, softness)
     result = np.empty_like(sample)
@@ -72,16 +83,21 @@ def _blurred(missing: Pixels, softness: float) -> Pixels:
 
 def consistency_db(sample: Pixels, source: Pixels) -> float:
     """Return how well the reduced sample agrees with its source, as a PSNR in dB, at most 99."""
-    height, width = source.shape[:2]
-    reduced = resized(sample, (width, height), Image.Resampling.BICUBIC).astype(np.float64)
-    apart = float(((reduced - source) ** 2).mean()) / float(np.iinfo(source.dtype).max) ** 2
+    return _psnr(_reduced(sample, source), source)
+
+
+def _psnr(reduced: Pixels, source: Pixels) -> float:
+    apart = float(((reduced.astype(np.float64) - source) ** 2).mean())
+    apart /= float(np.iinfo(source.dtype).max) ** 2
     return min(99.0, -10 * math.log10(max(apart, 1e-12)))
 
 
 def colour_shift(sample: Pixels, source: Pixels) -> float:
     """Return how far the mean colour moved, L1 in normalised CIELAB."""
-    height, width = source.shape[:2]
-    reduced = resized(sample, (width, height), Image.Resampling.BICUBIC)
+    return _shift(_reduced(sample, source), source)
+
+
+def _shift(reduced: Pixels, source: Pixels) -> float:
     means = [normalised_lab(pixels).mean(axis=(1, 2)) for pixels in (reduced, source)]
     return float(np.abs(means[0] - means[1]).sum())
 
@@ -100,11 +116,10 @@ class Agreement:
     @classmethod
     def of(cls, sample: Pixels, source: Pixels) -> Agreement:
         """Compare an enlarged sample with its source, as exactly as its scale allows."""
-        moved = aligned(sample, source, 0.0)
+        reduced = _reduced(sample, source)
+        moved = _moved(sample, source, reduced, 0.0)
         return cls(
-            consistency_db(sample, source),
-            consistency_db(moved, source),
-            100 * colour_shift(sample, source),
+            _psnr(reduced, source), consistency_db(moved, source), 100 * _shift(reduced, source)
         )
 
     @property

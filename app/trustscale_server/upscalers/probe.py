@@ -71,6 +71,13 @@ class ProbeReport:
         return None
 
     @property
+    def seams(self) -> str | None:
+        """What half a picture showed, in words."""
+        if self.seam is None:
+            return None
+        return f"beside a cut its pictures differ by {self.seam:.1f} of 100 steps"
+
+    @property
     def usable(self) -> bool:
         return self.obstacle is None
 
