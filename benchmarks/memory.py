@@ -85,8 +85,7 @@ async def one(megapixels: float, form: str, upscaler: str, *, embedded: bool) ->
                 before = resident()
                 size = await fetched(with_state(app, state), answer["links"]["image"])
                 sending = peak() - before
-                service = state["trustscale"].service
-                calibration = await service.calibrations.active(upscaler)
+                calibration = await state["trustscale"].calibrations.active(upscaler)
                 counted = footprint(
                     answer["height"] // 4,
                     answer["width"] // 4,

@@ -223,7 +223,7 @@ async def _run(
 ) -> report.Findings:
     async with local(many=True) as session:
         answering = await _answering(requested, session, plan, options)
-        upscalers = [session.service.upscaler(share.upscaler) for share in answering]
+        upscalers = [session.service.context.upscaler(share.upscaler) for share in answering]
         for upscaler in upscalers:
             await identify(upscaler)
         with progress_bars() as bars:

@@ -220,7 +220,7 @@ async def test_connections_that_drop(serve, store):
             assert {answer.status_code for answer in await asyncio.gather(*repeated)} == {200}
             await asyncio.gather(*(request.answered for request in dropped))
             assert len(upscaler.calls) == 16
-        assert served.state.service.slots.in_flight == 0
+        assert served.state.service.context.slots.in_flight == 0
 
 
 @pytest.mark.servers
@@ -309,7 +309,7 @@ async def test_nothing_was_paid_yet(serve):
     """Who hangs up before the first sample leaves no work behind, and the key is free."""
     upscaler = FakeUpscaler(seconds=60)
     async with serve(upscaler, max_in_flight=1) as served:
-        slots = served.state.service.slots
+        slots = served.state.service.context.slots
         async with slots.slot():
             waiting = served.hanging(headers=key())
             await until(lambda: slots.waiting)

@@ -52,7 +52,7 @@ async def test_slots_of_a_worker(tmp_path):
     settings = Settings(data_dir=tmp_path, upscalers=upscalers, max_in_flight=8)
     async with AsyncExitStack() as stack:
         parts = await open_parts(settings, stack, lambda *_: FakeUpscaler())
-        assert (parts.concurrency["upscale"], parts.service.slots.max_in_flight) == (8, 8)
+        assert (parts.concurrency["upscale"], parts.service.context.slots.max_in_flight) == (8, 8)
 
 
 async def test_drain(tmp_path, monkeypatch):

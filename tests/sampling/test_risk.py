@@ -20,6 +20,7 @@ from trustscale_server.platform.fair import AdmissionController
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.serving.batch import Batches
+from trustscale_server.serving.choose import ServiceContext
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
 from trustscale_server.stores.base import open_stores
@@ -68,14 +69,16 @@ class TestRisk:
         calibrations = Calibrations(stores.calibrations)
         await calibrations.add(calibration, activate=True)
         service = UpscaleService(
-            {"fake": upscaler},
-            "fake",
-            calibrations,
-            stores.results,
-            AdmissionController(2, 9),
-            Limits(),
-            60,
-            batches=Batches(stores.results),
+            ServiceContext(
+                upscalers={"fake": upscaler},
+                default="fake",
+                calibrations=calibrations,
+                results=stores.results,
+                slots=AdmissionController(2, 9),
+                limits=Limits(),
+                timeout_s=60,
+                batches=Batches(stores.results),
+            )
         )
         fresh = pairs[self.PAIRS :]
         served = [[await self.serve(service, one, a) for a in self.ALPHAS] for one in fresh]

@@ -77,8 +77,8 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
             if ends_by == "a hang-up":
                 run.cancel()
             await asyncio.sleep(0.01)
-        assert (service_.slots.in_flight, run.done()) == (1, False)
-        assert service_.slots.bytes_in_flight > 0
+        assert (service_.context.slots.in_flight, run.done()) == (1, False)
+        assert service_.context.slots.bytes_in_flight > 0
         may_end.set()
         if ends_by == "itself":
             beside = (await run).files["image.png"].read()
@@ -89,7 +89,7 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
         kinds = {"σ": DegenerateSamples, "a hang-up": asyncio.CancelledError}
         with pytest.raises(kinds.get(ends_by, StoreUnavailable)):
             await run
-        assert service_.slots.in_flight == service_.slots.bytes_in_flight == 0
+        assert service_.context.slots.in_flight == service_.context.slots.bytes_in_flight == 0
     del run
     assert {file() for file in files} == {None}
 

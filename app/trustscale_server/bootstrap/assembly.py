@@ -31,6 +31,7 @@ from trustscale_server.platform.telemetry.signals import Metrics, exporting
 from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.serving.batch import Batches
+from trustscale_server.serving.choose import ServiceContext
 from trustscale_server.serving.faces import FaceFinder
 from trustscale_server.serving.job import UpscaleHandler
 from trustscale_server.serving.service import Observer, UpscaleService
@@ -60,7 +61,7 @@ _WEBHOOKS: Final = 32
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Everything that runs requests and jobs; `open_parts` explains `serves`.
 
@@ -91,7 +92,7 @@ class Services:
                 self.stores.monitor,
                 self.canaries.policies,
                 keeps_pictures=self.serves,
-                throughput=self.service.throughput,
+                throughput=self.service.context.throughput,
                 usage=self.stores.usage,
             ),
             "webhook": WebhookHandler(self.stores.jobs, self.settings.webhooks),
@@ -166,18 +167,17 @@ async def open_parts(
     throughput = Throughput(settings.data_dir / "throughput.json")
     # Jobs that run beside requests leave them a slot.
     reserved = int(serves and settings.gateway_runs_jobs and settings.max_in_flight > 1)
-    service = UpscaleService(
-        upscalers,
-        settings.default,
-        calibrations,
-        stores.results,
-        AdmissionController(
+    context = ServiceContext(
+        upscalers=upscalers,
+        default=settings.default,
+        calibrations=calibrations,
+        results=stores.results,
+        slots=AdmissionController(
             settings.max_in_flight, settings.max_waiting, _budget(settings), reserved=reserved
         ),
-        settings.limits,
-        settings.request_timeout_s,
-        canaries if canaries.policies else None,
-        observers,
+        limits=settings.limits,
+        timeout_s=settings.request_timeout_s,
+        canaries=canaries if canaries.policies else None,
         batches=Batches(stores.results),
         credentials=settings.credentials,
         find_faces=FaceFinder(settings.precision),
@@ -188,24 +188,29 @@ async def open_parts(
         prefers_auto=settings.prefers_auto,
         robust=settings.robust,
         throughput=throughput,
-        metrics=metrics,
-        usage=stores.usage,
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
     tariffs = {name: _tariff(settings, name) for name in upscalers}
     costs = Costs(throughput, tariffs, settings.job_concurrency, canaries.policies)
-    admin = CalibrationAdmin(upscalers, settings.default, calibrations, stores, queue, costs)
+    admin = CalibrationAdmin(
+        upscalers=upscalers,
+        default=settings.default,
+        calibrations=calibrations,
+        stores=stores,
+        queue=queue,
+        costs=costs,
+    )
     return Services(
-        settings,
-        stores,
-        upscalers,
-        calibrations,
-        service,
-        queue,
-        admin,
-        canaries,
-        monitor,
-        startup,
+        settings=settings,
+        stores=stores,
+        upscalers=upscalers,
+        calibrations=calibrations,
+        service=UpscaleService(context, observers, metrics, stores.usage),
+        queue=queue,
+        admin=admin,
+        canaries=canaries,
+        monitor=monitor,
+        startup=startup,
         serves=serves,
     )
 
@@ -294,7 +299,7 @@ async def measure_throughput(services: Services) -> None:
     for upscaler in services.upscalers.values():
         if upscaler.capabilities.by_tiles:
             with suppress(UpscalerError):
-                await services.service.throughput.measure(upscaler)
+                await services.service.context.throughput.measure(upscaler)
 
 
 async def report_calibrations(services: Services) -> None:

@@ -196,7 +196,9 @@ async def _start(
     if on_checked is not None:
         stores = private_stores(stores, settings.data_dir, stack)
     services = await _opened(settings, stack, metrics=metrics, stores=stores)
-    more: dict[str, Any] = {"service": replace(services.service, results=None), "worker": None}
+    unkept = replace(services.service.context, results=None)
+    service = replace(services.service, context=unkept)
+    more: dict[str, Any] = {"service": service, "worker": None}
     if on_checked is not None:
         # Released when the jobs have stopped.
         held = await stack.enter_async_context(AsyncExitStack())
@@ -210,11 +212,11 @@ async def _start(
         )
         more["worker"] = await stack.enter_async_context(working(run))
         more["admin"] = LocalAdmin(
-            services.upscalers,
-            settings.default,
-            services.calibrations,
-            services.stores,
-            services.queue,
+            upscalers=services.upscalers,
+            default=settings.default,
+            calibrations=services.calibrations,
+            stores=services.stores,
+            queue=services.queue,
             data_dir=settings.data_dir,
             stack=held,
             on_checked=on_checked,

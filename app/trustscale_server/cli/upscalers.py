@@ -55,7 +55,7 @@ def try_upscaler(
 
     async def run() -> ProbeReport:
         async with local(name) as session:
-            upscaler = session.service.upscaler(name)
+            upscaler = session.service.context.upscaler(name)
             picture = None
             if image is not None:
                 data = await asyncio.to_thread(image.read_bytes)

@@ -216,9 +216,9 @@ async def _when_stopping(state: State) -> None:
     What arrived at that moment is answered: a proxy does not send an upload twice.
     """
     await state.stopping.wait()
-    for arriving in (state.bodies, state.service.fetching):
+    for arriving in (state.bodies, state.service.context.fetching):
         arriving.end(state.timings.drain_s)
-    state.service.decoding.end(2 * state.timings.drain_s)
+    state.service.context.decoding.end(2 * state.timings.drain_s)
 
 
 def _admin_keys(settings: Settings) -> list[str]:

@@ -53,7 +53,7 @@ class ModelCheck(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class ServiceContext:
     """What the steps of a request use: upscalers, calibrations, stores, and room for the work.
 
@@ -73,16 +73,16 @@ class ServiceContext:
     limits: Limits
     timeout_s: float
     canaries: ModelCheck | None = None
-    throughput: Throughput = field(default_factory=Throughput, kw_only=True)
-    credentials: Credentials | None = field(default=None, kw_only=True)
-    routing: Mapping[str, str] = field(default_factory=dict, kw_only=True)
-    prefers_auto: bool = field(default=False, kw_only=True)
-    asks_first: Collection[str] = field(default=(), kw_only=True)
-    robust: float | None = field(default=None, kw_only=True)
-    find_faces: FindFaces | None = field(default=None, kw_only=True)
-    faces: Leaving = field(default="leave_out", kw_only=True)
-    letters: Leaving = field(default="keep", kw_only=True)
-    batches: Batches = field(kw_only=True)
+    throughput: Throughput = field(default_factory=Throughput)
+    credentials: Credentials | None = None
+    routing: Mapping[str, str] = field(default_factory=dict)
+    prefers_auto: bool = False
+    asks_first: Collection[str] = ()
+    robust: float | None = None
+    find_faces: FindFaces | None = None
+    faces: Leaving = "leave_out"
+    letters: Leaving = "keep"
+    batches: Batches
     decoding: Room = field(init=False)
     fetching: Room = field(init=False)
     drawing: AdmissionController = field(init=False)

@@ -302,13 +302,14 @@ watcher: ContextVar[MeasurementSink] = ContextVar("watcher", default=Measurement
 """What gets the progress of requests that this process makes in its context."""
 
 
-@dataclass(slots=True)
-class UpscaleService(ServiceContext):
+@dataclass(frozen=True, slots=True)
+class UpscaleService:
     """Runs upscaling requests within bounded capacity; observers are notified of every answer."""
 
+    context: ServiceContext
     observers: Sequence[Observer] = ()
-    metrics: Metrics = field(default_factory=Metrics, kw_only=True)
-    usage: Usage | None = field(default=None, kw_only=True)
+    metrics: Metrics = field(default_factory=Metrics)
+    usage: Usage | None = None
 
     async def prepare(
         self,
@@ -331,10 +332,13 @@ class UpscaleService(ServiceContext):
         Raises:
             BadInput, NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable, Overloaded.
         """
-        chosen = await choose(self, request)
-        decoded = await decode_upload(self, chosen, upload, enlarged, unbounded_wait=unbounded_wait)
-        chosen = await settle(self, chosen, decoded.facts, decoded.size)
-        return await admit_upload(self, chosen, decoded, as_job=as_job)
+        context = self.context
+        chosen = await choose(context, request)
+        decoded = await decode_upload(
+            context, chosen, upload, enlarged, unbounded_wait=unbounded_wait
+        )
+        chosen = await settle(context, chosen, decoded.facts, decoded.size)
+        return await admit_upload(context, chosen, decoded, as_job=as_job)
 
     async def run(
         self,
@@ -359,26 +363,26 @@ class UpscaleService(ServiceContext):
                 made where the store takes no result.
         """
         arrived = time.perf_counter()
-        key = admitted.chosen.request.key
+        context, key = self.context, admitted.chosen.request.key
         with span("upscale", admitted.facts), used_by(key, "upscale"):
-            async with self.slots.slot(admitted.footprint, unbounded_wait=unbounded_wait):
+            async with context.slots.slot(admitted.footprint, unbounded_wait=unbounded_wait):
                 wait_s = time.perf_counter() - arrived
                 self.metrics.observe("slot_wait_seconds", wait_s)
-                if self.results is not None:
-                    await self.results.check()
+                if context.results is not None:
+                    await context.results.check()
                 on_begin()
                 # Nested, so that each step's input is released when the step has ended.
                 encoded = await encode_answer(
                     await generate(
-                        self,
+                        context,
                         admitted,
                         {"wait": 1e3 * wait_s},
                         sink or watcher.get(),
                     ),
                     result_id or f"res-{secrets.token_urlsafe(15)}",
                 )
-                encoded = await add_card(self, await sign(self, encoded))
-                await store(self, encoded)
+                encoded = await add_card(context, await sign(context, encoded))
+                await store(context, encoded)
             if self.usage is not None:
                 seconds = encoded.picture.timings_ms["samples"] / 1e3
                 self.usage.answered(encoded.picture.upscaler, math.prod(admitted.size), seconds)

@@ -48,14 +48,14 @@ async def make_batch(
 
 async def _described(state: State, images: list[UploadFile]) -> Batch:
     features = [await _features(state, image, place) for place, image in enumerate(images, start=1)]
-    return await state.service.batches.make(features)
+    return await state.service.context.batches.make(features)
 
 
 async def _features(state: State, image: UploadFile, place: int) -> InputFeatures:
     """The features of one picture. Raises BadInput, with its place."""
-    async with state.service.decoding.held():
+    async with state.service.context.decoding.held():
         try:
-            decoded = await decoding(decode, image.file, state.service.limits)
+            decoded = await decoding(decode, image.file, state.service.context.limits)
         except BadInput as error:
             error.detail = f"Picture {place}: {error.detail}"
             raise

@@ -488,7 +488,7 @@ def _location(calibration: str) -> dict[str, str]:
 
 def _of_one_upscaler(state: State, config: CalibrationConfig) -> CalibrationConfig:
     """The settings. Raises BadRequest where only an upload would decide which upscaler is meant."""
-    meant = [upscaler.name for upscaler in state.service.candidates(config.upscaler)]
+    meant = [upscaler.name for upscaler in state.service.context.candidates(config.upscaler)]
     if len(meant) > 1:
         reason = f"the class of an upload decides between {' and '.join(meant)}; name one of them"
         items = [{"field": "upscaler", "reason": reason}]

@@ -303,7 +303,7 @@ async def get_worst_place(
     As `POST /v1/results/{id}/catch` does.
     """
     resolved = await state.admin.resolve(calibration_id)
-    async with state.service.drawing.slot():
+    async with state.service.context.drawing.slot():
         found = await pair_pictures.worst_of(_pictures_of(state, resolved), name)
     if found is None:
         return RewrittenPlace(box=(0, 0, 0, 0), badness=0.0)

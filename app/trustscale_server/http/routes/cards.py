@@ -65,5 +65,5 @@ async def _card(state: State, result: Result, wish: CardWish) -> bytes:
     mask = await mask_at(state, result, wish.alpha)
     image = await state.stores.results.blob(result.id, image_file(result))
     rest = await state.stores.results.blob(result.id, REST)
-    credentials = state.service.credentials
+    credentials = state.service.context.credentials
     return await shielded(card_of, result, wish, image, mask, rest, credentials)

@@ -74,7 +74,7 @@ async def _caught(
     state: State, result: Result, image: UploadFile, card: bool
 ) -> tuple[Caught, bytes]:
     pixels = result.width * result.height
-    async with state.service.slots.slot(_BYTES * pixels):
+    async with state.service.context.slots.slot(_BYTES * pixels):
         truth = await decoding(decode, image.file, Limits(MAX_TRUTH_BYTES, pixels))
         blob = state.stores.results.blob
         made, rest = await blob(result.id, image_file(result)), await blob(result.id, REST)

@@ -70,10 +70,10 @@ async def check_files(
 async def _checked(
     state: State, small: UploadFile, large: UploadFile, report: bool
 ) -> tuple[Checked, str]:
-    async with state.service.decoding.held():
+    async with state.service.context.decoding.held():
         files = (small.file, SMALL), (large.file, LARGE)
         sizes = [await decoding(size_of, file, limits) for file, limits in files]
-        async with state.service.slots.slot(memory_of(sizes[0], sizes[1])):
+        async with state.service.context.slots.slot(memory_of(sizes[0], sizes[1])):
             ours, theirs = [await decoding(read_picture, file, limits) for file, limits in files]
             return await shielded(_compared, ours, theirs, report)
 

@@ -86,7 +86,7 @@ async def _components(state: State) -> dict[str, ServicePart]:
     """The state of each component, which the gauges then show, too."""
     checks = {"store": _store(state), "jobs": _jobs(state)} | {
         f"upscaler:{upscaler.name}": _upscaler(state, upscaler)
-        for upscaler in state.service.upscalers.values()
+        for upscaler in state.service.context.upscalers.values()
     }
     answers = await asyncio.gather(
         *(_in_time(answer, state.timings.answer_s) for answer in checks.values())
@@ -158,7 +158,7 @@ async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
 
 async def update_gauges(metrics: Metrics, services: Services) -> None:
     """Set the gauges of slots, jobs, calibrations and upstreams."""
-    _observe_slots(metrics, services.service.slots)
+    _observe_slots(metrics, services.service.context.slots)
     try:
         for upscaler in services.upscalers.values():
             if not isinstance(upscaler, ResilientUpscaler):

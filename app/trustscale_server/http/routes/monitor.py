@@ -92,7 +92,7 @@ async def get_usage(
 
 
 def _chosen(state: State, name: str | None) -> list[Upscaler]:
-    upscalers = state.service.upscalers
+    upscalers = state.service.context.upscalers
     return list(upscalers.values()) if name is None else [named(upscalers, name, name)]
 
 

@@ -230,7 +230,7 @@ async def tell_truth(
     cost = footprint_of(result, calibration)
 
     async def measure() -> ScoredMask:
-        async with state.service.slots.slot(cost):
+        async with state.service.context.slots.slot(cost):
             served = await _served(state, result)
             files = [None if upload is None else upload.file for upload in (image, label)]
             pixels = await read_truth(calibration, served, image=files[0], label=files[1])
@@ -265,7 +265,7 @@ async def _stored(
 async def in_turn(state: State, drawing: Coroutine[Any, Any, bytes]) -> IO[bytes]:
     """Await the drawing of a file in its turn, so that few are in memory at once."""
     with closing(drawing):
-        async with state.service.drawing.slot():
+        async with state.service.context.drawing.slot():
             drawn = await drawing
             return await asyncio.to_thread(spooled, lambda out: out.write(drawn))
 

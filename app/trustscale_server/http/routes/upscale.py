@@ -174,12 +174,12 @@ async def upscale(
         if as_job:
             await _check_queue(state)
         else:
-            state.service.slots.raise_if_full(cost)
+            state.service.context.slots.raise_if_full(cost)
 
     async def read() -> ImageFile:
         if not as_job:  # again, since others came meanwhile and decoding costs time
-            state.service.slots.raise_if_full()
-            state.service.decoding.raise_if_full()
+            state.service.context.slots.raise_if_full()
+            state.service.context.decoding.raise_if_full()
         # Only now: requests with other faults do not count.
         await state.limits.take(client, "requests")
         return await upload.open(again=as_job)
@@ -346,7 +346,7 @@ class _Upload:
         """
         if self.form.image is not None:
             return self.form.image.file
-        async with self.state.service.fetching.held():
+        async with self.state.service.context.fetching.held():
             file = await self._fetch()
         self.fetched = file if again else None
         return file
@@ -423,7 +423,7 @@ async def _submit(
 ) -> JobStatus:
     job_id = f"{JOB}{secrets.token_urlsafe(15)}"
     async with uploads_for(state.stores, job_id):
-        async with state.service.drawing.slot():  # bounds the whole files in memory
+        async with state.service.context.drawing.slot():  # bounds the whole files in memory
             await state.stores.blobs.put(job_id, IMAGE, await upload.read())
             if (enlarged := upload.form.enlarged) is not None:
                 await enlarged.seek(0)

@@ -142,7 +142,7 @@ async def list_upscalers(
     `samples` is M of the active calibration.
     """
     rows = []
-    for upscaler in state.service.upscalers.values():
+    for upscaler in state.service.context.upscalers.values():
         calibration = None
         if brief:
             ids = await state.calibrations.active_ids(upscaler.name)
@@ -170,8 +170,8 @@ def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
     scale = fingerprint = pace = answers = own = None
     with suppress(UpscalerUnavailable):
         scale, fingerprint = upscaler.scale, upscaler.fingerprint
-        pace = state.service.throughput.seconds_per_megapixel(upscaler)
-        answers = state.service.throughput.seconds_per_megapixel(upscaler, ANSWERS)
+        pace = state.service.context.throughput.seconds_per_megapixel(upscaler)
+        answers = state.service.context.throughput.seconds_per_megapixel(upscaler, ANSWERS)
         own = upscaler.capabilities.max_input_pixels
     entry = state.settings.upscaler(upscaler.name)
     title, character = (upscaler.name, None) if entry is None else entry.shown
@@ -189,7 +189,7 @@ def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
         "max_pixels": min(limits.max_pixels, own or limits.max_pixels),
         "price_per_call": state.settings.price_per_call(upscaler.name),
         "cold_start_s": getattr(entry, "cold_start_s", 0.0),
-        "default": upscaler in state.service.candidates(None),
+        "default": upscaler in state.service.context.candidates(None),
     }
 
 

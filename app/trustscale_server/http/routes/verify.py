@@ -32,11 +32,11 @@ async def verify_file(
     Nothing is stored. It counts as a request of the client.
     """
     await state.limits.take(current_client.get(), "requests")
-    credentials = state.service.credentials
+    credentials = state.service.context.credentials
     known = NOBODY if credentials is None else signers_of(credentials.certificate.decode())
 
     async def check() -> Verification:
-        async with state.service.decoding.held():
+        async with state.service.context.decoding.held():
             return await decoding(verify, image.file, LIMITS, known=known)
 
     return await while_connected(request, check())
