@@ -133,7 +133,7 @@ class Trial:
             return (
                 to_png(made),
                 page,
-                reading.read_otherwise(page.made, pair.y, self.pipeline.fidelity.compares),
+                reading.read_otherwise(page.made, pair.y),
             )
 
         picture, page, wrong = self.kept(content, "read", made_and_read)
@@ -147,7 +147,7 @@ class Trial:
         found = reading.read_lines(made)
         return ReadPage(
             found,
-            reading.read_otherwise(found, plain, self.pipeline.fidelity.compares),
+            reading.read_otherwise(found, plain),
             lines,
             scale,
         )

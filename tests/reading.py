@@ -28,7 +28,7 @@ def pretend(monkeypatch):
     """All pictures show these words, but of the doubtful one, which every other shows otherwise."""
     monkeypatch.setattr(reading, "read_lines", lambda picture: LINES)
     others = [line.words[0].confidence < 0.5 for line in LINES]
-    monkeypatch.setattr(reading, "read_otherwise", lambda lines, picture, compares: others)
+    monkeypatch.setattr(reading, "read_otherwise", lambda lines, picture: others)
 
 
 def upload():

@@ -29,6 +29,7 @@ from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.measure import EverySample, Measurement, measure, measured_again
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.stores.files import replace_file
+from trustscale_server.things import reading
 from trustscale_server.upscalers.base import RGB, Source, Upscaler
 
 T = TypeVar("T")
@@ -150,11 +151,16 @@ class Image:
         uncut = replace(settings, bound=None)
         measured = self._once(
             (_prediction_key(pipeline), uncut),
-            lambda: fidelity.error(self.pair.y, self.prediction(pipeline), uncut),
+            lambda: self._error(self.prediction(pipeline), uncut),
         )
         if not fidelity.clips(settings):
             return measured
         return np.minimum(measured, filters.largest_float32(fidelity.bound(settings)))
+
+    def _error(self, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
+        truth = self.pair.y
+        label = reading.misread(truth, prediction) if settings.spec.is_for_text else None
+        return fidelity.error(truth, prediction, settings, label=label)
 
     def quantities(
         self, pipeline: MeasurementSpec, thresholds: NDArray[np.float64]

@@ -75,6 +75,6 @@ def test_without_a_calibration_for_text(client):
 def test_without_the_reader(start, for_text, monkeypatch):
     """Who asks for words gets told what the service lacks, in words of ours, before any sample."""
     client = start(calibrations=[for_text])
-    monkeypatch.setattr(reading.ReaderSettings, "missing", "a reader")
+    monkeypatch.setattr(reading, "missing", lambda reader: "a reader")
     problem = check_problem(post(client, upload(), words="true"), "no-calibration")
     assert problem["detail"].startswith("This service cannot read words: it lacks a reader")

@@ -10,10 +10,14 @@ from scipy import ndimage
 
 from tests.conformal.oracle import lab64
 from trustscale_server.conformal import fidelity
-from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
+from trustscale_server.conformal.fidelity import (
+    LAB_BOUND,
+    METRICS,
+    FidelitySettings,
+    ReaderSettings,
+)
 from trustscale_server.pixels.filters import gaussian_blur, largest_float32
 from trustscale_server.pixels.lab import lab_block, normalised_lab
-from trustscale_server.things.reading import ReaderSettings
 
 COLOUR = [key for key, row in METRICS.items() if row.bound == LAB_BOUND]
 ROWS = [key for key in METRICS if key != "text"]  # the reader has tests of its own

@@ -5,7 +5,7 @@ import skimage.data
 from PIL import Image
 
 from tests.missing import not_here
-from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.conformal.fidelity import ReaderSettings
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.serving.left_out import LeftOut, text_of
@@ -38,7 +38,7 @@ def test_a_large_picture_without_text_is_read_once_in_a_copy(monkeypatch):
 
 def test_the_reader_finds_lines():
     """A photographed page has text, which stays inside the picture, and a wall has none."""
-    if (missing := FidelitySettings(metric="text").missing) is not None:
+    if (missing := reading.missing(ReaderSettings())) is not None:
         not_here(missing)
     page = np.asarray(Image.fromarray(skimage.data.page()).convert("RGB").crop((0, 0, 192, 96)))
     made = np.asarray(Image.fromarray(page).resize((768, 384), Image.Resampling.BICUBIC))

@@ -161,16 +161,6 @@ def test_each_circumstance(calibration, changes, words):
     assert text.endswith(".")
 
 
-@pytest.mark.parametrize(("compares", "count"), [("letters", 1), ("numbers", 0)])
-def test_numbers_that_were_compared_without_their_points(calibration, compares, count):
-    """Every answer of such a calibration says that 85 may have been 8.5."""
-    made = with_fidelity(
-        calibration, metric="text", bound=1, unit="words", reader={"compares": compares}
-    )
-    said = [text for text in warnings(made, 0.5) if "check every number" in text]
-    assert len(said) == count
-
-
 @pytest.fixture(scope="module")
 def likely(calibration):
     return calibration.with_pairs(

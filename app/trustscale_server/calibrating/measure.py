@@ -88,8 +88,7 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: MeasurementSpec)
     """Reduce σ and D to loss curves, where no label is needed."""
     if measurement.page is not None:
         info = pair_info(pair, measurement, pipeline)
-        compares = pipeline.fidelity.compares
-        wrong = reading.read_otherwise(measurement.page.made, to_8_bit(pair.y), compares)
+        wrong = reading.read_otherwise(measurement.page.made, to_8_bit(pair.y))
         return pair_from_words(info, measurement.sigma, measurement.page, wrong)
     error = fidelity.error(
         pair.y, measurement.prediction, pipeline.fidelity, distance=measurement.distance

@@ -25,7 +25,7 @@ from trustscale_server.calibration.shipped import (
     shipped_for_text,
     shipped_names,
 )
-from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
+from trustscale_server.conformal.fidelity import METRICS, ReaderSettings
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import (
     BadCalibration,
@@ -34,6 +34,7 @@ from trustscale_server.platform.errors import (
 )
 from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.stores.base import MAX_ACTIVE, Activation, CalibrationStore
+from trustscale_server.things import reading
 from trustscale_server.upscalers.base import Upscaler
 
 log = structlog.get_logger(__name__)
@@ -119,7 +120,7 @@ class Calibrations:
 
     async def can_judge_text(self, upscaler: Upscaler) -> bool:
         """Return whether there is a calibration for text, and a reader."""
-        if FidelitySettings(metric="text").missing is not None:
+        if reading.missing(ReaderSettings()) is not None:
             return False
         heads = await self.store.heads(upscaler.name)
         return (

@@ -25,10 +25,8 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.pixels.boxes import painted
 from trustscale_server.pixels.filters import gaussian_blur, gaussian_radius, largest_float32
-from trustscale_server.pixels.lab import Pixels, check_pair, lab_distance, normalised_lab, to_8_bit
-from trustscale_server.things import reading as text
+from trustscale_server.pixels.lab import Pixels, check_pair, lab_distance, normalised_lab
 
 ErrorUnit = Literal["lab", "ssim", "stretch", "label", "words"]
 LossUnit = Literal["spot", "picture", "words"]
@@ -52,8 +50,8 @@ _SSIM_BLUR, _SSIM_WINDOW = 1.5, 11
 class Metric:
     """One row of `METRICS`.
 
-    error: D of a truth and a prediction, [H, W, 3] each, as a new float32 [H, W] ≥ 0; None: people
-    draw it.
+    error: D of a truth and a prediction, [H, W, 3] each, as a new float32 [H, W] ≥ 0; None: it is
+    told by a label, which people draw, or a text reader (`things/reading.py`).
     bound: the least B that is known to hold.
     clause: D at a pixel in the statement of a guarantee; it may hold `{blur}` and `{reader}`.
     summary: the same in a few words.
@@ -91,7 +89,7 @@ class Metric:
     @property
     def needs_label(self) -> bool:
         """Whether people draw D."""
-        return self.error is None
+        return self.error is None and not self.is_for_text
 
 
 def pointwise(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
@@ -161,18 +159,6 @@ def intensity(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> 
         apart += difference
     apart /= 3 * np.iinfo(truth.dtype).max
     return gaussian_blur(apart, settings.blur)
-
-
-def misread(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
-    """Return 1 inside words of the prediction that the truth shows otherwise, else 0.
-
-    What a calibration counts is the share of such words instead (`words.py`).
-    """
-    lines = text.read_lines(to_8_bit(prediction))
-    wrong = text.read_otherwise(lines, to_8_bit(truth), settings.compares)
-    words = (word for line in lines for word in line.words)
-    boxes = [(word.corners, float(is_wrong)) for word, is_wrong in zip(words, wrong, strict=True)]
-    return painted(boxes, truth.shape[:2], 0.0)
 
 
 METRICS: dict[str, Metric] = {
@@ -247,7 +233,7 @@ METRICS: dict[str, Metric] = {
         error_unit="label",
     ),
     "text": Metric(
-        error=misread,
+        error=None,
         bound=1.0,
         clause="share of wrong words among those whose box lies in the mask (wrong: the {reader}, "
         "a program and not a person, reads otherwise in the same place of the truth)",
@@ -261,6 +247,28 @@ METRICS: dict[str, Metric] = {
         void_if=("taking it for a promise about text in which the reader finds no word",),
     ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    """The text reader that judges words, as a calibration records it.
+
+    version: of the reader and its models, since another one reads differently; the extra `text`
+    pins it. compares: letters, digits, and what stands before a digit.
+    """
+
+    name: Literal["rapidocr"] = "rapidocr"
+    version: str = "3.10.0"
+    compares: Literal["numbers"] = "numbers"
+
+    def __post_init__(self) -> None:
+        if self.name != "rapidocr":
+            raise ValueError(f"no text reader {self.name!r}")
+
+    @property
+    def title(self) -> str:
+        """How answers and reports call it."""
+        return f"text reader {self.name} version {self.version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +287,7 @@ class FidelitySettings:
     metric: str = "neighborhood"
     blur: float = 4.0
     bound: float | None = None
-    reader: text.ReaderSettings | None = None
+    reader: ReaderSettings | None = None
     unit: LossUnit = "spot"
     spot: int = SPOT
 
@@ -287,8 +295,7 @@ class FidelitySettings:
         if self.metric not in METRICS:
             raise ValueError(f"metric must be one of {tuple(METRICS)}")
         if self.spec.is_for_text:
-            usual = text.ReaderSettings(compares="numbers")
-            object.__setattr__(self, "reader", self.reader or usual)
+            object.__setattr__(self, "reader", self.reader or ReaderSettings())
             object.__setattr__(self, "unit", "words")
         elif self.reader is not None:
             raise ValueError("the settings of a reader belong to the metric text")
@@ -323,16 +330,6 @@ class FidelitySettings:
         title = self.reader and self.reader.title
         return self.spec.clause.format(blur=self.blur, reader=title)
 
-    @property
-    def compares(self) -> text.Compared:
-        """What words are compared by."""
-        return "letters" if self.reader is None else self.reader.compares
-
-    @property
-    def missing(self) -> str | None:
-        """What to install before an error can be measured, if anything."""
-        return None if self.reader is None else self.reader.missing
-
 
 def bound(settings: FidelitySettings | None = None) -> float:
     """B, the largest value of `error` under these settings."""
@@ -356,7 +353,8 @@ def error(
 ) -> NDArray[np.float32]:
     """D, float32 [H, W] in [0, B], of two [H, W, 3] images of 8 or 16 bits; cut at B.
 
-    `label`, where people label (`Metric.needs_label`): [H, W], non-zero where the meaning differs.
+    `label`, where the metric measures nothing itself (`Metric.error`): [H, W], non-zero where the
+    meaning differs.
     `distance`: ‖Y − Ŷ‖₁ in normalised Lab, float32 [H, W], where it is known.
 
     Raises:
@@ -366,7 +364,7 @@ def error(
     check_pair(truth_rgb, prediction_rgb)
     measure = settings.spec.error
     if (measure is None) != (label is not None):
-        raise ValueError("a label belongs to a metric of people, and only to it")
+        raise ValueError("a label belongs to a metric that does not measure, and only to it")
     if measure is None:
         return semantic(np.asarray(label), truth_rgb.shape[:2], bound(settings))
     if distance is not None and settings.spec.of_distance is not None:

@@ -257,7 +257,7 @@ def _errors(
     """Of a mask, the error of each part that loses: the largest one, or the share of words."""
     if settings.spec.is_for_text:
         lines = reading.read_lines(to_8_bit(prediction))
-        wrong = reading.read_otherwise(lines, to_8_bit(truth), settings.compares)
+        wrong = reading.read_otherwise(lines, to_8_bit(truth))
         boxes = [box_of(word.corners, prediction.shape) for line in lines for word in line.words]
         return lambda mask: [
             words.share_wrong([mask[place][inside].all() for place, inside in boxes], wrong)

@@ -18,10 +18,8 @@ from trustscale_server.platform.errors import (
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import shipped_for
 from trustscale_server.sampling.sigma.moments import MAX_SAMPLES
-from trustscale_server.upscalers.base import (
-    Upscaler,
-    settings_of,
-)
+from trustscale_server.things import reading
+from trustscale_server.upscalers.base import Upscaler, settings_of
 from trustscale_server.upscalers.resilience.upscaler import ResilientUpscaler
 
 TRUST_LAYER_VERSION = 4
@@ -130,8 +128,8 @@ def pipeline_differences(
 
 def check_measurable(settings: FidelitySettings) -> None:
     """Raise BadRequest, naming the missing packages, unless errors can be measured here."""
-    if settings.missing:
-        raise BadRequest(f"The metric {settings.metric!r} needs {settings.missing}.")
+    if lacking := reading.missing(settings.reader):
+        raise BadRequest(f"The metric {settings.metric!r} needs {lacking}.")
 
 
 def guard(

@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.conformal.fidelity import ReaderSettings
 from trustscale_server.images.decode import Decoded, Limits, decode, image_size
 from trustscale_server.images.features import UPLOAD, InputFeatures, classify, look_at
 from trustscale_server.images.raster import read_picture
@@ -59,6 +59,7 @@ from trustscale_server.serving.pictures import check_alpha
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.spool import IN_MEMORY, byte_size
+from trustscale_server.things import reading
 from trustscale_server.upscalers.base import (
     RGB,
     Capabilities,
@@ -341,7 +342,7 @@ async def _leaving_out(
     faces = context.find_faces is not None and (request.faces or context.faces) == "leave_out"
     if request.letters != "leave_out":
         return LeavingOut(faces), []
-    if FidelitySettings(metric="text").missing is not None:
+    if reading.missing(ReaderSettings()) is not None:
         warning = not_read(classify(UPLOAD, decoded.facts))
         return LeavingOut(faces), [warning] if warning else []
     words = await _for_words(context, chosen, decoded)

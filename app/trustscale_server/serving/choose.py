@@ -10,7 +10,7 @@ from typing import Protocol
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.priority import CalibrationPriority
-from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.conformal.fidelity import ReaderSettings
 from trustscale_server.images.decode import Limits
 from trustscale_server.images.features import UPLOAD, InputFeatures, classify
 from trustscale_server.images.kinds import class_in_words
@@ -36,6 +36,7 @@ from trustscale_server.serving.left_out import FindFaces, Leaving
 from trustscale_server.serving.pictures import ChosenForm, form_of
 from trustscale_server.serving.request import MAX_SIZES, UNMASKED, UpscaleRequest
 from trustscale_server.stores.base import ResultStore
+from trustscale_server.things import reading
 from trustscale_server.upscalers.base import (
     AUTO,
     SUPPLIED,
@@ -261,7 +262,7 @@ async def _calibrations_of(
         return CalibrationPriority([await context.calibrations.get(request.calibration)])
     if not request.words:
         return (await context.calibrations.order(upscaler.name)).of_words(is_for_text=False)
-    if (lacking := FidelitySettings(metric="text").missing) is not None:
+    if (lacking := reading.missing(ReaderSettings())) is not None:
         raise NoCalibration(
             f"This service cannot read words: it lacks {lacking} (pip install '.[text]').",
             upscaler=upscaler.name,

@@ -109,7 +109,7 @@ class WordsCalibration:
         return (
             self.is_covered
             and self.subset.shortfall(self.alpha) is None
-            and own.fidelity.missing is None
+            and reading.missing(own.fidelity.reader) is None
             and own.samples == 1
             and (pipeline.prediction == "first" or pipeline.samples == 1)
             and (own.fingerprint, own.scale, own.stretch)
@@ -137,8 +137,7 @@ def text_of(
     if not (_may_read(prediction) or _may_read(plain)):
         return []
     judge = words if words is not None and words.judges(pipeline) else None
-    compares = judge.subset.pipeline.fidelity.compares if judge else "numbers"
-    page = ReadPage.of(prediction, plain, pipeline.scale, compares)
+    page = ReadPage.of(prediction, plain, pipeline.scale)
     right: NDArray[np.bool_] | None = None
     if judge is not None and page.words:
         subset = judge.subset

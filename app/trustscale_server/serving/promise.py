@@ -267,11 +267,6 @@ def warnings_of(
             f"The output is smaller than a spot of {settings.spot} pixels: it is read as a part of "
             "one, so the promise is approximate."
         )
-    if settings.unit == "words" and settings.compares == "letters":
-        warnings.append(
-            "This calibration compared letters and digits, not signs and decimal points: 85 may "
-            "have been 8.5, so check every number in the original."
-        )
     if not lossless:
         warnings.append("The upscaler delivers lossy images; compression adds to the disagreement.")
     return warnings

@@ -2,28 +2,25 @@
 
 Words are compared by letters, digits and what stands before a digit (a sign, a decimal point), in
 lower case and NFKC, after aligning both readings of a line; a word reads otherwise if one of these
-is changed, lost or has a new neighbour.
+is changed, lost or has a new neighbour. 8.5 and 85 are different numbers.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
 from importlib import metadata
 from itertools import accumulate, pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = "3.10.0"
-"""Of the reader and its models, since another one reads differently; the extra `text` pins it."""
-
-Compared = Literal["letters", "numbers"]
-"""What two readings are compared by: letters and digits, or also what stands before a digit."""
+from trustscale_server.conformal.fidelity import ReaderSettings
+from trustscale_server.pixels.boxes import painted
+from trustscale_server.pixels.lab import Pixels, to_8_bit
 
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
 _BEFORE_DIGITS = frozenset("-+±.,:/'’·")
@@ -32,37 +29,17 @@ _MIN_SIDE = 4  # of a line, in pixels, to take out its perspective
 _UPRIGHT = 1.5  # height over width from which on the reader turns a line
 
 
-@dataclass(frozen=True, slots=True)
-class ReaderSettings:
-    """The reader, as a calibration records it.
-
-    name, version: of the reader; another version measures nothing.
-    compares: letters in calibrations of older releases, which take 8.5 and 85 for the same.
-    """
-
-    name: Literal["rapidocr"] = "rapidocr"
-    version: str = VERSION
-    compares: Compared = "letters"
-
-    def __post_init__(self) -> None:
-        if self.name != "rapidocr":
-            raise ValueError(f"no text reader {self.name!r}")
-
-    @property
-    def title(self) -> str:
-        """How answers and reports call it."""
-        return f"text reader {self.name} version {self.version}"
-
-    @property
-    def missing(self) -> str | None:
-        """What to install before anything can be read, if anything."""
-        try:
-            installed = metadata.version(self.name)
-        except metadata.PackageNotFoundError:
-            installed = "none"
-        if installed == self.version:
-            return None
-        return f"{self.name} {self.version} (here is {installed}): the extra “text” brings it"
+def missing(reader: ReaderSettings | None) -> str | None:
+    """Return what to install before this reader reads, if anything; None needs none."""
+    if reader is None:
+        return None
+    try:
+        installed = metadata.version(reader.name)
+    except metadata.PackageNotFoundError:
+        installed = "none"
+    if installed == reader.version:
+        return None
+    return f"{reader.name} {reader.version} (here is {installed}): the extra “text” brings it"
 
 
 class Word(NamedTuple):
@@ -99,9 +76,7 @@ def read_lines(picture: NDArray[np.uint8]) -> list[Line]:
     ]
 
 
-def read_otherwise(
-    lines: Sequence[Line], picture: NDArray[np.uint8], compares: Compared
-) -> list[bool]:
+def read_otherwise(lines: Sequence[Line], picture: NDArray[np.uint8]) -> list[bool]:
     """Return which words of all lines another uint8 picture of the size shows otherwise."""
     if not lines:
         return []
@@ -113,10 +88,22 @@ def read_otherwise(
         is_other
         for line, reading in zip(lines, readings, strict=True)
         for is_other in misread_words(
-            [compared_of(word.text, compares) for word in line.words],
-            compared_of(reading, compares),
+            [compared_of(word.text) for word in line.words], compared_of(reading)
         )
     ]
+
+
+def misread(truth: Pixels, prediction: Pixels) -> NDArray[np.float32]:
+    """Return 1 inside words of the prediction that the truth shows otherwise, else 0.
+
+    The label of the metric `text`, [H, W], of two pictures [H, W, 3] of 8 or 16 bits. What a
+    calibration counts is the share of such words instead (`conformal/words.py`).
+    """
+    lines = read_lines(to_8_bit(prediction))
+    wrong = read_otherwise(lines, to_8_bit(truth))
+    words = (word for line in lines for word in line.words)
+    boxes = [(word.corners, float(is_wrong)) for word, is_wrong in zip(words, wrong, strict=True)]
+    return painted(boxes, truth.shape[:2], 0.0)
 
 
 def misread_words(words: Sequence[str], reading: str) -> list[bool]:
@@ -140,10 +127,8 @@ def letters_of(text: str) -> str:
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
 
 
-def compared_of(text: str, compares: Compared) -> str:
+def compared_of(text: str) -> str:
     """Return what is compared of a text; of numbers their signs and points, too."""
-    if compares == "letters":
-        return letters_of(text)
     whole = unicodedata.normalize("NFKC", text).casefold().translate(_DASHES)
     return "".join(
         character

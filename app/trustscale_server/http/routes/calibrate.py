@@ -38,6 +38,7 @@ from trustscale_server.images.degrade import USUAL
 from trustscale_server.platform.config_errors import field_names, reason, together
 from trustscale_server.platform.errors import BadRequest, ImageTooLarge
 from trustscale_server.sampling.sigma.estimators import ESTIMATORS
+from trustscale_server.things import reading
 
 MAX_ARCHIVE_BYTES: Final = 64 * 1024**3
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
@@ -447,7 +448,7 @@ async def check_pairs(files: NamesIn, state: StateDep, _: AdminDep) -> ArrangedO
 def _metric(name: str) -> MetricOption | None:
     """Describe a metric; None: a package that it needs is not installed."""
     settings = FidelitySettings(metric=name)
-    if settings.missing:
+    if reading.missing(settings.reader):
         return None
     row = settings.spec
     given = {

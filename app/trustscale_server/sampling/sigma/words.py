@@ -75,11 +75,11 @@ class ReadPage:
     scale: int
 
     @classmethod
-    def of(cls, made: Pixels, plain: Pixels, scale: int, compares: reading.Compared) -> ReadPage:
+    def of(cls, made: Pixels, plain: Pixels, scale: int) -> ReadPage:
         """Read Ŷ and E, [H, W, 3] of 8 or 16 bits, of which the upper 8 are read."""
         rgb, plain_rgb = to_8_bit(made), to_8_bit(plain)
         lines = reading.read_lines(rgb)
-        others = reading.read_otherwise(lines, plain_rgb, compares)
+        others = reading.read_otherwise(lines, plain_rgb)
         return cls(lines, others, reading.read_lines(plain_rgb), scale)
 
     @property
