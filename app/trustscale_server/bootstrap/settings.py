@@ -1,4 +1,4 @@
-"""Every setting, in one frozen object. Nobody else reads the environment or `trustscale.toml`.
+"""Every setting, in one frozen object, made of the environment and `trustscale.toml`.
 
 Order of precedence: environment `TRUSTSCALE_*`, then the file that `TRUSTSCALE_CONFIG` names (or
 `trustscale.toml` in the working folder, if it exists), then the defaults below. In the file,

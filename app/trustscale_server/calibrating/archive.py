@@ -1,4 +1,10 @@
-"""Reads an uploaded archive safely."""
+"""Reads an uploaded archive safely.
+
+Regular files are read one at a time, into memory, under bounds on their number, their sizes, and
+how far the archive expands. Skipped members count too, and too long a list of members is not
+parsed. No name becomes a path. Links, devices, encrypted members, nested archives, names that leave
+the folder, and names that differ only in case are refused.
+"""
 
 from __future__ import annotations
 

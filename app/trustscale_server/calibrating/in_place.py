@@ -1,13 +1,8 @@
-"""Calibrations on the command line: their inputs, their uploads, their making.
+"""Calibrations that the command line makes, of files in their place.
 
-A calibration is of one upscaler and costs calls. Where the class of an upload chooses, those calls
-are worth their price only for classes that the upscaler will answer.
-
-Inputs may be made so that they look like a folder of uploads.
-
-The application makes calibrations from files in place. It gets a list of paths (`listed`) instead
-of an archive. A job's id follows from its pairs and settings, and its records are kept until it
-succeeds, so repeating the command continues where the last one stopped.
+The application gets a list of paths (`listed`) instead of an archive. A job's id follows from its
+pairs and settings, and its records are kept until it succeeds, so repeating the command continues
+where the last one stopped.
 """
 
 from __future__ import annotations

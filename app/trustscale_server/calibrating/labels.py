@@ -1,15 +1,9 @@
-"""What people see and draw of a calibration's pairs, and when it is removed.
+"""The labels that people draw on the predictions of a calibration's pairs.
 
-Of the labels that people draw every save is a new version, and the newest counts. So that two
+Every save of a label is a new version, and the newest counts. So that two
 annotators cannot overwrite each other unseen, a version is a file that is never replaced: a save
 names the version it was drawn on, and only one save per version creates the next. Versions are
 removed with the job's files.
-
-The pictures of the pairs are for people, as long as the job's uploads are kept. Until then X as the
-upscaler got it, Y as uploaded and the prediction can be shown; the calibration's key lists the jobs
-that measured its pairs.
-
-What a crash left between two writes or removals is removed, too.
 """
 
 from __future__ import annotations

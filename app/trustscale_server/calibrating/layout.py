@@ -14,12 +14,6 @@ curve of its pairs holds for its images. A scene is what pairs were taken from (
 photograph, frames of one camera run, slices of one patient); it counts once. DIR names either, or a
 table does: `manifest.csv` among the files, or a file of the form, whose column `name` or `file`
 names the pair.
-
-An archive that was uploaded is read safely: regular files are read one at a time, into memory,
-under bounds on their number, their sizes, and how far the archive expands. Skipped members count
-too, and too long a list of members is not parsed. No name becomes a path. Links, devices, encrypted
-members, nested archives, names that leave the folder, and names that differ only in case are
-refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The pictures of the pairs, for people, as long as the job's uploads are kept."""
+"""The pictures of the pairs, for people, as long as the job's uploads are kept.
+
+These are X as the upscaler got it, Y as uploaded, and the prediction. The calibration's key lists
+the jobs that measured its pairs.
+"""
 
 from __future__ import annotations
 

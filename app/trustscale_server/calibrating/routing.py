@@ -1,4 +1,8 @@
-"""Which upscalers `auto` answers the inputs of a calibration with."""
+"""Which upscalers `auto` answers the inputs of a calibration with.
+
+A calibration is of one upscaler and costs calls. Where the class of an upload chooses, those calls
+are worth their price only for classes that the upscaler will answer.
+"""
 
 from __future__ import annotations
 

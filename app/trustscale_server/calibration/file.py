@@ -1,7 +1,20 @@
-"""The one-file form of a calibration, for export, import and the store.
+"""The file of a calibration, for export, import and the store.
 
-`added.npy`, [2 n, 65], holds what was added to each pair and what of it is invented
-(`conformal/added.py`); calibrations that were made before have none.
+It is a zip archive, readable with standard tools:
+
+- `calibration.json`: format, version, id, the manifest, and the SHA-256 of the other members;
+- `loss_curves.npy`: [2, N], the levels and errors of the spots of all pairs one after the other;
+- `lengths.npy`: [1, m], the number of breakpoints of each spot;
+- `pairs.npy`: [n, 1 + 101 + d], per pair the number of its spots, the quantiles of σ, and the
+  numbers that describe X;
+- `added.npy`: [2 n, 65], what was added to each pair and what of it is invented
+  (`conformal/added.py`); older calibrations have none.
+
+Floats have 8 significant bits, so they are the upper halves of float32 (an error that counts in
+full is rounded up, and cut at the bound on reading). Of an array of 16 bits [a, b] a member holds
+uint8 [a, 2, b]: of each row the differences, modulo 2¹⁶, byte by byte. They deflate well.
+
+The id is a digest of the content; checked on reading, it detects damage and edits.
 """
 
 from __future__ import annotations

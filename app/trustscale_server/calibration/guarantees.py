@@ -1,9 +1,7 @@
-"""What a calibration promises, and what it says of itself and of its pairs.
+"""What a calibration promises.
 
 Each kind of guarantee is a class, chosen in advance with all of its numbers: what it counts as a
-loss, and the curve that its masks are read from. So is when a picture is bad, and how many may go
-out without a look (`conformal/risk_curve.py`). The manifest is all of a calibration but its
-arrays.
+loss, and the curve that its masks are read from (`conformal`).
 """
 
 from __future__ import annotations

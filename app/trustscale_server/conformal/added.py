@@ -37,7 +37,7 @@ is 0. If E[x(t̂)] > 0, the first t_k with E[x(t_k)] > 0 is among those that wer
 of probability at most δ, whatever the number of thresholds. ∎ The score needs to be nothing but a
 function of X and Ŷ; a bad one marks little.
 
-**Weights.** Of scenes with weights W_i (`loss_curve.py`) each is kept with the probability W_i, by
+**Weights.** Of scenes with weights W_i (`scenes.py`) each is kept with the probability W_i, by
 random numbers that are fixed beforehand, and loses the weighted mean of its pairs.
 
 **Harder pictures** (Γ > 1). For every law Q of which each kind of picture is at most Γ times as

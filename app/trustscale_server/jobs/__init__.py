@@ -18,5 +18,4 @@ Workers die
 What is missing is waited for
     A task whose upscaler is unavailable, or whose result cannot be stored, is requeued with backoff
     and frees its slot; its job fails after ten minutes without any progress.
-
 """

@@ -1,4 +1,4 @@
-"""The queue: docket runs jobs and their tasks, and delivers webhooks.
+"""The queue: docket runs jobs and their tasks.
 
 Four queues
     `upscale`, `calibration` and `webhook` carry jobs, `task` the tasks of calibrations. Each has
@@ -16,11 +16,6 @@ Stopping
 Trust
     docket unpickles what it reads. A client that can write to this Redis can run code in the
     workers: it must be private and have a password.
-
-Webhooks
-    A webhook's delivery is a job that notifies a receiver that another job has ended. It is created
-    before the end that it reports, so that no crash loses it. Delivery is at least once; a
-    repetition has the same `webhook-id`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Looks after a job that runs: is it cancelled, did it end elsewhere, does the process stop?"""
+"""Looks after a job that runs: is it cancelled, did it end elsewhere, does the process stop?
+
+`Supervisor` polls the job's state twice a second, so changes by another process are seen without a
+message. A suspended process repeats its work: its calls may have timed out.
+"""
 
 from __future__ import annotations
 

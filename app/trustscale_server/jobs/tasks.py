@@ -1,4 +1,4 @@
-"""Runs the work of jobs: handlers, fan-outs, their supervisor, poison tasks.
+"""Runs the work of jobs: handlers, fan-outs, poison tasks. `jobs/__init__.py` has the rules.
 
 A `Handler`, one coroutine, does a whole job; a `FanOut` does a job of many independent tasks,
 spread over all job workers.
@@ -7,12 +7,6 @@ Both may run again from the start after a crash, and two runs may overlap after 
 suspended. So every effect is idempotent: a result is stored under the job's id, a task is recorded
 under job and name, a calibration's id follows from its content. Blocking work runs in
 `asyncio.to_thread`: it would delay the renewal of the lease.
-
-`Supervisor` runs that code, which may have to stop: cancelled, ended elsewhere, or because the
-worker stops. It polls the job's state twice a second, so changes by another process are seen
-without a message. A suspended process repeats its work: its calls may have timed out.
-
-`jobs/__init__.py` has the rules.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Deliveries of webhooks: jobs that notify a receiver that another job has ended."""
+"""Deliveries of webhooks: jobs that notify a receiver that another job has ended.
+
+A delivery is created before the end that it reports, so that no crash loses it. It is made at least
+once; a repetition has the same `webhook-id`.
+"""
 
 from __future__ import annotations
 

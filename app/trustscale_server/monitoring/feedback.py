@@ -1,4 +1,13 @@
-"""How wrong a served mask was, once the truth is known."""
+"""How wrong a served mask was, once the truth is known.
+
+D is measured as in calibration, between the truth and the served image; the loss is the mean over
+the spots of the picture of its maximum over the served mask in each. Besides:
+
+- Where nothing was promised, or the picture was reduced after its mask was made, the loss is not
+  counted.
+- The truth about one image counts once.
+- Counted losses test the promise (`conformal/evidence.py`); they never enter the calibration.
+"""
 
 from __future__ import annotations
 

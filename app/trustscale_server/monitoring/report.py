@@ -1,16 +1,4 @@
-"""What the monitor and the known truths say about a calibration, for people.
-
-Feedback says how wrong a served mask was, once the truth is known. D is measured as in calibration,
-between the truth and the served image; the loss is the mean over the spots of the picture of its
-maximum over the served mask in each. Besides:
-
-- Where nothing was promised, or the picture was reduced after its mask was made, the loss is not
-counted.
-- The truth about one image counts once.
-- Counted losses test the promise (`conformal/evidence.py`); they never enter the calibration.
-
-The findings of the monitor are a document, with its alarms.
-"""
+"""What the monitor and the known truths say about a calibration, for people, with alarms."""
 
 from __future__ import annotations
 

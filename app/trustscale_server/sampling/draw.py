@@ -1,4 +1,9 @@
-"""Draw the M samples of one request from an upscaler."""
+"""Draw the M samples of one request from an upscaler.
+
+Exactly M samples or an error: a calibration is valid for one M. Every sample goes to a sink as it
+arrives, and the next call may decode its answer only then (`MemoryPermit`), so memory does not grow
+with M.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,4 @@
-"""From a source to Ŷ and σ: the samples, how long they take, and what they give.
-
-**Samples.** Exactly M samples or an error: a calibration is valid for one M. Every sample goes to a
-sink as it arrives, and the next call may decode its answer only then (`MemoryPermit`), so memory
-does not grow with M. Those of a job's work are kept as they arrive: no run after a kill pays for
-one again.
-
-**The pipeline** that a calibration is valid for:
+"""From a source to Ŷ and σ, the part of the pipeline that calibration and serving share.
 
     source ──▶ M samples ──▶ σ ──▶ threshold ──▶ mask, trust level ──▶ answer
                (fan-out)     │

@@ -1,8 +1,7 @@
-"""The answer to one request: its JSON document, its files with their provenance, its promise.
+"""The answer to one request as a JSON document, and the names of its files.
 
-`ApplicableCalibration` says what an answer is about, what is promised of it in words and numbers,
-and the warnings; `review_of` whether the picture may go out without a look
-(`conformal/risk_curve.py`).
+`promise.py` fills in the guarantee and the warnings, `review.py` whether the picture may go out
+without a look.
 """
 
 from __future__ import annotations

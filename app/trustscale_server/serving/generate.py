@@ -1,7 +1,7 @@
 """From an admitted request to Ŷ and its trust: samples, σ, and what is done beside them.
 
-σ becomes mask and trust levels strip by strip. They become files meanwhile, and so does the picture
-where it is a PNG.
+σ becomes mask and trust levels strip by strip. While it does, these become files, and so does the
+picture where it is a PNG.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Upscaling requests, for HTTP and for jobs: from uploaded bytes to a stored result.
 
-    UpscaleRequest ──choose, decode_upload, settle, admit_upload──▶ Admitted    (prepare.py)
-    Admitted ──generate──▶ Masked ──encode_answer──▶ Encoded ──sign, store──▶ answer      (here)
+    prepare: UpscaleRequest ──choose, decode_upload, settle, admit_upload──▶ Admitted
+    run:     Admitted ──generate──▶ Masked ──encode_answer──▶ Encoded ──sign, add_card, store──▶
 
-The second line runs in a slot (`AdmissionController`). What a step has used up is released with it,
-and σ becomes mask and trust levels strip by strip. They become files meanwhile, and so
-does the picture where it is a PNG.
+`choose.py`, `admit.py` and `generate.py` have the steps up to `Masked`, this module has the rest.
+`run` holds a slot (`AdmissionController`), and releases what a step has used up with the step.
 """
 
 from __future__ import annotations

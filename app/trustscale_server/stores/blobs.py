@@ -1,10 +1,4 @@
-"""Bytes: blobs by folder and name, files that are whole or missing, locks, temporary files.
-
-Files appear whole or not at all, across a crash and a power cut. A lock on a file is held by one
-process at a time. Temporary files, for one reader, are in memory while small, else on the disk
-without a name.
-
-Blobs are bytes by folder and name: in a local folder, on S3, Google Cloud Storage or Azure.
+"""Blobs: bytes by folder and name, in a local folder, on S3, Google Cloud Storage or Azure.
 
 obstore guarantees that a file appears whole or not at all, and that `create` is one conditional
 write. Folders and names come from outside: each is percent-encoded into one path component, so no

@@ -1,4 +1,18 @@
-"""Symmetries of a picture, and the seeds that choose among them."""
+"""Symmetries of a picture, and the seeds that choose among them.
+
+A generative model takes a sample seed as it is. A deterministic model f has only one answer, so its
+samples are `undo(f(apply(x, g)), g)` with g = seed % 96, drawn *without* replacement from a group
+that leaves the task unchanged: an ideal upscaler gives the same image for every g, and where a real
+one does not, it is undecided. Elements are numbered
+
+    element = d + 8 * c        d in 0..7: the dihedral group of the square
+                               c in 0..11: channel permutation x intensity inversion
+
+with d = quarter turns + 4 * mirror and c = permutation + 6 * inversion. Element 0 is the identity,
+and elements 0..7 are the geometric self-ensemble of Timofte et al., "Seven ways to improve
+example-based single image super resolution", CVPR 2016, section 3.5. None interpolates. Geometry,
+permutation and inversion act on different axes, so they commute.
+"""
 
 from __future__ import annotations
 

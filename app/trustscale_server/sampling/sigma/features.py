@@ -18,13 +18,9 @@ is the logarithm of the mean over a cell of level 2, `log variance@2` the mean o
 
 Where the truth has more detail than any upscaler can return, samples often agree on too little; the
 fall of the energy from octave to octave shows how much is missing, the coarsest levels how hard the
-photograph is. What the upscaler adds may be invented;
-one sample shows it.
+photograph is. What the upscaler adds may be invented; one sample shows it.
 
 The weights are an `estimators.Fit`, which `fitting.py` finds.
-
-**The samples** are accumulated into exact integer sums per pixel, from which every estimator of σ
-follows. Memory does not depend on M, nor any bit of the result on the order of arrival.
 """
 
 from __future__ import annotations

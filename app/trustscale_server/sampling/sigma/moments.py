@@ -1,4 +1,7 @@
-"""Samples accumulated into exact integer sums per pixel."""
+"""Samples accumulated into exact integer sums per pixel, from which every estimator of σ follows.
+
+Memory does not depend on M, nor any bit of the result on the order of arrival.
+"""
 
 from __future__ import annotations
 

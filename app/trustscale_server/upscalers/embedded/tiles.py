@@ -1,4 +1,13 @@
-"""A picture in overlapping tiles, and what a network makes of each."""
+"""A picture in overlapping tiles, and what a network makes of each.
+
+An output pixel of a convolutional network depends on the input within a *radius* only: the sum of
+(kernel size − 1) / 2 over the convolutions of its longest path. So each tile reads a `halo` of at
+least that radius beyond the pixels that it keeps, except at the border of the image, where the
+network applies its border treatment. Tiled equals whole up to the order of floating-point sums.
+
+All tiles of one image have the same shape: onnxruntime's memory arena keeps the blocks of every
+shape, and other runtimes compile per shape.
+"""
 
 from __future__ import annotations
 

@@ -1,20 +1,4 @@
-"""Networks in this process: their runtimes, and their tiles.
-
-ONNX networks, also the shipped ones, run on the fastest library of this machine. OpenVINO runs them
-on x86 processors, in bfloat16 where the processor has it; onnxruntime on the accelerators of its
-installed build and on all other processors. Both give the same float32 output up to the order of
-sums (1e-5 of 1 on photographs), so they share a fingerprint; bfloat16 changes pixels, so the
-fingerprint covers the precision.
-
-The upscaler takes any ONNX model from RGB to RGB, over overlapping tiles. An output pixel of a
-convolutional network depends on the input within a *radius* only: the sum of (kernel size − 1) / 2
-over the convolutions of its longest path. So each tile reads a `halo` of at least that radius
-beyond the pixels that it keeps, except at the border of the image, where the network applies its
-border treatment. Tiled equals whole up to the order of floating-point sums.
-
-All tiles of one image have the same shape: onnxruntime's memory arena keeps the blocks of every
-shape, and other runtimes compile per shape.
-"""
+"""The upscaler that runs a network in this process: any ONNX model from RGB to RGB."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Addresses that others choose: which are allowed, and the HTTP client that calls them.
+"""Addresses that others choose: which are allowed, and a call of one (`foreign_answer`).
 
 A result URL comes from the upscaler, an untrusted party. So it must be https and its host listed;
 every address that the host resolves to must be public, and the connection goes to the checked
 address, so DNS rebinding cannot work. The upscaler's own address is the operator's choice and is
 trusted, private or not.
 
-Clients choose the receivers of their webhooks and pictures to fetch (`foreign_answer`).
+Clients choose the receivers of their webhooks, and pictures to fetch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What all remote adapters share: identity, uploads, polling, and samples from answers.
-
-A sample is decoded, of the right size, aligned, and not the input.
-"""
+"""What all remote adapters share: identity, uploads, polls, cancellations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""An answer: its JSON by pointer, and why a call failed."""
+"""An answer of an upscaler: its JSON by pointer, and why a call failed.
+
+Failures have finer classes than in `platform/errors.py`. JSON pointers are of RFC 6901, where `*`
+stands for every element of an array.
+
+Servers say "busy" with 409 (Cog), 429 (BentoML) or 503 (Triton, Gradio), and explain errors as
+`error`, `detail` (text or list), `errors` or plain text, whatever the content type.
+"""
 
 from __future__ import annotations
 

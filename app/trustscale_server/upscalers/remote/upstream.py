@@ -1,10 +1,4 @@
-"""HTTP to upscalers: every call, and what its answer says.
-
-An answer gives its JSON by pointer, and says why a call failed, in finer classes than
-`platform/errors.py`. JSON pointers are of RFC 6901, where `*` stands for every element of an array.
-
-Servers say "busy" with 409 (Cog), 429 (BentoML) or 503 (Triton, Gradio), and explain errors as
-`error`, `detail` (text or list), `errors` or plain text, whatever the content type.
+"""HTTP to upscalers: every call.
 
 No other module calls upscalers. `Upstream` guarantees what all protocols need: a timeout on every
 step, byte limits while reading, no redirects, no compression (what is not decompressed cannot be a

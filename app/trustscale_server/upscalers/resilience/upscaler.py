@@ -2,9 +2,9 @@
 
 ::
 
-    generate ──▶ breaker ──▶ spend guard ──▶ slots ──▶ time limit ──▶ inner.generate
-        ▲                                                                  │
-        └─────────── wait (Retry-After, else jitter), budget, same seed ◀──┘
+    generate ──▶ breaker ──▶ slot ──▶ limit of calls ──▶ booked ──▶ time limit ──▶ inner.generate
+        ▲                                                                               │
+        └───────── error: wait (Retry-After, else jitter), within the budget ◀──────────┘
 
 A retry uses the same seed, so it makes the same sample. While the upstream is away, the breaker
 fails at once, and a free health check finds out when it is back; a call with patience
