@@ -128,6 +128,11 @@ class Session:
         """Sleep."""
         await settled(self._sleep(seconds))
 
+    def _below(self, path: str) -> str:
+        """A path without that of the service's address, which httpx puts before it."""
+        prefix = self._http.base_url.path.rstrip("/")
+        return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
+
     async def send(
         self, verb: str, path: str, *, retries: int = 0, **options: Any
     ) -> httpx.Response:
@@ -146,7 +151,7 @@ class Session:
             is_last = attempt == most
             wait = _WAITS[min(attempt, len(_WAITS) - 1)]
             try:
-                response = await settled(self._http.request(verb, path, **options))
+                response = await settled(self._http.request(verb, self._below(path), **options))
             except httpx.TransportError as error:
                 is_over = isinstance(error, httpx.ReadTimeout)  # it would time out again
                 passes = is_known_again or isinstance(error, _BEFORE_SENDING)

@@ -408,9 +408,9 @@ def test_the_gateway_answers_before_what_stands_in_front(settings, seconds, mega
     assert int(timed["/v1"]["request"].removesuffix("s")) > seconds + 300
 
 
-def _paths(use, kind):
+def _paths(use, kind, *words):
     """The paths that lead in, each with whether it means all below."""
-    (made,) = of_kind(use, kind).values()
+    (made,) = of_kind(use, kind, *words).values()
     if kind == "HTTPRoute":
         assert made["spec"]["hostnames"] == ["upscale.example"]
         matches = [one["path"] for rule in made["spec"]["rules"] for one in rule["matches"]]
@@ -420,7 +420,21 @@ def _paths(use, kind):
     return {each["path"]: each["pathType"] == "Prefix" for each in rule["http"]["paths"]}
 
 
-@pytest.mark.parametrize(("use", "kind"), [("many-cpus", "Ingress"), ("gpu-pool", "HTTPRoute")])
+WAYS = pytest.mark.parametrize(
+    ("use", "kind"), [("many-cpus", "Ingress"), ("gpu-pool", "HTTPRoute")]
+)
+
+
+@WAYS
+def test_way_in_below_a_path(use, kind):
+    """The setting `path_prefix` leads to the same paths below it, and to no others."""
+    words = given({"config": 'path_prefix = "/trust"'})
+    assert _paths(use, kind, *words) == {
+        f"/trust{path}": is_prefix for path, is_prefix in _paths(use, kind).items()
+    }
+
+
+@WAYS
 def test_way_in(use, kind):
     paths = _paths(use, kind)
 

@@ -94,6 +94,7 @@ class Services:
                 keeps_pictures=self.serves,
                 throughput=self.service.context.throughput,
                 usage=self.stores.usage,
+                path_prefix=self.settings.path_prefix,
             ),
             "webhook": WebhookHandler(self.stores.jobs, self.settings.webhooks),
         }
@@ -187,6 +188,7 @@ async def open_parts(
         asks_first=settings.asks_first,
         prefers_auto=settings.prefers_auto,
         robust=settings.robust,
+        path_prefix=settings.path_prefix,
         throughput=throughput,
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))

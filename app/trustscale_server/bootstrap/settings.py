@@ -303,6 +303,12 @@ class Settings(BaseSettings):
     )
 
     pages: bool = Field(True, description="Whether `serve` offers [web pages](page.md) at `/`.")
+    path_prefix: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="The path [below which a proxy offers the service]"
+        "(deployment.md#below-a-path), such as `/trust`; pages, links and `Location` name it.",
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",

@@ -86,7 +86,8 @@ log = structlog.get_logger(__name__)
 class CalibrationHandler:
     """Runs calibration jobs (`trustscale_server.jobs.tasks.FanOut`).
 
-    Keeps canaries of the upscalers in `watched`, and pictures of pairs on request.
+    Keeps canaries of the upscalers in `watched`, and pictures of pairs on request. path_prefix: of
+    the paths that jobs name.
     """
 
     upscalers: Mapping[str, Upscaler]
@@ -98,6 +99,7 @@ class CalibrationHandler:
     throughput: Throughput = field(default_factory=Throughput)
     usage: Usage | None = None
     truths: Truths = field(default_factory=Truths)
+    path_prefix: str = ""
     _running: int = 0
 
     _requests: OrderedDict[tuple[str, datetime], CalibrationRequest] = field(
@@ -243,7 +245,7 @@ class CalibrationHandler:
     ) -> str:
         if request.config.activate:
             await self._activate(calibration, job, force=request.config.force)
-        return f"/v1/admin/calibrations/{calibration.id}"
+        return f"{self.path_prefix}/v1/admin/calibrations/{calibration.id}"
 
     async def _request(self, job: Job) -> CalibrationRequest:
         """The request of a job, which may have thousands of pairs: checked once, in a thread."""

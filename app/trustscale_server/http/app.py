@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Final, TypedDict
 
 import structlog
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.formparsers import MultiPartParser
 from starlette.types import ASGIApp
 
@@ -33,7 +33,7 @@ from trustscale_server.http.reading import BoundedFields
 from trustscale_server.http.routes.shared import preview
 from trustscale_server.http.state import TIMINGS, State, Timings
 from trustscale_server.platform.cores import usable_cores
-from trustscale_server.platform.errors import TrustscaleError
+from trustscale_server.platform.errors import ConfigError, TrustscaleError
 from trustscale_server.platform.memory import memory_limit
 from trustscale_server.platform.tasks import beside
 from trustscale_server.platform.telemetry.signals import Metrics, exporting
@@ -83,10 +83,19 @@ def create_app(
         max_upload_bytes=settings.max_upload_bytes,
         is_local=is_local,
         is_open=not settings.client_keys,
+        path_prefix=settings.path_prefix,
     )
     if settings.pages:
-        app.include_router(web_router(preview))
+        _include(app, web_router(preview, settings.path_prefix), settings.path_prefix)
     return app
+
+
+def _include(app: FastAPI, router: APIRouter, prefix: str) -> None:
+    """Add a router. Raises ConfigError where a path of its looks as if it had the prefix."""
+    paths = [f"{getattr(route, 'path', '')}/" for route in (*app.routes, *router.routes)]
+    if prefix and any(path.startswith(f"{prefix}/") for path in paths):
+        raise ConfigError(f"path_prefix {prefix} is a path of the service: choose another one.")
+    app.include_router(router)
 
 
 ROUTES: Final = (
@@ -103,10 +112,12 @@ def application(
     routes: Sequence[str] = ROUTES,
     is_local: bool = False,
     is_open: bool = True,
+    path_prefix: str = "",
 ) -> FastAPI:
     """Make the HTTP API, or these routes of it, over what `start` opens.
 
-    is_open: whether its document says that clients need no key.
+    is_open: whether its document says that clients need no key. path_prefix: below which a proxy
+    offers it; paths are understood with it and without.
     """
     metrics = Metrics()
 
@@ -119,6 +130,7 @@ def application(
         metrics,
         is_local=is_local,
         is_open=is_open,
+        path_prefix=path_prefix,
         title="Trustscale",
         version=__version__,
         summary="Upscale an image, and say where its colours are right, on average by a theorem.",
@@ -134,16 +146,19 @@ def application(
     problems.add_problem_handlers(app)
     add_page(app)
     for name in routes:
-        app.include_router(import_module(f"trustscale_server.http.routes.{name}").router)
+        router = import_module(f"trustscale_server.http.routes.{name}").router
+        _include(app, router, path_prefix)
     return app
 
 
 class _Gateway(FastAPI):
     """FastAPI inside our request context, which its own 413 and 500 answers get too."""
 
-    def __init__(self, metrics: Metrics, *, is_local: bool, is_open: bool, **options: Any) -> None:
+    def __init__(
+        self, metrics: Metrics, *, is_local: bool, is_open: bool, path_prefix: str, **options: Any
+    ) -> None:
         super().__init__(**options)
-        self._metrics = metrics
+        self._metrics, self._path_prefix = metrics, path_prefix
         self._is_local, self._is_open = is_local, is_open
 
     def openapi(self) -> dict[str, Any]:
@@ -154,7 +169,7 @@ class _Gateway(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         bounded = BoundedFields(super().build_middleware_stack(), _MAX_FIELDS)
         guarded = OwnSite(bounded, is_local=self._is_local)
-        return RequestContext(guarded, self._metrics)
+        return RequestContext(guarded, self._metrics, self._path_prefix)
 
 
 async def _start(

@@ -60,23 +60,47 @@ def note(request: Request, **facts: str | float | None) -> None:
     request.scope.setdefault(_FACTS, {}).update(facts)
 
 
+def own_path(scope: Scope) -> str:
+    """Return the path of a request without the prefix below which a proxy offers the service."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
+
+
+def _prefixed(scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers whose `Location`, where it is of the service, names the prefix."""
+    prefix = scope.get("root_path", "").encode()
+    return [
+        (name, prefix + value if name == b"location" and value.startswith(b"/") else value)
+        for name, value in headers
+    ]
+
+
 class RequestContext:
     """Gives every request an id, logs it once, counts it by method, route template and status.
 
     As the outermost layer it gives every answer, also to an unexpected error, security headers and
     an `X-Request-ID` (a client's harmless one is kept), and turns the framework's plain-text 413
     into a problem document. HEAD is answered as GET; the server does not send the body.
+
+    path_prefix: the path below which a proxy offers the service, which strips it or not.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, path_prefix: str = "") -> None:
         self.app = app
         self.metrics = metrics
+        self.path_prefix = path_prefix
+
+    def _below(self, scope: Scope) -> Scope:
+        """The request as if its proxy had kept the prefix."""
+        path, prefix = scope["path"], self.path_prefix
+        path = path if path.startswith(f"{prefix}/") else f"{prefix}{path}"
+        return {**scope, "root_path": prefix, "path": path}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         method = scope["method"]
+        scope = self._below(scope)
         # Events would be awaited until their job ends, and none sent.
         if method == "HEAD" and not scope["path"].endswith("/events"):
             scope = {**scope, "method": "GET"}
@@ -97,9 +121,9 @@ class RequestContext:
                     replaced = True
                     return
                 message["headers"] = [
-                    *message.get("headers", []),
+                    *_prefixed(scope, message.get("headers", [])),
                     (b"x-request-id", request_id.encode()),
-                    *_security_headers(scope["path"], message),
+                    *_security_headers(own_path(scope), message),
                 ]
                 # A slow client is not measured. This may be another task: the span is left later.
                 self._record(scope, method, status, started, traced)
@@ -132,7 +156,7 @@ class RequestContext:
         kind = {"type": scope[SCOPE_KEY]} if SCOPE_KEY in scope else {}
         if kind:
             self.metrics.count("error_responses", kind["type"])
-        is_routine = scope["path"] in _PROBES and status < 400
+        is_routine = own_path(scope) in _PROBES and status < 400
         (access_log.debug if is_routine else access_log.info)(
             "request",
             method=method,
@@ -199,7 +223,7 @@ def _host(authority: str) -> str:
 
 
 def _span(method: str, scope: Scope, request_id: str) -> AbstractContextManager[Span]:
-    if scope["path"] in _PROBES:
+    if own_path(scope) in _PROBES:
         return nullcontext(INVALID_SPAN)
     sent = dict(scope["headers"])
     parent = {

@@ -64,6 +64,7 @@ class ServiceContext:
     request says so, where nothing would be promised. decoding, fetching: for uploads. drawing: for
     stored results under another α. robust: Γ of requests that name none; None: the calibration's.
     find_faces: None: none are looked for. faces, letters: what requests mean that do not say it.
+    path_prefix: of the paths that answers name.
     """
 
     upscalers: Mapping[str, Upscaler]
@@ -83,6 +84,7 @@ class ServiceContext:
     find_faces: FindFaces | None = None
     faces: Leaving = "leave_out"
     letters: Leaving = "keep"
+    path_prefix: str = ""
     batches: Batches
     decoding: Room = field(init=False)
     fetching: Room = field(init=False)

@@ -98,18 +98,19 @@ class Encoded:
         return self.picture if isinstance(self.picture, Result) else None
 
 
-async def encode_answer(masked: Masked, result_id: str) -> Encoded:
+async def encode_answer(masked: Masked, result_id: str, *, path_prefix: str = "") -> Encoded:
     """Make the files of the answer and its document. Raises StoreUnavailable: the disk is full."""
+    path = f"{path_prefix}/v1/results/{result_id}"
     timings_ms = dict(masked.timings_ms)
     with clocked(timings_ms, "encode"), span("encode"):
-        document, files = await shielded(_encoded, masked, result_id)
+        document, files = await shielded(_encoded, masked, result_id, path)
     document.timings_ms = timings_ms
     return Encoded(
         masked.admitted, document, files, masked.rest, masked.mean_log_sigma, masked.added
     )
 
 
-def _encoded(masked: Masked, result_id: str) -> tuple[Picture, dict[str, IO[bytes]]]:
+def _encoded(masked: Masked, result_id: str, path: str) -> tuple[Picture, dict[str, IO[bytes]]]:
     """The document beside the files, the picture's first."""
     chosen, trust = masked.admitted.chosen, masked.trust
 
@@ -128,7 +129,7 @@ def _encoded(masked: Masked, result_id: str) -> tuple[Picture, dict[str, IO[byte
             )
     with ThreadPoolExecutor(2, "trustscale-encode") as threads:
         begun = [threads.submit(job) for job in jobs]
-        document = _document(masked, result_id)
+        document = _document(masked, result_id, path)
         if isinstance(document, Result) and document.believed.is_sent:
             begun.append(threads.submit(_believed, masked, document))
         if isinstance(document, Result) and document.safe:
@@ -212,10 +213,9 @@ async def store(context: ServiceContext, encoded: Encoded) -> None:
         await context.results.put(encoded.picture.id, document, files, ttl_s=keep_s)
 
 
-def _document(masked: Masked, result_id: str) -> Picture:
+def _document(masked: Masked, result_id: str, base: str) -> Picture:
     admitted, chosen, trust = masked.admitted, masked.admitted.chosen, masked.trust
     height, width, _ = masked.picture.shape
-    base = f"/v1/results/{result_id}"
     links = {"self": base, "image": f"{base}/{chosen.form.file}"}
     common = {
         "id": result_id,
@@ -379,6 +379,7 @@ class UpscaleService:
                         sink or watcher.get(),
                     ),
                     result_id or f"res-{secrets.token_urlsafe(15)}",
+                    path_prefix=context.path_prefix,
                 )
                 encoded = await add_card(context, await sign(context, encoded))
                 await store(context, encoded)

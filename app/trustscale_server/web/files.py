@@ -73,9 +73,10 @@ class File:
 
 
 class Site:
-    """Everything that a browser can load of the pages."""
+    """Everything that a browser can load of the pages; prefix: the path below which it is."""
 
-    def __init__(self, root: Traversable | None = None) -> None:
+    def __init__(self, prefix: str = "", root: Traversable | None = None) -> None:
+        self._prefix = prefix
         self._root = root or resources.files(__package__)
 
     @cached_property
@@ -123,29 +124,30 @@ class Site:
         return _file(data, page.media_type)
 
     def _page(self, layout: Template, page: SitePage) -> File:
-        base = f"/static/{self.digest}"
+        base = f"{self._prefix}/static/{self.digest}"
+        places = {"static": base, "root": self._prefix}
         text = layout.substitute(
             title=html.escape(page.title),
             name=page.name,
-            static=base,
+            **places,
             style=f"{base}/pages/{page.name}.css",
             script=f"{base}/pages/{page.name}.js",
-            nav=_navigation(page),
-            main=Template(self._text(f"{page.name}.html")).safe_substitute(static=base),
+            nav=self._navigation(page),
+            main=Template(self._text(f"{page.name}.html")).safe_substitute(places),
         )
         return _file(text.encode(), "text/html; charset=utf-8")
 
     def _text(self, name: str) -> str:
         return (self._root / "pages" / name).read_text("utf-8")
 
-
-def _navigation(current: SitePage) -> str:
-    """The links to all pages."""
-    links = (
-        f'<a href="{page.paths[0]}"{_state(page, current)}>{html.escape(page.title)}</a>'
-        for page in PAGES
-    )
-    return "\n".join(links)
+    def _navigation(self, current: SitePage) -> str:
+        """The links to all pages."""
+        links = (
+            f'<a href="{self._prefix}{page.paths[0]}"{_state(page, current)}>'
+            f"{html.escape(page.title)}</a>"
+            for page in PAGES
+        )
+        return "\n".join(links)
 
 
 def _state(page: SitePage, current: SitePage) -> str:

@@ -48,9 +48,9 @@ async def _no_preview(_request: Request, _result: str) -> None:
     return None
 
 
-def web_router(previews: Previews = _no_preview) -> APIRouter:
-    """Make the router of all pages and static files."""
-    site = _site()
+def web_router(previews: Previews = _no_preview, prefix: str = "") -> APIRouter:
+    """Make the router of all pages and static files; prefix: the path below which they are."""
+    site = _site(prefix)
     router = APIRouter(include_in_schema=False, default_response_class=Response)
     _add_pages(router, site, previews)
 

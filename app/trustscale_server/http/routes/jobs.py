@@ -86,7 +86,7 @@ class JobOut(BaseModel):
     warnings: list[str] = Field(default_factory=list)
 
     @classmethod
-    def of(cls, job: JobStatus, made: CallsMade | None = None) -> JobOut:
+    def of(cls, job: JobStatus, made: CallsMade | None = None, path_prefix: str = "") -> JobOut:
         """Return the public part of a stored job, with the calls that it made."""
         names = ("estimate_s", "calls", "price", "width", "height")
         return cls(
@@ -94,7 +94,7 @@ class JobOut(BaseModel):
             **{name: job.about.get(name) for name in names},
             calls_made=made,
             needs_review=job.needs_review,
-            draft=f"/v1/jobs/{job.id}/{DRAFT}" if _is_drafted(job) else None,
+            draft=f"{path_prefix}/v1/jobs/{job.id}/{DRAFT}" if _is_drafted(job) else None,
             warnings=(job.about.get("warnings") or "").splitlines(),
         )
 
@@ -116,8 +116,8 @@ async def visible_job(state: State, job: JobStatus) -> JobOut:
     if is_made and not await state.stores.results.has(str(job.result).rpartition("/")[2]):
         job = job.model_copy(update={"state": JobState.EXPIRED, "result": None})
     counted = [job.id] if job.kind == "calibration" else []
-    made = await state.stores.usage.calls_of(*counted)
-    return JobOut.of(job, *made)
+    made = (*await state.stores.usage.calls_of(*counted), None)
+    return JobOut.of(job, made[0], state.settings.path_prefix)
 
 
 _JobDep = Annotated[JobStatus, Depends(_job)]
@@ -176,7 +176,8 @@ async def list_jobs(state: StateDep, _: AdminDep) -> list[JobOut]:
     pending = [job for kind in get_args(JobKind) for job in await state.stores.jobs.pending(kind)]
     pending.sort(key=lambda job: job.created_at, reverse=True)
     made = await state.stores.usage.calls_of(*(job.id for job in pending))
-    return [JobOut.of(job, calls) for job, calls in zip(pending, made, strict=True)]
+    prefix = state.settings.path_prefix
+    return [JobOut.of(job, calls, prefix) for job, calls in zip(pending, made, strict=True)]
 
 
 async def _until(

@@ -51,7 +51,10 @@ async def share_result(
     expires = await results.extend(
         result_id, json.dumps(document).encode(), ttl_s=state.settings.shared_result_ttl_s
     )
-    return SharedResult(path=f"/r/{result_id}", expires=datetime.fromtimestamp(expires, UTC))
+    return SharedResult(
+        path=f"{state.settings.path_prefix}/r/{result_id}",
+        expires=datetime.fromtimestamp(expires, UTC),
+    )
 
 
 async def preview(request: Request, result_id: str) -> Preview | None:

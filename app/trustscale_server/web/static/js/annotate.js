@@ -4,6 +4,7 @@ import { confirmDialog } from "./lib/dialog.js";
 import { announce } from "./lib/dom.js";
 import { count } from "./lib/format.js";
 import { html, render } from "./lib/html.js";
+import { at } from "./lib/place.js";
 import { begin, root } from "./lib/shell.js";
 import { Store } from "./lib/store.js";
 import { guarded, toast, toastError } from "./lib/toast.js";
@@ -43,7 +44,7 @@ async function choose() {
   </p>`;
   const none = html`<div class="card empty">
     <p>No calibration waits for labels.</p>
-    <p><a href="/calibrations?new">Start one</a> in which people mark where the meaning differs.</p>
+    <p><a href=${at("calibrations?new")}>Start one</a> in which people mark where the meaning differs.</p>
   </div>`;
   const cards = html`<div class="stack">${jobs.map((job) => jobCard(job, { onEnd }))}</div>`;
   render(html`${pageHead("Annotate", { lead })} ${jobs.length ? cards : none}`, root);
@@ -221,4 +222,4 @@ async function work(job) {
   await open(session.nextUnlabelled() ?? session.rows[0]?.name);
 }
 
-begin(show, html`<a href="/annotate">All that wait for labels</a>`);
+begin(show, html`<a href=${at("annotate")}>All that wait for labels</a>`);

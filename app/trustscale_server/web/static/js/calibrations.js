@@ -8,6 +8,7 @@ import * as job from "./calibrations/job.js";
 import { load } from "./calibrations/service.js";
 import * as tryout from "./calibrations/tryout.js";
 import { html } from "./lib/html.js";
+import { at } from "./lib/place.js";
 import { begin, root } from "./lib/shell.js";
 
 const VIEWS = { home, new: create, connect, try: tryout, job, detail };
@@ -22,4 +23,4 @@ async function show() {
   await VIEWS[viewOf(query)].show(root, query);
 }
 
-begin(show, html`<a href="/calibrations">Studio</a>`);
+begin(show, html`<a href=${at("calibrations")}>Studio</a>`);

@@ -4,6 +4,7 @@ import { getJson } from "./lib/api.js";
 import { announce } from "./lib/dom.js";
 import { plural } from "./lib/format.js";
 import { html, nothing, render } from "./lib/html.js";
+import { at } from "./lib/place.js";
 import { root } from "./lib/shell.js";
 import { Store } from "./lib/store.js";
 import { button, pageHead } from "./lib/widgets.js";
@@ -79,7 +80,7 @@ async function refresh({ ask = true } = {}) {
   const before = state.report && alarmsOf(state.report).words;
   try {
     const options = { kind: "admin", ask };
-    const report = await getJson("/v1/admin/monitor", options);
+    const report = await getJson(at("v1/admin/monitor"), options);
     store.set({ report, problem: "" });
     const { words } = alarmsOf(report);
     if (words !== before) announce(words);

@@ -4,6 +4,7 @@
 import { request } from "./lib/api.js";
 import { $$, announce, onKey } from "./lib/dom.js";
 import { html, nothing, render } from "./lib/html.js";
+import { at } from "./lib/place.js";
 import { root } from "./lib/shell.js";
 import { toastError } from "./lib/toast.js";
 import { look } from "./upscale/catch.js";
@@ -59,7 +60,7 @@ function select(picture, { push = true } = {}) {
 }
 
 function enter(picture, act = "pushState") {
-  history[act]({ id: picture.id }, "", picture.state === "done" ? `/r/${picture.result.id}` : "/");
+  history[act]({ id: picture.id }, "", picture.state === "done" ? at(`r/${picture.result.id}`) : at());
 }
 
 async function openPicture(picture) {
@@ -79,7 +80,7 @@ async function openPicture(picture) {
 
 intake.events.onFiles = (files, settings, truth) => {
   const [one, ...more] = queue.add(files, settings, truth);
-  if (more.length) return pages.open("/wall");
+  if (more.length) return pages.open(at("wall"));
   select(one);
   // The focused element may be gone.
   requestAnimationFrame(() => $$(".item.selected .item-open")[0]?.focus());
@@ -99,7 +100,7 @@ queue.events.onGone = () => {
     enter(next, "replaceState");
   } else {
     stage.leave();
-    history.replaceState(null, "", "/");
+    history.replaceState(null, "", at());
   }
 };
 
@@ -111,19 +112,19 @@ function lost({ title, text, id, again }) {
     <p class="hint">${id}</p>
     <p class="button-row">
       ${again ? html`<button type="button" @click=${again}>Try again</button>` : nothing}
-      <a class="button" href="/">Upscale a picture</a>
+      <a class="button" href=${at()}>Upscale a picture</a>
     </p>
   </div>`;
 }
 
 /** /r/ID or /?result=ID. */
 const idNamed = () =>
-  /^\/r\/([\w-]+)$/.exec(location.pathname)?.[1] ?? new URLSearchParams(location.search).get("result");
+  /\/r\/([\w-]+)$/.exec(location.pathname)?.[1] ?? new URLSearchParams(location.search).get("result");
 
 async function follow(step) {
   const id = idNamed();
   const { pictures } = state;
-  const isWall = location.pathname === "/wall";
+  const isWall = location.pathname === at("wall");
   store.set({ isWall });
   const own =
     pictures.find((one) => one.id === step?.id) ?? pictures.find((one) => id && one.result?.id === id);
@@ -136,7 +137,7 @@ async function follow(step) {
 async function openLinked(id) {
   store.set({ isOpening: true });
   try {
-    const answer = await request(`/v1/results/${encodeURIComponent(id)}?detail=full`);
+    const answer = await request(at(`v1/results/${encodeURIComponent(id)}?detail=full`));
     const found = await answer.json();
     const sunset = answer.headers.get("Sunset");
     const expires = sunset ? new Date(sunset) : undefined;
@@ -210,7 +211,7 @@ addEventListener("beforeunload", (event) => queue.isSending() && event.preventDe
 
 // Nobody who follows a link wants the start page first.
 if (idNamed()) store.set({ isOpening: true });
-store.set({ isWall: location.pathname === "/wall" });
+store.set({ isWall: location.pathname === at("wall") });
 intake.listen();
 print.listen();
 intake.load();

@@ -4,6 +4,7 @@ import { openDialog } from "../lib/dialog.js";
 import { onKey } from "../lib/dom.js";
 import { count } from "../lib/format.js";
 import { html, live, nothing, repeat } from "../lib/html.js";
+import { at } from "../lib/place.js";
 import { button, facts, pageHead, segments } from "../lib/widgets.js";
 import { tinted } from "./view.js";
 
@@ -29,7 +30,7 @@ export function desk(state, act, view, tools) {
   const { job, session } = state;
   const { rows, labelled, current } = session;
   const isComplete = rows.length > 0 && labelled >= rows.length;
-  const above = html`<p class="hint"><a href="/annotate">Annotate</a></p>`;
+  const above = html`<p class="hint"><a href=${at("annotate")}>Annotate</a></p>`;
   const finish = () => button("Finish…", act.finish, { kind: isComplete ? "primary" : "", off: !isComplete });
   const progress = html`<div class="total">
       <p class="tally">${count(labelled)} of ${count(rows.length)} labelled</p>

@@ -4,6 +4,7 @@ import { sendJson } from "../lib/api.js";
 import { documentOf, download } from "../lib/dom.js";
 import { count, duration } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
+import { at } from "../lib/place.js";
 import { Store } from "../lib/store.js";
 import { button, failed, field, hint, items, number, pageHead } from "../lib/widgets.js";
 import { above } from "./words.js";
@@ -58,7 +59,7 @@ function suggested(found, store) {
             <h2>3. Serve it</h2>
             <p>
               Add this to the service’s <code>trustscale.toml</code>, put the key into the variable that it names, start the service again, and
-              <a href="/calibrations?new">calibrate it</a>.
+              <a href=${at("calibrations?new")}>calibrate it</a>.
             </p>
             <pre tabindex="0"><code>${toml}</code></pre>
             <div class="button-row">${button("Download", save)} ${button("Copy", () => navigator.clipboard.writeText(toml))}</div>
@@ -79,7 +80,7 @@ async function look(event, store, call) {
   }
   store.set({ isBusy: true, error: null });
   try {
-    const found = await sendJson("POST", "/v1/admin/upscalers/probe", { address, token, call, settings });
+    const found = await sendJson("POST", at("v1/admin/upscalers/probe"), { address, token, call, settings });
     store.set({ found: { ...found, needs: store.state.found?.needs ?? found.needs } });
   } catch (error) {
     store.set({ error });

@@ -3,6 +3,7 @@
 import { chart } from "../lib/chart.js";
 import { count, level, percent, threshold, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
+import { at } from "../lib/place.js";
 import { guarded } from "../lib/toast.js";
 import { button, facts, figures, hint, items, later, pageHead, table } from "../lib/widgets.js";
 import { reasons } from "./job.js";
@@ -52,12 +53,12 @@ function head(found, rows) {
     <p class="lead" id="verdict">${verdict(found)}</p>
     ${trustsNothing(found)}`;
   const remove = async () => {
-    if (await service.remove(found)) location.href = "/calibrations";
+    if (await service.remove(found)) location.href = at("calibrations");
   };
   const tools = html`<div class="button-row">
     ${row?.active ? nothing : html`<a class="button primary" href=${service.trial(found.id)}>Before and after</a>`}
     ${before ? html`<a class="button" href=${service.trial(before.id)}>Back to ${service.title(before)}</a>` : nothing}
-    <a class="button" href="/calibrations?new&extend=${id}">Add pictures</a>
+    <a class="button" href=${at(`calibrations?new&extend=${id}`)}>Add pictures</a>
     ${button("Export", () => guarded(() => service.exported(found.id)))}
     ${row?.active ? undeletable : button("Delete", () => guarded(remove), { kind: "danger" })}
   </div>`;

@@ -4,6 +4,7 @@ import { getJson, ADMIN } from "../lib/api.js";
 import { count, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { pooled } from "../lib/jobs.js";
+import { at } from "../lib/place.js";
 import { Store } from "../lib/store.js";
 import { guarded, toastError, toastSuccess } from "../lib/toast.js";
 import { facts, keyed, pageHead } from "../lib/widgets.js";
@@ -22,7 +23,7 @@ export async function show(root) {
       service.listed(),
       service.pending(),
       service.upscalers(),
-      getJson("/v1/admin/monitor", ADMIN),
+      getJson(at("v1/admin/monitor"), ADMIN),
     ]);
     // The card of a failed job stays: it shows the reason, and the list does not have it any more.
     const onEnd = ({ state }) => state !== "failed" && again();
@@ -44,10 +45,10 @@ export async function show(root) {
 
 function view({ rows, jobs, upscalers, report, details }, bring) {
   const tools = html`<div class="button-row">
-    <a class="button" href="/calibrations?connect">Connect a model</a>
+    <a class="button" href=${at("calibrations?connect")}>Connect a model</a>
     <button type="button" @click=${({ currentTarget }) => currentTarget.nextElementSibling.click()}>Import</button>
     <input type="file" accept=".calibration" hidden aria-label="Calibration file" @change=${({ target }) => bring(target)} />
-    <a class="button primary" href="/calibrations?new">New calibration</a>
+    <a class="button primary" href=${at("calibrations?new")}>New calibration</a>
   </div>`;
   return html`${pageHead("Studio", { tools })}
     <div class="stack">

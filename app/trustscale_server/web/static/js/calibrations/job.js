@@ -5,6 +5,7 @@ import { announce } from "../lib/dom.js";
 import { count, time, timeLeft } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Pace, isOver, watchJob } from "../lib/jobs.js";
+import { at } from "../lib/place.js";
 import { guarded } from "../lib/toast.js";
 import { button, items as list } from "../lib/widgets.js";
 import * as service from "./service.js";
@@ -72,7 +73,7 @@ function content(job, now, { pace, isLost, link }) {
       <h3>${link ? html`<a href=${service.page(job.id)}>${name}</a>` : "Progress"}</h3>
       <span class="badge ${TONES[state] ?? ""}">${stateWords(now)}</span>
       <div class="button-row">
-        ${waits ? html`<a class="button primary small" href="/annotate?id=${encodeURIComponent(job.id)}">Draw the labels</a>` : nothing}
+        ${waits ? html`<a class="button primary small" href=${at(`annotate?id=${encodeURIComponent(job.id)}`)}>Draw the labels</a>` : nothing}
         ${waits || !isOver(now) ? button("Cancel", () => cancel(job), { kind: "danger small" }) : nothing}
       </div>
     </div>

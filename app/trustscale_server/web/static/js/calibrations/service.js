@@ -4,11 +4,12 @@ import { ADMIN, getBlob, getJson, sendJson } from "../lib/api.js";
 import { confirmDialog } from "../lib/dialog.js";
 import { download } from "../lib/dom.js";
 import { html } from "../lib/html.js";
+import { at } from "../lib/place.js";
 
-export const BASE = "/v1/admin/calibrations";
+export const BASE = at("v1/admin/calibrations");
 export const path = (id, ...rest) => [BASE, ...[id, ...rest].map(encodeURIComponent)].join("/");
 
-export const page = (id) => `/calibrations?id=${encodeURIComponent(id)}`;
+export const page = (id) => at(`calibrations?id=${encodeURIComponent(id)}`);
 
 /** Before and after a switch to it. */
 export const trial = (id) => `${page(id)}&try`;
@@ -17,15 +18,15 @@ export const title = ({ name, id }) => name || id;
 
 export const listed = () => getJson(BASE, ADMIN);
 export const pending = () => getJson(`${BASE}?state=pending`, ADMIN);
-export const upscalers = () => getJson("/v1/upscalers", ADMIN);
+export const upscalers = () => getJson(at("v1/upscalers"), ADMIN);
 export const detail = (id, group, more = {}) =>
   getJson(`${path(id)}${asked({ group })}`, { ...ADMIN, ...more });
 export const backtest = (id, splits, group) =>
   getJson(`${path(id, "backtest")}${asked({ splits, group })}`, ADMIN);
 export const pairs = (id) => getJson(path(id, "pairs"), ADMIN);
 /** Which of these paths are pairs: {pairs: [{name, x, y, label, group}], groups, items: [{name, reason}], used: names}. */
-export const arranged = (asked) => sendJson("POST", "/v1/admin/pairs/check", asked);
-export const cancelJob = (id) => sendJson("DELETE", `/v1/jobs/${encodeURIComponent(id)}`);
+export const arranged = (asked) => sendJson("POST", at("v1/admin/pairs/check"), asked);
+export const cancelJob = (id) => sendJson("DELETE", at(`v1/jobs/${encodeURIComponent(id)}`));
 
 /** The caller revokes the address. Throws ApiError. */
 export async function picture(id, name, part) {
@@ -85,7 +86,7 @@ export const options = { metrics: [], estimators: [], usual_kinds: 1, default_al
 
 /** Ask for the options once; the words of all views rest on them. */
 export async function load() {
-  if (!options.metrics.length) Object.assign(options, await getJson("/v1/admin/options", ADMIN));
+  if (!options.metrics.length) Object.assign(options, await getJson(at("v1/admin/options"), ADMIN));
 }
 
 /** An estimator by its name; undefined where the service has none such. */

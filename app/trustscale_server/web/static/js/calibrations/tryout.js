@@ -5,6 +5,7 @@ import { confirmDialog } from "../lib/dialog.js";
 import { documentOf } from "../lib/dom.js";
 import { level, percent } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
+import { at } from "../lib/place.js";
 import { guarded, toastError } from "../lib/toast.js";
 import { check, hint } from "../lib/widgets.js";
 import { drawWhole, masked } from "../upscale/masked.js";
@@ -58,7 +59,7 @@ function view(found, present, others, active, place) {
       ${others.length ? check("only", `Only this one: no longer ${others.map(service.title).join(" and ")} after it`) : nothing}
       <div class="button-row onward">
         ${isActive ? nothing : html`<button type="submit" class="primary large">Use it</button>`}
-        <a class="button" href="/calibrations">${isActive ? "Back" : present ? "Keep the old one" : "Not yet"}</a>
+        <a class="button" href=${at("calibrations")}>${isActive ? "Back" : present ? "Keep the old one" : "Not yet"}</a>
         <a class="button quiet" href=${service.page(found.id)}>Its figures</a>
       </div>
     </form>`;
@@ -152,7 +153,7 @@ async function answered(x, upscaler, calibration) {
   form.append("seed", "0");
   if (calibration) form.append("calibration", calibration);
   const asked = { method: "POST", body: form, ...ADMIN };
-  const { links, trusted_fraction: share } = await getJson("/v1/upscale", asked);
+  const { links, trusted_fraction: share } = await getJson(at("v1/upscale"), asked);
   const part = async (path) => createImageBitmap(await getBlob(path, ADMIN));
   const [made, mask] = await Promise.all([part(links.image), part(links.mask)]);
   const canvas = document.createElement("canvas");

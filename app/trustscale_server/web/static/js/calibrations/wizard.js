@@ -2,6 +2,7 @@
 
 import { html } from "../lib/html.js";
 import { icon } from "../lib/icons.js";
+import { at } from "../lib/place.js";
 
 const STEPS = ["Pictures", "Check", "Run", "Before and after"];
 
@@ -14,7 +15,7 @@ export function wizard(title, step, body) {
   return html`<header class="wizard-head">
       <h1>${title}</h1>
       <ol class="steps">${STEPS.map(place)}</ol>
-      <a class="button quiet icon" href="/calibrations" aria-label="Close" title="Close">${icon("close")}</a>
+      <a class="button quiet icon" href=${at("calibrations")} aria-label="Close" title="Close">${icon("close")}</a>
     </header>
     <div class="wizard-body stack">${body}</div>`;
 }

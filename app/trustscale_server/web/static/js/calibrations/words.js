@@ -2,6 +2,7 @@
 
 import { certainty, count, level, percent, plural } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
+import { at } from "../lib/place.js";
 import { looks, nameOf, truths } from "../monitor/words.js";
 import { estimatorOf, metricOf } from "./service.js";
 
@@ -14,7 +15,7 @@ const FIELD_WORDS = {
 };
 const NUMBERS = ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten"];
 
-export const above = html`<p class="hint"><a href="/calibrations">Studio</a></p>`;
+export const above = html`<p class="hint"><a href=${at("calibrations")}>Studio</a></p>`;
 
 const number = (value) => NUMBERS[value] ?? count(value);
 

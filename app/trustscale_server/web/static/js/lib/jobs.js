@@ -1,6 +1,7 @@
 // Jobs: their events, read by fetch because EventSource cannot send a key, and the time that they still take.
 
 import { request } from "./api.js";
+import { at } from "./place.js";
 
 const LAST = ["succeeded", "failed", "cancelled", "expired", "awaiting_labels"];
 
@@ -38,7 +39,7 @@ export async function watchJob(id, { onJob, onLost = () => {}, kind = "client", 
   let last = null;
   for (let failures = 0; ;) {
     try {
-      for await (const data of events(`/v1/jobs/${encodeURIComponent(id)}/events`, { kind, signal })) {
+      for await (const data of events(at(`v1/jobs/${encodeURIComponent(id)}/events`), { kind, signal })) {
         failures = 0;
         last = JSON.parse(data);
         onJob(last);

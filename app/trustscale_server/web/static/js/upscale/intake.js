@@ -2,6 +2,7 @@
 
 import { getJson } from "../lib/api.js";
 import { droppedFiles } from "../lib/files.js";
+import { at } from "../lib/place.js";
 import { guarded, toast } from "../lib/toast.js";
 import { state, store, upscalerOf } from "./state.js";
 import { SIZES, levelFields } from "./words.js";
@@ -18,7 +19,7 @@ export const load = (ask = true) => (loading ??= read(ask).finally(() => (loadin
 
 async function read(ask) {
   try {
-    const answer = await getJson("/v1/upscalers", { ask });
+    const answer = await getJson(at("v1/upscalers"), { ask });
     const found = withAuto(answer);
     if (state.problem) store.set({ problem: null });
     if (JSON.stringify(found) === JSON.stringify(state.upscalers)) return;

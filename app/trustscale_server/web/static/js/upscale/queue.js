@@ -4,6 +4,7 @@ import { getBlob, getJson, problem, request, upload } from "../lib/api.js";
 import { announce } from "../lib/dom.js";
 import { Pace, pause, watchJob } from "../lib/jobs.js";
 import { isCandidate } from "./catch.js";
+import { at } from "../lib/place.js";
 import { toast } from "../lib/toast.js";
 import { bytes } from "../lib/format.js";
 import { isBusy, isEnded, paces, ratio, state, store, upscalerOf } from "./state.js";
@@ -255,7 +256,7 @@ async function send(picture) {
   for (;;) {
     try {
       change(picture, { state: "sending", left: 0 });
-      return await upload("/v1/upscale?detail=full", form, {
+      return await upload(at("v1/upscale?detail=full"), form, {
         // With this key a repeated request after a crash costs once.
         headers: { Prefer: "respond-async", "Idempotency-Key": picture.id },
         signal: picture.abort.signal,
@@ -326,7 +327,7 @@ export function cancel(picture) {
   picture.abort?.abort();
 }
 
-const giveUp = (job) => request(`/v1/jobs/${job}`, { method: "DELETE" }).catch(() => {});
+const giveUp = (job) => request(at(`v1/jobs/${job}`), { method: "DELETE" }).catch(() => {});
 
 /** Remove pictures, with an undo. */
 export function remove(gone) {

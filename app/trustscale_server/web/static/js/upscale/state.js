@@ -74,7 +74,7 @@ export const store = new Store({
 export const state = store.state;
 
 export const pages = {
-  /** Show the screen of an address: "/", "/wall". @param {string} _path */
+  /** Show the screen of an address: that of the start, or of the wall. @param {string} _path */
   open: (_path) => {},
 };
 

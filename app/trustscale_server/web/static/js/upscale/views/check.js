@@ -3,6 +3,7 @@
 import { upload } from "../../lib/api.js";
 import { openDialog } from "../../lib/dialog.js";
 import { html, nothing, until } from "../../lib/html.js";
+import { at } from "../../lib/place.js";
 
 /** Check a file, or let one be chosen first; true: it is to be enlarged all the same. */
 export async function openCheck(file = null) {
@@ -33,7 +34,7 @@ async function told(file) {
   const form = new FormData();
   form.append("image", file);
   try {
-    const found = await upload("/v1/verify", form, { onProgress: () => {} });
+    const found = await upload(at("v1/verify"), form, { onProgress: () => {} });
     const [first, ...others] = found.sentences.map((sentence) => sentence.replaceAll("α", "limit"));
     return html`<p><strong>${first}</strong></p>
       ${others.map((sentence) => html`<p>${sentence}</p>`)}

@@ -1,6 +1,7 @@
 // The first screen. The reader's question: what is this? The main action: bring a picture.
 
 import { html, nothing } from "../../lib/html.js";
+import { at } from "../../lib/place.js";
 import { load, takeExample, takeToCatch } from "../intake.js";
 import { upscalerOf } from "../state.js";
 import { openSettings } from "./settings.js";
@@ -66,7 +67,7 @@ const CARDS = html`<section class="cards">
   </article>
   <article>
     <h2>Your own model</h2>
-    <p>Any upscaler gets a promise of its own, measured on your photographs. <a href="/calibrations">Bring yours</a></p>
+    <p>Any upscaler gets a promise of its own, measured on your photographs. <a href=${at("calibrations")}>Bring yours</a></p>
     <p class="hint">Photograph above: Budgie Desktop Developers, CC0; enlarged ×4 by Real-ESRGAN.</p>
   </article>
 </section>`;
@@ -75,7 +76,7 @@ function drop(upscaler) {
   if (upscaler && !upscaler.calibration) {
     return html`<p class="callout warn" id="drop">
       <strong>${upscaler.title} promises nothing yet</strong>
-      Nothing it makes can be relied on before it was measured. <a href="/calibrations?new">Measure it first.</a>
+      Nothing it makes can be relied on before it was measured. <a href=${at("calibrations?new")}>Measure it first.</a>
     </p>`;
   }
   return html`<p class="bring">

@@ -3,6 +3,7 @@
 import { upload } from "../../lib/api.js";
 import { openDialog } from "../../lib/dialog.js";
 import { html, svg, until } from "../../lib/html.js";
+import { at } from "../../lib/place.js";
 
 const LARGER = 1.5; // times as wide and high, from which on one may be made of the other
 const ASPECT = 0.1; // by which their shapes may differ
@@ -51,7 +52,7 @@ async function told(small, large, url) {
   form.append("small", small.file);
   form.append("large", large.file);
   try {
-    const found = await upload("/v1/check", form, { onProgress: () => {} });
+    const found = await upload(at("v1/check"), form, { onProgress: () => {} });
     const [first, ...others] = found.sentences;
     return html`<p><strong>${first}</strong></p>
       ${others.map((sentence) => html`<p>${sentence}</p>`)}

@@ -4,6 +4,7 @@ import { html, nothing } from "../../lib/html.js";
 import { transition } from "../../lib/dom.js";
 import { count, duration } from "../../lib/format.js";
 import { icon } from "../../lib/icons.js";
+import { at } from "../../lib/place.js";
 import { button, segments } from "../../lib/widgets.js";
 import { share } from "../downloads.js";
 import { VIEWS } from "../paint.js";
@@ -58,9 +59,9 @@ export const viewsOf = (result) =>
   hasPromise(result) ? VIEWS.map((one) => [one, NAMES[one]]) : Object.entries(UNCHECKED);
 
 function bar(name, tools) {
-  const path = state.pictures.length > 1 ? "/wall" : "/";
+  const path = state.pictures.length > 1 ? at("wall") : at();
   return html`<header class="bar">
-    ${link(path, icon("back"), { id: "back", label: path === "/" ? "Back to the start" : "Back to all pictures" })}
+    ${link(path, icon("back"), { id: "back", label: path === at() ? "Back to the start" : "Back to all pictures" })}
     <h1 id="result-title" tabindex="-1" title=${name}>${name}</h1>
     ${tools}
   </header>`;

@@ -3,6 +3,7 @@
 import { $$ } from "../../lib/dom.js";
 import { html, nothing } from "../../lib/html.js";
 import { icon } from "../../lib/icons.js";
+import { at } from "../../lib/place.js";
 import { button, keyed } from "../../lib/widgets.js";
 import { take } from "../intake.js";
 import { remove } from "../queue.js";
@@ -48,7 +49,7 @@ export function strip(state, onPick) {
     <ol id="items">
       ${keyed(pictures, (picture) => card(picture, state, onPick))}
     </ol>
-    ${pictures.length > 1 ? html`<span class="hint" id="tally">${tally(pictures)}</span> ${link("/wall", icon("all"), { label: "All pictures at once" })}` : nothing}
+    ${pictures.length > 1 ? html`<span class="hint" id="tally">${tally(pictures)}</span> ${link(at("wall"), icon("all"), { label: "All pictures at once" })}` : nothing}
   </section>`;
 }
 

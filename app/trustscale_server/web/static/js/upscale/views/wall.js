@@ -4,6 +4,7 @@ import { getBlob } from "../../lib/api.js";
 import { $$, transition } from "../../lib/dom.js";
 import { html, nothing } from "../../lib/html.js";
 import { icon } from "../../lib/icons.js";
+import { at } from "../../lib/place.js";
 import { button, keyed } from "../../lib/widgets.js";
 import { saveAll } from "../downloads.js";
 import { leftOutOf } from "../left-out.js";
@@ -86,7 +87,7 @@ export function wall(now, onPick) {
   </li>`;
   return html`<section class="wall" aria-label="All pictures" @keydown=${arrows}>
     <header class="bar">
-      ${link("/", icon("back"), { label: "Back to the start" })}
+      ${link(at(), icon("back"), { label: "Back to the start" })}
       <h1>All pictures</h1>
       <span class="hint" id="tally">${tally(pictures)}</span>
       <label class="button quiet" id="drop">${files("files")}${icon("more")}<span class="wide">Add</span></label>
@@ -95,7 +96,7 @@ export function wall(now, onPick) {
     </header>
     ${all.length ? html`<div class="chips" role="group" aria-label="Show only">${all.map(filter)}</div>` : nothing}
     <ul class="wall-tiles" .style=${`--row: ${HEIGHT}px`}>${keyed(shown, tile)}</ul>
-    ${pictures.length ? nothing : html`<p class="busy-first">No pictures yet. ${link("/", "Choose some.", { kind: "" })}</p>`}
+    ${pictures.length ? nothing : html`<p class="busy-first">No pictures yet. ${link(at(), "Choose some.", { kind: "" })}</p>`}
   </section>`;
 }
 
