@@ -110,6 +110,56 @@ class TestJobs:
         assert work.begun[-2:] == ["job", f"small{passed}"]
 
 
+class TestOwn:
+    """Slots of an upscaler whose requests wait for other machines."""
+
+    @pytest.fixture
+    async def work(self):
+        work = Work(AdmissionController(1, 4, 10, reserved=1, own={"pool": 3}))
+        yield work
+        await work.end()
+        assert (work.slots.in_flight, work.slots.bytes_in_flight) == (0, 0)
+
+    async def test_neither_waits_for_the_other(self, work):
+        """Whoever waits for one kind lets those of the other pass."""
+        for name in ("here1", "here2"):
+            await work.start(name, upscaler="embedded")
+        for name in ("pool1", "pool2", "pool3", "pool4"):
+            await work.start(name, upscaler="pool")
+        assert work.begun == ["here1", "pool1", "pool2", "pool3"]
+        assert (work.slots.capacity, work.slots.in_flight, work.slots.waiting) == (4, 4, 2)
+        assert (work.slots.beside("embedded"), work.slots.beside("pool")) == (1, 3)
+        await work.let_go("here1")
+        await work.let_go("pool2")
+        assert work.begun[4:] == ["here2", "pool4"]
+
+    async def test_memory_is_one(self, work):
+        """A large request waits for the bytes of all, and is not overtaken by any."""
+        await work.start("pool1", upscaler="pool", cost=6)
+        await work.start("large", cost=8)
+        await work.start("pool2", upscaler="pool", cost=1)
+        assert work.begun == ["pool1"]
+        await work.let_go("pool1")
+        assert work.begun == ["pool1", "large", "pool2"]
+
+    async def test_jobs_leave_a_slot_of_each(self, work):
+        for name in ("job1", "job2", "job3"):
+            await work.start(name, upscaler="pool", unbounded_wait=True)
+        await work.start("pool1", upscaler="pool")
+        await work.start("job4", unbounded_wait=True)
+        assert work.begun == ["job1", "job2", "pool1", "job4"]
+
+    async def test_what_is_full_is_named(self, work):
+        for number in range(8):
+            await work.start(f"pool{number}", upscaler="pool")
+        with pytest.raises(Overloaded, match="All 3 slots of pool and 4 waiting places"):
+            work.slots.raise_if_full(0, {"pool"})
+        work.slots.raise_if_full(0, {"pool", "embedded"})
+        await work.start("here1")
+        with pytest.raises(Overloaded):
+            work.slots.raise_if_full(0, {"pool", "embedded"})
+
+
 class TestMemory:
     @pytest.fixture
     async def work(self):

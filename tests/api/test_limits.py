@@ -486,6 +486,27 @@ async def test_sixteen_times_the_capacity(serve):
         assert calls == served_calls * (len(upscaler.calls) - calls)
 
 
+async def test_a_pool_is_filled_beside_what_computes_here(serve):
+    """Requests of remote models hold slots of their own: as many as calls may be in flight."""
+    pool, here = (FakeUpscaler(name, gate=threading.Event()) for name in ("pool", "here"))
+    entries = [
+        {"name": "pool", "kind": "worker", "urls": ["http://a", "http://b"], "concurrency": 8},
+        {"name": "here", "kind": "embedded"},
+    ]
+    async with serve(pool, here, upscalers=entries, max_in_flight=1, max_waiting=0) as served:
+        slots = served.state.service.context.slots
+        wanted = ["pool"] * 16 + ["here"]
+        asking = [asyncio.create_task(served.post(mask="none", upscaler=name)) for name in wanted]
+        await until(lambda: (slots.beside("pool"), slots.beside("here")) == (16, 1))
+        await until(lambda: pool.in_flight >= 16 and here.in_flight)
+        for name, slots_of in (("pool", "All 16 slots of pool"), ("here", "All 1 slots")):
+            refused = await served.post(mask="none", upscaler=name)
+            assert slots_of in check_problem(refused, "overloaded")["detail"]
+        pool.gate.set()
+        here.gate.set()
+        assert {(await one).status_code for one in asking} == {200}
+
+
 async def test_more_memory_than_there_is(serve):
     """An answer that could never be made is refused with its cost and a way out, also as a job."""
     large = encoded(photo(3, 100, 100))

@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import re
+import tomllib
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -18,6 +19,7 @@ from trustscale_server.bootstrap.settings import load_settings, unknown_variable
 from trustscale_server.bootstrap.sources import read_secret_files
 from trustscale_server.http.app import create_app
 from trustscale_server.stores.base import JobKind
+from trustscale_server.upscalers.remote.worker import WorkerConfig
 
 USES = [DEFAULTS, *sorted(path.stem for path in (CHART / "values").glob("*.yaml"))]
 VERSIONS = ("1.34", "1.35", "1.36", "1.37")
@@ -343,12 +345,17 @@ def test_gateways_follow_slots_and_waiting():
     query = trigger["metadata"]["query"]
     assert query == 'sum(trustscale_slots{namespace="default",release="trustscale"})'
     config = of_kind("gpu-pool", "ConfigMap")["config"]["data"]["trustscale.toml"]
-    in_flight = int(re.search(r"^max_in_flight = (\d+)$", config, re.MULTILINE)[1])
-    assert 0.5 * in_flight < float(trigger["metadata"]["threshold"]) < in_flight
-    gpus = sum(
-        one["spec"]["maxReplicaCount"] for name, one in scaled.items() if name.startswith("worker-")
-    )
-    assert scaled["gateway"]["spec"]["minReplicaCount"] * in_flight >= gpus
+    given = tomllib.loads(config)
+    pools = {
+        one["name"]: WorkerConfig.model_validate(one).slots
+        for one in given["upscalers"]
+        if one["kind"] == "worker"
+    }
+    slots = given["max_in_flight"] + sum(pools.values())
+    assert 0.5 * slots < float(trigger["metadata"]["threshold"]) < slots
+    assert len(pools) == 2
+    for name, in_flight in pools.items():  # one gateway's requests use every GPU of the pool
+        assert in_flight >= scaled[f"worker-{name}"]["spec"]["maxReplicaCount"]
     for one in scaled.values():
         fallback = one["spec"]["fallback"]
         assert fallback["behavior"] == "currentReplicasIfHigher"

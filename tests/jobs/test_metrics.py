@@ -47,12 +47,15 @@ async def test_a_calibration(place, stores, lost):
 
 
 async def test_slots_of_a_worker(tmp_path):
-    """A job worker has `max_in_flight` slots, and takes as many upscalings at once."""
-    upscalers = [{"name": "fake", "kind": "embedded"}]
+    """A job worker takes as many upscalings at once as it has slots, also for remote models."""
+    upscalers = [
+        {"name": "fake", "kind": "embedded"},
+        {"name": "pool", "kind": "worker", "urls": ["http://a"], "max_in_flight": 5},
+    ]
     settings = Settings(data_dir=tmp_path, upscalers=upscalers, max_in_flight=8)
     async with AsyncExitStack() as stack:
         parts = await open_parts(settings, stack, lambda *_: FakeUpscaler())
-        assert (parts.concurrency["upscale"], parts.service.context.slots.max_in_flight) == (8, 8)
+        assert (parts.concurrency["upscale"], parts.service.context.slots.capacity) == (13, 13)
 
 
 async def test_drain(tmp_path, monkeypatch):

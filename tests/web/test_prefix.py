@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from harness.browser import serving
 from harness.servers import ProcessGroup, free_port
+from harness.waiting import PATIENCE_S
 from tests.missing import not_here
 from tests.web.pictures import crop, open_result
 from trustscale import Trustscale
@@ -58,7 +59,7 @@ def below(request, gateway, tmp_path_factory):
 
 def test_every_address_is_below_it(below):
     """Links, `Location` and what a document refers to are found where they say; so is a job's."""
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE_S) as client:
         files = {"image": crop()}
         answer = client.post(f"{below}/v1/upscale", files=files)
         links = answer.json()["links"]

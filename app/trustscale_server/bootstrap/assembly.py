@@ -103,7 +103,7 @@ class Services:
     def concurrency(self) -> Mapping[JobKind, int]:
         """Jobs, or pairs of calibrations, that one process works on at once."""
         return {
-            "upscale": self.settings.max_in_flight,
+            "upscale": self.service.context.slots.capacity,
             "calibration": self.settings.job_concurrency,
             "webhook": _WEBHOOKS,
         }
@@ -174,7 +174,13 @@ async def open_parts(
         calibrations=calibrations,
         results=stores.results,
         slots=AdmissionController(
-            settings.max_in_flight, settings.max_waiting, _budget(settings), reserved=reserved
+            settings.max_in_flight,
+            settings.max_waiting,
+            _budget(settings),
+            reserved=reserved,
+            own={
+                one.name: one.slots for one in settings.upscalers if isinstance(one, RemoteConfig)
+            },
         ),
         limits=settings.limits,
         timeout_s=settings.request_timeout_s,

@@ -188,7 +188,8 @@ class Settings(BaseSettings):
         2,
         gt=0,
         description="How many requests, or jobs of a `trustscale jobs` process, generate samples "
-        "at the same time. Above 1, another client gets one more while one holds all.",
+        "at the same time, besides those of remote upscalers, which have a `max_in_flight` of "
+        "their own. Above 1, another client gets one more while one holds all.",
     )
     max_waiting: int = Field(
         16,

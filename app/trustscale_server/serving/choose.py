@@ -99,6 +99,13 @@ class ServiceContext:
         """Return the named upscaler, or the default one. Raises NotFound."""
         return named(self.upscalers, name, self.default)
 
+    def raise_if_full(self, name: str | None, cost: int = 0) -> None:
+        """Raise Overloaded if a request could neither have a slot nor wait for one now.
+
+        name: of the upscaler that it asks for. cost: bytes that it takes, as far as they are known.
+        """
+        self.slots.raise_if_full(cost, {one.name for one in self.candidates(name)})
+
     def candidates(self, name: str | None) -> list[Upscaler]:
         """Return the upscalers that a request may mean; `auto` has several. Raises NotFound."""
         if self.routing and (name == AUTO or (not name and self.prefers_auto)):

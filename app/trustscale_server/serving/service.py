@@ -364,7 +364,11 @@ class UpscaleService:
         arrived = time.perf_counter()
         context, key = self.context, admitted.chosen.request.key
         with span("upscale", admitted.facts), used_by(key, "upscale"):
-            async with context.slots.slot(admitted.footprint, unbounded_wait=unbounded_wait):
+            async with context.slots.slot(
+                admitted.footprint,
+                upscaler=admitted.chosen.upscaler.name,
+                unbounded_wait=unbounded_wait,
+            ):
                 wait_s = time.perf_counter() - arrived
                 self.metrics.observe("slot_wait_seconds", wait_s)
                 if context.results is not None:

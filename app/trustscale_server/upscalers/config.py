@@ -155,7 +155,7 @@ class RemoteConfig(_Config):
     HOW_TO_CALL: ClassVar[frozenset[str]] = frozenset(
         {
             "name", "title", "price_per_call", "token_env", "token_header",
-            "token_scheme", "fingerprint_alias", "max_input_pixels", "concurrency",
+            "token_scheme", "fingerprint_alias", "max_input_pixels", "concurrency", "max_in_flight",
             "call_timeout_s", "max_calls_per_hour", "cold_start_s", "allowed_hosts",
             "allow_private", "alignment", "canary", "align_colours",
         }
@@ -190,6 +190,12 @@ class RemoteConfig(_Config):
     concurrency: PositiveInt = Field(
         4,
         description="How many calls one process has in flight; fewer while the server is busy.",
+    )
+    max_in_flight: PositiveInt | None = Field(
+        None,
+        description="How many of its requests generate samples at the same time in one process, "
+        "beside those of other upscalers.",
+        json_schema_extra={"default": "as many as it may have calls in flight"},
     )
     call_timeout_s: PositiveFloat = Field(120.0, description="Time limit for one call, in seconds.")
     max_calls_per_hour: PositiveInt | None = Field(
@@ -228,6 +234,11 @@ class RemoteConfig(_Config):
     @property
     def addresses(self) -> tuple[str, ...]:
         return (str(getattr(self, "url", "")),)
+
+    @property
+    def slots(self) -> int:
+        """How many of its requests run at once: with a call of each, all its workers work."""
+        return self.max_in_flight or self.concurrency * len(self.addresses)
 
     @model_validator(mode="after")
     def _secrets(self) -> Self:

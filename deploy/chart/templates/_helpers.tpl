@@ -317,10 +317,15 @@ model = {{ . | quote }}
 name = {{ $name | quote }}
 kind = "worker"
 urls = ["http://{{ include "trustscale.name" (dict "root" $ "part" (printf "worker-%s" $name)) }}:8001"]
-concurrency = {{ mul 2 (dig "replicas" "max" 1 $worker) }}
+concurrency = {{ include "trustscale.calls" $worker }}
 cold_start_s = {{ dig "coldStartSeconds" 0 $worker }}
 {{- end }}
 {{ end }}
+
+{{- /* Calls that a pool may have in flight, which are also the requests that may wait for it at once */}}
+{{- define "trustscale.calls" -}}
+{{- mul 2 (dig "replicas" "max" 1 .) }}
+{{- end }}
 
 {{- define "trustscale.keys" -}}
 {{- $name := include "trustscale.secret" . -}}

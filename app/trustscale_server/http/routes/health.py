@@ -199,7 +199,7 @@ async def update_gauges(metrics: Metrics, services: Services) -> None:
 def _observe_slots(metrics: Metrics, slots: AdmissionController) -> None:
     metrics.set("slots", slots.in_flight, "in_flight")
     metrics.set("slots", slots.waiting, "waiting")
-    metrics.set("slots_limit", slots.max_in_flight, "in_flight")
+    metrics.set("slots_limit", slots.capacity, "in_flight")
     metrics.set("slots_limit", slots.max_waiting, "waiting")
     metrics.set("slot_bytes", slots.bytes_in_flight, "in_flight")
     most = slots.max_in_flight_bytes

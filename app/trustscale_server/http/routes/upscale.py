@@ -170,15 +170,15 @@ async def upscale(
     as_job = prefers("respond-async", request.headers.getlist("prefer"))
     upload.check(as_job=as_job)
 
-    async def check_room(cost: int = 0) -> None:
+    async def check_room(cost: int = 0, upscaler: str | None = fields.upscaler) -> None:
         if as_job:
             await _check_queue(state)
         else:
-            state.service.context.slots.raise_if_full(cost)
+            state.service.context.raise_if_full(upscaler, cost)
 
     async def read() -> ImageFile:
         if not as_job:  # again, since others came meanwhile and decoding costs time
-            state.service.context.slots.raise_if_full()
+            state.service.context.raise_if_full(fields.upscaler)
             state.service.context.decoding.raise_if_full()
         # Only now: requests with other faults do not count.
         await state.limits.take(client, "requests")
@@ -191,7 +191,7 @@ async def upscale(
             state.service.prepare(read, fields, _enlarged_of(form), as_job=as_job),
         )
         note(request, upscaler=prepared.chosen.upscaler.name)
-        await check_room(prepared.footprint)
+        await check_room(prepared.footprint, prepared.chosen.upscaler.name)
         await state.limits.take(client, "pixels", math.prod(prepared.size))
         if as_job:
             job = await _submit(state, upload, fields, prepared, webhook)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -20,9 +20,14 @@ _MAX_PASSES: Final = 64  # requests that pass a job that waits for memory
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class _Request(AsyncWaiter):
-    """A request that waits for a slot. passed: how many have gone before a job that could not."""
+    """A request that waits for a slot.
+
+    pool: which slots; "": those that all share. passed: how many have gone before a job that could
+    not.
+    """
 
     is_job: bool
+    pool: str = ""
     passed: int = 0
 
 
@@ -38,6 +43,10 @@ class AdmissionController(AsyncFairQueue[_Request]):
     Jobs, for which nobody holds a connection open, let others pass while they cannot go themselves,
     and leave `reserved` slots to them: two pictures of minutes must not block those of seconds.
 
+    own: upscalers with slots of their own, and how many. Their requests wait for other machines,
+    and neither take the slots of those that compute here nor wait for these. Memory and waiting
+    places are the same for all.
+
     max_in_flight_bytes: of all slots together; None: no limit. seconds: first estimate of the time
     a slot is held. reserved: slots that jobs leave to others.
     """
@@ -50,8 +59,10 @@ class AdmissionController(AsyncFairQueue[_Request]):
         *,
         seconds: float = 10.0,
         reserved: int = 0,
+        own: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(seconds)
+        self._own = dict(own or {})
         self.max_in_flight = max_in_flight
         self.max_waiting = max_waiting
         self.max_in_flight_bytes = max_in_flight_bytes
@@ -59,9 +70,18 @@ class AdmissionController(AsyncFairQueue[_Request]):
         self._places = Room(max_waiting, "waiting places")
 
     @property
+    def capacity(self) -> int:
+        """Number of all slots."""
+        return self.max_in_flight + sum(self._own.values())
+
+    @property
     def in_flight(self) -> int:
         """Number of requests that hold a slot."""
         return len(self._holding)
+
+    def beside(self, upscaler: str) -> int:
+        """Return how many requests hold slots of the kind that those of an upscaler take."""
+        return len(self._held(self._pool(upscaler)))
 
     @property
     def bytes_in_flight(self) -> int:
@@ -82,7 +102,7 @@ class AdmissionController(AsyncFairQueue[_Request]):
 
         The decoders take them in turn.
         """
-        return Room(self.max_in_flight + max(self.max_waiting, _MIN_WAITING), name)
+        return Room(self.capacity + max(self.max_waiting, _MIN_WAITING), name)
 
     def raise_if_too_large(self, cost: int) -> None:
         """Raise ImageTooLarge if a request of so many bytes alone is over the budget."""
@@ -95,17 +115,25 @@ class AdmissionController(AsyncFairQueue[_Request]):
                 actual=cost,
             )
 
-    def raise_if_full(self, cost: int = 0) -> None:
+    def raise_if_full(self, cost: int = 0, upscalers: Collection[str] = ("",)) -> None:
         """Raise Overloaded if a request could neither have a slot nor wait for one now.
 
-        `retry_after` estimates when those that wait will have had their turns.
+        `retry_after` estimates when those that wait will have had their turns. upscalers: which it
+        may mean.
         """
-        request = _Request(client=current_client.get(), cost=cost, is_job=False)
-        if self._places.is_full and self._choice([*self._waiting, request])[0] is not request:
-            raise self._refusal()
+        if not self._places.is_full:
+            return
+        client = current_client.get()
+        for pool in map(self._pool, upscalers):
+            request = _Request(client=client, cost=cost, is_job=False, pool=pool)
+            if self._choice([*self._waiting, request])[0] is request:
+                return
+        raise self._refusal(pool)
 
     @asynccontextmanager
-    async def slot(self, cost: int = 0, *, unbounded_wait: bool = False) -> AsyncIterator[None]:
+    async def slot(
+        self, cost: int = 0, *, upscaler: str = "", unbounded_wait: bool = False
+    ) -> AsyncIterator[None]:
         """Wait for a slot and hold it; `unbounded_wait` joins the queue however long it is.
 
         Raises:
@@ -113,7 +141,12 @@ class AdmissionController(AsyncFairQueue[_Request]):
             ImageTooLarge: the cost in bytes is over the budget.
         """
         self.raise_if_too_large(cost)
-        request = _Request(client=current_client.get(), cost=cost, is_job=unbounded_wait)
+        request = _Request(
+            client=current_client.get(),
+            cost=cost,
+            is_job=unbounded_wait,
+            pool=self._pool(upscaler),
+        )
         async with self._turn(request):
             yield
 
@@ -126,12 +159,14 @@ class AdmissionController(AsyncFairQueue[_Request]):
                 async with nullcontext() if request.is_job else self._places.held():
                     await request.called.wait()
             except Overloaded:
-                raise self._refusal() from None
+                raise self._refusal(request.pool) from None
 
-    def _refusal(self) -> Overloaded:
-        is_full = self.in_flight >= self.max_in_flight
-        shortage = f"All {self.max_in_flight} slots" if is_full else "The memory for answers"
-        rounds = 1 + self._places.taken / self.max_in_flight
+    def _refusal(self, pool: str) -> Overloaded:
+        slots = self._limit(pool)
+        of_whom = f" of {pool}" if pool else ""
+        is_full = len(self._held(pool)) >= slots
+        shortage = f"All {slots} slots{of_whom}" if is_full else "The memory for answers"
+        rounds = 1 + self._places.taken / slots
         return Overloaded(
             f"{shortage} and {self.max_waiting} waiting places are taken.",
             retry_after=rounds * self._expected_s(),
@@ -146,28 +181,48 @@ class AdmissionController(AsyncFairQueue[_Request]):
     def _choice(self, waiting: Sequence[_Request]) -> tuple[_Request | None, list[_Request]]:
         """Who is next, if anybody, and the jobs that cannot run now and let it pass."""
         passed: list[_Request] = []
-        jobs = sum(request.is_job for request in self._holding)
-        for request in sorted(waiting, key=lambda request: self._share(request.client)):
-            has_place = not request.is_job or jobs < self.max_in_flight - self.reserved
-            if has_place and self._has_slot(request) and self._has_memory(request.cost):
+        full = set[str]()
+        for request in sorted(waiting, key=self._share):
+            if request.pool in full:
+                continue
+            has_place, has_slot = self._has_place(request), self._has_slot(request)
+            if has_place and has_slot and self._has_memory(request.cost):
                 return request, passed
             if not request.is_job or request.passed >= _MAX_PASSES:
-                break
-            if has_place:  # the memory is short, not the place
+                if has_slot:  # what is short is the same for all pools
+                    break
+                full.add(request.pool)
+            elif has_place:  # the memory is short, not the place
                 passed.append(request)
         return None, []
 
+    def _pool(self, upscaler: str) -> str:
+        return upscaler if upscaler in self._own else ""
+
+    def _limit(self, pool: str) -> int:
+        return self._own.get(pool, self.max_in_flight)
+
+    def _held(self, pool: str) -> list[_Request]:
+        return [held for held in self._holding if held.pool == pool]
+
+    def _has_place(self, request: _Request) -> bool:
+        """Whether one more job may run; others always may."""
+        jobs = sum(held.is_job for held in self._held(request.pool))
+        return not request.is_job or jobs < max(self._limit(request.pool) - self.reserved, 1)
+
     def _has_slot(self, request: _Request) -> bool:
-        clients = {held.client for held in self._holding}
-        others = self.max_in_flight > 1 and len(clients) == 1 and request.client not in clients
-        return self.in_flight < self.max_in_flight + (others and not request.is_job)
+        held, most = self._held(request.pool), self._limit(request.pool)
+        clients = {one.client for one in held}
+        others = most > 1 and len(clients) == 1 and request.client not in clients
+        return len(held) < most + (others and not request.is_job)
 
     def _has_memory(self, cost: int) -> bool:
         most = self.max_in_flight_bytes
         return most is None or self.bytes_in_flight + cost <= most
 
-    def _share(self, client: str) -> float:
-        """The client's share of the slots or of the memory, whichever is larger."""
-        own = [request.cost for request in self._holding if request.client == client]
-        memory = sum(own) / (self.max_in_flight_bytes or math.inf)
-        return max(len(own) / self.max_in_flight, memory)
+    def _share(self, request: _Request) -> float:
+        """Its client's share of the slots of its pool or of the memory, whichever is larger."""
+        own = [held for held in self._holding if held.client == request.client]
+        memory = sum(held.cost for held in own) / (self.max_in_flight_bytes or math.inf)
+        slots = sum(held.pool == request.pool for held in own)
+        return max(slots / self._limit(request.pool), memory)
