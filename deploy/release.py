@@ -165,7 +165,7 @@ def readme(clone: Path, tried: Path, service: Path, client: Path) -> None:
 
 
 def pythons(clone: Path, ready: Path, tried: Path) -> None:
-    """Try the wheel on every release of Python that is here, and by `uvx`."""
+    """Try the wheel on every release of Python that is here, by `uvx` and by `pipx`."""
     uv, wheel = VENV / "bin/uv", next((ready / "dist").glob("trustscale-*.whl"))
     lock, picture = clone / "requirements/gateway.lock", clone / "examples/coast.png"
     seen, missing = [], []
@@ -188,6 +188,9 @@ def pythons(clone: Path, ready: Path, tried: Path) -> None:
         uv, "tool", "run", "--quiet", "--isolated", "--from", wheel, "trustscale", "--version"
     )
     report(f"uvx --from {wheel.name} trustscale: {said.strip()}")
+    pipx = ("env", f"PIPX_HOME={tried}/pipx", uv, "tool", "run", "--quiet", "--isolated", "pipx")
+    said = run(*pipx, "run", "--quiet", "--spec", wheel, "trustscale", "--version")
+    report(f"pipx run --spec {wheel.name} trustscale: {said.strip()}")
 
 
 def here(uv: Path, release: str) -> bool:

@@ -1,8 +1,10 @@
 """The first lines of the README: one container without settings, for whoever starts it."""
 
+import logging
 import re
 import secrets
 import shlex
+import time
 from contextlib import suppress
 
 import httpx
@@ -16,6 +18,7 @@ from tests.missing import needed
 from tests.stack.engine import Engine
 
 pytestmark = pytest.mark.stack
+log = logging.getLogger(__name__)
 
 PAGES = (ROOT / "README.md", ROOT / "docs" / "deployment.md")
 
@@ -67,8 +70,12 @@ def start():
 @pytest.mark.parametrize("environ", [{}, {"PORT": "9090"}])
 def test_a_mask(start, words, environ):
     """It answers with a promise, also on the port that a cloud names."""
+    began = time.monotonic()
     address = start(words, int(environ.get("PORT", 8000)), **environ)
+    ready_s = time.monotonic() - began
     files = {"image": encoded(photo(3, 64, 64))}
     answer = httpx.post(f"{address}/v1/upscale", files=files, timeout=120)
     assert answer.status_code == 200, answer.text
     assert answer.json()["calibration"]
+    # Seen with `--log-cli-level=info`, since how long it takes depends on the machine.
+    log.info("ready %.1f s, first mask %.1f s after the start", ready_s, time.monotonic() - began)
