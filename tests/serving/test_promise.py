@@ -327,13 +327,18 @@ class TestClasses:
             (Compression("jpeg", 38), None),  # a quality is read within three
             (Compression("jpeg", 36), "JPEG file of a quality of about 36"),
             (Compression("webp", 12), "WebP file of a quality of about 12"),
+            (Compression("heic", 37), None),
+            (Compression("heic", 36), "HEIC file of a quality of about 36"),
+            (Compression("heic"), None),  # of a form that nothing reads
             (Compression("avif", 12), None),  # none was calibrated: its class decides
             (Compression("webp"), None),
         ],
     )
     def test_a_quality_below_those_that_were_calibrated(self, sorted_, compression, said):
         """Nothing is promised, and the answer says why; a truth that came with X says nothing."""
-        ways = Mixture(mixture=[{}, {"jpeg": (60, 90)}, {"before": 40, "webp": (30, 50)}])
+        ways = Mixture(
+            mixture=[{}, {"jpeg": (60, 90)}, {"before": 40, "webp": (30, 50)}, {"heic": 40}]
+        )
         facts = replace(PNG, compression=compression)
         made = changed(sorted_, degradation=ways.model_dump(mode="json"))
         promise = promised(made, 0.5, facts=facts)

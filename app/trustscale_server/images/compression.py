@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Final, Literal, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trustscale_server.images.quantisers import avif_quality, heic_quality
 from trustscale_server.pixels.lab import LUMA
 
 Codec = Literal["lossless", "jpeg", "webp", "avif", "heic", "palette", "other"]
@@ -39,8 +40,21 @@ class Compression(NamedTuple):
     codec: Codec
     quality: int | None = None
 
+    @property
+    def scored_quality(self) -> int | None:
+        """The quality that classes and scores depend on: HEIC's was not known when they were made.
+
+        Whether it is below what was calibrated depends on that of any file.
+        """
+        return None if self.codec == "heic" else self.quality
+
 
 LOSSLESS, PALETTE = Compression("lossless"), Compression("palette")
+
+_FRAMES: Final[Mapping[str, tuple[Codec, Callable[[bytes], int | None]]]] = {
+    "AVIF": ("avif", avif_quality),
+    "HEIF": ("heic", heic_quality),
+}
 
 TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "heic": "HEIC"}
 
@@ -53,14 +67,15 @@ def read_compression(data: bytes, image: Image.Image) -> Compression:
         return Compression("jpeg", jpeg_quality(tables[0]) if 0 in tables else None)
     if form == "WEBP":
         return _webp(data)
-    if form == "AVIF":
-        return Compression("avif", avif_quality(data))
+    if form in _FRAMES:
+        codec, quality_of = _FRAMES[form]
+        return Compression(codec, quality_of(data))
     if form == "GIF" or image.mode == "P":
         return PALETTE
     tiff_is_lossy = image.info.get("compression") in {"jpeg", "tiff_jpeg", "webp"}
     if form in {"PNG", "BMP", "PPM"} or (form == "TIFF" and not tiff_is_lossy):
         return LOSSLESS
-    return Compression("heic" if form == "HEIF" else "other")
+    return Compression("other")
 
 
 def jpeg_quality(table: list[int]) -> int:
@@ -202,7 +217,7 @@ def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
 
     compression: of the file. rgb: uint8 [h, w, 3], from a multiple of 8 pixels on.
     """
-    codec, quality = compression
+    codec, quality = compression.codec, compression.scored_quality
     if codec != "lossless" and quality is None:
         return compression
     if codec == "jpeg" and quality is not None:
@@ -283,111 +298,3 @@ def _grid_quality(luma: NDArray[np.float32], below: int, own: int | None) -> int
     if own is not None:
         is_found &= (means >= _AGREED).all(axis=0)
     return int(searched[is_found.argmax()]) if is_found.any() else None
-
-
-_SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6  # kinds of OBU
-_MAX_SIDE, _MOST_PIXELS = 4096, 4096 * 2304  # of a tile
-
-# base_q_idx at which libavif with libaom writes a quality, measured on photographs.
-_INDEX: Final = (0, 32, 76, 112, 148, 196, 236, 255)
-_QUALITY: Final = (100, 90, 75, 63, 50, 30, 10, 1)
-
-
-class _Unread(Exception):
-    """The file has an unsupported form."""
-
-
-class _PlainBits:
-    """Bits of a byte string, the most significant first."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def take(self, count: int) -> int:
-        if count > self._left:
-            raise _Unread
-        self._left -= count
-        return self._value >> self._left & ((1 << count) - 1)
-
-
-def avif_quality(data: bytes) -> int | None:
-    """Return the quality, 1 to 100, at which libavif writes such a file, or None."""
-    place = data.find(b"mdat")
-    if place < 0:
-        return None
-    try:
-        return _quality(data[place + 4 :])
-    except _Unread:
-        return None
-
-
-def _quality(stream: bytes) -> int:
-    size: tuple[int, int, bool] | None = None
-    for kind, body in _units(stream):
-        if kind == _SEQUENCE:
-            size = _sequence(_PlainBits(body[:64]))
-        elif kind in {_FRAME, _FRAME_HEADER} and size is not None:
-            index = _base_q_idx(_PlainBits(body[:32]), *size)
-            return round(float(np.interp(index, _INDEX, _QUALITY)))
-    raise _Unread
-
-
-def _units(stream: bytes) -> Iterator[tuple[int, bytes]]:
-    place = 0
-    while place < len(stream):
-        head = stream[place]
-        if head & 0x82 != 2:  # a forbidden bit, or a unit without its size
-            raise _Unread
-        place += 2 if head & 4 else 1
-        size = shift = 0
-        while True:
-            if place >= len(stream) or shift > 28:
-                raise _Unread
-            byte = stream[place]
-            place += 1
-            size |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
-        yield head >> 3 & 15, stream[place : place + size]
-        place += size
-
-
-def _sequence(bits: _PlainBits) -> tuple[int, int, bool]:
-    """Width and height in superblocks, and whether frames say if they are superresolved."""
-    bits.take(3)  # profile
-    if bits.take(2) != 3:  # a still picture with the reduced header
-        raise _Unread
-    bits.take(5)  # level
-    across, down = bits.take(4) + 1, bits.take(4) + 1
-    width, height = bits.take(across) + 1, bits.take(down) + 1
-    if width > _MAX_SIDE or width * height > _MOST_PIXELS:  # it has to be tiled
-        raise _Unread
-    side = 128 if bits.take(1) else 64
-    bits.take(2)  # filters of intra prediction
-    return -(-width // side), -(-height // side), bool(bits.take(1))
-
-
-def _base_q_idx(bits: _PlainBits, across: int, down: int, may_superres: bool) -> int:
-    bits.take(1)  # disable_cdf_update
-    for_screens = bits.take(1)
-    if for_screens:
-        bits.take(1)  # whole motion vectors
-    if may_superres and bits.take(1):
-        raise _Unread
-    if bits.take(1):
-        bits.take(32)  # display size
-    if for_screens:
-        bits.take(1)  # copies within the picture
-    if not bits.take(1):  # tiles of one size
-        raise _Unread
-    tiles = 0
-    for most in (across, down):
-        log = 0
-        while 1 << log < min(most, 64) and bits.take(1):
-            log += 1
-        tiles += log
-    if tiles:
-        bits.take(tiles + 2)
-    return bits.take(8)

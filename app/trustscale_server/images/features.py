@@ -1,9 +1,9 @@
 """What an upload is: its traces of compression, their description, its kind and class.
 
 **How strongly a file was compressed** is read from the file itself. Nothing else known of an upload
-affects an upscaler's error as much. JPEG files hold quantisation tables, lossy WebP and AVIF files
-a quantiser, which map to the quality, 1 to 100, of common encoders. An earlier compression leaves
-pixels near its coarser grid (`resaved_quality`).
+affects an upscaler's error as much. JPEG files hold quantisation tables, lossy WebP, AVIF and HEIC
+files a quantiser, which map to the quality, 1 to 100, of common encoders. An earlier compression
+leaves pixels near its coarser grid (`resaved_quality`).
 
 **The description of a picture** is about twenty numbers of each tile, over all of the picture.
 Whatever happened to a picture, it left its trace in how strongly neighbouring pixels differ: across
@@ -91,7 +91,7 @@ class InputFeatures:
         loss: 0 (lossless) to 1. lossy, jpeg: 1 if so, else 0. The others as above, rounded, since
         sums on other machines may differ in their last bits.
         """
-        codec, quality = self.compression
+        codec, quality = self.compression.codec, self.compression.scored_quality
         is_lossy = codec != "lossless"
         return {
             "loss": 1 - (USUAL_QUALITY if quality is None else quality) / 100 if is_lossy else 0.0,

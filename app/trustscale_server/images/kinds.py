@@ -103,8 +103,8 @@ def kinds_table() -> Table:
 def file_numbers(said: Compression, worst: Compression) -> dict[str, float]:
     """Return numbers for what the file says, and what its pixels show of an earlier JPEG."""
     losses = [
-        0.0 if codec == "lossless" else (1 - (quality or USUAL_QUALITY) / 100) ** 0.5
-        for codec, quality in (said, worst)
+        0.0 if one.codec == "lossless" else (1 - (one.scored_quality or USUAL_QUALITY) / 100) ** 0.5
+        for one in (said, worst)
     ]
     forms = {form: float(_FORMS.get(said.codec) == form) for form in dict.fromkeys(_FORMS.values())}
     return {"file loss": losses[0], "loss": losses[1], "resaved": losses[1] - losses[0], **forms}

@@ -1,0 +1,367 @@
+"""How coarsely AVIF and HEIC files are quantised: each is one frame of a video, AV1 or HEVC.
+
+Only headers are read, of a bounded number of boxes, units and bits. A file of another form than the
+usual ones has no known quality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+
+_SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6  # kinds of OBU
+_MAX_SIDE, _MOST_PIXELS = 4096, 4096 * 2304  # of a tile
+
+# base_q_idx at which libavif with libaom writes a quality, measured on photographs.
+_INDEX: Final = (0, 32, 76, 112, 148, 196, 236, 255)
+_QUALITY: Final = (100, 90, 75, 63, 50, 30, 10, 1)
+
+
+class _Unread(Exception):
+    """The file has an unsupported form."""
+
+
+class _Bits:
+    """Bits of a byte string, the most significant first."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data, "big")
+        self._left = 8 * len(data)
+
+    def take(self, count: int) -> int:
+        if count > self._left:
+            raise _Unread
+        self._left -= count
+        return self._value >> self._left & ((1 << count) - 1)
+
+    def golomb(self) -> int:
+        """An unsigned number in the exponential code of Golomb (ITU-T H.265, 9.2)."""
+        zeros = 0
+        while not self.take(1):
+            zeros += 1
+        return (1 << zeros) - 1 + self.take(zeros)
+
+    def signed_golomb(self) -> int:
+        number = self.golomb()
+        return (number + 1) // 2 if number % 2 else -(number // 2)
+
+
+def avif_quality(data: bytes) -> int | None:
+    """Return the quality, 1 to 100, at which libavif writes such a file, or None."""
+    place = data.find(b"mdat")
+    if place < 0:
+        return None
+    try:
+        return _quality(data[place + 4 :])
+    except _Unread:
+        return None
+
+
+def _quality(stream: bytes) -> int:
+    size: tuple[int, int, bool] | None = None
+    for kind, body in _units(stream):
+        if kind == _SEQUENCE:
+            size = _sequence(_Bits(body[:64]))
+        elif kind in {_FRAME, _FRAME_HEADER} and size is not None:
+            index = _base_q_idx(_Bits(body[:32]), *size)
+            return round(float(np.interp(index, _INDEX, _QUALITY)))
+    raise _Unread
+
+
+def _units(stream: bytes) -> Iterator[tuple[int, bytes]]:
+    place = 0
+    while place < len(stream):
+        head = stream[place]
+        if head & 0x82 != 2:  # a forbidden bit, or a unit without its size
+            raise _Unread
+        place += 2 if head & 4 else 1
+        size = shift = 0
+        while True:
+            if place >= len(stream) or shift > 28:
+                raise _Unread
+            byte = stream[place]
+            place += 1
+            size |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        yield head >> 3 & 15, stream[place : place + size]
+        place += size
+
+
+def _sequence(bits: _Bits) -> tuple[int, int, bool]:
+    """Width and height in superblocks, and whether frames say if they are superresolved."""
+    bits.take(3)  # profile
+    if bits.take(2) != 3:  # a still picture with the reduced header
+        raise _Unread
+    bits.take(5)  # level
+    across, down = bits.take(4) + 1, bits.take(4) + 1
+    width, height = bits.take(across) + 1, bits.take(down) + 1
+    if width > _MAX_SIDE or width * height > _MOST_PIXELS:  # it has to be tiled
+        raise _Unread
+    side = 128 if bits.take(1) else 64
+    bits.take(2)  # filters of intra prediction
+    return -(-width // side), -(-height // side), bool(bits.take(1))
+
+
+def _base_q_idx(bits: _Bits, across: int, down: int, may_superres: bool) -> int:
+    bits.take(1)  # disable_cdf_update
+    for_screens = bits.take(1)
+    if for_screens:
+        bits.take(1)  # whole motion vectors
+    if may_superres and bits.take(1):
+        raise _Unread
+    if bits.take(1):
+        bits.take(32)  # display size
+    if for_screens:
+        bits.take(1)  # copies within the picture
+    if not bits.take(1):  # tiles of one size
+        raise _Unread
+    tiles = 0
+    for most in (across, down):
+        log = 0
+        while 1 << log < min(most, 64) and bits.take(1):
+            log += 1
+        tiles += log
+    if tiles:
+        bits.take(tiles + 2)
+    return bits.take(8)
+
+
+# The quality at a QP of 0, and how many a step is: libheif asks x265 for a constant
+# quality of (100 − q)/2, from which x265 takes 3 for pictures that depend on no other.
+_BEST, _OF_QP = 94, 2
+
+_MAX_BOXES: Final = 1000  # and items that are read; files of phones have some 200
+_MAX_CODING: Final = 2000  # bytes of what is said of a coding; some 120 are usual
+_MAX_TILES: Final = 64  # of a picture of tiles, whose quantisers are averaged
+_MAX_UNITS: Final = 16  # of a picture, before its first slice
+_HEAD: Final = 256  # bytes of a unit
+_SPS, _PPS, _IDR, _SLICES = 33, 34, (19, 20), 32  # kinds of NAL units; those below are slices
+_INTRA: Final = 2
+
+
+def heic_quality(data: bytes) -> int | None:
+    """Return the quality, 1 to 100, at which libheif with x265 writes such a file, or None."""
+    try:
+        quantiser = _Heif(data).quantiser()
+    except _Unread:
+        return None
+    return round(min(100, max(1, _BEST - _OF_QP * quantiser)))
+
+
+class _Fields:
+    """Numbers of a part of a file, one after the other, the most significant byte first."""
+
+    def __init__(self, data: bytes, start: int, end: int) -> None:
+        self._data, self.place, self.end = data, start, end
+
+    def take(self, size: int) -> int:
+        place, self.place = self.place, self.place + size
+        if self.place > self.end:
+            raise _Unread
+        return int.from_bytes(self._data[place : self.place], "big")
+
+    def part(self, size: int) -> _Fields:
+        """The next bytes."""
+        place, self.place = self.place, self.place + size
+        if size < 0 or self.place > self.end:
+            raise _Unread
+        return _Fields(self._data, place, self.place)
+
+    def head(self) -> bytes:
+        """What is left, or its first bytes."""
+        return self._data[self.place : min(self.end, self.place + _HEAD)]
+
+    @property
+    def left(self) -> int:
+        return self.end - self.place
+
+
+class _Heif:
+    """The boxes of a file (ISO/IEC 14496-12 and 23008-12) that lead to its picture."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._read = data, 0
+        meta = self._only(_Fields(data, 0, len(data)), b"meta")
+        meta.take(4)
+        self._meta = dict(self._boxes(meta))
+
+    def quantiser(self) -> float:
+        """The mean QP of the picture that is shown, or of its tiles."""
+        box = self._box(b"pitm")
+        shown = box.take(4 if box.take(4) >> 24 else 2)
+        tiles = dict.fromkeys(self._tiles_of(shown)[:_MAX_TILES] or [shown])
+        properties, places = self._configured(), self._places()
+        if not tiles.keys() <= properties.keys() & places.keys():
+            raise _Unread
+        # Tiles mostly share one configuration, and each box is read once.
+        codings = {box: _coding(box) for box in {properties[tile] for tile in tiles}}
+        return float(np.mean([_slice_qp(codings[properties[t]], places[t]) for t in tiles]))
+
+    def _boxes(self, inside: _Fields) -> Iterator[tuple[bytes, _Fields]]:
+        while inside.left >= 8:
+            size, kind = inside.take(4), inside.take(4).to_bytes(4, "big")
+            if size == 1:
+                size = inside.take(8) - 8
+            self._read += 1
+            if self._read > _MAX_BOXES:
+                raise _Unread
+            yield kind, inside.part(size - 8 if size else inside.left)
+
+    def _only(self, inside: _Fields, kind: bytes) -> _Fields:
+        for found, box in self._boxes(inside):
+            if found == kind:
+                return box
+        raise _Unread
+
+    def _box(self, kind: bytes) -> _Fields:
+        if kind not in self._meta:
+            raise _Unread
+        return self._meta[kind]
+
+    def _tiles_of(self, item: int) -> list[int]:
+        """The items that a picture of tiles is made of."""
+        if b"iref" not in self._meta:
+            return []
+        box = self._meta[b"iref"]
+        wide = 4 if box.take(4) >> 24 else 2
+        for kind, reference in self._boxes(box):
+            if kind == b"dimg" and reference.take(wide) == item:
+                return [reference.take(wide) for _ in range(reference.take(2))]
+        return []
+
+    def _configured(self) -> dict[int, _Fields]:
+        """The configuration of HEVC of each item that has one."""
+        properties = self._box(b"iprp")
+        known = [*self._boxes(self._only(properties, b"ipco"))]
+        box = self._only(properties, b"ipma")
+        head = box.take(4)
+        found = {}
+        for _ in self._items(box.take(4)):
+            item = box.take(4 if head >> 24 else 2)
+            for _ in range(box.take(1)):
+                index = box.take(2) & 0x7FFF if head & 1 else box.take(1) & 0x7F
+                if 0 < index <= len(known) and known[index - 1][0] == b"hvcC":
+                    found[item] = known[index - 1][1]
+        return found
+
+    def _places(self) -> dict[int, _Fields]:
+        """The first part of the data of each item that lies in the file by itself."""
+        box = self._box(b"iloc")
+        version, sizes = box.take(4) >> 24, box.take(2)
+        offset, length, base, index = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
+        index = index if version else 0
+        wide = 4 if version == 2 else 2
+        found = {}
+        for _ in self._items(box.take(wide)):
+            item = box.take(wide)
+            method = box.take(2) & 15 if version else 0
+            box.take(2)  # the file; 0: this one
+            start, parts = box.take(base), box.take(2)
+            extents = box.part(parts * (index + offset + length))
+            if parts and method == 0:
+                extents.take(index)
+                first, size = start + extents.take(offset), extents.take(length)
+                end = min(first + size if size else len(self._data), len(self._data))
+                found[item] = _Fields(self._data, first, end)
+        return found
+
+    @staticmethod
+    def _items(count: int) -> range:
+        if count > _MAX_BOXES:
+            raise _Unread
+        return range(count)
+
+
+class _Coding(NamedTuple):
+    """What the headers of slices depend on (ITU-T H.265, 7.3.2).
+
+    size: bytes of the length of a unit. skipped: bits after the kind of the slice, of the whole
+    picture's parameters: of its output, its planes and its filters. extra: bits before that kind.
+    qp: of slices that do not differ.
+    """
+
+    size: int
+    skipped: int
+    extra: int
+    qp: int
+
+
+def _coding(box: _Fields) -> _Coding:
+    """Of a configuration of HEVC (ISO/IEC 14496-15, 8.3.3)."""
+    box = box.part(min(box.left, _MAX_CODING))
+    box.part(21)
+    size = (box.take(1) & 3) + 1
+    units: dict[int, bytes] = {}
+    for _ in range(box.take(1)):
+        kind = box.take(1) & 63
+        for _ in range(box.take(2)):
+            units.setdefault(kind, _raw(box.part(box.take(2)).head()))
+    if not {_SPS, _PPS} <= units.keys():
+        raise _Unread
+    skipped = _of_sequence(_Bits(units[_SPS][2:]))
+    bits = _Bits(units[_PPS][2:])
+    _skip(bits, 2)  # names
+    bits.take(1)  # slices that depend on others
+    skipped += bits.take(1)  # whether slices say if they are shown
+    extra = bits.take(3)
+    bits.take(2)  # signs, and how the decoder of bits begins
+    _skip(bits, 2)  # references
+    return _Coding(size, skipped, extra, 26 + bits.signed_golomb())
+
+
+def _raw(unit: bytes) -> bytes:
+    """Without the bytes that keep a unit from looking like the begin of another."""
+    return unit.replace(b"\0\0\3", b"\0\0")
+
+
+def _of_sequence(bits: _Bits) -> int:
+    """How many bits of planes and of the offsets of samples the header of a slice has."""
+    bits.take(4)  # a name
+    layers = bits.take(3)
+    bits.take(1 + 96)  # nesting; profile and level
+    if layers:
+        raise _Unread
+    bits.golomb()  # a name
+    chroma = bits.golomb()
+    separate = bits.take(1) if chroma == 3 else 0
+    _skip(bits, 2)  # width and height
+    if bits.take(1):  # what is cut off
+        _skip(bits, 4)
+    _skip(bits, 3)  # depths, and the order of pictures
+    bits.take(1)
+    _skip(bits, 3 + 6)  # memory; sides of blocks and their depths
+    if bits.take(1) and bits.take(1):  # tables of quantisers
+        raise _Unread
+    bits.take(1)  # asymmetric parts
+    has_offsets = bits.take(1)
+    return 2 * separate + has_offsets * (1 if separate or not chroma else 2)
+
+
+def _skip(bits: _Bits, count: int) -> None:
+    for _ in range(count):
+        bits.golomb()
+
+
+def _slice_qp(coding: _Coding, item: _Fields) -> int:
+    """The QP of the first slice (7.3.6), which must be a picture's that depends on no other."""
+    for _ in range(_MAX_UNITS):
+        unit = item.part(item.take(coding.size)).head()
+        kind = unit[0] >> 1 & 63 if unit else _SLICES
+        if kind < _SLICES:
+            break
+    else:
+        raise _Unread
+    bits = _Bits(_raw(unit)[2:])
+    if kind not in _IDR or bits.take(1) != 1:
+        raise _Unread
+    bits.take(1)  # of earlier pictures
+    bits.golomb()  # a name
+    bits.take(coding.extra)
+    if bits.golomb() != _INTRA:
+        raise _Unread
+    bits.take(coding.skipped)
+    return coding.qp + bits.signed_golomb()
