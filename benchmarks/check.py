@@ -1,12 +1,12 @@
 """How often `trustscale check` accuses faithful enlargements, and which tampering it finds.
 
-`python -m benchmarks.check PHOTOS [EVERY]`: PHOTOS is a folder of photographs of 512 pixels, which
-are reduced by 4 and saved in one of five forms, in turn. Each is enlarged by Pillow and by both
-shipped models. Every EVERY-th is tampered with afterwards: a patch of the next photograph, a patch
-of the surroundings over something (as a clone stamp removes it), one of five letters of a plate
-that was in the photograph, a face (of `faces.csv`) by one of another photograph; and compared with
-the next photograph. What was found counts if its box meets the place, or if the two pictures are
-said not to belong together.
+`python -m benchmarks.check PHOTOS [EVERY [MOST]]`: the first MOST photographs of 512 pixels in a
+folder are reduced by 4 and saved in one of five forms, in turn. Each is enlarged by Pillow and by
+both shipped models. Every EVERY-th is tampered with afterwards: a patch of the next photograph, a
+patch of the surroundings over something (as a clone stamp removes it), one of five letters of a
+plate that was in the photograph, a face (of `faces.csv`) by one of another photograph; and compared
+with the next photograph. What was found counts if its box meets the place, or if the two pictures
+are said not to belong together.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ def swapped(
             yield "face of somebody else", near, is_found(check(small, made).check, box)
 
 
-def main(photos: Path, every: int = 4) -> None:
-    files = sorted(photos.glob("*.webp"))
+def main(photos: Path, every: int = 4, most: int = 100) -> None:
+    files = sorted(photos.glob("*.webp"))[:most]
     pictures = [np.asarray(Image.open(file).convert("RGB")) for file in files]
     rng = np.random.default_rng(52)
     by_name = enlargers()

@@ -34,8 +34,9 @@ _WORKING: Final = 1024  # pixels on the longest side of the small picture
 _FOR_FEATURES: Final = 640  # pixels on the longest side, where features are looked for
 _FEATURES: Final = 1500
 _MIN_MATCHES: Final = 8
-_TILES: Final = 8  # on a side
+_TILES: Final = 6  # on a side
 _STEPS: Final = 3  # of correction
+_GAP: Final = 2.0  # times as large as its reduction, up to which a picture is reduced by means
 _STRAIGHT: Final = 0.05  # pixels of the small picture that a corner may be off as if not turned
 _MIN_SIDE: Final = 16  # pixels of the small picture that both show
 _MIN_SCALE: Final = 0.9
@@ -141,7 +142,8 @@ def upright(
 def _reduced(oriented: Image.Image, placement: Placement) -> Image.Image:
     left, top, right, bottom = placement.rectangle
     picture, box = upright(oriented, placement)
-    return picture.resize((right - left, bottom - top), Image.Resampling.BICUBIC, box)
+    size = right - left, bottom - top
+    return picture.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=_GAP)
 
 
 def likeness_of(one: _Plane, other: _Plane) -> float:

@@ -17,7 +17,8 @@ import scipy
 from numpy.typing import NDArray
 from PIL import Image
 
-from trustscale_server.images.check.align import Placement, luma_of, upright
+from trustscale_server.images.check.align import Placement, upright
+from trustscale_server.platform.cores import score_cores
 
 Plane = NDArray[np.float32]
 _Planes = NDArray[np.float32]
@@ -38,6 +39,7 @@ _TO_YCC: Final = (
 _DEVIATION: Final = 1.0  # of the Gaussian, in pixels of the small picture
 _AROUND: Final = 4.0  # pixels, in which detail is measured
 _STRIP: Final = 64  # rows of the small picture
+_TRIED: Final = 4  # strips by which the reduction is chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +74,42 @@ class Compared(NamedTuple):
 def compare(small: Image.Image, oriented: Image.Image, placement: Placement) -> Compared:
     """Compare the small picture with what the large one, as oriented, shows of it. Both are RGB."""
     shown = small.crop(placement.rectangle)
-    picture, box = upright(oriented, placement)
-    ways: list[tuple[float, Reduction, Image.Image]] = []
-    for name, resample in _FILTERS.items():
-        theirs = picture.resize(shown.size, resample, box)
-        ways.append((_squared_error(shown, theirs), name, theirs))
-    error, reduction, theirs = min(ways, key=lambda way: way[0])
-    ours = _planes(shown)
-    difference = _planes(theirs) - ours
-    offset = np.median(difference, axis=(1, 2))
-    difference -= offset[:, None, None]
-    for plane in difference:
-        scipy.ndimage.gaussian_filter(plane, _DEVIATION, mode="reflect", output=plane)
+    large = _Upright(*upright(oriented, placement), *shown.size)
+    strips = large.strips()
+    tried = strips[:: -(-len(strips) // _TRIED)]
+    with score_cores("trustscale-check") as map_fn:
+
+        def error(way: Reduction) -> int:
+            def of_strip(number: int) -> int:
+                rows = tried[number]
+                part = shown.crop((0, rows.start, shown.width, rows.stop))
+                return _squared_error(np.asarray(part), large.reduced(rows, way))
+
+            return sum(map_fn(of_strip, range(len(tried))))
+
+        reduction = min(_FILTERS, key=error)
+        made = map_fn(lambda number: large.reduced(strips[number], reduction), range(len(strips)))
+        theirs = np.concatenate(list(made))
+        ours = _planes(np.asarray(shown))
+        difference = _planes(theirs) - ours
+
+        def offset(number: int) -> float:
+            plane = difference[number]
+            median = float(np.median(plane))
+            plane -= np.float32(median)
+            scipy.ndimage.gaussian_filter(plane, _DEVIATION, mode="reflect", output=plane)
+            return median
+
+        luma, blue, red = map_fn(offset, range(3))
     detail = _detail(ours[0])
     limit = _LUMA.fixed + _LUMA.factor * detail
     excess = np.abs(difference[0]) / limit
     for plane in difference[1:]:
         np.maximum(excess, np.abs(plane) / (_CHROMA.fixed + _CHROMA.factor * detail), out=excess)
-    luma, blue, red = (float(value) for value in offset)
-    decibels = float(10 * np.log10(255**2 / max(error, 1e-3)))
-    return Compared(reduction, theirs, excess, difference, limit, (luma, blue, red), decibels)
+    squared = _squared_error(np.asarray(shown), theirs) / theirs.size
+    decibels = float(10 * np.log10(255**2 / max(squared, 1e-3)))
+    image = Image.fromarray(theirs)
+    return Compared(reduction, image, excess, difference, limit, (luma, blue, red), decibels)
 
 
 def added_detail(oriented: Image.Image, placement: Placement, theirs: Image.Image) -> Plane:
@@ -99,32 +117,60 @@ def added_detail(oriented: Image.Image, placement: Placement, theirs: Image.Imag
 
     Root mean square of luma in levels for each pixel of the rectangle, float32 [H, W].
     """
-    picture, (left, top, right, bottom) = upright(oriented, placement)
-    picture, low = picture.convert("L"), theirs.convert("L")
-    wide = max(1, round(right - left))
-    pace = (bottom - top) / theirs.height
-    strips = []
-    for first in range(0, theirs.height, _STRIP):
-        last = min(first + _STRIP, theirs.height)
-        size = wide, max(1, round(pace * (last - first)))
-        box = left, top + pace * first, right, min(bottom, top + pace * last)
-        fine = luma_of(picture.resize(size, Image.Resampling.BICUBIC, box))
-        fine -= luma_of(low.resize(size, Image.Resampling.BICUBIC, (0, first, low.width, last)))
-        energy = Image.fromarray(fine * fine).resize(
-            (theirs.width, last - first), Image.Resampling.BOX
+    low = theirs.convert("L")
+    large = _Upright(*upright(oriented.convert("L"), placement), *theirs.size)
+    strips = large.strips()
+
+    def root_mean_square(number: int) -> Plane:
+        strip = strips[number]
+        left, top, right, bottom = large.rows(strip)
+        size = max(1, round(right - left)), max(1, round(bottom - top))
+        whole = large.picture.resize(size, Image.Resampling.BICUBIC, (left, top, right, bottom))
+        coarse = low.resize(size, Image.Resampling.BICUBIC, (0, strip.start, low.width, strip.stop))
+        fine = np.subtract(whole, coarse, dtype=np.float32)
+        energy = Image.fromarray(np.square(fine, out=fine)).resize(
+            (theirs.width, len(strip)), Image.Resampling.BOX
         )
-        strips.append(np.sqrt(np.asarray(energy, np.float32)))
-    return np.concatenate(strips)
+        return np.sqrt(np.asarray(energy, np.float32))
+
+    with score_cores("trustscale-check") as map_fn:
+        return np.concatenate(list(map_fn(root_mean_square, range(len(strips)))))
 
 
-def _squared_error(one: Image.Image, other: Image.Image) -> float:
-    """The mean squared difference of two RGB pictures of one size."""
-    difference = np.asarray(one, np.int16) - np.asarray(other, np.int16)
-    return float(np.square(difference, dtype=np.int32).mean())
+class _Upright(NamedTuple):
+    """The box of a large picture that shows so many columns and rows of the small one."""
+
+    picture: Image.Image
+    box: tuple[float, float, float, float]
+    width: int
+    height: int
+
+    def strips(self) -> list[range]:
+        """Return the rows of the small picture in parts: less memory, work for several cores."""
+        return [
+            range(first, min(first + _STRIP, self.height))
+            for first in range(0, self.height, _STRIP)
+        ]
+
+    def rows(self, strip: range) -> tuple[float, float, float, float]:
+        """Return the box of some rows of the small picture."""
+        left, top, right, bottom = self.box
+        pace = (bottom - top) / self.height
+        return left, top + pace * strip.start, right, min(bottom, top + pace * strip.stop)
+
+    def reduced(self, strip: range, way: Reduction) -> NDArray[np.uint8]:
+        """Return some rows in the size of the small picture; they depend on those beside, too."""
+        size = self.width, len(strip)
+        return np.asarray(self.picture.resize(size, _FILTERS[way], self.rows(strip)))
 
 
-def _planes(picture: Image.Image) -> _Planes:
-    rgb = np.asarray(picture)
+def _squared_error(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
+    """The sum of squared differences of two pictures of one size."""
+    difference = one.astype(np.int16) - other
+    return int(np.square(difference, dtype=np.int32).sum(dtype=np.int64))
+
+
+def _planes(rgb: NDArray[np.uint8]) -> _Planes:
     planes = np.zeros((3, *rgb.shape[:2]), np.float32)
     for plane, weights in zip(planes, _TO_YCC, strict=True):
         for channel, weight in enumerate(weights):
