@@ -1,6 +1,7 @@
 """POST /v1/check: pictures that somebody else enlarged."""
 
 import asyncio
+import io
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from harness.factories import encoded
 from harness.gateway import check_problem
 from tests.images.test_check import LARGE_ONE, SMALL, TRUTH
 from trustscale_server.http.routes import check as route
+from trustscale_server.things.faces import Face
 
 LARGE = np.asarray(LARGE_ONE)
 
@@ -42,6 +44,29 @@ def test_a_report(client):
     assert "No contradiction was found." in answer.text
 
 
+def test_a_card(client):
+    """A picture to share, with its number; not together with a report."""
+    for form in ("png", "jpeg", "webp"):
+        answer = ask(client, encoded(SMALL), encoded(LARGE), card=form)
+        assert answer.headers["content-type"] == f"image/{form}"
+        with Image.open(io.BytesIO(answer.content)) as card:
+            assert (card.format.lower(), card.width) == (form, 384)
+    both = ask(client, encoded(SMALL), encoded(LARGE), card="png", report=True)
+    check_problem(both, "bad-request")
+    check_problem(ask(client, encoded(SMALL), encoded(LARGE), card="gif"), "bad-request", 422)
+
+
+def test_faces_are_listed(client, monkeypatch):
+    """By the finder of the service, in pixels of the large file."""
+    found = iter([[], [Face(20, 30, 60, 70, 0.9)]])
+    context = client.app_state["trustscale"].service.context
+    monkeypatch.setattr(context, "find_faces", lambda *_: next(found))
+    told = ask(client, encoded(SMALL), encoded(LARGE)).json()
+    (thing,) = [one for one in told["things"] if one["kind"] == "face"]
+    assert thing["found_in"] == "large"
+    assert thing["box"] == pytest.approx([20, 30, 60, 70], abs=2)
+
+
 def test_what_cannot_be_read(client):
     """Either file is refused by its own limits, as any upload."""
     good = encoded(SMALL)
@@ -58,13 +83,13 @@ def test_it_works_beside_the_event_loop(client, monkeypatch):
     """Comparing takes seconds, in which the service answers others."""
     on_loop = []
 
-    def compared(small, large, report):
+    def compared(*given):
         try:
             asyncio.get_running_loop()
             on_loop.append(True)
         except RuntimeError:
             on_loop.append(False)
-        return real(small, large, report)
+        return real(*given)
 
     real = route._compared
     monkeypatch.setattr(route, "_compared", compared)

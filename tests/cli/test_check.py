@@ -5,6 +5,8 @@ import pytest
 from PIL import Image
 
 from tests.images.test_check import SMALL, TRUTH, scene
+from trustscale_server.serving.faces import FaceFinder
+from trustscale_server.things.faces import Face
 
 
 @pytest.fixture
@@ -42,6 +44,21 @@ def test_outputs(files, run):
     (one, *_) = done.json["contradictions"]
     assert one["box"][0] < 92 < one["box"][2]
     assert one["why"] in page.read_text("utf-8")
+
+
+def test_cards_and_things(files, run, monkeypatch):
+    """A card by the name of its file; faces are told after the contradictions."""
+    found = iter([[], [Face(20, 30, 60, 70, 0.9)]])
+    monkeypatch.setattr(FaceFinder, "__call__", lambda *_: next(found))
+    card = files / "card.jpg"
+    done = run("check", files / "small.png", files / "patched.png", "--card", card)
+    assert done.code == 3
+    assert "A face is found in the large picture only" in done.out
+    with Image.open(card) as picture:
+        assert (picture.format, picture.width) == ("JPEG", 384)
+    wrong = run("check", files / "small.png", files / "large.png", "--card", files / "card.gif")
+    wrong.check_error(2)
+    assert not (files / "card.gif").exists()
 
 
 def test_bad_files(files, run):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from harness.browser import TOUCH, barriers, jargon
@@ -77,6 +78,11 @@ def test_two_pictures_are_checked_against_each_other(open_page):
     expect(dialog.get_by_role("listitem").first).to_contain_text("Here the large picture is")
     assert barriers(page) == []
     assert jargon(page) == []
+    with page.expect_download() as saving:
+        dialog.get_by_role("button", name="Download a card").press("Enter")
+    assert saving.value.suggested_filename == "large.check.jpeg"
+    with Image.open(saving.value.path()) as card:
+        assert (card.format, card.width, card.height > 384) == ("JPEG", 384, True)
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
 

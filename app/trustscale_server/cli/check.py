@@ -26,6 +26,14 @@ def check(
         Path | None,
         typer.Option(metavar="FILE.html", help="Write a report for people.", dir_okay=False),
     ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Write a picture to share, as a PNG, JPEG or WebP file: what was found, framed.",
+            dir_okay=False,
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare a picture with its enlargement, whoever made it: contradictions, and what it adds.
@@ -35,9 +43,13 @@ def check(
     """
     # Imported only now, so that a mistyped name fails at once.
     from trustscale_server.images.check import check as checks  # noqa: PLC0415
+    from trustscale_server.images.check.card import card_form, check_card  # noqa: PLC0415
     from trustscale_server.images.check.report import html_report  # noqa: PLC0415
+    from trustscale_server.images.check.things import finders  # noqa: PLC0415
     from trustscale_server.images.sandbox.client import in_decoder  # noqa: PLC0415
+    from trustscale_server.serving.faces import FaceFinder  # noqa: PLC0415
 
+    form = None if card is None else card_form(card.suffix)
     files = [(small.read_bytes(), checks.SMALL), (large.read_bytes(), checks.LARGE)]
     sizes = tuple(in_decoder(checks.size_of, data, limits) for data, limits in files)
     if math.prod(sizes[1]) > _MANY:
@@ -48,10 +60,12 @@ def check(
             err=True,
         )
     ours, theirs = (in_decoder(checks.read_picture, data, limits) for data, limits in files)
-    checked = checks.check(ours, theirs)
+    checked = checks.check(ours, theirs, finders(FaceFinder()))
     if report is not None:
         report.write_text(html_report(ours, theirs, checked), "utf-8")
     told = checked.check
+    if card is not None and form is not None:
+        card.write_bytes(check_card(ours, theirs, told, form))
     if as_json:
         typer.echo(json.dumps(asdict(told), ensure_ascii=False))
     else:
@@ -61,5 +75,7 @@ def check(
             typer.echo(f"Consistency: {told.consistency_db} dB.")
         for one in told.contradictions:
             typer.echo(f"  {', '.join(map(str, one.box))}: {one.why}")
+        for thing in told.things:
+            typer.echo(f"  {', '.join(map(str, thing.box))}: {thing.why}")
     if not told.holds:
         raise typer.Exit(_CONTRADICTS if told.belong_together else _STRANGERS)

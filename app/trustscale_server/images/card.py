@@ -40,6 +40,8 @@ _SIZE: Final = 0.0215  # of the width of the picture
 _WIDEST: Final = 1.75  # a wider picture has the letters of one with this ratio of its sides
 _SMALLER: Final = 0.85  # the second paragraph, of the first
 _FRAME: Final = 0.0022  # the thickness of a frame's line, of the width
+_WHITE: Final[Colour] = (255, 255, 255)
+_BLACK: Final[Colour] = (0, 0, 0)
 _UNHINTED: Final = 48.0  # pixels of letters whose hinting nobody sees
 
 
@@ -106,6 +108,7 @@ def card(
     *,
     theme: Theme = "light",
     frames: Sequence[Box] = (),
+    is_doubt: bool = False,
 ) -> NDArray[np.uint8]:
     """Return the picture with its caption below.
 
@@ -113,7 +116,8 @@ def card(
         picture: uint8 [H, W, 3 or 4]; transparent parts stay transparent.
         caption: the words and the bar.
         theme: of the strip.
-        frames: boxes that are framed quietly.
+        frames: boxes that are framed.
+        is_doubt: whether frames have the colour of doubt, or are quiet.
 
     Returns:
         uint8 [H + strip, max(W, MIN_WIDTH), channels of the picture].
@@ -129,7 +133,8 @@ def card(
     out[:height, left : left + width] = picture
     out[height:, :, :3], out[height:, :, 3:] = strip, 255
     for box in frames:
-        _frame(out[:height, left : left + width], box)
+        line = colours.doubt if is_doubt else _WHITE
+        _frame(out[:height, left : left + width], box, line)
     return out
 
 
@@ -224,11 +229,11 @@ def _fill_bar(
         left = right
 
 
-def _frame(picture: NDArray[np.uint8], box: Box) -> None:
-    """Draw a white frame with a dark edge into uint8 [H, W, 3 or 4], a line around the box."""
+def _frame(picture: NDArray[np.uint8], box: Box, line: Colour) -> None:
+    """Draw a frame with a dark edge into uint8 [H, W, 3 or 4], a line around the box."""
     height, width, _ = picture.shape
     thick = max(1, round(_FRAME * min(width, _WIDEST * height)))
-    for away, colour, opacity in ((2 * thick, 0, 0.4), (thick, 255, 0.9)):
+    for away, colour, opacity in ((2 * thick, _BLACK, 0.4), (thick, line, 0.9)):
         left, top = (max(0, round(side) - away) for side in box[:2])
         right, bottom = (round(side) + away for side in box[2:])
         inside = slice(top + thick, max(top, bottom - thick))
@@ -239,7 +244,7 @@ def _frame(picture: NDArray[np.uint8], box: Box) -> None:
             (inside, slice(max(left, right - thick), right)),
         ):
             area = picture[rows, columns, :3]
-            area[:] = np.rint(area * (1 - opacity) + colour * opacity)
+            area[:] = np.rint(area * (1 - opacity) + np.array(colour) * opacity)
 
 
 _NEAR: Final = 30  # steps of lightness after a compression at quality 60

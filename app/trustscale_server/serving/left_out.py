@@ -9,7 +9,7 @@ in faces, too, so thresholds are those of the larger mask, which bounds the smal
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -27,11 +27,8 @@ from trustscale_server.sampling.measure import Enlarged, measured_again
 from trustscale_server.sampling.sigma.words import ReadPage
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.things import reading
-from trustscale_server.things.faces import Face
+from trustscale_server.things.faces import FindFaces
 from trustscale_server.upscalers.base import Source
-
-FindFaces = Callable[[NDArray[np.uint8], int], list[Face]]
-"""The faces of an upload, uint8 [H, W, 3], for an upscaler's scale, in pixels of the upload."""
 
 _Thing = Literal["face", "text"]
 Leaving = Literal["leave_out", "keep"]

@@ -53,6 +53,10 @@ class Face(NamedTuple):
     score: float
 
 
+FindFaces = Callable[[NDArray[np.uint8], int], list[Face]]
+"""The faces of an upload, uint8 [H, W, 3], for an upscaler's scale, in pixels of the upload."""
+
+
 def network_file() -> bytes:
     """Return the ONNX file of the network."""
     return resources.files(__package__).joinpath("models", _MODEL).read_bytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, Response
@@ -10,11 +10,11 @@ from fastapi.responses import HTMLResponse, Response
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import limited_responses
 from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.images.check.card import CheckCardForm, check_card
 from trustscale_server.images.check.check import (
     LARGE,
     SMALL,
     Check,
-    Checked,
     Pixels,
     check,
     memory_of,
@@ -22,9 +22,13 @@ from trustscale_server.images.check.check import (
     size_of,
 )
 from trustscale_server.images.check.report import POLICY, html_report
+from trustscale_server.images.check.things import Finders, finders
 from trustscale_server.images.sandbox.client import decoding
+from trustscale_server.platform.errors import BadRequest
 from trustscale_server.platform.fair import current_client
 from trustscale_server.platform.tasks import shielded
+
+Form = CheckCardForm | Literal["json", "html"]
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
 
@@ -35,7 +39,10 @@ _PROBLEMS = ("bad-image", "decode-limit", "image-too-large", "unsupported-media"
     "/v1/check",
     response_model=Check,
     responses={
-        200: {"description": "What they say of each other.", "content": {"text/html": {}}},
+        200: {
+            "description": "What they say of each other, as JSON, a report, or a card.",
+            "content": {"text/html": {}, "image/png": {}, "image/webp": {}, "image/jpeg": {}},
+        },
         **limited_responses(*_PROBLEMS),
     },
     max_body_size=SMALL.max_bytes + LARGE.max_bytes + 2**16,
@@ -50,34 +57,47 @@ async def check_files(
     report: Annotated[
         bool, Query(description="Whether to answer with a report for people, as HTML.")
     ] = False,
+    card: Annotated[
+        CheckCardForm | None,
+        Query(description="Whether to answer with a picture to share: what was found, framed."),
+    ] = None,
 ) -> Check | Response:
     """Say whether two pictures belong together, and where the large one contradicts.
 
     No model and no calibration: so silence proves nothing. Nothing is stored. It counts as a
     request of the client.
     """
+    if report and card is not None:
+        raise BadRequest("Ask for a report or for a card: one answer cannot be both.")
     await state.limits.take(current_client.get(), "requests")
-    checked, page = await while_connected(request, _checked(state, small, large, report))
-    if not report:
-        return checked.check
-    headers = {
-        "Content-Security-Policy": POLICY,
-        "Content-Disposition": 'attachment; filename="check.html"',
-    }
-    return HTMLResponse(page, headers=headers)
+    wanted: Form = card or ("html" if report else "json")
+    told, made = await while_connected(request, _checked(state, small, large, wanted))
+    if wanted == "json":
+        return told
+    headers = {"Content-Disposition": f'attachment; filename="check.{wanted}"'}
+    if wanted == "html":
+        headers["Content-Security-Policy"] = POLICY
+        return HTMLResponse(made, headers=headers)
+    return Response(made, media_type=f"image/{wanted}", headers=headers)
 
 
 async def _checked(
-    state: State, small: UploadFile, large: UploadFile, report: bool
-) -> tuple[Checked, str]:
+    state: State, small: UploadFile, large: UploadFile, form: Form
+) -> tuple[Check, bytes]:
+    finding = finders(state.service.context.find_faces)
     async with state.service.context.decoding.held():
         files = (small.file, SMALL), (large.file, LARGE)
         sizes = [await decoding(size_of, file, limits) for file, limits in files]
         async with state.service.context.slots.slot(memory_of(sizes[0], sizes[1])):
             ours, theirs = [await decoding(read_picture, file, limits) for file, limits in files]
-            return await shielded(_compared, ours, theirs, report)
+            return await shielded(_compared, ours, theirs, form, finding)
 
 
-def _compared(small: Pixels, large: Pixels, report: bool) -> tuple[Checked, str]:
-    checked = check(small, large)
-    return checked, html_report(small, large, checked) if report else ""
+def _compared(small: Pixels, large: Pixels, form: Form, finding: Finders) -> tuple[Check, bytes]:
+    """What is told, and it in a form; JSON is made of it later."""
+    checked = check(small, large, finding)
+    if form == "json":
+        return checked.check, b""
+    if form == "html":
+        return checked.check, html_report(small, large, checked).encode()
+    return checked.check, check_card(small, large, checked.check, form)

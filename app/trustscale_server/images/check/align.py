@@ -78,6 +78,18 @@ class Placement:
         """Return points (x, y), [N, 2], of the small picture in the large one, of this size."""
         return _moved(np.linalg.inv(self.to_small(size)), points)
 
+    def box_in_large(
+        self, points: NDArray[Any], size: tuple[int, int]
+    ) -> tuple[int, int, int, int]:
+        """Return the box (left, top, right, bottom) in the large picture that holds these points.
+
+        It has whole pixels, one at least.
+        """
+        corners = self.in_large(points, size)
+        low = np.clip(np.floor(corners.min(axis=0) + 0.01), 0, np.array(size) - 1).astype(int)
+        high = np.clip(np.ceil(corners.max(axis=0) - 0.01), low + 1, size).astype(int)
+        return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
     def to_small(self, size: tuple[int, int]) -> _Matrix:
         """Return the map from the large picture, of this size, to the small one, [3, 3]."""
         oriented = _orientation(self.mirrored, self.turns, size)

@@ -25,6 +25,7 @@ from trustscale_server.images.check.compare import (
     added_detail,
     compare,
 )
+from trustscale_server.images.check.things import Finders, Thing, sentences_about, things_of
 from trustscale_server.images.decode import Limits, decode, image_size
 from trustscale_server.pixels.resize import size_within
 from trustscale_server.platform.errors import BadImage
@@ -103,6 +104,13 @@ class Check:
         _about("How near the large picture comes when it is reduced: PSNR in decibels."),
     ] = None
     contradictions: list[Contradiction] = field(default_factory=list)
+    things: Annotated[
+        list[Thing],
+        _about(
+            "Faces, and with the extra `text` lines of text, in both pictures; those that differ "
+            "first. None of them is a contradiction."
+        ),
+    ] = field(default_factory=list)
     added: Annotated[
         float | None,
         _about("Detail without a source: root mean square of lightness, in levels of 255."),
@@ -150,8 +158,10 @@ def memory_of(small: tuple[int, int], large: tuple[int, int]) -> int:
     return sum(each * math.prod(size) for each, size in zip(_BYTES, (small, large), strict=True))
 
 
-def check(small: Pixels, large: Pixels) -> Checked:
+def check(small: Pixels, large: Pixels, finders: Finders | None = None) -> Checked:
     """Compare a small picture with a large one, both uint8 [H, W, 3].
+
+    finders: of faces and text; None: neither is looked for.
 
     Raises BadImage: one has a side below 16 pixels.
     """
@@ -167,13 +177,15 @@ def check(small: Pixels, large: Pixels) -> Checked:
     compared = compare(ours, oriented, placement)
     added = added_detail(oriented, placement, compared.reduced)
     contradictions, number = _contradictions(compared, placement, theirs.size)
+    things = things_of(ours, theirs, placement, finders or Finders())
     mean = float(np.sqrt(np.mean(np.square(added))))
     return Checked(
         Check(
             belong_together=True,
-            sentences=_sentences(compared, number, mean, placement, ours.size),
+            sentences=_sentences(compared, number, mean, placement, ours.size, things),
             consistency_db=round(compared.decibels, 1),
             contradictions=contradictions,
+            things=things,
             added=round(mean, 1),
             found=Found(
                 scale=[round(scale, 3) for scale in placement.scales],
@@ -223,10 +235,7 @@ def _box(
     rows, columns = place
     x = left + np.array([columns.start, columns.stop, columns.stop, columns.start])
     y = top + np.array([rows.start, rows.start, rows.stop, rows.stop])
-    corners = placement.in_large(np.stack([x, y], axis=1), size)
-    low = np.clip(np.floor(corners.min(axis=0) + 0.01), 0, np.array(size) - 1).astype(int)
-    high = np.clip(np.ceil(corners.max(axis=0) - 0.01), low + 1, size).astype(int)
-    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+    return placement.box_in_large(np.stack([x, y], axis=1), size)
 
 
 def _why(compared: Compared, at: tuple[int, int]) -> str:
@@ -249,7 +258,12 @@ def _why(compared: Compared, at: tuple[int, int]) -> str:
 
 
 def _sentences(
-    compared: Compared, number: int, added: float, placement: Placement, size: tuple[int, int]
+    compared: Compared,
+    number: int,
+    added: float,
+    placement: Placement,
+    size: tuple[int, int],
+    things: list[Thing],
 ) -> list[str]:
     told = []
     left, top, right, bottom = placement.rectangle
@@ -269,6 +283,7 @@ def _sentences(
             f"255, blue by {compared.offset[1]:+.0f}, red by {compared.offset[2]:+.0f}); places "
             "were compared without that."
         )
+    told += sentences_about(things)
     told.append(
         f"It adds detail of {added:.1f} levels of 255 that has no source in the small picture; "
         "nobody can tell from the two whether it is right."

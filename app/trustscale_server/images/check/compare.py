@@ -127,7 +127,7 @@ def added_detail(oriented: Image.Image, placement: Placement, theirs: Image.Imag
         size = max(1, round(right - left)), max(1, round(bottom - top))
         whole = large.picture.resize(size, Image.Resampling.BICUBIC, (left, top, right, bottom))
         coarse = low.resize(size, Image.Resampling.BICUBIC, (0, strip.start, low.width, strip.stop))
-        fine = np.subtract(whole, coarse, dtype=np.float32)
+        fine = np.asarray(whole, np.float32) - np.asarray(coarse)
         energy = Image.fromarray(np.square(fine, out=fine)).resize(
             (theirs.width, len(strip)), Image.Resampling.BOX
         )

@@ -28,6 +28,7 @@ body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; display: block; }
 .large { position: relative; width: fit-content; }
 .large i { position: absolute; border: 2px solid #e5006d; outline: 1px solid #fff; }
+.large i.thing { border: 1px dashed #fff; outline: 1px dashed #222; }
 .places { display: flex; flex-wrap: wrap; gap: 1rem; } .pair { display: flex; gap: 4px; }
 .pair img { width: 10rem; } .places figure { max-width: 21rem; }
 figcaption { font-size: .875rem; }
@@ -38,12 +39,8 @@ def html_report(small: Pixels, large: Pixels, checked: Checked) -> str:
     """Return a report of what `check` told of these pictures."""
     told, placement = checked
     ours, theirs = Image.fromarray(small), Image.fromarray(large)
-    frames = "".join(
-        f'<i style="left:{100 * left / theirs.width:.3f}%;top:{100 * top / theirs.height:.3f}%;'
-        f"width:{100 * (right - left) / theirs.width:.3f}%;"
-        f'height:{100 * (bottom - top) / theirs.height:.3f}%"></i>'
-        for left, top, right, bottom in (one.box for one in told.contradictions)
-    )
+    frames = "".join(_frame(one.box, theirs.size) for one in told.contradictions)
+    frames += "".join(_frame(one.box, theirs.size, "thing") for one in told.things if one.differs)
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -54,11 +51,20 @@ def html_report(small: Pixels, large: Pixels, checked: Checked) -> str:
             _facts(told),
             f'<figure class="large">{_image(theirs, "The large picture")}{frames}</figure>',
             _places(ours, theirs, told, placement),
+            _things(told),
             _added(told),
             f"<figure>{_image(ours, 'The small picture')}",
             f"<figcaption>The small picture, {ours.width} × {ours.height} pixels.</figcaption>",
             "</figure></body></html>",
         ]
+    )
+
+
+def _frame(box: list[int], size: tuple[int, int], kind: str = "place") -> str:
+    left, top, right, bottom = (100 * side / size[k % 2] for k, side in enumerate(box))
+    return (
+        f'<i class="{kind}" style="left:{left:.3f}%;top:{top:.3f}%;'
+        f'width:{right - left:.3f}%;height:{bottom - top:.3f}%"></i>'
     )
 
 
@@ -112,6 +118,19 @@ def _cuts(
         Image.Resampling.BICUBIC,
     )
     return before, after
+
+
+def _things(told: Check) -> str:
+    if not told.things:
+        return ""
+    rows = "".join(
+        f"<li>{escape(thing.why)} ({', '.join(map(str, thing.box))})</li>" for thing in told.things
+    )
+    return (
+        "<h2>Faces and text</h2><p>No contradictions: a small face may not have been found, and a "
+        "blurred letter is guessed. Those that differ are framed by broken lines.</p>"
+        f"<ul>{rows}</ul>"
+    )
 
 
 def _added(told: Check) -> str:

@@ -1,9 +1,12 @@
 // Two pictures, one larger. The reader's question: does the large one contradict the small one? The main action: check.
 
-import { upload } from "../../lib/api.js";
+import { getBlob, upload } from "../../lib/api.js";
 import { openDialog } from "../../lib/dialog.js";
+import { download } from "../../lib/dom.js";
 import { html, svg, until } from "../../lib/html.js";
 import { at } from "../../lib/place.js";
+import { guarded } from "../../lib/toast.js";
+import { button } from "../../lib/widgets.js";
 
 const LARGER = 1.5; // times as wide and high, from which on one may be made of the other
 const ASPECT = 0.1; // by which their shapes may differ
@@ -47,33 +50,49 @@ async function show(small, large) {
   URL.revokeObjectURL(url);
 }
 
+/** Ask about both pictures; in what form: "", "?report=true" or "?card=jpeg". */
+function asked(small, large, form, send) {
+  const body = new FormData();
+  body.append("small", small.file);
+  body.append("large", large.file);
+  return send(at(`v1/check${form}`), body);
+}
+
 async function told(small, large, url) {
-  const form = new FormData();
-  form.append("small", small.file);
-  form.append("large", large.file);
   try {
-    const found = await upload(at("v1/check"), form, { onProgress: () => {} });
+    const found = await asked(small, large, "", (path, body) => upload(path, body, { onProgress: () => {} }));
     const [first, ...others] = found.sentences;
+    const things = found.things.filter(({ found_in: where, reads }) => where !== "both" || reads);
+    const frames = [...found.contradictions, ...things];
     return html`<p><strong>${first}</strong></p>
       ${others.map((sentence) => html`<p>${sentence}</p>`)}
-      ${found.contradictions.length ? marked(found.contradictions, large, url) : ""}`;
+      ${frames.length ? marked(found.contradictions, things, large, url) : ""}
+      <div class="button-row">
+        ${button("Download a card", () => guarded(() => saved(small, large)), { kind: "small" })}
+      </div>`;
   } catch (error) {
     return html`<p class="callout bad" role="alert">${error.message}</p>`;
   }
 }
 
-/** The large picture with a frame around every place, and a sentence for each. */
-function marked(places, { file, width, height }, url) {
-  const frames = places.map(
-    ({ box: [left, top, right, bottom] }) =>
-      svg`<rect x=${left} y=${top} width=${right - left} height=${bottom - top} fill="none"
-        stroke="#e0008c" stroke-width="2" vector-effect="non-scaling-stroke" />`,
+async function saved(small, large) {
+  const post = (path, body) => getBlob(path, { method: "POST", body });
+  download(
+    await asked(small, large, "?card=jpeg", post),
+    `${large.file.name.replace(/\.[^.]*$/, "")}.check.jpeg`,
   );
+}
+
+/** The large picture with a frame around every place, and a sentence for each; things have thin frames. */
+function marked(places, things, { file, width, height }, url) {
+  const frame = ({ box: [left, top, right, bottom] }, stroke) =>
+    svg`<rect x=${left} y=${top} width=${right - left} height=${bottom - top} fill="none"
+        stroke=${stroke} stroke-width="2" vector-effect="non-scaling-stroke" />`;
   return html`<svg viewBox=${`0 0 ${width} ${height}`} width="100%" role="img" aria-label=${`${file.name}, with frames`}>
       <image href=${url} width=${width} height=${height} />
-      ${frames}
+      ${things.map((one) => frame(one, "#fff"))} ${places.map((one) => frame(one, "#e0008c"))}
     </svg>
     <ol>
-      ${places.map(({ why }) => html`<li>${why}</li>`)}
+      ${[...places, ...things].map(({ why }) => html`<li>${why}</li>`)}
     </ol>`;
 }

@@ -1,0 +1,78 @@
+"""A card of a check: the large picture with its contradictions framed, and what was found below."""
+
+from __future__ import annotations
+
+import io
+from typing import Final, Literal
+
+import numpy as np
+from PIL import Image
+
+from trustscale_server.images.card import Caption, card
+from trustscale_server.images.check.check import Check, Pixels
+from trustscale_server.images.marks import check_number, digest_of
+from trustscale_server.pixels.resize import size_within
+from trustscale_server.platform.errors import ConfigError
+
+CheckCardForm = Literal["png", "webp", "jpeg"]
+
+_MOST: Final = 1600  # pixels on the longest side of the picture
+_QUALITY: Final = 92
+_SILENCE: Final = "Silence proves nothing: details, letters and faces may be invented anywhere."
+_FORMS: Final[dict[str, CheckCardForm]] = {
+    ".png": "png",
+    ".webp": "webp",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+}
+
+
+def card_form(suffix: str) -> CheckCardForm:
+    """Return the form of a card by how its file's name ends. Raises ConfigError: no card has it."""
+    if (form := _FORMS.get(suffix.lower())) is None:
+        raise ConfigError(f"A card is a file that ends in {', '.join(_FORMS)}, not {suffix!r}.")
+    return form
+
+
+def check_card(small: Pixels, large: Pixels, told: Check, form: CheckCardForm) -> bytes:
+    """Return the card of what was told of two pictures, as a file.
+
+    The picture has at most 1600 pixels on a side. The number is that of the large one's pixels.
+    """
+    picture = Image.fromarray(large)
+    if max(picture.size) > _MOST:
+        size = size_within(picture.size, _MOST)
+        picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
+    share = picture.width / large.shape[1]
+    frames = [
+        (share * box[0], share * box[1], share * box[2], share * box[3])
+        for box in (one.box for one in told.contradictions)
+    ]
+    drawn = card(np.asarray(picture), _caption(small, large, told), frames=frames, is_doubt=True)
+    out = io.BytesIO()
+    quality = {} if form == "png" else {"quality": _QUALITY}
+    Image.fromarray(drawn).save(out, form.upper(), **quality)
+    return out.getvalue()
+
+
+def _caption(small: Pixels, large: Pixels, told: Check) -> Caption:
+    (height, width), (high, wide) = small.shape[:2], large.shape[:2]
+    number = len(told.contradictions)
+    if not told.belong_together:
+        lead, text = "This picture and its alleged source do not belong together.", ""
+    elif number:
+        where = "one place, which is" if number == 1 else f"{number} places, which are"
+        lead = f"It contradicts the small picture it was made from at {where} framed."
+        text = _SILENCE
+    else:
+        lead, text = "No contradiction with the small picture it was made from.", _SILENCE
+    origin = f"{wide} × {high} pixels, compared with {width} × {height}"
+    if told.consistency_db is not None:
+        origin += f" · consistency {told.consistency_db} dB"
+    return Caption(
+        lead=lead,
+        text=text,
+        origin=origin,
+        check=f"Trustscale check {check_number(digest_of(large))}",
+        is_warning=not told.holds,
+    )
