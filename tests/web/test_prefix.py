@@ -69,6 +69,13 @@ def test_every_address_is_below_it(below):
             assert link.startswith("/trust/v1/results/")
             assert client.get(httpx.URL(below).join(link)).status_code == 200, link
 
+        shared = client.put(httpx.URL(below).join(f"{links['self']}/share"), json={"name": "one"})
+        assert shared.json()["path"] == f"/trust/r/{answer.json()['id']}"
+        page = client.get(httpx.URL(below).join(shared.json()["path"]))
+        preview = re.findall(r'property="og:image" content="([^"]+)"', page.text)[0]
+        assert preview.startswith(f"{below}/v1/results/")
+        assert client.get(preview).status_code == 200
+
         headers = {"Prefer": "respond-async"}
         job = client.post(f"{below}/v1/upscale", files=files, headers=headers)
         place = httpx.URL(below).join(job.headers["location"])

@@ -167,7 +167,7 @@ async def open_parts(
         observers.append(monitor.answered)
     throughput = Throughput(settings.data_dir / "throughput.json")
     # Jobs that run beside requests leave them a slot.
-    reserved = int(serves and settings.gateway_runs_jobs and settings.max_in_flight > 1)
+    reserved = int(serves and settings.gateway_runs_jobs)
     context = ServiceContext(
         upscalers=upscalers,
         default=settings.default,

@@ -48,7 +48,7 @@ class AdmissionController(AsyncFairQueue[_Request]):
     places are the same for all.
 
     max_in_flight_bytes: of all slots together; None: no limit. seconds: first estimate of the time
-    a slot is held. reserved: slots that jobs leave to others.
+    a slot is held. reserved: slots that jobs leave to others, of each kind that has more than one.
     """
 
     def __init__(
