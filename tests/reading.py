@@ -6,6 +6,7 @@ from PIL import Image
 from harness.factories import calibration_of, encoded, photo
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
+from trustscale_server.serving.finders import LineFinder
 from trustscale_server.things import reading
 from trustscale_server.things.reading import Line, Word
 
@@ -27,6 +28,8 @@ LINES = [
 def pretend(monkeypatch):
     """All pictures show these words, but of the doubtful one, which every other shows otherwise."""
     monkeypatch.setattr(reading, "read_lines", lambda picture: LINES)
+    found = [line.corners.astype(np.float32) for line in LINES]
+    monkeypatch.setattr(LineFinder, "__call__", lambda self, pictures: [found for _ in pictures])
     others = [line.words[0].confidence < 0.5 for line in LINES]
     monkeypatch.setattr(reading, "read_otherwise", lambda lines, picture: others)
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.images.test_check import SMALL, TRUTH, scene
-from trustscale_server.serving.faces import FaceFinder
+from trustscale_server.serving.finders import FaceFinder
 from trustscale_server.things.faces import Face
 
 

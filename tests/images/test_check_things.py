@@ -12,7 +12,7 @@ from trustscale_server.images.check.card import check_card
 from trustscale_server.images.check.check import check
 from trustscale_server.images.check.report import html_report
 from trustscale_server.images.check.things import Finders, finders, sentences_about
-from trustscale_server.serving.faces import FaceFinder
+from trustscale_server.serving.finders import FaceFinder
 from trustscale_server.things import reading
 from trustscale_server.things.faces import Face
 

@@ -1,4 +1,4 @@
-"""Text that is found for a mask: what is read of large pictures, and by the real reader."""
+"""Text that is found for a mask, by the real detector, and what is read near it."""
 
 import numpy as np
 import skimage.data
@@ -8,6 +8,7 @@ from tests.missing import not_here
 from trustscale_server.conformal.fidelity import ReaderSettings
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.serving.finders import LineFinder
 from trustscale_server.serving.left_out import LeftOut, text_of
 from trustscale_server.things import reading
 from trustscale_server.upscalers.base import Source
@@ -18,31 +19,13 @@ PIPELINE = MeasurementSpec(
 )
 
 
-def found(height, width):
-    """What is found for a flat upload of this size, and its plain enlargement as the picture."""
-    rgb = np.full((height, width, 3), 128, np.uint8)
-    return text_of(Source(rgb), np.repeat(np.repeat(rgb, SCALE, 0), SCALE, 1), PIPELINE, None)
-
-
-def test_a_large_picture_without_text_is_read_once_in_a_copy(monkeypatch):
-    """Beyond 1024 pixels only copies of that size are read, unless they show text."""
-    seen = []
-    monkeypatch.setattr(reading, "read_lines", lambda picture: seen.append(picture.shape) or [])
-    monkeypatch.setattr(reading, "read_otherwise", lambda *_: [])
-    assert found(100, 400) == []
-    assert seen == [(256, 1024, 3)] * 2
-    seen.clear()
-    found(64, 128)
-    assert seen == [(256, 512, 3)] * 2  # as they are
-
-
 def test_the_reader_finds_lines():
     """A photographed page has text, which stays inside the picture, and a wall has none."""
     if (missing := reading.missing(ReaderSettings())) is not None:
         not_here(missing)
     page = np.asarray(Image.fromarray(skimage.data.page()).convert("RGB").crop((0, 0, 192, 96)))
     made = np.asarray(Image.fromarray(page).resize((768, 384), Image.Resampling.BICUBIC))
-    things = text_of(Source(page), made, PIPELINE, None)
+    things = text_of(Source(page), made, PIPELINE, LineFinder())
     assert things
     assert all(thing.kind == "text" for thing in things)
     covered = np.zeros(made.shape[:2], bool)

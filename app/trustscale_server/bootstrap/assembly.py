@@ -32,7 +32,7 @@ from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.serving.batch import Batches
 from trustscale_server.serving.choose import ServiceContext
-from trustscale_server.serving.faces import FaceFinder
+from trustscale_server.serving.finders import FaceFinder, LineFinder
 from trustscale_server.serving.job import UpscaleHandler
 from trustscale_server.serving.service import Observer, UpscaleService
 from trustscale_server.stores.base import (
@@ -188,6 +188,7 @@ async def open_parts(
         batches=Batches(stores.results),
         credentials=settings.credentials,
         find_faces=FaceFinder(settings.precision),
+        find_lines=LineFinder(settings.precision),
         faces=settings.faces,
         letters=settings.letters,
         routing=settings.active_routing,

@@ -47,7 +47,7 @@ def check(
     from trustscale_server.images.check.report import html_report  # noqa: PLC0415
     from trustscale_server.images.check.things import finders  # noqa: PLC0415
     from trustscale_server.images.sandbox.client import in_decoder  # noqa: PLC0415
-    from trustscale_server.serving.faces import FaceFinder  # noqa: PLC0415
+    from trustscale_server.serving.finders import FaceFinder  # noqa: PLC0415
 
     form = None if card is None else card_form(card.suffix)
     files = [(small.read_bytes(), checks.SMALL), (large.read_bytes(), checks.LARGE)]

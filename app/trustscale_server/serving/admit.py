@@ -340,7 +340,7 @@ async def _leaving_out(
     if not is_about_colours(pipeline.fidelity) or pipeline.stretch is not None:
         return LeavingOut(), []
     faces = context.find_faces is not None and (request.faces or context.faces) == "leave_out"
-    if request.letters != "leave_out":
+    if context.find_lines is None or request.letters != "leave_out":
         return LeavingOut(faces), []
     if reading.missing(ReaderSettings()) is not None:
         warning = not_read(classify(UPLOAD, decoded.facts))

@@ -38,6 +38,7 @@ from trustscale_server.serving.request import MAX_SIZES, UNMASKED, UpscaleReques
 from trustscale_server.stores.base import ResultStore
 from trustscale_server.things import reading
 from trustscale_server.things.faces import FindFaces
+from trustscale_server.things.lines import FindLines
 from trustscale_server.upscalers.base import (
     AUTO,
     SUPPLIED,
@@ -64,7 +65,8 @@ class ServiceContext:
     request without an upscaler means `auto`. asks_first: upscalers that are not called, unless a
     request says so, where nothing would be promised. decoding, fetching: for uploads. drawing: for
     stored results under another α. robust: Γ of requests that name none; None: the calibration's.
-    find_faces: None: none are looked for. faces, letters: what requests mean that do not say it.
+    find_faces, find_lines: None: none are looked for. faces, letters: what requests mean that do
+    not say it.
     path_prefix: of the paths that answers name.
     """
 
@@ -83,6 +85,7 @@ class ServiceContext:
     asks_first: Collection[str] = ()
     robust: float | None = None
     find_faces: FindFaces | None = None
+    find_lines: FindLines | None = None
     faces: Leaving = "leave_out"
     letters: Leaving = "keep"
     path_prefix: str = ""

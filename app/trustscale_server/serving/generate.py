@@ -199,10 +199,11 @@ class _MaskedGeneration:
     async def _without_text(self, rgb: RGB) -> list[LeftOut]:
         """Leave text of Ŷ that is not called right out of the whole mask."""
         leaving, pipeline = self.admitted.leaving, self.admitted.chosen.pipeline
-        if not leaving.letters:
+        find_lines = self.context.find_lines
+        if not leaving.letters or find_lines is None:
             return []
         with clocked(self.found_ms, "letters"), span("letters"):
-            text = await shielded(text_of, self.source, rgb, pipeline, leaving.words)
+            text = await shielded(text_of, self.source, rgb, pipeline, find_lines, leaving.words)
         self.trust.leave_out(text)
         return text
 

@@ -9,25 +9,24 @@ in faces, too, so thresholds are those of the larger mask, which bounds the smal
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import BaseModel, Field
 
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.pixels.boxes import box_of
 from trustscale_server.pixels.lab import Pixels, to_8_bit
-from trustscale_server.pixels.resize import resized, size_within
 from trustscale_server.sampling.measure import Enlarged, measured_again
 from trustscale_server.sampling.sigma.words import ReadPage
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.things import reading
 from trustscale_server.things.faces import FindFaces
+from trustscale_server.things.lines import Corners, FindLines
 from trustscale_server.upscalers.base import Source
 
 _Thing = Literal["face", "text"]
@@ -36,7 +35,8 @@ Leaving = Literal["leave_out", "keep"]
 
 _FACE: Final = "A face. Nobody can promise who this is."
 _TEXT: Final = "Text. No calibration for words calls it right."
-_GLANCE: Final = 1024  # pixels on the longest side of the copy in which text is looked for first
+_READABLE: Final = 736  # pixels on a side, from which on the reader enlarges nothing
+_AROUND: Final = 32  # pixels around lines, at least
 _LOOKS_LIKE_TEXT: Final = ("page", "line-art")  # at the end of the names of classes
 
 
@@ -124,57 +124,83 @@ class LeavingOut:
 
 
 def text_of(
-    source: Source, prediction: Pixels, pipeline: MeasurementSpec, words: WordsCalibration | None
+    source: Source,
+    prediction: Pixels,
+    pipeline: MeasurementSpec,
+    find: FindLines,
+    words: WordsCalibration | None = None,
 ) -> list[LeftOut]:
     """Return the text of Ŷ or of the enlarged upload that is not called right.
 
-    Needs the extra `text`. source: X. prediction: Ŷ, [H, W, 3]. words: None: there is none.
+    Needs the extra `text`. source: X. prediction: Ŷ, [H, W, 3]. find: in both, which is far quicker
+    than to read them. words: None: there is none.
     """
-    plain = Enlarged(source.rgb, pipeline.scale)[: prediction.shape[0]]
-    if not (_may_read(prediction) or _may_read(plain)):
-        return []
-    judge = words if words is not None and words.judges(pipeline) else None
-    page = ReadPage.of(prediction, plain, pipeline.scale)
+    made = to_8_bit(prediction)
+    plain = to_8_bit(Enlarged(source.rgb, pipeline.scale)[: len(made)])
+    in_made, in_plain = find([made, plain])
+    words_read: Sequence[reading.Word] = ()
     right: NDArray[np.bool_] | None = None
-    if judge is not None and page.words:
-        subset = judge.subset
-        sigma = measured_again([prediction], source, subset.pipeline, page=page).sigma
-        right = subset.curve.mask(sigma, judge.alpha)
+    if in_made and words is not None and words.judges(pipeline):
+        page = _read_near(in_made, made, plain, pipeline.scale)
+        if words_read := page.words:
+            subset = words.subset
+            sigma = measured_again([prediction], source, subset.pipeline, page=page).sigma
+            right = subset.curve.mask(sigma, words.alpha)
     return [
         LeftOut(
             kind="text",
             box=[(round(x, 1), round(y, 1)) for x, y in corners.tolist()],
             why=_TEXT,
         )
-        for corners in _unread(page, right, prediction.shape)
+        for corners in _unread(words_read, right, [*in_made, *in_plain], made.shape)
     ]
 
 
-def _may_read(picture: Pixels) -> bool:
-    """Whether a small copy of a large picture has text: most have none, and reading is slow."""
-    height, width, _ = picture.shape
-    if max(height, width) <= _GLANCE:
-        return True
-    small = resized(picture, size_within((width, height), _GLANCE), Image.Resampling.BOX)
-    return bool(reading.read_lines(to_8_bit(small)))
+def _read_near(
+    lines: Sequence[Corners], made: NDArray[np.uint8], plain: NDArray[np.uint8], scale: int
+) -> ReadPage:
+    """What is read of Ŷ around these lines: that part is a picture as well as the whole one is."""
+    corners = np.concatenate(lines)
+    sides = [
+        _grown(low, high, side)
+        for low, high, side in zip(
+            corners.min(axis=0)[::-1], corners.max(axis=0)[::-1], made.shape[:2], strict=True
+        )
+    ]
+    rows, columns = sides
+    read = [
+        line.moved(columns.start, rows.start)
+        for line in reading.read_lines(np.ascontiguousarray(made[rows, columns]))
+    ]
+    return ReadPage(read, reading.read_otherwise(read, plain), [], scale)
+
+
+def _grown(low: float, high: float, side: int) -> slice:
+    """What holds an interval of a side, with a margin: smaller pictures are enlarged to be read."""
+    more = max(_AROUND, (_READABLE - (high - low)) / 2)
+    start = int(max(0, min(low - more, side - _READABLE)))
+    return slice(start, min(side, max(math.ceil(high + more), start + _READABLE)))
 
 
 def _unread(
-    page: ReadPage, right: NDArray[np.bool_] | None, shape: tuple[int, ...]
+    words: Sequence[reading.Word],
+    right: NDArray[np.bool_] | None,
+    lines: Sequence[Corners],
+    shape: tuple[int, ...],
 ) -> Iterator[NDArray[np.floating]]:
     """The corners of words that are not called right, and of lines without words, once each."""
     done = np.zeros(shape[:2], np.bool_)
     if right is not None:
-        for word in page.words:
+        for word in words:
             place, inside = box_of(word.corners, done.shape)
             done[place] |= inside
             if not right[place][inside].all():
                 yield word.corners
-    for line in (*page.made, *page.plain):
-        place, inside = box_of(line.corners, done.shape)
+    for corners in lines:
+        place, inside = box_of(corners, done.shape)
         if 2 * np.count_nonzero(inside & ~done[place]) > np.count_nonzero(inside):
             done[place] |= inside
-            yield line.corners
+            yield corners
 
 
 def not_read(input_class: str | None) -> str | None:

@@ -61,6 +61,12 @@ class Line(NamedTuple):
     corners: NDArray[np.float32]
     words: tuple[Word, ...]
 
+    def moved(self, right: float, down: float) -> Line:
+        """Return it in a picture of which its own one is a part, so many pixels from the corner."""
+        by = np.array([right, down], np.float32)
+        words = (word._replace(corners=word.corners + by) for word in self.words)
+        return Line(self.corners + by, tuple(words))
+
 
 def read_lines(picture: NDArray[np.uint8]) -> list[Line]:
     """Return the lines of text in a uint8 [H, W, 3] picture."""

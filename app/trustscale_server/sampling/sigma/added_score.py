@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server.conformal.added import STEPS, VISIBLE, invented_share
+from trustscale_server.pixels.align import consistency_db
 from trustscale_server.pixels.lab import LUMA, Pixels
 from trustscale_server.pixels.resize import enlarged_rows
 from trustscale_server.sampling.sigma.features import CELL, FACTS, MapFn, wait_for
@@ -42,10 +43,13 @@ UNCHANGED: Final = 255
 """The code of cells to which nothing visible was added."""
 
 _NUDGE = 0.1  # of w: detail of clean uploads is more real than a mixture of uploads suggests
+_FAITHFUL_DB = 50.0  # of the agreement with a clean upload; models that invent reach 45, aligned
+_FAITHFUL = 0.25  # of 1 − w that is left then: such a model adds hardly more than what is implied
 _LEVELS: Final = 3
 _COARSER = 4  # cells of one level are so many times as wide as those of the level before
 _TINY = np.float32(1e-6)  # of energies: a quarter of a grey level
 _ROWS = 64  # rows of cells at once
+_AT_ONCE = 512  # cells: they stay in the cache, and BLAS starts no threads, which wait by computing
 _MARGIN = 16  # further rows that their features look at
 
 _Plane = NDArray[np.float32]
@@ -67,9 +71,18 @@ class AddedFit:
 
     def __call__(self, features: Mapping[str, _Plane]) -> tuple[_Plane, _Plane]:
         """Return s in [0, 1] and the estimate of w, float32 [h, w] each."""
-        rows = np.stack([features[name] for name in self.names])
-        shape = rows.shape[1:]
-        x = rows.reshape(len(rows), -1)
+        planes = [features[name] for name in self.names]
+        shape = planes[0].shape
+        flat = [plane.reshape(-1) for plane in planes]
+        outputs = np.empty((2, flat[0].size), np.float32)
+        for first in range(0, outputs.shape[1], _AT_ONCE):
+            cells = slice(first, first + _AT_ONCE)
+            outputs[:, cells] = self._outputs(np.stack([plane[cells] for plane in flat]))
+        logit, weight = outputs
+        return scipy.special.expit(logit).reshape(shape), weight.reshape(shape)
+
+    def _outputs(self, x: _Plane) -> _Plane:
+        """The logit of s and the estimate of w, [2, n], of features [F, n], which are changed."""
         x -= self.means[:, None]
         x /= self.deviations[:, None]
         np.clip(x, -4, 4, out=x)
@@ -79,9 +92,7 @@ class AddedFit:
             x += biases[:, None]
             np.maximum(x, 0, out=x)
         weights, biases = last
-        logit, weight = weights @ x + biases[:, None]
-        score = scipy.special.expit(logit)
-        return score.reshape(shape), weight.reshape(shape)
+        return np.asarray(weights @ x + biases[:, None])
 
 
 @cache
@@ -161,6 +172,8 @@ def look(
     same = {f"mean {name}": mean for name, mean in means.items()}
     same |= {f"fact {name}": float(facts[name]) for name in FACTS}
     kept = _NUDGE if facts["lossy"] else 2 * _NUDGE
+    is_faithful = not facts["lossy"] and consistency_db(prediction, source) >= _FAITHFUL_DB
+    doubted = np.float32(_FAITHFUL if is_faithful else 1)
     codes = np.empty((height, width), np.uint8)
     weights = np.empty((height, width), np.uint8)
     visible = scipy.ndimage.gaussian_filter(cells.added, 1.0, mode="reflect") >= VISIBLE**2
@@ -176,7 +189,7 @@ def look(
         shape = (bottom - top, width)
         features |= {n: np.broadcast_to(np.float32(v), shape) for n, v in same.items()}
         score, weight = fit(features)
-        weight = np.clip(weight + kept, 0, 1)
+        weight = 1 - doubted * (1 - np.clip(weight + kept, 0, 1))
         places = np.minimum(score * STEPS, STEPS - 1).astype(np.uint8)
         codes[top:bottom] = np.where(visible[top:bottom], places, UNCHANGED)
         weights[top:bottom] = np.rint(weight * 255)

@@ -1,0 +1,69 @@
+"""The detectors of faces and of lines of text on this machine.
+
+They are loaded for their first picture and shared by all requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustscale_server.platform.cores import usable_cores
+from trustscale_server.things import faces, lines
+from trustscale_server.upscalers.embedded.runtime import (
+    CPU,
+    OPENVINO,
+    InferenceSession,
+    PrecisionSetting,
+    load_session,
+    runtimes,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FaceFinder:
+    """Finds the faces of uploads, in the precision of embedded models."""
+
+    precision: PrecisionSetting = "auto"
+
+    def __call__(self, picture: NDArray[np.uint8], scale: int) -> list[faces.Face]:
+        """Return the faces of an upload, uint8 [H, W, 3], in its pixels; scale: of the output."""
+        height, width, _ = picture.shape
+        zoom = faces.zoom_for(height, width, scale)
+        return faces.find_faces(picture, zoom, _face_network(self.precision).run)
+
+
+@dataclass(frozen=True, slots=True)
+class LineFinder:
+    """Finds lines of text, in the precision of embedded models; needs the extra `text`."""
+
+    precision: PrecisionSetting = "auto"
+
+    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[list[lines.Corners]]:
+        """Return the lines in each of some pictures of one place, as `lines.find_lines`."""
+        return lines.find_lines(pictures, _line_network(self.precision).run)
+
+
+@cache
+def _face_network(precision: PrecisionSetting) -> InferenceSession:
+    return _loaded(faces.network_file(), "the face detector", precision)
+
+
+@cache
+def _line_network(precision: PrecisionSetting) -> InferenceSession:
+    return _loaded(lines.network_file(), "the detector of text", precision)
+
+
+def _loaded(weights: bytes, name: str, precision: PrecisionSetting) -> InferenceSession:
+    """On the processor, which they take little of: no accelerator runs their small tiles faster."""
+    return load_session(
+        weights,
+        name=name,
+        threads=usable_cores(),
+        precision=precision,
+        among=[each for each in runtimes() if each in {OPENVINO, CPU}],
+    )
