@@ -125,7 +125,7 @@ async def test_events_until_the_last_state(serve):
         assert looks[0] is told[-1]["draft"] is None  # before the first sample, after the last
         for look in looks[1:]:
             assert Image.open(io.BytesIO(look.content)).size == (48, 48)
-        assert (await client.get(f"{location}/draft.jpeg")).status_code == 404
+        assert (await client.get(f"{location}/draft.webp")).status_code == 404
         await client.aclose()
 
 

@@ -1,11 +1,14 @@
 """What an upscaling as a job tells while it runs."""
 
 import asyncio
+import io
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from trustscale_server.platform.errors import Conflict
-from trustscale_server.serving.job import _reporting
+from trustscale_server.serving.job import Draft, _reporting
 
 
 async def test_reports_of_a_slow_store():
@@ -36,3 +39,23 @@ async def test_an_attempt_that_was_overtaken_ends():
     with pytest.raises(Conflict):
         async with _reporting() as tell:
             tell("progress", overtaken)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_draft_grows_by_tiles(depth):
+    """What is not made yet is transparent, and no tile comes after the whole sample."""
+    sample = np.full((3000, 2000, 3), np.iinfo(depth).max, depth)
+    upper = slice(0, 1501), slice(0, 2000)
+
+    def seen(file):
+        return np.asarray(Image.open(io.BytesIO(file)).convert("RGBA"))
+
+    draft = Draft(every_s=0)
+    half = seen(draft.tile(sample, *upper))
+    assert max(half.shape) == 1024
+    assert (half[:510] > 250).all()
+    assert not half[515:, :, 3].any()
+    assert (seen(draft.tile(sample, slice(1501, 3000), slice(0, 2000))) > 250).all()
+    assert (seen(draft.whole(sample)) > 250).all()
+    assert draft.tile(sample, *upper) is None
+    assert Draft(every_s=3600).tile(sample, *upper) is None

@@ -116,6 +116,19 @@ class TestGenerate:
         await draw(upscaler, Source(photo(0, 20, 30)), [1, 2], sink=sink)
         assert [*dict.fromkeys(steps)] == [(done, 12, "tiles") for done in range(1, 13)]
 
+    async def test_tiles_are_shown(self, tmp_path):
+        """Those of the first sample, each once, as they are in the end."""
+        upscaler = EmbeddedUpscaler(model=file_of(tmp_path / "m.onnx", TWICE), tile=16, halo=2)
+        samples, shown = {}, np.zeros((40, 60, 3), np.uint8)
+
+        def look(sample, rows, columns):
+            assert not shown[rows, columns].any()
+            shown[rows, columns] = sample[rows, columns]
+
+        sink = Sink(on_tile=look, on_sample=samples.__setitem__)
+        await draw(upscaler, Source(photo(0, 20, 30) | 1), [1, 2], sink=sink)
+        assert np.array_equal(shown, samples[0])
+
     async def test_close_stops_calls(self, tmp_path):
         upscaler, gate = gated(tmp_path, tile=16, halo=2)
         call = asyncio.create_task(upscaler.generate(Source(photo(0, 60, 60)), [1]))

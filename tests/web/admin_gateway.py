@@ -7,6 +7,7 @@
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -15,6 +16,7 @@ from harness.browser import ADMIN_KEY
 from harness.factories import calibration_of
 from harness.fakes import FakeUpscaler
 from harness.gateway import gateway
+from trustscale_server.serving.job import _DRAFT_EVERY_S
 from trustscale_server.upscalers.base import Capabilities
 
 
@@ -31,6 +33,22 @@ class Stuck(FakeUpscaler):
         except asyncio.CancelledError:
             self.made = 0
             raise
+
+
+class Growing(FakeUpscaler):
+    """Makes the upper half of a sample, as soon as drafts are made, and the other one never."""
+
+    async def generate(self, source, seeds, permit=None):
+        sample = self.sample(source.rgb, seeds[0])
+        height, width = sample.shape[:2]
+        places = [
+            (slice(0, height // 2), slice(0, width)),
+            (slice(height // 2, height), slice(0, width)),
+        ]
+        first, _ = permit.counted(permit.shown(sample, [partial(tuple, one) for one in places]))
+        await asyncio.sleep(_DRAFT_EVERY_S)
+        await asyncio.to_thread(first)
+        await asyncio.sleep(3600)
 
 
 def holding(app, folder):
@@ -53,9 +71,11 @@ def main():
     folder = Path(os.environ["TRUSTSCALE_DATA_DIR"])
     fast = FakeUpscaler("fast", strength=2.0)
     stuck = Stuck("stuck", capabilities=Capabilities(concurrency=1))
-    made = [asyncio.run(calibration_of(one)) for one in (fast, FakeUpscaler("stuck"))]
+    growing = Growing("growing", capabilities=Capabilities(concurrency=1))
+    twins = (fast, FakeUpscaler("stuck"), FakeUpscaler("growing"))
+    made = [asyncio.run(calibration_of(one)) for one in twins]
     settings = {"admin_keys": [ADMIN_KEY], "allow_private_networks": ["connect"]}
-    app = gateway(folder, fast, FakeUpscaler("bare"), stuck, calibrations=made, **settings)
+    app = gateway(folder, fast, FakeUpscaler("bare"), stuck, growing, calibrations=made, **settings)
     uvicorn.run(
         holding(app, folder),
         host="127.0.0.1",

@@ -132,6 +132,35 @@ def test_many(open_page):
         expect(page.get_by_role("button", name=re.compile(f"^{name}:"))).to_be_visible()
 
 
+def test_what_is_made_is_shown(open_page, admin_site):
+    """While a model works its own pixels lie over the upload, and what is not made yet shimmers."""
+    page = open_page("/", url=admin_site)
+    ready(page)
+    page.click("#open-settings")
+    page.select_option("[name=upscaler]", "growing")
+    page.get_by_role("button", name="Done").click()
+    choose(page, upload(crop()))
+    draft = page.locator("#waiting .draft")
+    expect(draft).to_be_visible()
+    expect(page.locator("#waiting .shimmer")).to_be_visible()
+    expect(page.locator("#waiting .legend")).to_contain_text("not checked yet")
+    upper, lower = draft.evaluate(ALPHAS)
+    assert (upper, lower) == (255, 0)
+    page.locator("#waiting").get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("alert")).to_contain_text("Cancelled")
+
+
+ALPHAS = """async (image) => {
+  await image.decode();
+  const { naturalWidth: width, naturalHeight: height } = image;
+  const context = new OffscreenCanvas(width, height).getContext("2d", {
+    willReadFrequently: true,
+  });
+  context.drawImage(image, 0, 0);
+  return [1, height - 2].map((y) => context.getImageData(width >> 1, y, 1, 1).data[3]);
+}"""
+
+
 def test_waiting(open_page, admin_site, admin_folder):
     """A full service is asked again; the first sample is a draft; one can always cancel."""
     page = open_page("/", url=admin_site)

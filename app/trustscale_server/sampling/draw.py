@@ -49,6 +49,12 @@ class SampleSink:
     def on_progress(self, done: int, total: int, unit: str) -> None:
         """Note, in the event loop, how many samples, or tiles of samples, are there."""
 
+    def on_tile(self, sample: RGB, rows: slice, columns: slice) -> None:
+        """Look, in a thread, at a tile of the first sample as the model made it.
+
+        The rest of the sample may not be there yet; nothing of it may be kept.
+        """
+
 
 class CollectingSink(SampleSink):
     """Keeps the samples by their index, and passes the progress on."""
@@ -62,6 +68,9 @@ class CollectingSink(SampleSink):
 
     def on_progress(self, done: int, total: int, unit: str) -> None:
         self._progress.on_progress(done, total, unit)
+
+    def on_tile(self, sample: RGB, rows: slice, columns: slice) -> None:
+        self._progress.on_tile(sample, rows, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +188,7 @@ async def _make_calls(state: _Draw) -> None:
             deadline=state.limits.deadline,
             patience_s=state.limits.patience_s,
             on_part=partial(_part_done, state, indices),
+            on_tile=partial(_tile_done, state) if indices[0] == 0 else None,
         )
         state.done[indices[0]] = 0
         try:
@@ -214,6 +224,11 @@ def _part_done(state: _Draw, indices: Sequence[int], tiles: int) -> None:
         state.done[indices[0]] += 1
         if state.tiles > 1:
             _report(state)
+
+
+def _tile_done(state: _Draw, sample: RGB, rows: slice, columns: slice) -> None:
+    if 0 in state.done:
+        state.sink.on_tile(sample, rows, columns)
 
 
 def _came(state: _Draw, indices: Sequence[int]) -> None:

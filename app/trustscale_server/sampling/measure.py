@@ -264,6 +264,9 @@ class _Reducer(SampleSink):
     def on_progress(self, done: int, total: int, unit: str) -> None:
         self._sink.on_progress(done, total, unit)
 
+    def on_tile(self, sample: RGB, rows: slice, columns: slice) -> None:
+        self._sink.on_tile(sample, rows, columns)
+
 
 def _spares(upscaler: Upscaler, samples: int) -> int:
     most = upscaler.capabilities.max_samples

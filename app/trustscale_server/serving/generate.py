@@ -266,6 +266,9 @@ class _ServingSink(MeasurementSink):
     def on_progress(self, done: int, total: int, unit: str) -> None:
         self.rest.on_progress(done, total, unit)
 
+    def on_tile(self, sample: RGB, rows: slice, columns: slice) -> None:
+        self.rest.on_tile(sample, rows, columns)
+
     def on_first(self, sample: RGB) -> None:
         self.rest.on_first(sample)
 

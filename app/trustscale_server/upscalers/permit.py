@@ -7,6 +7,11 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from typing import TypeAlias
+
+from trustscale_server.pixels.lab import Pixels
+
+_Part: TypeAlias = Callable[[], object]
 
 
 class MemoryPermit:
@@ -19,6 +24,8 @@ class MemoryPermit:
         deadline: of the request, on the running loop's clock.
         patience_s: how long a call waits for an upscaler that is away.
         on_part: called in the loop, with the number of parts, after each part of the call.
+        on_tile: called in threads with the first sample of the call, as it grows, and the rows and
+            columns that were just filled.
 
     Attributes:
         most_bytes: limit of an answer that holds samples; None: the configured one.
@@ -31,10 +38,12 @@ class MemoryPermit:
         deadline: float | None = None,
         patience_s: float = 0.0,
         on_part: Callable[[int], None] | None = None,
+        on_tile: Callable[[Pixels, slice, slice], None] | None = None,
     ) -> None:
         self.most_bytes: int | None = None
         self.patience_s = patience_s
         self._on_part = on_part
+        self._on_tile = on_tile
         self._deadline = deadline
         self._shared = shared or asyncio.Lock()
         self._claim = asyncio.Lock()
@@ -47,19 +56,32 @@ class MemoryPermit:
             return math.inf
         return self._deadline - asyncio.get_running_loop().time()
 
-    def counted(self, tasks: Sequence[Callable[[], None]]) -> list[Callable[[], None]]:
+    def counted(self, tasks: Sequence[_Part]) -> list[_Part]:
         """Return the parts of a call, to be run in threads, each with its report to `on_part`."""
         on_part = self._on_part
         if on_part is None:
             return list(tasks)
         loop = asyncio.get_running_loop()
 
-        def reporting(task: Callable[[], None]) -> None:
+        def reporting(task: _Part) -> None:
             task()
             with suppress(RuntimeError):  # the loop was closed
                 loop.call_soon_threadsafe(on_part, len(tasks))
 
         return [partial(reporting, task) for task in tasks]
+
+    def shown(
+        self, sample: Pixels, tiles: Sequence[Callable[[], tuple[slice, slice]]]
+    ) -> list[_Part]:
+        """Return the tiles of the first sample, each with its report to `on_tile`."""
+        on_tile = self._on_tile
+        if on_tile is None:
+            return list(tiles)
+
+        def showing(tile: Callable[[], tuple[slice, slice]]) -> None:
+            on_tile(sample, *tile())
+
+        return [partial(showing, tile) for tile in tiles]
 
     async def take(self) -> None:
         """Wait for the permit, unless this call has it."""

@@ -74,8 +74,9 @@ class JobOut(BaseModel):
     )
     draft: str | None = Field(
         None,
-        description="Upscaling only, while it runs: the first sample, reduced. Nothing of it is "
-        "measured yet, so nothing is trusted.",
+        description="Upscaling only, while it runs: the first sample, reduced; what is not made "
+        "yet is transparent. Nothing of it is measured yet, so nothing is trusted. In the first "
+        "seconds it may be missing.",
     )
     needs_review: bool | None = Field(
         None,
@@ -100,10 +101,9 @@ class JobOut(BaseModel):
 
 
 def _is_drafted(job: JobStatus) -> bool:
-    """Whether the job shows a first sample and has no result yet."""
+    """Whether the job may show a first sample, as far as it is made, and has no result yet."""
     is_running = job.kind == "upscale" and job.state is JobState.RUNNING
-    # Progress in tiles does not reveal whether a first sample is whole.
-    return is_running and job.progress.done > 0 and job.progress.unit == "samples"
+    return is_running and job.progress.done > 0
 
 
 async def _job(job_id: str, state: StateDep, _: ClientDep) -> JobStatus:
@@ -149,14 +149,14 @@ async def watch_job(job: _JobDep, state: StateDep) -> AsyncIterator[ServerSentEv
 @router.get(
     f"/v1/jobs/{{job_id}}/{DRAFT}",
     response_class=Response,
-    responses={**file_response("image/jpeg"), **_PROBLEMS},
+    responses={**file_response("image/webp"), **_PROBLEMS},
 )
 async def get_draft(job: _JobDep, state: StateDep) -> Response:
-    """Fetch the first sample of a running upscaling job, reduced."""
+    """Fetch the first sample of a running upscaling job, reduced, as far as it is made."""
     if not _is_drafted(job):
         raise NotFound(f"The job {job.id} has no draft now.")
     data = await state.stores.blobs.get(job.id, DRAFT)
-    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+    return Response(data, media_type="image/webp", headers={"Cache-Control": "no-store"})
 
 
 @router.delete("/v1/jobs/{job_id}", responses=_PROBLEMS)

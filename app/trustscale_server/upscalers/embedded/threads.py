@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from trustscale_server.platform.fair import Ledger
-from trustscale_server.upscalers.embedded.tiles import Part
+
+_Part: TypeAlias = Callable[[], object]
 
 
 class Closed(Exception):
@@ -25,7 +27,7 @@ class _Work:
     request: Hashable
     cost: int
     level: float
-    waiting: deque[Part]
+    waiting: deque[_Part]
     left: int = field(init=False)
     end: Future[None] = field(default_factory=Future)
 
@@ -47,7 +49,7 @@ class FairThreads:
         self._works: list[_Work] = []
         self._ledger = Ledger()
 
-    async def run(self, request: Hashable, tasks: Iterable[Part], cost: int) -> None:
+    async def run(self, request: Hashable, tasks: Iterable[_Part], cost: int) -> None:
         """Call every part in a thread, starting them in order.
 
         When the call is cancelled or a part raises, parts that have begun end, others do not begin.

@@ -22,7 +22,8 @@ from trustscale_server.upscalers.base import RGB
 
 _STEP = 4  # sides of tiles are multiples of it, for speed
 
-Part = Callable[[], None]
+Part = Callable[[], tuple[slice, slice]]
+"""Fills a part of an output, and returns which: its rows and columns."""
 
 
 class SampleCancelled(Exception):
@@ -80,7 +81,7 @@ class TilePlan:
 
 def tiled(
     function: Callable[[RGB], RGB], image: RGB, scale: int, plan: TilePlan
-) -> tuple[RGB, list[Callable[[], None]]]:
+) -> tuple[RGB, list[Part]]:
     """Compute `function(image)` tile by tile, in any order or side by side.
 
     Args:
@@ -96,16 +97,21 @@ def tiled(
     height, width, channels = image.shape
     output = np.empty((scale * height, scale * width, channels), image.dtype)
 
-    def fill(y: Span, x: Span) -> None:
+    def fill(y: Span, x: Span) -> tuple[slice, slice]:
         window = np.ascontiguousarray(image[y.start : y.stop, x.start : x.stop])
         tile = function(window)
         expected = (scale * window.shape[0], scale * window.shape[1], channels)
         if tile.shape != expected:
             raise ValueError(f"expected a tile of {expected}, got {tile.shape}")
-        output[scale * y.first : scale * y.last, scale * x.first : scale * x.last] = tile[
+        kept = (
+            slice(scale * y.first, scale * y.last),
+            slice(scale * x.first, scale * x.last),
+        )
+        output[kept] = tile[
             scale * (y.first - y.start) : scale * (y.last - y.start),
             scale * (x.first - x.start) : scale * (x.last - x.start),
         ]
+        return kept
 
     spans = product(plan.spans(height), plan.spans(width))
     return output, [partial(fill, y, x) for y, x in spans]

@@ -169,13 +169,17 @@ class EmbeddedUpscaler:
         """Generate samples; cancelling returns at once, but the tile in progress ends."""
         await self.check()
         model = await asyncio.to_thread(lambda: self.model)
-        samples, tasks = [], []
+        samples: list[RGB] = []
+        tasks: list[Callable[[], object]] = []
         for seed in seeds:
             sample, its_parts = tiled(
                 _under_symmetry(model, seed), source.rgb, self.scale, self.plan
             )
+            if permit is not None and not samples:
+                tasks += permit.shown(sample, its_parts)
+            else:
+                tasks += its_parts
             samples.append(sample)
-            tasks += its_parts
         if permit is not None:
             tasks = permit.counted(tasks)
         tile = self.plan.side(source.height) * self.plan.side(source.width)

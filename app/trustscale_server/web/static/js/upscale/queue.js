@@ -14,6 +14,7 @@ const AT_ONCE = 3; // pictures that are sent or followed; the others wait here
 const LONG_S = 60; // what takes longer is asked about before it is sent
 const LONGEST_PAUSE_S = 30; // between two attempts to reach a service that is away
 const GIVEN_UP_S = 16; // pause after which a service that is not away is taken to refuse
+const LOOK_MS = 2000; // between two looks at what the model has made so far
 const KEPT_MS = 7 * 86_400_000;
 const PICTURES = "pictures";
 
@@ -31,7 +32,15 @@ const aborted = () => new DOMException("Aborted", "AbortError");
 
 /** A picture on the page: what is kept, and what lives as long as the page. */
 function built(facts) {
-  const now = { progress: null, pace: new Pace(), draft: null, left: 0, abort: null, wake: null };
+  const now = {
+    progress: null,
+    pace: new Pace(),
+    draft: null,
+    lookedAt: -LOOK_MS,
+    left: 0,
+    abort: null,
+    wake: null,
+  };
   const asked = {
     plan: null,
     isSharp: false,
@@ -291,15 +300,19 @@ function follow(picture, { state: now, progress, draft, estimate_s: estimate, de
   if (now !== "running") return;
   picture.pace.saw(progress.done);
   change(picture, { state: "running", progress, estimate, isLost: false });
+  const grows = progress.unit === "tiles" || picture.draft === null;
   // The last answer and the result come together: then there is no draft any more.
-  if (draft && picture.draft === null && progress.done < progress.total) look(picture, draft);
+  if (draft && grows && progress.done < progress.total && performance.now() > picture.lookedAt + LOOK_MS)
+    look(picture, draft);
 }
 
-/** Fetch the draft, which is shown until the result is there. */
+/** Fetch the draft, as far as it is made; it is shown until the result is there. */
 async function look(picture, path) {
-  picture.draft = ""; // on its way
+  picture.lookedAt = performance.now();
   const found = await getBlob(path, { ask: false, signal: picture.abort.signal }).catch(() => null);
-  if (found && picture.state === "running") change(picture, { draft: URL.createObjectURL(found) });
+  if (!found || picture.state !== "running") return;
+  if (picture.draft) URL.revokeObjectURL(picture.draft);
+  change(picture, { draft: URL.createObjectURL(found) });
 }
 
 // The remaining time shrinks between the answers, too.

@@ -88,13 +88,12 @@ export function result(now) {
   </section>`;
 }
 
-const MOST_TILES = 400;
-
-/** The upload while the model works: what is not made yet shimmers, part by part. */
+/** The upload while the model works, which shimmers where nothing is made yet; over it what is made. */
 function waiting(picture, { pictures }) {
   const { state, draft, name, progress } = picture;
   const canWake = ["full", "away"].includes(state);
-  const legend = draft ? "Draft: the model’s first answer, not checked yet" : "What shimmers is not made yet";
+  const made = progress?.unit === "tiles" ? "As the model makes it" : "The model’s first answer";
+  const legend = draft ? `${made}, not checked yet` : "What shimmers is not made yet";
   return html`<section class="result waiting" id="waiting" aria-label="At work">
     ${bar(
       name,
@@ -102,7 +101,7 @@ function waiting(picture, { pictures }) {
     )}
     <div class="stage">
       <p class="no-view">${icon("picture")} ${name}</p>
-      ${making(picture, draft ? html`<img class="draft" src=${draft} alt="" />` : tiles(progress, state === "running"))}
+      ${making(picture, html`<i class="shimmer" aria-hidden="true"></i>${draft ? html`<img class="draft" src=${draft} alt="" />` : nothing}`)}
       <p class="legend"><span>${legend}</span></p>
       <div class="dock waiting-words">
         <p id="waiting-state" role="status">${stateWords(picture)}</p>
@@ -112,15 +111,6 @@ function waiting(picture, { pictures }) {
       </div>
     </div>
   </section>`;
-}
-
-/** Parts in rows; of what is made in one piece, one part. */
-function tiles(progress, isRunning) {
-  const isTiled = isRunning && progress?.unit === "tiles" && progress.total <= MOST_TILES;
-  const [total, done] = isTiled ? [progress.total, progress.done] : [1, 0];
-  const columns = Math.ceil(Math.sqrt(total));
-  const parts = Array.from({ length: total }, (_, k) => html`<i class=${k < done ? "made" : ""}></i>`);
-  return html`<div class="tiles-of" .style=${`--columns: ${columns}`} aria-hidden="true">${parts}</div>`;
 }
 
 const QUICK_S = 30;
