@@ -104,6 +104,49 @@ def test_every_screen(open_page, look):
     check_screen(page, "wall", look)
 
 
+WRITTEN = """
+const write = CanvasRenderingContext2D.prototype.fillText;
+window.written = [];
+CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+  if (!this.canvas.isConnected) window.written.push(text);
+  return write.call(this, text, ...place);
+};
+"""
+
+
+def test_print(open_page, site):
+    """On paper there is the picture with its numbered rings, what is promised, and nothing else."""
+    page = open_page("about:blank", color_scheme="dark")
+    page.add_init_script(WRITTEN)
+    page.goto("/")
+    result = open_result(page)
+    rings = page.locator(".numbered").count()
+    assert rings > 0
+    page.evaluate("window.written = []")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    sheet = page.locator(".print-sheet")
+    expect(sheet.get_by_role("heading")).to_have_text("piece.png")
+    expect(sheet).to_contain_text("of it holds up")
+    expect(sheet).to_contain_text("right within this: ")
+    expect(sheet).to_contain_text(result)
+    assert page.evaluate("window.written") == [str(k + 1) for k in range(rings)]
+    for gone in (".masthead", ".stage", ".dock", ".strip"):
+        expect(page.locator(gone).first).to_be_hidden()
+    url = sheet.locator("canvas").evaluate("canvas => canvas.toDataURL()")
+    drawn = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
+    assert max(drawn.size) == 2000
+    served = Image.open(io.BytesIO(httpx.get(f"{site}/v1/results/{result}/image.png").content))
+    small = np.asarray(drawn.resize(served.size, Image.Resampling.BOX), float)
+    assert np.median(np.abs(small - np.asarray(served.convert("RGB"), float))) < 2
+    paper = sheet.evaluate("one => getComputedStyle(one).backgroundColor")
+    assert paper == "rgb(255, 255, 255)"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    expect(sheet).to_be_hidden()
+    expect(page.locator("#canvas")).to_be_visible()
+
+
 BESIDE = """() => {
   const stage = document.querySelector(".frame");
   const edge = (name) => parseFloat(stage.style.getPropertyValue(name));

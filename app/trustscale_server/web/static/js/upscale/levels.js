@@ -54,7 +54,7 @@ function halve({ width, height, data }) {
 }
 
 const MOST_CELLS = 1600; // a side of what is drawn as marks
-const NARROW = 160; // a trusted spot narrower than this part of the side is drawn as not trusted
+const NARROW = 100; // a trusted spot narrower than this part of the side is drawn as not trusted
 
 /**
  * The codes as the screen marks them, coarser and coarser: [{width, height, data, cell}], `cell` in pixels of the picture

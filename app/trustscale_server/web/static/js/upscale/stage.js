@@ -254,7 +254,10 @@ export async function setFull(isFull) {
 document.addEventListener("fullscreenchange", () =>
   store.set({ isFull: Boolean(document.fullscreenElement) }),
 );
-addEventListener("resize", () => makeRoom());
+addEventListener("resize", () => {
+  makeRoom();
+  reveal();
+});
 
 /** Apart from the state: a wheel changes it with every frame, and nothing else of the page. */
 export const zoomed = document.createElement("output");
