@@ -189,10 +189,15 @@ def _unread(
     shape: tuple[int, ...],
 ) -> Iterator[NDArray[np.floating]]:
     """The corners of words that are not called right, and of lines without words, once each."""
-    done = np.zeros(shape[:2], np.bool_)
+    found, done = np.zeros(shape[:2], np.bool_), np.zeros(shape[:2], np.bool_)
+    for corners in lines:
+        place, inside = box_of(corners, found.shape)
+        found[place] |= inside
     if right is not None:
         for word in words:
             place, inside = box_of(word.corners, done.shape)
+            if 2 * np.count_nonzero(inside & found[place]) <= np.count_nonzero(inside):
+                continue  # the reader sees it in a part alone
             done[place] |= inside
             if not right[place][inside].all():
                 yield word.corners

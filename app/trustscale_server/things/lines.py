@@ -1,7 +1,7 @@
 """Where lines of text are, without reading them, so that a mask about colours can leave them out.
 
 The reader's own network says of each pixel how likely it belongs to a line. It looks at a small
-copy first, and closer only around what may be a small line there: most pictures have none, and a
+copy first, and closer only around what may be a line there: most pictures have none, and a
 whole large one takes longer than enlarging it. Letters of the upload and letters that only the
 model shows both count, so the copy is of the mean of both pictures, and each is looked at closer.
 """
@@ -43,8 +43,6 @@ _MULTIPLE: Final = 32
 _COPY: Final = 0.36  # of the longest side
 _SMALLEST, _LARGEST = 736, 1024  # pixels of that side
 _MAYBE_LIKELY, _MAYBE_LINE = 0.2, 0.35
-_LARGE: Final = 32  # pixels of the height of a line of which nothing closer shows more
-_EDGE: Final = 8  # pixels around it
 _AROUND: Final = 24  # pixels around a line that are looked at closer
 _MOST: Final = 0.35  # of a picture that is looked at in parts: they cost more than their share
 
@@ -68,38 +66,19 @@ def find_lines(pictures: Sequence[NDArray[np.uint8]], network: Network) -> list[
     small = np.mean([_resized(picture, size) for picture in pictures], axis=0)
     likely = _likelihoods(small, network)
     zoom = copied / max(height, width)
-    boxes = _boxes(likely, likely.shape, _LIKELY, _LINE)
-    large = [box for box in boxes if _height(box) >= _LARGE]
-    found = _painted(large, likely.shape)
-    maybe = _painted(_boxes(likely, likely.shape, _MAYBE_LIKELY, _MAYBE_LINE), likely.shape)
-    # What surrounds a large line belongs to it.
-    seen = maybe & ~scipy.ndimage.maximum_filter(found, 2 * _EDGE + 1)
+    seen = np.zeros(likely.shape, np.bool_)
+    for box in _boxes(likely, likely.shape, _MAYBE_LIKELY, _MAYBE_LINE):
+        place, inside = box_of(box, seen.shape)
+        seen[place] |= inside
     parts = [_enlarged(part, zoom, height, width) for part in _parts(seen)]
     if sum((bottom - top) * (right - left) for top, left, bottom, right in parts) > (
         _MOST * height * width
     ):
         parts = [whole]
     return [
-        [
-            *(box / np.float32(zoom) for box in large),
-            *(line for part in parts for line in _lines_of(picture, part, network)),
-        ]
+        [line for part in parts for line in _lines_of(picture, part, network)]
         for picture in pictures
     ]
-
-
-def _painted(boxes: Sequence[Corners], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """What is in the boxes."""
-    drawn = np.zeros(shape, np.bool_)
-    for box in boxes:
-        place, inside = box_of(box, shape)
-        drawn[place] |= inside
-    return drawn
-
-
-def _height(line: Corners) -> float:
-    """The length of its shorter sides."""
-    return float(np.linalg.norm(np.diff(line, axis=0, append=line[:1]), axis=1).min())
 
 
 def _parts(seen: NDArray[np.bool_]) -> Iterator[_Box]:
