@@ -12,16 +12,8 @@ from typing import Any, Final, Generic, Self, TypeVar, Unpack, cast
 
 import httpx
 
-from trustscale._options import (
-    ActivateOptions,
-    CalibrateOptions,
-    DeriveOptions,
-    ExtendOptions,
-    PairOptions,
-    SubmitOptions,
-    UpscaleOptions,
-    checked,
-)
+from trustscale._fields import ActivateOptions, DeriveOptions, SubmitOptions, UpscaleOptions
+from trustscale._options import CalibrateOptions, ExtendOptions, PairOptions, checked
 from trustscale._result import Result
 from trustscale._session import Awaited, Blocking, Problem, Session, method, settled
 from trustscale._upload import GROUP, Pairs, Picture, Tar, archive_of, content, form, manifest

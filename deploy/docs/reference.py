@@ -1,12 +1,13 @@
-"""The generated pages of docs/: settings, commands and errors.
+"""What is made from the program: pages of docs/, and the client library's types of options.
 
 `make reference` writes them; a test compares them with what these functions return.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -15,14 +16,22 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from trustscale_server.bootstrap.settings import Settings
+from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.cli.main import app
+from trustscale_server.http.routes.calibrate import DeriveIn
+from trustscale_server.http.routes.calibrations import ActivateIn
+from trustscale_server.http.routes.upscale import UpscaleForm
 from trustscale_server.platform.problems import PROBLEMS
+from trustscale_server.serving.request import UpscaleOptions
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.registry import UpscalerConfig
 from trustscale_server.upscalers.remote.predictions import CogConfig, ReplicateConfig
 
-DOCS: Final = Path(__file__).parents[2] / "docs"
+ROOT: Final = Path(__file__).parents[2]
 
+_PYTHON: Final = {
+    "string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None",
+}  # fmt: skip
 _EVERYWHERE: Final = {"`--server`", "`--json`"}  # explained where they occur first
 
 
@@ -118,11 +127,104 @@ def errors() -> str:
     return _page(lines)
 
 
+def http() -> str:
+    """The page of the HTTP API, where the table of the form's fields is made."""
+    page = (ROOT / "docs/http.md").read_text("utf-8")
+    before, head, rest = page.partition("| field of the form | |\n|---|---|\n")
+    rows = []
+    properties = UpscaleForm.model_json_schema()["properties"]
+    for name in sorted(properties, key=UpscaleOptions.model_fields.__contains__):
+        schema = properties[name]
+        words = [f"`{word}`" for form in _forms(schema) for word in form.get("enum", ())]
+        choices = f" One of {', '.join(words)}." if words else ""
+        more = f" [More]({_MORE[name]})." if name in _MORE else ""
+        rows.append(f"| `{name}` | {_cell(schema['description'])}{choices}{more} |")
+    _, end, after = rest.partition("\n\n")
+    return "".join([before, head, "\n".join(rows), end, after])
+
+
+def client() -> str:
+    """The module of the client library with the types of options."""
+    upscaling = "Fields of `POST /v1/upscale`; None is the service's default."
+    job = "Fields of a job's request: also who is notified, and a calibration that is not active."
+    config = "Fields of the `config` of `POST /v1/admin/calibrations`."
+    activation, derivation = "How a calibration is activated.", "What a derived one differs in."
+    return _page(
+        [
+            '"""The fields of requests as types, which `make reference` writes."""',
+            "",
+            "from __future__ import annotations",
+            "",
+            "from collections.abc import Mapping, Sequence",
+            "from typing import Any, Literal, TypedDict",
+            *_typed("UpscaleOptions(TypedDict", upscaling, UpscaleOptions),
+            *_typed("SubmitOptions(UpscaleOptions", job, UpscaleForm, ("webhook", "calibration")),
+            *_typed("CalibrationOptions(TypedDict", config, CalibrationConfig),
+            *_typed("ActivateOptions(TypedDict", activation, ActivateIn),
+            *_typed("DeriveOptions(TypedDict", derivation, DeriveIn),
+        ]
+    )
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
-    "settings.md": settings,
-    "commands.md": commands,
-    "errors.md": errors,
+    "docs/settings.md": settings,
+    "docs/commands.md": commands,
+    "docs/errors.md": errors,
+    "docs/http.md": http,
+    "client/trustscale/_fields.py": client,
 }
+
+_MORE: Final = {
+    "image_url": "settings.md",
+    "upload": "#post-v1uploads",
+    "enlarged": "check.md#give-it-a-mask",
+    "upscaler": "upscalers.md#embedded",
+    "guarantee": "promise.md#look-first-then-choose",
+    "without_promise": "costs.md#a-paid-model",
+    "words": "guarantees.md#text-that-is-guessed",
+    "faces": "promise.md#faces-and-letters",
+    "believed": "#only-what-can-be-believed",
+    "card": "marks.md#the-card",
+    "seed": "how-it-works.md#what-a-seed-does",
+    "format": "data.md#files",
+    "metadata": "faq.md#what-happens-to-my-file",
+    "stretch": "data.md",
+    "webhook": "http-admin.md#webhooks",
+    "group": "guarantees.md#groups",
+    "batch": "promise.md#a-folder-of-one-kind",
+}
+"""Where the page of the HTTP API says more about a field of the form."""
+
+
+def _forms(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The forms that a value may have, as JSON schemas."""
+    return [form for one in schema.get("anyOf", [schema]) for form in one.get("oneOf", [one])]
+
+
+def _typed(
+    name: str, about: str, model: type[BaseModel], fields: Iterable[str] = ()
+) -> Iterator[str]:
+    """The class of this name with the types of these fields of a model, or of all."""
+    properties = model.model_json_schema()["properties"]
+    yield from ("", "", f"class {name}, total=False):", f'    """{about}"""', "")
+    yield from (f"    {field}: {_annotation(properties[field])}" for field in fields or properties)
+
+
+def _annotation(schema: Mapping[str, Any]) -> str:
+    """The type that a caller gives a field of a JSON schema."""
+    return " | ".join(dict.fromkeys(map(_type, _forms(schema))))
+
+
+def _type(form: Mapping[str, Any]) -> str:
+    if words := form.get("enum"):
+        return f"Literal[{', '.join(map(json.dumps, words))}]"
+    match form.get("type", "object"):
+        case "array":
+            return f"Sequence[{_annotation(form['items'])}]"
+        case "object":
+            return "Mapping[str, Any]"
+        case kind:
+            return _PYTHON[kind]
 
 
 def _rows(model: type[BaseModel]) -> list[str]:
@@ -220,4 +322,4 @@ def _page(lines: list[str]) -> str:
 
 if __name__ == "__main__":
     for page, make in PAGES.items():
-        (DOCS / page).write_text(make(), "utf-8")
+        (ROOT / page).write_text(make(), "utf-8")

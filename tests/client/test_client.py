@@ -14,7 +14,7 @@ from harness.admin import truth_files, zipped
 from harness.blocks import ROOT
 from harness.factories import encoded, photo, truths
 from harness.gateway import ADMIN_KEY, IMAGE
-from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale, _options
+from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale, _fields
 from trustscale import Guarantee as TypedGuarantee
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.images.png import to_png
@@ -198,12 +198,12 @@ def form(name):
     ("typed", "served"),
     [
         (
-            _options.SubmitOptions,
+            _fields.SubmitOptions,
             form("UpscaleForm") - {"image", "enlarged", "image_url", "upload"},
         ),
-        (_options.CalibrationOptions, CalibrationConfig.model_fields.keys()),
-        (_options.ActivateOptions, form("ActivateIn")),
-        (_options.DeriveOptions, form("DeriveIn")),
+        (_fields.CalibrationOptions, CalibrationConfig.model_fields.keys()),
+        (_fields.ActivateOptions, form("ActivateIn")),
+        (_fields.DeriveOptions, form("DeriveIn")),
         (TypedGuarantee, Guarantee.model_fields.keys()),
     ],
 )

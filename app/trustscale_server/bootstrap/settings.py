@@ -47,7 +47,7 @@ from trustscale_server.images.decode import Limits
 from trustscale_server.platform.config_errors import field_names, reason, together
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.serving.credentials import Credentials
-from trustscale_server.serving.left_out import Leaving
+from trustscale_server.serving.request import Leaving
 from trustscale_server.upscalers.base import AUTO
 from trustscale_server.upscalers.config import BaseUrl, EmbeddedConfig, Name
 from trustscale_server.upscalers.embedded.runtime import SHIPPED, PrecisionSetting

@@ -51,7 +51,7 @@ class CalibrationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str | None = Field(None, max_length=200)
+    name: str | None = Field(None, max_length=200, description="Its name, for people.")
     upscaler: str | None = Field(
         None,
         description="The name of the upscaler; needed where auto chooses by the class of an "
@@ -60,7 +60,7 @@ class CalibrationConfig(BaseModel):
     samples: int | None = Field(
         None, ge=1, le=MAX_SAMPLES, description="M, the number of calls per image; default: 1."
     )
-    prediction: Prediction = "first"
+    prediction: Prediction = Field("first", description="Which of the samples is the picture.")
     indecision: IndecisionSettings | None = Field(
         None, description="Default: what suits the upscaler and M."
     )
@@ -91,7 +91,7 @@ class CalibrationConfig(BaseModel):
     )
     activate: bool = False
     force: bool = Field(False, description="Activate it also if it would serve worse.")
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**63, description="Of the samples and of how X is made.")
     on_bad_pair: OnBadPair = "fail"
     note: str | None = Field(
         None,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 from pydantic import ValidationError
@@ -28,33 +28,26 @@ from trustscale_server.platform.errors import BadRequest, TrustscaleError, reaso
 from trustscale_server.upscalers.base import AUTO
 from trustscale_server.upscalers.embedded.runtime import SCALE
 
-
-@dataclass
-class ScoreOptions:
-    """Which answers are scored, and how: samples, their picture Ŷ and the indecision σ."""
-
-    upscaler: Annotated[
+ConfigOptions: Final = options.from_model(
+    CalibrationConfig,
+    ("upscaler", "samples", "prediction", "fit_indecision", "stretch", "seed", "name", "note"),
+    upscaler=Annotated[
         str | None,
         typer.Option(
             help="The upscaler; default: auto, all that answer such uploads, each for its classes."
         ),
-    ] = None
-    samples: Annotated[
-        int | None, typer.Option(help="M, samples and calls per image; default: 1.")
-    ] = None
-    prediction: Annotated[
-        Literal["first", "mean"], typer.Option(help="Which of the samples is the picture.")
-    ] = "first"
+    ],
+)
+"""Settings of a calibration that are one word, number or text."""
+
+
+@dataclass
+class Indecision:
+    """How the indecision σ is made."""
+
     estimator: Annotated[
         str | None,
         typer.Option(help="How σ is made, such as departure; default: what suits upscaler and M."),
-    ] = None
-    fit_indecision: Annotated[
-        float | None,
-        typer.Option(
-            help="Fit σ to the upscaler on this share of the scenes; default: 0.3 with 40 or more; "
-            "0: never."
-        ),
     ] = None
     kernel: Annotated[
         str | None, typer.Option(help="Window of σ: box or gaussian; default: box.")
@@ -72,10 +65,8 @@ class ScoreOptions:
     @property
     def fields(self) -> dict[str, Any]:
         """The fields that they set in a calibration's settings."""
-        names = ("estimator", "kernel", "size", "blur", "clip_quantile")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        others = ("upscaler", "samples", "prediction", "fit_indecision")
-        return {**{name: getattr(self, name) for name in others}, "indecision": given or None}
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return {"indecision": given or None}
 
 
 @dataclass
@@ -142,7 +133,6 @@ class Inputs(options.Steps):
             f"{UPLOAD}, of data {BANDS}."
         ),
     ] = None
-    stretch: options.Stretch = None
     mixture: Annotated[
         str | None,
         typer.Option(
@@ -154,7 +144,6 @@ class Inputs(options.Steps):
         Path | None,
         typer.Option(help="Make X like the uploads in this folder."),
     ] = None
-    seed: Annotated[int, typer.Option(help="Seed of samples and degradation.")] = 0
     skip_bad_pairs: Annotated[
         bool, typer.Option(help="Leave out pairs that cannot be used, and list them.")
     ] = False
@@ -165,9 +154,7 @@ class Inputs(options.Steps):
         rule = None if self.input_rule == "none" else self.input_rule
         return {
             "degradation": self._degradation,
-            "stretch": self.stretch,
             **({"input_rule": rule} if self.input_rule else {}),
-            "seed": self.seed,
             "on_bad_pair": "skip" if self.skip_bad_pairs else "fail",
         }
 
@@ -189,13 +176,8 @@ class Inputs(options.Steps):
 class ResultOptions(options.ActivationOptions, options.Calls):
     """What becomes of the calibration."""
 
-    name: Annotated[str | None, typer.Option(help="Name of the calibration.")] = None
     export: Annotated[
         Path | None, typer.Option(help="Also write the calibration to this file.")
-    ] = None
-    note: Annotated[
-        str | None,
-        typer.Option(help="What the images show; every answer repeats the first line."),
     ] = None
     attributions: Annotated[
         Path | None, typer.Option(help="A text file with one attribution per line.")
@@ -204,15 +186,12 @@ class ResultOptions(options.ActivationOptions, options.Calls):
     @property
     def fields(self) -> dict[str, Any]:
         """The fields that they set in a calibration's settings."""
-        return {
-            "name": self.name,
-            "note": self.note,
-            "attributions": _lines(self.attributions) if self.attributions else [],
-        }
+        return {"attributions": _lines(self.attributions) if self.attributions else []}
 
 
 @with_options(
-    score=ScoreOptions,
+    config_options=ConfigOptions,
+    indecision=Indecision,
     fidelity=Fidelity,
     promise=options.Promise,
     naming=options.Naming,
@@ -223,7 +202,8 @@ def calibrate(
     folder: Annotated[
         Path, typer.Argument(help="x/ and y/ with matching names, or only high-resolution images.")
     ],
-    score: ScoreOptions,
+    config_options: Any,
+    indecision: Indecision,
     fidelity: Fidelity,
     promise: options.Promise,
     naming: options.Naming,
@@ -236,7 +216,8 @@ def calibrate(
     long, and asks. Photographs that are calibrated already under these settings cost no call.
     """
     config = _config(
-        **score.fields,
+        **asdict(config_options),
+        **indecision.fields,
         **fidelity.fields,
         **inputs.fields,
         **result.fields,

@@ -18,7 +18,7 @@ from trustscale_server.platform.errors import BadInput, ConfigError, TrustscaleE
 
 if TYPE_CHECKING:
     from trustscale import AsyncTrustscale
-    from trustscale._options import UpscaleOptions
+    from trustscale._fields import UpscaleOptions
     from trustscale_server.serving.caught import Caught
 
 MOST: Final = 10

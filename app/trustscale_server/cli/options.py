@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, make_dataclass
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import typer
+from pydantic import BaseModel
 
 from trustscale_server.calibrating.layout import GroupingRule
 
@@ -41,13 +42,33 @@ def spoken(text: str) -> str:
     return _FIELD.sub(lambda match: f"--{match[1]} ", text)
 
 
-Stretch = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LOW,HIGH|pA,pB",
-        help="For data: the values or percentiles that become darkest and lightest of 16 bits.",
-    ),
-]
+_KINDS: Final = {"boolean": bool, "integer": int, "number": float}
+
+
+def from_model(model: type[BaseModel], names: Iterable[str], **own: Any) -> Any:
+    """Make a class for `with_options` with an option for each of these fields of a model.
+
+    The model checks the values.
+
+    Args:
+        model: has the types, descriptions and defaults.
+        names: of its fields that are flags, numbers, texts or one of some words.
+        own: by name, the annotation of an option in place of the field's, or of one more.
+    """
+    fields: dict[str, tuple[Any, Any]] = {}
+    properties = model.model_json_schema()["properties"]
+    for name in names:
+        schema = properties[name]
+        forms = [form for form in schema.get("anyOf", [schema]) if form["type"] != "null"]
+        types, words = {form["type"] for form in forms}, forms[0].get("enum")
+        # Of several forms the text, which the model reads.
+        kind: Any = str if "string" in types else _KINDS[types.pop()]
+        kind = Literal[tuple(words)] if words else kind
+        flag = [f"--{name.replace('_', '-')}"] if kind is bool else []
+        option = typer.Option(*flag, help=schema["description"])
+        fields[name] = Annotated[kind | None, option], model.model_fields[name].default
+    fields |= {name: (option, fields.get(name, (None, None))[1]) for name, option in own.items()}
+    return make_dataclass(model.__name__, [(name, *field) for name, field in fields.items()])
 
 
 @dataclass

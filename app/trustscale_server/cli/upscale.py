@@ -6,161 +6,68 @@ import asyncio
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import typer
 
-from trustscale_server import TRUSTED
 from trustscale_server.bootstrap.sources import with_options
 from trustscale_server.cli import options
 from trustscale_server.cli.review import Rule
 from trustscale_server.cli.sources import STREAM, check_there, found, is_tree
 from trustscale_server.platform.errors import BadRequest, ConfigError
+from trustscale_server.serving.request import UpscaleOptions, UpscaleRequest, options_of
 
 _AT_ONCE: Final = 4  # on a server
 _ROUTES: Final = ("upscalers", "upscale", "batches")
 
 
-@dataclass
-class RequestOptions:
-    """What is asked of the service."""
-
-    upscaler: Annotated[
-        str | None,
-        typer.Option(
-            help="The upscaler; default: auto if its models are configured, else the first."
-        ),
-    ] = None
-    alpha: Annotated[float | None, typer.Option(help=f"The accepted error α. {TRUSTED}")] = None
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="The same seed gives the same bytes; default: it follows from the pixels."
-        ),
-    ] = None
-    without_promise: Annotated[
+RequestOptions: Final = options.from_model(
+    UpscaleOptions,
+    [name for name in UpscaleOptions.model_fields if name != "batch"],  # --adapt makes one
+    without_promise=Annotated[
         bool,
         typer.Option(
             "--yes",
             "-y",
             help="Make calls that have a price also where nothing will be promised.",
         ),
-    ] = False
-    mask: Annotated[
-        Literal["trust", "none"],
-        typer.Option(
-            help="What is marked; none gives the picture alone, even without a calibration.",
-        ),
-    ] = "trust"
-    believed: Annotated[
+    ],
+    believed=Annotated[
         bool,
         typer.Option(
             "--believed", help="Also write NAME.believed.png, a plain enlargement outside the mask."
         ),
-    ] = False
-    safe: Annotated[
+    ],
+    safe=Annotated[
         bool,
         typer.Option(
             "--safe",
             help="Also write NAME.safe.png, whose detail is in proportion to how real it probably "
             "is, and NAME.added.png, where detail is doubtful (black) or holds up (white).",
         ),
-    ] = False
-    card: Annotated[
+    ],
+    card=Annotated[
         bool,
         typer.Option(
             "--card",
             help="Also write NAME.card.png, the picture with a caption that says what can be "
             "relied on.",
         ),
-    ] = False
-    words: Annotated[
-        bool,
-        typer.Option(
-            "--words", help="Also say which words can be believed; needs a calibration for text."
-        ),
-    ] = False
-    faces: Annotated[
-        Literal["leave_out", "keep"] | None,
-        typer.Option(help="keep trusts faces, too, where their colours are; default: leave_out."),
-    ] = None
-    letters: Annotated[
-        Literal["leave_out", "keep"] | None,
-        typer.Option(help="The same of text that is not called right."),
-    ] = None
-    background: Annotated[
-        str | None, typer.Option(help="Colour that transparent pixels are flattened onto.")
-    ] = None
-    group: Annotated[
-        str | None,
-        typer.Option(help="Group of the calibration that the images belong to."),
-    ] = None
-    format: Annotated[
-        Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"],
-        typer.Option(
-            help="Format of the picture; TIFF files hold the mask, too.",
-        ),
-    ] = "png"
-    quality: Annotated[
-        int | None, typer.Option(help="Quality of webp, avif and jpeg, 1 to 100; default: 90.")
-    ] = None
-    metadata: Annotated[
-        Literal["none", "keep", "keep-gps"],
-        typer.Option(
-            help="keep copies camera, dates, author and text; keep-gps also the place.",
-        ),
-    ] = "none"
-    fit: Annotated[
-        int | None, typer.Option(help="Reduce the images to this longest side before upscaling.")
-    ] = None
-    scale: Annotated[
-        float | None,
-        typer.Option(min=0, help="Enlarge so many times; default: as the model does."),
-    ] = None
-    to: Annotated[
+    ],
+    to=Annotated[
         str | None,
         typer.Option(
             metavar="PIXELS", help="Reduce the pictures to this longest side: 3000, 4k or 8k."
         ),
-    ] = None
-    print_: Annotated[
+    ],
+    print_=Annotated[
         str | None,
         typer.Option(
             "--print", metavar="PAPER@DPI", help="Reduce the pictures to a print, such as a3@300."
         ),
-    ] = None
-    stretch: options.Stretch = None
-    bands: Annotated[
-        str | None,
-        typer.Option(help="For TIFF files with several bands: one, or three such as 4,3,2."),
-    ] = None
-    page: Annotated[
-        int | None,
-        typer.Option(min=1, help="For TIFF files with several pages; default: the first."),
-    ] = None
-    guarantee: Annotated[
-        str | None,
-        typer.Option(
-            help="What is promised; default: what the calibration promises. post_hoc lets α be "
-            "chosen after looking."
-        ),
-    ] = None
-    robust: Annotated[
-        float | None,
-        typer.Option(
-            min=1,
-            help="Γ: the promise also holds if some pictures are up to Γ times as frequent as in "
-            "the calibration; default: the calibration's, mostly 1.25.",
-        ),
-    ] = None
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """The fields that they set in a request. Raises BadParameter."""
-        if self.to is not None and self.print_ is not None:
-            raise typer.BadParameter("--to and --print both name a size: give one.")
-        size = self.print_ or self.to
-        return {**asdict(self), "to": size, "print_": None}
+    ],
+)
+"""What is asked of the service: the fields of its requests, and `print_`, another word for `to`."""
 
 
 @dataclass
@@ -276,7 +183,7 @@ def upscale(
             "input.",
         ),
     ],
-    request_options: RequestOptions,
+    request_options: Any,
     answers: Answers,
     elsewhere: Elsewhere,
     sorting: Sorting,
@@ -308,12 +215,8 @@ def upscale(
     from trustscale_server.cli.bars import interruptible  # noqa: PLC0415
     from trustscale_server.cli.batch import MANIFEST, Extra, Run  # noqa: PLC0415
     from trustscale_server.cli.service import PATIENT, service_client  # noqa: PLC0415
-    from trustscale_server.serving.request import options_of  # noqa: PLC0415
 
-    try:
-        request = options_of(**request_options.fields)
-    except BadRequest as error:
-        raise ConfigError(options.spoken(error.detail)) from None
+    request = _request(request_options)
     chosen: list[tuple[Extra, bool]] = [("trust", answers.trust), ("overlay", answers.overlay)]
     extras = frozenset(name for name, is_wanted in chosen if is_wanted)
     manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
@@ -351,3 +254,15 @@ def upscale(
     run.report(many=many, skipped=skipped)
     if run.failed or run.stopped:
         raise typer.Exit(1)
+
+
+def _request(asked: Any) -> UpscaleRequest:
+    """The request of `RequestOptions`. Raises BadParameter, ConfigError."""
+    if asked.to is not None and asked.print_ is not None:
+        raise typer.BadParameter("--to and --print both name a size: give one.")
+    fields = {**asdict(asked), "to": asked.print_ or asked.to}
+    del fields["print_"]
+    try:
+        return options_of(**fields)
+    except BadRequest as error:
+        raise ConfigError(options.spoken(error.detail)) from None

@@ -32,9 +32,8 @@ from trustscale_server.sampling.spec import (
 from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.serving.batch import Batches
 from trustscale_server.serving.credentials import Credentials
-from trustscale_server.serving.left_out import Leaving
 from trustscale_server.serving.pictures import ChosenForm, form_of
-from trustscale_server.serving.request import MAX_SIZES, UNMASKED, UpscaleRequest
+from trustscale_server.serving.request import MAX_SIZES, UNMASKED, Leaving, UpscaleRequest
 from trustscale_server.stores.base import ResultStore
 from trustscale_server.things import reading
 from trustscale_server.things.faces import FindFaces

@@ -30,8 +30,6 @@ from trustscale_server.things.lines import Corners, FindLines
 from trustscale_server.upscalers.base import Source
 
 _Thing = Literal["face", "text"]
-Leaving = Literal["leave_out", "keep"]
-"""Whether things of a kind are left out of masks."""
 
 _FACE: Final = "A face. Nobody can promise who this is."
 _TEXT: Final = "Text. No calibration for words calls it right."

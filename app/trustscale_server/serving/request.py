@@ -17,10 +17,12 @@ from trustscale_server.platform.config_errors import mistakes
 from trustscale_server.platform.errors import (
     BadRequest,
 )
-from trustscale_server.serving.left_out import Leaving
 from trustscale_server.upscalers.base import (
     MAX_REQUEST_SEED,
 )
+
+Leaving = Literal["leave_out", "keep"]
+"""Whether things of a kind are left out of masks."""
 
 Pixels = Annotated[int, Field(ge=1)]
 _MAX_PAGES: Final = 10_000
@@ -52,8 +54,8 @@ class UpscaleOptions(BaseModel):
         None,
         ge=0,
         le=MAX_REQUEST_SEED,
-        description="The same seed and pipeline give the same bytes. Default: the seed follows "
-        "from the pixels of the image, so the same image gives the same answer.",
+        description="The same seed and pipeline give the same bytes; default: it follows from the "
+        "pixels of the image, so the same image gives the same answer.",
     )
     mask: Literal["trust", "none"] = Field(
         "trust",
@@ -111,13 +113,15 @@ class UpscaleOptions(BaseModel):
         "smaller where pictures like those of the batch lose more. The promise stays the same.",
     )
     format: FormName = Field(
-        "png", description="The format of the picture; masks and trust levels are PNG files."
+        "png",
+        description="The format of the picture; masks and trust levels are PNG files, and TIFF "
+        "files hold the mask, too.",
     )
     quality: int | None = Field(
         None,
         ge=1,
         le=BEST_QUALITY,
-        description="The quality of webp (100: lossless), avif and jpeg; default 90.",
+        description="The quality of webp (100: lossless), avif and jpeg, 1 to 100; default: 90.",
     )
     metadata: KeepMetadata = Field(
         "none",
@@ -135,7 +139,7 @@ class UpscaleOptions(BaseModel):
         "`LOW,HIGH` or percentiles `p1,p99` of the image. Default: the calibration's.",
     )
     bands: Bands | None = Field(
-        None, description="Which band, or which three, of a TIFF file with several."
+        None, description="Which band, or which three (`4,3,2`), of a TIFF file with several."
     )
     page: Annotated[int, Field(ge=1, le=_MAX_PAGES)] | None = Field(
         None, description="The page of a TIFF file with several, from 1; default: the first."

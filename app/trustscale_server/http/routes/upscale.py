@@ -93,7 +93,11 @@ class UpscaleForm(UpscaleOptions):
     """The picture, and the options of its upscaling."""
 
     image: Annotated[
-        UploadFile | None, File(description="PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF.")
+        UploadFile | None,
+        File(
+            description="PNG, JPEG, WebP, AVIF, TIFF, BMP or still GIF; HEIC and JPEG XL with the "
+            "extra `formats`."
+        ),
     ] = None
     enlarged: Annotated[
         UploadFile | None,
