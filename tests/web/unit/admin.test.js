@@ -17,6 +17,21 @@ test("before a switch: kinds that come, and those that only the others answer", 
   assert.match(said, /answers first, then old\./);
 });
 
+test("before and after shows a photograph of each plain kind, and no photograph twice", async () => {
+  const { chosen } = await at("calibrations/tryout.js");
+  const kinds = ["screen", "jpeg-85", "lossless"];
+  const all = ["a", "b", "c"].flatMap((source) => kinds.map((kind) => `${source}~${kind}`));
+  assert.deepEqual(chosen(all), [
+    { name: "a~lossless", words: "a · saved without loss" },
+    { name: "b~jpeg-85", words: "b · saved as JPEG 85" },
+    { name: "c~lossless", words: "c · saved without loss" },
+  ]);
+  const names = (some) => chosen(some).map(({ name }) => name);
+  assert.deepEqual(names(["a", "b"]), ["a", "b"]);
+  assert.deepEqual(names(["a~screen", "a~art", "b~art"]), ["a~screen", "b~art"]);
+  assert.deepEqual(names([]), []);
+});
+
 test("other settings go into the configuration as they were typed, beside those of the form", async () => {
   const { configOf } = await at("calibrations/settings.js");
   const form = (others) => ({

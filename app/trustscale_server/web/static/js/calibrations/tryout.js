@@ -8,17 +8,23 @@ import { html, nothing, render } from "../lib/html.js";
 import { at } from "../lib/place.js";
 import { guarded, toastError } from "../lib/toast.js";
 import { check, hint } from "../lib/widgets.js";
-import { drawWhole, masked } from "../upscale/masked.js";
+import { drawBox, masked } from "../upscale/masked.js";
 import { GONE } from "./pictures.js";
 import * as service from "./service.js";
-import { beside, wizard } from "./wizard.js";
+import { beside, crop, wizard } from "./wizard.js";
 import { trustsNothing } from "./words.js";
 
 const MOST = 3; // photographs that are tried
-const PLAIN = ["", "lossless", "jpeg-85", "jpeg-65"]; // ways of saving that keep the colours, the plainest first
+/** Ways of saving that keep the colours, as people most often send them. */
+const KINDS = {
+  "": "",
+  lossless: "saved without loss",
+  "jpeg-85": "saved as JPEG 85",
+  "jpeg-65": "saved as JPEG 65",
+};
 const SIDE = 360; // device pixels that a picture is wide
 const CAPTION = hint(
-  "Hatched: don’t rely on it. These photographs helped to make the promise, so they only show what changes.",
+  "Each shows the spot that the model has rewritten most. Hatched: don’t rely on it. These photographs helped to make the promise, so they only show what changes.",
 );
 const ALL = "*"; // the class of a calibration that sorts uploads into none
 
@@ -115,32 +121,50 @@ async function activated(id, only) {
   return true;
 }
 
-/** Some of its own photographs, as they are answered now and as they would be. */
-async function tryAll(found, present, place) {
-  const pairs = await service.pairs(found.id);
-  const plain = new Map();
-  // One way of saving each, as people most often send them; others may lack colour, or be a part of a page.
-  const rank = (name) => {
-    const place = PLAIN.indexOf(name.split("~")[1] ?? "");
-    return place < 0 ? PLAIN.length : place;
-  };
-  for (const { name } of pairs) {
-    const [source] = name.split("~");
-    if (!plain.has(source) || rank(name) < rank(plain.get(source))) plain.set(source, name);
+/** Pairs to try: one photograph of each kind, and more of them where there are few kinds. @param {string[]} names */
+export function chosen(names) {
+  const parts = names.map((name) => ({ name, source: name.split("~")[0], kind: name.split("~")[1] ?? "" }));
+  const present = new Set(parts.map(({ kind }) => kind));
+  const plain = Object.keys(KINDS).filter((kind) => present.has(kind));
+  const kinds = plain.length ? plain : [...present]; // others may lack colour, or be a part of a page
+  const found = new Map();
+  for (let k = 0; k < MOST; k += 1) {
+    const kind = kinds[k % kinds.length];
+    const next = parts.find((one) => one.kind === kind && !found.has(one.source));
+    if (next) found.set(next.source, next);
   }
+  return [...found.values()].map(({ name, source, kind }) => ({
+    name,
+    words: [source, KINDS[kind]].filter(Boolean).join(" · "),
+  }));
+}
+
+/** Its own photographs, each in one kind of upload, as they are answered now and as they would be. */
+async function tryAll(found, present, place) {
   const now = present && present.id !== found.id ? [["Now", undefined]] : [];
   const ways = [...now, ["With this one", found.id]];
-  const all = [...plain.values()];
-  const shown = all
-    .filter((_, k) => k % Math.ceil(all.length / MOST) === 0)
-    .map((name) => ({ name, sides: ways.map(([words]) => [null, words, "…"]) }));
+  const shown = chosen((await service.pairs(found.id)).map(({ name }) => name)).map(({ name, words }) => ({
+    pair: name,
+    name: words,
+    sides: [...ways.map(([side]) => [null, side, "…"]), [null, "It was"]],
+  }));
   const draw = () => render(html`${beside(shown)} ${CAPTION}`, place);
   draw();
-  for (const { name, sides } of shown) {
-    const x = await getBlob(service.path(found.id, "pairs", name, "x.png"), ADMIN);
+  for (const { pair, sides } of shown) {
+    const part = (name) => service.path(found.id, "pairs", pair, name);
+    const [x, y, worst] = await Promise.all([
+      getBlob(part("x.png"), ADMIN),
+      getBlob(part("y.png"), ADMIN),
+      getJson(part("worst"), ADMIN),
+    ]);
+    const truth = await createImageBitmap(y);
+    const box = worst.badness ? worst.box : [0, 0, truth.width, truth.height];
+    sides[ways.length] = [crop(truth, box), "It was"];
     for (const [k, [words, calibration]] of ways.entries()) {
-      const { canvas, share } = await answered(x, found.upscaler, calibration);
-      sides[k] = [canvas, words, `${percent(share, 0)} of it can be relied on`];
+      const { layer, share } = await answered(x, found.upscaler, calibration);
+      const canvas = document.createElement("canvas");
+      drawBox(canvas, layer, box, SIDE);
+      sides[k] = [canvas, words, `${percent(share, 0)} of the picture can be relied on`];
       draw();
     }
   }
@@ -156,7 +180,5 @@ async function answered(x, upscaler, calibration) {
   const { links, trusted_fraction: share } = await getJson(at("v1/upscale"), asked);
   const part = async (path) => createImageBitmap(await getBlob(path, ADMIN));
   const [made, mask] = await Promise.all([part(links.image), part(links.mask)]);
-  const canvas = document.createElement("canvas");
-  drawWhole(canvas, masked(mask, made), SIDE);
-  return { canvas, share };
+  return { layer: masked(mask, made), share };
 }

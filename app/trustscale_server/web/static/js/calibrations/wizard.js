@@ -20,6 +20,19 @@ export function wizard(title, step, body) {
     <div class="wizard-body stack">${body}</div>`;
 }
 
+const SIDE = 256; // pixels that a crop is wide
+
+/** A box of a picture, [left, top, right, bottom] in its pixels, as a canvas. @param {ImageBitmap} one */
+export function crop(one, [left, top, right, bottom]) {
+  const [wide, high] = [right - left, bottom - top];
+  const size = { width: SIDE, height: Math.round((SIDE * high) / wide) };
+  const canvas = Object.assign(document.createElement("canvas"), size);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(one, left, top, wide, high, 0, 0, size.width, size.height);
+  return canvas;
+}
+
 /** Photographs, each in versions side by side: [{name, sides: [[canvas or null, words, more]]}]. */
 export const beside = (all) => {
   const side = ([canvas, words, more = ""]) =>

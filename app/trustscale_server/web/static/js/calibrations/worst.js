@@ -5,11 +5,10 @@ import { ADMIN, getBlob, getJson } from "../lib/api.js";
 import { html, render } from "../lib/html.js";
 import { pause } from "../lib/jobs.js";
 import * as service from "./service.js";
-import { beside } from "./wizard.js";
+import { beside, crop } from "./wizard.js";
 
 const EVERY_MS = 3000;
 const SHOWN = 3;
-const SIDE = 256; // pixels a side of a place
 
 /** Look at each photograph once, in one of its ways, until the job has ended. */
 export async function watchWorst(id, place, isEnded) {
@@ -35,19 +34,11 @@ async function compared(id, name) {
   const { box, badness } = await getJson(path("worst"), ADMIN);
   const bitmap = async (part) => createImageBitmap(await getBlob(path(`${part}.png`), ADMIN));
   const [truth, made] = await Promise.all([bitmap("y"), bitmap("prediction")]);
-  const [left, top, right, bottom] = box;
-  const place = (one) => {
-    const canvas = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
-    const context = canvas.getContext("2d");
-    context.imageSmoothingQuality = "high";
-    context.drawImage(one, left, top, right - left, bottom - top, 0, 0, SIDE, SIDE);
-    return canvas;
-  };
   return {
     badness,
     sides: [
-      [place(made), "It made"],
-      [place(truth), "It was"],
+      [crop(made, box), "It made"],
+      [crop(truth, box), "It was"],
     ],
   };
 }

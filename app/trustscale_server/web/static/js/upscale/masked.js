@@ -16,10 +16,14 @@ export function masked(mask, picture, soft = null) {
 }
 
 /** Draw all of a layer on a canvas that is `width` pixels wide. */
-export function drawWhole(canvas, layer, width, density = 1) {
-  const scale = width / layer.width;
-  const screen = { width: Math.round(width), height: Math.round(layer.height * scale) };
+export const drawWhole = (canvas, layer, width, density = 1) =>
+  drawBox(canvas, layer, [0, 0, layer.width, layer.height], width, density);
+
+/** Draw a box of a layer, [left, top, right, bottom] in its pixels, on a canvas that is `width` pixels wide. */
+export function drawBox(canvas, layer, [left, top, right, bottom], width, density = 1) {
+  const scale = width / (right - left);
+  const screen = { width: Math.round(width), height: Math.round((bottom - top) * scale) };
   Object.assign(canvas, screen);
   const parts = [{ layer, mode: "marked", left: 0, right: screen.width }];
-  new CpuPainter(canvas).draw({ view: { scale, x: 0, y: 0 }, screen, density, parts });
+  new CpuPainter(canvas).draw({ view: { scale, x: -left * scale, y: -top * scale }, screen, density, parts });
 }
