@@ -26,7 +26,13 @@ def follow(count, *, shift=0.0, state=None, first=0):
     """The state after ordinary requests, or shifted ones."""
     random, state = np.random.default_rng(first + 1), state or MonitorState()
     for k in range(first, first + count):
-        request = seen(k, shift + random.normal(), at=float(k + 1), subset="ab"[k % 2])
+        request = seen(
+            k,
+            shift + random.normal(),
+            at=float(k + 1),
+            subset="ab"[k % 2],
+            described=(k % 100 / 8, -1.5),
+        )
         state = fold(state, request, random.random())
     return state
 
@@ -53,6 +59,15 @@ def test_there_and_back():
         np.testing.assert_equal(asdict(again), asdict(state))
         later = [dump_state(follow(9, state=one, first=900)) for one in (again, state)]
         assert later[0] == later[1]
+
+
+def test_the_last_inputs_are_described():
+    """Those that count, at most sixteen; of another calibrating table they begin anew."""
+    state = follow(40)
+    assert state.described[:, 0].tolist() == [k / 8 for k in range(24, 40)]
+    assert fold(state, seen(39, described=(9.0, 9.0)), 0.5).described is state.described  # again
+    assert fold(state, seen(40), 0.5).described is state.described  # unknown
+    assert fold(state, seen(41, described=(1.0,)), 0.5).described.tolist() == [[1.0]]
 
 
 def test_labels():

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from trustscale_server.calibration.subset import Subset
@@ -41,18 +42,10 @@ def ways_of(subset: Subset) -> list[CalibratedWay]:
     """
     manifest = subset.manifest
     losses: dict[str, dict[object, list[float]]] = defaultdict(lambda: defaultdict(list))
-    by_class: dict[str | None, list[int]] = defaultdict(list)
-    for place, pair in enumerate(subset.infos):
-        if pair.variant is not None:
-            by_class[pair.input_class].append(place)
-    for name, places in by_class.items():
-        if name is not None and name not in subset.classes:
-            continue  # nothing is promised of these
-        threshold = subset.of_class(name).curve.threshold(manifest.default_alpha)
-        lost = subset.losses(threshold)
-        for place in places:
-            way = subset.infos[place].variant or ""
-            losses[way][subset.scenes[place]].append(float(lost[place]))
+    for place, lost in enumerate(losses_by_class(subset)):
+        way = subset.infos[place].variant
+        if way is not None and not math.isnan(lost):
+            losses[way][subset.scenes[place]].append(float(lost))
     found = []
     for way, of_scenes in losses.items():
         means = np.array([np.mean(of_scene) for of_scene in of_scenes.values()])
@@ -64,3 +57,19 @@ def ways_of(subset: Subset) -> list[CalibratedWay]:
             CalibratedWay(name=way, n=len(means), loss=loss, error=error, is_above=is_above)
         )
     return sorted(found, key=lambda one: -one.loss)
+
+
+def losses_by_class(subset: Subset) -> NDArray[np.float64]:
+    """Return what each pair loses at the default α in the mask of the class that it is read as.
+
+    float64 [pairs]; NaN where nothing is promised of its class.
+    """
+    losses = np.full(subset.pairs, np.nan)
+    by_class: dict[str | None, list[int]] = defaultdict(list)
+    for place, pair in enumerate(subset.infos):
+        by_class[pair.input_class].append(place)
+    for name, places in by_class.items():
+        if name is None or name in subset.classes:
+            threshold = subset.of_class(name).curve.threshold(subset.manifest.default_alpha)
+            losses[places] = subset.losses(threshold)[places]
+    return losses

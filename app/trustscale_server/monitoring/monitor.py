@@ -1,6 +1,6 @@
 """What answered requests say about a calibration: a state, and its accumulation.
 
-What the monitor knows under one calibration is a value, and bytes (≤ 24 kB), that all gateways
+What the monitor knows under one calibration is a value, and bytes (≤ 30 kB), that all gateways
 share. A request only appends to a queue in memory, which one task per process accumulates. Requests
 are lost if the process dies, or while a store is away too long: independently of the images, so no
 promise changes.
@@ -91,6 +91,7 @@ class Monitor:
             mean_log_sigma=answer.mean_log_sigma,
             trusted_fraction=result.trusted_fraction,
             digest=answer.admitted.decoded.digest,
+            described=answer.admitted.decoded.facts.described,
         )
         self.note(chosen.calibration.id, seen)
 

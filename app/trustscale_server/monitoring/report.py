@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.subset import Subset
+from trustscale_server.calibration.ways import losses_by_class
 from trustscale_server.conformal import evidence
+from trustscale_server.conformal.adapted import (
+    MIN_UPLOADS,
+    effective_number,
+    likelihood_ratios,
+)
 from trustscale_server.monitoring.feedback import finite_exp
 from trustscale_server.monitoring.state import MonitorState, time_of
 from trustscale_server.upscalers.base import Upscaler
@@ -78,6 +87,46 @@ class InputFacts(BaseModel):
         )
 
 
+class AlikeFacts(BaseModel):
+    """What calibration images lose that look like the last inputs: no promise, an estimate.
+
+    The calibration's own images count by how much more frequent pictures like them are among the
+    inputs (`conformal/adapted.py`), each in the mask of its class at the default α.
+    """
+
+    pictures: int = Field(description="The number of the last inputs, from six on.")
+    scenes: float = Field(
+        description="How many equal scenes say as much: below about 10 it is a rough estimate."
+    )
+    loss: float = Field(description="The mean loss that these inputs suggest.")
+    usual: float = Field(description="The mean loss of all images of the calibration.")
+
+    @classmethod
+    def of(cls, calibration: Calibration, state: MonitorState) -> AlikeFacts | None:
+        whole, inputs = calibration.everything, state.described
+        numbers = whole.described
+        if numbers is None or len(inputs) < MIN_UPLOADS or numbers.shape[1] != inputs.shape[1]:
+            return None
+        return _alike(whole, inputs.tobytes(), len(inputs))
+
+
+@lru_cache(maxsize=32)  # a second, and a page asks again and again
+def _alike(whole: Subset, inputs: bytes, count: int) -> AlikeFacts | None:
+    """Of so many inputs, float16 [inputs, d]; None: nothing is promised of any class."""
+    described = np.frombuffer(inputs, np.float16).reshape(count, -1).astype(np.float32)
+    ratios = likelihood_ratios(np.asarray(whole.described), described).calibrated
+    losses = losses_by_class(whole)
+    is_promised = np.isfinite(losses)
+    if not is_promised.any():
+        return None
+    return AlikeFacts(
+        pictures=count,
+        scenes=round(effective_number(ratios, whole.members), 1),
+        loss=round(float(np.average(losses[is_promised], weights=ratios[is_promised])), 4),
+        usual=round(float(losses[is_promised].mean()), 4),
+    )
+
+
 class FeedbackFacts(BaseModel):
     """What the labels say; `alpha` is the mean of the labelled masks."""
 
@@ -112,6 +161,7 @@ class UpscalerReport(BaseModel):
     updated_at: datetime | None = None
     requests: Requests = Requests()
     inputs: InputFacts | None = None
+    alike: AlikeFacts | None = None
     feedback: FeedbackFacts | None = None
     canary: dict[str, Any] | None = None
     alarms: list[Alarm] = []
@@ -141,6 +191,7 @@ def report_of(
         updated_at=time_of(state.updated) if state.updated else None,
         requests=Requests.model_validate(state),
         inputs=InputFacts.of(state),
+        alike=AlikeFacts.of(calibration, state),
         feedback=FeedbackFacts.of(state),
         canary=canary,
         alarms=[*model_alarms(upscaler.name, differences, canary), *state_alarms(state)],

@@ -1,4 +1,4 @@
-"""What the monitor knows under one calibration, as a value and as bytes (≤ 24 kB)."""
+"""What the monitor knows under one calibration, as a value and as bytes (≤ 30 kB)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ Outcome = TypeVar("Outcome")
 
 _MAX_LABELLED = 1000
 """Remembered images: the truth about each counts once."""
+
+_MAX_DESCRIBED = 16
+"""Uploads whose description is kept, the last ones."""
 
 
 def reference_of(values: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -46,6 +49,7 @@ class Observation:
     reference: z of the calibration pictures of this subset, float32, sorted.
     mean_log_sigma: z.
     digest: of the input, below 2^64; equal inputs count once in a run.
+    described: the numbers that describe it (`images/statistics.py`); empty: not known.
     """
 
     at: float
@@ -54,6 +58,7 @@ class Observation:
     mean_log_sigma: float
     trusted_fraction: float
     digest: int
+    described: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +70,7 @@ class MonitorState:
     trusted_sum: over the counted ones.
     inputs: digests of the inputs of this run, uint64, sorted.
     labelled: digests of the last `_MAX_LABELLED` images whose truth was counted, uint64.
+    described: numbers that describe the last `_MAX_DESCRIBED` counted inputs, float16 [inputs, d].
     """
 
     since: float = 0.0
@@ -78,6 +84,7 @@ class MonitorState:
     labels: LabelEvidence = field(default_factory=LabelEvidence)
     labels_alarm_since: float | None = None
     labelled: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    described: NDArray[np.float16] = field(default_factory=lambda: np.empty((0, 0), np.float16))
 
 
 class StateChange(NamedTuple, Generic[Outcome]):
@@ -119,8 +126,18 @@ def fold(state: MonitorState, seen: Observation, uniform: float) -> MonitorState
         trusted_sum=state.trusted_sum + seen.trusted_fraction,
         pictures=after,
         inputs=np.insert(state.inputs, place, np.uint64(seen.digest)),
+        described=_with(state.described, seen.described),
         inputs_alarm_since=seen.at if after.alarms and since is None else since,
     )
+
+
+def _with(kept: NDArray[np.float16], described: tuple[float, ...]) -> NDArray[np.float16]:
+    """The descriptions with one more; those of another length begin anew."""
+    if not described:
+        return kept
+    new = np.array([described], np.float16)
+    rows = [kept, new] if kept.shape[1:] == new.shape[1:] else [new]
+    return np.concatenate(rows)[-_MAX_DESCRIBED:]
 
 
 def fold_label(
@@ -153,6 +170,7 @@ def dump_state(state: MonitorState) -> bytes:
     seen = document["pictures"]["seen"]
     document["pictures"]["seen"] = {subset: _text(z, "<f4") for subset, z in seen.items()}
     document |= {name: _text(document[name], "<u8") for name in ("inputs", "labelled")}
+    document["described"] = [_text(row, "<f2") for row in state.described]
     return json.dumps(document).encode()
 
 
@@ -163,7 +181,10 @@ def load_state(data: bytes) -> MonitorState:
         pictures, labels = document.pop("pictures"), document.pop("labels")
         seen = {subset: _array(z, "<f4", np.float32) for subset, z in pictures.pop("seen").items()}
         shares, log_e = tuple(pictures.pop("shares")), tuple(labels.pop("log_e"))
+        rows = [_array(row, "<f2", np.float16) for row in document.pop("described", [])]
+        described = np.stack(rows) if rows else MonitorState().described
         return MonitorState(
+            described=described,
             pictures=PictureEvidence(seen=seen, shares=shares, **pictures),
             labels=LabelEvidence(log_e=log_e, **labels),
             inputs=_array(document.pop("inputs"), "<u8", np.uint64),

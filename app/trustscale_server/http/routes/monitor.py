@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from contextlib import suppress
@@ -115,8 +116,13 @@ async def _reports(state: State, upscaler: Upscaler) -> list[UpscalerReport]:
         canary = await state.canaries.report(upscaler.name, calibration.id) if is_first else {}
         known = await monitor.known(calibration.id)
         reports.append(
-            report_of(
-                upscaler, calibration, known, canary=canary.get("canary"), differences=differing
+            await asyncio.to_thread(
+                report_of,
+                upscaler,
+                calibration,
+                known,
+                canary=canary.get("canary"),
+                differences=differing,
             )
         )
     return reports

@@ -47,7 +47,7 @@ function alarm({ severity, since, message }) {
   </div>`;
 }
 
-function tiles({ calibration, requests, inputs, feedback }) {
+function tiles({ calibration, requests, inputs, alike, feedback }) {
   const rows = [];
   const tile = (name, title, value, more) => rows.push([name, value, more, title]);
   if (calibration) {
@@ -68,6 +68,11 @@ function tiles({ calibration, requests, inputs, feedback }) {
     const words = Math.abs(shift) < 0.3 ? "as usual" : shift < 0 ? "easier" : "harder";
     const amount = `${shift < 0 ? "−" : "+"}${Math.abs(shift).toFixed(2)} standard deviations from the calibration images`;
     if (shift !== null) tile("Difficulty", "shift of the mean of log σ", words, amount);
+  }
+  if (alike) {
+    const { pictures, loss, usual } = alike;
+    const more = `an estimate from calibration images like the last ${count(pictures)}; of all ${level(usual)}`;
+    tile("Worst errors of such pictures", "alike", level(loss), more);
   }
   if (feedback) {
     const { n, within, mean_loss: mean, alpha, e_value: e, e_value_alarm_at: most } = feedback;
