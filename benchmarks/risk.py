@@ -14,7 +14,8 @@ look, and that is both (at most δ); then of all of them as one batch, with the 
 among the accepted.
 
 `--further` takes kinds that were not thought of when classes were made (`benchmarks.further`), and
-prints how many of each group are broken; `--robust` names another Γ. `--keep DIR` keeps what was
+prints how many of each group are broken; `--robust` names another Γ. `--batch 6` answers each as
+one of a batch with six others of its kind, `--mixed` of any kinds. `--keep DIR` keeps what was
 measured: a stopped run continues, and another calibration of the same pipeline is judged at once.
 `--measure` only measures, `--kind` names kinds of uploads.
 """
@@ -187,16 +188,26 @@ def answers(
     calibration: Calibration,
     uploads: Iterable[tuple[str, Measured, tuple[int, int]]],
     batch: int | None,
+    *,
+    mixed: bool,
 ) -> Iterator[tuple[str, Seen]]:
-    """Each upload as it is answered, perhaps as one of a batch of so many others of its kind."""
+    """Each upload as it is answered, perhaps as one of a batch of so many others.
+
+    They are of other photographs: of its kind, or `mixed`, each of a kind at random.
+    """
     of_kind: dict[str, list[tuple[Measured, tuple[int, int]]]] = defaultdict(list)
     for kind, found, size in uploads:
         of_kind[kind].append((found, size))
     for kind, alike in of_kind.items():
-        numbers = np.array([found.facts.described for found, _ in alike], np.float32)
-        # Of every other photograph, of which the answered one is none.
-        halves = [numbers[first::2][:batch] for first in (1, 0)] if batch else []
-        curves = [weighed(half, calibration.everything).curve for half in halves] or [None, None]
+        random = np.random.default_rng(zlib.crc32(kind.encode()))
+        curves: list[StepCurve | None] = [None, None]
+        for half in range(2 if batch else 0):
+            # Of every other photograph, of which the answered one is none.
+            folder = of_kind.values() if mixed else [alike]
+            others = [found for of_one in folder for found, _ in of_one[1 - half :: 2]]
+            order = random.permutation(len(others)) if mixed else range(len(others))
+            numbers = [others[place].facts.described for place in order[:batch]]
+            curves[half] = weighed(np.array(numbers, np.float32), calibration.everything).curve
         for place, (found, size) in enumerate(alike):
             yield kind, answered(calibration, found, size, curves[place % 2])
 
@@ -343,6 +354,7 @@ def main() -> None:
     parser.add_argument(
         "--batch", type=int, help="each belongs to a batch of so many others of its kind"
     )
+    parser.add_argument("--mixed", action="store_true", help="... of any kinds, at random")
     parser.add_argument("--robust", type=float, help="Γ; default: the calibration's")
     parser.add_argument(
         "--kind", nargs="+", choices=list(KINDS), metavar="KIND", help="take these kinds alone"
@@ -367,12 +379,14 @@ def main() -> None:
     every_upload = all_measured(
         paths, upscaler, calibration.pipeline, given.keep, given.kind, given.side
     )
-    for kind, seen in answers(calibration, every_upload, given.batch):
+    for kind, seen in answers(calibration, every_upload, given.batch, mixed=given.mixed):
         kinds[kind].append(seen)
         classes[seen.input_class].append(seen)
     bound = calibration.everything.bound
-    print(f"\n{calibration.id}, {calibration.n} scenes, errors up to {bound:g}")
-    print("mean over spots of the worst error in the mask ± standard error / trusted area\n")
+    print(
+        f"\n{calibration.id}, {calibration.n} scenes, errors up to {bound:g}\n"
+        "mean over spots of the worst error in the mask ± standard error / trusted area\n"
+    )
     levels = [f"α = {alpha:g}" for alpha in ALPHAS]
     head = ("images", "refused", *levels, "equal")
     print_table(("upload", *head), [row(kind, kinds[kind]) for kind in given.kind])
