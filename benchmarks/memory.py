@@ -26,7 +26,7 @@ from benchmarks.table import print_table
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.http.app import create_app
 from trustscale_server.images.encode import FORMS
-from trustscale_server.serving.admit import footprint
+from trustscale_server.serving.footprint import footprint
 from trustscale_server.serving.pictures import form_of
 from trustscale_server.upscalers.base import Capabilities, Source
 from trustscale_server.upscalers.embedded.runtime import SHIPPED

@@ -81,7 +81,7 @@ class TestResults:
         assert await results.extend("r", b"newer", ttl_s=3600) > before + 3000
         document, expires = await results.kept("r")
         assert document == b"newer"
-        assert (await results.room()).used == 2005
+        assert (await results.space()).used == 2005
         assert await results.extend("r", b"newer", ttl_s=1) == expires
         with pytest.raises(NotFound):
             await results.extend("gone", b"", ttl_s=60)

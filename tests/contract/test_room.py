@@ -101,17 +101,17 @@ class TestEndedJobs:
 class TestRoom:
     async def test_database(self, stores):
         """The database says what it uses and may use; what is stored is in it."""
-        before = await stores.room()
+        before = await stores.space()
         for number in range(50):
             await ended(stores, number)
-        after = await stores.room()
+        after = await stores.space()
         assert 0 < before.used < after.used < after.limit
 
     async def test_results(self, stores):
         """Results say how much they are, and their limit."""
-        assert await stores.results.room() == (0, 10_000_000)
+        assert await stores.results.space() == (0, 10_000_000)
         await stores.results.put("r", b"{}", {"image": b"abc"})
-        assert await stores.results.room() == (5, 10_000_000)
+        assert await stores.results.space() == (5, 10_000_000)
 
     @pytest.mark.servers
     async def test_redis_is_full_while_there_is_room(self, redis_url, opened):
@@ -120,7 +120,7 @@ class TestRoom:
         running = upscale(1)
         await stores.jobs.create(running)
         async with Redis.from_url(redis_url) as client:
-            assert (await stores.room()).limit == inf
+            assert (await stores.space()).limit == inf
             await client.setrange("filling", 120 * 2**20, b"x")
             used = (await client.info("memory"))["used_memory"]
             try:

@@ -20,7 +20,7 @@ from trustscale_server.sampling.sigma.estimators import ESTIMATORS, IndecisionSe
 from trustscale_server.sampling.sigma.features import is_fact
 from trustscale_server.sampling.sigma.fits import SHIPPED, Fit, shipped_fit
 from trustscale_server.sampling.spec import MeasurementSpec
-from trustscale_server.serving.admit import footprint
+from trustscale_server.serving.footprint import footprint
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.spool import IN_MEMORY, spooled
 from trustscale_server.upscalers.base import Capabilities, Source
@@ -142,7 +142,7 @@ async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch)
 async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
     """From samples to stored files of a picture of noise, a request stays below its cost."""
     monkeypatch.setattr("trustscale_server.stores.spool.IN_MEMORY", in_memory)
-    monkeypatch.setattr("trustscale_server.serving.admit._MAX_FILES", 3 * in_memory)
+    monkeypatch.setattr("trustscale_server.serving.footprint._MAX_FILES", 3 * in_memory)
     upscaler = NoisyUpscaler(scale=SCALE, capabilities=Capabilities())
     calibration = await calibration_of(upscaler, samples=2)
     app = gateway(tmp_path, upscaler, calibrations=[calibration])

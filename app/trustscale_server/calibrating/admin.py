@@ -29,7 +29,7 @@ from trustscale_server.calibrating.labels import Labelling
 from trustscale_server.calibrating.layout import GroupingRule
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import check_left_out
-from trustscale_server.calibration import file as record
+from trustscale_server.calibration import file as calibration_file
 from trustscale_server.calibration import validation
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
@@ -359,7 +359,7 @@ class CalibrationAdmin:
 
     async def import_file(self, data: bytes, *, activate: bool, force: bool = False) -> Calibration:
         """Check and store a calibration file, unless it may not be activated as asked."""
-        calibration = await in_spare_thread(record.load, data)
+        calibration = await in_spare_thread(calibration_file.load, data)
         await in_spare_thread(validation.check, calibration)  # before its changes are made out
         if activate:
             await self.check(calibration)

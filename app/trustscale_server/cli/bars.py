@@ -20,8 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from trustscale_server.platform.errors import ConfigError
-from trustscale_server.serving.admit import duration
+from trustscale_server.platform.errors import ConfigError, duration
 
 LINE_EVERY_S = 60.0
 """Between two lines of progress, without a terminal."""

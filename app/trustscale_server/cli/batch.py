@@ -34,10 +34,9 @@ from trustscale_server.conformal.adapted import MIN_UPLOADS
 from trustscale_server.images.decode import Limits, image_size
 from trustscale_server.images.marks import percent
 from trustscale_server.pixels.resize import size_within
-from trustscale_server.platform.errors import ConfigError, TrustscaleError
+from trustscale_server.platform.errors import ConfigError, TrustscaleError, duration
 from trustscale_server.sampling.measure import MeasurementSink
 from trustscale_server.serving.added import LITTLE
-from trustscale_server.serving.admit import duration
 from trustscale_server.serving.document import MASK
 from trustscale_server.serving.document import Result as Answer
 from trustscale_server.serving.pictures import png_overlay

@@ -94,13 +94,10 @@ async def _found(settings: Settings) -> list[Finding]:
                 found.append(await _upscaler(services, upscaler))
             found.append(await _request(services))
     except TrustscaleError as error:
-        advice = "trustscale config check names each setting" if _is_setting(error) else None
+        is_setting = isinstance(error, ConfigError)
+        advice = "trustscale config check names each setting" if is_setting else None
         found.append(Finding("start", "error", error.detail, advice))
     return found
-
-
-def _is_setting(error: TrustscaleError) -> bool:
-    return isinstance(error, ConfigError)
 
 
 def _release() -> Finding:
@@ -155,8 +152,8 @@ async def _stores(services: Services) -> list[Finding]:
     found = [Finding("store", "ok", "reads and writes")]
     if weakness is not None:
         found = [Finding("store", "warning", weakness, "see docs/operations.md#rewritesfail")]
-    rooms = {"space of the store": await stores.room(), "results": await stores.results.room()}
-    for name, (used, limit) in rooms.items():
+    spaces = {"space of the store": await stores.space(), "results": await stores.results.space()}
+    for name, (used, limit) in spaces.items():
         is_full = limit != inf and used > _FULL * limit
         text = f"{used / 2**20:.1f} MiB" + ("" if limit == inf else f" of {limit / 2**20:.0f} MiB")
         advice = "see docs/operations.md#storefills" if is_full else None

@@ -17,8 +17,7 @@ from trustscale_server.calibrating.intake import find_in, folder_files
 from trustscale_server.calibrating.layout import GroupingRule
 from trustscale_server.cli.bars import Bars, interruptible, progress_bars
 from trustscale_server.cli.service import ALL, RemoteError, refusals, service_client
-from trustscale_server.platform.errors import ConfigError, TrustscaleError
-from trustscale_server.serving.admit import duration
+from trustscale_server.platform.errors import ConfigError, TrustscaleError, duration
 from trustscale_server.upscalers.base import AUTO
 
 _BAD_PAIRS = "/problems/bad-pairs"

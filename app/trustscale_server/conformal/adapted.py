@@ -62,21 +62,21 @@ def likelihood_ratios(calibrated: NDArray[np.float32], batch: NDArray[np.float32
         raise ValueError(f"cannot weigh {calibrated.shape} pictures by {batch.shape} uploads")
     usual, spread = calibrated.mean(axis=0), calibrated.std(axis=0) + 1e-6
     both = np.concatenate([calibrated, batch]).astype(np.float64)
-    told = np.column_stack([np.ones(len(both)), np.clip((both - usual) / spread, -_CUT, _CUT)])
-    is_batch = np.arange(len(told)) >= len(calibrated)
+    columns = np.column_stack([np.ones(len(both)), np.clip((both - usual) / spread, -_CUT, _CUT)])
+    is_batch = np.arange(len(columns)) >= len(calibrated)
     weights = np.where(is_batch, 1 / len(batch), 1 / len(calibrated))
-    ridge = np.full(told.shape[1], _RIDGE)
+    ridge = np.full(columns.shape[1], _RIDGE)
     ridge[0] = 0.0
-    rule = np.zeros(told.shape[1])
+    rule = np.zeros(columns.shape[1])
     for _ in range(_STEPS):
-        odds = 1 / (1 + np.exp(-np.clip(told @ rule, -30, 30)))
-        slope = told.T @ (weights * (odds - is_batch)) + ridge * rule
-        curvature = (told * (weights * odds * (1 - odds) + 1e-12)[:, None]).T @ told
+        share = 1 / (1 + np.exp(-np.clip(columns @ rule, -30, 30)))
+        slope = columns.T @ (weights * (share - is_batch)) + ridge * rule
+        curvature = (columns * (weights * share * (1 - share) + 1e-12)[:, None]).T @ columns
         step = np.linalg.solve(curvature + np.diag(ridge + 1e-9), slope)
         rule -= step
         if np.abs(step).max() < 1e-9:
             break
-    ratios = np.exp(np.clip(told @ rule, -_MAX_LOG, _MAX_LOG))
+    ratios = np.exp(np.clip(columns @ rule, -_MAX_LOG, _MAX_LOG))
     of_calibrated, of_batch = ratios[: len(calibrated)], ratios[len(calibrated) :]
     mean = of_calibrated.mean()
     new = min(of_batch.max(), of_calibrated.max())

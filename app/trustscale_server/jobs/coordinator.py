@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from trustscale_server.jobs.supervisor import Supervisor
-from trustscale_server.jobs.tasks import (
-    MAX_TICK_S,
-    SHARE,
-    TICK_S,
-    WINDOW,
-    FanOut,
-    JobContext,
-    Send,
-    TaskRunner,
-)
+from trustscale_server.jobs.tasks import FanOut, JobContext, TaskRunner
 from trustscale_server.platform.telemetry.signals import span
-from trustscale_server.stores.base import (
-    Job,
-    StoreUnavailable,
-)
+from trustscale_server.stores.base import Job, StoreUnavailable
+
+# Tasks of one job in the queue or running: more than a fleet runs at once, few enough to be fair to
+# another calibration.
+_WINDOW: Final = 64
+
+# How often the coordinator reads the store, and which share of its time that may take.
+_TICK_S: Final = 0.2
+_SHARE: Final = 0.05
+_MAX_TICK_S: Final = 2.0  # after a store that was frozen
+
+_Send = Callable[[str, Sequence[str]], Awaitable[None]]
+"""Sends tasks of a job to the queue; known ones change nothing."""
 
 
 class Coordinator:
@@ -30,7 +32,7 @@ class Coordinator:
     """
 
     def __init__(
-        self, runner: TaskRunner, supervisor: Supervisor, send: Send, *, resend_s: float
+        self, runner: TaskRunner, supervisor: Supervisor, send: _Send, *, resend_s: float
     ) -> None:
         self._runner = runner
         self._supervisor = supervisor
@@ -73,11 +75,11 @@ class Coordinator:
             if not missing:
                 return
             due = clock() - self._resend_s
-            unsent = [task for task in missing[:WINDOW] if sent.get(task, due) <= due]
+            unsent = [task for task in missing[:_WINDOW] if sent.get(task, due) <= due]
             if unsent:
                 await self._send(job.id, unsent)
                 sent.update(dict.fromkeys(unsent, clock()))
-            await asyncio.sleep(min(max(TICK_S, (clock() - looked) / SHARE), MAX_TICK_S))
+            await asyncio.sleep(min(max(_TICK_S, (clock() - looked) / _SHARE), _MAX_TICK_S))
 
     async def _recorded(self, job_id: str) -> set[str]:
         """What is recorded; waits for an unavailable store."""

@@ -42,6 +42,7 @@ from trustscale_server.jobs.tasks import (
     TaskRetryPolicy,
     TaskRunner,
 )
+from trustscale_server.jobs.webhooks import delivery_of, log
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.platform.tasks import beside
 from trustscale_server.platform.telemetry.signals import Metrics, context, span
@@ -57,7 +58,6 @@ from trustscale_server.stores.documents import redis_errors
 
 if TYPE_CHECKING:
     from docket import Docket
-from trustscale_server.jobs.webhooks import delivery_of, log
 
 QUEUES: Final = (*get_args(JobKind), "task")
 

@@ -154,18 +154,6 @@ _PERMANENT: Final = (
 # Cached requests, of up to a megabyte each.
 _LOADED: Final = 8
 
-# Tasks of one job in the queue or running: more than a fleet runs at once, few enough to be fair to
-# another calibration.
-WINDOW: Final = 64
-
-# How often the coordinator reads the store, and which share of its time that may take.
-TICK_S: Final = 0.2
-SHARE: Final = 0.05
-MAX_TICK_S: Final = 2.0  # after a store that was frozen
-
-# Sends tasks of a job to the queue; known ones change nothing.
-Send = Callable[[str, Sequence[str]], Awaitable[None]]
-
 events = structlog.get_logger(__name__)
 
 

@@ -171,3 +171,11 @@ def reason_of(error: Exception) -> str:
 def shortened(name: str) -> str:
     """Return a foreign name, quoted, at most 80 letters."""
     return repr(name if len(name) <= 80 else f"{name[:79]}…")
+
+
+def duration(seconds: float) -> str:
+    """Return a time in hours, minutes or seconds."""
+    for size, unit in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,4 +1,4 @@
-"""From a request to what may be generated: who answers it, and what is checked before.
+"""From a request to what may be generated: the upload is decoded, and all is checked before.
 
     UpscaleRequest ──choose──▶ Chosen ──decode_upload──▶ DecodedUpload
         ──settle──▶ Chosen ──admit_upload──▶ Admitted
@@ -15,7 +15,6 @@ import asyncio
 import hashlib
 import io
 import math
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -30,7 +29,6 @@ from trustscale_server.images.decode import Decoded, Limits, decode, image_size
 from trustscale_server.images.features import UPLOAD, InputFeatures, classify, look_at
 from trustscale_server.images.raster import read_picture
 from trustscale_server.images.sandbox.client import File, decoding, waiting_at_most
-from trustscale_server.platform.cores import score_threads
 from trustscale_server.platform.errors import (
     BadImage,
     BadInput,
@@ -38,17 +36,14 @@ from trustscale_server.platform.errors import (
     ImageTooLarge,
     NoPromise,
     TooSlow,
+    duration,
 )
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.platform.telemetry.signals import span
-from trustscale_server.sampling.draw import largest_call
-from trustscale_server.sampling.sigma.moments import MAX_KEPT
-from trustscale_server.sampling.spec import (
-    MeasurementSpec,
-)
 from trustscale_server.serving.batch import Batches
 from trustscale_server.serving.choose import Chosen, ServiceContext
 from trustscale_server.serving.credentials import UNSIGNED, Parent, parent_of
+from trustscale_server.serving.footprint import fitting, footprint_of
 from trustscale_server.serving.left_out import (
     LeavingOut,
     WordsCalibration,
@@ -58,11 +53,10 @@ from trustscale_server.serving.left_out import (
 from trustscale_server.serving.pictures import check_alpha
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.serving.request import UpscaleRequest
-from trustscale_server.stores.spool import IN_MEMORY, byte_size
+from trustscale_server.stores.spool import byte_size
 from trustscale_server.things import reading
 from trustscale_server.upscalers.base import (
     RGB,
-    Capabilities,
     Upscaler,
     image_digest,
 )
@@ -82,19 +76,6 @@ _MAX_SEEN: Final = 2**16
 
 # Share of the deadline that the suggested reduction may take.
 _IN_TIME: Final = 0.8
-
-# Bytes per pixel of the output.
-_SAMPLE: Final = 3
-_SUMS: Final = 23  # of more samples than are kept, and Ŷ
-_MEAN: Final = 15  # more where Ŷ is the mean of the samples
-_ANSWER: Final = 6  # Ŷ, mask and trust levels
-_FILES: Final = 8  # of noise, while they are small
-_MAX_FILES: Final = 3 * IN_MEMORY  # bytes; larger ones are on the disk
-_DRAWN: Final = 20  # more where `believed.png` or a card is made
-_LETTERS: Final = 28  # more where text is looked for in Ŷ and the enlarged upload
-_INPUT: Final = 3  # per pixel of X
-_SUPPLIED: Final = 16  # more where the picture comes with the upload, and is moved
-_STRIP: Final = 64 * 70  # of rows that are scored together, per pixel of width and thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,11 +248,11 @@ async def admit_upload(
     chosen = replace(chosen, request=request)
     of_form = _form_warnings(context, chosen, decoded)
     _check_pixels(chosen.upscaler, height, width)
-    footprint = _cost(chosen, height, width)
+    footprint = footprint_of(chosen, height, width)
     try:
         context.slots.raise_if_too_large(footprint)
     except ImageTooLarge as error:
-        longest = fitting(height, width, partial(_cost, chosen), error.members["maximum"])
+        longest = fitting(height, width, partial(footprint_of, chosen), error.members["maximum"])
         detail = f"{error.detail} With fit={longest} it is reduced to that longest side first."
         error = ImageTooLarge(detail, **error.members)
         raise _with_cost(error, context, chosen, height * width) from None
@@ -407,7 +388,7 @@ def _with_cost(
     error: ImageTooLarge, context: ServiceContext, chosen: Chosen, pixels: int
 ) -> ImageTooLarge:
     """The error, with the memory and time that so many pixels would take."""
-    cost = _cost(chosen, pixels, 1)
+    cost = footprint_of(chosen, pixels, 1)
     error.members["bytes"] = cost
     takes = f" Its answer would take about {cost / 1e9:.1f} GB of memory"
     seconds = context.throughput.estimate(chosen.upscaler, pixels, chosen.pipeline.samples)
@@ -436,14 +417,6 @@ def _too_slow(size: tuple[int, int], estimate: float, deadline: float, *, as_job
     )
 
 
-def duration(seconds: float) -> str:
-    """Return a time in hours, minutes or seconds."""
-    for size, unit in ((3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
-
-
 def digest_of(file: File) -> int:
     """Return a number below 2^64, the same for equal files."""
     opened = io.BytesIO(file) if isinstance(file, bytes) else file
@@ -460,49 +433,3 @@ def seed_of(rgb: RGB) -> int:
     A seed must not depend on the image in a way that matters for the errors; a digest does not.
     """
     return int(image_digest(rgb)[:13], 16)
-
-
-def _cost(chosen: Chosen, height: int, width: int) -> int:
-    """Bytes that making the answer to an h×w upload holds at most."""
-    request = chosen.request
-    drawn = request.believed or request.safe or request.card  # one after the other
-    form_bytes = chosen.form.bytes_per_pixel + _DRAWN * drawn
-    form_bytes += _LETTERS * (chosen.request.letters == "leave_out")
-    form_bytes += _SUPPLIED * chosen.request.has_enlarged
-    return footprint(height, width, chosen.pipeline, chosen.upscaler.capabilities, form_bytes)
-
-
-def footprint(
-    height: int, width: int, pipeline: MeasurementSpec, capabilities: Capabilities, form_bytes: int
-) -> int:
-    """Return how many bytes answering an h×w input holds at most, without its model.
-
-    Measured, with a margin (`tests/serving/test_footprint.py`): proportional to the output's
-    pixels, little to M, since samples are accumulated as they arrive. form_bytes: per pixel, of
-    making the picture's file (`ChosenForm.bytes_per_pixel`).
-    """
-    depth = 1 if pipeline.stretch is None else 2  # bytes
-    output = height * width * pipeline.scale**2 * depth
-    samples = pipeline.samples
-    measuring: float = _SAMPLE * samples if samples <= MAX_KEPT else _SUMS
-    if not (capabilities.by_tiles and samples <= MAX_KEPT):  # else samples come as they are kept
-        at_once = largest_call(capabilities, output * _SAMPLE) * capabilities.concurrency
-        measuring += _SAMPLE * min(at_once, samples)
-    if pipeline.prediction == "mean":
-        measuring += _MEAN
-    scoring: float = pipeline.indecision.spec.bytes_per_pixel
-    files = min(output * _FILES, _MAX_FILES)  # made beside σ, or after it
-    answer = output * (_ANSWER + form_bytes)
-    strips = width * pipeline.scale * _STRIP * score_threads()
-    measured = output * (measuring + scoring) + strips
-    return height * width * _INPUT + math.ceil(max(measured, answer)) + files
-
-
-def fitting(height: int, width: int, cost: Callable[[int, int], int], budget: int) -> int:
-    """Return the longest side at which the cost of an h×w input fits the budget."""
-    longest = max(height, width)
-
-    def cost_of(side: int) -> int:
-        return cost(math.ceil(height * side / longest), math.ceil(width * side / longest))
-
-    return bisect_right(range(1, longest), budget, key=cost_of)

@@ -222,7 +222,7 @@ async def _able(
 
 
 async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Upscaler) -> Chosen:
-    """Nothing is served under another pipeline than the calibrated one."""
+    """What answers by this upscaler; only calibrations of its live pipeline do."""
     _check_supplied(request, upscaler)
     calibration, order, warnings = None, None, [UNMASKED]
     if request.mask == "none":

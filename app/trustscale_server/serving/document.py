@@ -67,16 +67,16 @@ def _optional(*names: str) -> ConfigDict:
 
 def in_detail(document: Mapping[str, Any], detail: Detail) -> dict[str, Any]:
     """Return the JSON of an answer, in full or short."""
-    told = dict(document)
-    guarantee = told.get("guarantee")
+    shown = dict(document)
+    guarantee = shown.get("guarantee")
     if detail == "short" and guarantee is not None:
-        del told["threshold"]
-        told["guarantee"] = {
+        del shown["threshold"]
+        shown["guarantee"] = {
             name: value
             for name, value in guarantee.items()
             if value is not None and name not in _FULL_ONLY
         }
-    return told
+    return shown
 
 
 class GuaranteeFacts(BaseModel):

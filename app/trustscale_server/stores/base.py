@@ -32,7 +32,7 @@ from trustscale_server.stores.documents import (
     Documents,
     Label,
     MonitorStore,
-    Room,
+    Space,
     StoreUnavailable,
     Update,
 )
@@ -54,7 +54,7 @@ __all__ = [
 class Stores:
     """The stores behind one URL.
 
-    room: of the database.
+    space: of the database.
     weakness: why what is stored may be lost, if it may; raises StoreUnavailable.
     close: lets running calls end; again it does nothing.
     """
@@ -71,7 +71,7 @@ class Stores:
     checks: Sequence[Callable[[], Awaitable[None]]]
     close: Callable[[], Awaitable[None]]
     weakness: Callable[[], Awaitable[str | None]]
-    room: Callable[[], Awaitable[Room]]
+    space: Callable[[], Awaitable[Space]]
 
     async def check(self) -> None:
         """Raise StoreUnavailable unless reads and writes work.
@@ -140,7 +140,7 @@ def open_stores(
         checks=checks,
         close=close,
         weakness=weakness,
-        room=documents.room,
+        space=documents.space,
     )
 
 
@@ -178,8 +178,10 @@ UPLOADS: Final = "upload-"
 """Prefix of folders of uploads that go to the object store directly."""
 
 IMAGE: Final = "image"
+"""The name of an upload in its folder."""
+
 ENLARGED: Final = "enlarged"
-"""The name of the upload in its folder."""
+"""The name of what somebody made of it, in the same folder."""
 
 
 def folder_of_samples(job: str) -> str:

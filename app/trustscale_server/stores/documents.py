@@ -78,7 +78,7 @@ class Document(NamedTuple):
     value: bytes
 
 
-class Room(NamedTuple):
+class Space(NamedTuple):
     """Bytes that are used, and that may be; without a limit that is infinite."""
 
     used: float
@@ -134,7 +134,7 @@ class Documents(Protocol):
     async def time(self) -> float:
         """Return seconds since 1970 by the clock that all processes on this store share."""
 
-    async def room(self) -> Room:
+    async def space(self) -> Space:
         """Return the space that is used, and its limit."""
 
     async def check(self) -> None:
@@ -156,8 +156,8 @@ async def read_folder(
     }
 
 
-_FOLDER: Final = "audit"
-_LAST: Final = Key("last", _FOLDER)
+_AUDIT: Final = "audit"
+_LAST_AUDIT: Final = Key("last", _AUDIT)
 
 
 class AuditEntry(BaseModel):
@@ -178,7 +178,7 @@ class AuditLog:
 
     async def append(self, action: str, actor: str, facts: dict[str, Any]) -> None:
         """Store one action; it is on the disk before this returns."""
-        key, at = Key(_FOLDER, uuid4().hex), datetime.now(UTC)
+        key, at = Key(_AUDIT, uuid4().hex), datetime.now(UTC)
 
         def keep(documents: Sequence[Document]) -> tuple[None, Changes]:
             last, mine = documents
@@ -186,14 +186,14 @@ class AuditLog:
                 return None, {}
             number = last.version + 1
             entry = AuditEntry(id=number, at=at, action=action, actor=actor, facts=facts)
-            return None, {key: Put(entry.model_dump_json().encode(), number), _LAST: Put()}
+            return None, {key: Put(entry.model_dump_json().encode(), number), _LAST_AUDIT: Put()}
 
-        await self._documents.change([_LAST, key], keep)
+        await self._documents.change([_LAST_AUDIT, key], keep)
 
     async def entries(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
         """Return at most `limit` entries with an id below `before`, the newest first."""
         most = {} if before is None else {"most": before - 1}
-        entries = await read_folder(self._documents, _FOLDER, limit=limit, newest=True, **most)
+        entries = await read_folder(self._documents, _AUDIT, limit=limit, newest=True, **most)
         return [AuditEntry.model_validate_json(entry) for entry in entries.values()]
 
 

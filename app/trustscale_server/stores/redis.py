@@ -37,7 +37,7 @@ from trustscale_server.stores.documents import (
     Decide,
     Document,
     Key,
-    Room,
+    Space,
     StoreUnavailable,
     redis_errors,
 )
@@ -304,14 +304,14 @@ class RedisDocuments:
     async def check(self) -> None:
         async with redis_errors():
             await self._client.set(_WRITTEN, b"")
-        used, limit = await self.room()
+        used, limit = await self.space()
         if limit != inf and limit - used < max(_FREE_BYTES, _FREE_SHARE * limit):
             raise StoreUnavailable("Redis cannot be used now: its memory is full.")
 
-    async def room(self) -> Room:
+    async def space(self) -> Space:
         async with redis_errors():
             memory = await self._client.info("memory")
-        return Room(int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0)) or inf)
+        return Space(int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0)) or inf)
 
     async def _read(self, keys: Sequence[Key]) -> list[Document]:
         async with self._client.pipeline(transaction=len(keys) > 1) as pipe:

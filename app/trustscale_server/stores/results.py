@@ -19,7 +19,7 @@ from trustscale_server.stores.documents import (
     Documents,
     Key,
     Put,
-    Room,
+    Space,
     StoreUnavailable,
     read_folder,
 )
@@ -200,10 +200,10 @@ class ResultStore:
         row = await self._stored(folder.removeprefix(KEY).rpartition(":")[0])
         return row is not None and row.folder == folder
 
-    async def room(self) -> Room:
+    async def space(self) -> Space:
         """Return the size of all results, and its limit."""
         (document,) = await self._documents.read(_BYTES)
-        return Room(int(document.value or 0), self._max_bytes)
+        return Space(int(document.value or 0), self._max_bytes)
 
     async def sweep(self) -> int:
         """Remove expired results, and the oldest above the limit; return how many."""

@@ -31,7 +31,7 @@ from trustscale_server.stores.documents import (
     Document,
     Key,
     Put,
-    Room,
+    Space,
     StoreUnavailable,
 )
 from trustscale_server.stores.files import PRIVATE
@@ -159,7 +159,7 @@ class SqliteDocuments:
     async def time(self) -> float:
         return time.time()
 
-    async def room(self) -> Room:
+    async def space(self) -> Space:
         """The limit is what the disk can hold."""
         files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
         try:
@@ -169,7 +169,7 @@ class SqliteDocuments:
             raise StoreUnavailable(
                 f"The database {self.path.name} cannot be used now: {error.strerror}."
             ) from error
-        return Room(used, used + free)
+        return Space(used, used + free)
 
     async def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         return await self._call(self._reader, lambda c: c.execute(query, values).fetchall())

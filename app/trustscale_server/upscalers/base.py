@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trustscale_server.images.features import InputFeatures
 from trustscale_server.images.png import to_png
@@ -29,12 +28,6 @@ AUTO: Final = "auto"
 """Reserved name: the class of an upload chooses the upscaler."""
 
 MAX_REQUEST_SEED = 2**63 - 1
-LARGEST = 2**31 - 1  # of every known API
-
-Image = TypeVar("Image", NDArray[np.uint8 | np.uint16], NDArray[np.float32])
-"""An image [h, w, 3]: uint8, uint16, or float32 in [0, 1]."""
-
-DTYPES = (np.uint8, np.uint16, np.float32)
 
 
 def image_digest(rgb: RGB) -> str:

@@ -17,10 +17,18 @@ permutation and inversion act on different axes, so they commute.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from trustscale_server.upscalers.base import DTYPES, LARGEST, MAX_REQUEST_SEED, Image
+from trustscale_server.upscalers.base import MAX_REQUEST_SEED
+
+Image = TypeVar("Image", NDArray[np.uint8 | np.uint16], NDArray[np.float32])
+"""An image [h, w, 3]: uint8, uint16, or float32 in [0, 1]."""
+
+_DTYPES = (np.uint8, np.uint16, np.float32)
+_MAX_SAMPLE_SEED = 2**31 - 1  # of every known API
 
 DIHEDRAL = 8
 GROUP_ORDER = 96
@@ -51,7 +59,7 @@ def sample_seeds(seed: int, count: int) -> list[int]:
         for element in elements[: count - len(seeds)]:
             candidate = 0
             while candidate == 0 or candidate in used:
-                block = int(random.integers(1, LARGEST // GROUP_ORDER))
+                block = int(random.integers(1, _MAX_SAMPLE_SEED // GROUP_ORDER))
                 candidate = block * GROUP_ORDER + int(element)
             used.add(candidate)
             seeds.append(candidate)
@@ -87,7 +95,7 @@ def undo(image: Image, element: int) -> Image:
 
 def _split(image: Image, element: int) -> tuple[int, bool, int, bool]:
     """Quarter turns, mirror, number of the permutation and inversion, after checking both."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in DTYPES:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in _DTYPES:
         raise ValueError(
             f"expected a uint8, uint16 or float32 [h, w, 3] image, got {image.dtype} {image.shape}"
         )

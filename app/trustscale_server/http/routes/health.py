@@ -169,9 +169,9 @@ async def update_gauges(metrics: Metrics, services: Services) -> None:
                 metrics.set("upstream_calls_limit", spent[1], upscaler.name)
         await services.stores.results.check()
         metrics.set("store_persists", await services.stores.weakness() is None)
-        rooms = {
-            "store_bytes": await services.stores.room(),
-            "result_bytes": await services.stores.results.room(),
+        spaces = {
+            "store_bytes": await services.stores.space(),
+            "result_bytes": await services.stores.results.space(),
         }
         jobs = {kind: await services.stores.jobs.waiting(kind) for kind in get_args(JobKind)}
         monitored = []
@@ -186,7 +186,7 @@ async def update_gauges(metrics: Metrics, services: Services) -> None:
     metrics.set("store_up", 1)
     for name, known in monitored:
         _observe_monitor(metrics, name, known)
-    for name, room in rooms.items():
+    for name, room in spaces.items():
         metrics.set(name, room.used, "used")
         metrics.set(name, room.limit, "limit")
     for kind, waiting in jobs.items():

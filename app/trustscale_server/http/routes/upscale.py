@@ -162,13 +162,17 @@ async def upscale(
     """Upscale an image and mark where it can be trusted."""
     media_type = negotiate(accept)
     await _check_once(request)
-    asked = form.chosen() | format_of(media_type, form)
     client = current_client.get()
     results = state.stores.results
     keep_s = None if idempotency_key is None else KEPT_S
-    facts = {"client": client, "key": key, "keep_s": keep_s}
-    facts["has_enlarged"] = form.enlarged is not None
-    fields = UpscaleRequest(**{**asked, **facts, **await _tried(request, state, form)})
+    options = form.chosen() | format_of(media_type, form) | await _tried(request, state, form)
+    fields = UpscaleRequest(
+        **options,
+        client=client,
+        key=key,
+        keep_s=keep_s,
+        has_enlarged=form.enlarged is not None,
+    )
     webhook = form.webhook
     upload = _Upload(form, state, key)
     as_job = prefers("respond-async", request.headers.getlist("prefer"))
@@ -225,7 +229,7 @@ async def upscale(
                 await visible_job(state, await state.stores.jobs.get(made_id)), **_ASYNC
             )
         result = stored_picture(await results.document(made_id))
-        _check_format(result, asked["format"])
+        _check_format(result, fields.format)
         names = files_of(result, media_type)
         files = {name: await results.file(made_id, name) for name in names}
         return await respond(result, files, media_type, detail)

@@ -1,7 +1,7 @@
 """Who may work now, fairly by clients.
 
 Work and memory are bounded: a few requests generate, some wait, the rest is refused. A request's
-memory is known before (`serving/admit.py`), so it asks for a slot with that number of bytes,
+memory is known before (`serving/footprint.py`), so it asks for a slot with that number of bytes,
 and all slots together never exceed the budget (`AdmissionController`). Uploads share rooms that
 nobody waits for (`Room`). Threads take places and bytes in turns (`WeightedSemaphore`). Clients
 share each of them (`current_client`), so that one cannot keep the others out.

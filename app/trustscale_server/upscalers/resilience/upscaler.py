@@ -141,20 +141,20 @@ class ResilientUpscaler(Wrapped):
                 rest_s = patience_s / self._policy.max_attempts if rounds > 1 else 0.0
                 await self._wait_for_return(error, rest_s, failed_at + patience_s)
 
-    async def _wait_for_return(self, error: UpscalerError, pause: float, until: float) -> None:
+    async def _wait_for_return(self, error: UpscalerError, pause_s: float, until: float) -> None:
         """Return when an upscaler that is away may be back, or else raise the error.
 
-        It waits at least `pause` seconds; the next attempt must begin at `until`, on the loop's
-        clock.
+        It waits at least `pause_s`; the next attempt must begin at `until`, on the loop's clock.
         """
-        pause_s = asked_wait(error) or 0.0
-        is_alive = pause_s > self._policy.longest_asked_s
-        pause = max(pause, spread(pause_s)) if is_alive else pause
+        asked_s = asked_wait(error) or 0.0
+        names_its_return = asked_s > self._policy.longest_asked_s
+        if names_its_return:
+            pause_s = max(pause_s, spread(asked_s))
         is_away = isinstance(error, UpscalerUnavailable) and not needs_operator(error)
-        if not is_away or asyncio.get_running_loop().time() + pause >= until:
+        if not is_away or asyncio.get_running_loop().time() + pause_s >= until:
             raise error
-        await asyncio.sleep(pause)
-        if is_alive:
+        await asyncio.sleep(pause_s)
+        if names_its_return:
             return
         self._breaker.open()
         if not await self._comes_back(until):
