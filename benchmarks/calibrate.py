@@ -170,7 +170,7 @@ def many() -> Calibration:
         pairs.append({**shipped.document["pairs"][like], **alone})
     return Calibration(
         {**shipped.document, "pairs": pairs},
-        LossCurves.of(loss_curves),
+        LossCurves.from_curves(loss_curves),
         shipped.spots[likes],
         np.array(quantiles, np.float32),
     )

@@ -50,7 +50,9 @@ async def errors(
     settings = calibration.pipeline.fidelity
     seed = zlib.crc32(upload.rgb.tobytes())
     found = await measure(upscaler, Source(upload.rgb, facts), calibration.pipeline, seed)
-    curve = ApplicableCalibration.of(calibration, None, facts, size=truth.shape[:2]).subset.curve
+    curve = ApplicableCalibration.from_calibration(
+        calibration, None, facts, size=truth.shape[:2]
+    ).subset.curve
     rest, own = Image.fromarray(upload.rgb), lost(truth, found.prediction, settings)
     rows = []
     for alpha in ALPHAS:

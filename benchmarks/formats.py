@@ -59,7 +59,7 @@ def main(path: Path) -> None:
         )
         rows.append((name, f"{1e3 * seconds:.0f}", f"{size / 1e6:.2f}"))
     certificates, key, _ = new_chain()
-    credentials = Credentials.of(certificates, key)
+    credentials = Credentials.from_pem(certificates, key)
     png, mask, parent = picture(pixels, "png"), to_png(pages.mask), Parent("0" * 64)
 
     def sign() -> bytes:

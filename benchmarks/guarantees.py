@@ -101,7 +101,7 @@ def law_and_shape(input_class: str) -> tuple[Law, Shape]:
     ]
     order = np.random.default_rng(0).permutation(len(scenes)).tolist()
     third = len(order) // 3
-    shape = Shape.of([curve for k in order[:third] for curve in scenes[k].curves])
+    shape = Shape.from_loss_curves([curve for k in order[:third] for curve in scenes[k].curves])
     if shape is None:
         raise SystemExit(f"{input_class}: nothing is lost in it.")
     return Law([scenes[k] for k in order[third:]], part.bound), shape

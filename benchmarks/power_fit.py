@@ -212,7 +212,7 @@ class Trade(NamedTuple):
     areas: Plane
 
     @classmethod
-    def of(cls, sigmas: Sequence[Plane], errors: Sequence[Plane]) -> Trade:
+    def from_maps(cls, sigmas: Sequence[Plane], errors: Sequence[Plane]) -> Trade:
         """At thresholds that are quantiles of all σ; the last one trusts everything."""
         some = np.concatenate([sigma.reshape(-1)[::7] for sigma in sigmas])
         limits = np.unique(np.quantile(some, np.linspace(0, 1, THRESHOLDS)))
@@ -262,7 +262,7 @@ def judge(seen: Sequence[Seen], fits: Mapping[str, Fit], alphas: Sequence[float]
         weights = draws[:, [scenes.index(one.scene) for one in some]].astype(np.float64)
         errors = [one.error for one in some]
         for name in names:
-            trade = Trade.of([sigma_of(one, name, fits) for one in some], errors)
+            trade = Trade.from_maps([sigma_of(one, name, fits) for one in some], errors)
             areas = [trade.area(alpha, weights) for alpha in alphas]
             if name == names[0]:
                 first = areas

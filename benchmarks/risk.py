@@ -122,7 +122,9 @@ async def measured(
     error = fidelity.error(truth, found.prediction, pipeline.fidelity)
     height, width = error.shape
     windows = pipeline.fidelity.windows(height, width)
-    spots = LossCurves.of(LossCurve.from_maps(found.sigma[one], error[one]) for one in windows)
+    spots = LossCurves.from_curves(
+        LossCurve.from_maps(found.sigma[one], error[one]) for one in windows
+    )
     return npz_bytes(
         mean_log_sigma=found.mean_log_sigma,
         levels=spots.levels,
@@ -166,7 +168,7 @@ def answered(
     batch: StepCurve | None = None,
 ) -> Seen:
     """As the service answers from this calibration, perhaps to one of a batch with this curve."""
-    subject = ApplicableCalibration.of(calibration, None, found.facts, size=size)
+    subject = ApplicableCalibration.from_calibration(calibration, None, found.facts, size=size)
     curve = subject.curve if batch is None else subject.curve.at_least(batch)
     thresholds = [curve.threshold(alpha) for alpha in ALPHAS]
     why_not = subject.why_not

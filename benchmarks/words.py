@@ -140,7 +140,7 @@ class Trial:
         return Read(pair, decode(picture, PAIR_LIMITS).rgb, page, wrong)
 
     def page(self, made: RGB, pair: Pair) -> ReadPage:
-        """As `ReadPage.of`, but what all models share, the plain enlargement, is read once."""
+        """As `ReadPage.from_pictures`, but all models share one reading of the enlarged input."""
         scale = self.pipeline.scale
         plain = Enlarged(pair.x, scale)[:]
         lines = self.kept(f"{pair.x_sha256} {scale}", "plain", lambda: reading.read_lines(plain))

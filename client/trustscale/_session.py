@@ -46,7 +46,7 @@ class Problem(Exception):
         super().__init__(self.detail)
 
     @classmethod
-    def of(cls, response: httpx.Response) -> Problem:
+    def from_response(cls, response: httpx.Response) -> Problem:
         """Read the problem of an unsuccessful answer, whatever its body."""
         try:
             document = response.json()
@@ -160,7 +160,7 @@ class Session:
             else:
                 if response.is_success:
                     return response
-                problem = Problem.of(response)
+                problem = Problem.from_response(response)
                 wait = wait if problem.retry_after is None else problem.retry_after
                 passes = response.status_code in (_AWAY if reads else _NO_ROOM)
                 is_over = problem.type == _TOO_SLOW

@@ -277,7 +277,7 @@ async def _variants(
         if len(upscalers) > 1:
             raise BadRequest("A calibration is of one upscaler: name that one with --upscaler.")
         judged = await _calibration(requested.calibration, session.calibrations, upscalers[0].name)
-        config = CalibrationConfig.of(judged.manifest, activate=False)
+        config = CalibrationConfig.from_manifest(judged.manifest, activate=False)
         return [Variant(judged.manifest.name or judged.id, config, calibration=judged)]
     most = [upscaler.capabilities.max_samples for upscaler in upscalers]
     limit = min((count for count in most if count is not None), default=MAX_SAMPLES)

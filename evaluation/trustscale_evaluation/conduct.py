@@ -47,7 +47,7 @@ async def conduct(
         result = Evaluation(upscaler, plan, variants, cache, options, on_progress)
         await result.run()
         results.append(result)
-        draws = Resamples.of(result.test_scenes, options.seed)
+        draws = Resamples.from_scenes(result.test_scenes, options.seed)
         for cell in result.cells:
             rows += cell_rows(result.name, cell, draws, options.alphas)
         rows += class_rows(result.name, result.main, draws, options.reference_alpha)

@@ -92,7 +92,7 @@ class Cell(Part):
     _thresholds: dict[Subset, NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
-    def of(
+    def from_pairs(
         cls,
         variant: Variant,
         upscaler: Upscaler,
@@ -207,7 +207,7 @@ class Cell(Part):
         """Measure a test image under the part of the calibration that would answer it."""
         pipeline, measurement = self.pipeline, image.measured(self.pipeline)
         facts = image.pair.facts
-        applicable = ApplicableCalibration.of(
+        applicable = ApplicableCalibration.from_calibration(
             self.calibration, None, facts, size=measurement.sigma.shape
         )
         thresholds = self.thresholds(applicable.subset)

@@ -85,7 +85,9 @@ class Evaluation:
         chosen = options.made_by.get(upscaler.name, options.degradation)
         self.made_by = _made_by(upscaler, plan, variants[0], chosen)
         self.cells = [
-            Cell.of(variant.made_by(self.made_by), upscaler, plan.calibration, options.alphas)
+            Cell.from_pairs(
+                variant.made_by(self.made_by), upscaler, plan.calibration, options.alphas
+            )
             for variant in variants
         ]
         pipelines = [cell.pipeline for cell in self.cells]

@@ -136,7 +136,7 @@ class Resamples:
     seed: int
 
     @classmethod
-    def of(cls, test_scenes: Sequence[str], seed: int) -> Resamples:
+    def from_scenes(cls, test_scenes: Sequence[str], seed: int) -> Resamples:
         """Draw the scenes of the test images."""
         return cls(weights(test_scenes, _REPLICATES, seed), seed)
 

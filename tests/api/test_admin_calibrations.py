@@ -378,13 +378,13 @@ def test_before_it_is_stored(fresh, calibration, few):
 
 def test_both_are_judged_over_the_same_pictures(calibration, few):
     """So that only the threshold differs; where scores differ that cannot be, and is said."""
-    changes = ServingChanges.of(few, calibration)
+    changes = ServingChanges.between(few, calibration)
     alpha = few.manifest.default_alpha
     same = few.everything.mean_trusted_fraction(calibration.curve.threshold(alpha))
     assert changes.trusted_area.before == same
     assert changes.same_pictures
     other = changed(few, pipeline=few.pipeline.model_copy(update={"fingerprint": "another"}))
-    changes = ServingChanges.of(other, calibration)
+    changes = ServingChanges.between(other, calibration)
     own = calibration.everything.mean_trusted_fraction(calibration.curve.threshold(alpha))
     assert changes.trusted_area.before == own
     assert not changes.same_pictures
@@ -397,11 +397,11 @@ def test_a_far_smaller_area(calibration):
     )
     for alpha in (0.1, 0.15, 0.2, 0.3, 0.5):
         one, other = (changed(it, default_alpha=alpha) for it in (strict, calibration))
-        changes = ServingChanges.of(one, other)
+        changes = ServingChanges.between(one, other)
         area = changes.trusted_area
         is_far = area.after < area.before / 2
         assert changes.is_worse == (is_far or changes.min_alpha.after > alpha)
-        assert not ServingChanges.of(other, one).is_worse
+        assert not ServingChanges.between(other, one).is_worse
 
 
 async def test_the_loop_waits_for_no_calibration(serve, calibration, monkeypatch):

@@ -105,5 +105,5 @@ def test_what_cannot_sign(chain):
     other = secret_of(ec.generate_private_key(ec.SECP256R1()))
     for given in ((certificates, ""), (certificates, other), ("", key)):
         with pytest.raises(ConfigError, match="credentials_") as caught:
-            Credentials.of(*given)
+            Credentials.from_pem(*given)
         assert "PRIVATE" not in caught.value.detail

@@ -150,8 +150,8 @@ def test_it_follows_from_the_content(calibration):
     others = {
         changed(calibration, name="other").id,
         changed(calibration, default_alpha=0.2).id,
-        replace(calibration, loss_curves=LossCurves.of([taller, *curves[1:]])).id,
-        replace(calibration, loss_curves=LossCurves.of(curves[::-1])).id,
+        replace(calibration, loss_curves=LossCurves.from_curves([taller, *curves[1:]])).id,
+        replace(calibration, loss_curves=LossCurves.from_curves(curves[::-1])).id,
         replace(calibration, sigma_quantiles=touched).id,
     }
     assert len(others) == 5

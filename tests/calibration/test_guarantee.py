@@ -155,7 +155,7 @@ async def test_what_is_known(tariff, pairs, costs):
     throughput.note(upscaler, 10**6, 1, 1.0)
     found = Costs(throughput, {upscaler.name: tariff}, at_once=2)
     pipeline = MeasurementSpec(fingerprint="fake:1", scale=2, samples=2)
-    assert await found.of(upscaler, pipeline, pairs=pairs, pixels=1e6) == costs
+    assert await found.estimate(upscaler, pipeline, pairs=pairs, pixels=1e6) == costs
 
 
 async def test_pairs_that_were_measured_tell_more_than_samples():

@@ -203,7 +203,7 @@ CLASSES = sorted({class_of_way(way) for way in USUAL.variants()})
 def test_usual_uploads_are_covered(shipped, kind):
     """Each class of usual uploads has a curve that trusts something at the default level."""
     facts = replace(UPLOADS[0], kind=Kind(kind, -9.0))
-    found = ApplicableCalibration.of(shipped, None, facts, size=(512, 512))
+    found = ApplicableCalibration.from_calibration(shipped, None, facts, size=(512, 512))
     assert found.is_covered
     assert found.input_class == kind
     assert found.subset.pairs < shipped.everything.pairs
@@ -212,7 +212,9 @@ def test_usual_uploads_are_covered(shipped, kind):
 
 def test_what_nobody_measured_is_not(shipped):
     facts = replace(UPLOADS[0], kind=Kind(UNKNOWN, -9.0))
-    assert not ApplicableCalibration.of(shipped, None, facts, size=(512, 512)).is_covered
+    assert not ApplicableCalibration.from_calibration(
+        shipped, None, facts, size=(512, 512)
+    ).is_covered
 
 
 def test_they_are_small():

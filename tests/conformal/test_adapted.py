@@ -30,7 +30,7 @@ def calibrated(
     random: np.random.Generator, pictures: int, spots: int = 3
 ) -> tuple[LossCurves, np.ndarray]:
     curves = [losing(random, random.random()) for _ in range(pictures * spots)]
-    return LossCurves.of(curves), np.full(pictures, spots)
+    return LossCurves.from_curves(curves), np.full(pictures, spots)
 
 
 def test_a_batch_like_the_calibration_leaves_its_curve():
@@ -87,7 +87,7 @@ def test_a_shift_of_difficulty_is_met():
     for _ in range(trials):
         hardness = random.choice([0.3, 1.6], 200, p=[0.9, 0.1])
         numbers = np.column_stack([hardness, random.normal(0, 1, 200)]).astype(np.float32)
-        curves = LossCurves.of([losing(random, h) for h in hardness])
+        curves = LossCurves.from_curves([losing(random, h) for h in hardness])
         ones = np.ones(200, np.int64)
         batch = np.column_stack([np.full(8, 1.6), random.normal(0, 1, 8)]).astype(np.float32)
         plain = RiskCurve.from_loss_curves(curves, B)

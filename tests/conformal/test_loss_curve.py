@@ -95,7 +95,7 @@ class TestStaircase:
         errors = np.concatenate([one.errors for one in one_by_one])
         many = LossCurves(levels, errors, np.array(sizes))
         many.check()
-        assert list(many) == list(LossCurves.of(one_by_one)) == one_by_one
+        assert list(many) == list(LossCurves.from_curves(one_by_one)) == one_by_one
         for t in (-1.0, 0.0, 0.5, 1.0, 9.0):
             expected = [one.loss_below(t) for one in one_by_one]
             np.testing.assert_array_equal(many.losses_below(t), expected)

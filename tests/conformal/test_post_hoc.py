@@ -124,7 +124,7 @@ def drawn():
     """
     random = np.random.default_rng(5)
     population = [image(random, 256) for _ in range(300)]
-    shape = Shape.of([image(random, 256) for _ in range(40)])
+    shape = Shape.from_loss_curves([image(random, 256) for _ in range(40)])
     cuts, ratios = [], []
     for _ in range(250):
         scenes = [population[k] for k in random.integers(300, size=40)]

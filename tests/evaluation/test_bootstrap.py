@@ -76,7 +76,7 @@ def cell_of(stairs, scenes, test, guarantee=None):
     variant = Variant("given", calibration=made)
     cell = Cell(variant, FakeUpscaler(), pipeline, None, np.array(ALPHAS))
     cell.calibration = made
-    subject = ApplicableCalibration.of(made, None, None, size=(8, 8))
+    subject = ApplicableCalibration.from_calibration(made, None, None, size=(8, 8))
     thresholds = cell.thresholds(made)
     losses = [one.losses(thresholds, "left") for one in test]
     cell.gather(
@@ -93,7 +93,7 @@ def test_joint_intervals_by_hand():
     calibration, test = ([loss_curve(random) for _ in range(n)] for n in (30, 12))
     scenes = [f"{k * k // 60}" for k in range(30)]  # of one to eight images
     cell = cell_of(calibration, scenes, test)
-    draws = Resamples.of(names(12), 2)
+    draws = Resamples.from_scenes(names(12), 2)
     got = joint_intervals(cell, draws, ALPHAS)
     realised = []
     known = list(dict.fromkeys(scenes))
@@ -122,7 +122,7 @@ def test_a_threshold_that_is_too_large_is_found(alpha):
     random = np.random.default_rng(4)
     calibration, test = ([loss_curve(random) for _ in range(400)] for _ in range(2))
     cell = cell_of(calibration, names(400), test, HighProbability())  # judged by the test alone
-    draws = Resamples.of(names(400), 0)
+    draws = Resamples.from_scenes(names(400), 0)
     honest, _ = cell_rows("fake", cell, draws, [alpha])
     assert honest.status == "consistent"
     bound = cell.calibration.everything.bound

@@ -97,7 +97,9 @@ def test_served_by_brute_force(as_served):
     test = raw_maps(result, result.test, cell)
 
     def threshold(one, alpha):
-        subject = ApplicableCalibration.of(cell.calibration, None, one[0].facts, size=one[2].shape)
+        subject = ApplicableCalibration.from_calibration(
+            cell.calibration, None, one[0].facts, size=one[2].shape
+        )
         return subject.subset.curve.threshold(alpha)
 
     rows = [row for row in as_served.rows if row.variant == cell.name]

@@ -49,12 +49,12 @@ def test_the_tones_become_those_of_the_file(dtype, scale):
 def test_what_aligning_changes():
     """The agreement before and after, and the shift of colours, of a sample of other tones."""
     source, sample = pair()
-    found = Agreement.of(sample, source)
+    found = Agreement.from_pictures(sample, source)
     assert found.db == consistency_db(sample, source)
     assert found.aligned_db == consistency_db(aligned(sample, source, 0), source)
     assert found.shift == 100 * colour_shift(sample, source)
     assert "aligning helps" in str(found)
-    assert "of no use" in str(Agreement.of(aligned(sample, source, 0), source))
+    assert "of no use" in str(Agreement.from_pictures(aligned(sample, source, 0), source))
 
 
 def test_softness_keeps_the_noise_of_the_file_out():

@@ -39,14 +39,18 @@ def with_fidelity(calibration, **fields):
 
 
 def promised(calibration, alpha=0.1, side=48, facts=None, **under):
-    subject = ApplicableCalibration.of(calibration, None, facts, size=(side, side), **under)
+    subject = ApplicableCalibration.from_calibration(
+        calibration, None, facts, size=(side, side), **under
+    )
     return guarantee(subject, alpha)
 
 
 def warnings(calibration, alpha=0.1, facts=None, **changes):
     known = {"size": (48, 48), "trusted": 0.5, "notes": [], "lossless": True}
     known |= changes
-    subject = ApplicableCalibration.of(calibration, None, facts, size=known.pop("size"))
+    subject = ApplicableCalibration.from_calibration(
+        calibration, None, facts, size=known.pop("size")
+    )
     return warnings_of(subject, alpha, **known)
 
 
@@ -296,7 +300,7 @@ class TestClasses:
     def test_the_curve_of_its_own_class(self, sorted_, facts, n):
         """n, statement and curve are those of the pairs whose input was of the upload's class."""
         name = facts.kind.name
-        subject = ApplicableCalibration.of(sorted_, None, facts, size=(48, 48))
+        subject = ApplicableCalibration.from_calibration(sorted_, None, facts, size=(48, 48))
         promise = guarantee(subject, 0.5)
         assert (promise.n, subject.document.n, subject.document.name) == (n, n, name)
         assert subject.subset.curve.n == n
@@ -306,7 +310,7 @@ class TestClasses:
 
     def test_a_class_that_is_missing(self, sorted_):
         """Nothing is promised, the answer says it first, and names what the upload is."""
-        subject = ApplicableCalibration.of(sorted_, None, WEBP, size=(48, 48))
+        subject = ApplicableCalibration.from_calibration(sorted_, None, WEBP, size=(48, 48))
         promise = guarantee(subject, 0.5)
         assert not promise.promised
         assert promise.plain == (

@@ -47,7 +47,7 @@ class TritonPythonModel:
         gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
         self._engine = load_engine(
-            EngineSpec.of({**settings, "name": args["model_name"], "device": device})
+            EngineSpec.from_settings({**settings, "name": args["model_name"], "device": device})
         )
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -75,9 +75,9 @@ def ray(folder: Path, name: str, settings: dict[str, str], device: str) -> list[
 
 
 def ray_application(settings: Mapping[str, str]) -> Any:
-    """Make what Ray Serve deploys; `settings` are those of `EngineSpec.of`."""
+    """Make what Ray Serve deploys; `settings` are those of `EngineSpec.from_settings`."""
     serve: Any = importlib.import_module("ray.serve")
-    spec = EngineSpec.of(settings)
+    spec = EngineSpec.from_settings(settings)
 
     def replica() -> Any:
         from trustscale_worker.service import create_app  # noqa: PLC0415 - Triton's backend does without

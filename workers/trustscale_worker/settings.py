@@ -60,7 +60,7 @@ class EngineSpec:
     ] = None
 
     @classmethod
-    def of(cls, settings: Mapping[str, str]) -> Self:
+    def from_settings(cls, settings: Mapping[str, str]) -> Self:
         return cls(**{**settings, "weights": Path(settings["weights"])})  # type: ignore[arg-type]
 
 

@@ -432,7 +432,7 @@ class Settings(BaseSettings):
         if self.credentials_certificate is None and self.credentials_key is None:
             return None
         key = self.credentials_key.get_secret_value() if self.credentials_key else ""
-        return Credentials.of(self.credentials_certificate or "", key)
+        return Credentials.from_pem(self.credentials_certificate or "", key)
 
     @property
     def not_offered(self) -> str | None:

@@ -196,7 +196,7 @@ class CalibrationAdmin:
         if left and self.costs.repeats(upscaler):
             canaries = CanaryStore(self.stores.blobs, self.stores.monitor)
             repeated = left & {*await canaries.wanted(request.names, request.parent)}
-        return await self.costs.of(
+        return await self.costs.estimate(
             upscaler,
             request.pipeline,
             pairs=len(left),

@@ -202,7 +202,9 @@ class CalibrationConfig(BaseModel):
         return {name: getattr(self, name) for name in _OF_MANIFEST}
 
     @classmethod
-    def of(cls, manifest: Manifest, *, activate: bool, force: bool = False) -> CalibrationConfig:
+    def from_manifest(
+        cls, manifest: Manifest, *, activate: bool, force: bool = False
+    ) -> CalibrationConfig:
         """Return the settings that a calibration was made with.
 
         Raises:
@@ -344,7 +346,7 @@ class CalibrationRequest(BaseModel):
         return digest.hexdigest()[:24]
 
     @classmethod
-    def of(cls, job: Job) -> CalibrationRequest:
+    def from_job(cls, job: Job) -> CalibrationRequest:
         """Return the request of a stored job."""
         return cls.model_validate(job.request)
 

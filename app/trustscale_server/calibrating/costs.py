@@ -51,7 +51,7 @@ class Costs:
         """Return whether a canary of its calibrations costs a call more."""
         return upscaler.name in self.watched and upscaler.capabilities.seeds
 
-    async def of(
+    async def estimate(
         self,
         upscaler: Upscaler,
         pipeline: MeasurementSpec,

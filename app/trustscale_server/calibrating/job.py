@@ -178,7 +178,7 @@ class CalibrationHandler:
         measured = [
             _named(pair, request.pair(pair.info.name)) for pair in (*recorded.measured, *late)
         ]
-        key = CalibrationRequest.of(job).key  # σ was not fitted when it was asked for
+        key = CalibrationRequest.from_job(job).key  # σ was not fitted when it was asked for
         calibration = await self._calibration(
             request, key, measured, recorded.skipped, job.created_at
         )
@@ -409,7 +409,7 @@ class Recorded:
 
 
 def _checked(job: Job) -> CalibrationRequest:
-    request = CalibrationRequest.of(job)
+    request = CalibrationRequest.from_job(job)
     _ = request.fit_split  # which takes as long
     return request
 

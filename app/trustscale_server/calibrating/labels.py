@@ -161,7 +161,7 @@ class Labelling:
         labelled = versions(await self.stores.blobs.names(job.id))
         records = {name: data async for name, data in self.stores.jobs.records(job.id)}
         pairs = []
-        for spec in CalibrationRequest.of(await self.stores.jobs.load(job.id)).pairs:
+        for spec in CalibrationRequest.from_job(await self.stores.jobs.load(job.id)).pairs:
             version, data = labelled.get(spec.name), records.get(spec.name)
             record = load_record(data) if data else None
             pair = WaitingPair(

@@ -162,7 +162,7 @@ def npz_bytes(**arrays: ArrayLike) -> bytes:
 
 def pack(pair: MeasuredPair) -> bytes:
     """Return a measured pair as bytes, for the record of a calibration job."""
-    curves = LossCurves.of(pair.loss_curves)
+    curves = LossCurves.from_curves(pair.loss_curves)
     return npz_bytes(
         info=np.frombuffer(pair.info.model_dump_json().encode(), np.uint8),
         levels=curves.levels,

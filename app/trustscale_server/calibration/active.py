@@ -165,7 +165,7 @@ class Calibrations:
                 # Data, pictures and text have different calibrations.
                 if not answers_other_uploads(first, calibration):
                     present = first
-        changes = await in_spare_thread(ServingChanges.of, calibration, present)
+        changes = await in_spare_thread(ServingChanges.between, calibration, present)
         if not force and calibration.id != active:
             changes.check(calibration)
         return changes

@@ -101,7 +101,7 @@ class Calibration:
         )
         return cls(
             manifest.model_dump(mode="json"),
-            LossCurves.of(curve for pair in ordered for curve in pair.loss_curves),
+            LossCurves.from_curves(curve for pair in ordered for curve in pair.loss_curves),
             np.array([len(pair.loss_curves) for pair in ordered], np.int64),
             np.array([pair.sigma_quantiles for pair in ordered], np.float32).reshape(
                 len(ordered), len(SIGMA_QUANTILES)

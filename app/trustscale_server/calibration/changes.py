@@ -32,7 +32,7 @@ class ServingChanges(BaseModel):
     same_pictures: bool = True
 
     @classmethod
-    def of(cls, after: Calibration, before: Calibration | None) -> ServingChanges:
+    def between(cls, after: Calibration, before: Calibration | None) -> ServingChanges:
         """Compare both calibrations at the default α of the next one, so that areas compare."""
         alpha = after.manifest.default_alpha
 

@@ -223,7 +223,7 @@ async def _start(
             costs=services.admin.costs,
         )
     nobody = Keyring(())
-    return await State.of(
+    return await State.from_services(
         services,
         stack,
         metrics,

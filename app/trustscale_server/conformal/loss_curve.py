@@ -162,7 +162,7 @@ class LossCurves(Sequence[LossCurve]):
         self.ends = np.cumsum(lengths)
 
     @classmethod
-    def of(cls, curves: Iterable[LossCurve]) -> LossCurves:
+    def from_curves(cls, curves: Iterable[LossCurve]) -> LossCurves:
         """Join these curves."""
         all_curves = list(curves)
         nothing = np.empty(0, np.float32)

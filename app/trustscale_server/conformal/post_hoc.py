@@ -68,7 +68,7 @@ class Shape:
         return cls((1.0, 2.0), (1.0, 2.0**exponent))
 
     @classmethod
-    def of(
+    def from_loss_curves(
         cls, loss_curves: Iterable[LossCurve], scenes: Iterable[Hashable] | None = None
     ) -> Shape | None:
         """Return the mean loss of images that calibrate nothing; None with too few breakpoints."""

@@ -68,7 +68,7 @@ class Scene(NamedTuple):
 
     def loss(self) -> Loss:
         """W L̄, rounded up to whole units, in any order of the curves."""
-        curves = LossCurves.of(self.curves)
+        curves = LossCurves.from_curves(self.curves)
         units = np.ceil(curves.errors.astype(np.float64) * UNIT).astype(np.int64)
         units *= np.repeat(self.counts, curves.lengths)
         total = summed(curves.levels, units, curves.lengths)

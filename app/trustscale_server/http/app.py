@@ -211,7 +211,7 @@ async def _start(
             drain_s=timings.drain_s,
         )
         worker = await stack.enter_async_context(working(run))
-    state = await State.of(
+    state = await State.from_services(
         services,
         stack,
         metrics,

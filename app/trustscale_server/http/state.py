@@ -125,7 +125,7 @@ class State(Services):
     operator: str | None = None  # the admin of an application that only its own process can reach
 
     @classmethod
-    async def of(
+    async def from_services(
         cls,
         services: Services,
         stack: AsyncExitStack,

@@ -294,7 +294,7 @@ class Mixture(BaseModel):
         return cls(mixture=(Component(**degradation.model_dump()),))
 
     @classmethod
-    def of(
+    def from_ways(
         cls,
         way: str,
         pixels: Sequence[Mapping[str, Any]],
@@ -358,17 +358,17 @@ _PHONE: Final[Sequence[Mapping[str, Any]]] = (
 )
 
 USUAL = (
-    Mixture.of("lossless", _SHARP, share=24)
-    + Mixture.of(
+    Mixture.from_ways("lossless", _SHARP, share=24)
+    + Mixture.from_ways(
         "noisy", [{"noise": (4.0, 8.0)}, {"noise": (4.0, 8.0), "reduction": "area"}], share=2
     )
-    + Mixture.of(
+    + Mixture.from_ways(
         "jpeg-85",
         _SHARP,
         [{"jpeg": (85, 100), "weight": 3}, {"before": (85, 98), "jpeg": (85, 98)}],
         share=20,
     )
-    + Mixture.of(
+    + Mixture.from_ways(
         "jpeg-65",
         _SHARP,
         [
@@ -378,7 +378,7 @@ USUAL = (
         ],
         share=14,
     )
-    + Mixture.of(
+    + Mixture.from_ways(
         "jpeg-30",
         _SHARP,
         [
@@ -388,10 +388,10 @@ USUAL = (
         ],
         share=5,
     )
-    + Mixture.of("webp", _SHARP, [{"webp": (20, 95)}], share=5)
-    + Mixture.of("heic", _SHARP, _PHONE, share=6)
-    + Mixture.of("palette", _SHARP, [{"palette": True}])
-    + Mixture.of(
+    + Mixture.from_ways("webp", _SHARP, [{"webp": (20, 95)}], share=5)
+    + Mixture.from_ways("heic", _SHARP, _PHONE, share=6)
+    + Mixture.from_ways("palette", _SHARP, [{"palette": True}])
+    + Mixture.from_ways(
         "decoded",
         _SHARP,
         [
@@ -402,17 +402,21 @@ USUAL = (
         ],
         share=7,
     )
-    + Mixture.of("soft", _SOFT, share=6)
-    + Mixture.of(
+    + Mixture.from_ways("soft", _SOFT, share=6)
+    + Mixture.from_ways(
         "soft-lossy", _SOFT, [{"jpeg": (30, 97), "weight": 4}, {"webp": (20, 95)}, *_PHONE], share=5
     )
-    + Mixture.of("enlarged", _FAR, _CLEAR, share=3)
-    + Mixture.of("smoothed", [_SMOOTHED, {**_SMOOTHED, "reduction": "area"}], _CLEAR, share=2)
-    + Mixture.of("denoised", [_DENOISED, {**_DENOISED, "reduction": "area"}], _CLEAR)
-    + Mixture.of("motion", [{"motion": (1.5, 5.0)}], _CLEAR, share=2)
-    + Mixture.of("collage", _PART, _CLEAR, share=2)
-    + Mixture.of("page", [_PAGE, {**_PAGE, "patch": True, "enlarged": (1.2, 3.0)}], _CLEAR, share=3)
-    + Mixture.of("drawn", [{"subject": "drawing", "reduction": "area"}], _CLEAR, share=3)
+    + Mixture.from_ways("enlarged", _FAR, _CLEAR, share=3)
+    + Mixture.from_ways(
+        "smoothed", [_SMOOTHED, {**_SMOOTHED, "reduction": "area"}], _CLEAR, share=2
+    )
+    + Mixture.from_ways("denoised", [_DENOISED, {**_DENOISED, "reduction": "area"}], _CLEAR)
+    + Mixture.from_ways("motion", [{"motion": (1.5, 5.0)}], _CLEAR, share=2)
+    + Mixture.from_ways("collage", _PART, _CLEAR, share=2)
+    + Mixture.from_ways(
+        "page", [_PAGE, {**_PAGE, "patch": True, "enlarged": (1.2, 3.0)}], _CLEAR, share=3
+    )
+    + Mixture.from_ways("drawn", [{"subject": "drawing", "reduction": "area"}], _CLEAR, share=3)
 )
 """The default: what uploads commonly went through, and how often."""
 

@@ -44,7 +44,7 @@ class CalibrationFacts(BaseModel):
     default_alpha: float
 
     @classmethod
-    def of(cls, calibration: Calibration) -> CalibrationFacts:
+    def from_calibration(cls, calibration: Calibration) -> CalibrationFacts:
         manifest = calibration.manifest
         return cls(
             id=calibration.id,
@@ -76,7 +76,7 @@ class InputFacts(BaseModel):
     trusted_fraction: float
 
     @classmethod
-    def of(cls, state: MonitorState) -> InputFacts | None:
+    def from_state(cls, state: MonitorState) -> InputFacts | None:
         if not state.counted:
             return None
         known = state.pictures
@@ -138,7 +138,7 @@ class FeedbackFacts(BaseModel):
     e_value_alarm_at: float = 1 / evidence.LABEL_DELTA
 
     @classmethod
-    def of(cls, state: MonitorState) -> FeedbackFacts | None:
+    def from_state(cls, state: MonitorState) -> FeedbackFacts | None:
         known = state.labels
         if known.mean_loss is None:
             return None
@@ -186,13 +186,13 @@ def report_of(
     return UpscalerReport(
         upscaler=upscaler.name,
         kind=upscaler.kind,
-        calibration=CalibrationFacts.of(calibration),
+        calibration=CalibrationFacts.from_calibration(calibration),
         since=time_of(state.since) if state.since else None,
         updated_at=time_of(state.updated) if state.updated else None,
         requests=Requests.model_validate(state),
-        inputs=InputFacts.of(state),
+        inputs=InputFacts.from_state(state),
         alike=AlikeFacts.of(calibration, state),
-        feedback=FeedbackFacts.of(state),
+        feedback=FeedbackFacts.from_state(state),
         canary=canary,
         alarms=[*model_alarms(upscaler.name, differences, canary), *state_alarms(state)],
     )

@@ -114,7 +114,7 @@ class Agreement:
     shift: float
 
     @classmethod
-    def of(cls, sample: Pixels, source: Pixels) -> Agreement:
+    def from_pictures(cls, sample: Pixels, source: Pixels) -> Agreement:
         """Compare an enlarged sample with its source, as exactly as its scale allows."""
         reduced = _reduced(sample, source)
         moved = _moved(sample, source, reduced, 0.0)

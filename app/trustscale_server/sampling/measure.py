@@ -203,7 +203,7 @@ def added_to(source: Source, prediction: RGB, pipeline: MeasurementSpec) -> Adde
 def _read_words(source: Source, pipeline: MeasurementSpec, prediction: RGB) -> ReadPage:
     """What is read in Ŷ and in the enlarged input."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
-    return ReadPage.of(prediction, enlarged[: prediction.shape[0]], pipeline.scale)
+    return ReadPage.from_pictures(prediction, enlarged[: prediction.shape[0]], pipeline.scale)
 
 
 # The enlargement of a strip depends on two more rows of the input; one is spare.

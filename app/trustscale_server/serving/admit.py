@@ -281,7 +281,7 @@ def _mask_request(chosen: Chosen, decoded: DecodedUpload, calibration: Calibrati
     """
     request, facts = chosen.request, decoded.facts
     height, width = (side * calibration.pipeline.scale for side in decoded.size)
-    applicable = ApplicableCalibration.of(
+    applicable = ApplicableCalibration.from_calibration(
         calibration,
         request.group,
         facts,
@@ -339,7 +339,9 @@ async def _for_words(
         return None
     height, width = (side * chosen.pipeline.scale for side in decoded.size)
     whole = await asyncio.to_thread(order.choose, decoded.facts, height, width)
-    applicable = ApplicableCalibration.of(whole, None, decoded.facts, size=(height, width))
+    applicable = ApplicableCalibration.from_calibration(
+        whole, None, decoded.facts, size=(height, width)
+    )
     return WordsCalibration(applicable.subset, applicable.is_covered)
 
 

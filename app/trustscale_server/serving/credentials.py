@@ -61,7 +61,7 @@ class Credentials:
     algorithm: bytes
 
     @classmethod
-    def of(cls, certificate: str, key: str) -> Credentials:
+    def from_pem(cls, certificate: str, key: str) -> Credentials:
         """Read PEM texts, the signer's certificate first.
 
         Raises:

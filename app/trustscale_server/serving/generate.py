@@ -93,7 +93,7 @@ async def generate(
     if admitted.mask is None:
         made = await _unmasked(admitted, source, sink)
     else:
-        trust = Trust.of(admitted.mask, alpha, height, width)
+        trust = Trust.empty(admitted.mask, alpha, height, width)
         made = await _MaskedGeneration(context, admitted, source, trust).run(sink)
     _note_throughput(context, admitted, made.took_ms)
     return await _finished(admitted, made, alpha, {**timings_ms, **made.took_ms})

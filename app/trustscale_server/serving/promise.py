@@ -55,7 +55,7 @@ class ApplicableCalibration:
         return self.subset.curve if self.batch is None else self.batch.curve
 
     @classmethod
-    def of(
+    def from_calibration(
         cls,
         calibration: Calibration,
         group: str | None = None,

@@ -53,7 +53,7 @@ class Trust:
     left_out: list[tuple[tuple[slice, slice], NDArray[np.bool_]]] = field(default_factory=list)
 
     @classmethod
-    def of(
+    def empty(
         cls, request: MaskRequest, alpha: NDArray[np.uint8] | None, height: int, width: int
     ) -> Self:
         """Make an empty one for `put` to fill."""

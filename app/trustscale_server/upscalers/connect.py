@@ -260,7 +260,11 @@ async def _generated(
         await upscaler.check()
         (sample,) = await upscaler.generate(source, [1])
         scale = sample.shape[0] // source.height
-        colours = None if scale == 1 else await asyncio.to_thread(Agreement.of, sample, source.rgb)
+        colours = (
+            None
+            if scale == 1
+            else await asyncio.to_thread(Agreement.from_pictures, sample, source.rgb)
+        )
         return scale, upscaler.capabilities.lossless, colours
     finally:
         await upscaler.close()

@@ -117,7 +117,7 @@ async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 
     report.lossless = upscaler.capabilities.lossless
     report.alignment = await asyncio.to_thread(alignment, source.rgb, first[0], upscaler.scale)
     if upscaler.scale > 1:
-        report.agreement = await asyncio.to_thread(Agreement.of, first[0], source.rgb)
+        report.agreement = await asyncio.to_thread(Agreement.from_pictures, first[0], source.rgb)
     report.warnings = _warnings(report, upscaler.capabilities.max_samples)
     return report
 

@@ -201,7 +201,7 @@ class TestFetch:
                 assert await up.fetch(f"{server.url}/a.png", MemoryPermit()) == b"x"
 
 
-OWN = Origin.of("https://api.example.com/v1")
+OWN = Origin.from_url("https://api.example.com/v1")
 POLICY = FetchPolicy(OWN, ("replicate.delivery",))
 
 
@@ -228,7 +228,7 @@ def test_public(address):
     assert is_public(address)
 
 
-LOCAL = FetchPolicy(Origin.of("http://127.0.0.1:5000"))
+LOCAL = FetchPolicy(Origin.from_url("http://127.0.0.1:5000"))
 INSIDE = FetchPolicy(OWN, ("minio.internal",), allow_private=True)
 
 

@@ -106,7 +106,7 @@ class Batches:
         self._size = size
         self._known: dict[Hashable, Batch] = {}
 
-    def of(self, kind: Hashable, alone: Callable[[], object]) -> Batch:
+    def of_kind(self, kind: Hashable, alone: Callable[[], object]) -> Batch:
         if kind not in self._known:
             self._known[kind] = Batch(self._size or self._fitting(alone))
         return self._known[kind]

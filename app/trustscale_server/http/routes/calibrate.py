@@ -234,7 +234,9 @@ async def extend_calibration(
     """
     state.settings.webhooks.check(form.webhook)
     parent = await state.admin.finished(calibration_id)
-    config = CalibrationConfig.of(parent.manifest, activate=form.activate, force=form.force)
+    config = CalibrationConfig.from_manifest(
+        parent.manifest, activate=form.activate, force=form.force
+    )
     if form.dry_run:
         return await _planned(request, state, config, form.submission(actor, parent))
 

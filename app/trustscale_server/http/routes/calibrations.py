@@ -91,7 +91,7 @@ async def list_calibrations(
         jobs = await state.stores.jobs.pending("calibration")
         jobs = [job for job in jobs if upscaler in {None, job.about["upscaler"]}]
         made = await state.stores.usage.calls_of(*(job.id for job in jobs))
-        return [PendingRow.of(job, calls) for job, calls in zip(jobs, made, strict=True)]
+        return [PendingRow.from_job(job, calls) for job, calls in zip(jobs, made, strict=True)]
     active = await state.stores.calibrations.active()
     ids = {calibration_id for item in active.values() for calibration_id in item.calibrations}
     previous = {item.calibration: item.previous for item in active.values()}
@@ -116,7 +116,7 @@ async def get_calibration(
     resolved = await state.admin.resolve(calibration_id)
     if isinstance(resolved, JobStatus):
         (made,) = await state.stores.usage.calls_of(resolved.id)
-        row = PendingRow.of(resolved, made)
+        row = PendingRow.from_job(resolved, made)
         return PendingCalibration(id=resolved.id, state=resolved.state, job=row)
     document = await detail(state, resolved, group)
     if n_leaked is not None:

@@ -58,10 +58,10 @@ class PendingRow(JobOut):
     left_out: int = Field(0, description="Pairs that cannot be used, besides those of `progress`.")
 
     @classmethod
-    def of(cls, job: JobStatus, made: CallsMade | None = None, path_prefix: str = "") -> PendingRow:
+    def from_job(cls, job: JobStatus, made: CallsMade | None = None, path_prefix: str = "") -> PendingRow:
         """Return the public part of a stored job, with the calls that it made."""
         return cls(
-            **JobOut.of(job, made, path_prefix).model_dump(),
+            **JobOut.from_job(job, made, path_prefix).model_dump(),
             name=job.about["name"],
             upscaler=str(job.about["upscaler"]),
             metric=str(job.about["metric"]),

@@ -87,7 +87,7 @@ class JobOut(BaseModel):
     warnings: list[str] = Field(default_factory=list)
 
     @classmethod
-    def of(cls, job: JobStatus, made: CallsMade | None = None, path_prefix: str = "") -> JobOut:
+    def from_job(cls, job: JobStatus, made: CallsMade | None = None, path_prefix: str = "") -> JobOut:
         """Return the public part of a stored job, with the calls that it made."""
         names = ("estimate_s", "calls", "price", "width", "height")
         return cls(
@@ -117,7 +117,7 @@ async def visible_job(state: State, job: JobStatus) -> JobOut:
         job = job.model_copy(update={"state": JobState.EXPIRED, "result": None})
     counted = [job.id] if job.kind == "calibration" else []
     made = (*await state.stores.usage.calls_of(*counted), None)
-    return JobOut.of(job, made[0], state.settings.path_prefix)
+    return JobOut.from_job(job, made[0], state.settings.path_prefix)
 
 
 _JobDep = Annotated[JobStatus, Depends(_job)]
@@ -177,7 +177,7 @@ async def list_jobs(state: StateDep, _: AdminDep) -> list[JobOut]:
     pending.sort(key=lambda job: job.created_at, reverse=True)
     made = await state.stores.usage.calls_of(*(job.id for job in pending))
     prefix = state.settings.path_prefix
-    return [JobOut.of(job, calls, prefix) for job, calls in zip(pending, made, strict=True)]
+    return [JobOut.from_job(job, calls, prefix) for job, calls in zip(pending, made, strict=True)]
 
 
 async def _until(
@@ -203,7 +203,7 @@ async def _until(
 
 def job_accepted(job: JobStatus | JobOut, **headers: str) -> JSONResponse:
     """Answer 202 with the job and its address."""
-    details = job if isinstance(job, JobOut) else JobOut.of(job)
+    details = job if isinstance(job, JobOut) else JobOut.from_job(job)
     return JSONResponse(
         details.model_dump(mode="json"),
         status_code=202,

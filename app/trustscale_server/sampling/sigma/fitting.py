@@ -160,7 +160,7 @@ def fit(
     Raises:
         ValueError: no photographs, or photographs with different terms.
     """
-    rows = _Rows.of(photographs, cells)
+    rows = _Rows.from_photographs(photographs, cells)
     effect = np.abs(_minimise(rows.every(_CHOICE), ridge, 0).linear)
     strongest = np.sort(np.argsort(-effect, kind="stable")[:terms])
     chosen = replace(rows, terms=rows.terms[:, :, strongest])
@@ -182,7 +182,7 @@ def fit(
 def _shape(fitted: Fit, rows: _Rows) -> tuple[tuple[float, float], ...]:
     """The risk curve of the photographs, from the cells that the fit saw."""
     sigma = np.exp(fitted.log_sigma(np.moveaxis(rows.terms, 2, 0))).astype(np.float32)
-    shape = Shape.of(map(LossCurve.from_maps, sigma, rows.error))
+    shape = Shape.from_loss_curves(map(LossCurve.from_maps, sigma, rows.error))
     knots = () if shape is None else zip(shape.levels, shape.risks, strict=True)
     return tuple((float(f"{level:.6g}"), float(f"{risk:.6g}")) for level, risk in knots)
 
@@ -210,7 +210,7 @@ class _Rows:
         return _Rows(self.terms[:, ::step], self.error[:, ::step], share / whole)
 
     @classmethod
-    def of(cls, photographs: Sequence[FitSample], cells: int) -> _Rows:
+    def from_photographs(cls, photographs: Sequence[FitSample], cells: int) -> _Rows:
         """All spots with as many cells as the smallest one has."""
         if not photographs:
             raise ValueError("there are no photographs to fit σ on")
@@ -238,7 +238,7 @@ class _Net:
     bent: NDArray[np.float64]
 
     @classmethod
-    def of(cls, x: NDArray[np.float64], terms: int) -> _Net:
+    def from_numbers(cls, x: NDArray[np.float64], terms: int) -> _Net:
         """From its numbers in one row, in the order of the fields."""
         units = (len(x) - terms) // (terms + 2)
         linear, out, bias, bent = np.split(x, np.cumsum([terms, units, units]))
@@ -268,7 +268,7 @@ def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
 
     def mask(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """The objective of the module's docstring, divided by the number of thresholds."""
-        net = _Net.of(x[steps:].astype(np.float32), count)
+        net = _Net.from_numbers(x[steps:].astype(np.float32), count)
         bent = np.maximum(z @ net.bent.T + net.bias, 0)
         log_sigma = z @ net.linear + bent @ net.out
         value, slope, slopes = 0.0, np.zeros_like(log_sigma), []
@@ -305,7 +305,7 @@ def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
         bent = np.random.default_rng(0).normal(0, count**-0.5, units * count)
         begin = np.concatenate([weights, np.zeros(units), np.full(units, 0.1), bent])
         weights = _lowest(mask, begin, 200)
-    return _Net.of(weights[steps:], count)
+    return _Net.from_numbers(weights[steps:], count)
 
 
 def _lowest(function: Any, begin: NDArray[np.float64], steps: int) -> NDArray[np.float64]:

@@ -75,7 +75,7 @@ class ReadPage:
     scale: int
 
     @classmethod
-    def of(cls, made: Pixels, plain: Pixels, scale: int) -> ReadPage:
+    def from_pictures(cls, made: Pixels, plain: Pixels, scale: int) -> ReadPage:
         """Read Ŷ and E, [H, W, 3] of 8 or 16 bits, of which the upper 8 are read."""
         rgb, plain_rgb = to_8_bit(made), to_8_bit(plain)
         lines = reading.read_lines(rgb)

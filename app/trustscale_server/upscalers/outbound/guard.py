@@ -92,7 +92,7 @@ class Origin:
     port: int
 
     @classmethod
-    def of(cls, url: str, what: str = _GIVEN) -> Origin:
+    def from_url(cls, url: str, what: str = _GIVEN) -> Origin:
         """Return the origin of an absolute http(s) URL.
 
         Raises ProtocolError, which begins with `what`.
@@ -142,7 +142,7 @@ async def target(url: str, policy: FetchPolicy, resolve: _Resolver) -> Target:
         ProtocolError: not allowed.
         UpscalerUnavailable: the host cannot be resolved now.
     """
-    origin = Origin.of(url, _GIVEN if policy.own else f"The {policy.what} is")
+    origin = Origin.from_url(url, _GIVEN if policy.own else f"The {policy.what} is")
     split = _split(url)
     tail = (split.path or "/") + (f"?{split.query}" if split.query else "")
     if origin == policy.own:
@@ -171,15 +171,15 @@ def own_url(url: str, base: str) -> str:
     Raises:
         ProtocolError: another origin.
     """
-    own = Origin.of(base)
+    own = Origin.from_url(base)
     try:
         absolute = urljoin(f"{own.scheme}://{own.authority}/", url)
     except ValueError as error:
         raise ProtocolError("The upscaler gave a URL that cannot be read.") from error
-    if Origin.of(absolute) != own:
+    if Origin.from_url(absolute) != own:
         raise ProtocolError(
-            f"The upscaler points to {Origin.of(absolute).host} for its next step; the token stays "
-            f"on {own.host}."
+            f"The upscaler points to {Origin.from_url(absolute).host} for its next step; the token "
+            f"stays on {own.host}."
         )
     split = _split(absolute)
     return f"{own.scheme}://{own.authority}{split.path}" + (

@@ -57,7 +57,7 @@ class Webhooks:
         if not self.hosts:
             raise BadRequest("This service sends no webhooks: its webhook_hosts are empty.")
         try:
-            place = Origin.of(url)
+            place = Origin.from_url(url)
         except TrustscaleError as error:
             raise BadRequest("webhook must be an http(s) URL without credentials.") from error
         if not is_listed(place.host, self.hosts):

@@ -68,7 +68,9 @@ class Upstream:
         self._secrets = {token, sent} - {""}
         self._max_bytes = config.MAX_ANSWER_BYTES
         self._limit_s = config.call_timeout_s
-        self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
+        self._policy = FetchPolicy(
+            Origin.from_url(base), config.allowed_hosts, config.allow_private
+        )
         # Spare connections: polling and cancelling never queue.
         most = config.concurrency + 4
         idle = most if config.KEEPS_CONNECTIONS else 0

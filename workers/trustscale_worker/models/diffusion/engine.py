@@ -233,6 +233,8 @@ class DiffusionEngine(Engine):
             batch = torch.cat(list(parts[first:last])).to(self._device)
             results.extend(torch.tensor_split(one(batch).cpu(), last - first))
 
-        batch = self._batches.of((role, parts[0].shape), lambda: one(parts[0].to(self._device)))
+        batch = self._batches.of_kind(
+            (role, parts[0].shape), lambda: one(parts[0].to(self._device))
+        )
         batch.run(len(parts), step)
         return results

@@ -116,10 +116,10 @@ class _Call:
         self._prepared = [self._prepare(job) for job in jobs]
         lq, latent = self._prepared[0][0]
         box = self._tiles[0]
-        self._predicting = batches.of(
+        self._predicting = batches.of_kind(
             ("predict", lq.shape), lambda: model.predict(lq, latent, torch.zeros_like(latent))
         )
-        self._decoding = batches.of(("decode", lq.shape), lambda: model.finish(latent, box))
+        self._decoding = batches.of_kind(("decode", lq.shape), lambda: model.finish(latent, box))
         self._most = self._predicting.size
         if len(self._tiles) > 1:
             sums = 4 * size[0] * size[1] * size[2]
