@@ -94,7 +94,7 @@ def store_result(folder: Path, result_id: str, side: int, *, alpha: float = 0.1)
         stores = open_stores(
             "sqlite:///", folder / "data", result_ttl_s=3600, max_result_bytes=10**10
         )
-        await stores.check()
+        await stores.probe()
         await stores.results.put(result_id, document.model_dump_json().encode(), files)
         await stores.close()
 

@@ -63,7 +63,7 @@ class FakeUpscaler:
         noise = np.random.default_rng(seed).normal(0, self.strength, large.shape)
         return np.clip(large + noise * (1 + contrast), 0, 255).astype(np.uint8)
 
-    async def check(self):
+    async def probe(self):
         if self.failure is not None:
             raise self.failure
 

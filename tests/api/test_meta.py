@@ -125,15 +125,15 @@ async def test_one_question_for_all():
     """However many ask at once or soon after, the upscaler is asked once, also where it is away."""
     clock, inner = LoopClock(), Inner()
     async with aclosing(Probes(10.0)) as probes:
-        await asyncio.gather(*(probes.check(inner) for _ in range(50)))
+        await asyncio.gather(*(probes.probe(inner) for _ in range(50)))
         inner.failure = UpscalerUnavailable("away")
         clock.jump(9)
-        await probes.check(inner)
+        await probes.probe(inner)
         assert inner.checks == 1
         clock.jump(2)
         for _ in range(3):
             with pytest.raises(UpscalerUnavailable, match="away"):
-                await probes.check(inner)
+                await probes.probe(inner)
         assert inner.checks == 2
 
 

@@ -163,7 +163,7 @@ class TestObjectStore:
             "The blob store cannot be used now: an error without a known cause (GenericError)."
         )
         with pytest.raises(StoreUnavailable):
-            aside(store.check())
+            aside(store.probe())
 
 
 OFTEN = Timings(sweep_s=0.05, orphans_s=0.0)

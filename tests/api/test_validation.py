@@ -70,7 +70,7 @@ CASES = [
 def test_it_is_refused(calibration, forge, words):
     """Whatever no calibration of ours could be is named, though its checksums and id are right."""
     with pytest.raises(BadCalibration, match=words) as caught:
-        validation.check(file.load(file.dump(forge(calibration))))
+        validation.raise_if_unusable(file.load(file.dump(forge(calibration))))
     assert "\n" not in caught.value.detail
 
 

@@ -94,7 +94,7 @@ class TestStaircase:
         levels = np.concatenate([one.levels for one in one_by_one])
         errors = np.concatenate([one.errors for one in one_by_one])
         many = LossCurves(levels, errors, np.array(sizes))
-        many.check()
+        many.raise_if_inconsistent()
         assert list(many) == list(LossCurves.from_curves(one_by_one)) == one_by_one
         for t in (-1.0, 0.0, 0.5, 1.0, 9.0):
             expected = [one.loss_below(t) for one in one_by_one]
@@ -105,9 +105,9 @@ class TestStaircase:
             for wrong in (np.nan, -1.0):
                 changed = np.where(np.arange(len(errors)) == place, wrong, errors)
                 with pytest.raises(ValueError, match="errors above 0"):
-                    LossCurves(levels, changed, np.array(sizes)).check()
+                    LossCurves(levels, changed, np.array(sizes)).raise_if_inconsistent()
         with pytest.raises(ValueError, match="add up"):
-            LossCurves(levels, errors, np.array([2, 3])).check()
+            LossCurves(levels, errors, np.array([2, 3])).raise_if_inconsistent()
 
 
 def curve_of(images, bound=BOUND):

@@ -173,7 +173,7 @@ WRITES: dict[str, Callable[[Stores], Awaitable[object]]] = {
     "result": lambda s: s.results.put("r", b"{}", {"image.png": bytes(50_000)}),
     "upload": lambda s: s.blobs.put("job", "x/1.png", bytes(50_000)),
     "label": lambda s: s.blobs.create("job", "x/1.png", bytes(50_000)),
-    "check": lambda s: s.check(),
+    "check": lambda s: s.probe(),
     "answer": lambda _: asyncio.to_thread(spooled, _grown),
 }
 
@@ -191,7 +191,7 @@ async def test_full_disk(tmp_path, opened, write):
     assert await stores.blobs.names("job") == []
     assert half_written(tmp_path) == []
     await write(stores)
-    await stores.check()
+    await stores.probe()
 
 
 @pytest.mark.servers

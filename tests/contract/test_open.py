@@ -56,7 +56,7 @@ async def test_the_folder_is_private(tmp_path, opened, url):
     try:
         stores = opened(url, tmp_path / "data")
         with suppress(StoreUnavailable):
-            await stores.check()
+            await stores.probe()
     finally:
         os.umask(before)
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
@@ -136,23 +136,23 @@ class TestRedis:
             port = away if reason == "no connection" else redis_server.port
             stores = opened(f"redis://:secret@127.0.0.1:{port}/0")
             with pytest.raises(StoreUnavailable, match=reason) as caught:
-                await stores.check()
+                await stores.probe()
         assert "secret" not in caught.value.detail
 
     async def test_other_blobs(self, redis_url, tmp_path, opened):
         shared = f"file://{tmp_path}/shared"
         for folder in ("a", "b"):
-            await opened(redis_url, tmp_path / folder, blobs_url=shared).check()
+            await opened(redis_url, tmp_path / folder, blobs_url=shared).probe()
         with pytest.raises(ConfigError, match="set TRUSTSCALE_BLOBS to a folder that all share"):
-            await opened(redis_url, tmp_path / "c").check()
+            await opened(redis_url, tmp_path / "c").probe()
 
     async def test_eviction(self, redis_client, redis_url, opened):
         stores = opened(redis_url)
         await redis_client.config_set("maxmemory-policy", "allkeys-lru")
         with pytest.raises(ConfigError, match="noeviction"):
-            await stores.check()
+            await stores.probe()
         await redis_client.config_set("maxmemory-policy", "noeviction")
-        await stores.check()
+        await stores.probe()
 
     @pytest.mark.parametrize(
         ("setting", "value", "words"),
@@ -165,7 +165,7 @@ class TestRedis:
         assert await stores.weakness() is None
         await redis_client.config_set(setting, value)
         try:
-            await stores.check()
+            await stores.probe()
             assert words in await stores.weakness()
         finally:
             await redis_client.config_set(*before.popitem())
@@ -176,7 +176,7 @@ class TestRedis:
         try:
             for most in (used + 2**20, 1):  # the first takes small documents, and no large ones
                 await redis_client.config_set("maxmemory", most)
-                for check in (stores.check, stores.results.check):
+                for check in (stores.probe, stores.results.probe):
                     with pytest.raises(StoreUnavailable, match="memory is full"):
                         await check()
             with pytest.raises(StoreUnavailable, match="memory is full"):
@@ -185,7 +185,7 @@ class TestRedis:
             await redis_client.config_set("maxmemory", 0)
         with pytest.raises(NotFound):
             await stores.results.document("r")
-        await stores.results.check()
+        await stores.results.probe()
 
     async def test_restart_keeps_everything(self, tmp_path, opened):
         with RedisServer(fsync="always") as server:

@@ -125,10 +125,10 @@ class TestRoom:
             used = (await client.info("memory"))["used_memory"]
             try:
                 await client.config_set("maxmemory", int(used / 0.9))
-                await stores.check()
+                await stores.probe()
                 await client.config_set("maxmemory", int(used / 0.96))
                 with pytest.raises(StoreUnavailable, match="memory is full"):
-                    await stores.check()
+                    await stores.probe()
                 await stores.jobs.start(running.id, "", "worker")
                 assert await stores.jobs.finish(running.id, JobState.SUCCEEDED)
                 await stores.results.put("r", b"x" * 2**20, {})

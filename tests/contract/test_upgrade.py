@@ -111,9 +111,9 @@ async def test_a_migration_of_redis(told, filled, opened, tmp_path, monkeypatch)
         client.set("trustscale:schema", before)
         stores = [opened(filled, tmp_path / "data") for _ in range(3)]
         with pytest.raises(ConfigError, match="another release"):
-            await stores[0].check()
+            await stores[0].probe()
         monkeypatch.setattr(redis_store, "MIGRATIONS", {before: step})
-        await asyncio.gather(*(one.check() for one in stores))
+        await asyncio.gather(*(one.probe() for one in stores))
         assert client.get("trustscale:schema") == str(before + 1).encode()
         assert client.get("trustscale:steps") == b"1"
     entries = await stores[0].audit.entries(limit=10)
@@ -127,7 +127,7 @@ async def test_a_migration_of_redis(told, filled, opened, tmp_path, monkeypatch)
 async def test_an_older_process_changes_nothing(redis_url, opened):
     """Once a newer release has taken the data over, what still runs cannot write the old layout."""
     stores = opened(redis_url)
-    await stores.check()
+    await stores.probe()
     await stores.audit.append("before", "key", {})
     with redis.Redis.from_url(redis_url) as client:
         client.set("trustscale:schema", 99)

@@ -69,7 +69,7 @@ class TestOut:
 )  # fmt: skip
 def test_what_a_form_cannot_hold(form, quality, side, words):
     with pytest.raises(BadRequest, match=words):
-        form_of(form, quality).check(side, transparent=form == "jpeg")
+        form_of(form, quality).raise_if_impossible(side, transparent=form == "jpeg")
 
 
 SECRET = "Hideout"  # stands wherever a file may tell a place or a person

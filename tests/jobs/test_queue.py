@@ -222,6 +222,6 @@ async def test_check(stores):
         async with JobQueue(server.url, stores.jobs, answer_s=60.0) as queue:
             server.kill()
             with pytest.raises(StoreUnavailable, match="queue"):
-                await queue.check()
+                await queue.probe()
             server.start()
-            await queue.check()
+            await queue.probe()

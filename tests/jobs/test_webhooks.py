@@ -39,7 +39,7 @@ class TestAllowed:
     )
     def test_others_are_refused(self, url):
         with pytest.raises(BadRequest):
-            webhooks().check(url)
+            webhooks().raise_if_refused(url)
 
     @pytest.mark.parametrize("secret", ["", "secret", "whsec_c2hvcnQ=", "whsec_?"])
     def test_bad_secrets(self, secret):

@@ -135,7 +135,7 @@ class Scene:
         return await self.gateway.round("fake")
 
     async def warnings(self):
-        return await self.gateway.check("fake", self.calibration)
+        return await self.gateway.warnings("fake", self.calibration)
 
     async def state(self):
         return await self.store.load(self.calibration)

@@ -78,7 +78,7 @@ async def test_blobs_away():
     watch = scene.watch(fresh_s=0.0)
     for failure in (None, StoreUnavailable("away")):
         scene.memory.failure = failure
-        assert await watch.check("fake", scene.calibration) == []
+        assert await watch.warnings("fake", scene.calibration) == []
     with pytest.raises(StoreUnavailable):
         await scene.warnings()
 

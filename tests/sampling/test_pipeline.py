@@ -227,8 +227,8 @@ class Away(FakeUpscaler):
     @fingerprint.setter
     def fingerprint(self, value): ...
 
-    async def check(self):
-        await super().check()
+    async def probe(self):
+        await super().probe()
         self.checks += 1
 
 

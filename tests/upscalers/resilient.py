@@ -35,9 +35,9 @@ class Inner(FakeUpscaler):
             raise self.errors.pop(0)
         return samples
 
-    async def check(self):
+    async def probe(self):
         self.checks += 1
-        await super().check()
+        await super().probe()
 
 
 class Calls:

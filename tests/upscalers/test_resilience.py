@@ -168,7 +168,7 @@ class TestColdStart:
             self.note()
             return await super().generate(source, seeds, permit)
 
-        async def check(self):
+        async def probe(self):
             self.note()
             self.away -= 1
             if self.away >= 0:

@@ -55,7 +55,7 @@ class TestSamples:
         with serving(create_app(engine)) as address:
             told = WorkerConfig(name="up", urls=[f"http://{address}"])
             upscaler = WorkerUpscaler(told, [Upstream(told, told.urls[0], {}, patient())])
-            await upscaler.check()
+            await upscaler.probe()
             assert upscaler.capabilities.takes_16_bit
             [sample] = await upscaler.generate(Source(deep), [29])
             await upscaler.close()

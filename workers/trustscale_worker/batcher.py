@@ -117,7 +117,7 @@ class Batcher:
             await self._task
         await asyncio.to_thread(self._thread.shutdown)
 
-    def check(self) -> None:
+    def raise_if_full(self) -> None:
         """Raise QueueFull if the queue is full or closed."""
         if self._closed:
             raise self.busy("the worker is shutting down")
@@ -133,7 +133,7 @@ class Batcher:
             QueueFull: also if it is closed.
             WorkerError: what the engine raised.
         """
-        self.check()
+        self.raise_if_full()
         answer: asyncio.Future[RGB] = asyncio.get_running_loop().create_future()
         ticket = _Ticket(SampleRequest(image, seeds, answer.done), answer)
         self._waiting.append(ticket)

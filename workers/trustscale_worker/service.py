@@ -146,7 +146,7 @@ class _Service:
             raise self._batcher.busy("the worker is shutting down") from error
 
     async def _infer(self, request: Request) -> Response:
-        self._batcher.check()  # a full worker reads no bodies
+        self._batcher.raise_if_full()  # a full worker reads no bodies
         body = await self._body(request)
         header_length = request.headers.get(HEADER_LENGTH)
         inference = await asyncio.to_thread(parse_request, body, header_length, self._settings)

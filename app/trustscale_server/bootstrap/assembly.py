@@ -371,7 +371,7 @@ async def opened_stores(settings: Settings, stack: AsyncExitStack, metrics: Metr
         removed=functools.partial(metrics.count, "results_removed"),
     )
     stack.push_async_callback(stores.close)
-    await stores.check()
+    await stores.probe()
     if weakness := await stores.weakness():
         log.error("store_may_lose_data", detail=weakness)
     return stores
@@ -386,7 +386,7 @@ async def _open_upscalers(
         upscaler = build(config, os.environ)
         stack.push_async_callback(upscaler.close)
         try:
-            await upscaler.check()
+            await upscaler.probe()
         except TrustscaleError as error:
             log.warning("upscaler_unavailable", upscaler=config.name, detail=error.detail)
         upscalers[config.name] = upscaler

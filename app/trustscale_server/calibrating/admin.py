@@ -282,7 +282,7 @@ class CalibrationAdmin:
             )
         try:
             fidelity = replace(parent.pipeline.fidelity, bound=bound)
-            guarantee.check(fidelity)
+            guarantee.raise_if_unsuited(fidelity)
         except ValueError as error:
             raise BadRequest(f"{error}.") from error
 
@@ -360,14 +360,16 @@ class CalibrationAdmin:
     async def import_file(self, data: bytes, *, activate: bool, force: bool = False) -> Calibration:
         """Check and store a calibration file, unless it may not be activated as asked."""
         calibration = await in_spare_thread(calibration_file.load, data)
-        await in_spare_thread(validation.check, calibration)  # before its changes are made out
+        await in_spare_thread(
+            validation.raise_if_unusable, calibration
+        )  # before its changes are made out
         if activate:
-            await self.check(calibration)
+            await self.raise_if_mismatched(calibration)
             await self.calibrations.changes(calibration, force=force)
         await self.calibrations.add(calibration, activate=activate)
         return calibration
 
-    async def check(self, calibration: Calibration) -> None:
+    async def raise_if_mismatched(self, calibration: Calibration) -> None:
         """Raise CalibrationMismatch if this process has its upscaler under another pipeline."""
         if calibration.manifest.upscaler in self.upscalers:
             guard(calibration.pipeline, await self._identified(calibration.manifest.upscaler))
@@ -393,7 +395,7 @@ class CalibrationAdmin:
         self, calibration: Calibration, *, force: bool = False, only: bool = False
     ) -> tuple[Activation, ServingChanges]:
         """Check a calibration against the live pipeline, and activate it."""
-        await self.check(calibration)
+        await self.raise_if_mismatched(calibration)
         return await self.calibrations.activate(calibration, force=force, only=only)
 
     @property

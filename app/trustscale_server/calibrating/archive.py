@@ -55,15 +55,15 @@ class ArchiveLimits:
     max_ratio: int = 100  # images hardly shrink in an archive; black labels do
     free_bytes: int = 64 * 1024 * 1024  # which may be expanded by any ratio
 
-    def check_files(self, count: int) -> None:
+    def raise_if_too_many(self, count: int) -> None:
         """Raise ImageTooLarge if an archive has too many members."""
         _check(count, self.max_files, "max_files", "The archive holds", "files")
 
-    def check_file(self, name: str, size: int) -> None:
+    def raise_if_too_large(self, name: str, size: int) -> None:
         """Raise ImageTooLarge if a member is too large."""
         _check(size, self.max_file_bytes, "max_file_bytes", f"{shortened(name)} has", "bytes")
 
-    def check_total(self, total: int, size: int) -> None:
+    def raise_if_total_too_large(self, total: int, size: int) -> None:
         """Raise ImageTooLarge if the members of an archive of this size are too large together."""
         most = min(self.max_total_bytes, self.free_bytes + self.max_ratio * size)
         limit = "max_total_bytes" if most == self.max_total_bytes else "max_ratio"
@@ -129,7 +129,7 @@ class _Counted:
     def read(self, size: int) -> bytes:
         data = self._file.read(size)
         self._read += len(data)
-        self._limits.check_total(self._read, self._size)
+        self._limits.raise_if_total_too_large(self._read, self._size)
         return data
 
 
@@ -145,9 +145,9 @@ class _BoundedList:
         if not self.is_listing:
             return self._file.read(size)
         if size > io.DEFAULT_BUFFER_SIZE:
-            self._limits.check_files(size // _MAX_ZIP_ENTRY)
+            self._limits.raise_if_too_many(size // _MAX_ZIP_ENTRY)
         data = self._file.read(size)
-        self._limits.check_files(data.count(_ZIP_ENTRY))
+        self._limits.raise_if_too_many(data.count(_ZIP_ENTRY))
         return data
 
 
@@ -198,13 +198,13 @@ def _files(members: Iterator[_Member], limits: ArchiveLimits, size: int) -> Iter
             content = member.content()
             # A header may lie about the size.
             data = content.read(limits.max_file_bytes + 1) if content else b""
-        limits.check_file(member.name, len(data))
+        limits.raise_if_too_large(member.name, len(data))
         total += len(data)
-        limits.check_total(total, size)
+        limits.raise_if_total_too_large(total, size)
         return data
 
     for count, member in enumerate(members, start=1):
-        limits.check_files(count)
+        limits.raise_if_too_many(count)
         if member.is_folder or is_clutter(member.name):
             continue
         name = member.name
@@ -215,7 +215,7 @@ def _files(members: Iterator[_Member], limits: ArchiveLimits, size: int) -> Iter
         if folded in seen:
             raise BadRequest(f"{shortened(name)} and {shortened(seen[folded])} are the same name.")
         seen[folded] = name
-        limits.check_file(name, member.size)
+        limits.raise_if_too_large(name, member.size)
         yield NamedFile(path, partial(read, member))
 
 

@@ -186,7 +186,7 @@ class CalibrationConfig(BaseModel):
         is_of_data = made_by is None or (isinstance(made_by, Degradation) and made_by.is_of_data)
         if self.stretch is not None and not is_of_data:
             raise ValueError("with a stretch X is made by blur, reduction and noise only")
-        self.guarantee.check(self.fidelity)
+        self.guarantee.raise_if_unsuited(self.fidelity)
         return self
 
     def may_fit(self, indecision: IndecisionSettings) -> bool:

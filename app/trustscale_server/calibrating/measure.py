@@ -179,7 +179,7 @@ def unpack(data: bytes) -> MeasuredPair:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             curves = LossCurves(arrays["levels"], arrays["errors"], arrays["lengths"])
-            curves.check()
+            curves.raise_if_inconsistent()
             return MeasuredPair(
                 PairInfo(**json.loads(arrays["info"].tobytes())),
                 list(curves),

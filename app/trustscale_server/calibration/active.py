@@ -167,7 +167,7 @@ class Calibrations:
                     present = first
         changes = await in_spare_thread(ServingChanges.between, calibration, present)
         if not force and calibration.id != active:
-            changes.check(calibration)
+            changes.raise_if_worse(calibration)
         return changes
 
     async def activate(
@@ -214,7 +214,7 @@ class Calibrations:
         Raises:
             BadCalibration: nothing can be served from it.
         """
-        await asyncio.to_thread(validation.check, calibration)
+        await asyncio.to_thread(validation.raise_if_unusable, calibration)
         if blob is None:
             blob = await asyncio.to_thread(file.dump, calibration)
         await self.store.put(calibration.head, blob)

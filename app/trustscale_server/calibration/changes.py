@@ -61,7 +61,7 @@ class ServingChanges(BaseModel):
         before = self.trusted_area.before or 0.0
         return self.min_alpha.after > self.alpha or self.trusted_area.after < _FAR_BELOW * before
 
-    def check(self, after: Calibration) -> None:
+    def raise_if_worse(self, after: Calibration) -> None:
         """Raise Conflict, with the figures as `changes`, if it would serve worse."""
         if self.is_worse:
             short = after.everything.shortfall(self.alpha)

@@ -168,7 +168,7 @@ def _load(data: bytes) -> Calibration:
     # Only the last error of a curve is above the bound, by rounding.
     errors = np.minimum(_floats(curves[1]), limit)
     loss_curves = LossCurves(_floats(curves[0]), errors, lengths[0].astype(np.int64))
-    loss_curves.check()
+    loss_curves.raise_if_inconsistent()
     calibration = Calibration(
         document["manifest"],
         loss_curves,

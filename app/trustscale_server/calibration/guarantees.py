@@ -112,7 +112,7 @@ class GuaranteeSettings(BaseModel, ABC):
         """Return the largest loss."""
         return bound
 
-    def check(self, fidelity: FidelitySettings) -> None:
+    def raise_if_unsuited(self, fidelity: FidelitySettings) -> None:
         """Raise ValueError if this guarantee cannot be given about such errors."""
 
     def fitted_to(self, sigma: IndecisionSettings) -> GuaranteeSettings:
@@ -270,7 +270,7 @@ class Probability(GuaranteeSettings):
         del bound
         return 1.0
 
-    def check(self, fidelity: FidelitySettings) -> None:
+    def raise_if_unsuited(self, fidelity: FidelitySettings) -> None:
         if fidelity.bound is not None and self.tolerance >= fidelity.bound:
             raise ValueError(
                 f"errors are counted up to {fidelity.bound:g}, so the tolerance must be below that"
@@ -343,7 +343,7 @@ class PostHoc(GuaranteeSettings):
             self.known_shape()
         return self
 
-    def check(self, fidelity: FidelitySettings) -> None:
+    def raise_if_unsuited(self, fidelity: FidelitySettings) -> None:
         if fidelity.bound is not None:
             on_codes(np.array(self.alphas), fidelity.bound)
 

@@ -19,7 +19,7 @@ from trustscale_server.conformal.review import TOLERANCES
 from trustscale_server.platform.errors import BadCalibration, shortened
 
 
-def check(calibration: Calibration) -> None:
+def raise_if_unusable(calibration: Calibration) -> None:
     """Check a whole calibration.
 
     Raises:
@@ -46,7 +46,7 @@ def _faults(calibration: Calibration) -> Iterator[str]:
     if guarantee.fitted_to(pipeline.indecision) != guarantee:
         yield "its guarantee does not say how thresholds follow from σ"
     try:
-        guarantee.check(pipeline.fidelity)
+        guarantee.raise_if_unsuited(pipeline.fidelity)
     except ValueError as error:
         yield str(error)
 

@@ -147,7 +147,7 @@ def _machine(settings: Settings) -> list[Finding]:
 
 async def _stores(services: Services) -> list[Finding]:
     stores = services.stores
-    await stores.check()
+    await stores.probe()
     weakness = await stores.weakness()
     found = [Finding("store", "ok", "reads and writes")]
     if weakness is not None:
@@ -199,7 +199,7 @@ async def _upscaler(services: Services, upscaler: Upscaler) -> Finding:
     try:
         if not price:
             async with asyncio.timeout(_CHECK_S):
-                await upscaler.check()
+                await upscaler.probe()
             reached = "reached"
         active = (await services.calibrations.order(upscaler.name)).calibrations
     except NoCalibration as error:

@@ -172,7 +172,7 @@ class LossCurves(Sequence[LossCurve]):
             np.array([len(curve) for curve in all_curves], np.int64),
         )
 
-    def check(self) -> None:
+    def raise_if_inconsistent(self) -> None:
         """Check what a file holds, all curves at once.
 
         Raises:

@@ -80,7 +80,7 @@ class Probes:
         self._rest_s = rest_s
         self._asked: dict[str, tuple[float, asyncio.Task[None]]] = {}
 
-    async def check(self, upscaler: Upscaler) -> None:
+    async def probe(self, upscaler: Upscaler) -> None:
         """Check an upscaler, unless it answered a moment ago.
 
         Raises:
@@ -94,7 +94,7 @@ class Probes:
         now = asyncio.get_running_loop().time()
         at, answer = self._asked.get(upscaler.name, (-math.inf, None))
         if answer is None or (answer.done() and now - at >= self._rest_s):
-            answer = asyncio.create_task(upscaler.check())
+            answer = asyncio.create_task(upscaler.probe())
             # Retrieves the error of a check that is no longer awaited.
             answer.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._asked[upscaler.name] = now, answer

@@ -188,7 +188,7 @@ class JobQueue:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         """Raise StoreUnavailable unless jobs can be queued now."""
         if self._is_memory:
             return

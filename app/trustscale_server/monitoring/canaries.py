@@ -90,7 +90,7 @@ class CanaryWatch:
     chance: random.Random = field(default_factory=random.Random)
     _cached: dict[str, _Cached] = field(default_factory=dict, init=False)
 
-    async def check(self, upscaler: str, calibration: str) -> list[str]:
+    async def warnings(self, upscaler: str, calibration: str) -> list[str]:
         """Return the warnings that an answer under this calibration must carry.
 
         Raises:

@@ -156,7 +156,7 @@ async def identify(upscaler: Upscaler) -> None:
     try:
         _ = upscaler.fingerprint
     except UpscalerUnavailable:
-        await (upscaler.wake() if isinstance(upscaler, ResilientUpscaler) else upscaler.check())
+        await (upscaler.wake() if isinstance(upscaler, ResilientUpscaler) else upscaler.probe())
 
 
 DEFAULT_SAMPLES = 1

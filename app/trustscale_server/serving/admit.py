@@ -352,7 +352,9 @@ def _form_warnings(context: ServiceContext, chosen: Chosen, decoded: DecodedUplo
     if side is not None and side > longest:
         raise BadRequest(f"The longest side of the picture is {longest}; to={side} is more.")
     is_16_bit = chosen.pipeline.stretch is not None
-    form.check(side or longest, transparent=is_transparent and not is_16_bit, is_16_bit=is_16_bit)
+    form.raise_if_impossible(
+        side or longest, transparent=is_transparent and not is_16_bit, is_16_bit=is_16_bit
+    )
     warnings = form.warnings()
     if side is not None and side < longest:
         warnings.append(

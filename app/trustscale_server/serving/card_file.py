@@ -94,7 +94,9 @@ def write_card(
     made = card(drawn, caption_of(facts, wish.look), theme=wish.theme, frames=frames)
     if wish.form == "jpeg":
         made = _on_paper(made, paper(wish.theme))
-    ChosenForm(wish.form, None).check(max(made.shape[:2]), transparent=made.shape[2] == 4)
+    ChosenForm(wish.form, None).raise_if_impossible(
+        max(made.shape[:2]), transparent=made.shape[2] == 4
+    )
     mark = replace(mark, picture=facts.digest, rows=len(pixels))
     quality = None if wish.form == "png" else _QUALITY
     attached = Attached(text, metadata)

@@ -50,7 +50,7 @@ from trustscale_server.upscalers.base import (
 class ModelCheck(Protocol):
     """Checks that an upscaler still is the model that was calibrated."""
 
-    async def check(self, upscaler: str, calibration: str) -> list[str]:
+    async def warnings(self, upscaler: str, calibration: str) -> list[str]:
         """Return the warnings that an answer must carry. Raises CalibrationMismatch."""
         ...
 
@@ -241,7 +241,7 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
         calibration, pipeline, warnings = order.first, order.first.pipeline, []
         check_measurable(pipeline.fidelity)  # words are read for every answer
         if context.canaries is not None:
-            warnings += await context.canaries.check(upscaler.name, calibration.id)
+            warnings += await context.canaries.warnings(upscaler.name, calibration.id)
         if not any(_promises(calibration, request) for calibration in order.calibrations):
             calibration.subset(request.group, request.guarantee, request.robust)
     form = form_of(request.format, request.quality)

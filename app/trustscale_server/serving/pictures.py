@@ -89,7 +89,9 @@ class ChosenForm:
         """Whether the file holds exactly the pixels that the mask describes."""
         return FORMS[self.name].is_lossless(self.quality)
 
-    def check(self, longest: int, *, transparent: bool, is_16_bit: bool = False) -> None:
+    def raise_if_impossible(
+        self, longest: int, *, transparent: bool, is_16_bit: bool = False
+    ) -> None:
         """Raise BadRequest if the form cannot hold a picture with this longest side."""
         form = FORMS[self.name]
         if longest > form.most:

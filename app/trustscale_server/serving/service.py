@@ -372,7 +372,7 @@ class UpscaleService:
                 wait_s = time.perf_counter() - arrived
                 self.metrics.observe("slot_wait_seconds", wait_s)
                 if context.results is not None:
-                    await context.results.check()
+                    await context.results.probe()
                 on_begin()
                 # Nested, so that each step's input is released when the step has ended.
                 encoded = await encode_answer(

@@ -68,18 +68,18 @@ class Stores:
     claims: ClaimStore
     calls: CallStore
     usage: Usage
-    checks: Sequence[Callable[[], Awaitable[None]]]
+    probes: Sequence[Callable[[], Awaitable[None]]]
     close: Callable[[], Awaitable[None]]
     weakness: Callable[[], Awaitable[str | None]]
     space: Callable[[], Awaitable[Space]]
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         """Raise StoreUnavailable unless reads and writes work.
 
         Raises StoreUnavailable, or ConfigError for data that another release wrote.
         """
-        for check in self.checks:
-            await check()
+        for probe in self.probes:
+            await probe()
 
 
 DATABASE_NAME = "trustscale.sqlite3"
@@ -103,7 +103,7 @@ def open_stores(
     """
     check_store_url(url, data_dir)
     documents: Documents
-    checks: list[Callable[[], Awaitable[None]]]
+    probes: list[Callable[[], Awaitable[None]]]
     close: Callable[[], Awaitable[None]]
     weakness: Callable[[], Awaitable[str | None]]
     if urlsplit(url).scheme in {"redis", "rediss"}:
@@ -112,9 +112,9 @@ def open_stores(
         blobs = open_blobs(blobs_url, data_dir)
         client = redis.redis_client(url)
         documents = redis.RedisDocuments(client)
-        checks = [
+        probes = [
             partial(redis.check_redis, client),
-            documents.check,
+            documents.probe,
             partial(redis.check_blobs, client, blobs),
         ]
         close, weakness = client.aclose, partial(redis.weakness, client)
@@ -123,7 +123,7 @@ def open_stores(
         usable_folder(data_dir, mode=PRIVATE)
         blobs = open_blobs(blobs_url, data_dir)
         documents = database = SqliteDocuments(path)
-        checks, close, weakness = [documents.check, blobs.check], database.close, _none
+        probes, close, weakness = [documents.probe, blobs.probe], database.close, _none
     results = ResultStore(
         documents, blobs, ttl_s=result_ttl_s, max_bytes=max_result_bytes, removed=removed
     )
@@ -137,7 +137,7 @@ def open_stores(
         claims=ClaimStore(documents),
         calls=CallStore(documents),
         usage=Usage(documents),
-        checks=checks,
+        probes=probes,
         close=close,
         weakness=weakness,
         space=documents.space,

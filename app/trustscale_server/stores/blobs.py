@@ -233,7 +233,7 @@ class Blobs:
                 self.store, method, _path(folder, name), timedelta(seconds=seconds)
             )
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         await self.put(*_CHECK, b"")
         await self.get(*_CHECK)
 

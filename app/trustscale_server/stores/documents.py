@@ -137,7 +137,7 @@ class Documents(Protocol):
     async def space(self) -> Space:
         """Return the space that is used, and its limit."""
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         """Raise StoreUnavailable unless documents can be written and read now."""
 
 

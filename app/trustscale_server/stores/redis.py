@@ -153,7 +153,7 @@ async def weakness(client: Client) -> str | None:
 
 async def check_blobs(client: Client, blobs: Blobs) -> None:
     """Raise ConfigError unless all processes on this Redis share these bytes."""
-    await blobs.check()
+    await blobs.probe()
     mine = await blobs.identity()
     async with redis_errors():
         await client.set(_BLOBS, mine, nx=True)
@@ -301,7 +301,7 @@ class RedisDocuments:
             self._ahead_s, self._compared = seconds + micros / 1e6 - now, now
         return time.monotonic() + self._ahead_s
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         async with redis_errors():
             await self._client.set(_WRITTEN, b"")
         used, limit = await self.space()

@@ -87,15 +87,15 @@ class ResultStore:
         self._removed = removed
         self._proven = -inf
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         """Raise an error unless a result could be stored; asked before one is paid for.
 
         Raises StoreUnavailable.
         """
         clock = asyncio.get_running_loop().time
         if clock() - self._proven > _PROVEN_S:
-            await self._documents.check()
-            await self._blobs.check()
+            await self._documents.probe()
+            await self._blobs.probe()
             self._proven = clock()
 
     async def put(

@@ -198,7 +198,7 @@ class SqliteDocuments:
 
         return await self._call(self._writer, transaction)
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         """Raise StoreUnavailable unless a row can be written and read."""
         await self.change([_CHECK], lambda _: (None, {_CHECK: Put()}), durable=False)
         await self.read(_CHECK)

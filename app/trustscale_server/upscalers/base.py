@@ -166,7 +166,7 @@ class Upscaler(Protocol):
         """
         ...
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         """Learn scale and fingerprint; raise UpscalerUnavailable unless it can serve."""
         ...
 
@@ -205,8 +205,8 @@ class Wrapped:
         facts: Mapping[str, object] = getattr(self.inner, "facts", {})
         return facts
 
-    async def check(self) -> None:
-        await self.inner.check()
+    async def probe(self) -> None:
+        await self.inner.probe()
 
     async def close(self) -> None:
         await self.inner.close()

@@ -257,7 +257,7 @@ async def _generated(
     except ConfigError as error:
         raise BadRequest(error.detail) from error
     try:
-        await upscaler.check()
+        await upscaler.probe()
         (sample,) = await upscaler.generate(source, [1])
         scale = sample.shape[0] // source.height
         colours = (

@@ -94,7 +94,7 @@ async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 
     report = ProbeReport(upscaler.name, upscaler.kind, samples)
     source = Source(pattern() if image is None else image)
     try:
-        await upscaler.check()
+        await upscaler.probe()
         report.reachable = True
         capabilities = upscaler.capabilities
         report.scale, report.fingerprint = upscaler.scale, upscaler.fingerprint

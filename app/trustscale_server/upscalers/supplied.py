@@ -76,7 +76,7 @@ class SuppliedUpscaler:
         sample = await asyncio.to_thread(fitted, source.rgb, enlarged, self.scale)
         return [sample for _ in seeds]
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         """Return: there is nothing to be reached."""
 
     async def close(self) -> None:

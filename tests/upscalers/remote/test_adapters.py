@@ -108,7 +108,7 @@ class TestCog:
         """A ready or busy server can serve, and the fingerprint is known then."""
         up = cog(lambda request: httpx.Response(200, json={"status": status}))
         with nullcontext() if serves else pytest.raises(UpscalerUnavailable):
-            await up.check()
+            await up.probe()
         with nullcontext() if serves else pytest.raises(UpscalerUnavailable, match="not been"):
             assert up.fingerprint.startswith("sha256:")
 
@@ -117,7 +117,7 @@ class TestCog:
 
         async def fingerprint(**settings):
             up = cog(lambda request: httpx.Response(200, json={"status": "READY"}), **settings)
-            await up.check()
+            await up.probe()
             return up.fingerprint
 
         base = await fingerprint()
@@ -217,7 +217,7 @@ async def test_a_prefix_that_is_another_host(prefix):
         return httpx.Response(200, json={"api_prefix": prefix, "version": "6"})
 
     with pytest.raises(UpscalerUnavailable, match="no path"):
-        await gradio(handler).check()
+        await gradio(handler).probe()
     assert asked == ["http://127.0.0.1/config"]
 
 

@@ -120,7 +120,7 @@ async def ask(name, answers, build=build_adapter, **settings):
     upscaler = build(config(**UPSCALERS[name], **settings), {}, network=answers)
     try:
         async with asyncio.timeout(60):
-            for step in (upscaler.check(), upscaler.generate(SOURCE, [1])):
+            for step in (upscaler.probe(), upscaler.generate(SOURCE, [1])):
                 try:
                     await step
                 except UpscalerError as error:

@@ -66,7 +66,7 @@ def fakes(state):
 )
 async def test_sample(source, state, fakes, name, seeds, scale):
     up = hosted_by(fakes, name)
-    await up.check()
+    await up.probe()
     [got] = await up.generate(source, [7])
     assert got.shape == (48 * scale, 48 * scale, 3)
     assert state.seeds == seeds
@@ -79,7 +79,7 @@ async def test_sample(source, state, fakes, name, seeds, scale):
 async def test_cancel(source, state, fakes, name):
     state.polls = 10**6
     up = hosted_by(fakes, name)
-    await up.check()
+    await up.probe()
     task = asyncio.create_task(up.generate(source, [1]))
     await cancelled(task, lambda: any(row["polls"] < 10**6 for row in state.predictions.values()))
     await up.close()
@@ -106,7 +106,7 @@ async def test_cancelled_while_it_begins(source, state, fakes, name):
     answered = asyncio.Event()
     between = Beginning(fakes, lambda _: answered.wait())
     up = hosted_by(between, name)
-    await up.check()
+    await up.probe()
     task = asyncio.create_task(up.generate(source, [1]))
     await cancelled(task, lambda: between.begun)
     answered.set()

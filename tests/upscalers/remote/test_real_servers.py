@@ -83,7 +83,7 @@ async def test_served(opened, source, name):
 
         for settings, seeds in calls:
             up = build(**settings)
-            await up.check()
+            await up.probe()
             await reference(up, source, seeds)
             assert up.capabilities.lossless
         for path, settings in places:
@@ -109,7 +109,7 @@ async def connected(opened, source, address, kind, settings):
     written = tomllib.loads(toml_of(tried.entry))["upscalers"][0]
     assert written["kind"] == kind
     up = opened(resilient, **written)
-    await up.check()
+    await up.probe()
     assert up.capabilities.seeds is (written.get("model") != "encoded")
     await reference(up, source, [3, 4] if up.capabilities.seeds else [0])
 
@@ -120,7 +120,7 @@ async def a_worker_in_its_place(build, source):
     settings = {"model": "sleeper"}
     with serving(create_app(SleepingEngine())) as address:
         for up in (build(**settings), build(**settings, url=f"http://{address}")):
-            await up.check()
+            await up.probe()
             got = await drawn(up, source, seeds)
             assert np.array_equal(got, [textured(source.rgb, seed) for seed in seeds])
 

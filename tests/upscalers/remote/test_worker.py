@@ -47,7 +47,7 @@ class TestOneWorker:
         up = worker(start(SleepingEngine(scale=3), max_samples=5, max_pixels=1000))
         with pytest.raises(UpscalerUnavailable):
             _ = up.fingerprint
-        await up.check()
+        await up.probe()
         assert (up.scale, up.fingerprint) == (3, "sha256:sleeper")
         found = up.capabilities
         assert (found.samples_per_call, found.max_samples, found.max_input_pixels) == (5, 7, 1000)
@@ -87,7 +87,7 @@ class TestSeveralWorkers:
     async def test_least_outstanding_work(self, worker, start, source):
         busy, idle = SleepingEngine(shut=True), SleepingEngine()
         up = worker(start(busy, idle))
-        await up.check()
+        await up.probe()
         assert up.capabilities.machines == 2
         waiting = asyncio.create_task(up.generate(source, [1]))
         await until(lambda: busy.calls)
@@ -104,7 +104,7 @@ class TestSeveralWorkers:
             urls.append(dying.url)
             told = config(kind="worker", urls=urls)
             up = WorkerUpscaler(told, [Upstream(told, url, {}, patient()) for url in urls], 600)
-            await up.check()  # one worker is enough to start with
+            await up.probe()  # one worker is enough to start with
             got = await asyncio.gather(*(up.generate(source, [seed]) for seed in (1, 2)))
             assert len(dying.asked) == 2  # metadata, then its call
             assert np.array_equal(got, [[textured(source.rgb, seed, 2)] for seed in (1, 2)])
@@ -116,12 +116,12 @@ class TestSeveralWorkers:
     async def test_different_models(self, worker, start):
         up = worker(start(SleepingEngine(scale=2), SleepingEngine(scale=3)))
         with pytest.raises(Misconfigured, match="different models"):
-            await up.check()
+            await up.probe()
 
     async def test_a_changed_model_is_noticed(self, worker, start, source):
         engine = SleepingEngine()
         up = worker(start(engine))
-        await up.check()
+        await up.probe()
         engine.fingerprint = "sha256:other"
         with pytest.raises(Misconfigured, match="another model"):
             await up.generate(source, [1])
@@ -140,4 +140,4 @@ async def test_foreign_servers(parameters):
 
     up = adapter(handler, kind="worker", urls=["http://127.0.0.1"])
     with pytest.raises(UpscalerUnavailable, match='kind = "oip"'):
-        await up.check()
+        await up.probe()

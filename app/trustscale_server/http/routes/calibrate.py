@@ -158,7 +158,7 @@ async def create_calibration(
 
     Where pairs are measured already under the same settings, nothing is generated again.
     """
-    state.settings.webhooks.check(form.webhook)
+    state.settings.webhooks.raise_if_refused(form.webhook)
     settings = _of_one_upscaler(state, calibration_config_of(config))
     if form.dry_run:
         return await _planned(request, state, settings, form.submission(actor))
@@ -232,7 +232,7 @@ async def extend_calibration(
 
     Nothing is generated again for the old ones.
     """
-    state.settings.webhooks.check(form.webhook)
+    state.settings.webhooks.raise_if_refused(form.webhook)
     parent = await state.admin.finished(calibration_id)
     config = CalibrationConfig.from_manifest(
         parent.manifest, activate=form.activate, force=form.force
@@ -296,7 +296,7 @@ async def derive_calibration(
     parent = await state.admin.finished(calibration_id)
     if derivation.activate:
         # First, or a refusal would leave a calibration behind.
-        await state.admin.check(parent)
+        await state.admin.raise_if_mismatched(parent)
     derived = await state.admin.derive(
         parent,
         derivation.guarantee,

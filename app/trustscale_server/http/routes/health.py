@@ -120,20 +120,20 @@ async def _in_time(answer: Coroutine[Any, Any, ServicePart], seconds: float) -> 
 
 
 async def _store(state: State) -> ServicePart:
-    await state.stores.check()
+    await state.stores.probe()
     return ServicePart(ready=True, detail=await state.stores.weakness())
 
 
 async def _jobs(state: State) -> ServicePart:
     if state.worker is not None and state.worker.done():
         return ServicePart(ready=False, detail="the job worker has stopped")
-    await state.queue.check()
+    await state.queue.probe()
     return ServicePart(ready=True)
 
 
 async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     """Check whether an upscaler can be reached and its active calibration belongs to it."""
-    await state.probes.check(upscaler)
+    await state.probes.probe(upscaler)
     active = await state.calibrations.active_id(upscaler.name)
     if active is None:
         return ServicePart(ready=True, detail="no active calibration")
@@ -167,7 +167,7 @@ async def update_gauges(metrics: Metrics, services: Services) -> None:
             if (spent := await upscaler.spent()) is not None:
                 metrics.set("upstream_calls_last_hour", spent[0], upscaler.name)
                 metrics.set("upstream_calls_limit", spent[1], upscaler.name)
-        await services.stores.results.check()
+        await services.stores.results.probe()
         metrics.set("store_persists", await services.stores.weakness() is None)
         spaces = {
             "store_bytes": await services.stores.space(),

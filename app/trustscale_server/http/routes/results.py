@@ -294,7 +294,9 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
     def made() -> bytes:
         image = Image.open(io.BytesIO(data))
         pixels = pixels_of(image)
-        ChosenForm(form, None).check(max(image.size), transparent=pixels.shape[2] == 4)
+        ChosenForm(form, None).raise_if_impossible(
+            max(image.size), transparent=pixels.shape[2] == 4
+        )
         text, pages = dict(UNMASKED), None
         if mask_file:
             mask, text = read_mask(mask_file)

@@ -176,7 +176,7 @@ async def upscale(
     webhook = form.webhook
     upload = _Upload(form, state, key)
     as_job = prefers("respond-async", request.headers.getlist("prefer"))
-    upload.check(as_job=as_job)
+    upload.raise_if_unusable(as_job=as_job)
 
     async def check_room(cost: int = 0, upscaler: str | None = fields.upscaler) -> None:
         if as_job:
@@ -334,7 +334,7 @@ class _Upload:
     key: str | None
     fetched: ImageFile | None = None
 
-    def check(self, *, as_job: bool) -> None:
+    def raise_if_unusable(self, *, as_job: bool) -> None:
         """Return if there is exactly one, and it and the webhook are allowed. Raises BadRequest."""
         sent = [name for name in _PICTURES if getattr(self.form, name) is not None]
         if len(sent) > 1:
@@ -343,9 +343,9 @@ class _Upload:
             reason = "this is missing; send a form with the file, with curl: -F image=@FILE"
             raise BadRequest(f"image: {reason}.", fields=[{"field": "image", "reason": reason}])
         if self.form.image_url is not None:
-            self.state.settings.image_sources.check()
+            self.state.settings.image_sources.raise_if_refused()
         if self.form.webhook is not None:
-            self.state.settings.webhooks.check(self.form.webhook, is_job=as_job)
+            self.state.settings.webhooks.raise_if_refused(self.form.webhook, is_job=as_job)
 
     async def open(self, *, again: bool) -> ImageFile:
         """The file; `again`: a fetched one is kept for `read`.

@@ -182,7 +182,7 @@ class Accumulator(Moments):
         return self.settings.spec.sigma(self)
 
     def _check_enough(self) -> None:
-        self.check_any()
+        self.raise_if_empty()
         if self.count < self.settings.least_samples:
             raise ValueError(
                 f"{self.settings.estimator} needs at least {self.settings.least_samples} samples"

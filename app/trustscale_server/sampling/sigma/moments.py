@@ -143,7 +143,7 @@ class Moments:
 
     def pixel_variance(self) -> NDArray[np.float32]:
         """Return σ^var before smoothing: Σ_c Var_M, a new float32 [H, W] ≥ 0 (paper §2.2)."""
-        self.check_any()
+        self.raise_if_empty()
         if self.count == 1:
             return np.zeros(self.shape, np.float32)
         variance = np.empty(self.shape[0] * self.shape[1], np.float32)
@@ -156,7 +156,7 @@ class Moments:
     ) -> NDArray[np.float64]:
         return np.asarray(self._spread(sums, squares) * (1.0 / (self.count * float(UNIT)) ** 2))
 
-    def check_any(self) -> None:
+    def raise_if_empty(self) -> None:
         """Raise ValueError unless a sample has been added."""
         if self.count == 0:
             raise ValueError("no samples have been added")
@@ -178,7 +178,7 @@ class Moments:
         """Return Σ_c |E_M[μ] − E| in normalised Lab, float32 [H, W]: how far the mean is from E."""
         if self._enlarged is None:
             raise ValueError("σ needs the enlarged input, which was not given")
-        self.check_any()
+        self.raise_if_empty()
         plane = np.empty(self.shape, np.float32)
         for top in range(0, self.shape[0], _STRIP):
             bottom = min(top + _STRIP, self.shape[0])
@@ -249,7 +249,7 @@ class Moments:
 
     def rows(self, top: int, bottom: int) -> Maps:
         """Return the maps of some rows that the terms of a fitted σ are measured on."""
-        self.check_any()
+        self.raise_if_empty()
         shape = (bottom - top, self.shape[1])
         mean = np.empty((3, *shape), np.float32)
         variance = np.empty(shape, np.float32) if self.count > 1 else None
@@ -278,7 +278,7 @@ class Moments:
 
         K is linear, so E_M is taken first. The difference cancels leading digits, hence float64.
         """
-        self.check_any()
+        self.raise_if_empty()
         self._accumulate_all()
         unit = self.count * float(UNIT)
         patch = (self.squares / (unit * float(UNIT))).reshape(self.shape)

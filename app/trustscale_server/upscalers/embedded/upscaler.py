@@ -167,7 +167,7 @@ class EmbeddedUpscaler:
         self, source: Source, seeds: Sequence[int], permit: MemoryPermit | None = None
     ) -> list[RGB]:
         """Generate samples; cancelling returns at once, but the tile in progress ends."""
-        await self.check()
+        await self.probe()
         model = await asyncio.to_thread(lambda: self.model)
         samples: list[RGB] = []
         tasks: list[Callable[[], object]] = []
@@ -189,7 +189,7 @@ class EmbeddedUpscaler:
             raise UpscalerUnavailable(f"upscaler {self.name} is shutting down") from error
         return samples
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         if self._is_closed:
             raise UpscalerUnavailable(f"upscaler {self.name} is shutting down")
 

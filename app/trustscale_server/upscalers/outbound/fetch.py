@@ -31,7 +31,7 @@ class ImageHosts:
     allow_private: bool = False
     network: Network = field(default_factory=Network)
 
-    def check(self) -> None:
+    def raise_if_refused(self) -> None:
         """Raise BadRequest if nothing may be fetched."""
         if not self.hosts:
             raise BadRequest(

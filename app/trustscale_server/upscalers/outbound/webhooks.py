@@ -48,7 +48,7 @@ class Webhooks:
     secrets: tuple[bytes, ...] = ()
     allow_private: bool = False
 
-    def check(self, url: str | None, *, is_job: bool = True) -> None:
+    def raise_if_refused(self, url: str | None, *, is_job: bool = True) -> None:
         """Raise BadRequest unless a request may name this receiver."""
         if url is None:
             return

@@ -111,7 +111,7 @@ class Adapter(abc.ABC, Generic[Config]):
             self._upstream.redact_error(error)
             raise
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         try:
             self._identified = await self._identify()
         except UpscalerUnavailable as error:

@@ -76,7 +76,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
 
     async def _sample(self, source: Source, seed: int, permit: MemoryPermit) -> RGB:
         if self._identified is None:
-            await self.check()
+            await self.probe()
         path = await self._uploaded(source, f"{self._prefix}/upload", "files", "/0")
         values = {"image": {"path": path, "meta": _FILE}, "seed": seed}
         body = {"data": fill(list(self._config.inputs), values)}

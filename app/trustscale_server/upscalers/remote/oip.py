@@ -113,7 +113,7 @@ class OipUpscaler(Adapter[OipConfig]):
 
     async def _sample(self, source: Source, seed: int, permit: MemoryPermit) -> RGB:
         if self._identified is None:
-            await self.check()
+            await self.probe()
         config = self._config
         inputs = {config.image_input: _image(config, source)}
         if config.seed_input is not None:

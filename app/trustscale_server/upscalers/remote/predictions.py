@@ -187,7 +187,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
 
     async def _predict(self, values: dict[str, Any], permit: MemoryPermit) -> Any:
         if self._identified is None:
-            await self.check()
+            await self.probe()
         document = await self._started(self._created(values), self._cancelled)
         try:
             # A prediction may say "processing" beside its output.

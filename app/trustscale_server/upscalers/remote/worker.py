@@ -108,7 +108,7 @@ class WorkerUpscaler:
             align=self._config.align_colours,
         )
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         """Learn the model from every worker that answers.
 
         Raises:
@@ -139,7 +139,7 @@ class WorkerUpscaler:
     ) -> list[RGB]:
         permit = permit or MemoryPermit()
         if self._model is None:
-            await self.check()
+            await self.probe()
         refuse_large(source, self.capabilities.max_input_pixels, self.name)
         failure: UpscalerError | None = None
         for worker in self._by_load():

@@ -167,9 +167,9 @@ class ResilientUpscaler(Wrapped):
         except TimeoutError:
             return False
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         with self._translated():
-            await self.inner.check()
+            await self.inner.probe()
 
     async def wake(self) -> None:
         """Repeat `check` within `cold_start_s`, since requests start the upstream."""
@@ -177,7 +177,7 @@ class ResilientUpscaler(Wrapped):
         until = clock() + self._config.cold_start_s
         with self._counted_open():
             await retried(
-                self.check,
+                self.probe,
                 UpscalerUnavailable,
                 lambda *_: self._rest_s if clock() + self._rest_s < until else None,
             )
@@ -320,7 +320,7 @@ class ResilientUpscaler(Wrapped):
             rest = min(2 * rest, _MAX_REST_S)
             try:
                 async with asyncio.timeout(_MAX_REST_S):
-                    await self.check()
+                    await self.probe()
             except (TrustscaleError, TimeoutError):
                 continue
             self._breaker.half_open()
