@@ -92,7 +92,7 @@ def main() -> None:
 
 def shipped(upscaler: EmbeddedUpscaler) -> Calibration | None:
     """The shipped calibration of an embedded model, if there is one that knows what was added."""
-    precision = upscaler.facts.get("precision", "f32")
+    precision = upscaler.settings.get("precision", "f32")
     try:
         found = shipped_calibration(f"{upscaler.name}-{precision}")
     except (FileNotFoundError, BadCalibration):
@@ -109,10 +109,10 @@ async def measured(
     plain: bool,
 ) -> Row:
     """Measure one upload."""
-    facts = look_at(x, compression)
-    (raw,) = await upscaler.generate(Source(x, facts), [0])
-    made = raw if plain else aligned(raw, x, softness_for(facts))
-    added, wrong = look(x, made, facts.terms()), invented(x, made, truth)
+    features = look_at(x, compression)
+    (raw,) = await upscaler.generate(Source(x, features), [0])
+    made = raw if plain else aligned(raw, x, softness_for(features))
+    added, wrong = look(x, made, features.terms()), invented(x, made, truth)
     oracle = np.where(added.codes == UNCHANGED, UNCHANGED, np.minimum(wrong * STEPS, STEPS - 1))
     curves = [
         Marked.from_cells(codes.astype(np.uint8), added.energy, wrong)
@@ -128,7 +128,7 @@ async def measured(
     ]
     consistent = [consistency_db(picture, x) for picture in (raw, made)]
     by_score, by_oracle = (np.stack([curve.marked, curve.invented]) for curve in curves)
-    return Row((*errors, *consistent, *squares), by_score, by_oracle, facts.kind.name)
+    return Row((*errors, *consistent, *squares), by_score, by_oracle, features.kind.name)
 
 
 def line(kind: str, rows: Sequence[Row], calibration: Calibration | None) -> dict[str, str]:

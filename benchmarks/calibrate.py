@@ -88,7 +88,7 @@ async def overhead(pairs: Sequence[tuple[bytes, bytes]]) -> tuple[float, float]:
             PairSource(str(number)), {"y": y, "x": x}, pipeline, degradation=None, seed=0
         )
         measurement = await measure(
-            upscaler, Source(pair.x, pair.facts), pipeline, pair.seed, truth=pair.y
+            upscaler, Source(pair.x, pair.features), pipeline, pair.seed, truth=pair.y
         )
         pack(reduce_pair(pair, measurement, pipeline))
         everything += time.perf_counter() - began
@@ -140,7 +140,7 @@ async def rate(y: bytes, loads: Callable[[MeasurementSpec], Sequence[Load]]) -> 
         async with places:
             pair = await asyncio.to_thread(load)
             measurement = await measure(
-                upscaler, Source(pair.x, pair.facts), pipeline, pair.seed, truth=pair.seen
+                upscaler, Source(pair.x, pair.features), pipeline, pair.seed, truth=pair.seen
             )
             measured = await asyncio.to_thread(reduce_pair, pair, measurement, pipeline)
             del pair, measurement

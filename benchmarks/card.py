@@ -25,12 +25,12 @@ from trustscale_server.images.marked import write_marked
 from trustscale_server.images.marks import Mark
 from trustscale_server.images.png import to_bytes, to_png
 from trustscale_server.images.verify import verify
-from trustscale_server.serving.caption import CardFacts, caption_of
+from trustscale_server.serving.caption import CardContent, caption_of
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"
 ROUNDS, SIDE, LARGE = 3, 2048, (4000, 3000)
 CHECKED: tuple[FormName, ...] = ("png", "jpeg", "webp", "avif")
-FACTS = CardFacts(
+CONTENT = CardContent(
     upscaler="span-x4",
     scale=4,
     upload=(SIDE // 4, SIDE // 4),
@@ -51,11 +51,11 @@ def main(path: Path) -> None:
     png, upload = to_png(pixels), photo.resize((SIDE // 4, SIDE // 4))
     blurred = np.asarray(Image.fromarray(pixels).convert("L").reduce(16).resize(size))
     mask = blurred > np.median(blurred)
-    mark = Mark("card", FACTS.upscaler, "", 4, FACTS.upload, size)
+    mark = Mark("card", CONTENT.upscaler, "", 4, CONTENT.upload, size)
 
     def draw() -> bytes:
         with Image.open(io.BytesIO(png)) as picture:
-            made = card(composed(np.asarray(picture), mask, upload, 8), caption_of(FACTS, "soft"))
+            made = card(composed(np.asarray(picture), mask, upload, 8), caption_of(CONTENT, "soft"))
         return to_bytes(write_marked)(made, "png", mark)
 
     rows = [("card.png", f"{1e3 * median_of(draw):.0f}", f"{len(draw()) / 1e6:.1f} MB")]

@@ -46,12 +46,12 @@ async def errors(
 ) -> NDArray[np.float64]:
     """What one photograph adds to the table, [α, column]."""
     upload = decode(UPLOADS[kind](Image.fromarray(truth)), PAIR_LIMITS)
-    facts = look_at(upload.rgb, upload.compression)
+    features = look_at(upload.rgb, upload.compression)
     settings = calibration.pipeline.fidelity
     seed = zlib.crc32(upload.rgb.tobytes())
-    found = await measure(upscaler, Source(upload.rgb, facts), calibration.pipeline, seed)
+    found = await measure(upscaler, Source(upload.rgb, features), calibration.pipeline, seed)
     curve = ApplicableCalibration.from_calibration(
-        calibration, None, facts, size=truth.shape[:2]
+        calibration, None, features, size=truth.shape[:2]
     ).subset.curve
     rest, own = Image.fromarray(upload.rgb), lost(truth, found.prediction, settings)
     rows = []

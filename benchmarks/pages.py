@@ -79,14 +79,14 @@ async def main() -> None:
     rows = []
     for title, truth, file in uploads():
         upload = decode(file, PAIR_LIMITS)
-        facts = look_at(upload.rgb, upload.compression)
+        features = look_at(upload.rgb, upload.compression)
         plain = Image.fromarray(upload.rgb).resize(truth.size, Resampling.BICUBIC)
         made = {"bicubic": np.asarray(plain)}
         for name, model in models.items():
-            made[name] = await predict(model, Source(upload.rgb, facts), 1)
+            made[name] = await predict(model, Source(upload.rgb, features), 1)
         wanted = np.asarray(truth, np.float64)
         errors = [f"{np.square(picture - wanted).mean():.0f}" for picture in made.values()]
-        kind = everything.class_of(facts)
+        kind = everything.class_of(features)
         rows.append((title, kind, *errors, routed(TABLE, kind or "lossless")))
     print_table(("upload", "class", "bicubic", *models, "auto"), rows)
 

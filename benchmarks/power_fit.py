@@ -133,7 +133,7 @@ class Maker:
             degradation=degradation,
             seed=0,
         )
-        source, enlarged = Source(pair.x, pair.facts), Enlarged(pair.x, self.upscaler.scale)
+        source, enlarged = Source(pair.x, pair.features), Enlarged(pair.x, self.upscaler.scale)
         [sample] = self.runner.run(self.upscaler.generate(source, sample_seeds(pair.seed, 1)))
         found = Accumulator(pair.y.shape, self.pipeline.indecision, enlarged)
         found.add(sample)
@@ -144,7 +144,7 @@ class Maker:
             npz_bytes(
                 digest=pair.pixels_sha256[:FIT_DIGITS],
                 error=fitting.largest(error),
-                facts=[pair.facts.terms()[name] for name in FACTS],
+                facts=[pair.features.terms()[name] for name in FACTS],
                 plain=means(found.result()),
                 **{
                     f"{depth} {name}": plane.astype(np.float16)

@@ -80,7 +80,7 @@ class Measured(NamedTuple):
     at_border: which of the spots touch the border. off, high_sigma: of the whole picture.
     """
 
-    facts: InputFeatures
+    features: InputFeatures
     mean_log_sigma: float
     spots: LossCurves
     at_border: NDArray[np.bool_]
@@ -140,11 +140,11 @@ async def measured(
     )
 
 
-def read(path: Path, facts: InputFeatures) -> Measured:
+def read(path: Path, features: InputFeatures) -> Measured:
     """What `measured` gave."""
     with np.load(path) as arrays:
         return Measured(
-            facts,
+            features,
             float(arrays["mean_log_sigma"]),
             LossCurves(arrays["levels"], arrays["errors"], arrays["lengths"]),
             arrays["at_border"],
@@ -168,7 +168,7 @@ def answered(
     batch: StepCurve | None = None,
 ) -> Seen:
     """As the service answers from this calibration, perhaps to one of a batch with this curve."""
-    subject = ApplicableCalibration.from_calibration(calibration, None, found.facts, size=size)
+    subject = ApplicableCalibration.from_calibration(calibration, None, found.features, size=size)
     curve = subject.curve if batch is None else subject.curve.at_least(batch)
     thresholds = [curve.threshold(alpha) for alpha in ALPHAS]
     why_not = subject.why_not
@@ -208,7 +208,7 @@ def answers(
             folder = of_kind.values() if mixed else [alike]
             others = [found for of_one in folder for found, _ in of_one[1 - half :: 2]]
             order = random.permutation(len(others)) if mixed else range(len(others))
-            numbers = [others[place].facts.described for place in order[:batch]]
+            numbers = [others[place].features.described for place in order[:batch]]
             curves[half] = weighed(np.array(numbers, np.float32), calibration.everything).curve
         for place, (found, size) in enumerate(alike):
             yield kind, answered(calibration, found, size, curves[place % 2])
@@ -301,7 +301,7 @@ def all_measured(
 ) -> Iterator[tuple[str, Measured, tuple[int, int]]]:
     """Kind, what was measured, and (height, width) of every photograph as each of these kinds.
 
-    Kept are the facts of each upload under each rule, and the rest under all that it depends on.
+    Kept are the features of each upload under each rule, and the rest under all that it depends on.
     """
     rule = f"{UPLOAD.replace('/', '-')}-{TRUST_LAYER_VERSION}"
     with asyncio.Runner() as runner:
@@ -316,22 +316,24 @@ def all_measured(
                 name = f"{path.stem}-{side or 'whole'}-{zlib.crc32(kind.encode()):08x}"
                 looked_at = keep / f"{rule}-{name}.json"
                 if not looked_at.exists():
-                    write(looked_at, json.dumps(asdict(uploaded(truth, kind).facts)).encode())
-                facts = InputFeatures(**json.loads(looked_at.read_bytes()))
-                if not facts.described:  # kept before they were
-                    facts = uploaded(truth, kind).facts
-                    write(looked_at, json.dumps(asdict(facts)).encode())
-                facts = replace(
-                    facts, compression=Compression(*facts.compression), kind=Kind(*facts.kind)
+                    write(looked_at, json.dumps(asdict(uploaded(truth, kind).features)).encode())
+                features = InputFeatures(**json.loads(looked_at.read_bytes()))
+                if not features.described:  # kept before they were
+                    features = uploaded(truth, kind).features
+                    write(looked_at, json.dumps(asdict(features)).encode())
+                features = replace(
+                    features,
+                    compression=Compression(*features.compression),
+                    kind=Kind(*features.kind),
                 )
-                under = under_which(pipeline, facts).model_dump_json()
+                under = under_which(pipeline, features).model_dump_json()
                 kept = keep / f"{hashlib.sha256(under.encode()).hexdigest()[:12]}-{name}.npz"
                 if not kept.exists():
                     source = uploaded(truth, kind)
                     write(
                         kept, runner.run(measured(upscaler, pipeline, shown(truth, kind), source))
                     )
-                yield kind, read(kept, facts), truth.shape[:2]
+                yield kind, read(kept, features), truth.shape[:2]
 
 
 def write(path: Path, data: bytes) -> None:

@@ -73,16 +73,16 @@ class Shipment:
 
     def measured(self, pair: Pair) -> MeasuredPair:
         """A pair, measured unless it is known."""
-        under = under_which(self.pipeline, pair.facts)
+        under = under_which(self.pipeline, pair.features)
         digest = hashlib.sha256(under.model_dump_json().encode()).hexdigest()
         kept = self.keep / f"{pair.x_sha256[:32]}-{pair.seed}-{digest[:16]}.npz"
         found = None
-        if self.before is not None and under_which(self.before, pair.facts) == under:
+        if self.before is not None and under_which(self.before, pair.features) == under:
             found = self.known.get((pair.x_sha256, pair.seed))
         if found is None and kept.exists():
             found = unpack(kept.read_bytes())
         if found is None:
-            source = Source(pair.x, pair.facts)
+            source = Source(pair.x, pair.features)
             made = self.runner.run(measure(self.upscaler, source, self.pipeline, pair.seed))
             found = reduce_pair(pair, made, self.pipeline)
             kept.with_suffix(".part").write_bytes(pack(found))
@@ -159,21 +159,21 @@ def known(
     return before.model_copy(update={"input_rule": pipeline.input_rule}), pairs
 
 
-def under_which(pipeline: MeasurementSpec, facts: InputFeatures) -> MeasurementSpec:
-    """All that what is measured of an upload with these facts depends on."""
-    sigma = pipeline.sigma_of(facts)
+def under_which(pipeline: MeasurementSpec, features: InputFeatures) -> MeasurementSpec:
+    """All that what is measured of an upload with these features depends on."""
+    sigma = pipeline.sigma_of(features)
     return pipeline.model_copy(update={"indecision": sigma, "input_rule": None})
 
 
 def looked_at_again(measured: MeasuredPair, pair: Pair, pipeline: MeasurementSpec) -> MeasuredPair:
     """With the name and class that this program gives the pair."""
     assert pipeline.input_rule is not None
-    facts = {
+    fields = {
         "name": pair.name,
         "variant": pair.variant,
-        "input_class": classify(pipeline.input_rule, pair.facts),
+        "input_class": classify(pipeline.input_rule, pair.features),
     }
-    info = measured.info.model_copy(update=facts)
+    info = measured.info.model_copy(update=fields)
     return replace(measured, info=info)
 
 

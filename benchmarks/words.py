@@ -127,7 +127,7 @@ class Trial:
         content = f"{pair.x_sha256} {pair.y_sha256} {self.name}"
 
         def made_and_read() -> tuple[bytes, ReadPage, list[bool]]:
-            source = Source(pair.x, pair.facts)
+            source = Source(pair.x, pair.features)
             made = self.runner.run(predict(self.upscaler, source, pair.seed))
             page = self.page(made, pair)
             return (
@@ -163,14 +163,14 @@ class Trial:
 
     def measured(self, read: Read) -> MeasuredPair:
         """As `trustscale calibrate --metric text` would."""
-        source = Source(read.pair.x, read.pair.facts)
+        source = Source(read.pair.x, read.pair.features)
         found = measured_again([read.made], source, self.pipeline, page=read.page)
         info = pair_info(read.pair, found, self.pipeline)
         return pair_from_words(info, found.sigma, read.page, read.wrong)
 
     def judged(self, read: Read) -> Judged:
         """σ and height of each word, and whether it is wrong."""
-        source = Source(read.pair.x, read.pair.facts)
+        source = Source(read.pair.x, read.pair.features)
         sigma = measured_again([read.made], source, self.pipeline, page=read.page).sigma
         boxes = [word.corners for word in read.page.words]
         heights = [np.linalg.norm(box[:2] - box[:1:-1], axis=1).mean() for box in boxes]
@@ -211,8 +211,8 @@ def fit(trials: Sequence[Trial], photographs: Sequence[Photograph]) -> None:
     of = "/".join(photographs[0][0].parent.parts[-2:])
     note = f"{count} words of {len(pages)} pictures of lettering on photographs of {of}"
     made = fitted(pages, note)
-    facts = {"weights": made.weights, "offset": made.offset, "note": note}
-    WEIGHTS.write_text(json.dumps(facts, indent=1) + "\n")
+    document = {"weights": made.weights, "offset": made.offset, "note": note}
+    WEIGHTS.write_text(json.dumps(document, indent=1) + "\n")
     print(made)
 
 

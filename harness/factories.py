@@ -112,11 +112,11 @@ def changed(calibration, **fields):
     return replace(calibration, document=document)
 
 
-def made_of(template, updates, losses=(), *, facts=None, **pipeline):
+def made_of(template, updates, losses=(), *, fields=None, **pipeline):
     """A calibration of pairs like the template's first with other fields, named in order.
 
     losses: of each pair the loss of its one spot, or of several, from σ = 0.5 on; without them no
-    pair has any. facts: further fields of the calibration.
+    pair has any. fields: further ones of the calibration.
     """
     info = template.manifest.pairs[0]
     quantiles = coarse_up(np.linspace(0, 1, 101).astype(np.float32))
@@ -129,4 +129,4 @@ def made_of(template, updates, losses=(), *, facts=None, **pipeline):
         for k, (update, loss) in enumerate(zip(updates, losses or [0] * len(updates), strict=True))
     ]
     live = MeasurementSpec(fingerprint="fake:1", scale=2, samples=4, **pipeline)
-    return Calibration.from_pairs(pairs, upscaler="fake", pipeline=live, **(facts or {}))
+    return Calibration.from_pairs(pairs, upscaler="fake", pipeline=live, **(fields or {}))

@@ -190,10 +190,10 @@ def evaluate(
         with_earlier=judged.baselines and judged.is_paper,
     )
     findings = asyncio.run(_run(requested, plan, division.cache, chosen))
-    facts = {**report.write(findings, tables.out), "report": str(tables.out / report.REPORT)}
+    document = {**report.write(findings, tables.out), "report": str(tables.out / report.REPORT)}
     for item in findings.skipped:
         typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
-    output(facts, lambda _: _text(findings, tables.out), as_json=tables.as_json)
+    output(document, lambda _: _text(findings, tables.out), as_json=tables.as_json)
 
 
 class _Asked(NamedTuple):

@@ -134,7 +134,7 @@ class Image:
         return self._once(
             measurement_key(pipeline),
             lambda: measured_again(
-                self.drawn(pipeline.samples), Source(self.pair.x, self.pair.facts), pipeline
+                self.drawn(pipeline.samples), Source(self.pair.x, self.pair.features), pipeline
             ),
         )
 
@@ -222,7 +222,7 @@ async def image_of(
 
     Raises DegenerateSamples, or UpscalerError if the samples could not be had.
     """
-    source, count = Source(pair.x, pair.facts), largest.samples
+    source, count = Source(pair.x, pair.features), largest.samples
     path = cache.path(upscaler.fingerprint, source.digest, pair.seed, count)
     samples = await asyncio.to_thread(cache.get, path)
     measurement: Measurement | None = None

@@ -164,11 +164,11 @@ def plot(
         )
         for place, panel in enumerate(panels, start=1):
             _draw(canvas.add_subplot(1, len(panels), place), panel)
-        facts = {"Date": None, "Creator": None}
+        metadata = {"Date": None, "Creator": None}
         with warnings.catch_warnings():
             # Any legend that takes a second warns of much data.
             warnings.filterwarnings("ignore", "Creating legend with loc", UserWarning)
-            canvas.savefig(svg, format="svg", transparent=True, metadata=facts)
+            canvas.savefig(svg, format="svg", transparent=True, metadata=metadata)
     themed = _themed(svg.getvalue(), name, title)
     return ReportPicture(upscaler, figure, title, caption, title, themed, _records(panels))
 

@@ -187,7 +187,7 @@ class Cell(Part):
             images,
             upscaler=self.upscaler.name,
             pipeline=self.pipeline,
-            **self.request.config.facts(),
+            **self.request.config.manifest_fields(),
         )
         self._spread()
 
@@ -206,9 +206,9 @@ class Cell(Part):
     def tested(self, image: Image) -> Answered:
         """Measure a test image under the part of the calibration that would answer it."""
         pipeline, measurement = self.pipeline, image.measured(self.pipeline)
-        facts = image.pair.facts
+        features = image.pair.features
         applicable = ApplicableCalibration.from_calibration(
-            self.calibration, None, facts, size=measurement.sigma.shape
+            self.calibration, None, features, size=measurement.sigma.shape
         )
         thresholds = self.thresholds(applicable.subset)
         settings = pipeline.fidelity

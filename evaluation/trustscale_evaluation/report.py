@@ -212,7 +212,7 @@ def errors_in_words(findings: Findings) -> str:
 
 def as_named(cell: Cell) -> dict[str, Any]:
     """Return the settings of a variant as JSON values; a fitted σ by name."""
-    pipeline, guarantee = cell.pipeline, cell.calibration.guarantee.facts()
+    pipeline, guarantee = cell.pipeline, cell.calibration.guarantee.summary()
     settings = pipeline.model_dump(mode="json")
     indecision = settings["indecision"]
     indecision["fit"] = pipeline.indecision.fit and pipeline.indecision.fit.name

@@ -13,7 +13,7 @@ from trustscale_server.calibration.guarantees import guarantee_of
 
 LIKELY = {"kind": "high_probability", "delta": 0.2}
 SETTINGS = guarantee_of(LIKELY)
-FACTS = SETTINGS.facts()
+SUMMARY = SETTINGS.summary()
 ALPHA = 0.15  # that 24 pairs can hold with probability 0.8, for a part of each image
 
 
@@ -71,7 +71,7 @@ class TestServing:
         assert float(answer["threshold"]) == likely.curve.threshold(ALPHA)
         assert (answer["group"], promise["n"]) == (None, 30)
         (row,) = client.get("/v1/upscalers").json()
-        assert (row["guarantee"], row["groups"]) == (FACTS, {"day": 24, "night": 4})
+        assert (row["guarantee"], row["groups"]) == (SUMMARY, {"day": 24, "night": 4})
 
     def test_of_a_group(self, client, likely):
         part = likely.subset("day")
@@ -114,7 +114,7 @@ class TestAdmin:
         assert response.status_code == 201, response.text
         made = response.json()
         assert response.headers["location"].endswith(made["id"])
-        assert (made["guarantee"], made["n"], made["name"]) == (FACTS, 30, "likely")
+        assert (made["guarantee"], made["n"], made["name"]) == (SUMMARY, 30, "likely")
         assert (made["provenance"]["parent"], made["state"]) == (calibration.id, "ready")
         again = {"guarantee": LIKELY, "activate": True}
         check_problem(admin.send("POST", f"/{made['id']}/derive", json=again), "conflict")

@@ -31,7 +31,7 @@ def half_a_scene(calibration):
     mixture = Mixture(mixture=[{}, {"jpeg": 80}])
     way = next(iter(mixture.variants()))
     update = {"name": f"a~{way}", "variant": way}
-    return made_of(calibration, [update], facts={"degradation": mixture})
+    return made_of(calibration, [update], fields={"degradation": mixture})
 
 
 FIELDS = [

@@ -51,7 +51,7 @@ def test_a_mixture_is_divided():
 @pytest.fixture
 def by_codec(monkeypatch):
     """Classes are codecs: what the learned table says of such small pictures is not the subject."""
-    monkeypatch.setattr(routing, "classify", lambda _, facts: facts.compression.codec)
+    monkeypatch.setattr(routing, "classify", lambda _, features: features.compression.codec)
     return {"lossless": "span-x4", "*": "realesr-x4"}
 
 

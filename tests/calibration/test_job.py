@@ -219,8 +219,8 @@ async def test_the_id_of_a_run(tmp_path):
         pairs = [replace(pair, **renamed.get(f"p{pair.name}", {})) for pair in found.pairs]
         pipeline = config.pipeline(upscaler)
         taken = await take_in(files, found._replace(pairs=pairs), pipeline)
-        facts = {"skipped": [], "created_by": "test"}
-        return run_id(CalibrationRequest.asking(config, pipeline, upscaler, taken.usable, **facts))
+        fields = {"skipped": [], "created_by": "test"}
+        return run_id(CalibrationRequest.asking(config, pipeline, upscaler, taken.usable, **fields))
 
     def config(**changes):
         return CalibrationConfig(**{"degradation": {}, "samples": 4, **changes})

@@ -39,8 +39,8 @@ SIDES = (48, 64, 96)
 def made(template, scenes, rule, unit="spot"):
     """A calibration of these scenes, X given, under a rule for classes."""
     updates = [
-        {"width": side, "height": side, "input_class": rule and classify(rule, facts)}
-        for facts, side, _ in scenes
+        {"width": side, "height": side, "input_class": rule and classify(rule, features)}
+        for features, side, _ in scenes
     ]
     losses = [loss for _, _, loss in scenes]
     return made_of(template, updates, losses, input_rule=rule, fidelity=FidelitySettings(unit=unit))
@@ -55,11 +55,11 @@ units = st.sampled_from(["spot", "spot", "picture"])
 orders = st.lists(st.tuples(scenes, st.sampled_from([UPLOAD, None]), units), min_size=1, max_size=4)
 
 
-def is_about(before, own, facts):
+def is_about(before, own, features):
     """Whether one before covers a pair of another; without a rule the class of that is unknown."""
     if own.pipeline.input_rule is None and before.pipeline.input_rule is not None:
         return len(before.everything.classes) > 0
-    return before.everything.covers(facts)
+    return before.everything.covers(features)
 
 
 def is_for(several, parts, place, upload, side):
@@ -67,11 +67,11 @@ def is_for(several, parts, place, upload, side):
     one = several[place]
     name = one.everything.class_of(upload)
     return one.everything.covers(upload) and one.answers_size(side, side) and not any(
-        is_about(before, one, facts)
+        is_about(before, one, features)
         # The spots of some sizes stand for those of the others.
         and (before.sizes is None or (one.sizes and before.answers_size(its_side, its_side)))
-        for facts, its_side, _ in parts[place][0]
-        if name in {None, one.everything.class_of(facts)}
+        for features, its_side, _ in parts[place][0]
+        if name in {None, one.everything.class_of(features)}
         for before in several[:place]
     )  # fmt: skip
 
@@ -202,8 +202,8 @@ CLASSES = sorted({class_of_way(way) for way in USUAL.variants()})
 @pytest.mark.parametrize("kind", CLASSES)
 def test_usual_uploads_are_covered(shipped, kind):
     """Each class of usual uploads has a curve that trusts something at the default level."""
-    facts = replace(UPLOADS[0], kind=Kind(kind, -9.0))
-    found = ApplicableCalibration.from_calibration(shipped, None, facts, size=(512, 512))
+    features = replace(UPLOADS[0], kind=Kind(kind, -9.0))
+    found = ApplicableCalibration.from_calibration(shipped, None, features, size=(512, 512))
     assert found.is_covered
     assert found.input_class == kind
     assert found.subset.pairs < shipped.everything.pairs
@@ -211,9 +211,9 @@ def test_usual_uploads_are_covered(shipped, kind):
 
 
 def test_what_nobody_measured_is_not(shipped):
-    facts = replace(UPLOADS[0], kind=Kind(UNKNOWN, -9.0))
+    features = replace(UPLOADS[0], kind=Kind(UNKNOWN, -9.0))
     assert not ApplicableCalibration.from_calibration(
-        shipped, None, facts, size=(512, 512)
+        shipped, None, features, size=(512, 512)
     ).is_covered
 
 

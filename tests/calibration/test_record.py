@@ -55,7 +55,7 @@ def mixed(template, seed=0, scenes=9):
                 )
                 # 8 significant bits, so that they are kept as they are.
                 losses.append(random.integers(0, 256, count) / 256)
-    made = made_of(template, updates, losses, facts={"degradation": WAYS}, input_rule=UPLOAD)
+    made = made_of(template, updates, losses, fields={"degradation": WAYS}, input_rule=UPLOAD)
     return made, updates, losses
 
 
@@ -124,8 +124,8 @@ def test_a_way_that_its_class_hides(calibration, hard, is_above):
             update = {"name": f"{scene}~{way}", "variant": way, "x_sha256": digest}
             updates.append({**update, "input_class": "lossless"})
             losses.append([loss] * (1 + scene % 3))
-    facts = {"degradation": ways, "default_alpha": 0.5}
-    made = made_of(calibration, updates, losses, facts=facts, input_rule=UPLOAD)
+    fields = {"degradation": ways, "default_alpha": 0.5}
+    made = made_of(calibration, updates, losses, fields=fields, input_rule=UPLOAD)
     worst, other = ways_of(made.everything)
     if is_above:
         assert (worst.name, worst.n, worst.is_above) == ("denoised", 30, True)

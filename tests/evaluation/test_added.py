@@ -43,8 +43,8 @@ def test_the_ends():
 def test_the_report_says_it(tmp_path):
     photos = photographs(tmp_path / "photos", 12, side=64, crops=1)
     found = evaluated(photos, FakeUpscaler(), settings=[plain()], **QUICK)
-    facts = report.write(found, tmp_path / "out")
-    share = facts["added"][0]["not_in_the_truth"]
+    document = report.write(found, tmp_path / "out")
+    share = document["added"][0]["not_in_the_truth"]
     assert 0 < share <= 1
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert f"{share:.0%} of the detail that fake adds is not in the truth" in page

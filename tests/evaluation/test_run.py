@@ -33,7 +33,7 @@ def raw_maps(result, uploads, cell):
         made_by = {"degradation": result.made_by, "seed": 0}
         y = Path(item.source.paths["y"]).read_bytes()
         pair = load_pair(item.source, {"y": y}, pipeline, **made_by)
-        source = Source(pair.x, pair.facts)
+        source = Source(pair.x, pair.features)
         made = asyncio.run(measure(FakeUpscaler(), source, pipeline, pair.seed))
         errors = [fidelity.error(pair.y, made.prediction, one) for one in (counted, shown)]
         maps.append((pair, made.prediction, made.sigma, *errors))
@@ -98,7 +98,7 @@ def test_served_by_brute_force(as_served):
 
     def threshold(one, alpha):
         subject = ApplicableCalibration.from_calibration(
-            cell.calibration, None, one[0].facts, size=one[2].shape
+            cell.calibration, None, one[0].features, size=one[2].shape
         )
         return subject.subset.curve.threshold(alpha)
 
@@ -107,7 +107,7 @@ def test_served_by_brute_force(as_served):
     by_class = {row.input_class: row for row in rows if row.input_class is not None}
     assert sum(row.quantities["loss"].images for row in by_class.values()) == len(test)
     for name, row in by_class.items():
-        own = [one for one in test if cell.calibration.everything.class_of(one[0].facts) == name]
+        own = [one for one in test if cell.calibration.everything.class_of(one[0].features) == name]
         check_rows([row], own, threshold)
         assert (row.status is None) == (name not in cell.calibration.everything.classes)
     assert "fake, as this service would serve it: masks set from" in as_served.verdict.findings[0]

@@ -42,7 +42,7 @@ def test_a_large_picture_is_reduced_when_asked(form):
 
 
 class TestOut:
-    def test_facts_travel_in_every_form(self):
+    def test_notes_travel_in_every_form(self):
         """α and the calibration are in each file, for exiftool or any reader of EXIF."""
         text = {"Software": "trustscale 1", "trustscale:alpha": "0.1"}
         for form in ("webp", "avif", "jpeg", "tiff"):
@@ -137,12 +137,12 @@ def upload(tmp_path):
             packet.write_text(XMP, encoding="utf-8")
             program("exiftool", "-q", "-overwrite_original", f"-XMP<={packet}", path)
             return path.read_bytes()
-        facts = {"exif": exif().tobytes(), "xmp": XMP.encode()}
+        metadata = {"exif": exif().tobytes(), "xmp": XMP.encode()}
         if form == "png":
-            facts["pnginfo"] = PngInfo()
-            facts["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP)
-            facts["pnginfo"].add_text("Location", SECRET)
-        return encoded(pixels, {"heic": "HEIF"}.get(form, form), **facts)
+            metadata["pnginfo"] = PngInfo()
+            metadata["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP)
+            metadata["pnginfo"].add_text("Location", SECRET)
+        return encoded(pixels, {"heic": "HEIF"}.get(form, form), **metadata)
 
     return made
 

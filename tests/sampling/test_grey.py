@@ -53,9 +53,9 @@ def test_grey_is_scored_as_nearly_grey(model, kind):
     """Without any chroma its terms end beside those of little chroma, not far outside the fit."""
     pipeline = CalibrationConfig().pipeline(EmbeddedUpscaler(model, model))
     logs = []
-    facts = upload(kind, NEARLY).facts  # of one class and fit
+    features = upload(kind, NEARLY).features  # of one class and fit
     for saturation in (0.0, NEARLY):
-        source = Source(upload(kind, saturation).rgb, facts)
+        source = Source(upload(kind, saturation).rgb, features)
         sample = np.asarray(
             Image.fromarray(source.rgb).resize((4 * SIDE, 4 * SIDE), Image.Resampling.BICUBIC)
         )

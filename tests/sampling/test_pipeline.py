@@ -109,10 +109,10 @@ class TestMeasure:
     def test_what_may_be_soft_is_not_fitted_as_sharp(self, softness, is_own):
         """Where a soft kind is nearly as likely, that of all classes is used."""
         kind = Kind("lossless", softness)
-        facts = replace(look_at(photo(1, 20, 24), LOSSLESS), kind=kind)
+        features = replace(look_at(photo(1, 20, 24), LOSSLESS), kind=kind)
         general = Fit(weights=(("detail@1", 0.4),))
-        own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, facts),))
-        found = under(general=general, fits=(own,)).sigma_of(facts).fit
+        own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, features),))
+        found = under(general=general, fits=(own,)).sigma_of(features).fit
         assert found == (own if is_own else general)
 
 
@@ -204,8 +204,8 @@ class TestGuard:
     def test_of_a_setting(self):
         """A fingerprint that differs names the settings that do, also those inside tables."""
         then, now = FakeUpscaler(), FakeUpscaler(fingerprint="x")
-        then.facts = {"input": {"sleep": 1, "steps": 4}, "url": "http://a", "gone": 1}
-        now.facts = {"input": {"sleep": 2, "steps": 4}, "url": "http://a"}
+        then.settings = {"input": {"sleep": 1, "steps": 4}, "url": "http://a", "gone": 1}
+        now.settings = {"input": {"sleep": 2, "steps": 4}, "url": "http://a"}
         [found] = pipeline_differences(PIPELINE, now, settings_of(then))
         assert found["settings"] == ["gone", "input.sleep"]
         with pytest.raises(CalibrationMismatch, match=r"input\.sleep"):

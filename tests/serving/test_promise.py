@@ -38,18 +38,18 @@ def with_fidelity(calibration, **fields):
     return changed(calibration, pipeline=changes)
 
 
-def promised(calibration, alpha=0.1, side=48, facts=None, **under):
+def promised(calibration, alpha=0.1, side=48, features=None, **under):
     subject = ApplicableCalibration.from_calibration(
-        calibration, None, facts, size=(side, side), **under
+        calibration, None, features, size=(side, side), **under
     )
     return guarantee(subject, alpha)
 
 
-def warnings(calibration, alpha=0.1, facts=None, **changes):
+def warnings(calibration, alpha=0.1, features=None, **changes):
     known = {"size": (48, 48), "trusted": 0.5, "notes": [], "lossless": True}
     known |= changes
     subject = ApplicableCalibration.from_calibration(
-        calibration, None, facts, size=known.pop("size")
+        calibration, None, features, size=known.pop("size")
     )
     return warnings_of(subject, alpha, **known)
 
@@ -296,11 +296,11 @@ class TestClasses:
         pipeline = {**calibration.document["pipeline"], "input_rule": UPLOAD}
         return changed(calibration, pairs=pairs, pipeline=pipeline)
 
-    @pytest.mark.parametrize(("facts", "n"), [(PNG, 12), (JPEG, 8)])
-    def test_the_curve_of_its_own_class(self, sorted_, facts, n):
+    @pytest.mark.parametrize(("features", "n"), [(PNG, 12), (JPEG, 8)])
+    def test_the_curve_of_its_own_class(self, sorted_, features, n):
         """n, statement and curve are those of the pairs whose input was of the upload's class."""
-        name = facts.kind.name
-        subject = ApplicableCalibration.from_calibration(sorted_, None, facts, size=(48, 48))
+        name = features.kind.name
+        subject = ApplicableCalibration.from_calibration(sorted_, None, features, size=(48, 48))
         promise = guarantee(subject, 0.5)
         assert (promise.n, subject.document.n, subject.document.name) == (n, n, name)
         assert subject.subset.curve.n == n
@@ -343,13 +343,13 @@ class TestClasses:
         ways = Mixture(
             mixture=[{}, {"jpeg": (60, 90)}, {"before": 40, "webp": (30, 50)}, {"heic": 40}]
         )
-        facts = replace(PNG, compression=compression)
+        features = replace(PNG, compression=compression)
         made = changed(sorted_, degradation=ways.model_dump(mode="json"))
-        promise = promised(made, 0.5, facts=facts)
+        promise = promised(made, 0.5, features=features)
         assert promise.promised is (said is None)
         if said is not None:
             assert f"No promise. It went through a {said}, and the lowest" in promise.plain
-        assert promised(sorted_, 0.5, facts=facts).promised
+        assert promised(sorted_, 0.5, features=features).promised
 
     def test_strays_count_as_often_as_their_way(self, sorted_):
         """The statement says so, and names how many scenes and images there were.
@@ -375,5 +375,5 @@ class TestClasses:
             "the 12 calibration scenes (24 images, each counting by how frequent its way is among "
             "uploads, a scene once at most) whose"
         )
-        assert words in promised(made, 0.5, facts=PNG).theorem
-        assert promised(made, 0.5, facts=JPEG).n == 8
+        assert words in promised(made, 0.5, features=PNG).theorem
+        assert promised(made, 0.5, features=JPEG).n == 8

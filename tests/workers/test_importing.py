@@ -52,10 +52,10 @@ def test_imported(load, tmp_path, monkeypatch, make, file):
     source = make(tmp_path / file)
     result = load(source)
     assert result.exit_code == 0, result.stderr
-    facts = json.loads(result.stdout)
-    assert (facts["name"], facts["scale"], facts["halo"]) == ("a", 2, 3)
-    assert facts["largest_difference"] < 0.01
-    assert facts["psnr_db"] is None or facts["psnr_db"] > 90
+    document = json.loads(result.stdout)
+    assert (document["name"], document["scale"], document["halo"]) == ("a", 2, 3)
+    assert document["largest_difference"] < 0.01
+    assert document["psnr_db"] is None or document["psnr_db"] > 90
     made = tmp_path / "a.onnx"
     assert file_sha256(source) in str(onnx.load(made).metadata_props)
     monkeypatch.setenv("TRUSTSCALE_CONFIG", str(tmp_path / "trustscale.toml"))
@@ -63,7 +63,7 @@ def test_imported(load, tmp_path, monkeypatch, make, file):
     assert [entry.name for entry in entries] == ["span-x4", "realesr-x4", "a"]
     upscaler = EmbeddedUpscaler("a", entries[2].model, halo=entries[2].halo)
     assert upscaler.plan.halo == 3
-    assert upscaler.facts["weights"] == file_sha256(made)
+    assert upscaler.settings["weights"] == file_sha256(made)
 
 
 class TestOnnx:
@@ -71,8 +71,8 @@ class TestOnnx:
         """The entry names the file itself; a picture of one's own is compared; no name twice."""
         path = file_of(tmp_path / "same.onnx", SAME)
         before = path.read_bytes()
-        facts = json.loads(load(path).stdout)
-        assert (facts["scale"], facts["halo"], facts["psnr_db"]) == (1, 0, None)
+        document = json.loads(load(path).stdout)
+        assert (document["scale"], document["halo"], document["psnr_db"]) == (1, 0, None)
         assert path.read_bytes() == before
         again = load(path)
         assert again.exit_code == 2

@@ -119,9 +119,9 @@ def list_models(as_json: _AsJson = False) -> None:
         if row.pipeline is not None:
             typer.echo(f"  files     the whole folder, with model_index.json ({row.pipeline})")
         for file in row.files:
-            facts = [file.name, f"or {file.either}" if file.either else None]
-            facts += [f"{file.size} bytes" if file.size else None, file.sha256]
-            typer.echo("  file      " + "  ".join(fact for fact in facts if fact))
+            words = [file.name, f"or {file.either}" if file.either else None]
+            words += [f"{file.size} bytes" if file.size else None, file.sha256]
+            typer.echo("  file      " + "  ".join(word for word in words if word))
         if row.needs is not None:
             typer.echo(f"  needs     pip install {row.needs}")
 
@@ -152,13 +152,13 @@ def convert(
                 raise ConfigError(f"{written} exists; give --force to replace it")
             state = weights.read_state(path)
             weights.write_safetensors(state, written)
-            facts = {
+            document = {
                 "source": str(path),
                 "target": str(written),
                 "tensors": len(state),
                 "sha256": file_sha256(written),
             }
-            _print(facts, as_json=as_json)
+            _print(document, as_json=as_json)
 
 
 def _pickled_parts(folder: Path) -> dict[Path, Path | None]:
@@ -229,14 +229,14 @@ def verify(engine: dict[str, Any], as_json: _AsJson = False) -> None:
         given = [path for path in (spec.weights, spec.autoencoder) if path and path.is_file()]
         hashes = {str(path): file_sha256(path) for path in given}
         loaded = load_engine(spec)
-        facts = {
+        document = {
             "name": loaded.name,
             "scale": loaded.scale,
             "dtype": spec.dtype,
             "fingerprint": loaded.fingerprint,
             "sha256": hashes,
         }
-        _print(facts, as_json=as_json)
+        _print(document, as_json=as_json)
 
 
 @contextmanager
@@ -250,11 +250,11 @@ def _installed(extra: str = "") -> Iterator[None]:
         ) from error
 
 
-def _print(facts: dict[str, object], *, as_json: bool) -> None:
+def _print(document: dict[str, object], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(facts))
+        typer.echo(json.dumps(document))
         return
-    for key, value in facts.items():
+    for key, value in document.items():
         if isinstance(value, dict):
             for name, inner in value.items():
                 typer.echo(f"{key:12} {inner}  {name}")

@@ -152,13 +152,13 @@ class _Service:
         inference = await asyncio.to_thread(parse_request, body, header_length, self._settings)
         self._check_answer_size(inference)
         height, width = inference.image.shape[:2]
-        facts = {
+        attributes = {
             "trustscale.samples": len(inference.seeds),
             "trustscale.width": width,
             "trustscale.height": height,
         }
         caller = {"traceparent": request.headers.get("traceparent", "")}
-        with span("infer", facts, kind="server", parent=caller):
+        with span("infer", attributes, kind="server", parent=caller):
             samples = await self._samples(request, inference)
         return await self._answer(inference, samples)
 

@@ -197,7 +197,7 @@ class CalibrationConfig(BaseModel):
         is_plain = self.indecision is None and indecision.fit is None
         return is_plain and not row.needs_label and not row.is_for_text
 
-    def facts(self) -> dict[str, Any]:
+    def manifest_fields(self) -> dict[str, Any]:
         """Return the fields that a calibration's manifest takes over."""
         return {name: getattr(self, name) for name in _OF_MANIFEST}
 
@@ -357,11 +357,11 @@ class CalibrationRequest(BaseModel):
         pipeline: MeasurementSpec,
         upscaler: Upscaler,
         uploads: Sequence[PairSource],
-        **facts: Any,
+        **fields: Any,
     ) -> CalibrationRequest:
         """Make the request to an upscaler; where no X is given, the config says how it is made.
 
-        One upload has an X if all have. `facts` are further fields.
+        One upload has an X if all have. `fields` are further ones.
         """
         made_by = None if "x" in uploads[0].sha256 else config.input_made_by(pipeline.scale)
         scenes = {upload.scene or upload.name for upload in uploads}
@@ -377,7 +377,7 @@ class CalibrationRequest(BaseModel):
             pairs=[pair for upload in uploads for pair in upload.in_variants(variants)],
             settings=settings_of(upscaler),
             enlarged_by=stated_of(upscaler),
-            **facts,
+            **fields,
         )
 
     def as_job(self, job: str, **about: str | None) -> Job:

@@ -111,7 +111,7 @@ class Costs:
                 load_pair, source, files, pipeline, degradation=None, seed=0
             )
             measurement = await measure(
-                upscaler, Source(pair.x, pair.facts), pipeline, pair.seed, truth=pair.seen
+                upscaler, Source(pair.x, pair.features), pipeline, pair.seed, truth=pair.seen
             )
             if not pipeline.fidelity.spec.needs_label:
                 await asyncio.to_thread(reduce_pair, pair, measurement, pipeline)

@@ -97,7 +97,7 @@ def photograph_of(pair: Pair, samples: Sequence[RGB], pipeline: MeasurementSpec)
     moments = Moments(pair.y.shape, Enlarged(pair.x, pipeline.scale))
     for sample in samples:
         moments.add(sample)
-    moments.facts = pair.facts.terms()
+    moments.facts = pair.features.terms()
     prediction = predicted(samples, pipeline.prediction)
     seen = fitting.fit_sample(moments.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
     return Photograph(_digest(pair.pixels_sha256), seen)
@@ -150,7 +150,7 @@ def _pack_samples(samples: Sequence[RGB]) -> bytes:
 def _reduced(pair: Pair, drawn: bytes, pipeline: MeasurementSpec) -> MeasuredPair:
     with np.load(io.BytesIO(drawn), allow_pickle=False) as arrays:
         samples = list(arrays["samples"])
-    measured = measured_again(samples, Source(pair.x, pair.facts), pipeline, pair.seen)
+    measured = measured_again(samples, Source(pair.x, pair.features), pipeline, pair.seen)
     return reduce_pair(pair, measured, pipeline)
 
 

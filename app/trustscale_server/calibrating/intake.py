@@ -60,7 +60,7 @@ _Keep: TypeAlias = Callable[[str, bytes], Awaitable[None]]
 """Stores a file under ROLE/NAME."""
 
 
-class FileFacts(NamedTuple):
+class ExaminedFile(NamedTuple):
     """An image file: its size and digest; of a truth also its pixels' digest and look."""
 
     size: Size
@@ -190,7 +190,7 @@ async def take_in(
     pair_files = {
         path: (role, pair.name) for pair in arranged.pairs for role, path in pair.paths.items()
     }
-    facts: dict[str, FileFacts | str] = {}
+    examined: dict[str, ExaminedFile | str] = {}
     iterator = (file for file in files() if file.path in pair_files)
     while batch := await asyncio.to_thread(_next, iterator, usable_cores()):
         is_data = pipeline.stretch is not None
@@ -198,17 +198,17 @@ async def take_in(
             asyncio.to_thread(_look, data, pair_files[path][0], is_data=is_data)
             for path, data in batch
         ]
-        for (path, data), fact in zip(batch, await asyncio.gather(*looked), strict=True):
-            facts[path] = fact
-            if keep is not None and isinstance(fact, FileFacts) and isinstance(data, bytes):
+        for (path, data), file in zip(batch, await asyncio.gather(*looked), strict=True):
+            examined[path] = file
+            if keep is not None and isinstance(file, ExaminedFile) and isinstance(data, bytes):
                 role, name = pair_files[path]
                 await keep(f"{role}/{name}", data)
         if on_progress is not None:
-            on_progress(len(facts), len(pair_files))
+            on_progress(len(examined), len(pair_files))
     return await asyncio.to_thread(
         _checked,
         arranged,
-        facts,
+        examined,
         pipeline,
         known,
         labels_are_claimed=options.get("labels_are_claimed", True),
@@ -225,7 +225,7 @@ def _next(files: Iterator[NamedFile], count: int) -> list[tuple[str, bytes | OSE
     return read
 
 
-def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> FileFacts | str:
+def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> ExaminedFile | str:
     try:
         if isinstance(data, OSError):
             raise data
@@ -237,13 +237,13 @@ def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> FileFacts | st
         return str(error).rstrip(".")
     sha256 = hashlib.sha256(data).hexdigest()
     if role != "y":
-        return FileFacts(array_size(rgb), sha256)
-    return FileFacts(array_size(rgb), sha256, image_digest(rgb), look_of(rgb))
+        return ExaminedFile(array_size(rgb), sha256)
+    return ExaminedFile(array_size(rgb), sha256, image_digest(rgb), look_of(rgb))
 
 
 def _checked(
     arranged: Arranged,
-    facts: dict[str, FileFacts | str],
+    examined: dict[str, ExaminedFile | str],
     pipeline: MeasurementSpec,
     known: Sequence[PairInfo],
     *,
@@ -258,10 +258,10 @@ def _checked(
             "Labels belong to the semantic metric of people only.",
             items=[{"name": name, "reason": "has a label"} for name in labelled],
         )
-    usable: dict[str, tuple[PairSource, FileFacts]] = {}
+    usable: dict[str, tuple[PairSource, ExaminedFile]] = {}
     used_names = {info.upload for info in known}
     for pair in arranged.pairs:
-        reason = _wrong_file(pair, facts, pipeline)
+        reason = _wrong_file(pair, examined, pipeline)
         if reason is None and pair.name in used_names:
             reason = "the calibration has a pair of this name already"
         if reason is None and takes_labels:
@@ -269,9 +269,9 @@ def _checked(
                 reason = "has no label, which the semantic metric needs"
             elif must_claim and "labels" in pair.paths and not pair.prediction:
                 reason = f"labels/{PREDICTIONS} does not name its prediction"
-        fact = facts.get(pair.paths["y"])
-        if reason is None and isinstance(fact, FileFacts):
-            usable[pair.name] = pair, fact
+        file = examined.get(pair.paths["y"])
+        if reason is None and isinstance(file, ExaminedFile):
+            usable[pair.name] = pair, file
         else:
             items.append({"name": pair.name, "reason": reason or "cannot be read"})
 
@@ -282,29 +282,29 @@ def _checked(
 
     of_files = {info.upload: info.y_sha256 for info in known}
     of_pixels = {info.upload: info.pixels_sha256 for info in known}
-    of_files |= {name: fact.sha256 for name, (_, fact) in usable.items()}
+    of_files |= {name: file.sha256 for name, (_, file) in usable.items()}
     leave_out(duplicates(of_files.items()))
-    of_pixels |= {name: fact.pixels_sha256 for name, (_, fact) in usable.items()}
+    of_pixels |= {name: file.pixels_sha256 for name, (_, file) in usable.items()}
     leave_out(duplicates(of_pixels.items(), reason=SAME_PIXELS))
     sigma = pipeline.indecision
-    fitted = [name for name, (_, fact) in usable.items() if seen_by(sigma, fact.pixels_sha256)]
+    fitted = [name for name, (_, file) in usable.items() if seen_by(sigma, file.pixels_sha256)]
     leave_out({"name": name, "reason": FITTED_ON} for name in fitted)
-    specs = [_with_digests(pair, facts) for pair, _ in usable.values()]
-    looks = [(name, pair.scene, fact.look) for name, (pair, fact) in usable.items()]
-    sizes = [math.prod(fact.size) / pipeline.scale**2 for _, fact in usable.values()]
+    specs = [_with_digests(pair, examined) for pair, _ in usable.values()]
+    looks = [(name, pair.scene, file.look) for name, (pair, file) in usable.items()]
+    sizes = [math.prod(file.size) / pipeline.scale**2 for _, file in usable.values()]
     pixels = sum(sizes) / max(len(sizes), 1)
     return Intake(specs, items, near_duplicates(looks), pixels)
 
 
 def _wrong_file(
-    pair: PairSource, facts: dict[str, FileFacts | str], pipeline: MeasurementSpec
+    pair: PairSource, examined: dict[str, ExaminedFile | str], pipeline: MeasurementSpec
 ) -> str | None:
     sizes: dict[Role, Size] = {}
     for role, path in sorted(pair.paths.items(), reverse=True):
-        fact = facts.get(path, f"{path} vanished")
-        if isinstance(fact, str):
-            return fact
-        sizes[role] = fact.size
+        file = examined.get(path, f"{path} vanished")
+        if isinstance(file, str):
+            return file
+        sizes[role] = file.size
     if "enlarged" in sizes and (
         reason := supplied.wrong_size(sizes["x"], sizes["enlarged"], pipeline.scale)
     ):
@@ -312,13 +312,13 @@ def _wrong_file(
     return wrong_size(sizes["y"], sizes.get("x"), sizes.get("labels"), pipeline)
 
 
-def _with_digests(pair: PairSource, facts: dict[str, FileFacts | str]) -> PairSource:
+def _with_digests(pair: PairSource, examined: dict[str, ExaminedFile | str]) -> PairSource:
     return replace(
         pair,
         sha256={
-            role: fact.sha256
+            role: file.sha256
             for role, path in pair.paths.items()
-            if isinstance(fact := facts[path], FileFacts)
+            if isinstance(file := examined[path], ExaminedFile)
         },
     )
 

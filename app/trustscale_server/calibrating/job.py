@@ -222,15 +222,15 @@ class CalibrationHandler:
         """The calibration of pairs that are measured already, under another name or guarantee."""
         known = await self.calibrations.stored(str(request.done))
         changed = {"note": _note(request), "attributions": request.config.attributions}
-        facts = {
+        fields = {
             **{name: value for name, value in known.manifest if name != "pairs"},
-            **request.config.facts(),
+            **request.config.manifest_fields(),
             "provenance": known.manifest.provenance.model_copy(update=changed),
         }
 
         def renamed() -> Calibration:
             pairs = [_named(pair, request.pair(pair.info.name)) for pair in known.measured_pairs()]
-            return Calibration.from_pairs(pairs, **facts)
+            return Calibration.from_pairs(pairs, **fields)
 
         calibration = await asyncio.to_thread(renamed)
         if calibration.id != known.id:
@@ -283,7 +283,7 @@ class CalibrationHandler:
         return await asyncio.to_thread(
             Calibration.from_pairs,
             measured,
-            **config.facts(),
+            **config.manifest_fields(),
             upscaler=request.upscaler,
             pipeline=request.pipeline,
             skipped=skipped,

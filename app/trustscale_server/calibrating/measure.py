@@ -71,7 +71,7 @@ class PairTask:
             with made_for(self.job, "pairs"):
                 measurement = await measure(
                     self.upscaler,
-                    Source(pair.x, pair.facts, pair.enlarged),
+                    Source(pair.x, pair.features, pair.enlarged),
                     self.request.pipeline,
                     pair.seed,
                     sink=EverySample(takers),
@@ -96,7 +96,7 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: MeasurementSpec)
     info = pair_info(pair, measurement, pipeline)
     measured = pair_from_maps(info, measurement.sigma, error, pipeline.fidelity)
     if pipeline.input_rule == UPLOAD:
-        measured = replace(measured, described=np.array(pair.facts.described, np.float32))
+        measured = replace(measured, described=np.array(pair.features.described, np.float32))
     if (added := measurement.added) is None:
         return measured
     shares = invented(pair.x, measurement.prediction, pair.y)
@@ -148,7 +148,7 @@ def pair_info(pair: Pair, measurement: Measurement, pipeline: MeasurementSpec) -
         seed=pair.seed,
         mean_log_sigma=measurement.mean_log_sigma,
         variant=pair.variant,
-        input_class=None if rule is None else classify(rule, pair.facts),
+        input_class=None if rule is None else classify(rule, pair.features),
         pixels_sha256=pair.pixels_sha256,
     )
 

@@ -64,7 +64,7 @@ class Pair:
     y_sha256: str
     pixels_sha256: str
     seed: int
-    facts: InputFeatures
+    features: InputFeatures
     variant: str | None = None
     truth: Truth | None = None
     enlarged: RGB | None = None

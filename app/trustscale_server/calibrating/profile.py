@@ -19,22 +19,22 @@ _MAX_FILES: Final = 2000  # of a folder that are looked at
 _SHARE: Final = 0.01  # of the uploads, below which a class is not worth its calls
 
 
-class UploadFacts(NamedTuple):
-    """One upload: its size (width, height) and facts."""
+class ProfiledUpload(NamedTuple):
+    """One upload: its size (width, height) and features."""
 
     size: tuple[int, int]
-    facts: InputFeatures
+    features: InputFeatures
 
     @property
     def input_class(self) -> str:
         """The class of the upload."""
-        return classify(UPLOAD, self.facts)
+        return classify(UPLOAD, self.features)
 
 
 class InputProfile(NamedTuple):
     """The uploads of a folder, and an item for each file that is no usable image."""
 
-    uploads: Sequence[UploadFacts]
+    uploads: Sequence[ProfiledUpload]
     unread: Sequence[dict[str, str]]
 
     @property
@@ -48,9 +48,9 @@ class InputProfile(NamedTuple):
         JPEG files have the qualities that occur. BadPairs: no upload can be made.
         """
         known = [
-            upload.facts.compression.quality
+            upload.features.compression.quality
             for upload in self.uploads
-            if upload.facts.compression.codec == "jpeg"
+            if upload.features.compression.codec == "jpeg"
         ]
         qualities = [quality for quality in known if quality is not None]
         usual, components, shares = USUAL.variants(), list[Component](), dict[str, int]()
@@ -105,7 +105,7 @@ def look_like(folder: Path) -> InputProfile:
     if not folder.is_dir():
         raise BadPairs(f"{folder} is not a folder.", items=[])
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    uploads: list[UploadFacts] = []
+    uploads: list[ProfiledUpload] = []
     unread: list[dict[str, str]] = []
     for path in paths[:: -(-len(paths) // _MAX_FILES) or 1]:
         try:
@@ -114,7 +114,7 @@ def look_like(folder: Path) -> InputProfile:
             unread.append({"name": path.name, "reason": str(error)})
             continue
         height, width, _ = image.rgb.shape
-        uploads.append(UploadFacts((width, height), look_at(image.rgb, image.compression)))
+        uploads.append(ProfiledUpload((width, height), look_at(image.rgb, image.compression)))
     if not uploads:
         raise BadPairs(f"{folder} holds no PNG, JPEG or WebP image that can be read.", items=unread)
     return InputProfile(uploads, unread)

@@ -129,5 +129,5 @@ def _classes(
             )
         except (BadInput, OSError):
             continue
-        classes[classify(UPLOAD, loaded.facts)] += 1
+        classes[classify(UPLOAD, loaded.features)] += 1
     return classes

@@ -1,1 +1,1 @@
-"""Calibrations: made from (X, Y) pairs, kept as immutable facts, exchanged as one file."""
+"""Calibrations: made from (X, Y) pairs, kept as immutable documents, exchanged as one file."""

@@ -261,5 +261,5 @@ class Calibrations:
             ):
                 return False
             files = [file.unchecked(await self.store.get(known)) for known in active]
-            return all(is_outdated(*facts, upscaler.fingerprint) for facts in files)
+            return all(is_outdated(*stored, upscaler.fingerprint) for stored in files)
         return False

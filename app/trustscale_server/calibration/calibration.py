@@ -81,11 +81,11 @@ class Calibration:
         created_at: datetime | None = None,
         default_alpha: float = LEVELS["balanced"],
         guarantee: GuaranteeSettings | None = None,
-        **facts: Any,
+        **fields: Any,
     ) -> Calibration:
         """Return a calibration of measured pairs, ordered by name; `created_at` None means now.
 
-        Equal pairs, settings and time give an equal id, so a job passes its own time. `facts` are
+        Equal pairs, settings and time give an equal id, so a job passes its own time. `fields` are
         further fields of the manifest.
         """
         ordered = sorted(pairs, key=lambda pair: pair.info.name)
@@ -97,7 +97,7 @@ class Calibration:
             default_alpha=guarantee.default_alpha(default_alpha),
             guarantee=guarantee,
             pairs=[pair.info for pair in ordered],
-            **facts,
+            **fields,
         )
         return cls(
             manifest.model_dump(mode="json"),
@@ -280,7 +280,7 @@ class Calibration:
             default_alpha=self.manifest.default_alpha,
             metric=self.pipeline.fidelity.metric,
             guarantee=self.guarantee.kind,
-            delta=self.guarantee.facts()["delta"],
+            delta=self.guarantee.summary()["delta"],
         )
 
     def for_upscaler(self, name: str) -> Calibration:
@@ -299,13 +299,13 @@ class Calibration:
         **changes: Any,
     ) -> Calibration:
         """Return a calibration of other pairs, with these fields changed; this is its parent."""
-        facts = {name: value for name, value in self.manifest if name not in _MADE_ANEW}
+        fields = {name: value for name, value in self.manifest if name not in _MADE_ANEW}
         provenance = self.manifest.provenance.model_dump(
             exclude={"software", "created_by", "parent", "request"}
         )
-        facts["skipped"] = [*self.manifest.skipped, *skipped]
-        facts["provenance"] = Provenance(created_by=created_by, parent=self.id, **provenance)
-        return Calibration.from_pairs(pairs, **{**facts, **changes})
+        fields["skipped"] = [*self.manifest.skipped, *skipped]
+        fields["provenance"] = Provenance(created_by=created_by, parent=self.id, **provenance)
+        return Calibration.from_pairs(pairs, **{**fields, **changes})
 
     def measured_pairs(self) -> list[MeasuredPair]:
         """Return the pairs again, for a calibration that extends this one."""

@@ -177,10 +177,10 @@ class GuaranteeSettings(BaseModel, ABC):
         del curve, scenes, alpha
         return None
 
-    def facts(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Return the guarantee as JSON values; null where this kind has no such member."""
         own = self.model_dump(mode="json")
-        return {name: own.get(name) for name in FACTS}
+        return {name: own.get(name) for name in _SUMMARY}
 
 
 class Expectation(GuaranteeSettings):
@@ -411,12 +411,14 @@ AnyGuarantee: TypeAlias = Annotated[
 ]
 GuaranteeKind = Literal["expectation", "high_probability", "probability", "post_hoc"]
 
-FACTS: Final = ("kind", "robust", "delta", "tolerance", "level", "menu", "between")
-"""What `facts` of any kind names."""
+_SUMMARY: Final = ("kind", "robust", "delta", "tolerance", "level", "menu", "between")
+"""What `summary` of any kind names."""
 
 _ANY: Final[TypeAdapter[GuaranteeSettings]] = TypeAdapter(AnyGuarantee)
 
 
-def guarantee_of(facts: Mapping[str, Any]) -> GuaranteeSettings:
-    """Return the guarantee of such facts; ValidationError without one."""
-    return _ANY.validate_python({name: value for name, value in facts.items() if value is not None})
+def guarantee_of(summary: Mapping[str, Any]) -> GuaranteeSettings:
+    """Return the guarantee of such a summary; ValidationError without one."""
+    return _ANY.validate_python(
+        {name: value for name, value in summary.items() if value is not None}
+    )

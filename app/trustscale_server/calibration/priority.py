@@ -37,11 +37,11 @@ class CalibrationPriority:
             dict.fromkeys(calibration.pipeline.stretch for calibration in self.calibrations)
         )
 
-    def choose(self, facts: InputFeatures, height: int, width: int) -> Calibration:
+    def choose(self, features: InputFeatures, height: int, width: int) -> Calibration:
         """Return the calibration that answers an upload whose output has this size."""
         for place, calibration in enumerate(self.calibrations):
-            if calibration.everything.covers(facts) and calibration.answers_size(height, width):
-                name = calibration.everything.class_of(facts)
+            if calibration.everything.covers(features) and calibration.answers_size(height, width):
+                name = calibration.everything.class_of(features)
                 if not self._is_taken(
                     place, covered_classes(calibration) if name is None else [name]
                 ):

@@ -274,14 +274,14 @@ class Subset:
         least = min(COVERED, -(-len(self.members) // 4))
         return {name: counts[name] for name in sorted(counts) if self.read_as(name).n >= least}
 
-    def class_of(self, facts: InputFeatures) -> str | None:
+    def class_of(self, features: InputFeatures) -> str | None:
         """Return the class of an upload under the calibration's rule; None without a rule."""
         rule = self.pipeline.input_rule
-        return None if rule is None else classify(rule, facts)
+        return None if rule is None else classify(rule, features)
 
-    def covers(self, facts: InputFeatures) -> bool:
+    def covers(self, features: InputFeatures) -> bool:
         """Return whether the X of some pairs were like an upload, as far as classes show."""
-        name = self.class_of(facts)
+        name = self.class_of(features)
         return name is None or name in self.classes
 
     def of_class(self, name: str | None) -> Subset:

@@ -52,12 +52,12 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # Polled for ever; they have no traces, and lines in the log only where they fail.
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
-_FACTS = "trustscale.facts"
+_ATTRIBUTES = "trustscale.attributes"
 
 
-def note(request: Request, **facts: str | float | None) -> None:
-    """Add facts about a request to its line in the log."""
-    request.scope.setdefault(_FACTS, {}).update(facts)
+def note(request: Request, **attributes: str | float | None) -> None:
+    """Add attributes about a request to its line in the log."""
+    request.scope.setdefault(_ATTRIBUTES, {}).update(attributes)
 
 
 def own_path(scope: Scope) -> str:
@@ -165,7 +165,7 @@ class RequestContext:
             ms=round(1e3 * seconds, 1),
             client=(scope.get("client") or ("",))[0],
             **kind,
-            **scope.get(_FACTS, {}),
+            **scope.get(_ATTRIBUTES, {}),
         )
 
 
@@ -231,8 +231,8 @@ def _span(method: str, scope: Scope, request_id: str) -> AbstractContextManager[
         for name in ("traceparent", "tracestate")
         if name.encode() in sent
     }
-    facts = {"trustscale.request_id": request_id}
-    return span(method, facts, kind="server", parent=parent)
+    attributes = {"trustscale.request_id": request_id}
+    return span(method, attributes, kind="server", parent=parent)
 
 
 def _finish(traced: Span, method: str, route: str, status: int) -> None:

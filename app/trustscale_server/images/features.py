@@ -52,7 +52,7 @@ BANDS: Final = "bands/1"
 RULES: Final = (UPLOAD, BANDS)
 """The available rules; another version of one is another rule."""
 
-_MIDDLE_SIDE = 512  # of the part in the middle whose facts σ depends on
+_MIDDLE_SIDE = 512  # of the part in the middle whose features σ depends on
 # log₂ of the factor of an enlargement as a linear function of `energies`, fitted to photographs by
 # least squares: a constant and weights, of pictures without and with loss.
 _CLEAN, _LOSSY = (1.540, (0.679, -0.335, -0.382)), (1.731, (0.533, -0.152, -0.447))
@@ -86,7 +86,7 @@ class InputFeatures:
         return self.kind.is_nearly_soft
 
     def terms(self) -> dict[str, float]:
-        """Return the facts for a fitted σ; changing one raises `TRUST_LAYER_VERSION`.
+        """Return the features for a fitted σ; changing one raises `TRUST_LAYER_VERSION`.
 
         loss: 0 (lossless) to 1. lossy, jpeg: 1 if so, else 0. The others as above, rounded, since
         sums on other machines may differ in their last bits.
@@ -104,7 +104,7 @@ class InputFeatures:
 
 
 def look_at(picture: Pixels, compression: Compression) -> InputFeatures:
-    """Return the facts of X, [h, w, 3], given what its file says of its compression."""
+    """Return the features of X, [h, w, 3], given what its file says of its compression."""
     rgb = to_8_bit(picture)
     height, width = rgb.shape[:2]
     # A multiple of 8 from the corner keeps a grid of blocks in place.
@@ -150,10 +150,10 @@ def energies(luma: NDArray[np.float32]) -> tuple[float, float, float]:
     )
 
 
-def classify(rule: str, facts: InputFeatures) -> str:
+def classify(rule: str, features: InputFeatures) -> str:
     """Return the class of an upload, such as `soft`. Raises ValueError: not one of `RULES`."""
     if rule not in RULES:
         raise ValueError(f"the rule must be one of {RULES}, got {rule!r}")
     if rule == BANDS:
-        return "colour" if facts.colour else "grey"
-    return facts.kind.name
+        return "colour" if features.colour else "grey"
+    return features.kind.name

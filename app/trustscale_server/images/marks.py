@@ -186,16 +186,16 @@ def packet(mark: Mark, kept: bytes = b"") -> bytes:
                 of_upload = element.text or of_upload
                 description.remove(element)
         rdf.append(description)
-    facts = {
+    fields = {
         _SOURCE_TYPE: source_type(of_upload),
         full("Iptc4xmpExt:AISystemUsed"): mark.upscaler,
         full("Iptc4xmpExt:AISystemVersionUsed"): mark.version,
         full("xmp:CreatorTool"): mark.generator,
         **{_OURS + name: text for name, text in _texts(mark)},
     }
-    if of_upload and of_upload != facts[_SOURCE_TYPE]:
-        facts[_BEFORE] = of_upload
-    for name, text in facts.items():
+    if of_upload and of_upload != fields[_SOURCE_TYPE]:
+        fields[_BEFORE] = of_upload
+    for name, text in fields.items():
         ET.SubElement(ours, name).text = text
     return b"\n".join((_BEGIN, bytes(ET.tostring(root, "utf-8")), _END))
 

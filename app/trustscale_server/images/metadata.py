@@ -190,7 +190,7 @@ def _geo_tags(tags: Mapping[int, object]) -> dict[int, _GeoTag]:
     return found
 
 
-def data_facts(
+def georeference_of(
     data: bytes, directory: int
 ) -> tuple[dict[int, _GeoTag], tuple[float, float] | None]:
     """Return the georeference of a directory of a TIFF file, from 0, and its pixel size.

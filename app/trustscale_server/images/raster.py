@@ -35,7 +35,7 @@ from trustscale_server.images.decode import (
     decode,
     page_note,
 )
-from trustscale_server.images.metadata import Metadata, data_facts, marks_of, metadata_of
+from trustscale_server.images.metadata import Metadata, georeference_of, marks_of, metadata_of
 from trustscale_server.pixels.lab import Pixels
 from trustscale_server.pixels.resize import resized, size_within
 from trustscale_server.platform.errors import (
@@ -382,6 +382,6 @@ def _metadata(
         damaged = "The metadata are damaged and were not kept."
         notes = [] if is_tiff or keep == "none" else [damaged]
     if is_tiff:
-        geo, size = data_facts(data, directory)
+        geo, size = georeference_of(data, directory)
         metadata = replace(metadata, geo=geo if with_place else {}, pixel_um=size)
     return metadata, notes

@@ -72,7 +72,7 @@ class JobContext:
         self._store = store
         self.has_generated = False
         """Whether there were samples, which another run pays for again."""
-        self.facts: dict[str, Any] = {}
+        self.attributes: dict[str, Any] = {}
         """What the log line of its end says beside the rest."""
 
     async def progress(self, done: int, total: int, unit: str = "samples") -> None:
@@ -249,8 +249,10 @@ class TaskRunner:
         async with self._attempt(job_id, _WHOLE) as job:
             if job is None:
                 return None
-            facts = {"trustscale.job_kind": job.kind}
-            with span("job attempt", facts, kind="consumer", parent=resumed(job.trace)) as traced:
+            attributes = {"trustscale.job_kind": job.kind}
+            with span(
+                "job attempt", attributes, kind="consumer", parent=resumed(job.trace)
+            ) as traced:
                 outcome, again_s = await self._ended(job, handler)
                 traced.set_attributes({"trustscale.outcome": outcome})
                 if outcome == JobState.FAILED:
@@ -331,7 +333,7 @@ class TaskRunner:
         state = result if isinstance(result, JobState) else JobState.SUCCEEDED
         link = None if isinstance(result, JobState) else result
         ended = await self._insist(
-            lambda: self._finish(job, state, facts=context.facts, result=link)
+            lambda: self._finish(job, state, attributes=context.attributes, result=link)
         )
         return state.value if ended else "overtaken", None
 
@@ -406,10 +408,10 @@ class TaskRunner:
         state: JobState,
         *,
         task: str = _WHOLE,
-        facts: dict[str, Any] | None = None,
+        attributes: dict[str, Any] | None = None,
         **end: Any,
     ) -> bool:
-        """End a job, and announce it; return whether this is its end. The log gets `facts`."""
+        """End a job, and announce it; return whether this is its end. The log gets `attributes`."""
         await self.announce(job, state)
         ended = await self.jobs.finish(job.id, state, **end)
         # Every running task sees a cancellation; only the job as a whole is counted.
@@ -429,7 +431,7 @@ class TaskRunner:
                 key=job.about.get("key"),
                 wait_s=wait_s,
                 seconds=seconds,
-                **(facts or {}),
+                **(attributes or {}),
             )
         if ended and state.is_final:
             with suppress(StoreUnavailable):  # the sweep makes up for it

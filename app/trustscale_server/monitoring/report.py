@@ -35,7 +35,7 @@ class Alarm(BaseModel):
     message: str
 
 
-class CalibrationFacts(BaseModel):
+class CalibrationSummary(BaseModel):
     """The calibration of the report."""
 
     id: str
@@ -44,7 +44,7 @@ class CalibrationFacts(BaseModel):
     default_alpha: float
 
     @classmethod
-    def from_calibration(cls, calibration: Calibration) -> CalibrationFacts:
+    def from_calibration(cls, calibration: Calibration) -> CalibrationSummary:
         manifest = calibration.manifest
         return cls(
             id=calibration.id,
@@ -63,7 +63,7 @@ class Requests(BaseModel):
     counted: int = 0
 
 
-class InputFacts(BaseModel):
+class InputSummary(BaseModel):
     """Evidence that the inputs differ from the calibration images, in the present run.
 
     `martingale` is cut at 1e300. `shift_sd`: how much larger the mean log σ of the requests is than
@@ -76,7 +76,7 @@ class InputFacts(BaseModel):
     trusted_fraction: float
 
     @classmethod
-    def from_state(cls, state: MonitorState) -> InputFacts | None:
+    def from_state(cls, state: MonitorState) -> InputSummary | None:
         if not state.counted:
             return None
         known = state.pictures
@@ -87,7 +87,7 @@ class InputFacts(BaseModel):
         )
 
 
-class AlikeFacts(BaseModel):
+class AlikeSummary(BaseModel):
     """What calibration images lose that look like the last inputs: no promise, an estimate.
 
     The calibration's own images count by how much more frequent pictures like them are among the
@@ -102,7 +102,7 @@ class AlikeFacts(BaseModel):
     usual: float = Field(description="The mean loss of all images of the calibration.")
 
     @classmethod
-    def of(cls, calibration: Calibration, state: MonitorState) -> AlikeFacts | None:
+    def from_state(cls, calibration: Calibration, state: MonitorState) -> AlikeSummary | None:
         whole, inputs = calibration.everything, state.described
         numbers = whole.described
         if numbers is None or len(inputs) < MIN_UPLOADS or numbers.shape[1] != inputs.shape[1]:
@@ -111,7 +111,7 @@ class AlikeFacts(BaseModel):
 
 
 @lru_cache(maxsize=32)  # a second, and a page asks again and again
-def _alike(whole: Subset, inputs: bytes, count: int) -> AlikeFacts | None:
+def _alike(whole: Subset, inputs: bytes, count: int) -> AlikeSummary | None:
     """Of so many inputs, float16 [inputs, d]; None: nothing is promised of any class."""
     described = np.frombuffer(inputs, np.float16).reshape(count, -1).astype(np.float32)
     ratios = likelihood_ratios(np.asarray(whole.described), described).calibrated
@@ -119,7 +119,7 @@ def _alike(whole: Subset, inputs: bytes, count: int) -> AlikeFacts | None:
     is_promised = np.isfinite(losses)
     if not is_promised.any():
         return None
-    return AlikeFacts(
+    return AlikeSummary(
         pictures=count,
         scenes=round(effective_number(ratios, whole.members), 1),
         loss=round(float(np.average(losses[is_promised], weights=ratios[is_promised])), 4),
@@ -127,7 +127,7 @@ def _alike(whole: Subset, inputs: bytes, count: int) -> AlikeFacts | None:
     )
 
 
-class FeedbackFacts(BaseModel):
+class FeedbackSummary(BaseModel):
     """What the labels say; `alpha` is the mean of the labelled masks."""
 
     n: int
@@ -138,7 +138,7 @@ class FeedbackFacts(BaseModel):
     e_value_alarm_at: float = 1 / evidence.LABEL_DELTA
 
     @classmethod
-    def from_state(cls, state: MonitorState) -> FeedbackFacts | None:
+    def from_state(cls, state: MonitorState) -> FeedbackSummary | None:
         known = state.labels
         if known.mean_loss is None:
             return None
@@ -156,13 +156,13 @@ class UpscalerReport(BaseModel):
 
     upscaler: str
     kind: str
-    calibration: CalibrationFacts | None = None
+    calibration: CalibrationSummary | None = None
     since: datetime | None = None
     updated_at: datetime | None = None
     requests: Requests = Requests()
-    inputs: InputFacts | None = None
-    alike: AlikeFacts | None = None
-    feedback: FeedbackFacts | None = None
+    inputs: InputSummary | None = None
+    alike: AlikeSummary | None = None
+    feedback: FeedbackSummary | None = None
     canary: dict[str, Any] | None = None
     alarms: list[Alarm] = []
 
@@ -186,13 +186,13 @@ def report_of(
     return UpscalerReport(
         upscaler=upscaler.name,
         kind=upscaler.kind,
-        calibration=CalibrationFacts.from_calibration(calibration),
+        calibration=CalibrationSummary.from_calibration(calibration),
         since=time_of(state.since) if state.since else None,
         updated_at=time_of(state.updated) if state.updated else None,
         requests=Requests.model_validate(state),
-        inputs=InputFacts.from_state(state),
-        alike=AlikeFacts.of(calibration, state),
-        feedback=FeedbackFacts.from_state(state),
+        inputs=InputSummary.from_state(state),
+        alike=AlikeSummary.from_state(calibration, state),
+        feedback=FeedbackSummary.from_state(state),
         canary=canary,
         alarms=[*model_alarms(upscaler.name, differences, canary), *state_alarms(state)],
     )

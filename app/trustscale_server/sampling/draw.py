@@ -214,7 +214,7 @@ def _hand_over(state: _Draw, index: int, sample: RGB) -> None:
     source = state.source
     sample = source.like(sample)
     if state.align:
-        sample = aligned(sample, source.rgb, softness_for(source.facts))
+        sample = aligned(sample, source.rgb, softness_for(source.features))
     state.sink.on_sample(index, sample)
 
 

@@ -68,8 +68,8 @@ class KeptSamples(Wrapped):
         ]
 
     def _name(self, source: Source, seed: int) -> str:
-        facts = f"{self.fingerprint} {source.digest} {seed}"
-        return f"{self._beginning}{hashlib.sha256(facts.encode()).hexdigest()[:32]}.npy"
+        content = f"{self.fingerprint} {source.digest} {seed}"
+        return f"{self._beginning}{hashlib.sha256(content.encode()).hexdigest()[:32]}.npy"
 
     async def _has(self, source: Source, seed: int) -> bool:
         return await self.blobs.has(self.folder, self._name(source, seed))

@@ -194,10 +194,10 @@ def added_to(source: Source, prediction: RGB, pipeline: MeasurementSpec) -> Adde
     is_picture = (
         pipeline.scale > 1 and pipeline.stretch is None and not pipeline.fidelity.spec.is_for_text
     )
-    if source.facts is None or not is_picture:
+    if source.features is None or not is_picture:
         return None
     with score_cores("trustscale-added") as map_fn:
-        return look(source.rgb, prediction, source.facts.terms(), map_fn)
+        return look(source.rgb, prediction, source.features.terms(), map_fn)
 
 
 def _read_words(source: Source, pipeline: MeasurementSpec, prediction: RGB) -> ReadPage:
@@ -336,11 +336,11 @@ def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
 def _accumulator(source: Source, pipeline: MeasurementSpec, truth: Seen | None) -> Accumulator:
     """For samples of the source; X is enlarged where σ looks at it."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
-    settings = pipeline.sigma_of(source.facts)
+    settings = pipeline.sigma_of(source.features)
     accumulator = Accumulator(
         enlarged.shape, settings, enlarged if settings.needs_input else None, pipeline.samples
     )
-    accumulator.facts = None if source.facts is None else source.facts.terms()
+    accumulator.facts = None if source.features is None else source.features.terms()
     if truth is not None and pipeline.fidelity.spec.of_distance is not None:
         accumulator.truth = truth
     return accumulator

@@ -74,20 +74,20 @@ class MeasurementSpec(BaseModel):
             )
         return self
 
-    def sigma_of(self, facts: InputFeatures | None) -> IndecisionSettings:
-        """Return how σ of an upload with these facts is made.
+    def sigma_of(self, features: InputFeatures | None) -> IndecisionSettings:
+        """Return how σ of an upload with these features is made.
 
         Where it is nearly soft, by the fit of all classes: it may be soft, and a fit to sharp
         uploads alone can be wrong by far there.
 
         Raises:
-            ValueError: its class decides, and the facts are not known.
+            ValueError: its class decides, and the features are not known.
         """
         if not self.indecision.fits:
             return self.indecision
-        if facts is None or self.input_rule is None:
-            raise ValueError("σ depends on the class of the upload, and its facts are not known")
-        name = None if facts.is_nearly_soft else classify(self.input_rule, facts)
+        if features is None or self.input_rule is None:
+            raise ValueError("σ depends on the class of the upload, and its features are not known")
+        name = None if features.is_nearly_soft else classify(self.input_rule, features)
         return self.indecision.of_class(name)
 
 

@@ -89,7 +89,7 @@ class DecodedUpload:
     """
 
     image: Decoded
-    facts: InputFeatures
+    features: InputFeatures
     digest: int
     seed: int
     parent: Parent | None
@@ -110,7 +110,7 @@ class MaskRequest:
     calibration: Calibration
     alpha: float
     applicable: ApplicableCalibration
-    facts: InputFeatures
+    features: InputFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Admitted:
         return self.decoded.seed if seed is None else seed
 
     @property
-    def facts(self) -> dict[str, str | int]:
+    def trace_attributes(self) -> dict[str, str | int]:
         """The attributes of its trace."""
         height, width = self.size
         calibration = self.chosen.calibration
@@ -203,8 +203,8 @@ async def decode_upload(
         parent, notes = None, list[str]()
         if context.credentials:
             parent, notes = await decoding(parent_of, file, image.format)
-    facts = await asyncio.to_thread(look_at, image.rgb, image.compression)
-    return DecodedUpload(image, facts, digest, seed, parent, notes, made)
+    features = await asyncio.to_thread(look_at, image.rgb, image.compression)
+    return DecodedUpload(image, features, digest, seed, parent, notes, made)
 
 
 async def _opened(upload: Upload) -> File:
@@ -279,19 +279,19 @@ def _mask_request(chosen: Chosen, decoded: DecodedUpload, calibration: Calibrati
 
     For a class that the calibration lacks all pairs are used, and the answer says so.
     """
-    request, facts = chosen.request, decoded.facts
+    request, features = chosen.request, decoded.features
     height, width = (side * calibration.pipeline.scale for side in decoded.size)
     applicable = ApplicableCalibration.from_calibration(
         calibration,
         request.group,
-        facts,
+        features,
         size=(height, width),
         kind=request.guarantee,
         robust=request.robust,
     )
     _ = applicable.subset.curve  # computed here, in a thread, and kept
     alpha = check_alpha(request.alpha, calibration.manifest.default_alpha)
-    return MaskRequest(calibration, alpha, applicable, facts)
+    return MaskRequest(calibration, alpha, applicable, features)
 
 
 def _adapted(
@@ -324,7 +324,7 @@ async def _leaving_out(
     if context.find_lines is None or request.letters != "leave_out":
         return LeavingOut(faces), []
     if reading.missing(ReaderSettings()) is not None:
-        warning = not_read(classify(UPLOAD, decoded.facts))
+        warning = not_read(classify(UPLOAD, decoded.features))
         return LeavingOut(faces), [warning] if warning else []
     words = await _for_words(context, chosen, decoded)
     return LeavingOut(faces, letters=True, words=words), []
@@ -338,9 +338,9 @@ async def _for_words(
     if order is None:
         return None
     height, width = (side * chosen.pipeline.scale for side in decoded.size)
-    whole = await asyncio.to_thread(order.choose, decoded.facts, height, width)
+    whole = await asyncio.to_thread(order.choose, decoded.features, height, width)
     applicable = ApplicableCalibration.from_calibration(
-        whole, None, decoded.facts, size=(height, width)
+        whole, None, decoded.features, size=(height, width)
     )
     return WordsCalibration(applicable.subset, applicable.is_covered)
 

@@ -28,7 +28,7 @@ def about(error_unit: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CardFacts:
+class CardContent:
     """What a card tells.
 
     share: of the opaque pixels that is trusted at `alpha`, about what `about` says.
@@ -52,38 +52,38 @@ class CardFacts:
     held: float | None = None
 
 
-def caption_of(facts: CardFacts, look: Look) -> Caption:
+def caption_of(content: CardContent, look: Look) -> Caption:
     """Return what a card says, and its bar."""
     bar: Sequence[Part] = (
-        Part(facts.share, "solid"),
-        Part(1 - facts.share, "doubtful"),
+        Part(content.share, "solid"),
+        Part(1 - content.share, "doubtful"),
     )
-    lead = f"{relied(facts.share, facts.about)}."
+    lead = f"{relied(content.share, content.about)}."
     text = f"It is {look} where the model may have made it up."
-    if facts.words is not None:
-        right, all_of_them = facts.words
+    if content.words is not None:
+        right, all_of_them = content.words
         lead = f"{right} of {all_of_them} words in it were called right."
         text = f"It is {look} elsewhere: nothing is said of that."
-    if facts.share == 0:
+    if content.share == 0:
         text = "The model may have made up any of it."
-    if facts.held is not None:
-        some = percent(facts.held) if facts.held >= LITTLE else "next to nothing"
+    if content.held is not None:
+        some = percent(content.held) if content.held >= LITTLE else "next to nothing"
         text = f"Of the detail that the model added, {some} holds up. {text}"
-    if facts.why_not:
+    if content.why_not:
         bar = ()
-        lead, text = "No promise for this picture.", facts.why_not
-    if faces := facts.left_out.get("face", 0):
+        lead, text = "No promise for this picture.", content.why_not
+    if faces := content.left_out.get("face", 0):
         who, this = ("a face", "this is") if faces == 1 else ("faces", "these are")
         text += f" Framed: {who}; nobody can promise who {this}."
-    width, height = facts.upload
-    how = f"Enlarged ×{facts.scale:.3g}" if facts.scale > 1 else "Restored"
-    origin = f"{how} from {width} × {height} by {facts.upscaler} · α = {facts.alpha:.3g}"
-    number = check_number(facts.digest)
+    width, height = content.upload
+    how = f"Enlarged ×{content.scale:.3g}" if content.scale > 1 else "Restored"
+    origin = f"{how} from {width} × {height} by {content.upscaler} · α = {content.alpha:.3g}"
+    number = check_number(content.digest)
     return Caption(
         lead=lead,
         text=text,
         origin=origin,
         check=f"Trustscale {number}".strip(),
         bar=bar,
-        is_warning=bool(facts.why_not),
+        is_warning=bool(content.why_not),
     )

@@ -19,7 +19,7 @@ from trustscale_server.images.marked import write_marked
 from trustscale_server.images.marks import digest_of
 from trustscale_server.images.metadata import marks_of
 from trustscale_server.images.png import to_bytes
-from trustscale_server.serving.caption import CardFacts, Look, caption_of
+from trustscale_server.serving.caption import CardContent, Look, caption_of
 from trustscale_server.serving.credentials import Credentials, parent_of
 from trustscale_server.serving.document import MASK, Result
 from trustscale_server.serving.pictures import (
@@ -77,7 +77,7 @@ def write_card(
                 pixels, trusted, plain.convert("RGB"), max(1, round(_FADE * mark.scale))
             )
     is_data = result.raster is not None and result.raster.stretch is not None
-    facts = CardFacts(
+    content = CardContent(
         upscaler=result.upscaler,
         scale=mark.scale,
         upload=mark.upload,
@@ -91,13 +91,13 @@ def write_card(
         left_out=Counter(thing.kind for thing in result.left_out),
     )
     frames = [thing.bounds for thing in result.left_out]
-    made = card(drawn, caption_of(facts, wish.look), theme=wish.theme, frames=frames)
+    made = card(drawn, caption_of(content, wish.look), theme=wish.theme, frames=frames)
     if wish.form == "jpeg":
         made = _on_paper(made, paper(wish.theme))
     ChosenForm(wish.form, None).raise_if_impossible(
         max(made.shape[:2]), transparent=made.shape[2] == 4
     )
-    mark = replace(mark, picture=facts.digest, rows=len(pixels))
+    mark = replace(mark, picture=content.digest, rows=len(pixels))
     quality = None if wish.form == "png" else _QUALITY
     attached = Attached(text, metadata)
     write_marked(out, made, wish.form, mark, quality=quality, attached=attached)

@@ -148,9 +148,9 @@ async def choose(context: ServiceContext, request: UpscaleRequest) -> Chosen:
 
 
 async def settle(
-    context: ServiceContext, chosen: Chosen, facts: InputFeatures, size: tuple[int, int]
+    context: ServiceContext, chosen: Chosen, features: InputFeatures, size: tuple[int, int]
 ) -> Chosen:
-    """Choose what answers an upload of these facts and this height and width.
+    """Choose what answers an upload of these features and this height and width.
 
     Where `auto` chooses, the upscaler for its class; of several calibrations one that covers it.
 
@@ -158,11 +158,11 @@ async def settle(
         NoCalibration, CalibrationMismatch, UpscalerUnavailable, BadGroup, BadRequest.
     """
     if len(candidates := context.candidates(chosen.request.upscaler)) > 1:
-        chosen = await _for_class(context, chosen, candidates, facts)
+        chosen = await _for_class(context, chosen, candidates, features)
     if chosen.order is None:
         return chosen
     height, width = (side * chosen.pipeline.scale for side in size)
-    calibration = await asyncio.to_thread(chosen.order.choose, facts, height, width)
+    calibration = await asyncio.to_thread(chosen.order.choose, features, height, width)
     if not calibration.answers_size(height, width):
         sizes = [f"{w}×{h}" for w, h in sorted(calibration.sizes or ())]
         raise CalibrationMismatch(
@@ -175,10 +175,10 @@ async def settle(
 
 
 async def _for_class(
-    context: ServiceContext, chosen: Chosen, candidates: Sequence[Upscaler], facts: InputFeatures
+    context: ServiceContext, chosen: Chosen, candidates: Sequence[Upscaler], features: InputFeatures
 ) -> Chosen:
     request = chosen.request
-    name, words, why = chosen_for(context.routing, facts)
+    name, words, why = chosen_for(context.routing, features)
     able = [
         upscaler for upscaler in await _able(context, request, candidates) if upscaler.name == name
     ]
@@ -189,13 +189,13 @@ async def _for_class(
     return replace(chosen, why=why)
 
 
-def chosen_for(routing: Mapping[str, str], facts: InputFeatures) -> tuple[str, str, str]:
+def chosen_for(routing: Mapping[str, str], features: InputFeatures) -> tuple[str, str, str]:
     """Choose the upscaler of `auto` for an upload; return its class and the reason, too.
 
     The first pattern of the routing that matches decides. A calibration's promise about a class
     holds since the routing was fixed before.
     """
-    name = classify(UPLOAD, facts)
+    name = classify(UPLOAD, features)
     words = class_in_words(name)
     upscaler = routed(routing, name)
     return upscaler, words, f"{upscaler} was chosen, as for every upload of this class: {words}."

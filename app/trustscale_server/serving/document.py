@@ -79,7 +79,7 @@ def in_detail(document: Mapping[str, Any], detail: Detail) -> dict[str, Any]:
     return shown
 
 
-class GuaranteeFacts(BaseModel):
+class GuaranteeSummary(BaseModel):
     """What is promised; members that the kind lacks are null."""
 
     kind: GuaranteeKind = "expectation"
@@ -107,7 +107,7 @@ class GuaranteeFacts(BaseModel):
     )
 
 
-class Guarantee(GuaranteeFacts):
+class Guarantee(GuaranteeSummary):
     """The promise about the mask, and what would void it; with `detail=short` without nulls."""
 
     model_config = _optional("bound", "void_if", "lab_psnr_lower_bound_db")

@@ -87,7 +87,7 @@ async def generate(
     Raises UpscalerError, DegenerateSamples, StoreUnavailable: the disk is full.
     """
     image = admitted.decoded.image
-    source = Source(image.rgb, admitted.decoded.facts, admitted.decoded.enlarged)
+    source = Source(image.rgb, admitted.decoded.features, admitted.decoded.enlarged)
     height, width = (side * admitted.chosen.pipeline.scale for side in admitted.size)
     alpha = await shielded(enlarged_alpha, image.alpha, height, width)
     if admitted.mask is None:

@@ -76,7 +76,7 @@ class UpscaleHandler:
                 unbounded_wait=True,
                 sink=_JobSink(context, report, partial(self._keep, job.id)),
             )
-        context.facts.update(answer.picture.promise())
+        context.attributes.update(answer.picture.promise())
         if (result := answer.result) is not None and result.review is not None:
             await context.note("needs_review", "yes" if result.review.needs_review else "no")
         return answer.picture.links.self

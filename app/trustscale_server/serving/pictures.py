@@ -143,11 +143,11 @@ def png_text(
     input_class: str | None = None,
 ) -> dict[str, str]:
     """Return text chunks that say where a file comes from; threshold: t_α of the mask."""
-    facts = {"trustscale:group": group} if group is not None else {}
+    chunks = {"trustscale:group": group} if group is not None else {}
     if input_class is not None:
-        facts["trustscale:input_class"] = input_class
-    if (delta := promise.facts()["delta"]) is not None:
-        facts["trustscale:delta"] = repr(delta)
+        chunks["trustscale:input_class"] = input_class
+    if (delta := promise.summary()["delta"]) is not None:
+        chunks["trustscale:delta"] = repr(delta)
     return {
         "Software": f"trustscale {__version__}",
         "trustscale:calibration": calibration.id,
@@ -155,7 +155,7 @@ def png_text(
         "trustscale:threshold": repr(threshold),
         "trustscale:guarantee": promise.kind,
         "trustscale:fingerprint": calibration.pipeline.fingerprint,
-        **facts,
+        **chunks,
     }
 
 

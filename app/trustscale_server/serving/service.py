@@ -336,7 +336,7 @@ class UpscaleService:
         decoded = await decode_upload(
             context, chosen, upload, enlarged, unbounded_wait=unbounded_wait
         )
-        chosen = await settle(context, chosen, decoded.facts, decoded.size)
+        chosen = await settle(context, chosen, decoded.features, decoded.size)
         return await admit_upload(context, chosen, decoded, as_job=as_job)
 
     async def run(
@@ -363,7 +363,7 @@ class UpscaleService:
         """
         arrived = time.perf_counter()
         context, key = self.context, admitted.chosen.request.key
-        with span("upscale", admitted.facts), used_by(key, "upscale"):
+        with span("upscale", admitted.trace_attributes), used_by(key, "upscale"):
             async with context.slots.slot(
                 admitted.footprint,
                 upscaler=admitted.chosen.upscaler.name,

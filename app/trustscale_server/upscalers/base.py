@@ -40,16 +40,16 @@ def image_digest(rgb: RGB) -> str:
 class Source:
     """The decoded low-resolution input of one request, shared by its M generation calls.
 
-    It hashes by identity, so it can be a key of uploads. `facts` are known besides the pixels, for
-    a score that looks at them. `enlarged` is what somebody made of it, uint8 [H, W, 3].
+    It hashes by identity, so it can be a key of uploads. `features` are known besides the pixels,
+    for a score that looks at them. `enlarged` is what somebody made of it, uint8 [H, W, 3].
     """
 
     def __init__(
-        self, rgb: RGB, facts: InputFeatures | None = None, enlarged: RGB | None = None
+        self, rgb: RGB, features: InputFeatures | None = None, enlarged: RGB | None = None
     ) -> None:
         check_rgb(rgb)
         self.rgb = np.ascontiguousarray(rgb)
-        self.facts = facts
+        self.features = features
         self.enlarged = enlarged
 
     @property
@@ -76,7 +76,7 @@ class Source:
     @cached_property
     def _of_8_bits(self) -> Source | None:
         # Kept within itself, this source would live until garbage is collected.
-        return Source(to_8_bit(self.rgb), self.facts, self.enlarged) if self.is_16_bit else None
+        return Source(to_8_bit(self.rgb), self.features, self.enlarged) if self.is_16_bit else None
 
     @cached_property
     def is_grey(self) -> bool:
@@ -200,10 +200,10 @@ class Wrapped:
         return self.inner.capabilities
 
     @property
-    def facts(self) -> Mapping[str, object]:
+    def settings(self) -> Mapping[str, object]:
         """What its fingerprint was made of, if it says so."""
-        facts: Mapping[str, object] = getattr(self.inner, "facts", {})
-        return facts
+        settings: Mapping[str, object] = getattr(self.inner, "settings", {})
+        return settings
 
     async def probe(self) -> None:
         await self.inner.probe()
@@ -212,9 +212,9 @@ class Wrapped:
         await self.inner.close()
 
 
-def fingerprint_of(facts: object) -> str:
-    """Return the SHA-256 over all facts that distinguish what produces samples, as JSON."""
-    canonical = json.dumps(facts, sort_keys=True, ensure_ascii=True)
+def fingerprint_of(settings: object) -> str:
+    """Return the SHA-256 over all settings that distinguish what produces samples, as JSON."""
+    canonical = json.dumps(settings, sort_keys=True, ensure_ascii=True)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -225,19 +225,19 @@ def stated_of(upscaler: Upscaler) -> str | None:
 
 
 def settings_of(upscaler: Upscaler) -> dict[str, str]:
-    """Return a digest of each fact of the fingerprint; empty if the upscaler has none.
+    """Return a digest of each setting of the fingerprint; empty if the upscaler has none.
 
     Calibrations keep them, so that an error can name the changed setting without its value, which
     may be private.
     """
-    facts: Mapping[str, object] = getattr(upscaler, "facts", {})
-    return _digests(facts)
+    settings: Mapping[str, object] = getattr(upscaler, "settings", {})
+    return _digests(settings)
 
 
-def _digests(facts: Mapping[str, object], above: str = "") -> dict[str, str]:
-    """Digests by name; facts inside tables have dotted names."""
+def _digests(settings: Mapping[str, object], above: str = "") -> dict[str, str]:
+    """Digests by name; settings inside tables have dotted names."""
     digests: dict[str, str] = {}
-    for name, value in facts.items():
+    for name, value in settings.items():
         if isinstance(value, dict) and value:
             digests |= _digests(value, f"{above}{name}.")
         else:

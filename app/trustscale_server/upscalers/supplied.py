@@ -44,14 +44,14 @@ class SuppliedUpscaler:
 
     def __init__(self, config: SuppliedConfig) -> None:
         self.name, self.scale, self.stated = config.name, config.scale, config.stated
-        self.facts: Mapping[str, object] = {
+        self.settings: Mapping[str, object] = {
             "kind": SUPPLIED,
             "scale": config.scale,
             "program": config.program,
             "version": config.version,
             "settings": config.settings,
         }
-        self.fingerprint = fingerprint_of(self.facts)
+        self.fingerprint = fingerprint_of(self.settings)
         self.capabilities = Capabilities(
             seeds=False, max_samples=1, by_tiles=True, align=config.align_colours
         )

@@ -112,13 +112,13 @@ class Site:
     @staticmethod
     def previewed(page: File, title: str, image: str | None) -> File:
         """Return a page with what other programs show of its link."""
-        facts = {"og:title": title, "og:site_name": "Trustscale", "og:type": "website"}
-        facts |= {"og:description": "Enlarged, with marks where the model may have made it up."}
+        shown = {"og:title": title, "og:site_name": "Trustscale", "og:type": "website"}
+        shown |= {"og:description": "Enlarged, with marks where the model may have made it up."}
         if image is not None:
-            facts |= {"og:image": image, "twitter:card": "summary_large_image"}
+            shown |= {"og:image": image, "twitter:card": "summary_large_image"}
         tags = "".join(
             f'<meta property="{name}" content="{html.escape(value)}">\n'
-            for name, value in facts.items()
+            for name, value in shown.items()
         )
         data = page.data.replace(b"</head>", tags.encode() + b"</head>", 1)
         return _file(data, page.media_type)

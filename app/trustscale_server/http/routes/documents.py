@@ -36,7 +36,7 @@ from trustscale_server.platform.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.sampling.spec import MeasurementSpec, pipeline_differences
-from trustscale_server.serving.document import GuaranteeFacts
+from trustscale_server.serving.document import GuaranteeSummary
 from trustscale_server.stores import base
 from trustscale_server.stores.base import CalibrationHead, CallsMade, JobState, JobStatus
 
@@ -58,7 +58,9 @@ class PendingRow(JobOut):
     left_out: int = Field(0, description="Pairs that cannot be used, besides those of `progress`.")
 
     @classmethod
-    def from_job(cls, job: JobStatus, made: CallsMade | None = None, path_prefix: str = "") -> PendingRow:
+    def from_job(
+        cls, job: JobStatus, made: CallsMade | None = None, path_prefix: str = ""
+    ) -> PendingRow:
         """Return the public part of a stored job, with the calls that it made."""
         return cls(
             **JobOut.from_job(job, made, path_prefix).model_dump(),
@@ -148,7 +150,7 @@ class CalibrationDetail(BaseModel):
     seed: int
     skipped: list[Item]
     provenance: Provenance
-    guarantee: GuaranteeFacts
+    guarantee: GuaranteeSummary
     review: ReviewSettings
     groups: list[Group]
     pictures: bool = Field(description="Whether any pictures of its pairs are kept.")
@@ -229,7 +231,7 @@ async def detail(
                 "sizes": sorted({(p.width, p.height) for p in subset.infos})[:20],
                 "differences": differing,
                 "thresholds": thresholds(subset),
-                "guarantee": calibration.guarantee.facts(),
+                "guarantee": calibration.guarantee.summary(),
                 "review": calibration.manifest.review,
                 "groups": groups_of(calibration),
                 "pictures": pictured,

@@ -87,7 +87,9 @@ class JobOut(BaseModel):
     warnings: list[str] = Field(default_factory=list)
 
     @classmethod
-    def from_job(cls, job: JobStatus, made: CallsMade | None = None, path_prefix: str = "") -> JobOut:
+    def from_job(
+        cls, job: JobStatus, made: CallsMade | None = None, path_prefix: str = ""
+    ) -> JobOut:
         """Return the public part of a stored job, with the calls that it made."""
         names = ("estimate_s", "calls", "price", "width", "height")
         return cls(

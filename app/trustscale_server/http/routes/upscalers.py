@@ -28,7 +28,7 @@ from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
 from trustscale_server.platform.errors import UpscalerUnavailable
 from trustscale_server.sampling.spec import DEFAULT_SAMPLES
 from trustscale_server.sampling.throughput import ANSWERS
-from trustscale_server.serving.document import GuaranteeFacts
+from trustscale_server.serving.document import GuaranteeSummary
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.embedded.runtime import Character
 
@@ -93,7 +93,7 @@ class UpscalerOut(BaseModel):
         description="All active calibrations, in order: the first that covers the class and "
         "size of an upload answers it."
     )
-    guarantee: GuaranteeFacts | None = Field(
+    guarantee: GuaranteeSummary | None = Field(
         description="The kind of promise of the first active calibration."
     )
     calibrated_on: str | None = Field(description="A description of the first one's pictures.")
@@ -200,7 +200,7 @@ def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
         return {**rest, "samples": DEFAULT_SAMPLES, "groups": {}, "table": []}
     return {
         "samples": calibration.pipeline.samples,
-        "guarantee": calibration.guarantee.facts(),
+        "guarantee": calibration.guarantee.summary(),
         "calibrated_on": calibration.everything.made_of,
         "groups": dict(calibration.groups),
         "default_alpha": calibration.manifest.default_alpha,

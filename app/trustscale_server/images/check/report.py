@@ -48,7 +48,7 @@ def html_report(small: Pixels, large: Pixels, checked: Checked) -> str:
             f"<title>Checked against its source</title><style>{_STYLE}</style></head><body>",
             "<h1>Checked against its source</h1>",
             *(f"<p>{escape(sentence)}</p>" for sentence in told.sentences),
-            _facts(told),
+            _closeness(told),
             f'<figure class="large">{_image(theirs, "The large picture")}{frames}</figure>',
             _places(ours, theirs, told, placement),
             _things(told),
@@ -68,7 +68,7 @@ def _frame(box: list[int], size: tuple[int, int], kind: str = "place") -> str:
     )
 
 
-def _facts(told: Check) -> str:
+def _closeness(told: Check) -> str:
     if told.found is None or told.consistency_db is None:
         return ""
     across, down = told.found.scale

@@ -9,7 +9,7 @@ which forms, commands, checks, admission and answers read.
 
 **σ of words** says how likely a word that a reader reads in Ŷ is to be read otherwise in the truth.
 The reader reads Ŷ, and the plain enlargement E of the input in the same places. A logistic function
-of five facts about each word is its score, painted into its box:
+of five numbers about each word is its score, painted into its box:
 
     log σ = w₀ + Σ_j w_j f_j
 

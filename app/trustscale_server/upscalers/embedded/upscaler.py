@@ -124,7 +124,7 @@ class EmbeddedUpscaler:
             self._precision = self.model.precision
             self.scale = self.model.scale
             self._concurrency = concurrency if self.model.on_cpu else 1
-        self.facts = {
+        self.settings = {
             "adapter": _ADAPTER,
             "weights": hashlib.sha256(weights).hexdigest(),
             "tile": tile,
@@ -132,10 +132,10 @@ class EmbeddedUpscaler:
             "symmetry": f"seed % {GROUP_ORDER}, on tiles",
             "rounding": "half up",
         }
-        self.exact_fingerprint = fingerprint_of(self.facts)
+        self.exact_fingerprint = fingerprint_of(self.settings)
         if self._precision != "f32":
-            self.facts["precision"] = self._precision
-        self.fingerprint = fingerprint_of(self.facts)
+            self.settings["precision"] = self._precision
+        self.fingerprint = fingerprint_of(self.settings)
         self._is_closed = False
         self._threads = FairThreads(self._concurrency, f"embedded-{name}")
 

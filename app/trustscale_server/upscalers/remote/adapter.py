@@ -69,7 +69,7 @@ class Adapter(abc.ABC, Generic[Config]):
         return fingerprint_of(self._identity())
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What the fingerprint covers, under the names of the settings."""
         identity = self._identity()
         return {"url": identity["model"], **identity["settings"], "version": identity["learned"]}

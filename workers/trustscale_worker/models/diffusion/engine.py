@@ -69,11 +69,11 @@ class DiffusionEngine(Engine):
     """Of the networks in memory; twice as fast on CPUs as the default."""
 
     def __init__(
-        self, pipeline: DiffusionPipeline, facts: dict[str, object], spec: EngineSpec
+        self, pipeline: DiffusionPipeline, digests: dict[str, object], spec: EngineSpec
     ) -> None:
         """Take over a pipeline.
 
-        `facts`: see `pipeline_digest`. `spec.dtype` is that of the denoiser; the codec, which
+        `digests`: see `pipeline_digest`. `spec.dtype` is that of the denoiser; the codec, which
         overflows, stays in float32. Raises ConfigError: no such device or precision, or too small a
         tile.
         """
@@ -91,8 +91,8 @@ class DiffusionEngine(Engine):
                 "diffusers": diffusers.__version__,
                 "dtype": spec.dtype,
                 "tile": self._tile,
-                "settings": pipeline.facts,
-                **facts,
+                "settings": pipeline.settings,
+                **digests,
             }
         )
         super().__init__(
@@ -121,10 +121,10 @@ class DiffusionEngine(Engine):
             raise ConfigError("diffusers needs the folder of a pipeline: give --weights")
         settings = read_settings(DiffusionSettings, spec.config)
         pipe = load_pipeline(spec.weights)
-        facts = pipeline_digest(pipe)
+        digests = pipeline_digest(pipe)
         pipe.to(torch.float32)  # texts are encoded once, at full precision
         pipeline = PIPELINES[type(pipe).__name__](pipe, settings)
-        return cls(pipeline, facts, replace(spec, name=spec.name or spec.weights.resolve().name))
+        return cls(pipeline, digests, replace(spec, name=spec.name or spec.weights.resolve().name))
 
     def memory(self) -> DeviceMemory:
         return device_memory(self._device)
@@ -178,7 +178,7 @@ class DiffusionEngine(Engine):
     def _extra(self, scheduler: Any, noise: Noise) -> dict[str, Any]:
         """What the scheduler's steps take beside the prediction, such as seeded noise."""
         parameters = scheduler.step.__code__.co_varnames
-        offered = {"generator": noise.generator(), "eta": self.pipeline.facts.get("eta", 0.0)}
+        offered = {"generator": noise.generator(), "eta": self.pipeline.settings.get("eta", 0.0)}
         return {name: value for name, value in offered.items() if name in parameters}
 
     def _step(self, samples: list[_Sample], t: torch.Tensor, go_on: Callable[[], None]) -> None:

@@ -69,7 +69,7 @@ class DiffusionPipeline(ABC):
         defaults: its settings beside `eta`, with the library's values.
         multiple: of padded input sides.
         networks: `denoiser` and `codec`.
-        facts: the settings in use.
+        settings: those in use.
     """
 
     scale: int
@@ -83,7 +83,7 @@ class DiffusionPipeline(ABC):
         odd = settings.model_dump(exclude_defaults=True).keys() - {*self.defaults, "eta"}
         if odd:
             raise ConfigError(f"{type(pipe).__name__} has no setting {', '.join(sorted(odd))}")
-        self.facts = {**self.defaults, **settings.model_dump(exclude_none=True)}
+        self.settings = {**self.defaults, **settings.model_dump(exclude_none=True)}
         self.networks = {"denoiser": pipe.unet, "codec": getattr(pipe, self.codec)}
         self.scheduler = pipe.scheduler
         self.codec_factor = 2 ** (len(self.networks["codec"].config.block_out_channels) - 1)
@@ -95,7 +95,7 @@ class DiffusionPipeline(ABC):
 
     def timesteps(self, scheduler: Any) -> Tensor:
         """Return the timesteps used, for a scheduler of one sample."""
-        scheduler.set_timesteps(self.facts["steps"])
+        scheduler.set_timesteps(self.settings["steps"])
         return torch.as_tensor(scheduler.timesteps)
 
     def encode(self, image: Tensor) -> Tensor:
@@ -143,8 +143,8 @@ class DiffusionPipeline(ABC):
         return encoded * self.networks["codec"].config.scaling_factor
 
     def _encode_prompt(self, pipe: Any) -> tuple[Tensor, ...]:
-        prompt, negative = self.facts["prompt"], self.facts["negative_prompt"]
-        self.guided = self.facts["guidance"] > 1 and prompt != negative
+        prompt, negative = self.settings["prompt"], self.settings["negative_prompt"]
+        self.guided = self.settings["guidance"] > 1 and prompt != negative
         with torch.inference_mode():
             return self._library_prompt(pipe, prompt, negative)
 
@@ -165,7 +165,7 @@ class DiffusionPipeline(ABC):
         if not self.guided:
             return answer
         without, with_prompt = answer.chunk(2)
-        return without + self.facts["guidance"] * (with_prompt - without)
+        return without + self.settings["guidance"] * (with_prompt - without)
 
 
 class LatentDiffusion(DiffusionPipeline):
@@ -196,18 +196,18 @@ class StableUpscale(DiffusionPipeline):
 
     def __init__(self, pipe: Any, settings: DiffusionSettings) -> None:
         super().__init__(pipe, settings)
-        if self.facts["noise_level"] > pipe.config.max_noise_level:
+        if self.settings["noise_level"] > pipe.config.max_noise_level:
             raise ConfigError(f"noise_level: at most {pipe.config.max_noise_level}")
         self._low_res = pipe.low_res_scheduler
         (self._text,) = self._encode_prompt(pipe)
 
     def start(self, shared: Tensor, noise: Noise, scheduler: Any) -> tuple[Tensor, Tensor]:
-        level = torch.tensor([self.facts["noise_level"]])
+        level = torch.tensor([self.settings["noise_level"]])
         condition = self._low_res.add_noise(shared, noise.draw(*shared.shape), level)
         return self._start_noise(noise, scheduler, *shared.shape[-2:]), condition
 
     def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
-        level = torch.full((len(self._text),), self.facts["noise_level"])
+        level = torch.full((len(self._text),), self.settings["noise_level"])
         return self._guide(seen, moment, encoder_hidden_states=self._text, class_labels=level)
 
 
@@ -265,12 +265,12 @@ class StableImageToImage(DiffusionPipeline):
         self.scale, self.cell = 1, self.codec_factor
         self.multiple = self.cell * self.levels
         (self._text,) = self._encode_prompt(pipe)
-        if int(self.facts["steps"] * self.facts["strength"]) < 1:
+        if int(self.settings["steps"] * self.settings["strength"]) < 1:
             raise ConfigError("steps · strength: no step would be taken")
 
     def timesteps(self, scheduler: Any) -> Tensor:
         steps = super().timesteps(scheduler)
-        skipped = self.facts["steps"] - int(self.facts["steps"] * self.facts["strength"])
+        skipped = self.settings["steps"] - int(self.settings["steps"] * self.settings["strength"])
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(skipped * scheduler.order)
         return steps[skipped * scheduler.order :]
@@ -342,7 +342,7 @@ def load_pipeline(folder: Path) -> Any:
 
 def pipeline_digest(pipe: Any) -> dict[str, object]:
     """Return a digest of all that decides a pipeline's pixels beside the settings."""
-    facts: dict[str, object] = {"class": type(pipe).__name__}
+    parts: dict[str, object] = {"class": type(pipe).__name__}
     for name, component in sorted(pipe.components.items()):
         if component is None:
             continue
@@ -352,8 +352,8 @@ def pipeline_digest(pipe: Any) -> dict[str, object]:
         values.pop("transformers_version", None)
         if isinstance(component, torch.nn.Module):
             values["weights"] = weights.digest(component.state_dict())
-        facts[name] = values
-    return facts
+        parts[name] = values
+    return parts
 
 
 def _only_pickled(folder: Path) -> bool:

@@ -55,7 +55,7 @@ class SinSREngine(Engine):
         self.model = model
         size = 1 if batch is None and model.device.type == "cpu" else batch
         self._batches = Batches(model.device, size)
-        facts = {
+        settings = {
             "engine": "sinsr",
             "revision": _REVISION,
             "weights": model.weights_digest,
@@ -65,7 +65,7 @@ class SinSREngine(Engine):
         super().__init__(
             name,
             model.scale,
-            fingerprint_of(facts),
+            fingerprint_of(settings),
             together=batch or gainful_batch(model.device),
         )
 

@@ -27,7 +27,7 @@ from trustscale_server.images.statistics import MAX_TILES, TILE, describe, tiles
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def test_facts_move_as_their_names_say():
+def test_features_move_as_their_names_say():
     """Blur takes detail, noise adds noise, a brighter picture has more light, grey no colour."""
     pixels = photo(1, 96, 96)
     plain = look_at(pixels, LOSSLESS)
@@ -41,11 +41,11 @@ def test_facts_move_as_their_names_say():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 2), (700, 20), (64, 48)])
-def test_any_size_has_facts(shape):
+def test_any_size_has_features(shape):
     for pixels in (np.zeros((*shape, 3), np.uint8), photo(0, *shape)):
-        facts = look_at(pixels, LOSSLESS)
-        assert np.isfinite([*facts.terms().values(), facts.colour]).all()
-        assert facts.kind.name in kinds_table().words
+        features = look_at(pixels, LOSSLESS)
+        assert np.isfinite([*features.terms().values(), features.colour]).all()
+        assert features.kind.name in kinds_table().words
 
 
 def test_the_cost_has_a_bound():
@@ -136,23 +136,23 @@ def examples():
 
 def test_other_classes():
     """Files that nothing reads are of no class of the table; data have classes of their own."""
-    facts = look_at(photo(), Compression("other"))
-    assert classify(UPLOAD, facts) == "other" not in kinds_table().words
-    assert [classify(BANDS, replace(facts, colour=c)) for c in (0.0, 1.0)] == ["grey", "colour"]
+    features = look_at(photo(), Compression("other"))
+    assert classify(UPLOAD, features) == "other" not in kinds_table().words
+    assert [classify(BANDS, replace(features, colour=c)) for c in (0.0, 1.0)] == ["grey", "colour"]
     with pytest.raises(ValueError, match="upload/6"):
-        classify("upload/4", facts)
+        classify("upload/4", features)
 
 
 def test_what_a_score_may_look_at():
     """Loss rises as the quality falls, and is 0 only without loss; codecs are told apart."""
-    facts = look_at(photo(), LOSSLESS)
+    features = look_at(photo(), LOSSLESS)
     codecs = (LOSSLESS, ("jpeg", 90), ("jpeg", 40), ("webp", 40), ("palette", None))
-    found = [replace(facts, compression=Compression(*codec)).terms() for codec in codecs]
+    found = [replace(features, compression=Compression(*codec)).terms() for codec in codecs]
     assert [terms["loss"] for terms in found] == pytest.approx([0, 0.1, 0.6, 0.6, 0.5])
     assert [(terms["lossy"], terms["jpeg"]) for terms in found] == [
         (0, 0), (1, 1), (1, 1), (1, 0), (1, 0)
     ]  # fmt: skip
-    assert {terms["softness"] for terms in found} == {round(facts.softness, 3)}
+    assert {terms["softness"] for terms in found} == {round(features.softness, 3)}
 
 
 def textured(seed=0, side=128):
