@@ -1,16 +1,23 @@
 """Pictures that somebody else enlarged, over HTTP: calibrated, answered, and refused."""
 
 import io
+import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from harness.admin import Admin
+from harness.admin import Admin, zipped
 from harness.factories import encoded, photo
 from harness.fakes import FakeUpscaler
 from harness.gateway import check_problem, ended, gateway, post
+from harness.hostile import bomb
+from harness.pictures import config, patiently
+from tests.live import serving
 from trustscale_server.upscalers.base import Capabilities
 from trustscale_server.upscalers.config import SuppliedConfig
 from trustscale_server.upscalers.supplied import SuppliedUpscaler
@@ -67,10 +74,32 @@ def pairs(*, enlarged=True):
 SETTINGS = {"samples": 1, "degradation": None, "fidelity": {"spot": SIDE}, "activate": True}
 
 
+async def enlarge(request):
+    """The program as an HTTP API: a file comes in, a file goes out."""
+    rgb = np.asarray(Image.open(io.BytesIO(await request.body())).convert("RGB"))
+    return Response(encoded(PROGRAM.sample(rgb, 0)), media_type="image/png")
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """A gateway whose two upscalers are one program: connected, and elsewhere."""
-    app = gateway(tmp_path_factory.mktemp("both"), Program(), SuppliedUpscaler(TOPAZ))
+    """A gateway whose two upscalers are one program: connected over HTTP, and elsewhere."""
+    api = Starlette(routes=[Route("/", enlarge, methods=["POST"])])
+    with serving(api) as address:
+        settings = config(
+            kind="http",
+            name="connected",
+            url=f"http://{address}",
+            scale=SCALE,
+            request={"form": "raw"},
+            answer={"image": "body"},
+            align_colours=False,
+        )
+        supplied = SuppliedUpscaler(TOPAZ)
+        app = gateway(tmp_path_factory.mktemp("both"), patiently(settings, {}), supplied)
+        yield from calibrated(app)
+
+
+def calibrated(app):
     with TestClient(app, raise_server_exceptions=False) as client:
         admin = Admin(client)
         for name, is_supplied in (("connected", False), ("topaz", True)):
@@ -173,6 +202,48 @@ def test_pairs_that_cannot_be_used(both, files, name, said):
     refused = Admin(both).post_files(files, upscaler=name, **SETTINGS)
     told = check_problem(refused, "bad-pairs")
     assert said in told["detail"]
+
+
+def tarred(link):
+    """Whole triples, and a link in place of one enlarged picture."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, data in pairs().items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            if name == "enlarged/03.png":
+                info.type, info.size = link, 0
+                info.linkname = "/etc/passwd" if link == tarfile.SYMTYPE else "y/03.png"
+            archive.addfile(info, io.BytesIO(data) if info.size else None)
+    return out.getvalue()
+
+
+WIDE = encoded(np.asarray(Image.fromarray(large(3)).resize((2 * SIDE, SIDE // 2))))
+
+
+@pytest.mark.parametrize(
+    ("archive", "problem", "said"),
+    [
+        (tarred(tarfile.SYMTYPE), "bad-request", "link"),
+        (tarred(tarfile.LNKTYPE), "bad-request", "link"),
+        (zipped({**pairs(), "enlarged/../../03.png": b"x"}), "bad-request", ".."),
+        (zipped({**pairs(), "/enlarged/03.png": b"x"}), "bad-request", "enlarged"),
+        (zipped({**pairs(), "enlarged/03.jpg": b"x"}), "bad-pairs", "several files"),
+        (zipped({**pairs(), "enlarged/03_4x.png": b"x"}), "bad-pairs", "several files"),
+        (zipped({**pairs(), "enlarged/other.png": b"x"}), "bad-pairs", "y/ has no image"),
+        (zipped({**pairs(), "enlarged/a/b/03.png": b"x"}), "bad-pairs", "too many folders"),
+        (zipped({**pairs(), "enlarged/03.png": b"x" * 99}), "bad-pairs", "03"),
+        (zipped({**pairs(), "enlarged/03.png": bomb(30_000, 30_000)}), "bad-pairs", "pixels"),
+        (zipped({**pairs(), "enlarged/03.png": bytes(10**7)}), "bad-pairs", "03: enlarged"),
+        (zipped({**pairs(), "enlarged/03.png": WIDE}), "bad-pairs", "96×24 pixels"),
+    ],
+)
+def test_hostile_archives(both, archive, problem, said):
+    """Links, names, counts, bombs and other shapes are refused with the file that is wrong, and
+    nothing of them is measured.
+    """
+    refused = Admin(both).post_files(archive, upscaler="topaz", **SETTINGS)
+    assert said in check_problem(refused, problem)["detail"]
 
 
 def test_a_pair_that_does_not_fit_is_left_out(both):

@@ -165,7 +165,7 @@ async def test_pairs_that_were_measured_tell_more_than_samples():
     throughput.note(upscaler, 10**6, 2, 0.1)
     for seconds in (1.0, 3.0, 9.0):
         throughput.note(upscaler, 10**6, 2, seconds, PAIRS)
-    found = await Costs(throughput, at_once=2).of(upscaler, pipeline, pairs=10, pixels=1e6)
+    found = await Costs(throughput, at_once=2).estimate(upscaler, pipeline, pairs=10, pixels=1e6)
     assert found == {"calls": "20", "estimate_s": "30.0"}
 
 
@@ -174,7 +174,7 @@ async def test_a_local_model_is_tried():
     capabilities = Capabilities(concurrency=1, by_tiles=True)
     upscaler = FakeUpscaler(seconds=0.2, capabilities=capabilities)
     pipeline = MeasurementSpec(fingerprint="fake:1", scale=2, samples=2)
-    found = await Costs(at_once=2).of(upscaler, pipeline, pairs=100, pixels=128**2)
+    found = await Costs(at_once=2).estimate(upscaler, pipeline, pairs=100, pixels=128**2)
     assert float(found["estimate_s"]) >= 10
 
 

@@ -9,8 +9,8 @@ from docket import Docket
 from harness.servers import RedisServer
 from harness.waiting import PATIENCE_S, until
 from tests.jobs.conftest import Place, ended, memory_place
+from trustscale_server.jobs.coordinator import WINDOW
 from trustscale_server.jobs.queue import JobQueue
-from trustscale_server.jobs.tasks import WINDOW
 from trustscale_server.platform.errors import BadPairs
 from trustscale_server.platform.problems import problem_of
 from trustscale_server.stores.base import JobState, StoreUnavailable

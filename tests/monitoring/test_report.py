@@ -8,7 +8,7 @@ import pytest
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.calibration.ways import losses_by_class
 from trustscale_server.conformal.adapted import MIN_UPLOADS
-from trustscale_server.monitoring.report import AlikeFacts
+from trustscale_server.monitoring.report import AlikeSummary
 from trustscale_server.monitoring.state import MonitorState
 
 
@@ -27,7 +27,8 @@ def inputs(calibration, way, count=16):
 def test_harder_inputs_suggest_a_larger_loss(calibration):
     """Between what the easiest and the hardest images lose, and said to be worth fewer scenes."""
     hard, easy = (
-        AlikeFacts.of(calibration, inputs(calibration, way)) for way in ("denoised", "drawn")
+        AlikeSummary.from_state(calibration, inputs(calibration, way))
+        for way in ("denoised", "drawn")
     )
     losses = losses_by_class(calibration.everything)
     assert hard.usual == easy.usual == pytest.approx(np.nanmean(losses), abs=1e-4)
@@ -40,7 +41,7 @@ def test_when_nothing_is_known(calibration):
     """Of too few inputs, of inputs that nothing describes, and of such calibration images."""
     few = inputs(calibration, "soft", MIN_UPLOADS - 1)
     enough = inputs(calibration, "soft", MIN_UPLOADS)
-    assert AlikeFacts.of(calibration, few) is None
-    assert AlikeFacts.of(calibration, MonitorState()) is None
-    assert AlikeFacts.of(calibration, enough).pictures == MIN_UPLOADS
-    assert AlikeFacts.of(replace(calibration, described=None), enough) is None
+    assert AlikeSummary.from_state(calibration, few) is None
+    assert AlikeSummary.from_state(calibration, MonitorState()) is None
+    assert AlikeSummary.from_state(calibration, enough).pictures == MIN_UPLOADS
+    assert AlikeSummary.from_state(replace(calibration, described=None), enough) is None

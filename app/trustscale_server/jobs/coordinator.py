@@ -13,7 +13,7 @@ from trustscale_server.stores.base import Job, StoreUnavailable
 
 # Tasks of one job in the queue or running: more than a fleet runs at once, few enough to be fair to
 # another calibration.
-_WINDOW: Final = 64
+WINDOW: Final = 64
 
 # How often the coordinator reads the store, and which share of its time that may take.
 _TICK_S: Final = 0.2
@@ -75,7 +75,7 @@ class Coordinator:
             if not missing:
                 return
             due = clock() - self._resend_s
-            unsent = [task for task in missing[:_WINDOW] if sent.get(task, due) <= due]
+            unsent = [task for task in missing[:WINDOW] if sent.get(task, due) <= due]
             if unsent:
                 await self._send(job.id, unsent)
                 sent.update(dict.fromkeys(unsent, clock()))

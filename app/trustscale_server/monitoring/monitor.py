@@ -91,7 +91,7 @@ class Monitor:
             mean_log_sigma=answer.mean_log_sigma,
             trusted_fraction=result.trusted_fraction,
             digest=answer.admitted.decoded.digest,
-            described=answer.admitted.decoded.facts.described,
+            described=answer.admitted.decoded.features.described,
         )
         self.note(chosen.calibration.id, seen)
 

@@ -25,7 +25,13 @@ from trustscale_server.images.check.compare import (
     added_detail,
     compare,
 )
-from trustscale_server.images.check.things import Finders, Thing, sentences_about, things_of
+from trustscale_server.images.check.things import (
+    Finders,
+    Thing,
+    looked_at,
+    sentences_about,
+    things_of,
+)
 from trustscale_server.images.decode import Limits, decode, image_size
 from trustscale_server.pixels.resize import size_within
 from trustscale_server.platform.errors import BadImage
@@ -43,7 +49,8 @@ _APART: Final = 2  # pixels between two contradictions
 _TINTED: Final = 6.0  # levels by which a whole picture is said to have other colours
 _MAP: Final = 1024  # pixels on the longest side of a map
 _MIN_SIDE: Final = 16
-_BYTES: Final = (80, 16)  # of memory for each pixel of the small and of the large picture
+_BYTES: Final = (80, 16, 90)
+"""Of memory for each pixel of the small and of the large picture, and of what is looked at."""
 
 _SILENCE: Final = (
     "Silence proves nothing: what is finer than a pixel of the small picture, such as a letter or "
@@ -155,7 +162,8 @@ def size_of(data: bytes, limits: Limits) -> tuple[int, int]:
 
 def memory_of(small: tuple[int, int], large: tuple[int, int]) -> int:
     """Return how many bytes a check of pictures of these sizes takes at most."""
-    return sum(each * math.prod(size) for each, size in zip(_BYTES, (small, large), strict=True))
+    pixels = math.prod(small), math.prod(large), looked_at(math.prod(small))
+    return sum(each * number for each, number in zip(_BYTES, pixels, strict=True))
 
 
 def check(small: Pixels, large: Pixels, finders: Finders | None = None) -> Checked:

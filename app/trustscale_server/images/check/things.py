@@ -79,6 +79,11 @@ class _Seen(NamedTuple):
     text: str = ""
 
 
+def looked_at(pixels: int) -> int:
+    """Return in how many pixels at most a small picture of so many is looked at."""
+    return min(_MOST_PIXELS, round(_MAX_ZOOM**2 * pixels))
+
+
 def things_of(
     small: Image.Image, large: Image.Image, placement: Placement, finders: Finders
 ) -> list[Thing]:
