@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.Image import Resampling
 
-from benchmarks.risk import SCALE, saved
+from benchmarks.risk import SCALE
 from benchmarks.table import print_table
+from benchmarks.uploads import saved
 from trustscale_server.bootstrap.settings import TABLE
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.images.decode import PAIR_LIMITS, decode

@@ -75,7 +75,7 @@ def studio(page: Page) -> None:
 def trial(page: Page) -> None:
     """Before and after, on own photographs."""
     signed_in(page, f"/calibrations?id={made(page)}&try")
-    page.wait_for_selector(".side canvas >> nth=5")
+    page.wait_for_selector(".side canvas >> nth=8")
 
 
 def calibration(page: Page) -> None:

@@ -415,8 +415,12 @@ async def test_the_loop_waits_for_no_calibration(serve, calibration, monkeypatch
 
         return note
 
-    for of, name in ((file, "load"), (CalibrationPriority, "choose"), (ServingChanges, "of")):
-        monkeypatch.setattr(of, name, noted(getattr(of, name)))
+    for owner, name in (
+        (file, "load"),
+        (CalibrationPriority, "choose"),
+        (ServingChanges, "between"),
+    ):
+        monkeypatch.setattr(owner, name, noted(getattr(owner, name)))
     async with serve() as served:
         other = changed(calibration, default_alpha=0.2)
         imported = await served.client.post(
@@ -427,7 +431,7 @@ async def test_the_loop_waits_for_no_calibration(serve, calibration, monkeypatch
         )
         assert imported.status_code == 201
         assert (await served.post()).json()["calibration"] == other.id
-    assert threads.keys() == {"load", "choose", "of"}
+    assert threads.keys() == {"load", "choose", "between"}
     assert threading.current_thread() not in set.union(*threads.values())
 
 

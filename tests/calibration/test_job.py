@@ -94,8 +94,10 @@ class TestUnits:
     async def test_the_request_is_checked_once(self, stores, handler, upscaler, monkeypatch):
         """It has an entry for every pair: checked for each, a large set would take its square."""
         job = await submitted(stores, upscaler)
-        checked, of = [], CalibrationRequest.from_job
-        monkeypatch.setattr(CalibrationRequest, "of", lambda job: checked.append(job) or of(job))
+        checked, from_job = [], CalibrationRequest.from_job
+        monkeypatch.setattr(
+            CalibrationRequest, "from_job", lambda job: checked.append(job) or from_job(job)
+        )
         for task in await handler.tasks(job):
             await handler.run(job.model_copy(deep=True), task)
         assert len(checked) == 1

@@ -153,7 +153,7 @@ def test_a_report():
     large[180:228, 140:188] = 255 - large[180:228, 140:188]
     checked = check(SMALL, large)
     page = html_report(SMALL, large, checked)
-    assert page.count("<i style=") == len(checked.check.contradictions)
+    assert page.count('<i class="place"') == len(checked.check.contradictions)
     assert all(one.why in page for one in checked.check.contradictions)
     assert "<script" not in page
     assert "http" not in page

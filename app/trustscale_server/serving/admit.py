@@ -43,7 +43,7 @@ from trustscale_server.platform.telemetry.signals import span
 from trustscale_server.serving.batch import Batches
 from trustscale_server.serving.choose import Chosen, ServiceContext
 from trustscale_server.serving.credentials import UNSIGNED, Parent, parent_of
-from trustscale_server.serving.footprint import fitting, footprint_of
+from trustscale_server.serving.footprint import answer_footprint, fitting
 from trustscale_server.serving.left_out import (
     LeavingOut,
     WordsCalibration,
@@ -248,11 +248,13 @@ async def admit_upload(
     chosen = replace(chosen, request=request)
     of_form = _form_warnings(context, chosen, decoded)
     _check_pixels(chosen.upscaler, height, width)
-    footprint = footprint_of(chosen, height, width)
+    footprint = answer_footprint(chosen, height, width)
     try:
         context.slots.raise_if_too_large(footprint)
     except ImageTooLarge as error:
-        longest = fitting(height, width, partial(footprint_of, chosen), error.members["maximum"])
+        longest = fitting(
+            height, width, partial(answer_footprint, chosen), error.members["maximum"]
+        )
         detail = f"{error.detail} With fit={longest} it is reduced to that longest side first."
         error = ImageTooLarge(detail, **error.members)
         raise _with_cost(error, context, chosen, height * width) from None
@@ -392,7 +394,7 @@ def _with_cost(
     error: ImageTooLarge, context: ServiceContext, chosen: Chosen, pixels: int
 ) -> ImageTooLarge:
     """The error, with the memory and time that so many pixels would take."""
-    cost = footprint_of(chosen, pixels, 1)
+    cost = answer_footprint(chosen, pixels, 1)
     error.members["bytes"] = cost
     takes = f" Its answer would take about {cost / 1e9:.1f} GB of memory"
     seconds = context.throughput.estimate(chosen.upscaler, pixels, chosen.pipeline.samples)

@@ -29,7 +29,7 @@ _SUPPLIED: Final = 16  # more where the picture comes with the upload, and is mo
 _STRIP: Final = 64 * 70  # of rows that are scored together, per pixel of width and thread
 
 
-def footprint_of(chosen: Chosen, height: int, width: int) -> int:
+def answer_footprint(chosen: Chosen, height: int, width: int) -> int:
     """Return the bytes that making the answer to an h×w upload holds at most."""
     request = chosen.request
     drawn = request.believed or request.safe or request.card  # one after the other
