@@ -110,10 +110,12 @@ def silent(data) -> None:
 
 def saying(data, message, beside=b"") -> Decoded:
     """Say this, as a decoder whose file has taken it over."""
-    for number in range(3, 64):
-        with suppress(OSError):
-            is_socket = stat.S_ISSOCK(os.fstat(number).st_mode)
-            os.write(number, message if is_socket else beside)
+    # The message comes last: it ends the wait for the bytes beside it.
+    for part, is_socket in ((beside, False), (message, True)):
+        for number in range(3, 64):
+            with suppress(OSError):
+                if stat.S_ISSOCK(os.fstat(number).st_mode) is is_socket:
+                    os.write(number, part)
     time.sleep(10)
 
 
