@@ -183,9 +183,12 @@ def test_what_became_of_the_calls(run, place, provider):
     provider.most = 1000
     made = run(*arguments)
     assert made.code == 0, made.err
-    said = "20 for pairs, 8 for canaries, 3 failed (busy 2, failed 1), 1 begun and never answered"
-    assert f"made 32 calls: {said} (their process was killed)" in made.err
-    assert provider.calls == 32
+    # What was answered as the process was killed, and not yet kept, is asked for and counted again.
+    again = provider.calls - 32
+    assert again in {0, 1}
+    paid = f"20 for pairs, {8 + again} for canaries"
+    said = f"{paid}, 3 failed (busy 2, failed 1), 1 begun and never answered"
+    assert f"made {32 + again} calls: {said} (their process was killed)" in made.err
 
 
 @pytest.mark.parametrize("where", ["run", "at"])
