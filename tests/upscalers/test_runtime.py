@@ -1,5 +1,8 @@
 """The runtimes of the embedded networks, and the probe of an upscaler."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from skimage import data
@@ -7,6 +10,7 @@ from skimage import data
 from harness.fakes import FakeUpscaler
 from trustscale_server.upscalers.base import Capabilities
 from trustscale_server.upscalers.embedded.runtime import (
+    OPENVINO,
     SHIPPED,
     agree,
     has_bf16,
@@ -34,6 +38,35 @@ def test_libraries_agree(name):
     ]
     for output in outputs:
         assert np.abs(output - outputs[0]).max() < 1e-4
+
+
+FIRST_USES = """
+import os, sys, threading
+import openvino
+from trustscale_server.upscalers.embedded.runtime import has_bf16
+sys.setswitchinterval(1e-6)
+barrier = threading.Barrier(8)
+def use():
+    barrier.wait()
+    has_bf16()
+    openvino.Type.f32.to_dtype()
+threads = [threading.Thread(target=use, daemon=True) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.skipif(OPENVINO not in runtimes(), reason="OpenVINO is not installed")
+def test_first_uses_at_once():
+    """OpenVINO by itself hangs in most of such processes, without end."""
+    processes = [subprocess.Popen([sys.executable, "-c", FIRST_USES]) for _ in range(4)]
+    try:
+        assert [process.wait(120) for process in processes] == [0] * 4
+    finally:
+        for process in processes:
+            process.kill()
 
 
 class Fixed:

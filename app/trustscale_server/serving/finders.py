@@ -5,7 +5,8 @@ They are loaded for their first picture and shared by all requests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,6 +23,8 @@ from trustscale_server.upscalers.embedded.runtime import (
     load_session,
     runtimes,
 )
+
+_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +51,29 @@ class LineFinder:
         return lines.find_lines(pictures, _line_network(self.precision).run)
 
 
-@cache
 def _face_network(precision: PrecisionSetting) -> InferenceSession:
-    return _loaded(faces.network_file(), "the face detector", precision)
+    return _loaded(faces.network_file, "the face detector", precision)
+
+
+def _line_network(precision: PrecisionSetting) -> InferenceSession:
+    return _loaded(lines.network_file, "the detector of text", precision)
+
+
+def _loaded(
+    weights: Callable[[], bytes], name: str, precision: PrecisionSetting
+) -> InferenceSession:
+    """Return a network, loaded once, however many requests come first together."""
+    with _LOADING:
+        return _session(weights, name, precision)
 
 
 @cache
-def _line_network(precision: PrecisionSetting) -> InferenceSession:
-    return _loaded(lines.network_file(), "the detector of text", precision)
-
-
-def _loaded(weights: bytes, name: str, precision: PrecisionSetting) -> InferenceSession:
+def _session(
+    weights: Callable[[], bytes], name: str, precision: PrecisionSetting
+) -> InferenceSession:
     """On the processor, which they take little of: no accelerator runs their small tiles faster."""
     return load_session(
-        weights,
+        weights(),
         name=name,
         threads=usable_cores(),
         precision=precision,

@@ -52,6 +52,7 @@ _ACCELERATORS: dict[str, dict[str, str]] = {
 _TRIAL = (16, 24)  # not square, to detect swapped sides
 _TOLERANCE = 0.5 / 255
 _STRIP = 32  # rows converted together: they stay in the cache
+_FIRST_USE = threading.Lock()
 
 
 Character = Literal["faithful", "sharp"]
@@ -326,6 +327,11 @@ def _openvino() -> Any:
         import openvino  # noqa: PLC0415
     except ImportError:
         return None
+    # Its tables of types are made at their first use, and that lets go of Python's lock halfway:
+    # of two threads whose first use coincides, each would wait for the other without end.
+    with _FIRST_USE:
+        openvino.Type.f32.to_dtype()
+        openvino.Tensor(np.zeros(1, np.float32))
     return openvino
 
 
