@@ -26,7 +26,7 @@ from rich.filesize import decimal
 
 from trustscale import AsyncTrustscale, Problem, Result
 from trustscale_server.cli.bars import Bars, progress_bars
-from trustscale_server.cli.options import spoken
+from trustscale_server.cli.options import json_line, spoken
 from trustscale_server.cli.review import ACCEPTED, LOOK, Rule, decided, move, promises
 from trustscale_server.cli.service import AWAY, refusals
 from trustscale_server.cli.sources import InputFile, enlarged_of, targets
@@ -434,7 +434,10 @@ class Run:
 
     def _report(self, source: InputFile, record: Mapping[str, Any], note: str = "") -> None:
         self.done[str(source)] = record
-        typer.echo(json.dumps(record) if self.as_json else self._said(source, record, note))
+        if self.as_json:
+            json_line(record)
+        else:
+            typer.echo(self._said(source, record, note))
 
     def _said(self, source: InputFile, record: Mapping[str, Any], note: str = "") -> str:
         """What is shown of a picture at once; what holds for many is shown at the end."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -76,7 +75,7 @@ def catch(
         path = catching.out / f"{one.name}.catch.jpeg"
         path.write_bytes(one.card)
         if catching.as_json:
-            typer.echo(json.dumps({"file": str(path), **one.found.model_dump(mode="json")}))
+            options.json_line({"file": str(path), **one.found.model_dump(mode="json")})
         else:
             typer.echo(f"{path}: rewritten by {one.found.badness:.2f}. {one.found.verdict}")
     if failed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -67,7 +66,7 @@ def check(
     if card is not None and form is not None:
         card.write_bytes(check_card(ours, theirs, told, form))
     if as_json:
-        typer.echo(json.dumps(asdict(told), ensure_ascii=False))
+        options.json_line(asdict(told))
     else:
         for sentence in told.sentences:
             typer.echo(sentence)

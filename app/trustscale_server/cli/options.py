@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, make_dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -212,6 +212,11 @@ def output(answer: Found, write: Callable[[Found], str], *, as_json: bool) -> No
     text = json.dumps(answer, indent=2) if as_json else write(answer)
     if text:
         typer.echo(text)
+
+
+def json_line(document: Mapping[str, Any]) -> None:
+    """Print one result of possibly several as a line of JSON, in ASCII for any terminal."""
+    typer.echo(json.dumps(document))
 
 
 def lines(

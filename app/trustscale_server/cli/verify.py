@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -51,7 +50,7 @@ def verify(
             continue
         all_hold &= found.holds
         if as_json:
-            typer.echo(json.dumps({"file": file, **asdict(found)}, ensure_ascii=False))
+            options.json_line({"file": file, **asdict(found)})
         else:
             typer.echo("\n  ".join([f"{file}: {found.sentences[0]}", *found.sentences[1:]]))
     if not all_hold:
