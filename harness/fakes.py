@@ -31,7 +31,7 @@ class FakeUpscaler:
         self.kind = kind
         self.scale = scale
         self.fingerprint = fingerprint
-        self.capabilities = capabilities or Capabilities(concurrency=4, align=False)
+        self.capabilities = capabilities or Capabilities(concurrency=4, align_colours=False)
         self.strength = strength
         self.seconds = seconds
         self.gate = gate

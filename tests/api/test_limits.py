@@ -434,7 +434,9 @@ class TestCounters:
     async def test_minute(self, monkeypatch):
         now = [time.time()]
         monkeypatch.setattr(time, "time", lambda: now[0])
-        async with open_limits("sqlite:///", requests=2, pixels=None) as limits:
+        async with open_limits(
+            "sqlite:///", client_requests_per_minute=2, client_pixels_per_minute=None
+        ) as limits:
             for _ in "ab":
                 await limits.take("a", "requests")
             with pytest.raises(RateLimited) as caught:
@@ -448,7 +450,10 @@ class TestCounters:
     @pytest.mark.servers
     async def test_shared(self, redis_url):
         """Gateways that ask at once share what a client may have."""
-        limits = [open_limits(redis_url, requests=5, pixels=None) for _ in "ab"]
+        limits = [
+            open_limits(redis_url, client_requests_per_minute=5, client_pixels_per_minute=None)
+            for _ in "ab"
+        ]
         async with limits[0] as first, limits[1] as second:
             asked = (door.take("a", "requests") for door in (first, second) * 10)
             outcomes = await asyncio.gather(*asked, return_exceptions=True)

@@ -39,7 +39,7 @@ class Program(FakeUpscaler):
     """Enlarges and sharpens, always in the same way."""
 
     def __init__(self, name="connected"):
-        capabilities = Capabilities(concurrency=4, max_samples=1, align=False)
+        capabilities = Capabilities(concurrency=4, max_samples=1, align_colours=False)
         super().__init__(name, scale=SCALE, capabilities=capabilities)
 
     def sample(self, rgb, seed):

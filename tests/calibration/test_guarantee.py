@@ -146,14 +146,14 @@ def test_content_decides_the_order(calibration):
 @pytest.mark.parametrize(
     ("tariff", "pairs", "costs"),
     [(Tariff(), 250, {"calls": "500", "estimate_s": "250.0"}),
-     (Tariff(price=0.5), 3, {"calls": "6", "estimate_s": "3.0", "price": "3"}),
-     (Tariff(most_per_hour=100), 250, {"calls": "500", "estimate_s": "14400.0"})],
+     (Tariff(price_per_call=0.5), 3, {"calls": "6", "estimate_s": "3.0", "price": "3"}),
+     (Tariff(max_calls_per_hour=100), 250, {"calls": "500", "estimate_s": "14400.0"})],
 )  # fmt: skip
 async def test_what_is_known(tariff, pairs, costs):
     """Two samples of a megapixel a pair at a second each, two pairs at once; a limit makes wait."""
     upscaler, throughput = FakeUpscaler(), Throughput()
     throughput.note(upscaler, 10**6, 1, 1.0)
-    found = Costs(throughput, {upscaler.name: tariff}, at_once=2)
+    found = Costs(throughput, {upscaler.name: tariff}, job_concurrency=2)
     pipeline = MeasurementSpec(fingerprint="fake:1", scale=2, samples=2)
     assert await found.estimate(upscaler, pipeline, pairs=pairs, pixels=1e6) == costs
 
@@ -165,7 +165,9 @@ async def test_pairs_that_were_measured_tell_more_than_samples():
     throughput.note(upscaler, 10**6, 2, 0.1)
     for seconds in (1.0, 3.0, 9.0):
         throughput.note(upscaler, 10**6, 2, seconds, PAIRS)
-    found = await Costs(throughput, at_once=2).estimate(upscaler, pipeline, pairs=10, pixels=1e6)
+    found = await Costs(throughput, job_concurrency=2).estimate(
+        upscaler, pipeline, pairs=10, pixels=1e6
+    )
     assert found == {"calls": "20", "estimate_s": "30.0"}
 
 
@@ -174,7 +176,7 @@ async def test_a_local_model_is_tried():
     capabilities = Capabilities(concurrency=1, by_tiles=True)
     upscaler = FakeUpscaler(seconds=0.2, capabilities=capabilities)
     pipeline = MeasurementSpec(fingerprint="fake:1", scale=2, samples=2)
-    found = await Costs(at_once=2).estimate(upscaler, pipeline, pairs=100, pixels=128**2)
+    found = await Costs(job_concurrency=2).estimate(upscaler, pipeline, pairs=100, pixels=128**2)
     assert float(found["estimate_s"]) >= 10
 
 

@@ -308,7 +308,7 @@ MADE = ("calibrate", "photos", "--mixture", "none", "--samples", 4, "--json")
 
 class Upset(FakeUpscaler):
     def __init__(self, call=None, act=lambda: None):
-        super().__init__(capabilities=Capabilities(concurrency=1, align=False))
+        super().__init__(capabilities=Capabilities(concurrency=1, align_colours=False))
         self.call = call
         self.act = act
 

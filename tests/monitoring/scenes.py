@@ -127,7 +127,7 @@ class Scene:
             self.store,
             self.metrics,
             interval_s=interval_s,
-            timeout_s=30,
+            request_timeout_s=30,
             **options,
         )
 

@@ -76,7 +76,7 @@ class TestRisk:
                 results=stores.results,
                 slots=AdmissionController(2, 9),
                 limits=Limits(),
-                timeout_s=60,
+                request_timeout_s=60,
                 batches=Batches(stores.results),
             )
         )

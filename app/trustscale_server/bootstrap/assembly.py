@@ -158,7 +158,7 @@ async def open_parts(
         CanaryStore(stores.blobs, stores.monitor),
         metrics,
         interval_s=CANARY_INTERVAL_S,
-        timeout_s=settings.request_timeout_s,
+        request_timeout_s=settings.request_timeout_s,
     )
     observers: list[Observer] = []
     monitor = Monitor(stores.monitor, metrics)
@@ -183,7 +183,7 @@ async def open_parts(
             },
         ),
         limits=settings.limits,
-        timeout_s=settings.request_timeout_s,
+        request_timeout_s=settings.request_timeout_s,
         canaries=canaries if canaries.policies else None,
         batches=Batches(stores.results),
         credentials=settings.credentials,
@@ -191,7 +191,7 @@ async def open_parts(
         find_lines=LineFinder(settings.precision),
         faces=settings.faces,
         letters=settings.letters,
-        routing=settings.active_routing,
+        active_routing=settings.active_routing,
         asks_first=settings.asks_first,
         prefers_auto=settings.prefers_auto,
         robust=settings.robust,

@@ -29,8 +29,8 @@ _TRIAL_SIDE: Final = 128  # of a timed X, in pixels
 class Tariff:
     """The configured price and rate of an upscaler's calls."""
 
-    price: float | None = None
-    most_per_hour: int | None = None
+    price_per_call: float | None = None
+    max_calls_per_hour: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class Costs:
     """What pairs cost, from the measured throughput and the tariffs; without a tariff, nothing.
 
     tariffs: by the name of the upscaler.
-    at_once: pairs that are measured at the same time.
+    job_concurrency: pairs that are measured at the same time.
     watched: upscalers whose calibrations keep canaries, each for a call more if seeds are sent.
     """
 
     throughput: Throughput = field(default_factory=Throughput)
     tariffs: Mapping[str, Tariff] = field(default_factory=dict)
-    at_once: int = 1
+    job_concurrency: int = 1
     watched: Collection[str] = ()
 
     def repeats(self, upscaler: Upscaler) -> bool:
@@ -73,11 +73,11 @@ class Costs:
         costs = {"calls": str(calls)}
         if (seconds := await self._of_a_pair(upscaler, pipeline, pixels)) is not None and pairs:
             estimate = seconds * pairs
-            if tariff.most_per_hour is not None:
-                estimate = max(estimate, 3600.0 * ((calls - 1) // tariff.most_per_hour))
+            if tariff.max_calls_per_hour is not None:
+                estimate = max(estimate, 3600.0 * ((calls - 1) // tariff.max_calls_per_hour))
             costs["estimate_s"] = f"{estimate:.1f}"
-        if tariff.price is not None:
-            costs["price"] = f"{calls * tariff.price:.10g}"
+        if tariff.price_per_call is not None:
+            costs["price"] = f"{calls * tariff.price_per_call:.10g}"
         return costs
 
     async def _of_a_pair(
@@ -95,7 +95,7 @@ class Costs:
                 await self._try(upscaler, pipeline)
             seconds = self.throughput.estimate(*work, PAIRS)
         if seconds is None and (of_samples := self.throughput.estimate(*work)) is not None:
-            seconds = of_samples / min(upscaler.capabilities.concurrency, self.at_once)
+            seconds = of_samples / min(upscaler.capabilities.concurrency, self.job_concurrency)
         return seconds
 
     async def _try(self, upscaler: Upscaler, pipeline: MeasurementSpec) -> None:
@@ -118,6 +118,6 @@ class Costs:
 
         await trial()
         started = time.perf_counter()
-        await asyncio.gather(*(trial() for _ in range(self.at_once)))
-        seconds = (time.perf_counter() - started) / self.at_once
+        await asyncio.gather(*(trial() for _ in range(self.job_concurrency)))
+        seconds = (time.perf_counter() - started) / self.job_concurrency
         self.throughput.note(upscaler, _TRIAL_SIDE**2, pipeline.samples, seconds, PAIRS)

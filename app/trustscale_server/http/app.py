@@ -199,8 +199,8 @@ async def _start(
         await stack.enter_async_context(beside(work))
     limits = open_limits(
         settings.store,
-        requests=settings.client_requests_per_minute,
-        pixels=settings.client_pixels_per_minute,
+        client_requests_per_minute=settings.client_requests_per_minute,
+        client_pixels_per_minute=settings.client_pixels_per_minute,
     )
     worker = None
     if settings.gateway_runs_jobs:

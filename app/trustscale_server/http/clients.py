@@ -91,10 +91,13 @@ class ClientLimits:
 
 @asynccontextmanager
 async def open_limits(
-    store: str, *, requests: int | None, pixels: int | None
+    store: str, *, client_requests_per_minute: int | None, client_pixels_per_minute: int | None
 ) -> AsyncIterator[ClientLimits]:
     """Open the limits per minute, counted behind the URL of the stores; None without limits."""
-    amounts: dict[_Unit, int | None] = {"requests": requests, "pixels": pixels}
+    amounts: dict[_Unit, int | None] = {
+        "requests": client_requests_per_minute,
+        "pixels": client_pixels_per_minute,
+    }
     if not any(amounts.values()):
         yield ClientLimits()
         return

@@ -88,7 +88,7 @@ class WebhookHandler:
         self._waits_s = waits_s
         self._network = network or Network()
         self._policy = FetchPolicy(
-            None, webhooks.hosts, allow_private=webhooks.allow_private, what="webhook"
+            None, webhooks.webhook_hosts, allow_private=webhooks.allow_private, what="webhook"
         )
 
     async def __call__(self, job: Job, context: JobContext) -> str:

@@ -85,7 +85,7 @@ class CanaryWatch:
     metrics: Metrics = field(default_factory=Metrics)
     _: KW_ONLY
     interval_s: float
-    timeout_s: float
+    request_timeout_s: float
     fresh_s: float = 60.0
     chance: random.Random = field(default_factory=random.Random)
     _cached: dict[str, _Cached] = field(default_factory=dict, init=False)
@@ -197,7 +197,7 @@ class CanaryWatch:
             seeds = sample_seeds(self.chance.getrandbits(53), samples)
             self.chance.shuffle(seeds)
             seed, *spares = seeds[: 1 + SPARES]
-        limits = TimeLimits.within(self.timeout_s)
+        limits = TimeLimits.within(self.request_timeout_s)
         with used_by(None, "canary"):
             return await answer(model, x, seed, spare_seeds=spares, limits=limits)
 

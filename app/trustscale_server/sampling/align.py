@@ -37,4 +37,4 @@ def aligns(upscaler: Upscaler) -> bool:
 
     A restoration, of scale 1, changes on purpose what X shows.
     """
-    return upscaler.scale > 1 and upscaler.capabilities.align
+    return upscaler.scale > 1 and upscaler.capabilities.align_colours

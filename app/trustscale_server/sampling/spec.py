@@ -118,7 +118,7 @@ def pipeline_differences(
         differing.append(
             {"field": "input_rule", "calibrated": calibrated.input_rule, "live": list(RULES)}
         )
-    if calibrated.align and not upscaler.capabilities.align:
+    if calibrated.align and not upscaler.capabilities.align_colours:
         differing.append({"field": "align", "calibrated": True, "live": False})
     most = upscaler.capabilities.max_samples
     if most is not None and calibrated.samples > most:

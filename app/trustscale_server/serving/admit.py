@@ -260,7 +260,7 @@ async def admit_upload(
         raise _with_cost(error, context, chosen, height * width) from None
     samples = chosen.pipeline.samples
     estimate = context.throughput.estimate(chosen.upscaler, height * width, samples)
-    deadline = JOB_TIMEOUT_S if as_job else context.timeout_s
+    deadline = JOB_TIMEOUT_S if as_job else context.request_timeout_s
     if estimate is not None and estimate > deadline:
         raise _too_slow(decoded.size, estimate, deadline, as_job=as_job)
     mask, leaving, unread = None, LeavingOut(), list[str]()
@@ -350,17 +350,17 @@ async def _for_words(
 def _form_warnings(context: ServiceContext, chosen: Chosen, decoded: DecodedUpload) -> list[str]:
     """Warnings of what the form does to the picture. Raises BadRequest: it cannot hold it."""
     form, is_transparent = chosen.form, decoded.image.alpha is not None
-    longest, side = max(decoded.size) * chosen.pipeline.scale, chosen.request.to
-    if side is not None and side > longest:
-        raise BadRequest(f"The longest side of the picture is {longest}; to={side} is more.")
+    longest, to = max(decoded.size) * chosen.pipeline.scale, chosen.request.to
+    if to is not None and to > longest:
+        raise BadRequest(f"The longest side of the picture is {longest}; to={to} is more.")
     is_16_bit = chosen.pipeline.stretch is not None
     form.raise_if_impossible(
-        side or longest, transparent=is_transparent and not is_16_bit, is_16_bit=is_16_bit
+        to or longest, transparent=is_transparent and not is_16_bit, is_16_bit=is_16_bit
     )
     warnings = form.warnings()
-    if side is not None and side < longest:
+    if to is not None and to < longest:
         warnings.append(
-            f"The picture was reduced to {side} pixels after the mask was made: "
+            f"The picture was reduced to {to} pixels after the mask was made: "
             "the promise speaks about the picture before that."
         )
     if context.credentials and form.name in UNSIGNED:

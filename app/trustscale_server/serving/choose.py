@@ -59,8 +59,8 @@ class ModelCheck(Protocol):
 class ServiceContext:
     """What the steps of a request use: upscalers, calibrations, stores, and room for the work.
 
-    results: None: answers are not kept. timeout_s: the deadline of requests.
-    routing: upscalers by class of upload; empty: there is no `auto`. prefers_auto: whether a
+    results: None: answers are not kept. request_timeout_s: the deadline of requests.
+    active_routing: upscalers by class of upload; empty: there is no `auto`. prefers_auto: whether a
     request without an upscaler means `auto`. asks_first: upscalers that are not called, unless a
     request says so, where nothing would be promised. decoding, fetching: for uploads. drawing: for
     stored results under another α. robust: Γ of requests that name none; None: the calibration's.
@@ -75,11 +75,11 @@ class ServiceContext:
     results: ResultStore | None
     slots: AdmissionController
     limits: Limits
-    timeout_s: float
+    request_timeout_s: float
     canaries: ModelCheck | None = None
     throughput: Throughput = field(default_factory=Throughput)
     credentials: Credentials | None = None
-    routing: Mapping[str, str] = field(default_factory=dict)
+    active_routing: Mapping[str, str] = field(default_factory=dict)
     prefers_auto: bool = False
     asks_first: Collection[str] = ()
     robust: float | None = None
@@ -111,8 +111,8 @@ class ServiceContext:
 
     def candidates(self, name: str | None) -> list[Upscaler]:
         """Return the upscalers that a request may mean; `auto` has several. Raises NotFound."""
-        if self.routing and (name == AUTO or (not name and self.prefers_auto)):
-            return [self.upscaler(name) for name in dict.fromkeys(self.routing.values())]
+        if self.active_routing and (name == AUTO or (not name and self.prefers_auto)):
+            return [self.upscaler(name) for name in dict.fromkeys(self.active_routing.values())]
         return [self.upscaler(name)]
 
 
@@ -178,7 +178,7 @@ async def _for_class(
     context: ServiceContext, chosen: Chosen, candidates: Sequence[Upscaler], features: InputFeatures
 ) -> Chosen:
     request = chosen.request
-    name, words, why = chosen_for(context.routing, features)
+    name, words, why = chosen_for(context.active_routing, features)
     able = [
         upscaler for upscaler in await _able(context, request, candidates) if upscaler.name == name
     ]

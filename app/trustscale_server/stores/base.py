@@ -125,7 +125,11 @@ def open_stores(
         documents = database = SqliteDocuments(path)
         probes, close, weakness = [documents.probe, blobs.probe], database.close, _none
     results = ResultStore(
-        documents, blobs, ttl_s=result_ttl_s, max_bytes=max_result_bytes, removed=removed
+        documents,
+        blobs,
+        result_ttl_s=result_ttl_s,
+        max_result_bytes=max_result_bytes,
+        removed=removed,
     )
     return Stores(
         calibrations=CalibrationStore(documents),

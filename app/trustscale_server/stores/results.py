@@ -67,8 +67,8 @@ class StoredResult(NamedTuple):
 class ResultStore:
     """Results until they expire or make room.
 
-    ttl_s: default lifetime of a result. max_bytes: of all together. removed: called with the reason
-    of a removal.
+    result_ttl_s: default lifetime of a result. max_result_bytes: of all together. removed: called
+    with the reason of a removal.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class ResultStore:
         documents: Documents,
         blobs: Blobs,
         *,
-        ttl_s: float,
-        max_bytes: int,
+        result_ttl_s: float,
+        max_result_bytes: int,
         removed: Removed = lambda _: None,
     ) -> None:
         self._documents = documents
         self._blobs = blobs
-        self._ttl_s = ttl_s
-        self._max_bytes = max_bytes
+        self._result_ttl_s = result_ttl_s
+        self._max_result_bytes = max_result_bytes
         self._removed = removed
         self._proven = -inf
 
@@ -108,7 +108,7 @@ class ResultStore:
             f"{KEY}{result}:{secrets.token_hex(8)}",
             len(document) + sum(map(byte_size, files.values())),
             stored,
-            stored + (self._ttl_s if ttl_s is None else ttl_s),
+            stored + (self._result_ttl_s if ttl_s is None else ttl_s),
             document,
         )
         old = await self._stored(result)
@@ -203,7 +203,7 @@ class ResultStore:
     async def space(self) -> Space:
         """Return the size of all results, and its limit."""
         (document,) = await self._documents.read(_BYTES)
-        return Space(int(document.value or 0), self._max_bytes)
+        return Space(int(document.value or 0), self._max_result_bytes)
 
     async def sweep(self) -> int:
         """Remove expired results, and the oldest above the limit; return how many."""
@@ -214,14 +214,14 @@ class ResultStore:
     async def _make_room(self, *, most: float = inf) -> int:
         (document,) = await self._documents.read(_BYTES)
         total, removed = int(document.value or 0), 0
-        if total <= self._max_bytes:
+        if total <= self._max_result_bytes:
             return 0
-        while total > _LOW_WATER * self._max_bytes and removed < most:
+        while total > _LOW_WATER * self._max_result_bytes and removed < most:
             limit = int(min(_ROWS_AT_ONCE, most - removed)) + 1
             oldest = await read_folder(self._documents, _ROWS, limit=limit)
             surplus = []
             for row in list(map(_row, oldest.values()))[:-1]:
-                if total <= _LOW_WATER * self._max_bytes:
+                if total <= _LOW_WATER * self._max_result_bytes:
                     break
                 surplus.append(row)
                 total -= row.size

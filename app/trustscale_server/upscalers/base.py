@@ -113,7 +113,7 @@ class Capabilities:
     lossless: samples arrive without lossy compression.
     by_tiles: it runs in this process, so the time of one tile predicts that of all.
     takes_16_bit: it takes images of 16 bits and answers in 16 bits; else it is given 8.
-    align: its samples may be given the colours of the input.
+    align_colours: its samples may be given the colours of the input.
     """
 
     seeds: bool = True
@@ -125,7 +125,7 @@ class Capabilities:
     lossless: bool = True
     by_tiles: bool = False
     takes_16_bit: bool = False
-    align: bool = True
+    align_colours: bool = True
 
 
 class Upscaler(Protocol):

@@ -80,7 +80,7 @@ def build_upscaler(
             config.halo,
             config.concurrency,
             precision,
-            align=config.align_colours,
+            align_colours=config.align_colours,
         )
     if isinstance(config, SuppliedConfig):
         return SuppliedUpscaler(config)

@@ -53,7 +53,7 @@ class SuppliedUpscaler:
         }
         self.fingerprint = fingerprint_of(self.settings)
         self.capabilities = Capabilities(
-            seeds=False, max_samples=1, by_tiles=True, align=config.align_colours
+            seeds=False, max_samples=1, by_tiles=True, align_colours=config.align_colours
         )
 
     async def generate(

@@ -80,7 +80,7 @@ class EmbeddedUpscaler:
         tile: largest side in input pixels; memory grows with its square; None: see `tile_and_halo`.
         halo: overlap in input pixels, at least the radius of the network; None: the same.
         concurrency: tiles that are made at once; a GPU makes one.
-        align: whether samples may be given the colours of the input.
+        align_colours: whether samples may be given the colours of the input.
 
     Raises ConfigError: an unreadable file, not such a model, or too small a tile.
     """
@@ -97,11 +97,11 @@ class EmbeddedUpscaler:
         concurrency: int = 1,
         precision: PrecisionSetting = "f32",
         *,
-        align: bool = True,
+        align_colours: bool = True,
     ) -> None:
         if threads < 0:
             raise ConfigError(f"{name}: threads must be 0 (all cores) or more, got {threads}")
-        self.name, self._align = name, align
+        self.name, self._align_colours = name, align_colours
         weights = _weights(model)
         tile, halo = tile_and_halo(model, tile, halo)
         try:
@@ -160,7 +160,7 @@ class EmbeddedUpscaler:
             max_samples=GROUP_ORDER,
             by_tiles=True,
             takes_16_bit=True,
-            align=self._align,
+            align_colours=self._align_colours,
         )
 
     async def generate(

@@ -23,17 +23,17 @@ _MAX_S: Final = 30.0
 class ImageHosts:
     """Which hosts pictures may be fetched from, and how.
 
-    hosts: with their subdomains; empty: nothing may be fetched.
+    image_url_allowed_hosts: with their subdomains; empty: nothing may be fetched.
     allow_private: private addresses, and http.
     """
 
-    hosts: tuple[str, ...] = ()
+    image_url_allowed_hosts: tuple[str, ...] = ()
     allow_private: bool = False
     network: Network = field(default_factory=Network)
 
     def raise_if_refused(self) -> None:
         """Raise BadRequest if nothing may be fetched."""
-        if not self.hosts:
+        if not self.image_url_allowed_hosts:
             raise BadRequest(
                 "This service fetches no pictures: its image_url_allowed_hosts are empty."
             )
@@ -46,7 +46,7 @@ class ImageHosts:
             ImageTooLarge: the file has more bytes.
             StoreUnavailable: the disk is full.
         """
-        policy = FetchPolicy(None, self.hosts, self.allow_private, "image_url")
+        policy = FetchPolicy(None, self.image_url_allowed_hosts, self.allow_private, "image_url")
         try:
             async with foreign_answer("GET", url, policy, self.network, limit_s=_MAX_S) as answer:
                 return await spooled_parts(_parts(answer, max_bytes))

@@ -39,12 +39,12 @@ class Webhooks:
     """Which receivers of webhooks the operator allows, and how deliveries are signed.
 
     Attributes:
-        hosts: allowed receivers, with their subdomains; empty: no webhooks.
+        webhook_hosts: allowed receivers, with their subdomains; empty: no webhooks.
         secrets: each signs, so that receivers can rotate them.
         allow_private: whether hosts may have private addresses, and use http.
     """
 
-    hosts: tuple[str, ...] = ()
+    webhook_hosts: tuple[str, ...] = ()
     secrets: tuple[bytes, ...] = ()
     allow_private: bool = False
 
@@ -54,13 +54,13 @@ class Webhooks:
             return
         if not is_job:
             raise BadRequest("A webhook needs an asynchronous request: Prefer: respond-async.")
-        if not self.hosts:
+        if not self.webhook_hosts:
             raise BadRequest("This service sends no webhooks: its webhook_hosts are empty.")
         try:
             place = Origin.from_url(url)
         except TrustscaleError as error:
             raise BadRequest("webhook must be an http(s) URL without credentials.") from error
-        if not is_listed(place.host, self.hosts):
+        if not is_listed(place.host, self.webhook_hosts):
             raise BadRequest(f"The host {place.host} is not among the webhook_hosts.")
         if place.scheme != "https" and not self.allow_private:
             raise BadRequest("The webhook must be an https URL.")

@@ -92,7 +92,7 @@ class Adapter(abc.ABC, Generic[Config]):
             concurrency=self._config.concurrency,
             max_input_pixels=self._config.max_input_pixels,
             lossless=not self._reader.lossy,
-            align=self._config.align_colours,
+            align_colours=self._config.align_colours,
         )
 
     async def generate(

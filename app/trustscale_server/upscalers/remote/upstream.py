@@ -67,7 +67,7 @@ class Upstream:
         token, sent = _token(config, environ)
         self._secrets = {token, sent} - {""}
         self._max_bytes = config.MAX_ANSWER_BYTES
-        self._limit_s = config.call_timeout_s
+        self._call_timeout_s = config.call_timeout_s
         self._policy = FetchPolicy(
             Origin.from_url(base), config.allowed_hosts, config.allow_private
         )
@@ -201,7 +201,7 @@ class Upstream:
     ) -> Reply:
         try:
             # A permit has a limit.
-            async with asyncio.timeout(self._limit_s if permit is None else None):
+            async with asyncio.timeout(self._call_timeout_s if permit is None else None):
                 async with self._send(client, request) as response:
                     return self._reply(response, await self._read(response, permit))
         except TimeoutError as error:

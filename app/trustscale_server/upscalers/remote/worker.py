@@ -105,7 +105,7 @@ class WorkerUpscaler:
             max_samples=model.distinct_samples,
             max_input_pixels=self._config.max_input_pixels or model.max_pixels,
             takes_16_bit=model.takes_16_bit,
-            align=self._config.align_colours,
+            align_colours=self._config.align_colours,
         )
 
     async def probe(self) -> None:
