@@ -118,7 +118,7 @@ dist: .venv-build/bin/hatchling  ## sources and wheels of the service and of its
 package: install sbom $(BIN)/helm  ## chart, one compose file and .env.example of a release, in package/
 	rm -rf package
 	mkdir package
-	cp -rL deploy/chart package/chart
+	cp -r deploy/chart package/chart
 	sed -i.old 's|^  repository: trustscale$$|  repository: $(PREFIX)trustscale|' package/chart/values.yaml
 	rm package/chart/values.yaml.old
 	$(BIN)/helm package package/chart --destination package

@@ -24,7 +24,7 @@ PAGES: Final = {
     "app/trustscale_server/upscalers/embedded/models/MODEL_CARD.md": "model-card.md",
     "app/trustscale_server/things/models/MODEL_CARD.md": "face-detector.md",
 }
-FILES: Final = {"deploy/alerts.yml": "alerts.yml", "NOTICE": "NOTICE.txt"}
+FILES: Final = {"deploy/chart/files/alerts.yml": "alerts.yml", "NOTICE": "NOTICE.txt"}
 GONE: Final = {"examples/restoration"}  # folders, which only a clone has
 
 _API: Final = """# HTTP API
