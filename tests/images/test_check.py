@@ -95,6 +95,12 @@ def test_placements():
     assert told_of(WAYS["cropped"]).sentences[0].startswith("The large picture shows ")
 
 
+def test_an_enlargement_of_all_is_not_moved():
+    """What its measurement is unsure by is no shift."""
+    placement = align(SMALL_ONE, SMALL_ONE.resize((384, 384), Image.Resampling.LANCZOS))
+    assert placement.matrix.tolist() == np.diag([4.0, 4.0, 1.0]).tolist()
+
+
 def test_how_it_was_reduced():
     """The reduction that comes nearest is named."""
     for name, resample in (("area", Image.Resampling.BOX), ("lanczos", Image.Resampling.LANCZOS)):

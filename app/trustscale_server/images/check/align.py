@@ -34,9 +34,9 @@ _WORKING: Final = 1024  # pixels on the longest side of the small picture
 _FOR_FEATURES: Final = 640  # pixels on the longest side, where features are looked for
 _FEATURES: Final = 1500
 _MIN_MATCHES: Final = 8
-_TILES: Final = 6  # on a side
+_TILES: Final = 8  # on a side
 _STEPS: Final = 3  # of correction
-_GAP: Final = 2.0  # times as large as its reduction, up to which a picture is reduced by means
+_NONE: Final = 0.05  # pixels that a corner must move, or a correction is noise of its measurement
 _STRAIGHT: Final = 0.05  # pixels of the small picture that a corner may be off as if not turned
 _MIN_SIDE: Final = 16  # pixels of the small picture that both show
 _MIN_SCALE: Final = 0.9
@@ -155,7 +155,7 @@ def _reduced(oriented: Image.Image, placement: Placement) -> Image.Image:
     left, top, right, bottom = placement.rectangle
     picture, box = upright(oriented, placement)
     size = right - left, bottom - top
-    return picture.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=_GAP)
+    return picture.resize(size, Image.Resampling.BICUBIC, box)
 
 
 def likeness_of(one: _Plane, other: _Plane) -> float:
@@ -285,7 +285,8 @@ def _refined(luma: _Plane, oriented: Image.Image, guess: Placement) -> Placement
             return best
         best = fitted
         correction = _correction(ours, theirs, (left, top))
-        if correction is None:
+        corners = np.array(list(product((left, right), (top, bottom))), np.float64)
+        if correction is None or np.abs(_moved(correction, corners) - corners).max() < _NONE:
             return best
         placement = replace(fitted, matrix=fitted.matrix @ correction)
     return best

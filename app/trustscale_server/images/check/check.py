@@ -22,6 +22,7 @@ from trustscale_server.images.check.compare import (
     Compared,
     Plane,
     Reduction,
+    Upright,
     added_detail,
     compare,
 )
@@ -181,9 +182,9 @@ def check(small: Pixels, large: Pixels, finders: Finders | None = None) -> Check
         is_swapped = ours.width * ours.height > theirs.width * theirs.height
         told = _STRANGERS + (_EXCHANGED if is_swapped else "")
         return Checked(Check(belong_together=False, sentences=[told]))
-    oriented = placement.oriented(theirs)
-    compared = compare(ours, oriented, placement)
-    added = added_detail(oriented, placement, compared.reduced)
+    shown = Upright.from_placement(placement.oriented(theirs), placement)
+    compared = compare(ours.crop(placement.rectangle), shown)
+    added = added_detail(shown, compared.reduced)
     contradictions, number = _contradictions(compared, placement, theirs.size)
     things = things_of(ours, theirs, placement, finders or Finders())
     mean = float(np.sqrt(np.mean(np.square(added))))

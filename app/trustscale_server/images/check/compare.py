@@ -71,10 +71,41 @@ class Compared(NamedTuple):
     decibels: float
 
 
-def compare(small: Image.Image, oriented: Image.Image, placement: Placement) -> Compared:
-    """Compare the small picture with what the large one, as oriented, shows of it. Both are RGB."""
-    shown = small.crop(placement.rectangle)
-    large = _Upright(*upright(oriented, placement), *shown.size)
+class Upright(NamedTuple):
+    """The box of a large picture that shows so many columns and rows of the small one."""
+
+    picture: Image.Image
+    box: tuple[float, float, float, float]
+    width: int
+    height: int
+
+    @classmethod
+    def from_placement(cls, oriented: Image.Image, placement: Placement) -> Upright:
+        """Return what a large picture, as oriented, shows of the small one."""
+        left, top, right, bottom = placement.rectangle
+        return cls(*upright(oriented, placement), right - left, bottom - top)
+
+    def strips(self) -> list[range]:
+        """Return the rows of the small picture in parts: less memory, work for several cores."""
+        return [
+            range(first, min(first + _STRIP, self.height))
+            for first in range(0, self.height, _STRIP)
+        ]
+
+    def rows(self, strip: range) -> tuple[float, float, float, float]:
+        """Return the box of some rows of the small picture."""
+        left, top, right, bottom = self.box
+        pace = (bottom - top) / self.height
+        return left, top + pace * strip.start, right, min(bottom, top + pace * strip.stop)
+
+    def reduced(self, strip: range, way: Reduction) -> NDArray[np.uint8]:
+        """Return some rows in the size of the small picture; they depend on those beside, too."""
+        size = self.width, len(strip)
+        return np.asarray(self.picture.resize(size, _FILTERS[way], self.rows(strip)))
+
+
+def compare(shown: Image.Image, large: Upright) -> Compared:
+    """Compare what is shown of the small picture with the large one that shows it. Both are RGB."""
     strips = large.strips()
     tried = strips[:: -(-len(strips) // _TRIED)]
     with score_cores("trustscale-check") as map_fn:
@@ -112,20 +143,19 @@ def compare(small: Image.Image, oriented: Image.Image, placement: Placement) -> 
     return Compared(reduction, image, excess, difference, limit, (luma, blue, red), decibels)
 
 
-def added_detail(oriented: Image.Image, placement: Placement, theirs: Image.Image) -> Plane:
+def added_detail(large: Upright, theirs: Image.Image) -> Plane:
     """Return how much finer detail the large picture has, than its reduction `theirs` can hold.
 
     Root mean square of luma in levels for each pixel of the rectangle, float32 [H, W].
     """
-    low = theirs.convert("L")
-    large = _Upright(*upright(oriented.convert("L"), placement), *theirs.size)
+    low, picture = theirs.convert("L"), large.picture.convert("L")
     strips = large.strips()
 
     def root_mean_square(number: int) -> Plane:
         strip = strips[number]
         left, top, right, bottom = large.rows(strip)
         size = max(1, round(right - left)), max(1, round(bottom - top))
-        whole = large.picture.resize(size, Image.Resampling.BICUBIC, (left, top, right, bottom))
+        whole = picture.resize(size, Image.Resampling.BICUBIC, (left, top, right, bottom))
         coarse = low.resize(size, Image.Resampling.BICUBIC, (0, strip.start, low.width, strip.stop))
         fine = np.asarray(whole, np.float32) - np.asarray(coarse)
         energy = Image.fromarray(np.square(fine, out=fine)).resize(
@@ -135,33 +165,6 @@ def added_detail(oriented: Image.Image, placement: Placement, theirs: Image.Imag
 
     with score_cores("trustscale-check") as map_fn:
         return np.concatenate(list(map_fn(root_mean_square, range(len(strips)))))
-
-
-class _Upright(NamedTuple):
-    """The box of a large picture that shows so many columns and rows of the small one."""
-
-    picture: Image.Image
-    box: tuple[float, float, float, float]
-    width: int
-    height: int
-
-    def strips(self) -> list[range]:
-        """Return the rows of the small picture in parts: less memory, work for several cores."""
-        return [
-            range(first, min(first + _STRIP, self.height))
-            for first in range(0, self.height, _STRIP)
-        ]
-
-    def rows(self, strip: range) -> tuple[float, float, float, float]:
-        """Return the box of some rows of the small picture."""
-        left, top, right, bottom = self.box
-        pace = (bottom - top) / self.height
-        return left, top + pace * strip.start, right, min(bottom, top + pace * strip.stop)
-
-    def reduced(self, strip: range, way: Reduction) -> NDArray[np.uint8]:
-        """Return some rows in the size of the small picture; they depend on those beside, too."""
-        size = self.width, len(strip)
-        return np.asarray(self.picture.resize(size, _FILTERS[way], self.rows(strip)))
 
 
 def _squared_error(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
