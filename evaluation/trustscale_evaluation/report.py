@@ -225,7 +225,7 @@ def as_named(cell: Cell) -> dict[str, Any]:
         "prediction": pipeline.prediction,
         "indecision": indecision,
         "fidelity": settings["fidelity"],
-        "guarantee": {name: value for name, value in guarantee.items() if value is not None},
+        "guarantee": guarantee.model_dump(mode="json", exclude_none=True),
         "input_rule": pipeline.input_rule,
         "scenes": cell.calibration.n,
     }

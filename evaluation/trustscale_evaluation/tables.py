@@ -175,7 +175,7 @@ def _rows(
     intervals = {
         name: mean_intervals(cell.quantities[name][:, columns], draws.test) for name in QUANTITIES
     }
-    is_at_hand = cell.calibration.guarantee.summary()["delta"] is not None
+    is_at_hand = cell.calibration.guarantee.summary().delta is not None
     of_test = [(answer.low, answer.high) for answer in intervals["loss"]]
     promises = dict(
         zip(alphas, of_test if is_at_hand else joint_intervals(cell, draws, alphas), strict=False)

@@ -13,7 +13,7 @@ from trustscale_server.calibration.guarantees import guarantee_of
 
 LIKELY = {"kind": "high_probability", "delta": 0.2}
 SETTINGS = guarantee_of(LIKELY)
-SUMMARY = SETTINGS.summary()
+SUMMARY = SETTINGS.summary().model_dump(mode="json")
 ALPHA = 0.15  # that 24 pairs can hold with probability 0.8, for a part of each image
 
 

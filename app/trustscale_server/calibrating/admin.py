@@ -10,13 +10,20 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from pydantic import BaseModel, Field
 
 from trustscale_server.calibrating import pair_pictures
 from trustscale_server.calibrating.config import CalibrationConfig, CalibrationRequest
 from trustscale_server.calibrating.costs import Costs
+from trustscale_server.calibrating.documents import (
+    ActivationOut,
+    CalibrationDetail,
+    Leakage,
+    activation_of,
+    detail,
+)
 from trustscale_server.calibrating.fit import seen_by
 from trustscale_server.calibrating.intake import (
     Files,
@@ -36,6 +43,7 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canaries import CanaryStore
 from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.guarantees import GuaranteeSettings
+from trustscale_server.calibration.insight import leaked
 from trustscale_server.calibration.manifest import REMOVED
 from trustscale_server.conformal.fidelity import clips
 from trustscale_server.jobs.queue import JobQueue
@@ -130,6 +138,20 @@ class CalibrationAdmin:
             CalibrationMismatch: the upscaler is no longer the parent's.
             Conflict: X of the new pairs would be made unlike X of the parent's.
         """
+        job, parent = await self._begun(config, submission, webhook), submission.parent
+        if parent is None:
+            await self._note("create", submission.created_by, job=job.id)
+        else:
+            await self._note("extend", submission.created_by, parent=parent.id, job=job.id)
+        return job
+
+    async def _note(self, action: str, actor: str, **about: Any) -> None:
+        await self.stores.audit.append(f"calibration.{action}", actor, about)
+
+    async def _begun(
+        self, config: CalibrationConfig, submission: Submission, webhook: str | None
+    ) -> JobStatus:
+        """The queued job of `create`."""
         job_id = f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}"
 
         async with uploads_for(self.stores, job_id):
@@ -257,18 +279,21 @@ class CalibrationAdmin:
         bound: float | None = None,
         created_by: str,
         name: str | None = None,
-        to_activate: bool = False,
+        activate: bool = False,
         force: bool = False,
     ) -> Calibration:
-        """Store a new calibration of the same pairs; nothing is generated or activated.
+        """Store a new calibration of the same pairs, and activate it if asked; generate nothing.
 
         Guarantee, Γ, bound (c, what errors are counted up to) and name are the parent's where
-        None. With `to_activate`, one that would serve worse is refused unless forced.
+        None. What cannot be activated is not stored: one that would serve worse, unless forced.
 
         Raises:
             Conflict: nothing would change, errors were cut below `bound`, or it would serve worse.
             BadRequest: the bound is not a sensible positive number.
+            CalibrationMismatch: the live upscaler is another, and it is to be activated.
         """
+        if activate:
+            await self.raise_if_mismatched(parent)
         if guarantee is not None and "robust" not in guarantee.model_fields_set:
             guarantee = guarantee.model_copy(update={"robust": parent.guarantee.robust})
         guarantee = (guarantee or parent.guarantee).fitted_to(parent.pipeline.indecision)
@@ -303,9 +328,19 @@ class CalibrationAdmin:
             return calibration
 
         calibration = await in_spare_thread(derived)
-        if to_activate:
+        if activate:
             await self.calibrations.changes(calibration, force=force)
         await self._store(parent, calibration)
+        is_active = False
+        try:
+            if activate:
+                await self._activate(calibration, force=force)
+                is_active = True
+        finally:  # it is stored even if the activation fails
+            await self._note(
+                "derive", created_by, parent=parent.id, calibration=calibration.id,
+                activate=is_active,
+            )  # fmt: skip
         return calibration
 
     async def without_pair(self, parent: Calibration, name: str, *, created_by: str) -> Calibration:
@@ -328,6 +363,9 @@ class CalibrationAdmin:
             created_by=created_by,
         )
         await self._store(parent, smaller)
+        await self._note(
+            "remove_pair", created_by, parent=parent.id, pair=name, calibration=smaller.id
+        )
         return smaller
 
     async def _store(self, parent: Calibration, calibration: Calibration) -> None:
@@ -357,7 +395,28 @@ class CalibrationAdmin:
             raise Conflict(f"The calibration is not finished: it is {resolved.state}.")
         return resolved
 
-    async def import_file(self, data: bytes, *, activate: bool, force: bool = False) -> Calibration:
+    async def detail(
+        self, calibration: Calibration, group: str | None = None, *, n_leaked: int | None = None
+    ) -> CalibrationDetail:
+        """Return the document of a calibration, or of a group of it.
+
+        n_leaked: how many of X were training images of the model.
+
+        Raises:
+            BadGroup: it has no such group.
+            BadRequest: it has not so many scenes, or no bound is known.
+        """
+        document = await detail(
+            self.calibrations, self.upscalers, self.stores.blobs, calibration, group
+        )
+        if n_leaked is not None:
+            bound = leaked(calibration.subset(group), n_leaked)
+            document.leakage = Leakage(n_leaked=n_leaked, bound=bound)
+        return document
+
+    async def import_file(
+        self, data: bytes, actor: str, *, activate: bool, force: bool = False
+    ) -> Calibration:
         """Check and store a calibration file, unless it may not be activated as asked."""
         calibration = await in_spare_thread(calibration_file.load, data)
         await in_spare_thread(
@@ -367,6 +426,7 @@ class CalibrationAdmin:
             await self.raise_if_mismatched(calibration)
             await self.calibrations.changes(calibration, force=force)
         await self.calibrations.add(calibration, activate=activate)
+        await self._note("import", actor, calibration=calibration.id, activate=activate)
         return calibration
 
     async def raise_if_mismatched(self, calibration: Calibration) -> None:
@@ -374,7 +434,7 @@ class CalibrationAdmin:
         if calibration.manifest.upscaler in self.upscalers:
             guard(calibration.pipeline, await self._identified(calibration.manifest.upscaler))
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, actor: str) -> None:
         """Remove a calibration with its canaries, its pictures, and the monitor's data.
 
         Raises:
@@ -390,11 +450,27 @@ class CalibrationAdmin:
         await CanaryStore(self.stores.blobs, self.stores.monitor).forget(name)
         await self.stores.monitor.forget(name)
         await pair_pictures.forget(self.stores.blobs, name)
+        await self._note("delete", actor, calibration=name)
 
     async def activate(
-        self, calibration: Calibration, *, force: bool = False, only: bool = False
+        self, calibration: Calibration, actor: str, *, force: bool = False, only: bool = False
+    ) -> ActivationOut:
+        """Check a calibration against the live pipeline, and activate it, before others or alone.
+
+        Raises:
+            CalibrationMismatch: the live upscaler is another.
+            Conflict: it would serve worse, and is not forced.
+        """
+        before = await self.calibrations.active_ids(calibration.manifest.upscaler)
+        done, changes = await self._activate(calibration, force=force, only=only)
+        await self._note(
+            "activate", actor, calibration=done.calibration, previous=done.previous, only=only
+        )
+        return await activation_of(self.calibrations, done, changes, before)
+
+    async def _activate(
+        self, calibration: Calibration, *, force: bool, only: bool = False
     ) -> tuple[Activation, ServingChanges]:
-        """Check a calibration against the live pipeline, and activate it."""
         await self.raise_if_mismatched(calibration)
         return await self.calibrations.activate(calibration, force=force, only=only)
 

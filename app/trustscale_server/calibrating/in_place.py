@@ -63,10 +63,10 @@ class LocalAdmin(CalibrationAdmin):
     stack: AsyncExitStack
     on_checked: Callable[[int, int], None] = lambda *_: None
 
-    async def create(
-        self, config: CalibrationConfig, submission: Submission, *, webhook: str | None = None
+    async def _begun(
+        self, config: CalibrationConfig, submission: Submission, webhook: str | None
     ) -> JobStatus:
-        """Create a calibration of `listed` files, or resume an earlier run of it.
+        """The queued job of `listed` files, or of an earlier run of it, which is resumed.
 
         Raises:
             ConfigError: another process is making this calibration.

@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -176,8 +177,10 @@ class Labelling:
             pairs.append(pair)
         return pairs
 
-    async def put(self, job: JobStatus, name: str, data: bytes, *, seen: int | None = None) -> int:
-        """Store the next version of a label, while the job waits for labels.
+    async def put(
+        self, job: JobStatus, name: str, data: bytes, actor: str, *, seen: int | None = None
+    ) -> int:
+        """Store the next version of a label, while the job waits for labels; its number.
 
         Raises:
             Conflict: the job does not wait for labels.
@@ -188,11 +191,16 @@ class Labelling:
         if waiting is None:
             raise NotFound(f"No pair {name!r} awaits a label.")
         try:
-            return await self._put(job, waiting, data, seen)
+            version = await self._put(job, waiting, data, seen)
         except BadImage as error:
             raise BadImage(f"The {error.detail.rstrip('.')}.") from error
+        await self._note("label", actor, job=job.id, pair=name, version=version)
+        return version
 
-    async def put_all(self, job: JobStatus, files: Files) -> None:
+    async def _note(self, action: str, actor: str, **about: Any) -> None:
+        await self.stores.audit.append(f"calibration.{action}", actor, about)
+
+    async def put_all(self, job: JobStatus, files: Files, actor: str) -> None:
         """Store many labels; bad ones do not keep the good ones out.
 
         Raises:
@@ -220,6 +228,7 @@ class Labelling:
                         items[total] = reason
         if items:
             raise bad_pairs([items[place] for place in sorted(items)], total)
+        await self._note("labels", actor, job=job.id)
 
     async def _waiting(self, job: JobStatus) -> dict[str, AwaitsLabel]:
         _check_awaits(job)
@@ -240,7 +249,7 @@ class Labelling:
         await self.stores.jobs.touch(job.id)
         return version
 
-    async def finish(self, job: JobStatus) -> JobStatus:
+    async def finish(self, job: JobStatus, actor: str) -> JobStatus:
         """Resume a job whose labels are complete.
 
         Raises:
@@ -256,7 +265,9 @@ class Labelling:
         if missing:
             raise bad_pairs(missing, len(missing))
         await freeze(self.stores.blobs, job.id)
-        return await self.queue.resume(job.id)
+        resumed = await self.queue.resume(job.id)
+        await self._note("finish", actor, job=job.id)
+        return resumed
 
 
 def _check_awaits(job: JobStatus) -> None:

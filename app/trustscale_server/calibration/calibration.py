@@ -280,7 +280,7 @@ class Calibration:
             default_alpha=self.manifest.default_alpha,
             metric=self.pipeline.fidelity.metric,
             guarantee=self.guarantee.kind,
-            delta=self.guarantee.summary()["delta"],
+            delta=self.guarantee.summary().delta,
         )
 
     def for_upscaler(self, name: str) -> Calibration:

@@ -63,6 +63,37 @@ Threshold: TypeAlias = float | Literal["-inf", "inf"]
 Level: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+GuaranteeKind = Literal["expectation", "high_probability", "probability", "post_hoc"]
+
+
+class GuaranteeSummary(BaseModel):
+    """What is promised; members that the kind lacks are null."""
+
+    kind: GuaranteeKind = "expectation"
+    robust: float = Field(
+        1.0,
+        description="Γ: it also holds for pictures some of which are up to Γ times as frequent as "
+        "in the calibration, such as these without their easiest share 1 − 1/Γ.",
+    )
+    delta: float | None = Field(
+        None, description="δ, the probability that this calibration does not keep the promise."
+    )
+    tolerance: float | None = Field(
+        None,
+        description="Of the kind probability: τ, which the largest error exceeds in few spots.",
+    )
+    level: float | None = Field(
+        None,
+        description="Of the kind probability: β, the share of those spots, which is the default α.",
+    )
+    menu: list[float] | None = Field(
+        None, description="Of the kind post_hoc: each α that can be chosen after looking."
+    )
+    between: tuple[float, float] | None = Field(
+        None, description="Of the kind post_hoc: the range of α that can be chosen after looking."
+    )
+
+
 class ErrorQuantile(NamedTuple):
     """An error that at most this share of spots exceeds inside the mask."""
 
@@ -177,10 +208,10 @@ class GuaranteeSettings(BaseModel, ABC):
         del curve, scenes, alpha
         return None
 
-    def summary(self) -> dict[str, Any]:
-        """Return the guarantee as JSON values; null where this kind has no such member."""
-        own = self.model_dump(mode="json")
-        return {name: own.get(name) for name in _SUMMARY}
+    def summary(self) -> GuaranteeSummary:
+        """Return what it says of itself in answers; null where this kind has no such member."""
+        own = self.model_dump(include=set(GuaranteeSummary.model_fields))
+        return GuaranteeSummary.model_validate(own)
 
 
 class Expectation(GuaranteeSettings):
@@ -409,10 +440,6 @@ class PostHoc(GuaranteeSettings):
 AnyGuarantee: TypeAlias = Annotated[
     Expectation | HighProbability | Probability | PostHoc, Field(discriminator="kind")
 ]
-GuaranteeKind = Literal["expectation", "high_probability", "probability", "post_hoc"]
-
-_SUMMARY: Final = ("kind", "robust", "delta", "tolerance", "level", "menu", "between")
-"""What `summary` of any kind names."""
 
 _ANY: Final[TypeAdapter[GuaranteeSettings]] = TypeAdapter(AnyGuarantee)
 

@@ -13,7 +13,6 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -50,17 +49,6 @@ _BY_STATUS = {
 
 # The disk, or descriptors.
 _USED_UP = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
-
-
-class Problem(BaseModel):
-    """A problem document (RFC 9457); it may have `items`, `differences`, `fields` and others."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str = Field(json_schema_extra={"format": "uri-reference"})
-    title: str
-    status: int
-    detail: str
 
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}

@@ -22,7 +22,6 @@ from typing import (
     Self,
 )
 
-import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -51,9 +50,6 @@ from trustscale_server.platform.errors import (
 from trustscale_server.platform.fair import Room, current_client
 from trustscale_server.platform.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import Upscaler
-
-log = structlog.get_logger(__name__)
-
 
 # Uploads of the largest size that may arrive at once: their bytes are on the disk.
 _MAX_BODIES: Final = 16
@@ -145,11 +141,6 @@ class State(Services):
             ),
         }
         return cls(**{**held, **common, "metrics": metrics, "timings": timings, **more})
-
-    async def audit(self, action: str, actor: str, **facts: Any) -> None:
-        """Keep an admin action in the audit log, and log it."""
-        await self.stores.audit.append(action, actor, facts)
-        log.info("admin_action", action=action, actor=actor, **facts)
 
 
 def _state(request: Request) -> State:

@@ -8,9 +8,22 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from trustscale_server.platform import errors
 
 MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457); it may have `items`, `differences`, `fields` and others."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(json_schema_extra={"format": "uri-reference"})
+    title: str
+    status: int
+    detail: str
 
 
 class ProblemType(NamedTuple):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from trustscale_server import __version__
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import (
-    GuaranteeKind,
+    GuaranteeSummary,
     Threshold,
 )
 from trustscale_server.calibration.subset import Subset
@@ -77,34 +77,6 @@ def in_detail(document: Mapping[str, Any], detail: Detail) -> dict[str, Any]:
             if value is not None and name not in _FULL_ONLY
         }
     return shown
-
-
-class GuaranteeSummary(BaseModel):
-    """What is promised; members that the kind lacks are null."""
-
-    kind: GuaranteeKind = "expectation"
-    robust: float = Field(
-        1.0,
-        description="Γ: it also holds for pictures some of which are up to Γ times as frequent as "
-        "in the calibration, such as these without their easiest share 1 − 1/Γ.",
-    )
-    delta: float | None = Field(
-        None, description="δ, the probability that this calibration does not keep the promise."
-    )
-    tolerance: float | None = Field(
-        None,
-        description="Of the kind probability: τ, which the largest error exceeds in few spots.",
-    )
-    level: float | None = Field(
-        None,
-        description="Of the kind probability: β, the share of those spots, which is the default α.",
-    )
-    menu: list[float] | None = Field(
-        None, description="Of the kind post_hoc: each α that can be chosen after looking."
-    )
-    between: tuple[float, float] | None = Field(
-        None, description="Of the kind post_hoc: the range of α that can be chosen after looking."
-    )
 
 
 class Guarantee(GuaranteeSummary):

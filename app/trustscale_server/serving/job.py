@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trustscale_server.jobs.document import DRAFT
 from trustscale_server.jobs.tasks import JobContext
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.fair import current_client
@@ -27,9 +28,6 @@ from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
 from trustscale_server.stores.base import ENLARGED, IMAGE, Blobs, Job, StoreUnavailable
 from trustscale_server.upscalers.base import RGB
-
-DRAFT: Final = "draft.webp"
-"""The first sample, small, shown while the job runs; what is not made yet is transparent."""
 
 _DRAFT_SIDE: Final = 1024
 _DRAFT_QUALITY: Final = 80

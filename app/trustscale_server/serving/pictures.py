@@ -146,7 +146,7 @@ def png_text(
     chunks = {"trustscale:group": group} if group is not None else {}
     if input_class is not None:
         chunks["trustscale:input_class"] = input_class
-    if (delta := promise.summary()["delta"]) is not None:
+    if (delta := promise.summary().delta) is not None:
         chunks["trustscale:delta"] = repr(delta)
     return {
         "Software": f"trustscale {__version__}",

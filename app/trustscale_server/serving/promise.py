@@ -157,7 +157,7 @@ def guarantee(applicable: ApplicableCalibration, alpha: float) -> Guarantee:
     words = plain(applicable, alpha, usual) if why_not is None else f"No promise. {why_not}."
     condition = _condition(applicable)
     return Guarantee(
-        **subset.guarantee.summary(),
+        **subset.guarantee.summary().model_dump(),
         metric=settings.metric,
         error=settings.spec.summary,
         error_unit=settings.spec.error_unit,
@@ -228,7 +228,7 @@ def _void_if(applicable: ApplicableCalibration) -> list[str]:
         "pairs that show one scene (crops, frames, slices) and are not named as one, or scenes "
         "that brought more pairs because somebody found them interesting": True,
         "scenes that are no independent draws from one distribution": (
-            subset.guarantee.summary()["delta"] is not None
+            subset.guarantee.summary().delta is not None
         ),
         f"pairs that were taken out because of their errors ({removed} were taken out by hand)": (
             removed > 0
@@ -309,7 +309,7 @@ def _infeasible(applicable: ApplicableCalibration, alpha: float) -> str:
     limit = f"B/(n+1) = {least}"
     what = "pairs" if subset.pairs == subset.n else "scenes"
     needs = f"{what} are needed"
-    if (delta := promise.summary()["delta"]) is not None:
+    if (delta := promise.summary().delta) is not None:
         limit = f"{least}, the least that can be held with probability {1 - delta:g},"
         needs = f"{what} without any error, and in practice several times as many, are needed"
     needed = (
@@ -344,7 +344,7 @@ def plain(applicable: ApplicableCalibration, alpha: float, usual: ErrorQuantile 
     pictures = _pictures(promise)
     # A further unit needs words.
     such = {"spot": f"spots of {pictures}", "picture": pictures}[settings.unit]
-    likely = promise.summary()["delta"]
+    likely = promise.summary().delta
     tail = "" if likely is None else f", with a probability of {1 - likely:g} over the calibration"
     if settings.spec.error_unit == "label":
         share = promise.alphas[-1] if isinstance(promise, PostHoc) else alpha
@@ -408,7 +408,7 @@ def _steps(error: float, settings: FidelitySettings) -> str:
 
 def _of_words(promise: GuaranteeSettings, alpha: float) -> str:
     """The promise about the words in a mask of α."""
-    likely = promise.summary()["delta"]
+    likely = promise.summary().delta
     tail = "" if likely is None else f", with a probability of {1 - likely:g} over the calibration"
     reads = f"as a text reader, not a person, reads them{tail}."
     such = _pictures(promise)
@@ -497,7 +497,7 @@ def _theorem(applicable: ApplicableCalibration, alpha: float) -> list[str]:
             f"The expected value of L/α is at most 1 for an α {choice} that is chosen after "
             "looking at the image, its masks or anything else"
         )
-    if (delta := promise.summary()["delta"]) is not None:
+    if (delta := promise.summary().delta) is not None:
         bound = (
             f"With a probability of at least {1 - delta:g} over the draw of the "
             f"{applicable.scenes}, the expected value of L of a new image is at most {alpha:g}"

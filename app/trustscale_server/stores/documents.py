@@ -17,11 +17,14 @@ from math import inf
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 
+import structlog
 from pydantic import BaseModel
 
 from trustscale_server.platform.errors import TransientError
 
 Answer = TypeVar("Answer")
+
+log = structlog.get_logger(__name__)
 
 
 class StoreUnavailable(TransientError):
@@ -177,7 +180,7 @@ class AuditLog:
         self._documents = documents
 
     async def append(self, action: str, actor: str, facts: dict[str, Any]) -> None:
-        """Store one action; it is on the disk before this returns."""
+        """Store one action, and log it; it is on the disk before this returns."""
         key, at = Key(_AUDIT, uuid4().hex), datetime.now(UTC)
 
         def keep(documents: Sequence[Document]) -> tuple[None, Changes]:
@@ -189,6 +192,7 @@ class AuditLog:
             return None, {key: Put(entry.model_dump_json().encode(), number), _LAST_AUDIT: Put()}
 
         await self._documents.change([_LAST_AUDIT, key], keep)
+        log.info("admin_action", action=action, actor=actor, **facts)
 
     async def entries(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
         """Return at most `limit` entries with an id below `before`, the newest first."""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from trustscale_server.calibrating.admin import Plan, Submission
 from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
 from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.calibrating.documents import CalibrationDetail
 from trustscale_server.calibrating.layout import GroupingRule, NamedFile, arrange, place_of
 from trustscale_server.calibrating.pair_source import Role
 from trustscale_server.calibration import file
@@ -31,10 +32,10 @@ from trustscale_server.http.forms import MAX_JSON_BYTES, check_fields
 from trustscale_server.http.idempotency import IdempotencyKey, StoredResponse
 from trustscale_server.http.openapi import CONFIG, body_of
 from trustscale_server.http.problems import problem_responses
-from trustscale_server.http.routes.documents import CalibrationDetail, detail
-from trustscale_server.http.routes.jobs import JobOut, Webhook, job_accepted
+from trustscale_server.http.routes.jobs import Webhook, job_accepted
 from trustscale_server.http.state import AdminDep, State, StateDep, admin_router
 from trustscale_server.images.degrade import USUAL
+from trustscale_server.jobs.document import JobOut
 from trustscale_server.platform.config_errors import field_names, reason, together
 from trustscale_server.platform.errors import BadRequest, ImageTooLarge
 from trustscale_server.sampling.sigma.estimators import ESTIMATORS
@@ -165,7 +166,6 @@ async def create_calibration(
 
     async def make() -> StoredResponse:
         job = await state.admin.create(settings, form.submission(actor), webhook=form.webhook)
-        await state.audit("calibration.create", actor, job=job.id)
         return StoredResponse(job.id, job_accepted(job))
 
     return await _once(request, state, actor, make)
@@ -193,14 +193,11 @@ async def import_calibration(
     data = await _sent_file(request)
 
     async def make() -> StoredResponse:
-        calibration = await state.admin.import_file(data, activate=activate, force=force)
-        await state.audit(
-            "calibration.import", actor, calibration=calibration.id, activate=activate
-        )
+        calibration = await state.admin.import_file(data, actor, activate=activate, force=force)
         return StoredResponse(calibration.id, await recall(calibration.id))
 
     async def recall(calibration: str) -> Response:
-        document = await detail(state, await state.admin.finished(calibration))
+        document = await state.admin.detail(await state.admin.finished(calibration))
         return JSONResponse(
             document.model_dump(mode="json"), status_code=201, headers=_location(calibration)
         )
@@ -242,7 +239,6 @@ async def extend_calibration(
 
     async def make() -> StoredResponse:
         job = await state.admin.create(config, form.submission(actor, parent), webhook=form.webhook)
-        await state.audit("calibration.extend", actor, parent=parent.id, job=job.id)
         return StoredResponse(job.id, job_accepted(job))
 
     return await _once(request, state, actor, make)
@@ -294,33 +290,17 @@ async def derive_calibration(
     It is made of the stored loss curves; nothing is generated.
     """
     parent = await state.admin.finished(calibration_id)
-    if derivation.activate:
-        # First, or a refusal would leave a calibration behind.
-        await state.admin.raise_if_mismatched(parent)
     derived = await state.admin.derive(
         parent,
         derivation.guarantee,
         bound=derivation.fidelity.bound if derivation.fidelity else None,
         created_by=actor,
         name=derivation.name,
-        to_activate=derivation.activate,
+        activate=derivation.activate,
         force=derivation.force,
     )
-    activated = False
-    try:
-        if derivation.activate:
-            await state.admin.activate(derived, force=derivation.force)
-            activated = True
-    finally:  # it is stored even if the activation fails
-        await state.audit(
-            "calibration.derive",
-            actor,
-            parent=parent.id,
-            calibration=derived.id,
-            activate=activated,
-        )
     response.headers.update(_location(derived.id))
-    return await detail(state, derived)
+    return await state.admin.detail(derived)
 
 
 class MetricOption(BaseModel):

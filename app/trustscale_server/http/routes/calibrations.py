@@ -14,6 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trustscale_server.calibrating import labels, pair_pictures
 from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
+from trustscale_server.calibrating.documents import (
+    ActivationOut,
+    CalibrationDetail,
+    CalibrationRow,
+    CurvePoint,
+    PairDetail,
+    PendingCalibration,
+    PendingRow,
+    finished_rows,
+    pending,
+    pending_rows,
+)
 from trustscale_server.calibrating.labels import WaitingPair
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
@@ -22,26 +34,14 @@ from trustscale_server.calibration.insight import (
     Backtest,
     backtest_of,
     coarser,
-    leaked,
 )
 from trustscale_server.http.forms import MAX_JSON_BYTES
 from trustscale_server.http.openapi import body_of, file_response
 from trustscale_server.http.problems import problem_responses
 from trustscale_server.http.routes.calibrate import FORCE, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES
-from trustscale_server.http.routes.documents import (
-    ActivationOut,
-    CalibrationDetail,
-    CalibrationRow,
-    CurvePoint,
-    Leakage,
-    PairDetail,
-    PendingCalibration,
-    PendingRow,
-    activation_of,
-    detail,
-)
-from trustscale_server.http.routes.jobs import JobOut, job_accepted
+from trustscale_server.http.routes.jobs import job_accepted
 from trustscale_server.http.state import AdminDep, State, StateDep, admin_router
+from trustscale_server.jobs.document import JobOut
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.stores.base import JobStatus
@@ -88,18 +88,8 @@ async def list_calibrations(
     The newest is first.
     """
     if listed == "pending":
-        jobs = await state.stores.jobs.pending("calibration")
-        jobs = [job for job in jobs if upscaler in {None, job.about["upscaler"]}]
-        made = await state.stores.usage.calls_of(*(job.id for job in jobs))
-        return [PendingRow.from_job(job, calls) for job, calls in zip(jobs, made, strict=True)]
-    active = await state.stores.calibrations.active()
-    ids = {calibration_id for item in active.values() for calibration_id in item.calibrations}
-    previous = {item.calibration: item.previous for item in active.values()}
-    heads = await state.stores.calibrations.heads(upscaler)
-    return [
-        CalibrationRow(**head.model_dump(), active=head.id in ids, previous=previous.get(head.id))
-        for head in heads
-    ]
+        return await pending_rows(state.stores, upscaler)
+    return await finished_rows(state.stores, upscaler)
 
 
 @router.get("/{calibration_id}", responses=_GROUP_PROBLEMS)
@@ -115,14 +105,8 @@ async def get_calibration(
     """Read a calibration, or the job that makes it."""
     resolved = await state.admin.resolve(calibration_id)
     if isinstance(resolved, JobStatus):
-        (made,) = await state.stores.usage.calls_of(resolved.id)
-        row = PendingRow.from_job(resolved, made)
-        return PendingCalibration(id=resolved.id, state=resolved.state, job=row)
-    document = await detail(state, resolved, group)
-    if n_leaked is not None:
-        bound = leaked(resolved.subset(group), n_leaked)
-        document.leakage = Leakage(n_leaked=n_leaked, bound=bound)
-    return document
+        return await pending(state.stores, resolved)
+    return await state.admin.detail(resolved, group, n_leaked=n_leaked)
 
 
 @router.get("/{calibration_id}/curve", response_model=list[CurvePoint], responses=_GROUP_PROBLEMS)
@@ -209,16 +193,7 @@ async def activate_calibration(
     of the present one's.
     """
     calibration = await state.admin.finished(calibration_id)
-    before = await state.calibrations.active_ids(calibration.manifest.upscaler)
-    done, changes = await state.admin.activate(calibration, force=options.force, only=options.only)
-    await state.audit(
-        "calibration.activate",
-        actor,
-        calibration=done.calibration,
-        previous=done.previous,
-        only=options.only,
-    )
-    return await activation_of(state, done, changes, before)
+    return await state.admin.activate(calibration, actor, force=options.force, only=options.only)
 
 
 @router.delete("/{calibration_id}", status_code=204)
@@ -227,8 +202,7 @@ async def delete_calibration(calibration_id: str, state: StateDep, actor: AdminD
 
     No pending job may extend it.
     """
-    await state.admin.delete(calibration_id)
-    await state.audit("calibration.delete", actor, calibration=calibration_id)
+    await state.admin.delete(calibration_id, actor)
     return Response(status_code=204)
 
 
@@ -259,11 +233,8 @@ async def remove_pair(
     """
     parent = await state.admin.finished(calibration_id)
     smaller = await state.admin.without_pair(parent, name, created_by=actor)
-    await state.audit(
-        "calibration.remove_pair", actor, parent=parent.id, pair=name, calibration=smaller.id
-    )
     response.headers["Location"] = f"{router.prefix}/{smaller.id}"
-    return await detail(state, smaller)
+    return await state.admin.detail(smaller)
 
 
 @router.get(
@@ -353,8 +324,7 @@ async def put_label(
     """
     seen, body = _seen(if_match, if_none_match), await request.body()
     job = await _pending(state, calibration_id)  # after the body: a slow upload may outlast it
-    version = await state.admin.labelling.put(job, name, body, seen=seen)
-    await state.audit("calibration.label", actor, job=job.id, pair=name, version=version)
+    version = await state.admin.labelling.put(job, name, body, actor, seen=seen)
     return Response(status_code=204, headers={"ETag": _etag(version)})
 
 
@@ -374,9 +344,9 @@ async def put_labels(
     The answer lists all pairs.
     """
     job = await _pending(state, calibration_id)
-    await state.admin.labelling.put_all(job, lambda: archive_files(archive.file, ArchiveLimits()))
-    await state.audit("calibration.labels", actor, job=job.id)
-    return await state.admin.labelling.pairs(job)
+    labelling = state.admin.labelling
+    await labelling.put_all(job, lambda: archive_files(archive.file, ArchiveLimits()), actor)
+    return await labelling.pairs(job)
 
 
 @router.post(
@@ -387,9 +357,8 @@ async def put_labels(
 )
 async def finish_calibration(calibration_id: str, state: StateDep, actor: AdminDep) -> JSONResponse:
     """Continue a calibration once all labels are there."""
-    job = await state.admin.labelling.finish(await _pending(state, calibration_id))
-    await state.audit("calibration.finish", actor, job=job.id)
-    return job_accepted(job)
+    job = await _pending(state, calibration_id)
+    return job_accepted(await state.admin.labelling.finish(job, actor))
 
 
 async def _pending(state: StateDep, calibration_id: str) -> JobStatus:

@@ -106,9 +106,8 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
     )
     suggestion = await look(probe)
     if not is_own:
-        await state.audit(
-            "upscaler.probe", actor, upscaler=suggestion.entry["name"], call=wish.call
-        )
+        about = {"upscaler": suggestion.entry["name"], "call": wish.call}
+        await state.stores.audit.append("upscaler.probe", actor, about)
     suggested, notes, scale, seconds = suggestion.entry, suggestion.notes, None, None
     if wish.call:
         if suggestion.needs:

@@ -18,8 +18,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from trustscale_server.bootstrap.assembly import Services
+from trustscale_server.calibrating.documents import Difference
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.http.routes.documents import Difference
 from trustscale_server.http.state import State, StateDep
 from trustscale_server.monitoring.state import MonitorState
 from trustscale_server.platform.errors import (

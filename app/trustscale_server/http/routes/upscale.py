@@ -34,11 +34,12 @@ from trustscale_server.http.negotiation import (
 )
 from trustscale_server.http.openapi import BINARY
 from trustscale_server.http.problems import limited_responses, problem_responses
-from trustscale_server.http.routes.jobs import JobOut, Webhook, job_accepted, visible_job
+from trustscale_server.http.routes.jobs import Webhook, job_accepted
 from trustscale_server.http.routes.results import DetailQuery
 from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep, require_admin
 from trustscale_server.images.encode import FormName
 from trustscale_server.images.sandbox.client import File as ImageFile
+from trustscale_server.jobs.document import JobOut, shown_job
 from trustscale_server.platform.errors import BadRequest, NoDirectUploads, NotFound, Overloaded
 from trustscale_server.platform.fair import current_client
 from trustscale_server.serving.admit import Admitted
@@ -225,9 +226,9 @@ async def upscale(
 
     async def recall(made_id: str) -> Response:
         if made_id.startswith(JOB):
-            return job_accepted(
-                await visible_job(state, await state.stores.jobs.get(made_id)), **_ASYNC
-            )
+            job = await state.stores.jobs.get(made_id)
+            shown = await shown_job(state.stores, job, state.settings.path_prefix)
+            return job_accepted(shown, **_ASYNC)
         result = stored_picture(await results.document(made_id))
         _check_format(result, fields.format)
         names = files_of(result, media_type)

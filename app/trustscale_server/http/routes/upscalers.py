@@ -11,8 +11,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, TypeAdapter
 
+from trustscale_server.calibrating.documents import Answering, answering
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.guarantees import AFTER_LOOKING
+from trustscale_server.calibration.guarantees import AFTER_LOOKING, GuaranteeSummary
 from trustscale_server.calibration.insight import (
     CalibratedClass,
     ThresholdRow,
@@ -23,12 +24,10 @@ from trustscale_server.calibration.insight import (
 from trustscale_server.calibration.priority import EVERY
 from trustscale_server.conformal.fidelity import ErrorUnit
 from trustscale_server.http.problems import problem_responses
-from trustscale_server.http.routes.documents import Answering, answering
 from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
 from trustscale_server.platform.errors import UpscalerUnavailable
 from trustscale_server.sampling.spec import DEFAULT_SAMPLES
 from trustscale_server.sampling.throughput import ANSWERS
-from trustscale_server.serving.document import GuaranteeSummary
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.embedded.runtime import Character
 
@@ -147,7 +146,7 @@ async def list_upscalers(
         if brief:
             ids = await state.calibrations.active_ids(upscaler.name)
             active = [Answering(id=name, name=None, classes=[]) for name in ids]
-        elif active := await answering(state, upscaler.name):
+        elif active := await answering(state.calibrations, upscaler.name):
             calibration = await state.calibrations.get(active[0].id)
         classes = []
         for answers in [] if brief else active:

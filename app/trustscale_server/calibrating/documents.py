@@ -1,19 +1,20 @@
-"""The documents of the admin API about calibrations."""
+"""What admins are shown of calibrations: as rows, whole, in the making, and when activated."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trustscale_server.bootstrap.assembly import Services
 from trustscale_server.calibrating import pair_pictures
+from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.changes import ServingChanges
+from trustscale_server.calibration.guarantees import GuaranteeSummary
 from trustscale_server.calibration.insight import (
     CalibratedClass,
     Group,
@@ -26,8 +27,8 @@ from trustscale_server.calibration.insight import (
 from trustscale_server.calibration.manifest import PairInfo, Provenance
 from trustscale_server.calibration.priority import covered_classes
 from trustscale_server.calibration.review_settings import ReviewSettings
-from trustscale_server.http.routes.jobs import JobOut
 from trustscale_server.images.degrade import MadeBy
+from trustscale_server.jobs.document import JobOut
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import (
     BadCalibration,
@@ -36,9 +37,16 @@ from trustscale_server.platform.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.sampling.spec import MeasurementSpec, pipeline_differences
-from trustscale_server.serving.document import GuaranteeSummary
-from trustscale_server.stores import base
-from trustscale_server.stores.base import CalibrationHead, CallsMade, JobState, JobStatus
+from trustscale_server.stores.base import (
+    Activation,
+    Blobs,
+    CalibrationHead,
+    CallsMade,
+    JobState,
+    JobStatus,
+    Stores,
+)
+from trustscale_server.upscalers.base import Upscaler
 
 
 class CalibrationRow(CalibrationHead):
@@ -174,10 +182,36 @@ class CurvePoint(BaseModel):
     risk: float
 
 
-async def answering(services: Services, upscaler: str) -> list[Answering]:
+async def finished_rows(stores: Stores, upscaler: str | None) -> list[CalibrationRow]:
+    """Return the finished calibrations of an upscaler, or all; the newest first."""
+    active = await stores.calibrations.active()
+    ids = {calibration_id for item in active.values() for calibration_id in item.calibrations}
+    previous = {item.calibration: item.previous for item in active.values()}
+    heads = await stores.calibrations.heads(upscaler)
+    return [
+        CalibrationRow(**head.model_dump(), active=head.id in ids, previous=previous.get(head.id))
+        for head in heads
+    ]
+
+
+async def pending_rows(stores: Stores, upscaler: str | None) -> list[PendingRow]:
+    """Return the jobs that are making calibrations of an upscaler, or all; the newest first."""
+    jobs = await stores.jobs.pending("calibration")
+    jobs = [job for job in jobs if upscaler in {None, job.about["upscaler"]}]
+    made = await stores.usage.calls_of(*(job.id for job in jobs))
+    return [PendingRow.from_job(job, calls) for job, calls in zip(jobs, made, strict=True)]
+
+
+async def pending(stores: Stores, job: JobStatus) -> PendingCalibration:
+    """Return the document of a calibration that is being made."""
+    (made,) = await stores.usage.calls_of(job.id)
+    return PendingCalibration(id=job.id, state=job.state, job=PendingRow.from_job(job, made))
+
+
+async def answering(calibrations: Calibrations, upscaler: str) -> list[Answering]:
     """Return the active calibrations of an upscaler, in order."""
     try:
-        active = await services.calibrations.order(upscaler)
+        active = await calibrations.order(upscaler)
     except NoCalibration:
         return []
     answers = await asyncio.to_thread(active.answers)
@@ -188,14 +222,14 @@ async def answering(services: Services, upscaler: str) -> list[Answering]:
 
 
 async def activation_of(
-    services: Services, done: base.Activation, changes: ServingChanges, before: Sequence[str]
+    calibrations: Calibrations, done: Activation, changes: ServingChanges, before: Sequence[str]
 ) -> ActivationOut:
     """Return the document of an activation; `before` are the ids that were active."""
-    now = await answering(services, done.upscaler)
+    now = await answering(calibrations, done.upscaler)
     covered: set[str] = set()
     for calibration_id in set(before) - set(done.calibrations):
         with suppress(BadCalibration, NotFound):  # an unreadable one answered nothing
-            covered.update(covered_classes(await services.calibrations.get(calibration_id)))
+            covered.update(covered_classes(await calibrations.get(calibration_id)))
     lost = covered.difference(*(row.classes for row in now))
     return ActivationOut(
         **done.model_dump(exclude={"calibrations"}),
@@ -207,13 +241,17 @@ async def activation_of(
 
 
 async def detail(
-    services: Services, calibration: Calibration, group: str | None = None
+    calibrations: Calibrations,
+    upscalers: Mapping[str, Upscaler],
+    blobs: Blobs,
+    calibration: Calibration,
+    group: str | None = None,
 ) -> CalibrationDetail:
     """Return the document of a calibration, or of a group of it."""
-    active = await services.calibrations.active_ids(calibration.manifest.upscaler)
-    differing = _differences(services, calibration)
-    pictured = await pair_pictures.kept(services.stores.blobs, calibration.id)
-    changes = await services.calibrations.changes(calibration, force=True)
+    active = await calibrations.active_ids(calibration.manifest.upscaler)
+    differing = _differences(upscalers, calibration)
+    pictured = await pair_pictures.kept(blobs, calibration.id)
+    changes = await calibrations.changes(calibration, force=True)
 
     def made() -> CalibrationDetail:
         subset = calibration.subset(group)
@@ -243,8 +281,10 @@ async def detail(
     return await in_spare_thread(made)
 
 
-def _differences(services: Services, calibration: Calibration) -> list[dict[str, Any]] | None:
-    upscaler = services.upscalers.get(calibration.manifest.upscaler)
+def _differences(
+    upscalers: Mapping[str, Upscaler], calibration: Calibration
+) -> list[dict[str, Any]] | None:
+    upscaler = upscalers.get(calibration.manifest.upscaler)
     if upscaler is None:
         return None
     try:
