@@ -13,7 +13,11 @@ from trustscale_server.platform.problems import PROBLEMS
 from trustscale_server.platform.telemetry.signals import COUNTERS, GAUGES, HISTOGRAMS, Metrics
 
 DASHBOARD = json.loads((DEPLOY / "chart/files/dashboard.json").read_text("utf-8"))
-RULES = [rule for group in document(DEPLOY / "chart/files/alerts.yml")["groups"] for rule in group["rules"]]
+RULES = [
+    rule
+    for group in document(DEPLOY / "chart/files/alerts.yml")["groups"]
+    for rule in group["rules"]
+]
 # (where, PromQL) of everything that asks Prometheus
 EXPRESSIONS = [(rule["alert"], rule["expr"]) for rule in RULES] + [
     (panel["title"], target["expr"])
