@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,10 +23,8 @@ from trustscale_server.calibration.insight import (
     groups_of,
     thresholds,
 )
-from trustscale_server.calibration.manifest import PairInfo, Provenance
+from trustscale_server.calibration.manifest import Described, PairInfo
 from trustscale_server.calibration.priority import covered_classes
-from trustscale_server.calibration.review_settings import ReviewSettings
-from trustscale_server.images.degrade import MadeBy
 from trustscale_server.jobs.document import JobOut
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import (
@@ -36,7 +33,7 @@ from trustscale_server.platform.errors import (
     NotFound,
     UpscalerUnavailable,
 )
-from trustscale_server.sampling.spec import MeasurementSpec, pipeline_differences
+from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.stores.base import (
     Activation,
     Blobs,
@@ -45,6 +42,7 @@ from trustscale_server.stores.base import (
     JobState,
     JobStatus,
     Stores,
+    Switch,
 )
 from trustscale_server.upscalers.base import Upscaler
 
@@ -96,18 +94,15 @@ class Answering(BaseModel):
     classes: list[str]
 
 
-class ActivationOut(BaseModel):
+class ActivationOut(Switch):
     """Which calibrations are active now, in the order in which they are asked.
 
     previous: the one that was first before. lost: classes without a calibration now.
     """
 
-    upscaler: str
     calibration: str
     calibrations: list[Answering]
-    previous: str | None
     lost: list[str]
-    at: datetime
     changes: ServingChanges
 
 
@@ -130,12 +125,14 @@ class Leakage(BaseModel):
     bound: float
 
 
-class CalibrationDetail(BaseModel):
+class CalibrationDetail(Described):
     """A calibration without its pairs; n and thresholds are of the group that was asked for.
 
     differences: from the live upscaler, which forbid serving; null: it cannot be reached or is not
     configured.
     """
+
+    model_config = ConfigDict(frozen=False, json_schema_serialization_defaults_required=True)
 
     id: str
     state: Literal["active", "ready"]
@@ -145,21 +142,12 @@ class CalibrationDetail(BaseModel):
     bound: float = Field(description="B, the largest value the error can take.")
     differences: list[Difference] | None
     thresholds: list[ThresholdRow]
-    name: str | None
-    upscaler: str
-    created_at: datetime
-    pipeline: MeasurementSpec
-    default_alpha: float
-    degradation: MadeBy | None = Field(description="How X was made; null if X was given.")
     made_by: str | None = Field(description="How X was made, in one sentence.")
     sizes: list[tuple[int, int]] = Field(
         description="Width and height of the originals, the most frequent first, at most 20."
     )
-    seed: int
     skipped: list[Item]
-    provenance: Provenance
     guarantee: GuaranteeSummary
-    review: ReviewSettings
     groups: list[Group]
     pictures: bool = Field(description="Whether any pictures of its pairs are kept.")
     classes: list[CalibratedClass]

@@ -93,22 +93,19 @@ class Provenance(BaseModel):
     request: str | None = None
 
 
-class Manifest(BaseModel):
-    """All that a calibration stores but its arrays."""
+class Described(BaseModel):
+    """What a calibration stores of itself and shows as it is."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     name: str | None = None
     upscaler: str
     created_at: AwareDatetime
     pipeline: MeasurementSpec
     default_alpha: float = Field(LEVELS["balanced"], gt=0, allow_inf_nan=False)
-    guarantee: AnyGuarantee = Expectation()
     review: ReviewSettings = ReviewSettings()
-    degradation: MadeBy | None = None
+    degradation: MadeBy | None = Field(None, description="How X was made; null if X was given.")
     seed: Seed = 0
-    pairs: list[PairInfo]
-    skipped: list[dict[str, Any]] = Field(default_factory=list)
     provenance: Provenance = Provenance()
 
     @field_validator("created_at")
@@ -117,6 +114,16 @@ class Manifest(BaseModel):
         if not 2000 <= at.year < 9999:  # other zones must have such a time, too
             raise ValueError("a year between 2000 and 9998 is needed")
         return at
+
+
+class Manifest(Described):
+    """All that a calibration stores but its arrays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    guarantee: AnyGuarantee = Expectation()
+    pairs: list[PairInfo]
+    skipped: list[dict[str, Any]] = Field(default_factory=list)
 
     @field_validator("pairs")
     @classmethod

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import ConfigDict, Field
 
 from trustscale_server.platform.problems import Problem
 from trustscale_server.stores.base import (
@@ -13,29 +12,23 @@ from trustscale_server.stores.base import (
     JobKind,
     JobState,
     JobStatus,
-    Progress,
     Stores,
+    VisibleJob,
 )
 
 DRAFT: Final = "draft.webp"
 """The first sample, small, shown while the job runs; what is not made yet is transparent."""
 
 
-class JobOut(BaseModel):
+class JobOut(VisibleJob):
     """A job as clients see it.
 
     state: expired once the result is gone. result: a link, once it has succeeded. warnings: about
     the pairs of a calibration.
     """
 
-    id: str
-    kind: JobKind
-    state: JobState
-    progress: Progress
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    result: str | None
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     estimate_s: float | None = Field(
         None,
         description="How long the samples will take once it runs, in seconds; null if that "
@@ -55,11 +48,6 @@ class JobOut(BaseModel):
         None, description="Upscaling only: the width of the picture that is made."
     )
     height: int | None = None
-    dependency_down_since: datetime | None = Field(
-        None,
-        description="Since when a dependency has been unavailable, which is retried; null "
-        "if all are available.",
-    )
     draft: str | None = Field(
         None,
         description="Upscaling only, while it runs: the first sample, reduced; what is not made "

@@ -23,6 +23,7 @@ from trustscale_server.stores.calibrations import (
     Activation,
     CalibrationHead,
     CalibrationStore,
+    Switch,
 )
 from trustscale_server.stores.documents import (
     AuditEntry,
@@ -37,7 +38,15 @@ from trustscale_server.stores.documents import (
     Update,
 )
 from trustscale_server.stores.files import PRIVATE, usable_folder
-from trustscale_server.stores.jobs import Job, JobKind, JobState, JobStatus, JobStore, Progress
+from trustscale_server.stores.jobs import (
+    Job,
+    JobKind,
+    JobState,
+    JobStatus,
+    JobStore,
+    Progress,
+    VisibleJob,
+)
 from trustscale_server.stores.results import Removed, ResultStore
 from trustscale_server.stores.sqlite import SqliteDocuments
 from trustscale_server.stores.usage import CallsMade, Usage
@@ -46,7 +55,7 @@ __all__ = [
     "MAX_ACTIVE", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",
     "CalibrationHead", "CalibrationStore", "CallStore", "CallsMade", "ClaimStore", "Job", "JobKind",
     "JobState", "JobStatus", "JobStore", "Label", "MonitorStore", "Progress", "ResultStore",
-    "StoreUnavailable", "Stores", "Update", "Usage",
+    "StoreUnavailable", "Stores", "Switch", "Update", "Usage", "VisibleJob",
 ]  # fmt: skip
 
 

@@ -43,18 +43,20 @@ class CalibrationHead(BaseModel):
     delta: float | None = None
 
 
-class Activation(BaseModel):
-    """The active calibrations of an upscaler, in the order in which they are asked.
-
-    previous: the first one before the last change.
-    """
+class Switch(BaseModel):
+    """The last change of what an upscaler serves from; previous: the first calibration before."""
 
     model_config = ConfigDict(frozen=True)
 
     upscaler: str
-    calibrations: tuple[str, ...]
     previous: str | None
     at: datetime
+
+
+class Activation(Switch):
+    """The active calibrations of an upscaler, in the order in which they are asked."""
+
+    calibrations: tuple[str, ...]
 
     @property
     def calibration(self) -> str:

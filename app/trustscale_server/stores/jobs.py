@@ -78,13 +78,8 @@ class Progress(BaseModel):
 JobKind = Literal["upscale", "calibration", "webhook"]
 
 
-class JobStatus(BaseModel):
-    """A job without its request, small enough to be read again and again.
-
-    about: what lists show of the request, and its client. dependency_down_since: when a dependency
-    was first found unavailable since there was progress. trace: of the submitting request
-    (`platform/telemetry/otel.py`).
-    """
+class VisibleJob(BaseModel):
+    """What is stored of a job and shown to its client as it is."""
 
     id: str
     kind: JobKind
@@ -93,11 +88,25 @@ class JobStatus(BaseModel):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    cancel_requested: bool = False
     result: str | None = None
+    dependency_down_since: datetime | None = Field(
+        None,
+        description="Since when a dependency has been unavailable, which is retried; null "
+        "if all are available.",
+    )
+
+
+class JobStatus(VisibleJob):
+    """A job without its request, small enough to be read again and again.
+
+    about: what lists show of the request, and its client. dependency_down_since: when a dependency
+    was first found unavailable since there was progress. trace: of the submitting request
+    (`platform/telemetry/otel.py`).
+    """
+
+    cancel_requested: bool = False
     error: dict[str, Any] | None = None
     trace: str | None = None
-    dependency_down_since: datetime | None = None
     about: dict[str, str | None] = {}
 
     @property
