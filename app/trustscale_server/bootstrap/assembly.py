@@ -15,6 +15,7 @@ import structlog
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.calibrating.admin import CalibrationAdmin
 from trustscale_server.calibrating.costs import Costs, Tariff
+from trustscale_server.calibrating.create import CalibrationCreator
 from trustscale_server.calibrating.job import CalibrationHandler
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.canaries import CanaryStore
@@ -74,6 +75,7 @@ class Services:
     calibrations: Calibrations
     service: UpscaleService
     queue: JobQueue
+    creator: CalibrationCreator
     admin: CalibrationAdmin
     canaries: CanaryWatch
     monitor: Monitor
@@ -201,7 +203,7 @@ async def open_parts(
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
     tariffs = {name: _tariff(settings, name) for name in upscalers}
     costs = Costs(throughput, tariffs, settings.job_concurrency, canaries.policies)
-    admin = CalibrationAdmin(
+    creator = CalibrationCreator(
         upscalers=upscalers,
         default=settings.default,
         calibrations=calibrations,
@@ -216,7 +218,8 @@ async def open_parts(
         calibrations=calibrations,
         service=UpscaleService(context, observers, metrics, stores.usage),
         queue=queue,
-        admin=admin,
+        creator=creator,
+        admin=CalibrationAdmin(upscalers, calibrations, stores, queue),
         canaries=canaries,
         monitor=monitor,
         startup=startup,

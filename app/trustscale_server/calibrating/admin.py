@@ -1,22 +1,16 @@
-"""What an admin does with calibrations: create, extend, derive, inspect, label, activate.
+"""What an admin does with calibrations: derive, inspect, label, import, activate, delete.
 
 The id of its job leads to a calibration, also before it is made.
 """
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Unpack
-
-from pydantic import BaseModel, Field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from trustscale_server.calibrating import pair_pictures
-from trustscale_server.calibrating.config import CalibrationConfig, CalibrationRequest
-from trustscale_server.calibrating.costs import Costs
+from trustscale_server.calibrating.create import JOB_PREFIX
 from trustscale_server.calibrating.documents import (
     ActivationOut,
     CalibrationDetail,
@@ -24,18 +18,7 @@ from trustscale_server.calibrating.documents import (
     activation_of,
     detail,
 )
-from trustscale_server.calibrating.fit import seen_by
-from trustscale_server.calibrating.intake import (
-    Files,
-    IntakeOptions,
-    alike_in_words,
-    find_pairs,
-    take_in,
-)
 from trustscale_server.calibrating.labels import Labelling
-from trustscale_server.calibrating.layout import GroupingRule
-from trustscale_server.calibrating.pair_source import PairSource
-from trustscale_server.calibrating.pairs import check_left_out
 from trustscale_server.calibration import file as calibration_file
 from trustscale_server.calibration import validation
 from trustscale_server.calibration.active import Calibrations
@@ -49,227 +32,28 @@ from trustscale_server.conformal.fidelity import clips
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import (
-    BadCalibration,
-    BadPairs,
     BadRequest,
     Conflict,
     NotFound,
 )
-from trustscale_server.sampling.spec import check_measurable, guard, identify
+from trustscale_server.sampling.spec import guard, identify
 from trustscale_server.stores.base import (
     Activation,
-    Job,
     JobState,
     JobStatus,
     Stores,
-    few_at_once,
-    uploads_for,
 )
-from trustscale_server.upscalers.base import SUPPLIED, Upscaler, named
-
-_JOB_PREFIX = "job-"
-
-
-class Plan(BaseModel):
-    """What a calibration would take; nothing is stored or generated for it."""
-
-    pictures: int = Field(description="How many pictures can be used.")
-    pairs: int = Field(description="How many pairs they make, each as several kinds of upload.")
-    calls: int = Field(
-        description="The calls of the upscaler, with those for canaries and without retries; none "
-        "for measured pairs."
-    )
-    price: float | None = Field(
-        description="The price of these calls, if that of one is configured."
-    )
-    estimate_s: float | None = Field(
-        description="How long the calls will take, by earlier ones, in seconds; null if "
-        "none was measured yet."
-    )
-    done: str | None = Field(
-        description="The calibration in which all of these pairs are measured already."
-    )
-    skipped: list[dict[str, str]] = Field(description="Pictures that cannot be used, and why.")
-    warnings: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """What an admin sends to calibrate with.
-
-    naming, table: name groups and scenes (`intake.find_pairs`).
-    parent: a calibration that is extended; only new pairs are then generated.
-    """
-
-    files: Files
-    created_by: str
-    naming: GroupingRule = field(default_factory=GroupingRule)
-    table: bytes | None = None
-    parent: Calibration | None = None
-
-
-class CheckedRequest(NamedTuple):
-    """A job's request, warnings, and the mean pixels of X."""
-
-    request: CalibrationRequest
-    warnings: str | None
-    pixels: float
+from trustscale_server.upscalers.base import Upscaler
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationAdmin:
-    """Creates, derives, imports, activates and deletes calibrations."""
+    """Derives, imports, activates and deletes calibrations, and reads those in the making."""
 
     upscalers: Mapping[str, Upscaler]
-    default: str
     calibrations: Calibrations
     stores: Stores
     queue: JobQueue
-    costs: Costs = field(default_factory=Costs)
-
-    async def create(
-        self, config: CalibrationConfig, submission: Submission, *, webhook: str | None = None
-    ) -> JobStatus:
-        """Check and store the pairs, then queue the job; a parent's config is its own.
-
-        Raises:
-            BadPairs: some pairs cannot be used and the config says "fail", or none can.
-            BadRequest: the config asks for what the upscaler cannot do.
-            CalibrationMismatch: the upscaler is no longer the parent's.
-            Conflict: X of the new pairs would be made unlike X of the parent's.
-        """
-        job, parent = await self._begun(config, submission, webhook), submission.parent
-        if parent is None:
-            await self._note("create", submission.created_by, job=job.id)
-        else:
-            await self._note("extend", submission.created_by, parent=parent.id, job=job.id)
-        return job
-
-    async def _note(self, action: str, actor: str, **about: Any) -> None:
-        await self.stores.audit.append(f"calibration.{action}", actor, about)
-
-    async def _begun(
-        self, config: CalibrationConfig, submission: Submission, webhook: str | None
-    ) -> JobStatus:
-        """The queued job of `create`."""
-        job_id = f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}"
-
-        async with uploads_for(self.stores, job_id):
-            async with few_at_once() as start:
-
-                async def keep(name: str, data: bytes) -> None:
-                    await start(self.stores.blobs.put(job_id, name, data))
-
-                checked = await self._asked(config, submission, keep=keep)
-            begun = await self.queue.submit(await self._job(checked, job_id, webhook=webhook))
-        try:  # from now on the job keeps others from deleting its parent
-            if submission.parent is not None:
-                await self.calibrations.stored(submission.parent.id)
-        except NotFound as error:
-            await self.queue.cancel(job_id)
-            raise Conflict("The calibration was deleted while the pairs came.") from error
-        return begun
-
-    async def _job(
-        self,
-        checked: CheckedRequest,
-        job_id: str,
-        *,
-        measured: Collection[str] = (),
-        **about: str | None,
-    ) -> Job:
-        """The job of this id; costs are without `measured` pairs."""
-        request = checked.request
-        costs = await self._costs(checked, measured)
-        return request.as_job(job_id, warnings=checked.warnings, **about, **costs)
-
-    async def seen(self, config: CalibrationConfig, photographs: Mapping[str, str]) -> set[str]:
-        """Return which of these photographs σ of such a calibration was fitted on.
-
-        photographs: the digest of the pixels of each (`image_digest`), by any name.
-
-        Raises:
-            NotFound, BadRequest, UpscalerUnavailable: as `create`.
-        """
-        sigma = config.pipeline(await self._identified(config.upscaler)).indecision
-        return {name for name, digest in photographs.items() if seen_by(sigma, digest)}
-
-    async def plan(self, config: CalibrationConfig, submission: Submission) -> Plan:
-        """Return what `create` with the same arguments would take. Raises as it does."""
-        return await self._planned(await self._asked(config, submission), ())
-
-    async def _planned(self, checked: CheckedRequest, measured: Collection[str]) -> Plan:
-        costs, request = await self._costs(checked, measured), checked.request
-        return Plan(
-            pictures=len({pair.upload for pair in request.pairs}),
-            pairs=len(request.pairs),
-            calls=int(costs["calls"]),
-            price=float(costs["price"]) if "price" in costs else None,
-            estimate_s=float(costs["estimate_s"]) if "estimate_s" in costs else None,
-            done=request.done,
-            skipped=request.skipped,
-            warnings=(checked.warnings or "").splitlines(),
-        )
-
-    async def _costs(self, checked: CheckedRequest, measured: Collection[str]) -> Mapping[str, str]:
-        request, upscaler = checked.request, self.upscalers[checked.request.upscaler]
-        left = set() if request.done else {*request.names} - {*measured}
-        repeated = set[str]()
-        if left and self.costs.repeats(upscaler):
-            canaries = CanaryStore(self.stores.blobs, self.stores.monitor)
-            repeated = left & {*await canaries.wanted(request.names, request.parent)}
-        return await self.costs.estimate(
-            upscaler,
-            request.pipeline,
-            pairs=len(left),
-            pixels=checked.pixels,
-            repeated=len(repeated),
-        )
-
-    async def _done(self, request: CalibrationRequest) -> CalibrationRequest:
-        """The request, with the calibration that has measured all of it already, if there is one.
-
-        New labels or pairs make a new one.
-        """
-        if request.parent is not None or request.pipeline.fidelity.spec.needs_label:
-            return request
-        for head in await self.stores.calibrations.heads(request.upscaler):
-            with suppress(BadCalibration, NotFound):
-                known = await self.calibrations.get(head.id)
-                if known.manifest.provenance.request == request.key:
-                    return request.model_copy(update={"done": head.id})
-        return request
-
-    async def _asked(
-        self, config: CalibrationConfig, submission: Submission, **options: Unpack[IntakeOptions]
-    ) -> CheckedRequest:
-        """Check the pairs. Raises as `create`."""
-        parent = submission.parent
-        arranged = await asyncio.to_thread(
-            lambda: find_pairs(submission.files(), submission.naming, submission.table)
-        )
-        known = parent.manifest.pairs if parent else ()
-        upscaler = await self._identified(config.upscaler)
-        if parent is not None:
-            guard(parent.pipeline, upscaler)
-        _check_supplied(upscaler, arranged.pairs)
-        pipeline = parent.pipeline if parent else config.pipeline(upscaler)
-        check_measurable(pipeline.fidelity)
-        intake = await take_in(submission.files, arranged, pipeline, known=known, **options)
-        check_left_out(intake.skipped, len(intake.usable), config.on_bad_pair)
-        if parent is not None:
-            _check_same_origin(parent, given="x" in intake.usable[0].sha256)
-        request = CalibrationRequest.asking(
-            config,
-            pipeline,
-            upscaler,
-            intake.usable,
-            skipped=intake.skipped,
-            created_by=submission.created_by,
-            parent=parent.id if parent else None,
-        )
-        alike = "\n".join(map(alike_in_words, intake.alike)) or None
-        return CheckedRequest(await self._done(request), alike, intake.pixels)
 
     async def derive(
         self,
@@ -373,9 +157,12 @@ class CalibrationAdmin:
         await pair_pictures.inherit(self.stores.blobs, parent.id, calibration.id)
         await self.calibrations.add(calibration, activate=False)
 
+    async def _note(self, action: str, actor: str, **about: Any) -> None:
+        await self.stores.audit.append(f"calibration.{action}", actor, about)
+
     async def resolve(self, calibration: str) -> Calibration | JobStatus:
         """Return the calibration of an id, or the job that is making it."""
-        if not calibration.startswith(_JOB_PREFIX):
+        if not calibration.startswith(JOB_PREFIX):
             return await self.calibrations.stored(calibration)
         job = await self.stores.jobs.get(calibration)
         if job.kind != "calibration":
@@ -431,8 +218,10 @@ class CalibrationAdmin:
 
     async def raise_if_mismatched(self, calibration: Calibration) -> None:
         """Raise CalibrationMismatch if this process has its upscaler under another pipeline."""
-        if calibration.manifest.upscaler in self.upscalers:
-            guard(calibration.pipeline, await self._identified(calibration.manifest.upscaler))
+        upscaler = self.upscalers.get(calibration.manifest.upscaler)
+        if upscaler is not None:
+            await identify(upscaler)
+            guard(calibration.pipeline, upscaler)
 
     async def delete(self, name: str, actor: str) -> None:
         """Remove a calibration with its canaries, its pictures, and the monitor's data.
@@ -478,33 +267,3 @@ class CalibrationAdmin:
     def labelling(self) -> Labelling:
         """What an admin does with the labels of a job."""
         return Labelling(self.stores, self.queue)
-
-    async def _identified(self, name: str | None) -> Upscaler:
-        upscaler = named(self.upscalers, name, self.default)
-        await identify(upscaler)
-        return upscaler
-
-
-def _check_supplied(upscaler: Upscaler, pairs: Sequence[PairSource]) -> None:
-    """Raise BadPairs unless enlarged pictures come with the pairs where they must."""
-    is_given = any("enlarged" in pair.paths for pair in pairs)
-    if is_given and upscaler.kind != SUPPLIED:
-        raise BadPairs(
-            f"The upscaler {upscaler.name!r} makes its own pictures: send no enlarged/, or name an "
-            "upscaler of the kind supplied.",
-            items=[],
-        )
-    if pairs and upscaler.kind == SUPPLIED and not is_given:
-        raise BadPairs(
-            f"The upscaler {upscaler.name!r} has no address: send what it made of x/, too, in "
-            "enlarged/.",
-            items=[],
-        )
-
-
-def _check_same_origin(parent: Calibration, *, given: bool) -> None:
-    """Pairs whose X was made in different ways must not share a calibration."""
-    if given and parent.manifest.degradation is not None:
-        raise Conflict("X of its pairs was made by a degradation: send only y.")
-    if not given and parent.manifest.degradation is None:
-        raise Conflict("X of its pairs was given: send x and y.")

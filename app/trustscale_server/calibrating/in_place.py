@@ -16,8 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
-from trustscale_server.calibrating.admin import CalibrationAdmin, CheckedRequest, Plan, Submission
 from trustscale_server.calibrating.config import CalibrationConfig, CalibrationRequest
+from trustscale_server.calibrating.create import (
+    CalibrationCreator,
+    CheckedRequest,
+    Plan,
+    Submission,
+)
 from trustscale_server.calibrating.intake import Files
 from trustscale_server.calibrating.layout import NamedFile
 from trustscale_server.calibrating.pair_source import PairSource
@@ -51,8 +56,8 @@ def files_at(places: Mapping[str, str]) -> Iterator[NamedFile]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalAdmin(CalibrationAdmin):
-    """Makes calibrations of files in their place, on `private_stores`.
+class LocalCreator(CalibrationCreator):
+    """Begins calibrations of files in their place, on `private_stores`.
 
     data_dir: of the locks.
     stack: closes what jobs hold.

@@ -24,7 +24,7 @@ from trustscale import AsyncTrustscale, Problem
 from trustscale_server.bootstrap.assembly import Services, open_parts, opened_stores
 from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.bootstrap.sources import KEY_VARIABLE
-from trustscale_server.calibrating.in_place import LocalAdmin, private_stores
+from trustscale_server.calibrating.in_place import LocalCreator, private_stores
 from trustscale_server.http.app import ROUTES, application, working
 from trustscale_server.http.auth import Keyring
 from trustscale_server.http.clients import ClientLimits
@@ -211,7 +211,7 @@ async def _start(
             unfinished=False,
         )
         more["worker"] = await stack.enter_async_context(working(run))
-        more["admin"] = LocalAdmin(
+        more["creator"] = LocalCreator(
             upscalers=services.upscalers,
             default=settings.default,
             calibrations=services.calibrations,
@@ -220,7 +220,7 @@ async def _start(
             data_dir=settings.data_dir,
             stack=held,
             on_checked=on_checked,
-            costs=services.admin.costs,
+            costs=services.creator.costs,
         )
     nobody = Keyring(())
     return await State.from_services(

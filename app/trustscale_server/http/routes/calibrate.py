@@ -16,9 +16,9 @@ from fastapi import Depends, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from trustscale_server.calibrating.admin import Plan, Submission
 from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
 from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.calibrating.create import Plan, Submission
 from trustscale_server.calibrating.documents import CalibrationDetail
 from trustscale_server.calibrating.layout import GroupingRule, NamedFile, arrange, place_of
 from trustscale_server.calibrating.pair_source import Role
@@ -165,7 +165,7 @@ async def create_calibration(
         return await _planned(request, state, settings, form.submission(actor))
 
     async def make() -> StoredResponse:
-        job = await state.admin.create(settings, form.submission(actor), webhook=form.webhook)
+        job = await state.creator.create(settings, form.submission(actor), webhook=form.webhook)
         return StoredResponse(job.id, job_accepted(job))
 
     return await _once(request, state, actor, make)
@@ -238,7 +238,9 @@ async def extend_calibration(
         return await _planned(request, state, config, form.submission(actor, parent))
 
     async def make() -> StoredResponse:
-        job = await state.admin.create(config, form.submission(actor, parent), webhook=form.webhook)
+        job = await state.creator.create(
+            config, form.submission(actor, parent), webhook=form.webhook
+        )
         return StoredResponse(job.id, job_accepted(job))
 
     return await _once(request, state, actor, make)
@@ -409,7 +411,7 @@ async def check_pairs(files: NamesIn, state: StateDep, _: AdminDep) -> ArrangedO
     if files.pixels:
         fidelity = {} if files.metric is None else {"fidelity": {"metric": files.metric}}
         config = calibration_config_of(json.dumps({"upscaler": files.upscaler, **fidelity}))
-        seen = await state.admin.seen(config, files.pixels)
+        seen = await state.creator.seen(config, files.pixels)
     return ArrangedOut(
         used=[pair.name for pair in arranged.pairs if pair.paths["y"] in seen],
         pairs=[
@@ -482,7 +484,7 @@ def _of_one_upscaler(state: State, config: CalibrationConfig) -> CalibrationConf
 async def _planned(
     request: Request, state: State, config: CalibrationConfig, submission: Submission
 ) -> Response:
-    plan = await while_connected(request, state.admin.plan(config, submission))
+    plan = await while_connected(request, state.creator.plan(config, submission))
     return JSONResponse(plan.model_dump(mode="json"))
 
 
