@@ -112,7 +112,7 @@ async def measured(
     features = look_at(x, compression)
     (raw,) = await upscaler.generate(Source(x, features), [0])
     made = raw if plain else aligned(raw, x, softness_for(features))
-    added, wrong = look(x, made, features.terms()), invented(x, made, truth)
+    added, wrong = look(x, made, features), invented(x, made, truth)
     oracle = np.where(added.codes == UNCHANGED, UNCHANGED, np.minimum(wrong * STEPS, STEPS - 1))
     curves = [
         Marked.from_cells(codes.astype(np.uint8), added.energy, wrong)

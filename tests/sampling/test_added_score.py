@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy
 from PIL import Image
 
 from harness.factories import photo
 from trustscale_server.conformal.added import STEPS
 from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.features import look_at
+from trustscale_server.images.kinds import Kind
 from trustscale_server.sampling.measure import Enlarged
 from trustscale_server.sampling.sigma.added_score import (
     UNCHANGED,
@@ -36,7 +39,7 @@ def example(scale=4, height=40, width=52):
 
 
 def looked_at(source, made, **options):
-    return look(source, made, look_at(source, LOSSLESS).terms(), **options)
+    return look(source, made, look_at(source, LOSSLESS), **options)
 
 
 def test_real_detail_scores_lower_than_invented_texture():
@@ -88,6 +91,21 @@ def test_a_plain_enlargement_adds_nothing():
     added = looked_at(source, plain)
     assert (added.codes == UNCHANGED).all()
     assert np.abs(safe_copy(source, plain, added.weights).astype(int) - plain).max() <= 2
+
+
+@pytest.mark.parametrize(("was_soft", "follows"), [(False, False), (True, True)])
+def test_a_file_without_fine_detail_lacks_none(was_soft, follows):
+    """Of a blurred scene the copy stays near the enlargement; of a blurred upload it may not."""
+    scene = photo(3, 160, 208).astype(np.float32)
+    truth = scipy.ndimage.gaussian_filter(scene, (5, 5, 0))
+    source = np.rint(truth[2::4, 2::4]).astype(np.uint8)
+    plain = Enlarged(source, 4)[:].astype(np.float32)
+    sharpened = plain + 6 * (plain - scipy.ndimage.gaussian_filter(plain, (3, 3, 0)))
+    made = np.rint(np.clip(sharpened, 0, 255)).astype(np.uint8)
+    features = look_at(source, LOSSLESS)
+    kind = Kind("soft" if was_soft else "lossless", -9.0)
+    weights = look(source, made, replace(features, kind=kind)).weights
+    assert (weights.mean() > 100) == follows, weights.mean()
 
 
 def test_the_safe_copy_mixes_by_weight():

@@ -25,6 +25,7 @@ _OTHERS: Final = {
     "colour": "of three channels",
 }
 _SHARP: Final = {"lossless", "noisy"}
+_REMADE: Final = {"soft", "enlarged", "smoothed", "denoised", "motion", "page", "line-art"}
 _NEAR: Final = 1.0  # by which a soft kind may be less likely, in nats
 USUAL_QUALITY: Final = 50  # of a file that does not declare it
 _FORMS: Final = {
@@ -49,6 +50,11 @@ class Kind(NamedTuple):
     def is_nearly_soft(self) -> bool:
         """Whether it passes as sharp, and a soft kind explains it nearly as well."""
         return self.name in _SHARP and self.softness > -_NEAR
+
+    @property
+    def falls_off_as_taken(self) -> bool:
+        """Whether its finest detail is as it was taken: neither removed afterwards nor drawn."""
+        return self.name not in _REMADE
 
 
 class Table(NamedTuple):

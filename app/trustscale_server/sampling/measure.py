@@ -197,7 +197,7 @@ def added_to(source: Source, prediction: RGB, pipeline: MeasurementSpec) -> Adde
     if source.features is None or not is_picture:
         return None
     with score_cores("trustscale-added") as map_fn:
-        return look(source.rgb, prediction, source.features.terms(), map_fn)
+        return look(source.rgb, prediction, source.features, map_fn)
 
 
 def _read_words(source: Source, pipeline: MeasurementSpec, prediction: RGB) -> ReadPage:

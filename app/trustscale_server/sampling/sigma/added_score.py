@@ -9,6 +9,11 @@ added. For every cell of 4×4 pixels a small network, the same for every model, 
 - the **weight** w: the least squares estimate of ⟨a, t⟩/⟨a, a⟩, so that E + w·a is nearer to the
   truth than E and Ŷ are (shrinkage), if pictures are as those of the fit.
 
+The photographs of the fit go on above the finest band of X. What is blurred in itself, as cells
+under a microscope, does not: ‖t‖ is small there, and ⟨a, t⟩/⟨a, a⟩ ≤ ‖t‖/‖a‖. So w is *limited* by
+how X falls off towards that band (`_limit`), unless X was blurred or drawn afterwards: then that
+says nothing of the truth.
+
 **Features** are ten numbers at each of three levels of cells, of 4, 16 and 64 pixels, coarse ones
 interpolated: the energies of a, of E and of their gradients within cells, how far a follows E (the
 correlation of both and of their gradients: a sharpened edge does, invented texture does not), how
@@ -22,10 +27,12 @@ nothing (`benchmarks/added.py`).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -34,6 +41,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server.conformal.added import STEPS, VISIBLE, invented_share
+from trustscale_server.images.features import InputFeatures
 from trustscale_server.pixels.align import consistency_db
 from trustscale_server.pixels.lab import LUMA, Pixels
 from trustscale_server.pixels.resize import enlarged_rows
@@ -45,6 +53,8 @@ UNCHANGED: Final = 255
 _NUDGE = 0.1  # of w: detail of clean uploads is more real than a mixture of uploads suggests
 _FAITHFUL_DB = 50.0  # of the agreement with a clean upload; models that invent reach 45, aligned
 _FAITHFUL = 0.25  # of 1 − w that is left then: such a model adds hardly more than what is implied
+_BANDS: Final = 0.6, 1.2  # deviations in pixels of X: finer than the first, and between both
+_FALL: Final = 1.5  # of the fit's photographs: log ‖t‖² over what is left from band to band
 _LEVELS: Final = 3
 _COARSER = 4  # cells of one level are so many times as wide as those of the level before
 _TINY = np.float32(1e-6)  # of energies: a quarter of a grey level
@@ -154,19 +164,18 @@ def luma(pixels: Pixels) -> _Plane:
     return np.asarray(pixels.astype(np.float32) @ scale)
 
 
-def look(
-    source: Pixels, prediction: Pixels, facts: Mapping[str, float], map_fn: MapFn = map
-) -> Added:
+def look(source: Pixels, prediction: Pixels, about: InputFeatures, map_fn: MapFn = map) -> Added:
     """Say of each cell how much of what was added is probably invented.
 
     Args:
         source: X, uint8 or uint16 [h, w, 3].
         prediction: Ŷ, [k·h, k·w, 3] of the same type.
-        facts: those of `features.FACTS` of X.
+        about: the features of X.
         map_fn: goes through strips, as `map` does, or in threads.
     """
     fit = shipped_fit()
-    cells = _measured(luma(source), prediction, map_fn)
+    facts, light_of_x = about.terms(), luma(source)
+    cells = _measured(light_of_x, prediction, map_fn)
     height, width = cells.light.shape
     wide, means = _coarse_features(cells)
     same = {f"mean {name}": mean for name, mean in means.items()}
@@ -174,6 +183,9 @@ def look(
     kept = _NUDGE if facts["lossy"] else 2 * _NUDGE
     is_faithful = not facts["lossy"] and consistency_db(prediction, source) >= _FAITHFUL_DB
     doubted = np.float32(_FAITHFUL if is_faithful else 1)
+    limit = np.float32(1)
+    if about.kind.falls_off_as_taken and not is_faithful:
+        limit = _limit(light_of_x, cells.added, len(prediction) // len(source))
     codes = np.empty((height, width), np.uint8)
     weights = np.empty((height, width), np.uint8)
     visible = scipy.ndimage.gaussian_filter(cells.added, 1.0, mode="reflect") >= VISIBLE**2
@@ -192,7 +204,7 @@ def look(
         weight = 1 - doubted * (1 - np.clip(weight + kept, 0, 1))
         places = np.minimum(score * STEPS, STEPS - 1).astype(np.uint8)
         codes[top:bottom] = np.where(visible[top:bottom], places, UNCHANGED)
-        weights[top:bottom] = np.rint(weight * 255)
+        weights[top:bottom] = np.rint(limit * weight * 255)
 
     wait_for(map_fn(strip, range(0, height, _ROWS)))
     return Added(codes, cells.added, weights)
@@ -226,6 +238,18 @@ def safe_copy(source: Pixels, prediction: Pixels, weights: NDArray[np.uint8]) ->
         plain += w * (prediction[top:bottom] - plain)
         copy[top:bottom] = np.rint(np.clip(plain, 0, largest, out=plain))
     return copy
+
+
+def _limit(light: _Plane, added: _Plane, scale: int) -> np.float32:
+    """By what w is multiplied: 1, or the root of usual over added energy where that is less.
+
+    With b₁, b₂ the energies of the two finest bands of X and k the scale, 2, 3 or 4, ‖t‖² is
+    2 k b₁ (b₁/b₂)^1.5 in the median of the fit's photographs, and models usually add half of it.
+    """
+    planes = [light, *(_blurred(light, deviation) for deviation in _BANDS)]
+    fine, coarse = (max(_TINY, ((a - b) ** 2).mean()) for a, b in pairwise(planes))
+    usual = scale * fine * (fine / coarse) ** _FALL
+    return np.float32(min(1.0, math.sqrt(usual / max(_TINY, added.mean()))))
 
 
 def _measured(light: _Plane, prediction: Pixels, map_fn: MapFn) -> _Cells:
