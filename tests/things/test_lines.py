@@ -83,6 +83,26 @@ def test_a_page_is_looked_at_as_a_whole():
     assert network.shapes == [(1024, 1024), (2016, 2016), (2016, 2016)]
 
 
+class NearSighted(Dark):
+    """Takes grey pixels for a line, too, where it looks closer."""
+
+    def __call__(self, tensor):
+        self.shapes.append(tensor.shape[2:])
+        return (tensor[:, :1] < (-0.5 if len(self.shapes) == 1 else -0.2)).astype(np.float32)
+
+
+def test_a_large_line_is_seen_in_the_copy_too():
+    """What looks like a large letter only from close by is none; a small line may be one."""
+    bars = [(top, 100, top + 30, 2000) for top in range(100, 2900, 150)]
+    seen = picture(*bars, (1000, 2300, 1300, 2900), size=(3000, 3000))
+    faint = seen.copy()
+    faint[1000:1300, 2300:2900] = faint[100:130, 100:2000] = 90
+    network = NearSighted()
+    assert [len(lines) for lines in find_lines([faint, faint], network)] == [len(bars)] * 2
+    assert network.shapes[1:] == [(2016, 2016), (2016, 2016)]
+    assert [len(lines) for lines in find_lines([seen], Dark())] == [len(bars) + 1]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (37, 5), (33, 31), (8, 8000)])
 def test_tiny_and_narrow_pictures_are_looked_at(size):
     """Any size can be looked at, in a bounded one, and a flat picture has no line."""

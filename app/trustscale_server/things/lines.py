@@ -43,6 +43,8 @@ _MULTIPLE: Final = 32
 _COPY: Final = 0.36  # of the longest side
 _SMALLEST, _LARGEST = 736, 1024  # pixels of that side
 _MAYBE_LIKELY, _MAYBE_LINE = 0.2, 0.35
+_LARGE: Final = 40  # pixels of the shorter side of a line in the copy: of letters of about 25
+_SEEN: Final = 0.15  # of a pixel on average in such a line: .21 and more in those with letters
 _AROUND: Final = 24  # pixels around a line that are looked at closer
 _MOST: Final = 0.35  # of a picture that is looked at in parts: they cost more than their share
 
@@ -63,7 +65,8 @@ def find_lines(pictures: Sequence[NDArray[np.uint8]], network: Network) -> list[
     if max(height, width) <= 1.5 * copied:
         return [_lines_of(picture, whole, network) for picture in pictures]
     size = size_within((width, height), copied)
-    small = np.mean([_resized(picture, size) for picture in pictures], axis=0)
+    copies = np.stack([_resized(picture, size) for picture in pictures])
+    small = copies.mean(axis=0, dtype=np.float32)
     likely = _likelihoods(small, network)
     zoom = copied / max(height, width)
     seen = np.zeros(likely.shape, np.bool_)
@@ -76,9 +79,25 @@ def find_lines(pictures: Sequence[NDArray[np.uint8]], network: Network) -> list[
     ):
         parts = [whole]
     return [
-        [line for part in parts for line in _lines_of(picture, part, network)]
+        [
+            line
+            for part in parts
+            for line in _lines_of(picture, part, network)
+            if _is_likely(zoom * line, likely)
+        ]
         for picture in pictures
     ]
+
+
+def _is_likely(line: Corners, likely: Tensor) -> bool:
+    """Whether a line, in pixels of the copy, is small or seen there, too.
+
+    Closer by, a large shape or pattern passes for a letter; large letters are clearest in the copy.
+    """
+    if np.linalg.norm(np.diff(line[:3], axis=0), axis=1).min() < _LARGE:
+        return True
+    place, inside = box_of(line, likely.shape)
+    return bool(likely[place][inside].mean() >= _SEEN)
 
 
 def _parts(seen: NDArray[np.bool_]) -> Iterator[_Box]:
