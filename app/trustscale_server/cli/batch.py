@@ -1,8 +1,4 @@
-"""The images of one `trustscale upscale`: done ones are skipped, several others made at once.
-
-An image's record, `NAME.result.json`, holds the answer, the request and the source file. It is
-written first, so files beside it belong to it, and an answer is done when all its files exist.
-"""
+"""The images of one `trustscale upscale`: done ones are skipped, several others made at once."""
 
 from __future__ import annotations
 
@@ -11,38 +7,32 @@ import functools
 import hashlib
 import json
 import math
-import re
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import typer
 from rich.filesize import decimal
 
 from trustscale import AsyncTrustscale, Problem, Result
+from trustscale_server.cli.answers import Extra, Place, existing_answers, loss_of, source_identity
 from trustscale_server.cli.bars import Bars, progress_bars
 from trustscale_server.cli.options import json_line, spoken
-from trustscale_server.cli.review import ACCEPTED, LOOK, Rule, decided, move, promises
+from trustscale_server.cli.report import details, first_of, line, skipped_in_words
+from trustscale_server.cli.review import ACCEPTED, LOOK, Rule, decided, promises
 from trustscale_server.cli.service import AWAY, refusals
 from trustscale_server.cli.sources import InputFile, enlarged_of, targets
 from trustscale_server.conformal.adapted import MIN_UPLOADS
 from trustscale_server.images.decode import Limits, image_size
-from trustscale_server.images.marks import percent
 from trustscale_server.pixels.resize import size_within
 from trustscale_server.platform.errors import ConfigError, TrustscaleError, duration
 from trustscale_server.sampling.measure import MeasurementSink
-from trustscale_server.serving.added import LITTLE
-from trustscale_server.serving.document import MASK
-from trustscale_server.serving.document import Result as Answer
-from trustscale_server.serving.pictures import png_overlay
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import watcher
-from trustscale_server.stores.files import replace_file
 from trustscale_server.upscalers.base import AUTO
 
 MANIFEST: Final = "trustscale.manifest.json"
@@ -57,143 +47,9 @@ _FATAL_PROBLEMS: Final = {
     "/problems/forbidden",
 }
 
-_RECORD: Final = "result.json"
-_OVERLAY: Final = "overlay.png"
-_TRUST: Final = "trust.png"
-
-_PART: Final = re.compile(
-    r"(?P<stem>.+?)\.(image\.\w+(\.tiff)?|(mask|trust|overlay|believed|safe|added|card)\.png|trust\.cog\.tiff|result\.json)"
-)
-Extra = Literal["trust", "overlay"]
-"""A file that is written only where it is asked for: it may be larger than the picture."""
-
 _DESCRIBED: Final = 32  # pictures of a folder that describe it
-_NAMED: Final = 5  # of the files that a line is about
 _LONG_S, _LARGE, _4K = 60, 100e6, 3840  # what is said before, and its smaller choice
 _BYTES_A_PIXEL: Final = 2  # of a PNG file of a photograph
-
-State = Literal["new", "done", "other", "foreign"]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where one answer is stored.
-
-    stem: the common beginning of its files' names. there: names of existing files. record: None:
-    none exists. extras: what is written besides picture and mask.
-    """
-
-    stem: Path
-    there: frozenset[str]
-    record: Mapping[str, Any] | None
-    extras: frozenset[Extra] = frozenset()
-
-    def state(self, identity: Mapping[str, Any]) -> State:
-        """Return whether this answer is new, done, another request's, or foreign.
-
-        other: an answer to another request. foreign: files without a record.
-        """
-        if not self.there:
-            return "new"
-        if self.record is None:
-            return "foreign"
-        if request_differences(self.record, identity):
-            return "other"
-        return "done" if self._wanted(identity) <= self._parts else "new"
-
-    @property
-    def _parts(self) -> set[str]:
-        """What is there, such as image and mask."""
-        endings = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
-        return {
-            ending.rpartition(".")[0].removesuffix(".ome").removesuffix(".cog")
-            for ending in endings
-        }
-
-    def _wanted(self, identity: Mapping[str, Any]) -> set[str]:
-        request = identity["request"]
-        needed = {"image", "result"}
-        if request["mask"] == "trust":
-            needed |= {"mask", *self.extras}
-            needed |= {name for name in ("believed", "safe", "card") if request.get(name)}
-        if request["format"] == "cog.tiff" and request["mask"] == "trust":
-            needed.add("trust")
-        return needed
-
-    def write(self, result: Result, identity: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the files and the record of an answer, and return the record."""
-        # Otherwise an earlier mask could remain beside the new picture.
-        for name in self.there:
-            self.stem.with_name(name).unlink(missing_ok=True)
-        record = {**result.document, **identity}
-        del record["links"]  # the files are the result
-        text = json.dumps(record, indent=2, ensure_ascii=False)
-        self.stem.parent.mkdir(parents=True, exist_ok=True)
-        # Bytes of a file name that are not UTF-8 are escaped.
-        written = f"{text}\n".encode("utf-8", "backslashreplace")
-        for ending, data in {_RECORD: written, **self._files(result)}.items():
-            replace_file(self.stem.with_name(f"{self.stem.name}.{ending}"), data)
-        return record
-
-    def moved(self, stem: Path) -> None:
-        """Move the answer, its record last, so that an interrupted move makes it again."""
-        endings = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
-        move(self.stem, stem, sorted(endings, key=_RECORD.__eq__))
-
-    def _files(self, result: Result) -> dict[str, bytes]:
-        files = result.files
-        chosen = {name: data for name, data in files.items() if name != _TRUST}
-        if "trust" in self.extras and _TRUST in files:
-            chosen[_TRUST] = files[_TRUST]
-        if "overlay" in self.extras and MASK in files:
-            answer = Answer.model_validate(result.document)
-            picture = next(data for name, data in files.items() if name.startswith("image."))
-            chosen[_OVERLAY] = png_overlay(answer, picture, files[MASK])
-        return chosen
-
-
-def existing_answers(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[Place]:
-    """Return the existing files of each answer, listing every folder once."""
-    listed = {folder: _listed(folder) for folder in {stem.parent for stem in stems}}
-    places = []
-    for stem in stems:
-        names = listed[stem.parent].get(stem.name, frozenset())
-        record = f"{stem.name}.{_RECORD}"
-        known = _read(stem.with_name(record)) if record in names else None
-        places.append(Place(stem, names, known, extras))
-    return places
-
-
-def request_differences(record: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
-    """Return how the recorded request differs from this one, as text."""
-    if record.get("source") != identity["source"]:
-        return ["of another file, or of this one before it was changed"]
-    then, now = record["request"], identity["request"]
-    return [
-        f"with {name} {_shown(then.get(name))} and not {_shown(value)}"
-        for name, value in now.items()
-        if then.get(name) != value
-    ]
-
-
-def _shown(value: Any) -> str:
-    return "by default" if value is None else str(value)
-
-
-def _listed(folder: Path) -> dict[str, frozenset[str]]:
-    names_by_stem: dict[str, set[str]] = defaultdict(set)
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if match := _PART.fullmatch(path.name):
-            names_by_stem[match["stem"]].add(path.name)
-    return {stem: frozenset(names) for stem, names in names_by_stem.items()}
-
-
-def _read(path: Path) -> Mapping[str, Any] | None:
-    try:
-        record = json.loads(path.read_bytes())
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and {"request", "source"} <= record.keys() else None
 
 
 @dataclass(slots=True)
@@ -327,7 +183,10 @@ class Run:
         todo, lost = [], []
         for source, place in zip(images, places, strict=True):
             try:
-                identity = {"request": self.full_request, "source": self._facts(source)}
+                identity = {
+                    "request": self.full_request,
+                    "source": source_identity(source, self.enlarged),
+                }
             except OSError as error:
                 self._fail(source, error)
                 continue
@@ -337,7 +196,7 @@ class Run:
                 self._report(source, place.record, " (kept)")
                 continue
             if state in {"other", "foreign"}:
-                lost.append(_lost(place, identity))
+                lost.append(loss_of(place, identity))
             todo.append(_Task(source, place, identity))
         if lost and not self.overwrite:
             others = f" So would the files of {len(lost) - 1} others." if len(lost) > 1 else ""
@@ -376,14 +235,6 @@ class Run:
         chosen = self.request.chosen()
         del chosen["without_promise"]
         return chosen
-
-    def _facts(self, source: InputFile) -> dict[str, Any]:
-        """What identifies the files of an image. Raises OSError."""
-        facts = _facts(source)
-        if self.enlarged is None:
-            return facts
-        path = enlarged_of(source, self.enlarged)
-        return {**facts, "enlarged": _of_file(path.name, path)}
 
     async def _one(self, task: _Task, bar: _Bar) -> None:
         try:
@@ -442,7 +293,7 @@ class Run:
     def _said(self, source: InputFile, record: Mapping[str, Any], note: str = "") -> str:
         """What is shown of a picture at once; what holds for many is shown at the end."""
         if self.verbose:
-            return _details(source, record, note)
+            return details(source, record, note)
         for warning in map(spoken, record["warnings"]):
             self.warnings.setdefault(warning, []).append(str(source))
         if record["mask"] == "trust" and record["guarantee"]["promised"]:
@@ -452,7 +303,7 @@ class Run:
             if (added := record.get("added")) and added["promise"]:
                 self.promises[added["promise"]] += 1
             self.promises[promise["plain"] + such] += 1
-        return _line(source, record, note)
+        return line(source, record, note)
 
     def _key(self, data: bytes) -> str:
         """The idempotency key of a file and settings, so a continued run pays nothing twice."""
@@ -488,7 +339,7 @@ class Run:
                 typer.echo(f"{text} ({count} pictures)" if count > 1 else text, err=True)
             for text, names in self.warnings.items():
                 typer.echo(
-                    f"warning: {text}{f' ({_first(sorted(names))})' if many else ''}", err=True
+                    f"warning: {text}{f' ({first_of(sorted(names))})' if many else ''}", err=True
                 )
         for name, detail in self.failed.items():
             typer.echo(f"trustscale: {name}: {detail}", err=True)
@@ -500,7 +351,7 @@ class Run:
             counts = f"{answered} done, {self.skipped} kept, {len(self.failed)} failed"
             if self.review is not None:
                 counts += f"; {self.passed} {ACCEPTED}, {len(self.done) - self.passed} to {LOOK}"
-            typer.echo(counts + _skipped(skipped), err=True)
+            typer.echo(counts + skipped_in_words(skipped), err=True)
 
 
 class _Task(NamedTuple):
@@ -533,110 +384,6 @@ class _Bar:
 
 def _content(source: InputFile) -> bytes:
     return source.data if source.path is None else source.path.read_bytes()
-
-
-def _facts(source: InputFile) -> dict[str, Any]:
-    """What identifies a file: its modification time, or the content of standard input."""
-    name = str(source.place)
-    if source.path is None:
-        digest = hashlib.sha256(source.data).hexdigest()
-        return {"name": name, "bytes": len(source.data), "sha256": digest}
-    return _of_file(name, source.path)
-
-
-def _of_file(name: str, path: Path) -> dict[str, Any]:
-    stat = path.stat()
-    modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
-    return {"name": name, "bytes": stat.st_size, "modified": modified}
-
-
-def _lost(place: Place, identity: Mapping[str, Any]) -> str:
-    if place.record is None:
-        return f"{place.stem.with_name(min(place.there))} would be lost"
-    how = "; ".join(request_differences(place.record, identity))
-    return f"The answer {place.stem}.* would be lost: it was made {how}"
-
-
-def _line(source: InputFile, record: Mapping[str, Any], note: str) -> str:
-    if record["mask"] == "none":
-        trusted = f"{record['width']}×{record['height']}, without a mask"
-    elif not record["guarantee"]["promised"]:
-        trusted = "no promise"
-    elif (words := record.get("words")) is not None:
-        right = sum(word["trusted"] for word in words)
-        trusted = f"{right} of {len(words)} words called right"
-    else:
-        share = percent(record["trusted_fraction"])
-        about = record["guarantee"]["about"]
-        trusted = f"{_held(record)}{share} can be relied on {about}{_left_out(record)}"
-    seconds = sum(record["timings_ms"].values()) / 1e3
-    line = f"{source}  {trusted}  {record['upscaler']}  {seconds:.1f} s{note}"
-    return "\n".join([line, *_words(record)])
-
-
-def _held(record: Mapping[str, Any]) -> str:
-    """How much of what was added holds up, if that is known."""
-    added = record.get("added")
-    if added is None or added["held"] is None:
-        return ""
-    some = percent(added["held"]) if added["held"] >= LITTLE else "next to none"
-    return f"{some} of the added detail holds up, "
-
-
-def _left_out(record: Mapping[str, Any]) -> str:
-    """How much was left out of the mask, such as ", without 2 faces and 1 text"."""
-    counts = Counter(thing["kind"] for thing in record.get("left_out", []))
-    said = [f"{n} {kind}{'s' * (n > 1)}" for kind, n in sorted(counts.items())]
-    return f", without {' and '.join(said)}" if said else ""
-
-
-def _words(record: Mapping[str, Any]) -> list[str]:
-    """The words that can be believed, and those that cannot."""
-    if (words := record.get("words")) is None:
-        return []
-    is_promised = record["guarantee"]["promised"]
-    said = {
-        name: " ".join(word["text"] for word in words if (word["trusted"] and is_promised) == right)
-        for name, right in (("reads", True), ("perhaps", False))
-    }
-    return [f"  {name}: {text}" for name, text in said.items() if text] or ["  reads no text"]
-
-
-def _details(source: InputFile, record: Mapping[str, Any], note: str = "") -> str:
-    warnings = [f"  warning: {spoken(warning)}" for warning in record["warnings"]]
-    if record.get("upscaler_reason"):
-        warnings.insert(0, f"  {record['upscaler_reason']}")
-    if record["mask"] == "none":
-        size = f"{record['width']}×{record['height']}, seed {record['seed']}"
-        return "\n".join([f"{source}: {size}, without a mask{note}", *warnings])
-    whose = "the opaque part of " if record["opaque_fraction"] < 1 else ""
-    figures = (
-        f"  {100 * record['trusted_fraction']:.1f} % of the area of {whose}"
-        f"{record['width']}×{record['height']} can be relied on {record['guarantee']['about']} "
-        f"at α = {record['alpha']:g} (seed {record['seed']}){_left_out(record)}"
-    )
-    if review := record["review"]:
-        verdict = "needs a look" if review["needs_review"] else "needs no look"
-        figures += f"\n  {verdict} (p = {review['p_value']:.2g}). {review['promise']}"
-    promise = record.get("plain") or record["guarantee"]["plain"]
-    if (added := record.get("added")) and added["promise"]:
-        figures += f"\n  {added['promise']}"
-    figures += f"\n  calibrated on: {record['guarantee']['calibrated_on']}"
-    return "\n".join([f"{source}: {promise}{note}", *_words(record), figures, *warnings])
-
-
-def _skipped(paths: Sequence[Path]) -> str:
-    """How many files are no images, and which."""
-    if not paths:
-        return ""
-    is_one = len(paths) == 1
-    return f", {len(paths)} skipped that {'is' if is_one else 'are'} no image: {_first(paths)}"
-
-
-def _first(names: Sequence[Path | str]) -> str:
-    """The files, of many the first."""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(map(str, names[:_NAMED])) + more
 
 
 @dataclass(frozen=True, slots=True)

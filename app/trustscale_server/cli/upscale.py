@@ -212,8 +212,9 @@ def upscale(
     check_there(images)
     # Imported only now, so that a mistyped name fails at once.
     from trustscale_server.bootstrap.settings import load_settings  # noqa: PLC0415
+    from trustscale_server.cli.answers import Extra  # noqa: PLC0415
     from trustscale_server.cli.bars import interruptible  # noqa: PLC0415
-    from trustscale_server.cli.batch import MANIFEST, Extra, Run  # noqa: PLC0415
+    from trustscale_server.cli.batch import MANIFEST, Run  # noqa: PLC0415
     from trustscale_server.cli.service import PATIENT, service_client  # noqa: PLC0415
 
     request = _request(request_options)

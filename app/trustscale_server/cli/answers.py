@@ -1,0 +1,190 @@
+"""The answers of `trustscale upscale` on the disk: which there are, to which request, and new ones.
+
+An image's record, `NAME.result.json`, holds the answer, the request and the source file. It is
+written first, so files beside it belong to it, and an answer is done when all its files exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from trustscale import Result
+from trustscale_server.cli.review import move
+from trustscale_server.cli.sources import InputFile, enlarged_of
+from trustscale_server.serving.document import MASK
+from trustscale_server.serving.document import Result as Answer
+from trustscale_server.serving.pictures import png_overlay
+from trustscale_server.stores.files import replace_file
+
+_RECORD: Final = "result.json"
+_OVERLAY: Final = "overlay.png"
+_TRUST: Final = "trust.png"
+
+_PART: Final = re.compile(
+    r"(?P<stem>.+?)\.(image\.\w+(\.tiff)?|(mask|trust|overlay|believed|safe|added|card)\.png|trust\.cog\.tiff|result\.json)"
+)
+Extra = Literal["trust", "overlay"]
+"""A file that is written only where it is asked for: it may be larger than the picture."""
+
+
+State = Literal["new", "done", "other", "foreign"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one answer is stored.
+
+    stem: the common beginning of its files' names. there: names of existing files. record: None:
+    none exists. extras: what is written besides picture and mask.
+    """
+
+    stem: Path
+    there: frozenset[str]
+    record: Mapping[str, Any] | None
+    extras: frozenset[Extra] = frozenset()
+
+    def state(self, identity: Mapping[str, Any]) -> State:
+        """Return whether this answer is new, done, another request's, or foreign.
+
+        other: an answer to another request. foreign: files without a record.
+        """
+        if not self.there:
+            return "new"
+        if self.record is None:
+            return "foreign"
+        if request_differences(self.record, identity):
+            return "other"
+        return "done" if self._wanted(identity) <= self._parts else "new"
+
+    @property
+    def _parts(self) -> set[str]:
+        """What is there, such as image and mask."""
+        endings = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
+        return {
+            ending.rpartition(".")[0].removesuffix(".ome").removesuffix(".cog")
+            for ending in endings
+        }
+
+    def _wanted(self, identity: Mapping[str, Any]) -> set[str]:
+        request = identity["request"]
+        needed = {"image", "result"}
+        if request["mask"] == "trust":
+            needed |= {"mask", *self.extras}
+            needed |= {name for name in ("believed", "safe", "card") if request.get(name)}
+        if request["format"] == "cog.tiff" and request["mask"] == "trust":
+            needed.add("trust")
+        return needed
+
+    def write(self, result: Result, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the files and the record of an answer, and return the record."""
+        # Otherwise an earlier mask could remain beside the new picture.
+        for name in self.there:
+            self.stem.with_name(name).unlink(missing_ok=True)
+        record = {**result.document, **identity}
+        del record["links"]  # the files are the result
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        self.stem.parent.mkdir(parents=True, exist_ok=True)
+        # Bytes of a file name that are not UTF-8 are escaped.
+        written = f"{text}\n".encode("utf-8", "backslashreplace")
+        for ending, data in {_RECORD: written, **self._files(result)}.items():
+            replace_file(self.stem.with_name(f"{self.stem.name}.{ending}"), data)
+        return record
+
+    def moved(self, stem: Path) -> None:
+        """Move the answer, its record last, so that an interrupted move makes it again."""
+        endings = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
+        move(self.stem, stem, sorted(endings, key=_RECORD.__eq__))
+
+    def _files(self, result: Result) -> dict[str, bytes]:
+        files = result.files
+        chosen = {name: data for name, data in files.items() if name != _TRUST}
+        if "trust" in self.extras and _TRUST in files:
+            chosen[_TRUST] = files[_TRUST]
+        if "overlay" in self.extras and MASK in files:
+            answer = Answer.model_validate(result.document)
+            picture = next(data for name, data in files.items() if name.startswith("image."))
+            chosen[_OVERLAY] = png_overlay(answer, picture, files[MASK])
+        return chosen
+
+
+def existing_answers(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[Place]:
+    """Return the existing files of each answer, listing every folder once."""
+    listed = {folder: _listed(folder) for folder in {stem.parent for stem in stems}}
+    places = []
+    for stem in stems:
+        names = listed[stem.parent].get(stem.name, frozenset())
+        record = f"{stem.name}.{_RECORD}"
+        known = _read(stem.with_name(record)) if record in names else None
+        places.append(Place(stem, names, known, extras))
+    return places
+
+
+def request_differences(record: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
+    """Return how the recorded request differs from this one, as text."""
+    if record.get("source") != identity["source"]:
+        return ["of another file, or of this one before it was changed"]
+    then, now = record["request"], identity["request"]
+    return [
+        f"with {name} {_shown(then.get(name))} and not {_shown(value)}"
+        for name, value in now.items()
+        if then.get(name) != value
+    ]
+
+
+def _shown(value: Any) -> str:
+    return "by default" if value is None else str(value)
+
+
+def _listed(folder: Path) -> dict[str, frozenset[str]]:
+    names_by_stem: dict[str, set[str]] = defaultdict(set)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if match := _PART.fullmatch(path.name):
+            names_by_stem[match["stem"]].add(path.name)
+    return {stem: frozenset(names) for stem, names in names_by_stem.items()}
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and {"request", "source"} <= record.keys() else None
+
+
+def loss_of(place: Place, identity: Mapping[str, Any]) -> str:
+    """Return what would be lost where this answer were written."""
+    if place.record is None:
+        return f"{place.stem.with_name(min(place.there))} would be lost"
+    how = "; ".join(request_differences(place.record, identity))
+    return f"The answer {place.stem}.* would be lost: it was made {how}"
+
+
+def source_identity(source: InputFile, enlarged: Path | None) -> dict[str, Any]:
+    """Return what identifies an image: modification times, or the content of standard input.
+
+    enlarged: what somebody made of it, or a folder of such files. Raises OSError.
+    """
+    name = str(source.place)
+    if source.path is None:
+        digest = hashlib.sha256(source.data).hexdigest()
+        identity = {"name": name, "bytes": len(source.data), "sha256": digest}
+    else:
+        identity = _of_file(name, source.path)
+    if enlarged is not None:
+        path = enlarged_of(source, enlarged)
+        identity["enlarged"] = _of_file(path.name, path)
+    return identity
+
+
+def _of_file(name: str, path: Path) -> dict[str, Any]:
+    stat = path.stat()
+    modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
+    return {"name": name, "bytes": stat.st_size, "modified": modified}
