@@ -132,6 +132,8 @@ def _document(result_id: str, side: int, alpha: float, share: float) -> Result:
             "id": result_id,
             **made,
             **found,
+            "promised": True,
+            "plain": "A synthetic result.",
             "guarantee": {**guarantee, "lab_psnr_lower_bound_db": None},
             "believed": {"statement": "Nothing.", "is_sent": False},
             "timings_ms": {"samples": 1.0},

@@ -100,12 +100,11 @@ test("what is marked holds all that is not trusted, at every zoom; narrow truste
         assert.equal(near.out[y * near.width + x] > 0, codes.data[py * 90 + px] > 1000);
     }
   const marks = tableOf(near.grid, { view: { scale: 7 }, density: 1 });
-  assert.deepEqual([marks[0], marks[253] >>> 24 > 190, marks[254] & 255], [0, true, 224]);
+  assert.deepEqual([marks[0], marks[254] >>> 24 > 190, marks[255] >>> 24 < 190], [0, true, true]);
 });
 
-test("at most five doubts, apart and inside: faces, letters, then where most was added; flat places have none", async () => {
-  const { gravest, isFlat } = await at("upscale/doubts.js");
-  const { codePyramid, markLevels } = await at("upscale/levels.js");
+test("at most five doubts, apart and inside: faces, letters, then where most was added", async () => {
+  const { gravest } = await at("upscale/doubts.js");
   const [width, height, cell] = [400, 240, 8];
   const strength = { width: 50, height: 30, cell, data: new Uint8Array(1500) };
   const put = (x, y, value) => {
@@ -135,11 +134,41 @@ test("at most five doubts, apart and inside: faces, letters, then where most was
   const face = { kind: "face", box: square(300, 30) };
   const found = gravest(layer, [...things, face]);
   assert.deepEqual([found.length, found[0].thing, found[1].thing.kind], [5, face, "text"]);
+});
 
-  assert.ok(isFlat(strength, 200, 200) && !isFlat(strength, 244, 100));
-  const marks = markLevels(codePyramid({ ...codes, cell: 1 }), (x, y) => isFlat(strength, x, y));
-  const marked = (x, y) => marks[0].data[y * marks[0].width + x] > 1000;
-  assert.ok(marked(244, 100) && !marked(200, 200)); // though neither is trusted
+test("a doubt is drawn as strongly as was added there times how grave it is; flat places are not marked", async () => {
+  const { inkOf } = await at("upscale/doubts.js");
+  const { codePyramid, markLevels } = await at("upscale/levels.js");
+  const { drawMarks, inkFor, tableOf } = await at("upscale/paint.js");
+  const of = (added, codes, limit) => {
+    const grid = { width: added.length, height: 1, cell: 8, data: new Uint8Array(added) };
+    return [...inkOf({ ...grid, added: new Float32Array(added), codes: new Uint16Array(codes) }, limit).data];
+  };
+  const [flat, little, more, most] = of([2.9, 4, 10, 250], [65535, 9000, 9000, 65535], 1000);
+  assert.ok(flat === 0 && 0 < little && little < more && more < most && most === 255);
+  const [mild, grave] = of([10, 10], [1200, 9000], 1000);
+  assert.ok(0 < mild && mild < grave);
+  assert.ok(of([10], [9000], 8000)[0] < grave); // less strict, so less grave
+
+  // Doubted everywhere; in the left half nothing was added, in the right one much.
+  const codes = { width: 128, height: 64, cell: 1, data: new Uint16Array(128 * 64).fill(65535) };
+  const added = Float32Array.from({ length: 16 * 8 }, (_, k) => (k % 16 < 8 ? 0 : 200));
+  const strength = { width: 16, height: 8, cell: 8, added, codes: new Uint16Array(128).fill(65535) };
+  const layer = { ...codes, codes, strength, marks: markLevels(codePyramid(codes)), limit: 1000 };
+  const scene = { view: { scale: 1, x: 0, y: 0 }, density: 1 };
+  const draw = (ink, levels) => {
+    const out = new Uint32Array(128 * 64);
+    const table = tableOf(layer.marks[0], scene, levels);
+    drawMarks(out, layer.marks[0], 1000, scene, { x0: 0, y0: 0, x1: 128, y1: 64 }, table, ink);
+    return (from, to) =>
+      out.filter((_, k) => k % 128 >= from && k % 128 < to).reduce((sum, one) => sum + (one >>> 24), 0);
+  };
+  const opacity = draw(inkFor(layer), 16);
+  const alike = draw(null, 1);
+  assert.equal(opacity(0, 56), 0);
+  assert.equal(opacity(72, 128), alike(72, 128)); // full ink
+  assert.ok(alike(0, 56) > 0); // what was added is not known
+  assert.ok(0 < opacity(60, 68) && opacity(60, 68) < alike(60, 68)); // no step between cells
 });
 
 test("the slider covers the promised range, from end to end", async () => {

@@ -7,9 +7,19 @@ const RADIUS = 5; // cells
 const APART = 3; // radii between the middles of two rings
 const VISIBLE = 3; // grey levels: less is not seen
 const LEAST = 0.2; // of the gravest one, below which a doubt is none of the gravest
+const LOUD = 20; // grey levels: what is more cannot be overseen
+const SURE = 2.5; // times the limit of what is trusted, from which on a doubt is as grave as can be
+/** Of the ink: where little was added that is hardly doubted, and at least where each pixel is seen. */
+export const FAINT = 0.35;
 
 /**
- * @typedef {{width: number, height: number, cell: number, data: Uint8Array}} Strength what was added, in grey levels, by cells
+ * @typedef {object} Strength what was added, by cells
+ * @property {number} width
+ * @property {number} height
+ * @property {number} cell pixels of the picture a side
+ * @property {Uint8Array} data in grey levels
+ * @property {Float32Array} added the same around each cell
+ * @property {Uint16Array} codes the mean code
  * @typedef {{x: number, y: number, radius: number, thing?: any}} Ring in pixels of the picture
  */
 
@@ -18,7 +28,7 @@ const LEAST = 0.2; // of the gravest one, below which a doubt is none of the gra
  *
  * @param {ImageBitmap} made @param {ImageBitmap} soft what was sent, of any size @returns {Strength}
  */
-export function strengthOf(made, soft) {
+export function strengthOf(made, soft, codes) {
   const { width, height } = made;
   const cell = Math.max(8, Math.ceil(Math.max(width, height) / CELLS));
   const [columns, lines] = [Math.ceil(width / cell), Math.ceil(height / cell)];
@@ -46,15 +56,40 @@ export function strengthOf(made, soft) {
     for (let k = 0; k < columns; k += 1)
       data[line * columns + k] = Math.min(255, Math.round(Math.sqrt(sums[k] / counts[k])));
   }
-  return { width: columns, height: lines, cell, data };
+  const added = blurred(Float32Array.from(data), columns, lines);
+  return { width: columns, height: lines, cell, data, added, codes: means(codes, columns, lines, cell) };
 }
 
 const grey = (data, at) => 0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2];
 
-/** Whether anything that can be seen was added at a place of the picture. */
-export function isFlat({ width, height, cell, data }, x, y) {
-  const [k, line] = [Math.min(width - 1, (x / cell) | 0), Math.min(height - 1, (y / cell) | 0)];
-  return data[line * width + k] < VISIBLE;
+/** The mean code of each cell, from 16 of its pixels. */
+function means({ width, height, data }, columns, lines, cell) {
+  return Uint16Array.from({ length: columns * lines }, (_, at) => {
+    const [left, top] = [(at % columns) * cell, Math.floor(at / columns) * cell];
+    let sum = 0;
+    for (let k = 0; k < 16; k += 1) {
+      const x = Math.min(width - 1, left + (((k % 4) + 0.5) * cell) / 4) | 0;
+      const y = Math.min(height - 1, top + (((k >> 2) + 0.5) * cell) / 4) | 0;
+      sum += data[y * width + x];
+    }
+    return sum / 16;
+  });
+}
+
+/**
+ * How strongly doubts are drawn, by cells, 0 … 255: by what was added times how far it is beyond what is trusted. Where
+ * nothing was added that can be seen it is nothing.
+ *
+ * @param {Strength} strength @param {number} limit the largest code that is trusted
+ */
+export function inkOf({ width, height, cell, added, codes }, limit) {
+  const part = (value, from, to) => Math.min(1, Math.max(0, (value - from) / (to - from)));
+  const data = Uint8Array.from(added, (value, at) => {
+    if (value < VISIBLE) return 0;
+    const doubt = part(codes[at], limit, SURE * limit);
+    return 255 * (FAINT + (1 - FAINT) * Math.sqrt(part(value, VISIBLE, LOUD) * doubt));
+  });
+  return { width, height, cell, limit, data };
 }
 
 /**

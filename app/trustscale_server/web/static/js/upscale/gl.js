@@ -1,6 +1,7 @@
 // The marking of paint.js on a graphics card: one fragment shader, to which zoom, place, α and view are numbers.
 
-import { REACH, SIGMA, SLOPE, STEP, STYLE, areaOf, gridOf } from "./paint.js";
+import { FAINT } from "./doubts.js";
+import { REACH, SIGMA, SLOPE, STEP, STYLE, areaOf, gridOf, inkFor } from "./paint.js";
 
 const MOST_PIXELS = 40_000_000; // of a picture: what is larger is drawn from its parts in view, by the other painter
 
@@ -17,10 +18,10 @@ const FRAGMENT = `#version 300 es
 precision highp float;
 precision highp int;
 precision highp usampler2D;
-uniform sampler2D made, soft;
+uniform sampler2D made, soft, ink; // ink: how strongly doubts are drawn
 uniform usampler2D grid;
 uniform vec3 view; // scale, and the place of the picture
-uniform vec2 size; // of the picture
+uniform vec2 size, inked; // of the picture; of what the ink covers, in its pixels
 uniform float height; // of the canvas
 uniform float density, cell; // device pixels of a CSS pixel; picture pixels of a cell
 uniform ivec2 cells; // of the grid
@@ -34,7 +35,9 @@ bool doubted(ivec2 at) {
 
 vec4 over(vec4 under, vec4 top) { return vec4(mix(under.rgb, top.rgb, top.a), under.a); }
 
-vec4 faded(vec4 ink, float inside) { return vec4(ink.rgb, ink.a * clamp(inside + .5, 0., 1.)); }
+vec4 thinned(vec4 paint, float part) { return vec4(paint.rgb, paint.a * part); }
+
+vec4 faded(vec4 paint, float inside) { return thinned(paint, clamp(inside + .5, 0., 1.)); }
 
 /** How far inside of a mark a place of the grid is, 0 to 1: a bell curve over the cells around. */
 float smoothed(vec2 at) {
@@ -65,34 +68,36 @@ float border(vec2 at) {
 void main() {
   vec2 place = vec2(gl_FragCoord.x, height - gl_FragCoord.y) - view.yz;
   vec2 pixel = place / view.x;
-  vec4 ink = mode == 2 ? texture(soft, pixel / size)
+  vec4 paint = mode == 2 ? texture(soft, pixel / size)
     : isCrisp ? texelFetch(made, clamp(ivec2(pixel), ivec2(0), ivec2(size) - 1), 0)
     : texture(made, pixel / size);
-  bool isClear = ink.a < .999;
+  bool isClear = paint.a < .999;
   if (mode == 1 && !isClear) {
     vec2 at = pixel / cell;
     float f = isExact ? (doubted(ivec2(floor(at))) ? 1. : 0.) : smoothed(at);
+    float part = max(texture(ink, pixel / inked).r, isExact ? ${number(FAINT)} : 0.);
     if (f > 0.) {
       float inside = (isExact ? border(at) : f > .999 ? 1e6 : (f - .5) * cell * view.x / ${number(SLOPE)}) / density;
-      if (inside > ${number(STYLE.inner)}) {
+      if (inside > ${number(STYLE.half)}) {
         // In whole pixels, as the other painter's.
         float along = mod(floor(place.x) + floor(place.y), round(${number(STEP)} * density));
         float wide = max(1., round(${number(STYLE.stripeWidth)} * density));
-        if (along < wide) ink = over(ink, ${colour(STYLE.stripe)});
-        else if (along < 2. * wide) ink = over(ink, ${colour(STYLE.shade)});
+        if (along < wide) paint = over(paint, thinned(${colour(STYLE.stripe)}, part));
+        else if (along < 2. * wide) paint = over(paint, thinned(${colour(STYLE.shade)}, part));
       }
-      float line = isExact ? ${number(STYLE.half)} - inside : ${number(STYLE.half)} - abs(inside);
-      float rim = min(inside, ${number(STYLE.inner)} - inside);
-      ink = over(over(ink, faded(${colour(STYLE.rim)}, rim)), faded(${colour(STYLE.line)}, line));
+      float line = ${number(STYLE.half)} - (isExact ? inside : abs(inside));
+      paint = over(paint, faded(thinned(${colour(STYLE.line)}, sqrt(part)), line));
     }
   }
   if (isClear) {
     ivec2 square = ivec2(floor(place / ${number(STYLE.square)}));
     float grey = ((square.x + square.y) & 1) == 0 ? ${number(STYLE.board[0] / 255)} : ${number(STYLE.board[1] / 255)};
-    ink = vec4(ink.rgb + grey * (1. - ink.a), 1.);
+    paint = vec4(paint.rgb + grey * (1. - paint.a), 1.);
   }
-  seen = vec4(ink.rgb, 1.);
+  seen = vec4(paint.rgb, 1.);
 }`;
+
+const FULL = { width: 1, height: 1, cell: 1, data: Uint8Array.of(255) };
 
 const MODES = ["plain", "marked", "original"];
 
@@ -135,12 +140,12 @@ export class GlPainter {
     if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost())
       throw new Error(gl.getProgramInfoLog(program));
     gl.useProgram(program);
-    const names = ["made", "soft", "grid", "view", "size", "height", "density", "cell", "cells"];
-    const all = [...names, "limit", "mode", "isExact", "isCrisp"];
+    const names = ["made", "soft", "grid", "ink", "view", "size", "inked", "height", "density", "cell"];
+    const all = [...names, "cells", "limit", "mode", "isExact", "isCrisp"];
     this.at = Object.fromEntries(all.map((name) => [name, gl.getUniformLocation(program, name)]));
-    ["made", "soft", "grid"].forEach((name, unit) => gl.uniform1i(this.at[name], unit));
+    ["made", "soft", "grid", "ink"].forEach((name, unit) => gl.uniform1i(this.at[name], unit));
     gl.enable(gl.SCISSOR_TEST);
-    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 2);
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
     this.most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
   }
 
@@ -171,6 +176,9 @@ export class GlPainter {
     this.bind(0, layer.pictures[0]);
     this.bind(1, layer.soft ?? layer.pictures[0]);
     this.bindGrid(grid);
+    const ink = inkFor(layer) ?? FULL;
+    this.bindInk(ink);
+    gl.uniform2f(at.inked, ink.width * ink.cell, ink.height * ink.cell);
     gl.uniform3f(at.view, view.scale, view.x, view.y);
     gl.uniform2f(at.size, layer.width, layer.height);
     gl.uniform1f(at.height, screen.height);
@@ -204,6 +212,15 @@ export class GlPainter {
     this.set(gl.NEAREST, gl.NEAREST);
   }
 
+  bindInk({ width, height, data }) {
+    const { gl } = this;
+    gl.activeTexture(gl.TEXTURE3);
+    if (this.textures.has(data)) return gl.bindTexture(gl.TEXTURE_2D, this.textures.get(data));
+    this.fresh(data);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.R8, width, height, 0, gl.RED, gl.UNSIGNED_BYTE, data);
+    this.set(gl.LINEAR, gl.LINEAR);
+  }
+
   fresh(of) {
     const texture = this.gl.createTexture();
     this.textures.set(of, texture);
@@ -223,7 +240,7 @@ export class GlPainter {
 
   /** Give back the textures of results that are no longer shown. */
   forget({ parts }) {
-    const grids = ({ codes, marks }) => [codes, ...marks].map(({ data }) => data);
+    const grids = (layer) => [layer.codes, ...layer.marks, inkFor(layer) ?? FULL].map(({ data }) => data);
     const shown = new Set(parts.flatMap(({ layer }) => [layer.pictures[0], layer.soft, ...grids(layer)]));
     for (const [of, texture] of this.textures) {
       if (shown.has(/** @type {any} */ (of))) continue;

@@ -59,27 +59,20 @@ const NARROW = 100; // a trusted spot narrower than this part of the side is dra
 /**
  * The codes as the screen marks them, coarser and coarser: [{width, height, data, cell}], `cell` in pixels of the picture
  * a side. Each is closed (narrow trusted spots are filled), and holds the largest code around a cell, so that a smooth
- * line on it encloses all that is not trusted: it only ever shows less as trusted than is. But nothing is marked where
- * `isFlat` says of a place of the picture that nothing was added.
+ * line on it encloses all that is not trusted: it only ever shows less as trusted than is.
  */
-export function markLevels(levels, isFlat = (_x, _y) => false) {
+export function markLevels(levels) {
   const side = ({ width, height }) => Math.max(width, height);
   const fine = levels.findIndex((level) => side(level) <= MOST_CELLS);
   const base = fine < 0 ? levels.length - 1 : fine;
   const radius = Math.max(1, Math.round(side(levels[base]) / NARROW / 2));
-  let level = extreme(extreme(seen(levels[base], 2 ** base, isFlat), radius, true), radius, false);
+  let level = extreme(extreme(levels[base], radius, true), radius, false);
   const found = [];
   for (let cell = 2 ** base; ; cell *= 2) {
     found.push({ ...grown(level), cell });
     if (side(level) <= 64) return found;
     level = halve(level);
   }
-}
-
-/** The codes without those of flat places. */
-function seen({ width, height, data }, cell, isFlat) {
-  const isMarked = (_, at) => !isFlat(((at % width) + 0.5) * cell, (Math.floor(at / width) + 0.5) * cell);
-  return { width, height, data: data.map((code, at) => (isMarked(code, at) ? code : 0)) };
 }
 
 /** The largest code of the octagon of five cells around each cell: a smoothed line around it leaves nothing out. */

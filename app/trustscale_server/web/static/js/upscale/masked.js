@@ -1,5 +1,6 @@
 // A picture with its marking from a mask file, where no levels of trust are at hand.
 
+import { strengthOf } from "./doubts.js";
 import { codePyramid, markLevels } from "./levels.js";
 import { CpuPainter } from "./paint.js";
 
@@ -12,7 +13,8 @@ export function masked(mask, picture, soft = null) {
   const data = Uint16Array.from({ length: width * height }, (_, k) => (bytes[4 * k] < 255 ? 65535 : 0));
   const codes = { width, height, data, cell: 1 };
   const marks = markLevels(codePyramid(codes));
-  return { width, height, pictures: [picture], soft, codes, marks, limit: 0, isOpaque: true };
+  const strength = soft && strengthOf(picture, soft, codes);
+  return { width, height, pictures: [picture], soft, codes, marks, strength, limit: 0, isOpaque: true };
 }
 
 /** Draw all of a layer on a canvas that is `width` pixels wide. */

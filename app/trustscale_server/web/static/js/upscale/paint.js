@@ -1,12 +1,14 @@
-// The marking: a smooth two-tone line around what is not trusted, a hatch inside, the picture's own colours. This painter
-// draws on a 2D canvas without reading a pixel back; gl.js draws the same on a graphics card. No imports: the page that
-// people share contains this file as it is.
+// The marking: a smooth thin line around what is not trusted, a hatch inside, the picture's own colours; the more was added
+// and the graver the doubt, the stronger. This painter draws on a 2D canvas without reading a pixel back; gl.js draws the
+// same on a graphics card. The page that people share contains this file as it is, after doubts.js.
+
+import { FAINT, inkOf } from "./doubts.js";
 
 export const VIEWS = /** @type {const} */ (["checked", "marked", "original"]);
 
 export const LEGENDS = {
   checked: "Ringed: the gravest doubts. Hold: what was sent.",
-  marked: "Hatched: don’t rely on it",
+  marked: "Hatched: don’t rely on it. Stronger where more was added.",
   original: "The picture that was sent, enlarged",
   plain: "As the model made it, nothing marked",
 };
@@ -19,17 +21,16 @@ export const [REACH, SIGMA] = [3, 1.3];
 export const SLOPE = 1 / (SIGMA * Math.sqrt(2 * Math.PI));
 export const STEP = 8; // CSS pixels from stripe to stripe, along an axis
 export const STYLE = {
-  line: /** @type {Rgba} */ ([255, 255, 255, 0.85]),
-  rim: /** @type {Rgba} */ ([224, 0, 140, 0.7]), // inside the line, so that it is seen on white
-  stripe: /** @type {Rgba} */ ([255, 255, 255, 0.4]),
-  shade: /** @type {Rgba} */ ([0, 0, 0, 0.26]), // beside a stripe
-  half: 0.55, // CSS pixels: of the line
-  inner: 1.2, // where its rim ends
+  line: /** @type {Rgba} */ ([255, 60, 170, 0.95]),
+  stripe: /** @type {Rgba} */ ([255, 255, 255, 0.55]),
+  shade: /** @type {Rgba} */ ([0, 0, 0, 0.34]), // beside a stripe
+  half: 0.5, // CSS pixels: of the line
   stripeWidth: 1.4, // along an axis, so that it is 1 across
   board: /** @type {[number, number]} */ ([0xd0, 0xf4]), // under transparent parts
   square: 8,
 };
-const [OUTER, INNER] = [253, 254]; // of a border that is drawn pixel by pixel
+const BORDER = 254; // of what is drawn pixel by pixel
+const LEVELS = 16; // of the ink
 
 /**
  * @typedef {[number, number, number, number]} Rgba
@@ -43,7 +44,8 @@ const [OUTER, INNER] = [253, 254]; // of a border that is drawn pixel by pixel
  * @property {Grid[]} marks
  * @property {number} limit the largest code that is trusted
  * @property {boolean} isOpaque
- * @property {import("./doubts.js").Strength | null} [strength] what was added, by cells
+ * @property {import("./doubts.js").Strength | null} [strength] what was added, by cells; without, all ink is full
+ * @property {ReturnType<typeof inkOf>} [ink] as of the last limit
  * @typedef {object} Scene
  * @property {{scale: number, x: number, y: number}} view
  * @property {{width: number, height: number}} screen
@@ -68,28 +70,41 @@ export function areaOf({ view, screen }, { layer, left, right }) {
   return area.x1 > area.x0 && area.y1 > area.y0 ? area : null;
 }
 
+/** How strongly a layer's doubts are drawn at its limit; null: all alike. @param {Layer} layer */
+export function inkFor(layer) {
+  if (!layer.strength) return null;
+  if (layer.ink?.limit !== layer.limit) layer.ink = inkOf(layer.strength, layer.limit);
+  return layer.ink;
+}
+
 /**
- * Colours of a mark by how far inside it a pixel lies (0 … 255, 128 on the border) and by its place in a stripe: one row
- * of 256 a place.
+ * Colours of a mark by how far inside it a pixel lies (0 … 255, 128 on the border), by its place in a stripe, one row of 256
+ * a place, and by the ink, one such table a level.
  */
-export function tableOf(grid, { view, density }) {
-  const table = new Uint32Array(256 * Math.round(STEP * density));
+export function tableOf(grid, { view, density }, levels = 1) {
+  const places = Math.round(STEP * density);
+  const table = new Uint32Array(256 * places * levels);
   const reach = (grid.cell * view.scale) / SLOPE / 255;
-  const row = (ink) =>
-    Uint32Array.from({ length: 256 }, (_, f) => {
-      if (grid.isExact) return pack(f === OUTER ? STYLE.line : f === INNER ? STYLE.rim : f ? ink : CLEAR);
+  const row = (ink, part) => {
+    const [own, line] = [thinned(ink, part), thinned(STYLE.line, Math.sqrt(part))];
+    return Uint32Array.from({ length: 256 }, (_, f) => {
+      if (grid.isExact) return pack(f === BORDER ? line : f ? own : CLEAR);
       const inside = f === 255 ? Infinity : ((f - 127.5) * reach) / density;
-      const layers = inside > STYLE.inner ? [ink] : [];
-      layers.push(
-        faded(STYLE.rim, STYLE.inner - inside, inside),
-        faded(STYLE.line, STYLE.half - Math.abs(inside)),
-      );
-      return pack(layers.reduce(over));
+      const layers = inside > STYLE.half ? [own] : [];
+      return pack([...layers, faded(line, STYLE.half - Math.abs(inside))].reduce(over));
     });
-  const rows = new Map([STYLE.stripe, STYLE.shade, CLEAR].map((ink) => [ink, row(ink)]));
-  for (let at = 0; at < table.length; at += 256) table.set(rows.get(stripe(at / 256, density)), at);
+  };
+  for (let level = 0; level < levels; level += 1) {
+    const part = levels === 1 ? 1 : level / (levels - 1);
+    const rows = new Map([STYLE.stripe, STYLE.shade, CLEAR].map((ink) => [ink, row(ink, part)]));
+    for (let place = 0; place < places; place += 1)
+      table.set(rows.get(stripe(place, density)), 256 * (level * places + place));
+  }
   return table;
 }
+
+/** @param {Rgba} colour @returns {Rgba} */
+const thinned = ([r, g, b, a], part) => [r, g, b, a * part];
 
 const CLEAR = /** @type {Rgba} */ ([0, 0, 0, 0]);
 
@@ -118,10 +133,12 @@ const pack = (/** @type {Rgba} */ [r, g, b, a]) =>
 
 /**
  * Write the marks of an area into `out`, Uint32Array, row by row. What is not trusted (code > limit) is smoothed; of exact
- * grids the border is drawn inside.
+ * grids the border is drawn inside. ink: of `inkFor`.
  */
-export function drawMarks(out, grid, limit, { view, density }, area, table) {
-  const places = table.length / 256;
+export function drawMarks(out, grid, limit, { view, density }, area, table, ink = null) {
+  const places = table.length / 256 / (ink ? LEVELS : 1);
+  const inked = ink && inkRows(ink, view, area);
+  const least = grid.isExact ? FAINT * (LEVELS - 1) : 0;
   const cell = grid.cell * view.scale;
   const columns = spans(area.x0, area.x1, view.x, cell, grid.width);
   const rows = spans(area.y0, area.y1, view.y, cell, grid.height);
@@ -131,12 +148,41 @@ export function drawMarks(out, grid, limit, { view, density }, area, table) {
   const first = ((phase % places) + places) % places;
   for (let y = 0, at = 0; y < rows.length; y += 1) {
     fill(line, y);
-    let place = 256 * ((first + y) % places);
+    const levels = inked?.(y);
+    let place = (first + y) % places;
     for (let x = 0; x < line.length; x += 1, at += 1) {
-      out[at] = table[place + line[x]];
-      place = place + 256 === table.length ? 0 : place + 256;
+      const level = levels ? places * ((Math.max(levels[x], least) + 0.5) | 0) : 0;
+      out[at] = line[x] && table[256 * (level + place) + line[x]];
+      place = place + 1 === places ? 0 : place + 1;
     }
   }
+}
+
+/** A function that gives the levels of the ink along a row of the screen, between those of the cells around. */
+function inkRows({ width, height, cell, data }, view, area) {
+  const size = cell * view.scale;
+  const between = (from, to, origin, count) => {
+    const last = count - 1;
+    return Array.from({ length: to - from }, (_, k) => {
+      const at = Math.min(Math.max((from + k + 0.5 - origin) / size - 0.5, 0), last);
+      return [at | 0, Math.min((at | 0) + 1, last), at % 1];
+    });
+  };
+  const columns = between(area.x0, area.x1, view.x, width);
+  const rows = between(area.y0, area.y1, view.y, height);
+  const along = (row) =>
+    Float32Array.from(columns, ([left, right, part]) => {
+      const [a, b] = [data[row * width + left], data[row * width + right]];
+      return ((a + part * (b - a)) * (LEVELS - 1)) / 255;
+    });
+  const levels = new Float32Array(columns.length);
+  let [above, upper, lower] = [-1, levels, levels];
+  return (y) => {
+    const [row, next, part] = rows[y];
+    if (row !== above) [above, upper, lower] = [row, along(row), along(next)];
+    for (let x = 0; x < levels.length; x += 1) levels[x] = upper[x] + part * (lower[x] - upper[x]);
+    return levels;
+  };
 }
 
 const WIDE = 2 * REACH + 1;
@@ -216,7 +262,7 @@ function smoothRow({ width, data }, limit, { length, k, weights }, rows) {
 
 /** The same of exact cells. */
 function exactRow({ width, data }, limit, columns, rows, density) {
-  const reach = STYLE.inner * density;
+  const reach = STYLE.half * density;
   return (line, y) => {
     const k = rows.k[y];
     const [before, after] = [Math.max(k - 1, 0), Math.min(k + 1, rows.count - 1)];
@@ -225,13 +271,13 @@ function exactRow({ width, data }, limit, columns, rows, density) {
       const here = columns.k[x];
       if (data[k * width + here] <= limit) line[x] = 0;
       else {
-        let edge = reach;
+        let edge = Infinity;
         const [left, right] = [columns.near[x], columns.far[x]];
         if (left < edge && data[k * width + Math.max(here - 1, 0)] <= limit) edge = left;
         if (right < edge && data[k * width + Math.min(here + 1, width - 1)] <= limit) edge = right;
         if (above < edge && data[before * width + here] <= limit) edge = above;
         if (below < edge && data[after * width + here] <= limit) edge = below;
-        line[x] = edge >= reach ? 255 : edge < STYLE.half * density ? OUTER : INNER;
+        line[x] = edge < reach ? BORDER : 255;
       }
     }
   };
@@ -252,6 +298,8 @@ export class CpuPainter {
   isCoarse = false; // whether some of it is
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   rest = undefined;
+  /** @type {{key: string, values: Uint32Array} | null} */
+  table = null;
 
   /** @param {HTMLCanvasElement | OffscreenCanvas} canvas */
   constructor(canvas) {
@@ -336,6 +384,13 @@ export class CpuPainter {
     context.restore();
   }
 
+  /** The table of a zoom, made once. */
+  tableOf(grid, scene, levels) {
+    const key = [grid.isExact, grid.cell * scene.view.scale, scene.density, levels].join();
+    if (this.table?.key !== key) this.table = { key, values: tableOf(grid, scene, levels) };
+    return this.table.values;
+  }
+
   /** Draw the marks alone. */
   mark(scene, layer, area) {
     const { marks } = this;
@@ -346,7 +401,8 @@ export class CpuPainter {
     }
     const grid = gridOf(layer, scene.view, scene.density);
     const out = new Uint32Array(this.image.data.buffer);
-    drawMarks(out, grid, layer.limit, scene, area, tableOf(grid, scene));
+    const ink = inkFor(layer);
+    drawMarks(out, grid, layer.limit, scene, area, this.tableOf(grid, scene, ink ? LEVELS : 1), ink);
     marks.putImageData(this.image, 0, 0);
   }
 }

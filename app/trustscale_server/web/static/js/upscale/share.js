@@ -62,7 +62,7 @@ button[aria-pressed="true"] { background: #f2f1ed; color: #16191c; }
 .stage { position: relative; }
 canvas { position: absolute; inset: 0; width: 100%; height: 100%; touch-action: none; cursor: grab; }
 .legend { position: absolute; left: 16px; bottom: 8px; margin: 0; padding: 2px 10px; border-radius: 6px; background: #111c; pointer-events: none; }
-[data-shown="marked"] .legend i { display: inline-block; width: 1.2em; height: .8em; margin-right: 6px; background: ${HATCH} #777; outline: 1px solid #fff; }
+[data-shown="marked"] .legend i { display: inline-block; width: 1.6em; height: .8em; margin-right: 6px; background: linear-gradient(90deg, #777 10%, #7770), ${HATCH} #777; outline: 1px solid #ff3caa; }
 footer p { margin: 0; max-width: 60ch; }
 footer small { color: #b3b9c0; }
 </style>

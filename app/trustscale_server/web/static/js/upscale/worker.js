@@ -1,6 +1,6 @@
 // Decodes a result away from the page, which stays responsive.
 
-import { isFlat, strengthOf } from "./doubts.js";
+import { strengthOf } from "./doubts.js";
 import { codePyramid, cumulative, markLevels } from "./levels.js";
 import { decodeGrey16 } from "./png16.js";
 
@@ -12,8 +12,8 @@ addEventListener("message", async ({ data: { image, trust, upload } }) => {
     const { width, height } = pictures[0];
     const soft = upload && (await enlarged(upload, width, height).catch(() => null));
     const counts = cumulative(codes.data);
-    const strength = soft && strengthOf(pictures[0], soft);
-    const marks = markLevels(codePyramid(codes), strength ? (x, y) => isFlat(strength, x, y) : undefined);
+    const strength = soft && strengthOf(pictures[0], soft, codes);
+    const marks = markLevels(codePyramid(codes));
     const buffers = [counts, codes.data, ...marks.map(({ data }) => data)].map(({ buffer }) => buffer);
     const transfer = [...pictures, ...(soft ? [soft] : []), ...buffers];
     postMessage({ width, height, pictures, soft, codes, marks, counts, strength }, { transfer });

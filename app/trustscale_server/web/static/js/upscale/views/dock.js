@@ -64,7 +64,7 @@ function slider(share, result) {
   const { error } = promise(result, stage.alphaNow(), stage.isMoved());
   const limit = error === null ? nothing : html`may be off by ${swatches(error)}`;
   if (!axis)
-    return html`<span class="ends" title="level ${shown(stage.alphaNow())}">Strictness is fixed${result.words ? " for words" : ""} ${limit}</span>`;
+    return html`<span class="ends" title="level ${shown(stage.alphaNow())}">Strictness is fixed${result.words ? " for words" : ""}${error === null ? "" : "; "}${limit}</span>`;
   const place = Math.round(PLACES * placeOf(axis, stage.dial.state.code));
   return html`<label class="slider">
     <input type="range" id="alpha-slider" min="0" max=${PLACES} step="1" aria-label="How strict" aria-valuetext=${reliedOn(share, result)}
