@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,8 +14,9 @@ from trustscale_server.cli import catch
 def photographs(place):
     folder = place / "photos"
     folder.mkdir()
-    for seed in (1, 2, 3):
-        (folder / f"{seed}.png").write_bytes(encoded(photo(seed, 67, 80)))
+    for seed in (1, 2, 3):  # as fine as a pixel, which no model can find again
+        grain = np.random.default_rng(seed).integers(0, 2, (67, 80, 1), np.uint8)
+        (folder / f"{seed}.png").write_bytes(encoded(np.repeat(255 * grain, 3, axis=2)))
     (folder / "4.png").write_text("no picture")
     return folder
 
@@ -37,9 +39,12 @@ def test_a_folder(run, place, calibrated, photographs, monkeypatch):
 
 
 def test_on_a_server(at, photographs):
-    """The same from a server, in words; a photograph alone that cannot be read is an error."""
+    """The same from a server, in words; alone, what shows nothing is an error."""
     done = at("catch", photographs / "1.png")
     assert done.code == 0, done.err
     assert done.out.startswith("1.catch.jpeg: rewritten by 0.")
     at("catch", photographs / "4.png").check_error(1, "is not a PNG")
+    smooth = photographs / "smooth.png"
+    smooth.write_bytes(encoded(photo(1, 67, 80)))
+    at("catch", smooth).check_error(1, "Nothing was rewritten that can be seen")
     at("catch", photographs / "1.png", "--upscaler", "none").check_error(2, "no upscaler")
