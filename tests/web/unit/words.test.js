@@ -198,6 +198,11 @@ test("why here: the cause that the pixels show, and nothing that was not compare
 test("the number says what it is about; the error grows with every step towards lenience", () => {
   assert.equal(words.reliedOn(0.62, result), "62 % of it can be relied on for colour");
   assert.match(words.reliedOn(0.62, told({ error_unit: "ssim" })), /for structure$/);
+  const of = (added) =>
+    words.stateWords({ state: "done", result: { ...result, trusted_fraction: 0.9, added } });
+  assert.equal(of({ held: 0.31 }), "31 % of the added detail holds up");
+  assert.equal(of({ held: 0.04 }), "Nothing here can be relied on beyond your own file");
+  assert.equal(of(null), "90 % of it can be relied on for colour");
   const errors = [0.03, 0.04, 0.05, 0.06, 0.07].map(
     (alpha) => words.promise(result, alpha, alpha !== 0.05).error,
   );

@@ -72,7 +72,7 @@ function tiles({ calibration, requests, inputs, alike, feedback }) {
   if (alike) {
     const { pictures, loss, usual } = alike;
     const more = `an estimate from calibration images like the last ${count(pictures)}; of all ${level(usual)}`;
-    tile("Worst errors of such pictures", "alike", level(loss), more);
+    tile("Worst errors of pictures like these", "alike", level(loss), more);
   }
   if (feedback) {
     const { n, within, mean_loss: mean, alpha, e_value: e, e_value_alarm_at: most } = feedback;

@@ -25,6 +25,17 @@ export const reliedOn = (share, { guarantee: { error_unit: unit } }) =>
 
 export const about = (unit) => `can be relied on ${ABOUT[unit] ?? "for colour"}`;
 
+const LITTLE = 0.05; // of what was added: less is nothing to rely on
+
+/** What the number about a result says: of what was added, or else of the picture, `share` of which is trusted. */
+export function gist(result, share = result.trusted_fraction) {
+  const held = result.added?.held ?? null;
+  if (held === null) return reliedOn(share, result);
+  return held < LITTLE
+    ? "Nothing here can be relied on beyond your own file"
+    : `${percent(held, 0)} of the added detail holds up`;
+}
+
 /** Whether anything is promised of this picture; otherwise `plain` says why not. */
 export const hasPromise = ({ guarantee }) => guarantee.promised;
 
@@ -148,7 +159,7 @@ export function faultOf({ message, slug }) {
 
 export function stateWords(picture) {
   const { state, progress, left, result, error } = picture;
-  if (state === "done") return hasPromise(result) ? reliedOn(result.trusted_fraction, result) : "No promise";
+  if (state === "done") return hasPromise(result) ? gist(result) : "No promise";
   if (state === "failed") return faultOf(error);
   if (state === "sending") return left > 0 && left < 1 ? `Sending, ${percent(left, 0)}` : "Sending";
   if (state === "full") return `Busy. Retrying in ${left} s`;

@@ -9,11 +9,10 @@ import { codeAt, placeOf } from "../levels.js";
 import { add } from "../queue.js";
 import * as stage from "../stage.js";
 import { modelOf, state } from "../state.js";
-import { about, hasPromise, promise, reliedOn, shown } from "../words.js";
+import { about, gist, hasPromise, promise, reliedOn, shown } from "../words.js";
 import { swatches } from "./swatches.js";
 
 const PLACES = 1000; // of the slider
-const LITTLE = 0.05; // of what was added: less is nothing to rely on
 
 /** Follows the slider, and is drawn separately from the page. */
 const strictness = Object.assign(document.createElement("div"), { className: "strictness" });
@@ -40,7 +39,8 @@ function drawStrictness() {
 stage.dial.watch(drawStrictness);
 
 /** What was added, and how much of it holds up: one bar, and a number about nothing else. */
-function added({ added: found }) {
+function added(result) {
+  const found = result.added;
   if (found?.held == null) return nothing;
   const { unchanged, held } = found;
   const parts = [
@@ -49,10 +49,8 @@ function added({ added: found }) {
     ["doubtful", (1 - unchanged) * (1 - held)],
   ];
   const said = `${percent(unchanged, 0)} of the picture is unchanged; of what was added ${percent(held, 0)} holds up`;
-  const words =
-    held < LITTLE
-      ? html`Nothing here can be relied on beyond your own file.`
-      : html`<b>${percent(held, 0)}</b> of the added detail holds up`;
+  const [share, rest] = gist(result).split(/(?<=%)/);
+  const words = rest ? html`<b>${share}</b>${rest}` : html`${share}.`;
   return html`<div class="added" title=${said}>
     <output id="added">${words}</output>
     <span class="parts" role="img" aria-label=${said}>${parts.map(([name, part]) => html`<i class=${name} .style=${`flex-grow: ${part}`}></i>`)}</span>
@@ -77,11 +75,7 @@ function slider(share, result) {
 export function atRest(result) {
   if (!hasPromise(result)) return nothing;
   const doubts = stage.held.rings.length;
-  const held = result.added?.held;
-  const share =
-    held == null
-      ? reliedOn(stage.shareAt(stage.dial.state.code), result)
-      : `${percent(held, 0)} of the added detail holds up`;
+  const share = gist(result, stage.shareAt(stage.dial.state.code));
   return html`<p class="rest" aria-hidden="true">${share}${doubts ? ` · ${plural(doubts, "doubt")}` : ""}</p>`;
 }
 
