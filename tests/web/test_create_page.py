@@ -1,18 +1,25 @@
 """A new calibration: four steps, from pictures to its use; and a new upscaler."""
 
+import io
 import json
 import re
+import zipfile
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from harness.browser import ADMIN_KEY, AXED, LOOKS, barriers, check_screen
 from harness.factories import encoded, photo
+from harness.gateway import gateway
 from tests.live import serving
 from tests.upscalers.test_connect import answering
-from tests.web.admin import BASE, MARKUP, originals, truths, upload
+from tests.web.admin import BASE, MARKUP, Api, originals, truths, upload
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.upscalers.base import image_digest
+from trustscale_server.upscalers.config import SuppliedConfig
+from trustscale_server.upscalers.supplied import SuppliedUpscaler
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -155,3 +162,62 @@ def test_your_upscaler(as_admin):
     assert "secret-key" not in page.content() + stored
     assert barriers(page) == []
     check_screen(page, "connect", LOOKS[0])
+
+
+def enlarged(data):
+    """What a program makes of a small version, ×2."""
+    with Image.open(io.BytesIO(data)) as small:
+        size = 2 * small.width, 2 * small.height
+        return encoded(np.asarray(small.convert("RGB").resize(size, Image.Resampling.LANCZOS)))
+
+
+def test_a_program_without_an_address(open_page, tmp_path):
+    """Small versions are made for it; its results are checked by name and size, then measured."""
+    entry = SuppliedConfig(kind="supplied", name="topaz", scale=2, program="Topaz", version="4")
+    with (
+        serving(gateway(tmp_path, SuppliedUpscaler(entry), admin_keys=[ADMIN_KEY])) as address,
+        Api(f"http://{address}") as api,
+    ):
+        page = open_page("about:blank", url=f"http://{address}")
+        page.add_init_script(f"sessionStorage.setItem('trustscale.key.admin', '{ADMIN_KEY}')")
+        page.goto("/calibrations?new")
+        tiny = upload(encoded(photo(50, 40, 96)), "tiny.png")
+        page.locator("input[data-role=y]").set_input_files(
+            [upload(data, name[2:]) for name, data in truths(11, height=97, width=96).items()]
+            + [tiny]
+        )
+        with page.expect_download() as made:
+            page.get_by_role("button", name="Download 12 small versions").click()
+        expect(page.locator(".toast")).to_contain_text("tiny.png")
+        with zipfile.ZipFile(made.value.path()) as archive:
+            small = {name[2:]: archive.read(name) for name in archive.namelist()}
+        assert sorted(small) == [f"{k:03}.png" for k in range(11)]
+        with Image.open(io.BytesIO(small["000.png"])) as image:
+            reduced = Image.fromarray(photo(0, 97, 96)[:96]).reduce(2)
+            difference = np.asarray(image.convert("RGB"), float) - np.asarray(reduced)
+            assert np.abs(difference).max() < 16
+        following = page.get_by_role("button", name="Next")
+        expect(page.locator("#elsewhere")).to_contain_text("Results of 11 of 11 are not here yet.")
+        expect(following).to_be_disabled()
+
+        results = {name.replace(".png", "-2x.png"): enlarged(data) for name, data in small.items()}
+        results["004-2x.png"] = small["004.png"]
+        results["other.png"] = results.pop("007-2x.png")
+        field = page.locator("input[data-role=enlarged]")
+        field.set_input_files([upload(data, name) for name, data in results.items()])
+        refused = page.locator(".callout.warn .items")
+        expect(refused).to_contain_text("004-2x.png is 48×48, but 2× its small version is 96×96")
+        expect(refused).to_contain_text("007: enlarged/ has no image of this name")
+        expect(refused).to_contain_text("other: y/ has no image of this name")
+        expect(refused).not_to_contain_text("tiny")
+        assert barriers(page) == []
+        check_screen(page, "studio-elsewhere", LOOKS[0])
+        following.click()
+        page.get_by_text("More settings").click()
+        page.get_by_label("All others").fill('{"fidelity": {"spot": 48}}')
+        expect(page.locator("#cost")).to_have_count(0)
+        page.get_by_role("button", name=START).click()
+        page.wait_for_url("**/calibrations?id=cal-*&try")
+        expect(page.get_by_text("can be relied on")).to_have_count(3)
+        (calibration,) = api.get(BASE)
+        assert calibration["n"] == 9

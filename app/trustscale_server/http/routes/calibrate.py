@@ -382,6 +382,7 @@ class ArrangedPair(BaseModel):
     x: str | None
     y: str
     label: str | None
+    enlarged: str | None
     group: str | None
 
 
@@ -420,6 +421,7 @@ async def check_pairs(files: NamesIn, state: StateDep, _: AdminDep) -> ArrangedO
                 x=pair.paths.get("x"),
                 y=pair.paths["y"],
                 label=pair.paths.get("labels"),
+                enlarged=pair.paths.get("enlarged"),
                 group=pair.group,
             )
             for pair in arranged.pairs

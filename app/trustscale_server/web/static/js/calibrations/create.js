@@ -6,6 +6,7 @@ import { bytes, count, duration, level, plural, priceOf } from "../lib/format.js
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
 import { button, hint } from "../lib/widgets.js";
+import { isElsewhere, isWhole, steps, whichModel } from "./elsewhere.js";
 import { Gathered, dropZone, pack, summary } from "./gather.js";
 import { problem } from "./job.js";
 import * as service from "./service.js";
@@ -14,6 +15,9 @@ import { configOf, settingsFields } from "./settings.js";
 import { wizard } from "./wizard.js";
 import { pipelineWords } from "./words.js";
 
+const LEAD = html`<p class="lead">
+  Drop a hundred sharp photographs of your own: typical ones, each of another subject. The promise covers pictures like these, and no others.
+</p>`;
 const GOOD = 100; // pictures that make a steady mask
 
 /** A file dropped beside the zone must not replace the page. */
@@ -44,13 +48,16 @@ export async function show(root, query) {
   draw(); // again: what is needed is read off the form, which is there only now
 }
 
-const scaleOf = ({ upscalers, upscaler }) => upscalers.find(({ name }) => name === upscaler)?.scale ?? null;
+const modelOf = ({ upscalers, upscaler }) => upscalers.find(({ name }) => name === upscaler) ?? {};
+const scaleOf = (state) => modelOf(state).scale ?? null;
 
 function page(store) {
   const { state } = store;
   const { parent, gathered, step } = state;
   const found = gathered.verdict(scaleOf(state));
-  const hasPictures = Boolean(gathered.archive || found.pairs.length) && !gathered.waiting;
+  const isSupplied = isElsewhere(modelOf(state));
+  const isThere = found.pairs.length && (!isSupplied || isWhole(found));
+  const hasPictures = Boolean(gathered.archive || isThere) && !gathered.waiting;
   const isReady = hasPictures && !found.used.length && !state.sending;
   const set = (changes) => {
     store.set(changes);
@@ -59,12 +66,10 @@ function page(store) {
   const title = parent ? `More pictures for ${service.title(parent)}` : "New calibration";
   const body = html`<form class="stack" novalidate @input=${() => set({ typed: state.typed + 1 })} @submit=${(event) => submit(event, store)}>
     <section class="stack" ?hidden=${step !== 1}>
-      <p class="lead">
-        Drop a hundred sharp photographs of your own: typical ones, each of another subject. The promise covers pictures like these, and no
-        others.
-      </p>
-      ${dropZone(gathered)}
-      ${hint("If you also have the small versions that the model really receives, add them under the same names; otherwise they are made from the originals.")}
+      ${parent ? nothing : whichModel(state, set)}
+      ${isSupplied ? nothing : LEAD}
+      ${dropZone(gathered, isSupplied)}
+      ${isSupplied ? steps(gathered, found, scaleOf(state)) : hint("If you also have the small versions that the model really receives, add them under the same names; otherwise they are made from the originals.")}
     </section>
     ${summary(gathered, found)}
     <section class="stack" ?hidden=${step !== 2}>
@@ -110,7 +115,8 @@ function cost({ parent, upscalers, upscaler }, { pairs, given }) {
   const { samples, made } = form ? documentOf(form) : {};
   const asked = parent ? parent.pipeline.samples : samples;
   if (!asked) return nothing;
-  const live = upscalers.find(({ name }) => name === upscaler) ?? {};
+  const live = modelOf({ upscalers, upscaler });
+  if (isElsewhere(live)) return nothing; // nothing is called
   const { price_per_call: price, seconds_per_megapixel: pace, scale } = live;
   const money = (calls) => (price ? ` (${priceOf(calls * price)})` : "");
   const kinds = given || made === "own" ? 1 : options.usual_kinds;

@@ -21,6 +21,7 @@ const FOLDERS = Object.entries({
 });
 const NOTHING = { pairs: [], items: [], groups: [], used: [] };
 const ACCEPTED = { folder: "", archive: ".zip,.tar,.gz,.tgz" };
+const ROLE = /(^|\/)(x|y|labels|enlarged)\//i;
 const ARCHIVES = /\.(zip|tar|tar\.gz|tgz)$/i;
 
 /** The files of the form, each inspected once. */
@@ -40,6 +41,21 @@ export class Gathered {
   constructor(changed, about) {
     this.changed = changed;
     this.about = about;
+  }
+
+  /** What loose files are: results of the program once there are small versions to enlarge. */
+  loose(isSupplied) {
+    return isSupplied && this.arranged.pairs.some(({ x }) => x) ? "enlarged" : "y";
+  }
+
+  /** Replace the files of pairs, by their names: each is [{file, path}, …]. @param {Map<string, any[]>} made */
+  async exchange(made) {
+    // They may have been removed since.
+    const there = this.arranged.pairs.filter(({ name }) => made.has(name));
+    const old = new Set(there.map(({ y }) => y));
+    this.entries = this.entries.filter(({ path }) => !old.has(path));
+    for (const { name } of there) for (const file of made.get(name)) this.entries.push(await inspected(file));
+    await this.arrange();
   }
 
   async add(files, fallback) {
@@ -100,16 +116,18 @@ export class Gathered {
 
   /** The usable pairs, an item {name, reason} for every other file, and the names of those that the score was fitted on. */
   verdict(scale) {
-    const kept = this.arranged.pairs.filter(({ name }) => !this.left.has(name));
-    const found = paired(this.entries, { ...this.arranged, pairs: kept }, scale, this.folders);
+    const kept = (list) => list.filter(({ name }) => !this.left.has(name));
+    const arranged = { ...this.arranged, pairs: kept(this.arranged.pairs), items: kept(this.arranged.items) };
+    const found = paired(this.entries, arranged, scale, this.folders);
     const used = new Set(this.arranged.used);
     return { ...found, used: found.pairs.map(({ name }) => name).filter((name) => used.has(name)) };
   }
 }
 
-/** A file with its path; a file without a folder gets that of `role`. */
+/** A file with its path; a file without a folder gets that of `role`. Results may be in a folder of any name. */
 function located(file, path = file.webkitRelativePath || file.name, role = "y") {
-  return { file, path: path.includes("/") ? path : `${role}/${path}` };
+  const isLoose = role === "enlarged" ? !ROLE.test(path) : !path.includes("/");
+  return { file, path: isLoose ? `${role}/${path.split("/").pop()}` : path };
 }
 
 /** Look into a file: {width, height, pixels: their digest as the service makes it}, or {reason}. */
@@ -153,15 +171,16 @@ function paired(entries, arranged, scale, folders) {
   for (const pair of arranged.pairs) {
     const { name, group: folder } = pair;
     const [group, scene] = folders === "scene" ? [null, folder] : [folder, null];
-    const [y, x] = [at.get(pair.y), pair.x && at.get(pair.x)];
+    const [y, x, enlarged] = [pair.y, pair.x, pair.enlarged].map((path) => path && at.get(path));
     if (!y) continue; // added or removed since the service was asked
-    const reason = y.reason ?? x?.reason ?? wrongSize(x, y, scale);
+    const reason =
+      y.reason ?? x?.reason ?? enlarged?.reason ?? wrongSize(x, y, scale) ?? misfit(x, enlarged, scale);
     const twin = y.pixels && seen.get(y.pixels);
     if (reason) items.push({ name, reason });
     else if (twin) items.push({ name, reason: `the same image as ${twin}` });
     else {
       seen.set(y.pixels, name);
-      pairs.push({ name, x, y, group, scene });
+      pairs.push({ name, x, y, enlarged, group, scene });
     }
   }
   const given = arranged.pairs.some(({ x }) => x);
@@ -181,13 +200,22 @@ function wrongSize(x, y, scale) {
     : `${size}, but ${scale}× the size of the small version is ${width}×${height}`;
 }
 
-export function dropZone(gathered) {
+function misfit(x, enlarged, scale) {
+  if (!scale || !x || !enlarged) return null;
+  const [width, height] = [x.width * scale, x.height * scale];
+  return enlarged.width === width && enlarged.height === height
+    ? null
+    : `${enlarged.file.name} is ${enlarged.width}×${enlarged.height}, but ${scale}× its small version is ${width}×${height}`;
+}
+
+/** isSupplied: the model is a program elsewhere, whose results are added, too. */
+export function dropZone(gathered, isSupplied) {
   const add = (files, role) => guarded(() => gathered.add(files, role));
   const drop = (event) => {
     event.preventDefault();
     event.currentTarget.classList.remove("over");
     const dropped = droppedFiles(event.dataTransfer);
-    guarded(async () => gathered.add(await dropped, "y"));
+    guarded(async () => gathered.add(await dropped, gathered.loose(isSupplied)));
   };
   const over = (event) => {
     event.preventDefault();
@@ -196,11 +224,11 @@ export function dropZone(gathered) {
   return html`<div class="drop-zone" @dragover=${over} @dragleave=${({ currentTarget }) => currentTarget.classList.remove("over")} @drop=${drop}>
     <p><strong>Drop pictures, a folder, or an archive here</strong></p>
     <p class="hint">
-      A folder or archive has originals in y/ and small versions in x/, or just pictures.
+      A folder or archive has originals in y/ and small versions in x/${isSupplied ? ", and results in enlarged/," : ","} or just pictures.
     </p>
     <div class="button-row">
       ${picker(add, "Add originals…", "y")} ${picker(add, "Add small versions…", "x")} ${picker(add, "Add a folder…", "folder")}
-      ${picker(add, "Use an archive…", "archive")}
+      ${isSupplied ? picker(add, "Add results…", "enlarged") : nothing} ${picker(add, "Use an archive…", "archive")}
     </div>
   </div>`;
 }
@@ -208,7 +236,7 @@ export function dropZone(gathered) {
 function picker(add, label, role) {
   const taken = ({ target }) => {
     const files = Array.from(target.files, (file) => ({ file }));
-    add(files, role === "x" ? "x" : "y");
+    add(files, role === "x" || role === "enlarged" ? role : "y");
     target.value = "";
   };
   return html`<input type="file" hidden aria-label=${label} data-role=${role}
@@ -231,7 +259,8 @@ export function summary(gathered, { pairs, items, given, scenes, used }) {
       ${folderChoice(gathered)}`;
   }
   if (!gathered.entries.length && !gathered.waiting) return nothing;
-  const total = pairs.reduce((sum, { x, y }) => sum + y.file.size + (x?.file.size ?? 0), 0);
+  const files = pairs.flatMap(({ x, y, enlarged }) => [x, y, enlarged].filter(Boolean));
+  const total = files.reduce((sum, { file }) => sum + file.size, 0);
   const groups = new Set(pairs.map(({ group }) => group).filter(Boolean)).size;
   const facts = [
     scenes && `${count(scenes)} scenes`,
@@ -290,9 +319,10 @@ export function pack(body, gathered, { pairs }) {
     if (gathered.folders === "scene") body.set("scene_by", "folder");
     return;
   }
-  for (const { name, x, y } of pairs) {
+  for (const { name, x, y, enlarged } of pairs) {
     body.append("y", y.file, sentName(name, y));
     if (x) body.append("x", x.file, sentName(name, x));
+    if (enlarged) body.append("enlarged", enlarged.file, sentName(name, enlarged));
   }
   if (pairs.some(({ group }) => group)) body.set("group_by", "group");
   if (pairs.some(({ group, scene }) => group || scene))

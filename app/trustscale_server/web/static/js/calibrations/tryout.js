@@ -9,6 +9,7 @@ import { at } from "../lib/place.js";
 import { guarded, toastError } from "../lib/toast.js";
 import { check, hint } from "../lib/widgets.js";
 import { drawBox, masked } from "../upscale/masked.js";
+import { isElsewhere } from "./elsewhere.js";
 import { GONE } from "./pictures.js";
 import * as service from "./service.js";
 import { beside, crop, wizard } from "./wizard.js";
@@ -34,7 +35,8 @@ export async function show(root, query) {
     service.listed(),
     service.upscalers(),
   ]);
-  const active = upscalers.find(({ name }) => name === found.upscaler)?.calibrations ?? [];
+  const model = upscalers.find(({ name }) => name === found.upscaler) ?? {};
+  const active = model.calibrations ?? [];
   const others = await Promise.all(
     active.filter(({ id }) => id !== found.id).map(({ id }) => service.detail(id)),
   );
@@ -44,7 +46,7 @@ export async function show(root, query) {
   const tried = root.querySelector("#tried");
   if (!found.pictures) return render(GONE, tried);
   try {
-    await tryAll(found, present, tried);
+    await tryAll(found, present, tried, isElsewhere(model));
   } catch (error) {
     toastError(error);
   }
@@ -140,7 +142,7 @@ export function chosen(names) {
 }
 
 /** Its own photographs, each in one kind of upload, as they are answered now and as they would be. */
-async function tryAll(found, present, place) {
+async function tryAll(found, present, place, isSupplied) {
   const now = present && present.id !== found.id ? [["Now", undefined]] : [];
   const ways = [...now, ["With this one", found.id]];
   const shown = chosen((await service.pairs(found.id)).map(({ name }) => name)).map(({ name, words }) => ({
@@ -152,16 +154,17 @@ async function tryAll(found, present, place) {
   draw();
   for (const { pair, sides } of shown) {
     const part = (name) => service.path(found.id, "pairs", pair, name);
-    const [x, y, worst] = await Promise.all([
+    const [x, y, worst, enlarged] = await Promise.all([
       getBlob(part("x.png"), ADMIN),
       getBlob(part("y.png"), ADMIN),
       getJson(part("worst"), ADMIN),
+      isSupplied ? getBlob(part("prediction.png"), ADMIN) : null,
     ]);
     const truth = await createImageBitmap(y);
     const box = worst.badness ? worst.box : [0, 0, truth.width, truth.height];
     sides[ways.length] = [crop(truth, box), "It was"];
     for (const [k, [words, calibration]] of ways.entries()) {
-      const { layer, share } = await answered(x, found.upscaler, calibration);
+      const { layer, share } = await answered(x, enlarged, found.upscaler, calibration);
       const canvas = document.createElement("canvas");
       drawBox(canvas, layer, box, SIDE);
       sides[k] = [canvas, words, `${percent(share, 0)} of the picture can be relied on`];
@@ -170,9 +173,11 @@ async function tryAll(found, present, place) {
   }
 }
 
-async function answered(x, upscaler, calibration) {
+/** enlarged: what the program elsewhere made of x; null: the model is asked. */
+async function answered(x, enlarged, upscaler, calibration) {
   const form = new FormData();
   form.append("image", x, "x.png");
+  if (enlarged) form.append("enlarged", enlarged, "enlarged.png");
   form.append("upscaler", upscaler);
   form.append("seed", "0");
   if (calibration) form.append("calibration", calibration);
