@@ -97,14 +97,16 @@ class ProcessGroup:
 
     def wait_for(self, url, what):
         """Wait until the server answers 200 here; the error holds the end of its output."""
+        # A client for each question would read all certificates: half a core beside the server.
+        with httpx.Client(trust_env=False) as client:
 
-        def answers():
-            try:
-                return httpx.get(url, trust_env=False).status_code == 200
-            except httpx.TransportError:
-                return False
+            def answers():
+                try:
+                    return client.get(url).status_code == 200
+                except httpx.TransportError:
+                    return False
 
-        self.wait_until(answers, what)
+            self.wait_until(answers, what)
 
 
 def ran(*command, timeout=START_TIMEOUT_S, **options):

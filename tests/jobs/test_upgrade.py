@@ -51,8 +51,18 @@ class Fleet:
     running: dict[str, ProcessGroup] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
 
-    def start(self, place, release):
-        """Start a process, and wait until it is there."""
+    def __post_init__(self):
+        self.client = self.stack.enter_context(httpx.Client(timeout=PATIENCE_S, trust_env=False))
+
+    def start(self, release, *places):
+        """Start processes beside each other, and wait until they are there."""
+        urls = {place: self.begin(place, release) for place in places}
+        for place, url in urls.items():
+            self.running[place].wait_for(f"{url}/healthz", place)
+            self.urls[place] = url
+
+    def begin(self, place, release):
+        """Start a process; where it will listen."""
         project = tomllib.loads((release / "pyproject.toml").read_text())
         module, _, function = project["project"]["scripts"]["trustscale"].partition(":")
         sources = project["tool"]["pytest"]["ini_options"]["pythonpath"]
@@ -73,16 +83,15 @@ class Fleet:
                 "TRUSTSCALE_UPSCALERS": '[{"name": "up", "kind": "embedded", "threads": 1}]',
             },
         )
-        self.running[place], self.urls[place] = self.stack.enter_context(process), ""
-        process.wait_for(f"http://127.0.0.1:{port}/healthz", place)
-        self.urls[place] = f"http://127.0.0.1:{port}"
+        self.running[place] = self.stack.enter_context(process)
+        return f"http://127.0.0.1:{port}"
 
     def ask(self, method, path, **options):
         """An answer of a gateway that is there, as a client's proxy finds one."""
         urls = [url for place, url in self.urls.items() if place.startswith("gateway") and url]
         for url in random.sample(urls, len(urls)):
             with suppress(httpx.TransportError):
-                return httpx.request(method, url + path, timeout=PATIENCE_S, **options)
+                return self.client.request(method, url + path, **options)
         raise AssertionError("no gateway answers")
 
     def submit(self, number):
@@ -102,8 +111,7 @@ async def test_under_kills(before, redis_url, tmp_path):
     with ExitStack() as stack:
         fleet = Fleet(tmp_path, redis_url, stack)
         runs = dict.fromkeys(PLACES, before)
-        for place in PLACES:
-            fleet.start(place, before)
+        fleet.start(before, *PLACES)
         first, second, third, fourth = random.sample(PLACES, 4)
         # At half of the way, where an upgrade may stop for long, old and new ones die, too.
         half = [(place, None) for place in random.choice([(first, third), (second, fourth)])]
@@ -114,7 +122,7 @@ async def test_under_kills(before, redis_url, tmp_path):
             fleet.running[place].kill()
             fleet.urls[place] = ""
             runs[place] = release or runs[place]
-            fleet.start(place, runs[place])
+            fleet.start(runs[place], place)
         await until(lambda: {*fleet.states(jobs)} <= {"succeeded", "failed", "expired"})
         assert fleet.states(jobs) == ["succeeded"] * len(jobs)
         assert [fleet.submit(number) for number in range(len(jobs))] == jobs

@@ -89,7 +89,8 @@ class RealServer:
         }
         self.group = ProcessGroup(command, log=self._folder / "log", env=env)
         try:
-            self.group.wait_until(lambda: self._answers(ready), name)
+            with httpx.Client(base_url=self.url, timeout=2, trust_env=False) as client:
+                self.group.wait_until(lambda: self._answers(client, ready), name)
         except BaseException:
             self.close()
             raise
@@ -128,9 +129,9 @@ class RealServer:
             return [python, APPS / "triton.py"], "/v2/models/encoded/ready", env
         raise ValueError(self.name)
 
-    def _answers(self, path):
+    def _answers(self, client, path):
         try:
-            reply = httpx.get(self.url + path, timeout=2, trust_env=False)
+            reply = client.get(path)
         except httpx.TransportError:
             return False
         starting = self.name == "cog" and '"STARTING"' in reply.text
