@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.table import print_table
-from trustscale_server.bootstrap.settings import TABLE
+from trustscale_server.bootstrap.settings import DEFAULT_ROUTING
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal.backtest import trusted_shares
@@ -49,7 +49,7 @@ def main() -> None:
     for name in shipped[0].everything.classes:
         parts = [one.everything.of_class(name) for one in shipped]
         errors = " / ".join(f"{part.mean(part.losses(np.inf)):.3f}" for part in parts)
-        chosen = routed(TABLE, name)
+        chosen = routed(DEFAULT_ROUTING, name)
         cells = [compared(parts, alpha) for alpha in ALPHAS]
         rows.append((name, str(parts[0].n), errors, *cells, chosen, class_in_words(name)))
     models = " / ".join(SHIPPED)

@@ -31,7 +31,7 @@ from trustscale_server.calibrating.intake import find_in
 from trustscale_server.images.compression import worst_of
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import USUAL, DegradedInput, make_input, subject_of
-from trustscale_server.images.kinds import MOST, file_numbers, kinds_table
+from trustscale_server.images.kinds import MAX_DEVIATIONS, file_numbers, kinds_table
 from trustscale_server.images.statistics import describe
 
 TABLE: Final = Path("app/trustscale_server/images/kinds.json")
@@ -99,7 +99,7 @@ def learned(rows: Sequence[Row]) -> dict[str, Any]:
     values = np.array([[one.numbers[name] for name in names] for one in rows])
     centre = np.round(np.nanmean(values, axis=0), 4)
     spread = np.round(np.nanstd(values, axis=0), 4) + 1e-4
-    values = np.nan_to_num(np.clip((values - centre) / spread, -MOST, MOST))
+    values = np.nan_to_num(np.clip((values - centre) / spread, -MAX_DEVIATIONS, MAX_DEVIATIONS))
     kinds = [*CLASS_OF]
     weights, bias = regression(values, np.array([kinds.index(one.kind) for one in rows]))
     total = sum(USUAL.share(way) for way in CLASS_OF)

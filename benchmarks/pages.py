@@ -19,7 +19,7 @@ from PIL.Image import Resampling
 from benchmarks.risk import SCALE
 from benchmarks.table import print_table
 from benchmarks.uploads import saved
-from trustscale_server.bootstrap.settings import TABLE
+from trustscale_server.bootstrap.settings import DEFAULT_ROUTING
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.features import look_at
@@ -88,7 +88,7 @@ async def main() -> None:
         wanted = np.asarray(truth, np.float64)
         errors = [f"{np.square(picture - wanted).mean():.0f}" for picture in made.values()]
         kind = everything.class_of(features)
-        rows.append((title, kind, *errors, routed(TABLE, kind or "lossless")))
+        rows.append((title, kind, *errors, routed(DEFAULT_ROUTING, kind or "lossless")))
     print_table(("upload", "class", "bicubic", *models, "auto"), rows)
 
 

@@ -42,7 +42,7 @@ from trustscale_server.images.degrade import USUAL, Degradation, Mixture
 from trustscale_server.sampling.measure import Enlarged
 from trustscale_server.sampling.sigma import features, fitting
 from trustscale_server.sampling.sigma.estimators import Accumulator, IndecisionSettings
-from trustscale_server.sampling.sigma.features import CELL, FACTS, LEVELS, energy_of
+from trustscale_server.sampling.sigma.features import CELL, DEPTHS, FACTS, energy_of
 from trustscale_server.sampling.sigma.fits import Fit, shipped_fit
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers.base import Source
@@ -165,7 +165,7 @@ def read(kept: Path, scene: str, way: str) -> Seen:
     """What `Maker` kept."""
     with np.load(kept) as arrays:
         error = arrays["error"]
-        levels = [features.Level((), {}) for _ in range(LEVELS)]
+        levels = [features.Level((), {}) for _ in range(DEPTHS)]
         for key in arrays.files:
             depth, _, name = key.partition(" ")
             if depth.isdigit():

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.intake import find_in
 from trustscale_server.calibrating.layout import (
-    FOLDER,
+    BY_FOLDER,
     IMAGE_SUFFIXES,
     MANIFEST,
     SCENE_COLUMNS,
@@ -144,7 +144,7 @@ def find_items(folder: Path, column: str | None = None) -> list[PairSource]:
     base = folder / "y" if (folder / "y").is_dir() else folder
     inner = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
     if any(map(_holds_images, inner)) and not _holds_images(base):
-        return find_in(folder, GroupingRule(scene_by=FOLDER))
+        return find_in(folder, GroupingRule(scene_by=BY_FOLDER))
     scenes = _manifest_scenes(folder / MANIFEST, column)
     return [replace(pair, scene=scenes.get(pair.name)) for pair in find_in(folder)]
 

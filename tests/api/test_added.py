@@ -11,14 +11,14 @@ from PIL import Image
 from harness.factories import photo
 from harness.fakes import FakeUpscaler
 from harness.gateway import check_problem, post
-from trustscale_server.conformal.added import STEPS, UNIT
+from trustscale_server.conformal.added import FULL_SHARE, STEPS
 from trustscale_server.images.png import to_png
 
 
 def judged(calibration, real=40):
     """The same calibration, in which all detail below a score of real/64 is real."""
     marked = np.zeros((calibration.everything.pairs, 2, STEPS + 1), np.uint16)
-    marked[:, 0] = np.linspace(0, UNIT, STEPS + 1).astype(np.uint16)
+    marked[:, 0] = np.linspace(0, FULL_SHARE, STEPS + 1).astype(np.uint16)
     marked[:, 1, real + 1 :] = marked[:, 0, real + 1 :] - marked[:, 0, [real]]
     return replace(calibration, marked=marked)
 

@@ -176,4 +176,4 @@ class TestPictures:
         gone = check_problem(admin.send("GET", f"/{made}/pairs/a/y.png"), "not-found")
         assert "no longer" in gone["detail"]
         assert admin.send("DELETE", f"/{made}").status_code == 204
-        assert not admin.client.portal.call(blobs.names, f"{pair_pictures.KEY}{made}")
+        assert not admin.client.portal.call(blobs.names, f"{pair_pictures.PICTURES_KEY}{made}")

@@ -22,7 +22,7 @@ from harness.gateway import ADMIN_KEY, IMAGE, form, gateway
 from tests.live import serving
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.http.app import create_app
-from trustscale_server.http.forms import FORMS
+from trustscale_server.http.forms import FORM_TYPES
 
 pytestmark = pytest.mark.slow
 
@@ -114,7 +114,7 @@ def test_what_is_refused_is_no_valid_request():
         for path in document["paths"].values()
         for operation in path.values()
         for kind, form in operation.get("requestBody", {}).get("content", {}).items()
-        if kind in FORMS
+        if kind in FORM_TYPES
     ]
     assert len(forms) >= 5
     assert all(form["additionalProperties"] is False for form in forms)

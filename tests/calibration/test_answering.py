@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from harness.factories import photo, pictures
-from trustscale_server.bootstrap.settings import TABLE
+from trustscale_server.bootstrap.settings import DEFAULT_ROUTING
 from trustscale_server.calibrating import routing
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.intake import find_in
@@ -35,7 +35,7 @@ def mixed(tmp_path):
 
 def test_a_mixture_is_divided():
     """Each upscaler gets the ways of the classes that it answers, and all ways are given out."""
-    parts = answered_uploads(TABLE, CalibrationConfig(), [], 4)
+    parts = answered_uploads(DEFAULT_ROUTING, CalibrationConfig(), [], 4)
     assert [part.upscaler for part in parts] == ["span-x4", "realesr-x4"]
     assert "lossless" in parts[0].kinds
     ways = USUAL.variants()
@@ -44,7 +44,7 @@ def test_a_mixture_is_divided():
         assert part.made_by.variants().keys() == {*part.kinds}
         assert sum(len(ways[name].mixture) for name in part.kinds) == len(part.made_by.mixture)
         assert all(part.made_by.share(way) == USUAL.share(way) for way in part.kinds)
-        assert {routed(TABLE, class_of_way(way)) for way in part.kinds} == {part.upscaler}
+        assert {routed(DEFAULT_ROUTING, class_of_way(way)) for way in part.kinds} == {part.upscaler}
     assert f"and realesr-x4 ({len(parts[1].kinds)} kinds of upload)" in in_words(parts)
 
 
@@ -85,4 +85,6 @@ def test_what_cannot_be_read_decides_nothing(mixed):
     pairs = [
         replace(pair, paths=dict.fromkeys(("x", "y"), pair.paths["y"])) for pair in mixed(2, 0)
     ]
-    assert answered_uploads(TABLE, CalibrationConfig(), pairs, 4) == [(TABLE["*"], [], None)]
+    assert answered_uploads(DEFAULT_ROUTING, CalibrationConfig(), pairs, 4) == [
+        (DEFAULT_ROUTING["*"], [], None)
+    ]

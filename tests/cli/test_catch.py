@@ -23,7 +23,7 @@ def photographs(place):
 
 def test_a_folder(run, place, calibrated, photographs, monkeypatch):
     """The worst are kept, the worst first, also beside a file that cannot be read."""
-    monkeypatch.setattr(catch, "MOST", 2)
+    monkeypatch.setattr(catch, "MAX_CARDS", 2)
     done = run("catch", photographs, "--out", "cards", "--json")
     assert done.code == 1
     assert "4.png: " in done.err

@@ -87,8 +87,10 @@ class TestPictures:
 
     def test_it_alarms_at_the_stated_limit(self):
         """S at 1/δ, ever in the run, is an alarm; a hair below is none."""
-        assert evidence.PictureEvidence(highest=math.log(1 / evidence.DELTA) + 1e-12).alarms
-        assert not evidence.PictureEvidence(highest=math.log(1 / evidence.DELTA) - 1e-9).alarms
+        assert evidence.PictureEvidence(highest=math.log(1 / evidence.FALSE_ALARM) + 1e-12).alarms
+        assert not evidence.PictureEvidence(
+            highest=math.log(1 / evidence.FALSE_ALARM) - 1e-9
+        ).alarms
 
     @pytest.mark.slow
     def test_false_alarms(self):

@@ -40,8 +40,8 @@ def served(folder):
     calibration = aside(calibration_of(FakeUpscaler()))
     app = gateway(folder, calibrations=[calibration], **FOR_EVER)
     with (
-        mock.patch.object(idempotency, "KEPT_S", 1e9),
-        mock.patch.object(upscale, "KEPT_S", 1e9),
+        mock.patch.object(idempotency, "KEY_KEPT_S", 1e9),
+        mock.patch.object(upscale, "KEY_KEPT_S", 1e9),
         TestClient(app) as client,
     ):
         answer = post(client, headers=ONCE).json()

@@ -37,8 +37,8 @@ from pydantic_settings import (
 
 from trustscale_server.bootstrap.sources import (
     CONFIG_VARIABLE,
+    ENV_PREFIX,
     KEY_VARIABLE,
-    PREFIX,
     named_key,
     read_file,
 )
@@ -83,7 +83,7 @@ Bytes = Annotated[int, BeforeValidator(_in_bytes)]
 Seconds = Annotated[float, Field(gt=0, le=_MAX_SECONDS, allow_inf_nan=False)]
 
 
-TABLE: Final = MappingProxyType({"lossless": "span-x4", "*": "realesr-x4"})
+DEFAULT_ROUTING: Final = MappingProxyType({"lossless": "span-x4", "*": "realesr-x4"})
 """`auto`: patterns of classes and their upscalers; the first match counts.
 
 SPAN is nearer to the truth of clean input, but turns traces of compression and noise into wires and
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     """The effective configuration of one process."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
     data_dir: Path = Field(
@@ -146,7 +146,7 @@ class Settings(BaseSettings):
         json_schema_extra=default_text("`auto` if its upscalers are configured, else the first"),
     )
     routing: dict[str, Name] = Field(
-        default_factory=lambda: dict(TABLE),
+        default_factory=lambda: dict(DEFAULT_ROUTING),
         description="The upscaler for each pattern of upload classes. "
         "[`auto`](upscalers.md#embedded) uses the first pattern that matches an upload.",
     )
@@ -556,7 +556,9 @@ def _place(loc: tuple[int | str, ...], names: Sequence[str | None]) -> str:
 def _entries(overrides: Mapping[str, Any], document: Mapping[str, Any]) -> list[Any]:
     """The entries of `upscalers` as given."""
     try:
-        given = overrides.get("upscalers") or json.loads(os.environ.get(f"{PREFIX}UPSCALERS", "0"))
+        given = overrides.get("upscalers") or json.loads(
+            os.environ.get(f"{ENV_PREFIX}UPSCALERS", "0")
+        )
     except ValueError:
         given = None
     given = given or document.get("upscalers")
@@ -574,7 +576,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     return sorted(
         name
         for name in environ
-        if name.startswith(PREFIX)
+        if name.startswith(ENV_PREFIX)
         and name not in {CONFIG_VARIABLE, KEY_VARIABLE}
-        and name.removeprefix(PREFIX).split("__")[0] not in known
+        and name.removeprefix(ENV_PREFIX).split("__")[0] not in known
     )

@@ -15,7 +15,7 @@ from trustscale_server.platform.errors import ConfigError
 
 CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
 KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
-PREFIX = "TRUSTSCALE_"
+ENV_PREFIX = "TRUSTSCALE_"
 _SECRETS_FOLDER = "/run/secrets"  # where container engines mount secrets
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -34,7 +34,7 @@ def read_secret_files(environ: MutableMapping[str, str]) -> None:
     """
     for variable, path in list(environ.items()):
         name = variable.removesuffix("_FILE")
-        ours = name.startswith(PREFIX) or path.startswith(f"{_SECRETS_FOLDER}/")
+        ours = name.startswith(ENV_PREFIX) or path.startswith(f"{_SECRETS_FOLDER}/")
         if name == variable or not path or not ours:
             continue
         try:

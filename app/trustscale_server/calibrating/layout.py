@@ -251,8 +251,8 @@ def is_predictions(path: str) -> bool:
 
 _Rows: TypeAlias = Sequence[Mapping[str, str]]
 
-FOLDER: Final = "folder"
-TABLE: Final = "manifest"
+BY_FOLDER: Final = "folder"
+BY_MANIFEST: Final = "manifest"
 
 SCENE_COLUMNS: Final = ("scene", "pool_id")
 """Columns of a table that name scenes; the first one that exists counts."""
@@ -275,7 +275,7 @@ class GroupingRule:
     @property
     def by_folder(self) -> bool:
         """Whether DIR/NAME without x/, y/ and labels/ is a truth of the group or scene DIR."""
-        return FOLDER in {self.group_by, self.scene_by}
+        return BY_FOLDER in {self.group_by, self.scene_by}
 
     def named(self, pairs: Iterable[PairSource], table: bytes | None) -> list[PairSource]:
         """Return the pairs with their groups and scenes.
@@ -284,15 +284,15 @@ class GroupingRule:
             BadRequest: the table or a column is missing or unreadable, or folders are to name both.
             BadPairs: no pair has a group or scene, although something was to name them.
         """
-        if self.group_by == self.scene_by == FOLDER:
+        if self.group_by == self.scene_by == BY_FOLDER:
             raise BadRequest("A level of folders names groups or scenes, not both.")
         pairs = [*pairs]
         rows = None if table is None else read_table(table)
         folders = {pair.name: pair.group for pair in pairs if pair.group}
-        groups: Mapping[str, str] = folders if self.scene_by != FOLDER else {}
-        if self.group_by not in {None, FOLDER}:
+        groups: Mapping[str, str] = folders if self.scene_by != BY_FOLDER else {}
+        if self.group_by not in {None, BY_FOLDER}:
             groups = column_of(rows, self.group_by or "")
-        scenes = folders if self.scene_by == FOLDER else self._scenes(rows)
+        scenes = folders if self.scene_by == BY_FOLDER else self._scenes(rows)
         named = [
             replace(pair, group=groups.get(pair.name), scene=scenes.get(pair.name))
             for pair in pairs
@@ -308,10 +308,10 @@ class GroupingRule:
         return named
 
     def _scenes(self, rows: _Rows | None) -> Mapping[str, str]:
-        if self.scene_by not in {None, TABLE}:
+        if self.scene_by not in {None, BY_MANIFEST}:
             return column_of(rows, self.scene_by or "")
         column = next((name for name in SCENE_COLUMNS if rows and name in rows[0]), None)
-        if column is None and self.scene_by == TABLE:
+        if column is None and self.scene_by == BY_MANIFEST:
             return column_of(rows, SCENE_COLUMNS[0])  # which says what is missing
         return {} if column is None else column_of(rows, column)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from trustscale_server.calibrating.pair_pictures import KEY
+from trustscale_server.calibrating.pair_pictures import PICTURES_KEY
 from trustscale_server.calibration import canaries
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores import results
@@ -13,7 +13,7 @@ from trustscale_server.stores.base import UPLOADS, Stores
 
 # Other keys are of runs from the command line.
 _OF_JOBS: Final = "job-"
-_OF_CALIBRATIONS: Final = (canaries.KEY, KEY)
+_OF_CALIBRATIONS: Final = (canaries.CANARIES_KEY, PICTURES_KEY)
 
 # An upload without a job may still be arriving; none takes a day.
 _ORPHAN_LIFE: Final = timedelta(days=1)
@@ -34,7 +34,7 @@ async def remove_orphans(stores: Stores) -> int:
             if calibrations is None:
                 calibrations = {head.id for head in await stores.calibrations.heads()}
             known = any(key.removeprefix(prefix) in calibrations for prefix in _OF_CALIBRATIONS)
-        elif key.startswith(results.KEY):
+        elif key.startswith(results.RESULT_FOLDER):
             known = await stores.results.holds(key)
         elif key.startswith(UPLOADS):
             known = False

@@ -31,7 +31,7 @@ _JOBS: Final = "jobs.json"
 Reading = Callable[[str, _Part], Awaitable[bytes]]
 """Reads a picture of a pair: its name, and the part."""
 
-KEY: Final = "pictures-"
+PICTURES_KEY: Final = "pictures-"
 """Begins the key of a calibration among the blobs."""
 
 
@@ -130,4 +130,4 @@ async def _jobs(blobs: Blobs, calibration: str) -> list[str]:
 
 
 def _key(calibration: str) -> str:
-    return f"{KEY}{calibration}"
+    return f"{PICTURES_KEY}{calibration}"

@@ -32,16 +32,16 @@ from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, TimeLimit
 from trustscale_server.stores.base import Blobs, MonitorStore, Update
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, image_digest
 
-DELTA: Final = 0.01
+FALSE_CANARY_ALARM: Final = 0.01
 """Probability that an unchanged model ever raises the alarm."""
 
-MOST: Final = 8
+MAX_CANARIES: Final = 8
 """Canaries of one calibration, and generations of a round."""
 
 _PREFIX: Final = "canary/"
 """Of a canary's blobs while its calibration is being made."""
 
-KEY: Final = "canary-"
+CANARIES_KEY: Final = "canary-"
 """Begins the key of a calibration's canaries among the blobs, and of their state."""
 
 _FIRST: Final = "state.json"
@@ -146,7 +146,9 @@ def observe(
         items.append(after)
     changes = {"items": tuple(items), "capital": capital, "changed": tuple(sorted(changed))}
     state = state.model_copy(update={**changes, "at": at, "rounds": state.rounds + 1})
-    return state.model_copy(update={"alarm": state.alarm or state.evidence >= 1 / DELTA})
+    return state.model_copy(
+        update={"alarm": state.alarm or state.evidence >= 1 / FALSE_CANARY_ALARM}
+    )
 
 
 def sharpness(sample: RGB) -> float:
@@ -157,8 +159,8 @@ def sharpness(sample: RGB) -> float:
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """Choose up to `MOST` canaries, evenly spread, since neighbouring pairs are often alike."""
-    places = np.linspace(0, len(names) - 1, min(MOST, len(names))).round().astype(int)
+    """Choose up to `MAX_CANARIES`, evenly spread, since neighbouring pairs are often alike."""
+    places = np.linspace(0, len(names) - 1, min(MAX_CANARIES, len(names))).round().astype(int)
     return [names[place] for place in places]
 
 
@@ -234,7 +236,7 @@ class CanaryStore:
 
         One that extends another inherits its canaries and their evidence.
         """
-        if _FIRST in await self.blobs.names(KEY + calibration):
+        if _FIRST in await self.blobs.names(CANARIES_KEY + calibration):
             return
         if parent is not None and await self.inherit(parent, calibration):
             return
@@ -258,15 +260,15 @@ class CanaryStore:
         state = await self.load(parent)
         if state is None:
             return False
-        await self._put(calibration, state, KEY + parent, "")
+        await self._put(calibration, state, CANARIES_KEY + parent, "")
         return True
 
     async def load(self, calibration: str) -> CanaryState | None:
         """Return the state, or None without canaries or with a damaged state."""
-        data = await self.states.load(KEY + calibration)
+        data = await self.states.load(CANARIES_KEY + calibration)
         try:
             if data is None:
-                data = await self.blobs.get(KEY + calibration, _FIRST)
+                data = await self.blobs.get(CANARIES_KEY + calibration, _FIRST)
             return CanaryState.model_validate_json(data)
         except NotFound:
             return None
@@ -292,23 +294,25 @@ class CanaryStore:
                 return (before, False), None
             return (after, True), Update(after.model_dump_json().encode())
 
-        changed = await self.states.change(KEY + calibration, decide)
+        changed = await self.states.change(CANARIES_KEY + calibration, decide)
         return changed or (first, False)
 
     async def input_of(self, calibration: str, name: str) -> bytes:
         """Return the input of a canary as a PNG file."""
-        return await self.blobs.get(KEY + calibration, f"{_file(name)}.png")
+        return await self.blobs.get(CANARIES_KEY + calibration, f"{_file(name)}.png")
 
     async def forget(self, calibration: str) -> None:
         """Remove the canaries of a deleted calibration, which hold images of its pairs."""
-        await self.blobs.delete(KEY + calibration)
-        await self.states.forget(KEY + calibration)
+        await self.blobs.delete(CANARIES_KEY + calibration)
+        await self.states.forget(CANARIES_KEY + calibration)
 
     async def _put(self, calibration: str, state: CanaryState, key: str, prefix: str) -> None:
         for item in state.items:
             png = f"{_file(item.name)}.png"
-            await self.blobs.put(KEY + calibration, png, await self.blobs.get(key, prefix + png))
-        await self.blobs.put(KEY + calibration, _FIRST, state.model_dump_json().encode())
+            await self.blobs.put(
+                CANARIES_KEY + calibration, png, await self.blobs.get(key, prefix + png)
+            )
+        await self.blobs.put(CANARIES_KEY + calibration, _FIRST, state.model_dump_json().encode())
 
 
 def _file(name: str) -> str:

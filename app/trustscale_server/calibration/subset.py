@@ -137,7 +137,7 @@ class Subset:
         def found(rho: float, robust: float) -> int:
             assert self.marked is not None  # noqa: S101 - `held` sees to it
             places = self._in_order
-            shares = self.marked[places].astype(np.float32) / np.float32(added.UNIT)
+            shares = self.marked[places].astype(np.float32) / np.float32(added.FULL_SHARE)
             return added.threshold(
                 shares[:, 0],
                 shares[:, 1],

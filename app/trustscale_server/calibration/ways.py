@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from trustscale_server.calibration.subset import Subset
 
-MIN_SCENES = 8
+MIN_WAY_SCENES = 8
 """Below these a standard error says little."""
 
 _ERRORS = 2  # standard errors that a way may be above α by chance
@@ -36,7 +36,7 @@ class CalibratedWay(BaseModel):
 
 
 def ways_of(subset: Subset) -> list[CalibratedWay]:
-    """Return the ways in which X was made, with at least `MIN_SCENES` scenes, the worst first.
+    """Return the ways in which X was made, with at least `MIN_WAY_SCENES` scenes, the worst first.
 
     A scene counts with the mean of its pairs.
     """
@@ -49,7 +49,7 @@ def ways_of(subset: Subset) -> list[CalibratedWay]:
     found = []
     for way, of_scenes in losses.items():
         means = np.array([np.mean(of_scene) for of_scene in of_scenes.values()])
-        if len(means) < MIN_SCENES:
+        if len(means) < MIN_WAY_SCENES:
             continue
         loss, error = float(means.mean()), float(means.std(ddof=1) / math.sqrt(len(means)))
         is_above = loss - _ERRORS * error > manifest.default_alpha

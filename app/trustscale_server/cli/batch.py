@@ -35,7 +35,7 @@ from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import watcher
 from trustscale_server.upscalers.base import AUTO
 
-MANIFEST: Final = "trustscale.manifest.json"
+RUN_MANIFEST: Final = "trustscale.manifest.json"
 
 # Every other image would fail in the same way.
 _FATAL_PROBLEMS: Final = {

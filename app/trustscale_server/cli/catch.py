@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trustscale._fields import UpscaleOptions
     from trustscale_server.serving.caught import Caught
 
-MOST: Final = 10
+MAX_CARDS: Final = 10
 """Photographs of a folder whose cards are kept: the worst."""
 
 _ROUTES: Final = ("upscalers", "upscale", "results")
@@ -108,7 +108,7 @@ async def _all(
             failed += 1
             continue
         heapq.heappush(worst, one)
-        if len(worst) > MOST:
+        if len(worst) > MAX_CARDS:
             heapq.heappop(worst)
     return worst, failed
 

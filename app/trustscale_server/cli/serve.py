@@ -16,7 +16,7 @@ import typer
 
 from trustscale_server.bootstrap.assembly import check_settings, check_start
 from trustscale_server.bootstrap.settings import Settings, load_settings, unknown_variables
-from trustscale_server.bootstrap.sources import PREFIX, referenced_values
+from trustscale_server.bootstrap.sources import ENV_PREFIX, referenced_values
 from trustscale_server.cli import options
 from trustscale_server.cli.main import BEGAN
 from trustscale_server.cli.options import output
@@ -129,7 +129,7 @@ def check(as_json: options.Json = False) -> None:
     output(effective(settings), _text, as_json=as_json)
     warnings += [
         f"no setting reads the environment variable {name}"
-        f"{did_you_mean(name.removeprefix(PREFIX), Settings.model_fields)}"
+        f"{did_you_mean(name.removeprefix(ENV_PREFIX), Settings.model_fields)}"
         for name in unknown_variables(os.environ)
     ]
     for warning in warnings:

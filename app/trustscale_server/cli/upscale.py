@@ -214,13 +214,13 @@ def upscale(
     from trustscale_server.bootstrap.settings import load_settings  # noqa: PLC0415
     from trustscale_server.cli.answers import Extra  # noqa: PLC0415
     from trustscale_server.cli.bars import interruptible  # noqa: PLC0415
-    from trustscale_server.cli.batch import MANIFEST, Run  # noqa: PLC0415
+    from trustscale_server.cli.batch import RUN_MANIFEST, Run  # noqa: PLC0415
     from trustscale_server.cli.service import PATIENT, service_client  # noqa: PLC0415
 
     request = _request(request_options)
     chosen: list[tuple[Extra, bool]] = [("trust", answers.trust), ("overlay", answers.overlay)]
     extras = frozenset(name for name, is_wanted in chosen if is_wanted)
-    manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
+    manifest = folder / RUN_MANIFEST if folder is not None and is_tree(sources) else None
     many = len(images) > 1
     settings = load_settings() if server is None else None
     name = request_options.upscaler

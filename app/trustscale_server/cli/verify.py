@@ -40,7 +40,7 @@ def verify(
     for file in files:
         try:
             data = sys.stdin.buffer.read() if file == STREAM else Path(file).read_bytes()
-            found = in_decoder(checks.verify, data, checks.LIMITS, known=known)
+            found = in_decoder(checks.verify, data, checks.VERIFIED_LIMITS, known=known)
         except (TrustscaleError, OSError) as error:
             if len(files) == 1:
                 raise

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.conformal.risk_curve import LARGEST, StepCurve
-from trustscale_server.conformal.scenes import UNIT, summed
+from trustscale_server.conformal.scenes import UNITS_OF_LOSS, summed
 
 MIN_UPLOADS: Final = 6
 """Uploads of a batch below which no ratio is estimated."""
@@ -103,10 +103,10 @@ def adapted_curve(
     everything = ratios.calibrated.sum() + ratios.new
     of_spot = np.repeat(ratios.calibrated / spots / everything, spots)
     weighed = loss_curves.errors * np.repeat(of_spot, loss_curves.lengths)
-    units = np.ceil(weighed * UNIT).astype(np.int64)
+    units = np.ceil(weighed * UNITS_OF_LOSS).astype(np.int64)
     total = summed(loss_curves.levels, units, loss_curves.lengths)
     start = bound * ratios.new / everything
-    risks = np.minimum(start + total.totals / UNIT, bound)
+    risks = np.minimum(start + total.totals / UNITS_OF_LOSS, bound)
     is_rise = np.diff(risks, prepend=start) > 0
     n = float(np.square(ratios.calibrated.sum()) / np.square(ratios.calibrated).sum())
     return StepCurve(n, bound, start, total.levels[is_rise], risks[is_rise], highest=highest)

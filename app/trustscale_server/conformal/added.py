@@ -70,7 +70,7 @@ DELTA: Final = 0.1
 VISIBLE: Final = 0.01
 """Root of ⟨a²⟩ below which nothing visible was added: one of the 100 steps of lightness."""
 
-UNIT: Final = 65535
+FULL_SHARE: Final = 65535
 """A and I of 1 as they are stored."""
 
 _MAX_BET = 0.95  # as a share of what would make wealth 0
@@ -125,7 +125,7 @@ class Marked:
     @property
     def packed(self) -> NDArray[np.uint16]:
         """A and I, uint16 [2, 65] of 65535ths: A rounded down and I up, so that x only grows."""
-        down, up = np.floor(UNIT * self.marked), np.ceil(UNIT * self.invented)
+        down, up = np.floor(FULL_SHARE * self.marked), np.ceil(FULL_SHARE * self.invented)
         return np.stack([down, np.minimum(up, down)]).astype(np.uint16)
 
 

@@ -9,7 +9,7 @@ CODE_STEPS = 65534  # of the 16-bit trust level; one value is left for "never"
 NEVER = 65535
 
 # Above the error of dividing by B and multiplying by 65534.
-SAFE = 1 + 1e-15
+ROUNDED_UP = 1 + 1e-15
 
 # Look-up cells of `CodeTable`.
 _CELLS_PER_THRESHOLD = 128

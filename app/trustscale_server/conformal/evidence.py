@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 RUN: Final = 1000
 """Requests after which the test of pictures begins anew."""
 
-DELTA: Final = 0.01
+FALSE_ALARM: Final = 0.01
 """Probability that a run of the test of pictures ever raises a false alarm."""
 
 LABEL_DELTA: Final = 0.05
@@ -111,7 +111,7 @@ class PictureEvidence:
     @property
     def alarms(self) -> bool:
         """Whether S has reached 1/δ in this run."""
-        return self.highest >= -math.log(DELTA)
+        return self.highest >= -math.log(FALSE_ALARM)
 
     def after(
         self, class_name: str, reference: NDArray[np.float32], z: float, uniform: float

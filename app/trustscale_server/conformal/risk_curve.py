@@ -22,9 +22,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.code_table import CODE_STEPS, NEVER, SAFE, CodeTable, check_no_nan
+from trustscale_server.conformal.code_table import (
+    CODE_STEPS,
+    NEVER,
+    ROUNDED_UP,
+    CodeTable,
+    check_no_nan,
+)
 from trustscale_server.conformal.loss_curve import LossCurve
-from trustscale_server.conformal.scenes import UNIT, by_scene, summed, total_weight
+from trustscale_server.conformal.scenes import UNITS_OF_LOSS, by_scene, summed, total_weight
 
 LARGEST = float(np.finfo(np.float32).max)
 """The largest σ, unless the images say otherwise."""
@@ -130,7 +136,7 @@ class StepCurve:
         """The codes that occur, and where they begin."""
         levels = np.append(self.min_alpha, self.risks)
         # One more than the code of the largest α below the level: whole quotients may be rounded.
-        below = np.nextafter(levels, -np.inf) / self.bound * CODE_STEPS * SAFE
+        below = np.nextafter(levels, -np.inf) / self.bound * CODE_STEPS * ROUNDED_UP
         codes = np.minimum(np.floor(below) + 1, CODE_STEPS).astype(np.uint16)
         changes = codes[1:] != codes[:-1]
         return CodeTable(self.thresholds[changes], codes[np.append(True, changes)])
@@ -186,7 +192,7 @@ class RiskCurve(StepCurve):
             np.array([len(loss.levels) for loss in losses], np.int64),
         )
         n = total_weight(known)
-        risks = (total.totals / UNIT + bound) / (n + 1)
+        risks = (total.totals / UNITS_OF_LOSS + bound) / (n + 1)
         return cls(n, float(bound), bound / (n + 1), total.levels, risks, highest=float(highest))
 
     def lenient_threshold(self, alpha: float) -> float:

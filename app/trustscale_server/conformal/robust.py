@@ -67,7 +67,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from trustscale_server.conformal.loss_curve import LossCurve
 from trustscale_server.conformal.risk_curve import LARGEST, StepCurve
-from trustscale_server.conformal.scenes import UNIT, Scene, by_scene, total_weight
+from trustscale_server.conformal.scenes import UNITS_OF_LOSS, Scene, by_scene, total_weight
 
 MAX_ROBUST: Final = 10.0
 """The largest Γ: beyond it nearly nothing is trusted."""
@@ -200,5 +200,5 @@ def _worst_sums(
             steps = np.searchsorted(loss.levels, block, side="right")
             sums[:, place] = np.append(0, loss.totals)[steps]
         order = np.argsort(-(sums / weights), axis=1)
-        worst = np.cumsum(np.take_along_axis(sums, order, axis=1), axis=1) / UNIT
+        worst = np.cumsum(np.take_along_axis(sums, order, axis=1), axis=1) / UNITS_OF_LOSS
         yield block, worst, np.cumsum(weights[order], axis=1)

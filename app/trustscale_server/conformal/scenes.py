@@ -29,7 +29,7 @@ from trustscale_server.conformal.loss_curve import LossCurve, LossCurves, last_o
 from trustscale_server.pixels.filters import largest_float32
 
 # Losses are summed as integers in units of 2^-40, rounded up: exactly, in any order of the images.
-UNIT = 1 << 40
+UNITS_OF_LOSS = 1 << 40
 
 _MAX_SUMMED = 1 << 22  # B times the counts of a scene: sums stay within 63 bits
 
@@ -69,7 +69,7 @@ class Scene(NamedTuple):
     def loss(self) -> Loss:
         """W L̄, rounded up to whole units, in any order of the curves."""
         curves = LossCurves.from_curves(self.curves)
-        units = np.ceil(curves.errors.astype(np.float64) * UNIT).astype(np.int64)
+        units = np.ceil(curves.errors.astype(np.float64) * UNITS_OF_LOSS).astype(np.int64)
         units *= np.repeat(self.counts, curves.lengths)
         total = summed(curves.levels, units, curves.lengths)
         return Loss(total.levels, -(-total.totals // self.of))

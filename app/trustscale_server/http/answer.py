@@ -22,7 +22,7 @@ from trustscale_server.serving.document import (
     BELIEVED,
     CARD,
     MASK,
-    SAFE,
+    SAFE_COPY,
     TRUST,
     TRUST_COG,
     Detail,
@@ -31,7 +31,7 @@ from trustscale_server.serving.document import (
     in_detail,
 )
 from trustscale_server.serving.pictures import image_file
-from trustscale_server.serving.request import UNMASKED
+from trustscale_server.serving.request import UNMASKED_WARNING
 from trustscale_server.stores.spool import byte_size, spooled
 
 _PRINTED: Final = " !\"#$&'()*+,/:;<=>?@[]^`{|}"  # what headers hold as it is
@@ -46,7 +46,7 @@ def files_of(result: Picture, media_type: str) -> tuple[str, ...]:
     more = {
         CARD: result.card,
         BELIEVED: result.believed.is_sent,
-        SAFE: result.safe,
+        SAFE_COPY: result.safe,
         ADDED: result.safe,
         TRUST_COG: result.links.trust_cog is not None,
     }
@@ -75,7 +75,7 @@ def _about(result: Picture) -> dict[str, str]:
     """The headers of a picture that is sent alone."""
     links = [f'<{result.links.self}>; rel="describedby"; type="{JSON}"']
     about = {"Content-Location": result.links.image, "Trustscale-Warnings": len(result.warnings)}
-    promised, promise = False, UNMASKED
+    promised, promise = False, UNMASKED_WARNING
     if isinstance(result, Result):
         links.append(f'<{result.links.mask}>; rel="related"; title="mask"')
         promised, promise = result.guarantee.promised, result.guarantee.plain

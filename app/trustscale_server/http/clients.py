@@ -115,7 +115,7 @@ async def open_limits(
         return
     from redis.asyncio import ConnectionPool  # noqa: PLC0415 - only with limits
 
-    from trustscale_server.stores.redis import PREFIX, retry  # noqa: PLC0415 - only with limits
+    from trustscale_server.stores.redis import KEY_PREFIX, retry  # noqa: PLC0415 - only with limits
 
     pool = ConnectionPool.from_url(
         store,
@@ -127,7 +127,7 @@ async def open_limits(
         storage = RedisStorage(
             f"async+{store}",
             implementation="redispy",
-            key_prefix=f"{PREFIX}limits",
+            key_prefix=f"{KEY_PREFIX}limits",
             connection_pool=connections,  # type: ignore[arg-type]
         )
         yield ClientLimits(FixedWindowRateLimiter(storage), items)

@@ -18,7 +18,7 @@ from trustscale_server.platform.errors import (
     shortened,
 )
 
-FORMS: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
+FORM_TYPES: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
 MAX_JSON_BYTES: Final = 2**16
 """Of a body with settings: it is parsed in the event loop."""
 
@@ -45,7 +45,7 @@ async def check_form(request: Request) -> None:
             elif isinstance(info, params.Form):
                 accepted[field.alias] = isinstance(info, params.File)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if accepted and kind in FORMS:
+    if accepted and kind in FORM_TYPES:
         in_address = set(request.query_params) & set(accepted)
         in_address -= {field.alias for field in operation.query_params}
         if in_address:

@@ -58,7 +58,7 @@ class StoredResponse(NamedTuple):
     answer: Response
 
 
-KEPT_S: Final = 86400.0
+KEY_KEPT_S: Final = 86400.0
 """How long an `Idempotency-Key` is kept, with the result that was made under it."""
 
 
@@ -128,7 +128,7 @@ class IdempotencyKeys:
     async def _settle(self, name: str, mine: bytes, end: bytes | None) -> None:
         """End a claim; what was made stays valid if the store is unavailable."""
         try:
-            await self.claims.replace(name, mine, end, seconds=KEPT_S)
+            await self.claims.replace(name, mine, end, seconds=KEY_KEPT_S)
         except StoreUnavailable as error:
             log.warning("idempotency_key_not_stored", detail=error.detail)
 

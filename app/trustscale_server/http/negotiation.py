@@ -12,7 +12,7 @@ from trustscale_server.platform.errors import BadRequest
 from trustscale_server.serving.request import UpscaleOptions
 
 JSON, ZIP, ANY_IMAGE = "application/json", "application/zip", "image/*"
-FORMATS: Final[Mapping[str, FormName]] = {
+FORM_OF_TYPE: Final[Mapping[str, FormName]] = {
     form.media_type: name for name, form in reversed([*FORMS.items()])
 }
 """The format that an image type in `Accept` stands for; TIFF without georeference for its type."""
@@ -32,7 +32,7 @@ def negotiate(accept: str) -> str:
         BadRequest: it accepts none.
     """
     weights = _weights(accept or "*/*")
-    possible = [kind for kind in (JSON, ZIP, *FORMATS) if weights.get(kind) != 0]
+    possible = [kind for kind in (JSON, ZIP, *FORM_OF_TYPE) if weights.get(kind) != 0]
     wanted = {kind: weights[kind] for kind in weights if kind in {*possible, ANY_IMAGE}}
     if possible:
         others = max(weights.get("*/*", 0), weights.get("application/*", 0))
@@ -40,7 +40,7 @@ def negotiate(accept: str) -> str:
     best = max(wanted, key=wanted.__getitem__, default=None)
     if best is None or not wanted[best]:
         raise BadRequest(
-            f"Accept: {accept[:80]!r} allows none of {JSON}, {ZIP}, {', '.join(FORMATS)}."
+            f"Accept: {accept[:80]!r} allows none of {JSON}, {ZIP}, {', '.join(FORM_OF_TYPE)}."
         )
     return best
 
@@ -51,10 +51,10 @@ def format_of(media_type: str, form: UpscaleOptions) -> dict[str, FormName]:
     Raises:
         BadRequest: the form names a format of another type.
     """
-    if media_type not in FORMATS:
+    if media_type not in FORM_OF_TYPE:
         return {}
     if "format" not in form.model_fields_set:
-        return {"format": FORMATS[media_type]}
+        return {"format": FORM_OF_TYPE[media_type]}
     if FORMS[form.format].media_type != media_type:
         raise BadRequest(f"Accept: {media_type} and format={form.format} name different formats.")
     return {}

@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 from trustscale_server import TRUSTED
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.http.forms import FORMS
+from trustscale_server.http.forms import FORM_TYPES
 from trustscale_server.sampling.spec import MeasurementSpec
 
 BINARY: Final = {"type": "string", "format": "binary"}
@@ -156,7 +156,7 @@ def _without_other_fields(document: dict[str, Any]) -> None:
     for path in document["paths"].values():
         for operation in path.values():
             content = operation.get("requestBody", {}).get("content", {})
-            for schema in (content[kind]["schema"] for kind in FORMS if kind in content):
+            for schema in (content[kind]["schema"] for kind in FORM_TYPES if kind in content):
                 name = schema.get("$ref", "").removeprefix(_SCHEMAS)
                 form = document["components"]["schemas"].get(name, schema)
                 form["additionalProperties"] = False

@@ -20,7 +20,7 @@ from starlette.routing import Match
 from trustscale_server.platform import errors
 from trustscale_server.platform.config_errors import reason, together
 from trustscale_server.platform.problems import (
-    MEDIA_TYPE,
+    PROBLEM_TYPE,
     PROBLEMS,
     body_too_large,
     problem,
@@ -57,7 +57,7 @@ _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
     """Return a problem document as a response."""
     return JSONResponse(
-        document, status_code=document["status"], headers=headers, media_type=MEDIA_TYPE
+        document, status_code=document["status"], headers=headers, media_type=PROBLEM_TYPE
     )
 
 
@@ -207,10 +207,10 @@ def problem_responses(*slugs: str, status: int | None = None) -> _Responses:
             status or kind.status,
             {
                 "description": kind.title,
-                "content": {MEDIA_TYPE: {"schema": _PROBLEM, "examples": {}}},
+                "content": {PROBLEM_TYPE: {"schema": _PROBLEM, "examples": {}}},
             },
         )
-        response["content"][MEDIA_TYPE]["examples"][slug] = {
+        response["content"][PROBLEM_TYPE]["examples"][slug] = {
             "value": {**problem(slug, kind.explanation), "status": status or kind.status}
         }
     return responses

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from trustscale_server.http.clients import network
 from trustscale_server.http.reading import READ_S, Debts, Flow, Messages
-from trustscale_server.platform.problems import MEDIA_TYPE, problem
+from trustscale_server.platform.problems import PROBLEM_TYPE, problem
 
 # Longer than proxies keep idle connections (Caddy here 30 s, nginx 60 s), or they would send
 # requests into closing ones.
@@ -122,7 +122,7 @@ class BoundedConnection(H11Protocol):
         document["status"] = HTTPStatus.BAD_REQUEST.value
         body = json.dumps(document).encode()
         headers = [
-            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-type", PROBLEM_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]

@@ -16,7 +16,7 @@ from trustscale_server.images.compression import Compression
 UNKNOWN: Final = "other"
 """The class of files that are compressed in a way that nothing reads: it is never calibrated."""
 
-MOST: Final = 5.0
+MAX_DEVIATIONS: Final = 5.0
 """Standard deviations that a number counts at most, so that none decides alone."""
 
 _OTHERS: Final = {
@@ -77,7 +77,7 @@ class Table(NamedTuple):
     def standardised(self, numbers: Mapping[str, float]) -> NDArray[np.float64]:
         """Return the numbers of a picture as the table sees them, [d]; 0: unknown, or usual."""
         values = (np.array([numbers[name] for name in self.numbers]) - self.centre) / self.spread
-        return np.nan_to_num(np.clip(values, -MOST, MOST))
+        return np.nan_to_num(np.clip(values, -MAX_DEVIATIONS, MAX_DEVIATIONS))
 
     def kind_of(self, standardised: NDArray[np.float64]) -> Kind:
         """Return the kind of a picture with these numbers."""

@@ -129,7 +129,7 @@ _LIKE_CARD: Final = (
 )
 
 
-LIMITS: Final = Limits(max_bytes=256 * 2**20, max_pixels=128 * 2**20)
+VERIFIED_LIMITS: Final = Limits(max_bytes=256 * 2**20, max_pixels=128 * 2**20)
 """Of an answer, which is much larger than an upload."""
 
 
@@ -182,7 +182,9 @@ class _Compared:
     box: Box | None = None
 
 
-def verify(data: bytes, limits: Limits = LIMITS, *, known: Signers = NOBODY) -> Verification:
+def verify(
+    data: bytes, limits: Limits = VERIFIED_LIMITS, *, known: Signers = NOBODY
+) -> Verification:
     """Return what can be told of a file.
 
     Raises ImageTooLarge, UnsupportedMedia, BadImage: it is no image, or damaged.

@@ -19,7 +19,7 @@ import structlog
 
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.canaries import (
-    DELTA,
+    FALSE_CANARY_ALARM,
     Canary,
     CanaryState,
     CanaryStore,
@@ -284,7 +284,7 @@ def _finding(state: CanaryState) -> str:
         )
     return (
         "the answers to the canaries differ from the earlier ones in a way that chance alone "
-        f"brings about in at most {100 * DELTA:g} % of all cases"
+        f"brings about in at most {100 * FALSE_CANARY_ALARM:g} % of all cases"
     )
 
 

@@ -71,7 +71,7 @@ class InputSummary(BaseModel):
     """
 
     martingale: float
-    martingale_alarm_at: float = 1 / evidence.DELTA
+    martingale_alarm_at: float = 1 / evidence.FALSE_ALARM
     shift_sd: float | None
     trusted_fraction: float
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trustscale_server.platform import errors
 
-MEDIA_TYPE = "application/problem+json"
+PROBLEM_TYPE = "application/problem+json"
 
 
 class Problem(BaseModel):

@@ -31,9 +31,9 @@ from trustscale_server.images.features import InputFeatures
 from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.stores.results import ResultStore
 
-PREFIX: Final = "batch-"
+BATCH_ID: Final = "batch-"
 MAX_UPLOADS: Final = 64
-KEPT_S: Final = 7 * 24 * 3600
+BATCH_KEPT_S: Final = 7 * 24 * 3600
 _MAX_CURVES: Final = 32  # of batches that are kept at once
 
 
@@ -85,8 +85,8 @@ class Batches:
             )
         rows = sorted([round(number, 4) for number in one.described] for one in features)
         kept = json.dumps(rows).encode()
-        batch = Batch(id=PREFIX + hashlib.sha256(kept).hexdigest()[:20], pictures=count)
-        await self._store.put(batch.id, kept, {}, ttl_s=KEPT_S)
+        batch = Batch(id=BATCH_ID + hashlib.sha256(kept).hexdigest()[:20], pictures=count)
+        await self._store.put(batch.id, kept, {}, ttl_s=BATCH_KEPT_S)
         return batch
 
     async def read(self, name: str) -> bytes:
@@ -95,7 +95,7 @@ class Batches:
         Raises:
             NotFound: there is no such batch, or no longer.
         """
-        if name.startswith(PREFIX):
+        if name.startswith(BATCH_ID):
             with suppress(NotFound):
                 return await self._store.document(name)
         raise NotFound(

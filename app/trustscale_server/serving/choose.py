@@ -33,7 +33,7 @@ from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.serving.batch import Batches
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.serving.pictures import ChosenForm, form_of
-from trustscale_server.serving.request import MAX_SIZES, UNMASKED, Leaving, UpscaleRequest
+from trustscale_server.serving.request import MAX_SIZES, UNMASKED_WARNING, Leaving, UpscaleRequest
 from trustscale_server.stores.base import ResultStore
 from trustscale_server.things import reading
 from trustscale_server.things.faces import FindFaces
@@ -224,7 +224,7 @@ async def _able(
 async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Upscaler) -> Chosen:
     """What answers by this upscaler; only calibrations of its live pipeline do."""
     _check_supplied(request, upscaler)
-    calibration, order, warnings = None, None, [UNMASKED]
+    calibration, order, warnings = None, None, [UNMASKED_WARNING]
     if request.mask == "none":
         await identify(upscaler)
         pipeline = MeasurementSpec(

@@ -34,14 +34,14 @@ CARD: Final = "card.png"
 """The picture with a caption below, in zips and folders."""
 ADDED: Final = "added.png"
 """Where detail is doubtful, unchanged, or holds up."""
-SAFE: Final = "safe.png"
+SAFE_COPY: Final = "safe.png"
 """The picture with its detail in proportion to how real it probably is."""
 BELIEVED: Final = "believed.png"
 """The picture where it is trusted, something plain elsewhere."""
 REST: Final = "rest"
 """The stored file of that plain picture, for the masks of other α."""
 _UNMASKED_PLAIN: Final = "Nothing says where this picture can be relied on."
-UNMASKED: Final = {"Software": f"trustscale {__version__}", "trustscale:mask": "none"}
+UNMASKED_TEXT: Final = {"Software": f"trustscale {__version__}", "trustscale:mask": "none"}
 """Text chunks of a picture without a mask."""
 INPUT: Final = "input.digest"
 """The digest of the upload, equal for results of one image: in what is stored, and sent to nobody.

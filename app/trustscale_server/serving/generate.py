@@ -30,7 +30,7 @@ from trustscale_server.sampling.sigma.added_score import Added
 from trustscale_server.sampling.throughput import ANSWERS
 from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.choose import ServiceContext
-from trustscale_server.serving.document import UNMASKED, ReadWord
+from trustscale_server.serving.document import UNMASKED_TEXT, ReadWord
 from trustscale_server.serving.left_out import LeftOut, faces_of, text_of
 from trustscale_server.serving.pictures import FallbackLayer, believed_of
 from trustscale_server.serving.promise import guarantee
@@ -292,7 +292,7 @@ def picture_file(
 ) -> IO[bytes]:
     """The file of the picture."""
     chosen, upload = admitted.chosen, admitted.decoded.image
-    unmasked = {**UNMASKED, "trustscale:fingerprint": chosen.pipeline.fingerprint}
+    unmasked = {**UNMASKED_TEXT, "trustscale:fingerprint": chosen.pipeline.fingerprint}
     return spooled(
         write_marked,
         picture,

@@ -240,6 +240,6 @@ def options_of(**given: Any) -> UpscaleRequest:
         raise BadRequest(mistakes(error, UpscaleOptions)) from None
 
 
-UNMASKED: Final = (
+UNMASKED_WARNING: Final = (
     "There is no trust mask (mask=none): nothing says where this picture can be believed."
 )

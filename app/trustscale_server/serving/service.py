@@ -49,7 +49,7 @@ from trustscale_server.serving.document import (
     CARD,
     MASK,
     REST,
-    SAFE,
+    SAFE_COPY,
     TRUST,
     TRUST_COG,
     Links,
@@ -162,7 +162,7 @@ def _safe(masked: Masked, result: Result) -> dict[str, IO[bytes]]:
     mark = mark_of(result, masked.admitted.chosen.pipeline.fingerprint, "safe")
     xmp = Metadata(xmp=upload.metadata.xmp)
     return {
-        SAFE: spooled(write_safe, upload.rgb, masked.picture, added, xmp, mark),
+        SAFE_COPY: spooled(write_safe, upload.rgb, masked.picture, added, xmp, mark),
         ADDED: spooled(write_png, places),
     }
 

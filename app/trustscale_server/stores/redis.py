@@ -44,7 +44,7 @@ from trustscale_server.stores.documents import (
 
 Answer = TypeVar("Answer")
 
-PREFIX: Final = "trustscale:"
+KEY_PREFIX: Final = "trustscale:"
 
 # redis-py's types assume decoding; this client decodes nothing.
 Client = Any
@@ -65,13 +65,13 @@ STEP
 redis.call('SET', prefix .. 'schema', string.format('%d', step + 1))
 """
 
-_BLOBS: Final = f"{PREFIX}blobs"
-_COPYING: Final = f"{PREFIX}copying"
+_BLOBS: Final = f"{KEY_PREFIX}blobs"
+_COPYING: Final = f"{KEY_PREFIX}copying"
 # How long its clock counts as known; those of machines drift by milliseconds meanwhile.
 _CLOCK_S: Final = 30.0
 
-_CHANGES: Final = f"{PREFIX}changes"
-_WRITTEN: Final = f"{PREFIX}written"
+_CHANGES: Final = f"{KEY_PREFIX}changes"
+_WRITTEN: Final = f"{KEY_PREFIX}written"
 
 # With less left Redis counts as full: new work is refused while what runs can still be stored.
 # Redis itself refuses large documents while small ones still fit.
@@ -108,12 +108,12 @@ async def check_redis(client: Client, copying: bytes | None = None) -> None:
     """
     async with redis_errors():
         policy = await _policy(client)
-        await client.set(f"{PREFIX}schema", SCHEMA_VERSION, nx=True)
-        version = int(await client.get(f"{PREFIX}schema"))
+        await client.set(f"{KEY_PREFIX}schema", SCHEMA_VERSION, nx=True)
+        version = int(await client.get(f"{KEY_PREFIX}schema"))
         while version in MIGRATIONS:
             script = _MIGRATE.replace("STEP", MIGRATIONS[version])
-            await client.eval(script, 1, PREFIX, version)
-            version = int(await client.get(f"{PREFIX}schema"))
+            await client.eval(script, 1, KEY_PREFIX, version)
+            version = int(await client.get(f"{KEY_PREFIX}schema"))
         unfinished = await client.get(_COPYING)
     if unfinished not in {None, copying}:
         raise ConfigError(
@@ -281,7 +281,7 @@ class RedisDocuments:
                     args += (*key, document.version)
                 for key, put in changes.items():
                     args += (*key, *(("", "") if put is None else (put.order, put.value)))
-                done = await self._change(keys=[PREFIX], args=args) if changes else 1
+                done = await self._change(keys=[KEY_PREFIX], args=args) if changes else 1
                 if done == 1:
                     return answer
                 if done < 0:
@@ -328,8 +328,8 @@ def _document(content: bytes | None) -> Document:
 
 
 def _documents(folder: str) -> str:
-    return f"{PREFIX}documents:{folder}"
+    return f"{KEY_PREFIX}documents:{folder}"
 
 
 def _order(folder: str) -> str:
-    return f"{PREFIX}order:{folder}"
+    return f"{KEY_PREFIX}order:{folder}"

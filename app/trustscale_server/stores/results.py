@@ -25,7 +25,7 @@ from trustscale_server.stores.documents import (
 )
 from trustscale_server.stores.spool import byte_size
 
-KEY: Final = "result-"
+RESULT_FOLDER: Final = "result-"
 """Prefix of folders of results."""
 
 _LOW_WATER: Final = 0.9
@@ -105,7 +105,7 @@ class ResultStore:
         stored = await self._documents.time()
         row = StoredResult(
             result,
-            f"{KEY}{result}:{secrets.token_hex(8)}",
+            f"{RESULT_FOLDER}{result}:{secrets.token_hex(8)}",
             len(document) + sum(map(byte_size, files.values())),
             stored,
             stored + (self._result_ttl_s if ttl_s is None else ttl_s),
@@ -197,7 +197,7 @@ class ResultStore:
 
     async def holds(self, folder: str) -> bool:
         """Return whether a folder of the blobs is that of a result."""
-        row = await self._stored(folder.removeprefix(KEY).rpartition(":")[0])
+        row = await self._stored(folder.removeprefix(RESULT_FOLDER).rpartition(":")[0])
         return row is not None and row.folder == folder
 
     async def space(self) -> Space:

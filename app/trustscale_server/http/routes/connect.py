@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from trustscale_server.calibration.canaries import MOST
+from trustscale_server.calibration.canaries import MAX_CANARIES
 from trustscale_server.http.forms import MAX_JSON_BYTES
 from trustscale_server.http.state import AdminDep, StateDep, admin_router
 from trustscale_server.images.degrade import USUAL
@@ -131,7 +131,7 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
 def _cost(suggested: dict[str, Any], seconds: float | None) -> CalibrationCost:
     kinds, config = len(USUAL.variants()), upscaler_config_of(suggested)
     watched = isinstance(config, RemoteConfig) and config.canary != "off"
-    canaries = MOST if watched else 0
+    canaries = MAX_CANARIES if watched else 0
     calls, price = _PICTURES * kinds * DEFAULT_SAMPLES + canaries, config.price_per_call
     return CalibrationCost(
         pictures=_PICTURES,

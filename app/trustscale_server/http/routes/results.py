@@ -46,7 +46,7 @@ from trustscale_server.serving.document import (
     REST,
     TRUST,
     TRUST_COG,
-    UNMASKED,
+    UNMASKED_TEXT,
     Detail,
     Result,
     Unmasked,
@@ -297,7 +297,7 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
         ChosenForm(form, None).raise_if_impossible(
             max(image.size), transparent=pixels.shape[2] == 4
         )
-        text, pages = dict(UNMASKED), None
+        text, pages = dict(UNMASKED_TEXT), None
         if mask_file:
             mask, text = read_mask(mask_file)
             pages = Pages(mask, read_codes(trust)) if trust else None

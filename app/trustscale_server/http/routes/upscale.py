@@ -22,10 +22,10 @@ from pydantic import BaseModel, Field
 
 from trustscale_server.http.answer import files_of, respond
 from trustscale_server.http.connection import while_connected
-from trustscale_server.http.idempotency import KEPT_S, IdempotencyKey, StoredResponse
+from trustscale_server.http.idempotency import KEY_KEPT_S, IdempotencyKey, StoredResponse
 from trustscale_server.http.middleware import note
 from trustscale_server.http.negotiation import (
-    FORMATS,
+    FORM_OF_TYPE,
     JSON,
     ZIP,
     format_of,
@@ -141,7 +141,7 @@ class UpscaleForm(UpscaleOptions):
             "description": "The result; with `Accept: application/zip` image.png, mask.png, "
             "trust.png and result.json together; with `Accept: image/…` the picture alone, in that "
             "format.",
-            "content": {kind: {"schema": BINARY} for kind in (ZIP, *FORMATS)},
+            "content": {kind: {"schema": BINARY} for kind in (ZIP, *FORM_OF_TYPE)},
             "headers": _ABOUT_THE_PICTURE,
         },
         202: {"description": "With `Prefer: respond-async`: the job.", "model": JobOut},
@@ -165,7 +165,7 @@ async def upscale(
     await _check_once(request)
     client = current_client.get()
     results = state.stores.results
-    keep_s = None if idempotency_key is None else KEPT_S
+    keep_s = None if idempotency_key is None else KEY_KEPT_S
     options = form.chosen() | format_of(media_type, form) | await _tried(request, state, form)
     fields = UpscaleRequest(
         **options,
@@ -308,7 +308,9 @@ async def create_upload(
     upload = secrets.token_urlsafe(15)
     if idempotency_key is not None:
         name = hashlib.sha256(f"upload\0{client}\0{idempotency_key}".encode()).hexdigest()
-        upload = (await state.stores.claims.claim(name, upload.encode(), seconds=KEPT_S)).decode()
+        upload = (
+            await state.stores.claims.claim(name, upload.encode(), seconds=KEY_KEPT_S)
+        ).decode()
     link = None
     if state.settings.presigned_links:
         folder = direct_folder(key, upload)

@@ -10,7 +10,13 @@ from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import limited_responses
 from trustscale_server.http.state import ClientDep, ClientRoute, StateDep
 from trustscale_server.images.sandbox.client import decoding
-from trustscale_server.images.verify import LIMITS, NOBODY, Verification, signers_of, verify
+from trustscale_server.images.verify import (
+    NOBODY,
+    VERIFIED_LIMITS,
+    Verification,
+    signers_of,
+    verify,
+)
 from trustscale_server.platform.fair import current_client
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
@@ -19,7 +25,9 @@ _PROBLEMS = ("bad-image", "decode-limit", "image-too-large", "unsupported-media"
 
 
 @router.post(
-    "/v1/verify", responses=limited_responses(*_PROBLEMS), max_body_size=LIMITS.max_bytes + 2**16
+    "/v1/verify",
+    responses=limited_responses(*_PROBLEMS),
+    max_body_size=VERIFIED_LIMITS.max_bytes + 2**16,
 )
 async def verify_file(
     request: Request,
@@ -37,6 +45,6 @@ async def verify_file(
 
     async def check() -> Verification:
         async with state.service.context.decoding.held():
-            return await decoding(verify, image.file, LIMITS, known=known)
+            return await decoding(verify, image.file, VERIFIED_LIMITS, known=known)
 
     return await while_connected(request, check())

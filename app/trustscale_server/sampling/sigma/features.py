@@ -37,7 +37,7 @@ _Plane = NDArray[np.float64]
 T = TypeVar("T")
 
 CELL = 4  # output pixels, as wide as the neighbourhood of D
-LEVELS = 8  # the coarsest cell, 512 pixels, is a whole photograph of the fit
+DEPTHS = 8  # the coarsest cell, 512 pixels, is a whole photograph of the fit
 _BANDS = 5  # octaves of light and color
 _STRIP = 16  # rows of cells at once: temporaries stay in the cache
 FACTS = ("loss", "lossy", "jpeg", "softness", "noise", "detail")
@@ -152,7 +152,7 @@ def known_terms(there: Container[str], *, facts: bool) -> frozenset[str]:
 @cache
 def term_names() -> tuple[str, ...]:
     """Return the names of all terms: facts, then the others from fine to coarse."""
-    of_levels = (f"{name}@{depth}" for depth in range(LEVELS) for name in names_at(depth))
+    of_levels = (f"{name}@{depth}" for depth in range(DEPTHS) for name in names_at(depth))
     return (*of_levels, *(f"{_FACT}{name}" for name in FACTS))
 
 
@@ -399,7 +399,7 @@ def pyramid(maps: MapSource, needed: frozenset[str], map_fn: MapFn) -> list[Leve
                 if (full := f"{name}@{depth}") in needed
             },
         )
-        for depth in range(LEVELS)
+        for depth in range(DEPTHS)
     ]
 
 
@@ -421,7 +421,7 @@ def _terms_of(name: str, energy: _Energy, needed: frozenset[str]) -> dict[str, _
         if logs is not None and (full := f"log {name}@{depth}") in needed:
             terms[full] = logs
         depth += 1
-        if depth == LEVELS:
+        if depth == DEPTHS:
             return terms
         if has_logs:
             logs = _halve(_log(name, plane) if logs is None else logs)
@@ -523,7 +523,7 @@ def _cells(
 
     wait_for(map_fn(measure, range(0, len(places) - 2, rows)))
     maps.release()
-    coarsest = 1 << (LEVELS - 1)
+    coarsest = 1 << (DEPTHS - 1)
     mapped = [
         np.pad(np.arange(side), (0, -side % coarsest), mode="symmetric") for side in (height, width)
     ]

@@ -26,7 +26,7 @@ from trustscale_server.sampling.sigma.features import Maps, known_terms
 
 # Samples enter the sums as integers in units of 2^-20. The unit is below the error of the Lab
 # tables, and 1,024 samples still fit: the largest product M · S2 stays under 2^63.
-UNIT = np.float32(1 << 20)
+UNITS_OF_SAMPLE = np.float32(1 << 20)
 MAX_SAMPLES = 1024
 
 # Up to this many samples are kept whole: 3 bytes a pixel each, where the sums take 20.
@@ -154,7 +154,9 @@ class Moments:
     def _variance_of(
         self, sums: NDArray[np.int32], squares: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        return np.asarray(self._spread(sums, squares) * (1.0 / (self.count * float(UNIT)) ** 2))
+        return np.asarray(
+            self._spread(sums, squares) * (1.0 / (self.count * float(UNITS_OF_SAMPLE)) ** 2)
+        )
 
     def raise_if_empty(self) -> None:
         """Raise ValueError unless a sample has been added."""
@@ -216,7 +218,7 @@ class Moments:
         own, squares = moments
         mean = own.astype(np.float32, copy=False)
         if squares is not None:
-            mean *= np.float32(1.0 / (self.count * float(UNIT)))
+            mean *= np.float32(1.0 / (self.count * float(UNITS_OF_SAMPLE)))
         return mean
 
     def _distance(self, other: Pixels, moments: _Moments) -> NDArray[np.float32]:
@@ -229,13 +231,13 @@ class Moments:
             return channel_sum(lab)
         # S2 + Σ_c E (M E − 2 S1), all integers below 2^53, which float64 holds exactly: the order
         # of the samples has no part.
-        lab *= UNIT
+        lab *= UNITS_OF_SAMPLE
         whole = np.rint(lab).astype(np.float64)
         rest = self.count * whole
         rest -= 2.0 * own
         rest *= whole
         distance = squares + rest.sum(axis=0)
-        return np.asarray(distance * (1.0 / (self.count * float(UNIT) ** 2)), np.float32)
+        return np.asarray(distance * (1.0 / (self.count * float(UNITS_OF_SAMPLE) ** 2)), np.float32)
 
     @property
     def known(self) -> frozenset[str]:
@@ -280,8 +282,8 @@ class Moments:
         """
         self.raise_if_empty()
         self._accumulate_all()
-        unit = self.count * float(UNIT)
-        patch = (self.squares / (unit * float(UNIT))).reshape(self.shape)
+        unit = self.count * float(UNITS_OF_SAMPLE)
+        patch = (self.squares / (unit * float(UNITS_OF_SAMPLE))).reshape(self.shape)
         smooth(patch, kernel, size, out=patch)
         for channel in self.sums:
             mean = (channel / unit).reshape(self.shape)
@@ -307,7 +309,7 @@ def mean_image(
 def _fold(pixels: Pixels, sums: NDArray[np.int32], squares: NDArray[np.float64]) -> None:
     """Add uint8 [n, 3] to S1 [3, n] and S2 [n]."""
     lab = _lab(pixels)
-    lab *= UNIT
+    lab *= UNITS_OF_SAMPLE
     np.rint(lab, out=lab)
     sums += lab.astype(np.int32)
     square = lab.astype(np.float64)
