@@ -256,9 +256,9 @@ def _fidelity(settings: dict[str, Any]) -> str:
 
 
 def _indecision(settings: dict[str, Any]) -> str:
-    fit = settings.get("fit")
-    fitted = "" if fit is None else f", {fit['name']}"
-    return f"{settings['estimator']}{fitted}"
+    if (fit := settings.get("fit")) is None:
+        return str(settings["estimator"])
+    return fit["name"] + (f", on {fit['scenes']} other scenes" if fit["scenes"] else "")
 
 
 def _describe(guarantee: dict[str, Any]) -> str:
