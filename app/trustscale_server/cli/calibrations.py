@@ -258,7 +258,7 @@ def _fidelity(settings: dict[str, Any]) -> str:
 def _indecision(settings: dict[str, Any]) -> str:
     if (fit := settings.get("fit")) is None:
         return str(settings["estimator"])
-    return fit["name"] + (f", on {fit['scenes']} other scenes" if fit["scenes"] else "")
+    return str(fit["name"]) + (f", on {fit['scenes']} other scenes" if fit["scenes"] else "")
 
 
 def _describe(guarantee: dict[str, Any]) -> str:
