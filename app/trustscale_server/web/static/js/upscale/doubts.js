@@ -84,11 +84,12 @@ function means({ width, height, data }, columns, lines, cell) {
  */
 export function inkOf({ width, height, cell, added, codes }, limit) {
   const part = (value, from, to) => Math.min(1, Math.max(0, (value - from) / (to - from)));
-  const data = Uint8Array.from(added, (value, at) => {
-    if (value < VISIBLE) return 0;
+  const data = new Uint8Array(added.length);
+  for (let at = 0; at < data.length; at += 1) {
+    if (added[at] < VISIBLE) continue;
     const doubt = part(codes[at], limit, SURE * limit);
-    return 255 * (FAINT + (1 - FAINT) * Math.sqrt(part(value, VISIBLE, LOUD) * doubt));
-  });
+    data[at] = 255 * (FAINT + (1 - FAINT) * Math.sqrt(part(added[at], VISIBLE, LOUD) * doubt));
+  }
   return { width, height, cell, limit, data };
 }
 

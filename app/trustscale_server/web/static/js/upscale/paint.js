@@ -162,24 +162,30 @@ export function drawMarks(out, grid, limit, { view, density }, area, table, ink 
 function inkRows({ width, height, cell, data }, view, area) {
   const size = cell * view.scale;
   const between = (from, to, origin, count) => {
-    const last = count - 1;
-    return Array.from({ length: to - from }, (_, k) => {
-      const at = Math.min(Math.max((from + k + 0.5 - origin) / size - 0.5, 0), last);
-      return [at | 0, Math.min((at | 0) + 1, last), at % 1];
-    });
+    const places = new Float32Array(to - from);
+    for (let k = 0; k < places.length; k += 1)
+      places[k] = Math.min(Math.max((from + k + 0.5 - origin) / size - 0.5, 0), count - 1);
+    return places;
   };
   const columns = between(area.x0, area.x1, view.x, width);
   const rows = between(area.y0, area.y1, view.y, height);
-  const along = (row) =>
-    Float32Array.from(columns, ([left, right, part]) => {
-      const [a, b] = [data[row * width + left], data[row * width + right]];
-      return ((a + part * (b - a)) * (LEVELS - 1)) / 255;
-    });
+  const along = (row) => {
+    const out = new Float32Array(columns.length);
+    const start = Math.min(row, height - 1) * width;
+    for (let x = 0; x < out.length; x += 1) {
+      const left = columns[x] | 0;
+      const a = data[start + left];
+      const b = data[start + Math.min(left + 1, width - 1)];
+      out[x] = ((a + (columns[x] - left) * (b - a)) * (LEVELS - 1)) / 255;
+    }
+    return out;
+  };
   const levels = new Float32Array(columns.length);
-  let [above, upper, lower] = [-1, levels, levels];
+  let [above, upper, lower] = [-2, levels, levels];
   return (y) => {
-    const [row, next, part] = rows[y];
-    if (row !== above) [above, upper, lower] = [row, along(row), along(next)];
+    const row = rows[y] | 0;
+    const part = rows[y] - row;
+    if (row !== above) [above, upper, lower] = [row, row === above + 1 ? lower : along(row), along(row + 1)];
     for (let x = 0; x < levels.length; x += 1) levels[x] = upper[x] + part * (lower[x] - upper[x]);
     return levels;
   };
