@@ -98,7 +98,7 @@ test("one sentence says whether inputs look as usual and whether the promise hol
   const feedback = (n, within, mean = 0.08) => ({ n, within, alpha: 0.1, mean_loss: mean });
   for (const [changes, wanted] of [
     [{ calibration: null }, /^No calibration is active/],
-    [{ requests: { seen: 0 } }, /^No request yet; no truth is known yet/],
+    [{ requests: { seen: 0 } }, /^No request yet; no checks against originals yet/],
     [{ requests: { seen: 3, counted: 3 } }, /^3 requests so far, too few/],
     [{ inputs: inputs(1) }, /^Inputs look as usual/],
     [{ inputs: inputs(11) }, /^Inputs begin to look unusual/],

@@ -213,3 +213,16 @@ test("the number says what it is about; the error grows with every step towards 
   const said = [0.03, 0.05, 0.07].map((alpha) => words.promise(result, alpha, alpha !== 0.05).text);
   assert.equal(new Set(said).size, 1);
 });
+
+test("the wall begins with what needs a look most", () => {
+  const one = (id, result) => ({ id, result });
+  const pictures = [
+    one("waits"),
+    one("real", { added: { held: 0.4 }, trusted_fraction: 0.1 }),
+    one("colours", { added: { held: 0 }, trusted_fraction: 0.9 }),
+    one("invented", { added: { held: 0 }, trusted_fraction: 0.2 }),
+    one("no promise", { added: { held: null }, trusted_fraction: null }),
+  ];
+  const order = words.leastRealFirst(pictures).map(({ id }) => id);
+  assert.deepEqual(order, ["no promise", "invented", "colours", "real", "waits"]);
+});

@@ -24,7 +24,7 @@ export function sentence(data) {
 }
 
 export function truths({ feedback, alarms }) {
-  if (!feedback?.n) return "no truth is known yet, so the promise is not checked";
+  if (!feedback?.n) return "no checks against originals yet";
   const { n, within, alpha, mean_loss: mean } = feedback;
   const above = n - within;
   const checked = `of ${count(n)} checked ${above === 0 ? "none" : count(above)} exceeded the accepted error`;

@@ -36,6 +36,13 @@ export function gist(result, share = result.trusted_fraction) {
     : `${percent(held, 0)} of the added detail holds up`;
 }
 
+/** Pictures by that number: first those of which nothing is promised, unfinished ones last. */
+export function leastRealFirst(pictures) {
+  const rank = ({ result }) => result?.added?.held ?? (result ? -1 : 2);
+  const trusted = ({ result }) => result?.trusted_fraction ?? 0;
+  return [...pictures].sort((a, b) => rank(a) - rank(b) || trusted(a) - trusted(b));
+}
+
 /** Whether anything is promised of this picture; otherwise `plain` says why not. */
 export const hasPromise = ({ guarantee }) => guarantee.promised;
 

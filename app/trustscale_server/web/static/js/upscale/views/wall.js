@@ -11,7 +11,7 @@ import { leftOutOf } from "../left-out.js";
 import { drawWhole, masked } from "../masked.js";
 import { remove } from "../queue.js";
 import { isEnded, modelOf, store } from "../state.js";
-import { alertsOf, hasPromise, stateWords } from "../words.js";
+import { alertsOf, hasPromise, leastRealFirst, stateWords } from "../words.js";
 import { files, link, tally } from "./strip.js";
 
 const LITTLE = 0.5; // of a picture
@@ -25,10 +25,6 @@ const isDoubtful = (one) =>
   (one.result.review
     ? one.result.review.needs_review
     : one.result.trusted_fraction < LITTLE || alertsOf(one.result).lines.length > 0);
-
-/** The least trusted first, unfinished ones last. */
-export const sorted = (pictures) =>
-  [...pictures].sort((a, b) => (a.result?.trusted_fraction ?? 2) - (b.result?.trusted_fraction ?? 2));
 
 /** What the wall can be narrowed to: [name, words, test], as far as there are such pictures. */
 export function chips(now) {
@@ -58,7 +54,7 @@ export function wall(now, onPick) {
   const { pictures, filters, chosen } = now;
   const all = chips(now);
   const active = all.filter(([name]) => filters.has(name));
-  const shown = sorted(pictures).filter((one) => active.every(([, , test]) => test(one)));
+  const shown = leastRealFirst(pictures).filter((one) => active.every(([, , test]) => test(one)));
   const picked = pictures.filter(({ id }) => chosen.has(id));
   const these = picked.length ? picked : shown;
   const done = these.filter(isDone);
