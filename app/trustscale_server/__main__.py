@@ -1,4 +1,4 @@
-"""`python -m app` is `trustscale`."""
+"""`python -m trustscale_server` is `trustscale`."""
 
 from trustscale_server.cli.main import main
 

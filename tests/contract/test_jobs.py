@@ -169,4 +169,4 @@ class TestLists:
         await stores.jobs.request_cancel("labelled")
         assert [j.id for j in await stores.jobs.unfinished()] == ["resumed"]
         assert await stores.jobs.expire(older_s=-60) == ["labelled"]
-        assert await stores.jobs.count_pending("calibration") == 1
+        assert (await stores.jobs.pending_by_client("calibration")).total() == 1

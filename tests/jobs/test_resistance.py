@@ -33,7 +33,7 @@ async def test_an_unreadable_job(place, stores, caplog):
         "UPDATE document SET value = X'7B' WHERE (folder, name) = ('jobs', 'broken')",
         *("HSET", "trustscale:documents:jobs", "broken", "1 {"),
     )
-    assert await stores.jobs.count_pending("upscale") == 2  # nothing is read to count
+    assert (await stores.jobs.pending_by_client("upscale")).total() == 2  # nothing is read to count
     async with place.working(stores) as queue:
         assert (await ended(stores, "whole")).state is JobState.SUCCEEDED
         await queue.submit(place.job("later"))

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trustscale_server.calibrating import pair_pictures
-from trustscale_server.calibrating.create import JOB_PREFIX
 from trustscale_server.calibrating.documents import (
     ActivationOut,
     CalibrationDetail,
@@ -43,6 +42,7 @@ from trustscale_server.stores.base import (
     JobStatus,
     Stores,
 )
+from trustscale_server.stores.jobs import JOB_PREFIX
 from trustscale_server.upscalers.base import Upscaler
 
 

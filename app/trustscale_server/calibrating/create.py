@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 from pydantic import BaseModel, Field
 
@@ -37,18 +37,16 @@ from trustscale_server.platform.errors import (
     Conflict,
     NotFound,
 )
+from trustscale_server.platform.tasks import few_at_once
 from trustscale_server.sampling.spec import check_measurable, guard, identify
 from trustscale_server.stores.base import (
     Job,
     JobStatus,
     Stores,
-    few_at_once,
     uploads_for,
 )
+from trustscale_server.stores.jobs import JOB_PREFIX
 from trustscale_server.upscalers.base import SUPPLIED, Upscaler, named
-
-JOB_PREFIX: Final = "job-"
-"""What the ids of jobs begin with; until a calibration is made, that of its job stands for it."""
 
 
 class Plan(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
@@ -244,6 +245,7 @@ async def detail(
     def made() -> CalibrationDetail:
         subset = calibration.subset(group)
         ways = calibration.manifest.degradation
+        sizes = Counter((p.width, p.height) for p in subset.infos)
         return CalibrationDetail.model_validate(
             {
                 **{name: value for name, value in calibration.document.items() if name != "pairs"},
@@ -254,7 +256,7 @@ async def detail(
                 "min_alpha": subset.min_alpha,
                 "bound": subset.bound,
                 "made_by": ways and ways.describe(calibration.pipeline.scale),
-                "sizes": sorted({(p.width, p.height) for p in subset.infos})[:20],
+                "sizes": [size for size, _ in sizes.most_common(20)],
                 "differences": differing,
                 "thresholds": thresholds(subset),
                 "guarantee": calibration.guarantee.summary(),

@@ -24,7 +24,8 @@ from trustscale_server.calibrating.records import AwaitsLabel, PairState, load_r
 from trustscale_server.images.png import to_png
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.errors import BadImage, BadInput, Conflict, NotFound, Superseded
-from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, few_at_once
+from trustscale_server.platform.tasks import few_at_once
+from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores
 
 FIRST = "labels"
 """The folder of the first versions, drawn here or uploaded with the pairs."""

@@ -10,9 +10,8 @@ from trustscale_server.calibration import canaries
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores import results
 from trustscale_server.stores.base import UPLOADS, Stores
+from trustscale_server.stores.jobs import JOB_PREFIX
 
-# Other keys are of runs from the command line.
-_OF_JOBS: Final = "job-"
 _OF_CALIBRATIONS: Final = (canaries.CANARIES_KEY, PICTURES_KEY)
 
 # An upload without a job may still be arriving; none takes a day.
@@ -28,7 +27,7 @@ async def remove_orphans(stores: Stores) -> int:
     removed = 0
     calibrations: set[str] | None = None
     for key in await stores.blobs.untouched(_ORPHAN_LIFE):
-        if key.startswith(_OF_JOBS):
+        if key.startswith(JOB_PREFIX):
             known = await _is_needed(stores, key)
         elif key.startswith(_OF_CALIBRATIONS):
             if calibrations is None:

@@ -1,1 +1,1 @@
-"""Calibrations: made from (X, Y) pairs, kept as immutable documents, exchanged as one file."""
+"""Calibrations: immutable documents, which one file exchanges; `calibrating` makes them."""

@@ -227,19 +227,6 @@ class Calibration:
                 self._subsets.popitem(last=False)
             return self._subsets[key]
 
-    def subsets(self) -> list[tuple[str, Subset]]:
-        """Return the subsets of its groups, of its classes, and of both together, by name."""
-        named = []
-        for group in (None, *self.groups):
-            of_group = self.subset(group)
-            if group is not None:
-                named.append((group, of_group))
-            named += [
-                (name if group is None else f"{group}, {name}", of_group.of_class(name))
-                for name in of_group.classes
-            ]
-        return named
-
     def _promising(self, kind: str | None, robust: float | None) -> GuaranteeSettings:
         settings = self.guarantee
         if kind not in {None, settings.kind}:

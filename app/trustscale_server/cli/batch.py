@@ -313,7 +313,7 @@ class Run:
         """Write the settings of a folder's answers, and each image's outcome."""
         if self.manifest is None:
             return
-        facts = {
+        document = {
             "request": self.full_request,
             "done": {
                 name: {
@@ -326,7 +326,7 @@ class Run:
             "failed": self.failed,
             "left": self.left,
         }
-        text = json.dumps(facts, indent=2, ensure_ascii=False)
+        text = json.dumps(document, indent=2, ensure_ascii=False)
         self.manifest.parent.mkdir(parents=True, exist_ok=True)
         self.manifest.write_text(f"{text}\n", "utf-8", "backslashreplace")
 

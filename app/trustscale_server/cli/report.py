@@ -29,8 +29,8 @@ def line(source: InputFile, record: Mapping[str, Any], note: str) -> str:
         about = record["guarantee"]["about"]
         trusted = f"{_held(record)}{share} can be relied on {about}{_left_out(record)}"
     seconds = sum(record["timings_ms"].values()) / 1e3
-    line = f"{source}  {trusted}  {record['upscaler']}  {seconds:.1f} s{note}"
-    return "\n".join([line, *_words(record)])
+    summary = f"{source}  {trusted}  {record['upscaler']}  {seconds:.1f} s{note}"
+    return "\n".join([summary, *_words(record)])
 
 
 def _held(record: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ RequestOptions: Final = options.from_model(
 
 
 @dataclass
-class Answers:
+class AnswerOptions:
     """Which answers are written, and where."""
 
     out: Annotated[
@@ -169,7 +169,7 @@ class Output(options.TargetOptions):
 
 @with_options(
     request_options=RequestOptions,
-    answers=Answers,
+    answers=AnswerOptions,
     elsewhere=Elsewhere,
     sorting=Sorting,
     output=Output,
@@ -184,7 +184,7 @@ def upscale(
         ),
     ],
     request_options: Any,
-    answers: Answers,
+    answers: AnswerOptions,
     elsewhere: Elsewhere,
     sorting: Sorting,
     output: Output,

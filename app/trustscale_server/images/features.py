@@ -1,24 +1,5 @@
 """What an upload is: its traces of compression, their description, its kind and class.
 
-**How strongly a file was compressed** is read from the file itself. Nothing else known of an upload
-affects an upscaler's error as much. JPEG files hold quantisation tables, lossy WebP, AVIF and HEIC
-files a quantiser, which map to the quality, 1 to 100, of common encoders. An earlier compression
-leaves pixels near its coarser grid (`resaved_quality`).
-
-**The description of a picture** is about twenty numbers of each tile, over all of the picture.
-Whatever happened to a picture, it left its trace in how strongly neighbouring pixels differ: across
-one, two and four pixels, in the luma and in the chroma, along and across, evenly or with a period.
-The quantiles over the tiles describe the picture, so that a region that is unlike the others counts
-(an enlarged photograph in a collage, a caption). They do not say what a picture shows: the learned
-table says what the numbers mean.
-
-**The kind of an upload.** One table, linear in the description of the picture and in what its file
-says, has a row for each *kind*, a usual way of making uploads (`degrade.USUAL`). `python -m
-benchmarks.kinds` learns it (multinomial logistic regression). The kind with the highest score gives
-the class. A table that is wrong costs power, never validity, since the same function reads
-calibrating pictures. Nothing here tells whether a picture is like the calibrating ones: what a
-picture looks like does not say whether its errors are larger, as was measured.
-
 **The class** follows from what is known of an input before any generation. The same code runs on
 calibration inputs and on uploads. A class is a function of the upload alone, so the curve of a
 class holds for its uploads (Mondrian calibration). The rule is part of the pipeline.

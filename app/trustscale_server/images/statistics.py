@@ -1,4 +1,11 @@
-"""The description of a picture: about twenty numbers of each tile, over all of the picture."""
+"""The description of a picture: about twenty numbers of each tile, over all of the picture.
+
+Whatever happened to a picture, it left its trace in how strongly neighbouring pixels differ: across
+one, two and four pixels, in the luma and in the chroma, along and across, evenly or with a period.
+The quantiles over the tiles describe the picture, so that a region that is unlike the others counts
+(an enlarged photograph in a collage, a caption). They do not say what a picture shows: the learned
+table of `kinds.py` says what the numbers mean.
+"""
 
 from __future__ import annotations
 

@@ -89,9 +89,10 @@ async def shown_job(stores: Stores, job: JobStatus, path_prefix: str = "") -> Jo
     is_made = job.kind == "upscale" and job.state is JobState.SUCCEEDED and job.result
     if is_made and not await stores.results.has(str(job.result).rpartition("/")[2]):
         job = job.model_copy(update={"state": JobState.EXPIRED, "result": None})
-    counted = [job.id] if job.kind == "calibration" else []
-    made = (*await stores.usage.calls_of(*counted), None)
-    return JobOut.from_job(job, made[0], path_prefix)
+    made = None
+    if job.kind == "calibration":
+        (made,) = await stores.usage.calls_of(job.id)
+    return JobOut.from_job(job, made, path_prefix)
 
 
 async def unfinished_jobs(stores: Stores, path_prefix: str = "") -> list[JobOut]:

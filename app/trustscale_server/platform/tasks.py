@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -32,6 +32,36 @@ async def beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Tas
                 raise cancelled
         finally:
             del task, cancelled
+
+
+Start: TypeAlias = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
+"""Starts work once there is room for it."""
+
+
+@asynccontextmanager
+async def few_at_once(most: int = 4) -> AsyncIterator[Start]:
+    """Run calls side by side, a few at a time; the first error ends all and is raised."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def room(left: int) -> None:
+        nonlocal running
+        while len(running) > left:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+
+    async def start(work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        running.add(task)
+        await room(most - 1)
+
+    try:
+        yield start
+        await room(0)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:

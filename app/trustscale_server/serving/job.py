@@ -27,6 +27,7 @@ from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
 from trustscale_server.stores.base import ENLARGED, IMAGE, Blobs, Job, StoreUnavailable
+from trustscale_server.stores.jobs import JOB_PREFIX
 from trustscale_server.upscalers.base import RGB
 
 _DRAFT_SIDE: Final = 1024
@@ -70,7 +71,7 @@ class UpscaleHandler:
         async with _reporting() as report:
             answer = await self.service.run(
                 prepared,
-                result_id=job.id.replace("job-", "res-", 1),
+                result_id=job.id.replace(JOB_PREFIX, "res-", 1),
                 unbounded_wait=True,
                 sink=_JobSink(context, report, partial(self._keep, job.id)),
             )

@@ -6,14 +6,13 @@ bytes. Every method is safe to call from several processes at once; none blocks 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from trustscale_server.platform.errors import ConfigError, NotFound
@@ -106,7 +105,7 @@ def open_stores(
     """Return the stores behind two URLs.
 
     `sqlite:///PATH` is a file, relative to the data folder (empty: `trustscale.sqlite3`). The first
-    `check` connects to `redis://` and `rediss://`. `removed` gets the reason of each removal.
+    `probe` connects to `redis://` and `rediss://`. `removed` gets the reason of each removal.
 
     Raises ConfigError without passwords.
     """
@@ -229,36 +228,6 @@ async def uploads_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
             except NotFound:
                 await stores.blobs.delete(job_id)
         raise
-
-
-Start: TypeAlias = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
-"""Starts work once there is room for it."""
-
-
-@asynccontextmanager
-async def few_at_once(most: int = 4) -> AsyncIterator[Start]:
-    """Run calls side by side, a few at a time; the first error ends all and is raised."""
-    running: set[asyncio.Task[None]] = set()
-
-    async def room(left: int) -> None:
-        nonlocal running
-        while len(running) > left:
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-
-    async def start(work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        running.add(task)
-        await room(most - 1)
-
-    try:
-        yield start
-        await room(0)
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def forget_uploads(blobs: Blobs, job: JobStatus) -> None:

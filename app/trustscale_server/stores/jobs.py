@@ -27,6 +27,9 @@ from trustscale_server.stores.usage import CALLS_OF_JOBS
 
 Answer = TypeVar("Answer")
 
+JOB_PREFIX: Final = "job-"
+"""How the ids of jobs begin; those of the command line's own runs begin otherwise."""
+
 # Records, of kilobytes each, in memory at a time.
 _RECORDS_AT_ONCE: Final = 64
 
@@ -238,10 +241,6 @@ class JobStore:
         """List the jobs of a kind that have not ended, the newest first."""
         # One may have ended since it was listed.
         return [job for job in await self._open(kind) if not job.state.is_final][::-1]
-
-    async def count_pending(self, kind: JobKind) -> int:
-        """Count the jobs that have not ended, without reading any."""
-        return await self._documents.count(_open(kind))
 
     async def waiting(self, kind: JobKind) -> Waiting:
         """Count the queued and the running jobs of a kind; one job is read, however many wait."""

@@ -133,7 +133,7 @@ class Upscaler(Protocol):
 
     `fingerprint` identifies what produces the samples: adapter, model, version or weight hash, and
     every parameter that changes the output. Remote upscalers learn `scale` and `fingerprint` in
-    `check`; before it the properties raise `UpscalerUnavailable`.
+    `probe`; before it the properties raise `UpscalerUnavailable`.
     """
 
     @property

@@ -1,1 +1,1 @@
-"""Models that a worker can serve, behind one interface in `registry`."""
+"""Models that a worker can serve, behind one interface in `engine`."""

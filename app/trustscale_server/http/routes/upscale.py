@@ -60,10 +60,10 @@ from trustscale_server.stores.base import (
     direct_folder,
     uploads_for,
 )
+from trustscale_server.stores.jobs import JOB_PREFIX
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
 
-JOB = "job-"
 _LINK_S: Final = 900.0
 
 _PROBLEMS = (
@@ -225,7 +225,7 @@ async def upscale(
         return StoredResponse(answer.picture.id, answered)
 
     async def recall(made_id: str) -> Response:
-        if made_id.startswith(JOB):
+        if made_id.startswith(JOB_PREFIX):
             job = await state.stores.jobs.get(made_id)
             shown = await shown_job(state.stores, job, state.settings.path_prefix)
             return job_accepted(shown, **_ASYNC)
@@ -432,7 +432,7 @@ async def _check_queue(state: State) -> None:
 async def _submit(
     state: State, upload: _Upload, fields: UpscaleRequest, prepared: Admitted, webhook: str | None
 ) -> JobStatus:
-    job_id = f"{JOB}{secrets.token_urlsafe(15)}"
+    job_id = f"{JOB_PREFIX}{secrets.token_urlsafe(15)}"
     async with uploads_for(state.stores, job_id):
         async with state.service.context.drawing.slot():  # bounds the whole files in memory
             await state.stores.blobs.put(job_id, IMAGE, await upload.read())

@@ -80,7 +80,7 @@ class OipConfig(OneAddress):
 class OipUpscaler(Adapter[OipConfig]):
     """An upscaler behind the Open Inference Protocol.
 
-    `binary`: whether tensors are sent raw; with the format "auto" `check` finds out.
+    `binary`: whether tensors are sent raw; with the format "auto" `probe` finds out.
     """
 
     def __init__(self, config: OipConfig, upstream: Upstream) -> None:

@@ -172,7 +172,7 @@ class ResilientUpscaler(Wrapped):
             await self.inner.probe()
 
     async def wake(self) -> None:
-        """Repeat `check` within `cold_start_s`, since requests start the upstream."""
+        """Repeat `probe` within `cold_start_s`, since requests start the upstream."""
         clock = asyncio.get_running_loop().time
         until = clock() + self._config.cold_start_s
         with self._counted_open():

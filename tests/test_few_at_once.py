@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from trustscale_server.stores.base import few_at_once
+from trustscale_server.platform.tasks import few_at_once
 
 
 async def test_so_many_and_no_more():
