@@ -155,7 +155,7 @@ class TestErrors:
         outcome = run("upscale", "in", "--out", "out")
         assert outcome.code == 1
         promise, *_, failed, last = outcome.err.splitlines()
-        assert promise.startswith("warning: The calibration has too few")
+        assert promise.startswith("warning: The calibration has too few"), outcome.err
         assert promise.endswith(" (in/a.png, in/c.png)")
         assert failed.startswith("trustscale: in/b.png: ")
         assert last == "2 done, 0 kept, 1 failed, 1 skipped that is no image: in/notes.txt"
