@@ -6,7 +6,7 @@ from math import inf
 import pytest
 from redis.asyncio import Redis
 
-from trustscale_server.http.routes.upscale import JOB
+from trustscale_server.stores.jobs import JOB_PREFIX
 from trustscale_server.jobs.webhooks import delivery_of, event_of
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.serving.request import UpscaleRequest
@@ -21,7 +21,7 @@ def upscale(number):
     about = {"webhook": WEBHOOK, "key": "shop", "client": "shop", "upscaler": "span-x4"}
     about |= {"width": "2048", "height": "2048", "estimate_s": "4.0"}
     return Job(
-        id=f"{JOB}{number:020}", kind="upscale", created_at=datetime.now(UTC), about=about,
+        id=f"{JOB_PREFIX}{number:020}", kind="upscale", created_at=datetime.now(UTC), about=about,
         request=UpscaleRequest(upscaler="span-x4", key="shop", client="shop").model_dump(),
     )  # fmt: skip
 
