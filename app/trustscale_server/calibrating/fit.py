@@ -16,6 +16,7 @@ from trustscale_server.calibrating.pairs import Pair
 from trustscale_server.calibrating.records import AwaitsFit, ToFitOn
 from trustscale_server.calibration.manifest import MeasuredPair
 from trustscale_server.conformal import fidelity
+from trustscale_server.pixels.npy import read_arrays
 from trustscale_server.platform.errors import BadPairs
 from trustscale_server.sampling.measure import (
     Enlarged,
@@ -134,11 +135,11 @@ def _pack_photograph(photograph: Photograph) -> bytes:
 
 
 def _unpack_photograph(record: bytes) -> Photograph:
-    with np.load(io.BytesIO(record), allow_pickle=False) as arrays:
-        seen = fitting.FitSample(
-            tuple(map(str, arrays["names"])), arrays["terms"], arrays["error"], arrays["share"]
-        )
-        return Photograph(str(arrays["digest"]), seen)
+    arrays = read_arrays(record)
+    seen = fitting.FitSample(
+        tuple(map(str, arrays["names"])), arrays["terms"], arrays["error"], arrays["share"]
+    )
+    return Photograph(str(arrays["digest"]), seen)
 
 
 def _pack_samples(samples: Sequence[RGB]) -> bytes:
@@ -148,8 +149,7 @@ def _pack_samples(samples: Sequence[RGB]) -> bytes:
 
 
 def _reduced(pair: Pair, drawn: bytes, pipeline: MeasurementSpec) -> MeasuredPair:
-    with np.load(io.BytesIO(drawn), allow_pickle=False) as arrays:
-        samples = list(arrays["samples"])
+    samples = list(read_arrays(drawn)["samples"])
     measured = measured_again(samples, Source(pair.x, pair.features), pipeline, pair.seen)
     return reduce_pair(pair, measured, pipeline)
 

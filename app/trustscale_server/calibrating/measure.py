@@ -29,6 +29,7 @@ from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
 from trustscale_server.conformal.review import high_sigma, off_shares
 from trustscale_server.images.features import UPLOAD, classify
 from trustscale_server.pixels.lab import to_8_bit
+from trustscale_server.pixels.npy import read_arrays
 from trustscale_server.platform.errors import BadCalibration
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.kept_samples import KeptSamples
@@ -177,16 +178,16 @@ def pack(pair: MeasuredPair) -> bytes:
 def unpack(data: bytes) -> MeasuredPair:
     """Return the measured pair of `pack`; BadCalibration if it is damaged."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            curves = LossCurves(arrays["levels"], arrays["errors"], arrays["lengths"])
-            curves.raise_if_inconsistent()
-            return MeasuredPair(
-                PairInfo(**json.loads(arrays["info"].tobytes())),
-                list(curves),
-                arrays["quantiles"],
-                arrays.get("marked"),
-                arrays["described"],
-            )
+        arrays = read_arrays(data)
+        curves = LossCurves(arrays["levels"], arrays["errors"], arrays["lengths"])
+        curves.raise_if_inconsistent()
+        return MeasuredPair(
+            PairInfo(**json.loads(arrays["info"].tobytes())),
+            list(curves),
+            arrays["quantiles"],
+            arrays.get("marked"),
+            arrays["described"],
+        )
     except Exception as error:  # any parser may fail on damaged input
         raise BadCalibration(f"A checkpoint is damaged: {error}.") from error
 
@@ -202,5 +203,5 @@ def pack_measurement(measurement: Measurement) -> bytes:
 
 def unpack_measurement(data: bytes) -> tuple[RGB, NDArray[np.float32], float]:
     """Return Ŷ, σ and the mean log σ of `pack_measurement`."""
-    with np.load(io.BytesIO(data)) as arrays:
-        return arrays["prediction"], arrays["sigma"], float(arrays["mean_log_sigma"])
+    arrays = read_arrays(data)
+    return arrays["prediction"], arrays["sigma"], float(arrays["mean_log_sigma"])

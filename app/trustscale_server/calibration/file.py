@@ -41,6 +41,7 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.added import STEPS
 from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
 from trustscale_server.pixels.filters import largest_float32
+from trustscale_server.pixels.npy import read_header
 from trustscale_server.platform.errors import BadCalibration, reason_of
 
 _FORMAT = "trustscale-calibration"
@@ -240,7 +241,7 @@ def _array(data: bytes) -> NDArray[np.uint16]:
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):
         raise BadCalibration("The calibration file contradicts itself: an array has a wrong form.")
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    shape, is_fortran, dtype = read_header(stream)
     if dtype != np.uint8 or shape[1:2] != (_WIDTH,) or len(shape) != 3:
         raise BadCalibration("The calibration file contradicts itself: an array has a wrong type.")
     if min(shape) < 0 or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from trustscale_server.pixels.npy import read_array
 from trustscale_server.platform.errors import (
     UpscalerFailed,
 )
@@ -77,7 +78,7 @@ class KeptSamples(Wrapped):
     async def _kept(self, source: Source, seed: int) -> RGB:
         data = await self.blobs.get(self.folder, self._name(source, seed))
         self.has_reused = True
-        return await asyncio.to_thread(lambda: np.load(io.BytesIO(data), allow_pickle=False))
+        return await asyncio.to_thread(read_array, data)
 
     async def _keep(self, source: Source, seed: int, sample: RGB) -> None:
         expected = (self.scale * source.height, self.scale * source.width, 3)
