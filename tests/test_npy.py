@@ -40,3 +40,11 @@ def test_no_objects_are_read():
     np.save(file, np.array([{}], object))
     with pytest.raises(ValueError, match="allow_pickle"):
         read_array(file.getvalue())
+
+
+def test_a_damaged_file():
+    file = io.BytesIO()
+    np.savez(file, a=np.arange(9))
+    for data in (b"", b"text", file.getvalue()[:-30]):
+        with pytest.raises(ValueError, match="zip"):
+            read_arrays(data)

@@ -24,6 +24,7 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.pixels import filters
 from trustscale_server.pixels.lab import normalised_lab
+from trustscale_server.pixels.npy import read_arrays
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.measure import EverySample, Measurement, measure, measured_again
@@ -90,8 +91,8 @@ def unpacked_samples(data: bytes) -> Samples:
         raw = zstandard.ZstdDecompressor().decompress(data)
     except zstandard.ZstdError as error:
         raise ValueError("the file is damaged") from error
-    with np.load(io.BytesIO(raw)) as arrays:
-        images, seconds = arrays["differences"], float(arrays["seconds"])
+    arrays = read_arrays(raw)
+    images, seconds = arrays["differences"], float(arrays["seconds"])
     first = images[0]
     np.cumsum(first, axis=1, dtype=first.dtype, out=first)
     images[1:] += first
