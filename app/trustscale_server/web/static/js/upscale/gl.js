@@ -173,8 +173,8 @@ export class GlPainter {
     const { gl, at } = this;
     const grid = gridOf(layer, view, density);
     const isDrawn = mode === "marked" || (mode === "original" && layer.soft);
-    this.bind(0, layer.pictures[0]);
-    this.bind(1, layer.soft ?? layer.pictures[0]);
+    this.bindPicture(0, layer.pictures[0]);
+    this.bindPicture(1, layer.soft ?? layer.pictures[0]);
     this.bindGrid(grid);
     const ink = inkFor(layer) ?? FULL;
     this.bindInk(ink);
@@ -193,42 +193,37 @@ export class GlPainter {
     gl.drawArrays(gl.TRIANGLES, 0, 3);
   }
 
-  bind(unit, bitmap) {
+  bindPicture(unit, bitmap) {
     const { gl } = this;
-    gl.activeTexture(gl.TEXTURE0 + unit);
-    if (this.textures.has(bitmap)) return gl.bindTexture(gl.TEXTURE_2D, this.textures.get(bitmap));
-    this.fresh(bitmap);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
-    gl.generateMipmap(gl.TEXTURE_2D);
-    this.set(gl.LINEAR_MIPMAP_LINEAR, gl.LINEAR);
+    this.bind(unit, bitmap, gl.LINEAR_MIPMAP_LINEAR, gl.LINEAR, () => {
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
+      gl.generateMipmap(gl.TEXTURE_2D);
+    });
   }
 
   bindGrid({ width, height, data }) {
     const { gl } = this;
-    gl.activeTexture(gl.TEXTURE2);
-    if (this.textures.has(data)) return gl.bindTexture(gl.TEXTURE_2D, this.textures.get(data));
-    this.fresh(data);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.R16UI, width, height, 0, gl.RED_INTEGER, gl.UNSIGNED_SHORT, data);
-    this.set(gl.NEAREST, gl.NEAREST);
+    this.bind(2, data, gl.NEAREST, gl.NEAREST, () =>
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.R16UI, width, height, 0, gl.RED_INTEGER, gl.UNSIGNED_SHORT, data),
+    );
   }
 
   bindInk({ width, height, data }) {
     const { gl } = this;
-    gl.activeTexture(gl.TEXTURE3);
-    if (this.textures.has(data)) return gl.bindTexture(gl.TEXTURE_2D, this.textures.get(data));
-    this.fresh(data);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.R8, width, height, 0, gl.RED, gl.UNSIGNED_BYTE, data);
-    this.set(gl.LINEAR, gl.LINEAR);
+    this.bind(3, data, gl.LINEAR, gl.LINEAR, () =>
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.R8, width, height, 0, gl.RED, gl.UNSIGNED_BYTE, data),
+    );
   }
 
-  fresh(of) {
-    const texture = this.gl.createTexture();
-    this.textures.set(of, texture);
-    this.gl.bindTexture(this.gl.TEXTURE_2D, texture);
-  }
-
-  set(least, most) {
+  /** Bind the texture of a source; the first time it is made, which `fill` does. */
+  bind(unit, of, least, most, fill) {
     const { gl } = this;
+    gl.activeTexture(gl.TEXTURE0 + unit);
+    if (this.textures.has(of)) return gl.bindTexture(gl.TEXTURE_2D, this.textures.get(of));
+    const texture = gl.createTexture();
+    this.textures.set(of, texture);
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    fill();
     for (const [name, value] of [
       [gl.TEXTURE_MIN_FILTER, least],
       [gl.TEXTURE_MAG_FILTER, most],
