@@ -55,38 +55,65 @@ units = st.sampled_from(["spot", "spot", "picture"])
 orders = st.lists(st.tuples(scenes, st.sampled_from([UPLOAD, None]), units), min_size=1, max_size=4)
 
 
-def is_about(before, own, features):
-    """Whether one before covers a pair of another; without a rule the class of that is unknown."""
-    if own.pipeline.input_rule is None and before.pipeline.input_rule is not None:
-        return len(before.everything.classes) > 0
-    return before.everything.covers(features)
+class Active:
+    """A calibration and the scenes it was made of, looked through one by one."""
+
+    def __init__(self, template, scenes, rule, unit):
+        self.calibration = made(template, scenes, rule, unit)
+        self.scenes, self.rule, self.is_of_spots = scenes, rule, unit == "spot"
+
+    def like(self, features):
+        """The scenes that answer an upload: those of its class, or all without classes."""
+        everything = self.calibration.everything
+        name = everything.class_of(features)
+        return [scene for scene in self.scenes if everything.class_of(scene[0]) == name]
+
+    def covers(self, features, side):
+        """Whether it could answer, were it alone."""
+        sides = {side for _, side, _ in self.like(features)}
+        return self.calibration.everything.covers(features) and (self.is_of_spots or side in sides)
+
+    def takes(self, scene, other):
+        """Whether it may answer uploads like a scene of a later one, by which that must not."""
+        features, side, _ = scene
+        if self.is_of_spots != other.is_of_spots:
+            # The spots of some sizes stand for those of the others.
+            side = SIDES[0]
+            if not self.is_of_spots:
+                return False
+        # Without classes a later one does not know which class its uploads have here.
+        unknown = other.rule is None and self.rule is not None
+        return any(self.covers(known, side) for known in (UPLOADS if unknown else [features]))
 
 
-def is_for(several, parts, place, upload, side):
-    """Whether one covers an upload, by a curve of pairs that none before it is about."""
-    one = several[place]
-    name = one.everything.class_of(upload)
-    return one.everything.covers(upload) and one.answers_size(side, side) and not any(
-        is_about(before, one, features)
-        # The spots of some sizes stand for those of the others.
-        and (before.sizes is None or (one.sizes and before.answers_size(its_side, its_side)))
-        for features, its_side, _ in parts[place][0]
-        if name in {None, one.everything.class_of(features)}
-        for before in several[:place]
-    )  # fmt: skip
+def is_for(several, place, upload, side):
+    """Whether one covers an upload, by a curve of pairs that none before it takes."""
+    own = several[place]
+    return own.covers(upload, side) and not any(
+        before.takes(scene, own) for scene in own.like(upload) for before in several[:place]
+    )
 
 
 @settings(max_examples=150, deadline=None)
 @given(orders, st.sampled_from(UPLOADS), st.sampled_from([40, *SIDES, 400]))
 def test_the_first_that_is_for_an_upload(calibration, parts, upload, side):
     """What none is for, the first one answers."""
-    several = [made(calibration, *part) for part in parts]
-    order = CalibrationPriority(several)
+    several = [Active(calibration, *part) for part in parts]
+    order = CalibrationPriority([active.calibration for active in several])
     chosen = order.choose(upload, side, side)
-    assert order.choose(upload, side, side) is chosen
-    assert CalibrationPriority(several).choose(upload, side, side) is chosen
-    fitting = (place for place in range(len(parts)) if is_for(several, parts, place, upload, side))
-    assert several.index(chosen) == next(fitting, 0)
+    fitting = (place for place in range(len(parts)) if is_for(several, place, upload, side))
+    assert order.calibrations.index(chosen) == next(fitting, 0)
+
+
+def test_a_class_is_for_its_own_sizes(calibration):
+    """A class of large pictures only is not taken by one that answers small ones."""
+    lossless, jpeg = UPLOADS[:2]
+    small = made(calibration, [(lossless, 48, 0.1)] * 4, None, "picture")
+    both = made(calibration, [(lossless, 48, 0.1)] * 3 + [(jpeg, 64, 0.1)], UPLOAD, "picture")
+    order = CalibrationPriority([small, both])
+    assert order.choose(jpeg, 64, 64) is both
+    assert order.choose(lossless, 64, 64) is small  # as the first of all: none is for it
+    assert not both.applicable(None, "lossless").answers_size(64, 64)
 
 
 @settings(max_examples=50, deadline=None)
@@ -94,14 +121,16 @@ def test_the_first_that_is_for_an_upload(calibration, parts, upload, side):
 def test_what_each_answers(calibration, parts):
     """A class is told of a calibration if, and only if, uploads of it are answered from it."""
     order = CalibrationPriority([made(calibration, *part) for part in parts])
-    found = [set() for _ in parts]
+    answered = [set() for _ in parts]
     for upload in UPLOADS:
         for side in (*SIDES, 400):
             chosen = order.choose(upload, side, side)
-            if chosen.everything.covers(upload) and chosen.answers_size(side, side):
-                name = chosen.everything.class_of(upload)
-                found[order.calibrations.index(chosen)].add(name or EVERY)
-    assert [set(classes) for classes in order.answers()] == found
+            name = chosen.everything.class_of(upload)
+            if chosen.everything.covers(upload) and chosen.applicable(None, name).answers_size(
+                side, side
+            ):
+                answered[order.calibrations.index(chosen)].add(name or EVERY)
+    assert [set(classes) for classes in order.answers()] == answered
 
 
 async def test_what_cannot_be_read_stops_nobody(stores, calibration):

@@ -20,10 +20,19 @@ def test_one_about_pictures_is_for_their_sizes(calibration):
     """Exactly those of its pairs, in this orientation."""
     sizes = [{"width": 48, "height": 32}, {"width": 64, "height": 64}]
     made = made_of(calibration, sizes, fidelity=FidelitySettings(unit="picture"))
-    assert made.sizes == {(48, 32), (64, 64)}
-    assert made.answers_size(32, 48)
-    assert not made.answers_size(48, 32)
-    assert not made.answers_size(64, 48)
+    everything = made.everything
+    assert everything.sizes == {(48, 32), (64, 64)}
+    assert everything.answers_size(32, 48)
+    assert not everything.answers_size(48, 32)
+    assert not everything.answers_size(64, 48)
+
+
+def test_a_group_is_for_its_own_sizes(calibration):
+    """No promise about pictures of a size is made by pairs of other sizes."""
+    sizes = [{"width": 48, "height": 32, "group": "a"}, {"width": 64, "height": 64, "group": "b"}]
+    made = made_of(calibration, sizes, fidelity=FidelitySettings(unit="picture"))
+    assert made.subset("a").sizes == {(48, 32)}
+    assert not made.subset("a").answers_size(64, 64)
 
 
 WAYS = Mixture(

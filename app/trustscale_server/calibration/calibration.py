@@ -308,20 +308,6 @@ class Calibration:
             for place, info in enumerate(self.manifest.pairs)
         ]
 
-    @cached_property
-    def sizes(self) -> frozenset[tuple[int, int]] | None:
-        """The (width, height) of outputs that the promise covers: those of the pairs.
-
-        None: it is about spots or words, so about any output.
-        """
-        if self.pipeline.fidelity.unit != "picture":
-            return None
-        return frozenset((pair.width, pair.height) for pair in self.manifest.pairs)
-
-    def answers_size(self, height: int, width: int) -> bool:
-        """Return whether its promise is about outputs of this size."""
-        return self.sizes is None or (width, height) in self.sizes
-
 
 def _joined(marked: Sequence[NDArray[np.uint16] | None]) -> NDArray[np.uint16] | None:
     """Those of all pairs, uint16 [n, 2, 65]; None if one has none."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.subset import Subset
 from trustscale_server.images.features import InputFeatures
 
 EVERY: Final = "*"
@@ -40,23 +41,22 @@ class CalibrationPriority:
     def choose(self, features: InputFeatures, height: int, width: int) -> Calibration:
         """Return the calibration that answers an upload whose output has this size."""
         for place, calibration in enumerate(self.calibrations):
-            if calibration.everything.covers(features) and calibration.answers_size(height, width):
-                name = calibration.everything.class_of(features)
-                if not self._is_taken(
-                    place, covered_classes(calibration) if name is None else [name]
-                ):
-                    return calibration
+            everything = calibration.everything
+            name = everything.class_of(features) or EVERY
+            if (
+                everything.covers(features)
+                and pairs_of(calibration, name).answers_size(height, width)
+                and not self._is_taken(place, name)
+            ):
+                return calibration
         return self.first
 
     def answers(self) -> list[list[str]]:
         """Return the classes that each calibration answers, even if only for some sizes."""
-        answered = []
-        for place, calibration in enumerate(self.calibrations):
-            names = covered_classes(calibration)
-            if calibration.pipeline.input_rule is None and self._is_taken(place, names):
-                names = []
-            answered.append([name for name in names if not self._is_taken(place, [name])])
-        return answered
+        return [
+            [name for name in covered_classes(calibration) if not self._is_taken(place, name)]
+            for place, calibration in enumerate(self.calibrations)
+        ]
 
     def of_words(self, *, is_for_text: bool) -> CalibrationPriority:
         """Return only the calibrations for text, or only the others; all if there are none such."""
@@ -68,18 +68,20 @@ class CalibrationPriority:
         is_same = len(chosen) in {0, len(self.calibrations)}
         return self if is_same else CalibrationPriority(chosen)
 
-    def _is_taken(self, place: int, names: Sequence[str]) -> bool:
-        """Whether one before it answers uploads of these classes, for the same data and sizes."""
+    def _is_taken(self, place: int, name: str) -> bool:
+        """Whether one before it answers uploads like some of its pairs of this class."""
         own = self.calibrations[place]
-        rule, sizes = own.pipeline.input_rule, own.sizes
+        sizes = pairs_of(own, name).sizes
         for other in self.calibrations[:place]:
             if answers_other_uploads(own, other):
                 continue  # no request is for both
-            if other.sizes is not None and (sizes is None or not sizes & other.sizes):
-                continue
-            same = rule is not None and other.pipeline.input_rule == rule
-            for known in covered_classes(other):
-                if known in names or not same:
+            theirs = covered_classes(other)
+            if own.pipeline.input_rule == other.pipeline.input_rule:
+                theirs = [known for known in theirs if known == name]
+            for known in theirs:
+                taken = pairs_of(other, known).sizes
+                # The spots of some sizes stand for those of the others.
+                if taken is None or (sizes is not None and sizes & taken):
                     return True
         return False
 
@@ -96,3 +98,8 @@ def covered_classes(calibration: Calibration) -> list[str]:
     """Return the classes that a calibration covers; without a rule `EVERY`."""
     has_rule = calibration.pipeline.input_rule is not None
     return [*calibration.everything.classes] if has_rule else [EVERY]
+
+
+def pairs_of(calibration: Calibration, name: str) -> Subset:
+    """Return the pairs that answer uploads of a class; those of `EVERY` are all."""
+    return calibration.everything.of_class(None if name == EVERY else name)

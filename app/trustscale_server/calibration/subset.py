@@ -250,6 +250,20 @@ class Subset:
                 drawn_pairs.append(pairs[place])
         return drawn_pairs
 
+    @cached_property
+    def sizes(self) -> frozenset[tuple[int, int]] | None:
+        """The (width, height) of outputs that the promise covers: those of the pairs.
+
+        None: it is about spots or words, so about any output.
+        """
+        if self.pipeline.fidelity.unit != "picture":
+            return None
+        return frozenset((pair.width, pair.height) for pair in self.infos)
+
+    def answers_size(self, height: int, width: int) -> bool:
+        """Return whether its promise is about outputs of this size."""
+        return self.sizes is None or (width, height) in self.sizes
+
     def mean_trusted_fraction(self, threshold: float) -> float:
         """Return the mean share of pixels with σ < t, from the stored quantiles."""
         if not self.pairs:

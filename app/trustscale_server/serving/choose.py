@@ -163,8 +163,11 @@ async def settle(
         return chosen
     height, width = (side * chosen.pipeline.scale for side in size)
     calibration = await asyncio.to_thread(chosen.order.choose, features, height, width)
-    if not calibration.answers_size(height, width):
-        sizes = [f"{w}×{h}" for w, h in sorted(calibration.sizes or ())]
+    name = calibration.everything.class_of(features)
+    request = chosen.request
+    applicable = calibration.applicable(request.group, name, request.guarantee, request.robust)
+    if not applicable.answers_size(height, width):
+        sizes = [f"{w}×{h}" for w, h in sorted(applicable.sizes or ())]
         raise CalibrationMismatch(
             f"The promise is about whole pictures of {', '.join(sizes[:MAX_SIZES])} pixels, and "
             f"this output has {width}×{height}: calibrate with unit=spot for any size, or send "
