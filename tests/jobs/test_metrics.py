@@ -81,7 +81,7 @@ async def test_port_a_worker(tmp_path):
     async with AsyncExitStack() as stack:
         parts = await open_parts(settings, stack, lambda *_: guarded, metrics)
         await parts.calibrations.add(await calibration_of(upscaler), activate=True)
-        served = listening(worker_app(parts, metrics), "127.0.0.1", port)
+        served = listening(worker_app(parts.gauges), "127.0.0.1", port)
         await stack.enter_async_context(served)
         asking = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60)
         client = await stack.enter_async_context(asking)

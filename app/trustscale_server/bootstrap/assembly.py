@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +24,7 @@ from trustscale_server.jobs.queue import JobQueue, check_queue_url
 from trustscale_server.jobs.tasks import FanOut, Handler
 from trustscale_server.jobs.webhooks import WebhookHandler
 from trustscale_server.monitoring.canaries import CanaryWatch, policies
+from trustscale_server.monitoring.gauges import Gauges
 from trustscale_server.monitoring.monitor import Monitor
 from trustscale_server.platform.errors import ConfigError, TrustscaleError, UpscalerError
 from trustscale_server.platform.fair import AdmissionController
@@ -56,9 +57,6 @@ Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
 CANARY_INTERVAL_S: Final = 86400.0
 """How often remote models are checked for a silent change."""
 
-# They mostly wait for their receivers.
-_WEBHOOKS: Final = 32
-
 log = structlog.get_logger(__name__)
 
 
@@ -79,6 +77,7 @@ class Services:
     admin: CalibrationAdmin
     canaries: CanaryWatch
     monitor: Monitor
+    gauges: Gauges
     startup: Mapping[str, float]
     serves: bool = True
 
@@ -107,7 +106,7 @@ class Services:
         return {
             "upscale": self.service.context.slots.capacity,
             "calibration": self.settings.job_concurrency,
-            "webhook": _WEBHOOKS,
+            "webhook": 32,  # they mostly wait for their receivers
         }
 
 
@@ -153,7 +152,54 @@ async def open_parts(
     calibrations = Calibrations(stores.calibrations)
     with _phase("reading calibrations", startup):
         await calibrations.install_shipped(upscalers.values())
-    canaries = CanaryWatch(
+    canaries = _canaries(settings, stores, upscalers, calibrations, metrics)
+    monitor = Monitor(stores.monitor, metrics)
+    observers: list[Observer] = []
+    if serves:
+        await stack.enter_async_context(monitor.running())
+        observers.append(monitor.answered)
+    context = _context(settings, stores, upscalers, calibrations, canaries, serves=serves)
+    queue = await stack.enter_async_context(_queue(settings, stores, metrics))
+    return Services(
+        settings=settings,
+        stores=stores,
+        upscalers=upscalers,
+        calibrations=calibrations,
+        service=UpscaleService(context, observers, metrics, stores.usage),
+        queue=queue,
+        creator=CalibrationCreator(
+            upscalers=upscalers,
+            default=settings.default,
+            calibrations=calibrations,
+            stores=stores,
+            queue=queue,
+            costs=_costs(settings, context.throughput, upscalers, canaries),
+        ),
+        admin=CalibrationAdmin(upscalers, calibrations, stores, queue),
+        canaries=canaries,
+        monitor=monitor,
+        gauges=Gauges(
+            metrics=metrics,
+            slots=context.slots,
+            stores=stores,
+            upscalers=upscalers,
+            calibrations=calibrations,
+            monitor=monitor,
+        ),
+        startup=startup,
+        serves=serves,
+    )
+
+
+def _canaries(
+    settings: Settings,
+    stores: Stores,
+    upscalers: Mapping[str, Upscaler],
+    calibrations: Calibrations,
+    metrics: Metrics,
+) -> CanaryWatch:
+    """What watches remote upscalers for changes."""
+    return CanaryWatch(
         upscalers,
         policies(settings.upscalers),
         calibrations,
@@ -162,28 +208,24 @@ async def open_parts(
         interval_s=CANARY_INTERVAL_S,
         request_timeout_s=settings.request_timeout_s,
     )
-    observers: list[Observer] = []
-    monitor = Monitor(stores.monitor, metrics)
-    if serves:
-        await stack.enter_async_context(monitor.running())
-        observers.append(monitor.answered)
-    throughput = Throughput(settings.data_dir / "throughput.json")
-    # Jobs that run beside requests leave them a slot.
-    reserved = int(serves and settings.gateway_runs_jobs)
-    context = ServiceContext(
+
+
+def _context(
+    settings: Settings,
+    stores: Stores,
+    upscalers: Mapping[str, Upscaler],
+    calibrations: Calibrations,
+    canaries: CanaryWatch,
+    *,
+    serves: bool,
+) -> ServiceContext:
+    """What every request uses."""
+    return ServiceContext(
         upscalers=upscalers,
         default=settings.default,
         calibrations=calibrations,
         results=stores.results,
-        slots=AdmissionController(
-            settings.max_in_flight,
-            settings.max_waiting,
-            _budget(settings),
-            reserved=reserved,
-            own={
-                one.name: one.slots for one in settings.upscalers if isinstance(one, RemoteConfig)
-            },
-        ),
+        slots=_slots(settings, serves=serves),
         limits=settings.limits,
         request_timeout_s=settings.request_timeout_s,
         canaries=canaries if canaries.policies else None,
@@ -198,32 +240,20 @@ async def open_parts(
         prefers_auto=settings.prefers_auto,
         robust=settings.robust,
         path_prefix=settings.path_prefix,
-        throughput=throughput,
+        throughput=Throughput(settings.data_dir / "throughput.json"),
     )
-    queue = await stack.enter_async_context(_queue(settings, stores, metrics))
-    tariffs = {name: _tariff(settings, name) for name in upscalers}
-    costs = Costs(throughput, tariffs, settings.job_concurrency, canaries.policies)
-    creator = CalibrationCreator(
-        upscalers=upscalers,
-        default=settings.default,
-        calibrations=calibrations,
-        stores=stores,
-        queue=queue,
-        costs=costs,
-    )
-    return Services(
-        settings=settings,
-        stores=stores,
-        upscalers=upscalers,
-        calibrations=calibrations,
-        service=UpscaleService(context, observers, metrics, stores.usage),
-        queue=queue,
-        creator=creator,
-        admin=CalibrationAdmin(upscalers, calibrations, stores, queue),
-        canaries=canaries,
-        monitor=monitor,
-        startup=startup,
-        serves=serves,
+
+
+def _slots(settings: Settings, *, serves: bool) -> AdmissionController:
+    """The slots and the memory that requests and upscaling jobs wait for."""
+    remote = [config for config in settings.upscalers if isinstance(config, RemoteConfig)]
+    return AdmissionController(
+        settings.max_in_flight,
+        settings.max_waiting,
+        _budget(settings),
+        # Jobs that run beside requests leave them a slot.
+        reserved=int(serves and settings.gateway_runs_jobs),
+        own={config.name: config.slots for config in remote},
     )
 
 
@@ -327,11 +357,16 @@ async def report_calibrations(services: Services) -> None:
             log.error("calibration_mismatch", upscaler=upscaler.name, differences=differing)
 
 
-def _tariff(settings: Settings, upscaler: str) -> Tariff:
-    """Price and hourly limit of an upscaler's calls."""
-    entry = settings.upscaler(upscaler)
-    most = entry.max_calls_per_hour if isinstance(entry, RemoteConfig) else None
-    return Tariff(settings.price_per_call(upscaler), most)
+def _costs(
+    settings: Settings, throughput: Throughput, upscalers: Iterable[str], canaries: CanaryWatch
+) -> Costs:
+    """What estimates the calls, time and price of calibrations."""
+    tariffs = {}
+    for name in upscalers:
+        entry = settings.upscaler(name)
+        max_calls = entry.max_calls_per_hour if isinstance(entry, RemoteConfig) else None
+        tariffs[name] = Tariff(settings.price_per_call(name), max_calls)
+    return Costs(throughput, tariffs, settings.job_concurrency, canaries.policies)
 
 
 def _budget(settings: Settings) -> int | None:

@@ -19,18 +19,18 @@ from starlette.routing import Route
 
 from trustscale import AsyncTrustscale
 from trustscale_server import __version__
-from trustscale_server.bootstrap.assembly import Services, open_parts
+from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.cli import options
 from trustscale_server.cli.making import calls_made
 from trustscale_server.cli.options import lines, output
 from trustscale_server.cli.service import ask
-from trustscale_server.http.routes.health import update_gauges
 from trustscale_server.http.server import server_config
 from trustscale_server.jobs.queue import run_until_signalled
+from trustscale_server.monitoring.gauges import Gauges
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.platform.telemetry.logs import configure_logs
-from trustscale_server.platform.telemetry.signals import Metrics, exporting
+from trustscale_server.platform.telemetry.signals import exporting
 
 log = structlog.get_logger(__name__)
 
@@ -99,10 +99,9 @@ def _line(job: dict[str, Any]) -> str:
 
 
 async def _run(settings: Settings, host: str, port: int | None) -> None:
-    metrics = Metrics()
     async with AsyncExitStack() as stack:
-        services = await open_parts(settings, stack, metrics=metrics)
-        await stack.enter_async_context(listening(worker_app(services, metrics), host, port))
+        services = await open_parts(settings, stack)
+        await stack.enter_async_context(listening(worker_app(services.gauges), host, port))
         log.info("jobs_started", version=__version__, upscalers=list(services.upscalers))
         await run_until_signalled(
             services.queue,
@@ -113,15 +112,15 @@ async def _run(settings: Settings, host: str, port: int | None) -> None:
         log.info("jobs_stopped")
 
 
-def worker_app(services: Services, metrics: Metrics) -> Starlette:
+def worker_app(gauges: Gauges) -> Starlette:
     """Make the application on a worker's port: `/healthz` and `/metrics`."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def text(_: Request) -> Response:
-        await update_gauges(metrics, services)
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        await gauges.update()
+        return Response(gauges.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", text)])
 

@@ -1,7 +1,7 @@
 """What a process tells of itself: Prometheus metrics, and OpenTelemetry traces where they are on.
 
 **Metrics.** The tables list all, exported with the prefix `trustscale_`. Counters and histograms
-count events. Most gauges are read by /metrics (`http/routes/health.py`).
+count events. Most gauges are read by /metrics (`monitoring/gauges.py`).
 
 **Traces** of requests and jobs are off by default; spans do nothing then, and the SDK (extra
 `tracing`) is not imported. Spans come from a private tracer, which libraries that trace themselves
