@@ -143,7 +143,7 @@ def test_a_folder_that_cannot_be_written(run, place, calibrated, picture, monkey
 
 def test_large_runs_are_announced(run, place, calibrated, picture, monkeypatch):
     """With their files and, as earlier answers took it, their time."""
-    monkeypatch.setattr("trustscale_server.cli.batch._LARGE", 4_000)
+    monkeypatch.setattr("trustscale_server.cli.forecast._LARGE_BYTES", 4_000)
     outcome = run("upscale", picture)
     assert "This takes some 4.6 kB of files." in outcome.err
     assert "This takes" not in run("upscale", picture, "--to", 24, "--out", "small").err

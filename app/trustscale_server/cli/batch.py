@@ -6,30 +6,25 @@ import asyncio
 import functools
 import hashlib
 import json
-import math
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import typer
-from rich.filesize import decimal
 
 from trustscale import AsyncTrustscale, Problem, Result
 from trustscale_server.cli.answers import Extra, Place, existing_answers, loss_of, source_identity
 from trustscale_server.cli.bars import Bars, progress_bars
-from trustscale_server.cli.options import json_line, spoken
-from trustscale_server.cli.report import details, first_of, line, skipped_in_words
-from trustscale_server.cli.review import ACCEPTED, LOOK, Rule, decided, promises
-from trustscale_server.cli.service import AWAY, refusals
+from trustscale_server.cli.choice import meant_upscalers
+from trustscale_server.cli.forecast import forecast
+from trustscale_server.cli.outcomes import Outcomes
+from trustscale_server.cli.review import ACCEPTED, LOOK, Rule, decided
+from trustscale_server.cli.service import refusals
 from trustscale_server.cli.sources import InputFile, enlarged_of, targets
 from trustscale_server.conformal.adapted import MIN_UPLOADS
-from trustscale_server.images.decode import Limits, image_size
-from trustscale_server.pixels.resize import size_within
-from trustscale_server.platform.errors import ConfigError, TrustscaleError, duration
+from trustscale_server.platform.errors import ConfigError, TrustscaleError
 from trustscale_server.sampling.measure import MeasurementSink
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import watcher
@@ -37,56 +32,81 @@ from trustscale_server.upscalers.base import AUTO
 
 RUN_MANIFEST: Final = "trustscale.manifest.json"
 
-# Every other image would fail in the same way.
-_FATAL_PROBLEMS: Final = {
-    AWAY,
-    "/problems/no-calibration",
-    "/problems/calibration-mismatch",
-    "/problems/upscaler-unavailable",
-    "/problems/unauthorized",
-    "/problems/forbidden",
-}
-
-_DESCRIBED: Final = 32  # pictures of a folder that describe it
-_LONG_S, _LARGE, _4K = 60, 100e6, 3840  # what is said before, and its smaller choice
-_BYTES_A_PIXEL: Final = 2  # of a PNG file of a photograph
+_MAX_DESCRIBED: Final = 32  # pictures of a folder that describe it
 
 
-@dataclass(slots=True)
+async def adapted(
+    service: AsyncTrustscale, request: UpscaleRequest, images: Sequence[InputFile]
+) -> UpscaleRequest:
+    """Return the request with a batch of the images, of many some from all over.
+
+    Raises:
+        ConfigError: there are too few.
+        Problem: the service cannot describe them.
+    """
+    if len(images) < MIN_UPLOADS:
+        raise ConfigError(f"--adapt needs at least {MIN_UPLOADS} pictures.")
+    step = -(-len(images) // _MAX_DESCRIBED)
+    data = [await asyncio.to_thread(source.content) for source in images[::step]]
+    return request.model_copy(update={"batch": await service.batch(data)})
+
+
+class ServedRequest(NamedTuple):
+    """A request, and what answers it.
+
+    record: the options that an answer depends on, with the upscaler and its active calibrations.
+    scale: of the upscaler. pace: seconds for a megapixel by the slowest that may answer; 0: not
+    known.
+    """
+
+    request: UpscaleRequest
+    record: Mapping[str, Any]
+    scale: int
+    pace: float
+
+
+async def served_request(service: AsyncTrustscale, request: UpscaleRequest) -> ServedRequest:
+    """Return a request with what answers it now. Raises ConfigError: there is no such upscaler."""
+    rows = await meant_upscalers(service, request.upscaler)
+    options = request.chosen()
+    del options["without_promise"]
+    active = " ".join(calibration["id"] for row in rows for calibration in row["calibrations"])
+    record = {
+        **options,
+        "upscaler": rows[0]["name"] if len(rows) == 1 else AUTO,
+        "calibration": (active or None) if request.mask == "trust" else None,
+    }
+    pace = max(row["answer_seconds_per_megapixel"] or 0.0 for row in rows)
+    return ServedRequest(request, record, rows[0].get("scale") or 1, pace)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """The images of one command, and their outcomes."""
+    """Makes the images of one command.
+
+    server: for messages. extras: what is written besides picture and mask. review: how answers are
+    sorted. enlarged: what somebody made of the image, or a folder of such files. manifest: the
+    file of the request and its outcomes.
+    """
 
     service: AsyncTrustscale
     server: str | None
-    request: UpscaleRequest
-    overwrite: bool
-    as_json: bool
-    manifest: Path | None = None  # of the request and its outcomes
+    served: ServedRequest
+    outcomes: Outcomes
+    overwrite: bool = False
     extras: frozenset[Extra] = frozenset()
-    verbose: bool = False
     review: Rule | None = None
-    enlarged: Path | None = None  # what somebody made of the image, or a folder of such files
-    full_request: Mapping[str, Any] = field(default_factory=dict)
-    served: Mapping[str, Any] = field(default_factory=dict)
-    pace: float = 0.0  # seconds for a megapixel by the slowest that may answer; 0: unknown
-    done: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    promises: Counter[str] = field(default_factory=Counter)
-    warnings: dict[str, list[str]] = field(default_factory=dict)  # whose pictures have each
-    skipped: int = 0  # that were done before
-    passed: int = 0  # without a look
-    failed: dict[str, str] = field(default_factory=dict)
-    stopped: str = ""  # why the remaining images were not made
-    left: int = 0
+    enlarged: Path | None = None
+    manifest: Path | None = None
 
     async def to_stream(self, source: InputFile) -> None:
         """Return the picture to standard output, text to standard error."""
-        self.full_request = await self._served()
         await asyncio.to_thread(self._foretell, [source])
         with progress_bars() as bars:
             result = await self._result(source, _Bar(bars, 1))
         sys.stdout.buffer.write(next(iter(result.files.values())))
         sys.stdout.buffer.flush()
-        typer.echo(self._said(source, result.document), err=True)
+        typer.echo(self.outcomes.text(source, result.document), err=True)
 
     async def all(self, images: Sequence[InputFile], folder: Path, at_once: int) -> None:
         """Upscale what is not done, several at once.
@@ -95,7 +115,6 @@ class Run:
             ConfigError: files would be lost.
             OSError: the folder cannot be made.
         """
-        self.full_request = await self._served()
         todo = await asyncio.to_thread(self._plan, images, folder)
         await asyncio.to_thread(self._foretell, [task.source for task in todo])
         self.write_manifest()  # also for a run that will be killed
@@ -105,76 +124,60 @@ class Run:
 
             async def work() -> None:
                 for task in waiting:
-                    await self._one(task, bar)
-                    if self.stopped:
+                    await self._make(task, bar)
+                    if self.outcomes.stopped:
                         return
 
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(at_once, len(todo))):
                     group.create_task(work())
-        if self.review == "each" or (self.review and not self.left):
+        if self.review == "each" or (self.review and not self.outcomes.left):
             await asyncio.to_thread(self._sort, images, folder, self.review)
+
+    def write_manifest(self) -> None:
+        """Write the settings of a folder's answers, and each image's outcome."""
+        if self.manifest is None:
+            return
+        document = {"request": self.served.record, **self.outcomes.document()}
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        self.manifest.parent.mkdir(parents=True, exist_ok=True)
+        self.manifest.write_text(f"{text}\n", "utf-8", "backslashreplace")
+
+    def _foretell(self, sources: Sequence[InputFile]) -> None:
+        sentence = forecast(
+            sources,
+            self.served.request,
+            scale=self.served.scale,
+            seconds_per_megapixel=self.served.pace,
+            files=1 + len(self.extras),
+        )
+        if sentence is not None:
+            typer.echo(sentence, err=True)
 
     def _places(self, images: Sequence[InputFile], folder: Path) -> list[Place]:
         """Where each answer is or will be, before those that need no look are apart."""
         if self.review is None:
             return existing_answers(targets(images, folder), self.extras)
-        waiting, sorted_out = (
+        waiting, accepted = (
             existing_answers(targets(images, folder / name), self.extras)
             for name in (LOOK, ACCEPTED)
         )
         return [
-            other if waits.record is None and other.there else waits
-            for waits, other in zip(waiting, sorted_out, strict=True)
+            other if place.record is None and other.there else place
+            for place, other in zip(waiting, accepted, strict=True)
         ]
 
     def _sort(self, images: Sequence[InputFile], folder: Path, rule: Rule) -> None:
         """Move every answer to where it belongs."""
-        done = [k for k, source in enumerate(images) if str(source) in self.done]
-        passes = decided([self.done[str(images[k])] for k in done], rule)
-        self.passed = sum(passes)
+        records = self.outcomes.done
+        done = [k for k, source in enumerate(images) if str(source) in records]
+        passes = decided([records[str(images[k])] for k in done], rule)
+        self.outcomes.accepted = sum(passes)
         places = self._places(images, folder)
         stems = [targets(images, folder / name) for name in (LOOK, ACCEPTED)]
-        for k, is_passed in zip(done, passes, strict=True):
-            if places[k].stem != (stem := stems[is_passed][k]):
+        for k, is_accepted in zip(done, passes, strict=True):
+            if places[k].stem != (stem := stems[is_accepted][k]):
                 places[k].moved(stem)
-
-    async def adapt(self, images: Sequence[InputFile]) -> None:
-        """Let the pictures that come adapt the masks of all; of many, some from all over.
-
-        Raises:
-            ConfigError: there are too few, or the service cannot describe them.
-        """
-        if len(images) < MIN_UPLOADS:
-            raise ConfigError(f"--adapt needs at least {MIN_UPLOADS} pictures.")
-        step = -(-len(images) // _DESCRIBED)
-        data = [await asyncio.to_thread(_content, source) for source in images[::step]]
-        with refusals(self.server):
-            batch = await self.service.batch(data)
-        self.request = self.request.model_copy(update={"batch": batch})
-
-    def _foretell(self, sources: Sequence[InputFile]) -> None:
-        """Print what a long or large run takes, with a smaller choice; nothing for others."""
-        scale = self.served.get("scale") or 1
-        seconds = size = longest = 0.0
-        for source in sources:
-            # What cannot be read fails in its turn.
-            with suppress(TrustscaleError, OSError):
-                width, height = image_size(_content(source), Limits())
-                if (self.request.fit or math.inf) < max(width, height):
-                    width, height = size_within((width, height), self.request.fit or 1)
-                side = max(width, height)
-                seconds += self.pace * width * height / 1e6
-                wanted = self.request.to or (self.request.scale or scale) * side
-                side_made = min(wanted, scale * side)
-                files = 1 + len(self.extras)
-                size += files * _BYTES_A_PIXEL * width * height * (side_made / side) ** 2
-                longest = max(longest, side_made)
-        if seconds < _LONG_S and size < _LARGE:
-            return
-        long = f"about {duration(seconds)} and " if self.pace else ""
-        smaller = ". --to 4k writes less, --fit 1000 is faster" if longest > _4K else ""
-        typer.echo(f"This takes {long}some {decimal(int(size))} of files{smaller}.", err=True)
 
     def _plan(self, images: Sequence[InputFile], folder: Path) -> list[_Task]:
         """The answers to make. Raises ConfigError: files would be lost."""
@@ -184,16 +187,15 @@ class Run:
         for source, place in zip(images, places, strict=True):
             try:
                 identity = {
-                    "request": self.full_request,
+                    "request": self.served.record,
                     "source": source_identity(source, self.enlarged),
                 }
             except OSError as error:
-                self._fail(source, error)
+                self.outcomes.fail(source, error)
                 continue
             state = place.state(identity)
             if state == "done" and place.record is not None:
-                self.skipped += 1
-                self._report(source, place.record, " (kept)")
+                self.outcomes.keep(source, place.record)
                 continue
             if state in {"other", "foreign"}:
                 lost.append(loss_of(place, identity))
@@ -203,59 +205,28 @@ class Run:
             raise ConfigError(
                 f"{lost[0]}.{others} Choose another --out, or replace them with --overwrite."
             )
-        self.left = len(todo)
+        self.outcomes.left = len(todo)
         return todo
 
-    async def _served(self) -> dict[str, Any]:
-        """The request with its upscaler and that one's active calibrations.
-
-        Raises:
-            ConfigError: there is no such upscaler.
-        """
-        with refusals(self.server):
-            rows = await self.service.upscalers(brief=True)
-        meant = [row for row in rows if row["name"] == self.request.upscaler]
-        if self.request.upscaler in {None, AUTO}:
-            meant = [row for row in rows if row["default"]]
-        if not meant:
-            known = ", ".join(row["name"] for row in rows)
-            raise ConfigError(f"There is no upscaler {self.request.upscaler!r}; there is {known}.")
-        self.served = meant[0]
-        self.pace = max(row["answer_seconds_per_megapixel"] or 0.0 for row in meant)
-        active = " ".join(calibration["id"] for row in meant for calibration in row["calibrations"])
-        return {
-            **self._settled,
-            "upscaler": meant[0]["name"] if len(meant) == 1 else AUTO,
-            "calibration": (active or None) if self.request.mask == "trust" else None,
-        }
-
-    @property
-    def _settled(self) -> dict[str, Any]:
-        """The options that an answer depends on."""
-        chosen = self.request.chosen()
-        del chosen["without_promise"]
-        return chosen
-
-    async def _one(self, task: _Task, bar: _Bar) -> None:
+    async def _make(self, task: _Task, bar: _Bar) -> None:
         try:
             result = await self._result(task.source, bar)
         except (TrustscaleError, OSError) as error:
-            self._fail(task.source, error)
+            self.outcomes.fail(task.source, error)
             bar.show(task.source, 1, 1)
             return
         try:
             record = await asyncio.to_thread(task.place.write, result, task.identity)
         except OSError as error:  # it would go wrong for all
             where = error.filename or task.place.stem.parent
-            self.stopped = f"{where} cannot be written: {error.strerror or error}."
+            self.outcomes.stopped = f"{where} cannot be written: {error.strerror or error}."
         else:
-            self._report(task.source, record)
-            self.left -= 1
+            self.outcomes.add(task.source, record)
         bar.show(task.source, 1, 1)
 
     async def _result(self, source: InputFile, bar: _Bar) -> Result:
-        data = await asyncio.to_thread(_content, source)
-        options: dict[str, Any] = self.request.chosen()
+        data = await asyncio.to_thread(source.content)
+        options: dict[str, Any] = self.served.request.chosen()
         if self.enlarged is not None:
             options["enlarged"] = await asyncio.to_thread(
                 enlarged_of(source, self.enlarged).read_bytes
@@ -273,85 +244,10 @@ class Run:
                 result: Result = await job.wait(functools.partial(bar.show, source))
                 return result
 
-    def _fail(self, source: InputFile, error: TrustscaleError | OSError) -> None:
-        if isinstance(error, OSError):
-            self.failed[str(source)] = error.strerror or str(error)
-        elif error.members.get("type") in _FATAL_PROBLEMS:
-            self.stopped = spoken(error.detail)
-            return
-        else:
-            self.failed[str(source)] = spoken(error.detail)
-        self.left -= 1
-
-    def _report(self, source: InputFile, record: Mapping[str, Any], note: str = "") -> None:
-        self.done[str(source)] = record
-        if self.as_json:
-            json_line(record)
-        else:
-            typer.echo(self._said(source, record, note))
-
-    def _said(self, source: InputFile, record: Mapping[str, Any], note: str = "") -> str:
-        """What is shown of a picture at once; what holds for many is shown at the end."""
-        if self.verbose:
-            return details(source, record, note)
-        for warning in map(spoken, record["warnings"]):
-            self.warnings.setdefault(warning, []).append(str(source))
-        if record["mask"] == "trust" and record["guarantee"]["promised"]:
-            promise, is_read = record["guarantee"], record.get("words") is not None
-            # Whose letters they are is not seen in the pictures.
-            such = f" Such pictures: {promise['calibrated_on']}" if is_read else ""
-            if (added := record.get("added")) and added["promise"]:
-                self.promises[added["promise"]] += 1
-            self.promises[promise["plain"] + such] += 1
-        return line(source, record, note)
-
     def _key(self, data: bytes) -> str:
         """The idempotency key of a file and settings, so a continued run pays nothing twice."""
-        return hashlib.sha256(json.dumps(dict(self.full_request)).encode() + data).hexdigest()[:32]
-
-    def write_manifest(self) -> None:
-        """Write the settings of a folder's answers, and each image's outcome."""
-        if self.manifest is None:
-            return
-        document = {
-            "request": self.full_request,
-            "done": {
-                name: {
-                    "promised": bool((record.get("guarantee") or {}).get("promised")),
-                    "trusted_fraction": record.get("trusted_fraction"),
-                    "warnings": record["warnings"],
-                }
-                for name, record in self.done.items()
-            },
-            "failed": self.failed,
-            "left": self.left,
-        }
-        text = json.dumps(document, indent=2, ensure_ascii=False)
-        self.manifest.parent.mkdir(parents=True, exist_ok=True)
-        self.manifest.write_text(f"{text}\n", "utf-8", "backslashreplace")
-
-    def report(self, *, many: bool, skipped: Sequence[Path]) -> None:
-        """Print promises, warnings, errors and counts; `skipped` files were no images."""
-        if self.review is not None:
-            self.promises.update(promises(self.done.values(), self.review))
-        if not self.as_json:
-            for text, count in self.promises.items():
-                typer.echo(f"{text} ({count} pictures)" if count > 1 else text, err=True)
-            for text, names in self.warnings.items():
-                typer.echo(
-                    f"warning: {text}{f' ({first_of(sorted(names))})' if many else ''}", err=True
-                )
-        for name, detail in self.failed.items():
-            typer.echo(f"trustscale: {name}: {detail}", err=True)
-        if self.stopped:
-            rest = f" {self.left} images are not done; run the same command again to continue."
-            typer.echo(f"trustscale: {self.stopped}{rest if many else ''}", err=True)
-        if many:
-            answered = len(self.done) - self.skipped
-            counts = f"{answered} done, {self.skipped} kept, {len(self.failed)} failed"
-            if self.review is not None:
-                counts += f"; {self.passed} {ACCEPTED}, {len(self.done) - self.passed} to {LOOK}"
-            typer.echo(counts + skipped_in_words(skipped), err=True)
+        settings = json.dumps(self.served.record).encode()
+        return hashlib.sha256(settings + data).hexdigest()[:32]
 
 
 class _Task(NamedTuple):
@@ -380,10 +276,6 @@ class _Bar:
             return
         self._shares[source] = done / total
         self._bars("upscaling", sum(self._shares.values()), self._total)
-
-
-def _content(source: InputFile) -> bytes:
-    return source.data if source.path is None else source.path.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)

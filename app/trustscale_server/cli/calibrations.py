@@ -19,7 +19,8 @@ from trustscale_server.calibration.guarantees import guarantee_of
 from trustscale_server.calibration.insight import MAX_SPLITS
 from trustscale_server.calibration.priority import EVERY
 from trustscale_server.cli import options
-from trustscale_server.cli.making import Making, calls_made
+from trustscale_server.cli.job_text import calls_made, progress_of
+from trustscale_server.cli.making import Making
 from trustscale_server.cli.options import lines, output
 from trustscale_server.cli.service import ask
 from trustscale_server.conformal.fidelity import FidelitySettings
@@ -281,14 +282,10 @@ def _describe(guarantee: dict[str, Any]) -> str:
 
 
 def _job(job: dict[str, Any]) -> str:
-    progress = job["progress"]
     failed = f": {job['error']['detail']}" if job["error"] else ""
     left_out = f", {job['left_out']} left out" if job.get("left_out") else ""
-    made = calls_made(job)
-    return (
-        f"{job['id']} is {job['state']}, {progress['done']} of {progress['total']} "
-        f"{progress['unit']}{left_out}{f', {made}' if made else ''}{failed}"
-    )
+    calls = f", {text}" if (text := calls_made(job)) else ""
+    return f"{job['id']} is {job['state']}, {progress_of(job)}{left_out}{calls}{failed}"
 
 
 def _row(row: dict[str, Any]) -> str:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 MAX_CARDS: Final = 10
 """Photographs of a folder whose cards are kept: the worst."""
 
-_ROUTES: Final = ("upscalers", "upscale", "results")
-
 
 @dataclass
 class Catching(options.TargetOptions):
@@ -65,19 +63,19 @@ def catch(
             needs_key=False,
             upscaler=catching.upscaler,
             many=len(images) > 1,
-            routes=_ROUTES,
+            routes=("upscalers", "upscale", "results"),
         ) as service:
-            return await _all(service, images, catching)
+            return await _worst(service, images, catching.upscaler)
 
-    caught, failed = asyncio.run(work())
+    catches, failed = asyncio.run(work())
     catching.out.mkdir(parents=True, exist_ok=True)
-    for one in sorted(caught, reverse=True):
-        path = catching.out / f"{one.name}.catch.jpeg"
-        path.write_bytes(one.card)
+    for photograph in sorted(catches, reverse=True):
+        path = catching.out / f"{photograph.name}.catch.jpeg"
+        path.write_bytes(photograph.card)
         if catching.as_json:
-            options.json_line({"file": str(path), **one.found.model_dump(mode="json")})
+            options.json_line({"file": str(path), **photograph.place.model_dump(mode="json")})
         else:
-            typer.echo(f"{path}: rewritten by {one.found.badness:.2f}. {one.found.verdict}")
+            typer.echo(f"{path}: rewritten by {photograph.badness:.2f}. {photograph.place.verdict}")
     if failed:
         raise typer.Exit(1)
 
@@ -86,20 +84,20 @@ def catch(
 class _Catch:
     badness: float
     name: str
-    found: Caught
+    place: Caught
     card: bytes
 
 
-async def _all(
-    service: AsyncTrustscale, images: list[InputFile], catching: Catching
+async def _worst(
+    service: AsyncTrustscale, images: list[InputFile], upscaler: str | None
 ) -> tuple[list[_Catch], int]:
-    """The worst ones, and how many photographs failed."""
-    model = _model(await service.upscalers(brief=True), catching.upscaler)
+    """The worst photographs, and how many failed."""
+    model = await _model(service, upscaler)
     worst: list[_Catch] = []
     failed = 0
     for image in images:
         try:
-            one = await _one(service, image, catching.upscaler, model)
+            caught = await _caught(service, image, upscaler, model)
         except (TrustscaleError, OSError) as error:
             if len(images) == 1:
                 raise
@@ -107,24 +105,23 @@ async def _all(
             typer.echo(f"trustscale: {image}: {reason}", err=True)
             failed += 1
             continue
-        heapq.heappush(worst, one)
+        heapq.heappush(worst, caught)
         if len(worst) > MAX_CARDS:
             heapq.heappop(worst)
     return worst, failed
 
 
-def _model(upscalers: list[dict[str, Any]], name: str | None) -> dict[str, Any]:
-    """The upscaler of a request."""
-    named = [one for one in upscalers if name is None or one["name"] == name]
-    chosen = next((one for one in named if one["default"]), named[0] if named else None)
-    if chosen is None:
-        raise ConfigError(f"There is no upscaler {name!r}.")
-    if not chosen["scale"] or chosen["scale"] == 1:
-        raise ConfigError(f"{chosen['name']} does not enlarge, or cannot be reached.")
-    return chosen
+async def _model(service: AsyncTrustscale, name: str | None) -> dict[str, Any]:
+    """The upscaler of a request. Raises ConfigError."""
+    from trustscale_server.cli.choice import meant_upscalers  # noqa: PLC0415
+
+    model = (await meant_upscalers(service, name))[0]
+    if not model["scale"] or model["scale"] == 1:
+        raise ConfigError(f"{model['name']} does not enlarge, or cannot be reached.")
+    return model
 
 
-async def _one(
+async def _caught(
     service: AsyncTrustscale, image: InputFile, upscaler: str | None, model: dict[str, Any]
 ) -> _Catch:
     """Shrink, enlarge and compare one photograph."""
@@ -141,20 +138,19 @@ async def _one(
         reduced_pair,
     )
 
-    data = image.data if image.path is None else image.path.read_bytes()
-    decoded = await decoding(decode, data, Limits(2**28, 2**28), background="white")
+    decoded = await decoding(decode, image.content(), Limits(2**28, 2**28), background="white")
     scale = int(model["scale"])
     x, truth = reduced_pair(to_8_bit(decoded.rgb), scale)
-    asked: UpscaleOptions = {} if upscaler is None else {"upscaler": upscaler}
+    wish: UpscaleOptions = {} if upscaler is None else {"upscaler": upscaler}
     if model["calibration"] is None:  # then nothing is promised, and it may lie all the same
-        asked["mask"] = "none"
-    result = await service.upscale(to_png(x), **asked)
-    made = np.asarray(result.image.convert("RGB"))
+        wish["mask"] = "none"
+    result = await service.upscale(to_png(x), **wish)
+    output = np.asarray(result.image.convert("RGB"))
     name = str(result.document["upscaler"])
     promise = result.document.get("guarantee")
     trusted = result.mask if promise and promise["promised"] else None
-    found_ = caught(truth, made, trusted, upscaler=name, scale=scale)
-    if found_ is None:
+    place = caught(truth, output, trusted, upscaler=name, scale=scale)
+    if place is None:
         raise BadInput("Nothing was rewritten that can be seen.")
-    card = picture(card_of(found_, x, made, truth, upscaler=name), "jpeg", quality=90)
-    return _Catch(found_.badness, image.place.stem, found_, card)
+    card = picture(card_of(place, x, output, truth, upscaler=name), "jpeg", quality=90)
+    return _Catch(place.badness, image.place.stem, place, card)

@@ -22,7 +22,7 @@ from trustscale_server import __version__
 from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.cli import options
-from trustscale_server.cli.making import calls_made
+from trustscale_server.cli.job_text import calls_made, progress_of
 from trustscale_server.cli.options import lines, output
 from trustscale_server.cli.service import ask
 from trustscale_server.http.server import server_config
@@ -92,9 +92,7 @@ def _dated(job: dict[str, Any]) -> str:
 
 
 def _line(job: dict[str, Any]) -> str:
-    progress = job["progress"]
-    done = f"{progress['done']} of {progress['total']} {progress['unit']}"
-    line = f"{job['id']}  {job['kind']}  {job['state']}  {done}"
+    line = f"{job['id']}  {job['kind']}  {job['state']}  {progress_of(job)}"
     return "  ".join(filter(None, (line, calls_made(job))))
 
 

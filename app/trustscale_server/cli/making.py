@@ -16,12 +16,12 @@ from trustscale_server.calibrating.in_place import listed
 from trustscale_server.calibrating.intake import find_in, folder_files
 from trustscale_server.calibrating.layout import GroupingRule
 from trustscale_server.cli.bars import Bars, interruptible, progress_bars
+from trustscale_server.cli.choice import meant_upscalers
+from trustscale_server.cli.job_text import calls_made, costs_of
 from trustscale_server.cli.service import ALL, RemoteError, refusals, service_client
-from trustscale_server.platform.errors import ConfigError, TrustscaleError, duration
-from trustscale_server.upscalers.base import AUTO
+from trustscale_server.platform.errors import ConfigError, TrustscaleError
 
 _BAD_PAIRS = "/problems/bad-pairs"
-_FEW_S = 10
 
 
 class Outcome(NamedTuple):
@@ -32,44 +32,11 @@ class Outcome(NamedTuple):
     refusal: TrustscaleError | None
 
 
-def costs_of(job: Mapping[str, Any]) -> str:
-    """Return the expected cost of a job, or of a plan for one, in one line."""
-    calls, seconds, price = job["calls"], job["estimate_s"], job["price"]
-    if not calls:
-        return "no calls of the upscaler"
-    costs = [f"{calls:,} call{'s' if calls != 1 else ''} of the upscaler"]
-    if price is not None:
-        costs.append(f"for {price:g} in the currency of price_per_call")
-    if seconds is None:
-        costs.append("which take as long as the first will show")
-    else:
-        costs.append("a few seconds" if seconds < _FEW_S else f"about {duration(seconds)}")
-    return ", ".join(costs)
-
-
-def calls_made(job: Mapping[str, Any]) -> str | None:
-    """Return what became of the calls that a job made, in one line; None if it made none."""
-    made = job.get("calls_made")  # an older server does not say
-    if made is None:
-        return None
-    parts = [f"{made['pairs']:,} for pairs"]
-    if made["canaries"]:
-        parts.append(f"{made['canaries']:,} for canaries")
-    if failed := made["failed"]:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(failed.items()))
-        parts.append(f"{sum(failed.values()):,} failed ({reasons})")
-    if made["unanswered"]:
-        lost = "their process was killed"
-        why = lost if job["finished_at"] else f"in flight, or {lost}"
-        parts.append(f"{made['unanswered']:,} begun and never answered ({why})")
-    return f"made {made['begun']:,} call{'s' if made['begun'] != 1 else ''}: {', '.join(parts)}"
-
-
 def _question(plan: Mapping[str, Any]) -> str:
     """What is about to be spent."""
     kinds = plan["pairs"] // plan["pictures"]
-    each = f", each as {kinds} kinds of upload" if kinds > 1 else ""
-    return f"{plan['pictures']:,} pictures{each}: {costs_of(plan)}. Begin?"
+    as_kinds = f", each as {kinds} kinds of upload" if kinds > 1 else ""
+    return f"{plan['pictures']:,} pictures{as_kinds}: {costs_of(plan)}. Begin?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +87,8 @@ class Making:
                 ) as service:
                     job = await self._begun(service, members, naming, bars)
                     if self.server is not None:
-                        look = f"trustscale calibrations show {job.id} --server {self.server}"
-                        interrupted.text = f"The job continues. Look: {look}"
+                        command = f"trustscale calibrations show {job.id} --server {self.server}"
+                        interrupted.text = f"The job continues. Look: {command}"
                     return await self._ended(service, job, bars)
 
             return asyncio.run(work())
@@ -160,18 +127,14 @@ class Making:
         name = None if self.upscaler == ALL else self.upscaler
         if self.extends is not None:
             name = (await service.calibration(self.extends))["upscaler"]
-        rows = await service.upscalers(brief=True)
-        if name not in {None, AUTO, *(row["name"] for row in rows)}:
-            known = ", ".join(row["name"] for row in rows)
-            raise ConfigError(f"There is no upscaler {name!r}; there is {known}.")
-        meant = [row for row in rows if row["name"] == name or (name is None and row["default"])]
-        if name is None and len(meant) > 1:
-            choices = " or ".join(row["name"] for row in meant)
+        rows = await meant_upscalers(service, name)
+        if name is None and len(rows) > 1:
+            choices = " or ".join(row["name"] for row in rows)
             raise ConfigError(
                 "The server chooses its upscaler by the class of an upload: name the one to "
                 f"calibrate with --upscaler, {choices}."
             )
-        return any(row["kind"] not in {"embedded", "supplied"} for row in meant or rows)
+        return any(row["kind"] not in {"embedded", "supplied"} for row in rows)
 
     async def _ended(self, service: AsyncTrustscale, job: AsyncJob, bars: Bars) -> Outcome | None:
         measuring = partial(bars, "measuring pairs")

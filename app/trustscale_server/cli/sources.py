@@ -39,6 +39,10 @@ class InputFile:
     def __str__(self) -> str:
         return "standard input" if self.path is None else str(self.path)
 
+    def content(self) -> bytes:
+        """Return the bytes of the file. Raises OSError."""
+        return self.data if self.path is None else self.path.read_bytes()
+
 
 def found(
     texts: Sequence[str], out: Path | None, *, recursive: bool

@@ -214,10 +214,16 @@ def upscale(
     from trustscale_server.bootstrap.settings import load_settings  # noqa: PLC0415
     from trustscale_server.cli.answers import Extra  # noqa: PLC0415
     from trustscale_server.cli.bars import interruptible  # noqa: PLC0415
-    from trustscale_server.cli.batch import RUN_MANIFEST, Run  # noqa: PLC0415
+    from trustscale_server.cli.batch import (  # noqa: PLC0415
+        RUN_MANIFEST,
+        Run,
+        adapted,
+        served_request,
+    )
+    from trustscale_server.cli.outcomes import Outcomes  # noqa: PLC0415
     from trustscale_server.cli.service import PATIENT, service_client  # noqa: PLC0415
 
-    request = _request(request_options)
+    requested = _request(request_options)
     chosen: list[tuple[Extra, bool]] = [("trust", answers.trust), ("overlay", answers.overlay)]
     extras = frozenset(name for name, is_wanted in chosen if is_wanted)
     manifest = folder / RUN_MANIFEST if folder is not None and is_tree(sources) else None
@@ -228,20 +234,18 @@ def upscale(
 
     async def work() -> Run:
         async with service_client(server, needs_key=False, retries=PATIENT, **here) as service:
+            request = await adapted(service, requested, images) if answers.adapt else requested
             run = Run(
-                service,
-                server,
-                request,
-                answers.overwrite,
-                output.as_json,
-                manifest,
-                extras,
-                verbose=output.verbose,
+                service=service,
+                server=server,
+                served=await served_request(service, request),
+                outcomes=Outcomes(output.as_json, output.verbose),
+                overwrite=answers.overwrite,
+                extras=extras,
                 review=sorts,
                 enlarged=elsewhere.enlarged,
+                manifest=manifest,
             )
-            if answers.adapt:
-                await run.adapt(images)
             if folder is None:
                 await run.to_stream(images[0])
             else:
@@ -252,8 +256,9 @@ def upscale(
     with interruptible("What is done is kept; run the same command again to continue."):
         run = asyncio.run(work())
     run.write_manifest()
-    run.report(many=many, skipped=skipped)
-    if run.failed or run.stopped:
+    outcomes = run.outcomes
+    outcomes.print_summary(sorts, skipped, many=many)
+    if outcomes.failed or outcomes.stopped:
         raise typer.Exit(1)
 
 
