@@ -5,10 +5,8 @@ import errno
 import gc
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import numpy as np
 import pytest
 
 from harness.factories import calibration_of
@@ -16,7 +14,7 @@ from harness.fakes import FakeUpscaler
 from harness.gateway import IMAGE, gateway
 from harness.pictures import resolving
 from trustscale_server.images.marked import write_marked
-from trustscale_server.images.png import png_in_turns, to_png
+from trustscale_server.images.png import write_png
 from trustscale_server.platform.errors import BadRequest, DegenerateSamples, ImageTooLarge
 from trustscale_server.serving import generate, trust
 from trustscale_server.serving.request import UpscaleRequest
@@ -62,12 +60,11 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
 
     def levels(out, *args):
         files.append(weakref.ref(out))
-        for rows in png_in_turns(out, *args):
-            room(ends_by != "no room for levels")
-            yield rows
+        room(ends_by != "no room for levels")
+        write_png(out, *args)
 
     monkeypatch.setattr(generate, "write_marked", write)
-    monkeypatch.setattr(trust, "png_in_turns", levels)
+    monkeypatch.setattr(trust, "write_png", levels)
     monkeypatch.setattr(trust.Trust, "put", score)
     async with app.router.lifespan_context(app) as state:
         service_, asked = state["trustscale"].service, UpscaleRequest(seed=3)
@@ -92,25 +89,6 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
         assert service_.context.slots.in_flight == service_.context.slots.bytes_in_flight == 0
     del run
     assert {file() for file in files} == {None}
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_files_follow_rows_in_any_order(seed):
-    """Whichever thread brings which rows when, the file is that of the whole plane."""
-    random = np.random.default_rng(seed)
-    plane = random.integers(0, 65536, (int(random.integers(1, 900)), 700), np.uint16)
-    filled = np.zeros_like(plane)
-    edges = np.unique(np.r_[0, random.integers(0, len(plane), 40), len(plane)])
-    files = trust._Files({"a": filled}, {})
-
-    def fill(place):
-        rows = slice(*edges[place : place + 2])
-        filled[rows] = plane[rows]
-        files.add(rows.start, rows.stop)
-
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(fill, random.permutation(len(edges) - 1)))
-    assert files.made["a"].read() == to_png(plane)
 
 
 URL = "https://photos.example.com/a.png?size=large"

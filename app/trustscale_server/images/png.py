@@ -65,19 +65,6 @@ def write_png(
     all rows have the one that suits their kind, which takes an eighth of the time for 4 % (trust
     levels) to 17 % (photographs) more bytes (`python -m benchmarks.formats`).
     """
-    for _ in png_in_turns(out, pixels, text, exif=exif, xmp=xmp):
-        pass
-
-
-def png_in_turns(
-    out: IO[bytes],
-    pixels: NDArray[Any],
-    text: Mapping[str, str] | None = None,
-    *,
-    exif: bytes = b"",
-    xmp: bytes = b"",
-) -> Iterator[int]:
-    """Write a PNG file strip by strip; before each, yield how many rows must be there."""
     height, width, *channels = pixels.shape
     kind = _KINDS[pixels.dtype.name, *(channels or [1])]
     info = PngInfo()
@@ -95,10 +82,8 @@ def png_in_turns(
         _write(out, name, data)
     packer = isal_zlib.compressobj(_LEVEL)
     count = max(1, _STRIP // max(1, pixels[:1].nbytes))
-    strips = _filtered(pixels, kind, count)
-    for top in range(0, height, count):
-        yield min(top + count, height)
-        if packed := packer.compress(next(strips)):
+    for strip in _filtered(pixels, kind, count):
+        if packed := packer.compress(strip):
             _write(out, b"IDAT", packed)
     _write(out, b"IDAT", packer.flush())
     _write(out, b"IEND", b"")

@@ -133,8 +133,6 @@ class _MaskedGeneration:
         """Take the steps in order."""
         chosen = self.admitted.chosen
         left_out = await self._without_faces()
-        if chosen.request.to is None and not self.admitted.leaving.letters:  # found in Ŷ
-            self.trust.begin()
         async with self._side_tasks() as tasks:
             try:
                 measured = await self._measured(sink)

@@ -134,7 +134,10 @@ def _encoded(masked: Masked, result_id: str, path: str) -> tuple[Picture, dict[s
             begun.append(threads.submit(_believed, masked, document))
         if isinstance(document, Result) and document.safe:
             begun.append(threads.submit(_safe, masked, document))
-        return document, {name: file for job in begun for name, file in job.result().items()}
+        files = dict[str, IO[bytes]]()
+        while begun:  # a name for one that fails would hold its files by way of its traceback
+            files |= begun.pop(0).result()
+        return document, files
 
 
 def _believed(masked: Masked, result: Result) -> dict[str, IO[bytes]]:

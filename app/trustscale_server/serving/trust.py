@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import IO, Final, Self
@@ -15,7 +14,7 @@ from PIL import Image
 from trustscale_server.conformal.code_table import CODE_STEPS, NEVER
 from trustscale_server.conformal.review import SigmaCounts
 from trustscale_server.images.drawings import OPAQUE
-from trustscale_server.images.png import png_in_turns
+from trustscale_server.images.png import write_png
 from trustscale_server.pixels.boxes import box_of
 from trustscale_server.pixels.lab import Pixels
 from trustscale_server.pixels.resize import largest_within, resized, size_within
@@ -30,7 +29,7 @@ from trustscale_server.serving.document import (
 )
 from trustscale_server.serving.left_out import LeftOut
 from trustscale_server.serving.pictures import png_text
-from trustscale_server.stores.spool import spooled_in_turns
+from trustscale_server.stores.spool import spooled
 
 _ROWS: Final = 64  # of a whole σ that are thresholded at once
 
@@ -49,7 +48,6 @@ class Trust:
     opaque: NDArray[np.bool_] | None
     sigma: SigmaCounts = field(default_factory=SigmaCounts)
     counts: Lock = field(default_factory=Lock)
-    begun: _Files | None = None
     left_out: list[tuple[tuple[slice, slice], NDArray[np.bool_]]] = field(default_factory=list)
 
     @classmethod
@@ -74,16 +72,9 @@ class Trust:
         self.codes[rows] = curve.trust_code(sigma)
         for place, inside in self.left_out:
             self._clear(place, inside, rows)
-        if self.begun is not None:
-            self.begun.add(rows.start, rows.stop)
 
     def leave_out(self, things: Sequence[LeftOut]) -> None:
-        """Trust these at no α, in rows that are there and in those that `put` will bring.
-
-        Raises RuntimeError: files of the mask are already being written.
-        """
-        if things and self.begun is not None:
-            raise RuntimeError("rows of the mask may already be written")
+        """Trust these at no α, in rows that are there and in those that `put` will bring."""
         added = [thing.pixels(self.mask.shape) for thing in things]
         self.left_out += added
         for place, inside in added:
@@ -125,18 +116,10 @@ class Trust:
             applicable.input_class,
         )
 
-    def begin(self) -> _Files:
-        """Begin to write the files behind the rows of `put`."""
-        self.begun = _Files({MASK: self.mask, TRUST: self.codes}, self.text)
-        return self.begun
-
     def files(self) -> dict[str, IO[bytes]]:
-        """Return the files by name, of all rows."""
-        files = self.begun
-        if files is None:
-            files = self.begin()
-            files.add(0, len(self.mask))
-        return files.whole()
+        """Return the files by name. Raises StoreUnavailable: the disk is full."""
+        planes = {MASK: self.mask, TRUST: self.codes}
+        return {name: spooled(write_png, plane, self.text) for name, plane in planes.items()}
 
     @property
     def shares(self) -> tuple[float, float]:
@@ -144,48 +127,6 @@ class Trust:
         pixels = self.mask.size
         opaque = pixels if self.opaque is None else int(np.count_nonzero(self.opaque))
         return int(np.count_nonzero(self.mask)) / max(1, opaque), opaque / pixels
-
-
-class _Files:
-    """PNG files of planes whose rows come from several threads, in almost any order.
-
-    The thread that brings the next row of a file writes it, so none waits.
-    """
-
-    def __init__(self, planes: Mapping[str, NDArray[np.generic]], text: Mapping[str, str]) -> None:
-        begun = {
-            name: spooled_in_turns(png_in_turns, plane, text) for name, plane in planes.items()
-        }
-        self.made = {name: file for name, (file, _) in begun.items()}
-        self._turns = [turns for _, turns in begun.values()]
-        self._needed = [0] * len(begun)  # rows
-        self._rows = 0  # that are there, from the top
-        self._others: dict[int, int] = {}  # by their beginning, where they end
-        self._adds, self._writes = Lock(), Lock()
-
-    def add(self, top: int, bottom: int) -> None:
-        """Rows are there. Raises StoreUnavailable: the disk is full."""
-        with self._adds:
-            self._others[top] = bottom
-            while self._rows in self._others:
-                self._rows = self._others.pop(self._rows)
-        # Check again after each release: another thread may have found the lock held.
-        while min(self._needed) <= self._rows and self._writes.acquire(blocking=False):
-            try:
-                self._write()
-            finally:
-                self._writes.release()
-
-    def whole(self) -> dict[str, IO[bytes]]:
-        """The files by name. Raises RuntimeError: rows are missing."""
-        if min(self._needed) < sys.maxsize:
-            raise RuntimeError("rows of the mask or of the trust levels are missing")
-        return self.made
-
-    def _write(self) -> None:
-        for place, turns in enumerate(self._turns):
-            while self._needed[place] <= self._rows:
-                self._needed[place] = next(turns, sys.maxsize)
 
 
 def enlarged_alpha(

@@ -63,22 +63,6 @@ def spooled(
     return file
 
 
-def spooled_in_turns(
-    write: Callable[Concatenate[IO[bytes], Given], Iterator[int]],
-    *args: Given.args,
-    **kwargs: Given.kwargs,
-) -> tuple[IO[bytes], Iterator[int]]:
-    """Return a file and an iterator over what `write` yields, which writes the file."""
-    file = _Spool(IN_MEMORY)
-
-    def turns() -> Iterator[int]:
-        with _full_disk():
-            yield from write(file, *args, **kwargs)
-            file.seek(0)
-
-    return file, turns()
-
-
 async def spooled_parts(chunks: AsyncIterator[Any]) -> IO[bytes]:
     """Write parts, which are buffers, to a file; no thread waits for the next one."""
     file = _Spool(IN_MEMORY)
