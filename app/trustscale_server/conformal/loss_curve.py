@@ -32,8 +32,6 @@ from numpy.typing import NDArray
 from trustscale_server.pixels.filters import largest_float32
 
 _STRIDE = 64  # subsample: its sort costs less than one pass over the image
-_GROUP, _APART = 8, 2048  # pixels that are looked at together, and how far apart they are
-_UPPER_HALF = 1 if np.little_endian else 0  # where the upper 16 bits of a float32 lie
 
 _LOWER: Final = np.uint32(0xFFFF)  # the bits of a float32 that `coarse` drops
 
@@ -87,16 +85,12 @@ class LossCurve:
         sigma = np.ascontiguousarray(indecision, np.float32).reshape(-1)
         loss = np.ascontiguousarray(error, np.float32).reshape(-1)
         # min and max are NaN if any value is, without a temporary of the image.
-        sigma_low, sigma_high = sigma.min(), sigma.max()
-        loss_low, loss_high = loss.min(), loss.max()
-        if not (np.isfinite(sigma_low) and np.isfinite(sigma_high)):
+        if not np.isfinite([sigma.min(), sigma.max()]).all():
             raise ValueError("σ contains values that are not finite")
-        if not (loss_low >= 0 and np.isfinite(loss_high)):
+        if not (loss.min() >= 0 and np.isfinite(loss.max())):
             raise ValueError("D contains values that are negative or not finite")
+        # Only what exceeds the curve of some of the pixels can raise that of all.
         coarse_levels, coarse_errors = _running_maximum(sigma[::_STRIDE], loss[::_STRIDE])
-        if sigma_low >= 0:
-            candidates = _not_beaten(sigma, loss, coarse_levels, coarse_errors)
-            sigma, loss = sigma[candidates], loss[candidates]
         exceeds = loss > _steps_at(coarse_levels, coarse_errors, sigma)
         return cls(
             *_running_maximum(
@@ -261,29 +255,3 @@ def _steps_at(
 ) -> NDArray[np.float32]:
     steps = np.append(np.float32(0), errors)
     return steps[np.searchsorted(levels, at, side=side)]
-
-
-def _not_beaten(
-    sigma: NDArray[np.float32],
-    loss: NDArray[np.float32],
-    levels: NDArray[np.float32],
-    errors: NDArray[np.float32],
-) -> NDArray[np.intp]:
-    """First pass: indices of the pixels that exceed the table entry of their bucket (σ ≥ 0)."""
-    # The upper half of the bits of a float32 is its bucket; with zeros below, its lower edge.
-    edges = (np.arange(1 << 15, dtype=np.uint32) << np.uint32(16)).view(np.float32)
-    with np.errstate(invalid="ignore"):  # buckets of NaN are never looked up
-        table = _steps_at(levels, errors, edges)
-
-    def entry(sigma: NDArray[np.float32]) -> NDArray[np.float32]:
-        bucket = sigma.view(np.uint16)[..., _UPPER_HALF::2] & np.uint16(0x7FFF)  # −0 belongs to 0
-        return table.take(bucket)
-
-    whole = len(sigma) - len(sigma) % (_GROUP * _APART)
-    groups = (-1, _GROUP, _APART)
-    lowest = sigma[:whole].reshape(groups).min(axis=1)
-    highest = loss[:whole].reshape(groups).max(axis=1)
-    run, place = np.nonzero(highest > entry(lowest))
-    members = (run * (_GROUP * _APART) + place)[:, None] + _APART * np.arange(_GROUP)
-    left = np.append(members, np.arange(whole, len(sigma)))
-    return left[loss[left] > entry(sigma[left])]
