@@ -19,7 +19,7 @@ from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal.backtest import trusted_shares
 from trustscale_server.images.kinds import class_in_words
 from trustscale_server.upscalers.base import routed
-from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 
 ALPHAS = (0.03, 0.05)
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--precision", choices=["f32", "bf16"], default="bf16")
     given = parser.parse_args()
-    shipped = [shipped_calibration(f"{name}-{given.precision}") for name in SHIPPED]
+    shipped = [shipped_calibration(f"{name}-{given.precision}") for name in SHIPPED_MODELS]
     rows = []
     for name in shipped[0].everything.classes:
         parts = [one.everything.of_class(name) for one in shipped]
@@ -52,7 +52,7 @@ def main() -> None:
         chosen = routed(DEFAULT_ROUTING, name)
         cells = [compared(parts, alpha) for alpha in ALPHAS]
         rows.append((name, str(parts[0].n), errors, *cells, chosen, class_in_words(name)))
-    models = " / ".join(SHIPPED)
+    models = " / ".join(SHIPPED_MODELS)
     print(f"\n{models}; loss of all, then trusted area ± the standard error of the difference\n")
     head = ("class", "scenes", "loss of all", *(f"α = {alpha:g}" for alpha in ALPHAS), "auto", "")
     print_table(head, rows)

@@ -25,7 +25,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.table import print_table
 from trustscale_server.images.check.check import Check, check
-from trustscale_server.upscalers.embedded.runtime import SHIPPED, OnnxModel
+from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -57,7 +58,7 @@ def by_pillow(resample: Image.Resampling) -> Enlarge:
 
 
 def enlargers() -> dict[str, Enlarge]:
-    models = {name: OnnxModel(SHIPPED[name].read(), name=name) for name in SHIPPED}
+    models = {name: OnnxModel(SHIPPED_MODELS[name].read(), name=name) for name in SHIPPED_MODELS}
     return {
         "bicubic": by_pillow(Image.Resampling.BICUBIC),
         "Lanczos": by_pillow(Image.Resampling.LANCZOS),
@@ -160,13 +161,13 @@ def main(photos: Path, every: int = 4, most: int = 100) -> None:
         for name, enlarge in by_name.items():
             large = enlarge(small)
             accused[name, form].append(not check(small, large).check.holds)
-            if name in SHIPPED and some and known[files[number].name]:
+            if name in SHIPPED_MODELS and some and known[files[number].name]:
                 face = next((one for one in some if one[0] is not truth), some[0])
                 for kind, size, found in swapped(small, large, known[files[number].name], face):
                     hits[name, kind, size].append(found)
         if number % every == 0:
             strangers.append(check(small, other).check.belong_together)
-            for name in SHIPPED:
+            for name in SHIPPED_MODELS:
                 for kind, size, found in tampered(truth, form, by_name[name], other, rng):
                     hits[name, kind, size].append(found)
         print(f"{number + 1} of {len(pictures)}", file=sys.stderr)

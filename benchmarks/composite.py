@@ -34,7 +34,7 @@ from trustscale_server.images.features import look_at
 from trustscale_server.sampling.measure import measure
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.upscalers.base import RGB, Source
-from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 
 ALPHAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, np.inf)
@@ -72,7 +72,7 @@ def lost(truth: RGB, picture: RGB, settings: FidelitySettings) -> NDArray[np.flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=photo_folder)
-    parser.add_argument("--upscaler", choices=list(SHIPPED), default="realesr-x4")
+    parser.add_argument("--upscaler", choices=list(SHIPPED_MODELS), default="realesr-x4")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--kind", choices=list(UPLOADS), nargs="+", default=["PNG", "JPEG 75"])
     parser.add_argument("--every", type=int, default=1, help="take every so manieth photograph")

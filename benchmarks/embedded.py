@@ -21,7 +21,8 @@ from PIL import Image
 
 from benchmarks.photos import photo_folder
 from benchmarks.timing import timed
-from trustscale_server.upscalers.embedded.runtime import SHIPPED, PrecisionSetting
+from trustscale_server.upscalers.embedded.runtime import PrecisionSetting
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler, symmetric_sample
 
 Pixels = NDArray[np.uint8]
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("folder", type=photo_folder)
     parser.add_argument("--limit", type=int, default=20, help="use the first N photographs")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    parser.add_argument("--upscaler", choices=list(SHIPPED), default="span-x4")
+    parser.add_argument("--upscaler", choices=list(SHIPPED_MODELS), default="span-x4")
     parser.add_argument("--precision", choices=get_args(PrecisionSetting), default="f32")
     options = parser.parse_args()
     files = sorted(

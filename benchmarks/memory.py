@@ -29,7 +29,7 @@ from trustscale_server.images.encode import FORMS
 from trustscale_server.serving.footprint import footprint
 from trustscale_server.serving.pictures import form_of
 from trustscale_server.upscalers.base import Capabilities, Source
-from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.registry import build_upscaler
 
 
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("megapixels", type=float, nargs="+")
     parser.add_argument("--embedded", action="store_true")
     parser.add_argument("--format", choices=FORMS, default="png")
-    parser.add_argument("--upscaler", choices=SHIPPED, default="span-x4")
+    parser.add_argument("--upscaler", choices=SHIPPED_MODELS, default="span-x4")
     parser.add_argument("--child", action="store_true")
     given = parser.parse_args()
     if given.child:

@@ -25,7 +25,7 @@ from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.features import look_at
 from trustscale_server.sampling.measure import predict
 from trustscale_server.upscalers.base import Source, routed
-from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 
 TEXT = (
@@ -75,7 +75,7 @@ def uploads() -> Iterator[tuple[str, Image.Image, bytes]]:
 
 async def main() -> None:
     """Print the table."""
-    models = {name: EmbeddedUpscaler(name, name, precision="bf16") for name in SHIPPED}
+    models = {name: EmbeddedUpscaler(name, name, precision="bf16") for name in SHIPPED_MODELS}
     everything = shipped_calibration("span-x4-bf16").everything
     rows = []
     for title, truth, file in uploads():

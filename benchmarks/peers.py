@@ -41,7 +41,7 @@ from benchmarks.timing import timed
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.http.app import create_app
 from trustscale_server.platform.cores import usable_cores
-from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 
 MODEL, SCALE, SIDE = "realesr-x4", 4, 512
 
@@ -83,7 +83,7 @@ def pixels(planes: NDArray[np.float32]) -> Pixels:
 def by_onnxruntime() -> Iterator[Upscale]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
-    session = onnxruntime.InferenceSession(SHIPPED[MODEL].read(), options)
+    session = onnxruntime.InferenceSession(SHIPPED_MODELS[MODEL].read(), options)
     name = session.get_inputs()[0].name
     yield lambda picture: pixels(session.run(None, {name: planes(picture)[None]})[0][0])
 
@@ -95,7 +95,7 @@ def by_ncnn() -> Iterator[Upscale]:
     net = ncnn.Net()
     net.opt.num_threads = usable_cores()
     with tempfile.TemporaryDirectory() as folder:
-        layers, weights = as_ncnn(SHIPPED[MODEL].read())
+        layers, weights = as_ncnn(SHIPPED_MODELS[MODEL].read())
         Path(folder, "model.param").write_text(layers)
         Path(folder, "model.bin").write_bytes(weights)
         net.load_param(str(Path(folder, "model.param")))

@@ -46,7 +46,8 @@ from trustscale_server.sampling.sigma.features import CELL, DEPTHS, FACTS, energ
 from trustscale_server.sampling.sigma.fits import Fit, shipped_fit
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers.base import Source
-from trustscale_server.upscalers.embedded.runtime import SHIPPED, PrecisionSetting, ShippedName
+from trustscale_server.upscalers.embedded.runtime import PrecisionSetting
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS, ShippedName
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 from trustscale_server.upscalers.symmetries import sample_seeds
 
@@ -290,7 +291,7 @@ def main() -> None:
     """Print the artefact, or the table of areas."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("photographs", type=photo_folder, nargs="+")
-    parser.add_argument("--upscaler", choices=list(SHIPPED), default="span-x4")
+    parser.add_argument("--upscaler", choices=list(SHIPPED_MODELS), default="span-x4")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--ways", type=int, default=4)
     parser.add_argument("--only", nargs="+", default=[], help="of the ways these, in this order")

@@ -26,7 +26,8 @@ from benchmarks.timing import timed
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.http.app import create_app
 from trustscale_server.platform.cores import usable_cores
-from trustscale_server.upscalers.embedded.runtime import CPU, SHIPPED, has_bf16, load_session
+from trustscale_server.upscalers.embedded.runtime import CPU, has_bf16, load_session
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler, symmetric_sample
 
 WHOLE, PROCESSORS = "whole request", "the same in processor time"
@@ -43,7 +44,7 @@ async def main(photo: Path, rounds: int, *, kept: bool) -> None:
     picture.save(out, "PNG")
     plain = EmbeddedUpscaler()
     plain.model.session = load_session(
-        SHIPPED["span-x4"].read(), name="span-x4", threads=usable_cores(), among=[CPU]
+        SHIPPED_MODELS["span-x4"].read(), name="span-x4", threads=usable_cores(), among=[CPU]
     )
     pixels = np.asarray(picture)
     medians: dict[str, dict[str, float]] = {}
@@ -55,7 +56,7 @@ async def main(photo: Path, rounds: int, *, kept: bool) -> None:
             async with app.router.lifespan_context(app) as state:
                 transport = httpx.ASGITransport(with_state(app, state))
                 async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
-                    for name in SHIPPED:
+                    for name in SHIPPED_MODELS:
                         rows = []
                         for _ in range(rounds + 1):
                             rows.append(await one(client, out.getvalue(), name))

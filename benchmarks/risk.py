@@ -65,7 +65,7 @@ from trustscale_server.serving.batch import weighed
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.serving.review import Review, review_of
 from trustscale_server.upscalers.base import RGB, Source
-from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 
 ALPHAS = tuple(LEVELS.values())
@@ -346,7 +346,7 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=photo_folder)
-    parser.add_argument("--upscaler", choices=list(SHIPPED), default="span-x4")
+    parser.add_argument("--upscaler", choices=list(SHIPPED_MODELS), default="span-x4")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--calibration", type=Path, help="another than the shipped one")
     parser.add_argument("--every", type=int, default=1, help="take every so manieth photograph")

@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from trustscale_server.upscalers.base import Source
-from trustscale_server.upscalers.outbound.guard import Network, system_resolver
+from trustscale_server.upscalers.outbound.guard import NetworkAccess, system_resolver
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
 
@@ -68,7 +68,7 @@ def patient(handler=None, resolve=system_resolver):
     """A network with time for servers on this machine, which may be slow."""
     if handler is not None and not isinstance(handler, httpx.AsyncBaseTransport):
         handler = httpx.MockTransport(handler)
-    return Network(handler, resolve, connect_s=60, pool_s=60, write_s=60, cancel_timeout_s=60)
+    return NetworkAccess(handler, resolve, connect_s=60, pool_s=60, write_s=60, cancel_timeout_s=60)
 
 
 def resolving(*addresses):

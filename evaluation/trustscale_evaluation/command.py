@@ -44,7 +44,7 @@ from trustscale_server.platform.errors import BadRequest
 from trustscale_server.sampling.sigma.moments import MAX_SAMPLES
 from trustscale_server.sampling.spec import identify
 from trustscale_server.upscalers.base import Upscaler
-from trustscale_server.upscalers.embedded.runtime import SCALE
+from trustscale_server.upscalers.embedded.shipped import SCALE
 
 ALPHAS = (0.02, *LEVELS.values(), 0.1)
 _PAPER_ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)

@@ -26,7 +26,8 @@ from trustscale_server.sampling.sigma.fits import shipped_fit
 from trustscale_server.sampling.spec import guard
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.upscalers.base import Capabilities
-from trustscale_server.upscalers.embedded.runtime import SHIPPED, has_bf16
+from trustscale_server.upscalers.embedded.runtime import has_bf16
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 
 UPLOADS = [
@@ -159,7 +160,7 @@ def shipped(name):
 
 def test_every_model_has_one():
     """Of each embedded model, in float32 at least."""
-    assert {f"{model}-f32" for model in SHIPPED} <= set(shipped_names())
+    assert {f"{model}-f32" for model in SHIPPED_MODELS} <= set(shipped_names())
 
 
 def test_it_fits_the_embedded_upscaler(name, shipped):

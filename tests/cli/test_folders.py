@@ -208,7 +208,7 @@ class Tiled(FakeUpscaler):
         self.has_made, self.told = threading.Event(), threading.Event()
 
     async def generate(self, source, seeds, permit=None):
-        for part in permit.counted([lambda: None] * 6)[:3]:
+        for part in permit.reporting_progress([lambda: None] * 6)[:3]:
             part()
         await asyncio.sleep(0)  # what they report is shown
         self.has_made.set()

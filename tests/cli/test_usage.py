@@ -13,7 +13,7 @@ from tests.live import serving
 from tests.upscalers.test_connect import answering
 from trustscale_server.cli.bars import progress_bars
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 
 
 def test_a_port_in_use(run):
@@ -95,12 +95,12 @@ def test_connect(run, place):
         assert "It works: ×2" in outcome.err
         (told,) = tomllib.loads(outcome.out)["upscalers"]
         assert told["request"]["json"]["prompt"] == "sharp"
-        assert tomllib.loads(file.read_text("utf-8"))["upscalers"][len(SHIPPED) :] == [told]
+        assert tomllib.loads(file.read_text("utf-8"))["upscalers"][len(SHIPPED_MODELS) :] == [told]
         again = run("connect", url, *given, "--yes")
         assert again.code == 2
         assert "has an upscaler mine" in again.err
     model = resources.files("trustscale_server.upscalers.embedded").joinpath(
-        "models", SHIPPED["span-x4"].file
+        "models", SHIPPED_MODELS["span-x4"].file
     )
     outcome = run("connect", model, "--yes", "--json")
     assert (outcome.json["entry"]["model"], outcome.json["scale"]) == (str(model), 4)

@@ -25,7 +25,7 @@ from tests.deploy.files import (
 from trustscale_server.bootstrap.settings import load_settings, unknown_variables
 from trustscale_server.http.routes.calibrate import MAX_ARCHIVE_BYTES
 from trustscale_server.monitoring.feedback import MAX_TRUTH_BYTES
-from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 
 SERVICES = services()
 OURS = ("gateway", "jobs")
@@ -74,7 +74,7 @@ class TestSettings:
         assert not settings.gateway_runs_jobs
         assert [key.get_secret_value() for key in settings.admin_keys] == ["adminkey"]
         assert settings.client_keys == []
-        assert {upscaler.model for upscaler in settings.upscalers} == set(SHIPPED)
+        assert {upscaler.model for upscaler in settings.upscalers} == set(SHIPPED_MODELS)
         assert settings.prefers_auto
         for upscaler in settings.upscalers:
             assert upscaler.threads == int(SERVICES[name]["deploy"]["resources"]["limits"]["cpus"])

@@ -31,7 +31,7 @@ from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.cli.main import app
 from trustscale_server.http.app import create_app
 from trustscale_server.serving.document import Guarantee, Result
-from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.remote.generic import preset_names
 
 # Commands that are not run here, by how they begin, and why. Options of ours are checked anyway.
@@ -115,7 +115,7 @@ def place(tmp_path_factory):
     }
     program = [sys.executable, "-m", "tests.docs.program", str(base / "socket")]
     with (
-        serving(gateway(base / "gateway", *map(FakeUpscaler, SHIPPED))) as address,
+        serving(gateway(base / "gateway", *map(FakeUpscaler, SHIPPED_MODELS))) as address,
         ProcessGroup(program, log=base / "log") as process,
     ):
         process.wait_until((base / "socket").exists, "the program")

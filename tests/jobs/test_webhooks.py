@@ -18,7 +18,7 @@ from trustscale_server.jobs.tasks import JobContext, RetriesExhausted, RetryLate
 from trustscale_server.jobs.webhooks import WebhookHandler, delivery_of
 from trustscale_server.platform.errors import BadRequest, ConfigError
 from trustscale_server.stores.base import JobState
-from trustscale_server.upscalers.outbound.guard import Network
+from trustscale_server.upscalers.outbound.guard import NetworkAccess
 from trustscale_server.upscalers.outbound.webhooks import Webhooks, secret_of
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes, or").decode()
@@ -80,7 +80,10 @@ class Told:
         return delivery
 
     async def tell(self, delivery, *, waits_s=(1.0, 2.0), **more):
-        jobs, network = self.stores.jobs, Network(httpx.MockTransport(self._answer), self._resolve)
+        jobs, network = (
+            self.stores.jobs,
+            NetworkAccess(httpx.MockTransport(self._answer), self._resolve),
+        )
         handler = WebhookHandler(jobs, webhooks(**more), waits_s=waits_s, network=network)
         return await handler(delivery, JobContext(delivery.id, jobs))
 

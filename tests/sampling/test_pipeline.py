@@ -27,9 +27,9 @@ from trustscale_server.sampling.sigma.fits import Fit, shipped_fit
 from trustscale_server.sampling.spec import MeasurementSpec, guard, identify, pipeline_differences
 from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.upscalers.base import Capabilities, Source, settings_of
-from trustscale_server.upscalers.embedded.runtime import SHIPPED as MODELS
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS as MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
-from trustscale_server.upscalers.remote.replies import Filtered
+from trustscale_server.upscalers.remote.failures import Filtered
 from trustscale_server.upscalers.symmetries import sample_seeds
 
 PIPELINE = MeasurementSpec(fingerprint="fake:1", scale=2, samples=6)

@@ -20,7 +20,7 @@ from trustscale_server.serving import generate, trust
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.upscalers.outbound.fetch import ImageHosts
-from trustscale_server.upscalers.outbound.guard import Network, certificate_authorities
+from trustscale_server.upscalers.outbound.guard import NetworkAccess, certificate_authorities
 
 
 def room(is_there):
@@ -102,7 +102,7 @@ def hosts(answer=None, address="93.184.216.34"):
         asked.append(request)
         return answer or httpx.Response(200, content=b"a picture")
 
-    network = Network(transport=httpx.MockTransport(reply), resolve=resolving(address))
+    network = NetworkAccess(transport=httpx.MockTransport(reply), resolve=resolving(address))
     return ImageHosts(("example.com",), network=network), asked
 
 

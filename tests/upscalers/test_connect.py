@@ -25,7 +25,7 @@ from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.connect import ConnectRequest, attempt, look, upscaler_config_of
 from trustscale_server.upscalers.entries import of_openapi, of_predictions, toml_of
 from trustscale_server.upscalers.registry import build_adapter
-from trustscale_server.upscalers.remote.replies import BadCredentials, WrongSample
+from trustscale_server.upscalers.remote.failures import BadCredentials, WrongSample
 
 BASE, PUBLIC = "http://127.0.0.1", resolving("93.184.216.34")
 

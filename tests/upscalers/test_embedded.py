@@ -16,7 +16,8 @@ from harness.waiting import cancelled
 from trustscale_server.platform.errors import ConfigError, UpscalerUnavailable
 from trustscale_server.sampling.draw import draw
 from trustscale_server.upscalers.base import Capabilities, Source
-from trustscale_server.upscalers.embedded.runtime import SHIPPED, OnnxModel
+from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.threads import FairThreads
 from trustscale_server.upscalers.embedded.tiles import TilePlan
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler, symmetric_sample
@@ -72,11 +73,11 @@ class TestShippedModel:
         assert output.dtype == np.uint8
         assert np.abs(output.mean(axis=(0, 1)) - image[0, 0]).max() < 4
 
-    @pytest.mark.parametrize("name", SHIPPED)
+    @pytest.mark.parametrize("name", SHIPPED_MODELS)
     def test_halo_is_the_radius(self, name):
         """A pixel changes outputs as far away as the halo says, and none farther."""
         model = EmbeddedUpscaler(name, name).model
-        session, radius = model.session, SHIPPED[name].halo
+        session, radius = model.session, SHIPPED_MODELS[name].halo
         side = 2 * radius + 9
         image = np.random.default_rng(0).random((1, 3, side, side)).astype(np.float32)
         before = session.run(image).copy()

@@ -15,7 +15,7 @@ from trustscale_server.platform.errors import ProtocolError, UpscalerRejected, U
 from trustscale_server.sampling.draw import TimeLimits, draw
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.replies import (
+from trustscale_server.upscalers.remote.failures import (
     BadCredentials,
     BreakerOpen,
     Busy,

@@ -11,13 +11,13 @@ from harness.fakes import FakeUpscaler
 from trustscale_server.upscalers.base import Capabilities
 from trustscale_server.upscalers.embedded.runtime import (
     OPENVINO,
-    SHIPPED,
     agree,
     has_bf16,
     load_session,
     runtimes,
     trial,
 )
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 from trustscale_server.upscalers.probe import probe
 
@@ -29,11 +29,13 @@ def tensor():
     return np.ascontiguousarray(window.transpose(2, 0, 1)[np.newaxis])
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", SHIPPED_MODELS)
 def test_libraries_agree(name):
     """In float32 OpenVINO and onnxruntime differ by rounding: one fingerprint holds for both."""
     outputs = [
-        load_session(SHIPPED[name].read(), name=name, threads=1, among=[runtime]).run(tensor())
+        load_session(SHIPPED_MODELS[name].read(), name=name, threads=1, among=[runtime]).run(
+            tensor()
+        )
         for runtime in runtimes()
     ]
     for output in outputs:

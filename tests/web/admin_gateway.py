@@ -45,7 +45,9 @@ class Growing(FakeUpscaler):
             (slice(0, height // 2), slice(0, width)),
             (slice(height // 2, height), slice(0, width)),
         ]
-        first, _ = permit.counted(permit.shown(sample, [partial(tuple, one) for one in places]))
+        first, _ = permit.reporting_progress(
+            permit.reporting_tiles(sample, [partial(tuple, one) for one in places])
+        )
         await asyncio.sleep(_DRAFT_EVERY_S)
         await asyncio.to_thread(first)
         await asyncio.sleep(3600)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from tests.workers.fakes import load, noise
-from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 
 WEIGHTS = Path(
     str(
         resources.files("trustscale_server.upscalers.embedded").joinpath(
-            "models", SHIPPED["span-x4"].file
+            "models", SHIPPED_MODELS["span-x4"].file
         )
     )
 )

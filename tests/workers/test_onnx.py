@@ -11,7 +11,7 @@ from harness.pictures import patient
 from tests.live import serving
 from tests.workers.fakes import load, noise
 from trustscale_server.upscalers.base import Source
-from trustscale_server.upscalers.embedded.runtime import SHIPPED
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.tiles import TilePlan
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 from trustscale_server.upscalers.remote.upstream import Upstream
@@ -30,7 +30,7 @@ def path():
     return Path(
         str(
             resources.files("trustscale_server.upscalers.embedded").joinpath(
-                "models", SHIPPED["span-x4"].file
+                "models", SHIPPED_MODELS["span-x4"].file
             )
         )
     )

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from trustscale_server import __version__
 from trustscale_server.platform.telemetry.signals import span
 from trustscale_server.upscalers.base import RGB
-from trustscale_server.upscalers.tensors import HEADER_LENGTH, Part, encode_message
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, Chunk, encode_message
 from trustscale_worker.batcher import Batcher, WorkerMetrics
 from trustscale_worker.errors import (
     ClientGone,
@@ -34,7 +34,7 @@ from trustscale_worker.settings import WorkerSettings
 
 SERVER = "trustscale-worker"
 
-VERSION = "1"  # of the model; another one is another worker, with another fingerprint
+MODEL_VERSION = "1"  # of the model; another one is another worker, with another fingerprint
 _CHUNK = 2**20  # bytes written to the socket at a time
 _CLIENT_CLOSED = 499  # status counted for a client that has left
 
@@ -112,7 +112,7 @@ class _Service:
         return JSONResponse(
             {
                 "name": engine.name,
-                "versions": [VERSION],
+                "versions": [MODEL_VERSION],
                 "platform": SERVER,
                 "inputs": [
                     {"name": "image", "datatype": "UINT8", "shape": [-1, -1, 3]},
@@ -164,11 +164,16 @@ class _Service:
 
     def _find(self, request: Request) -> None:
         """Raise UnknownModel unless the URL names the served model."""
-        model, version = request.path_params["model"], request.path_params.get("version", VERSION)
+        model, version = (
+            request.path_params["model"],
+            request.path_params.get("version", MODEL_VERSION),
+        )
         if model != self._engine.name:
             raise UnknownModel(f"no model {model!r} here; this worker serves {self._engine.name!r}")
-        if version != VERSION:
-            raise UnknownModel(f"model {model!r} has no version {version!r}; it has {VERSION!r}")
+        if version != MODEL_VERSION:
+            raise UnknownModel(
+                f"model {model!r} has no version {version!r}; it has {MODEL_VERSION!r}"
+            )
 
     async def _body(self, request: Request) -> memoryview:
         if request.headers.get("content-encoding", "identity").lower() != "identity":
@@ -211,7 +216,7 @@ class _Service:
         document = {
             **({} if inference.id is None else {"id": inference.id}),
             "model_name": self._engine.name,
-            "model_version": VERSION,
+            "model_version": MODEL_VERSION,
             "parameters": {"fingerprint": self._engine.fingerprint},
         }
         chunks, headers = await asyncio.to_thread(
@@ -238,7 +243,7 @@ class _Service:
         return JSONResponse({"error": text}, status, dict(headers))
 
 
-async def _chunks(chunks: list[Part]) -> AsyncIterator[Part]:
+async def _chunks(chunks: list[Chunk]) -> AsyncIterator[Chunk]:
     for chunk in chunks:
         for first in range(0, len(chunk), _CHUNK):
             yield chunk[first : first + _CHUNK]

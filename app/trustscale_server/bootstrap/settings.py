@@ -49,8 +49,9 @@ from trustscale_server.platform.errors import ConfigError
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.serving.request import Leaving
 from trustscale_server.upscalers.base import AUTO
-from trustscale_server.upscalers.config import BaseUrl, EmbeddedConfig, Name
-from trustscale_server.upscalers.embedded.runtime import SHIPPED, PrecisionSetting
+from trustscale_server.upscalers.config import BaseUrl, EmbeddedConfig, UpscalerName
+from trustscale_server.upscalers.embedded.runtime import PrecisionSetting
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.outbound.fetch import ImageHosts
 from trustscale_server.upscalers.outbound.webhooks import Webhooks, secret_of
 from trustscale_server.upscalers.registry import UpscalerConfig
@@ -63,7 +64,7 @@ def default_text(default: str) -> dict[str, Any]:
 
 
 def _embedded_default() -> list[UpscalerConfig]:
-    return [EmbeddedConfig(name=name, model=name) for name in SHIPPED]
+    return [EmbeddedConfig(name=name, model=name) for name in SHIPPED_MODELS]
 
 
 _SHORTEST_KEY: Final = 8  # of an admin
@@ -128,7 +129,7 @@ class Settings(BaseSettings):
         "expire.",
     )
 
-    worker_urls: Annotated[dict[Name, tuple[BaseUrl, ...]], NoDecode] = Field(
+    worker_urls: Annotated[dict[UpscalerName, tuple[BaseUrl, ...]], NoDecode] = Field(
         default_factory=dict,
         description="Model workers as `[NAME=]URL`, in addition to `upscalers`. Workers of one "
         "name (`worker` if none is given) must serve the same model.",
@@ -145,7 +146,7 @@ class Settings(BaseSettings):
         description="The upscaler that answers requests which name none.",
         json_schema_extra=default_text("`auto` if its upscalers are configured, else the first"),
     )
-    routing: dict[str, Name] = Field(
+    routing: dict[str, UpscalerName] = Field(
         default_factory=lambda: dict(DEFAULT_ROUTING),
         description="The upscaler for each pattern of upload classes. "
         "[`auto`](upscalers.md#embedded) uses the first pattern that matches an upload.",
@@ -438,7 +439,7 @@ class Settings(BaseSettings):
     def not_offered(self) -> str | None:
         """A warning if upscalers of one's own replace the shipped models; None if none does."""
         models = {entry.model for entry in self.upscalers if isinstance(entry, EmbeddedConfig)}
-        missing = [name for name in SHIPPED if name not in models]
+        missing = [name for name in SHIPPED_MODELS if name not in models]
         if "upscalers" not in self.model_fields_set or self.active_routing or not missing:
             return None
         entries = ", ".join(

@@ -306,7 +306,7 @@ def _wrong_file(
             return file
         sizes[role] = file.size
     if "enlarged" in sizes and (
-        reason := supplied.wrong_size(sizes["x"], sizes["enlarged"], pipeline.scale)
+        reason := supplied.size_mismatch(sizes["x"], sizes["enlarged"], pipeline.scale)
     ):
         return reason
     return wrong_size(sizes["y"], sizes.get("x"), sizes.get("labels"), pipeline)

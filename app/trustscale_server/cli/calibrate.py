@@ -26,7 +26,7 @@ from trustscale_server.images.features import BANDS, RULES, UPLOAD
 from trustscale_server.platform.config_errors import mistakes
 from trustscale_server.platform.errors import BadRequest, TrustscaleError, reason_of
 from trustscale_server.upscalers.base import AUTO
-from trustscale_server.upscalers.embedded.runtime import SCALE
+from trustscale_server.upscalers.embedded.shipped import SCALE
 
 ConfigOptions: Final = options.from_model(
     CalibrationConfig,

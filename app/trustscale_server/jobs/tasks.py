@@ -51,7 +51,7 @@ from trustscale_server.stores.base import (
     Progress,
     StoreUnavailable,
 )
-from trustscale_server.upscalers.remote.replies import needs_operator
+from trustscale_server.upscalers.remote.failures import needs_operator
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from trustscale_server.stores.base import (
     JobStatus,
     JobStore,
 )
-from trustscale_server.upscalers.outbound.guard import FetchPolicy, Network, foreign_answer
+from trustscale_server.upscalers.outbound.guard import FetchPolicy, NetworkAccess, foreign_answer
 from trustscale_server.upscalers.outbound.webhooks import Webhooks
 
 # After each failed attempt, plus up to a fifth at random: over a day in all.
@@ -81,14 +81,14 @@ class WebhookHandler:
         webhooks: Webhooks,
         *,
         waits_s: Sequence[float] = _WAITS_S,
-        network: Network | None = None,
+        network: NetworkAccess | None = None,
     ) -> None:
         self._jobs = jobs
         self._webhooks = webhooks
         self._waits_s = waits_s
-        self._network = network or Network()
+        self._network = network or NetworkAccess()
         self._policy = FetchPolicy(
-            None, webhooks.webhook_hosts, allow_private=webhooks.allow_private, what="webhook"
+            None, webhooks.webhook_hosts, allow_private=webhooks.allow_private, fetched="webhook"
         )
 
     async def __call__(self, job: Job, context: JobContext) -> str:

@@ -34,7 +34,7 @@ from trustscale_server.upscalers.base import (
     Upscaler,
 )
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.replies import replaceable
+from trustscale_server.upscalers.remote.failures import replaceable
 
 _CALL_BYTES = 128 * 2**20
 """Of the decoded samples of one call: ten of 2048 × 2048, two of 4096 × 4096."""

@@ -60,7 +60,7 @@ from trustscale_server.upscalers.base import (
     Upscaler,
     image_digest,
 )
-from trustscale_server.upscalers.supplied import wrong_size
+from trustscale_server.upscalers.supplied import size_mismatch
 
 JOB_TIMEOUT_S: Final = 86400.0
 """Time limit for the samples of an upscaling job."""
@@ -222,7 +222,7 @@ async def _enlarged(
     most = replace(limits, max_pixels=_MAX_SEEN**2, max_side=_MAX_SEEN)  # by its header alone
     try:
         seen = await decoding(image_size, file, most)
-        if (reason := wrong_size(size, seen, chosen.pipeline.scale)) is not None:
+        if (reason := size_mismatch(size, seen, chosen.pipeline.scale)) is not None:
             raise BadImage(f"It has another size: {reason}.")
         made = await decoding(decode, file, limits, background=chosen.request.background)
     except BadInput as error:

@@ -21,20 +21,23 @@ class TooManyValues(ValueError):
     """The text was not parsed."""
 
 
-def parse(text: bytes | bytearray | str, most: float = MAX_VALUES) -> Any:
+def parse(text: bytes | bytearray | str, max_values: float = MAX_VALUES) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        TooManyValues: it has more than `most`; commas in texts count, too.
+        TooManyValues: it has more than `max_values`; commas in texts count, too.
         ValueError: no JSON, or too deep.
     """
-    if most < math.inf:
-        left, marks = most, (",", "[", "{") if isinstance(text, str) else (b",", b"[", b"{")
+    if max_values < math.inf:
+        remaining, marks = (
+            max_values,
+            (",", "[", "{") if isinstance(text, str) else (b",", b"[", b"{"),
+        )
         for start in range(0, len(text), _SLICE):
-            part: Any = text[start : start + _SLICE]
-            left -= sum(part.count(mark) for mark in marks)
-            if left < 0:
-                raise TooManyValues(f"more than {most:,} values")
+            section: Any = text[start : start + _SLICE]
+            remaining -= sum(section.count(mark) for mark in marks)
+            if remaining < 0:
+                raise TooManyValues(f"more than {max_values:,} values")
     try:
         return json.loads(text)
     except RecursionError as error:

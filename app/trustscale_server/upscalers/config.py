@@ -20,32 +20,29 @@ from pydantic import (
 )
 
 from trustscale_server.images.drawings import Color
-from trustscale_server.upscalers.embedded.runtime import SHIPPED, Character, ShippedName
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS, Character, ShippedName
 from trustscale_server.upscalers.outbound.guard import http_url
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+UpscalerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 _HeaderValue = Annotated[str, Field(pattern=r"^([!-~]([\t -~]*[!-~])?)?$")]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
 
 
-def _base_url(value: str) -> str:
-    split = urlsplit(value)
-    if split.username or split.password:
+def _base_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.username or parts.password:
         raise ValueError("no credentials in a URL: put the token into the variable of `token_env`")
-    if split.query or split.fragment:
+    if parts.query or parts.fragment:
         raise ValueError("no query and no fragment in the address of an upscaler")
     try:
-        http_url(value)
+        http_url(url)
     except ValueError as error:
         raise ValueError(
             f"an address with http:// or https:// is needed; this is {error}"
         ) from error
-    return value.rstrip("/")
+    return url.rstrip("/")
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
@@ -56,7 +53,7 @@ class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
-    name: Name = Field(description="The name of the upscaler in requests and answers.")
+    name: UpscalerName = Field(description="The name of the upscaler in requests and answers.")
     price_per_call: float | None = Field(
         None,
         ge=0,
@@ -104,7 +101,7 @@ class EmbeddedConfig(_Config):
     def shown(self) -> tuple[str, Character | None]:
         if isinstance(self.model, Path):
             return super().shown
-        shipped = SHIPPED[self.model]
+        shipped = SHIPPED_MODELS[self.model]
         return self.title or shipped.title, shipped.character
 
 
@@ -137,8 +134,8 @@ class SuppliedConfig(_Config):
     def stated(self) -> str:
         """What enlarges the pictures, in words."""
         program = f"{self.program} {self.version}".strip()
-        how = f" ({self.settings})" if self.settings else ""
-        return f"{program}{how}, ×{self.scale}"
+        details = f" ({self.settings})" if self.settings else ""
+        return f"{program}{details}, ×{self.scale}"
 
 
 class RemoteConfig(_Config):
@@ -242,19 +239,19 @@ class RemoteConfig(_Config):
 
     @model_validator(mode="after")
     def _secrets(self) -> Self:
-        secret = [name for name in self.headers if name.lower() in _SECRET_HEADERS]
-        if secret:
-            raise ValueError(f"header {secret[0]} is a secret: use token_env and token_header")
+        for name in self.headers:
+            if name.lower() in {"authorization", "proxy-authorization", "cookie", "x-api-key"}:
+                raise ValueError(f"header {name} is a secret: use token_env and token_header")
         for url in self.addresses:
-            split = urlsplit(url)
+            parts = urlsplit(url)
             if (
                 self.token_env
-                and split.scheme == "http"
-                and split.hostname not in _LOOPBACK
+                and parts.scheme == "http"
+                and parts.hostname not in {"localhost", "127.0.0.1", "::1"}
                 and not self.allow_private
             ):
                 raise ValueError(
-                    f"the token would be sent to {split.hostname} without TLS: use https, or set "
+                    f"the token would be sent to {parts.hostname} without TLS: use https, or set "
                     "allow_private if this is a network of yours"
                 )
         return self

@@ -38,29 +38,23 @@ from trustscale_server.upscalers.entries import Entry, Suggestion
 from trustscale_server.upscalers.outbound.guard import (
     FetchPolicy,
     ForeignHost,
-    Network,
+    NetworkAccess,
     http_url,
     target,
 )
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
+from trustscale_server.upscalers.remote.failures import NoImage, WrongSize
 from trustscale_server.upscalers.remote.generic import load_preset, merge, preset_names
-from trustscale_server.upscalers.remote.replies import (
-    NoImage,
-    WrongSize,
-    failure,
-    find_all,
-    first,
-    images,
-)
+from trustscale_server.upscalers.remote.pointers import find_all, first, images
+from trustscale_server.upscalers.remote.replies import failure
+from trustscale_server.upscalers.remote.sample_reader import ASPECT_TOLERANCE
 from trustscale_server.upscalers.remote.upstream import Upstream
 
 _MAX_S: Final = 300.0
-_SHORT_S: Final = 20.0
 _MAX_BYTES: Final = 64 * 2**20  # of a recorded answer
 _GUESS: Final = 16  # hardly any model's scale, so the answer shows the right one
 _MAX_TRIES: Final = 12
-_ASPECT: Final = 0.01
 _REPLICATE: Final = "https://api.replicate.com/v1"
 _REPORT_SCALE: Final = ("embedded", "worker")
 _WORKER: Final = "trustscale-worker"
@@ -80,7 +74,7 @@ class ConnectRequest:
     token: SecretStr = field(default_factory=lambda: SecretStr(""))
     settings: Entry = field(default_factory=dict)
     allow_private: bool = False
-    network: Network = field(default_factory=Network)
+    network: NetworkAccess = field(default_factory=NetworkAccess)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -189,7 +183,7 @@ async def attempt(entry: Entry, request: ConnectRequest, polls: Sequence[str] = 
                 seconds = seconds or time.perf_counter() - began
                 corrected, note = _corrected(now, error, source, polls)
                 if isinstance(error, NoImage) and entry["kind"] == "http":
-                    queued = queued or polling.advice(now, error.document)
+                    queued = queued or polling.queue_hint(now, error.document)
                 waiting = [*corrected, *waiting]
                 notes += [note] if note else []
                 if (not waiting or not left) and queued:
@@ -230,7 +224,7 @@ def _corrected(
         scale = {"scale": max(1, round(k))}
         if (width, height) == (scale["scale"] * source.width, scale["scale"] * source.height):
             return [{**entry, **scale}], ""
-        if abs(width / height * source.height / source.width - 1) <= _ASPECT:
+        if abs(width / height * source.height / source.width - 1) <= ASPECT_TOLERANCE:
             note = f"Its pictures have another size, {width}×{height} here: resize_mode = resize."
             return [{**entry, **scale, "resize_mode": "resize"}], note
     return [], ""
@@ -245,7 +239,7 @@ def _pointed(entry: Entry, place: str) -> Entry:
 
 
 async def _generated(
-    entry: Entry, environ: Mapping[str, str], network: Network, source: Source
+    entry: Entry, environ: Mapping[str, str], network: NetworkAccess, source: Source
 ) -> tuple[int, bool, Agreement | None]:
     """Call once: the scale, whether the picture came without loss, and how its colours agree."""
     config = upscaler_config_of(entry)
@@ -355,9 +349,7 @@ async def _upstream(request: ConnectRequest, base: str) -> AsyncIterator[Upstrea
     ways = ("token_env", "token_header", "token_scheme", "headers", "allow_private")
     given = {name: request.settings[name] for name in ways if name in request.settings}
     with _checked():
-        config = OneAddress(
-            kind="", name="upscaler", url=base, scale=1, call_timeout_s=_SHORT_S, **given
-        )
+        config = OneAddress(kind="", name="upscaler", url=base, scale=1, call_timeout_s=20, **given)
     async with _guarded(request) as transport:
         network = replace(request.network, transport=transport)
         upstream = Upstream(config, base, request.environ, network)

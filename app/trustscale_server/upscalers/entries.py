@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from trustscale_server.platform.errors import ConfigError
-from trustscale_server.upscalers.embedded.runtime import SHIPPED
-from trustscale_server.upscalers.remote.replies import find_all, first
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
+from trustscale_server.upscalers.remote.pointers import find_all, first
 
 Entry = dict[str, Any]
 """An entry of `[[upscalers]]` as TOML has it."""
@@ -28,9 +28,7 @@ _SCALE: Final = re.compile(r"scale|factor", re.IGNORECASE)
 _UPSCALES: Final = re.compile(r"upscal|super|enhanc|restor|sharp|resol", re.IGNORECASE)
 _SECRET: Final = re.compile(r"key|token|auth|secret", re.IGNORECASE)
 _MAX_SEED: Final = 2**31 - 1
-_JSON: Final = "application/json"
 _FORM: Final = "multipart/form-data"
-_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _EMPTY: Final = {"string": "", "number": 0, "integer": 0, "boolean": False}
 
 
@@ -221,7 +219,7 @@ def _request(kind: str, media: Any, document: Any) -> tuple[dict[str, Any], int,
     """The `request` of a media type, the largest seed (0: none), and further needs."""
     if kind.startswith("image/") or kind == "application/octet-stream":
         return {"form": "raw"}, 0, []
-    if kind not in {_FORM, _JSON}:
+    if kind not in {_FORM, "application/json"}:
         return None
     schema = _resolved(first(media, "/schema"), document)
     roles = _roles(schema, document, files=kind == _FORM)
@@ -358,7 +356,9 @@ def add(path: Path, entry: Mapping[str, Any]) -> None:
         text = path.read_text("utf-8") if path.exists() else ""
         given = tomllib.loads(text).get("upscalers", [])
         default = (
-            [] if given else [{"name": name, "kind": "embedded", "model": name} for name in SHIPPED]
+            []
+            if given
+            else [{"name": name, "kind": "embedded", "model": name} for name in SHIPPED_MODELS]
         )
         if entry["name"] in [each.get("name") for each in (*given, *default)]:
             raise ConfigError(f"{path} has an upscaler {entry['name']}; give another --name.")
@@ -389,4 +389,4 @@ def _value(value: Any) -> str:
 
 
 def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else _value(key)
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else _value(key)

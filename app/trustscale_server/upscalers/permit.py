@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from trustscale_server.pixels.lab import Pixels
 
-_Part: TypeAlias = Callable[[], object]
+_Task: TypeAlias = Callable[[], object]
 
 
 class MemoryPermit:
@@ -23,12 +23,12 @@ class MemoryPermit:
     Args:
         deadline: of the request, on the running loop's clock.
         patience_s: how long a call waits for an upscaler that is away.
-        on_part: called in the loop, with the number of parts, after each part of the call.
+        on_part: called in the loop, with the number of tasks, after each task of the call.
         on_tile: called in threads with the first sample of the call, as it grows, and the rows and
             columns that were just filled.
 
     Attributes:
-        most_bytes: limit of an answer that holds samples; None: the configured one.
+        max_answer_bytes: limit of an answer that holds samples; None: the configured one.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class MemoryPermit:
         on_part: Callable[[int], None] | None = None,
         on_tile: Callable[[Pixels, slice, slice], None] | None = None,
     ) -> None:
-        self.most_bytes: int | None = None
+        self.max_answer_bytes: int | None = None
         self.patience_s = patience_s
         self._on_part = on_part
         self._on_tile = on_tile
@@ -56,23 +56,23 @@ class MemoryPermit:
             return math.inf
         return self._deadline - asyncio.get_running_loop().time()
 
-    def counted(self, tasks: Sequence[_Part]) -> list[_Part]:
-        """Return the parts of a call, to be run in threads, each with its report to `on_part`."""
+    def reporting_progress(self, tasks: Sequence[_Task]) -> list[_Task]:
+        """Return the tasks of a call, to be run in threads, each with its report to `on_part`."""
         on_part = self._on_part
         if on_part is None:
             return list(tasks)
         loop = asyncio.get_running_loop()
 
-        def reporting(task: _Part) -> None:
+        def reporting(task: _Task) -> None:
             task()
             with suppress(RuntimeError):  # the loop was closed
                 loop.call_soon_threadsafe(on_part, len(tasks))
 
         return [partial(reporting, task) for task in tasks]
 
-    def shown(
+    def reporting_tiles(
         self, sample: Pixels, tiles: Sequence[Callable[[], tuple[slice, slice]]]
-    ) -> list[_Part]:
+    ) -> list[_Task]:
         """Return the tiles of the first sample, each with its report to `on_tile`."""
         on_tile = self._on_tile
         if on_tile is None:
@@ -119,10 +119,10 @@ class MemoryPermit:
             yield
             return
         loop = asyncio.get_running_loop()
-        left = end - loop.time()
+        remaining_s = end - loop.time()
         clock.reschedule(None)
         try:
             yield
         finally:
             if self._clock is clock:
-                clock.reschedule(loop.time() + left)
+                clock.reschedule(loop.time() + remaining_s)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from trustscale_server.upscalers.entries import Entry
-from trustscale_server.upscalers.remote.replies import first, leaves
+from trustscale_server.upscalers.remote.pointers import first, leaves
 
 _ID: Final = re.compile(r"(^|[_-])(id|uuid|guid|job|task|prediction|ticket)$", re.IGNORECASE)
 _STATE: Final = re.compile(r"(^|[_-])(status|state|phase)$", re.IGNORECASE)
@@ -43,7 +43,7 @@ def guesses(entry: Entry, document: Any, paths: Sequence[str]) -> list[Entry]:
     ][:1]
 
 
-def advice(entry: Entry, document: Any) -> str:
+def queue_hint(entry: Entry, document: Any) -> str:
     """Return the options that describe a queue by hand, for an answer whose picture was not found.
 
     Empty if nothing in the answer speaks of a queue.
@@ -65,8 +65,8 @@ def narrowed(entry: Entry, documents: Sequence[Any]) -> Entry:
     done = entry.get("poll", {}).get("done")
     if not done or done[0].get("in") != _spelled(_DONE):
         return entry
-    said = [first(document, done[0]["pointer"]) for document in documents]
-    words = [word for word in said if word in done[0]["in"]]
+    answers = [first(document, done[0]["pointer"]) for document in documents]
+    words = [word for word in answers if word in done[0]["in"]]
     if not words:
         return entry
     return {**entry, "poll": {**entry["poll"], "done": [{**done[0], "in": [words[-1]]}]}}
@@ -74,29 +74,29 @@ def narrowed(entry: Entry, documents: Sequence[Any]) -> Entry:
 
 def _links(document: Any) -> Iterator[Entry]:
     """Status addresses in the answer, those that are called so first."""
-    found = [
+    links = [
         place
         for place, value in leaves(document)
         if isinstance(value, str) and value.startswith(("http", "/")) and _LINK.search(place)
     ]
-    ordered = sorted(found, key=lambda place: "status" not in place.lower())
+    ordered = sorted(links, key=lambda place: "status" not in place.lower())
     yield from ({"url_pointer": place} for place in ordered[:_MOST])
 
 
 def _paths(entry: Entry, document: Any, paths: Sequence[str]) -> Iterator[Entry]:
     """Paths with the answer's id, those that the API describes first."""
-    own = str(first(entry, "/request/path") or "").rstrip("/")
-    likely = [path for path in paths if path.startswith(f"{own}/") or _RESULT.search(path)]
-    known = sorted(likely, key=lambda path: (not path.startswith(f"{own}/"), len(path)))
+    base_path = str(first(entry, "/request/path") or "").rstrip("/")
+    likely = [path for path in paths if path.startswith(f"{base_path}/") or _RESULT.search(path)]
+    ordered = sorted(likely, key=lambda path: (not path.startswith(f"{base_path}/"), len(path)))
     for place, _ in [*_ids(document)][:2]:
-        for path in (known or [f"{own}/{{id}}"])[:_MOST]:
+        for path in (ordered or [f"{base_path}/{{id}}"])[:_MOST]:
             yield {"path": path, "id_pointer": place}
 
 
 def _ids(document: Any) -> Iterator[tuple[str, Any]]:
     for place, value in leaves(document):
-        is_one = isinstance(value, str | int) and not isinstance(value, bool) and value != ""
-        if is_one and _ID.search(_name(place)):
+        is_id = isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+        if is_id and _ID.search(_name(place)):
             yield place, value
 
 

@@ -17,7 +17,6 @@ from trustscale_server.upscalers.base import RGB, Source, Upscaler
 from trustscale_server.upscalers.remote.sample_reader import Alignment, alignment
 
 _SIDE = 96
-_BESIDE = 8  # pixels of the input
 _SEEDS = (193, 290)  # whose residues modulo 96 differ
 
 
@@ -105,9 +104,9 @@ async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 
         ]
         report.repeatable = bool(np.array_equal(first[0], again[0]))
         if report.repeatable:
-            half = np.ascontiguousarray(source.rgb[:, : source.width // 2])
-            (part,) = await upscaler.generate(Source(half), [_SEEDS[0]])
-            report.seam = _apart(first[0], part, upscaler.scale)
+            half_input = np.ascontiguousarray(source.rgb[:, : source.width // 2])
+            (half_sample,) = await upscaler.generate(Source(half_input), [_SEEDS[0]])
+            report.seam = _apart(first[0], half_sample, upscaler.scale)
     except UpscalerError as error:
         report.error = error.detail
         return report
@@ -140,11 +139,11 @@ async def _timed(upscaler: Upscaler, source: Source, seed: int) -> tuple[RGB, fl
     return sample, time.perf_counter() - started
 
 
-def _apart(whole: RGB, part: RGB, scale: int) -> float:
+def _apart(whole_sample: RGB, half_sample: RGB, scale: int) -> float:
     """Root mean square of the differences of lightness beside the cut, in 100 steps."""
-    width = part.shape[1]
-    beside = slice(max(0, width - _BESIDE * scale), width)
-    planes = [normalised_lab(one[:, beside])[0] for one in (whole, part)]
+    width = half_sample.shape[1]
+    beside = slice(max(0, width - 8 * scale), width)  # 8 pixels of the input
+    planes = [normalised_lab(sample[:, beside])[0] for sample in (whole_sample, half_sample)]
     return 100 * float(np.sqrt(np.mean((planes[0] - planes[1]) ** 2)))
 
 

@@ -14,7 +14,7 @@ from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import EmbeddedConfig, OneAddress, SuppliedConfig
 from trustscale_server.upscalers.embedded.runtime import PrecisionSetting
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
-from trustscale_server.upscalers.outbound.guard import Network
+from trustscale_server.upscalers.outbound.guard import NetworkAccess
 from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.generic import HttpConfig, HttpUpscaler
 from trustscale_server.upscalers.remote.gradio import GradioConfig, GradioUpscaler
@@ -61,7 +61,7 @@ def build_upscaler(
     metrics: Metrics | None = None,
     calls: CallStore | None = None,
     usage: Usage | None = None,
-    network: Network | None = None,
+    network: NetworkAccess | None = None,
     precision: PrecisionSetting = "f32",
 ) -> Upscaler:
     """Build an upscaler; a remote one is not contacted yet.
@@ -92,7 +92,7 @@ def build_adapter(
     config: WorkerConfig | OneAddress,
     environ: Mapping[str, str],
     *,
-    network: Network | None = None,
+    network: NetworkAccess | None = None,
 ) -> Upscaler:
     """Return a remote upscaler without retries and limits."""
     upstreams = [Upstream(config, url, environ, network) for url in config.addresses]

@@ -16,13 +16,7 @@ from PIL import Image
 
 from trustscale_server.images.check.align import Placement, align
 from trustscale_server.platform.errors import BadImage, UpscalerRejected
-from trustscale_server.upscalers.base import (
-    RGB,
-    SUPPLIED,
-    Capabilities,
-    Source,
-    fingerprint_of,
-)
+from trustscale_server.upscalers.base import RGB, SUPPLIED, Capabilities, Source, fingerprint_of
 from trustscale_server.upscalers.config import SuppliedConfig
 from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.remote.sample_reader import alignment
@@ -32,9 +26,6 @@ _PRECISION: Final = 50  # parts of a pixel of X in which a shift is measured
 _IN_PLACE: Final = 0.2
 """Pixels of X: the shift up to which a picture stays as it is. Faithful ones of 128 pixels seem to
 have up to .06, smaller ones without much form more; the least true one is .25, of ×2."""
-
-_MOST: Final = 1.0  # pixels of X that a picture is moved by
-_LIKE: Final = 0.5  # as in `images/check`
 
 
 class SuppliedUpscaler:
@@ -73,7 +64,7 @@ class SuppliedUpscaler:
             )
         if permit is not None:
             await permit.take()
-        sample = await asyncio.to_thread(fitted, source.rgb, enlarged, self.scale)
+        sample = await asyncio.to_thread(aligned, source.rgb, enlarged, self.scale)
         return [sample for _ in seeds]
 
     async def probe(self) -> None:
@@ -83,20 +74,20 @@ class SuppliedUpscaler:
         """Return: there is nothing to be closed."""
 
 
-def wrong_size(small: tuple[int, int], enlarged: tuple[int, int], scale: int) -> str | None:
+def size_mismatch(small: tuple[int, int], enlarged: tuple[int, int], scale: int) -> str | None:
     """Explain why a picture of this width and height is no enlargement; None if it may be one."""
-    wanted = small[0] * scale, small[1] * scale
-    if enlarged == wanted:
+    expected = small[0] * scale, small[1] * scale
+    if enlarged == expected:
         return None
     ratio = enlarged[0] / small[0], enlarged[1] / small[1]
     return (
         f"the enlarged picture has {enlarged[0]}×{enlarged[1]} pixels, which is "
         f"{ratio[0]:.4g}×{ratio[1]:.4g} times {small[0]}×{small[1]}; ×{scale} is "
-        f"{wanted[0]}×{wanted[1]}"
+        f"{expected[0]}×{expected[1]}"
     )
 
 
-def fitted(small: RGB, enlarged: RGB, scale: int) -> RGB:
+def aligned(small: RGB, enlarged: RGB, scale: int) -> RGB:
     """Return a picture that somebody enlarged on the pixels of the input.
 
     It is moved where its content is off by a part of a pixel of the input, as programs disagree on
@@ -111,23 +102,23 @@ def fitted(small: RGB, enlarged: RGB, scale: int) -> RGB:
         uint8 [k·h, k·w, 3].
 
     Raises:
-        BadImage: it has another size, or shows something else; with what was seen.
+        BadImage: it has another size, or shows something else; the text says what.
     """
     sizes = [(image.shape[1], image.shape[0]) for image in (small, enlarged)]
-    if (reason := wrong_size(sizes[0], sizes[1], scale)) is not None:
+    if (reason := size_mismatch(sizes[0], sizes[1], scale)) is not None:
         raise BadImage(f"The pictures do not fit: {reason}.")
-    found = alignment(small, enlarged, scale, precision=_PRECISION)
-    off = max(map(abs, found.shift)) / scale  # in pixels of X
-    if found.windows == 0 or (found.problem is None and off <= _IN_PLACE):
+    before = alignment(small, enlarged, scale, precision=_PRECISION)
+    shift = max(map(abs, before.shift)) / scale  # in pixels of X
+    if before.windows == 0 or (before.problem is None and shift <= _IN_PLACE):
         return enlarged
-    if off <= _MOST:
-        moved = _moved(enlarged, found.shift)
-        again = alignment(small, moved, scale, precision=_PRECISION)
-        if again.problem is None and max(map(abs, again.shift)) / scale <= off / 2:
+    if shift <= 1:  # pixel of X; a picture is not moved farther
+        moved = _moved(enlarged, before.shift)
+        after = alignment(small, moved, scale, precision=_PRECISION)
+        if after.problem is None and max(map(abs, after.shift)) / scale <= shift / 2:
             return moved
-    if found.problem is None:  # what was seen is no shift
+    if before.problem is None:  # what was measured is no shift
         return enlarged
-    raise BadImage(f"The pictures do not fit: {_seen(small, enlarged, found.problem)}.")
+    raise BadImage(f"The pictures do not fit: {_difference(small, enlarged, before.problem)}.")
 
 
 def _moved(picture: RGB, shift: tuple[float, float]) -> RGB:
@@ -143,25 +134,24 @@ def _moved(picture: RGB, shift: tuple[float, float]) -> RGB:
     return np.asarray(image)
 
 
-def _seen(small: RGB, enlarged: RGB, problem: str | None) -> str:
+def _difference(small: RGB, enlarged: RGB, problem: str) -> str:
     """What the enlarged picture shows in place of the small one."""
-    ours, theirs = Image.fromarray(small), Image.fromarray(enlarged)
-    placement = align(ours, theirs)
-    if placement is None or placement.likeness < _LIKE:
+    image = Image.fromarray(small)
+    placement = align(image, Image.fromarray(enlarged))
+    if placement is None or placement.likeness < 0.5:  # as in `images/check`
         return "no part of one was found in the other"
-    told = _of_placement(placement, ours.size)
-    return f"{problem}; {told}" if problem else told
+    return f"{problem}; {_in_words(placement, image.size)}"
 
 
-def _of_placement(placement: Placement, size: tuple[int, int]) -> str:
+def _in_words(placement: Placement, size: tuple[int, int]) -> str:
     left, top, right, bottom = placement.rectangle
     across, down = placement.scales
-    said = (
+    text = (
         f"it shows columns {left} to {right} and rows {top} to {bottom} of {size[0]}×{size[1]}, "
         f"enlarged {across:.3g}×{down:.3g} times"
     )
     if placement.mirrored:
-        said += ", mirrored"
+        text += ", mirrored"
     if placement.turns:
-        said += f", turned by {90 * placement.turns}°"
-    return said
+        text += f", turned by {90 * placement.turns}°"
+    return text

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from trustscale_server.upscalers.base import MAX_REQUEST_SEED
 
-Image = TypeVar("Image", NDArray[np.uint8 | np.uint16], NDArray[np.float32])
+T = TypeVar("T", NDArray[np.uint8 | np.uint16], NDArray[np.float32])
 """An image [h, w, 3]: uint8, uint16, or float32 in [0, 1]."""
 
 _DTYPES = (np.uint8, np.uint16, np.float32)
@@ -66,7 +66,7 @@ def sample_seeds(seed: int, count: int) -> list[int]:
     return seeds
 
 
-def apply(image: Image, element: int) -> Image:
+def apply(image: T, element: int) -> T:
     """Transform the image [h, w, 3] by a group element, 0 <= element < 96.
 
     C-contiguous and of the same dtype; [w, h, 3] when the element turns by an odd number of
@@ -79,7 +79,7 @@ def apply(image: Image, element: int) -> Image:
     return _recoloured(turned, _PERMUTATIONS[permutation], invert=invert)
 
 
-def undo(image: Image, element: int) -> Image:
+def undo(image: T, element: int) -> T:
     """Invert `apply`, also on an upscaled image.
 
     Exact for integers. For float32 it is exact whenever `1 - x` is (every multiple of 2^-24, and
@@ -93,7 +93,7 @@ def undo(image: Image, element: int) -> Image:
     return _recoloured(np.rot90(image, -turns), inverse, invert=invert)
 
 
-def _split(image: Image, element: int) -> tuple[int, bool, int, bool]:
+def _split(image: T, element: int) -> tuple[int, bool, int, bool]:
     """Quarter turns, mirror, number of the permutation and inversion, after checking both."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in _DTYPES:
         raise ValueError(
@@ -107,7 +107,7 @@ def _split(image: Image, element: int) -> tuple[int, bool, int, bool]:
     return turns, mirror == 1, permutation, invert == 1
 
 
-def _recoloured(image: Image, order: Sequence[int], *, invert: bool) -> Image:
+def _recoloured(image: T, order: Sequence[int], *, invert: bool) -> T:
     """The channels in another order, and white − x where inverted; C-contiguous."""
     out = np.empty_like(image, order="C")
     largest = {1: 255, 2: 65535}.get(image.itemsize, 1)

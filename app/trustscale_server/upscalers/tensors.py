@@ -21,7 +21,7 @@ from trustscale_server.upscalers.bounded_json import TooManyValues, parse
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
-Part = bytes | memoryview
+Chunk = bytes | memoryview
 _Side = Literal["inputs", "outputs"]
 
 _DTYPES = {
@@ -103,13 +103,13 @@ class Tensor:
 def encode_message(
     document: Mapping[str, Any], side: _Side, tensors: Mapping[str, NDArray[Any] | bytes],
     *, binary: bool,
-) -> tuple[list[Part], dict[str, str]]:  # fmt: skip
+) -> tuple[list[Chunk], dict[str, str]]:  # fmt: skip
     """Return the body of a message, in parts that copy no array, and its headers.
 
     `side` lists the tensors, raw if `binary`, else JSON numbers; bytes are an encoded file, for
     which JSON raises ValueError.
     """
-    entries, tail = [], list[Part]()
+    entries, tail = [], list[Chunk]()
     for name, value in tensors.items():
         array = value if isinstance(value, np.ndarray) else None
         entry: dict[str, Any] = {
@@ -143,16 +143,16 @@ def decode_message(
     body: bytes | bytearray | memoryview,
     header_length: str | None,
     side: _Side,
-    most_values: float = math.inf,
+    max_values: float = math.inf,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return a message and its tensors by name.
 
-    `header_length` None: all of the body is JSON. most_values: of the JSON part.
+    `header_length` None: all of the body is JSON. max_values: of the JSON part.
 
     Raises:
         Malformed, TooLong.
     """
-    document, tail = _split(memoryview(body), header_length, most_values)
+    document, tail = _split(memoryview(body), header_length, max_values)
     tensors: dict[str, Tensor] = {}
     for entry in items(document.get(side), f"{side!r}"):
         tensor, tail = _tensor(members(entry, f"an entry of {side!r}"), tail)
@@ -179,7 +179,7 @@ def items(value: object, where: str) -> list[Any]:
 
 
 def _split(
-    body: memoryview, header_length: str | None, most_values: float
+    body: memoryview, header_length: str | None, max_values: float
 ) -> tuple[dict[str, Any], memoryview]:
     length = len(body)
     if header_length is not None:
@@ -190,7 +190,7 @@ def _split(
         if length > len(body):
             raise Malformed(f"{HEADER_LENGTH} is {length}, but the body has {len(body)} bytes")
     try:
-        document = parse(bytes(body[:length]), most_values)
+        document = parse(bytes(body[:length]), max_values)
     except TooManyValues as error:
         raise TooLong(str(error)) from error
     except ValueError as error:
@@ -223,7 +223,7 @@ def refuse_shared_memory(parameters: Mapping[str, Any]) -> None:
         raise Malformed("shared memory is not supported; send the tensor itself")
 
 
-def _raw(value: NDArray[Any] | bytes) -> list[Part]:
+def _raw(value: NDArray[Any] | bytes) -> list[Chunk]:
     if isinstance(value, bytes):
         return [len(value).to_bytes(4, "little"), value]
     little = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))

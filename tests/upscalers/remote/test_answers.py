@@ -13,20 +13,17 @@ from harness.pictures import config, patient, source
 from trustscale_server.platform.errors import UpscalerError, UpscalerRejected
 from trustscale_server.platform.problems import problem_of
 from trustscale_server.upscalers.registry import build_adapter
-from trustscale_server.upscalers.remote.replies import (
+from trustscale_server.upscalers.remote.failures import (
     AnswerLost,
     BadCredentials,
     Busy,
     GenerationFailed,
     Misconfigured,
     QuotaSpent,
-    Reply,
     TooManyCalls,
-    explanation,
-    failure,
     retriable,
-    retry_after,
 )
+from trustscale_server.upscalers.remote.replies import Reply, explanation, failure, retry_after
 
 URL = "http://upstream.example"
 SOURCE = source()

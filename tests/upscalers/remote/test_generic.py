@@ -20,8 +20,9 @@ from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.bounded_json import MAX_VALUES, TooManyValues, parse
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.registry import build_adapter
+from trustscale_server.upscalers.remote.failures import Busy, GenerationFailed, OutOfBounds
 from trustscale_server.upscalers.remote.generic import SeedField, fill, fill_path, preset_names
-from trustscale_server.upscalers.remote.replies import Busy, GenerationFailed, OutOfBounds, outline
+from trustscale_server.upscalers.remote.pointers import outline
 
 BASE = {"kind": "http", "url": "http://127.0.0.1", "scale": 2}
 

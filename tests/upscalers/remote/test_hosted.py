@@ -14,7 +14,7 @@ from tests.upscalers.remote.hosted import State, base64_of, hosted
 from trustscale_server.platform.errors import ProtocolError, UpscalerRejected
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.remote import predictions
-from trustscale_server.upscalers.remote.replies import (
+from trustscale_server.upscalers.remote.failures import (
     AnswerLost,
     BadCredentials,
     Busy,

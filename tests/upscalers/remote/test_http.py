@@ -16,8 +16,8 @@ from trustscale_server.upscalers.outbound.guard import (
     target,
 )
 from trustscale_server.upscalers.permit import MemoryPermit
+from trustscale_server.upscalers.remote.failures import BadCredentials
 from trustscale_server.upscalers.remote.predictions import CogConfig
-from trustscale_server.upscalers.remote.replies import BadCredentials
 from trustscale_server.upscalers.remote.upstream import Upstream
 
 

@@ -23,7 +23,7 @@ from trustscale_server.platform.errors import (
 from trustscale_server.sampling.draw import draw
 from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
 from trustscale_server.upscalers.entries import toml_of
-from trustscale_server.upscalers.remote.replies import Busy, GenerationFailed
+from trustscale_server.upscalers.remote.failures import Busy, GenerationFailed
 from trustscale_worker.service import create_app
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]

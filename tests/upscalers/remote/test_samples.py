@@ -8,7 +8,7 @@ from harness.factories import encoded
 from harness.pictures import config, sample, source
 from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.probe import pattern
-from trustscale_server.upscalers.remote.replies import WrongSample
+from trustscale_server.upscalers.remote.failures import WrongSample
 from trustscale_server.upscalers.remote.sample_reader import SampleReader, alignment
 from trustscale_server.upscalers.remote.upstream import Upstream
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from trustscale_server.images.decode import Limits, decode
@@ -20,7 +21,8 @@ from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.upscalers.base import RGB
 from trustscale_server.upscalers.config import EmbeddedConfig
-from trustscale_server.upscalers.embedded.runtime import OnnxModel, Tensor, load_session
+from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
+from trustscale_server.upscalers.embedded.runtime import load_session
 from trustscale_server.upscalers.embedded.upscaler import DEFAULT_TILE
 from trustscale_server.upscalers.entries import add
 from trustscale_server.upscalers.probe import pattern
@@ -43,7 +45,7 @@ class Original:
     weights: the bytes of the ONNX file.
     """
 
-    run: Callable[[Tensor], Tensor]
+    run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     weights: bytes
 
 
@@ -100,7 +102,7 @@ def _of_ncnn(path: Path) -> Original:
     if network.load_param(str(path)) or network.load_model(str(path.with_suffix(".bin"))):
         raise WeightsError(f"{path}: ncnn cannot load it")
 
-    def run(tensor: Tensor) -> Tensor:
+    def run(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         extractor = network.create_extractor()
         extractor.input(network.input_names()[0], ncnn.Mat(tensor[0]))
         status, output = extractor.extract(network.output_names()[0])
@@ -136,7 +138,7 @@ def _of_torch(path: Path) -> Original:
         raise WeightsError(f"{path}: {_LIBRARY_REFUSED.format(type(error).__name__)}") from error
 
     @torch.inference_mode()
-    def run(tensor: Tensor) -> Tensor:
+    def run(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(network(torch.from_numpy(tensor)))
 
     return Original(run, file.getvalue())
@@ -261,7 +263,9 @@ class Deviation:
     psnr: float
 
 
-def compare(original: Callable[[Tensor], Tensor], model: OnnxModel, picture: RGB) -> Deviation:
+def compare(
+    original: Callable[[NDArray[np.float32]], NDArray[np.float32]], model: OnnxModel, picture: RGB
+) -> Deviation:
     """Measure how far the model's answer is from the original's, in [0, 1].
 
     Raises WeightsError: they differ by more than the limits, or in size.
@@ -327,11 +331,13 @@ def _radius(model: OnnxModel) -> int:
     return int(np.abs(places - centre).max(initial=0))
 
 
-def _run(model: OnnxModel, tensor: Tensor) -> Tensor:
+def _run(model: OnnxModel, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
     return model.session.run(tensor).copy()  # the session may reuse its output
 
 
-def _tensor(picture: RGB) -> Tensor:
-    tensor: Tensor = np.ascontiguousarray(picture.transpose(2, 0, 1)[np.newaxis], np.float32)
+def _tensor(picture: RGB) -> NDArray[np.float32]:
+    tensor: NDArray[np.float32] = np.ascontiguousarray(
+        picture.transpose(2, 0, 1)[np.newaxis], np.float32
+    )
     tensor /= 255
     return tensor

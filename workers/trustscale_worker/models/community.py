@@ -19,7 +19,7 @@ import torch
 
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.upscalers.base import RGB, fingerprint_of
-from trustscale_server.upscalers.embedded.tiles import Span, TilePlan, run_tiled
+from trustscale_server.upscalers.embedded.tiles import TilePlan, TileSpan, run_tiled
 from trustscale_server.upscalers.symmetries import DIHEDRAL, GROUP_ORDER, apply, undo
 from trustscale_worker import weights
 from trustscale_worker.errors import OutOfMemory, WeightsError
@@ -61,13 +61,13 @@ _LAYER_DIGITS = 4
 class _InSteps(TilePlan):
     """Tiles in steps of the kept part, the last moved back to fit."""
 
-    def spans(self, length: int) -> list[Span]:
+    def spans(self, length: int) -> list[TileSpan]:
         """See `TilePlan.spans`; tiles at the border are smaller by their halo."""
         step = self.tile - 2 * self.halo
         firsts = starts(length, step, step)
         spans = [(first, min(first + step, length)) for first in firsts]
         return [
-            Span(max(0, first - self.halo), min(last + self.halo, length), first, last)
+            TileSpan(max(0, first - self.halo), min(last + self.halo, length), first, last)
             for first, last in spans
         ]
 

@@ -10,7 +10,8 @@ from typing import Self
 
 from trustscale_server.platform.errors import ConfigError, UpscalerFailed
 from trustscale_server.upscalers.base import RGB
-from trustscale_server.upscalers.embedded.runtime import SHIPPED, Precision, ShippedName
+from trustscale_server.upscalers.embedded.runtime import Precision
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS, ShippedName
 from trustscale_server.upscalers.embedded.tiles import TilePlan
 from trustscale_server.upscalers.embedded.upscaler import (
     EmbeddedUpscaler,
@@ -49,7 +50,7 @@ class OnnxEngine(OneByOneEngine):
             raise ConfigError(f"dtype {spec.dtype}: onnx models run in {' or '.join(_PRECISIONS)}")
         _check_device(spec.device)
         model: ShippedName | Path = spec.weights or "span-x4"
-        name = spec.name or Path(spec.weights or SHIPPED["span-x4"].file).stem
+        name = spec.name or Path(spec.weights or SHIPPED_MODELS["span-x4"].file).stem
         tile, halo = tile_and_halo(model, spec.tile, spec.halo)
         try:
             TilePlan(tile, halo)

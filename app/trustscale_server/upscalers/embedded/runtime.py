@@ -1,4 +1,4 @@
-"""ONNX networks, also the shipped ones, each on the fastest library of this machine.
+"""Loads ONNX networks, each into the fastest library of this machine.
 
 OpenVINO runs them on x86 processors, in bfloat16 where the processor has it; onnxruntime on the
 accelerators of its installed build and on all other processors. Both give the same float32 output
@@ -14,28 +14,18 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from trustscale_server.platform.cores import usable_cores
-from trustscale_server.platform.errors import (
-    ConfigError,
-    UpscalerFailed,
-    reason_of,
-)
-from trustscale_server.upscalers.base import RGB
+from trustscale_server.platform.errors import ConfigError, reason_of
 
 log = structlog.get_logger(__name__)
 
-
-Tensor = NDArray[np.float32]
 Precision = Literal["f32", "bf16"]
 PrecisionSetting = Literal["auto", "f32", "bf16"]
 
@@ -50,48 +40,7 @@ _ACCELERATORS: dict[str, dict[str, str]] = {
     "CoreMLExecutionProvider": {"ModelFormat": "MLProgram"},
 }
 _TRIAL = (16, 24)  # not square, to detect swapped sides
-_TOLERANCE = 0.5 / 255
-_STRIP = 32  # rows converted together: they stay in the cache
 _FIRST_USE = threading.Lock()
-
-
-Character = Literal["faithful", "sharp"]
-"""Faithful: hardly invents, soft. Sharp: repaints, crisp."""
-
-ShippedName = Literal["span-x4", "realesr-x4"]
-
-SCALE: Final = 4  # of every shipped model
-
-
-@dataclass(frozen=True, slots=True)
-class ShippedModel:
-    """One shipped model; `models/MODEL_CARD.md` describes it.
-
-    file: in `models/`.
-    title: for display.
-    halo: its radius in input pixels: no output pixel depends on anything farther away.
-    tile: the default largest side of a tile in input pixels.
-    """
-
-    file: str
-    title: str
-    character: Character
-    halo: int
-    tile: int
-
-    def read(self) -> bytes:
-        return resources.files(__package__).joinpath("models", self.file).read_bytes()
-
-
-# 288 keeps a process near 520 MB.
-SHIPPED = MappingProxyType(
-    {
-        # The longest path has 21 convolutions of 3 x 3 and one of 1 x 1.
-        "span-x4": ShippedModel("spanx4_ch52.onnx", "SPAN ×4", "faithful", 21, 288),
-        # 34 convolutions of 3 x 3.
-        "realesr-x4": ShippedModel("realesr-general-x4v3.onnx", "Real-ESRGAN ×4", "sharp", 34, 296),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,113 +62,9 @@ class InferenceSession(Protocol):
     inputs: list[Port]
     outputs: list[Port]
 
-    def run(self, tensor: Tensor) -> Tensor:
+    def run(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the output, which the caller may change until this thread's next run."""
         ...
-
-
-class OnnxModel:
-    """An ONNX super-resolution network on one window of pixels; thread-safe.
-
-    Input and output are one NCHW float32 RGB tensor in [0, 1] with free height and width; a trial
-    run finds `scale`.
-
-    0 threads: one per usable core. Raises ConfigError: not an ONNX file, or not such a network.
-    """
-
-    def __init__(
-        self,
-        weights: bytes,
-        *,
-        name: str,
-        threads: int = 0,
-        streams: int = 1,
-        precision: PrecisionSetting = "f32",
-    ) -> None:
-        self.name = name
-        # By default the libraries pin a thread to each core, also to those that a container lacks.
-        self.threads = threads or usable_cores()
-        self.session = load_session(
-            weights, name=name, threads=self.threads, streams=streams, precision=precision
-        )
-        self.scale = self._probe()
-
-    @property
-    def provider(self) -> str:
-        return self.session.provider
-
-    @property
-    def on_cpu(self) -> bool:
-        return self.provider in {CPU, OPENVINO}
-
-    @property
-    def precision(self) -> Precision:
-        return self.session.precision
-
-    def __call__(self, rgb: RGB) -> RGB:
-        """The upscaled window [k·h, k·w, 3], as deep as the input, clipped and rounded half up.
-
-        The window is not padded: SPAN was trained with zeros beyond its borders (on 30 photographs
-        the outermost 4 input pixels lose 1.8 dB with edge and 2.5 dB with reflect padding).
-
-        Raises:
-            UpscalerFailed: the network failed, or gave another shape or non-finite values.
-        """
-        height, width, _ = rgb.shape
-        tensor = np.ascontiguousarray(rgb.transpose(2, 0, 1)[np.newaxis], np.float32)
-        largest = np.iinfo(rgb.dtype).max
-        tensor /= largest
-        try:
-            output = self.session.run(tensor)
-        except Exception as error:  # the libraries' errors share no other base
-            raise UpscalerFailed(f"{self.name} failed: {reason_of(error)}") from error
-        if output.shape != (1, 3, self.scale * height, self.scale * width):
-            raise UpscalerFailed(
-                f"{self.name} made {output.shape} of an input of {width} x {height}, "
-                f"not {self.scale} times as large"
-            )
-        pixels = np.empty((*output.shape[2:], 3), rgb.dtype)
-        for top in range(0, len(pixels), _STRIP):
-            strip = output[0, :, top : top + _STRIP]
-            if not np.isfinite([strip.min(), strip.max()]).all():
-                raise UpscalerFailed(f"{self.name} gave values that are not finite")
-            np.clip(strip, 0, 1, out=strip)
-            strip *= largest
-            strip += 0.5  # and truncation: rounding half up
-            for channel, plane in enumerate(strip):
-                pixels[top : top + _STRIP, :, channel] = plane
-        return pixels
-
-    def _probe(self) -> int:
-        """Check that this is a super-resolution network, and return its scale."""
-        inputs, outputs = self.session.inputs, self.session.outputs
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise self._unfit(
-                f"it has {len(inputs)} inputs and {len(outputs)} outputs, not 1 and 1"
-            )
-        if any(port.type != "float32" for port in (*inputs, *outputs)):
-            raise self._unfit(f"it maps {inputs[0].type} to {outputs[0].type}, not float32")
-        shape = inputs[0].shape
-        if len(shape) != 4 or shape[1] not in {3, None}:
-            raise self._unfit(f"its input is {shape}, not [1, 3, height, width]")
-        if any(shape[2:]):
-            raise self._unfit(f"its input size is fixed to {shape[2:]}; export it with free sides")
-        tensor = trial()
-        height, width = tensor.shape[2:]
-        try:
-            output = self.session.run(tensor)
-        except Exception as error:  # the libraries' errors share no other base
-            raise self._unfit(f"a trial run failed: {reason_of(error)}") from error
-        scale = output.shape[-1] // width if output.ndim == 4 else 0
-        if scale < 1 or output.shape != (1, 3, scale * height, scale * width):
-            raise self._unfit(f"it made {output.shape} of an input of {tensor.shape}")
-        # A network for 0..255 or −1..1 does not keep the mean brightness.
-        if not abs(float(output.mean()) - 0.5) < 0.25:
-            raise self._unfit(f"its mean output for a grey ramp is {output.mean():.3g}, not 0.5")
-        return int(scale)
-
-    def _unfit(self, reason: str) -> ConfigError:
-        return ConfigError(f"{self.name} is not a model from RGB to RGB in [0, 1]: {reason}")
 
 
 def load_session(
@@ -262,10 +107,10 @@ def load_session(
 
 def foreseen(precision: PrecisionSetting) -> Precision | None:
     """Return the precision of a shipped network; None if an accelerator must be tried first."""
-    first = runtimes()[0]
-    if first == OPENVINO and precision != "f32" and has_bf16():
+    fastest = runtimes()[0]
+    if fastest == OPENVINO and precision != "f32" and has_bf16():
         return "bf16"
-    return "f32" if first in {OPENVINO, CPU} and precision != "bf16" else None
+    return "f32" if fastest in {OPENVINO, CPU} and precision != "bf16" else None
 
 
 @cache
@@ -307,15 +152,15 @@ def bf16_unit(about: Path = Path("/proc/cpuinfo")) -> str:
     return ""
 
 
-def agree(session: InferenceSession, other: InferenceSession) -> bool:
+def agree(session: InferenceSession, reference: InferenceSession) -> bool:
     """Return whether two sessions differ by less than half a step of 255 on `trial()`."""
     try:
-        return bool(np.abs(session.run(trial()) - other.run(trial())).max() <= _TOLERANCE)
+        return bool(np.abs(session.run(trial()) - reference.run(trial())).max() <= 0.5 / 255)
     except Exception:  # noqa: BLE001 - onnxruntime's errors share no other base
         return False
 
 
-def trial() -> Tensor:
+def trial() -> NDArray[np.float32]:
     """Return the input for trials, float32 [1, 3, 16, 24] of mean 0.5; smooth, as pictures are."""
     ramp = np.linspace(0.2, 0.8, _TRIAL[0] * _TRIAL[1], dtype=np.float32).reshape(_TRIAL)
     return np.broadcast_to(ramp, (1, 3, *_TRIAL)).copy()
@@ -355,17 +200,19 @@ class _OpenVino:
             },
         )
         self.inputs, self.outputs = (
-            [_port(each) for each in side]
+            [_port(port) for port in side]
             for side in (self._compiled.inputs, self._compiled.outputs)
         )
         # A request holds its tensors, so it serves one thread only.
         self._mine = threading.local()
 
-    def run(self, tensor: Tensor) -> Tensor:
+    def run(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         request = getattr(self._mine, "request", None)
         if request is None:
             request = self._mine.request = self._compiled.create_infer_request()
-        output: Tensor = request.infer([tensor], share_inputs=True, share_outputs=True)[0]
+        output: NDArray[np.float32] = request.infer(
+            [tensor], share_inputs=True, share_outputs=True
+        )[0]
         return output
 
 
@@ -397,19 +244,19 @@ class _OnnxRuntime:
         self.inputs = _ports(self._session.get_inputs())
         self.outputs = _ports(self._session.get_outputs())
 
-    def run(self, tensor: Tensor) -> Tensor:
+    def run(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         name = self._session.get_inputs()[0].name
-        output: Tensor = self._session.run(None, {name: tensor})[0]
+        output: NDArray[np.float32] = self._session.run(None, {name: tensor})[0]
         return output
 
 
 def _ports(arguments: Iterable[Any]) -> list[Port]:
     return [
         Port(
-            {"tensor(float)": "float32"}.get(each.type, each.type),
-            tuple(side if isinstance(side, int) else None for side in each.shape),
+            {"tensor(float)": "float32"}.get(argument.type, argument.type),
+            tuple(side if isinstance(side, int) else None for side in argument.shape),
         )
-        for each in arguments
+        for argument in arguments
     ]
 
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from trustscale_server.platform.fair import Ledger
 
-_Part: TypeAlias = Callable[[], object]
+_Task: TypeAlias = Callable[[], object]
 
 
 class Closed(Exception):
@@ -22,21 +22,24 @@ class Closed(Exception):
 
 @dataclass(eq=False, slots=True)
 class _Work:
-    """Parts of one request. cost: of each. level: of the ledger when it came. left: not ended."""
+    """The tasks of one request.
+
+    cost: of each. level: of the ledger when it came. unfinished: tasks that have not ended.
+    """
 
     request: Hashable
     cost: int
     level: float
-    waiting: deque[_Part]
-    left: int = field(init=False)
+    waiting: deque[_Task]
+    unfinished: int = field(init=False)
     end: Future[None] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
-        self.left = len(self.waiting)
+        self.unfinished = len(self.waiting)
 
 
 class FairThreads:
-    """Runs the parts of all requests in `count` threads, each part in one thread.
+    """Runs the tasks of all requests in `count` threads, each task in one thread.
 
     A small picture of one tile should not wait for the hundreds of a large one. So the request that
     has had the least is next (`Ledger`), among equals the smallest; the pixels of a tile are what
@@ -49,25 +52,25 @@ class FairThreads:
         self._works: list[_Work] = []
         self._ledger = Ledger()
 
-    async def run(self, request: Hashable, tasks: Iterable[_Part], cost: int) -> None:
-        """Call every part in a thread, starting them in order.
+    async def run(self, request: Hashable, tasks: Iterable[_Task], cost: int) -> None:
+        """Call every task in a thread, starting them in order.
 
-        When the call is cancelled or a part raises, parts that have begun end, others do not begin.
+        When the call is cancelled or a task raises, tasks that have begun end, others do not begin.
 
-        `cost` is the thread time of a part, in any unit. Raises Closed after `close`.
+        `cost` is the thread time of a task, in any unit. Raises Closed after `close`.
         """
         with self._lock:
             work = _Work(request, cost, self._ledger.level, deque(tasks))
             self._works.append(work)
         try:
-            for _ in range(work.left):
+            for _ in range(work.unfinished):
                 self._threads.submit(self._do_next)
         except RuntimeError as error:  # the threads were shut down
             raise Closed from error
         await asyncio.wrap_future(work.end)
 
     def close(self) -> None:
-        """Start no further part, and end waiting calls."""
+        """Start no further task, and end waiting calls."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             for work in self._works:
@@ -91,12 +94,12 @@ class FairThreads:
             _end(work, error)
             return
         with self._lock:
-            work.left -= 1
-        if not work.left:
+            work.unfinished -= 1
+        if not work.unfinished:
             _end(work)
 
     def _place(self, work: _Work) -> tuple[float, int]:
-        return self._ledger.place(work.request, work.level), work.left * work.cost
+        return self._ledger.place(work.request, work.level), work.unfinished * work.cost
 
 
 def _end(work: _Work, error: BaseException | None = None) -> None:

@@ -22,8 +22,8 @@ from trustscale_server.upscalers.base import RGB
 
 _STEP = 4  # sides of tiles are multiples of it, for speed
 
-Part = Callable[[], tuple[slice, slice]]
-"""Fills a part of an output, and returns which: its rows and columns."""
+TileTask = Callable[[], tuple[slice, slice]]
+"""Fills the area of one tile in an output, and returns its rows and columns."""
 
 
 class SampleCancelled(Exception):
@@ -31,7 +31,7 @@ class SampleCancelled(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TileSpan:
     """One tile along one axis, in input pixels: reads [start, stop), keeps [first, last)."""
 
     start: int
@@ -54,17 +54,17 @@ class TilePlan:
             )
 
     def side(self, length: int) -> int:
-        first = self.spans(length)[0]
-        return first.stop - first.start
+        span = self.spans(length)[0]
+        return span.stop - span.start
 
-    def spans(self, length: int) -> list[Span]:
+    def spans(self, length: int) -> list[TileSpan]:
         """Return the tiles along an axis of `length` >= 1 pixels, equally long, at most `tile`.
 
         Their kept parts partition [0, length); each kept pixel has `halo` pixels on both sides
         inside its tile, or reaches to the image's border.
         """
         if length <= self.tile:
-            return [Span(0, length, 0, length)]
+            return [TileSpan(0, length, 0, length)]
         inner = length - 2 * self.halo
         count = -(-inner // (self.tile - 2 * self.halo))
         # 300 pixels become two of about 170, not 288 and a sliver; bfloat16 is slow at odd lengths.
@@ -74,14 +74,14 @@ class TilePlan:
         starts = [*(i * step for i in range(count - 1)), length - extent]
         seams = [0, *(start + self.halo for start in starts[1:]), length]
         return [
-            Span(start, start + extent, first, last)
+            TileSpan(start, start + extent, first, last)
             for start, first, last in zip(starts, seams[:-1], seams[1:], strict=True)
         ]
 
 
 def tiled(
     function: Callable[[RGB], RGB], image: RGB, scale: int, plan: TilePlan
-) -> tuple[RGB, list[Part]]:
+) -> tuple[RGB, list[TileTask]]:
     """Compute `function(image)` tile by tile, in any order or side by side.
 
     Args:
@@ -91,27 +91,27 @@ def tiled(
         plan: no seam if the halo is at least the radius of `function`.
 
     Returns:
-        The output, complete once every part has been called, and the parts, one a tile, which raise
+        The output, complete once every task has been called, and the tasks, one a tile, which raise
         ValueError if `function` returned another shape.
     """
     height, width, channels = image.shape
     output = np.empty((scale * height, scale * width, channels), image.dtype)
 
-    def fill(y: Span, x: Span) -> tuple[slice, slice]:
+    def fill(y: TileSpan, x: TileSpan) -> tuple[slice, slice]:
         window = np.ascontiguousarray(image[y.start : y.stop, x.start : x.stop])
         tile = function(window)
         expected = (scale * window.shape[0], scale * window.shape[1], channels)
         if tile.shape != expected:
             raise ValueError(f"expected a tile of {expected}, got {tile.shape}")
-        kept = (
+        area = (
             slice(scale * y.first, scale * y.last),
             slice(scale * x.first, scale * x.last),
         )
-        output[kept] = tile[
+        output[area] = tile[
             scale * (y.first - y.start) : scale * (y.last - y.start),
             scale * (x.first - x.start) : scale * (x.last - x.start),
         ]
-        return kept
+        return area
 
     spans = product(plan.spans(height), plan.spans(width))
     return output, [partial(fill, y, x) for y, x in spans]

@@ -14,15 +14,9 @@ from trustscale_server.platform.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.upscalers.base import RGB, Capabilities, Source, fingerprint_of
-from trustscale_server.upscalers.embedded.runtime import (
-    SCALE,
-    SHIPPED,
-    OnnxModel,
-    Precision,
-    PrecisionSetting,
-    ShippedName,
-    foreseen,
-)
+from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
+from trustscale_server.upscalers.embedded.runtime import Precision, PrecisionSetting, foreseen
+from trustscale_server.upscalers.embedded.shipped import SCALE, SHIPPED_MODELS, ShippedName
 from trustscale_server.upscalers.embedded.threads import Closed, FairThreads
 from trustscale_server.upscalers.embedded.tiles import TilePlan, run_tiled, tiled
 from trustscale_server.upscalers.permit import MemoryPermit
@@ -172,16 +166,14 @@ class EmbeddedUpscaler:
         samples: list[RGB] = []
         tasks: list[Callable[[], object]] = []
         for seed in seeds:
-            sample, its_parts = tiled(
-                _under_symmetry(model, seed), source.rgb, self.scale, self.plan
-            )
+            sample, tiles = tiled(_under_symmetry(model, seed), source.rgb, self.scale, self.plan)
             if permit is not None and not samples:
-                tasks += permit.shown(sample, its_parts)
+                tasks += permit.reporting_tiles(sample, tiles)
             else:
-                tasks += its_parts
+                tasks += tiles
             samples.append(sample)
         if permit is not None:
-            tasks = permit.counted(tasks)
+            tasks = permit.reporting_progress(tasks)
         tile = self.plan.side(source.height) * self.plan.side(source.width)
         try:
             await self._threads.run(source, tasks, tile)
@@ -202,15 +194,15 @@ def tile_and_halo(model: ShippedName | Path, tile: int | None, halo: int | None)
     """Return the largest side of a tile and the halo of a model, in input pixels."""
     if isinstance(model, Path):
         return tile or DEFAULT_TILE, _DEFAULT_HALO if halo is None else halo
-    shipped = SHIPPED[model]
+    shipped = SHIPPED_MODELS[model]
     return tile or shipped.tile, shipped.halo if halo is None else halo
 
 
 def _weights(model: ShippedName | Path) -> bytes:
     if not isinstance(model, Path):
-        return SHIPPED[model].read()
+        return SHIPPED_MODELS[model].read()
     try:
         return model.read_bytes()
     except OSError as error:
-        shipped = "" if Path(model).suffix else f"; shipped are {' and '.join(SHIPPED)}"
+        shipped = "" if Path(model).suffix else f"; shipped are {' and '.join(SHIPPED_MODELS)}"
         raise ConfigError(f"cannot read the model {model}: {error.strerror}{shipped}") from error

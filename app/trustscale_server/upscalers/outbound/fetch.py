@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import IO, Final
+from typing import IO
 
 import httpx
 
 from trustscale_server.platform.errors import BadRequest, ImageTooLarge, UpscalerError
 from trustscale_server.stores.spool import spooled_parts
-from trustscale_server.upscalers.outbound.guard import FetchPolicy, Network, foreign_answer
-
-_MAX_S: Final = 30.0
+from trustscale_server.upscalers.outbound.guard import FetchPolicy, NetworkAccess, foreign_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class ImageHosts:
 
     image_url_allowed_hosts: tuple[str, ...] = ()
     allow_private: bool = False
-    network: Network = field(default_factory=Network)
+    network: NetworkAccess = field(default_factory=NetworkAccess)
 
     def raise_if_refused(self) -> None:
         """Raise BadRequest if nothing may be fetched."""
@@ -48,13 +46,13 @@ class ImageHosts:
         """
         policy = FetchPolicy(None, self.image_url_allowed_hosts, self.allow_private, "image_url")
         try:
-            async with foreign_answer("GET", url, policy, self.network, limit_s=_MAX_S) as answer:
-                return await spooled_parts(_parts(answer, max_bytes))
+            async with foreign_answer("GET", url, policy, self.network, limit_s=30) as answer:
+                return await spooled_parts(_chunks(answer, max_bytes))
         except UpscalerError as error:
             raise BadRequest(error.detail) from error
 
 
-async def _parts(answer: httpx.Response, max_bytes: int) -> AsyncIterator[bytes]:
+async def _chunks(answer: httpx.Response, max_bytes: int) -> AsyncIterator[bytes]:
     """The file; no more than the limit is read."""
     if answer.status_code != httpx.codes.OK:
         raise BadRequest(f"image_url answered {answer.status_code}; redirects are not followed.")

@@ -92,12 +92,12 @@ class Origin:
     port: int
 
     @classmethod
-    def from_url(cls, url: str, what: str = _GIVEN) -> Origin:
+    def from_url(cls, url: str, beginning: str = _GIVEN) -> Origin:
         """Return the origin of an absolute http(s) URL.
 
-        Raises ProtocolError, which begins with `what`.
+        Raises ProtocolError, which begins with `beginning`.
         """
-        split = _split(url, what)
+        split = _split(url, beginning)
         assert split.hostname is not None  # noqa: S101 - checked by _split
         return cls(split.scheme, split.hostname.lower(), split.port or _PORTS[split.scheme])
 
@@ -112,13 +112,13 @@ class Origin:
 class FetchPolicy:
     """What `target` allows: the upscaler's own origin, and listed hosts with their subdomains.
 
-    `what` is fetched, for messages.
+    fetched: what is fetched, for messages.
     """
 
     own: Origin | None
     allowed_hosts: tuple[str, ...] = ()
     allow_private: bool = False
-    what: str = "result"
+    fetched: str = "result"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ async def target(url: str, policy: FetchPolicy, resolve: _Resolver) -> Target:
         ProtocolError: not allowed.
         UpscalerUnavailable: the host cannot be resolved now.
     """
-    origin = Origin.from_url(url, _GIVEN if policy.own else f"The {policy.what} is")
+    origin = Origin.from_url(url, _GIVEN if policy.own else f"The {policy.fetched} is")
     split = _split(url)
     tail = (split.path or "/") + (f"?{split.query}" if split.query else "")
     if origin == policy.own:
@@ -150,11 +150,11 @@ async def target(url: str, policy: FetchPolicy, resolve: _Resolver) -> Target:
     is_own_host = policy.own is not None and origin.host == policy.own.host
     if not is_own_host and not is_listed(origin.host, policy.allowed_hosts):
         raise ForeignHost(
-            f"The {policy.what} is on {origin.host}, which is not among the allowed hosts.",
+            f"The {policy.fetched} is on {origin.host}, which is not among the allowed hosts.",
             origin.host,
         )
     if origin.scheme != "https" and not policy.allow_private:
-        raise ProtocolError(f"The {policy.what} on {origin.host} is not offered over https.")
+        raise ProtocolError(f"The {policy.fetched} on {origin.host} is not offered over https.")
     address = await _address(origin, policy, resolve)
     pinned = Origin(origin.scheme, address, origin.port)
     return Target(f"{origin.scheme}://{pinned.authority}{tail}", origin, is_own=False)
@@ -202,7 +202,7 @@ def is_public(address: str) -> bool:
 
 
 async def _address(origin: Origin, policy: FetchPolicy, resolve: _Resolver) -> str:
-    place = f"The {policy.what} host {origin.host}"
+    place = f"The {policy.fetched} host {origin.host}"
     try:
         addresses = list(await resolve(origin.host, origin.port))
     except OSError as error:
@@ -215,15 +215,15 @@ async def _address(origin: Origin, policy: FetchPolicy, resolve: _Resolver) -> s
     return addresses[0]
 
 
-def _split(url: str, what: str = _GIVEN) -> SplitResult:
+def _split(url: str, beginning: str = _GIVEN) -> SplitResult:
     try:
         return http_url(url)
     except ValueError as error:
-        raise ProtocolError(f"{what} {error}.") from error
+        raise ProtocolError(f"{beginning} {error}.") from error
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class NetworkAccess:
     """What tests replace: the transport under httpx, the resolver, and the timeout of each step.
 
     `cancel_timeout_s` is for cancelling abandoned work at the server.
@@ -248,7 +248,13 @@ def certificate_authorities() -> ssl.SSLContext:
 
 @asynccontextmanager
 async def foreign_answer(
-    method: str, url: str, policy: FetchPolicy, network: Network, *, limit_s: float, **options: Any
+    method: str,
+    url: str,
+    policy: FetchPolicy,
+    network: NetworkAccess,
+    *,
+    limit_s: float,
+    **options: Any,
 ) -> AsyncIterator[httpx.Response]:
     """Open the answer of an address that an untrusted client chose; its body is unread.
 
@@ -286,7 +292,7 @@ async def foreign_answer(
             ):
                 yield response
     except TimeoutError as error:
-        raise UpscalerUnavailable(f"The {policy.what} did not answer in time.") from error
+        raise UpscalerUnavailable(f"The {policy.fetched} did not answer in time.") from error
     except httpx.HTTPError as error:
         kind = type(error).__name__
-        raise UpscalerUnavailable(f"The {policy.what} cannot be reached ({kind}).") from error
+        raise UpscalerUnavailable(f"The {policy.fetched} cannot be reached ({kind}).") from error

@@ -18,7 +18,6 @@ from trustscale_server.platform.errors import BadRequest, TrustscaleError
 from trustscale_server.upscalers.outbound.guard import Origin, is_listed
 
 _PREFIX: Final = "whsec_"
-_SECRET_BYTES: Final = range(24, 65)
 
 
 def secret_of(text: str) -> bytes:
@@ -27,7 +26,7 @@ def secret_of(text: str) -> bytes:
         secret = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
     except binascii.Error:
         secret = b""
-    if not text.startswith(_PREFIX) or len(secret) not in _SECRET_BYTES:
+    if not text.startswith(_PREFIX) or not 24 <= len(secret) <= 64:
         raise ValueError(
             f"a secret is {_PREFIX} and base64 of 24 to 64 bytes, as of openssl rand -base64 32"
         )

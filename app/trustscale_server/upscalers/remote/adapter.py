@@ -23,26 +23,18 @@ from trustscale_server.platform.errors import (
 from trustscale_server.upscalers.base import RGB, Capabilities, Source, fingerprint_of
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.replies import (
-    Reply,
-    first,
-    retry_after,
-)
+from trustscale_server.upscalers.remote.pointers import first
+from trustscale_server.upscalers.remote.replies import Reply, retry_after
 from trustscale_server.upscalers.remote.sample_reader import SampleReader
 from trustscale_server.upscalers.remote.upstream import SMALL_ANSWER, Upstream
 
-T = TypeVar("T")
-
+T = TypeVar("T", bound=OneAddress)
+V = TypeVar("V")
 
 PLACEHOLDER: Final = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 
-_POLL_TRIES = 3
-_LARGE_JSON = 2**20
 
-Config = TypeVar("Config", bound=OneAddress)
-
-
-class Adapter(abc.ABC, Generic[Config]):
+class Adapter(abc.ABC, Generic[T]):
     """An upscaler that makes one sample per call, unless a subclass says more.
 
     The fingerprint covers the adapter, the address (or `fingerprint_alias`), every setting that
@@ -52,7 +44,7 @@ class Adapter(abc.ABC, Generic[Config]):
     # Base64 of a PNG of noise, with 16 bits and alpha.
     _bytes_per_pixel = 11
 
-    def __init__(self, config: Config, upstream: Upstream) -> None:
+    def __init__(self, config: T, upstream: Upstream) -> None:
         self.name, self.kind, self.scale = config.name, config.kind, config.scale
         self._config = config
         self._upstream = upstream
@@ -101,7 +93,7 @@ class Adapter(abc.ABC, Generic[Config]):
         refuse_large(source, self._config.max_input_pixels, self.name)
         permit = permit or MemoryPermit()
         pixels = self._reader.largest(source)
-        permit.most_bytes = SMALL_ANSWER + len(seeds) * pixels * self._bytes_per_pixel
+        permit.max_answer_bytes = SMALL_ANSWER + len(seeds) * pixels * self._bytes_per_pixel
         try:
             return [await self._sample(source, seed, permit) for seed in seeds]
         except UpscalerError as error:
@@ -151,7 +143,7 @@ class Adapter(abc.ABC, Generic[Config]):
             task = self._uploads[source] = asyncio.create_task(
                 self._upload(source, path, field, pointer)
             )
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())
         # A cancelled call must not cancel the others' upload.
         return await asyncio.shield(task)
 
@@ -171,7 +163,7 @@ class Adapter(abc.ABC, Generic[Config]):
 
         A failed poll is repeated: polling is free, the work is not.
         """
-        for _ in range(_POLL_TRIES):
+        for _ in range(3):
             await asyncio.sleep(interval)
             try:
                 reply = await self._upstream.request("GET", url, permit=permit)
@@ -187,19 +179,19 @@ class Adapter(abc.ABC, Generic[Config]):
 
     async def _parse(self, reply: Reply) -> None:
         """Parse a large JSON answer outside the event loop; the reply keeps the result."""
-        if len(reply.body) > _LARGE_JSON:
+        if len(reply.body) > 2**20:
             await self._reader.in_thread(lambda: reply.document)
 
     async def _started(
-        self, request: Coroutine[Any, Any, T], cancel: Callable[[T], Coroutine[Any, Any, object]]
-    ) -> T:
+        self, request: Coroutine[Any, Any, V], cancel: Callable[[V], Coroutine[Any, Any, object]]
+    ) -> V:
         """The answer to a request that begins work at the server.
 
         Only the answer names what can be cancelled: if the caller is cancelled first, a background
         task waits for the answer.
         """
         started = asyncio.create_task(request)
-        started.add_done_callback(lambda done: done.cancelled() or done.exception())
+        started.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             return await asyncio.shield(started)
         except asyncio.CancelledError:
@@ -226,11 +218,11 @@ class Adapter(abc.ABC, Generic[Config]):
         task.add_done_callback(self._cancellations.discard)
 
 
-def refuse_large(source: Source, limit: int | None, who: str) -> None:
+def refuse_large(source: Source, limit: int | None, name: str) -> None:
     """Raise UpscalerRejected if an input has more pixels than the limit."""
     pixels = source.height * source.width
     if limit is not None and pixels > limit:
-        detail = f"The image has {pixels:,} pixels; {who!r} takes at most {limit:,}."
+        detail = f"The image has {pixels:,} pixels; {name!r} takes at most {limit:,}."
         raise UpscalerRejected(detail, limit="max_input_pixels", maximum=limit)
 
 
@@ -252,12 +244,12 @@ async def png_of(source: Source) -> bytes:
 def fill(tree: Any, values: dict[str, Any]) -> Any:
     """Return the tree with placeholders replaced; KeyError if one has no value."""
     if isinstance(tree, dict):
-        return {key: fill(item, values) for key, item in tree.items()}
+        return {key: fill(branch, values) for key, branch in tree.items()}
     if isinstance(tree, list | tuple):
-        return [fill(item, values) for item in tree]
+        return [fill(branch, values) for branch in tree]
     if not isinstance(tree, str):
         return tree
-    whole = PLACEHOLDER.fullmatch(tree)
-    if whole:
-        return values[whole.group(1)]
+    match = PLACEHOLDER.fullmatch(tree)
+    if match:
+        return values[match.group(1)]
     return PLACEHOLDER.sub(lambda match: str(values[match.group(1)]), tree)

@@ -34,26 +34,21 @@ from trustscale_server.upscalers.remote.adapter import (
     fill,
     mask_png,
 )
-from trustscale_server.upscalers.remote.replies import (
+from trustscale_server.upscalers.remote.failures import (
     Filtered,
     GenerationFailed,
     NoImage,
-    Pointer,
     QuotaSpent,
-    Reply,
-    explanation,
-    failure,
-    find_all,
-    first,
-    seconds_of,
 )
+from trustscale_server.upscalers.remote.pointers import Pointer, find_all, first
+from trustscale_server.upscalers.remote.replies import Reply, explanation, failure, seconds_of
 
 
-class _Part(BaseModel):
+class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class Condition(_Part):
+class Condition(_Table):
     """Holds when the named place of an answer has one of the values.
 
     Without `is_in`, a header or pointer holds when it is present and neither null, false nor empty.
@@ -80,7 +75,7 @@ def _as_several(value: Any) -> Any:
 _Conditions = Annotated[tuple[Condition, ...], BeforeValidator(_as_several)]
 
 
-class Request(_Part):
+class Request(_Table):
     """The call that asks for a sample.
 
     Form `json` sends the body `json`, `multipart` the `fields` and the image, `raw` the bare PNG.
@@ -108,7 +103,7 @@ class Request(_Part):
         return _names([self.path, self.body, self.fields, self.query])
 
 
-class SeedField(_Part):
+class SeedField(_Table):
     """The range of seeds that the API takes."""
 
     min: int = Field(1, description="0 often means random, so it is better left out.")
@@ -124,7 +119,7 @@ class SeedField(_Part):
         return self.min + (seed - self.min) % (self.max - self.min + 1)
 
 
-class Answer(_Part):
+class AnswerFormat(_Table):
     """Where the image is, and which answers of status 2xx fail."""
 
     image: Literal["body", "json"] = "body"
@@ -140,7 +135,7 @@ class Answer(_Part):
     )
 
 
-class Poll(_Part):
+class Poll(_Table):
     """How a submitted generation is polled and fetched, on the upscaler's host only."""
 
     url_pointer: Pointer | None = Field(None, description="Status URL in the submit answer.")
@@ -160,7 +155,7 @@ class Poll(_Part):
         return self
 
 
-class Cancel(_Part):
+class Cancel(_Table):
     """How a submitted generation is cancelled."""
 
     method: Literal["POST", "PUT", "DELETE"] = "POST"
@@ -181,7 +176,7 @@ class HttpConfig(OneAddress):
     )
     request: Request = Field(description="The HTTP request that makes a sample.")
     seed: SeedField | None = Field(None, description="The range of seeds, if the API takes seeds.")
-    answer: Answer = Field(Answer(), description="Where the answer holds the image.")
+    answer: AnswerFormat = Field(AnswerFormat(), description="Where the answer holds the image.")
     poll: Poll | None = Field(
         None, description="How the result is asked for, if the API has a queue."
     )
@@ -237,8 +232,8 @@ class HttpUpscaler(Adapter[HttpConfig]):
         images = (image for image in find_all(reply.document, where) if isinstance(image, str))
         image = next(images, None)
         if image is None:
-            said = explanation(reply, self._config.answer.error_text)
-            raise NoImage(self.name, where, reply.document, said)
+            reason = explanation(reply, self._config.answer.error_text)
+            raise NoImage(self.name, where, reply.document, reason)
         return await self._reader.read_text(image, source, permit)
 
     async def _call(self, source: Source, seed: int, permit: MemoryPermit) -> Reply:
@@ -307,7 +302,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
             self._cancel_in_background(self._cancelled(submitted))
             raise
         if failed:
-            raise GenerationFailed(f"{self.name!r} failed: {self._said(reply)}")
+            raise GenerationFailed(f"{self.name!r} failed: {self._reason(reply)}")
         if poll.result_url_pointer is not None:
             url = self._link(document, poll.result_url_pointer, None, "")
             reply = await self._upstream.request("GET", url, permit=permit)
@@ -338,19 +333,19 @@ class HttpUpscaler(Adapter[HttpConfig]):
 
     def _raise_for(self, reply: Reply) -> None:
         answer = self._config.answer
-        for conditions, kind, what in (
+        for conditions, kind, meaning in (
             (answer.quota, QuotaSpent, "has no credit left"),
             (answer.rejected, UpscalerRejected, "refuses this input"),
             (answer.filtered, Filtered, "withheld a sample"),
         ):
             if any(_holds(condition, reply) for condition in conditions):
-                raise kind(f"{self.name!r} {what}: {self._said(reply)}")
+                raise kind(f"{self.name!r} {meaning}: {self._reason(reply)}")
         if not reply.ok:
             raise self._failure(reply)
         if any(_holds(condition, reply) for condition in answer.failed) or not all(
             _holds(condition, reply) for condition in answer.success
         ):
-            raise GenerationFailed(f"{self.name!r} failed: {self._said(reply)}")
+            raise GenerationFailed(f"{self.name!r} failed: {self._reason(reply)}")
 
     def _failure(self, reply: Reply) -> UpscalerError:
         answer = self._config.answer
@@ -363,9 +358,9 @@ class HttpUpscaler(Adapter[HttpConfig]):
             error.retry_after = min(seconds, 60.0)
         return error
 
-    def _said(self, reply: Reply) -> str:
-        said = explanation(reply, self._config.answer.error_text)
-        return said or f"no explanation, status {reply.status}"
+    def _reason(self, reply: Reply) -> str:
+        reason = explanation(reply, self._config.answer.error_text)
+        return reason or f"no explanation, status {reply.status}"
 
 
 def _holds(condition: Condition, reply: Reply) -> bool:
@@ -409,9 +404,9 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Merge the values of `over` into `base`, tables key by key."""
     merged = dict(base)
     for key, value in over.items():
-        old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        merged[key] = merge(old, value) if both and old is not None else value
+        current = merged.get(key)
+        are_tables = isinstance(current, dict) and isinstance(value, dict)
+        merged[key] = merge(current, value) if are_tables and current is not None else value
     return merged
 
 
@@ -428,5 +423,5 @@ def _names(tree: Any) -> frozenset[str]:
     if isinstance(tree, dict):
         return _names(list(tree.values()))
     if isinstance(tree, list | tuple):
-        return frozenset().union(*(_names(item) for item in tree))
+        return frozenset().union(*(_names(branch) for branch in tree))
     return frozenset()

@@ -19,15 +19,14 @@ from trustscale_server.upscalers.bounded_json import TooManyValues, parse
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.remote.adapter import Adapter, fill
-from trustscale_server.upscalers.remote.replies import (
+from trustscale_server.upscalers.remote.failures import (
     GenerationFailed,
     Misconfigured,
     NoImage,
     OutOfBounds,
-    Pointer,
     QuotaSpent,
-    first,
 )
+from trustscale_server.upscalers.remote.pointers import Pointer, first
 from trustscale_server.upscalers.remote.upstream import Upstream
 
 _FILE = {"_type": "gradio.FileData"}
@@ -67,10 +66,10 @@ class GradioUpscaler(Adapter[GradioConfig]):
         self._prefix = str(first(config, "/api_prefix") or "").rstrip("/")
         info = await self._upstream.call("GET", f"{self._prefix}/info")
         endpoint = f"/{self._config.api_name.lstrip('/')}"
-        endpoints = first(info.json(), "/named_endpoints")
-        known = endpoints if isinstance(endpoints, dict) else {}
-        if endpoint not in known:
-            names = ", ".join(sorted(known)) or "none"
+        described = first(info.json(), "/named_endpoints")
+        endpoints = described if isinstance(described, dict) else {}
+        if endpoint not in endpoints:
+            names = ", ".join(sorted(endpoints)) or "none"
             raise Misconfigured(f"{self.name!r} has no endpoint {endpoint}; it has: {names}.")
         return {"version": first(config, "/version")}
 
@@ -94,8 +93,10 @@ class GradioUpscaler(Adapter[GradioConfig]):
             return await self._reader.read(fetched.body, source, permit)
         place = url or path or image
         if not isinstance(place, str):
-            held = [] if answer is None else answer  # the event itself is JSON
-            raise NoImage(self.name, self._config.output_pointer, held, setting="output_pointer")
+            document = [] if answer is None else answer  # the event itself is JSON
+            raise NoImage(
+                self.name, self._config.output_pointer, document, setting="output_pointer"
+            )
         return await self._reader.read_text(place, source, permit)
 
     async def _result(self, path: str, permit: MemoryPermit) -> Any:
@@ -113,12 +114,12 @@ class GradioUpscaler(Adapter[GradioConfig]):
 
     def _failed(self, data: str) -> Exception:
         try:
-            said = first(parse(data), "/error")
+            message = first(parse(data), "/error")
         except ValueError:
-            said = data
-        if not said:
+            message = data
+        if not message:
             return GenerationFailed(f"{self.name!r} failed without saying why.")
-        text = self._upstream.redact(str(said))[:300]
+        text = self._upstream.redact(str(message))[:300]
         if "quota" in text.lower():
             return QuotaSpent(f"{self.name!r} has no GPU quota left: {text}")
         return GenerationFailed(f"{self.name!r} failed: {text}")

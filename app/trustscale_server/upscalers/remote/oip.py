@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -21,13 +21,9 @@ from trustscale_server.upscalers.bounded_json import MAX_VALUES
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.remote.adapter import Adapter
-from trustscale_server.upscalers.remote.replies import (
-    OutOfBounds,
-    Reply,
-    explanation,
-    find_all,
-    first,
-)
+from trustscale_server.upscalers.remote.failures import OutOfBounds
+from trustscale_server.upscalers.remote.pointers import find_all, first
+from trustscale_server.upscalers.remote.replies import Reply, explanation
 from trustscale_server.upscalers.remote.upstream import Upstream
 from trustscale_server.upscalers.tensors import (
     HEADER_LENGTH,
@@ -39,8 +35,6 @@ from trustscale_server.upscalers.tensors import (
 )
 
 T = TypeVar("T")
-
-_NUMBERS: Final = 4  # of a pixel: three, and perhaps brackets around them
 
 
 class OipConfig(OneAddress):
@@ -118,15 +112,18 @@ class OipUpscaler(Adapter[OipConfig]):
         inputs = {config.image_input: _image(config, source)}
         if config.seed_input is not None:
             inputs[config.seed_input] = np.array([seed], np.int64).reshape(config.seed_shape)
-        wish = request(config.output, binary=self.binary)
         chunks, headers = await asyncio.to_thread(
-            encode_message, wish, "inputs", inputs, binary=self.binary
+            encode_message,
+            request(config.output, binary=self.binary),
+            "inputs",
+            inputs,
+            binary=self.binary,
         )
         reply = await self._upstream.call(
             "POST", f"{self._path}/infer", content=chunks, headers=headers, permit=permit
         )
         await permit.take()
-        numbers = _NUMBERS * self._reader.largest(source)
+        numbers = 4 * self._reader.largest(source)  # three a pixel, and perhaps brackets around
         answer, _ = await self._reader.in_thread(output_of, reply, config.output, numbers)
         if answer.datatype == "BYTES":
             return await self._reader.read(understood(answer.file), source, permit)
@@ -151,8 +148,10 @@ def output_of(reply: Reply, name: str, numbers: int = 0) -> tuple[Tensor, dict[s
         ProtocolError: malformed, or without such an output.
     """
     length = reply.headers.get(HEADER_LENGTH.lower())
-    most = MAX_VALUES + numbers
-    document, outputs = understood(lambda: decode_message(reply.body, length, "outputs", most))
+    max_values = MAX_VALUES + numbers
+    document, outputs = understood(
+        lambda: decode_message(reply.body, length, "outputs", max_values)
+    )
     if name not in outputs:
         names = ", ".join(outputs)[:200]
         raise ProtocolError(f"The upscaler's answer has no output {name!r}; it has: {names}.")

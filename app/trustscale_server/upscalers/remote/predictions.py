@@ -22,16 +22,14 @@ from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
 from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
-from trustscale_server.upscalers.remote.replies import (
+from trustscale_server.upscalers.remote.failures import (
     AnswerLost,
     Filtered,
     GenerationFailed,
     NoImage,
-    Pointer,
-    find_all,
-    first,
-    raise_for_status,
 )
+from trustscale_server.upscalers.remote.pointers import Pointer, find_all, first
+from trustscale_server.upscalers.remote.replies import raise_for_status
 
 # Errors of Replicate's models when a safety checker withholds the result.
 _WITHHELD = re.compile(
@@ -39,9 +37,6 @@ _WITHHELD = re.compile(
 )
 _RUNNING = ("starting", "processing", "queued")
 _POLL_INTERVAL_S = 0.5
-_SHORTEST_CANCEL_AFTER_S, _LONGEST_CANCEL_AFTER_S = 5, 24 * 3600
-_CANCEL_AGAIN_S = 0.25
-_UPLOAD_ABOVE_BYTES = 256_000  # smaller images are sent inline with each call
 
 
 class _PredictionsConfig(OneAddress):
@@ -60,8 +55,8 @@ class _PredictionsConfig(OneAddress):
 
     @field_validator("seed_field")
     @classmethod
-    def _seeds(cls, value: str | None) -> str | None:
-        return value or None
+    def _seeds(cls, field: str | None) -> str | None:
+        return field or None
 
 
 class CogConfig(_PredictionsConfig):
@@ -83,10 +78,10 @@ class ReplicateConfig(_PredictionsConfig):
     allowed_hosts: tuple[HostName, ...] = ("replicate.delivery",)
 
 
-Config = TypeVar("Config", CogConfig, ReplicateConfig)
+T = TypeVar("T", CogConfig, ReplicateConfig)
 
 
-class PredictionsUpscaler(Adapter[Config]):
+class PredictionsUpscaler(Adapter[T]):
     """What Cog and Replicate share: inputs, and the meaning of answers."""
 
     def _takes_seeds(self) -> bool:
@@ -114,25 +109,27 @@ class PredictionsUpscaler(Adapter[Config]):
         status = first(document, "/status")
         if status == "succeeded":
             return document
-        said = self._upstream.redact(str(first(document, "/error") or ""))[:300]
+        reason = self._upstream.redact(str(first(document, "/error") or ""))[:300]
         if status in ("canceled", "aborted"):
             raise UpscalerUnavailable(f"{self.name!r} cancelled the prediction.")
         if status != "failed":
             raise ProtocolError(f"{self.name!r} answered with the status {status!r}.")
-        if _WITHHELD.search(said):
-            raise Filtered(f"{self.name!r} withheld a sample: {said}")
-        raise GenerationFailed(f"The model of {self.name!r} failed: {said}")
+        if _WITHHELD.search(reason):
+            raise Filtered(f"{self.name!r} withheld a sample: {reason}")
+        raise GenerationFailed(f"The model of {self.name!r} failed: {reason}")
 
     def _output(self, document: Any) -> Any:
         if first(document, "/data_removed"):
             raise ProtocolError(f"{self.name!r} removed its output before it could be fetched.")
-        whole = first(document, "/output")
-        output = first(whole, self._config.output_pointer)
+        predicted = first(document, "/output")
+        output = first(predicted, self._config.output_pointer)
         if isinstance(output, list) and output:
             output = output[0]
         if not isinstance(output, str):
-            held = [] if whole is None else whole  # the answer itself is JSON
-            raise NoImage(self.name, self._config.output_pointer, held, setting="output_pointer")
+            document = [] if predicted is None else predicted  # the answer itself is JSON
+            raise NoImage(
+                self.name, self._config.output_pointer, document, setting="output_pointer"
+            )
         return output
 
 
@@ -162,7 +159,7 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
         It ignores a cancellation that comes before its worker has begun.
         """
         while (await self._upstream.request("POST", path)).ok:  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(_CANCEL_AGAIN_S)
+            await asyncio.sleep(0.25)
 
 
 class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
@@ -203,23 +200,21 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
 
     async def _created(self, values: dict[str, Any]) -> Any:
         """A new prediction, requested once; if the answer is lost, it is searched for."""
-        end = min(
-            max(_SHORTEST_CANCEL_AFTER_S, self._config.call_timeout_s), _LONGEST_CANCEL_AFTER_S
-        )
-        # Then the server ends abandoned work.
-        headers = {"Cancel-After": f"{int(end)}s"}
+        # When the server ends abandoned work; it takes five seconds to a day.
+        cancel_after_s = int(min(max(5, self._config.call_timeout_s), 24 * 3600))
+        headers = {"Cancel-After": f"{cancel_after_s}s"}
         path, body = self._endpoint()
         request = {**body, "input": values}
         try:
             reply = await self._upstream.call("POST", path, json=request, headers=headers)
         except AnswerLost:
-            earlier = await self._looked_for(request)
-            if earlier is None:
+            lost = await self._lost_prediction(request)
+            if lost is None:
                 raise
-            return earlier
+            return lost
         return reply.json()
 
-    async def _looked_for(self, request: dict[str, Any]) -> Any:
+    async def _lost_prediction(self, request: dict[str, Any]) -> Any:
         """One of the account's newest predictions that has this version and input.
 
         An equal prediction of another call is as good. The search lasts as long as the call.
@@ -256,6 +251,6 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         return f"{prefix}/{name}/predictions", {}
 
     async def _image(self, source: Source) -> str:
-        if len(await png_of(source)) <= _UPLOAD_ABOVE_BYTES:
+        if len(await png_of(source)) <= 256_000:  # a small image is sent inline with each call
             return await super()._image(source)
         return await self._uploaded(source, "/files", "content", "/urls/get")

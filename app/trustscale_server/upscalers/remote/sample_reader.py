@@ -19,30 +19,24 @@ from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.drawings import holes_of
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.pixels.lab import LUMA
-from trustscale_server.platform.errors import (
-    BadInput,
-    ImageTooLarge,
-    ProtocolError,
-)
+from trustscale_server.platform.errors import BadInput, ImageTooLarge, ProtocolError
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.replies import (
-    WrongSample,
-    WrongSize,
-)
+from trustscale_server.upscalers.remote.failures import WrongSample, WrongSize
 from trustscale_server.upscalers.remote.upstream import Upstream
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
-
 # Large answers fragment the heap of each thread: in the default pool, eight samples of 4096 x 4096
 # took 1.3 GiB instead of 0.8.
 _THREADS = 2
 
-_ASPECT_TOLERANCE = 0.01
+ASPECT_TOLERANCE = 0.01
+"""By how much the aspect ratio of a sample may differ with `resize_mode="resize"`."""
+
 _MAX_FREE_SIZE = 16 * 2**20  # pixels with resize_mode="resize"
 
 _WINDOW = 64  # input pixels; finds displacements up to half of it
@@ -53,13 +47,6 @@ _MAX_DISPLACEMENT = 0.75
 
 _MIN_SIMILARITY = 0.5
 """Correlation of input and reduced sample; below it the sample shows something else."""
-
-_RESIZERS = (
-    Image.Resampling.NEAREST,
-    Image.Resampling.BILINEAR,
-    Image.Resampling.BICUBIC,
-    Image.Resampling.LANCZOS,
-)
 
 
 class SampleReader:
@@ -89,17 +76,17 @@ class SampleReader:
     def close(self) -> None:
         self._threads.shutdown(wait=False)
 
-    async def read_text(self, value: object, source: Source, permit: MemoryPermit) -> RGB:
+    async def read_text(self, text: object, source: Source, permit: MemoryPermit) -> RGB:
         """Read a sample from a data URI, a URL or bare base64; errors as of `read`."""
-        if not isinstance(value, str) or not value:
+        if not isinstance(text, str) or not text:
             raise ProtocolError(f"{self._name!r} sent no image where one was expected.")
-        if value.startswith(("http://", "https://")):
-            return await self.read(await self._upstream.fetch(value, permit), source, permit)
-        if value.startswith("data:"):
-            head, _, value = value.partition(",")
+        if text.startswith(("http://", "https://")):
+            return await self.read(await self._upstream.fetch(text, permit), source, permit)
+        if text.startswith("data:"):
+            head, _, text = text.partition(",")
             if not head.endswith(";base64"):
                 raise ProtocolError(f"{self._name!r} sent a data URI that is not base64.")
-        return await self.read(lambda: self._from_base64(value), source, permit)
+        return await self.read(lambda: self._from_base64(text), source, permit)
 
     async def read(
         self, data: bytes | bytearray | Callable[[], bytes], source: Source, permit: MemoryPermit
@@ -147,7 +134,7 @@ class SampleReader:
         if self._config.resize_mode == "exact" or rgb.shape[:2] == (height, width):
             return rgb
         aspect = (rgb.shape[1] / rgb.shape[0]) / (width / height)
-        if abs(aspect - 1) > _ASPECT_TOLERANCE:
+        if abs(aspect - 1) > ASPECT_TOLERANCE:
             return rgb  # refused by its size
         image = Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS)
         return np.ascontiguousarray(image)
@@ -163,8 +150,8 @@ class SampleReader:
         color = self._config.mask_color
         holes = None if color is None else holes_of(source.rgb, color)
         if (holes is None or holes.any()) and is_unchanged(source.rgb, rgb, k):
-            how = ", merely resized" if k > 1 else " unchanged"
-            raise WrongSample(f"{self._name!r} sent the input back{how}: no model has run.")
+            ending = ", merely resized" if k > 1 else " unchanged"
+            raise WrongSample(f"{self._name!r} sent the input back{ending}: no model has run.")
         if self._config.alignment == "refuse":
             problem = alignment(*_outside(source.rgb, rgb, holes), k).problem
             if problem:
@@ -278,11 +265,22 @@ def is_unchanged(source: RGB, sample: RGB, scale: int) -> bool:
     # Filters reach four input pixels beyond a cut edge.
     margin = 4 * scale if min(side_y, side_x) >= 16 else 0
     inner = (slice(margin, size[1] - margin), slice(margin, size[0] - margin))
-    resized = [np.asarray(crop.resize(size, method), np.float32)[inner] for method in _RESIZERS]
-    inside = sample[top * scale : top * scale + size[1], left * scale : left * scale + size[0]]
-    texture = float(np.abs(resized[1] - resized[2]).mean())
-    nearest = min(float(np.abs(inside[inner] - image).mean()) for image in resized)
-    return texture >= 1.0 and nearest <= 0.25 * texture
+    nearest, bilinear, bicubic, lanczos = (
+        np.asarray(crop.resize(size, method), np.float32)[inner]
+        for method in (
+            Image.Resampling.NEAREST,
+            Image.Resampling.BILINEAR,
+            Image.Resampling.BICUBIC,
+            Image.Resampling.LANCZOS,
+        )
+    )
+    middle = sample[top * scale : top * scale + size[1], left * scale : left * scale + size[0]]
+    texture = float(np.abs(bilinear - bicubic).mean())
+    difference = min(
+        float(np.abs(middle[inner] - image).mean())
+        for image in (nearest, bilinear, bicubic, lanczos)
+    )
+    return texture >= 1.0 and difference <= 0.25 * texture
 
 
 def _starts(length: int, side: int) -> list[int]:

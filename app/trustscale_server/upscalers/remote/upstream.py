@@ -25,20 +25,15 @@ from trustscale_server.platform.errors import (
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.outbound.guard import (
     FetchPolicy,
-    Network,
+    NetworkAccess,
     Origin,
     certificate_authorities,
     own_url,
     target,
 )
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.replies import (
-    AnswerLost,
-    BadCredentials,
-    OutOfBounds,
-    Reply,
-    raise_for_status,
-)
+from trustscale_server.upscalers.remote.failures import AnswerLost, BadCredentials, OutOfBounds
+from trustscale_server.upscalers.remote.replies import Reply, raise_for_status
 
 SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
 
@@ -58,11 +53,11 @@ class Upstream:
         config: RemoteConfig,
         base: str,
         environ: Mapping[str, str],
-        network: Network | None = None,
+        network: NetworkAccess | None = None,
     ) -> None:
         self.name = config.name
         self.base = base
-        self.network = network or Network()
+        self.network = network or NetworkAccess()
         self._no_token = missing_token(config, environ)
         token, sent = _token(config, environ)
         self._secrets = {token, sent} - {""}
@@ -72,8 +67,8 @@ class Upstream:
             Origin.from_url(base), config.allowed_hosts, config.allow_private
         )
         # Spare connections: polling and cancelling never queue.
-        most = config.concurrency + 4
-        idle = most if config.KEEPS_CONNECTIONS else 0
+        max_connections = config.concurrency + 4
+        idle = max_connections if config.KEEPS_CONNECTIONS else 0
         options: dict[str, Any] = {
             "timeout": httpx.Timeout(
                 connect=self.network.connect_s,
@@ -81,7 +76,7 @@ class Upstream:
                 write=self.network.write_s,
                 pool=self.network.pool_s,
             ),
-            "limits": httpx.Limits(max_connections=most, max_keepalive_connections=idle),
+            "limits": httpx.Limits(max_connections=max_connections, max_keepalive_connections=idle),
             "follow_redirects": False,
             "transport": self.network.transport,
             "verify": certificate_authorities(),
@@ -93,8 +88,10 @@ class Upstream:
         self._client = httpx.AsyncClient(headers=own, **options)
         # For other hosts: no token, cookies or headers. Their addresses are fixed, and a connection
         # that is kept to an address would serve any host that has it, whoever showed a certificate.
-        alone = {"limits": httpx.Limits(max_connections=most, max_keepalive_connections=0)}
-        self._anonymous_client = httpx.AsyncClient(headers=common, **(options | alone))
+        unshared = {
+            "limits": httpx.Limits(max_connections=max_connections, max_keepalive_connections=0)
+        }
+        self._anonymous_client = httpx.AsyncClient(headers=common, **(options | unshared))
 
     async def request(
         self,
@@ -127,10 +124,11 @@ class Upstream:
         if place.is_own:
             reply = await self.request("GET", place.url, permit=permit)
         else:
-            headers = {"Host": place.origin.authority}
-            name = {"sni_hostname": place.origin.host}
             request = self._anonymous_client.build_request(
-                "GET", place.url, headers=headers, extensions=name
+                "GET",
+                place.url,
+                headers={"Host": place.origin.authority},
+                extensions={"sni_hostname": place.origin.host},
             )
             reply = await self._exchange(self._anonymous_client, request, permit)
         if 300 <= reply.status < 400:
@@ -158,11 +156,11 @@ class Upstream:
                     event, data = b"message", bytearray()
 
     async def _lines(self, response: httpx.Response, permit: MemoryPermit) -> AsyncIterator[bytes]:
-        begun = bytearray()
-        async for chunk in self._received(response, self._most(permit)):
-            begun += chunk
+        unfinished = bytearray()
+        async for chunk in self._received(response, self._max_answer_bytes(permit)):
+            unfinished += chunk
             if b"\n" in chunk:
-                *lines, begun = begun.split(b"\n")
+                *lines, unfinished = unfinished.split(b"\n")
                 for line in lines:
                     yield bytes(line.removesuffix(b"\r"))
 
@@ -173,11 +171,11 @@ class Upstream:
         # After a base without a path, `.evil.example` or `@10.0.0.1` names another host.
         strange = ProtocolError(f"{self.name!r} gave something for its next step that is no path.")
         try:
-            whole, own = httpx.URL(self.base + path), httpx.URL(self.base)
+            joined, own = httpx.URL(self.base + path), httpx.URL(self.base)
         except (httpx.InvalidURL, ValueError) as error:
             raise strange from error
         ends_the_host = not path or path.startswith(("/", "?"))
-        moved = (whole.scheme, whole.userinfo, whole.netloc) != (own.scheme, b"", own.netloc)
+        moved = (joined.scheme, joined.userinfo, joined.netloc) != (own.scheme, b"", own.netloc)
         if moved or (own.path == "/" and not ends_the_host):
             raise strange
         return self.base + path
@@ -238,15 +236,15 @@ class Upstream:
 
     async def _read(self, response: httpx.Response, permit: MemoryPermit | None) -> bytearray:
         body = bytearray()
-        async for chunk in self._received(response, self._most(permit)):
+        async for chunk in self._received(response, self._max_answer_bytes(permit)):
             body += chunk
             if permit is not None and len(body) > _READ_AHEAD:
                 await permit.take()
         return body
 
-    def _most(self, permit: MemoryPermit | None) -> int:
-        most = SMALL_ANSWER if permit is None else permit.most_bytes
-        return self._max_bytes if most is None else min(self._max_bytes, most)
+    def _max_answer_bytes(self, permit: MemoryPermit | None) -> int:
+        limit = SMALL_ANSWER if permit is None else permit.max_answer_bytes
+        return self._max_bytes if limit is None else min(self._max_bytes, limit)
 
     async def _received(self, response: httpx.Response, cap: int) -> AsyncIterator[bytes]:
         """The body in chunks, at most `cap` bytes, not compressed."""

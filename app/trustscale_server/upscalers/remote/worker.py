@@ -23,8 +23,9 @@ from trustscale_server.upscalers.base import RGB, Capabilities, Source
 from trustscale_server.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
 from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.remote.adapter import refuse_large
+from trustscale_server.upscalers.remote.failures import Misconfigured, retriable
 from trustscale_server.upscalers.remote.oip import output_of, request, understood
-from trustscale_server.upscalers.remote.replies import Misconfigured, find_all, first, retriable
+from trustscale_server.upscalers.remote.pointers import find_all, first
 from trustscale_server.upscalers.remote.upstream import Upstream
 from trustscale_server.upscalers.tensors import encode_message
 
@@ -123,9 +124,9 @@ class WorkerUpscaler:
                 return error
 
         described = await asyncio.gather(*(described_by(worker) for worker in self._workers))
-        models = [result for result in described if isinstance(result, Model)]
+        models = [description for description in described if isinstance(description, Model)]
         if not models:
-            reasons = "; ".join(dict.fromkeys(str(result) for result in described))
+            reasons = "; ".join(dict.fromkeys(str(description) for description in described))
             raise UpscalerUnavailable(f"No worker of {self.name!r} answers: {reasons}")
         if len({(model.fingerprint, model.scale) for model in models}) > 1:
             raise Misconfigured(

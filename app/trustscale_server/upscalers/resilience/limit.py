@@ -17,15 +17,15 @@ class CallLimit:
 
     _MOST_SUCCESSES = 32
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._slots = anyio.CapacityLimiter(most)
+    def __init__(self, max_in_flight: int) -> None:
+        self._max_in_flight = max_in_flight
+        self._slots = anyio.CapacityLimiter(max_in_flight)
         self._successes = 0
         self._needed = 1
         self._on_trial = False
 
     @property
-    def most(self) -> int:
+    def allowed(self) -> int:
         """The calls that may be in flight now."""
         return int(self._slots.total_tokens)
 
@@ -43,15 +43,17 @@ class CallLimit:
         """Note that a call in flight was refused; call before it ends."""
         if self._on_trial:
             self._needed = min(2 * self._needed, self._MOST_SUCCESSES)
-        self._set(max(1, min(self.most, self.in_flight - 1)), on_trial=False)
+        self._set(max(1, min(self.allowed, self.in_flight - 1)), on_trial=False)
 
     def succeeded(self) -> None:
         self._successes += 1
-        if self._on_trial and self._successes >= self.most:
+        if self._on_trial and self._successes >= self.allowed:
             self._needed, self._on_trial = 1, False
-        if self.most < self._most and self._successes >= max(self.most, self._needed):
-            self._set(self.most + 1, on_trial=True)
+        if self.allowed < self._max_in_flight and self._successes >= max(
+            self.allowed, self._needed
+        ):
+            self._set(self.allowed + 1, on_trial=True)
 
-    def _set(self, most: int, *, on_trial: bool) -> None:
-        self._slots.total_tokens = most
+    def _set(self, allowed: int, *, on_trial: bool) -> None:
+        self._slots.total_tokens = allowed
         self._on_trial, self._successes = on_trial, 0

@@ -38,7 +38,7 @@ from trustscale_server.stores.base import CallStore, Usage
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, Wrapped
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.replies import (
+from trustscale_server.upscalers.remote.failures import (
     BreakerOpen,
     Busy,
     QuotaSpent,

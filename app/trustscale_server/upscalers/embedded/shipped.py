@@ -1,0 +1,46 @@
+"""The networks that come with the service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from types import MappingProxyType
+from typing import Final, Literal
+
+Character = Literal["faithful", "sharp"]
+"""Faithful: hardly invents, soft. Sharp: repaints, crisp."""
+
+ShippedName = Literal["span-x4", "realesr-x4"]
+
+SCALE: Final = 4  # of every shipped model
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedModel:
+    """One shipped model; `models/MODEL_CARD.md` describes it.
+
+    file: in `models/`.
+    title: for display.
+    halo: its radius in input pixels: no output pixel depends on anything farther away.
+    tile: the default largest side of a tile in input pixels.
+    """
+
+    file: str
+    title: str
+    character: Character
+    halo: int
+    tile: int
+
+    def read(self) -> bytes:
+        return resources.files(__package__).joinpath("models", self.file).read_bytes()
+
+
+# 288 keeps a process near 520 MB.
+SHIPPED_MODELS = MappingProxyType(
+    {
+        # The longest path has 21 convolutions of 3 x 3 and one of 1 x 1.
+        "span-x4": ShippedModel("spanx4_ch52.onnx", "SPAN ×4", "faithful", 21, 288),
+        # 34 convolutions of 3 x 3.
+        "realesr-x4": ShippedModel("realesr-general-x4v3.onnx", "Real-ESRGAN ×4", "sharp", 34, 296),
+    }
+)
