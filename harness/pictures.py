@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.outbound.guard import NetworkAccess, system_resolver
 from trustscale_server.upscalers.probe import pattern
-from trustscale_server.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
+from trustscale_server.upscalers.registry import UpscalerConfig, build_bare, build_upscaler
 
 ADAPTER = TypeAdapter(UpscalerConfig)
 TOKEN = "secret-token-123"
@@ -52,7 +52,7 @@ ENVIRON = dict.fromkeys(
 
 
 def adapter(handler=None, **settings):
-    return build_adapter(config(**settings), ENVIRON, network=patient(handler))
+    return build_bare(config(**settings), ENVIRON, network=patient(handler))
 
 
 def patiently(settings, environ):

@@ -22,9 +22,12 @@ from trustscale_server.platform.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.upscalers.base import Source
-from trustscale_server.upscalers.connect import ConnectRequest, attempt, look, upscaler_config_of
-from trustscale_server.upscalers.entries import of_openapi, of_predictions, toml_of
-from trustscale_server.upscalers.registry import build_adapter
+from trustscale_server.upscalers.connect.descriptions import of_openapi, of_predictions
+from trustscale_server.upscalers.connect.request import ConnectRequest, upscaler_config_of
+from trustscale_server.upscalers.connect.suggest import suggest
+from trustscale_server.upscalers.connect.trial import attempt
+from trustscale_server.upscalers.entries import toml_of
+from trustscale_server.upscalers.registry import build_bare
 from trustscale_server.upscalers.remote.failures import BadCredentials, WrongSample
 
 BASE, PUBLIC = "http://127.0.0.1", resolving("93.184.216.34")
@@ -133,7 +136,7 @@ async def test_descriptions_that_no_answer_can_hold(more):
     """Half a character, or no number, in a server's description is refused in one sentence."""
     text = json.dumps(openapi({"application/json": schema(image=TEXT, **more)}))
     with pytest.raises(BadRequest, match="cannot be read"):
-        await look(connected(lambda _: httpx.Response(200, text=text)))
+        await suggest(connected(lambda _: httpx.Response(200, text=text)))
 
 
 class Api:
@@ -204,7 +207,7 @@ def connected(transport, address=BASE, *, private=True, resolve=None, **settings
 async def test_one_call(answer, entry, words):
     api = Api(answer)
     wish = connected(api.transport, name="up", allow_private=True)
-    tried = await attempt((await look(wish)).entry, wish)
+    tried = await attempt((await suggest(wish)).entry, wish)
     assert api.calls == 1
     assert {name: tried.entry[name] for name in entry} == entry
     assert words in "".join(tried.notes)
@@ -258,7 +261,7 @@ class TestQueues:
         """The address comes from the description or the answer; so does the word for "done"."""
         api = Queue(ticket, "state", described=described)
         wish = connected(api.transport, name="up")
-        found = await look(wish)
+        found = await suggest(wish)
         tried = await attempt(found.entry, wish, found.polls)
         assert (api.calls, tried.scale) == (1, 2)
         done = [{"pointer": "/state", "in": ["COMPLETED"]}]
@@ -275,7 +278,7 @@ class TestQueues:
         """A failed generation ends the trial, and is not paid for again."""
         api = Queue({"id": "j7"}, "status", steps=["RUNNING", "FAILED"])
         wish = connected(api.transport)
-        found = await look(wish)
+        found = await suggest(wish)
         with pytest.raises(UpscalerError):
             await attempt(found.entry, wish, found.polls)
         assert api.calls == 1
@@ -285,14 +288,14 @@ class TestQueues:
         api = Api(lambda rgb, seed: JSONResponse({"task_id": 5, "status": "queued"}))
         wish = connected(api.transport)
         with pytest.raises(ProtocolError, match=r"--set poll.path=/enhance/\{id\} --set poll.id"):
-            await attempt((await look(wish)).entry, wish)
+            await attempt((await suggest(wish)).entry, wish)
         assert api.calls == 1
 
 
 async def served(entry, api):
     """What the adapter of an entry makes of a picture."""
     config = upscaler_config_of(entry)
-    upscaler = build_adapter(config, {}, network=patient(api.transport))
+    upscaler = build_bare(config, {}, network=patient(api.transport))
     try:
         return await upscaler.generate(Source(api.image), [1])
     finally:
@@ -314,7 +317,7 @@ async def test_no_sample(answer, kind, words):
     api = Api(answer)
     wish = connected(api.transport)
     with pytest.raises(kind, match=words):
-        await attempt((await look(wish)).entry, wish)
+        await attempt((await suggest(wish)).entry, wish)
     assert api.calls == 1
 
 
@@ -327,7 +330,7 @@ async def test_replicate():
         allow_private=True,
         network=patient(httpx.ASGITransport(hosted(state))),
     )
-    found = await look(wish)
+    found = await suggest(wish)
     assert state.seeds == []
     tried = await attempt(found.entry, wish)
     assert len(state.seeds) == 1
@@ -339,7 +342,7 @@ async def test_replicate():
     assert TOKEN not in toml_of(tried.entry) + repr(wish)
     wrong = replace(wish, token=SecretStr("x"))
     with pytest.raises(BadCredentials):
-        await look(wrong)
+        await suggest(wrong)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +358,7 @@ async def test_addresses(address, known, words):
         raise AssertionError(request.url)
 
     with pytest.raises(BadRequest, match=words):
-        await look(connected(never, address, private=False, resolve=resolving(*known)))
+        await suggest(connected(never, address, private=False, resolve=resolving(*known)))
 
 
 async def test_pinned():
@@ -368,7 +371,7 @@ async def test_pinned():
     with pytest.raises(
         BadRequest, match=r"description of an upscaler is at https://up\.example/api;"
     ):
-        await look(connected(moved, "https://up.example/api", private=False, resolve=PUBLIC))
+        await suggest(connected(moved, "https://up.example/api", private=False, resolve=PUBLIC))
     assert set(seen) == {("93.184.216.34", "up.example", "up.example")}
 
 
@@ -376,7 +379,7 @@ async def test_pinned():
 async def test_a_pasted_address(pasted):
     """The address of a call, or of a page, leads to the description above it."""
     api = Api(lambda rgb, seed: Response(encoded(sample(rgb, seed))))
-    found = await look(connected(api.transport, f"{BASE}{pasted}"))
+    found = await suggest(connected(api.transport, f"{BASE}{pasted}"))
     entry = found.entry
     assert (entry["name"], entry["url"]) == ("enhance", BASE)
     assert entry["request"]["path"] == "/enhance"
@@ -389,17 +392,19 @@ async def test_nothing_there():
         raise httpx.ConnectError("refused", request=request)
 
     with pytest.raises(UpscalerUnavailable, match=r"reached at http://127\.0\.0\.1:9\."):
-        await look(connected(dead, "http://127.0.0.1:9"))
+        await suggest(connected(dead, "http://127.0.0.1:9"))
 
 
 async def test_names():
     """A server at a number is called what it calls itself."""
     document = {**openapi({"image/png": {}}), "info": {"title": "Sharp & Fine"}}
-    found = await look(connected(httpx.MockTransport(lambda _: httpx.Response(200, json=document))))
+    found = await suggest(
+        connected(httpx.MockTransport(lambda _: httpx.Response(200, json=document)))
+    )
     assert found.entry["name"] == "Sharp-Fine"
 
 
 async def test_a_file_keeps_its_path():
     """It may be relative, so that a folder with its settings can move."""
-    found = await look(ConnectRequest("models/own.onnx"))
+    found = await suggest(ConnectRequest("models/own.onnx"))
     assert (found.entry["model"], found.entry["name"]) == ("models/own.onnx", "own")

@@ -11,7 +11,12 @@ from pydantic import Field
 from trustscale_server.platform.telemetry.signals import Metrics
 from trustscale_server.stores.base import CallStore, Usage
 from trustscale_server.upscalers.base import Upscaler
-from trustscale_server.upscalers.config import EmbeddedConfig, OneAddress, SuppliedConfig
+from trustscale_server.upscalers.config import (
+    EmbeddedConfig,
+    OneAddress,
+    RemoteConfig,
+    SuppliedConfig,
+)
 from trustscale_server.upscalers.embedded.runtime import PrecisionSetting
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 from trustscale_server.upscalers.outbound.guard import NetworkAccess
@@ -71,6 +76,20 @@ def build_upscaler(
 
     Raises ConfigError for an unset variable or an unreadable model file.
     """
+    upscaler = build_bare(config, environ, network=network, precision=precision)
+    if not isinstance(config, RemoteConfig):
+        return upscaler
+    return ResilientUpscaler(upscaler, config, metrics, calls=calls, usage=usage)
+
+
+def build_bare(
+    config: UpscalerConfig,
+    environ: Mapping[str, str],
+    *,
+    network: NetworkAccess | None = None,
+    precision: PrecisionSetting = "f32",
+) -> Upscaler:
+    """Build an upscaler without retries and limits; see `build_upscaler`."""
     if isinstance(config, EmbeddedConfig):
         return EmbeddedUpscaler(
             config.name,
@@ -84,17 +103,6 @@ def build_upscaler(
         )
     if isinstance(config, SuppliedConfig):
         return SuppliedUpscaler(config)
-    adapter = build_adapter(config, environ, network=network)
-    return ResilientUpscaler(adapter, config, metrics, calls=calls, usage=usage)
-
-
-def build_adapter(
-    config: WorkerConfig | OneAddress,
-    environ: Mapping[str, str],
-    *,
-    network: NetworkAccess | None = None,
-) -> Upscaler:
-    """Return a remote upscaler without retries and limits."""
     upstreams = [Upstream(config, url, environ, network) for url in config.addresses]
     if isinstance(config, WorkerConfig):
         return WorkerUpscaler(config, upstreams)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.pictures import config, patient, source
 from trustscale_server.platform.errors import UpscalerError, UpscalerRejected
 from trustscale_server.platform.problems import problem_of
-from trustscale_server.upscalers.registry import build_adapter
+from trustscale_server.upscalers.registry import build_bare
 from trustscale_server.upscalers.remote.failures import (
     AnswerLost,
     BadCredentials,
@@ -112,7 +112,7 @@ def upstream(answers):
     return patient(answer, resolve)
 
 
-async def ask(name, answers, build=build_adapter, **settings):
+async def ask(name, answers, build=build_bare, **settings):
     """Check, then generate; every error is the upscaler's, and a problem document."""
     upscaler = build(config(**UPSCALERS[name], **settings), {}, network=answers)
     try:
@@ -159,7 +159,7 @@ async def test_what_has_broken_it(name, status):
 @pytest.mark.parametrize(("status", "kind"), [(401, BadCredentials), (503, Busy)])
 async def test_statuses(name, status, kind):
     answers = patient(lambda _: httpx.Response(status, json={"error": "no"}))
-    up = build_adapter(config(**UPSCALERS[name]), {}, network=answers)
+    up = build_bare(config(**UPSCALERS[name]), {}, network=answers)
     with pytest.raises(kind):
         await up.generate(SOURCE, [1])
     await up.close()

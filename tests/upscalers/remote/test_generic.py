@@ -19,7 +19,7 @@ from trustscale_server.platform.errors import ProtocolError
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.bounded_json import MAX_VALUES, TooManyValues, parse
 from trustscale_server.upscalers.probe import pattern
-from trustscale_server.upscalers.registry import build_adapter
+from trustscale_server.upscalers.registry import build_bare
 from trustscale_server.upscalers.remote.failures import Busy, GenerationFailed, OutOfBounds
 from trustscale_server.upscalers.remote.generic import SeedField, fill, fill_path, preset_names
 from trustscale_server.upscalers.remote.pointers import outline
@@ -233,7 +233,7 @@ def test_inpainting_from_pairs_to_a_mask(tmp_path):
         ],
     )
     network = patient(handler_of(model))
-    app = create_app(settings, build=lambda config, _: build_adapter(config, {}, network=network))
+    app = create_app(settings, build=lambda config, _: build_bare(config, {}, network=network))
     with TestClient(app, raise_server_exceptions=False) as client:
         damage = {"inpaint": {"share": 0.15}}
         Admin(client).create(truth_files(20), degradation=damage, activate=True)

@@ -21,7 +21,9 @@ from trustscale_server.platform.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.sampling.draw import draw
-from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
+from trustscale_server.upscalers.connect.request import ConnectRequest
+from trustscale_server.upscalers.connect.suggest import suggest
+from trustscale_server.upscalers.connect.trial import attempt
 from trustscale_server.upscalers.entries import toml_of
 from trustscale_server.upscalers.remote.failures import Busy, GenerationFailed
 from trustscale_worker.service import create_app
@@ -102,7 +104,7 @@ async def connected(opened, source, address, kind, settings):
     wish = ConnectRequest(
         address, settings={"name": "up", **settings}, allow_private=True, network=patient()
     )
-    found = await look(wish)
+    found = await suggest(wish)
     assert (found.needs, "scale" in found.entry) == ([], False)
     tried = await attempt(found.entry, wish)
     assert (tried.scale, tried.lossless) == (2, True)

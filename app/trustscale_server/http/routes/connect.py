@@ -13,7 +13,9 @@ from trustscale_server.images.degrade import USUAL
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.sampling.spec import DEFAULT_SAMPLES
 from trustscale_server.upscalers.config import RemoteConfig
-from trustscale_server.upscalers.connect import ConnectRequest, attempt, look, upscaler_config_of
+from trustscale_server.upscalers.connect.request import ConnectRequest, upscaler_config_of
+from trustscale_server.upscalers.connect.suggest import suggest
+from trustscale_server.upscalers.connect.trial import attempt
 from trustscale_server.upscalers.entries import toml_of
 
 router = admin_router("upscalers", "bad-request", "upscaler-unavailable", "upscaler-failed")
@@ -104,7 +106,7 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
         variable | wish.settings,
         allow_private=is_own or "connect" in state.settings.allow_private_networks,
     )
-    suggestion = await look(probe)
+    suggestion = await suggest(probe)
     if not is_own:
         about = {"upscaler": suggestion.entry["name"], "call": wish.call}
         await state.stores.audit.append("upscaler.probe", actor, about)

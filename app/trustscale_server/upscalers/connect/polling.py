@@ -1,7 +1,7 @@
 """How an API with a queue is asked for its picture, guessed from what it answers.
 
 Such an API answers with an id or an address, and mostly with a status, in place of a picture.
-Asking again is free, so each guess is tried in turn within one paid call (`connect.attempt`).
+Asking again is free, so each guess is tried in turn within one paid call (`trial.attempt`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Connect an upscaler of which only the address is known: read its description, then call once."""
