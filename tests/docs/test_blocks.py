@@ -32,7 +32,7 @@ from trustscale_server.cli.main import app
 from trustscale_server.http.app import create_app
 from trustscale_server.serving.document import Guarantee, Result
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
-from trustscale_server.upscalers.remote.generic import preset_names
+from trustscale_server.upscalers.remote.presets import preset_names
 
 # Commands that are not run here, by how they begin, and why. Options of ours are checked anyway.
 NOT_RUN = {

@@ -21,7 +21,8 @@ from trustscale_server.upscalers.embedded.runtime import PrecisionSetting
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 from trustscale_server.upscalers.outbound.guard import NetworkAccess
 from trustscale_server.upscalers.remote.adapter import Adapter
-from trustscale_server.upscalers.remote.generic import HttpConfig, HttpUpscaler
+from trustscale_server.upscalers.remote.description import HttpConfig
+from trustscale_server.upscalers.remote.generic import HttpUpscaler
 from trustscale_server.upscalers.remote.gradio import GradioConfig, GradioUpscaler
 from trustscale_server.upscalers.remote.oip import OipConfig, OipUpscaler
 from trustscale_server.upscalers.remote.predictions import (

@@ -20,9 +20,12 @@ from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.bounded_json import MAX_VALUES, TooManyValues, parse
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.registry import build_bare
+from trustscale_server.upscalers.remote.description import SeedField
 from trustscale_server.upscalers.remote.failures import Busy, GenerationFailed, OutOfBounds
-from trustscale_server.upscalers.remote.generic import SeedField, fill, fill_path, preset_names
+from trustscale_server.upscalers.remote.generic import fill
+from trustscale_server.upscalers.remote.placeholders import fill_path
 from trustscale_server.upscalers.remote.pointers import outline
+from trustscale_server.upscalers.remote.presets import preset_names
 
 BASE = {"kind": "http", "url": "http://127.0.0.1", "scale": 2}
 

@@ -12,8 +12,8 @@ from trustscale_server.upscalers.connect import polling
 from trustscale_server.upscalers.entries import Entry
 from trustscale_server.upscalers.outbound.guard import ForeignHost
 from trustscale_server.upscalers.remote.failures import NoImage, WrongSize
-from trustscale_server.upscalers.remote.generic import merge
 from trustscale_server.upscalers.remote.pointers import images
+from trustscale_server.upscalers.remote.presets import merge
 from trustscale_server.upscalers.remote.sample_reader import ASPECT_TOLERANCE
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import abc
 import asyncio
 import base64
-import re
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from trustscale_server.images.drawings import holes_of
 from trustscale_server.images.png import to_png
@@ -30,8 +29,6 @@ from trustscale_server.upscalers.remote.upstream import SMALL_ANSWER, Upstream
 
 T = TypeVar("T", bound=OneAddress)
 V = TypeVar("V")
-
-PLACEHOLDER: Final = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 
 
 class Adapter(abc.ABC, Generic[T]):
@@ -239,17 +236,3 @@ def data_uri(png: bytes) -> str:
 async def png_of(source: Source) -> bytes:
     """Encode an input as a PNG, in a thread."""
     return await asyncio.to_thread(lambda: source.png)
-
-
-def fill(tree: Any, values: dict[str, Any]) -> Any:
-    """Return the tree with placeholders replaced; KeyError if one has no value."""
-    if isinstance(tree, dict):
-        return {key: fill(branch, values) for key, branch in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [fill(branch, values) for branch in tree]
-    if not isinstance(tree, str):
-        return tree
-    match = PLACEHOLDER.fullmatch(tree)
-    if match:
-        return values[match.group(1)]
-    return PLACEHOLDER.sub(lambda match: str(values[match.group(1)]), tree)

@@ -18,7 +18,7 @@ from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.bounded_json import TooManyValues, parse
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.adapter import Adapter, fill
+from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.failures import (
     GenerationFailed,
     Misconfigured,
@@ -26,6 +26,7 @@ from trustscale_server.upscalers.remote.failures import (
     OutOfBounds,
     QuotaSpent,
 )
+from trustscale_server.upscalers.remote.placeholders import fill
 from trustscale_server.upscalers.remote.pointers import Pointer, first
 from trustscale_server.upscalers.remote.upstream import Upstream
 
