@@ -23,8 +23,6 @@ CALIBRATIONS: Final = "/v1/admin/calibrations"
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
-_OF_PAIRS: Final = frozenset(PairOptions.__annotations__)
-_PENDING: Final = frozenset({"queued", "running"})
 _WHOLE: Final = "?detail=full"
 _PATIENT: Final = 8  # retries while a job is watched: its server may be restarted for some 50 s
 _LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
@@ -85,7 +83,7 @@ class _JobMethods:
     async def watch(self, progress: Progress | None = None) -> None:
         """Wait until it has ended or awaits labels; look less often while nothing changes."""
         looks = iter(_LOOKS)
-        while self.state in _PENDING:
+        while self.state in {"queued", "running"}:
             await self._session.pause(next(looks, _LOOKS[-1]))
             present = await self._asked("GET", _PATIENT)
             if present == self.document:
@@ -118,7 +116,6 @@ class AsyncJob(_JobMethods, Awaited):
 _TIMEOUT = httpx.Timeout(900.0, connect=10.0)
 # From this size on, two more requests cost less than the way through the service.
 _LARGE = 1024 * 1024
-_NO_DIRECT_UPLOADS = "/problems/no-direct-uploads"
 # A server is silent while it spools and checks an upload of gigabytes.
 _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
 
@@ -159,7 +156,8 @@ class _Requests(Generic[J]):
                 "POST", "/v1/uploads", "upload", headers={"Idempotency-Key": key}
             )
         except Problem as problem:
-            if problem.type != _NO_DIRECT_UPLOADS and problem.status != httpx.codes.NOT_FOUND:
+            is_unknown = problem.status == httpx.codes.NOT_FOUND  # an older service
+            if not is_unknown and problem.type != "/problems/no-direct-uploads":
                 raise
             self._sends_directly = False
             return None
@@ -236,8 +234,8 @@ class _Service(_Requests[J]):
         Masks get smaller where pictures like these, 6 to 64, lose more; the promise stays.
         """
         files = [("images", ("image", content(image))) for image in images]
-        made = await self._session.document("POST", "/v1/batches", files=files)
-        return str(made["id"])
+        document = await self._session.document("POST", "/v1/batches", files=files)
+        return str(document["id"])
 
     @method
     async def submit(
@@ -263,8 +261,8 @@ class _Service(_Requests[J]):
             options: which of them belong together (`PairOptions`), and fields of the configuration:
                 `samples`, `fidelity`, `activate`, …
         """
-        given = checked(CalibrateOptions, options)
-        return await self._sent("", pairs, given, {"config": json.dumps(_rest(given))})
+        chosen = checked(CalibrateOptions, options)
+        return await self._sent("", pairs, chosen, {"config": json.dumps(_configuration(chosen))})
 
     @method
     async def plan(
@@ -280,10 +278,13 @@ class _Service(_Requests[J]):
         `extends` names the calibration that the pairs would be added to. Other arguments are as of
         `calibrate`.
         """
-        given = checked(CalibrateOptions, options)
-        fields = {"config": None if extends else json.dumps(_rest(given)), "dry_run": True}
+        chosen = checked(CalibrateOptions, options)
+        fields = {
+            "config": None if extends else json.dumps(_configuration(chosen)),
+            "dry_run": True,
+        }
         path = "" if extends is None else f"/{extends}/pairs"
-        with _form(pairs, given, fields) as sent:
+        with _form(pairs, chosen, fields) as sent:
             plan: dict[str, Any] = await self._session.document(
                 "POST", f"{CALIBRATIONS}{path}", "calls", **sent
             )
@@ -294,8 +295,8 @@ class _Service(_Requests[J]):
         self, calibration: str, pairs: Pairs | Tar, **options: Unpack[ExtendOptions]
     ) -> J:
         """A new calibration of an old one's pairs and these (admin); arguments as `calibrate`."""
-        given = checked(ExtendOptions, options)
-        return await self._sent(f"/{calibration}/pairs", pairs, given, _rest(given))
+        chosen = checked(ExtendOptions, options)
+        return await self._sent(f"/{calibration}/pairs", pairs, chosen, _configuration(chosen))
 
     @method
     async def job(self, job: str) -> J:
@@ -409,9 +410,11 @@ def _form(
         yield {"files": files, "data": data, "timeout": _UPLOAD_TIMEOUT}
 
 
-def _rest(options: Mapping[str, Any]) -> dict[str, Any]:
+def _configuration(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that are not about pairs."""
-    return {name: value for name, value in options.items() if name not in _OF_PAIRS}
+    return {
+        name: value for name, value in options.items() if name not in PairOptions.__annotations__
+    }
 
 
 class Trustscale(_Service[Job], Blocking):

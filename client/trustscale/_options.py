@@ -41,10 +41,10 @@ def checked(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         TypeError: one is unknown; the message names what was probably meant.
     """
-    known = kind.__annotations__
+    names = kind.__annotations__
     for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
             meant = f" Did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"There is no option {name!r}.{meant}")
     return dict(options)

@@ -16,7 +16,6 @@ from PIL import Image
 
 from trustscale._session import Problem
 
-_OPAQUE = 255
 _NEVER = 65535  # trust.png: the value of pixels that are trusted at no α
 _STEPS = 65534
 
@@ -153,8 +152,8 @@ class Result:
     @property
     def left_out(self) -> list[LeftOut]:
         """Faces and text that are in no mask, since no promise about colours is about them."""
-        things: list[LeftOut] = self.document.get("left_out", [])
-        return things
+        left_out: list[LeftOut] = self.document.get("left_out", [])
+        return left_out
 
     @property
     def words(self) -> list[Word]:
@@ -231,7 +230,7 @@ class Result:
             picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
         alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
         pixels = np.array(picture.convert("RGB"))
-        untrusted = ~self.mask & (alpha == _OPAQUE)  # the rest is neither trusted nor guessed
+        untrusted = ~self.mask & (alpha == 255)  # the rest is neither trusted nor guessed
         height, width = untrusted.shape
         place = (np.arange(height)[:, None] + np.arange(width)) % _HATCH
         line = untrusted & _beside(self.mask)
@@ -264,8 +263,8 @@ class Result:
     def _picture(self, kind: str) -> Image.Image:
         name = next((name for name in self.files if name.partition(".")[0] == kind), None)
         if name is None:
-            asked = {"believed": "believed", "card": "card", "safe": "safe", "added": "safe"}
-            why = f"without {asked[kind]}=true" if kind in asked else "with mask=none"
+            options = {"believed": "believed", "card": "card", "safe": "safe", "added": "safe"}
+            why = f"without {options[kind]}=true" if kind in options else "with mask=none"
             raise Problem({"detail": f"{self.id} has no {kind}: it was asked for {why}."})
         picture = Image.open(io.BytesIO(self.files[name]))
         picture.load()

@@ -14,15 +14,13 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overloa
 import httpx
 
 P = ParamSpec("P")
-Value = TypeVar("Value")
+T = TypeVar("T")
 
 _WAITS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)  # without Retry-After; the last one repeats
 _MAX_WAIT_S: Final = 120.0
 
 _AWAY: Final = frozenset({502, 503, 504})  # a proxy's, while the server behind it restarts
 _NO_ROOM: Final = frozenset({429, 503})  # the service's, which has done nothing then
-
-_TOO_SLOW: Final = "/problems/too-slow"
 
 _BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
@@ -72,19 +70,17 @@ class Awaited:
     """Objects whose methods are awaited."""
 
 
-class method(Generic[P, Value]):  # noqa: N801 - a decorator
+class method(Generic[P, T]):  # noqa: N801 - a decorator
     """Make a coroutine function a method of blocking and awaited objects."""
 
-    def __init__(
-        self, coroutine: Callable[Concatenate[Any, P], Coroutine[Any, Any, Value]]
-    ) -> None:
+    def __init__(self, coroutine: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> None:
         self._coroutine = coroutine
         self.__doc__ = coroutine.__doc__
 
     @overload
-    def __get__(self, owner: Blocking, kind: object = None) -> Callable[P, Value]: ...
+    def __get__(self, owner: Blocking, kind: object = None) -> Callable[P, T]: ...
     @overload
-    def __get__(self, owner: Awaited, kind: object = None) -> Callable[P, Awaitable[Value]]: ...
+    def __get__(self, owner: Awaited, kind: object = None) -> Callable[P, Awaitable[T]]: ...
     def __get__(self, owner: Any, kind: object = None) -> Any:
         if owner is None:
             return self._coroutine
@@ -92,18 +88,18 @@ class method(Generic[P, Value]):  # noqa: N801 - a decorator
             return types.MethodType(self._coroutine, owner)
 
         @functools.wraps(self._coroutine)
-        def at_once(*args: P.args, **options: P.kwargs) -> Value:
+        def at_once(*args: P.args, **options: P.kwargs) -> T:
             return _value(self._coroutine(owner, *args, **options))
 
         return at_once
 
 
-def _value(coroutine: Coroutine[Any, Any, Value]) -> Value:
+def _value(coroutine: Coroutine[Any, Any, T]) -> T:
     """The value of a coroutine that never waits."""
     try:
         coroutine.send(None)
     except StopIteration as end:
-        value: Value = end.value
+        value: T = end.value
         return value
     raise AssertionError
 
@@ -145,10 +141,10 @@ class Session:
         reads = verb == "GET"
         # With an idempotency key only the answer can be lost.
         is_known_again = verb in {"GET", "PUT"} or "Idempotency-Key" in options.get("headers", ())
-        most = max(retries, self._retries)
+        max_retries = max(retries, self._retries)
         attempt = 0
         while True:
-            is_last = attempt == most
+            is_last = attempt == max_retries
             wait = _WAITS[min(attempt, len(_WAITS) - 1)]
             try:
                 response = await settled(self._http.request(verb, self._below(path), **options))
@@ -163,7 +159,7 @@ class Session:
                 problem = Problem.from_response(response)
                 wait = wait if problem.retry_after is None else problem.retry_after
                 passes = response.status_code in (_AWAY if reads else _NO_ROOM)
-                is_over = problem.type == _TOO_SLOW
+                is_over = problem.type == "/problems/too-slow"
                 if is_last or is_over or not passes or wait > _MAX_WAIT_S:
                     raise problem
             await self.pause(wait)
@@ -197,6 +193,6 @@ def _named(error: httpx.TransportError, address: httpx.URL) -> httpx.TransportEr
     return type(error)(message, request=error.request)
 
 
-async def settled(value: Value | Awaitable[Value]) -> Value:
+async def settled(value: T | Awaitable[T]) -> T:
     """Return the value of a blocking or an awaited call."""
     return await value if isinstance(value, Awaitable) else value

@@ -70,7 +70,7 @@ class Tar:
     """
 
     _chunks: Iterator[bytes]
-    _left: bytes
+    _unread: bytes
     _done: int
 
     def __init__(
@@ -84,10 +84,10 @@ class Tar:
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes, at most `size`; b"" at the end."""
-        if not self._left:
-            self._left = next(self._chunks, b"")
-        take = len(self._left) if size < 0 else size
-        data, self._left = self._left[:take], self._left[take:]
+        if not self._unread:
+            self._unread = next(self._chunks, b"")
+        take = len(self._unread) if size < 0 else size
+        data, self._unread = self._unread[:take], self._unread[take:]
         self._done += len(data)
         if data and self._on_sent is not None:
             self._on_sent(self._done, self._size)
@@ -106,10 +106,10 @@ class Tar:
             return self._size
         if offset == 0:
             # An empty part would mean the end.
-            self._chunks, self._left, self._done = filter(None, self._made()), b"", 0
+            self._chunks, self._unread, self._done = filter(None, self._file_bytes()), b"", 0
         return offset
 
-    def _made(self) -> Iterator[bytes]:
+    def _file_bytes(self) -> Iterator[bytes]:
         for info, data in self._members:
             yield info.tobuf()
             yield from [data] if isinstance(data, bytes) else _read(data, info.size)
@@ -130,12 +130,12 @@ def _header(name: str, data: Path | bytes) -> tarfile.TarInfo:
 
 
 def _read(path: Path, size: int) -> Iterator[bytes]:
-    left = size
+    remaining = size
     with path.open("rb") as source:
-        while left and (chunk := source.read(min(_CHUNK, left))):
-            left -= len(chunk)
+        while remaining and (chunk := source.read(min(_CHUNK, remaining))):
+            remaining -= len(chunk)
             yield chunk
-    if left:
+    if remaining:
         raise OSError(0, "It became shorter while it was sent", str(path))
 
 

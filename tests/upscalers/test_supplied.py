@@ -12,7 +12,7 @@ from scipy import ndimage
 from trustscale_server.platform.errors import BadImage, UpscalerRejected
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.config import SuppliedConfig
-from trustscale_server.upscalers.supplied import SuppliedUpscaler, aligned
+from trustscale_server.upscalers.supplied import SuppliedUpscaler, registered
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bridge.png"
 SCALE = 4
@@ -51,14 +51,14 @@ def error(one, other):
 def test_a_faithful_picture_stays_as_it_is(small, truth):
     """No bit of it changes, whatever made it."""
     for picture in (truth, resized(small), resized(small, Image.Resampling.NEAREST)):
-        assert aligned(small, picture, SCALE) is picture
+        assert registered(small, picture, SCALE) is picture
 
 
 @pytest.mark.parametrize("off", [(1.5, 1.5), (-2.0, 0.0), (0.0, 3.0)])
 def test_a_part_of_a_pixel_is_moved_back(small, truth, off):
     """As programs disagree on where pixels have their centres, up to a pixel of the input."""
     wrong = shifted(truth, *off)
-    right = aligned(small, wrong, SCALE)
+    right = registered(small, wrong, SCALE)
     assert right.shape == truth.shape
     assert error(right, truth) < 0.4 * error(wrong, truth)
 
@@ -66,7 +66,7 @@ def test_a_part_of_a_pixel_is_moved_back(small, truth, off):
 def test_a_picture_without_form_is_taken():
     """A clear sky has no place that could be wrong."""
     flat = np.full((64, 64, 3), 200, np.uint8)
-    assert aligned(flat[::4, ::4], flat, SCALE) is flat
+    assert registered(flat[::4, ::4], flat, SCALE) is flat
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_picture_without_form_is_taken():
 )
 def test_what_does_not_fit_is_refused_with_what_was_seen(small, truth, made, seen):
     with pytest.raises(BadImage, match="do not fit") as refused:
-        aligned(small, np.ascontiguousarray(made(small, truth)), SCALE)
+        registered(small, np.ascontiguousarray(made(small, truth)), SCALE)
     assert seen in refused.value.detail
 
 

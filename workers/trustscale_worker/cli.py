@@ -4,7 +4,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,28 +16,23 @@ from trustscale_worker.errors import WeightsError
 from trustscale_worker.files import file_sha256, known_models, read_settings
 from trustscale_worker.settings import EngineSpec, WorkerSettings
 
-# Longer than gateways (5 s) and proxies (nginx 60 s) keep idle connections, which else might send a
-# request into a closing one.
-_KEEP_ALIVE_S = 75
-
 serving = typer.Typer()
 """`worker` and `worker export`."""
 
 models = typer.Typer(help="Known models and weight files.", no_args_is_help=True)
 
 
-_ENGINE = tuple(field.name for field in fields(EngineSpec))
-LIMITS = ("max_samples", "max_pixels", "queue_size", "drain_s")
-FILES = ("model", "weights", "autoencoder", "config", "dtype", "tile", "halo")
-
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @serving.callback(invoke_without_command=True)
-@with_options(engine=(EngineSpec, _ENGINE), limits=(WorkerSettings, LIMITS))
+@with_options(
+    spec=EngineSpec,
+    limits=(WorkerSettings, ("max_samples", "max_pixels", "queue_size", "drain_s")),
+)
 def worker(
     context: typer.Context,
-    engine: dict[str, Any],
+    spec: EngineSpec,
     limits: dict[str, int],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8001,
@@ -54,7 +49,6 @@ def worker(
         from trustscale_worker.models.engine import load_engine  # noqa: PLC0415
         from trustscale_worker.service import create_app  # noqa: PLC0415
 
-        spec = EngineSpec(**engine)
         loaded = load_engine(spec)
         text = f"x{loaded.scale} on {spec.device} in {spec.dtype}, {loaded.fingerprint}"
         typer.echo(f"{loaded.name}: {text}")
@@ -63,7 +57,9 @@ def worker(
                 create_app(loaded, settings),
                 host=host,
                 port=port,
-                timeout_keep_alive=_KEEP_ALIVE_S,
+                # Longer than gateways (5 s) and proxies (nginx 60 s) keep idle connections, which
+                # else might send a request into a closing one.
+                timeout_keep_alive=75,
                 timeout_graceful_shutdown=settings.drain_s,
                 access_log=False,
             )
@@ -204,7 +200,8 @@ def import_(
 ) -> None:
     """Make an embedded upscaler of a model file, checked against the original."""
     with _installed("[import]"):
-        from trustscale_worker.importing.importer import import_model, picture_of  # noqa: PLC0415
+        from trustscale_worker.importing.comparison import picture_of  # noqa: PLC0415
+        from trustscale_worker.importing.importer import import_model  # noqa: PLC0415
 
         imported = import_model(
             source,
@@ -219,15 +216,20 @@ def import_(
 
 
 @models.command()
-@with_options(engine=(EngineSpec, FILES))
+@with_options(
+    engine=(
+        EngineSpec,
+        ("model", "weights", "autoencoder", "config", "dtype", "tile", "halo"),
+    )
+)
 def verify(engine: dict[str, Any], as_json: _AsJson = False) -> None:
     """Load weight files as a worker would, and print their hashes and the fingerprint."""
     with _installed():
         from trustscale_worker.models.engine import load_engine  # noqa: PLC0415
 
         spec = EngineSpec(**engine)
-        given = [path for path in (spec.weights, spec.autoencoder) if path and path.is_file()]
-        hashes = {str(path): file_sha256(path) for path in given}
+        files = [path for path in (spec.weights, spec.autoencoder) if path and path.is_file()]
+        hashes = {str(path): file_sha256(path) for path in files}
         loaded = load_engine(spec)
         document = {
             "name": loaded.name,

@@ -42,8 +42,8 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         # It exists only in Triton's backend processes.
         self._triton: Any = importlib.import_module("triton_python_backend_utils")
-        given = json.loads(args["model_config"]).get("parameters", {})
-        settings = {key: entry["string_value"] for key, entry in given.items()}
+        parameters = json.loads(args["model_config"]).get("parameters", {})
+        settings = {key: entry["string_value"] for key, entry in parameters.items()}
         gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
         self._engine = load_engine(

@@ -13,7 +13,7 @@ from trustscale_server.platform.config_errors import mistakes
 from trustscale_server.platform.errors import ConfigError
 from trustscale_worker.errors import WeightsError
 
-Settings = TypeVar("Settings", bound=BaseModel)
+T = TypeVar("T", bound=BaseModel)
 
 
 def file_sha256(path: Path) -> str:
@@ -32,26 +32,26 @@ def read_json(source: str | Path) -> dict[str, Any]:
         if not text.lstrip().startswith("{"):
             origin = text
             text = Path(origin).read_text(encoding="utf-8")
-        data = json.loads(text)
+        document = json.loads(text)
     except OSError as error:
         raise ConfigError(f"{source}: {error.strerror or error}") from error
     except ValueError as error:
         raise ConfigError(f"{origin}: not valid JSON ({error})") from error
-    if not isinstance(data, dict):
+    if not isinstance(document, dict):
         raise ConfigError(f"{origin}: expected a JSON object")
-    return data
+    return document
 
 
-def read_settings(kind: type[Settings], source: str | Path | dict[str, Any]) -> Settings:
+def read_settings(kind: type[T], source: str | Path | dict[str, Any]) -> T:
     """Read settings from a dict, JSON, the path of a JSON file, or "official" (the defaults).
 
     Raises ConfigError: unreadable, or unknown or invalid settings, all named.
     """
     if source == "official":
         return kind()
-    data = source if isinstance(source, dict) else read_json(source)
+    document = source if isinstance(source, dict) else read_json(source)
     try:
-        return kind.model_validate(data)
+        return kind.model_validate(document)
     except ValidationError as error:
         raise ConfigError(f"configuration: {mistakes(error, kind)}") from error
 

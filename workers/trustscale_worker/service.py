@@ -245,8 +245,8 @@ class _Service:
 
 async def _chunks(chunks: list[Chunk]) -> AsyncIterator[Chunk]:
     for chunk in chunks:
-        for first in range(0, len(chunk), _CHUNK):
-            yield chunk[first : first + _CHUNK]
+        for start in range(0, len(chunk), _CHUNK):
+            yield chunk[start : start + _CHUNK]
 
 
 async def _until_disconnected(request: Request) -> None:

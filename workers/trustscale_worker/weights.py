@@ -65,9 +65,9 @@ def _unwrapped(content: object, path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{path}: no tensors in it")
     tensors = {str(key): value for key, value in content.items()}
-    others = sorted(key for key, value in tensors.items() if not _is_plain(value))
-    if others:
-        raise WeightsError(f"{path}: entries that are no plain tensors: {', '.join(others)}")
+    unusable = sorted(key for key, value in tensors.items() if not _is_plain(value))
+    if unusable:
+        raise WeightsError(f"{path}: entries that are no plain tensors: {', '.join(unusable)}")
     return tensors
 
 
@@ -97,9 +97,9 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 def digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 over names, types, shapes and values, in order of names."""
-    result = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        result.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        result.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return result.hexdigest()
+        sha256.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        sha256.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha256.hexdigest()

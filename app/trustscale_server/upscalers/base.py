@@ -15,7 +15,7 @@ import numpy as np
 from trustscale_server.images.features import InputFeatures
 from trustscale_server.images.png import to_png
 from trustscale_server.pixels.lab import Pixels, check_rgb, to_8_bit, to_16_bit
-from trustscale_server.platform.errors import NotFound
+from trustscale_server.platform.errors import NotFound, UpscalerRejected
 from trustscale_server.upscalers.permit import MemoryPermit
 
 RGB = Pixels
@@ -98,6 +98,17 @@ class Source:
     @property
     def is_flat(self) -> bool:
         return bool((self.rgb == self.rgb[0, 0]).all())
+
+    def raise_if_larger(self, max_input_pixels: int | None, upscaler: str) -> None:
+        """Raise UpscalerRejected if the image has more pixels than an upscaler takes."""
+        pixels = self.height * self.width
+        if max_input_pixels is not None and pixels > max_input_pixels:
+            raise UpscalerRejected(
+                f"The image has {pixels:,} pixels; {upscaler!r} takes at most "
+                f"{max_input_pixels:,}.",
+                limit="max_input_pixels",
+                maximum=max_input_pixels,
+            )
 
 
 @dataclass(frozen=True, slots=True)

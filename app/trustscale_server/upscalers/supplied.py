@@ -64,7 +64,7 @@ class SuppliedUpscaler:
             )
         if permit is not None:
             await permit.take()
-        sample = await asyncio.to_thread(aligned, source.rgb, enlarged, self.scale)
+        sample = await asyncio.to_thread(registered, source.rgb, enlarged, self.scale)
         return [sample for _ in seeds]
 
     async def probe(self) -> None:
@@ -87,7 +87,7 @@ def size_mismatch(small: tuple[int, int], enlarged: tuple[int, int], scale: int)
     )
 
 
-def aligned(small: RGB, enlarged: RGB, scale: int) -> RGB:
+def registered(small: RGB, enlarged: RGB, scale: int) -> RGB:
     """Return a picture that somebody enlarged on the pixels of the input.
 
     It is moved where its content is off by a part of a pixel of the input, as programs disagree on

@@ -90,17 +90,17 @@ def _layers(text: str, param: Path) -> list[Layer]:
 
 
 def _layer(words: list[str]) -> Layer:
-    kind, name, takes, gives, *rest = words
-    first, last = int(takes), int(takes) + int(gives)
-    pairs = (word.split("=") for word in rest[last:])
+    kind, name, takes, gives, *tail = words
+    inputs_end, outputs_end = int(takes), int(takes) + int(gives)
+    pairs = (word.split("=") for word in tail[outputs_end:])
     params = (_parameter(int(key), text) for key, text in pairs)
-    return Layer(kind, name, rest[:first], rest[first:last], dict(params))
+    return Layer(kind, name, tail[:inputs_end], tail[inputs_end:outputs_end], dict(params))
 
 
 def _parameter(key: int, text: str) -> tuple[int, list[float]]:
     """Arrays have a key of their own and begin with their length."""
     if key <= _ARRAYS:
-        return _ARRAYS - key, [_number(each) for each in text.split(",")[1:]]
+        return _ARRAYS - key, [_number(number) for number in text.split(",")[1:]]
     return key, [_number(text)]
 
 
@@ -133,8 +133,8 @@ class _Graph:
             raise WeightsError(
                 f"a network of one input and {len(self.unused)} outputs; 1 is needed"
             )
-        [last] = self.unused
-        self.nodes.append(helper.make_node("Identity", [self.blobs[last]], ["output"]))
+        [output] = self.unused
+        self.nodes.append(helper.make_node("Identity", [self.blobs[output]], ["output"]))
         sides: tuple[list[int | str], list[int | str]] = ([1, 3, "h", "w"], [1, 3, "H", "W"])
         ports = [
             helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
@@ -226,8 +226,8 @@ def _convolution(graph: _Graph, layer: Layer, inputs: list[str]) -> str:
 
 
 def _activation(graph: _Graph, layer: Layer, value: str) -> str:
-    given = layer.numbers(10)
-    match layer.whole(9), given:
+    parameters = layer.numbers(10)
+    match layer.whole(9), parameters:
         case 0, _:
             return value
         case 1, _:

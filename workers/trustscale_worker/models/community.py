@@ -55,8 +55,6 @@ _TRIED, _ROUNDING = 32, 2
 # Side of the tiles of larger images, in input pixels.
 _TILE = 512
 
-_LAYER_DIGITS = 4
-
 
 class _InSteps(TilePlan):
     """Tiles in steps of the kept part, the last moved back to fit."""
@@ -137,8 +135,8 @@ class CommunityEngine(OneByOneEngine):
         if path is None:
             raise ConfigError("spandrel needs a weight file: give --weights")
         use_threads(spec.threads)
-        descriptor, named = read_network(path)
-        return cls(descriptor, named, replace(spec, name=spec.name or path.stem))
+        descriptor, digest = read_network(path)
+        return cls(descriptor, digest, replace(spec, name=spec.name or path.stem))
 
     def memory(self) -> DeviceMemory:
         return device_memory(self._device)
@@ -193,19 +191,17 @@ def read_network(path: Path) -> tuple[Any, str]:
     """
     state = weights.read_state(path)
     # Spandrel builds as many layers as the highest number in a name says.
-    if any(
-        word.isdecimal() and len(word) > _LAYER_DIGITS for key in state for word in key.split(".")
-    ):
+    if any(word.isdecimal() and len(word) > 4 for key in state for word in key.split(".")):
         raise WeightsError(f"{path}: names of weights count to 10,000 and more")
-    named = weights.digest(state)
+    digest = weights.digest(state)
     try:
         loader = spandrel.ModelLoader("cpu", registry=_architectures())
-        return loader.load_from_state_dict(spandrel.canonicalize_state_dict(state)), named
+        return loader.load_from_state_dict(spandrel.canonicalize_state_dict(state)), digest
     except spandrel.UnsupportedModelError as error:
         raise WeightsError(f"{path}: of no architecture that spandrel knows") from error
     except Exception as error:  # architectures may raise anything on odd weights
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: cannot be loaded ({first})") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: cannot be loaded ({reason})") from error
 
 
 def _architectures() -> spandrel.ArchRegistry:

@@ -9,9 +9,6 @@ from trustscale_server.platform.errors import ConfigError
 from trustscale_worker.errors import OutOfMemory
 from trustscale_worker.models.engine import DeviceMemory, host_memory
 
-# Samples per call on a GPU, which `Batches` splits by free memory.
-_GPU_TOGETHER = 64
-
 # Share of the free device memory that a first attempt plans for; allocators leave fragments, and
 # convolutions need workspaces.
 _PLANNED_SHARE = 0.75
@@ -49,7 +46,7 @@ def device_memory(device: torch.device) -> DeviceMemory:
 
 def gainful_batch(device: torch.device) -> int:
     """Return how many samples are at most cheaper in one call than in several."""
-    return _GPU_TOGETHER if device.type == "cuda" else 1
+    return 64 if device.type == "cuda" else 1  # `BatchSizes` splits them by free memory
 
 
 def use_threads(count: int | None) -> None:
@@ -59,7 +56,7 @@ def use_threads(count: int | None) -> None:
 
 
 @dataclass
-class Batch:
+class BatchSize:
     """The number of evaluations in a batch, which only shrinks."""
 
     size: int
@@ -94,21 +91,21 @@ class Batch:
                 torch.cuda.empty_cache()
 
 
-class Batches:
-    """The batch of every kind of evaluation, such as a network with the size of its input.
+class BatchSizes:
+    """The batch size of every kind of evaluation, such as a network with the size of its input.
 
-    `size` is that of all batches; None, on a GPU only: as many evaluations as fit into the memory
+    `size` is that of all kinds; None, on a GPU only: as many evaluations as fit into the memory
     that is free when a kind first runs.
     """
 
     def __init__(self, device: torch.device, size: int | None) -> None:
         self._device = device
         self._size = size
-        self._known: dict[Hashable, Batch] = {}
+        self._known: dict[Hashable, BatchSize] = {}
 
-    def of_kind(self, kind: Hashable, alone: Callable[[], object]) -> Batch:
+    def of_kind(self, kind: Hashable, alone: Callable[[], object]) -> BatchSize:
         if kind not in self._known:
-            self._known[kind] = Batch(self._size or self._fitting(alone))
+            self._known[kind] = BatchSize(self._size or self._fitting(alone))
         return self._known[kind]
 
     def _fitting(self, alone: Callable[[], object]) -> int:
@@ -119,7 +116,7 @@ class Batches:
         def measured(*_: int) -> None:
             alone()
 
-        Batch(1).run(1, measured)
+        BatchSize(1).run(1, measured)
         used = torch.cuda.max_memory_allocated(device) - before
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info(device)

@@ -147,17 +147,17 @@ class OneByOneEngine(Engine):
         height, width = job.image.shape[:2]
         k, order = self.scale, self.distinct_samples
         result = np.empty((len(job.seeds), k * height, k * width, 3), job.image.dtype)
-        samples: dict[int, int] = {}
-        for row, given in enumerate(job.seeds):
-            seed = int(given) if order is None else int(given) % order
-            if seed in samples:
-                result[row] = result[samples[seed]]
+        rows: dict[int, int] = {}
+        for row, job_seed in enumerate(job.seeds):
+            seed = int(job_seed) if order is None else int(job_seed) % order
+            if seed in rows:
+                result[row] = result[rows[seed]]
                 continue
             try:
                 result[row] = self._sample(job.image, seed, job.cancelled)
             except SampleCancelled:
                 break
-            samples[seed] = row
+            rows[seed] = row
         return result
 
 
@@ -219,13 +219,13 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return list({path.stem: path for path in reversed(paths)}.values())[::-1]
 
 
-def _only(paths: Sequence[Path], folder: Path, what: str) -> Path:
+def _only(paths: Sequence[Path], folder: Path, kind: str) -> Path:
     if not paths:
         raise WeightsError(
-            f"{folder} holds no {what}; `trustscale models list` names the files of each model "
+            f"{folder} holds no {kind}; `trustscale models list` names the files of each model "
             "and where they are from"
         )
     if len(paths) > 1:
         names = ", ".join(path.name for path in paths)
-        raise WeightsError(f"{folder} holds more than one {what}: {names}; name one of them")
+        raise WeightsError(f"{folder} holds more than one {kind}: {names}; name one of them")
     return paths[0]

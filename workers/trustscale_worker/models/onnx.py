@@ -23,7 +23,6 @@ from trustscale_worker.errors import ModelFailed, WeightsError
 from trustscale_worker.models.engine import DeviceMemory, OneByOneEngine, host_memory
 from trustscale_worker.settings import EngineSpec
 
-_DEVICES = ("cpu", "cuda")
 _PRECISIONS: dict[str, Precision] = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -76,7 +75,7 @@ class OnnxEngine(OneByOneEngine):
 
 
 def _check_device(device: str) -> None:
-    if device not in _DEVICES:
+    if device not in {"cpu", "cuda"}:
         raise ConfigError(
             f"device {device!r}: onnx models run on cpu or cuda; choose a GPU by the variable "
             "CUDA_VISIBLE_DEVICES"

@@ -12,7 +12,7 @@ from trustscale_worker.errors import ModelFailed
 
 
 @dataclass(frozen=True)
-class Box:
+class TileBox:
     """A tile: rows top..bottom and columns left..right, ends excluded."""
 
     top: int
@@ -29,7 +29,7 @@ class Box:
         return self.right - self.left
 
     def cut(self, grid: torch.Tensor, factor: int = 1) -> torch.Tensor:
-        """Return this part of [..., factor·H, factor·W] as a view."""
+        """Return this tile of [..., factor·H, factor·W] as a view."""
         return grid[
             ..., factor * self.top : factor * self.bottom, factor * self.left : factor * self.right
         ]
@@ -42,11 +42,11 @@ def starts(length: int, tile: int, stride: int) -> list[int]:
     return list(dict.fromkeys(min(start, length - tile) for start in range(0, length, stride)))
 
 
-def boxes(height: int, width: int, tile: int, stride: int) -> Iterator[Box]:
+def boxes(height: int, width: int, tile: int, stride: int) -> Iterator[TileBox]:
     """Yield the tiles of an image in running order, rows outermost."""
     for top in starts(height, tile, stride):
         for left in starts(width, tile, stride):
-            yield Box(top, min(top + tile, height), left, min(left + tile, width))
+            yield TileBox(top, min(top + tile, height), left, min(left + tile, width))
 
 
 def pad_reflect(image: torch.Tensor, multiple: int) -> torch.Tensor:
@@ -70,7 +70,7 @@ class Merger:
         self._weights = torch.zeros(shape, dtype=torch.float32)
 
     def add(
-        self, box: Box, tiles: torch.Tensor, first: int = 0, weight: torch.Tensor | float = 1.0
+        self, box: TileBox, tiles: torch.Tensor, first: int = 0, weight: torch.Tensor | float = 1.0
     ) -> None:
         """Add one tile's results.
 
@@ -86,23 +86,23 @@ class Merger:
         return self._sum.div_(self._weights)
 
 
-class Parts:
-    """The parts of a grid, of at most `side`; neighbours overlap by a quarter of it and blend."""
+class TiledGrid:
+    """A grid in tiles of at most `side`; neighbours overlap by a quarter of it and blend."""
 
     def __init__(self, height: int, width: int, side: int) -> None:
         self._size = (height, width)
         self._overlap = max(1, side // 4)
-        self.boxes: list[Box] = list(boxes(height, width, side, side - self._overlap))
+        self.boxes: list[TileBox] = list(boxes(height, width, side, side - self._overlap))
 
     def cut(self, grid: torch.Tensor, factor: int = 1) -> list[torch.Tensor]:
         return [box.cut(grid, factor) for box in self.boxes]
 
-    def join(self, parts: Sequence[torch.Tensor], factor: int = 1) -> torch.Tensor:
-        """Join the parts, in order, to the grid, float32 [1, C, factor·H, factor·W]."""
+    def join(self, tiles: Sequence[torch.Tensor], factor: int = 1) -> torch.Tensor:
+        """Join the tiles, in order, to the grid, float32 [1, C, factor·H, factor·W]."""
         if len(self.boxes) == 1:
-            return parts[0]
-        merger = Merger(1, parts[0].shape[1], *self._size, factor)
-        for box, tile in zip(self.boxes, parts, strict=True):
+            return tiles[0]
+        merger = Merger(1, tiles[0].shape[1], *self._size, factor)
+        for box, tile in zip(self.boxes, tiles, strict=True):
             fades = (self._fade(factor * side, factor) for side in (box.height, box.width))
             merger.add(box, tile, weight=torch.outer(*fades))
         return merger.result()

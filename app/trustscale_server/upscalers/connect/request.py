@@ -48,12 +48,12 @@ def upscaler_config_of(entry: Entry) -> UpscalerConfig:
     """Check the entry as settings; a missing scale is guessed. Raises BadRequest."""
     is_known = entry["kind"] in REPORT_SCALE or "preset" in entry
     guess = {} if is_known else {"scale": _UNKNOWN_SCALE}
-    with checked():
+    with as_bad_request():
         return _CONFIG.validate_python({**guess, **entry})
 
 
 @contextmanager
-def checked() -> Iterator[None]:
+def as_bad_request() -> Iterator[None]:
     """Turn invalid settings into BadRequest."""
     try:
         yield

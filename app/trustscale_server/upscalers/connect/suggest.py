@@ -21,7 +21,7 @@ from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.connect import descriptions
 from trustscale_server.upscalers.connect.request import (
     ConnectRequest,
-    checked,
+    as_bad_request,
     guarded,
     upscaler_config_of,
 )
@@ -184,7 +184,7 @@ async def _document(upstream: Upstream, path: str) -> Any:
 async def _upstream(request: ConnectRequest, base: str) -> AsyncIterator[Upstream]:
     names = ("token_env", "token_header", "token_scheme", "headers", "allow_private")
     settings = {name: request.settings[name] for name in names if name in request.settings}
-    with checked():
+    with as_bad_request():
         config = OneAddress(
             kind="", name="upscaler", url=base, scale=1, call_timeout_s=20, **settings
         )

@@ -16,7 +16,6 @@ from trustscale_server.platform.errors import (
     ProtocolError,
     UpscalerError,
     UpscalerFailed,
-    UpscalerRejected,
     UpscalerUnavailable,
 )
 from trustscale_server.upscalers.base import RGB, Capabilities, Source, fingerprint_of
@@ -87,7 +86,7 @@ class Adapter(abc.ABC, Generic[T]):
     async def generate(
         self, source: Source, seeds: Sequence[int], permit: MemoryPermit | None = None
     ) -> list[RGB]:
-        refuse_large(source, self._config.max_input_pixels, self.name)
+        source.raise_if_larger(self._config.max_input_pixels, self.name)
         permit = permit or MemoryPermit()
         pixels = self._reader.largest(source)
         permit.max_answer_bytes = SMALL_ANSWER + len(seeds) * pixels * self._bytes_per_pixel
@@ -213,14 +212,6 @@ class Adapter(abc.ABC, Generic[T]):
         task = asyncio.create_task(quietly())
         self._cancellations.add(task)
         task.add_done_callback(self._cancellations.discard)
-
-
-def refuse_large(source: Source, limit: int | None, name: str) -> None:
-    """Raise UpscalerRejected if an input has more pixels than the limit."""
-    pixels = source.height * source.width
-    if limit is not None and pixels > limit:
-        detail = f"The image has {pixels:,} pixels; {name!r} takes at most {limit:,}."
-        raise UpscalerRejected(detail, limit="max_input_pixels", maximum=limit)
 
 
 def mask_png(source: Source, color: str) -> bytes:

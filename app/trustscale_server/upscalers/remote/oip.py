@@ -7,8 +7,7 @@ lists. The protocol has no seeds; a model that takes them has an input tensor fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -17,24 +16,14 @@ from pydantic import Field
 
 from trustscale_server.platform.errors import ProtocolError, UpscalerUnavailable
 from trustscale_server.upscalers.base import RGB, Source
-from trustscale_server.upscalers.bounded_json import MAX_VALUES
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.remote.adapter import Adapter
-from trustscale_server.upscalers.remote.failures import OutOfBounds
+from trustscale_server.upscalers.remote.inference import encode_request, output_of, understood
 from trustscale_server.upscalers.remote.pointers import find_all, first
-from trustscale_server.upscalers.remote.replies import Reply, explanation
+from trustscale_server.upscalers.remote.replies import explanation
 from trustscale_server.upscalers.remote.upstream import Upstream
-from trustscale_server.upscalers.tensors import (
-    HEADER_LENGTH,
-    Malformed,
-    Tensor,
-    TooLong,
-    decode_message,
-    encode_message,
-)
-
-T = TypeVar("T")
+from trustscale_server.upscalers.tensors import Tensor
 
 
 class OipConfig(OneAddress):
@@ -113,11 +102,7 @@ class OipUpscaler(Adapter[OipConfig]):
         if config.seed_input is not None:
             inputs[config.seed_input] = np.array([seed], np.int64).reshape(config.seed_shape)
         chunks, headers = await asyncio.to_thread(
-            encode_message,
-            request(config.output, binary=self.binary),
-            "inputs",
-            inputs,
-            binary=self.binary,
+            encode_request, config.output, inputs, binary=self.binary
         )
         reply = await self._upstream.call(
             "POST", f"{self._path}/infer", content=chunks, headers=headers, permit=permit
@@ -129,46 +114,6 @@ class OipUpscaler(Adapter[OipConfig]):
             return await self._reader.read(understood(answer.file), source, permit)
         sample = await self._reader.in_thread(_to_rgb, answer, config.output_layout)
         return await self._reader.examine(sample, source)
-
-
-def request(output: str, *, binary: bool) -> dict[str, Any]:
-    """Return an inference request without its inputs."""
-    tensor: dict[str, Any] = {"name": output}
-    if binary:
-        tensor["parameters"] = {"binary_data": True}
-    return {"outputs": [tensor]}
-
-
-def output_of(reply: Reply, name: str, numbers: int = 0) -> tuple[Tensor, dict[str, Any]]:
-    """Return the named output of a successful answer, and the answer's parameters.
-
-    numbers: of a picture that the JSON part may hold.
-
-    Raises:
-        ProtocolError: malformed, or without such an output.
-    """
-    length = reply.headers.get(HEADER_LENGTH.lower())
-    max_values = MAX_VALUES + numbers
-    document, outputs = understood(
-        lambda: decode_message(reply.body, length, "outputs", max_values)
-    )
-    if name not in outputs:
-        names = ", ".join(outputs)[:200]
-        raise ProtocolError(f"The upscaler's answer has no output {name!r}; it has: {names}.")
-    parameters = document.get("parameters")
-    return outputs[name], parameters if isinstance(parameters, dict) else {}
-
-
-def understood(read: Callable[[], T]) -> T:
-    """Return the result of `read`; a malformed answer raises ProtocolError."""
-    try:
-        return read()
-    except TooLong as error:
-        raise OutOfBounds(f"The upscaler's answer is too long: {error}.") from error
-    except Malformed as error:
-        raise ProtocolError(
-            f"The upscaler's answer does not follow the Open Inference Protocol: {error}."
-        ) from error
 
 
 def _image(config: OipConfig, source: Source) -> NDArray[Any] | bytes:

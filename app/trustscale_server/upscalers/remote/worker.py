@@ -22,12 +22,10 @@ from trustscale_server.platform.telemetry import signals
 from trustscale_server.upscalers.base import RGB, Capabilities, Source
 from trustscale_server.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.adapter import refuse_large
 from trustscale_server.upscalers.remote.failures import Misconfigured, retriable
-from trustscale_server.upscalers.remote.oip import output_of, request, understood
+from trustscale_server.upscalers.remote.inference import encode_request, output_of, understood
 from trustscale_server.upscalers.remote.pointers import find_all, first
 from trustscale_server.upscalers.remote.upstream import Upstream
-from trustscale_server.upscalers.tensors import encode_message
 
 log = structlog.get_logger()
 
@@ -141,7 +139,7 @@ class WorkerUpscaler:
         permit = permit or MemoryPermit()
         if self._model is None:
             await self.probe()
-        refuse_large(source, self.capabilities.max_input_pixels, self.name)
+        source.raise_if_larger(self.capabilities.max_input_pixels, self.name)
         failure: UpscalerError | None = None
         for worker in self._by_load():
             worker.outstanding += len(seeds)
@@ -185,12 +183,8 @@ class WorkerUpscaler:
         self, worker: _Worker, source: Source, seeds: Sequence[int], permit: MemoryPermit
     ) -> list[RGB]:
         model = self._known()
-        chunks, headers = encode_message(
-            request("samples", binary=True),
-            "inputs",
-            {"image": source.rgb, "seeds": np.array(seeds, np.int64)},
-            binary=True,
-        )
+        inputs = {"image": source.rgb, "seeds": np.array(seeds, np.int64)}
+        chunks, headers = encode_request("samples", inputs, binary=True)
         headers |= signals.headers()
         reply = await worker.upstream.call(
             "POST", f"{_path(model.name)}/infer", content=chunks, headers=headers, permit=permit

@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self
 
 import diffusers
@@ -23,7 +24,7 @@ from trustscale_server.platform.errors import ConfigError
 from trustscale_server.upscalers.base import RGB, fingerprint_of
 from trustscale_worker.files import read_settings
 from trustscale_worker.models.device import (
-    Batches,
+    BatchSizes,
     device_memory,
     gainful_batch,
     parse_device,
@@ -43,7 +44,7 @@ from trustscale_worker.models.engine import (
     stop_if_alone,
 )
 from trustscale_worker.models.noise import Noise
-from trustscale_worker.models.pixels import Parts, finite, pad_reflect, to_pixels, to_tensor
+from trustscale_worker.models.pixels import TiledGrid, finite, pad_reflect, to_pixels, to_tensor
 from trustscale_worker.settings import EngineSpec
 
 # Raised whenever a pixel changes for the same weights, settings and seed.
@@ -105,9 +106,9 @@ class DiffusionEngine(Engine):
         if self._device.type == "cpu":
             torch.set_num_threads(1)
             threads = spec.threads or usable_cores()
-            self._pool = ThreadPoolExecutor(threads, thread_name_prefix="part")
+            self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tile")
             size = min(threads, size or threads)
-        self._batches = Batches(self._device, size)
+        self._batches = BatchSizes(self._device, size)
         self.networks = pipeline.networks
         for role, network in self.networks.items():
             network.requires_grad_(requires_grad=False).eval()
@@ -136,36 +137,37 @@ class DiffusionEngine(Engine):
         results = [
             np.empty((len(job.seeds), k * height, k * width, 3), job.image.dtype) for job in jobs
         ]
-
-        def go_on() -> None:
-            stop_if_alone(jobs)
-
+        raise_if_gone = partial(stop_if_alone, jobs)
         samples = []
         for number, job in enumerate(jobs):
-            shared = self._shared(job.image, go_on)
+            shared = self._shared(job.image, raise_if_gone)
             samples += [
                 self._begin(number, row, int(seed), shared) for row, seed in enumerate(job.seeds)
             ]
         for t in self.pipeline.timesteps(copy.deepcopy(self.pipeline.scheduler)):
-            go_on()
-            self._step([s for s in samples if not jobs[s.job].cancelled()], t, go_on)
+            raise_if_gone()
+            self._step(
+                [sample for sample in samples if not jobs[sample.job].cancelled()], t, raise_if_gone
+            )
         for sample in samples:
             if not jobs[sample.job].cancelled():
-                image = self._decode(sample.latents, go_on)[0, :, : k * height, : k * width]
+                image = self._decode(sample.latents, raise_if_gone)[0, :, : k * height, : k * width]
                 result = results[sample.job]
                 result[sample.row] = to_pixels(image.div_(2).add_(0.5), result.dtype)
-        go_on()
+        raise_if_gone()
         return results
 
-    def _shared(self, image: RGB, go_on: Callable[[], None]) -> torch.Tensor:
-        go_on()
+    def _shared(self, image: RGB, raise_if_gone: Callable[[], None]) -> torch.Tensor:
+        raise_if_gone()
         padded = pad_reflect(to_tensor(image) * 2 - 1, self.pipeline.multiple)
         if not self.pipeline.encodes:
             return padded
         factor = self.pipeline.codec_factor
         height, width = padded.shape[-2:]
-        layout = Parts(height // factor, width // factor, self._tile // factor)
-        encoded = self._evaluate("encoder", layout.cut(padded, factor), self.pipeline.encode, go_on)
+        layout = TiledGrid(height // factor, width // factor, self._tile // factor)
+        encoded = self._evaluate(
+            "encoder", layout.cut(padded, factor), self.pipeline.encode, raise_if_gone
+        )
         return layout.join(encoded)
 
     def _begin(self, job: int, row: int, seed: int, shared: torch.Tensor) -> _Sample:
@@ -181,60 +183,71 @@ class DiffusionEngine(Engine):
         offered = {"generator": noise.generator(), "eta": self.pipeline.settings.get("eta", 0.0)}
         return {name: value for name, value in offered.items() if name in parameters}
 
-    def _step(self, samples: list[_Sample], t: torch.Tensor, go_on: Callable[[], None]) -> None:
+    def _step(
+        self, samples: list[_Sample], t: torch.Tensor, raise_if_gone: Callable[[], None]
+    ) -> None:
         if not samples:
             return
         pipeline = self.pipeline
-        tiles = self._parts(samples[0].latents)
-        seen = [
+        tiles = self._tiled(samples[0].latents)
+        noisy = [
             tile
-            for s in samples
-            for tile in tiles.cut(pipeline.network_input(s.latents, s.condition, s.scheduler, t))
+            for sample in samples
+            for tile in tiles.cut(
+                pipeline.network_input(sample.latents, sample.condition, sample.scheduler, t)
+            )
         ]
         moment = pipeline.moment(samples[0].scheduler, t).to(self._device)
         predicted = self._evaluate(
-            "denoiser", seen, lambda batch: pipeline.predict(batch.to(self._dtype), moment), go_on
+            "denoiser",
+            noisy,
+            lambda batch: pipeline.predict(batch.to(self._dtype), moment),
+            raise_if_gone,
         )
         count = len(tiles.boxes)
-        for number, s in enumerate(samples):
+        for number, sample in enumerate(samples):
             joined = tiles.join(predicted[number * count : (number + 1) * count])
-            answer = pipeline.output(joined, s.latents, s.scheduler, t)
-            s.latents = s.scheduler.step(answer, t, s.latents, **s.extra).prev_sample
+            answer = pipeline.output(joined, sample.latents, sample.scheduler, t)
+            sample.latents = sample.scheduler.step(
+                answer, t, sample.latents, **sample.extra
+            ).prev_sample
 
-    def _decode(self, latents: torch.Tensor, go_on: Callable[[], None]) -> torch.Tensor:
+    def _decode(self, latents: torch.Tensor, raise_if_gone: Callable[[], None]) -> torch.Tensor:
         pipeline = self.pipeline
-        tiles = self._parts(latents)
-        decoded = self._evaluate("codec", tiles.cut(finite(latents)), pipeline.decode, go_on)
+        tiles = self._tiled(latents)
+        decoded = self._evaluate(
+            "codec", tiles.cut(finite(latents)), pipeline.decode, raise_if_gone
+        )
         return tiles.join(decoded, pipeline.scale * pipeline.cell)
 
-    def _parts(self, latents: torch.Tensor) -> Parts:
+    def _tiled(self, latents: torch.Tensor) -> TiledGrid:
         height, width = latents.shape[-2:]
-        return Parts(height, width, self._tile // self.pipeline.cell)
+        return TiledGrid(height, width, self._tile // self.pipeline.cell)
 
     def _evaluate(
         self,
         role: str,
-        parts: Sequence[torch.Tensor],
+        tiles: Sequence[torch.Tensor],
         network: Callable[[torch.Tensor], torch.Tensor],
-        go_on: Callable[[], None],
+        raise_if_gone: Callable[[], None],
     ) -> list[torch.Tensor]:
-        """The network's output for each part, float32[1, C, …] on the CPU, in order."""
+        """The network's output for each tile, float32[1, C, …] on the CPU, in order."""
         results: list[torch.Tensor] = []
 
-        def one(tile: torch.Tensor) -> torch.Tensor:
+        def evaluated(tile: torch.Tensor) -> torch.Tensor:
             with torch.inference_mode():  # it applies per thread
                 return network(tile.contiguous(memory_format=self.layout)).float()
 
         def step(first: int, last: int) -> None:
-            go_on()
+            raise_if_gone()
             if self._device.type == "cpu":
-                results.extend(list(self._pool.map(one, parts[first:last])))
+                results.extend(list(self._pool.map(evaluated, tiles[first:last])))
                 return
-            batch = torch.cat(list(parts[first:last])).to(self._device)
-            results.extend(torch.tensor_split(one(batch).cpu(), last - first))
+            batch = torch.cat(list(tiles[first:last])).to(self._device)
+            results.extend(torch.tensor_split(evaluated(batch).cpu(), last - first))
 
         batch = self._batches.of_kind(
-            (role, parts[0].shape), lambda: one(parts[0].to(self._device))
+            (role, tiles[0].shape), lambda: evaluated(tiles[0].to(self._device))
         )
-        batch.run(len(parts), step)
+        batch.run(len(tiles), step)
         return results

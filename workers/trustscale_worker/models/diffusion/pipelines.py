@@ -30,7 +30,6 @@ from trustscale_worker.models.noise import Noise
 
 # Components that judge or mark finished pictures.
 _LEFT_OUT = ("safety_checker", "feature_extractor", "watermarker", "image_encoder")
-_LIBRARIES = ("diffusers", "transformers")
 
 
 class DiffusionSettings(BaseModel):
@@ -121,7 +120,7 @@ class DiffusionPipeline(ABC):
         return t
 
     @abstractmethod
-    def predict(self, seen: Tensor, moment: Tensor) -> Tensor: ...
+    def predict(self, noisy: Tensor, moment: Tensor) -> Tensor: ...
 
     def output(self, predicted: Tensor, latents: Tensor, scheduler: Any, t: Tensor) -> Tensor:
         """Return the prediction as the scheduler takes it."""
@@ -152,16 +151,16 @@ class DiffusionPipeline(ABC):
         embeddings = pipe.encode_prompt(prompt, "cpu", 1, self.guided, negative_prompt=negative)
         return (torch.cat([embeddings[1], embeddings[0]]) if self.guided else embeddings[0],)
 
-    def _guide(self, seen: Tensor, moment: Tensor, **given: Any) -> Tensor:
+    def _guide(self, noisy: Tensor, moment: Tensor, **conditions: Any) -> Tensor:
         """The conditioned prediction; with guidance both in one batch."""
-        conditions = {
+        batch_conditions = {
             name: (
-                value.to(seen) if value.is_floating_point() else value.to(seen.device)
-            ).repeat_interleave(len(seen), dim=0)
-            for name, value in given.items()
+                value.to(noisy) if value.is_floating_point() else value.to(noisy.device)
+            ).repeat_interleave(len(noisy), dim=0)
+            for name, value in conditions.items()
         }
-        batch = torch.cat([seen, seen]) if self.guided else seen
-        answer = self.networks["denoiser"](batch, moment, **conditions).sample
+        batch = torch.cat([noisy, noisy]) if self.guided else noisy
+        answer = self.networks["denoiser"](batch, moment, **batch_conditions).sample
         if not self.guided:
             return answer
         without, with_prompt = answer.chunk(2)
@@ -182,8 +181,8 @@ class LatentDiffusion(DiffusionPipeline):
     ) -> Tensor:
         return scheduler.scale_model_input(torch.cat([latents, condition], dim=1), t)
 
-    def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
-        return self.networks["denoiser"](seen, moment).sample
+    def predict(self, noisy: Tensor, moment: Tensor) -> Tensor:
+        return self.networks["denoiser"](noisy, moment).sample
 
     def decode(self, latents: Tensor) -> Tensor:
         return self.networks["codec"].decode(latents).sample
@@ -206,9 +205,9 @@ class StableUpscale(DiffusionPipeline):
         condition = self._low_res.add_noise(shared, noise.draw(*shared.shape), level)
         return self._start_noise(noise, scheduler, *shared.shape[-2:]), condition
 
-    def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
+    def predict(self, noisy: Tensor, moment: Tensor) -> Tensor:
         level = torch.full((len(self._text),), self.settings["noise_level"])
-        return self._guide(seen, moment, encoder_hidden_states=self._text, class_labels=level)
+        return self._guide(noisy, moment, encoder_hidden_states=self._text, class_labels=level)
 
 
 class StableLatentUpscale(DiffusionPipeline):
@@ -233,9 +232,9 @@ class StableLatentUpscale(DiffusionPipeline):
         del t
         return torch.log(scheduler.sigmas[scheduler.step_index]) * 0.25
 
-    def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
+    def predict(self, noisy: Tensor, moment: Tensor) -> Tensor:
         answer = self._guide(
-            seen, moment, encoder_hidden_states=self._text, timestep_cond=self._pooled
+            noisy, moment, encoder_hidden_states=self._text, timestep_cond=self._pooled
         )
         return answer[:, :-1]  # the last channel is an unused variance
 
@@ -281,8 +280,8 @@ class StableImageToImage(DiffusionPipeline):
         first = self.timesteps(scheduler)[:1]
         return scheduler.add_noise(encoded, drawn, first), encoded[:, :0]  # no condition
 
-    def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
-        return self._guide(seen, moment, encoder_hidden_states=self._text)
+    def predict(self, noisy: Tensor, moment: Tensor) -> Tensor:
+        return self._guide(noisy, moment, encoder_hidden_states=self._text)
 
 
 PIPELINES: Mapping[str, type[DiffusionPipeline]] = MappingProxyType(
@@ -311,10 +310,14 @@ def load_pipeline(folder: Path) -> Any:
         for component, origin in index.items()
         if isinstance(origin, list) and component not in _LEFT_OUT
     }
-    strange = [component for component, library in libraries.items() if library not in _LIBRARIES]
-    if strange:
+    foreign = [
+        component
+        for component, library in libraries.items()
+        if library not in {"diffusers", "transformers"}
+    ]
+    if foreign:
         raise WeightsError(
-            f"{folder}: {', '.join(strange)}: code of neither diffusers nor transformers"
+            f"{folder}: {', '.join(foreign)}: code of neither diffusers nor transformers"
         )
     pickled = [component for component in libraries if _only_pickled(folder / component)]
     if pickled:
@@ -336,13 +339,13 @@ def load_pipeline(folder: Path) -> Any:
     except ModuleNotFoundError:
         raise
     except Exception as error:  # the library's readers may raise anything
-        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise WeightsError(f"{folder}: cannot be loaded ({first[0]})") from error
+        message = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise WeightsError(f"{folder}: cannot be loaded ({message[0]})") from error
 
 
 def pipeline_digest(pipe: Any) -> dict[str, object]:
     """Return a digest of all that decides a pipeline's pixels beside the settings."""
-    parts: dict[str, object] = {"class": type(pipe).__name__}
+    digests: dict[str, object] = {"class": type(pipe).__name__}
     for name, component in sorted(pipe.components.items()):
         if component is None:
             continue
@@ -352,8 +355,8 @@ def pipeline_digest(pipe: Any) -> dict[str, object]:
         values.pop("transformers_version", None)
         if isinstance(component, torch.nn.Module):
             values["weights"] = weights.digest(component.state_dict())
-        parts[name] = values
-    return parts
+        digests[name] = values
+    return digests
 
 
 def _only_pickled(folder: Path) -> bool:

@@ -87,8 +87,8 @@ def encoder(config: CodecConfig) -> nn.Sequential:
     widths = [config.ch, *(config.ch * factor for factor in config.ch_mult)]
     levels: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
-        last = len(levels) == len(config.ch_mult) - 1
-        change = {} if last else {"downsample": _halved(outputs)}
+        is_last = len(levels) == len(config.ch_mult) - 1
+        change = {} if is_last else {"downsample": _halved(outputs)}
         levels.append(_level([inputs] + [outputs] * config.num_res_blocks, **change))
     return named_layers(
         conv_in=nn.Conv2d(config.in_channels, config.ch, 3, padding=1),

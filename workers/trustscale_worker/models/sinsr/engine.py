@@ -13,11 +13,10 @@ import torch
 
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.upscalers.base import RGB, fingerprint_of
-from trustscale_worker import weights
 from trustscale_worker.files import read_settings
 from trustscale_worker.models.device import (
-    Batch,
-    Batches,
+    BatchSize,
+    BatchSizes,
     device_memory,
     gainful_batch,
     use_threads,
@@ -29,9 +28,9 @@ from trustscale_worker.models.engine import (
     stop_if_alone,
 )
 from trustscale_worker.models.noise import Noise
-from trustscale_worker.models.pixels import Box, Merger, to_pixels, to_tensor
+from trustscale_worker.models.pixels import Merger, TileBox, to_pixels, to_tensor
 from trustscale_worker.models.sinsr.config import SinSRConfig
-from trustscale_worker.models.sinsr.model import SinSR, load_weights
+from trustscale_worker.models.sinsr.model import SinSR, load_networks
 from trustscale_worker.settings import EngineSpec
 
 # Raised whenever a pixel changes for the same weights and seed.
@@ -54,7 +53,7 @@ class SinSREngine(Engine):
     def __init__(self, model: SinSR, name: str = "sinsr", batch: int | None = None) -> None:
         self.model = model
         size = 1 if batch is None and model.device.type == "cpu" else batch
-        self._batches = Batches(model.device, size)
+        self._batches = BatchSizes(model.device, size)
         settings = {
             "engine": "sinsr",
             "revision": _REVISION,
@@ -78,9 +77,7 @@ class SinSREngine(Engine):
             )
         use_threads(spec.threads)
         config = read_settings(SinSRConfig, spec.config)
-        networks = SinSR.plan_networks(config)
-        for network, path in zip(networks, (spec.weights, spec.autoencoder), strict=True):
-            load_weights(network, weights.read_state(path), str(path))
+        networks = load_networks(config, spec.weights, spec.autoencoder)
         model = SinSR(config, *networks, spec.device, spec.dtype, compiled=spec.compiled)
         return cls(model, spec.name or "sinsr", spec.batch)
 
@@ -106,7 +103,7 @@ class _Item:
 class _Call:
     """The work of one call: all samples of all its jobs."""
 
-    def __init__(self, model: SinSR, jobs: Sequence[SampleRequest], batches: Batches) -> None:
+    def __init__(self, model: SinSR, jobs: Sequence[SampleRequest], batches: BatchSizes) -> None:
         self._model = model
         self._jobs = jobs
         self._height, self._width = jobs[0].image.shape[:2]
@@ -120,10 +117,10 @@ class _Call:
             ("predict", lq.shape), lambda: model.predict(lq, latent, torch.zeros_like(latent))
         )
         self._decoding = batches.of_kind(("decode", lq.shape), lambda: model.finish(latent, box))
-        self._most = self._predicting.size
+        self._max_together = self._predicting.size
         if len(self._tiles) > 1:
             sums = 4 * size[0] * size[1] * size[2]
-            self._most = max(1, min(self._most, _MERGE_BYTES // sums))
+            self._max_together = max(1, min(self._max_together, _MERGE_BYTES // sums))
 
     def run(self) -> list[RGB]:
         waiting = [
@@ -135,8 +132,8 @@ class _Call:
             stop_if_alone(self._jobs)
             waiting = [item for item in waiting if not self._jobs[item.job].cancelled()]
             if waiting:
-                self._group(waiting[: self._most])
-            waiting = waiting[self._most :]
+                self._group(waiting[: self._max_together])
+            waiting = waiting[self._max_together :]
         return self._results
 
     def _prepare(self, job: SampleRequest) -> list[_Prepared]:
@@ -147,7 +144,7 @@ class _Call:
             stop_if_alone(self._jobs)
             prepared.append(self._model.prepare(image, self._tiles[index]))
 
-        Batch(1).run(len(self._tiles), step)
+        BatchSize(1).run(len(self._tiles), step)
         return prepared
 
     def _group(self, items: list[_Item]) -> None:
@@ -176,7 +173,7 @@ class _Call:
         return clean
 
     def _decode(
-        self, clean: torch.Tensor, box: Box, items: list[_Item], merger: Merger | None
+        self, clean: torch.Tensor, box: TileBox, items: list[_Item], merger: Merger | None
     ) -> None:
         def step(first: int, last: int) -> None:
             images = self._model.finish(clean[first:last], box)

@@ -9,6 +9,7 @@ Liu, Qiao, Kot, Wen; CVPR 2024.
 
 import contextlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from torch.nn import functional
 from trustscale_worker import weights
 from trustscale_worker.errors import WeightsError
 from trustscale_worker.models.device import parse_device, parse_dtype
-from trustscale_worker.models.pixels import Box, boxes, finite, pad_reflect
+from trustscale_worker.models.pixels import TileBox, boxes, finite, pad_reflect
 from trustscale_worker.models.sinsr.autoencoder import Autoencoder
 from trustscale_worker.models.sinsr.config import SinSRConfig
 from trustscale_worker.models.sinsr.unet import UNet
@@ -27,9 +28,6 @@ _PREFIXES = ("module.", "_orig_mod.")
 
 # Tables in the noise predictor's files, which training may have averaged; they are computed again.
 _DERIVED = ("relative_position_index", "attn_mask")
-
-# The training loss, in the autoencoder's original files.
-_LOSS = "loss."
 
 _NAMED = 3  # of the keys with one fault
 
@@ -106,11 +104,11 @@ class SinSR:
         with self._precise():
             return self._decode(self._laid_out(codes))
 
-    def tiles(self, height: int, width: int) -> list[Box]:
+    def tiles(self, height: int, width: int) -> list[TileBox]:
         sampler = self.config.sampler
         return list(boxes(height, width, sampler.chop_size, sampler.chop_stride))
 
-    def prepare(self, lr: torch.Tensor, box: Box) -> tuple[torch.Tensor, torch.Tensor]:
+    def prepare(self, lr: torch.Tensor, box: TileBox) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the padded tile in [-1, 1] and its latent, float32[B, 3, H, W] each.
 
         `lr` is float32[B, 3, h, w] in [0, 1], on the CPU.
@@ -125,7 +123,7 @@ class SinSR:
         noisy = latent + diffusion.noise_std * noise.to(latent)
         return finite(self.denoise(noisy / diffusion.input_std, lq))
 
-    def finish(self, z_0: torch.Tensor, box: Box) -> torch.Tensor:
+    def finish(self, z_0: torch.Tensor, box: TileBox) -> torch.Tensor:
         """Return the upscaled tile, cropped and clamped, float32[B, 3, 4h, 4w] in [-1, 1]."""
         k = self.scale
         image = finite(self.decode(z_0))
@@ -167,8 +165,8 @@ def load_weights(network: nn.Module, state: Mapping[str, torch.Tensor], origin: 
     tensors: dict[str, torch.Tensor] = {}
     for key, tensor in state.items():
         name = _bare(key)
-        if name.rpartition(".")[2] in _DERIVED or name.startswith(_LOSS):
-            continue
+        if name.rpartition(".")[2] in _DERIVED or name.startswith("loss."):
+            continue  # the latter: of training, in the autoencoder's original files
         if name in tensors:
             raise WeightsError(f"{origin}: several entries for {name}")
         tensors[name] = tensor
@@ -188,6 +186,14 @@ def load_weights(network: nn.Module, state: Mapping[str, torch.Tensor], origin: 
         kind = type(network).__name__
         raise WeightsError(f"{origin} does not hold the weights of this {kind}: {_listed(faults)}")
     network.load_state_dict({name: tensors[name].float() for name in expected}, assign=True)
+
+
+def load_networks(config: SinSRConfig, *paths: Path) -> tuple[UNet, Autoencoder]:
+    """Load the noise predictor and the autoencoder from files. Raises WeightsError."""
+    networks = SinSR.plan_networks(config)
+    for network, path in zip(networks, paths, strict=True):
+        load_weights(network, weights.read_state(path), str(path))
+    return networks
 
 
 def _bare(key: str) -> str:

@@ -21,8 +21,6 @@ from trustscale_worker.models.sinsr.layers import (
 
 _UNET_NORM_EPS = 1e-5
 
-_MASKED = -100.0
-
 
 def relative_positions(window: int) -> torch.Tensor:
     """Return the bias table's row for every pair of tokens, int64[window², window²]."""
@@ -40,7 +38,7 @@ def last_row_mask(window: int, shift: int) -> torch.Tensor:
     between the two.
     """
     left = (torch.arange(window, device="cpu") < window - shift).repeat(window)
-    return torch.where(left[:, None] == left[None, :], 0.0, _MASKED)
+    return torch.where(left[:, None] == left[None, :], 0.0, -100.0)
 
 
 class WindowAttention(nn.Module):
