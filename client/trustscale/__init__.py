@@ -7,7 +7,8 @@ For example:
     result.image, result.mask, result.trust
 """
 
-from trustscale._client import AsyncJob, AsyncTrustscale, Job, Trustscale
+from trustscale._client import AsyncTrustscale, Trustscale
+from trustscale._jobs import AsyncJob, Job
 from trustscale._result import Guarantee, Result
 from trustscale._session import Problem
 from trustscale._upload import Tar

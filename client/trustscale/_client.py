@@ -1,4 +1,4 @@
-"""The clients and their jobs: blocking for `Trustscale`, awaited for `AsyncTrustscale`."""
+"""The clients: blocking for `Trustscale`, awaited for `AsyncTrustscale`."""
 
 from __future__ import annotations
 
@@ -8,109 +8,16 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, Final, Generic, Self, TypeVar, Unpack, cast
+from typing import Any, Generic, Self, TypeVar, Unpack
 
 import httpx
 
 from trustscale._fields import ActivateOptions, DeriveOptions, SubmitOptions, UpscaleOptions
+from trustscale._jobs import CALIBRATIONS, WHOLE, AsyncJob, Job, fetched
 from trustscale._options import CalibrateOptions, ExtendOptions, PairOptions, checked
 from trustscale._result import Result
-from trustscale._session import Awaited, Blocking, Problem, Session, method, settled
+from trustscale._session import Awaited, Blocking, Problem, Session, method
 from trustscale._upload import GROUP, Pairs, Picture, Tar, archive_of, content, form, manifest
-
-CALIBRATIONS: Final = "/v1/admin/calibrations"
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
-
-_WHOLE: Final = "?detail=full"
-_PATIENT: Final = 8  # retries while a job is watched: its server may be restarted for some 50 s
-_LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
-
-
-async def fetched(session: Session, document: Mapping[str, Any]) -> Result:
-    """Return the result of a document, with its files."""
-    files, links = {}, document["links"]
-    names = ["image", "mask", "trust"]
-    if document.get("believed", {}).get("is_sent"):
-        names.append("believed")
-    if document.get("safe"):
-        names += ["safe", "added"]
-    if document.get("card"):
-        names.append("card")
-    for link in (links[name] for name in names if name in links):
-        files[link.rpartition("/")[2]] = (await session.send("GET", link)).content
-    return Result(document, files)
-
-
-class _JobMethods:
-    def __init__(self, session: Session, document: dict[str, Any]) -> None:
-        self._session = session
-        self.document = document
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id}: {self.document.get('kind')}, {self.state}>"
-
-    @property
-    def id(self) -> str:
-        return str(self.document["id"])
-
-    @property
-    def state(self) -> str:
-        """The last known state: queued, running, succeeded, expired, failed, cancelled, etc."""
-        return str(self.document["state"])
-
-    @method
-    async def wait(self, progress: Progress | None = None) -> Any:
-        """What it made, once it has ended: a `Result`, or the calibration.
-
-        A semantic calibration without labels returns in the state awaiting_labels.
-
-        Raises:
-            Problem: it failed, was cancelled, or its result is gone (expired).
-        """
-        await settled(cast("Any", self).watch(progress))
-        ask, job = self._session.document, self.document
-        if self.state == "awaiting_labels":
-            return await ask("GET", f"{CALIBRATIONS}/{self.id}")
-        if self.state != "succeeded":
-            raise Problem(job["error"] or {"detail": f"The job {self.id} is {self.state}."})
-        if job["kind"] == "upscale":
-            return await fetched(self._session, await ask("GET", f"{job['result']}{_WHOLE}"))
-        return await ask("GET", job["result"])
-
-    @method
-    async def watch(self, progress: Progress | None = None) -> None:
-        """Wait until it has ended or awaits labels; look less often while nothing changes."""
-        looks = iter(_LOOKS)
-        while self.state in {"queued", "running"}:
-            await self._session.pause(next(looks, _LOOKS[-1]))
-            present = await self._asked("GET", _PATIENT)
-            if present == self.document:
-                continue
-            looks = iter(_LOOKS)
-            self.document = present
-            if progress is not None and present["progress"]["total"]:
-                progress(present["progress"]["done"], present["progress"]["total"])
-
-    @method
-    async def cancel(self) -> None:
-        """Cancel it."""
-        self.document = await self._asked("DELETE")
-
-    async def _asked(self, verb: str, retries: int = 0) -> dict[str, Any]:
-        ask, path = self._session.document, f"/v1/jobs/{self.id}"
-        document: dict[str, Any] = await ask(verb, path, "state", retries=retries)
-        return document
-
-
-class Job(_JobMethods, Blocking):
-    """A job of a `Trustscale`; `document` is its last known state."""
-
-
-class AsyncJob(_JobMethods, Awaited):
-    """A job of an `AsyncTrustscale`; `document` is its last known state."""
-
 
 # A server gives up 600 s after a request's turn.
 _TIMEOUT = httpx.Timeout(900.0, connect=10.0)
@@ -119,14 +26,14 @@ _LARGE = 1024 * 1024
 # A server is silent while it spools and checks an upload of gigabytes.
 _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
 
-J = TypeVar("J", Job, AsyncJob)
+T = TypeVar("T", Job, AsyncJob)
 
 
-class _Requests(Generic[J]):
+class _Requests(Generic[T]):
     """What the methods of a service send, and what they make of its answers."""
 
     _session: Session
-    _job: type[J]
+    _job: type[T]
     _sends_directly = True  # large pictures, to the service's object store, until it has none
 
     async def _form(
@@ -180,18 +87,18 @@ class _Requests(Generic[J]):
 
     async def _sent(
         self, path: str, pairs: Pairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
-    ) -> J:
-        with _form(pairs, options, fields) as sent:
+    ) -> T:
+        with _pairs_form(pairs, options, fields) as sent:
             headers = {"Idempotency-Key": secrets.token_hex(16)}
             return await self._begun("POST", f"{CALIBRATIONS}{path}", headers=headers, **sent)
 
-    async def _begun(self, verb: str, path: str, **options: Any) -> J:
+    async def _begun(self, verb: str, path: str, **options: Any) -> T:
         return self._job(
             self._session, await self._session.document(verb, path, "state", **options)
         )
 
 
-class _Service(_Requests[J]):
+class _Service(_Requests[T]):
     """The methods of a service.
 
     Every method raises `Problem` if the service refuses, `httpx.TransportError` if it cannot be
@@ -220,7 +127,7 @@ class _Service(_Requests[J]):
         sent = await self._form(image, enlarged, fields, idempotency_key, Accept="application/zip")
         if "upload" in sent["data"]:  # then the files come from the object store, too
             sent["headers"]["Accept"] = "application/json"
-            document = await self._session.document("POST", f"/v1/upscale{_WHOLE}", **sent)
+            document = await self._session.document("POST", f"/v1/upscale{WHOLE}", **sent)
             return await fetched(self._session, document)
         response = await self._session.send("POST", "/v1/upscale", **sent)
         if response.headers.get("Content-Type") != "application/zip":
@@ -246,14 +153,14 @@ class _Service(_Requests[J]):
         enlarged: Picture | None = None,
         idempotency_key: str | None = None,
         **options: Unpack[SubmitOptions],
-    ) -> J:
+    ) -> T:
         """As `upscale`, but as a job, which continues when this program ends."""
         fields = checked(SubmitOptions, options)
         sent = await self._form(image, enlarged, fields, idempotency_key, Prefer="respond-async")
         return await self._begun("POST", "/v1/upscale", **sent)
 
     @method
-    async def calibrate(self, /, pairs: Pairs | Tar, **options: Unpack[CalibrateOptions]) -> J:
+    async def calibrate(self, /, pairs: Pairs | Tar, **options: Unpack[CalibrateOptions]) -> T:
         """Calibrate (admin); files are packed while they are sent.
 
         Args:
@@ -284,7 +191,7 @@ class _Service(_Requests[J]):
             "dry_run": True,
         }
         path = "" if extends is None else f"/{extends}/pairs"
-        with _form(pairs, chosen, fields) as sent:
+        with _pairs_form(pairs, chosen, fields) as sent:
             plan: dict[str, Any] = await self._session.document(
                 "POST", f"{CALIBRATIONS}{path}", "calls", **sent
             )
@@ -293,13 +200,13 @@ class _Service(_Requests[J]):
     @method
     async def extend(
         self, calibration: str, pairs: Pairs | Tar, **options: Unpack[ExtendOptions]
-    ) -> J:
+    ) -> T:
         """A new calibration of an old one's pairs and these (admin); arguments as `calibrate`."""
         chosen = checked(ExtendOptions, options)
         return await self._sent(f"/{calibration}/pairs", pairs, chosen, _configuration(chosen))
 
     @method
-    async def job(self, job: str) -> J:
+    async def job(self, job: str) -> T:
         """A job by its id."""
         return await self._begun("GET", f"/v1/jobs/{job}")
 
@@ -396,7 +303,7 @@ class _Service(_Requests[J]):
 
 
 @contextmanager
-def _form(
+def _pairs_form(
     pairs: Pairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """The request that sends pairs, with other fields; options: as of `PairOptions`."""
