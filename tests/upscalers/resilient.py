@@ -9,6 +9,7 @@ from tests.numbers import numbers_of
 from trustscale_server.upscalers.base import Capabilities, Source
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.remote.failures import Busy
+from trustscale_server.upscalers.resilience.account import CallAccount
 from trustscale_server.upscalers.resilience.breaker import BreakerPolicy
 from trustscale_server.upscalers.resilience.retry import RetryPolicy
 from trustscale_server.upscalers.resilience.upscaler import ResilientUpscaler
@@ -69,7 +70,8 @@ def guarded(inner, metrics=None, calls=None, usage=None, **options):
     concurrency = inner.capabilities.concurrency
     config = RemoteConfig(kind="fake", name=inner.name, concurrency=concurrency, **settings)
     policies = RetryPolicy(**of_retries), BreakerPolicy(**of_breaker)
-    return ResilientUpscaler(inner, config, metrics, *policies, calls=calls or Calls(), usage=usage)
+    account = CallAccount(config, calls or Calls(), usage)
+    return ResilientUpscaler(inner, config, metrics, *policies, account=account)
 
 
 def counted(up, what):

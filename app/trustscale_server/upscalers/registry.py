@@ -33,6 +33,7 @@ from trustscale_server.upscalers.remote.predictions import (
 )
 from trustscale_server.upscalers.remote.upstream import Upstream
 from trustscale_server.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
+from trustscale_server.upscalers.resilience.account import CallAccount
 from trustscale_server.upscalers.resilience.upscaler import ResilientUpscaler
 from trustscale_server.upscalers.supplied import SuppliedUpscaler
 
@@ -80,7 +81,7 @@ def build_upscaler(
     upscaler = build_bare(config, environ, network=network, precision=precision)
     if not isinstance(config, RemoteConfig):
         return upscaler
-    return ResilientUpscaler(upscaler, config, metrics, calls=calls, usage=usage)
+    return ResilientUpscaler(upscaler, config, metrics, account=CallAccount(config, calls, usage))
 
 
 def build_bare(

@@ -1,10 +1,8 @@
-"""How many calls may be made at once and in an hour."""
+"""How many calls may be made at once."""
 
 from __future__ import annotations
 
 import anyio
-
-HOUR_S = 3600.0
 
 
 class CallLimit:
@@ -14,8 +12,6 @@ class CallLimit:
     for each slot, one more is tried. Where that one is refused before its own round has passed, the
     server really is smaller, and the next trial waits for twice as many successes.
     """
-
-    _MOST_SUCCESSES = 32
 
     def __init__(self, max_in_flight: int) -> None:
         self._max_in_flight = max_in_flight
@@ -42,7 +38,7 @@ class CallLimit:
     def busy(self) -> None:
         """Note that a call in flight was refused; call before it ends."""
         if self._on_trial:
-            self._needed = min(2 * self._needed, self._MOST_SUCCESSES)
+            self._needed = min(2 * self._needed, 32)
         self._set(max(1, min(self.allowed, self.in_flight - 1)), on_trial=False)
 
     def succeeded(self) -> None:

@@ -2,9 +2,9 @@
 
 ::
 
-    generate ──▶ breaker ──▶ slot ──▶ limit of calls ──▶ booked ──▶ time limit ──▶ inner.generate
-        ▲                                                                               │
-        └───────── error: wait (Retry-After, else jitter), within the budget ◀──────────┘
+    generate ──▶ breaker ──▶ slot ──▶ account of calls ──▶ time limit ──▶ inner.generate
+        ▲                                                                       │
+        └──── error: wait (Retry-After, else jitter), within the budget ◀───────┘
 
 A retry uses the same seed, so it makes the same sample. While the upstream is away, the breaker
 fails at once, and a free health check finds out when it is back; a call with patience
@@ -34,20 +34,19 @@ from trustscale_server.platform.errors import (
 )
 from trustscale_server.platform.retry import retried
 from trustscale_server.platform.telemetry.signals import Metrics, span
-from trustscale_server.stores.base import CallStore, Usage
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, Wrapped
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.remote.failures import (
     BreakerOpen,
     Busy,
-    QuotaSpent,
     asked_wait,
     metrics_label,
     needs_operator,
 )
+from trustscale_server.upscalers.resilience.account import CallAccount
 from trustscale_server.upscalers.resilience.breaker import BREAKER, Breaker, BreakerPolicy
-from trustscale_server.upscalers.resilience.limit import HOUR_S, CallLimit
+from trustscale_server.upscalers.resilience.limit import CallLimit
 from trustscale_server.upscalers.resilience.retry import RetryPolicy, spread
 
 log = structlog.get_logger(__name__)
@@ -68,8 +67,7 @@ class ResilientUpscaler(Wrapped):
         metrics: Metrics | None = None,
         policy: RetryPolicy | None = None,
         breaker: BreakerPolicy = BREAKER,
-        calls: CallStore | None = None,
-        usage: Usage | None = None,
+        account: CallAccount | None = None,
     ) -> None:
         super().__init__(inner)
         self.metrics = metrics or Metrics()
@@ -77,8 +75,7 @@ class ResilientUpscaler(Wrapped):
         self._policy = policy or RetryPolicy()
         self._rest_s = breaker.rest_s
         self._breaker = Breaker(breaker, changed=self._breaker_changed)
-        self._calls = calls
-        self._usage = usage
+        self._account = account or CallAccount(config)
         self._slots = CallLimit(config.concurrency * len(config.addresses))
         self._recovery: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -92,14 +89,8 @@ class ResilientUpscaler(Wrapped):
         return self._breaker.is_open
 
     async def spent(self) -> tuple[int, int] | None:
-        """Return the calls of all gateways in the last hour and their limit, or None.
-
-        Raises StoreUnavailable.
-        """
-        limit = self._config.max_calls_per_hour
-        if self._calls is None or limit is None:
-            return None
-        return await self._calls.count(self.name, seconds=HOUR_S), limit
+        """See `CallAccount.spent`."""
+        return await self._account.spent()
 
     async def generate(
         self, source: Source, seeds: Sequence[int], permit: MemoryPermit | None = None
@@ -205,8 +196,7 @@ class ResilientUpscaler(Wrapped):
         self._admit()
         async with self._slots:
             self._admit()
-            await self._spend()
-            await self._book()
+            await self._account.begin()
             started = time.monotonic()
             outcome = "cancelled"
             try:
@@ -219,15 +209,14 @@ class ResilientUpscaler(Wrapped):
                 raise
             finally:
                 self.metrics.count("upstream_calls", self.name, outcome)
-                self.metrics.count("upstream_price", self.name, by=self._price)
-                if self._usage is not None:
-                    self._usage.ended(None if outcome == "ok" else outcome)
+                self.metrics.count("upstream_price", self.name, by=self._account.price)
+                self._account.end(None if outcome == "ok" else outcome)
                 if outcome != "cancelled":
                     seconds = time.monotonic() - started
                     self.metrics.observe("upstream_call_seconds", seconds, self.name)
             self._slots.succeeded()
             self._breaker.succeeded()
-            await self._store_use()
+            await self._account.store()
             return samples
 
     async def _timed(self, source: Source, seeds: Sequence[int], permit: MemoryPermit) -> list[RGB]:
@@ -268,33 +257,6 @@ class ResilientUpscaler(Wrapped):
                 retry_after=self._rest_s,
             )
 
-    async def _spend(self) -> None:
-        """Count a call that starts now. Raises QuotaSpent, or StoreUnavailable."""
-        limit = self._config.max_calls_per_hour
-        if limit is None or self._calls is None:
-            return
-        seconds = await self._calls.take(self.name, limit, seconds=HOUR_S)
-        if seconds > 0:
-            raise QuotaSpent(
-                f"{self.name!r} has made its max_calls_per_hour of {limit} calls.",
-                retry_after=seconds,
-            )
-
-    @property
-    def _price(self) -> float:
-        return self._config.price_per_call or 0.0
-
-    async def _book(self) -> None:
-        """Count a call before it is made; one that costs money is stored, lest a kill lose it."""
-        if self._usage is None:
-            return
-        self._usage.called(self.name, self._price)
-        await self._store_use()
-
-    async def _store_use(self) -> None:
-        if self._usage is not None and self._price:
-            await self._usage.stored()
-
     def _count(self, error: UpscalerError) -> None:
         """Narrow the slots, or update the breaker."""
         if isinstance(error, Busy) and self._slots.in_flight > 1:
@@ -314,10 +276,10 @@ class ResilientUpscaler(Wrapped):
         self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
-        rest = self._rest_s
+        rest_s = self._rest_s
         while self._breaker.is_open:
-            await asyncio.sleep(rest)
-            rest = min(2 * rest, _MAX_REST_S)
+            await asyncio.sleep(rest_s)
+            rest_s = min(2 * rest_s, _MAX_REST_S)
             try:
                 async with asyncio.timeout(_MAX_REST_S):
                     await self.probe()

@@ -1,0 +1,63 @@
+"""The calls to one upscaler that are counted: against its limit of an hour, and for the bill."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trustscale_server.stores.base import CallStore, Usage
+from trustscale_server.upscalers.config import RemoteConfig
+from trustscale_server.upscalers.remote.failures import QuotaSpent
+
+_HOUR_S: Final = 3600.0
+
+
+class CallAccount:
+    """Counts the calls to an upscaler.
+
+    `calls` counts over all processes; without it `max_calls_per_hour` does nothing. `usage` books
+    calls and their price.
+    """
+
+    def __init__(
+        self, config: RemoteConfig, calls: CallStore | None = None, usage: Usage | None = None
+    ) -> None:
+        self._name = config.name
+        self._limit = config.max_calls_per_hour
+        self._calls = calls
+        self._usage = usage
+        self.price = config.price_per_call or 0.0
+
+    async def spent(self) -> tuple[int, int] | None:
+        """Return the calls of all processes in the last hour and their limit, or None.
+
+        Raises StoreUnavailable.
+        """
+        if self._calls is None or self._limit is None:
+            return None
+        return await self._calls.count(self._name, seconds=_HOUR_S), self._limit
+
+    async def begin(self) -> None:
+        """Count a call before it is made; one that costs money is stored, lest a kill lose it.
+
+        Raises QuotaSpent, or StoreUnavailable.
+        """
+        if self._calls is not None and self._limit is not None:
+            seconds = await self._calls.take(self._name, self._limit, seconds=_HOUR_S)
+            if seconds > 0:
+                raise QuotaSpent(
+                    f"{self._name!r} has made its max_calls_per_hour of {self._limit} calls.",
+                    retry_after=seconds,
+                )
+        if self._usage is not None:
+            self._usage.called(self._name, self.price)
+            await self.store()
+
+    def end(self, failure: str | None) -> None:
+        """Count the end of a call; None: it brought what was asked for."""
+        if self._usage is not None:
+            self._usage.ended(failure)
+
+    async def store(self) -> None:
+        """Store what was booked, if calls cost money."""
+        if self._usage is not None and self.price:
+            await self._usage.stored()
