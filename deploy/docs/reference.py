@@ -20,7 +20,7 @@ from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.cli.main import app
 from trustscale_server.http.routes.calibrate import DeriveIn
 from trustscale_server.http.routes.calibrations import ActivateIn
-from trustscale_server.http.routes.upscale import UpscaleForm
+from trustscale_server.http.upscale_form import UpscaleForm
 from trustscale_server.platform.problems import PROBLEMS
 from trustscale_server.serving.request import UpscaleOptions
 from trustscale_server.upscalers.config import OneAddress

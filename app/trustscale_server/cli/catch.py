@@ -63,7 +63,7 @@ def catch(
             needs_key=False,
             upscaler=catching.upscaler,
             many=len(images) > 1,
-            routes=("upscalers", "upscale", "results"),
+            routes=("upscalers", "upscale", "uploads", "results"),
         ) as service:
             return await _worst(service, images, catching.upscaler)
 

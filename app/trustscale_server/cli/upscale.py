@@ -18,7 +18,7 @@ from trustscale_server.platform.errors import BadRequest, ConfigError
 from trustscale_server.serving.request import UpscaleOptions, UpscaleRequest, options_of
 
 _AT_ONCE: Final = 4  # on a server
-_ROUTES: Final = ("upscalers", "upscale", "batches")
+_ROUTES: Final = ("upscalers", "upscale", "uploads", "batches")
 
 
 RequestOptions: Final = options.from_model(

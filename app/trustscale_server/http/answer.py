@@ -37,7 +37,7 @@ from trustscale_server.stores.spool import byte_size, spooled
 _PRINTED: Final = " !\"#$&'()*+,/:;<=>?@[]^`{|}"  # what headers hold as it is
 
 
-def files_of(result: Picture, media_type: str) -> tuple[str, ...]:
+def answer_files(result: Picture, media_type: str) -> tuple[str, ...]:
     """Return the names of the files that an answer of this type is made of."""
     if media_type == JSON:
         return ()
@@ -56,7 +56,7 @@ def files_of(result: Picture, media_type: str) -> tuple[str, ...]:
 async def respond(
     result: Picture, files: Mapping[str, IO[bytes]], media_type: str, detail: Detail
 ) -> Response:
-    """Answer with a result and its `files_of` this type."""
+    """Answer with a result and its `answer_files` this type."""
     written = result.model_dump_json()
     headers = {"Content-Location": result.links.self}
     if media_type == JSON:

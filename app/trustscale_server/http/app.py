@@ -99,8 +99,9 @@ def _include(app: FastAPI, router: APIRouter, prefix: str) -> None:
 
 
 ROUTES: Final = (
-    "health", "upscalers", "upscale", "batches", "cards", "results", "shared", "catch", "verify",
-    "check", "jobs", "calibrate", "calibrations", "monitor", "connect",
+    "health", "upscalers", "upscale", "uploads", "batches", "cards", "results", "truth", "shared",
+    "catch", "verify", "check", "jobs", "calibrate", "choices", "calibrations", "monitor",
+    "connect",
 )  # fmt: skip
 """The modules of `http.routes` with a router, imported on demand."""
 

@@ -1,4 +1,4 @@
-"""Known form fields, and no others."""
+"""The fields of forms: those that are known, and no others."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
-from typing import Final, get_args
+from typing import Annotated, Final, get_args
 
-from fastapi import Request, UploadFile, params
+from fastapi import Form, Request, UploadFile, params
 from pydantic import BaseModel
 from starlette.datastructures import FormData
 
@@ -21,6 +21,15 @@ from trustscale_server.platform.errors import (
 FORM_TYPES: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
 MAX_JSON_BYTES: Final = 2**16
 """Of a body with settings: it is parsed in the event loop."""
+
+Webhook = Annotated[
+    str | None,
+    Form(
+        max_length=2000,
+        description="URL to notify of the end of the job, on a host that the service allows.",
+    ),
+]
+"""The field of a form that begins a job."""
 
 _MAX_NAMED = 5
 

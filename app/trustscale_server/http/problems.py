@@ -187,6 +187,12 @@ async def _page(slug: str) -> HTMLResponse:
 _Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 
+PICTURE_PROBLEMS: Final = (
+    "bad-image", "decode-limit", "image-too-large", "unsupported-media", "bad-request",
+)  # fmt: skip
+"""Of an operation that takes a picture."""
+
+
 def limited_responses(*slugs: str) -> _Responses:
     """Return `problem_responses` and those of an operation with rate limits."""
     return {

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, File, Request, UploadFile
 
 from trustscale_server.http.connection import while_connected
-from trustscale_server.http.problems import limited_responses
+from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
 from trustscale_server.images.decode import decode
 from trustscale_server.images.features import InputFeatures, look_at
@@ -19,14 +19,13 @@ from trustscale_server.serving.batch import MAX_UPLOADS, Batch
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
 
-_PROBLEMS = ("bad-image", "decode-limit", "image-too-large", "unsupported-media", "bad-request")
 _MAX_BYTES: Final = 256 * 2**20
 
 
 @router.post(
     "/v1/batches",
     response_model=Batch,
-    responses=limited_responses(*_PROBLEMS),
+    responses=limited_responses(*PICTURE_PROBLEMS),
     max_body_size=_MAX_BYTES,
     form_limits={"max_files": MAX_UPLOADS, "max_fields": 1, "max_part_size": 4096},
 )

@@ -37,8 +37,8 @@ from trustscale_server.calibration.insight import (
 )
 from trustscale_server.http.forms import MAX_JSON_BYTES
 from trustscale_server.http.openapi import body_of, file_response
+from trustscale_server.http.pairs_form import FORCE, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES
 from trustscale_server.http.problems import problem_responses
-from trustscale_server.http.routes.calibrate import FORCE, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES
 from trustscale_server.http.routes.jobs import job_accepted
 from trustscale_server.http.state import AdminDep, State, StateDep, admin_router
 from trustscale_server.jobs.document import JobOut

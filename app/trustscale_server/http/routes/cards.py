@@ -8,9 +8,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from trustscale_server.http.connection import while_connected
+from trustscale_server.http.drawing import in_turn, mask_at
 from trustscale_server.http.openapi import file_response
 from trustscale_server.http.problems import limited_responses, problem_responses
-from trustscale_server.http.routes.results import Alpha, ResultId, in_turn, mask_at
+from trustscale_server.http.routes.results import Alpha, ResultId
 from trustscale_server.http.sent import Sent
 from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
 from trustscale_server.images.card import Theme

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server.http.connection import while_connected
+from trustscale_server.http.drawing import mask_at
 from trustscale_server.http.openapi import file_response
-from trustscale_server.http.problems import limited_responses
-from trustscale_server.http.routes.results import ResultId, mask_at
+from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
+from trustscale_server.http.routes.results import ResultId
 from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.encode import picture
@@ -31,10 +32,6 @@ from trustscale_server.serving.pictures import image_file, pixels_of, read_mask,
 router = APIRouter(route_class=ClientRoute, prefix="/v1/results", tags=["upscale"])
 
 _BYTES = 96  # per pixel: the pictures and, of float32, what is compared
-_PROBLEMS = (
-    "not-found", "conflict", "bad-image", "decode-limit", "bad-request", "image-too-large",
-    "unsupported-media",
-)  # fmt: skip
 
 
 @router.post(
@@ -45,7 +42,7 @@ _PROBLEMS = (
             "description": "The place; with `card=true` a picture of 1200×630 that shows it.",
             "content": file_response("image/jpeg")[200]["content"],
         },
-        **limited_responses(*_PROBLEMS),
+        **limited_responses("not-found", "conflict", *PICTURE_PROBLEMS),
     },
     max_body_size=MAX_TRUTH_BYTES,
 )
@@ -66,8 +63,8 @@ async def catch_result(
     result = stored_result(await state.stores.results.document(result_id))
     if result.reduced_from is not None:
         raise Conflict(f"{result_id!r} was reduced (`to`): send the truth of one that was not.")
-    found, drawn = await while_connected(request, _caught(state, result, image, card))
-    return Response(drawn, media_type="image/jpeg") if card else found
+    place, drawn = await while_connected(request, _caught(state, result, image, card))
+    return Response(drawn, media_type="image/jpeg") if card else place
 
 
 async def _caught(
@@ -77,28 +74,28 @@ async def _caught(
     async with state.service.context.slots.slot(_BYTES * pixels):
         truth = await decoding(decode, image.file, Limits(MAX_TRUTH_BYTES, pixels))
         blob = state.stores.results.blob
-        made, rest = await blob(result.id, image_file(result)), await blob(result.id, REST)
+        output, rest = await blob(result.id, image_file(result)), await blob(result.id, REST)
         mask = await mask_at(state, result, result.alpha)
-        return await shielded(_compared, result, to_8_bit(truth.rgb), made, mask, rest, card)
+        return await shielded(_compared, result, to_8_bit(truth.rgb), output, mask, rest, card)
 
 
 def _compared(
     result: Result, truth: NDArray[np.uint8], image: bytes, mask: bytes, rest: bytes, card: bool
 ) -> tuple[Caught, bytes]:
     with Image.open(io.BytesIO(image)) as file:
-        made = to_8_bit(pixels_of(file))[..., :3]
-    if truth.shape != made.shape:
+        output = to_8_bit(pixels_of(file))[..., :3]
+    if truth.shape != output.shape:
         raise BadImage(
             f"The truth is {truth.shape[1]}×{truth.shape[0]}, the output is "
-            f"{made.shape[1]}×{made.shape[0]}."
+            f"{output.shape[1]}×{output.shape[0]}."
         )
     trusted = read_mask(mask)[0] if result.guarantee.promised else None
     names = {"upscaler": result.upscaler}
-    found = caught(truth, made, trusted, **names, scale=result.scale)
-    if found is None:
+    place = caught(truth, output, trusted, **names, scale=result.scale)
+    if place is None:
         raise NotFound("Nothing was rewritten that can be seen: this model was right here.")
     if not card:
-        return found, b""
+        return place, b""
     with Image.open(io.BytesIO(rest)) as file:
         x = np.asarray(file.convert("RGB"))
-    return found, picture(card_of(found, x, made, truth, **names), "jpeg", quality=90)
+    return place, picture(card_of(place, x, output, truth, **names), "jpeg", quality=90)

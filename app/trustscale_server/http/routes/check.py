@@ -8,7 +8,7 @@ from fastapi import APIRouter, File, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, Response
 
 from trustscale_server.http.connection import while_connected
-from trustscale_server.http.problems import limited_responses
+from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
 from trustscale_server.images.check.card import CheckCardForm, check_card
 from trustscale_server.images.check.check import (
@@ -32,8 +32,6 @@ Form = CheckCardForm | Literal["json", "html"]
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
 
-_PROBLEMS = ("bad-image", "decode-limit", "image-too-large", "unsupported-media", "bad-request")
-
 
 @router.post(
     "/v1/check",
@@ -43,7 +41,7 @@ _PROBLEMS = ("bad-image", "decode-limit", "image-too-large", "unsupported-media"
             "description": "What they say of each other, as JSON, a report, or a card.",
             "content": {"text/html": {}, "image/png": {}, "image/webp": {}, "image/jpeg": {}},
         },
-        **limited_responses(*_PROBLEMS),
+        **limited_responses(*PICTURE_PROBLEMS),
     },
     max_body_size=SMALL.max_bytes + LARGE.max_bytes + 2**16,
     form_limits={"max_files": 2, "max_fields": 2, "max_part_size": 4096},

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -17,14 +17,6 @@ from trustscale_server.http.state import AdminDep, ClientDep, ClientRoute, State
 from trustscale_server.jobs.document import DRAFT, JobOut, is_drafted, shown_job, unfinished_jobs
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores.base import JobStatus
-
-Webhook = Annotated[
-    str | None,
-    Form(
-        max_length=2000,
-        description="URL to notify of the end of the job, on a host that the service allows.",
-    ),
-]
 
 router = APIRouter(
     route_class=ClientRoute, tags=["jobs"], responses=problem_responses("bad-request")

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Request, UploadFile
 
 from trustscale_server.http.connection import while_connected
-from trustscale_server.http.problems import limited_responses
+from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.state import ClientDep, ClientRoute, StateDep
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.images.verify import (
@@ -21,12 +21,10 @@ from trustscale_server.platform.fair import current_client
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
 
-_PROBLEMS = ("bad-image", "decode-limit", "image-too-large", "unsupported-media", "bad-request")
-
 
 @router.post(
     "/v1/verify",
-    responses=limited_responses(*_PROBLEMS),
+    responses=limited_responses(*PICTURE_PROBLEMS),
     max_body_size=VERIFIED_LIMITS.max_bytes + 2**16,
 )
 async def verify_file(
