@@ -13,7 +13,7 @@ from trustscale_server.calibrating.job import CalibrationHandler
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.canaries import Canary, CanaryStore, Look, first_state, sharpness
 from trustscale_server.calibration.canaries import observe as observed
-from trustscale_server.jobs.tasks import JobContext
+from trustscale_server.jobs.handler import JobContext
 from trustscale_server.platform.errors import UpscalerRejected
 from trustscale_server.upscalers.base import image_digest
 

@@ -15,7 +15,8 @@ from docket import Docket
 from harness.servers import ProcessGroup
 from harness.waiting import PATIENCE_S, until
 from harness.work import SleepingPairs, new_job, sleep_in_one_piece, starts
-from trustscale_server.jobs.queue import QUEUES, JobQueue
+from trustscale_server.jobs.dockets import QUEUES
+from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.jobs.tasks import TaskRetryPolicy
 from trustscale_server.stores.base import open_stores
 

@@ -10,13 +10,14 @@ from harness.waiting import PATIENCE_S
 from harness.work import new_job
 from tests.clock import LoopClock
 from tests.jobs.conftest import EAGER, ended
+from trustscale_server.jobs.exclusive import ExclusiveLock
 from trustscale_server.jobs.supervisor import (
     Interrupted,
     JobCancelled,
     JobEndedElsewhere,
     Supervisor,
 )
-from trustscale_server.jobs.tasks import ExclusiveLock, TaskRetryPolicy
+from trustscale_server.jobs.tasks import TaskRetryPolicy
 from trustscale_server.platform.errors import (
     NotFound,
     TimedOut,

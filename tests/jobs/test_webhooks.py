@@ -14,7 +14,7 @@ from harness.servers import ProcessGroup, free_port
 from harness.work import new_job
 from tests.jobs.conftest import ended
 from trustscale_server.bootstrap.settings import load_settings
-from trustscale_server.jobs.tasks import JobContext, RetriesExhausted, RetryLater
+from trustscale_server.jobs.handler import JobContext, RetriesExhausted, RetryLater
 from trustscale_server.jobs.webhooks import WebhookHandler, delivery_of
 from trustscale_server.platform.errors import BadRequest, ConfigError
 from trustscale_server.stores.base import JobState

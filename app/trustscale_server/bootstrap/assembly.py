@@ -20,8 +20,8 @@ from trustscale_server.calibrating.job import CalibrationHandler
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.canaries import CanaryStore
 from trustscale_server.images.sandbox import client
+from trustscale_server.jobs.handler import FanOut, Handler
 from trustscale_server.jobs.queue import JobQueue, check_queue_url
-from trustscale_server.jobs.tasks import FanOut, Handler
 from trustscale_server.jobs.webhooks import WebhookHandler
 from trustscale_server.monitoring.canaries import CanaryWatch, policies
 from trustscale_server.monitoring.gauges import Gauges

@@ -57,7 +57,7 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker
 from trustscale_server.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from trustscale_server.conformal import fidelity
-from trustscale_server.jobs.tasks import JobContext
+from trustscale_server.jobs.handler import JobContext
 from trustscale_server.platform.errors import BadInput, BadPairs, NotFound
 from trustscale_server.sampling.kept_samples import KeptSamples, samples_named
 from trustscale_server.sampling.measure import Measurement

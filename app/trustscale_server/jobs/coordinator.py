@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from trustscale_server.jobs.handler import FanOut, JobContext
 from trustscale_server.jobs.supervisor import Supervisor
-from trustscale_server.jobs.tasks import FanOut, JobContext, TaskRunner
+from trustscale_server.jobs.tasks import TaskRunner
 from trustscale_server.platform.telemetry.signals import span
 from trustscale_server.stores.base import Job, StoreUnavailable
 

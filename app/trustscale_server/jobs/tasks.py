@@ -1,28 +1,20 @@
-"""Runs the work of jobs: handlers, fan-outs, poison tasks. `jobs/__init__.py` has the rules.
-
-A `Handler`, one coroutine, does a whole job; a `FanOut` does a job of many independent tasks,
-spread over all job workers.
-
-Both may run again from the start after a crash, and two runs may overlap after a worker was
-suspended. So every effect is idempotent: a result is stored under the job's id, a task is recorded
-under job and name, a calibration's id follows from its content. Blocking work runs in
-`asyncio.to_thread`: it would delay the renewal of the lease.
-"""
+"""Runs the work of jobs: handlers, fan-outs, poison tasks. `jobs/__init__.py` has the rules."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
 import structlog
 
+from trustscale_server.jobs.exclusive import ExclusiveLock
+from trustscale_server.jobs.handler import FanOut, Handler, JobContext, RetriesExhausted, RetryLater
 from trustscale_server.jobs.supervisor import (
     Interrupted,
     JobCancelled,
@@ -48,86 +40,11 @@ from trustscale_server.stores.base import (
     JobState,
     JobStatus,
     JobStore,
-    Progress,
     StoreUnavailable,
 )
 from trustscale_server.upscalers.remote.failures import needs_operator
 
 log = logging.getLogger(__name__)
-
-
-class RetryLater(Interrupted):
-    """The work asks to be run again later."""
-
-
-class RetriesExhausted(Exception):
-    """The job has used all its attempts; the text is the reason."""
-
-
-class JobContext:
-    """A running job, as its handler sees it."""
-
-    def __init__(self, job: str, store: JobStore) -> None:
-        self._job = job
-        self._store = store
-        self.has_generated = False
-        """Whether there were samples, which another run pays for again."""
-        self.attributes: dict[str, Any] = {}
-        """What the log line of its end says beside the rest."""
-
-    async def progress(self, done: int, total: int, unit: str = "samples") -> None:
-        """Store the progress, a few times a second at most.
-
-        While the store is unavailable, nothing is stored and the job continues.
-        """
-        self.has_generated |= unit in {"samples", "tiles"} and done > 0
-        with suppress(StoreUnavailable):
-            await self._store.progress(self._job, Progress(done=done, total=total, unit=unit))
-
-    async def note(self, name: str, value: str) -> None:
-        """Store a fact that lists show of the job, at the pace of `progress`."""
-        with suppress(StoreUnavailable):
-            await self._store.note(self._job, name, value)
-
-    def records(self) -> AsyncIterator[tuple[str, bytes]]:
-        """Yield the recorded tasks of this job with their results, sorted."""
-        return self._store.records(self._job)
-
-
-class Handler(Protocol):
-    """Does a whole job."""
-
-    async def __call__(self, job: Job, context: JobContext) -> str:
-        """The link of the result, or `JobState.AWAITING_LABELS`.
-
-        A TrustscaleError fails the job with its problem; StoreUnavailable, UpscalerUnavailable and
-        RetryLater requeue it. asyncio.CancelledError arrives within two seconds after a
-        cancellation in any process.
-        """
-
-
-@runtime_checkable
-class FanOut(Protocol):
-    """Does a job in tasks, on all job workers at once."""
-
-    async def tasks(self, job: Job) -> Sequence[str]:
-        """Return the names of all tasks: distinct, not empty, the same at every call."""
-
-    async def run(self, job: Job, task: str) -> bytes:
-        """Do one task, on any worker; the bytes are recorded.
-
-        Errors that would recur (BadInput, …) fail the job at once; without its upscaler the task
-        runs later; others are retried at once (`TaskRetryPolicy`).
-        """
-
-    async def recorded(self, job: Job, task: str) -> None:
-        """Delete what `run` kept for a second run, once the task's bytes are stored.
-
-        Raises nothing.
-        """
-
-    async def reduce(self, job: Job, context: JobContext) -> str:
-        """Combine the tasks' results in `context.records`; returns like `Handler.__call__`."""
 
 
 _Announce = Callable[[JobStatus, JobState], Awaitable[None]]
@@ -178,51 +95,6 @@ class TaskRetryPolicy:
     def pause(self, waited_s: float) -> float:
         """Return the seconds until the next run."""
         return min(max(self.first_s, 3 * waited_s), self.longest_s)
-
-
-class ExclusiveLock:
-    """Lets any number of tasks run side by side, or one alone; the latter go first.
-
-    So a task that was killed from outside twice soon ends, before a third kill.
-    """
-
-    def __init__(self) -> None:
-        self._changed = asyncio.Event()
-        self._running = 0
-        self._is_alone = False
-        self._waiting_alone = 0
-
-    @asynccontextmanager
-    async def take(self, *, alone: bool) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it.
-
-        Nothing awaits while the counts change, so no cancellation leaves one of them wrong.
-        """
-        self._waiting_alone += alone
-        try:
-            while not self._is_free(alone=alone):
-                await self._changed.wait()
-        finally:
-            self._waiting_alone -= alone
-            self._wake()
-        self._running += 1
-        self._is_alone = alone
-        try:
-            yield
-        finally:
-            self._running -= 1
-            self._is_alone = False
-            self._wake()
-
-    def _wake(self) -> None:
-        """Let all that wait look again."""
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    def _is_free(self, *, alone: bool) -> bool:
-        if alone:
-            return self._running == 0
-        return not self._is_alone and not self._waiting_alone
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

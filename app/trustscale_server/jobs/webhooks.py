@@ -13,11 +13,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
-from trustscale_server.jobs.tasks import (
-    JobContext,
-    RetriesExhausted,
-    RetryLater,
-)
+from trustscale_server.jobs.handler import JobContext, RetriesExhausted, RetryLater
 from trustscale_server.platform.errors import UpscalerError
 from trustscale_server.platform.retry import full_jitter
 from trustscale_server.stores.base import (

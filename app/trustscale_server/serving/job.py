@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server.jobs.document import DRAFT
-from trustscale_server.jobs.tasks import JobContext
+from trustscale_server.jobs.handler import JobContext
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.fair import current_client
 from trustscale_server.platform.tasks import beside
