@@ -69,9 +69,6 @@ def _embedded_default() -> list[UpscalerConfig]:
 
 _SHORTEST_KEY: Final = 8  # of an admin
 
-# 31 years: more overflows dates and timers.
-_MAX_SECONDS = 1e9
-
 
 def _in_bytes(value: Any) -> Any:
     """From text such as `32MB` or `1GiB`."""
@@ -81,7 +78,8 @@ def _in_bytes(value: Any) -> Any:
 _BYTES: Final = TypeAdapter(ByteSize)
 Bytes = Annotated[int, BeforeValidator(_in_bytes)]
 
-Seconds = Annotated[float, Field(gt=0, le=_MAX_SECONDS, allow_inf_nan=False)]
+# At most 31 years: more overflows dates and timers.
+Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 
 DEFAULT_ROUTING: Final = MappingProxyType({"lossless": "span-x4", "*": "realesr-x4"})
@@ -557,13 +555,13 @@ def _place(loc: tuple[int | str, ...], names: Sequence[str | None]) -> str:
 def _entries(overrides: Mapping[str, Any], document: Mapping[str, Any]) -> list[Any]:
     """The entries of `upscalers` as given."""
     try:
-        given = overrides.get("upscalers") or json.loads(
+        entries = overrides.get("upscalers") or json.loads(
             os.environ.get(f"{ENV_PREFIX}UPSCALERS", "0")
         )
     except ValueError:
-        given = None
-    given = given or document.get("upscalers")
-    return list(given) if isinstance(given, list | tuple) else []
+        entries = None
+    entries = entries or document.get("upscalers")
+    return list(entries) if isinstance(entries, list | tuple) else []
 
 
 def _name_of(entry: Any) -> str | None:

@@ -16,12 +16,8 @@ from trustscale_server.platform.errors import ConfigError
 CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
 KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
 ENV_PREFIX = "TRUSTSCALE_"
-_SECRETS_FOLDER = "/run/secrets"  # where container engines mount secrets
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SECRETS = ("client_keys", "admin_keys", "webhook_secrets", "credentials_key")
-_URLS = ("store", "queue", "blobs")
 # Up to the last @, since passwords may hold colons, slashes and @ that are not encoded.
 _PASSWORD = re.compile(r"://[^:@/]*:(.+)@|[?&]password=([^&#]+)")
 
@@ -34,7 +30,7 @@ def read_secret_files(environ: MutableMapping[str, str]) -> None:
     """
     for variable, path in list(environ.items()):
         name = variable.removesuffix("_FILE")
-        ours = name.startswith(ENV_PREFIX) or path.startswith(f"{_SECRETS_FOLDER}/")
+        ours = name.startswith(ENV_PREFIX) or path.startswith("/run/secrets/")
         if name == variable or not path or not ours:
             continue
         try:
@@ -48,7 +44,8 @@ def read_secret_files(environ: MutableMapping[str, str]) -> None:
 def named_key(text: str) -> tuple[str | None, str]:
     """Return the name, if any, and the key of `[NAME:]KEY`."""
     name, separator, key = text.strip().partition(":")
-    return (name, key) if separator and _KEY_NAME.fullmatch(name) else (None, text.strip())
+    is_name = separator and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)
+    return (name, key) if is_name else (None, text.strip())
 
 
 def referenced_values() -> frozenset[str]:
@@ -86,14 +83,14 @@ def read_file() -> tuple[dict[str, Any], list[str]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
     mistakes = []
-    for name in _SECRETS:
+    for name in ("client_keys", "admin_keys", "webhook_secrets", "credentials_key"):
         values = document.get(name, [])
         values = values if isinstance(values, list) else [values]
         if not all(isinstance(value, str) and _REFERENCE.fullmatch(value) for value in values):
             mistakes.append(
                 f'{name} may only hold references to environment variables, such as "${{MY_KEY}}"'
             )
-    for name in _URLS:
+    for name in ("store", "queue", "blobs"):
         password = _PASSWORD.search(str(document.get(name)))
         if password and not _REFERENCE.fullmatch(password.group(1) or password.group(2)):
             mistakes.append(
@@ -109,10 +106,10 @@ def read_file() -> tuple[dict[str, Any], list[str]]:
 def filled(text: str) -> str:
     """Return a text with the variables that it refers to. Raises ConfigError for unset ones."""
     unset: list[str] = []
-    found = str(_resolve(text, unset))
+    resolved = str(_resolve(text, unset))
     if unset:
         raise ConfigError(f"The environment variable {unset[0]} is not set.")
-    return found
+    return resolved
 
 
 def _resolve(value: Any, unset: list[str]) -> Any:
@@ -160,10 +157,10 @@ def with_options(
             parameters |= {field: offered[field] for field in makers[name][1]}
 
         @wraps(command)
-        def run(**given: Any) -> None:
+        def run(**values: Any) -> None:
             for name, (make, fields) in makers.items():
-                given[name] = make(**{field: given.pop(field) for field in fields})
-            command(**given)
+                values[name] = make(**{field: values.pop(field) for field in fields})
+            command(**values)
 
         keyword_only = inspect.Parameter.KEYWORD_ONLY
         alike = [parameter.replace(kind=keyword_only) for parameter in parameters.values()]

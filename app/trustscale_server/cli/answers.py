@@ -25,7 +25,6 @@ from trustscale_server.serving.pictures import png_overlay
 from trustscale_server.stores.files import replace_file
 
 _RECORD: Final = "result.json"
-_OVERLAY: Final = "overlay.png"
 _TRUST: Final = "trust.png"
 
 _PART: Final = re.compile(
@@ -34,8 +33,7 @@ _PART: Final = re.compile(
 Extra = Literal["trust", "overlay"]
 """A file that is written only where it is asked for: it may be larger than the picture."""
 
-
-State = Literal["new", "done", "other", "foreign"]
+AnswerState = Literal["new", "done", "other", "foreign"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class Place:
     record: Mapping[str, Any] | None
     extras: frozenset[Extra] = frozenset()
 
-    def state(self, identity: Mapping[str, Any]) -> State:
+    def state(self, identity: Mapping[str, Any]) -> AnswerState:
         """Return whether this answer is new, done, another request's, or foreign.
 
         other: an answer to another request. foreign: files without a record.
@@ -62,7 +60,7 @@ class Place:
             return "foreign"
         if request_differences(self.record, identity):
             return "other"
-        return "done" if self._wanted(identity) <= self._parts else "new"
+        return "done" if self._needed(identity) <= self._parts else "new"
 
     @property
     def _parts(self) -> set[str]:
@@ -73,7 +71,7 @@ class Place:
             for ending in endings
         }
 
-    def _wanted(self, identity: Mapping[str, Any]) -> set[str]:
+    def _needed(self, identity: Mapping[str, Any]) -> set[str]:
         request = identity["request"]
         needed = {"image", "result"}
         if request["mask"] == "trust":
@@ -111,7 +109,7 @@ class Place:
         if "overlay" in self.extras and MASK in files:
             answer = Answer.model_validate(result.document)
             picture = next(data for name, data in files.items() if name.startswith("image."))
-            chosen[_OVERLAY] = png_overlay(answer, picture, files[MASK])
+            chosen["overlay.png"] = png_overlay(answer, picture, files[MASK])
         return chosen
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
-from typing import Final
 
 import typer
 from rich.console import Console
@@ -25,8 +24,6 @@ from trustscale_server.platform.errors import ConfigError, duration
 LINE_EVERY_S = 60.0
 """Between two lines of progress, without a terminal."""
 
-_INTERRUPTED: Final = 130
-
 
 @dataclass(slots=True)
 class Interruption:
@@ -43,7 +40,7 @@ def interruptible(text: str = "") -> Iterator[Interruption]:
         yield interruption
     except KeyboardInterrupt:
         typer.echo(interruption.text, err=True)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(130) from None
 
 
 class Bars:
@@ -58,7 +55,7 @@ class Bars:
 
     def __call__(
         self,
-        what: str,
+        activity: str,
         done: float,
         total: int | None,
         *,
@@ -68,9 +65,9 @@ class Bars:
         written = decimal if is_bytes else "{:,.0f}".format
         amount = f"{written(int(done))} of {'?' if total is None else written(total)} {unit}"
         amount = amount.rstrip()
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total, amount=amount)
-        self._progress.update(self._tasks[what], completed=done, total=total, amount=amount)
+        if activity not in self._tasks:
+            self._tasks[activity] = self._progress.add_task(activity, total=total, amount=amount)
+        self._progress.update(self._tasks[activity], completed=done, total=total, amount=amount)
 
     def tell(self) -> None:
         """Print a line for what is not done, with the time that it has taken and that is left."""
@@ -78,9 +75,9 @@ class Bars:
             if not task.finished:
                 seconds = task.elapsed or 0
                 left = seconds * ((task.total or 0) / task.completed - 1) if task.completed else 0
-                more = f", about {duration(left)} left" if left > 0 else ""
+                rest = f", about {duration(left)} left" if left > 0 else ""
                 amount = task.fields["amount"]
-                self.line(f"{task.description}: {amount} after {duration(seconds)}{more}")
+                self.line(f"{task.description}: {amount} after {duration(seconds)}{rest}")
 
     def line(self, text: str) -> None:
         """Print a line above the bars."""

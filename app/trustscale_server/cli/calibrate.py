@@ -65,8 +65,8 @@ class Indecision:
     @property
     def fields(self) -> dict[str, Any]:
         """The fields that they set in a calibration's settings."""
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        return {"indecision": given or None}
+        settings = {name: value for name, value in asdict(self).items() if value is not None}
+        return {"indecision": settings or None}
 
 
 @dataclass

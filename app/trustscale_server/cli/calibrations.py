@@ -30,7 +30,6 @@ from trustscale_server.serving.caption import about
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
 
-_LARGE_SHARE = 0.1
 # Trusted areas at the default α.
 _GOOD_AREA, _USABLE_AREA = 0.5, 0.1
 
@@ -338,7 +337,7 @@ def _expectation(document: dict[str, Any]) -> str:
         *(
             f"  large share  {pair['name']}: {pair['share']:.0%} of the loss"
             for pair in checks["dominant_pairs"]
-            if pair["share"] > _LARGE_SHARE
+            if pair["share"] > 0.1
         ),
         *(
             f"  warning      inputs made as {way['name']!r} lose {way['loss']:.3f} ± "

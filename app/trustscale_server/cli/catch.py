@@ -12,7 +12,7 @@ import typer
 
 from trustscale_server.bootstrap.sources import with_options
 from trustscale_server.cli import options
-from trustscale_server.cli.sources import InputFile, check_there, found
+from trustscale_server.cli.sources import InputFile, check_there, input_files
 from trustscale_server.platform.errors import BadInput, ConfigError, TrustscaleError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def catch(
     Writes NAME.catch.jpeg of each photograph, of more than ten of the worst: as sent, as made, as
     it was, and whether that had been marked. Exit codes: 0 done; 1 some failed, and are listed.
     """
-    images, _ = found(sources, None, recursive=catching.recursive)
+    images, _ = input_files(sources, None, recursive=catching.recursive)
     check_there(images)
     # Imported only now, so that a mistyped name fails at once.
     from trustscale_server.cli.service import service_client  # noqa: PLC0415

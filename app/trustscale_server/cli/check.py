@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from trustscale_server.cli import options
 
-_MANY: Final = 16e6  # pixels, from which on it is said what the check takes
 _CONTRADICTS, _STRANGERS = 3, 4
 """Exit codes."""
 
@@ -51,7 +50,7 @@ def check(
     form = None if card is None else card_form(card.suffix)
     files = [(small.read_bytes(), checks.SMALL), (large.read_bytes(), checks.LARGE)]
     sizes = tuple(in_decoder(checks.size_of, data, limits) for data, limits in files)
-    if math.prod(sizes[1]) > _MANY:
+    if math.prod(sizes[1]) > 16e6:
         pixels = " and ".join(f"{math.prod(size) / 1e6:.0f}" for size in sizes)
         typer.echo(
             f"Comparing {pixels} megapixels, in up to "
@@ -62,19 +61,19 @@ def check(
     checked = checks.check(ours, theirs, finders(FaceFinder()))
     if report is not None:
         report.write_text(html_report(ours, theirs, checked), "utf-8")
-    told = checked.check
+    findings = checked.check
     if card is not None and form is not None:
-        card.write_bytes(check_card(ours, theirs, told, form))
+        card.write_bytes(check_card(ours, theirs, findings, form))
     if as_json:
-        options.json_line(asdict(told))
+        options.json_line(asdict(findings))
     else:
-        for sentence in told.sentences:
+        for sentence in findings.sentences:
             typer.echo(sentence)
-        if told.consistency_db is not None:
-            typer.echo(f"Consistency: {told.consistency_db} dB.")
-        for one in told.contradictions:
-            typer.echo(f"  {', '.join(map(str, one.box))}: {one.why}")
-        for thing in told.things:
-            typer.echo(f"  {', '.join(map(str, thing.box))}: {thing.why}")
-    if not told.holds:
-        raise typer.Exit(_CONTRADICTS if told.belong_together else _STRANGERS)
+        if findings.consistency_db is not None:
+            typer.echo(f"Consistency: {findings.consistency_db} dB.")
+        reasons = [(place.box, place.why) for place in findings.contradictions]
+        reasons += [(place.box, place.why) for place in findings.things]
+        for box, why in reasons:
+            typer.echo(f"  {', '.join(map(str, box))}: {why}")
+    if not findings.holds:
+        raise typer.Exit(_CONTRADICTS if findings.belong_together else _STRANGERS)

@@ -42,14 +42,9 @@ from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import EmbeddedConfig, RemoteConfig
 from trustscale_server.upscalers.embedded.runtime import bf16_unit, has_bf16
 
-_FULL: Final = 0.7
-_FREE_BYTES: Final = 2**30
-_MEMORY_BYTES: Final = 2**30
 _DESCRIPTORS: Final = 4096
-_DRIFT_S: Final = 2.0
 _CHECK_S: Final = 15.0
 _SIDE: Final = 48
-_FINGERPRINT: Final = len("sha256:") + 12
 
 
 class Finding(NamedTuple):
@@ -68,36 +63,38 @@ def doctor(as_json: options.Json = False) -> None:
     """
     settings = load_settings()
     configure_logs("error")
-    found = asyncio.run(_found(settings))
-    output([finding._asdict() for finding in found], _text, as_json=as_json)
-    if any(finding.state == "error" for finding in found):
+    findings = asyncio.run(_findings(settings))
+    output([finding._asdict() for finding in findings], _text, as_json=as_json)
+    if any(finding.state == "error" for finding in findings):
         raise typer.Exit(1)
 
 
-def _text(found: list[dict[str, Any]]) -> str:
+def _text(findings: list[dict[str, Any]]) -> str:
     return "\n".join(
         f"{finding['state']:8}{finding['name']}: {finding['detail']}"
         + (f"\n        → {finding['advice']}" if finding["advice"] else "")
-        for finding in found
+        for finding in findings
     )
 
 
-async def _found(settings: Settings) -> list[Finding]:
-    found = [_release(), _given(settings), *_machine(settings)]
+async def _findings(settings: Settings) -> list[Finding]:
+    findings = [_release(), _differences(settings), *_machine(settings)]
     try:
-        found += [Finding("settings", "warning", text) for text in await check_settings(settings)]
+        findings += [
+            Finding("settings", "warning", text) for text in await check_settings(settings)
+        ]
         async with AsyncExitStack() as stack:
             services = await open_parts(settings, stack, serves=False)
-            found += await _stores(services)
+            findings += await _stores(services)
             for upscaler in services.upscalers.values():
-                found += await _reached(services, upscaler)
-                found.append(await _upscaler(services, upscaler))
-            found.append(await _request(services))
+                findings += await _reached(services, upscaler)
+                findings.append(await _upscaler(services, upscaler))
+            findings.append(await _request(services))
     except TrustscaleError as error:
         is_setting = isinstance(error, ConfigError)
         advice = "trustscale config check names each setting" if is_setting else None
-        found.append(Finding("start", "error", error.detail, advice))
-    return found
+        findings.append(Finding("start", "error", error.detail, advice))
+    return findings
 
 
 def _release() -> Finding:
@@ -105,11 +102,11 @@ def _release() -> Finding:
     return Finding("release", "ok", f"trustscale {__version__}, {machine}")
 
 
-def _given(settings: Settings) -> Finding:
+def _differences(settings: Settings) -> Finding:
     values = effective(settings)
-    given = {name: values[name] for name in values if name in settings.model_fields_set}
-    hidden = {name: "***" for name in given if "key" in name or "secret" in name}
-    text = "; ".join(f"{name} = {value}" for name, value in sorted((given | hidden).items()))
+    changed = {name: values[name] for name in values if name in settings.model_fields_set}
+    hidden = {name: "***" for name in changed if "key" in name or "secret" in name}
+    text = "; ".join(f"{name} = {value}" for name, value in sorted((changed | hidden).items()))
     return Finding("differs from the defaults", "ok", text or "nothing")
 
 
@@ -119,50 +116,50 @@ def _machine(settings: Settings) -> list[Finding]:
         text += f", of which a quota leaves {quota:g}: {usable_cores()} threads for each model"
     if has_bf16():
         text += f" with bfloat16 ({bf16_unit() or 'OpenVINO says so'})"
-    found = [Finding("processor", "ok", text)]
+    findings = [Finding("processor", "ok", text)]
     memory = memory_limit()
     text = "no limit is known" if memory is None else f"{memory / 2**30:.1f} GiB"
-    is_small = memory is not None and memory < _MEMORY_BYTES
+    is_small = memory is not None and memory < 2**30
     advice = "give it 1 GiB or more: see docs/sizing.md" if is_small else None
-    found.append(Finding("memory", "warning" if is_small else "ok", text, advice))
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    is_few = 0 <= most < _DESCRIPTORS
-    found.append(
-        Finding("file descriptors", "warning" if is_few else "ok", f"{most}",
+    findings.append(Finding("memory", "warning" if is_small else "ok", text, advice))
+    max_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    is_few = 0 <= max_descriptors < _DESCRIPTORS
+    findings.append(
+        Finding("file descriptors", "warning" if is_few else "ok", f"{max_descriptors}",
                 f"raise the hard limit (ulimit -n) to {_DESCRIPTORS}" if is_few else None)
     )  # fmt: skip
     folder = settings.data_dir
-    place = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    place = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     free = shutil.disk_usage(place).free
-    is_full = free < _FREE_BYTES
-    found.append(
+    is_full = free < 2**30
+    findings.append(
         Finding("disk", "warning" if is_full else "ok", f"{free / 2**30:.1f} GiB free at {folder}",
                 "free space, or lower max_result_bytes" if is_full else None)
     )  # fmt: skip
     if not os.access(place, os.W_OK):
         advice = f"give it to user {os.getuid()}, or name another in data_dir"
-        found.append(Finding("data folder", "error", f"{place} cannot be written", advice))
-    return found
+        findings.append(Finding("data folder", "error", f"{place} cannot be written", advice))
+    return findings
 
 
 async def _stores(services: Services) -> list[Finding]:
     stores = services.stores
     await stores.probe()
     weakness = await stores.weakness()
-    found = [Finding("store", "ok", "reads and writes")]
+    findings = [Finding("store", "ok", "reads and writes")]
     if weakness is not None:
-        found = [Finding("store", "warning", weakness, "see docs/operations.md#rewritesfail")]
+        findings = [Finding("store", "warning", weakness, "see docs/operations.md#rewritesfail")]
     spaces = {"space of the store": await stores.space(), "results": await stores.results.space()}
     for name, (used, limit) in spaces.items():
-        is_full = limit != inf and used > _FULL * limit
+        is_full = limit != inf and used > 0.7 * limit
         text = f"{used / 2**20:.1f} MiB" + ("" if limit == inf else f" of {limit / 2**20:.0f} MiB")
         advice = "see docs/operations.md#storefills" if is_full else None
-        found.append(Finding(name, "warning" if is_full else "ok", text, advice))
+        findings.append(Finding(name, "warning" if is_full else "ok", text, advice))
     drift = abs((await stores.jobs.now()).timestamp() - time.time())
-    is_off = drift > _DRIFT_S
+    is_off = drift > 2
     advice = "let both machines take their time from NTP" if is_off else None
     text = f"{drift:.2f} s from that of the store"
-    return [*found, Finding("clock", "warning" if is_off else "ok", text, advice)]
+    return [*findings, Finding("clock", "warning" if is_off else "ok", text, advice)]
 
 
 async def _reached(services: Services, upscaler: Upscaler) -> list[Finding]:
@@ -170,13 +167,13 @@ async def _reached(services: Services, upscaler: Upscaler) -> list[Finding]:
     config = services.settings.upscaler(upscaler.name)
     if not isinstance(config, RemoteConfig):
         return []
-    found = {}
+    findings = []
     for url in config.addresses:
         split = urlsplit(url)
         host, port = split.hostname or "", split.port or {"http": 80}.get(split.scheme, 443)
         name = f"upscaler {upscaler.name} at {host}:{port}"
-        found[name] = await _connection(name, host, port, ssl=split.scheme == "https")
-    return list(found.values())
+        findings.append(await _connection(name, host, port, ssl=split.scheme == "https"))
+    return findings
 
 
 async def _connection(name: str, host: str, port: int, *, ssl: bool) -> Finding:
@@ -213,11 +210,11 @@ async def _upscaler(services: Services, upscaler: Upscaler) -> Finding:
         settings = calibration.manifest.provenance.settings
         differing = pipeline_differences(calibration.pipeline, upscaler, settings)
         if differing:
-            fields = ", ".join(str(one.get("field")) for one in differing)
+            fields = ", ".join(str(difference.get("field")) for difference in differing)
             silent.append(f"{calibration.id} does not answer: {fields} differ")
     text = "; ".join([f"{reached}, {len(active) - len(silent)} calibrations answer", *silent])
     with suppress(UpscalerUnavailable):  # never reached
-        text = f"{upscaler.fingerprint[:_FINGERPRINT]}; {text}"
+        text = f"{upscaler.fingerprint[: len('sha256:') + 12]}; {text}"
     broken = bool(active) and len(silent) == len(active)
     advice = "see docs/operations.md#calibrationmismatch" if silent else None
     return Finding(name, "error" if broken else "warning" if silent else "ok", text, advice)
@@ -226,7 +223,7 @@ async def _upscaler(services: Services, upscaler: Upscaler) -> Finding:
 async def _request(services: Services) -> Finding:
     """One upload through everything, by a model inside this process."""
     configs = services.settings.upscalers
-    inside = [one.name for one in configs if isinstance(one, EmbeddedConfig)]
+    inside = [config.name for config in configs if isinstance(config, EmbeddedConfig)]
     if not inside:
         return Finding("a request", "ok", "not made: no model runs inside this process")
     started = time.perf_counter()

@@ -57,7 +57,7 @@ class _Commands(TyperGroup):
         return [*_COMMANDS, *sorted(entry.name for entry in entry_points(group=_GROUP))]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        target: typer.Typer | Callable[..., None] | None = _found(cmd_name)
+        target: typer.Typer | Callable[..., None] | None = _member(cmd_name)
         if target is None:
             return None
         if not isinstance(target, typer.Typer):
@@ -69,7 +69,7 @@ class _Commands(TyperGroup):
         return command
 
 
-def _found(name: str) -> Any:
+def _member(name: str) -> Any:
     """A command's function or group; None: there is no such command. Raises ConfigError."""
     if name in _COMMANDS:
         module, _, member = _COMMANDS[name].partition(":")

@@ -21,10 +21,8 @@ from trustscale_server.cli.job_text import calls_made, costs_of
 from trustscale_server.cli.service import ALL, RemoteError, refusals, service_client
 from trustscale_server.platform.errors import ConfigError, TrustscaleError
 
-_BAD_PAIRS = "/problems/bad-pairs"
 
-
-class Outcome(NamedTuple):
+class MadeCalibration(NamedTuple):
     """A calibration's description, its file, and why it was not activated as requested."""
 
     document: dict[str, Any]
@@ -58,7 +56,7 @@ class Making:
     skips: bool = False
     with_file: bool = False
 
-    def run(self, folder: Path, naming: GroupingRule) -> Outcome | None:
+    def run(self, folder: Path, naming: GroupingRule) -> MadeCalibration | None:
         """Run the job on a folder of pairs; return its outcome, or None if it awaits labels.
 
         Raises:
@@ -78,7 +76,7 @@ class Making:
                 else "Nothing was begun."
             )
 
-            async def work() -> Outcome | None:
+            async def work() -> MadeCalibration | None:
                 async with service_client(
                     self.server,
                     upscaler=self.upscaler,
@@ -136,7 +134,9 @@ class Making:
             )
         return any(row["kind"] not in {"embedded", "supplied"} for row in rows)
 
-    async def _ended(self, service: AsyncTrustscale, job: AsyncJob, bars: Bars) -> Outcome | None:
+    async def _ended(
+        self, service: AsyncTrustscale, job: AsyncJob, bars: Bars
+    ) -> MadeCalibration | None:
         measuring = partial(bars, "measuring pairs")
         measuring(0, None)  # it may wait for its turn
         await job.watch(measuring)
@@ -167,11 +167,11 @@ class Making:
             except RemoteError as error:
                 refusal = error
         data = await service.export(document["id"]) if self.with_file else b""
-        return Outcome(document, data, refusal)
+        return MadeCalibration(document, data, refusal)
 
     def _with_advice(self, problem: Problem) -> str:
         """Why a job of this process failed, and how to continue where that helps."""
-        if problem.type != _BAD_PAIRS:
+        if problem.type != "/problems/bad-pairs":
             again = "Run the same command again to continue; what was measured is kept."
         elif self.skips:  # no pair is left
             return problem.detail

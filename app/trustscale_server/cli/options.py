@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from trustscale_server.calibrating.layout import GroupingRule
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Server = Annotated[
@@ -31,15 +31,14 @@ Force = Annotated[
 
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Make the calls without asking.")]
 
-_FIELD: Final = re.compile(
-    r"\b(mask|stretch|bands|page|background|fit|to|scale|guarantee|format|quality|metadata|enlarged)=(?=[\w#])"
-)
-
 
 def spoken(text: str) -> str:
     """Reword a sentence of the service: names of fields become options of the command."""
+    fields = (
+        "mask|stretch|bands|page|background|fit|to|scale|guarantee|format|quality|metadata|enlarged"
+    )
     text = text.replace("without_promise=true", "--yes")
-    return _FIELD.sub(lambda match: f"--{match[1]} ", text)
+    return re.sub(rf"\b({fields})=(?=[\w#])", r"--\1 ", text)
 
 
 _KINDS: Final = {"boolean": bool, "integer": int, "number": float}
@@ -163,12 +162,12 @@ class Promise:
     @property
     def named(self) -> dict[str, Any] | None:
         """The guarantee that the options name, not validated; None if they name none."""
-        given = {name: getattr(self, name) for name in _KIND_OF}
-        given = {name: value for name, value in given.items() if value not in (None, [], ())}
-        kind = self.guarantee or next((_KIND_OF[name] for name in given), None)
+        values = {name: getattr(self, name) for name in _KIND_OF}
+        values = {name: value for name, value in values.items() if value not in (None, [], ())}
+        kind = self.guarantee or next((_KIND_OF[name] for name in values), None)
         if self.robust is not None:
-            kind, given = kind or "expectation", {**given, "robust": self.robust}
-        return None if kind is None else {"kind": kind, **given}
+            kind, values = kind or "expectation", {**values, "robust": self.robust}
+        return None if kind is None else {"kind": kind, **values}
 
 
 @dataclass
@@ -207,7 +206,7 @@ _KIND_OF: Final = {
 """The guarantee that an option implies; of several the first."""
 
 
-def output(answer: Found, write: Callable[[Found], str], *, as_json: bool) -> None:
+def output(answer: T, write: Callable[[T], str], *, as_json: bool) -> None:
     """Print a command's result as JSON, or as text that is not empty."""
     text = json.dumps(answer, indent=2) if as_json else write(answer)
     if text:

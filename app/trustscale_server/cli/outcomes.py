@@ -32,15 +32,15 @@ _FATAL_PROBLEMS: Final = {
 class Outcomes:
     """Collects the outcome of each image by its name, and prints it.
 
-    done: the records of answers, also of those that were there before (`kept`). accepted: how many
-    of them need no look. failed: why. stopped: why the remaining images were not made. left: how
-    many these are.
+    done: the records of answers, also of those that were there before (`earlier`). accepted: how
+    many of them need no look. failed: why. stopped: why the remaining images were not made. left:
+    how many these are.
     """
 
     as_json: bool
     verbose: bool = False
     done: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    kept: int = 0
+    earlier: int = 0
     accepted: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     stopped: str = ""
@@ -55,7 +55,7 @@ class Outcomes:
 
     def keep(self, source: InputFile, record: Mapping[str, Any]) -> None:
         """Count and print an answer that was there."""
-        self.kept += 1
+        self.earlier += 1
         self._done(source, record, " (kept)")
 
     def fail(self, source: InputFile, error: TrustscaleError | OSError) -> None:
@@ -119,8 +119,8 @@ class Outcomes:
             rest = f" {self.left} images are not done; run the same command again to continue."
             typer.echo(f"trustscale: {self.stopped}{rest if many else ''}", err=True)
         if many:
-            answered = len(self.done) - self.kept
-            counts = f"{answered} done, {self.kept} kept, {len(self.failed)} failed"
+            answered = len(self.done) - self.earlier
+            counts = f"{answered} done, {self.earlier} kept, {len(self.failed)} failed"
             if rule is not None:
                 counts += (
                     f"; {self.accepted} {ACCEPTED}, {len(self.done) - self.accepted} to {LOOK}"

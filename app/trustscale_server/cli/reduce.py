@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from trustscale_server.cli.sources import InputFile, found, targets
+from trustscale_server.cli.sources import InputFile, input_files, targets
 from trustscale_server.platform.errors import BadImage, BadInput, ConfigError
 
 _MIN_SIDE: Final = 32  # of a reduced picture, in pixels
@@ -35,7 +35,7 @@ def reduce(
     Enlarge what is in x/ with that program, put its pictures into enlarged/, and calibrate the
     folder with an upscaler of the kind supplied. Exit codes: 0 all are made; 1 some cannot be read.
     """
-    sources, _ = found([str(folder)], out, recursive=False)
+    sources, _ = input_files([str(folder)], out, recursive=False)
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty: name a new folder with --out.")
     stems = targets(sources, Path())
@@ -44,7 +44,7 @@ def reduce(
     failed = 0
     for source, stem in zip(sources, stems, strict=True):
         try:
-            _made(source, stem.name, out, scale, jpeg)
+            _write_pair(source, stem.name, out, scale, jpeg)
         except BadInput as error:
             failed += 1
             typer.echo(f"trustscale: {source}: {error.detail}", err=True)
@@ -56,7 +56,7 @@ def reduce(
         raise typer.Exit(1)
 
 
-def _made(source: InputFile, stem: str, out: Path, scale: int, jpeg: int | None) -> None:
+def _write_pair(source: InputFile, stem: str, out: Path, scale: int, jpeg: int | None) -> None:
     """Write a photograph, cut to whole pixels of its reduction, and that. Raises BadInput."""
     # Imported only now, so that a mistyped name fails at once.
     from PIL import Image  # noqa: PLC0415

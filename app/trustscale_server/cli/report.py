@@ -38,13 +38,13 @@ def _held(record: Mapping[str, Any]) -> str:
     added = record.get("added")
     if added is None or added["held"] is None:
         return ""
-    some = percent(added["held"]) if added["held"] >= LITTLE else "next to none"
-    return f"{some} of the added detail holds up, "
+    share = percent(added["held"]) if added["held"] >= LITTLE else "next to none"
+    return f"{share} of the added detail holds up, "
 
 
 def _left_out(record: Mapping[str, Any]) -> str:
     """How much was left out of the mask, such as ", without 2 faces and 1 text"."""
-    counts = Counter(thing["kind"] for thing in record.get("left_out", []))
+    counts = Counter(region["kind"] for region in record.get("left_out", []))
     said = [f"{n} {kind}{'s' * (n > 1)}" for kind, n in sorted(counts.items())]
     return f", without {' and '.join(said)}" if said else ""
 
@@ -95,5 +95,5 @@ def skipped_in_words(paths: Sequence[Path]) -> str:
 
 def first_of(names: Sequence[Path | str]) -> str:
     """Return the files, of many the first."""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(map(str, names[:_NAMED])) + more
+    rest = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(map(str, names[:_NAMED])) + rest

@@ -9,7 +9,7 @@ import os
 import re
 import socket
 from contextlib import ExitStack
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -24,16 +24,13 @@ from trustscale_server.http.app import create_app
 from trustscale_server.http.middleware import is_local
 from trustscale_server.http.server import (
     KEEP_ALIVE_S,
-    Server,
+    GatewayServer,
     raise_descriptors,
     server_config,
 )
 from trustscale_server.platform.config_errors import did_you_mean
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.platform.telemetry.logs import configure_logs
-
-# A system without IPv6, or with none on this interface.
-_NOT_HERE: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 def _bound(host: str, port: int, opened: ExitStack) -> list[socket.socket]:
@@ -44,24 +41,25 @@ def _bound(host: str, port: int, opened: ExitStack) -> list[socket.socket]:
     """
     sockets: list[socket.socket] = []
     try:
-        found = [
+        addresses = [
             (family, address)
             for name in (("0.0.0.0", "::") if host == "::" else (host,))  # noqa: S104 - asked for
             for family, _, _, _, address in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
         ]
-        for family, address in dict.fromkeys(found):
+        for family, address in dict.fromkeys(addresses):
             try:
-                one = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
-                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                one.bind((address[0], port, *address[2:]))
+                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listener.bind((address[0], port, *address[2:]))
             except OSError as error:
-                if sockets and error.errno in _NOT_HERE:
+                # A system without IPv6, or with none on this interface.
+                if sockets and error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
                     continue
                 raise
-            port = one.getsockname()[1]  # the same for all, where 0 was asked for
-            sockets.append(one)
+            port = listener.getsockname()[1]  # the same for all, where 0 was asked for
+            sockets.append(listener)
     except OSError as error:
         raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
     return sockets
@@ -96,7 +94,7 @@ def serve(
             timeout_graceful_shutdown=int(settings.request_timeout_s),
         )
         raise_descriptors()
-        server = Server(config, BEGAN)
+        server = GatewayServer(config, BEGAN)
         asyncio.run(server.serve(sockets))
     if not server.started:
         raise typer.Exit(1)

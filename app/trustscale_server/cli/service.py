@@ -40,23 +40,17 @@ from trustscale_server.upscalers.base import AUTO
 from trustscale_server.upscalers.config import EmbeddedConfig
 from trustscale_server.upscalers.registry import UpscalerConfig
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 _Checked = Callable[[int, int], None]
 
 ALL: Final = "*"
 """All upscalers; no name holds a star."""
-
-_ACTOR: Final = "command line"
-"""The actor in records and in the admin log."""
 
 AWAY: Final = "away"
 """The type of a RemoteError when no server answers."""
 
 PATIENT: Final = 8
 """Retries while a job is watched or a folder upscaled: a restart of the server takes some 50 s."""
-
-# More samples at once take memory rather than save time.
-_MAX_AT_ONCE: Final = 8
 
 
 class RemoteError(TrustscaleError):
@@ -85,17 +79,17 @@ async def service_client(
 
 def ask(
     server: str | None,
-    question: Callable[[AsyncTrustscale], Awaitable[Answer]],
+    question: Callable[[AsyncTrustscale], Awaitable[T]],
     *,
     needs_key: bool = True,
     **here: Any,
-) -> Answer:
+) -> T:
     """Return the answer of a server, or of the application in this process.
 
     Raises as `service_client`.
     """
 
-    async def answer() -> Answer:
+    async def answer() -> T:
         async with service_client(server, needs_key=needs_key, **here) as service:
             return await question(service)
 
@@ -198,7 +192,7 @@ async def _start(
     services = await _opened(settings, stack, metrics=metrics, stores=stores)
     unkept = replace(services.service.context, results=None)
     service = replace(services.service, context=unkept)
-    more: dict[str, Any] = {"service": service, "worker": None}
+    parts: dict[str, Any] = {"service": service, "worker": None}
     if on_checked is not None:
         # Released when the jobs have stopped.
         held = await stack.enter_async_context(AsyncExitStack())
@@ -210,8 +204,8 @@ async def _start(
             drain_s=0.0,
             unfinished=False,
         )
-        more["worker"] = await stack.enter_async_context(working(run))
-        more["creator"] = LocalCreator(
+        parts["worker"] = await stack.enter_async_context(working(run))
+        parts["creator"] = LocalCreator(
             upscalers=services.upscalers,
             default=settings.default,
             calibrations=services.calibrations,
@@ -230,10 +224,10 @@ async def _start(
         TIMINGS,
         client_keys=nobody,
         admin_keys=nobody,
-        operator=_ACTOR,
+        operator="command line",  # in records and in the admin log
         limits=ClientLimits(),
         idempotency=IdempotencyKeys(services.stores.claims, ignored=True),
-        **more,
+        **parts,
     )
 
 
@@ -276,4 +270,5 @@ def _at_once(config: UpscalerConfig) -> UpscalerConfig:
     chosen = {"threads", "concurrency"} & config.model_fields_set
     if chosen or not isinstance(config, EmbeddedConfig):
         return config
-    return config.model_copy(update={"concurrency": min(usable_cores(), _MAX_AT_ONCE)})
+    # More samples at once take memory rather than save time.
+    return config.model_copy(update={"concurrency": min(usable_cores(), 8)})

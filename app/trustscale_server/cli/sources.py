@@ -44,7 +44,7 @@ class InputFile:
         return self.data if self.path is None else self.path.read_bytes()
 
 
-def found(
+def input_files(
     texts: Sequence[str], out: Path | None, *, recursive: bool
 ) -> tuple[list[InputFile], list[Path]]:
     """Return the images that the arguments name, in order, and other files in folders.
@@ -91,8 +91,8 @@ def enlarged_of(source: InputFile, where: Path) -> Path:
         path for path in images if is_made_of(path.stem, stem)
     ]
     if len(alike) != 1:
-        what = f"{len(alike)} files of {folder} have" if alike else f"no file of {folder} has"
-        raise FileNotFoundError(errno.ENOENT, f"{what} its name", str(folder))
+        count = f"{len(alike)} files of {folder} have" if alike else f"no file of {folder} has"
+        raise FileNotFoundError(errno.ENOENT, f"{count} its name", str(folder))
     return alike[0]
 
 

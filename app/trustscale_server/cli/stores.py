@@ -75,8 +75,9 @@ async def _copied(settings: Settings, url: str, blobs_url: str | None) -> Copied
         stack.enter_context(held(settings.data_dir / "gateway.lock", running))
         source = SqliteDocuments(path)
         stack.push_async_callback(source.close)
-        here = open_blobs(settings.blobs, settings.data_dir)
-        there = here if blobs_url is None else open_blobs(blobs_url, settings.data_dir)
+        source_blobs = target_blobs = open_blobs(settings.blobs, settings.data_dir)
+        if blobs_url is not None:
+            target_blobs = open_blobs(blobs_url, settings.data_dir)
         client = redis_client(url)
         stack.push_async_callback(client.aclose)
-        return await copy_stores(source, here, client, there)
+        return await copy_stores(source, source_blobs, client, target_blobs)

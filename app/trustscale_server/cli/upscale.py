@@ -6,20 +6,19 @@ import asyncio
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from trustscale_server.bootstrap.sources import with_options
 from trustscale_server.cli import options
 from trustscale_server.cli.review import Rule
-from trustscale_server.cli.sources import STREAM, check_there, found, is_tree
+from trustscale_server.cli.sources import STREAM, check_there, input_files, is_tree
 from trustscale_server.platform.errors import BadRequest, ConfigError
 from trustscale_server.serving.request import UpscaleOptions, UpscaleRequest, options_of
 
-_AT_ONCE: Final = 4  # on a server
-_ROUTES: Final = ("upscalers", "upscale", "uploads", "batches")
-
+if TYPE_CHECKING:
+    from trustscale_server.cli.answers import Extra
 
 RequestOptions: Final = options.from_model(
     UpscaleOptions,
@@ -115,6 +114,12 @@ class AnswerOptions:
         ),
     ] = False
 
+    @property
+    def extras(self) -> frozenset[Extra]:
+        """What is written besides picture and mask."""
+        wishes: dict[Extra, bool] = {"trust": self.trust, "overlay": self.overlay}
+        return frozenset(name for name, is_wished in wishes.items() if is_wished)
+
 
 @dataclass
 class Elsewhere:
@@ -196,23 +201,16 @@ def upscale(
     Exit codes: 0 all is done; 1 some images failed, and are listed; 2 wrong usage, or answers to
     something else would be lost; 130 interrupted.
     """
-    out, server = answers.out, output.server
-    to_stream = out == STREAM or (out is None and sources == [STREAM])
-    if to_stream and (len(sources) > 1 or is_tree(sources) or output.as_json):
-        raise typer.BadParameter("--out - takes one image, and no --json.")
-    if to_stream and sys.stdout.isatty():
-        raise typer.BadParameter("a picture is not written to a terminal: name a file with >.")
-    sorts = sorting.rule
-    if sorts and (to_stream or request_options.mask == "none"):
+    server, rule = output.server, sorting.rule
+    folder = _folder(sources, answers.out, as_json=output.as_json)
+    if rule and (folder is None or request_options.mask == "none"):
         raise typer.BadParameter("--review and --review-batch sort files with a mask.")
-    folder = None if to_stream else Path(out or ".")
     if elsewhere.enlarged is not None and elsewhere.enlarged.is_file() and is_tree(sources):
         raise typer.BadParameter("--enlarged is a folder where the images are in one.")
-    images, skipped = found(sources, folder, recursive=answers.recursive)
+    images, skipped = input_files(sources, folder, recursive=answers.recursive)
     check_there(images)
     # Imported only now, so that a mistyped name fails at once.
     from trustscale_server.bootstrap.settings import load_settings  # noqa: PLC0415
-    from trustscale_server.cli.answers import Extra  # noqa: PLC0415
     from trustscale_server.cli.bars import interruptible  # noqa: PLC0415
     from trustscale_server.cli.batch import (  # noqa: PLC0415
         RUN_MANIFEST,
@@ -224,16 +222,20 @@ def upscale(
     from trustscale_server.cli.service import PATIENT, service_client  # noqa: PLC0415
 
     requested = _request(request_options)
-    chosen: list[tuple[Extra, bool]] = [("trust", answers.trust), ("overlay", answers.overlay)]
-    extras = frozenset(name for name, is_wanted in chosen if is_wanted)
     manifest = folder / RUN_MANIFEST if folder is not None and is_tree(sources) else None
     many = len(images) > 1
     settings = load_settings() if server is None else None
-    name = request_options.upscaler
-    here = {"settings": settings, "upscaler": name, "many": many, "routes": _ROUTES}
 
     async def work() -> Run:
-        async with service_client(server, needs_key=False, retries=PATIENT, **here) as service:
+        async with service_client(
+            server,
+            needs_key=False,
+            retries=PATIENT,
+            settings=settings,
+            upscaler=requested.upscaler,
+            many=many,
+            routes=("upscalers", "upscale", "uploads", "batches"),
+        ) as service:
             request = await adapted(service, requested, images) if answers.adapt else requested
             run = Run(
                 service=service,
@@ -241,32 +243,46 @@ def upscale(
                 served=await served_request(service, request),
                 outcomes=Outcomes(output.as_json, output.verbose),
                 overwrite=answers.overwrite,
-                extras=extras,
-                review=sorts,
+                extras=answers.extras,
+                review=rule,
                 enlarged=elsewhere.enlarged,
                 manifest=manifest,
             )
             if folder is None:
                 await run.to_stream(images[0])
             else:
-                most = settings.max_in_flight if settings else _AT_ONCE
-                await run.all(images, folder, answers.at_once or most)
+                at_once = settings.max_in_flight if settings else 4
+                await run.all(images, folder, answers.at_once or at_once)
             return run
 
     with interruptible("What is done is kept; run the same command again to continue."):
         run = asyncio.run(work())
     run.write_manifest()
     outcomes = run.outcomes
-    outcomes.print_summary(sorts, skipped, many=many)
+    outcomes.print_summary(rule, skipped, many=many)
     if outcomes.failed or outcomes.stopped:
         raise typer.Exit(1)
 
 
-def _request(asked: Any) -> UpscaleRequest:
+def _folder(sources: list[str], out: str | None, *, as_json: bool) -> Path | None:
+    """Where answers are written; None: the picture alone, to standard output.
+
+    Raises BadParameter.
+    """
+    if out != STREAM and not (out is None and sources == [STREAM]):
+        return Path(out or ".")
+    if len(sources) > 1 or is_tree(sources) or as_json:
+        raise typer.BadParameter("--out - takes one image, and no --json.")
+    if sys.stdout.isatty():
+        raise typer.BadParameter("a picture is not written to a terminal: name a file with >.")
+    return None
+
+
+def _request(wish: Any) -> UpscaleRequest:
     """The request of `RequestOptions`. Raises BadParameter, ConfigError."""
-    if asked.to is not None and asked.print_ is not None:
+    if wish.to is not None and wish.print_ is not None:
         raise typer.BadParameter("--to and --print both name a size: give one.")
-    fields = {**asdict(asked), "to": asked.print_ or asked.to}
+    fields = {**asdict(wish), "to": wish.print_ or wish.to}
     del fields["print_"]
     try:
         return options_of(**fields)

@@ -26,8 +26,6 @@ from trustscale_server.sampling.spec import DEFAULT_SAMPLES
 from trustscale_server.upscalers.entries import add
 from trustscale_server.upscalers.probe import ProbeReport, probe
 
-_CONNECT = ("connect",)
-
 app = typer.Typer(help="The configured upscalers.", no_args_is_help=True)
 
 
@@ -144,7 +142,7 @@ def connect(
         async def question(service: AsyncTrustscale) -> dict[str, Any]:
             return await service.probe(address, call=call, token=token, settings=settings)
 
-        return ask(calls.server, question, routes=_CONNECT)
+        return ask(calls.server, question, routes=("connect",))
 
     report = probed(call=False)
     typer.echo(_before(report), err=True)
@@ -158,14 +156,14 @@ def connect(
     output(report, lambda _: report["toml"].rstrip(), as_json=calls.as_json)
 
 
-def _settings(given: list[str], **own: Any) -> dict[str, Any]:
+def _settings(assignments: list[str], **own: Any) -> dict[str, Any]:
     """The settings as a document; a name `a.b` sets `b` in the table `a`.
 
     Raises:
         ConfigError: one is not NAME=VALUE.
     """
     settings = {key: value for key, value in own.items() if value is not None}
-    for assignment in given:
+    for assignment in assignments:
         place, equals, text = assignment.partition("=")
         *parents, last = place.split(".")
         if not equals or not all((*parents, last)):

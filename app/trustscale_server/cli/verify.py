@@ -40,7 +40,7 @@ def verify(
     for file in files:
         try:
             data = sys.stdin.buffer.read() if file == STREAM else Path(file).read_bytes()
-            found = in_decoder(checks.verify, data, checks.VERIFIED_LIMITS, known=known)
+            verification = in_decoder(checks.verify, data, checks.VERIFIED_LIMITS, known=known)
         except (TrustscaleError, OSError) as error:
             if len(files) == 1:
                 raise
@@ -48,10 +48,11 @@ def verify(
             typer.echo(f"trustscale: {file}: {reason}", err=True)
             all_hold = False
             continue
-        all_hold &= found.holds
+        all_hold &= verification.holds
         if as_json:
-            options.json_line({"file": file, **asdict(found)})
+            options.json_line({"file": file, **asdict(verification)})
         else:
-            typer.echo("\n  ".join([f"{file}: {found.sentences[0]}", *found.sentences[1:]]))
+            first, *others = verification.sentences
+            typer.echo("\n  ".join([f"{file}: {first}", *others]))
     if not all_hold:
         raise typer.Exit(1)

@@ -43,14 +43,19 @@ def answer_files(result: Picture, media_type: str) -> tuple[str, ...]:
         return ()
     if media_type != ZIP or not isinstance(result, Result):
         return (image_file(result),)
-    more = {
+    optional = {
         CARD: result.card,
         BELIEVED: result.believed.is_sent,
         SAFE_COPY: result.safe,
         ADDED: result.safe,
         TRUST_COG: result.links.trust_cog is not None,
     }
-    return (image_file(result), MASK, TRUST, *(name for name, is_sent in more.items() if is_sent))
+    return (
+        image_file(result),
+        MASK,
+        TRUST,
+        *(name for name, is_sent in optional.items() if is_sent),
+    )
 
 
 async def respond(

@@ -40,9 +40,6 @@ from trustscale_server.platform.telemetry.signals import Metrics, exporting
 from trustscale_server.stores.base import Stores, forget_files
 from trustscale_server.web.routes import web_router
 
-# Multipart boundaries and the small fields of a form, on top of the image itself.
-_FORM_OVERHEAD = 64 * 1024
-
 _MAX_FIELDS = 32
 
 # Bytes of a form's file in memory before it goes to the disk; there may be hundreds of files.
@@ -141,7 +138,8 @@ def application(
         redoc_url=None,
         redirect_slashes=False,  # the redirect would name the request's `Host`
         generate_unique_id_function=operation_id,
-        max_body_size=max_upload_bytes + _FORM_OVERHEAD,
+        # With multipart boundaries and small fields of a form, on top of the image itself.
+        max_body_size=max_upload_bytes + 64 * 1024,
         form_limits={"max_part_size": 4096, "max_fields": _MAX_FIELDS, "max_files": 1},
     )
     problems.add_problem_handlers(app)

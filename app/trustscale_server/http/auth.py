@@ -10,9 +10,6 @@ from collections.abc import (
     Mapping,
 )
 from pathlib import Path
-from typing import (
-    Final,
-)
 
 from trustscale_server.bootstrap.sources import named_key
 from trustscale_server.platform.errors import (
@@ -20,9 +17,6 @@ from trustscale_server.platform.errors import (
     Unauthorized,
 )
 from trustscale_server.stores.files import PRIVATE, create_file
-
-_KEY_BYTES: Final = 32
-_KEY_LENGTH: Final = 43  # characters of so many bytes in base64
 
 
 class Keyring:
@@ -85,12 +79,13 @@ def stored_admin_key(data_dir: Path) -> tuple[str, Path]:
     try:
         data_dir.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         if not path.exists():
-            key = secrets.token_urlsafe(_KEY_BYTES)
+            key = secrets.token_urlsafe(32)
             create_file(path, f"{key}\n".encode("ascii"), permissions=0o600)
         key = path.read_bytes().decode("ascii", "replace").strip()
     except OSError as error:
         raise ConfigError(f"Cannot write the admin key to {path}: {error.strerror}.") from error
-    if len(key) < _KEY_LENGTH or not key.isascii():
+    # Of 32 bytes in base64.
+    if len(key) < 43 or not key.isascii():
         raise ConfigError(
             f"The admin key in {path} is empty or damaged; remove the file, and the next start "
             "makes a new key."

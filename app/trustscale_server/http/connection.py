@@ -18,15 +18,15 @@ from trustscale_server.http.problems import (
     ClientDisconnected,
 )
 
-Value = TypeVar("Value")
+T = TypeVar("T")
 
 
 async def while_connected(
     request: Request,
-    work: Coroutine[Any, Any, Value],
+    work: Coroutine[Any, Any, T],
     *,
     finishes: Callable[[], bool] = lambda: False,
-) -> Value:
+) -> T:
     """Return the outcome of `work`, which is cancelled when the client hangs up.
 
     finishes: whether the work runs to its end nevertheless, asked at that moment.

@@ -44,8 +44,6 @@ _HEADERS = [
 ]
 _OF_FILES = frozenset({b"x-content-type-options", b"cross-origin-resource-policy"})
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_DOCS_POLICY = f"{_POLICY}; {PAGE_POLICY}"
-_PUBLIC = ("/docs", "/openapi.json", "/problems/")
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -252,12 +250,12 @@ def _security_headers(path: str, start: Message) -> list[tuple[bytes, bytes]]:
         # Of files that a page loads only a worker has a policy, which is its own: fifty of them are
         # a first view.
         return [header for header in _HEADERS if header[0] in _OF_FILES]
-    policy = _DOCS_POLICY if path == "/docs" else _POLICY
+    policy = f"{_POLICY}; {PAGE_POLICY}" if path == "/docs" else _POLICY
     headers = [*_HEADERS, (b"content-security-policy", policy.encode())]
     if path.startswith("/v1/results/") and start["status"] == 200:
         # Results never change, but belong to one client and expire.
         headers.append((b"cache-control", b"private, max-age=300"))
-    elif not path.startswith(_PUBLIC):
+    elif not path.startswith(("/docs", "/openapi.json", "/problems/")):
         headers.append((b"cache-control", b"no-store"))
     return [(name, value) for name, value in headers if name not in sent]
 

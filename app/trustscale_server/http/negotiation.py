@@ -33,12 +33,12 @@ def negotiate(accept: str) -> str:
     """
     weights = _weights(accept or "*/*")
     possible = [kind for kind in (JSON, ZIP, *FORM_OF_TYPE) if weights.get(kind) != 0]
-    wanted = {kind: weights[kind] for kind in weights if kind in {*possible, ANY_IMAGE}}
+    acceptable = {kind: weights[kind] for kind in weights if kind in {*possible, ANY_IMAGE}}
     if possible:
         others = max(weights.get("*/*", 0), weights.get("application/*", 0))
-        wanted.setdefault(possible[0], others)
-    best = max(wanted, key=wanted.__getitem__, default=None)
-    if best is None or not wanted[best]:
+        acceptable.setdefault(possible[0], others)
+    best = max(acceptable, key=acceptable.__getitem__, default=None)
+    if best is None or not acceptable[best]:
         raise BadRequest(
             f"Accept: {accept[:80]!r} allows none of {JSON}, {ZIP}, {', '.join(FORM_OF_TYPE)}."
         )
@@ -69,8 +69,8 @@ def _weights(header: str) -> dict[str, float]:
     """The items of a header in order, each with its weight `q`, which is 1 unless it is given."""
     weights = {}
     for item in header.split(","):
-        name, *parameters = (part.strip().lower() for part in item.split(";"))
-        given = dict(parameter.partition("=")[::2] for parameter in parameters)
+        name, *parameters = (token.strip().lower() for token in item.split(";"))
+        values = dict(parameter.partition("=")[::2] for parameter in parameters)
         with suppress(ValueError):  # a weight that is no number
-            weights[name] = float(given.get("q", 1))
+            weights[name] = float(values.get("q", 1))
     return weights

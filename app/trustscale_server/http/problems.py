@@ -28,15 +28,10 @@ from trustscale_server.platform.problems import (
 )
 from trustscale_server.stores.spool import is_of_temporary, no_temporary
 
-_CLIENT_GONE = 499
-"""Logged and counted for a client that hung up; it is not sent."""
-
 SCOPE_KEY = "trustscale.problem"
 """The key in a request's ASGI scope for the type of problem that answers it."""
 
 log = structlog.get_logger(__name__)
-
-_ALPHA = {("body", "alpha"), ("query", "alpha")}
 
 # 400 is the framework's status for an unreadable body, which here is 422 like all bad requests.
 _BY_STATUS = {
@@ -45,13 +40,6 @@ _BY_STATUS = {
     405: "method-not-allowed",
     413: "image-too-large",
 }
-
-
-# The disk, or descriptors.
-_USED_UP = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
-
-
-_PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
 def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
@@ -103,14 +91,17 @@ def _validation(request: Request, error: Exception) -> Response:
         {"field": ".".join(map(str, item["loc"][1:])), "reason": reason(item)} for item in mistakes
     ]
     detail = together((item["field"], item["reason"]) for item in items)
-    is_alpha = any(item["loc"] in _ALPHA and item["type"] != "extra_forbidden" for item in mistakes)
+    is_alpha = any(
+        item["loc"] in {("body", "alpha"), ("query", "alpha")} and item["type"] != "extra_forbidden"
+        for item in mistakes
+    )
     slug = "bad-alpha" if is_alpha else "bad-request"
     return _counted(request, problem(slug, detail, fields=items))
 
 
 async def answer_nobody(_request: Request, _gone: Exception) -> Response:
     """Return the response that is counted for a client that hung up."""
-    return Response(status_code=_CLIENT_GONE)
+    return Response(status_code=499)  # it is logged and counted, not sent
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -145,8 +136,8 @@ def _allowed(request: Request) -> str:
     """The methods of all routes of a path; the framework names those of the first."""
 
     def is_taken(method: str) -> bool:
-        asked = {**request.scope, "method": method}
-        return any(route.matches(asked)[0] is Match.FULL for route in request.app.routes)
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
     return ", ".join(filter(is_taken, _METHODS))
 
@@ -157,7 +148,8 @@ def _not_allowed(request: Request, allowed: str) -> str:
 
 def _system(request: Request, error: Exception) -> Response:
     assert isinstance(error, OSError)  # noqa: S101 - registered for this class
-    if error.errno not in _USED_UP:
+    # The disk, or descriptors, are used up.
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}:
         if is_of_temporary(error):
             return _expected(request, no_temporary(error))
         raise error
@@ -207,13 +199,14 @@ def problem_responses(*slugs: str, status: int | None = None) -> _Responses:
     status: instead of the types' own.
     """
     responses: _Responses = {}
+    schema = {"$ref": "#/components/schemas/Problem"}
     for slug in slugs:
         kind = PROBLEMS[slug]
         response = responses.setdefault(
             status or kind.status,
             {
                 "description": kind.title,
-                "content": {PROBLEM_TYPE: {"schema": _PROBLEM, "examples": {}}},
+                "content": {PROBLEM_TYPE: {"schema": schema, "examples": {}}},
             },
         )
         response["content"][PROBLEM_TYPE]["examples"][slug] = {

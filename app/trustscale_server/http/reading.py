@@ -79,7 +79,7 @@ class Debts:
         free_at = max(self._free_at.get(address, now), now) + seconds / SHARE
         self._free_at[address] = free_at
         if len(self._free_at) > self._most_kept:
-            self._free_at = {who: at for who, at in self._free_at.items() if at > now}
+            self._free_at = {other: at for other, at in self._free_at.items() if at > now}
             self._most_kept = max(_MIN_KEPT, 2 * len(self._free_at))
         return max(0.0, free_at - now - BURST_S / SHARE)
 

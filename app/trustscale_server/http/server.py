@@ -27,14 +27,9 @@ from trustscale_server.platform.problems import PROBLEM_TYPE, problem
 # Longer than proxies keep idle connections (Caddy here 30 s, nginx 60 s), or they would send
 # requests into closing ones.
 KEEP_ALIVE_S = 75
-_MAX_HEAD_BYTES = 32 * 1024
 _ACCEPT_S = 0.25  # longer than the event loop is busy at a time
-_BACKLOG = 128
 _CONNECTIONS: Final = 1000
 _DESCRIPTORS: Final = 4096
-# After a refusal: what is sent until the client has read it.
-_LINGER_S: Final = 2.0
-_MAX_UNREAD: Final = 2**20
 
 
 def raise_descriptors() -> None:
@@ -77,7 +72,7 @@ class BoundedConnection(H11Protocol):
 
     def __init__(self, *args: Any, debts: Debts, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.conn: Messages = Messages(h11.SERVER, _MAX_HEAD_BYTES)
+        self.conn: Messages = Messages(h11.SERVER, max_incomplete_event_size=32 * 1024)
         self._most = most_connections()
         self._debts = debts
         self._head_timer: asyncio.TimerHandle | None = None
@@ -101,7 +96,7 @@ class BoundedConnection(H11Protocol):
         began = time.thread_time()
         if self._is_refused:
             self._unread += len(data)
-            if self._unread > _MAX_UNREAD:
+            if self._unread > 2**20:
                 self.close()
         else:
             super().data_received(data)
@@ -134,7 +129,7 @@ class BoundedConnection(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         # If it were closed at once, what still comes would make the system discard the answer.
-        self.loop.call_later(_LINGER_S, self.close)
+        self.loop.call_later(2.0, self.close)
 
     def on_response_complete(self) -> None:
         self._idle_since = time.monotonic()
@@ -163,15 +158,15 @@ class BoundedConnection(H11Protocol):
 
     def _excess(self) -> BoundedConnection:
         """The connection to close."""
-        all_ = [other for other in self.connections if isinstance(other, BoundedConnection)]
-        idle = [other for other in all_ if other is not self and other._is_idle]  # noqa: SLF001
+        connections = [other for other in self.connections if isinstance(other, BoundedConnection)]
+        idle = [other for other in connections if other is not self and other._is_idle]  # noqa: SLF001
         if idle:
             return min(idle, key=lambda other: other._idle_since)  # noqa: SLF001
-        addresses = {other: other.address for other in all_}
+        addresses = {other: other.address for other in connections}
         held = Counter(addresses.values())
         # Of equals, the one that comes is refused.
-        largest = max(held, key=lambda who: (held[who], who == self.address))
-        newest = [other for other in all_ if addresses[other] == largest]
+        largest = max(held, key=lambda address: (held[address], address == self.address))
+        newest = [other for other in connections if addresses[other] == largest]
         return max(newest, key=lambda other: other._made_at)  # noqa: SLF001
 
     def _start_head_timer(self) -> None:
@@ -184,7 +179,7 @@ class BoundedConnection(H11Protocol):
             self._head_timer = None
 
 
-class Server(uvicorn.Server):
+class GatewayServer(uvicorn.Server):
     """Sets `stopping` of the state when the server begins to stop, so that streams end.
 
     began: when the process did, on the monotonic clock.
@@ -218,7 +213,7 @@ def server_config(app: Any, **options: Any) -> uvicorn.Config:
     """Return the configuration of a server whose clients may be hostile; options are uvicorn's."""
     bounds = {
         "http": partial(BoundedConnection, debts=Debts(time.monotonic)),
-        "backlog": _BACKLOG,
+        "backlog": 128,
         "ws": "none",
         "log_config": None,
         "access_log": False,

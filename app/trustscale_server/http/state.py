@@ -51,9 +51,6 @@ from trustscale_server.platform.fair import Room, current_client
 from trustscale_server.platform.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import Upscaler
 
-# Uploads of the largest size that may arrive at once: their bytes are on the disk.
-_MAX_BODIES: Final = 16
-
 
 class Timings(NamedTuple):
     """Intervals and timeouts of a gateway that no setting changes, in seconds."""
@@ -127,7 +124,7 @@ class State(Services):
         stack: AsyncExitStack,
         metrics: Metrics,
         timings: Timings,
-        **more: Any,
+        **members: Any,
     ) -> Self:
         """Make the state from the service's parts, and open what requests need besides."""
         held = {field.name: getattr(services, field.name) for field in fields(services)}
@@ -135,12 +132,13 @@ class State(Services):
             "probes": await stack.enter_async_context(aclosing(Probes(timings.probe_s))),
             "idempotency": IdempotencyKeys(services.stores.claims),
             "stopping": asyncio.Event(),
+            # As many uploads of the largest size may arrive at once: their bytes are on the disk.
             "bodies": Room(
-                _MAX_BODIES * max(services.settings.max_upload_bytes, MAX_TRUTH_BYTES),
+                16 * max(services.settings.max_upload_bytes, MAX_TRUTH_BYTES),
                 "bytes for uploads that arrive",
             ),
         }
-        return cls(**{**held, **common, "metrics": metrics, "timings": timings, **more})
+        return cls(**{**held, **common, "metrics": metrics, "timings": timings, **members})
 
 
 def _state(request: Request) -> State:

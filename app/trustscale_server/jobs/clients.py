@@ -52,7 +52,7 @@ class ClientTurns:
             self._looked_at = now
             self._passed = Counter({job: n for job, n in self._passed.items() if job in self._jobs})
             present = {client_of(job) for job in self._jobs.values()}
-            self._served = {who: at for who, at in self._served.items() if who in present}
+            self._served = {client: at for client, at in self._served.items() if client in present}
         job = self._jobs.get(job_id)
         if job is None:
             return False

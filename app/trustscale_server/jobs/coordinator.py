@@ -16,11 +16,6 @@ from trustscale_server.stores.base import Job, StoreUnavailable
 # another calibration.
 WINDOW: Final = 64
 
-# How often the coordinator reads the store, and which share of its time that may take.
-_TICK_S: Final = 0.2
-_SHARE: Final = 0.05
-_MAX_TICK_S: Final = 2.0  # after a store that was frozen
-
 _Send = Callable[[str, Sequence[str]], Awaitable[None]]
 """Sends tasks of a job to the queue; known ones change nothing."""
 
@@ -80,7 +75,8 @@ class Coordinator:
             if unsent:
                 await self._send(job.id, unsent)
                 sent.update(dict.fromkeys(unsent, clock()))
-            await asyncio.sleep(min(max(_TICK_S, (clock() - looked) / _SHARE), _MAX_TICK_S))
+            # Reading may take a twentieth of the time, except of a store that was frozen.
+            await asyncio.sleep(min(max(0.2, 20 * (clock() - looked)), 2.0))
 
     async def _recorded(self, job_id: str) -> set[str]:
         """What is recorded; waits for an unavailable store."""

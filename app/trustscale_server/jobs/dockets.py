@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 
 QUEUES: Final = (*get_args(JobKind), "task")
 
-# Of one queue that a process renews at once.
-_MAX_LEASES: Final = 1000
-_CANCEL_AGAIN_S: Final = 1.0
-
 
 class _AtWork:
     """What this process works on, by queue and key of a job or task."""
@@ -181,7 +177,7 @@ class Dockets:
                 with suppress(StoreUnavailable):
                     async with redis_errors(self._answer_s), docket.redis() as redis:
                         pending = await redis.xpending_range(
-                            *group, "-", "+", _MAX_LEASES, consumername=self.owner
+                            *group, "-", "+", count=1000, consumername=self.owner
                         )
                         if own := [message["message_id"] for message in pending]:
                             await redis.xclaim(*group, self.owner, 0, own, idle=0, justid=True)
@@ -193,7 +189,7 @@ class Dockets:
         cancellation that meets the end of a write of redis-py.
         """
         while running := [queue for queue, loop in loops.items() if not loop.done()]:
-            await asyncio.wait([loops[queue] for queue in running], timeout=_CANCEL_AGAIN_S)
+            await asyncio.wait([loops[queue] for queue in running], timeout=1.0)
             for queue in running:
                 if not self._at_work.on_any_of(queue):
                     loops[queue].cancel()

@@ -64,14 +64,14 @@ class JobOut(VisibleJob):
 
     @classmethod
     def from_job(
-        cls, job: JobStatus, made: CallsMade | None = None, path_prefix: str = ""
+        cls, job: JobStatus, calls_made: CallsMade | None = None, path_prefix: str = ""
     ) -> JobOut:
         """Return the public part of a stored job, with the calls that it made."""
         names = ("estimate_s", "calls", "price", "width", "height")
         return cls(
             **job.model_dump(include=set(cls.model_fields)),
             **{name: job.about.get(name) for name in names},
-            calls_made=made,
+            calls_made=calls_made,
             needs_review=job.needs_review,
             draft=f"{path_prefix}/v1/jobs/{job.id}/{DRAFT}" if is_drafted(job) else None,
             warnings=(job.about.get("warnings") or "").splitlines(),
@@ -89,17 +89,18 @@ async def shown_job(stores: Stores, job: JobStatus, path_prefix: str = "") -> Jo
     is_made = job.kind == "upscale" and job.state is JobState.SUCCEEDED and job.result
     if is_made and not await stores.results.has(str(job.result).rpartition("/")[2]):
         job = job.model_copy(update={"state": JobState.EXPIRED, "result": None})
-    made = None
+    calls = None
     if job.kind == "calibration":
-        (made,) = await stores.usage.calls_of(job.id)
-    return JobOut.from_job(job, made, path_prefix)
+        (calls,) = await stores.usage.calls_of(job.id)
+    return JobOut.from_job(job, calls, path_prefix)
 
 
 async def unfinished_jobs(stores: Stores, path_prefix: str = "") -> list[JobOut]:
     """Return the jobs that have not ended, the newest first."""
     pending = [job for kind in get_args(JobKind) for job in await stores.jobs.pending(kind)]
     pending.sort(key=lambda job: job.created_at, reverse=True)
-    made = await stores.usage.calls_of(*(job.id for job in pending))
+    calls_made = await stores.usage.calls_of(*(job.id for job in pending))
     return [
-        JobOut.from_job(job, calls, path_prefix) for job, calls in zip(pending, made, strict=True)
+        JobOut.from_job(job, calls, path_prefix)
+        for job, calls in zip(pending, calls_made, strict=True)
     ]

@@ -35,13 +35,7 @@ from trustscale_server.stores.base import (
 )
 from trustscale_server.stores.documents import redis_errors
 
-# Coordinators only wait; this bounds the calibrations of one worker.
-_COORDINATORS: Final = 32
-
 SEND_S: Final = 10.0
-
-# How long finished work waits for the store: longer than its restart.
-_INSIST_S: Final = 120.0
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +80,7 @@ class JobQueue:
     ) -> None:
         check_queue_url(url)
         self._dockets = Dockets(url, lease_s=lease_s, answer_s=answer_s)
+        self.owner = self._dockets.owner
         self._jobs = jobs
         self.lease_s = lease_s
         self._metrics = metrics or Metrics()
@@ -154,7 +149,8 @@ class JobQueue:
         unfinished: also run older jobs of the store.
         """
         await self.open()
-        limits = {"patience_s": _INSIST_S, "lease_s": self.lease_s}
+        # Finished work waits for the store for longer than its restart takes.
+        limits = {"patience_s": 120.0, "lease_s": self.lease_s}
         supervisor = Supervisor(self._jobs, **limits)
         waiting = Supervisor(self._jobs, **limits)  # of work that loses nothing when requeued
         slots = concurrency or {}
@@ -201,7 +197,7 @@ class JobQueue:
                 jobs=self._jobs,
                 supervisor=supervised_by,
                 metrics=self._metrics,
-                owner=self._dockets.owner,
+                owner=self.owner,
                 living=self.living,
                 policy=self._policy,
                 announce=self._announce,
@@ -216,7 +212,8 @@ class JobQueue:
                 serve("task", partial(runner.one, fan_out=handler))
                 serve(kind, partial(coordinator.run, fan_out=handler))
                 yield "task", slots.get(kind, 1)
-                yield kind, _COORDINATORS
+                # Coordinators only wait; this bounds the calibrations of one worker.
+                yield kind, 32
             else:
                 whole = partial((light if kind == "webhook" else runner).whole, handler=handler)
                 serve(kind, self._in_turn(kind, whole) if kind == "upscale" else whole)

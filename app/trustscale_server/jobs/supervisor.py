@@ -28,12 +28,7 @@ class Interrupted(Exception):
         self.seconds = seconds
 
 
-Answer = TypeVar("Answer")
-
-_LOOK_INTERVAL_S: Final = 0.5
-
-# A cancelled handler that does not end is abandoned after this time.
-_STOP_TIMEOUT_S: Final = 10.0
+T = TypeVar("T")
 
 # Between tries while the store is unavailable; the last one repeats.
 _RETRY_WAITS_S: Final = (0.1, 0.3, 1.0, 3.0)
@@ -60,7 +55,7 @@ class Supervisor:
         """Stop everything that runs, with Interrupted."""
         self._interrupted.set()
 
-    async def insist(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat a store call until it succeeds or patience ends; finished work must be stored.
 
         Raises StoreUnavailable.
@@ -82,10 +77,10 @@ class Supervisor:
             ),
         )
 
-    async def run(self, job: str, work: Coroutine[Any, Any, Answer]) -> Answer:
+    async def run(self, job: str, work: Coroutine[Any, Any, T]) -> T:
         """Return the answer of the work on a job, or its error.
 
-        Raises JobCancelled, Over or Interrupted, after the work has ended.
+        Raises JobCancelled, JobEndedElsewhere or Interrupted, after the work has ended.
         """
         clock = asyncio.get_running_loop().time
         looked, has_slept = clock(), False
@@ -95,7 +90,7 @@ class Supervisor:
             while True:
                 await asyncio.wait(
                     {task, interrupted},
-                    timeout=_LOOK_INTERVAL_S,
+                    timeout=0.5,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 has_slept |= clock() - looked > self._lease_s
@@ -129,9 +124,12 @@ class Supervisor:
 
 
 async def _stopped(task: asyncio.Task[Any]) -> bool:
-    """Cancel a task and wait for its end; true if it still succeeded."""
+    """Cancel a task and wait for its end; true if it still succeeded.
+
+    It is abandoned after ten seconds.
+    """
     task.cancel()
-    await asyncio.wait({task}, timeout=_STOP_TIMEOUT_S)
+    await asyncio.wait({task}, timeout=10.0)
     if not task.done():
         log.error("Cancelled work does not end; this process no longer waits for it.")
         return False

@@ -68,9 +68,6 @@ _PERMANENT: Final = (
     UpscalerRejected,
 )
 
-# Cached requests, of up to a megabyte each.
-_LOADED: Final = 8
-
 events = structlog.get_logger(__name__)
 
 
@@ -190,7 +187,7 @@ class TaskRunner:
     async def _request(self, job_id: str) -> dict[str, Any]:
         if job_id not in self._requests:
             self._requests[job_id] = await self._insist(lambda: self.jobs.request(job_id))
-            while len(self._requests) > _LOADED:
+            while len(self._requests) > 8:  # of up to a megabyte each
                 self._requests.popitem(last=False)
         self._requests.move_to_end(job_id)
         return self._requests[job_id]
@@ -213,7 +210,7 @@ class TaskRunner:
         """Run a task and record it: the outcome, and when to run again."""
         try:
             value = await self.supervisor.run(job.id, self._tried(job, task, fan_out))
-        except Exception as error:  # noqa: BLE001 - whatever a part raises ends its job
+        except Exception as error:  # noqa: BLE001 - whatever a task raises ends its job
             outcome, again_s = await self.without_result(job, error, task)
             is_stopped = outcome in {JobState.CANCELLED, "overtaken"}
             return "stopped" if is_stopped else outcome, again_s
@@ -315,15 +312,15 @@ class TaskRunner:
 
     def _problem_for(self, job: Job, error: Exception, task: str) -> dict[str, Any]:
         """The problem of an error; of an unexpected one, without internals."""
-        what = f"{task} of job {job.id}" if task else f"Job {job.id}"
+        work = f"{task} of job {job.id}" if task else f"Job {job.id}"
         if isinstance(error, RetriesExhausted):
-            log.warning("%s is given up: %s", what, error)
+            log.warning("%s is given up: %s", work, error)
             return _given_up(str(error))
         if isinstance(error, TrustscaleError):
-            log.warning("%s failed: %s", what, error.detail)
+            log.warning("%s failed: %s", work, error.detail)
             problem, reason = problem_of(error), error.detail
         else:
-            log.error("%s failed.", what, exc_info=error)
+            log.error("%s failed.", work, exc_info=error)
             reason = "an internal error, which the log of the service describes"
             problem = _fault("Internal error", f"The job failed by {reason}.")
         if not task:

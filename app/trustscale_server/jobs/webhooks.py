@@ -27,7 +27,6 @@ from trustscale_server.upscalers.outbound.webhooks import Webhooks
 
 # After each failed attempt, plus up to a fifth at random: over a day in all.
 _WAITS_S: Final = (5.0, 60.0, 300.0, 1800.0, 7200.0, 5 * 3600.0, 10 * 3600.0, 10 * 3600.0)
-_ANSWER_S: Final = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -96,13 +95,13 @@ class WebhookHandler:
         if ended.state != job.request["state"]:
             return link  # another delivery reports its actual end
         attempt = (await self._jobs.get(job.id)).progress.done + 1
-        most = len(self._waits_s) + 1
+        max_attempts = len(self._waits_s) + 1
         try:
             await self._deliver(job, event_of(ended))
         except _Refused as refused:
-            log.warning("Webhook %s, attempt %d of %d: %s", job.id, attempt, most, refused)
-            await context.progress(attempt, most, "attempts")
-            if attempt >= most:
+            log.warning("Webhook %s, attempt %d of %d: %s", job.id, attempt, max_attempts, refused)
+            await context.progress(attempt, max_attempts, "attempts")
+            if attempt >= max_attempts:
                 raise RetriesExhausted(
                     f"its receiver did not take it {attempt} times: {refused}"
                 ) from None
@@ -119,7 +118,7 @@ class WebhookHandler:
                 job.request["url"],
                 self._policy,
                 self._network,
-                limit_s=_ANSWER_S,
+                limit_s=15.0,
                 content=body,
                 headers={"Content-Type": "application/json", **headers},
             ) as answer:

@@ -8,18 +8,17 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class NoLongerWaiting(Exception):
     """The caller has stopped waiting."""
 
 
-_SPARE_THREADS: Final = 2
-_spare = ThreadPoolExecutor(_SPARE_THREADS, thread_name_prefix="spare")
+_spare = ThreadPoolExecutor(2, thread_name_prefix="spare")
 
 caller_leaves: ContextVar[Callable[[], Coroutine[Any, Any, object]] | None] = ContextVar(
     "caller_leaves", default=None
@@ -29,9 +28,7 @@ caller_leaves: ContextVar[Callable[[], Coroutine[Any, Any, object]] | None] = Co
 _unwanted: ContextVar[threading.Event | None] = ContextVar("_unwanted", default=None)
 
 
-async def in_spare_thread(
-    function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
-) -> Result:
+async def in_spare_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run what may take minutes in the few threads that all such work shares; others keep theirs.
 
     When the caller leaves, or this is cancelled, work that has not begun never does, and work in

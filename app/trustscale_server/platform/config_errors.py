@@ -8,9 +8,6 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-Item = Mapping[str, Any]
-"""An error as pydantic lists it."""
-
 
 def mistakes(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """Return all mistakes by field; a misspelt name comes with what was meant.
@@ -30,10 +27,10 @@ def together(items: Iterable[tuple[str, str]]) -> str:
     return text if text.endswith("?") else f"{text}."
 
 
-def reason(item: Item, known: Iterable[str] = ()) -> str:
+def reason(item: Mapping[str, Any], known: Iterable[str] = ()) -> str:
     """Describe the mistake in one field without the parser's jargon.
 
-    known: names that may have been meant.
+    item: an error as pydantic lists it. known: names that may have been meant.
     """
     match item["type"]:
         case "missing":
@@ -43,9 +40,9 @@ def reason(item: Item, known: Iterable[str] = ()) -> str:
             return f"there is no such name{did_you_mean(name, known)}"
         case "union_tag_invalid":
             expected = item["ctx"]["expected_tags"].replace("'", "").split(", ")
-            given = str(item["ctx"]["tag"])
-            meant = did_you_mean(given, expected) or f"; there are {', '.join(expected)}"
-            return f"there is no {item['ctx']['discriminator'].strip(chr(39))} {given!r}{meant}"
+            tag = str(item["ctx"]["tag"])
+            meant = did_you_mean(tag, expected) or f"; there are {', '.join(expected)}"
+            return f"there is no {item['ctx']['discriminator'].strip(chr(39))} {tag!r}{meant}"
         case _:
             said = str(item["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]
             said = said.replace("Input should be a valid tuple", "this must be a list", 1)

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
@@ -44,7 +44,9 @@ def core_quota(cgroups: Path = _CGROUPS, own_group: Path = _OWN_GROUP) -> float 
     with suppress(OSError):
         for line in own_group.read_text().splitlines():
             group = cgroups / line.split(":", 2)[2].strip("/")
-            folders |= {one for one in (group, *group.parents) if one.is_relative_to(cgroups)}
+            folders |= {
+                folder for folder in (group, *group.parents) if folder.is_relative_to(cgroups)
+            }
     for folder in folders:
         with suppress(OSError, ValueError):  # "max" is none
             time, period = (folder / "cpu.max").read_text().split()
@@ -74,19 +76,19 @@ def score_threads() -> int:
 @contextmanager
 def score_cores(
     name: str,
-) -> Iterator[Callable[[Callable[[int], Result], range], Iterator[Result]]]:
+) -> Iterator[Callable[[Callable[[int], T], range], Iterator[T]]]:
     """Return a `map` over numbers in `score_threads`; results come in order, few in advance."""
-    most = score_threads()
+    number_of_threads = score_threads()
 
-    with ThreadPoolExecutor(most, name) as threads:
+    with ThreadPoolExecutor(number_of_threads, name) as threads:
 
-        def each(function: Callable[[int], Result], numbers: range) -> Iterator[Result]:
-            begun: deque[Future[Result]] = deque()
+        def mapped(function: Callable[[int], T], numbers: range) -> Iterator[T]:
+            begun: deque[Future[T]] = deque()
             for number in numbers:
                 begun.append(threads.submit(function, number))
-                if len(begun) > 2 * most:
+                if len(begun) > 2 * number_of_threads:
                     yield begun.popleft().result()
             while begun:
                 yield begun.popleft().result()
 
-        yield each
+        yield mapped

@@ -10,17 +10,17 @@ from typing import TypeVar, cast
 
 from tenacity import AsyncRetrying, AttemptManager, RetryCallState, retry_if_exception_type
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 Failure = TypeVar("Failure", bound=Exception)
 
 
 async def retried(
-    call: Callable[[], Awaitable[Answer]],
+    call: Callable[[], Awaitable[T]],
     on: type[Failure],
     pause: Callable[[Failure, int], float | None],
     *,
     before_pause: Callable[[Failure, float], None] | None = None,
-) -> Answer:
+) -> T:
     """Return what the call returns, repeated after these errors for as long as the policy says.
 
     Args:

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @asynccontextmanager
-async def beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Task[Result]]:
+async def beside(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
     """Run a task beside the body, and cancel it at the body's end.
 
     Drop the task reference: a frame–exception cycle would keep the arrays alive until garbage
@@ -89,26 +89,24 @@ async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
         del tasks, task, first, cancelled  # as in `beside`
 
 
-async def shielded(
-    function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
-) -> Result:
+async def shielded(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `asyncio.to_thread`; if cancelled, wait for the thread's end before raising.
 
     Until then the thread's memory is in use, so its slot must stay taken. Afterwards the thread
     holds nothing: a pool's thread keeps its last call until it runs again, which on a busy machine
     would add a decoded sample to what the request was admitted with.
     """
-    given = [(args, kwargs)]
+    arguments = [(args, kwargs)]
     del args, kwargs
 
-    def call() -> Result:
-        positional, named = given.pop()
+    def call() -> T:
+        positional, named = arguments.pop()
         return function(*positional, **named)
 
     return await to_its_end(asyncio.to_thread(call))
 
 
-async def to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     """Await work to its end, even if this is cancelled; that is raised afterwards."""
     task = asyncio.ensure_future(work)
     cancelled = None

@@ -45,22 +45,24 @@ def linked(entry: str, read: Callable[[str], str]) -> str:
         ValueError: a module has a form of import or export that is not known here, or modules
             import each other in circles.
     """
-    found: dict[str, str] = {}
-    _visit(entry, read, found, [])
-    return _PRELUDE + "".join(found.values()) + f"__needed({json.dumps(entry)});\n"
+    functions: dict[str, str] = {}
+    _visit(entry, read, functions, [])
+    return _PRELUDE + "".join(functions.values()) + f"__needed({json.dumps(entry)});\n"
 
 
-def _visit(path: str, read: Callable[[str], str], found: dict[str, str], above: list[str]) -> None:
+def _visit(
+    path: str, read: Callable[[str], str], functions: dict[str, str], above: list[str]
+) -> None:
     if path in above:
         raise ValueError(f"Modules import each other in a circle: {[*above, path]}.")
-    if path in found:
+    if path in functions:
         return
     text, sources, lazy = _wrapped(path, read(path))
     for source in sources:
-        _visit(source, read, found, [*above, path])
-    found[path] = text
+        _visit(source, read, functions, [*above, path])
+    functions[path] = text
     for source in lazy:  # it may need what needs it: it is called later
-        _visit(source, read, found, [])
+        _visit(source, read, functions, [])
 
 
 def _wrapped(path: str, text: str) -> tuple[str, list[str], list[str]]:

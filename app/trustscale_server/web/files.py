@@ -62,13 +62,13 @@ MISSING = SitePage("missing", "Not found", ())
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class StaticFile:
     """The bytes of a static file or page, their type, and a tag that changes with them."""
 
     data: bytes
     media_type: str
     etag: str
-    packed: File | None = None
+    packed: StaticFile | None = None
     """The same by gzip, for browsers that accept it."""
 
 
@@ -80,7 +80,7 @@ class Site:
         self._root = root or resources.files(__package__)
 
     @cached_property
-    def static(self) -> Mapping[str, File]:
+    def static(self) -> Mapping[str, StaticFile]:
         """Static files by path relative to `static/`, and the script and sheet of each page."""
         files = dict(_walk(self._root / "static"))
 
@@ -104,26 +104,30 @@ class Site:
         return whole.hexdigest()[:16]
 
     @cached_property
-    def pages(self) -> Mapping[str, File]:
+    def pages(self) -> Mapping[str, StaticFile]:
         """The finished pages by name."""
         layout = Template(self._text("layout.html"))
         return {page.name: self._page(layout, page) for page in (*PAGES, MISSING)}
 
     @staticmethod
-    def previewed(page: File, title: str, image: str | None) -> File:
+    def previewed(page: StaticFile, title: str, image: str | None) -> StaticFile:
         """Return a page with what other programs show of its link."""
-        shown = {"og:title": title, "og:site_name": "Trustscale", "og:type": "website"}
-        shown |= {"og:description": "Enlarged, with marks where the model may have made it up."}
+        properties = {
+            "og:title": title,
+            "og:site_name": "Trustscale",
+            "og:type": "website",
+            "og:description": "Enlarged, with marks where the model may have made it up.",
+        }
         if image is not None:
-            shown |= {"og:image": image, "twitter:card": "summary_large_image"}
+            properties |= {"og:image": image, "twitter:card": "summary_large_image"}
         tags = "".join(
             f'<meta property="{name}" content="{html.escape(value)}">\n'
-            for name, value in shown.items()
+            for name, value in properties.items()
         )
         data = page.data.replace(b"</head>", tags.encode() + b"</head>", 1)
         return _file(data, page.media_type)
 
-    def _page(self, layout: Template, page: SitePage) -> File:
+    def _page(self, layout: Template, page: SitePage) -> StaticFile:
         base = f"{self._prefix}/static/{self.digest}"
         places = {"static": base, "root": self._prefix}
         text = layout.substitute(
@@ -157,7 +161,7 @@ def _state(page: SitePage, current: SitePage) -> str:
     return " data-admin hidden" if page.needs_admin else ""
 
 
-def _walk(folder: Traversable, prefix: str = "") -> list[tuple[str, File]]:
+def _walk(folder: Traversable, prefix: str = "") -> list[tuple[str, StaticFile]]:
     """All files below a folder whose type is known."""
     files = []
     for entry in folder.iterdir():
@@ -169,11 +173,11 @@ def _walk(folder: Traversable, prefix: str = "") -> list[tuple[str, File]]:
     return files
 
 
-def _file(data: bytes, media_type: str) -> File:
+def _file(data: bytes, media_type: str) -> StaticFile:
     packed = None
     if media_type.startswith(("text/", "image/svg")):
-        packed = File(gzip.compress(data, mtime=0), media_type, f'"{_digest(data)}-gzip"')
-    return File(data, media_type, f'"{_digest(data)}"', packed)
+        packed = StaticFile(gzip.compress(data, mtime=0), media_type, f'"{_digest(data)}-gzip"')
+    return StaticFile(data, media_type, f'"{_digest(data)}"', packed)
 
 
 def _digest(data: bytes) -> str:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from trustscale_server.platform.errors import NotFound
-from trustscale_server.web.files import MISSING, PAGES, File, Site
+from trustscale_server.web.files import MISSING, PAGES, Site, StaticFile
 
 # Own files only: no inline code or style, nothing from elsewhere, no page that frames this one.
 # Pictures of results arrive by fetch, since their addresses may need a key, and are shown as blobs.
@@ -87,21 +87,21 @@ def _add_pages(router: APIRouter, site: Site, previews: Previews) -> None:
 
     async def result_page(result_id: str, request: Request) -> Response:
         file = site.pages["upscale"]
-        if (found := await previews(request, result_id)) is not None:
-            file = site.previewed(file, found.title, found.image)
+        if (preview := await previews(request, result_id)) is not None:
+            file = site.previewed(file, preview.title, preview.image)
         return _answer(request, file, _ASK_FIRST)
 
     router.add_api_route(_RESULT, result_page, methods=["GET", "HEAD"])
 
 
-def _serve(file: File) -> Callable[[Request], Awaitable[Response]]:
+def _serve(file: StaticFile) -> Callable[[Request], Awaitable[Response]]:
     async def page(request: Request) -> Response:
         return _answer(request, file, _ASK_FIRST)
 
     return page
 
 
-def _answer(request: Request, file: File, cache: str, *, status: int = 200) -> Response:
+def _answer(request: Request, file: StaticFile, cache: str, *, status: int = 200) -> Response:
     """The file, packed if it can be, or 304 for a browser that has it."""
     headers = {
         "Cache-Control": cache,

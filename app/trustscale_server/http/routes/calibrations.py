@@ -275,10 +275,10 @@ async def get_worst_place(
     """
     resolved = await state.admin.resolve(calibration_id)
     async with state.service.context.drawing.slot():
-        found = await pair_pictures.worst_of(_pictures_of(state, resolved), name)
-    if found is None:
+        place = await pair_pictures.worst_of(_pictures_of(state, resolved), name)
+    if place is None:
         return RewrittenPlace(box=(0, 0, 0, 0), badness=0.0)
-    return RewrittenPlace(box=found.box, badness=found.badness)
+    return RewrittenPlace(box=place.box, badness=place.badness)
 
 
 def _pictures_of(state: State, resolved: JobStatus | Calibration) -> pair_pictures.Reading:

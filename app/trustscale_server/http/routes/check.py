@@ -28,7 +28,7 @@ from trustscale_server.platform.errors import BadRequest
 from trustscale_server.platform.fair import current_client
 from trustscale_server.platform.tasks import shielded
 
-Form = CheckCardForm | Literal["json", "html"]
+CheckForm = CheckCardForm | Literal["json", "html"]
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
 
@@ -68,19 +68,19 @@ async def check_files(
     if report and card is not None:
         raise BadRequest("Ask for a report or for a card: one answer cannot be both.")
     await state.limits.take(current_client.get(), "requests")
-    wanted: Form = card or ("html" if report else "json")
-    told, made = await while_connected(request, _checked(state, small, large, wanted))
-    if wanted == "json":
-        return told
-    headers = {"Content-Disposition": f'attachment; filename="check.{wanted}"'}
-    if wanted == "html":
+    answer_form: CheckForm = card or ("html" if report else "json")
+    findings, file = await while_connected(request, _checked(state, small, large, answer_form))
+    if answer_form == "json":
+        return findings
+    headers = {"Content-Disposition": f'attachment; filename="check.{answer_form}"'}
+    if answer_form == "html":
         headers["Content-Security-Policy"] = POLICY
-        return HTMLResponse(made, headers=headers)
-    return Response(made, media_type=f"image/{wanted}", headers=headers)
+        return HTMLResponse(file, headers=headers)
+    return Response(file, media_type=f"image/{answer_form}", headers=headers)
 
 
 async def _checked(
-    state: State, small: UploadFile, large: UploadFile, form: Form
+    state: State, small: UploadFile, large: UploadFile, form: CheckForm
 ) -> tuple[Check, bytes]:
     finding = finders(state.service.context.find_faces)
     async with state.service.context.decoding.held():
@@ -91,8 +91,10 @@ async def _checked(
             return await shielded(_compared, ours, theirs, form, finding)
 
 
-def _compared(small: Pixels, large: Pixels, form: Form, finding: Finders) -> tuple[Check, bytes]:
-    """What is told, and it in a form; JSON is made of it later."""
+def _compared(
+    small: Pixels, large: Pixels, form: CheckForm, finding: Finders
+) -> tuple[Check, bytes]:
+    """The findings, and them in a form; JSON is made of them later."""
     checked = check(small, large, finding)
     if form == "json":
         return checked.check, b""

@@ -21,8 +21,6 @@ from trustscale_server.sampling.sigma.estimators import ESTIMATORS
 from trustscale_server.things import reading
 
 _MAX_NAMES: Final = 100_000  # the files of the largest upload, and some more
-_MAX_NAMES_BYTES: Final = 16 * 2**20  # with the digests of their pixels
-_MAX_PATH: Final = 4096  # no system has longer ones
 
 router = admin_router()
 
@@ -81,7 +79,7 @@ class NamesIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    names: list[Annotated[str, Field(max_length=_MAX_PATH)]] = Field(max_length=_MAX_NAMES)
+    names: list[Annotated[str, Field(max_length=4096)]] = Field(max_length=_MAX_NAMES)
     folders: bool = Field(
         False, description="Whether images in DIR/NAME, without x/ and y/, are truths in groups."
     )
@@ -122,7 +120,7 @@ class ArrangedOut(BaseModel):
 @router.post(
     "/pairs/check",
     responses=problem_responses("bad-request", "not-found"),
-    max_body_size=_MAX_NAMES_BYTES,
+    max_body_size=16 * 2**20,  # with the digests of their pixels
 )
 async def check_pairs(files: NamesIn, state: StateDep, _: AdminDep) -> ArrangedOut:
     """Check by their names which files make pairs, in which groups, and what is wrong.
@@ -159,9 +157,9 @@ def _metric(name: str) -> MetricOption | None:
     if reading.missing(settings.reader):
         return None
     row = settings.spec
-    given = {
+    fields = {
         **asdict(row),
         "loss_clipped_at": row.loss_clipped_at or row.bound,
         "needs_label": row.needs_label,
     }
-    return MetricOption(metric=name, **given)
+    return MetricOption(metric=name, **fields)

@@ -21,7 +21,6 @@ from trustscale_server.upscalers.entries import toml_of
 router = admin_router("upscalers", "bad-request", "upscaler-unavailable", "upscaler-failed")
 
 _PICTURES = 100  # enough for a steady mask
-_VARIABLE = "UPSCALER_TOKEN"  # of a token, by default
 
 
 class ProbeIn(BaseModel):
@@ -99,7 +98,7 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
             "A URL is needed. An ONNX file is connected by `trustscale connect FILE`, where the "
             "service runs."
         )
-    variable = {"token_env": _VARIABLE} if wish.token.get_secret_value() else {}
+    variable = {"token_env": "UPSCALER_TOKEN"} if wish.token.get_secret_value() else {}
     probe = ConnectRequest(
         wish.address,
         wish.token,

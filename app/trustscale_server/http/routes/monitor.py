@@ -29,11 +29,13 @@ router = admin_router("", "bad-request")
 
 _CSV: Final = "text/csv"
 
-Name = Annotated[str | None, Query(description="Only this upscaler.")]
-
 
 @router.get("/monitor", responses=problem_responses("not-found", "store-unavailable"))
-async def get_monitor(state: StateDep, _: AdminDep, upscaler: Name = None) -> MonitorReport:
+async def get_monitor(
+    state: StateDep,
+    _: AdminDep,
+    upscaler: Annotated[str | None, Query(description="Only this upscaler.")] = None,
+) -> MonitorReport:
     """Read what the monitor has found.
 
     It says whether inputs look as in calibration, the promise holds, and models are the same.

@@ -212,7 +212,7 @@ class AdmissionController(AsyncFairQueue[_Request]):
 
     def _has_slot(self, request: _Request) -> bool:
         held, most = self._held(request.pool), self._limit(request.pool)
-        clients = {one.client for one in held}
+        clients = {request.client for request in held}
         others = most > 1 and len(clients) == 1 and request.client not in clients
         return len(held) < most + (others and not request.is_job)
 

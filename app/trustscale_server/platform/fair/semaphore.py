@@ -7,13 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 from trustscale_server.platform.errors import Overloaded
 from trustscale_server.platform.fair.ledger import Ledger
 from trustscale_server.platform.fair.queue import ThreadFairQueue, Waiter
-
-_FIRST_SECONDS: Final = 0.1
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -39,7 +36,7 @@ class WeightedSemaphore(ThreadFairQueue[_Waiter]):
     def __init__(
         self, amount: int, max_each: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__(clock, _FIRST_SECONDS)
+        super().__init__(clock, seconds=0.1)
         self._amount = amount
         self._max_each = amount if max_each is None else max_each
         self._ledger = Ledger()

@@ -21,24 +21,20 @@ import structlog
 
 from trustscale_server.platform.telemetry import signals
 
-_MAX_ERRORS: Final = 5  # of a chain of causes or a group
-_MAX_FRAMES: Final = 20  # of one error, the innermost
-_MAX_REPORT: Final = 16_000  # characters
-_MAX_VALUE: Final = 4_000
+_MAX_VALUE: Final = 4_000  # characters
 _ACCESS: Final = re.compile(r"\b((?:res|job)-[A-Za-z0-9_-]{6})[A-Za-z0-9_-]{10,}")
-_SHORT: Final = (bool, int, float, type(None))
 
 
 def _report(exc_info: structlog.typing.ExcInfo) -> str:
-    """An error and its causes, the outermost first: last frames and message.
+    """An error and its first causes, the outermost first: last frames and message.
 
     The standard library's formatters read all frames, a million after a recursion.
     """
     reports = []
-    for error in islice(_causes(exc_info[1]), _MAX_ERRORS):
-        frames = "".join(traceback.format_tb(error.__traceback__, limit=-_MAX_FRAMES))
+    for error in islice(_causes(exc_info[1]), 5):
+        frames = "".join(traceback.format_tb(error.__traceback__, limit=-20))
         reports.append(f"Traceback (most recent call last):\n{frames}{_words(error)}")
-    return _cut("\ncaused by:\n".join(reports), _MAX_REPORT)
+    return _cut("\ncaused by:\n".join(reports), 16_000)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -64,16 +60,16 @@ def _words(error: BaseException) -> str:
         return type(error).__qualname__
 
 
-def _cut(text: str, longest: int) -> str:
-    if len(text) <= longest:
+def _cut(text: str, max_length: int) -> str:
+    if len(text) <= max_length:
         return text
-    half = longest // 2
+    half = max_length // 2
     return f"{text[:half]} … {len(text) - 2 * half:,} letters left out … {text[-half:]}"
 
 
 def _bounded(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     for name, value in event.items():
-        if isinstance(value, _SHORT) or name == "exception":
+        if isinstance(value, bool | int | float | None) or name == "exception":
             continue
         text = value if isinstance(value, str) else repr(value)
         if len(text) > _MAX_VALUE:
