@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.table import print_table
-from trustscale_server.bootstrap.settings import DEFAULT_ROUTING
+from trustscale_server.bootstrap.fields import DEFAULT_ROUTING
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal.backtest import trusted_shares

@@ -19,7 +19,7 @@ from PIL.Image import Resampling
 from benchmarks.risk import SCALE
 from benchmarks.table import print_table
 from benchmarks.uploads import saved
-from trustscale_server.bootstrap.settings import DEFAULT_ROUTING
+from trustscale_server.bootstrap.fields import DEFAULT_ROUTING
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.features import look_at

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from harness.factories import photo, pictures
-from trustscale_server.bootstrap.settings import DEFAULT_ROUTING
+from trustscale_server.bootstrap.fields import DEFAULT_ROUTING
 from trustscale_server.calibrating import routing
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.intake import find_in

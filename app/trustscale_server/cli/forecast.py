@@ -15,9 +15,7 @@ from trustscale_server.pixels.resize import size_within
 from trustscale_server.platform.errors import TrustscaleError, duration
 from trustscale_server.serving.request import UpscaleRequest
 
-_LONG_S: Final = 60
 _LARGE_BYTES: Final = 100e6
-_4K: Final = 3840
 _BYTES_A_PIXEL: Final = 2  # of a PNG file of a photograph
 
 
@@ -50,8 +48,8 @@ def forecast(
             output_side = min(request.to or (request.scale or scale) * side, scale * side)
             size += files * _BYTES_A_PIXEL * width * height * (output_side / side) ** 2
             longest = max(longest, output_side)
-    if seconds < _LONG_S and size < _LARGE_BYTES:
+    if seconds < 60 and size < _LARGE_BYTES:
         return None
     time = f"about {duration(seconds)} and " if seconds_per_megapixel else ""
-    smaller = ". --to 4k writes less, --fit 1000 is faster" if longest > _4K else ""
+    smaller = ". --to 4k writes less, --fit 1000 is faster" if longest > 3840 else ""
     return f"This takes {time}some {decimal(int(size))} of files{smaller}."
