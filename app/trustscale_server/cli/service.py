@@ -25,7 +25,7 @@ from trustscale_server.bootstrap.assembly import Services, open_parts, opened_st
 from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.bootstrap.sources import KEY_VARIABLE
 from trustscale_server.calibrating.in_place import LocalCreator, private_stores
-from trustscale_server.http.app import ROUTES, application, working
+from trustscale_server.http.api import ROUTES, application
 from trustscale_server.http.auth import Keyring
 from trustscale_server.http.clients import ClientLimits
 from trustscale_server.http.idempotency import IdempotencyKeys
@@ -196,15 +196,14 @@ async def _start(
     if on_checked is not None:
         # Released when the jobs have stopped.
         held = await stack.enter_async_context(AsyncExitStack())
-        # Other processes' unfinished jobs are left alone.
-        run = partial(
-            services.queue.run,
-            {"calibration": services.handlers["calibration"]},
-            concurrency=services.concurrency,
-            drain_s=0.0,
-            unfinished=False,
+        parts["worker"] = await stack.enter_async_context(
+            services.queue.running(
+                {"calibration": services.handlers["calibration"]},
+                concurrency=services.concurrency,
+                drain_s=0.0,
+                unfinished=False,  # those of other processes are left alone
+            )
         )
-        parts["worker"] = await stack.enter_async_context(working(run))
         parts["creator"] = LocalCreator(
             upscalers=services.upscalers,
             default=settings.default,

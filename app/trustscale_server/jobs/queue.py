@@ -182,6 +182,32 @@ class JobQueue:
             if isinstance(outcome, Exception):
                 raise outcome
 
+    @asynccontextmanager
+    async def running(
+        self,
+        handlers: Mapping[JobKind, Handler | FanOut],
+        *,
+        concurrency: Mapping[JobKind, int],
+        drain_s: float,
+        unfinished: bool = True,
+    ) -> AsyncIterator[asyncio.Task[None]]:
+        """`run` beside the body; at its end unfinished work goes back to the queue."""
+        stop = asyncio.Event()
+        worker = asyncio.create_task(
+            self.run(
+                handlers,
+                stop=stop,
+                concurrency=concurrency,
+                drain_s=drain_s,
+                unfinished=unfinished,
+            )
+        )
+        try:
+            yield worker
+        finally:
+            stop.set()
+            await worker
+
     def _prepare(
         self,
         handlers: Mapping[JobKind, Handler | FanOut],
