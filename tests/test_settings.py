@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trustscale_server.bootstrap.assembly import check_settings
+from trustscale_server.bootstrap.checks import check_settings
 from trustscale_server.bootstrap.settings import (
     Settings,
     load_settings,

@@ -13,7 +13,7 @@ from tests.clock import LoopClock
 from tests.numbers import parsed_metrics
 from tests.spans import recorded
 from tests.upscalers.resilient import Inner
-from trustscale_server.bootstrap.assembly import single_process_lock
+from trustscale_server.bootstrap.checks import single_process_lock
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.calibrating.documents import Answering
 from trustscale_server.calibration.guarantees import AFTER_LOOKING

@@ -21,15 +21,15 @@ from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.canaries import CanaryStore
 from trustscale_server.images.sandbox import client
 from trustscale_server.jobs.handler import FanOut, Handler
-from trustscale_server.jobs.queue import JobQueue, check_queue_url
+from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.jobs.webhooks import WebhookHandler
 from trustscale_server.monitoring.canaries import CanaryWatch, policies
 from trustscale_server.monitoring.gauges import Gauges
 from trustscale_server.monitoring.monitor import Monitor
-from trustscale_server.platform.errors import ConfigError, TrustscaleError, UpscalerError
+from trustscale_server.platform.errors import TrustscaleError, UpscalerError
 from trustscale_server.platform.fair import AdmissionController
 from trustscale_server.platform.memory import memory_limit
-from trustscale_server.platform.telemetry.signals import Metrics, exporting
+from trustscale_server.platform.telemetry.signals import Metrics
 from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.serving.batch import Batches
@@ -40,17 +40,13 @@ from trustscale_server.serving.service import Observer, UpscaleService
 from trustscale_server.stores.base import (
     JobKind,
     Stores,
-    check_store_url,
     forget_uploads,
     open_stores,
 )
-from trustscale_server.stores.blobs import check_blobs_url
-from trustscale_server.stores.files import held
 from trustscale_server.stores.spool import check_temporary
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.registry import UpscalerConfig, build_upscaler
-from trustscale_server.upscalers.remote.upstream import missing_token
 
 Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
 
@@ -159,7 +155,7 @@ async def open_parts(
         await stack.enter_async_context(monitor.running())
         observers.append(monitor.answered)
     context = _context(settings, stores, upscalers, calibrations, canaries, serves=serves)
-    queue = await stack.enter_async_context(_queue(settings, stores, metrics))
+    queue = await stack.enter_async_context(job_queue(settings, stores, metrics))
     return Services(
         settings=settings,
         stores=stores,
@@ -266,76 +262,6 @@ def _phase(name: str, took: dict[str, float]) -> Iterator[None]:
     took[name] = round(time.monotonic() - began, 3)
 
 
-@contextmanager
-def single_process_lock(settings: Settings) -> Iterator[None]:
-    """Hold a lock on a data folder whose jobs are queued in memory, for one gateway at a time.
-
-    Raises:
-        ConfigError: the store is shared, or another gateway runs on the data folder.
-    """
-    if not (settings.gateway_runs_jobs and settings.queue.startswith("memory:")):
-        yield
-        return
-    if settings.store.startswith(("redis:", "rediss:")):
-        raise ConfigError(
-            "queue=memory:// with a store on Redis would run the jobs of every gateway in each of "
-            "them: set TRUSTSCALE_QUEUE to redis://… and start trustscale jobs."
-        )
-    explanation = (
-        f"Another gateway runs on the data folder {settings.data_dir}. Give this one a folder of "
-        "its own, or share a Redis: TRUSTSCALE_STORE and TRUSTSCALE_QUEUE."
-    )
-    with held(settings.data_dir / "gateway.lock", explanation):
-        yield
-
-
-async def check_start(settings: Settings) -> None:
-    """Check everything that a server needs, before it runs. Raises ConfigError."""
-    for warning in await check_settings(settings):
-        log.warning("setting", detail=warning)
-    async with AsyncExitStack() as stack:
-        stack.enter_context(single_process_lock(settings))
-        stack.enter_context(exporting("trustscale-gateway"))
-        _queue(settings, await opened_stores(settings, stack, Metrics()))
-
-
-async def check_settings(settings: Settings) -> list[str]:
-    """Try everything that needs no network, no database and no folder of ours; returns warnings.
-
-    Raises:
-        ConfigError: naming every mistake.
-    """
-    mistakes: list[str] = []
-
-    @contextmanager
-    def collected() -> Iterator[None]:
-        try:
-            yield
-        except ConfigError as error:
-            mistakes.append(error.detail.rstrip("."))
-
-    with collected():
-        check_temporary(os.environ.get("TMPDIR", ""))
-    with collected():
-        check_store_url(settings.store, settings.data_dir)
-    with collected():
-        check_blobs_url(settings.blobs)
-    with collected():
-        check_queue_url(settings.queue)
-    with collected():
-        _check_processes(settings)
-    with collected():
-        _ = settings.credentials
-    for config in settings.upscalers:
-        with collected():
-            await build_upscaler(config, os.environ, precision=settings.precision).close()
-    if mistakes:
-        raise ConfigError("; ".join(mistakes) + ".")
-    remote = [config for config in settings.upscalers if isinstance(config, RemoteConfig)]
-    tokens = [missing for config in remote if (missing := missing_token(config, os.environ))]
-    return [*tokens, *filter(None, [settings.not_offered])]
-
-
 async def measure_throughput(services: Services) -> None:
     """Time the models inside this process; the pace of others follows from their answers."""
     for upscaler in services.upscalers.values():
@@ -377,22 +303,14 @@ def _budget(settings: Settings) -> int | None:
     return None if limit is None else limit // 2
 
 
-def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -> JobQueue:
-    """The queue, not yet connected. Raises ConfigError for a URL that can be none."""
+def job_queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -> JobQueue:
+    """Return the queue, not yet connected. Raises ConfigError for a URL that can be none."""
     return JobQueue(
         settings.queue,
         stores.jobs,
         metrics=metrics,
         on_end=functools.partial(forget_uploads, stores.blobs),
     )
-
-
-def _check_processes(settings: Settings) -> None:
-    processes = os.environ.get("WEB_CONCURRENCY", "1")
-    if not (processes.isdecimal() and processes.isascii()):
-        raise ConfigError("WEB_CONCURRENCY must be a whole number, or not be set.")
-    if settings.queue.startswith("memory:") and int(processes) > 1:
-        raise ConfigError("queue=memory:// serves one process only; WEB_CONCURRENCY must be 1.")
 
 
 async def opened_stores(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> Stores:

@@ -22,7 +22,8 @@ import typer
 from PIL import Image
 
 from trustscale_server import __version__
-from trustscale_server.bootstrap.assembly import Services, check_settings, open_parts
+from trustscale_server.bootstrap.assembly import Services, open_parts
+from trustscale_server.bootstrap.checks import check_settings
 from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.cli import options
 from trustscale_server.cli.options import output

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from trustscale_server.bootstrap.assembly import check_settings, check_start
+from trustscale_server.bootstrap.checks import check_settings, check_start
 from trustscale_server.bootstrap.settings import Settings, load_settings, unknown_variables
 from trustscale_server.bootstrap.sources import ENV_PREFIX, referenced_values
 from trustscale_server.cli import options

@@ -32,7 +32,7 @@ class LifespanState(TypedDict):
     trustscale: State
 
 
-Start = Callable[[AsyncExitStack, Metrics], Awaitable[State]]
+OpenState = Callable[[AsyncExitStack, Metrics], Awaitable[State]]
 """Opens what an application needs; the stack closes it."""
 
 
@@ -45,7 +45,7 @@ ROUTES: Final = (
 
 
 def application(
-    start: Start,
+    open_state: OpenState,
     *,
     max_upload_bytes: int,
     routes: Sequence[str] = ROUTES,
@@ -53,7 +53,7 @@ def application(
     is_open: bool = True,
     path_prefix: str = "",
 ) -> FastAPI:
-    """Make the HTTP API, or these routes of it, over what `start` opens.
+    """Make the HTTP API, or these routes of it, over what `open_state` opens.
 
     is_open: whether its document says that clients need no key. path_prefix: below which a proxy
     offers it; paths are understood with it and without.
@@ -63,7 +63,7 @@ def application(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
         async with AsyncExitStack() as stack:
-            yield {"trustscale": await start(stack, metrics)}
+            yield {"trustscale": await open_state(stack, metrics)}
 
     app = _Gateway(
         metrics,

@@ -14,8 +14,8 @@ from trustscale_server.bootstrap.assembly import (
     measure_throughput,
     open_parts,
     report_calibrations,
-    single_process_lock,
 )
+from trustscale_server.bootstrap.checks import single_process_lock
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.calibrating.orphans import remove_orphans
 from trustscale_server.http.api import application, include
