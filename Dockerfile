@@ -55,8 +55,10 @@ RUN pip --python /opt/trustscale/bin/python install --no-deps --no-index /tmp/wh
        if not m.name.endswith('__main__')]; \
       from skimage.metrics import structural_similarity; \
       from skimage.registration import phase_cross_correlation; \
-      from trustscale_server.upscalers.embedded.runtime import SHIPPED, load_session, runtimes; \
-      ran = [load_session(model.read(), name=name, threads=1) for name, model in SHIPPED.items()]; \
+      from trustscale_server.upscalers.embedded.runtime import load_session, runtimes; \
+      from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS; \
+      ran = [load_session(model.read(), name=name, threads=1) \
+             for name, model in SHIPPED_MODELS.items()]; \
       assert {session.provider for session in ran} == {runtimes()[0]}"
 
 FROM ${PYTHON_IMAGE} AS worker-env
