@@ -17,12 +17,7 @@ from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from trustscale_server.bootstrap.fields import SettingFields
-from trustscale_server.bootstrap.sources import (
-    CONFIG_VARIABLE,
-    ENV_PREFIX,
-    KEY_VARIABLE,
-    read_file,
-)
+from trustscale_server.bootstrap.sources import CONFIG_VARIABLE, ENV_PREFIX, KEY_VARIABLE, read_file
 from trustscale_server.images.decode import Limits
 from trustscale_server.platform.config_errors import field_names, reason, together
 from trustscale_server.platform.errors import ConfigError

@@ -5,17 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import (
-    Iterable,
-    Mapping,
-)
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from trustscale_server.bootstrap.sources import named_key
-from trustscale_server.platform.errors import (
-    ConfigError,
-    Unauthorized,
-)
+from trustscale_server.platform.errors import ConfigError, Unauthorized
 from trustscale_server.stores.files import PRIVATE, create_file
 
 

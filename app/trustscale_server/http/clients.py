@@ -5,24 +5,14 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import time
-from collections.abc import (
-    AsyncIterator,
-)
-from contextlib import (
-    aclosing,
-    asynccontextmanager,
-)
-from typing import (
-    TYPE_CHECKING,
-    Literal,
-)
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from fastapi import Request
 
-from trustscale_server.platform.errors import (
-    RateLimited,
-)
+from trustscale_server.platform.errors import RateLimited
 from trustscale_server.stores.documents import ANSWER_TIMEOUT_S, redis_errors
 
 if TYPE_CHECKING:
@@ -30,7 +20,7 @@ if TYPE_CHECKING:
     from limits.aio.strategies import FixedWindowRateLimiter
 
 
-_Unit = Literal["requests", "pixels"]
+LimitedUnit = Literal["requests", "pixels"]
 
 
 def client_name(request: Request, key: str | None) -> str:
@@ -59,12 +49,12 @@ class ClientLimits:
     def __init__(
         self,
         limiter: FixedWindowRateLimiter | None = None,
-        items: dict[_Unit, RateLimitItemPerMinute] | None = None,
+        items: dict[LimitedUnit, RateLimitItemPerMinute] | None = None,
     ) -> None:
         self._limiter = limiter
         self._items = items or {}
 
-    async def take(self, client: str, unit: _Unit, amount: int = 1) -> None:
+    async def take(self, client: str, unit: LimitedUnit, amount: int = 1) -> None:
         """Count an amount.
 
         Raises:
@@ -94,7 +84,7 @@ async def open_limits(
     store: str, *, client_requests_per_minute: int | None, client_pixels_per_minute: int | None
 ) -> AsyncIterator[ClientLimits]:
     """Open the limits per minute, counted behind the URL of the stores; None without limits."""
-    amounts: dict[_Unit, int | None] = {
+    amounts: dict[LimitedUnit, int | None] = {
         "requests": client_requests_per_minute,
         "pixels": client_pixels_per_minute,
     }

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    Callable,
-    Coroutine,
-)
-from typing import (
-    Any,
-    TypeVar,
-)
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from fastapi import Request
 
-from trustscale_server.http.problems import (
-    ClientDisconnected,
-)
+from trustscale_server.http.problems import ClientDisconnected
 
 T = TypeVar("T")
 

@@ -20,14 +20,7 @@ from trustscale_server.images.xmp import texts_of
 from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.serving.added import CELLS, AddedDetail, read_cells, zones
-from trustscale_server.serving.document import (
-    MASK,
-    REST,
-    TRUST,
-    UNMASKED_TEXT,
-    Result,
-    Unmasked,
-)
+from trustscale_server.serving.document import MASK, REST, TRUST, UNMASKED_TEXT, Result, Unmasked
 from trustscale_server.serving.pictures import (
     ChosenForm,
     form_of,
@@ -141,7 +134,7 @@ async def added_zones(state: State, result: Result, rho: float) -> bytes:
     )
 
 
-async def safe_copy(state: State, result: Result) -> bytes:
+async def safe_picture(state: State, result: Result) -> bytes:
     """Return the picture with its detail in proportion to how real it probably is, a PNG file.
 
     Raises:

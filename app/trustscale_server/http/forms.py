@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import (
-    Iterable,
-    Mapping,
-)
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, get_args
 
 from fastapi import Form, Request, UploadFile, params
@@ -13,10 +10,7 @@ from pydantic import BaseModel
 from starlette.datastructures import FormData
 
 from trustscale_server.platform.config_errors import did_you_mean, together
-from trustscale_server.platform.errors import (
-    BadRequest,
-    shortened,
-)
+from trustscale_server.platform.errors import BadRequest, shortened
 
 FORM_TYPES: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
 MAX_JSON_BYTES: Final = 2**16

@@ -7,29 +7,15 @@ import hashlib
 import io
 import json
 import secrets
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Sequence,
-)
-from contextlib import (
-    suppress,
-)
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import (
-    Annotated,
-    BinaryIO,
-    Final,
-    NamedTuple,
-)
+from typing import Annotated, BinaryIO, Final, NamedTuple
 
 import structlog
 from fastapi import Header, Request, Response
 
-from trustscale_server.platform.errors import (
-    BadRequest,
-    NotFound,
-)
+from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.platform.tasks import beside
 from trustscale_server.stores.base import ClaimStore, StoreUnavailable
 

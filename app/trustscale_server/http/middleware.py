@@ -6,15 +6,8 @@ import ipaddress
 import re
 import secrets
 import time
-from collections.abc import (
-    Mapping,
-)
-from contextlib import (
-    AbstractContextManager,
-    ExitStack,
-    nullcontext,
-    suppress,
-)
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from urllib.parse import urlsplit
 
 import structlog
@@ -23,10 +16,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trustscale_server.http.openapi import PAGE_POLICY
-from trustscale_server.http.problems import (
-    SCOPE_KEY,
-    problem_response,
-)
+from trustscale_server.http.problems import SCOPE_KEY, problem_response
 from trustscale_server.platform.problems import body_too_large, problem
 from trustscale_server.platform.telemetry.signals import Metrics, fail, span
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import (
-    Iterator,
-)
-from typing import (
-    IO,
-    Final,
-)
+from collections.abc import Iterator
+from typing import IO, Final
 
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import (
-    Callable,
-    Coroutine,
-)
-from contextlib import (
-    AsyncExitStack,
-    aclosing,
-)
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import (
-    Annotated,
-    Any,
-    Final,
-    NamedTuple,
-    Self,
-)
+from typing import Annotated, Any, Final, NamedTuple, Self
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
@@ -30,15 +18,12 @@ from starlette.types import Message
 
 from trustscale_server.bootstrap.assembly import Services
 from trustscale_server.http.auth import Keyring, require, sent_key
-from trustscale_server.http.clients import ClientLimits, client_name
+from trustscale_server.http.clients import ClientLimits, LimitedUnit, client_name
 from trustscale_server.http.connection import disconnected
 from trustscale_server.http.forms import check_form
 from trustscale_server.http.idempotency import IdempotencyKeys
 from trustscale_server.http.middleware import note
-from trustscale_server.http.problems import (
-    ClientDisconnected,
-    problem_responses,
-)
+from trustscale_server.http.problems import ClientDisconnected, problem_responses
 from trustscale_server.monitoring.feedback import MAX_TRUTH_BYTES
 from trustscale_server.platform.abandoned import NoLongerWaiting, caller_leaves
 from trustscale_server.platform.errors import (
@@ -139,6 +124,10 @@ class State(Services):
             ),
         }
         return cls(**{**held, **common, "metrics": metrics, "timings": timings, **members})
+
+    async def charge(self, unit: LimitedUnit, amount: int = 1) -> None:
+        """Count what the current client asks for. Raises RateLimited, StoreUnavailable."""
+        await self.limits.take(current_client.get(), unit, amount)
 
 
 def _state(request: Request) -> State:

@@ -12,10 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from trustscale_server.platform.retry import retried
-from trustscale_server.stores.base import (
-    JobStore,
-    StoreUnavailable,
-)
+from trustscale_server.stores.base import JobStore, StoreUnavailable
 
 log = logging.getLogger(__name__)
 

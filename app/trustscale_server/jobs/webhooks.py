@@ -16,12 +16,7 @@ from typing import Final
 from trustscale_server.jobs.handler import JobContext, RetriesExhausted, RetryLater
 from trustscale_server.platform.errors import UpscalerError
 from trustscale_server.platform.retry import full_jitter
-from trustscale_server.stores.base import (
-    Job,
-    JobState,
-    JobStatus,
-    JobStore,
-)
+from trustscale_server.stores.base import Job, JobState, JobStatus, JobStore
 from trustscale_server.upscalers.outbound.guard import FetchPolicy, NetworkAccess, foreign_answer
 from trustscale_server.upscalers.outbound.webhooks import Webhooks
 

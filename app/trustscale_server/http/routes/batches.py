@@ -14,7 +14,6 @@ from trustscale_server.images.decode import decode
 from trustscale_server.images.features import InputFeatures, look_at
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.platform.errors import BadInput
-from trustscale_server.platform.fair import current_client
 from trustscale_server.serving.batch import MAX_UPLOADS, Batch
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
@@ -41,7 +40,7 @@ async def make_batch(
     Their promise stays the same. Nothing is generated, and no picture is kept: the numbers that
     describe them are, for a week. It counts as a request of the client.
     """
-    await state.limits.take(current_client.get(), "requests")
+    await state.charge("requests")
     return await while_connected(request, _described(state, images))
 
 

@@ -29,12 +29,7 @@ from trustscale_server.calibrating.documents import (
 from trustscale_server.calibrating.labels import WaitingPair
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.insight import (
-    MAX_SPLITS,
-    Backtest,
-    backtest_of,
-    coarser,
-)
+from trustscale_server.calibration.insight import MAX_SPLITS, Backtest, backtest_of, coarser
 from trustscale_server.http.forms import MAX_JSON_BYTES
 from trustscale_server.http.openapi import body_of, file_response
 from trustscale_server.http.pairs_form import FORCE, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES

@@ -16,7 +16,6 @@ from trustscale_server.http.sent import Sent
 from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
 from trustscale_server.images.card import Theme
 from trustscale_server.images.encode import FORMS
-from trustscale_server.platform.fair import current_client
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.serving.caption import Look
 from trustscale_server.serving.card_file import CardForm, CardWish, card_of
@@ -57,7 +56,7 @@ async def get_result_card(
     """
     result = stored_result(await state.stores.results.document(result_id))
     wish = CardWish(check_alpha(alpha, result.alpha), form, look, theme)
-    await state.limits.take(current_client.get(), "requests")
+    await state.charge("requests")
     drawn = await while_connected(request, in_turn(state, _card(state, result, wish)))
     return Sent(drawn, FORMS[form].media_type)
 

@@ -23,7 +23,6 @@ from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.monitoring.feedback import MAX_TRUTH_BYTES
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.errors import BadImage, Conflict, NotFound
-from trustscale_server.platform.fair import current_client
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.serving.caught import Caught, card_of, caught
 from trustscale_server.serving.document import REST, Result
@@ -59,7 +58,7 @@ async def catch_result(
     Structures are compared where they can be seen, not squared errors. Nothing is stored. It counts
     as a request of the client.
     """
-    await state.limits.take(current_client.get(), "requests")
+    await state.charge("requests")
     result = stored_result(await state.stores.results.document(result_id))
     if result.reduced_from is not None:
         raise Conflict(f"{result_id!r} was reduced (`to`): send the truth of one that was not.")

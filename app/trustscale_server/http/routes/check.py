@@ -25,7 +25,6 @@ from trustscale_server.images.check.report import POLICY, html_report
 from trustscale_server.images.check.things import Finders, finders
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.platform.errors import BadRequest
-from trustscale_server.platform.fair import current_client
 from trustscale_server.platform.tasks import shielded
 
 CheckForm = CheckCardForm | Literal["json", "html"]
@@ -67,7 +66,7 @@ async def check_files(
     """
     if report and card is not None:
         raise BadRequest("Ask for a report or for a card: one answer cannot be both.")
-    await state.limits.take(current_client.get(), "requests")
+    await state.charge("requests")
     answer_form: CheckForm = card or ("html" if report else "json")
     findings, file = await while_connected(request, _checked(state, small, large, answer_form))
     if answer_form == "json":

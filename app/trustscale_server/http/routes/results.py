@@ -17,7 +17,6 @@ from trustscale_server.http.problems import limited_responses, problem_responses
 from trustscale_server.http.sent import Sent
 from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
 from trustscale_server.images.encode import FORMS, FormName
-from trustscale_server.platform.fair import current_client
 from trustscale_server.serving.added import RHO
 from trustscale_server.serving.document import (
     MASK,
@@ -94,7 +93,7 @@ async def get_result_image(
     if form == result.format:
         return await _stored(state, request, result_id, image_file(result), FORMS[form].media_type)
     data = await results.blob(result_id, image_file(result))
-    await state.limits.take(current_client.get(), "requests")
+    await state.charge("requests")
     file = await while_connected(
         request, drawing.in_turn(state, drawing.converted(state, result, data, form))
     )
@@ -147,7 +146,7 @@ async def get_result_file(
     level = check_alpha(alpha, result.alpha)
     if part == "mask" and level == result.alpha:
         return await _stored(state, request, result_id, MASK, "image/png")
-    await state.limits.take(current_client.get(), "requests")
+    await state.charge("requests")
     work = _drawn(state, result, part, level, RHO if rho is None else rho)
     file = await while_connected(request, drawing.in_turn(state, work))
     return Sent(file, "image/png")
@@ -160,7 +159,7 @@ def _drawn(
         case "added":
             return drawing.added_zones(state, result, rho)
         case "safe":
-            return drawing.safe_copy(state, result)
+            return drawing.safe_picture(state, result)
         case "overlay":
             return drawing.overlay_at(state, result, alpha)
         case "believed":

@@ -22,7 +22,6 @@ from trustscale_server.monitoring.feedback import (
     score_mask,
 )
 from trustscale_server.platform.errors import Conflict
-from trustscale_server.platform.fair import current_client
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.serving.document import INPUT, MASK, TRUST, Result, from_store
 from trustscale_server.serving.pictures import form_of, image_file, stored_result
@@ -64,7 +63,7 @@ async def tell_truth(
 
     The calibration stays as it is.
     """
-    await state.limits.take(current_client.get(), "requests")
+    await state.charge("requests")
     result = stored_result(await state.stores.results.document(result_id))
     whole = await state.calibrations.stored(result.calibration)
     calibration = result.subset_of(whole)

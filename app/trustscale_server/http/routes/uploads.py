@@ -52,14 +52,13 @@ async def create_upload(
 
     It counts as a request of the client.
     """
-    client = current_client.get()
-    await state.limits.take(client, "requests")
+    await state.charge("requests")
     upload = secrets.token_urlsafe(15)
     if idempotency_key is not None:
-        name = hashlib.sha256(f"upload\0{client}\0{idempotency_key}".encode()).hexdigest()
-        upload = (
-            await state.stores.claims.claim(name, upload.encode(), seconds=KEY_KEPT_S)
-        ).decode()
+        name = f"upload\0{current_client.get()}\0{idempotency_key}"
+        claim = hashlib.sha256(name.encode()).hexdigest()
+        claimed = await state.stores.claims.claim(claim, upload.encode(), seconds=KEY_KEPT_S)
+        upload = claimed.decode()
     link = None
     if state.settings.presigned_links:
         folder = direct_folder(key, upload)

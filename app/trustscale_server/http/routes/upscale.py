@@ -102,7 +102,6 @@ async def upscale(
     upscaling = _Upscaling(
         request=request,
         state=state,
-        client=client,
         wish=UpscaleRequest(
             **options,
             client=client,
@@ -125,7 +124,6 @@ class _Upscaling:
 
     request: Request
     state: State
-    client: str
     wish: UpscaleRequest
     sent: SentPicture
     as_job: bool
@@ -144,7 +142,7 @@ class _Upscaling:
         upscaler = prepared.chosen.upscaler.name
         note(self.request, upscaler=upscaler)
         await self._check_room(prepared.footprint, upscaler)
-        await self.state.limits.take(self.client, "pixels", math.prod(prepared.size))
+        await self.state.charge("pixels", math.prod(prepared.size))
         return await (self._begun(prepared) if self.as_job else self._answered(prepared))
 
     async def recall(self, made_id: str) -> Response:
@@ -175,7 +173,7 @@ class _Upscaling:
             context.raise_if_full(self.wish.upscaler)
             context.decoding.raise_if_full()
         # Only now: requests with other faults do not count.
-        await self.state.limits.take(self.client, "requests")
+        await self.state.charge("requests")
         return await self.sent.open(again=self.as_job)
 
     async def _begun(self, prepared: Admitted) -> StoredResponse:

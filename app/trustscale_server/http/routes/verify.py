@@ -17,7 +17,6 @@ from trustscale_server.images.verify import (
     signers_of,
     verify,
 )
-from trustscale_server.platform.fair import current_client
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
 
@@ -37,7 +36,7 @@ async def verify_file(
 
     Nothing is stored. It counts as a request of the client.
     """
-    await state.limits.take(current_client.get(), "requests")
+    await state.charge("requests")
     credentials = state.service.context.credentials
     known = NOBODY if credentials is None else signers_of(credentials.certificate.decode())
 
