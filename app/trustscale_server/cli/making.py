@@ -17,8 +17,9 @@ from trustscale_server.calibrating.intake import find_in, folder_files
 from trustscale_server.calibrating.layout import GroupingRule
 from trustscale_server.cli.bars import Bars, interruptible, progress_bars
 from trustscale_server.cli.choice import meant_upscalers
+from trustscale_server.cli.inside import ALL
 from trustscale_server.cli.job_text import calls_made, costs_of
-from trustscale_server.cli.service import ALL, RemoteError, refusals, service_client
+from trustscale_server.cli.service import RemoteError, refusals, service_client
 from trustscale_server.platform.errors import ConfigError, TrustscaleError
 
 

@@ -1,50 +1,27 @@
-"""Where a command sends its requests: an application in this process, or with `--server` a server.
+"""Where a command sends its requests: the service in this process, or with `--server` a server.
 
-Both are asked by the client library. The application is the gateway's, without keys, limits of
-clients, kept results and background work. The key of a server comes from the environment, since
-every user of the machine can read arguments.
+Both are asked by the client library. The key of a server comes from the environment, since every
+user of the machine can read arguments.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
-from uuid import uuid4
 
 import httpx
 import typer
-from starlette.types import Receive, Scope, Send
 
 from trustscale import AsyncTrustscale, Problem
-from trustscale_server.bootstrap.assembly import Services, open_parts, opened_stores
-from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.bootstrap.sources import KEY_VARIABLE
-from trustscale_server.calibrating.in_place import LocalCreator, private_stores
-from trustscale_server.http.api import ROUTES, application
-from trustscale_server.http.auth import Keyring
-from trustscale_server.http.clients import ClientLimits
-from trustscale_server.http.idempotency import IdempotencyKeys
-from trustscale_server.http.state import TIMINGS, State
-from trustscale_server.platform.cores import usable_cores
+from trustscale_server.cli.inside import inside
 from trustscale_server.platform.errors import ConfigError, TrustscaleError, reason_of
-from trustscale_server.platform.telemetry.logs import configure_logs
-from trustscale_server.platform.telemetry.signals import Metrics
-from trustscale_server.serving.admit import JOB_TIMEOUT_S
-from trustscale_server.stores.base import Stores
-from trustscale_server.upscalers.base import AUTO
-from trustscale_server.upscalers.config import EmbeddedConfig
-from trustscale_server.upscalers.registry import UpscalerConfig
 
 T = TypeVar("T")
-_Checked = Callable[[int, int], None]
 
-ALL: Final = "*"
-"""All upscalers; no name holds a star."""
 
 AWAY: Final = "away"
 """The type of a RemoteError when no server answers."""
@@ -141,133 +118,3 @@ def _reason(error: Exception) -> str:
             return reason_of(cause)
         cause = cause.__cause__ or cause.__context__
     return reason_of(error)
-
-
-@asynccontextmanager
-async def local(upscaler: str | None = ALL, *, many: bool = False) -> AsyncIterator[Services]:
-    """Open what the settings name, for a command that needs more than the HTTP API."""
-    async with AsyncExitStack() as stack:
-        yield await _opened(_narrowed(load_settings(), upscaler, many=many), stack)
-
-
-@asynccontextmanager
-async def inside(
-    settings: Settings | None = None,
-    *,
-    upscaler: str | None = ALL,
-    many: bool = False,
-    on_checked: _Checked | None = None,
-    routes: Sequence[str] = ROUTES,
-) -> AsyncIterator[AsyncTrustscale]:
-    """Open a client of an application in this process.
-
-    Args:
-        settings: None: those of the environment.
-        upscaler: the only one to open, which saves waiting for the others and warnings; None: the
-            default one, or those that `auto` chooses from.
-        many: for throughput, not latency: embedded upscalers without a setting of threads make one
-            sample per core at a time.
-        on_checked: for a command that calibrates; called with (images, all) while they are checked.
-        routes: those that the command uses, to save imports.
-    """
-    settings = _narrowed(settings or load_settings(), upscaler, many=many)
-    start = partial(_start, settings, on_checked)
-    app = application(start, max_upload_bytes=settings.max_upload_bytes, routes=routes)
-    async with app.router.lifespan_context(app) as state:
-
-        async def served(scope: Scope, receive: Receive, send: Send) -> None:
-            await app({**scope, "state": dict(state or {})}, receive, send)
-
-        transport = httpx.ASGITransport(served)
-        async with AsyncTrustscale("http://localhost", retries=0, transport=transport) as service:
-            yield service
-
-
-async def _start(
-    settings: Settings, on_checked: _Checked | None, stack: AsyncExitStack, metrics: Metrics
-) -> State:
-    stores = await opened_stores(settings, stack, metrics)
-    if on_checked is not None:
-        stores = private_stores(stores, settings.data_dir, stack)
-    services = await _opened(settings, stack, metrics=metrics, stores=stores)
-    unkept = replace(services.service.context, results=None)
-    service = replace(services.service, context=unkept)
-    parts: dict[str, Any] = {"service": service, "worker": None}
-    if on_checked is not None:
-        # Released when the jobs have stopped.
-        held = await stack.enter_async_context(AsyncExitStack())
-        parts["worker"] = await stack.enter_async_context(
-            services.queue.running(
-                {"calibration": services.handlers["calibration"]},
-                concurrency=services.concurrency,
-                drain_s=0.0,
-                unfinished=False,  # those of other processes are left alone
-            )
-        )
-        parts["creator"] = LocalCreator(
-            upscalers=services.upscalers,
-            default=settings.default,
-            calibrations=services.calibrations,
-            stores=services.stores,
-            queue=services.queue,
-            data_dir=settings.data_dir,
-            stack=held,
-            on_checked=on_checked,
-            costs=services.creator.costs,
-        )
-    nobody = Keyring(())
-    return await State.from_services(
-        services,
-        stack,
-        metrics,
-        TIMINGS,
-        client_keys=nobody,
-        admin_keys=nobody,
-        operator="command line",  # in records and in the admin log
-        limits=ClientLimits(),
-        idempotency=IdempotencyKeys(services.stores.claims, ignored=True),
-        **parts,
-    )
-
-
-async def _opened(
-    settings: Settings,
-    stack: AsyncExitStack,
-    *,
-    metrics: Metrics | None = None,
-    stores: Stores | None = None,
-) -> Services:
-    configure_logs("warning", "console")
-    # The monitor does not count manual trials.
-    return await open_parts(settings, stack, metrics=metrics, serves=False, stores=stores)
-
-
-def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settings:
-    """The settings for one command: its upscalers only, and no queue shared with others."""
-    upscalers = tuple(settings.upscalers)
-    if upscaler != ALL:
-        names = {upscaler or settings.default}
-        if upscaler == AUTO or (upscaler is None and settings.prefers_auto):
-            names = set(settings.active_routing.values())
-        # For an unknown name the error lists all.
-        upscalers = tuple(config for config in upscalers if config.name in names) or upscalers
-    if many:
-        upscalers = tuple(map(_at_once, upscalers))
-    changes = {
-        "upscalers": upscalers,
-        # Others' jobs do not run here; a shared queue need not be reachable.
-        "queue": f"memory://{uuid4().hex}",
-        "max_waiting": 1_000_000,
-        "request_timeout_s": JOB_TIMEOUT_S,
-        # One pair is prepared while the upscaler is busy.
-        "job_concurrency": 1 + max(config.concurrency for config in upscalers),
-    }
-    return settings.model_copy(update=changes)
-
-
-def _at_once(config: UpscalerConfig) -> UpscalerConfig:
-    chosen = {"threads", "concurrency"} & config.model_fields_set
-    if chosen or not isinstance(config, EmbeddedConfig):
-        return config
-    # More samples at once take memory rather than save time.
-    return config.model_copy(update={"concurrency": min(usable_cores(), 8)})

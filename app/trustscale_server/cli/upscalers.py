@@ -17,8 +17,9 @@ import typer
 from trustscale import AsyncTrustscale
 from trustscale_server.bootstrap.sources import with_options
 from trustscale_server.cli import options
+from trustscale_server.cli.inside import local
 from trustscale_server.cli.options import lines, output
-from trustscale_server.cli.service import ask, local
+from trustscale_server.cli.service import ask
 from trustscale_server.images.decode import decode
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.platform.errors import ConfigError
