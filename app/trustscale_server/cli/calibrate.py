@@ -19,7 +19,7 @@ from trustscale_server.calibrating.profile import look_like
 from trustscale_server.calibrating.routing import answered_uploads, in_words
 from trustscale_server.calibration.guarantees import LEVELS
 from trustscale_server.cli import options
-from trustscale_server.cli.calibrations import print_calibration
+from trustscale_server.cli.calibration_text import print_calibration
 from trustscale_server.cli.making import Making
 from trustscale_server.conformal.fidelity import METRICS, SPOT
 from trustscale_server.images.features import BANDS, RULES, UPLOAD
