@@ -38,8 +38,8 @@ OpenState = Callable[[AsyncExitStack, Metrics], Awaitable[State]]
 
 ROUTES: Final = (
     "health", "upscalers", "upscale", "uploads", "batches", "cards", "results", "truth", "shared",
-    "catch", "verify", "check", "jobs", "calibrate", "choices", "calibrations", "monitor",
-    "connect",
+    "catch", "verify", "check", "jobs", "calibrate", "choices", "calibrations", "pairs",
+    "monitor", "connect",
 )  # fmt: skip
 """The modules of `http.routes` with a router, imported on demand."""
 
