@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, BinaryIO, cast
 
 from fastapi import File, Form, Request, UploadFile
@@ -78,15 +78,12 @@ class SentPicture:
     form: UpscaleForm
     state: State
     key: str | None
-    fetched: ImageFile | None = None
+    _fetched: ImageFile | None = field(default=None, init=False)
 
     def raise_if_unusable(self, *, as_job: bool) -> None:
         """Raise BadRequest unless there is exactly one, and it and the webhook are allowed."""
-        sent = [
-            name
-            for name in ("image", "image_url", "upload")
-            if getattr(self.form, name) is not None
-        ]
+        names = ("image", "image_url", "upload")
+        sent = [name for name in names if getattr(self.form, name) is not None]
         if len(sent) > 1:
             raise BadRequest(f"Send {' or '.join(sent)}, not both.")
         if not sent:
@@ -106,7 +103,7 @@ class SentPicture:
             return self.form.image.file
         async with self.state.service.context.fetching.held():
             file = await self._fetch()
-        self.fetched = file if again else None
+        self._fetched = file if again else None
         return file
 
     @property
@@ -151,7 +148,7 @@ class SentPicture:
         if self.form.image is not None:
             await self.form.image.seek(0)
             return await self.form.image.read()
-        file = self.fetched or b""
+        file = self._fetched or b""
         if isinstance(file, bytes):
             return file
         await asyncio.to_thread(file.seek, 0)
