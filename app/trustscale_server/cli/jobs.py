@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import structlog
 import typer
-import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from trustscale import AsyncTrustscale
 from trustscale_server import __version__
@@ -25,9 +17,8 @@ from trustscale_server.cli import options
 from trustscale_server.cli.job_text import calls_made, progress_of
 from trustscale_server.cli.options import lines, output
 from trustscale_server.cli.service import ask
-from trustscale_server.http.server import server_config
+from trustscale_server.http.worker_port import listening, worker_app
 from trustscale_server.jobs.queue import run_until_signalled
-from trustscale_server.monitoring.gauges import Gauges
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.platform.telemetry.logs import configure_logs
 from trustscale_server.platform.telemetry.signals import exporting
@@ -108,48 +99,3 @@ async def _run(settings: Settings, host: str, port: int | None) -> None:
             drain_s=settings.job_drain_s,
         )
         log.info("jobs_stopped")
-
-
-def worker_app(gauges: Gauges) -> Starlette:
-    """Make the application on a worker's port: `/healthz` and `/metrics`."""
-
-    async def healthz(_: Request) -> Response:
-        return PlainTextResponse("ok\n")
-
-    async def text(_: Request) -> Response:
-        await gauges.update()
-        return Response(gauges.metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
-    return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", text)])
-
-
-@asynccontextmanager
-async def listening(app: Starlette, host: str, port: int | None) -> AsyncIterator[None]:
-    """Serve an application beside the body; without a port, nothing.
-
-    Raises:
-        ConfigError: the port cannot be listened on.
-    """
-    if port is None:
-        yield
-        return
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(f"Cannot listen on {host}:{port} for metrics: {reason}.") from None
-    server = _Server(server_config(app, lifespan="off"))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await asyncio.gather(task, return_exceptions=True)
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the worker."""
-        yield

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Header, Request
@@ -30,16 +28,15 @@ from trustscale_server.http.routes.jobs import job_accepted
 from trustscale_server.http.routes.results import DetailQuery
 from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep, require_admin
 from trustscale_server.http.upscale_form import SentPicture, UpscaleForm, raise_if_sent_twice
+from trustscale_server.http.upscale_job import raise_if_queue_full, submit_upscaling
 from trustscale_server.images.sandbox.client import File as ImageFile
 from trustscale_server.jobs.document import JobOut, shown_job
-from trustscale_server.platform.errors import BadRequest, Overloaded
+from trustscale_server.platform.errors import BadRequest
 from trustscale_server.platform.fair import current_client
 from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.document import Detail, Result, Unmasked
-from trustscale_server.serving.job import expected_job
 from trustscale_server.serving.pictures import stored_picture
 from trustscale_server.serving.request import UpscaleRequest
-from trustscale_server.stores.base import ENLARGED, IMAGE, Job, JobStatus, uploads_for
 from trustscale_server.stores.jobs import JOB_PREFIX
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
@@ -163,7 +160,7 @@ class _Upscaling:
 
     async def _check_room(self, cost: int, upscaler: str | None) -> None:
         if self.as_job:
-            await _check_queue(self.state)
+            await raise_if_queue_full(self.state)
         else:
             self.state.service.context.raise_if_full(upscaler, cost)
 
@@ -177,7 +174,7 @@ class _Upscaling:
         return await self.sent.open(again=self.as_job)
 
     async def _begun(self, prepared: Admitted) -> StoredResponse:
-        job = await _submit(self.state, self.sent, self.wish, prepared)
+        job = await submit_upscaling(self.state, self.sent, self.wish, prepared)
         note(self.request, job=job.id)
         await self.sent.forget()
         if self.wish.keep_s is None and await self.request.is_disconnected():
@@ -214,51 +211,3 @@ async def _tried(request: Request, state: State, form: UpscaleForm) -> dict[str,
     require_admin(request, state)
     calibration = await state.calibrations.get(form.calibration)
     return {"calibration": calibration.id, "upscaler": calibration.manifest.upscaler}
-
-
-async def _check_queue(state: State) -> None:
-    """Return if one more job of this client may wait.
-
-    It may have as many as there are places left: half of all alone, a third beside another one that
-    wants more, and so on. So a place is left for whoever comes.
-
-    Raises:
-        Overloaded: too many are unfinished; each keeps an upload on disk.
-    """
-    max_jobs = state.settings.max_queued_jobs
-    pending = await state.stores.jobs.pending_by_client("upscale")
-    own, free = pending[current_client.get()], max_jobs - pending.total()
-    if free <= 0:
-        raise Overloaded(f"{max_jobs} jobs are queued or running already.", retry_after=60)
-    if own >= free:
-        raise Overloaded(
-            f"{own} jobs of yours are queued or running already; the {free} places that are left "
-            f"are for others.",
-            retry_after=60,
-        )
-
-
-async def _submit(
-    state: State, sent: SentPicture, wish: UpscaleRequest, prepared: Admitted
-) -> JobStatus:
-    job_id = f"{JOB_PREFIX}{secrets.token_urlsafe(15)}"
-    async with uploads_for(state.stores, job_id):
-        async with state.service.context.drawing.slot():  # bounds the whole files in memory
-            await state.stores.blobs.put(job_id, IMAGE, await sent.read())
-            if (enlarged := sent.form.enlarged) is not None:
-                await enlarged.seek(0)
-                await state.stores.blobs.put(job_id, ENLARGED, await enlarged.read())
-        return await state.queue.submit(
-            Job(
-                id=job_id,
-                kind="upscale",
-                created_at=datetime.now(UTC),
-                about={
-                    "webhook": sent.form.webhook,
-                    "key": wish.key,
-                    "client": wish.client,
-                    **expected_job(prepared),
-                },
-                request=wish.model_dump(),
-            )
-        )
