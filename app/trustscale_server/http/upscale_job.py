@@ -17,13 +17,10 @@ from trustscale_server.stores.jobs import JOB_PREFIX
 
 
 async def raise_if_queue_full(state: State) -> None:
-    """Raise Overloaded unless one more job of this client may wait.
+    """Raise Overloaded unless one more job of this client, which keeps its upload, may wait.
 
-    It may have as many as there are places left: half of all alone, a third beside another one that
-    wants more, and so on. So a place is left for whoever comes.
-
-    Raises:
-        Overloaded: too many are unfinished; each keeps an upload on disk.
+    A client may have as many as there are places left: half of all alone, a third beside another
+    one that wants more, and so on. So a place is left for whoever comes.
     """
     max_jobs = state.settings.max_queued_jobs
     pending = await state.stores.jobs.pending_by_client("upscale")

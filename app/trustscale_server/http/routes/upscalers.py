@@ -216,7 +216,7 @@ def levels_of(
 ) -> list[NamedLevel]:
     """Return three levels if every class offers each for a choice after looking, else one.
 
-    found: of each class, the table under `post_hoc`.
+    class_tables: of each class of uploads, the table under `post_hoc`.
     """
     if first is None:
         return []
