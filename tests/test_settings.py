@@ -13,7 +13,7 @@ from trustscale_server.bootstrap.settings import (
     unknown_variables,
 )
 from trustscale_server.bootstrap.sources import read_secret_files
-from trustscale_server.cli.serve import effective
+from trustscale_server.cli.config import effective
 from trustscale_server.platform.config_errors import did_you_mean
 from trustscale_server.platform.errors import ConfigError
 

@@ -39,7 +39,7 @@ _COMMANDS: Final = {
     "calibrations": "calibrations:app",
     "upscalers": "upscalers:app",
     "connect": "upscalers:connect",
-    "config": "serve:configuration",
+    "config": "config:app",
     "doctor": "doctor:doctor",
     "stores": "stores:app",
 }

@@ -1,4 +1,4 @@
-"""`trustscale serve` and `config check`, and `openapi`, which prints what is served."""
+"""`trustscale serve`, and `openapi`, which prints what is served."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import asyncio
 import errno
 import json
 import os
-import re
 import socket
 from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 import typer
 
-from trustscale_server.bootstrap.checks import check_settings, check_start
+from trustscale_server.bootstrap.checks import check_start
 from trustscale_server.bootstrap.settings import Settings, load_settings, unknown_variables
-from trustscale_server.bootstrap.sources import ENV_PREFIX, referenced_values
-from trustscale_server.cli import options
 from trustscale_server.cli.main import BEGAN
-from trustscale_server.cli.options import output
 from trustscale_server.http.app import create_app
 from trustscale_server.http.middleware import is_local
 from trustscale_server.http.server import (
@@ -28,7 +24,6 @@ from trustscale_server.http.server import (
     raise_descriptors,
     server_config,
 )
-from trustscale_server.platform.config_errors import did_you_mean
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.platform.telemetry.logs import configure_logs
 
@@ -103,60 +98,3 @@ def serve(
 def openapi() -> None:
     """Print the OpenAPI document of the HTTP API, as /openapi.json serves it."""
     typer.echo(json.dumps(create_app(Settings()).openapi(), indent=1, ensure_ascii=False))
-
-
-configuration = typer.Typer(help="The configuration.", no_args_is_help=True)
-
-# Up to the last @: a password may hold unencoded slashes and @.
-_PASSWORD = re.compile(r"(?<=://).*@|(?<=[?&]password=)[^&#]+", re.DOTALL)
-
-
-@configuration.callback()
-def _group() -> None:
-    """Keep `check` a sub-command although it is the only one."""
-
-
-@configuration.command()
-def check(as_json: options.Json = False) -> None:
-    """Print the effective configuration without secrets; mistakes are one line and exit 2.
-
-    It refuses what `serve` would, except what only the network reveals.
-    """
-    settings = load_settings()
-    warnings = asyncio.run(check_settings(settings))
-    output(effective(settings), _text, as_json=as_json)
-    warnings += [
-        f"no setting reads the environment variable {name}"
-        f"{did_you_mean(name.removeprefix(ENV_PREFIX), Settings.model_fields)}"
-        for name in unknown_variables(os.environ)
-    ]
-    for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
-
-
-def _text(settings: dict[str, Any]) -> str:
-    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
-
-
-def effective(settings: Settings) -> dict[str, Any]:
-    """Return the settings as JSON values; keys, passwords and headers are replaced by asterisks."""
-    secrets = referenced_values()
-    values: dict[str, Any] = settings.model_dump(mode="json")
-    return {name: _without(value, secrets) for name, value in values.items()}
-
-
-def _without(value: Any, secrets: frozenset[str]) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: dict.fromkeys(item, "***")
-            if key == "headers" and isinstance(item, dict)
-            else _without(item, secrets)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_without(item, secrets) for item in value]
-    if isinstance(value, str):
-        value = _PASSWORD.sub(lambda match: "***@" if match[0].endswith("@") else "***", value)
-        for secret in secrets:
-            value = value.replace(secret, "***")
-    return value
