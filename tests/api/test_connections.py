@@ -14,7 +14,7 @@ from harness.waiting import block_until
 from tests.live import serving
 from tests.logs import logging_as
 from trustscale_server.http import server
-from trustscale_server.http.server import BoundedConnection, most_connections, raise_descriptors
+from trustscale_server.http.server import BoundedConnection, max_connections, raise_descriptors
 
 
 async def app(scope, receive, send):
@@ -104,7 +104,7 @@ def test_a_head_that_drips(brief, place):
 
 def test_idle_connections_keep_nobody_out(monkeypatch):
     """When all connections are taken, the one that was idle for longest is closed."""
-    monkeypatch.setattr(server, "most_connections", lambda: 8)
+    monkeypatch.setattr(server, "max_connections", lambda: 8)
     with serving(app) as address, ExitStack() as stack:
         host, port = address.split(":")
         idle = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(8)]
@@ -143,7 +143,7 @@ def test_busy_connections_of_one_client_keep_no_other_out(monkeypatch):
     So an address that holds streams of events or slow uploads has all places, until another one
     comes; and what that one has is not taken from it.
     """
-    monkeypatch.setattr(server, "most_connections", lambda: 8)
+    monkeypatch.setattr(server, "max_connections", lambda: 8)
     holding, stream = Holding(), b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n"
     with serving(holding, drain_s=1) as address, ExitStack() as stack:
         host, port = address.split(":")
@@ -163,7 +163,7 @@ def test_busy_connections_of_one_client_keep_no_other_out(monkeypatch):
 
 def test_a_client_is_whom_a_proxy_names(monkeypatch):
     """Behind a proxy all connections have one address, and are counted for its clients."""
-    monkeypatch.setattr(server, "most_connections", lambda: 4)
+    monkeypatch.setattr(server, "max_connections", lambda: 4)
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")
     holding = Holding()
 
@@ -195,9 +195,9 @@ def test_descriptors_are_raised_to_what_is_needed(monkeypatch):
 
 def test_connections_leave_descriptors_for_the_rest(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
-    assert most_connections() == 85
+    assert max_connections() == 85
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    assert most_connections() == 1000
+    assert max_connections() == 1000
 
 
 def test_no_flood_of_equal_events(capsys):

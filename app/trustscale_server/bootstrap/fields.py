@@ -325,8 +325,8 @@ class SettingFields(BaseSettings):
     def _as_list(cls, value: Any) -> Any:
         """Entries, not the one table that `[upscalers]` makes."""
         if isinstance(value, dict):
-            said = "each has an entry of its own: [[upscalers]], in two brackets"
-            raise ValueError(said)  # noqa: TRY004 - pydantic reports no TypeError
+            hint = "each has an entry of its own: [[upscalers]], in two brackets"
+            raise ValueError(hint)  # noqa: TRY004 - pydantic reports no TypeError
         return value
 
     @field_validator("admin_keys")

@@ -142,10 +142,10 @@ class Settings(SettingFields):
     @property
     def limits(self) -> Limits:
         """Bounds on an uploaded image."""
-        most = self.max_input_pixels
+        max_pixels = self.max_input_pixels
         if "max_input_pixels" not in self.model_fields_set:
-            most = min(most, self.client_pixels_per_minute or most)
-        return Limits(self.max_upload_bytes, most)
+            max_pixels = min(max_pixels, self.client_pixels_per_minute or max_pixels)
+        return Limits(self.max_upload_bytes, max_pixels)
 
     @classmethod
     def settings_customise_sources(

@@ -163,8 +163,10 @@ def with_options(
             command(**values)
 
         keyword_only = inspect.Parameter.KEYWORD_ONLY
-        alike = [parameter.replace(kind=keyword_only) for parameter in parameters.values()]
-        vars(run)["__signature__"] = own.replace(parameters=alike)
+        parameters_by_name = [
+            parameter.replace(kind=keyword_only) for parameter in parameters.values()
+        ]
+        vars(run)["__signature__"] = own.replace(parameters=parameters_by_name)
         return run
 
     return decorated

@@ -40,12 +40,12 @@ AnswerState = Literal["new", "done", "other", "foreign"]
 class Place:
     """Where one answer is stored.
 
-    stem: the common beginning of its files' names. there: names of existing files. record: None:
+    stem: the common beginning of its files' names. existing: names of its files. record: None:
     none exists. extras: what is written besides picture and mask.
     """
 
     stem: Path
-    there: frozenset[str]
+    existing: frozenset[str]
     record: Mapping[str, Any] | None
     extras: frozenset[Extra] = frozenset()
 
@@ -54,7 +54,7 @@ class Place:
 
         other: an answer to another request. foreign: files without a record.
         """
-        if not self.there:
+        if not self.existing:
             return "new"
         if self.record is None:
             return "foreign"
@@ -65,7 +65,7 @@ class Place:
     @property
     def _parts(self) -> set[str]:
         """What is there, such as image and mask."""
-        endings = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
+        endings = (name.removeprefix(f"{self.stem.name}.") for name in self.existing)
         return {
             ending.rpartition(".")[0].removesuffix(".ome").removesuffix(".cog")
             for ending in endings
@@ -84,7 +84,7 @@ class Place:
     def write(self, result: Result, identity: Mapping[str, Any]) -> dict[str, Any]:
         """Write the files and the record of an answer, and return the record."""
         # Otherwise an earlier mask could remain beside the new picture.
-        for name in self.there:
+        for name in self.existing:
             self.stem.with_name(name).unlink(missing_ok=True)
         record = {**result.document, **identity}
         del record["links"]  # the files are the result
@@ -98,7 +98,7 @@ class Place:
 
     def moved(self, stem: Path) -> None:
         """Move the answer, its record last, so that an interrupted move makes it again."""
-        endings = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
+        endings = (name.removeprefix(f"{self.stem.name}.") for name in self.existing)
         move(self.stem, stem, sorted(endings, key=_RECORD.__eq__))
 
     def _files(self, result: Result) -> dict[str, bytes]:
@@ -129,11 +129,11 @@ def request_differences(record: Mapping[str, Any], identity: Mapping[str, Any]) 
     """Return how the recorded request differs from this one, as text."""
     if record.get("source") != identity["source"]:
         return ["of another file, or of this one before it was changed"]
-    then, now = record["request"], identity["request"]
+    recorded, requested = record["request"], identity["request"]
     return [
-        f"with {name} {_shown(then.get(name))} and not {_shown(value)}"
-        for name, value in now.items()
-        if then.get(name) != value
+        f"with {name} {_shown(recorded.get(name))} and not {_shown(value)}"
+        for name, value in requested.items()
+        if recorded.get(name) != value
     ]
 
 
@@ -160,7 +160,7 @@ def _read(path: Path) -> Mapping[str, Any] | None:
 def loss_of(place: Place, identity: Mapping[str, Any]) -> str:
     """Return what would be lost where this answer were written."""
     if place.record is None:
-        return f"{place.stem.with_name(min(place.there))} would be lost"
+        return f"{place.stem.with_name(min(place.existing))} would be lost"
     how = "; ".join(request_differences(place.record, identity))
     return f"The answer {place.stem}.* would be lost: it was made {how}"
 

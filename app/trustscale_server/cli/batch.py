@@ -163,7 +163,7 @@ class Run:
             for name in (LOOK, ACCEPTED)
         )
         return [
-            other if place.record is None and other.there else place
+            other if place.record is None and other.existing else place
             for place, other in zip(waiting, accepted, strict=True)
         ]
 

@@ -74,11 +74,11 @@ def _verdict(document: dict[str, Any]) -> list[str]:
     kinds = "1 class" if classes == 1 else f"{classes} classes"
     covered = f", in {kinds} of uploads" if classes else ""
     unit = FidelitySettings(metric=document["pipeline"]["fidelity"]["metric"]).spec.error_unit
-    said = (
+    sentence = (
         f"{grade}: at α = {alpha:g} about {100 * area:.0f} % of the area of pictures like these "
         f"can be relied on {about(unit)}. "
     )
-    lines = [f"{said}It has {document['n']} scenes{covered}; other pictures have no promise."]
+    lines = [f"{sentence}It has {document['n']} scenes{covered}; other pictures have no promise."]
     if area < _USABLE_AREA:
         lines.append("Compare models and settings:  trustscale evaluate DIR")
     elif document["state"] != "active":
@@ -107,10 +107,10 @@ def _describe(guarantee: dict[str, Any]) -> str:
             return f"in expectation over images{likely}"
         case "post_hoc":
             if guarantee["menu"]:
-                which = f"of {', '.join(f'{alpha:g}' for alpha in guarantee['menu'])}"
+                alphas = f"of {', '.join(f'{alpha:g}' for alpha in guarantee['menu'])}"
             else:
-                which = "between {:g} and {:g}".format(*guarantee["between"])
-            return f"for α {which} chosen after looking{likely}"
+                alphas = "between {:g} and {:g}".format(*guarantee["between"])
+            return f"for α {alphas} chosen after looking{likely}"
         case _:
             return f"errors above {guarantee['tolerance']:g} in few pictures{likely}"
 

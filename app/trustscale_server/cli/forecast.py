@@ -36,7 +36,7 @@ def forecast(
         seconds_per_megapixel: of input; 0: not known.
         files: that are written of each image and are as large as its picture.
     """
-    seconds = size = longest = 0.0
+    seconds = size = max_side = 0.0
     for source in sources:
         # What cannot be read fails in its turn.
         with suppress(TrustscaleError, OSError):
@@ -47,9 +47,9 @@ def forecast(
             seconds += seconds_per_megapixel * width * height / 1e6
             output_side = min(request.to or (request.scale or scale) * side, scale * side)
             size += files * _BYTES_A_PIXEL * width * height * (output_side / side) ** 2
-            longest = max(longest, output_side)
+            max_side = max(max_side, output_side)
     if seconds < 60 and size < _LARGE_BYTES:
         return None
     time = f"about {duration(seconds)} and " if seconds_per_megapixel else ""
-    smaller = ". --to 4k writes less, --fit 1000 is faster" if longest > 3840 else ""
+    smaller = ". --to 4k writes less, --fit 1000 is faster" if max_side > 3840 else ""
     return f"This takes {time}some {decimal(int(size))} of files{smaller}."

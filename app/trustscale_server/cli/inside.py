@@ -87,11 +87,11 @@ async def _start(
     services = await _opened(settings, stack, metrics=metrics, stores=stores)
     unkept = replace(services.service.context, results=None)
     service = replace(services.service, context=unkept)
-    parts: dict[str, Any] = {"service": service, "worker": None}
+    members: dict[str, Any] = {"service": service, "worker": None}
     if on_checked is not None:
         # Released when the jobs have stopped.
         held = await stack.enter_async_context(AsyncExitStack())
-        parts["worker"] = await stack.enter_async_context(
+        members["worker"] = await stack.enter_async_context(
             services.queue.running(
                 {"calibration": services.handlers["calibration"]},
                 concurrency=services.concurrency,
@@ -99,7 +99,7 @@ async def _start(
                 unfinished=False,  # those of other processes are left alone
             )
         )
-        parts["creator"] = LocalCreator(
+        members["creator"] = LocalCreator(
             upscalers=services.upscalers,
             default=settings.default,
             calibrations=services.calibrations,
@@ -121,7 +121,7 @@ async def _start(
         operator="command line",  # in records and in the admin log
         limits=ClientLimits(),
         idempotency=IdempotencyKeys(services.stores.claims, ignored=True),
-        **parts,
+        **members,
     )
 
 

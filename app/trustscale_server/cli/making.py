@@ -99,21 +99,21 @@ class Making:
             pairs = Tar(listed(members))
         else:
             pairs = Tar(members, partial(bars, "uploading", is_bytes=True))
-        named: dict[str, Any] = {"group_by": naming.group_by, "scene_by": naming.scene_by}
+        grouping: dict[str, Any] = {"group_by": naming.group_by, "scene_by": naming.scene_by}
         is_outside = await self._is_outside(service)
         if is_outside and not self.yes:
-            plan = await service.plan(pairs, extends=self.extends, **named, **self.config)
+            plan = await service.plan(pairs, extends=self.extends, **grouping, **self.config)
             if plan["calls"] and not bars.confirmed(_question(plan)):
                 raise typer.Exit(1)
         # A job of this process is activated when it has ended.
-        there: dict[str, Any] = {
+        activation: dict[str, Any] = {
             "activate": self.activate and self.server is not None,
             "force": self.force,
         }
         if self.extends is None:
-            job = await service.calibrate(pairs, **named, **self.config, **there)
+            job = await service.calibrate(pairs, **grouping, **self.config, **activation)
         else:
-            job = await service.extend(self.extends, pairs, **named, **there)
+            job = await service.extend(self.extends, pairs, **grouping, **activation)
         if self.server is not None:
             bars.line(f"{job.id} is queued on {self.server}")
         for warning in job.document["warnings"]:

@@ -78,10 +78,10 @@ class Outcomes:
         if record["mask"] == "trust" and record["guarantee"]["promised"]:
             promise, is_read = record["guarantee"], record.get("words") is not None
             # Whose letters they are is not seen in the pictures.
-            such = f" Such pictures: {promise['calibrated_on']}" if is_read else ""
+            origin = f" Such pictures: {promise['calibrated_on']}" if is_read else ""
             if (added := record.get("added")) and added["promise"]:
                 self._promises[added["promise"]] += 1
-            self._promises[promise["plain"] + such] += 1
+            self._promises[promise["plain"] + origin] += 1
         return line(source, record, note)
 
     def document(self) -> dict[str, Any]:

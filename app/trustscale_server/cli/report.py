@@ -45,8 +45,8 @@ def _held(record: Mapping[str, Any]) -> str:
 def _left_out(record: Mapping[str, Any]) -> str:
     """How much was left out of the mask, such as ", without 2 faces and 1 text"."""
     counts = Counter(region["kind"] for region in record.get("left_out", []))
-    said = [f"{n} {kind}{'s' * (n > 1)}" for kind, n in sorted(counts.items())]
-    return f", without {' and '.join(said)}" if said else ""
+    counted = [f"{n} {kind}{'s' * (n > 1)}" for kind, n in sorted(counts.items())]
+    return f", without {' and '.join(counted)}" if counted else ""
 
 
 def _words(record: Mapping[str, Any]) -> list[str]:
@@ -54,11 +54,11 @@ def _words(record: Mapping[str, Any]) -> list[str]:
     if (words := record.get("words")) is None:
         return []
     is_promised = record["guarantee"]["promised"]
-    said = {
+    readings = {
         name: " ".join(word["text"] for word in words if (word["trusted"] and is_promised) == right)
         for name, right in (("reads", True), ("perhaps", False))
     }
-    return [f"  {name}: {text}" for name, text in said.items() if text] or ["  reads no text"]
+    return [f"  {name}: {text}" for name, text in readings.items() if text] or ["  reads no text"]
 
 
 def details(source: InputFile, record: Mapping[str, Any], note: str = "") -> str:

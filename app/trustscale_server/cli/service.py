@@ -36,7 +36,7 @@ class RemoteError(TrustscaleError):
 
 @asynccontextmanager
 async def service_client(
-    server: str | None, *, needs_key: bool = True, retries: int = 0, **here: Any
+    server: str | None, *, needs_key: bool = True, retries: int = 0, **options: Any
 ) -> AsyncIterator[AsyncTrustscale]:
     """Open a client of a server, or of an application in this process.
 
@@ -46,7 +46,7 @@ async def service_client(
     """
     with refusals(server):
         if server is None:
-            async with inside(**here) as service:
+            async with inside(**options) as service:
                 yield service
         else:
             key = key_of(server, needs_key=needs_key)
@@ -59,7 +59,7 @@ def ask(
     question: Callable[[AsyncTrustscale], Awaitable[T]],
     *,
     needs_key: bool = True,
-    **here: Any,
+    **options: Any,
 ) -> T:
     """Return the answer of a server, or of the application in this process.
 
@@ -67,7 +67,7 @@ def ask(
     """
 
     async def answer() -> T:
-        async with service_client(server, needs_key=needs_key, **here) as service:
+        async with service_client(server, needs_key=needs_key, **options) as service:
             return await question(service)
 
     return asyncio.run(answer())

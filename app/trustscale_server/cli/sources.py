@@ -85,15 +85,19 @@ def enlarged_of(source: InputFile, where: Path) -> Path:
     if not where.is_dir():
         return where
     folder, stem = where.joinpath(*source.place.parent.parts), source.place.stem
-    there = sorted(folder.iterdir()) if folder.is_dir() else []
-    images = [path for path in there if path.suffix.lower() in _SUFFIXES]
-    alike = [path for path in images if path.stem == stem] or [
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    images = [path for path in paths if path.suffix.lower() in _SUFFIXES]
+    candidates = [path for path in images if path.stem == stem] or [
         path for path in images if is_made_of(path.stem, stem)
     ]
-    if len(alike) != 1:
-        count = f"{len(alike)} files of {folder} have" if alike else f"no file of {folder} has"
+    if len(candidates) != 1:
+        count = (
+            f"{len(candidates)} files of {folder} have"
+            if candidates
+            else f"no file of {folder} has"
+        )
         raise FileNotFoundError(errno.ENOENT, f"{count} its name", str(folder))
-    return alike[0]
+    return candidates[0]
 
 
 def check_there(sources: Sequence[InputFile]) -> None:

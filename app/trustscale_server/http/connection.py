@@ -27,9 +27,9 @@ async def while_connected(
         ClientDisconnected: the client hung up, and the work has stopped.
     """
     task = asyncio.create_task(work)
-    gone = asyncio.create_task(disconnected(request))
+    hangup = asyncio.create_task(disconnected(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, hangup}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done() and finishes():
             await asyncio.wait({task})
         if task.done():
@@ -38,7 +38,7 @@ async def while_connected(
         await asyncio.wait({task})
         raise ClientDisconnected
     finally:
-        gone.cancel()
+        hangup.cancel()
         task.cancel()
 
 

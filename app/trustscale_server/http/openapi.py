@@ -165,10 +165,10 @@ def _without_other_fields(document: dict[str, Any]) -> None:
 def _tell_default(field: dict[str, Any]) -> None:
     """Replace the default of a field by words; null goes without saying."""
     default = field.pop("default", None)
-    said = field.get("description", "")
-    if default is not None and "default" not in said.lower():
+    description = field.get("description", "")
+    if default is not None and "default" not in description.lower():
         text = f"Default: {json.dumps(default, ensure_ascii=False)}."
-        field["description"] = f"{said} {text}".strip()
+        field["description"] = f"{description} {text}".strip()
 
 
 def _is_bare(schema: dict[str, Any] | None) -> bool:

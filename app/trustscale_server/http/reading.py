@@ -71,16 +71,16 @@ class Debts:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._free_at: dict[str, float] = {}
-        self._most_kept = _MIN_KEPT
+        self._max_kept = _MIN_KEPT
 
     def owe(self, address: str, seconds: float) -> float:
         """Count seconds of the event loop; return for how long the address must wait."""
         now = self._clock()
         free_at = max(self._free_at.get(address, now), now) + seconds / SHARE
         self._free_at[address] = free_at
-        if len(self._free_at) > self._most_kept:
+        if len(self._free_at) > self._max_kept:
             self._free_at = {other: at for other, at in self._free_at.items() if at > now}
-            self._most_kept = max(_MIN_KEPT, 2 * len(self._free_at))
+            self._max_kept = max(_MIN_KEPT, 2 * len(self._free_at))
         return max(0.0, free_at - now - BURST_S / SHARE)
 
 
@@ -111,14 +111,14 @@ class Flow(FlowControl):
 
 
 class BoundedFields:
-    """Refuses forms in a URL's encoding with more than `most` fields before they are parsed.
+    """Refuses forms in a URL's encoding with more than `max_fields` fields before they are parsed.
 
     The parser needs three microseconds for each `&`, also of those without a field in between.
     """
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, max_fields: int) -> None:
         self.app = app
-        self.most = most
+        self.max_fields = max_fields
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, with its body counted if it is such a form."""
@@ -128,10 +128,10 @@ class BoundedFields:
             nonlocal fields
             message = await receive()
             fields += message.get("body", b"").count(b"&")
-            if fields > self.most:
+            if fields > self.max_fields:
                 raise HTTPException(
                     HTTPStatus.BAD_REQUEST,
-                    f"Too many fields. Maximum number of fields is {self.most}.",
+                    f"Too many fields. Maximum number of fields is {self.max_fields}.",
                 )
             return message
 

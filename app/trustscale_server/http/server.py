@@ -39,11 +39,11 @@ def raise_descriptors() -> None:
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < _DESCRIPTORS:
-        most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        limit = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-def most_connections() -> int:
+def max_connections() -> int:
     """Return how many connections may be open: a third of this process's descriptors at most.
 
     Another third is for the files of their uploads, the rest for stores, decoders and upscalers.
@@ -73,7 +73,7 @@ class BoundedConnection(H11Protocol):
     def __init__(self, *args: Any, debts: Debts, **options: Any) -> None:
         super().__init__(*args, **options)
         self.conn: Messages = Messages(h11.SERVER, max_incomplete_event_size=32 * 1024)
-        self._most = most_connections()
+        self._max_connections = max_connections()
         self._debts = debts
         self._head_timer: asyncio.TimerHandle | None = None
         self._idle_since = time.monotonic()
@@ -85,7 +85,7 @@ class BoundedConnection(H11Protocol):
         super().connection_made(transport)
         self.flow = self._reading = Flow(transport)
         self._start_head_timer()
-        if len(self.connections) > self._most:
+        if len(self.connections) > self._max_connections:
             self._excess().close()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -44,9 +44,11 @@ def reason(item: Mapping[str, Any], known: Iterable[str] = ()) -> str:
             meant = did_you_mean(tag, expected) or f"; there are {', '.join(expected)}"
             return f"there is no {item['ctx']['discriminator'].strip(chr(39))} {tag!r}{meant}"
         case _:
-            said = str(item["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]
-            said = said.replace("Input should be a valid tuple", "this must be a list", 1)
-            return said.replace("Input should be", "this must be", 1)
+            message = (
+                str(item["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]
+            )
+            message = message.replace("Input should be a valid tuple", "this must be a list", 1)
+            return message.replace("Input should be", "this must be", 1)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -68,6 +68,6 @@ async def retried(
             attempt.retry_state.outcome = None
 
 
-def full_jitter(longest_s: float) -> float:
+def full_jitter(max_s: float) -> float:
     """Return a pause at random, so that all who failed together do not come back together."""
-    return random.uniform(0, longest_s)  # noqa: S311 - no secret
+    return random.uniform(0, max_s)  # noqa: S311 - no secret

@@ -39,7 +39,7 @@ Start: TypeAlias = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
 
 
 @asynccontextmanager
-async def few_at_once(most: int = 4) -> AsyncIterator[Start]:
+async def few_at_once(limit: int = 4) -> AsyncIterator[Start]:
     """Run calls side by side, a few at a time; the first error ends all and is raised."""
     running: set[asyncio.Task[None]] = set()
 
@@ -53,7 +53,7 @@ async def few_at_once(most: int = 4) -> AsyncIterator[Start]:
     async def start(work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         running.add(task)
-        await room(most - 1)
+        await room(limit - 1)
 
     try:
         yield start

@@ -211,14 +211,14 @@ class AdmissionController(AsyncFairQueue[_Request]):
         return not request.is_job or jobs < max(self._limit(request.pool) - self.reserved, 1)
 
     def _has_slot(self, request: _Request) -> bool:
-        held, most = self._held(request.pool), self._limit(request.pool)
+        held, limit = self._held(request.pool), self._limit(request.pool)
         clients = {request.client for request in held}
-        others = most > 1 and len(clients) == 1 and request.client not in clients
-        return len(held) < most + (others and not request.is_job)
+        others = limit > 1 and len(clients) == 1 and request.client not in clients
+        return len(held) < limit + (others and not request.is_job)
 
     def _has_memory(self, cost: int) -> bool:
-        most = self.max_in_flight_bytes
-        return most is None or self.bytes_in_flight + cost <= most
+        budget = self.max_in_flight_bytes
+        return budget is None or self.bytes_in_flight + cost <= budget
 
     def _share(self, request: _Request) -> float:
         """Its client's share of the slots of its pool or of the memory, whichever is larger."""

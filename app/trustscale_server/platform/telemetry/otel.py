@@ -43,9 +43,9 @@ def collected(
 ) -> Iterator[Tracer]:
     """Make a tracer whose spans go to a collector; see `signals.exporting`."""
     patience = patience or PATIENCE
-    named = Resource.create({"service.name": service, "service.version": __version__})
+    resource = Resource.create({"service.name": service, "service.version": __version__})
     provider = TracerProvider(
-        resource=named.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
+        resource=resource.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
     )
     url = f"{endpoint.rstrip('/').removesuffix('/v1/traces')}/v1/traces"
     exporter = _LoggedOnce(exporter or OTLPSpanExporter(url, timeout=patience.batch_s))
