@@ -108,7 +108,7 @@ class Run:
         sys.stdout.buffer.flush()
         typer.echo(self.outcomes.text(source, result.document), err=True)
 
-    async def all(self, images: Sequence[InputFile], folder: Path, at_once: int) -> None:
+    async def to_folder(self, images: Sequence[InputFile], folder: Path, at_once: int) -> None:
         """Upscale what is not done, several at once.
 
         Raises:

@@ -252,7 +252,7 @@ def upscale(
                 await run.to_stream(images[0])
             else:
                 at_once = settings.max_in_flight if settings else 4
-                await run.all(images, folder, answers.at_once or at_once)
+                await run.to_folder(images, folder, answers.at_once or at_once)
             return run
 
     with interruptible("What is done is kept; run the same command again to continue."):
