@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tests.live import serving
-from trustscale_server.platform.telemetry.signals import recording
+from trustscale_server.platform.telemetry.traces import recording
 
 
 class Spans:

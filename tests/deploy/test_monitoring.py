@@ -10,7 +10,7 @@ from tests.deploy.files import CHART, DEPLOY, ROOT, compose, document, filled, r
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.http.app import create_app
 from trustscale_server.platform.problems import PROBLEMS
-from trustscale_server.platform.telemetry.signals import COUNTERS, GAUGES, HISTOGRAMS, Metrics
+from trustscale_server.platform.telemetry.metrics import COUNTERS, GAUGES, HISTOGRAMS, Metrics
 
 DASHBOARD = json.loads((DEPLOY / "chart/files/dashboard.json").read_text("utf-8"))
 RULES = [

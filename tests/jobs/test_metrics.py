@@ -19,7 +19,7 @@ from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.cli import jobs
 from trustscale_server.http.worker_port import listening, worker_app
-from trustscale_server.platform.telemetry.signals import Metrics
+from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.base import Job
 

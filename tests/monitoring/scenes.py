@@ -14,7 +14,7 @@ from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker
 from trustscale_server.images.png import to_png
 from trustscale_server.monitoring.canaries import CanaryWatch
 from trustscale_server.platform.errors import NotFound
-from trustscale_server.platform.telemetry.signals import Metrics
+from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.sampling.measure import measure
 from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.upscalers.base import Capabilities, Source

@@ -11,7 +11,7 @@ from harness.fakes import FakeUpscaler
 from harness.waiting import until
 from trustscale_server.monitoring.monitor import Monitor
 from trustscale_server.monitoring.state import Observation, reference
-from trustscale_server.platform.telemetry.signals import Metrics
+from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.stores.base import StoreUnavailable, Update
 
 _DIGESTS = itertools.count()

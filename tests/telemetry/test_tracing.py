@@ -14,7 +14,7 @@ from harness.servers import ProcessGroup, free_port
 from tests.logs import logging_as
 from tests.spans import Collector, recorded
 from trustscale_server.platform.errors import ConfigError
-from trustscale_server.platform.telemetry import signals
+from trustscale_server.platform.telemetry import traces
 from trustscale_server.platform.telemetry.otel import Patience, collected
 
 PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
@@ -22,8 +22,8 @@ PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0
 
 def test_spans_and_their_children():
     """A span belongs to the trace that asked, and carries it on."""
-    with recorded() as spans, signals.span("outer", parent=PARENT), signals.span("inner"):
-        carried = signals.headers()["traceparent"].split("-")
+    with recorded() as spans, traces.span("outer", parent=PARENT), traces.span("inner"):
+        carried = traces.headers()["traceparent"].split("-")
     outer, inner = spans.all()
     trace, span = PARENT["traceparent"].split("-")[1:3]
     assert f"{outer.context.trace_id:032x}" == trace == carried[1]
@@ -35,7 +35,7 @@ def test_spans_and_their_children():
 @contextmanager
 def exported(url, *, exporter=None, flush_timeout_s=60.0):
     patience = Patience(60.0, flush_timeout_s, 60.0)
-    with collected(url, "trustscale-test", patience, exporter) as tracer, signals.recording(tracer):
+    with collected(url, "trustscale-test", patience, exporter) as tracer, traces.recording(tracer):
         yield
 
 
@@ -46,7 +46,7 @@ def test_a_dead_collector(caplog, monkeypatch):
         taken.bind(("127.0.0.1", 0))  # nobody listens, and nobody else can
         with exported(f"http://127.0.0.1:{taken.getsockname()[1]}", flush_timeout_s=0.5):
             for _ in range(2000):
-                with signals.span("a"):
+                with traces.span("a"):
                     pass
     assert len(caplog.records) <= 1
     names = {thread.name for thread in threading.enumerate()}
@@ -57,7 +57,7 @@ def test_a_dead_collector(caplog, monkeypatch):
 def test_what_is_no_address_of_a_collector(url, monkeypatch):
     """Other protocols and passwords are refused in one line that does not repeat them."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
-    with pytest.raises(ConfigError, match="OTLP_ENDPOINT") as caught, signals.exporting("a"):
+    with pytest.raises(ConfigError, match="OTLP_ENDPOINT") as caught, traces.exporting("a"):
         pass
     assert "secret" not in caught.value.detail
 

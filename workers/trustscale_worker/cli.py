@@ -45,7 +45,7 @@ def worker(
 
         import uvicorn  # noqa: PLC0415
 
-        from trustscale_server.platform.telemetry.signals import exporting  # noqa: PLC0415
+        from trustscale_server.platform.telemetry.traces import exporting  # noqa: PLC0415
         from trustscale_worker.models.engine import load_engine  # noqa: PLC0415
         from trustscale_worker.service import create_app  # noqa: PLC0415
 

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from trustscale_server import __version__
-from trustscale_server.platform.telemetry.signals import span
+from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.upscalers.base import RGB
 from trustscale_server.upscalers.tensors import HEADER_LENGTH, Chunk, encode_message
 from trustscale_worker.batcher import Batcher, WorkerMetrics

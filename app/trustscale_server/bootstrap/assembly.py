@@ -29,7 +29,7 @@ from trustscale_server.monitoring.monitor import Monitor
 from trustscale_server.platform.errors import TrustscaleError, UpscalerError
 from trustscale_server.platform.fair import AdmissionController
 from trustscale_server.platform.memory import memory_limit
-from trustscale_server.platform.telemetry.signals import Metrics
+from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.serving.batch import Batches

@@ -12,7 +12,8 @@ from trustscale_server.bootstrap.assembly import job_queue, opened_stores
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.jobs.queue import check_queue_url
 from trustscale_server.platform.errors import ConfigError
-from trustscale_server.platform.telemetry.signals import Metrics, exporting
+from trustscale_server.platform.telemetry.metrics import Metrics
+from trustscale_server.platform.telemetry.traces import exporting
 from trustscale_server.stores.base import check_store_url
 from trustscale_server.stores.blobs import check_blobs_url
 from trustscale_server.stores.files import held

@@ -21,7 +21,7 @@ from trustscale_server.http.worker_port import listening, worker_app
 from trustscale_server.jobs.queue import run_until_signalled
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.platform.telemetry.logs import configure_logs
-from trustscale_server.platform.telemetry.signals import exporting
+from trustscale_server.platform.telemetry.traces import exporting
 
 log = structlog.get_logger(__name__)
 

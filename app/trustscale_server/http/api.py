@@ -18,7 +18,7 @@ from trustscale_server.http.openapi import ABOUT, add_page, finished, operation_
 from trustscale_server.http.reading import BoundedFields
 from trustscale_server.http.state import State
 from trustscale_server.platform.errors import ConfigError
-from trustscale_server.platform.telemetry.signals import Metrics
+from trustscale_server.platform.telemetry.metrics import Metrics
 
 _MAX_FIELDS = 32
 

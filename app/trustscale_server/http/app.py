@@ -27,7 +27,8 @@ from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.errors import TrustscaleError
 from trustscale_server.platform.memory import memory_limit
 from trustscale_server.platform.tasks import beside
-from trustscale_server.platform.telemetry.signals import Metrics, exporting
+from trustscale_server.platform.telemetry.metrics import Metrics
+from trustscale_server.platform.telemetry.traces import exporting
 from trustscale_server.stores.base import Stores, forget_files
 from trustscale_server.web.routes import web_router
 

@@ -18,7 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from trustscale_server.http.openapi import PAGE_POLICY
 from trustscale_server.http.problems import SCOPE_KEY, problem_response
 from trustscale_server.platform.problems import body_too_large, problem
-from trustscale_server.platform.telemetry.signals import Metrics, fail, span
+from trustscale_server.platform.telemetry.metrics import Metrics
+from trustscale_server.platform.telemetry.traces import fail, span
 
 access_log = structlog.get_logger("access")
 

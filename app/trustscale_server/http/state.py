@@ -33,7 +33,7 @@ from trustscale_server.platform.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.platform.fair import Room, current_client
-from trustscale_server.platform.telemetry.signals import Metrics
+from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.upscalers.base import Upscaler
 
 

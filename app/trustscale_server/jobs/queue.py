@@ -24,7 +24,8 @@ from trustscale_server.jobs.tasks import OnEnd, TaskRetryPolicy, TaskRunner
 from trustscale_server.jobs.webhooks import delivery_of
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.platform.tasks import beside
-from trustscale_server.platform.telemetry.signals import Metrics, context, span
+from trustscale_server.platform.telemetry.metrics import Metrics
+from trustscale_server.platform.telemetry.traces import context, span
 from trustscale_server.stores.base import (
     Job,
     JobKind,

@@ -34,7 +34,8 @@ from trustscale_server.platform.errors import (
 )
 from trustscale_server.platform.problems import problem_of
 from trustscale_server.platform.retry import retried
-from trustscale_server.platform.telemetry.signals import Metrics, fail, resumed, span
+from trustscale_server.platform.telemetry.metrics import Metrics
+from trustscale_server.platform.telemetry.traces import fail, resumed, span
 from trustscale_server.stores.base import Job, JobState, JobStatus, JobStore, StoreUnavailable
 from trustscale_server.upscalers.remote.failures import needs_operator
 

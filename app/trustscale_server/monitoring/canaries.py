@@ -29,7 +29,7 @@ from trustscale_server.calibration.canaries import (
 )
 from trustscale_server.images.raster import stored_pixels
 from trustscale_server.platform.errors import CalibrationMismatch, TrustscaleError, UpscalerError
-from trustscale_server.platform.telemetry.signals import Metrics
+from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.measure import SPARES
 from trustscale_server.sampling.spec import identify

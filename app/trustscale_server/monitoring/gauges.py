@@ -14,7 +14,7 @@ from trustscale_server.monitoring.monitor import Monitor
 from trustscale_server.monitoring.state import MonitorState
 from trustscale_server.platform.errors import BadCalibration, NotFound, UpscalerUnavailable
 from trustscale_server.platform.fair import AdmissionController
-from trustscale_server.platform.telemetry.signals import Metrics
+from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.stores.base import JobKind, Stores, StoreUnavailable
 from trustscale_server.upscalers.base import Upscaler

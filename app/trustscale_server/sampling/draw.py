@@ -25,7 +25,7 @@ from trustscale_server.platform.errors import (
     UpscalerRejected,
 )
 from trustscale_server.platform.tasks import shielded, side_by_side
-from trustscale_server.platform.telemetry.signals import span
+from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.sampling.align import softness_for
 from trustscale_server.upscalers.base import (
     RGB,

@@ -27,7 +27,7 @@ from trustscale_server.platform.errors import (
     DegenerateSamples,
 )
 from trustscale_server.platform.tasks import shielded
-from trustscale_server.platform.telemetry.signals import span
+from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.sampling.align import aligns
 from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, SampleSink, TimeLimits, draw
 from trustscale_server.sampling.sigma.added_score import Added, look

@@ -39,7 +39,7 @@ from trustscale_server.platform.errors import (
     duration,
 )
 from trustscale_server.platform.tasks import shielded
-from trustscale_server.platform.telemetry.signals import span
+from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.serving.batch import Batches
 from trustscale_server.serving.choose import Chosen, ServiceContext
 from trustscale_server.serving.credentials import UNSIGNED, Parent, parent_of

@@ -23,7 +23,7 @@ from trustscale_server.images.marks import Mark
 from trustscale_server.images.png import to_png
 from trustscale_server.pixels.lab import Pixels, to_8_bit
 from trustscale_server.platform.tasks import beside, shielded
-from trustscale_server.platform.telemetry.signals import span
+from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.measure import Measurement, MeasurementSink, measure, predict
 from trustscale_server.sampling.sigma.added_score import Added

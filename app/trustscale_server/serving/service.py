@@ -30,7 +30,8 @@ from trustscale_server.images.metadata import Metadata
 from trustscale_server.images.png import write_png
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.tasks import shielded
-from trustscale_server.platform.telemetry.signals import Metrics, span
+from trustscale_server.platform.telemetry.metrics import Metrics
+from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.sampling.measure import MeasurementSink
 from trustscale_server.sampling.sigma.added_score import Added
 from trustscale_server.serving.added import CELLS, RHO, added_detail, cells_png, zones

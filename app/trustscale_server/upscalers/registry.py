@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from trustscale_server.platform.telemetry.signals import Metrics
+from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.stores.base import CallStore, Usage
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import (

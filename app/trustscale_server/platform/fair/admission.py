@@ -12,7 +12,7 @@ from trustscale_server.platform.errors import ImageTooLarge, Overloaded
 from trustscale_server.platform.fair.client import current_client
 from trustscale_server.platform.fair.queue import AsyncFairQueue, AsyncWaiter
 from trustscale_server.platform.fair.room import Room
-from trustscale_server.platform.telemetry.signals import span
+from trustscale_server.platform.telemetry.traces import span
 
 _MIN_WAITING: Final = 16
 _MAX_PASSES: Final = 64  # requests that pass a job that waits for memory

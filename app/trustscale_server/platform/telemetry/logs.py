@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 import structlog
 
-from trustscale_server.platform.telemetry import signals
+from trustscale_server.platform.telemetry import traces
 
 _MAX_VALUE: Final = 4_000  # characters
 _ACCESS: Final = re.compile(r"\b((?:res|job)-[A-Za-z0-9_-]{6})[A-Za-z0-9_-]{10,}")
@@ -85,7 +85,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
 
 
 def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    event.update(signals.ids())
+    event.update(traces.ids())
     return event
 
 

@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK behind `signals.py`; imported only when tracing is on.
+"""OpenTelemetry's SDK behind `traces.py`; imported only when tracing is on.
 
 A thread sends spans to the collector. Spans that it does not accept in time are dropped, so that a
 dead collector neither slows nor fails anything. The SDK's own settings are `OTEL_…` variables.
@@ -41,7 +41,7 @@ def collected(
     patience: Patience | None = None,
     exporter: SpanExporter | None = None,
 ) -> Iterator[Tracer]:
-    """Make a tracer whose spans go to a collector; see `signals.exporting`."""
+    """Make a tracer whose spans go to a collector; see `traces.exporting`."""
     patience = patience or PATIENCE
     resource = Resource.create({"service.name": service, "service.version": __version__})
     provider = TracerProvider(

@@ -18,7 +18,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from trustscale_server.platform.errors import ProtocolError, UpscalerError, UpscalerUnavailable
-from trustscale_server.platform.telemetry import signals
+from trustscale_server.platform.telemetry import traces
 from trustscale_server.upscalers.base import RGB, Capabilities, Source
 from trustscale_server.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
 from trustscale_server.upscalers.permit import MemoryPermit
@@ -185,7 +185,7 @@ class WorkerUpscaler:
         model = self._known()
         inputs = {"image": source.rgb, "seeds": np.array(seeds, np.int64)}
         chunks, headers = encode_request("samples", inputs, binary=True)
-        headers |= signals.headers()
+        headers |= traces.headers()
         reply = await worker.upstream.call(
             "POST", f"{_path(model.name)}/infer", content=chunks, headers=headers, permit=permit
         )

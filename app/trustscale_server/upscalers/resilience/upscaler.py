@@ -33,7 +33,8 @@ from trustscale_server.platform.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.platform.retry import retried
-from trustscale_server.platform.telemetry.signals import Metrics, span
+from trustscale_server.platform.telemetry.metrics import Metrics
+from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, Wrapped
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.permit import MemoryPermit
