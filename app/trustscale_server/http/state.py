@@ -185,7 +185,7 @@ def require_admin(request: Request, state: State) -> str:
     return f"key {key}"
 
 
-class ClientRoute(APIRoute):
+class _ClientRoute(APIRoute):
     """Checks the client's key before reading the body, of which there is room for some at once."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -212,7 +212,7 @@ class ClientRoute(APIRoute):
         return check_and_handle
 
 
-class AdminRoute(APIRoute):
+class _AdminRoute(APIRoute):
     """Checks the admin's key before reading the body, which may have tens of gigabytes.
 
     Work in spare threads ends when the client hangs up, or some seconds after the service stops.
@@ -258,12 +258,22 @@ async def _left(request: Request, state: State) -> None:
             reason.cancel()
 
 
+def client_router(prefix: str = "", *slugs: str, tag: str = "upscale") -> APIRouter:
+    """Make a router for clients; `slugs` are problems of all its operations."""
+    return APIRouter(
+        prefix=prefix,
+        tags=[tag],
+        route_class=_ClientRoute,
+        responses=problem_responses(*slugs),
+    )
+
+
 def admin_router(path: str = "", *slugs: str) -> APIRouter:
     """Make a router for admins below /v1/admin; `slugs` are problems of all its operations."""
     return APIRouter(
         prefix=f"/v1/admin/{path}".rstrip("/"),
         tags=["admin"],
-        route_class=AdminRoute,
+        route_class=_AdminRoute,
         responses=problem_responses("unauthorized", "forbidden", *slugs),
     )
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Final
 
-from fastapi import APIRouter, File, Request, UploadFile
+from fastapi import File, Request, UploadFile
 
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
-from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.http.state import ClientDep, State, StateDep, client_router
 from trustscale_server.images.decode import decode
 from trustscale_server.images.features import InputFeatures, look_at
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.platform.errors import BadInput
 from trustscale_server.serving.batch import MAX_UPLOADS, Batch
 
-router = APIRouter(route_class=ClientRoute, tags=["upscale"])
+router = client_router()
 
 _MAX_BYTES: Final = 256 * 2**20
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.drawing import in_turn, mask_at
 from trustscale_server.http.openapi import file_response
-from trustscale_server.http.problems import limited_responses, problem_responses
+from trustscale_server.http.problems import limited_responses
 from trustscale_server.http.routes.results import Alpha, ResultId
 from trustscale_server.http.sent import Sent
-from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.http.state import ClientDep, State, StateDep, client_router
 from trustscale_server.images.card import Theme
 from trustscale_server.images.encode import FORMS
 from trustscale_server.platform.tasks import shielded
@@ -22,12 +22,7 @@ from trustscale_server.serving.card_file import CardForm, CardWish, card_of
 from trustscale_server.serving.document import REST, Result
 from trustscale_server.serving.pictures import check_alpha, image_file, stored_result
 
-router = APIRouter(
-    route_class=ClientRoute,
-    prefix="/v1/results",
-    tags=["upscale"],
-    responses=problem_responses("bad-request", "not-found", "unauthorized"),
-)
+router = client_router("/v1/results", "bad-request", "not-found", "unauthorized")
 
 
 @router.get(

@@ -6,7 +6,7 @@ import io
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, File, Query, Request, UploadFile
+from fastapi import File, Query, Request, UploadFile
 from fastapi.responses import Response
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,7 +16,7 @@ from trustscale_server.http.drawing import mask_at
 from trustscale_server.http.openapi import file_response
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.routes.results import ResultId
-from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.http.state import ClientDep, State, StateDep, client_router
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.encode import picture
 from trustscale_server.images.sandbox.client import decoding
@@ -28,7 +28,7 @@ from trustscale_server.serving.caught import Caught, card_of, caught
 from trustscale_server.serving.document import REST, Result
 from trustscale_server.serving.pictures import image_file, pixels_of, read_mask, stored_result
 
-router = APIRouter(route_class=ClientRoute, prefix="/v1/results", tags=["upscale"])
+router = client_router("/v1/results")
 
 _BYTES = 96  # per pixel: the pictures and, of float32, what is compared
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, File, Query, Request, UploadFile
+from fastapi import File, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, Response
 
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
-from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.http.state import ClientDep, State, StateDep, client_router
 from trustscale_server.images.check.card import CheckCardForm, check_card
 from trustscale_server.images.check.check import (
     LARGE,
@@ -29,7 +29,7 @@ from trustscale_server.platform.tasks import shielded
 
 CheckForm = CheckCardForm | Literal["json", "html"]
 
-router = APIRouter(route_class=ClientRoute, tags=["upscale"])
+router = client_router()
 
 
 @router.post(

@@ -7,20 +7,18 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from trustscale_server.http.openapi import file_response
 from trustscale_server.http.problems import problem_responses
-from trustscale_server.http.state import AdminDep, ClientDep, ClientRoute, StateDep
+from trustscale_server.http.state import AdminDep, ClientDep, StateDep, client_router
 from trustscale_server.jobs.document import DRAFT, JobOut, is_drafted, shown_job, unfinished_jobs
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores.base import JobStatus
 
-router = APIRouter(
-    route_class=ClientRoute, tags=["jobs"], responses=problem_responses("bad-request")
-)
+router = client_router("", "bad-request", tag="jobs")
 
 
 async def _job(job_id: str, state: StateDep, _: ClientDep) -> JobStatus:

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from trustscale_server.http import drawing
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.openapi import file_response
-from trustscale_server.http.problems import limited_responses, problem_responses
+from trustscale_server.http.problems import limited_responses
 from trustscale_server.http.sent import Sent
-from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.http.state import ClientDep, State, StateDep, client_router
 from trustscale_server.images.encode import FORMS, FormName
 from trustscale_server.serving.added import RHO
 from trustscale_server.serving.document import (
@@ -35,12 +35,7 @@ from trustscale_server.serving.pictures import (
     stored_result,
 )
 
-router = APIRouter(
-    route_class=ClientRoute,
-    prefix="/v1/results",
-    tags=["upscale"],
-    responses=problem_responses("bad-request", "not-found", "unauthorized"),
-)
+router = client_router("/v1/results", "bad-request", "not-found", "unauthorized")
 
 ResultId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Alpha = Annotated[

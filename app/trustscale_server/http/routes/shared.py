@@ -6,21 +6,15 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, Field
 
-from trustscale_server.http.problems import problem_responses
 from trustscale_server.http.routes.results import ResultId
-from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.http.state import ClientDep, State, StateDep, client_router
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.web.routes import Preview
 
-router = APIRouter(
-    route_class=ClientRoute,
-    prefix="/v1/results",
-    tags=["upscale"],
-    responses=problem_responses("bad-request", "not-found", "unauthorized"),
-)
+router = client_router("/v1/results", "bad-request", "not-found", "unauthorized")
 
 
 class Sharing(BaseModel):

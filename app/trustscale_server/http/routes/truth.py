@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, File, Request, Response, UploadFile
+from fastapi import File, Request, Response, UploadFile
 
 from trustscale_server.http.connection import while_connected
-from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses, problem_responses
+from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.routes.results import ResultId
-from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.http.state import ClientDep, State, StateDep, client_router
 from trustscale_server.monitoring.feedback import (
     MAX_TRUTH_BYTES,
     ScoredMask,
@@ -27,12 +27,7 @@ from trustscale_server.serving.document import INPUT, MASK, TRUST, Result, from_
 from trustscale_server.serving.pictures import form_of, image_file, stored_result
 from trustscale_server.stores.base import Label
 
-router = APIRouter(
-    route_class=ClientRoute,
-    prefix="/v1/results",
-    tags=["upscale"],
-    responses=problem_responses("bad-request", "not-found", "unauthorized"),
-)
+router = client_router("/v1/results", "bad-request", "not-found", "unauthorized")
 
 
 @router.post(

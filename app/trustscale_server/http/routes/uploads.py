@@ -7,17 +7,16 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from trustscale_server.http.idempotency import KEY_KEPT_S, IdempotencyKey
 from trustscale_server.http.problems import limited_responses
-from trustscale_server.http.state import ClientDep, ClientRoute, StateDep
+from trustscale_server.http.state import ClientDep, StateDep, client_router
 from trustscale_server.platform.errors import NoDirectUploads
 from trustscale_server.platform.fair import current_client
 from trustscale_server.stores.base import IMAGE, direct_folder
 
-router = APIRouter(route_class=ClientRoute, tags=["upscale"])
+router = client_router()
 
 _LINK_S: Final = 900.0
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Header, Request
+from fastapi import Form, Header, Request
 from fastapi.responses import Response
 
 from trustscale_server.http.answer import answer_files, respond
@@ -26,7 +26,7 @@ from trustscale_server.http.openapi import BINARY
 from trustscale_server.http.problems import limited_responses, problem_responses
 from trustscale_server.http.routes.jobs import job_accepted
 from trustscale_server.http.routes.results import DetailQuery
-from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep, require_admin
+from trustscale_server.http.state import ClientDep, State, StateDep, client_router, require_admin
 from trustscale_server.http.upscale_form import SentPicture, UpscaleForm, raise_if_sent_twice
 from trustscale_server.http.upscale_job import raise_if_queue_full, submit_upscaling
 from trustscale_server.images.sandbox.client import File as ImageFile
@@ -39,7 +39,7 @@ from trustscale_server.serving.pictures import stored_picture
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.jobs import JOB_PREFIX
 
-router = APIRouter(route_class=ClientRoute, tags=["upscale"])
+router = client_router()
 
 _PROBLEMS = (
     "no-promise", "no-calibration", "calibration-mismatch", "bad-image", "decode-limit",

@@ -7,7 +7,7 @@ import gzip
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, TypeAdapter
 
@@ -24,14 +24,14 @@ from trustscale_server.calibration.insight import (
 from trustscale_server.calibration.priority import EVERY
 from trustscale_server.conformal.fidelity import ErrorUnit
 from trustscale_server.http.problems import problem_responses
-from trustscale_server.http.state import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.http.state import ClientDep, State, StateDep, client_router
 from trustscale_server.platform.errors import UpscalerUnavailable
 from trustscale_server.sampling.spec import DEFAULT_SAMPLES
 from trustscale_server.sampling.throughput import ANSWERS
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.embedded.shipped import Character
 
-router = APIRouter(route_class=ClientRoute, prefix="/v1/upscalers", tags=["upscale"])
+router = client_router("/v1/upscalers")
 
 
 class TrustedArea(BaseModel):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, File, Request, UploadFile
+from fastapi import File, Request, UploadFile
 
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
-from trustscale_server.http.state import ClientDep, ClientRoute, StateDep
+from trustscale_server.http.state import ClientDep, StateDep, client_router
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.images.verify import (
     NOBODY,
@@ -18,7 +18,7 @@ from trustscale_server.images.verify import (
     verify,
 )
 
-router = APIRouter(route_class=ClientRoute, tags=["upscale"])
+router = client_router()
 
 
 @router.post(
