@@ -20,7 +20,11 @@ from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.threads import FairThreads
 from trustscale_server.upscalers.embedded.tiles import TilePlan
-from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler, symmetric_sample
+from trustscale_server.upscalers.embedded.upscaler import (
+    EmbeddedUpscaler,
+    symmetric_sample,
+    tile_plan,
+)
 from trustscale_server.upscalers.symmetries import sample_seeds
 
 # Networks from x to y, as the nodes of ONNX's textual form.
@@ -102,7 +106,7 @@ class TestGenerate:
 
     async def test_cancelled_within_one_tile(self, tmp_path):
         """The loop stays free: it returns at once, and its thread computes no further tile."""
-        upscaler, gate = gated(tmp_path, tile=16, halo=2)
+        upscaler, gate = gated(tmp_path)
         call = asyncio.create_task(upscaler.generate(Source(photo(0, 60, 60)), [1, 2, 3]))
         await cancelled(call, gate.entered.is_set)
         gate.open.set()
@@ -111,7 +115,7 @@ class TestGenerate:
         assert gate.calls == 1 + 1
 
     async def test_progress_counts_tiles(self, tmp_path):
-        upscaler = EmbeddedUpscaler(model=file_of(tmp_path / "m.onnx", TWICE), tile=16, halo=2)
+        upscaler = EmbeddedUpscaler("m", file_of(tmp_path / "m.onnx", TWICE), TilePlan(16, 2))
         steps = []
         sink = Sink(on_progress=lambda *step: steps.append(step))
         await draw(upscaler, Source(photo(0, 20, 30)), [1, 2], sink=sink)
@@ -119,7 +123,7 @@ class TestGenerate:
 
     async def test_tiles_are_shown(self, tmp_path):
         """Those of the first sample, each once, as they are in the end."""
-        upscaler = EmbeddedUpscaler(model=file_of(tmp_path / "m.onnx", TWICE), tile=16, halo=2)
+        upscaler = EmbeddedUpscaler("m", file_of(tmp_path / "m.onnx", TWICE), TilePlan(16, 2))
         samples, shown = {}, np.zeros((40, 60, 3), np.uint8)
 
         def look(sample, rows, columns):
@@ -131,7 +135,7 @@ class TestGenerate:
         assert np.array_equal(shown, samples[0])
 
     async def test_close_stops_calls(self, tmp_path):
-        upscaler, gate = gated(tmp_path, tile=16, halo=2)
+        upscaler, gate = gated(tmp_path)
         call = asyncio.create_task(upscaler.generate(Source(photo(0, 60, 60)), [1]))
         await asyncio.to_thread(gate.entered.wait, 60)
         await upscaler.close()
@@ -147,7 +151,10 @@ def test_what_it_covers(span, tmp_path):
     again = EmbeddedUpscaler("b", file_of(tmp_path / "b.onnx", SAME))
     other = EmbeddedUpscaler("a", file_of(tmp_path / "c.onnx", affine(1, 1e-4)))
     assert first.fingerprint == again.fingerprint
-    plans = [EmbeddedUpscaler(**change).fingerprint for change in ({"tile": 256}, {"halo": 22})]
+    plans = [
+        EmbeddedUpscaler(plan=tile_plan("span-x4", **change)).fingerprint
+        for change in ({"tile": 256}, {"halo": 22})
+    ]
     assert len({first.fingerprint, other.fingerprint, span.fingerprint, *plans}) == 5
 
 
@@ -204,8 +211,8 @@ class Gate:
         return rgb.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
 
 
-def gated(folder, **options):
-    upscaler = EmbeddedUpscaler(model=file_of(folder / "m.onnx", TWICE), **options)
+def gated(folder):
+    upscaler = EmbeddedUpscaler("m", file_of(folder / "m.onnx", TWICE), TilePlan(16, 2))
     upscaler.model = gate = Gate(scale=2)
     return upscaler, gate
 

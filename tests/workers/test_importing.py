@@ -17,7 +17,7 @@ from tests.workers.fakes import Bomb
 from tests.workers.ncnn_files import dense, ncnn, shuffled
 from tests.workers.test_community import save_compact
 from trustscale_server.bootstrap.settings import load_settings
-from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler, tile_plan
 from trustscale_worker import weights
 from trustscale_worker.files import file_sha256
 
@@ -61,7 +61,9 @@ def test_imported(load, tmp_path, monkeypatch, make, file):
     monkeypatch.setenv("TRUSTSCALE_CONFIG", str(tmp_path / "trustscale.toml"))
     entries = load_settings(data_dir=tmp_path).upscalers
     assert [entry.name for entry in entries] == ["span-x4", "realesr-x4", "a"]
-    upscaler = EmbeddedUpscaler("a", entries[2].model, halo=entries[2].halo)
+    upscaler = EmbeddedUpscaler(
+        "a", entries[2].model, tile_plan(entries[2].model, halo=entries[2].halo)
+    )
     assert upscaler.plan.halo == 3
     assert upscaler.settings["weights"] == file_sha256(made)
 

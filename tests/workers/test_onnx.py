@@ -67,7 +67,7 @@ class TestSamples:
         """A file in tiles gives the samples and the fingerprint of the gateway with such tiles."""
         image = noise(50, 100, 1)
         engine = load("onnx", path, tile=60, halo=21, threads=1, name="mine")
-        embedded = EmbeddedUpscaler("up", path, threads=1, tile=60, halo=21)
+        embedded = EmbeddedUpscaler("up", path, TilePlan(60, 21), threads=1)
         want = await embedded.generate(Source(image), [3])
         assert np.array_equal(engine.samples(image, np.array([3])), want)
         assert (engine.name, engine.fingerprint) == ("mine", embedded.fingerprint)

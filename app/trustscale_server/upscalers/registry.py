@@ -18,7 +18,7 @@ from trustscale_server.upscalers.config import (
     SuppliedConfig,
 )
 from trustscale_server.upscalers.embedded.runtime import PrecisionSetting
-from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler, tile_plan
 from trustscale_server.upscalers.outbound.guard import NetworkAccess
 from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.description import HttpConfig
@@ -96,11 +96,10 @@ def build_bare(
         return EmbeddedUpscaler(
             config.name,
             config.model,
-            config.threads,
-            config.tile,
-            config.halo,
-            config.concurrency,
-            precision,
+            tile_plan(config.model, config.tile, config.halo),
+            threads=config.threads,
+            concurrency=config.concurrency,
+            precision=precision,
             align_colours=config.align_colours,
         )
     if isinstance(config, SuppliedConfig):

@@ -12,11 +12,10 @@ from trustscale_server.platform.errors import ConfigError, UpscalerFailed
 from trustscale_server.upscalers.base import RGB
 from trustscale_server.upscalers.embedded.runtime import Precision
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS, ShippedName
-from trustscale_server.upscalers.embedded.tiles import TilePlan
 from trustscale_server.upscalers.embedded.upscaler import (
     EmbeddedUpscaler,
     symmetric_sample,
-    tile_and_halo,
+    tile_plan,
 )
 from trustscale_server.upscalers.symmetries import GROUP_ORDER
 from trustscale_worker.errors import ModelFailed, WeightsError
@@ -50,15 +49,10 @@ class OnnxEngine(OneByOneEngine):
         _check_device(spec.device)
         model: ShippedName | Path = spec.weights or "span-x4"
         name = spec.name or Path(spec.weights or SHIPPED_MODELS["span-x4"].file).stem
-        tile, halo = tile_and_halo(model, spec.tile, spec.halo)
+        plan, precision = tile_plan(model, spec.tile, spec.halo), _PRECISIONS[spec.dtype]
         try:
-            TilePlan(tile, halo)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-        try:
-            precision = _PRECISIONS[spec.dtype]
             upscaler = EmbeddedUpscaler(
-                name, model, spec.threads or 0, tile, halo, precision=precision
+                name, model, plan, threads=spec.threads or 0, precision=precision
             )
         except ConfigError as error:
             raise WeightsError(error.detail) from error

@@ -22,11 +22,8 @@ from trustscale_server.upscalers.embedded.tiles import TilePlan, run_tiled, tile
 from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.symmetries import GROUP_ORDER, apply, undo
 
-# Of models that are not shipped; influence fades with distance.
-DEFAULT_TILE, _DEFAULT_HALO = 288, 32
-
-# Version of the rules that change pixels and have no name below.
-_ADAPTER = "embedded/1"
+DEFAULT_TILE = 288
+"""The largest side of a tile of models that are not shipped."""
 
 
 def symmetric_sample(
@@ -70,13 +67,12 @@ class EmbeddedUpscaler:
 
     Args:
         model: a shipped one, or an ONNX file.
+        plan: its tiles; None: `tile_plan`.
         threads: inside one operator; 0: the usable cores divided by `concurrency`.
-        tile: largest side in input pixels; memory grows with its square; None: see `tile_and_halo`.
-        halo: overlap in input pixels, at least the radius of the network; None: the same.
         concurrency: tiles that are made at once; a GPU makes one.
         align_colours: whether samples may be given the colours of the input.
 
-    Raises ConfigError: an unreadable file, not such a model, or too small a tile.
+    Raises ConfigError: an unreadable file, or not such a model.
     """
 
     kind = "embedded"
@@ -85,23 +81,18 @@ class EmbeddedUpscaler:
         self,
         name: str = "span-x4",
         model: ShippedName | Path = "span-x4",
+        plan: TilePlan | None = None,
+        *,
         threads: int = 0,
-        tile: int | None = None,
-        halo: int | None = None,
         concurrency: int = 1,
         precision: PrecisionSetting = "f32",
-        *,
         align_colours: bool = True,
     ) -> None:
         if threads < 0:
             raise ConfigError(f"{name}: threads must be 0 (all cores) or more, got {threads}")
         self.name, self._align_colours = name, align_colours
         weights = _weights(model)
-        tile, halo = tile_and_halo(model, tile, halo)
-        try:
-            self.plan = TilePlan(tile, halo)
-        except ValueError as error:
-            raise ConfigError(f"upscaler {name}: {error}") from error
+        self.plan = plan or tile_plan(model)
         self._load = partial(
             OnnxModel,
             weights,
@@ -119,10 +110,10 @@ class EmbeddedUpscaler:
             self.scale = self.model.scale
             self._concurrency = concurrency if self.model.on_cpu else 1
         self.settings = {
-            "adapter": _ADAPTER,
+            "adapter": "embedded/1",  # of the rules that change pixels and have no name below
             "weights": hashlib.sha256(weights).hexdigest(),
-            "tile": tile,
-            "halo": halo,
+            "tile": self.plan.tile,
+            "halo": self.plan.halo,
             "symmetry": f"seed % {GROUP_ORDER}, on tiles",
             "rounding": "half up",
         }
@@ -190,12 +181,26 @@ class EmbeddedUpscaler:
         self._threads.close()
 
 
-def tile_and_halo(model: ShippedName | Path, tile: int | None, halo: int | None) -> tuple[int, int]:
-    """Return the largest side of a tile and the halo of a model, in input pixels."""
+def tile_plan(
+    model: ShippedName | Path, tile: int | None = None, halo: int | None = None
+) -> TilePlan:
+    """Return the tiles of a model.
+
+    Args:
+        model: a shipped one, or an ONNX file.
+        tile: largest side in input pixels; memory grows with its square; None: what suits it.
+        halo: overlap in input pixels, at least the radius of the network; None: what suits it.
+
+    Raises ConfigError: too small a tile.
+    """
     if isinstance(model, Path):
-        return tile or DEFAULT_TILE, _DEFAULT_HALO if halo is None else halo
-    shipped = SHIPPED_MODELS[model]
-    return tile or shipped.tile, shipped.halo if halo is None else halo
+        usual_tile, usual_halo = DEFAULT_TILE, 32  # influence fades with distance
+    else:
+        usual_tile, usual_halo = SHIPPED_MODELS[model].tile, SHIPPED_MODELS[model].halo
+    try:
+        return TilePlan(tile or usual_tile, usual_halo if halo is None else halo)
+    except ValueError as error:
+        raise ConfigError(f"{model}: {error}") from error
 
 
 def _weights(model: ShippedName | Path) -> bytes:
@@ -204,5 +209,5 @@ def _weights(model: ShippedName | Path) -> bytes:
     try:
         return model.read_bytes()
     except OSError as error:
-        shipped = "" if Path(model).suffix else f"; shipped are {' and '.join(SHIPPED_MODELS)}"
+        shipped = "" if model.suffix else f"; shipped are {' and '.join(SHIPPED_MODELS)}"
         raise ConfigError(f"cannot read the model {model}: {error.strerror}{shipped}") from error
