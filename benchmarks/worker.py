@@ -37,7 +37,7 @@ from trustscale_worker.models.engine import DeviceMemory, Engine, SampleRequest
 from trustscale_worker.models.sinsr.config import SinSRConfig
 from trustscale_worker.models.sinsr.engine import SinSREngine
 from trustscale_worker.models.sinsr.model import SinSR
-from trustscale_worker.service import create_app
+from trustscale_worker.service import create_worker_app
 from trustscale_worker.settings import EngineSpec
 
 SAMPLES = 8
@@ -113,7 +113,7 @@ def serve(pipe: Connection, seconds: float) -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()  # connections wait until the server runs
         pipe.send(listener.getsockname()[1])
-        app = create_app(SleepingEngine(seconds))
+        app = create_worker_app(SleepingEngine(seconds))
         uvicorn.Server(uvicorn.Config(app, log_level="critical")).run([listener])
 
 

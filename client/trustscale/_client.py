@@ -17,7 +17,7 @@ from trustscale._jobs import CALIBRATIONS, WHOLE, AsyncJob, Job, fetched
 from trustscale._options import CalibrateOptions, ExtendOptions, PairOptions, checked
 from trustscale._result import Result
 from trustscale._session import Awaited, Blocking, Problem, Session, method
-from trustscale._upload import GROUP, Pairs, Picture, Tar, archive_of, content, form, manifest
+from trustscale._upload import GROUP, AnyPairs, AnyPicture, Tar, archive_of, content, form, manifest
 
 # A server gives up 600 s after a request's turn.
 _TIMEOUT = httpx.Timeout(900.0, connect=10.0)
@@ -38,8 +38,8 @@ class _Requests(Generic[T]):
 
     async def _form(
         self,
-        picture: Picture,
-        enlarged: Picture | None,
+        picture: AnyPicture,
+        enlarged: AnyPicture | None,
         fields: Mapping[str, Any],
         key: str | None,
         **headers: str,
@@ -86,7 +86,11 @@ class _Requests(Generic[T]):
         return document
 
     async def _sent(
-        self, path: str, pairs: Pairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
+        self,
+        path: str,
+        pairs: AnyPairs | Tar,
+        options: Mapping[str, Any],
+        fields: Mapping[str, Any],
     ) -> T:
         with _pairs_form(pairs, options, fields) as sent:
             headers = {"Idempotency-Key": secrets.token_hex(16)}
@@ -109,9 +113,9 @@ class _Service(_Requests[T]):
     async def upscale(
         self,
         /,
-        image: Picture,
+        image: AnyPicture,
         *,
-        enlarged: Picture | None = None,
+        enlarged: AnyPicture | None = None,
         idempotency_key: str | None = None,
         **options: Unpack[UpscaleOptions],
     ) -> Result:
@@ -135,7 +139,7 @@ class _Service(_Requests[T]):
         return Result.of_zip(response.content)
 
     @method
-    async def batch(self, images: Sequence[Picture]) -> str:
+    async def batch(self, images: Sequence[AnyPicture]) -> str:
         """The id of a batch of pictures that belong together, to name as `batch` when upscaling.
 
         Masks get smaller where pictures like these, 6 to 64, lose more; the promise stays.
@@ -148,9 +152,9 @@ class _Service(_Requests[T]):
     async def submit(
         self,
         /,
-        image: Picture,
+        image: AnyPicture,
         *,
-        enlarged: Picture | None = None,
+        enlarged: AnyPicture | None = None,
         idempotency_key: str | None = None,
         **options: Unpack[SubmitOptions],
     ) -> T:
@@ -160,7 +164,7 @@ class _Service(_Requests[T]):
         return await self._begun("POST", "/v1/upscale", **sent)
 
     @method
-    async def calibrate(self, /, pairs: Pairs | Tar, **options: Unpack[CalibrateOptions]) -> T:
+    async def calibrate(self, /, pairs: AnyPairs | Tar, **options: Unpack[CalibrateOptions]) -> T:
         """Calibrate (admin); files are packed while they are sent.
 
         Args:
@@ -175,7 +179,7 @@ class _Service(_Requests[T]):
     async def plan(
         self,
         /,
-        pairs: Pairs | Tar,
+        pairs: AnyPairs | Tar,
         *,
         extends: str | None = None,
         **options: Unpack[CalibrateOptions],
@@ -199,7 +203,7 @@ class _Service(_Requests[T]):
 
     @method
     async def extend(
-        self, calibration: str, pairs: Pairs | Tar, **options: Unpack[ExtendOptions]
+        self, calibration: str, pairs: AnyPairs | Tar, **options: Unpack[ExtendOptions]
     ) -> T:
         """A new calibration of an old one's pairs and these (admin); arguments as `calibrate`."""
         chosen = checked(ExtendOptions, options)
@@ -304,7 +308,7 @@ class _Service(_Requests[T]):
 
 @contextmanager
 def _pairs_form(
-    pairs: Pairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
+    pairs: AnyPairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """The request that sends pairs, with other fields; options: as of `PairOptions`."""
     groups, scenes = options.get("groups"), options.get("scenes")

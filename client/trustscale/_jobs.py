@@ -12,7 +12,7 @@ CALIBRATIONS: Final = "/v1/admin/calibrations"
 WHOLE: Final = "?detail=full"
 """Of a result: all its fields."""
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with (done, total)."""
 
 
@@ -53,7 +53,7 @@ class _JobMethods:
         return str(self.document["state"])
 
     @method
-    async def wait(self, progress: Progress | None = None) -> Any:
+    async def wait(self, progress: OnProgress | None = None) -> Any:
         """What it made, once it has ended: a `Result`, or the calibration.
 
         A semantic calibration without labels returns in the state awaiting_labels.
@@ -72,7 +72,7 @@ class _JobMethods:
         return await ask("GET", job["result"])
 
     @method
-    async def watch(self, progress: Progress | None = None) -> None:
+    async def watch(self, progress: OnProgress | None = None) -> None:
         """Wait until it has ended or awaits labels; look less often while nothing changes."""
         looks = iter(_LOOKS)
         while self.state in {"queued", "running"}:

@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Picture: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.uint8]"
+AnyPicture: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.uint8]"
 """A file, its content, or an image in memory."""
 
-Pairs: TypeAlias = "str | Path | Mapping[str, Picture | tuple[Picture, Picture]] | Sequence[Picture | tuple[Picture, Picture]]"  # noqa: E501
+AnyPairs: TypeAlias = (
+    "str | Path | Mapping[str, AnyPicture | tuple[AnyPicture, AnyPicture]] "
+    "| Sequence[AnyPicture | tuple[AnyPicture, AnyPicture]]"
+)
 """A folder with y/ and perhaps x/, an archive of one, truths Y, or tuples (X, Y)."""
 
 GROUP = "group"
@@ -27,7 +30,7 @@ _CHUNK = 1024 * 1024
 _BLOCK = tarfile.BLOCKSIZE
 
 
-def content(picture: Picture) -> bytes:
+def content(picture: AnyPicture) -> bytes:
     """Return the picture as a file; images in memory become PNG."""
     if isinstance(picture, bytes):
         return picture
@@ -40,7 +43,7 @@ def content(picture: Picture) -> bytes:
 
 
 def archive_of(
-    pairs: Pairs | Tar, on_sent: Callable[[int, int], None] | None = None
+    pairs: AnyPairs | Tar, on_sent: Callable[[int, int], None] | None = None
 ) -> IO[bytes] | Tar:
     """Return the archive of pairs; files are packed while they are sent."""
     if isinstance(pairs, Tar):

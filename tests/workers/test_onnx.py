@@ -19,7 +19,7 @@ from trustscale_server.upscalers.remote.worker import WorkerConfig, WorkerUpscal
 from trustscale_worker.errors import ClientGone, WeightsError
 from trustscale_worker.models.engine import SampleRequest
 from trustscale_worker.models.onnx import OnnxEngine
-from trustscale_worker.service import create_app
+from trustscale_worker.service import create_worker_app
 
 IMAGE = noise(20, 30)
 SEEDS = np.array([0, 1, 29, 95, 96 * 7 + 29], np.int64)
@@ -52,7 +52,7 @@ class TestSamples:
     async def test_16_bits_over_the_wire(self, engine):
         deep = IMAGE.astype(np.uint16) * 257 + np.arange(20, dtype=np.uint16)[:, None, None]
         [want] = await EmbeddedUpscaler(threads=1).generate(Source(deep), [29])
-        with serving(create_app(engine)) as address:
+        with serving(create_worker_app(engine)) as address:
             told = WorkerConfig(name="up", urls=[f"http://{address}"])
             upscaler = WorkerUpscaler(told, [Upstream(told, told.urls[0], {}, patient())])
             await upscaler.probe()

@@ -12,7 +12,7 @@ from tests.live import serving
 from tests.workers.fakes import SleepingEngine, noise, textured
 from trustscale_server.upscalers.tensors import encode_message
 from trustscale_worker.errors import OutOfMemory
-from trustscale_worker.service import create_app
+from trustscale_worker.service import create_worker_app
 from trustscale_worker.settings import WorkerSettings
 
 triton = pytest.importorskip("tritonclient.http", reason="tritonclient judges the wire format")
@@ -56,7 +56,7 @@ def engine():
 
 @pytest.fixture
 def address(engine):
-    with serving(create_app(engine, WorkerSettings(max_pixels=1000, queue_size=1))) as where:
+    with serving(create_worker_app(engine, WorkerSettings(max_pixels=1000, queue_size=1))) as where:
         yield where
 
 
@@ -130,7 +130,7 @@ class TestErrors:
 
     def test_answers_over_the_limits(self, engine):
         settings = WorkerSettings(max_answer_bytes=36, max_json_values=12)
-        with serving(create_app(engine, settings)) as address:
+        with serving(create_worker_app(engine, settings)) as address:
             assert _ask(address, 1).status_code == 200
             answer = _ask(address, 1, 2)
             assert (answer.status_code, "binary" in answer.text) == (413, True)
@@ -167,7 +167,7 @@ class TestErrors:
 def test_out_of_time():
     """What a stopping worker cannot finish in time is answered 503 with a time to come back."""
     engine = SleepingEngine(shut=True)
-    with ThreadPoolExecutor(1) as threads, serving(create_app(engine), drain_s=1) as address:
+    with ThreadPoolExecutor(1) as threads, serving(create_worker_app(engine), drain_s=1) as address:
         call = threads.submit(_ask, address)
         block_until(lambda: engine.calls)
     answer = call.result()

@@ -47,14 +47,14 @@ def worker(
 
         from trustscale_server.platform.telemetry.traces import exporting  # noqa: PLC0415
         from trustscale_worker.models.engine import load_engine  # noqa: PLC0415
-        from trustscale_worker.service import create_app  # noqa: PLC0415
+        from trustscale_worker.service import create_worker_app  # noqa: PLC0415
 
         loaded = load_engine(spec)
         text = f"x{loaded.scale} on {spec.device} in {spec.dtype}, {loaded.fingerprint}"
         typer.echo(f"{loaded.name}: {text}")
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(loaded, settings),
+                create_worker_app(loaded, settings),
                 host=host,
                 port=port,
                 # Longer than gateways (5 s) and proxies (nginx 60 s) keep idle connections, which
@@ -200,7 +200,6 @@ def import_(
 ) -> None:
     """Make an embedded upscaler of a model file, checked against the original."""
     with _installed("[import]"):
-        from trustscale_worker.importing.comparison import picture_of  # noqa: PLC0415
         from trustscale_worker.importing.importer import import_model  # noqa: PLC0415
 
         imported = import_model(
@@ -208,7 +207,7 @@ def import_(
             config,
             name=conversion.name or source.stem,
             out=conversion.out or source.with_suffix(".onnx"),
-            picture=None if conversion.picture is None else picture_of(conversion.picture),
+            picture=conversion.picture,
             halo=conversion.halo,
             force=conversion.force,
         )

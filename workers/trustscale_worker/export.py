@@ -80,9 +80,9 @@ def ray_application(settings: Mapping[str, str]) -> Any:
     spec = EngineSpec.from_settings(settings)
 
     def replica() -> Any:
-        from trustscale_worker.service import create_app  # noqa: PLC0415 - Triton's backend does without
+        from trustscale_worker.service import create_worker_app  # noqa: PLC0415 - Triton's backend does without
 
-        return create_app(load_engine(spec))
+        return create_worker_app(load_engine(spec))
 
     return serve.deployment(serve.ingress(replica)(), name="worker").bind()
 

@@ -50,7 +50,7 @@ _STATUSES: tuple[tuple[type[WorkerError], int], ...] = (
 )
 
 
-def create_app(engine: Engine, settings: WorkerSettings | None = None) -> Starlette:
+def create_worker_app(engine: Engine, settings: WorkerSettings | None = None) -> Starlette:
     """Return the service as an ASGI application."""
     return _Service(engine, settings or WorkerSettings()).app()
 

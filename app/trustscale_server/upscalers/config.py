@@ -31,10 +31,10 @@ HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9]
 
 
 def _base_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.username or parts.password:
+    split = urlsplit(url)
+    if split.username or split.password:
         raise ValueError("no credentials in a URL: put the token into the variable of `token_env`")
-    if parts.query or parts.fragment:
+    if split.query or split.fragment:
         raise ValueError("no query and no fragment in the address of an upscaler")
     try:
         http_url(url)
@@ -243,15 +243,15 @@ class RemoteConfig(_Config):
             if name.lower() in {"authorization", "proxy-authorization", "cookie", "x-api-key"}:
                 raise ValueError(f"header {name} is a secret: use token_env and token_header")
         for url in self.addresses:
-            parts = urlsplit(url)
+            split = urlsplit(url)
             if (
                 self.token_env
-                and parts.scheme == "http"
-                and parts.hostname not in {"localhost", "127.0.0.1", "::1"}
+                and split.scheme == "http"
+                and split.hostname not in {"localhost", "127.0.0.1", "::1"}
                 and not self.allow_private
             ):
                 raise ValueError(
-                    f"the token would be sent to {parts.hostname} without TLS: use https, or set "
+                    f"the token would be sent to {split.hostname} without TLS: use https, or set "
                     "allow_private if this is a network of yours"
                 )
         return self

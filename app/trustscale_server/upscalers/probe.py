@@ -13,8 +13,8 @@ import numpy as np
 from trustscale_server.pixels.align import Agreement
 from trustscale_server.pixels.lab import normalised_lab
 from trustscale_server.platform.errors import UpscalerError
+from trustscale_server.upscalers.alignment import Alignment, alignment
 from trustscale_server.upscalers.base import RGB, Source, Upscaler
-from trustscale_server.upscalers.remote.sample_reader import Alignment, alignment
 
 _SIDE = 96
 _SEEDS = (193, 290)  # whose residues modulo 96 differ

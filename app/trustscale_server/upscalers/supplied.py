@@ -16,10 +16,10 @@ from PIL import Image
 
 from trustscale_server.images.check.align import Placement, align
 from trustscale_server.platform.errors import BadImage, UpscalerRejected
+from trustscale_server.upscalers.alignment import alignment
 from trustscale_server.upscalers.base import RGB, SUPPLIED, Capabilities, Source, fingerprint_of
 from trustscale_server.upscalers.config import SuppliedConfig
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.sample_reader import alignment
 
 _PRECISION: Final = 50  # parts of a pixel of X in which a shift is measured
 

@@ -210,7 +210,7 @@ class TestReplicate:
         assert state.headers[1]["cancel-after"] == "120s"
 
     async def test_upload_once(self, source, state, fakes, monkeypatch):
-        monkeypatch.setattr(predictions, "_UPLOAD_ABOVE_BYTES", 10)
+        monkeypatch.setattr(predictions, "_MAX_INLINE_BYTES", 10)
         up = hosted_by(fakes, "replicate")
         await asyncio.gather(*(up.generate(source, [seed]) for seed in range(1, 5)))
         assert state.uploads == 1

@@ -26,7 +26,7 @@ from trustscale_server.upscalers.connect.suggest import suggest
 from trustscale_server.upscalers.connect.trial import attempt
 from trustscale_server.upscalers.entries import toml_of
 from trustscale_server.upscalers.remote.failures import Busy, GenerationFailed
-from trustscale_worker.service import create_app
+from trustscale_worker.service import create_worker_app
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
@@ -120,7 +120,7 @@ async def a_worker_in_its_place(build, source):
     """One `oip` entry serves Triton and a worker of ours: only the address differs, and no byte."""
     seeds = [3, 2**31 - 1, 2**40 + 7, 1, 4, 5, 6]
     settings = {"model": "sleeper"}
-    with serving(create_app(SleepingEngine())) as address:
+    with serving(create_worker_app(SleepingEngine())) as address:
         for up in (build(**settings), build(**settings, url=f"http://{address}")):
             await up.probe()
             got = await drawn(up, source, seeds)

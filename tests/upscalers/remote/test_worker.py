@@ -17,7 +17,7 @@ from trustscale_server.platform.problems import problem_of
 from trustscale_server.upscalers.remote.failures import Misconfigured
 from trustscale_server.upscalers.remote.upstream import Upstream
 from trustscale_server.upscalers.remote.worker import WorkerUpscaler
-from trustscale_worker.service import create_app
+from trustscale_worker.service import create_worker_app
 from trustscale_worker.settings import WorkerSettings
 
 
@@ -28,7 +28,7 @@ def start():
         def start(*engines, **settings):
             made = WorkerSettings(**settings)
             return [
-                "http://" + stack.enter_context(serving(create_app(engine, made)))
+                "http://" + stack.enter_context(serving(create_worker_app(engine, made)))
                 for engine in engines
             ]
 
@@ -60,7 +60,7 @@ class TestOneWorker:
 
     async def test_each_call_has_its_connection(self, worker, source):
         """A name that stands for several workers leads every call to the next one."""
-        app, ports = create_app(SleepingEngine(), WorkerSettings()), []
+        app, ports = create_worker_app(SleepingEngine(), WorkerSettings()), []
 
         async def listening(scope, receive, send):
             if scope["type"] == "http":

@@ -41,16 +41,17 @@ def picture_of(path: Path) -> RGB:
 def deviation_of(
     original: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     model: OnnxModel,
-    picture: RGB | None = None,
+    picture: RGB,
 ) -> Deviation:
     """Measure how far the model's answers are from the original's, in [0, 1].
 
-    On `picture`, uint8 [h, w, 3], or else a pattern, and on a part of the pattern with odd sides.
+    They are compared on `picture`, uint8 [h, w, 3], and on a pattern with odd sides.
 
     Raises WeightsError: they differ by more than the limits, or in size.
     """
-    pictures = [pattern() if picture is None else picture, pattern()[:61, :83]]
-    deviations = [_deviation(original, model, compared) for compared in pictures]
+    deviations = [
+        _deviation(original, model, compared) for compared in (picture, pattern()[:61, :83])
+    ]
     return Deviation(
         max(deviation.largest for deviation in deviations),
         min(deviation.psnr for deviation in deviations),

@@ -9,15 +9,15 @@ import onnx
 from pydantic import BaseModel, ValidationError
 
 from trustscale_server.platform.errors import ConfigError
-from trustscale_server.upscalers.base import RGB
 from trustscale_server.upscalers.config import EmbeddedConfig
 from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
 from trustscale_server.upscalers.embedded.upscaler import DEFAULT_TILE
 from trustscale_server.upscalers.entries import add
+from trustscale_server.upscalers.probe import pattern
 from trustscale_worker.errors import WeightsError
 from trustscale_worker.files import file_sha256
-from trustscale_worker.importing.comparison import deviation_of, halo_of
-from trustscale_worker.importing.originals import files_of, read_model
+from trustscale_worker.importing.comparison import deviation_of, halo_of, picture_of
+from trustscale_worker.importing.originals import model_files, read_model
 
 
 class Imported(BaseModel):
@@ -43,16 +43,16 @@ def import_model(
     *,
     name: str,
     out: Path,
-    picture: RGB | None = None,
+    picture: Path | None = None,
     halo: int | None = None,
     force: bool = False,
 ) -> Imported:
     """Write a model's ONNX file, unless it is one already, and its entry in the settings file.
 
-    The source is a file of torch, ncnn or ONNX; both are compared by `deviation_of`. `halo` is the
-    overlap of tiles in input pixels; None: measured. `force` replaces `out`. Raises WeightsError
-    for an unusable file or an import that differs from the original, ConfigError for an unusable
-    name or path.
+    The source is a file of torch, ncnn or ONNX; both are compared on `picture`, a file, or else a
+    pattern. `halo` is the overlap of tiles in input pixels; None: measured. `force` replaces `out`.
+    Raises WeightsError for an unusable file or an import that differs from the original,
+    ConfigError for an unusable name or path, BadInput or OSError for an unusable picture.
     """
     target = source.resolve() if source.suffix == ".onnx" else out.resolve()
     try:
@@ -67,7 +67,9 @@ def import_model(
         model = OnnxModel(weights, name=source.name, threads=1)
     except ConfigError as error:
         raise WeightsError(error.detail) from error
-    deviation = deviation_of(original.run, model, picture)
+    deviation = deviation_of(
+        original.run, model, pattern() if picture is None else picture_of(picture)
+    )
     halo = halo_of(model) if halo is None else halo
     tile = 4 * halo if 4 * halo > DEFAULT_TILE else None
     if target != source.resolve():
@@ -89,7 +91,7 @@ def import_model(
 def _signed(weights: bytes, source: Path) -> bytes:
     """The model with the digests of its sources, so that the fingerprint covers them."""
     model = onnx.load_from_string(weights)
-    digests = {file.name: file_sha256(file) for file in files_of(source)}
+    digests = {file.name: file_sha256(file) for file in model_files(source)}
     onnx.helper.set_model_props(model, digests)
     signed: bytes = model.SerializeToString(deterministic=True)
     return signed

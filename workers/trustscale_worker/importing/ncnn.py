@@ -18,7 +18,6 @@ from onnx import helper, numpy_helper
 
 from trustscale_worker.errors import WeightsError
 
-_MAGIC = "7767517"
 _MAX_LAYERS = 10_000
 _HALF, _SINGLE = 0x01306B47, 0x0002C056  # how a `.bin` file marks weights of 16 and 32 bits
 _ALL = -233  # "to the end", among ncnn's axes and indices
@@ -79,7 +78,7 @@ def to_onnx(param: Path, weights: Path) -> onnx.ModelProto:
 
 def _layers(text: str, param: Path) -> list[Layer]:
     lines = text.splitlines()
-    if not lines or lines[0].strip() != _MAGIC:
+    if not lines or lines[0].strip() != "7767517":
         raise WeightsError(f"{param}: not a .param file of ncnn")
     if len(lines) > _MAX_LAYERS:
         raise WeightsError(f"{param}: more than {_MAX_LAYERS} layers")

@@ -41,12 +41,12 @@ def read_model(path: Path) -> Original:
     """
     if path.suffix not in _READERS:
         raise WeightsError(f"{path}: give a file of {', '.join(_READERS)}")
-    for file in files_of(path):
+    for file in model_files(path):
         _check_size(file)
     return _READERS[path.suffix](path)
 
 
-def files_of(path: Path) -> tuple[Path, ...]:
+def model_files(path: Path) -> tuple[Path, ...]:
     """Return the files of a model: of ncnn two."""
     return (path, path.with_suffix(".bin")) if path.suffix == ".param" else (path,)
 

@@ -38,7 +38,6 @@ from trustscale_server.upscalers.outbound.guard import NetworkAccess
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.registry import build_bare
 
-_MAX_S: Final = 300.0
 _MAX_BYTES: Final = 64 * 2**20  # of a recorded answer
 _MAX_TRIES: Final = 12
 
@@ -69,7 +68,7 @@ async def attempt(entry: Entry, request: ConnectRequest, polls: Sequence[str] = 
         tape = _Tape(transport)
         network = replace(request.network, transport=tape)
         candidates, notes = [entry], list[str]()
-        deadline = asyncio.get_running_loop().time() + _MAX_S
+        deadline = asyncio.get_running_loop().time() + 300
         for _ in range(_MAX_TRIES):
             candidate = candidates.pop(0)
             tape.rewind()

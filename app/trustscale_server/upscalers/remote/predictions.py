@@ -37,6 +37,7 @@ _WITHHELD = re.compile(
 )
 _RUNNING = ("starting", "processing", "queued")
 _POLL_INTERVAL_S = 0.5
+_MAX_INLINE_BYTES = 256_000  # of an image that is sent with each call, not uploaded
 
 
 class _PredictionsConfig(OneAddress):
@@ -251,6 +252,6 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         return f"{prefix}/{name}/predictions", {}
 
     async def _image(self, source: Source) -> str:
-        if len(await png_of(source)) <= 256_000:  # a small image is sent inline with each call
+        if len(await png_of(source)) <= _MAX_INLINE_BYTES:
             return await super()._image(source)
         return await self._uploaded(source, "/files", "content", "/urls/get")
