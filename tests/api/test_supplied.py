@@ -19,8 +19,7 @@ from harness.hostile import bomb
 from harness.pictures import config, patiently
 from tests.live import serving
 from trustscale_server.upscalers.base import Capabilities
-from trustscale_server.upscalers.config import SuppliedConfig
-from trustscale_server.upscalers.supplied import SuppliedUpscaler
+from trustscale_server.upscalers.supplied import SuppliedConfig, SuppliedUpscaler
 
 SCALE, SIDE, COUNT = 2, 48, 12
 STATED = "Topaz Photo 4 (Standard), ×2"

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from harness.factories import photo
-from trustscale_server.upscalers.config import SuppliedConfig
-from trustscale_server.upscalers.supplied import SuppliedUpscaler
+from trustscale_server.upscalers.supplied import SuppliedConfig, SuppliedUpscaler
 
 ENTRY = {"kind": "supplied", "name": "topaz", "scale": 2, "program": "Topaz Photo", "version": "4"}
 ENTRY["align_colours"] = False

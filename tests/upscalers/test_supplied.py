@@ -11,8 +11,7 @@ from scipy import ndimage
 
 from trustscale_server.platform.errors import BadImage, UpscalerRejected
 from trustscale_server.upscalers.base import Source
-from trustscale_server.upscalers.config import SuppliedConfig
-from trustscale_server.upscalers.supplied import SuppliedUpscaler, registered
+from trustscale_server.upscalers.supplied import SuppliedConfig, SuppliedUpscaler, registered
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bridge.png"
 SCALE = 4

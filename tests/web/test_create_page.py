@@ -18,8 +18,7 @@ from tests.upscalers.test_connect import answering
 from tests.web.admin import BASE, MARKUP, Api, originals, truths, upload
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.upscalers.base import image_digest
-from trustscale_server.upscalers.config import SuppliedConfig
-from trustscale_server.upscalers.supplied import SuppliedUpscaler
+from trustscale_server.upscalers.supplied import SuppliedConfig, SuppliedUpscaler
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

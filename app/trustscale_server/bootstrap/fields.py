@@ -21,9 +21,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from trustscale_server.bootstrap.sources import ENV_PREFIX, named_key
 from trustscale_server.conformal.robust import MAX_ROBUST
 from trustscale_server.serving.request import Leaving
-from trustscale_server.upscalers.config import BaseUrl, EmbeddedConfig, UpscalerName
+from trustscale_server.upscalers.config import BaseUrl, UpscalerName
 from trustscale_server.upscalers.embedded.runtime import PrecisionSetting
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedConfig
 from trustscale_server.upscalers.outbound.webhooks import secret_of
 from trustscale_server.upscalers.registry import UpscalerConfig
 from trustscale_server.upscalers.remote.worker import WorkerConfig

@@ -23,8 +23,8 @@ from trustscale_server.platform.config_errors import field_names, reason, togeth
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.upscalers.base import AUTO
-from trustscale_server.upscalers.config import EmbeddedConfig
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedConfig
 from trustscale_server.upscalers.outbound.fetch import ImageHosts
 from trustscale_server.upscalers.outbound.webhooks import Webhooks, secret_of
 from trustscale_server.upscalers.registry import UpscalerConfig

@@ -40,8 +40,9 @@ from trustscale_server.platform.telemetry.logs import configure_logs
 from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.upscalers.base import Upscaler
-from trustscale_server.upscalers.config import EmbeddedConfig, RemoteConfig
+from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.embedded.runtime import bf16_unit, has_bf16
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedConfig
 
 _DESCRIPTORS: Final = 4096
 _CHECK_S: Final = 15.0

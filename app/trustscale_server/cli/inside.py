@@ -30,7 +30,7 @@ from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.serving.admit import JOB_TIMEOUT_S
 from trustscale_server.stores.base import Stores
 from trustscale_server.upscalers.base import AUTO
-from trustscale_server.upscalers.config import EmbeddedConfig
+from trustscale_server.upscalers.embedded.upscaler import EmbeddedConfig
 from trustscale_server.upscalers.registry import UpscalerConfig
 
 _Checked = Callable[[int, int], None]

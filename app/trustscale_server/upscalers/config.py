@@ -5,7 +5,6 @@ They hold no secrets: `token_env` names the environment variable that holds the 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -20,7 +19,6 @@ from pydantic import (
 )
 
 from trustscale_server.images.drawings import Color
-from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS, Character, ShippedName
 from trustscale_server.upscalers.outbound.guard import http_url
 
 UpscalerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -48,8 +46,13 @@ def _base_url(url: str) -> str:
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 CanaryPolicy = Literal["off", "warn", "refuse"]
 
+Character = Literal["faithful", "sharp"]
+"""Faithful: hardly invents, soft. Sharp: repaints, crisp."""
 
-class _Config(BaseModel):
+
+class EntryConfig(BaseModel):
+    """Settings of every upscaler."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
@@ -77,68 +80,7 @@ class _Config(BaseModel):
         return self.title or self.name, None
 
 
-class EmbeddedConfig(_Config):
-    """An ONNX model inside this process."""
-
-    kind: Literal["embedded"] = "embedded"
-    model: ShippedName | Path = Field(
-        "span-x4",
-        description="The model: the shipped `span-x4` or `realesr-x4`, or the path of an ONNX "
-        "file.",
-    )
-    threads: int = Field(
-        0, ge=0, description="How many threads compute. 0 takes one for each core."
-    )
-    tile: PositiveInt | None = Field(
-        None, description="The largest side of a tile, in input pixels."
-    )
-    halo: int | None = Field(None, ge=0, description="How far tiles overlap, in input pixels.")
-    concurrency: PositiveInt = Field(
-        1, description="How many samples are made at the same time. They share the threads."
-    )
-
-    @property
-    def shown(self) -> tuple[str, Character | None]:
-        if isinstance(self.model, Path):
-            return super().shown
-        shipped = SHIPPED_MODELS[self.model]
-        return self.title or shipped.title, shipped.character
-
-
-_Stated = Annotated[
-    str, Field(max_length=80, pattern=r"^([^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?)?$")
-]
-
-
-class SuppliedConfig(_Config):
-    """A program elsewhere, whose pictures come with the uploads."""
-
-    kind: Literal["supplied"]
-    scale: PositiveInt = Field(description="How many times longer the output's sides are.")
-    program: Annotated[_Stated, Field(min_length=1)] = Field(
-        description="What enlarges the pictures, such as `Topaz Photo`. Answers repeat it."
-    )
-    version: _Stated = Field(
-        "", description="Its version; pictures of another one need a calibration of their own."
-    )
-    settings: _Stated = Field(
-        "", description="Its model and settings, such as `Standard, denoise 0`; the same holds."
-    )
-
-    @property
-    def concurrency(self) -> int:
-        """How many pictures are looked at side by side."""
-        return 1
-
-    @property
-    def stated(self) -> str:
-        """What enlarges the pictures, in words."""
-        program = f"{self.program} {self.version}".strip()
-        details = f" ({self.settings})" if self.settings else ""
-        return f"{program}{details}, ×{self.scale}"
-
-
-class RemoteConfig(_Config):
+class RemoteConfig(EntryConfig):
     """Settings of every upscaler behind HTTP.
 
     `KEEPS_CONNECTIONS`: whether calls share connections. `MAX_ANSWER_BYTES`: longer answers are

@@ -11,14 +11,13 @@ from pydantic import Field
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.stores.base import CallStore, Usage
 from trustscale_server.upscalers.base import Upscaler
-from trustscale_server.upscalers.config import (
-    EmbeddedConfig,
-    OneAddress,
-    RemoteConfig,
-    SuppliedConfig,
-)
+from trustscale_server.upscalers.config import OneAddress, RemoteConfig
 from trustscale_server.upscalers.embedded.runtime import PrecisionSetting
-from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler, tile_plan
+from trustscale_server.upscalers.embedded.upscaler import (
+    EmbeddedConfig,
+    EmbeddedUpscaler,
+    tile_plan,
+)
 from trustscale_server.upscalers.outbound.guard import NetworkAccess
 from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.description import HttpConfig
@@ -35,7 +34,7 @@ from trustscale_server.upscalers.remote.upstream import Upstream
 from trustscale_server.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
 from trustscale_server.upscalers.resilience.account import CallAccount
 from trustscale_server.upscalers.resilience.upscaler import ResilientUpscaler
-from trustscale_server.upscalers.supplied import SuppliedUpscaler
+from trustscale_server.upscalers.supplied import SuppliedConfig, SuppliedUpscaler
 
 UpscalerConfig = Annotated[
     EmbeddedConfig

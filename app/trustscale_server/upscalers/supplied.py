@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import Field, PositiveInt
 
 from trustscale_server.images.check.align import Placement, align
 from trustscale_server.platform.errors import BadImage, UpscalerRejected
 from trustscale_server.upscalers.alignment import alignment
 from trustscale_server.upscalers.base import RGB, SUPPLIED, Capabilities, Source, fingerprint_of
-from trustscale_server.upscalers.config import SuppliedConfig
+from trustscale_server.upscalers.config import EntryConfig
 from trustscale_server.upscalers.permit import MemoryPermit
 
 _PRECISION: Final = 50  # parts of a pixel of X in which a shift is measured
@@ -26,6 +27,39 @@ _PRECISION: Final = 50  # parts of a pixel of X in which a shift is measured
 _IN_PLACE: Final = 0.2
 """Pixels of X: the shift up to which a picture stays as it is. Faithful ones of 128 pixels seem to
 have up to .06, smaller ones without much form more; the least true one is .25, of ×2."""
+
+
+_Stated = Annotated[
+    str, Field(max_length=80, pattern=r"^([^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?)?$")
+]
+
+
+class SuppliedConfig(EntryConfig):
+    """A program elsewhere, whose pictures come with the uploads."""
+
+    kind: Literal["supplied"]
+    scale: PositiveInt = Field(description="How many times longer the output's sides are.")
+    program: Annotated[_Stated, Field(min_length=1)] = Field(
+        description="What enlarges the pictures, such as `Topaz Photo`. Answers repeat it."
+    )
+    version: _Stated = Field(
+        "", description="Its version; pictures of another one need a calibration of their own."
+    )
+    settings: _Stated = Field(
+        "", description="Its model and settings, such as `Standard, denoise 0`; the same holds."
+    )
+
+    @property
+    def concurrency(self) -> int:
+        """How many pictures are looked at side by side."""
+        return 1
+
+    @property
+    def stated(self) -> str:
+        """What enlarges the pictures, in words."""
+        program = f"{self.program} {self.version}".strip()
+        details = f" ({self.settings})" if self.settings else ""
+        return f"{program}{details}, ×{self.scale}"
 
 
 class SuppliedUpscaler:

@@ -9,9 +9,8 @@ import onnx
 from pydantic import BaseModel, ValidationError
 
 from trustscale_server.platform.errors import ConfigError
-from trustscale_server.upscalers.config import EmbeddedConfig
 from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
-from trustscale_server.upscalers.embedded.upscaler import DEFAULT_TILE
+from trustscale_server.upscalers.embedded.upscaler import DEFAULT_TILE, EmbeddedConfig
 from trustscale_server.upscalers.entries import add
 from trustscale_server.upscalers.probe import pattern
 from trustscale_worker.errors import WeightsError

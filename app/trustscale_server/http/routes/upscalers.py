@@ -29,7 +29,7 @@ from trustscale_server.platform.errors import UpscalerUnavailable
 from trustscale_server.sampling.spec import DEFAULT_SAMPLES
 from trustscale_server.sampling.throughput import ANSWERS
 from trustscale_server.upscalers.base import Upscaler
-from trustscale_server.upscalers.embedded.shipped import Character
+from trustscale_server.upscalers.config import Character
 
 router = client_router("/v1/upscalers")
 

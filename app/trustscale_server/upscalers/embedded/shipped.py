@@ -7,8 +7,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Final, Literal
 
-Character = Literal["faithful", "sharp"]
-"""Faithful: hardly invents, soft. Sharp: repaints, crisp."""
+from trustscale_server.upscalers.config import Character
 
 ShippedName = Literal["span-x4", "realesr-x4"]
 

@@ -7,6 +7,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveInt
 
 from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.errors import (
@@ -14,6 +17,7 @@ from trustscale_server.platform.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.upscalers.base import RGB, Capabilities, Source, fingerprint_of
+from trustscale_server.upscalers.config import Character, EntryConfig
 from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
 from trustscale_server.upscalers.embedded.runtime import Precision, PrecisionSetting, foreseen
 from trustscale_server.upscalers.embedded.shipped import SCALE, SHIPPED_MODELS, ShippedName
@@ -24,6 +28,34 @@ from trustscale_server.upscalers.symmetries import GROUP_ORDER, apply, undo
 
 DEFAULT_TILE = 288
 """The largest side of a tile of models that are not shipped."""
+
+
+class EmbeddedConfig(EntryConfig):
+    """An ONNX model inside this process."""
+
+    kind: Literal["embedded"] = "embedded"
+    model: ShippedName | Path = Field(
+        "span-x4",
+        description="The model: the shipped `span-x4` or `realesr-x4`, or the path of an ONNX "
+        "file.",
+    )
+    threads: int = Field(
+        0, ge=0, description="How many threads compute. 0 takes one for each core."
+    )
+    tile: PositiveInt | None = Field(
+        None, description="The largest side of a tile, in input pixels."
+    )
+    halo: int | None = Field(None, ge=0, description="How far tiles overlap, in input pixels.")
+    concurrency: PositiveInt = Field(
+        1, description="How many samples are made at the same time. They share the threads."
+    )
+
+    @property
+    def shown(self) -> tuple[str, Character | None]:
+        if isinstance(self.model, Path):
+            return super().shown
+        shipped = SHIPPED_MODELS[self.model]
+        return self.title or shipped.title, shipped.character
 
 
 def symmetric_sample(
