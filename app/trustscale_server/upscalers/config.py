@@ -75,7 +75,7 @@ class EntryConfig(BaseModel):
     )
 
     @property
-    def shown(self) -> tuple[str, Character | None]:
+    def title_and_character(self) -> tuple[str, Character | None]:
         """The name for people, and what they are told of its pictures, if that is known."""
         return self.title or self.name, None
 

@@ -173,7 +173,7 @@ def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
         answers = state.service.context.throughput.seconds_per_megapixel(upscaler, ANSWERS)
         own = upscaler.capabilities.max_input_pixels
     entry = state.settings.upscaler(upscaler.name)
-    title, character = (upscaler.name, None) if entry is None else entry.shown
+    title, character = (upscaler.name, None) if entry is None else entry.title_and_character
     limits = state.settings.limits
     return {
         "name": upscaler.name,

@@ -157,7 +157,7 @@ def of_openapi(document: Any, where: Entry, path: str | None) -> Suggestion | No
     """Suggest an entry for the best operation of an OpenAPI 3 description that takes a picture."""
     scored = [
         (score, suggestion)
-        for score, suggestion in _operations(document, where)
+        for score, suggestion in _suggestions(document, where)
         if path is None or suggestion.entry["request"]["path"] == path
     ]
     if not scored:
@@ -176,37 +176,40 @@ def of_openapi(document: Any, where: Entry, path: str | None) -> Suggestion | No
     return best
 
 
-def _operations(document: Any, where: Entry) -> Iterator[tuple[int, Suggestion]]:
-    """Every operation that takes a picture; the score says how much it looks like an upscaler."""
-    for path, methods in _items(first(document, "/paths")):
-        operations = dict(_items(methods))
+def _operations(document: Any) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+    """Path, method and description of what may take a picture, and what its path describes."""
+    for path, described in _items(first(document, "/paths")):
+        of_path = dict(_items(described))
         for method in ("post", "put"):
-            operation = operations.get(method)
-            if not isinstance(operation, dict):
+            if isinstance(of_path.get(method), dict):
+                yield path, method, of_path[method], of_path
+
+
+def _suggestions(document: Any, where: Entry) -> Iterator[tuple[int, Suggestion]]:
+    """Every operation that takes a picture; the score says how much it looks like an upscaler."""
+    for path, method, operation, of_path in _operations(document):
+        body = _resolved(operation.get("requestBody"), document)
+        for kind, media in _items(body.get("content")):
+            request = _request(kind, media, document)
+            if request is None:
                 continue
-            body = _resolved(operation.get("requestBody"), document)
-            for kind, media in _items(body.get("content")):
-                request = _request(kind, media, document)
-                if request is None:
-                    continue
-                fields, seed_max, needed = request
-                fields = {"path": _prefix(document) + path, **fields}
-                if method == "put":
-                    fields["method"] = "PUT"
-                answers = _answers(operation, document)
-                is_picture = any(name.startswith("image/") for name in answers)
-                own, headers = _headers(operation, operations, document)
-                entry = {
-                    **where,
-                    **own,
-                    "request": fields,
-                    **({"seed": {"min": 1, "max": seed_max}} if seed_max else {}),
-                    "answer": {"image": "body" if is_picture else "json"},
-                }
-                text = f"{path} {operation.get('operationId')} {operation.get('summary')}"
-                score = 4 * bool(_UPSCALES.search(text)) + 2 * is_picture + (kind == _FORM)
-                needs = [*headers, *(f"request.{name}" for name in needed)]
-                yield score, Suggestion("an HTTP API with an OpenAPI description", entry, needs)
+            fields, seed_max, needed = request
+            fields = {"path": _prefix(document) + path, **fields}
+            if method == "put":
+                fields["method"] = "PUT"
+            token, headers = _headers(operation, of_path, document)
+            is_picture = any(name.startswith("image/") for name in _answers(operation, document))
+            entry = {
+                **where,
+                **token,
+                "request": fields,
+                **({"seed": {"min": 1, "max": seed_max}} if seed_max else {}),
+                "answer": {"image": "body" if is_picture else "json"},
+            }
+            needs = [*headers, *(f"request.{name}" for name in needed)]
+            text = f"{path} {operation.get('operationId')} {operation.get('summary')}"
+            score = 4 * bool(_UPSCALES.search(text)) + 2 * is_picture + (kind == _FORM)
+            yield score, Suggestion("an HTTP API with an OpenAPI description", entry, needs)
 
 
 def _request(kind: str, media: Any, document: Any) -> tuple[dict[str, Any], int, list[str]] | None:

@@ -51,9 +51,9 @@ class EmbeddedConfig(EntryConfig):
     )
 
     @property
-    def shown(self) -> tuple[str, Character | None]:
+    def title_and_character(self) -> tuple[str, Character | None]:
         if isinstance(self.model, Path):
-            return super().shown
+            return super().title_and_character
         shipped = SHIPPED_MODELS[self.model]
         return self.title or shipped.title, shipped.character
 
