@@ -7,9 +7,10 @@ from typing import Annotated, Final
 
 from fastapi import File, Request, UploadFile
 
+from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
-from trustscale_server.http.state import ClientDep, State, StateDep, client_router
+from trustscale_server.http.state import State, StateDep
 from trustscale_server.images.decode import decode
 from trustscale_server.images.features import InputFeatures, look_at
 from trustscale_server.images.sandbox.client import decoding

@@ -14,6 +14,7 @@ from trustscale_server.calibrating.documents import CalibrationDetail
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import AnyGuarantee
+from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.forms import MAX_JSON_BYTES, check_fields
 from trustscale_server.http.idempotency import IdempotencyKey, StoredResponse
@@ -28,7 +29,7 @@ from trustscale_server.http.pairs_form import (
 )
 from trustscale_server.http.problems import problem_responses
 from trustscale_server.http.routes.jobs import job_accepted
-from trustscale_server.http.state import AdminDep, State, StateDep, admin_router
+from trustscale_server.http.state import State, StateDep
 from trustscale_server.jobs.document import JobOut
 from trustscale_server.platform.errors import BadRequest
 

@@ -23,11 +23,12 @@ from trustscale_server.calibrating.documents import (
 )
 from trustscale_server.calibration import file
 from trustscale_server.calibration.insight import MAX_SPLITS, Backtest, backtest_of, coarser
+from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.forms import MAX_JSON_BYTES
 from trustscale_server.http.openapi import file_response
 from trustscale_server.http.pairs_form import FORCE
 from trustscale_server.http.problems import problem_responses
-from trustscale_server.http.state import AdminDep, StateDep, admin_router
+from trustscale_server.http.state import StateDep
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.stores.base import JobStatus
 

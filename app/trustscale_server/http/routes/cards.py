@@ -7,13 +7,14 @@ from typing import Annotated
 from fastapi import Query, Request
 from fastapi.responses import Response
 
+from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.drawing import in_turn, mask_at
 from trustscale_server.http.openapi import file_response
 from trustscale_server.http.problems import limited_responses
 from trustscale_server.http.routes.results import Alpha, ResultId
 from trustscale_server.http.sent import Sent
-from trustscale_server.http.state import ClientDep, State, StateDep, client_router
+from trustscale_server.http.state import State, StateDep
 from trustscale_server.images.card import Theme
 from trustscale_server.images.encode import FORMS
 from trustscale_server.platform.tasks import shielded

@@ -11,12 +11,13 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 from PIL import Image
 
+from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.drawing import mask_at
 from trustscale_server.http.openapi import file_response
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.routes.results import ResultId
-from trustscale_server.http.state import ClientDep, State, StateDep, client_router
+from trustscale_server.http.state import State, StateDep
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.encode import picture
 from trustscale_server.images.sandbox.client import decoding

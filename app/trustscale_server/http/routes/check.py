@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from fastapi import File, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, Response
 
+from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
-from trustscale_server.http.state import ClientDep, State, StateDep, client_router
+from trustscale_server.http.state import State, StateDep
 from trustscale_server.images.check.card import CheckCardForm, check_card
 from trustscale_server.images.check.check import (
     LARGE,

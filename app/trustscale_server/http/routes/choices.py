@@ -13,9 +13,10 @@ from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.layout import arrange, place_of
 from trustscale_server.calibration.insight import Item
 from trustscale_server.conformal.fidelity import METRICS, ErrorUnit, FidelitySettings
+from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.pairs_form import calibration_config_of
 from trustscale_server.http.problems import problem_responses
-from trustscale_server.http.state import AdminDep, StateDep, admin_router
+from trustscale_server.http.state import StateDep
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.sampling.sigma.estimators import ESTIMATORS
 from trustscale_server.things import reading

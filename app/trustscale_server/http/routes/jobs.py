@@ -11,9 +11,10 @@ from fastapi import Depends
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from trustscale_server.http.access import AdminDep, ClientDep, client_router
 from trustscale_server.http.openapi import file_response
 from trustscale_server.http.problems import problem_responses
-from trustscale_server.http.state import AdminDep, ClientDep, StateDep, client_router
+from trustscale_server.http.state import StateDep
 from trustscale_server.jobs.document import DRAFT, JobOut, is_drafted, shown_job, unfinished_jobs
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores.base import JobStatus

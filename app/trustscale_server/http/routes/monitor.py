@@ -11,8 +11,9 @@ from typing import Annotated, Any, Final
 
 from fastapi import Header, Query, Response
 
+from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.problems import problem_responses
-from trustscale_server.http.state import AdminDep, State, StateDep, admin_router
+from trustscale_server.http.state import State, StateDep
 from trustscale_server.monitoring.report import (
     MonitorReport,
     UpscalerReport,

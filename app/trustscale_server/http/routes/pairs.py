@@ -15,11 +15,12 @@ from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
 from trustscale_server.calibrating.documents import CalibrationDetail, PairDetail
 from trustscale_server.calibrating.labels import WaitingPair
 from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.openapi import body_of, file_response
 from trustscale_server.http.pairs_form import MAX_ARCHIVE_BYTES, MAX_FILE_BYTES
 from trustscale_server.http.problems import problem_responses
 from trustscale_server.http.routes.jobs import job_accepted
-from trustscale_server.http.state import AdminDep, State, StateDep, admin_router
+from trustscale_server.http.state import State, StateDep
 from trustscale_server.jobs.document import JobOut
 from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.stores.base import JobStatus

@@ -11,11 +11,12 @@ from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from trustscale_server.http import drawing
+from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.openapi import file_response
 from trustscale_server.http.problems import limited_responses
 from trustscale_server.http.sent import Sent
-from trustscale_server.http.state import ClientDep, State, StateDep, client_router
+from trustscale_server.http.state import State, StateDep
 from trustscale_server.images.encode import FORMS, FormName
 from trustscale_server.serving.added import RHO
 from trustscale_server.serving.document import (

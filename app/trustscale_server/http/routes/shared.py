@@ -9,8 +9,9 @@ from typing import Annotated
 from fastapi import Request
 from pydantic import BaseModel, Field
 
+from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.routes.results import ResultId
-from trustscale_server.http.state import ClientDep, State, StateDep, client_router
+from trustscale_server.http.state import StateDep, state_of
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.web.routes import Preview
 
@@ -53,7 +54,7 @@ async def share_result(
 
 async def preview(request: Request, result_id: str) -> Preview | None:
     """Return how a link to a result is shown elsewhere; None unless it was shared."""
-    state: State = request.state.trustscale
+    state = state_of(request)
     try:
         document = json.loads(await state.stores.results.document(result_id))
     except NotFound:

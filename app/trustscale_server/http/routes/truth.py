@@ -7,10 +7,11 @@ from typing import Annotated
 
 from fastapi import File, Request, Response, UploadFile
 
+from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.routes.results import ResultId
-from trustscale_server.http.state import ClientDep, State, StateDep, client_router
+from trustscale_server.http.state import State, StateDep
 from trustscale_server.monitoring.feedback import (
     MAX_TRUTH_BYTES,
     ScoredMask,

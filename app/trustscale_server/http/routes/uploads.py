@@ -9,9 +9,10 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
+from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.idempotency import KEY_KEPT_S, IdempotencyKey
 from trustscale_server.http.problems import limited_responses
-from trustscale_server.http.state import ClientDep, StateDep, client_router
+from trustscale_server.http.state import StateDep
 from trustscale_server.platform.errors import NoDirectUploads
 from trustscale_server.platform.fair import current_client
 from trustscale_server.stores.base import IMAGE, direct_folder

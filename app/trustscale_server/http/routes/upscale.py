@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import Form, Header, Request
 from fastapi.responses import Response
 
+from trustscale_server.http.access import ClientDep, client_router, require_admin
 from trustscale_server.http.answer import answer_files, respond
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.idempotency import KEY_KEPT_S, IdempotencyKey, StoredResponse
@@ -26,7 +27,7 @@ from trustscale_server.http.openapi import BINARY
 from trustscale_server.http.problems import limited_responses, problem_responses
 from trustscale_server.http.routes.jobs import job_accepted
 from trustscale_server.http.routes.results import DetailQuery
-from trustscale_server.http.state import ClientDep, State, StateDep, client_router, require_admin
+from trustscale_server.http.state import State, StateDep
 from trustscale_server.http.upscale_form import SentPicture, UpscaleForm, raise_if_sent_twice
 from trustscale_server.http.upscale_job import raise_if_queue_full, submit_upscaling
 from trustscale_server.images.sandbox.client import File as ImageFile

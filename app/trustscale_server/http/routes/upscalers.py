@@ -23,8 +23,9 @@ from trustscale_server.calibration.insight import (
 )
 from trustscale_server.calibration.priority import EVERY
 from trustscale_server.conformal.fidelity import ErrorUnit
+from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.problems import problem_responses
-from trustscale_server.http.state import ClientDep, State, StateDep, client_router
+from trustscale_server.http.state import State, StateDep
 from trustscale_server.platform.errors import UpscalerUnavailable
 from trustscale_server.sampling.spec import DEFAULT_SAMPLES
 from trustscale_server.sampling.throughput import ANSWERS

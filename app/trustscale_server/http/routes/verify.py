@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import File, Request, UploadFile
 
+from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
-from trustscale_server.http.state import ClientDep, StateDep, client_router
+from trustscale_server.http.state import StateDep
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.images.verify import (
     NOBODY,
