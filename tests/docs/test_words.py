@@ -5,7 +5,7 @@ import inspect
 from examples.integrations import mcp_server
 from harness.blocks import ROOT
 from trustscale_server import TRUSTED
-from trustscale_server.cli.upscale import RequestOptions
+from trustscale_server.cli.upscale_options import RequestOptions
 from trustscale_server.http.openapi import ABOUT
 from trustscale_server.serving.request import UpscaleOptions
 
