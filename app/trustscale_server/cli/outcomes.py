@@ -50,13 +50,13 @@ class Outcomes:
 
     def add(self, source: InputFile, record: Mapping[str, Any]) -> None:
         """Count and print an answer that was made now."""
-        self._done(source, record)
+        self._collect(source, record)
         self.left -= 1
 
     def keep(self, source: InputFile, record: Mapping[str, Any]) -> None:
         """Count and print an answer that was there."""
         self.earlier += 1
-        self._done(source, record, " (kept)")
+        self._collect(source, record, " (kept)")
 
     def fail(self, source: InputFile, error: TrustscaleError | OSError) -> None:
         """Count an image that failed; some errors stop the run."""
@@ -127,7 +127,7 @@ class Outcomes:
                 )
             typer.echo(counts + skipped_in_words(skipped), err=True)
 
-    def _done(self, source: InputFile, record: Mapping[str, Any], note: str = "") -> None:
+    def _collect(self, source: InputFile, record: Mapping[str, Any], note: str = "") -> None:
         self.done[str(source)] = record
         if self.as_json:
             json_line(record)
