@@ -62,8 +62,8 @@ class Alignment:
 def alignment(source: RGB, sample: RGB, scale: int, *, precision: int = 10) -> Alignment:
     """Measure shift and stretch by phase correlation on up to nine windows.
 
-    Source uint8 [h, w, 3], sample uint8 [k·h, k·w, 3]. Shifts are whole parts of an input pixel, of
-    which it has `precision`.
+    Source uint8 [h, w, 3], sample uint8 [k·h, k·w, 3]. Shifts are measured in steps of
+    1 / `precision` of an input pixel.
     """
     # Importing it takes half a second.
     from skimage.registration import phase_cross_correlation  # noqa: PLC0415

@@ -40,8 +40,12 @@ def image_digest(rgb: RGB) -> str:
 class Source:
     """The decoded low-resolution input of one request, shared by its M generation calls.
 
-    It hashes by identity, so it can be a key of uploads. `features` are known besides the pixels,
-    for a score that looks at them. `enlarged` is what somebody made of it, uint8 [H, W, 3].
+    It hashes by identity, so it can be a key of uploads.
+
+    Attributes:
+        rgb: its pixels.
+        features: of the upload, for a score that looks at them.
+        enlarged: the picture that somebody made of it, uint8 [H, W, 3].
     """
 
     def __init__(

@@ -31,8 +31,8 @@ class ProbeReport:
     latency_s: median time of one generation.
     calls_per_request: generations of a request for `samples` samples, without retries.
     agreement: with the input, of enlarged samples.
-    seam: how much the half of a picture differs beside the cut from the same place of the whole
-    one, in 100 steps of lightness; None where a seed gives no sample twice.
+    seam: how much half of a picture differs, beside the cut, from the same place in the whole one,
+    in 100 steps of lightness; None where a seed gives no sample twice.
     """
 
     name: str

@@ -73,7 +73,7 @@ def narrowed(entry: Entry, documents: Sequence[Any]) -> Entry:
 
 
 def _links(document: Any) -> Iterator[Entry]:
-    """Status addresses in the answer, those that are called so first."""
+    """Addresses in the answer, first those whose name speaks of a status."""
     links = [
         place
         for place, value in leaves(document)
@@ -84,7 +84,7 @@ def _links(document: Any) -> Iterator[Entry]:
 
 
 def _paths(entry: Entry, document: Any, paths: Sequence[str]) -> Iterator[Entry]:
-    """Paths with the answer's id, those that the API describes first."""
+    """Paths where the answer's id may lead, the likeliest first."""
     base_path = str(first(entry, "/request/path") or "").rstrip("/")
     likely = [path for path in paths if path.startswith(f"{base_path}/") or _RESULT.search(path)]
     ordered = sorted(likely, key=lambda path: (not path.startswith(f"{base_path}/"), len(path)))

@@ -42,8 +42,8 @@ class FairThreads:
     """Runs the tasks of all requests in `count` threads, each task in one thread.
 
     A small picture of one tile should not wait for the hundreds of a large one. So the request that
-    has had the least is next (`Ledger`), among equals the smallest; the pixels of a tile are what
-    counts.
+    has had the least time is next (`Ledger`), among equals the smallest. Time is counted in the
+    pixels of tiles.
     """
 
     def __init__(self, count: int, name: str) -> None:

@@ -188,7 +188,7 @@ def own_url(url: str, base: str) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address is public; one that embeds an IPv4 address counts as that."""
+    """Return whether an IP address is public; one that embeds an IPv4 address counts as it."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
@@ -264,8 +264,8 @@ async def foreign_answer(
         method: of HTTP.
         url: to check and to call.
         policy: what is allowed.
-        network: of tests.
-        limit_s: of the body of the `async with`, too.
+        network: how it is reached.
+        limit_s: seconds for the answer and the body of the `async with`.
         options: those of httpx.
 
     Raises:

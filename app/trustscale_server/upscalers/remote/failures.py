@@ -60,7 +60,7 @@ class Filtered(UpscalerFailed):
 
 
 class OutOfBounds(ProtocolError):
-    """The answer is larger than any about this input; another one would be, too."""
+    """The answer is larger than an answer about this input can be; a retry would not help."""
 
 
 class NoImage(ProtocolError):

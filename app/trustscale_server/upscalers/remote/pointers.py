@@ -73,9 +73,9 @@ def _is_image(value: Any) -> bool:
 
 
 def leaves(document: Any) -> Iterator[tuple[str, Any]]:
-    """Pointers and values of what is no object or array, or named too long to look into.
+    """Yield the pointer and value of everything that is no object or array.
 
-    At most 10,000 values are looked at, of which a large answer has more.
+    Objects with very long pointers are not looked into, and no more than 10,000 values are.
     """
     waiting = [iter([("", document)])]
     for _ in range(10_000):

@@ -170,7 +170,7 @@ def _is_quota(reply: Reply) -> bool:
 
 
 def _text_of(value: Any, depth: int = 6) -> str:
-    """The explanation in a value, inside at most so many levels of nesting."""
+    """The explanation in a value, at most `depth` levels deep; may be empty."""
     if isinstance(value, str):
         return value
     if depth and isinstance(value, list):

@@ -86,8 +86,8 @@ class Upstream:
         if sent:
             own[config.token_header] = f"{config.token_scheme} {sent}".strip()
         self._client = httpx.AsyncClient(headers=own, **options)
-        # For other hosts: no token, cookies or headers. Their addresses are fixed, and a connection
-        # that is kept to an address would serve any host that has it, whoever showed a certificate.
+        # For other hosts: no token, cookies or headers. A connection that is kept to an address
+        # would serve every host that has it, although the certificate of one was checked.
         unshared = {
             "limits": httpx.Limits(max_connections=max_connections, max_keepalive_connections=0)
         }

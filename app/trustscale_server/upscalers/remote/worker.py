@@ -173,7 +173,7 @@ class WorkerUpscaler:
         return self._model
 
     def _by_load(self) -> list[_Worker]:
-        """All workers; those that did not just fail, with the least work, first."""
+        """All workers: first those that did not just fail, by how little they have to do."""
         now = time.monotonic()
         return sorted(
             self._workers, key=lambda worker: (worker.rests_until > now, worker.outstanding)

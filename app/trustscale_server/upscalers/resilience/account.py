@@ -37,7 +37,9 @@ class CallAccount:
         return await self._calls.count(self._name, seconds=_HOUR_S), self._limit
 
     async def begin(self) -> None:
-        """Count a call before it is made; one that costs money is stored, lest a kill lose it.
+        """Count a call before it is made.
+
+        A call that costs money is stored at once, so that a kill does not lose it.
 
         Raises QuotaSpent, or StoreUnavailable.
         """
