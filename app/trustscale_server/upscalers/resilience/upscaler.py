@@ -46,13 +46,11 @@ from trustscale_server.upscalers.remote.failures import (
     needs_operator,
 )
 from trustscale_server.upscalers.resilience.account import CallAccount
-from trustscale_server.upscalers.resilience.breaker import BREAKER, Breaker, BreakerPolicy
+from trustscale_server.upscalers.resilience.breaker import BREAKER, Breaker, BreakerPolicy, Recovery
 from trustscale_server.upscalers.resilience.limit import CallLimit
 from trustscale_server.upscalers.resilience.retry import RetryPolicy, spread
 
 log = structlog.get_logger(__name__)
-
-_MAX_REST_S = 60.0
 
 
 class ResilientUpscaler(Wrapped):
@@ -76,10 +74,9 @@ class ResilientUpscaler(Wrapped):
         self._policy = policy or RetryPolicy()
         self._rest_s = breaker.rest_s
         self._breaker = Breaker(breaker, changed=self._breaker_changed)
+        self._recovery = Recovery(self._breaker, self.probe, breaker.rest_s)
         self._account = account or CallAccount(config)
         self._slots = CallLimit(config.concurrency * len(config.addresses))
-        self._recovery: asyncio.Task[None] | None = None
-        self._is_closed = False
         self._open = 0
         self.metrics.set("upstream_calls_in_flight", 0, self.name)
 
@@ -149,15 +146,8 @@ class ResilientUpscaler(Wrapped):
         if names_its_return:
             return
         self._breaker.open()
-        if not await self._comes_back(until):
+        if not await self._breaker.closes(until):
             raise error
-
-    async def _comes_back(self, until: float) -> bool:
-        try:
-            async with asyncio.timeout_at(until):
-                return await self._breaker.closed.wait()
-        except TimeoutError:
-            return False
 
     async def probe(self) -> None:
         with self._translated():
@@ -186,11 +176,7 @@ class ResilientUpscaler(Wrapped):
             self.metrics.set("upstream_calls_in_flight", self._open, self.name)
 
     async def close(self) -> None:
-        # A call in flight may still open the breaker.
-        self._is_closed = True
-        if self._recovery is not None:
-            self._recovery.cancel()
-            await asyncio.wait([self._recovery])
+        await self._recovery.stop()
         await self.inner.close()
 
     async def _try(self, source: Source, seeds: Sequence[int], permit: MemoryPermit) -> list[RGB]:
@@ -269,21 +255,5 @@ class ResilientUpscaler(Wrapped):
 
     def _breaker_changed(self, is_open: bool) -> None:
         self.metrics.set("upstream_breaker_open", is_open, self.name)
-        if not is_open or self._is_closed:
-            return
-        # An answer of a call that was in flight may have closed it while the last one slept.
-        if self._recovery is not None:
-            self._recovery.cancel()
-        self._recovery = asyncio.create_task(self._recover())
-
-    async def _recover(self) -> None:
-        rest_s = self._rest_s
-        while self._breaker.is_open:
-            await asyncio.sleep(rest_s)
-            rest_s = min(2 * rest_s, _MAX_REST_S)
-            try:
-                async with asyncio.timeout(_MAX_REST_S):
-                    await self.probe()
-            except (TrustscaleError, TimeoutError):
-                continue
-            self._breaker.half_open()
+        if is_open:
+            self._recovery.begin()
