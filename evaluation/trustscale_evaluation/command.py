@@ -27,7 +27,7 @@ from trustscale_evaluation.plan import (
 from trustscale_evaluation.plots import check_installed
 from trustscale_evaluation.run import Options
 from trustscale_server.bootstrap.assembly import Services
-from trustscale_server.bootstrap.sources import with_options
+from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.routing import AnsweredUploads, answered_uploads, in_words
 from trustscale_server.calibration import file

@@ -1,15 +1,13 @@
-"""Sources of settings: the file, the variables that it refers to, secrets as files, options."""
+"""Sources of settings: the file, the variables that it refers to, and secrets as files."""
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, MutableMapping
-from functools import wraps
+from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from trustscale_server.platform.errors import ConfigError
 
@@ -122,51 +120,3 @@ def _resolve(value: Any, unset: list[str]) -> Any:
         return value
     unset += [name for name in _REFERENCE.findall(value) if name not in os.environ]
     return _REFERENCE.sub(lambda match: os.environ.get(match[1], match[0]), value)
-
-
-def _fields(kind: type) -> dict[str, inspect.Parameter]:
-    """The fields of a class as parameters; inherited ones may be annotated in another module."""
-    annotations = get_type_hints(kind, include_extras=True)
-    return {
-        name: parameter.replace(annotation=annotations[name])
-        for name, parameter in inspect.signature(kind).parameters.items()
-    }
-
-
-def with_options(
-    **groups: type | tuple[type, Iterable[str]],
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command options that the fields of classes annotate.
-
-    groups: by the command's parameter in whose place they are. A class: all its fields, and the
-    command gets an instance. With some of the fields: only these, and it gets a mapping.
-    """
-
-    def decorated(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True)
-        parameters: dict[str, inspect.Parameter] = {}
-        makers: dict[str, tuple[Callable[..., Any], list[str]]] = {}
-        for name, parameter in own.parameters.items():
-            if name not in groups:
-                parameters[name] = parameter
-                continue
-            group = groups[name]
-            kind, fields = group if isinstance(group, tuple) else (group, None)
-            offered = _fields(kind)
-            makers[name] = (kind, [*offered]) if fields is None else (dict, [*fields])
-            parameters |= {field: offered[field] for field in makers[name][1]}
-
-        @wraps(command)
-        def run(**values: Any) -> None:
-            for name, (make, fields) in makers.items():
-                values[name] = make(**{field: values.pop(field) for field in fields})
-            command(**values)
-
-        keyword_only = inspect.Parameter.KEYWORD_ONLY
-        parameters_by_name = [
-            parameter.replace(kind=keyword_only) for parameter in parameters.values()
-        ]
-        vars(run)["__signature__"] = own.replace(parameters=parameters_by_name)
-        return run
-
-    return decorated

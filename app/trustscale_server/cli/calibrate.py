@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.bootstrap.settings import load_settings
-from trustscale_server.bootstrap.sources import with_options
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.intake import find_in
 from trustscale_server.calibrating.layout import GroupingRule

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from trustscale_server.bootstrap.sources import with_options
+from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.calibration import file
 from trustscale_server.calibration.guarantees import guarantee_of
 from trustscale_server.calibration.insight import MAX_SPLITS

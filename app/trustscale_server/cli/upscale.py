@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trustscale_server.bootstrap.sources import with_options
+from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.cli import options
 from trustscale_server.cli.sources import STREAM, check_there, input_files, is_tree
 from trustscale_server.cli.upscale_options import (

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from trustscale import AsyncTrustscale
-from trustscale_server.bootstrap.sources import with_options
+from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.cli import options
 from trustscale_server.cli.inside import local
 from trustscale_server.cli.options import lines, output

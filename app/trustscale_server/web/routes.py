@@ -23,7 +23,6 @@ _POLICY = (
 )
 _FOR_EVER = "public, max-age=31536000, immutable"
 _ASK_FIRST = "no-cache"
-_WORKER = "worker.js"
 
 
 # Read and packed once, however many applications a process makes (tests make hundreds).
@@ -61,7 +60,7 @@ def web_router(previews: Previews = _no_preview, prefix: str = "") -> APIRouter:
         if file is None:
             raise NotFound(f"No file {path[:80]!r}.")
         answer = _answer(request, file, _FOR_EVER if digest == site.digest else _ASK_FIRST)
-        if not path.endswith(_WORKER):  # of files only a worker has a policy of its own
+        if not path.endswith("worker.js"):  # of files only a worker has a policy of its own
             del answer.headers["Content-Security-Policy"]
         return answer
 
