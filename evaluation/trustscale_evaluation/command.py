@@ -37,7 +37,7 @@ from trustscale_server.calibration.guarantees import LEVELS
 from trustscale_server.cli import options
 from trustscale_server.cli.bars import progress_bars
 from trustscale_server.cli.inside import local
-from trustscale_server.cli.options import output
+from trustscale_server.cli.output import output
 from trustscale_server.images.degrade import Degradation
 from trustscale_server.platform.config_errors import mistakes
 from trustscale_server.platform.errors import BadRequest

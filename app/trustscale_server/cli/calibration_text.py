@@ -9,7 +9,7 @@ from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.guarantees import guarantee_of
 from trustscale_server.calibration.priority import EVERY
 from trustscale_server.cli.job_text import calls_made, progress_of
-from trustscale_server.cli.options import output
+from trustscale_server.cli.output import output
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.kinds import class_in_words
 from trustscale_server.serving.caption import about

@@ -24,7 +24,7 @@ from trustscale_server.cli.calibration_text import (
     row_text,
 )
 from trustscale_server.cli.making import Making
-from trustscale_server.cli.options import lines, output
+from trustscale_server.cli.output import lines, output
 from trustscale_server.cli.service import ask
 from trustscale_server.platform.config_errors import mistakes
 

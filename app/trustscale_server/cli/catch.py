@@ -12,6 +12,7 @@ import typer
 
 from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.cli import options
+from trustscale_server.cli.output import json_line
 from trustscale_server.cli.sources import InputFile, check_there, input_files
 from trustscale_server.platform.errors import BadInput, ConfigError, TrustscaleError
 
@@ -73,7 +74,7 @@ def catch(
         path = catching.out / f"{photograph.name}.catch.jpeg"
         path.write_bytes(photograph.card)
         if catching.as_json:
-            options.json_line({"file": str(path), **photograph.place.model_dump(mode="json")})
+            json_line({"file": str(path), **photograph.place.model_dump(mode="json")})
         else:
             typer.echo(f"{path}: rewritten by {photograph.badness:.2f}. {photograph.place.verdict}")
     if failed:

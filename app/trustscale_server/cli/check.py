@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from trustscale_server.cli import options
+from trustscale_server.cli.output import json_line
 
 _CONTRADICTS, _STRANGERS = 3, 4
 """Exit codes."""
@@ -65,7 +66,7 @@ def check(
     if card is not None and form is not None:
         card.write_bytes(check_card(ours, theirs, findings, form))
     if as_json:
-        options.json_line(asdict(findings))
+        json_line(asdict(findings))
     else:
         for sentence in findings.sentences:
             typer.echo(sentence)

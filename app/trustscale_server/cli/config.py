@@ -14,7 +14,7 @@ from trustscale_server.bootstrap.checks import check_settings
 from trustscale_server.bootstrap.settings import Settings, load_settings, unknown_variables
 from trustscale_server.bootstrap.sources import ENV_PREFIX, referenced_values
 from trustscale_server.cli import options
-from trustscale_server.cli.options import output
+from trustscale_server.cli.output import output
 from trustscale_server.platform.config_errors import did_you_mean
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)

@@ -27,7 +27,7 @@ from trustscale_server.bootstrap.checks import check_settings
 from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.cli import options
 from trustscale_server.cli.config import effective
-from trustscale_server.cli.options import output
+from trustscale_server.cli.output import output
 from trustscale_server.platform.cores import core_quota, cores, usable_cores
 from trustscale_server.platform.errors import (
     ConfigError,

@@ -15,7 +15,7 @@ from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.cli import options
 from trustscale_server.cli.job_text import calls_made, progress_of
-from trustscale_server.cli.options import lines, output
+from trustscale_server.cli.output import lines, output
 from trustscale_server.cli.service import ask
 from trustscale_server.http.worker_port import listening, worker_app
 from trustscale_server.jobs.queue import run_until_signalled

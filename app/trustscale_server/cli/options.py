@@ -1,19 +1,15 @@
-"""Options that several commands take, and the output of their findings."""
+"""Options that several commands take."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, make_dataclass
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 import typer
 from pydantic import BaseModel
 
 from trustscale_server.calibrating.layout import GroupingRule
-
-T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Server = Annotated[
@@ -30,15 +26,6 @@ Force = Annotated[
 ]
 
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Make the calls without asking.")]
-
-
-def spoken(text: str) -> str:
-    """Reword a sentence of the service: names of fields become options of the command."""
-    fields = (
-        "mask|stretch|bands|page|background|fit|to|scale|guarantee|format|quality|metadata|enlarged"
-    )
-    text = text.replace("without_promise=true", "--yes")
-    return re.sub(rf"\b({fields})=(?=[\w#])", r"--\1 ", text)
 
 
 _KINDS: Final = {"boolean": bool, "integer": int, "number": float}
@@ -204,22 +191,3 @@ _KIND_OF: Final = {
     "delta": "high_probability",
 }
 """The guarantee that an option implies; of several the first."""
-
-
-def output(answer: T, write: Callable[[T], str], *, as_json: bool) -> None:
-    """Print a command's result as JSON, or as text that is not empty."""
-    text = json.dumps(answer, indent=2) if as_json else write(answer)
-    if text:
-        typer.echo(text)
-
-
-def json_line(document: Mapping[str, Any]) -> None:
-    """Print one result of possibly several as a line of JSON, in ASCII for any terminal."""
-    typer.echo(json.dumps(document))
-
-
-def lines(
-    write: Callable[[dict[str, Any]], str], nothing: str = ""
-) -> Callable[[list[dict[str, Any]]], str]:
-    """Make a formatter of lists: a line for each row, or `nothing`."""
-    return lambda rows: "\n".join(map(write, rows)) or nothing

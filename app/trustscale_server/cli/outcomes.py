@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import typer
 
-from trustscale_server.cli.options import json_line, spoken
+from trustscale_server.cli.output import json_line, spoken
 from trustscale_server.cli.report import details, first_of, line, skipped_in_words
 from trustscale_server.cli.review import ACCEPTED, LOOK, Rule, promises
 from trustscale_server.cli.service import AWAY

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from trustscale_server.cli.options import spoken
+from trustscale_server.cli.output import spoken
 from trustscale_server.cli.sources import InputFile
 from trustscale_server.images.marks import percent
 from trustscale_server.serving.added import LITTLE

@@ -11,7 +11,7 @@ import typer
 from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.bootstrap.sources import filled
 from trustscale_server.cli import options
-from trustscale_server.cli.options import output
+from trustscale_server.cli.output import output
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.stores.base import sqlite_path
 from trustscale_server.stores.blobs import open_blobs

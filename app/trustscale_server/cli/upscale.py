@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from trustscale_server.bootstrap.command_options import with_options
-from trustscale_server.cli import options
+from trustscale_server.cli.output import spoken
 from trustscale_server.cli.sources import STREAM, check_there, input_files, is_tree
 from trustscale_server.cli.upscale_options import (
     AnswerOptions,
@@ -139,4 +139,4 @@ def _request(wish: Any) -> UpscaleRequest:
     try:
         return options_of(**fields)
     except BadRequest as error:
-        raise ConfigError(options.spoken(error.detail)) from None
+        raise ConfigError(spoken(error.detail)) from None

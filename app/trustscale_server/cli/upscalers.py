@@ -18,7 +18,7 @@ from trustscale import AsyncTrustscale
 from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.cli import options
 from trustscale_server.cli.inside import local
-from trustscale_server.cli.options import lines, output
+from trustscale_server.cli.output import lines, output
 from trustscale_server.cli.service import ask
 from trustscale_server.images.decode import decode
 from trustscale_server.images.sandbox.client import decoding

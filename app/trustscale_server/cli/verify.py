@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from trustscale_server.cli import options
+from trustscale_server.cli.output import json_line
 from trustscale_server.cli.sources import STREAM
 
 
@@ -50,7 +51,7 @@ def verify(
             continue
         all_hold &= verification.holds
         if as_json:
-            options.json_line({"file": file, **asdict(verification)})
+            json_line({"file": file, **asdict(verification)})
         else:
             first, *others = verification.sentences
             typer.echo("\n  ".join([f"{file}: {first}", *others]))
