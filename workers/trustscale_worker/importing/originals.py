@@ -105,7 +105,7 @@ def _of_ncnn(path: Path) -> Original:
 def _of_torch(path: Path) -> Original:
     import torch  # noqa: PLC0415 - takes seconds that the other kinds need not wait
 
-    from trustscale_worker.models.community import read_network  # noqa: PLC0415
+    from trustscale_worker.models.community_file import read_network  # noqa: PLC0415
 
     network, _ = read_network(path)
     file: Any = io.BytesIO()  # torch takes it, its types do not

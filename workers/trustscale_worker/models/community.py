@@ -1,7 +1,4 @@
-"""Community model files, through spandrel: Real-ESRGAN, SwinIR, HAT, DAT, DDColor and more.
-
-`weights.py` reads the weights, so no code in a file is executed; spandrel recognises the
-architecture by their names.
+"""Community models, through spandrel: Real-ESRGAN, SwinIR, HAT, DAT, DDColor and more.
 
 Most of these models are deterministic and sampled through their symmetries. A few draw at random
 (`_DRAWING`): there the seed decides the draws, and one draw serves all tiles.
@@ -10,7 +7,6 @@ Most of these models are deterministic and sampled through their symmetries. A f
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -21,8 +17,8 @@ from trustscale_server.platform.errors import ConfigError
 from trustscale_server.upscalers.base import RGB, fingerprint_of
 from trustscale_server.upscalers.embedded.tiles import TilePlan, TileSpan, run_tiled
 from trustscale_server.upscalers.symmetries import DIHEDRAL, GROUP_ORDER, apply, undo
-from trustscale_worker import weights
-from trustscale_worker.errors import OutOfMemory, WeightsError
+from trustscale_worker.errors import OutOfMemory
+from trustscale_worker.models.community_file import read_network
 from trustscale_worker.models.device import (
     device_memory,
     is_out_of_memory,
@@ -181,35 +177,3 @@ class CommunityEngine(OneByOneEngine):
                 raise OutOfMemory("this image does not fit; start with a smaller --tile") from error
             raise
         return to_pixels(answer.float(), image.dtype)
-
-
-def read_network(path: Path) -> tuple[Any, str]:
-    """Read a .pth or .safetensors file with spandrel; return it and its weights' digest.
-
-    Raises:
-        WeightsError: damaged, unsafe, or of no known architecture.
-    """
-    state = weights.read_state(path)
-    # Spandrel builds as many layers as the highest number in a name says.
-    if any(word.isdecimal() and len(word) > 4 for key in state for word in key.split(".")):
-        raise WeightsError(f"{path}: names of weights count to 10,000 and more")
-    digest = weights.digest(state)
-    try:
-        loader = spandrel.ModelLoader("cpu", registry=_architectures())
-        return loader.load_from_state_dict(spandrel.canonicalize_state_dict(state)), digest
-    except spandrel.UnsupportedModelError as error:
-        raise WeightsError(f"{path}: of no architecture that spandrel knows") from error
-    except Exception as error:  # architectures may raise anything on odd weights
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: cannot be loaded ({reason})") from error
-
-
-def _architectures() -> spandrel.ArchRegistry:
-    registry = spandrel.ArchRegistry()
-    registry.add(*spandrel.MAIN_REGISTRY)
-    try:
-        from spandrel_extra_arches import EXTRA_REGISTRY  # noqa: PLC0415  an optional package
-    except ImportError:
-        return registry
-    registry.add(*EXTRA_REGISTRY)
-    return registry
