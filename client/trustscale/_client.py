@@ -4,105 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from typing import Any, Generic, Self, TypeVar, Unpack
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Self, Unpack
 
 import httpx
 
 from trustscale._fields import ActivateOptions, DeriveOptions, SubmitOptions, UpscaleOptions
 from trustscale._jobs import CALIBRATIONS, WHOLE, AsyncJob, Job, fetched
 from trustscale._options import CalibrateOptions, ExtendOptions, PairOptions, checked
+from trustscale._requests import Requests, T, pairs_form
 from trustscale._result import Result
 from trustscale._session import Awaited, Blocking, Problem, Session, method
-from trustscale._upload import GROUP, AnyPairs, AnyPicture, Tar, archive_of, content, form, manifest
+from trustscale._upload import AnyPairs, AnyPicture, Tar, content, form
 
 # A server gives up 600 s after a request's turn.
 _TIMEOUT = httpx.Timeout(900.0, connect=10.0)
-# From this size on, two more requests cost less than the way through the service.
-_LARGE = 1024 * 1024
-# A server is silent while it spools and checks an upload of gigabytes.
-_UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
-
-T = TypeVar("T", Job, AsyncJob)
 
 
-class _Requests(Generic[T]):
-    """What the methods of a service send, and what they make of its answers."""
-
-    _session: Session
-    _job: type[T]
-    _sends_directly = True  # large pictures, to the service's object store, until it has none
-
-    async def _form(
-        self,
-        picture: AnyPicture,
-        enlarged: AnyPicture | None,
-        fields: Mapping[str, Any],
-        key: str | None,
-        **headers: str,
-    ) -> dict[str, Any]:
-        key, data = key or secrets.token_hex(16), content(picture)
-        upload = await self._put(data, key) if len(data) >= _LARGE else None
-        files = {"image": ("image", data)} if upload is None else {}
-        if enlarged is not None:
-            files["enlarged"] = ("enlarged", content(enlarged))
-        return {
-            "files": files or None,
-            "data": form(**fields, upload=upload),
-            "headers": {**headers, "Idempotency-Key": key},
-        }
-
-    async def _put(self, data: bytes, key: str) -> str | None:
-        if not self._sends_directly:
-            return None
-        try:
-            place = await self._session.document(
-                "POST", "/v1/uploads", "upload", headers={"Idempotency-Key": key}
-            )
-        except Problem as problem:
-            is_unknown = problem.status == httpx.codes.NOT_FOUND  # an older service
-            if not is_unknown and problem.type != "/problems/no-direct-uploads":
-                raise
-            self._sends_directly = False
-            return None
-        # Without the service's key, which the store must not learn.
-        await self._session.send(
-            "PUT", place["url"], content=data, headers=place["headers"], auth=None
-        )
-        return str(place["upload"])
-
-    async def _list(self, path: str, **options: Any) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = await self._session.document("GET", path, None, **options)
-        return rows
-
-    async def _object(
-        self, verb: str, path: str, member: str = "id", **options: Any
-    ) -> dict[str, Any]:
-        path = f"{CALIBRATIONS}{path}"
-        document: dict[str, Any] = await self._session.document(verb, path, member, **options)
-        return document
-
-    async def _sent(
-        self,
-        path: str,
-        pairs: AnyPairs | Tar,
-        options: Mapping[str, Any],
-        fields: Mapping[str, Any],
-    ) -> T:
-        with _pairs_form(pairs, options, fields) as sent:
-            headers = {"Idempotency-Key": secrets.token_hex(16)}
-            return await self._begun("POST", f"{CALIBRATIONS}{path}", headers=headers, **sent)
-
-    async def _begun(self, verb: str, path: str, **options: Any) -> T:
-        return self._job(
-            self._session, await self._session.document(verb, path, "state", **options)
-        )
-
-
-class _Service(_Requests[T]):
+class _Service(Requests[T]):
     """The methods of a service.
 
     Every method raises `Problem` if the service refuses, `httpx.TransportError` if it cannot be
@@ -195,7 +115,7 @@ class _Service(_Requests[T]):
             "dry_run": True,
         }
         path = "" if extends is None else f"/{extends}/pairs"
-        with _pairs_form(pairs, chosen, fields) as sent:
+        with pairs_form(pairs, chosen, fields) as sent:
             plan: dict[str, Any] = await self._session.document(
                 "POST", f"{CALIBRATIONS}{path}", "calls", **sent
             )
@@ -304,21 +224,6 @@ class _Service(_Requests[T]):
     async def usage(self, month: str | None = None) -> list[dict[str, Any]]:
         """Pictures, calls and their price in a month, `2026-11`, by key and upscaler (admin)."""
         return await self._list("/v1/admin/usage", params=form(month=month))
-
-
-@contextmanager
-def _pairs_form(
-    pairs: AnyPairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """The request that sends pairs, with other fields; options: as of `PairOptions`."""
-    groups, scenes = options.get("groups"), options.get("scenes")
-    group_by = options.get("group_by") or (GROUP if groups else None)
-    data = form(group_by=group_by, scene_by=options.get("scene_by"), **fields)
-    table = manifest(groups, scenes)
-    named = {} if table is None else {"manifest": ("manifest.csv", table)}
-    with closing(archive_of(pairs, options.get("on_sent"))) as archive:
-        files = {"archive": ("pairs", archive), **named}
-        yield {"files": files, "data": data, "timeout": _UPLOAD_TIMEOUT}
 
 
 def _configuration(options: Mapping[str, Any]) -> dict[str, Any]:

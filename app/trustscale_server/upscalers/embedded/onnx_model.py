@@ -25,7 +25,8 @@ class OnnxModel:
     Input and output are one NCHW float32 RGB tensor in [0, 1] with free height and width; a trial
     run finds `scale`.
 
-    0 threads: one per usable core. Raises ConfigError: not an ONNX file, or not such a network.
+    0 threads: the usable cores divided by the `streams`, which are the windows that are computed at
+    once. Raises ConfigError: not an ONNX file, or not such a network.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class OnnxModel:
     ) -> None:
         self.name = name
         # By default the libraries pin a thread to each core, also to those that a container lacks.
-        self.threads = threads or usable_cores()
+        self.threads = threads or max(1, usable_cores() // streams)
         self.session = load_session(
             weights, name=name, threads=self.threads, streams=streams, precision=precision
         )

@@ -11,7 +11,6 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.errors import (
     ConfigError,
     UpscalerUnavailable,
@@ -129,7 +128,7 @@ class EmbeddedUpscaler:
             OnnxModel,
             weights,
             name=model.name if isinstance(model, Path) else model,
-            threads=threads or max(1, usable_cores() // concurrency),
+            threads=threads,
             streams=concurrency,
             precision=precision,
         )
