@@ -34,6 +34,7 @@ from trustscale_server.upscalers.embedded.upscaler import EmbeddedConfig
 from trustscale_server.upscalers.registry import UpscalerConfig
 
 _Checked = Callable[[int, int], None]
+
 ALL: Final = "*"
 """All upscalers; no name holds a star."""
 
