@@ -149,9 +149,9 @@ async def get_result_file(
 
 
 def _drawn(
-    state: State, result: Result, part: _Part, alpha: float, rho: float
+    state: State, result: Result, name: _Part, alpha: float, rho: float
 ) -> Coroutine[Any, Any, bytes]:
-    match part:
+    match name:
         case "added":
             return drawing.added_zones(state, result, rho)
         case "safe":
