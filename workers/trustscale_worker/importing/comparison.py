@@ -19,7 +19,7 @@ from trustscale_worker.errors import WeightsError
 
 # Between an imported model and its original: grey levels of 255, and dB. Some networks amplify
 # rounding.
-_MAX_DIFFERENCE, _LEAST_PSNR = 2.0, 70.0
+_MAX_DIFFERENCE, _MIN_PSNR = 2.0, 70.0
 
 _SEAM = 0.5  # grey levels by which a tile may differ from the whole
 _FARTHEST = 64  # input pixels: the largest halo that leaves most of a tile of 288
@@ -74,7 +74,7 @@ def _deviation(
     largest = 255 * float(difference.max())
     mean = float(np.square(difference, dtype=np.float64).mean())
     psnr = -10 * np.log10(mean) if mean else np.inf
-    if not (largest <= _MAX_DIFFERENCE and psnr >= _LEAST_PSNR):
+    if not (largest <= _MAX_DIFFERENCE and psnr >= _MIN_PSNR):
         raise WeightsError(
             f"{model.name} differs from the original by {largest:.3g} grey levels ({psnr:.1f} dB)"
         )

@@ -17,7 +17,7 @@ _ID: Final = re.compile(r"(^|[_-])(id|uuid|guid|job|task|prediction|ticket)$", r
 _STATE: Final = re.compile(r"(^|[_-])(status|state|phase)$", re.IGNORECASE)
 _LINK: Final = re.compile(r"status|poll|check|get$|self$|result|response|location", re.IGNORECASE)
 _RESULT: Final = re.compile(r"status|result|job|task|prediction|request", re.IGNORECASE)
-_MOST: Final = 4  # of the guesses of a kind
+_MAX_GUESSES: Final = 4  # of a kind
 
 _DONE: Final = ("succeeded", "success", "successful", "completed", "complete", "done", "finished",
     "ready", "ok")  # fmt: skip
@@ -80,7 +80,7 @@ def _links(document: Any) -> Iterator[Entry]:
         if isinstance(value, str) and value.startswith(("http", "/")) and _LINK.search(place)
     ]
     ordered = sorted(links, key=lambda place: "status" not in place.lower())
-    yield from ({"url_pointer": place} for place in ordered[:_MOST])
+    yield from ({"url_pointer": place} for place in ordered[:_MAX_GUESSES])
 
 
 def _paths(entry: Entry, document: Any, paths: Sequence[str]) -> Iterator[Entry]:
@@ -89,7 +89,7 @@ def _paths(entry: Entry, document: Any, paths: Sequence[str]) -> Iterator[Entry]
     likely = [path for path in paths if path.startswith(f"{base_path}/") or _RESULT.search(path)]
     ordered = sorted(likely, key=lambda path: (not path.startswith(f"{base_path}/"), len(path)))
     for place, _ in [*_ids(document)][:2]:
-        for path in (ordered or [f"{base_path}/{{id}}"])[:_MOST]:
+        for path in (ordered or [f"{base_path}/{{id}}"])[:_MAX_GUESSES]:
             yield {"path": path, "id_pointer": place}
 
 

@@ -88,7 +88,7 @@ class Adapter(abc.ABC, Generic[T]):
     ) -> list[RGB]:
         source.raise_if_larger(self._config.max_input_pixels, self.name)
         permit = permit or MemoryPermit()
-        pixels = self._reader.largest(source)
+        pixels = self._reader.max_pixels(source)
         permit.max_answer_bytes = SMALL_ANSWER + len(seeds) * pixels * self._bytes_per_pixel
         try:
             return [await self._sample(source, seed, permit) for seed in seeds]

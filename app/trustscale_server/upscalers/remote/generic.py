@@ -17,7 +17,7 @@ from trustscale_server.platform.errors import (
 )
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.adapter import Adapter, data_uri, mask_png
+from trustscale_server.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
 from trustscale_server.upscalers.remote.description import Condition, HttpConfig, Poll, Request
 from trustscale_server.upscalers.remote.failures import (
     Filtered,
@@ -58,18 +58,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
     async def _call(self, source: Source, seed: int, permit: MemoryPermit) -> Reply:
         request, config = self._config.request, self._config
         values = await asyncio.to_thread(self._values, source, seed)
-        arguments: dict[str, Any] = {}
-        if request.form == "raw":
-            arguments["content"] = source.png
-            arguments["headers"] = {"Content-Type": "image/png"}
-        elif request.form == "json":
-            arguments["json"] = fill(request.body, values)
-        else:
-            arguments["data"] = _texts(request.fields, values)
-            arguments["files"] = {request.image_field: ("image.png", source.png, "image/png")}
-            if config.mask_field is not None and config.mask_color is not None:
-                mask = await asyncio.to_thread(mask_png, source, config.mask_color)
-                arguments["files"][config.mask_field] = ("mask.png", mask, "image/png")
+        arguments = await self._body(source, values)
         if request.query:
             arguments["params"] = _texts(request.query, values)
         path = fill_path(request.path, values)
@@ -83,6 +72,20 @@ class HttpUpscaler(Adapter[HttpConfig]):
         )
         self._raise_for(submitted)
         return await self._polled(config.poll, submitted, permit)
+
+    async def _body(self, source: Source, values: dict[str, Any]) -> dict[str, Any]:
+        """The body of the request, as arguments of httpx."""
+        request, config = self._config.request, self._config
+        if request.form == "json":
+            return {"json": fill(request.body, values)}
+        png = await png_of(source)
+        if request.form == "raw":
+            return {"content": png, "headers": {"Content-Type": "image/png"}}
+        files = {request.image_field: ("image.png", png, "image/png")}
+        if config.mask_field is not None and config.mask_color is not None:
+            mask = await asyncio.to_thread(mask_png, source, config.mask_color)
+            files[config.mask_field] = ("mask.png", mask, "image/png")
+        return {"data": _texts(request.fields, values), "files": files}
 
     def _values(self, source: Source, seed: int) -> dict[str, Any]:
         """The values of the placeholders; only images that are used are encoded."""
@@ -101,8 +104,6 @@ class HttpUpscaler(Adapter[HttpConfig]):
         if config.mask_color is not None and placeholders & Request.OF_MASK:
             uri = data_uri(mask_png(source, config.mask_color))
             values |= {"mask_data_uri": uri, "mask_b64": uri.partition(",")[2]}
-        if config.request.form != "json":
-            _ = source.png  # encoded here, in a thread
         return values
 
     async def _polled(self, poll: Poll, submitted: Reply, permit: MemoryPermit) -> Reply:

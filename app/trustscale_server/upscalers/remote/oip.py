@@ -108,7 +108,7 @@ class OipUpscaler(Adapter[OipConfig]):
             "POST", f"{self._path}/infer", content=chunks, headers=headers, permit=permit
         )
         await permit.take()
-        numbers = 4 * self._reader.largest(source)  # three a pixel, and perhaps brackets around
+        numbers = 4 * self._reader.max_pixels(source)  # three a pixel, and perhaps brackets around
         answer, _ = await self._reader.in_thread(output_of, reply, config.output, numbers)
         if answer.datatype == "BYTES":
             return await self._reader.read(understood(answer.file), source, permit)

@@ -51,7 +51,7 @@ class SampleReader:
         # 4096 x 4096 took 1.3 GiB instead of 0.8.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix=f"decode-{config.name}")
 
-    def largest(self, source: Source) -> int:
+    def max_pixels(self, source: Source) -> int:
         """Return how many pixels a sample may have."""
         pixels = self._scale**2 * source.height * source.width
         return max(pixels, 16 * 2**20) if self._config.resize_mode == "resize" else pixels
@@ -99,7 +99,7 @@ class SampleReader:
 
     async def _decoded(self, file: bytes, source: Source) -> RGB:
         k = self._scale
-        limits = Limits(max_bytes=len(file), max_pixels=self.largest(source), max_side=2**16)
+        limits = Limits(max_bytes=len(file), max_pixels=self.max_pixels(source), max_side=2**16)
         expected = f"{k * source.width}×{k * source.height} ({k} times the input)"
         try:
             # Some APIs add an alpha channel.
