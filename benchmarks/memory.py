@@ -1,9 +1,10 @@
 """Memory and time of one request against megapixels, ×4, with a shipped calibration.
 
-`python -m benchmarks.memory MEGAPIXELS … [--embedded] [--format FORM] [--upscaler NAME]`. A JPEG of
-4:3 goes through the whole service in a separate process. Without `--embedded` the upscaler
-repeat pixels, so only the service counts. Memory is the peak above that after a small request;
-then, that of one client that fetches the picture. Linux only.
+`python -m benchmarks.memory MEGAPIXELS … [--embedded] [--letters] [--format FORM] [--upscaler
+NAME]`. A JPEG of 4:3 goes through the whole service in a separate process. Without `--embedded` the
+upscaler repeats pixels, so only the service counts; with `--letters` text is looked for, too.
+Memory is the peak above that after a small request; then, that of one client that fetches the
+picture. Linux only.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.table import print_table
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.http.app import create_app
 from trustscale_server.images.encode import FORMS
-from trustscale_server.serving.footprint import footprint
+from trustscale_server.serving.footprint import LETTERS, footprint
 from trustscale_server.serving.pictures import form_of
 from trustscale_server.upscalers.base import Capabilities, Source
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
@@ -65,14 +66,18 @@ def photo(megapixels: float) -> bytes:
     return out.getvalue()
 
 
-async def one(megapixels: float, form: str, upscaler: str, *, embedded: bool) -> None:
+async def one(
+    megapixels: float, form: str, upscaler: str, *, embedded: bool, letters: bool
+) -> None:
     def build(config, environ):
         real = build_upscaler(config, environ)
         return real if embedded else Repeated(real)
 
     with tempfile.TemporaryDirectory() as folder:
         limits = {"max_in_flight_bytes": 2**40, "request_timeout_s": 1e5}
-        app = create_app(Settings(data_dir=Path(folder), log_level="error", **limits), build=build)
+        leaving = {"letters": "leave_out" if letters else "keep"}
+        settings = Settings(data_dir=Path(folder), log_level="error", **limits, **leaving)
+        app = create_app(settings, build=build)
         async with app.router.lifespan_context(app) as state:
             transport = httpx.ASGITransport(with_state(app, state))
             async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
@@ -91,7 +96,7 @@ async def one(megapixels: float, form: str, upscaler: str, *, embedded: bool) ->
                     answer["width"] // 4,
                     calibration.pipeline,
                     Capabilities(by_tiles=True),
-                    form_of(form, None).bytes_per_pixel,
+                    form_of(form, None).bytes_per_pixel + LETTERS * letters,
                 )
                 pixels = answer["width"] * answer["height"]
                 print(pixels, taken, counted, seconds, size, sending)
@@ -133,18 +138,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("megapixels", type=float, nargs="+")
     parser.add_argument("--embedded", action="store_true")
+    parser.add_argument("--letters", action="store_true")
     parser.add_argument("--format", choices=FORMS, default="png")
     parser.add_argument("--upscaler", choices=SHIPPED_MODELS, default="span-x4")
     parser.add_argument("--child", action="store_true")
     given = parser.parse_args()
     if given.child:
-        asyncio.run(one(given.megapixels[0], given.format, given.upscaler, embedded=given.embedded))
+        options = {"embedded": given.embedded, "letters": given.letters}
+        asyncio.run(one(given.megapixels[0], given.format, given.upscaler, **options))
         return
     rows = []
     for megapixels in given.megapixels:
         command = [sys.executable, "-m", "benchmarks.memory", str(megapixels), "--child"]
         command += ["--format", given.format, "--upscaler", given.upscaler]
-        command += ["--embedded"] if given.embedded else []
+        command += ["--embedded"] * given.embedded + ["--letters"] * given.letters
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         pixels, memory, counted, seconds, size, sending = map(float, out.split()[-6:])
         rows.append(

@@ -15,7 +15,10 @@ from trustscale_server.serving.choose import Chosen
 from trustscale_server.stores.spool import IN_MEMORY
 from trustscale_server.upscalers.base import Capabilities
 
-# Bytes per pixel of the output.
+LETTERS: Final = 28
+"""Bytes per pixel of the output that looking for text in Ŷ and the enlarged upload holds."""
+
+# The same of what else is held.
 _SAMPLE: Final = 3
 _SUMS: Final = 23  # of more samples than are kept, and Ŷ
 _MEAN: Final = 15  # more where Ŷ is the mean of the samples
@@ -23,7 +26,6 @@ _ANSWER: Final = 6  # Ŷ, mask and trust levels
 _FILES: Final = 8  # of noise, while they are small
 _MAX_FILES: Final = 3 * IN_MEMORY  # bytes; larger ones are on the disk
 _DRAWN: Final = 20  # more where `believed.png` or a card is made
-_LETTERS: Final = 28  # more where text is looked for in Ŷ and the enlarged upload
 _INPUT: Final = 3  # per pixel of X
 _SUPPLIED: Final = 16  # more where the picture comes with the upload, and is moved
 _STRIP: Final = 64 * 70  # of rows that are scored together, per pixel of width and thread
@@ -34,7 +36,7 @@ def answer_footprint(chosen: Chosen, height: int, width: int) -> int:
     request = chosen.request
     drawn = request.believed or request.safe or request.card  # one after the other
     form_bytes = chosen.form.bytes_per_pixel + _DRAWN * drawn
-    form_bytes += _LETTERS * (chosen.request.letters == "leave_out")
+    form_bytes += LETTERS * (chosen.request.letters == "leave_out")
     form_bytes += _SUPPLIED * chosen.request.has_enlarged
     return footprint(height, width, chosen.pipeline, chosen.upscaler.capabilities, form_bytes)
 
