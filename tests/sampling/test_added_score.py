@@ -16,6 +16,7 @@ from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.features import look_at
 from trustscale_server.images.kinds import Kind
 from trustscale_server.sampling.measure import Enlarged
+from trustscale_server.sampling.sigma import added_score
 from trustscale_server.sampling.sigma.added_score import (
     UNCHANGED,
     invented,
@@ -82,6 +83,15 @@ def test_strips_agree_with_the_whole():
     squares = (luma(made) - np.asarray(light)) ** 2
     expected = squares.reshape(150, 4, 24, 4).mean(axis=(1, 3))
     assert looked_at(source, made).energy == pytest.approx(expected, abs=1e-6)
+
+
+def test_coarse_features_are_those_of_the_whole(monkeypatch):
+    """What is interpolated for a strip is what all of it would be there, to the bit."""
+    source, _, made = example(4, 150, 40)
+    in_strips = looked_at(source, made)
+    monkeypatch.setattr(added_score, "_ROWS", 1000)
+    for strips, whole in zip(in_strips, looked_at(source, made), strict=True):
+        assert np.array_equal(strips, whole)
 
 
 def test_a_plain_enlargement_adds_nothing():

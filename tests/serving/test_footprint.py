@@ -13,7 +13,9 @@ from harness.fakes import FakeUpscaler
 from harness.gateway import gateway
 from harness.waiting import until
 from trustscale_server.http.sent import Sent
+from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.encode import Attached, Pages, picture, write_picture
+from trustscale_server.images.features import look_at
 from trustscale_server.pixels.lab import lab_tables
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.sigma.estimators import ESTIMATORS, IndecisionSettings
@@ -62,7 +64,8 @@ async def traced():
 
 async def peak_of(pipeline, capabilities):
     upscaler = InstantUpscaler(scale=pipeline.scale, capabilities=capabilities)
-    source = Source(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+    noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    source = Source(noise, look_at(noise, LOSSLESS))
     await measure(upscaler, source, pipeline, seed=1)  # threads are made once
     await until(lambda: tracemalloc.get_traced_memory()[0] < SMALL)  # of which one may hold σ yet
     tracemalloc.reset_peak()

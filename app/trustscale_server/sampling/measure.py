@@ -169,7 +169,9 @@ async def measure(
             _finish, accumulator, sink.on_sigma if sink.takes_sigma else None
         )
     scored = time.perf_counter()
-    made = prediction.result()
+    made, reduced_s = prediction.result(), reducer.seconds
+    distance, page = accumulator.distance, accumulator.page
+    del accumulator, reducer  # what σ was made of takes as much memory as what follows
     with span("added"):
         added = await shielded(added_to, source, made, pipeline)
     finished = time.perf_counter()
@@ -179,12 +181,12 @@ async def measure(
         mean_log_sigma,
         used,
         {
-            "samples": 1e3 * (sampled - started - reducer.seconds),
-            "indecision": 1e3 * (reducer.seconds + scored - sampled),
+            "samples": 1e3 * (sampled - started - reduced_s),
+            "indecision": 1e3 * (reduced_s + scored - sampled),
             "added": 1e3 * (finished - scored),
         },
-        accumulator.distance,
-        accumulator.page,
+        distance,
+        page,
         added,
     )
 

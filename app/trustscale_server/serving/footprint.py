@@ -23,6 +23,7 @@ _SAMPLE: Final = 3
 _SUMS: Final = 23  # of more samples than are kept, and Ŷ
 _MEAN: Final = 15  # more where Ŷ is the mean of the samples
 _ANSWER: Final = 6  # Ŷ, mask and trust levels
+_ADDED: Final = 6  # more while it is looked at what was added
 _FILES: Final = 8  # of noise, while they are small
 _MAX_FILES: Final = 3 * IN_MEMORY  # bytes; larger ones are on the disk
 _DRAWN: Final = 20  # more where `believed.png` or a card is made
@@ -61,9 +62,9 @@ def footprint(
         measuring += _MEAN
     scoring: float = pipeline.indecision.spec.bytes_per_pixel
     files = min(output * _FILES, _MAX_FILES)  # made beside σ, or after it
-    answer = output * (_ANSWER + form_bytes)
     strips = width * pipeline.scale * _STRIP * score_threads()
-    measured = output * (measuring + scoring) + strips
+    measured = output * max(measuring + scoring, _ANSWER + _ADDED) + strips
+    answer = output * (_ANSWER + form_bytes)
     return height * width * _INPUT + math.ceil(max(measured, answer)) + files
 
 

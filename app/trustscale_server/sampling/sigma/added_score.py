@@ -177,7 +177,7 @@ def look(source: Pixels, prediction: Pixels, about: InputFeatures, map_fn: MapFn
     facts, light_of_x = about.terms(), luma(source)
     cells = _measured(light_of_x, prediction, map_fn)
     height, width = cells.light.shape
-    wide, means = _coarse_features(cells)
+    coarse, means = _coarse_features(cells)
     same = {f"mean {name}": mean for name, mean in means.items()}
     same |= {f"fact {name}": float(facts[name]) for name in FACTS}
     kept = _NUDGE if facts["lossy"] else 2 * _NUDGE
@@ -196,7 +196,11 @@ def look(source: Pixels, prediction: Pixels, about: InputFeatures, map_fn: MapFn
         own = slice(top - above, bottom - above)
         near, light = _features(cells.rows(above, below))
         features = {f"{name}@0": plane[own] for name, plane in near.items()}
-        features |= {name: plane[top:bottom] for name, plane in wide.items()}
+        for depth, planes in enumerate(coarse, 1):
+            features |= {
+                f"{name}@{depth}": _finer_rows(plane, depth, top, bottom)[:, :width]
+                for name, plane in planes.items()
+            }
         features["light"] = light[own]
         shape = (bottom - top, width)
         features |= {n: np.broadcast_to(np.float32(v), shape) for n, v in same.items()}
@@ -322,22 +326,24 @@ def _finer(plane: _Plane, times: int) -> _Plane:
     return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR))
 
 
-def _coarse_features(cells: _Cells) -> tuple[dict[str, _Plane], dict[str, float]]:
-    """The features of the coarser levels on the cells of level 0, and means over the picture."""
-    height, width = cells.light.shape
-    features: dict[str, _Plane] = {}
-    means: dict[str, float] = {}
-    for depth in range(1, _LEVELS):
+def _finer_rows(plane: _Plane, levels: int, top: int, bottom: int) -> _Plane:
+    """Rows of the plane, interpolated so many levels finer; only what they depend on is made."""
+    for level in reversed(range(levels)):
+        wide = _COARSER ** (level + 1)  # of the plane's cells, in rows of the result
+        first = max(0, top // wide - 2)
+        plane = _finer(plane[first : -(-bottom // wide) + 2], _COARSER)
+        top, bottom = top - wide * first, bottom - wide * first
+    return plane[top:bottom]
+
+
+def _coarse_features(cells: _Cells) -> tuple[list[dict[str, _Plane]], dict[str, float]]:
+    """The features of each coarser level on its own cells, and means over the picture."""
+    levels = []
+    for _ in range(1, _LEVELS):
         cells = cells.coarser()
-        found, _ = _features(cells)
-        if not means:
-            means = {name: float(found[name].mean()) for name in ("added", "near", "slope")}
-        for name, plane in found.items():
-            large = plane
-            for _ in range(depth):
-                large = _finer(large, _COARSER)
-            features[f"{name}@{depth}"] = large[:height, :width]
-    return features, means
+        levels.append(_features(cells)[0])
+    means = {name: float(levels[0][name].mean()) for name in ("added", "near", "slope")}
+    return levels, means
 
 
 def _features(cells: _Cells) -> tuple[dict[str, _Plane], _Plane]:
