@@ -56,14 +56,14 @@ def invented(low: Pixels, prediction: Pixels, truth: Pixels) -> float | None:
     """
     enlarged = _lightness(Enlarged(low, len(truth) // len(low))[:])
     added, missing = _lightness(prediction) - enlarged, _lightness(truth) - enlarged
-    whole, common, squares = (
+    energy, common, squares = (
         gaussian_blur(product, _WINDOW)
         for product in (added * added, added * missing, missing * missing)
     )
     share = np.clip(common / np.maximum(squares, _TINY), 0, 1)
-    rest = whole - 2 * share * common + share * share * squares
-    total = float(whole.sum(dtype=np.float64))
-    return float(rest.sum(dtype=np.float64)) / total if total > 0 else None
+    invented = energy - 2 * share * common + share * share * squares
+    total = float(energy.sum(dtype=np.float64))
+    return float(invented.sum(dtype=np.float64)) / total if total > 0 else None
 
 
 def _lightness(image: Pixels) -> NDArray[np.float32]:

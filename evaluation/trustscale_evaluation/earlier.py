@@ -81,8 +81,8 @@ def miss_curve(truth: Pixels, prediction: Pixels, widths: _Widths) -> NDArray[np
     ).reshape(_LEVELS, _LEVELS)
     # farther[w, d]: number of values of half-width w whose distance exceeds d.
     farther = joint.sum(axis=1, keepdims=True) - np.cumsum(joint, axis=1)
-    every = np.arange(_LEVELS)
-    outside = farther[every, _reach(LAMBDAS[:, None], every)].sum(axis=1)
+    every_width = np.arange(_LEVELS)
+    outside = farther[every_width, _reach(LAMBDAS[:, None], every_width)].sum(axis=1)
     return np.asarray(outside / truth.size)
 
 
@@ -272,14 +272,14 @@ class Earlier(Part):
     def _error(self, image: Image) -> NDArray[np.float32]:
         return image.error(self.pipeline, _POINTWISE)
 
-    def records(self, whole: float) -> list[Record]:
+    def records(self, unmasked: float) -> list[Record]:
         """Return what each method promises, whether that can be relied on, and the result.
 
-        whole: mean of the largest D of the whole image.
+        unmasked: mean of the largest D of the whole image.
         """
         outside, width, *weighted = (float(column.mean()) for column in self.scores.T)
         rows: list[tuple[object, ...]] = [
-            ("none", "nothing", "none", None, None, whole, 1.0),
+            ("none", "nothing", "none", None, None, unmasked, 1.0),
             (
                 "intervals (Angelopoulos et al. 2022b)",
                 "share of values outside their interval",

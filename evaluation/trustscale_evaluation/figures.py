@@ -172,9 +172,9 @@ def _diagonal(cell: Cell) -> Curve:
 
 
 def _whole(cell: Cell, quantity: str, draws: Resamples) -> Curve:
-    (whole,) = mean_intervals(cell.quantities[quantity][:, -1:], draws.test)
+    (unmasked,) = mean_intervals(cell.quantities[quantity][:, -1:], draws.test)
     ends = np.array([0, cell.alphas[-1]])
-    return Curve("without a mask", ends, np.full(2, whole.mean), color=COLORS[3])
+    return Curve("without a mask", ends, np.full(2, unmasked.mean), color=COLORS[3])
 
 
 def _mean(

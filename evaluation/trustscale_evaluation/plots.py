@@ -200,9 +200,9 @@ def _themed(svg: str, name: str, title: str) -> str:
     body = body.replace(_INK, "var(--ink)").replace(_FAINT, "var(--faint)")
     # Matplotlib gives all pictures of a page the same ids.
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
-    head, _, rest = body.partition(">")
+    head, _, inside = body.partition(">")
     head = re.sub(r'\s(?:width|height)="[^"]*"', "", head)
-    return f'{head} role="img" aria-label="{escape(title)}">{rest}'.strip()
+    return f'{head} role="img" aria-label="{escape(title)}">{inside}'.strip()
 
 
 def _records(panels: Sequence[Panel]) -> list[Record]:
@@ -263,5 +263,5 @@ def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:
 def _tile(image: Pixels) -> Image.Image:
     picture = Image.fromarray(to_8_bit(image)).convert("RGB")
     is_small = max(picture.size) < _TILE
-    how = Image.Resampling.NEAREST if is_small else Image.Resampling.LANCZOS
-    return picture.resize(size_within(picture.size, _TILE), how)
+    filter_ = Image.Resampling.NEAREST if is_small else Image.Resampling.LANCZOS
+    return picture.resize(size_within(picture.size, _TILE), filter_)

@@ -261,13 +261,13 @@ def _outcome(main: Sequence[Row], counts: Mapping[Status | None, int]) -> Outcom
     return "undecided" if "within" in statuses else "consistent"
 
 
-def _of(row: Row, whole: Row, result: Evaluation) -> str:
+def _of(row: Row, unmasked: Row, result: Evaluation) -> str:
     cell = result.main
-    how = _SETTINGS.get(row.variant, f"with the settings “{row.variant}”")
+    settings = _SETTINGS.get(row.variant, f"with the settings “{row.variant}”")
     if cell.request is None:
-        how = f"as the calibration {row.variant} serves it"
+        settings = f"as the calibration {row.variant} serves it"
     head = (
-        f"{row.upscaler}, {how}: masks set from {_uploads(cell)} were tried on "
+        f"{row.upscaler}, {settings}: masks set from {_uploads(cell)} were tried on "
         f"{len(result.test)} other uploads."
     )
     if cell.request is not None and cell.request.fit_split.note:
@@ -287,15 +287,15 @@ def _of(row: Row, whole: Row, result: Evaluation) -> str:
         f"{head} At α = {row.alpha:g} the largest error inside the mask{cut} was {loss.mean:.3f} "
         f"on average (95 % interval {loss.low:.3f} to {loss.high:.3f}), where at most "
         f"{row.alpha:g} was promised, and {area.mean:.0%} of the picture was trusted. Without a "
-        f"mask it would have been {whole.quantities['loss'].mean:.3f}.{warned}"
+        f"mask it would have been {unmasked.quantities['loss'].mean:.3f}.{warned}"
     )
 
 
 def _uploads(cell: Cell) -> str:
     subset = cell.calibration.everything
-    what = "images" if subset.pairs == subset.n else f"uploads of {subset.n} scenes"
+    noun = "images" if subset.pairs == subset.n else f"uploads of {subset.n} scenes"
     classes = f" in {len(subset.classes)} classes" if len(subset.classes) > 1 else ""
-    return f"{subset.pairs} {what}{classes}"
+    return f"{subset.pairs} {noun}{classes}"
 
 
 def _tally(counts: Counter[Status | None], judged: Sequence[Row]) -> str:
@@ -385,18 +385,18 @@ def _division(plan: EvaluationPlan) -> str:
             "Nothing says which images show the same scene. If some do, the test flatters the "
             "calibration and the intervals are too narrow; sub-folders or a manifest.csv name them."
         )
-    what = (
+    counts = (
         f"{len(plan.calibration)} calibration images come from {len(set(plan.scenes))} "
         f"photographs, {len(plan.test)} test images from {len(set(plan.test_scenes))}."
     )
     if plan.shared:
         return (
-            f"{what} The division was given: {plan.shared} test images come from photographs that "
-            "also calibrate. That shows the promise for new images from this pool of photographs, "
-            "not for new photographs."
+            f"{counts} The division was given: {plan.shared} test images come from photographs "
+            "that also calibrate. That shows the promise for new images from this pool of "
+            "photographs, not for new photographs."
         )
     return (
-        f"{what} No photograph is on both sides. Images of one photograph are alike, so each "
+        f"{counts} No photograph is on both sides. Images of one photograph are alike, so each "
         "photograph counts once, with the mean of its images; the intervals draw whole photographs."
     )
 

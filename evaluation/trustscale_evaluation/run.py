@@ -126,10 +126,10 @@ class Evaluation:
     @cached_property
     def tables(self) -> dict[str, list[Record]]:
         """The rows of `TABLES`, after the run; without rows what was not asked for."""
-        whole = float(self.main.quantities["error"][:, -1].mean())
+        unmasked = float(self.main.quantities["error"][:, -1].mean())
         return {
             "price": self._prices(),
-            "baselines": self.earlier.records(whole) if self.earlier else [],
+            "baselines": self.earlier.records(unmasked) if self.earlier else [],
             "added": self._added(),
         }
 
@@ -183,15 +183,17 @@ class Evaluation:
             to_fit, lambda image: [cell.seen_to_fit(image) for cell in self.cells]
         )
         for place, cell in enumerate(self.cells):
-            await asyncio.to_thread(cell.fit, [seen[place] for seen in to_fit_on])
+            await asyncio.to_thread(cell.fit, [of_image[place] for of_image in to_fit_on])
         methods: list[Part] = [*self.cells, self.added]
         if self.earlier is not None:
             methods.append(self.earlier)
-        seen = await self.each(
+        of_images = await self.each(
             self.calibration, lambda image: [method.seen(image) for method in methods]
         )
         for place, method in enumerate(methods):
-            method.calibrate([of_image[place] for of_image in seen if of_image[place] is not None])
+            method.calibrate(
+                [of_image[place] for of_image in of_images if of_image[place] is not None]
+            )
         tested = await self.each(
             self.test, lambda image: [method.tested(image) for method in methods]
         )

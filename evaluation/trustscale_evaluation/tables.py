@@ -43,23 +43,23 @@ def weights(groups: Sequence[str], replicates: int, seed: int) -> NDArray[np.flo
     """Return how often each image counts in each replicate, [R, n]."""
     names, member = np.unique(np.asarray(groups, np.str_), return_inverse=True)
     random = np.random.Generator(np.random.PCG64(seed))
-    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=replicates)
-    return np.asarray(drawn[:, member], np.float64)
+    counts = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=replicates)
+    return np.asarray(counts[:, member], np.float64)
 
 
-def mean_intervals(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Interval]:
+def mean_intervals(values: NDArray[np.float64], draws: NDArray[np.float64]) -> list[Interval]:
     """Return percentile intervals of the means of the columns.
 
     Args:
         values: [n, k]; those that are not finite are left out.
-        drawn: `weights` of the n images, [R, n].
+        draws: `weights` of the n images, [R, n].
     """
     usable = np.isfinite(values)
     filled = np.where(usable, values, 0.0)
     counts = usable.sum(axis=0)
     with np.errstate(invalid="ignore"):
         means = filled.sum(axis=0) / counts
-        replicates = (drawn @ filled) / (drawn @ usable)
+        replicates = (draws @ filled) / (draws @ usable)
     columns = zip(means.tolist(), replicates.T, counts.tolist(), strict=True)
     return [Interval(mean, *percentile(column), count) for mean, column, count in columns]
 
@@ -78,7 +78,7 @@ def resampled_losses(
     test: NDArray[np.floating],
     bound: float,
     alphas: Sequence[float],
-    drawn: tuple[NDArray[np.float64], NDArray[np.float64]],
+    draws: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> NDArray[np.float64]:
     """Return the sum of the losses of test images in every replicate of both sides, [A, R].
 
@@ -91,9 +91,9 @@ def resampled_losses(
         1].
         bound: B.
         alphas: the levels.
-        drawn: `weights` of the n scenes and of the m images.
+        draws: `weights` of the n scenes and of the m images.
     """
-    of_calibration, of_test = drawn
+    of_calibration, of_test = draws
     n = of_calibration.sum(axis=1)
     risks = (of_calibration @ calibration + bound) / (n[:, None] + 1)
     risks = np.append(risks, np.full((len(risks), 1), np.inf), axis=1)

@@ -144,6 +144,7 @@ async def test_signed_cards(serve, form):
     assert (found["mark"], found["pixels"], found["signed"]) == ("signed", "unchanged", "known")
     assert found["signed_by"] == "Signer"
     assert found["promise"] == answer["guarantee"]["plain"]
+    assert "Signed by “Signer”, whom this service knows." in found["sentences"]
     assert verify(made.content).signed == "valid"
     if form == "png":  # whose parts have sums of their own
         return

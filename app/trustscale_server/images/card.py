@@ -78,8 +78,8 @@ _COLOURS: Final[dict[Theme, _Colours]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A part of the bar: its share of the whole, and how it is filled."""
+class BarSegment:
+    """A segment of the bar: its share of the whole, and how it is filled."""
 
     share: float
     fill: _Fill
@@ -98,7 +98,7 @@ class Caption:
     text: str
     origin: str
     check: str
-    bar: Sequence[Part] = ()
+    bar: Sequence[BarSegment] = ()
     is_warning: bool = False
 
 
@@ -180,8 +180,8 @@ def _strip(width: int, size: float, caption: Caption, colours: _Colours) -> NDAr
     if check:
         if joined:
             y -= 1.36 * small
-        at = width - side - width_of(check[0]) / factor if joined else side
-        places.append((check[0], at, y + 0.8 * small))
+        left = width - side - width_of(check[0]) / factor if joined else side
+        places.append((check[0], left, y + 0.8 * small))
         y += 1.36 * small
     strip = _lettered(width, math.ceil(y + 0.72 * size), places, factor, colours.paper)
     if bar:
@@ -206,19 +206,23 @@ def _lettered(
 
 
 def _fill_bar(
-    area: NDArray[np.uint8], parts: Sequence[Part], size: float, colours: _Colours
+    area: NDArray[np.uint8], segments: Sequence[BarSegment], size: float, colours: _Colours
 ) -> None:
-    """_Fill an area of the strip, uint8 [h, w, 3], from the left."""
+    """Fill an area of the strip, uint8 [h, w, 3], from the left."""
     height, width, _ = area.shape
-    ends = np.rint(np.cumsum([part.share for part in parts]) * width).astype(int).clip(0, width)
+    ends = (
+        np.rint(np.cumsum([segment.share for segment in segments]) * width)
+        .astype(int)
+        .clip(0, width)
+    )
     step = max(4.0, 0.34 * size)
     place = (np.arange(width)[None] + np.arange(height)[:, None]) % step
     # A stripe of a third of the step, with edges one pixel wide.
     stripe = np.clip(step / 6 + 0.5 - np.abs(place - step / 2), 0, 1)[..., None]
     left = 0
-    for part, right in zip(parts, ends, strict=True):
+    for segment, right in zip(segments, ends, strict=True):
         where = area[:, left:right]
-        match part.fill:
+        match segment.fill:
             case "solid":
                 where[:] = colours.ink
             case "faint":

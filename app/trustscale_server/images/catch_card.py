@@ -57,19 +57,19 @@ class CatchWords:
 
 def catch_card(
     sent: NDArray[np.uint8],
-    made: NDArray[np.uint8],
+    output: NDArray[np.uint8],
     was: NDArray[np.uint8],
     words: CatchWords,
 ) -> NDArray[np.uint8]:
     """Return the card, uint8 [630, 1200, 3].
 
-    sent, made, was: uint8 [h, w, 3], squares of the same place, each of any size.
+    sent, output, was: uint8 [h, w, 3], squares of the same place, each of any size.
     """
     image = Image.new("RGB", (_FACTOR * WIDTH, _FACTOR * HEIGHT), _PAPER)
     pen = ImageDraw.Draw(image)
 
-    def write(text: str, size: float, left: float, baseline: float, **look: object) -> None:
-        span = Span(text, *({"weight": REGULAR, "colour": _INK} | look).values())  # type: ignore[arg-type]
+    def write(text: str, size: float, left: float, baseline: float, **style: object) -> None:
+        span = Span(text, *({"weight": REGULAR, "colour": _INK} | style).values())  # type: ignore[arg-type]
         for line in wrapped([span], _FACTOR * size, _FACTOR * (WIDTH - left)):
             draw(pen, line, _FACTOR * left, _FACTOR * baseline)
 
@@ -89,7 +89,7 @@ def catch_card(
     brand = wrapped([Span("Trustscale", SEMIBOLD, _SOFT)], _FACTOR * 24, _FACTOR * WIDTH)[0]
     draw(pen, brand, _FACTOR * (WIDTH - _LEFT) - width_of(brand), _FACTOR * (base + 112))
     image = image.reduce(_FACTOR)
-    for k, picture in enumerate((sent, made, was)):
+    for k, picture in enumerate((sent, output, was)):
         panel = Image.fromarray(np.ascontiguousarray(picture[..., :3]))
         kind = Image.Resampling.BICUBIC if k == 0 else Image.Resampling.LANCZOS
         place = (_LEFT + k * (_SIDE + _GAP), _TOP)
@@ -99,5 +99,5 @@ def catch_card(
 
 def _ordinal(scale: float) -> str:
     """The part that a side of so many times less is."""
-    known = {2: "half", 3: "third", 4: "quarter", 8: "eighth"}
-    return known.get(round(scale), f"{scale:.3g}th")
+    names = {2: "half", 3: "third", 4: "quarter", 8: "eighth"}
+    return names.get(round(scale), f"{scale:.3g}th")

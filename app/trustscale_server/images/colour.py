@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from trustscale_server.platform.errors import (
-    BadImage,
-)
+from trustscale_server.platform.errors import BadImage
 
 # Profiles named sRGB differ slightly; one that changes no value by more is ignored.
 _SAME_COLOUR: Final = 3
@@ -55,9 +53,9 @@ def _plain(profile: bytes) -> bytes:
     """
     plain = bytearray(profile)
     for k in range(min(int.from_bytes(profile[128:132]), _MAX_TAGS)):
-        at = 132 + 12 * k
-        if profile[at : at + 3] in {b"D2B", b"B2D"}:
-            plain[at : at + 4] = b"hid%c" % k  # unique names without meaning
+        tag = 132 + 12 * k
+        if profile[tag : tag + 3] in {b"D2B", b"B2D"}:
+            plain[tag : tag + 4] = b"hid%c" % k  # unique names without meaning
     return bytes(plain)
 
 
@@ -120,8 +118,8 @@ def depth_notes(rgb: NDArray[np.uint8], depth: int, *, is_grey: bool) -> list[st
             f"All values of the {depth}-bit image are so small that with 8 bits they are black. "
             "Send stretch=p0,p100 to have them stretched."
         )
-    how = "was rounded to 8" if is_grey else "was cut to the upper 8"
-    notes = [f"The image has {depth} bits per channel; it {how}. With a stretch all are kept."]
+    change = "was rounded to 8" if is_grey else "was cut to the upper 8"
+    notes = [f"The image has {depth} bits per channel; it {change}. With a stretch all are kept."]
     if top < _DARK:
         notes.append(
             f"Its brightest value is {top} of 255 then. If the file holds data of 10 or 12 bits, "

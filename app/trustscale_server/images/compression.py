@@ -226,7 +226,7 @@ def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
     if codec != "lossless" and quality is None:
         return compression
     if codec == "jpeg" and quality is not None:
-        resaved = resaved_quality(rgb, _coarser_than(quality), own=quality)
+        resaved = resaved_quality(rgb, _coarser_than(quality), file_quality=quality)
     else:
         resaved = resaved_quality(rgb, 101 if quality is None else quality - _CLEARLY)
     return compression if resaved is None else Compression("jpeg", resaved)
@@ -234,11 +234,13 @@ def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
 
 def _coarser_than(quality: int) -> int:
     """The lowest JPEG quality whose steps are not much larger than those of another."""
-    scales = np.array([_scale(other) for other in range(1, 101)])
+    scales = np.array([_scale(candidate) for candidate in range(1, 101)])
     return 1 + int((scales >= _COARSER * _scale(quality)).sum())
 
 
-def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, own: int | None = None) -> int | None:
+def resaved_quality(
+    rgb: NDArray[np.uint8], below: int = 101, file_quality: int | None = None
+) -> int | None:
     """Return the lower JPEG quality of an earlier compression; None without a trace of one.
 
     For each quality's table, the mean of cos(2π x/step) over the coefficients x of 8×8 blocks is
@@ -248,12 +250,12 @@ def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, own: int | None = 
     Args:
         rgb: uint8 [h, w, 3].
         below: only lower qualities are searched for.
-        own: of the JPEG file. Its multiples of one step agree a little with other steps, and well
-            if the smallest do not count: two means must be larger.
+        file_quality: of the JPEG file. Its multiples of one step agree a little with other steps,
+            and well if the smallest do not count: two means must be larger.
     """
     luma = np.asarray(rgb @ LUMA, np.float32)
     for top, left in dict.fromkeys([(0, 0), _grid_place(luma)]):
-        quality = _grid_quality(luma[top:, left:], below, own)
+        quality = _grid_quality(luma[top:, left:], below, file_quality)
         if quality is not None:
             return quality
     return None
@@ -261,10 +263,10 @@ def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, own: int | None = 
 
 def _grid_place(luma: NDArray[np.float32]) -> tuple[int, int]:
     """Where the first whole block probably begins, with most coefficients nearly 0."""
-    seen = luma[:_SEARCHED, :_SEARCHED]
+    corner = luma[:_SEARCHED, :_SEARCHED]
     share = np.zeros((GRID, GRID))
     for top, left in np.ndindex(share.shape):
-        coefficients = _coefficients(seen[top:, left:])
+        coefficients = _coefficients(corner[top:, left:])
         share[top, left] = (np.abs(coefficients) < 0.5).mean() if coefficients.size else 0
     top, left = np.unravel_index(int(share.argmax()), share.shape)
     return int(top), int(left)
@@ -280,12 +282,16 @@ def _coefficients(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     return coefficients.reshape(-1, GRID * GRID)
 
 
-def _grid_quality(luma: NDArray[np.float32], below: int, own: int | None) -> int | None:
+def _grid_quality(luma: NDArray[np.float32], below: int, file_quality: int | None) -> int | None:
     searched = _RESAVED[below > _RESAVED]
     # Of coefficients beyond half a step, then of those beyond half a step of the file's own.
     sums, counts = np.zeros((2, len(searched))), np.zeros((2, len(searched)), np.int64)
     tables = _tables()[searched - 1][:, _LOW]
-    smallest = np.full(len(_LOW), np.inf) if own is None else _tables()[own - 1][_LOW] / 2
+    smallest = (
+        np.full(len(_LOW), np.inf)
+        if file_quality is None
+        else _tables()[file_quality - 1][_LOW] / 2
+    )
     coefficients = _coefficients(luma).T[_LOW]
     for values, of_quality, least in zip(coefficients, tables.T, smallest, strict=True):
         steps, place = np.unique(of_quality, return_inverse=True)  # many qualities share one
@@ -300,6 +306,6 @@ def _grid_quality(luma: NDArray[np.float32], below: int, own: int | None) -> int
     means = np.where(counts >= 16, sums / np.maximum(counts, 1), 0)
     certain = means[0] * np.sqrt(2 * counts[0])
     is_found = (certain >= _CERTAIN) & (certain == certain.max(initial=0))
-    if own is not None:
+    if file_quality is not None:
         is_found &= (means >= _AGREED).all(axis=0)
     return int(searched[is_found.argmax()]) if is_found.any() else None

@@ -168,8 +168,8 @@ class Degradation(BaseModel):
 
     def lowest_quality(self, codec: Codec) -> float | None:
         """Return the lowest quality of a file of this form that X goes through, or None."""
-        found = [_range(q)[0] for field, q in self.qualities.items() if _FILES[field] == codec]
-        return min(found, default=None)
+        lowest = [_range(q)[0] for field, q in self.qualities.items() if _FILES[field] == codec]
+        return min(lowest, default=None)
 
     def describe(self, scale: int) -> str:
         """Return how X was made, such as "bicubic reduction by 4, JPEG of quality 50"."""
@@ -191,7 +191,7 @@ class Degradation(BaseModel):
             **dict.fromkeys(self.saved_in_words(), True),
             self.inpaint.describe() if self.inpaint else "": self.inpaint,
         }
-        return ", ".join(words for words, given in steps.items() if given) or "no change"
+        return ", ".join(words for words, applies in steps.items() if applies) or "no change"
 
     def saved_in_words(self) -> list[str]:
         """Describe the files that X went through."""
@@ -307,7 +307,8 @@ class Mixture(BaseModel):
             for b, a in product(files, pixels)
         ]
         return cls(
-            mixture=tuple(Component(**each, way=way) for each in components), shares={way: share}
+            mixture=tuple(Component(**fields, way=way) for fields in components),
+            shares={way: share},
         )
 
     def __add__(self, other: Mixture) -> Mixture:

@@ -69,27 +69,27 @@ _STRIP = 256  # rows that are blended together
 
 
 def composed(
-    picture: NDArray[np.uint8], mask: NDArray[np.bool_], rest: Image.Image, fade: int
+    picture: NDArray[np.uint8], mask: NDArray[np.bool_], outside: Image.Image, fade: int
 ) -> NDArray[np.uint8]:
-    """Combine the picture inside `mask`, unchanged, with `rest` outside; the edge fades.
+    """Combine the picture inside `mask`, unchanged, with `outside` around it; the edge fades.
 
     Args:
         picture: uint8 [H, W, 3 or 4]; its transparency stays.
         mask: bool [H, W].
-        rest: RGB of any size, resized to the picture (bicubic).
+        outside: RGB of any size, resized to the picture (bicubic).
         fade: width of the fade in pixels, all outside the mask.
     """
     height, width = mask.shape
-    plain = rest.resize((width, height), Image.Resampling.BICUBIC)
+    plain = outside.resize((width, height), Image.Resampling.BICUBIC)
     pixels = np.empty_like(picture)
     for top in range(0, height, _STRIP):
         first, bottom = max(0, top - fade), min(height, top + _STRIP)
         share = fading(mask[first : bottom + fade], fade)[top - first :][: bottom - top]
         strip = plain.crop((0, top, width, bottom))
-        own = Image.fromarray(picture[top:bottom])
-        if own.mode == "RGBA":
-            strip.putalpha(own.getchannel("A"))
-        pixels[top:bottom] = np.asarray(Image.composite(own, strip, Image.fromarray(share)))
+        inside = Image.fromarray(picture[top:bottom])
+        if inside.mode == "RGBA":
+            strip.putalpha(inside.getchannel("A"))
+        pixels[top:bottom] = np.asarray(Image.composite(inside, strip, Image.fromarray(share)))
     return pixels
 
 

@@ -224,7 +224,7 @@ def _gdal_metadata(text: Mapping[str, str], raster: Raster | None) -> bytes:
     return ET.tostring(root)
 
 
-def _cog(out: IO[bytes], *given: Any) -> None:
+def _cog(out: IO[bytes], *arguments: Any) -> None:
     """The file of `_tiff` as a Cloud Optimized GeoTIFF. Raises BadRequest: GDAL is missing."""
     try:
         import rasterio.shutil  # noqa: PLC0415 - an extra
@@ -232,7 +232,7 @@ def _cog(out: IO[bytes], *given: Any) -> None:
     except ImportError as error:
         raise BadRequest("format=cog.tiff needs the extra “science”.") from error
 
-    tiff = to_bytes(_tiff)(*given)
+    tiff = to_bytes(_tiff)(*arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of files without a place on the ground
         environment = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES")

@@ -6,9 +6,7 @@ import re
 import struct
 from typing import Final
 
-from trustscale_server.platform.errors import (
-    DecodeLimit,
-)
+from trustscale_server.platform.errors import DecodeLimit
 
 _MAX_PASSES: Final = 32
 """Over all blocks of a picture; common programs make at most a dozen."""

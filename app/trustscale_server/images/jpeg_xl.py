@@ -7,9 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from trustscale_server.platform.errors import (
-    BadImage,
-)
+from trustscale_server.platform.errors import BadImage
 
 SIGNATURE: Final = re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")
 

@@ -114,20 +114,25 @@ def kinds_table() -> Table:
     )
 
 
-def file_numbers(said: Compression, worst: Compression) -> dict[str, float]:
+def file_numbers(declared: Compression, worst: Compression) -> dict[str, float]:
     """Return numbers for what the file says, and what its pixels show of an earlier JPEG."""
-    losses = [
-        0.0 if one.codec == "lossless" else (1 - (one.scored_quality or USUAL_QUALITY) / 100) ** 0.5
-        for one in (said, worst)
-    ]
-    forms = {form: float(_FORMS.get(said.codec) == form) for form in dict.fromkeys(_FORMS.values())}
-    return {"file loss": losses[0], "loss": losses[1], "resaved": losses[1] - losses[0], **forms}
+    file_loss, loss = _loss(declared), _loss(worst)
+    forms = {
+        form: float(_FORMS.get(declared.codec) == form) for form in dict.fromkeys(_FORMS.values())
+    }
+    return {"file loss": file_loss, "loss": loss, "resaved": loss - file_loss, **forms}
 
 
-def kind_of(standardised: NDArray[np.float64], said: Compression) -> Kind:
+def _loss(compression: Compression) -> float:
+    if compression.codec == "lossless":
+        return 0.0
+    return float((1 - (compression.scored_quality or USUAL_QUALITY) / 100) ** 0.5)
+
+
+def kind_of(standardised: NDArray[np.float64], declared: Compression) -> Kind:
     """Return the kind of an upload from its description and what its file says."""
     kind = kinds_table().kind_of(standardised)
-    return kind._replace(name=UNKNOWN) if said.codec == "other" else kind
+    return kind._replace(name=UNKNOWN) if declared.codec == "other" else kind
 
 
 def ways_of(name: str) -> list[str]:
@@ -138,8 +143,8 @@ def ways_of(name: str) -> list[str]:
 
 def class_of_way(way: str) -> str | None:
     """Return the class that a way of making uploads is meant for, or None if unknown."""
-    known = kinds_table()
-    return dict(zip(known.kinds, known.classes, strict=True)).get(way)
+    table = kinds_table()
+    return dict(zip(table.kinds, table.classes, strict=True)).get(way)
 
 
 def class_in_words(name: str) -> str:

@@ -6,7 +6,7 @@ come from a font of the machine where one has all of them; else each is drawn as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, islice
@@ -61,24 +61,23 @@ _ALONE: Final = 0.25  # of the width: a line below it looks forgotten
 _NARROWER: Final = (0.9, 0.8, 0.7)  # widths that are tried for the lines before it
 
 
-def wrapped(spans: Iterable[Span], size: float, width: float) -> list[Line]:
+def wrapped(spans: Sequence[Span], size: float, width: float) -> list[Line]:
     """Return the lines of the spans, which follow each other, for letters of `size` pixels.
 
     Lines break at plain spaces. A word that is wider than a line has a line of its own, cut with an
     ellipsis. The last line is no word alone where the others can spare some.
     """
-    given = list(spans)
-    lines = _broken(given, size, width)
+    lines = _broken(spans, size, width)
     if len(lines) < 2 or width_of(lines[-1]) >= _ALONE * width:
         return lines
     for narrower in _NARROWER:
-        others = _broken(given, size, narrower * width)
-        if len(others) == len(lines) and width_of(others[-1]) >= _ALONE * width:
-            return others
+        shorter = _broken(spans, size, narrower * width)
+        if len(shorter) == len(lines) and width_of(shorter[-1]) >= _ALONE * width:
+            return shorter
     return lines
 
 
-def _broken(spans: Iterable[Span], size: float, width: float) -> list[Line]:
+def _broken(spans: Sequence[Span], size: float, width: float) -> list[Line]:
     lines: list[list[_Piece]] = [[]]
     used = 0.0
     for span in spans:
@@ -115,10 +114,10 @@ def draw(pen: ImageDraw.ImageDraw, line: Line, left: float, baseline: float) -> 
 
 def _cut(span: Span, word: str, size: float, width: float) -> Iterator[_Piece]:
     """As many letters of a word as fit, and an ellipsis."""
-    kept = word
-    while kept:
-        kept = kept[:-1]
-        pieces = list(_pieces(Span(kept + "…", span.weight, span.colour), size))
+    letters = word
+    while letters:
+        letters = letters[:-1]
+        pieces = list(_pieces(Span(letters + "…", span.weight, span.colour), size))
         if sum(piece.width for piece in pieces) <= width:
             yield from pieces
             return
@@ -172,8 +171,8 @@ def _has(path: str, letter: str) -> bool:
         return False
     if letter.isspace():
         return True
-    drawn, missing = font.getmask(letter), font.getmask(_NOWHERE)
-    return (drawn.size, bytes(drawn)) != (missing.size, bytes(missing)) and drawn.size != (0, 0)
+    glyph, missing = font.getmask(letter), font.getmask(_NOWHERE)
+    return (glyph.size, bytes(glyph)) != (missing.size, bytes(missing)) and glyph.size != (0, 0)
 
 
 @lru_cache(maxsize=64)

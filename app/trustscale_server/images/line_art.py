@@ -59,10 +59,10 @@ def page_around(
 ) -> NDArray[np.uint8]:
     """Return a drawing with a rectangle of the photograph in it, uint8 [H, W, 3]."""
     height, width = photograph.shape[:2]
-    drawn = line_art(height, width, unit, random).copy()
+    page = line_art(height, width, unit, random).copy()
     rows, columns = rectangle(height, width, random, _PHOTOGRAPH)
-    drawn[rows, columns] = photograph[rows, columns]
-    return drawn
+    page[rows, columns] = photograph[rows, columns]
+    return page
 
 
 def rectangle(

@@ -39,6 +39,6 @@ def write_marked(
     file = io.BytesIO()
     write_picture(file, pixels, form, quality=quality, attached=attached)
     with Image.open(file) as image:
-        read = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
-    out.write(completed(file.getvalue(), read))
+        decoded = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    out.write(completed(file.getvalue(), decoded))
     return None

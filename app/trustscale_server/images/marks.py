@@ -103,7 +103,7 @@ class Mark:
 def check_number(digest: str) -> str:
     """Return the beginning of a digest as people compare it."""
     digits = digest.removeprefix("sha256:")[:_CHECKED]
-    return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))
+    return " ".join(digits[start : start + 4] for start in range(0, len(digits), 4))
 
 
 def relied(share: float, about: str) -> str:
@@ -144,10 +144,10 @@ def _lightness(pixels: NDArray[np.uint8], rows: int) -> bytes:
     return image.convert("L").resize((_CELLS, rows), Image.Resampling.BOX).tobytes()
 
 
-def differences(look: str, other: str) -> NDArray[np.int_] | None:
+def differences(copy: str, other_copy: str) -> NDArray[np.int_] | None:
     """Return |difference| of two coarse copies, [32, 32]; None if one is none."""
     try:
-        cells = [np.frombuffer(base64.b64decode(text), np.uint8) for text in (look, other)]
+        cells = [np.frombuffer(base64.b64decode(text), np.uint8) for text in (copy, other_copy)]
         first, second = (cell.reshape(_CELLS, _CELLS).astype(int) for cell in cells)
     except ValueError:
         return None
@@ -156,13 +156,13 @@ def differences(look: str, other: str) -> NDArray[np.int_] | None:
 
 def completed(file: bytes, pixels: NDArray[np.uint8]) -> bytes:
     """Return a file whose mark is `pending`, with the digest of its decoded pixels."""
-    for unknown, known in (
+    for placeholder, value in (
         (_UNKNOWN_PIXELS, digest_of(pixels)),
         (_UNKNOWN_LOOK, look_of(pixels)),
     ):
-        if file.count(unknown.encode()) != 1:
+        if file.count(placeholder.encode()) != 1:
             raise ValueError("the file does not hold its mark as plain text")
-        file = file.replace(unknown.encode(), known.encode())
+        file = file.replace(placeholder.encode(), value.encode())
     return file
 
 
@@ -172,13 +172,13 @@ def source_type(of_upload: str) -> str:
     return secure if secure in _STRONGER else EDITED
 
 
-def packet(mark: Mark, kept: bytes = b"") -> bytes:
-    """Return an XMP packet with the mark and what was kept of the upload's XMP (RDF)."""
+def packet(mark: Mark, upload_xmp: bytes = b"") -> bytes:
+    """Return an XMP packet with the mark and the allowed part of the upload's XMP (RDF)."""
     root = ET.Element(full("x:xmpmeta"))
     rdf = ET.SubElement(root, f"{RDF}RDF")
     ours = ET.SubElement(rdf, DESCRIPTION, {f"{RDF}about": ""})
     of_upload = ""
-    for description in descriptions(kept) if kept else ():
+    for description in descriptions(upload_xmp) if upload_xmp else ():
         # An upload that was enlarged before says what it was before that.
         for name in (_SOURCE_TYPE, _BEFORE):
             of_upload = description.attrib.pop(name, of_upload)
@@ -216,30 +216,30 @@ def mark_in(texts: Mapping[str, str]) -> Mark | None:
 
     A damaged mark is none.
     """
-    own = {
+    values = {
         name.removeprefix(_OURS): text[:_LONGEST]
         for name, text in texts.items()
         if name.startswith(_OURS)
     }
-    if own.get("kind") not in get_args(Kind):
+    if values.get("kind") not in get_args(Kind):
         return None
     try:
         return Mark(
-            kind=cast("Kind", own["kind"]),
-            upscaler=own.get("upscaler", ""),
-            version=own.get("version", ""),
-            scale=float(own["scale"]),
-            upload=_pair(own["upload"]),
-            size=_pair(own["size"]),
-            calibration=own.get("calibration", ""),
-            alpha=float(own["alpha"]) if "alpha" in own else None,
-            share=float(own["share"]) if "share" in own else None,
-            about=own.get("about", ""),
-            promise=own.get("promise", ""),
-            pixels=own.get("pixels", ""),
-            look=own.get("look", ""),
-            picture=own.get("picture", ""),
-            rows=int(own.get("rows", 0)),
+            kind=cast("Kind", values["kind"]),
+            upscaler=values.get("upscaler", ""),
+            version=values.get("version", ""),
+            scale=float(values["scale"]),
+            upload=_pair(values["upload"]),
+            size=_pair(values["size"]),
+            calibration=values.get("calibration", ""),
+            alpha=float(values["alpha"]) if "alpha" in values else None,
+            share=float(values["share"]) if "share" in values else None,
+            about=values.get("about", ""),
+            promise=values.get("promise", ""),
+            pixels=values.get("pixels", ""),
+            look=values.get("look", ""),
+            picture=values.get("picture", ""),
+            rows=int(values.get("rows", 0)),
             generator=texts.get(full("xmp:CreatorTool"), "")[:_LONGEST],
             source_type=texts.get(_SOURCE_TYPE, "")[:_LONGEST],
         )

@@ -129,11 +129,11 @@ def marks_of(image: Image.Image) -> Metadata:
     return Metadata()
 
 
-def _xmp_of(image: Image.Image, which: str) -> bytes:
+def _xmp_of(image: Image.Image, scope: str) -> bytes:
     """The allowed XMP of an opened image. Raises SyntaxError, ValueError: it is damaged."""
     xmp = image.info.get("xmp", b"")
     packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
-    return packet and allowed_xmp(packet[:_MAX_READ], _ALLOWED[which])
+    return packet and allowed_xmp(packet[:_MAX_READ], _ALLOWED[scope])
 
 
 def _loaded(data: bytes) -> Image.Exif:
@@ -183,11 +183,11 @@ def _geo(image: Image.Image) -> dict[int, _GeoTag]:
 
 def _geo_tags(tags: Mapping[int, object]) -> dict[int, _GeoTag]:
     """The tags whose values have the types that GeoTIFF defines."""
-    found: dict[int, _GeoTag] = {}
+    geo: dict[int, _GeoTag] = {}
     for tag, value in tags.items():
         with suppress(ValidationError):
-            found[tag] = convert(value, _GeoTag)
-    return found
+            geo[tag] = convert(value, _GeoTag)
+    return geo
 
 
 def georeference_of(
@@ -321,8 +321,8 @@ def _copy(element: Element, into: Element) -> None:
                 language = {_LANGUAGE: item.attrib[_LANGUAGE]} if _LANGUAGE in item.attrib else {}
                 SubElement(texts, item.tag, language).text = item.text
             elif element.tag == _LICENSOR:
-                whole = item[0] if item[0].tag == DESCRIPTION else item
-                one = SubElement(texts, item.tag, {f"{RDF}parseType": "Resource"})
+                licensor = item[0] if item[0].tag == DESCRIPTION else item
+                licence = SubElement(texts, item.tag, {f"{RDF}parseType": "Resource"})
                 for name in _LICENSOR_TEXTS:
-                    if text := whole.get(name) or whole.findtext(name):
-                        SubElement(one, name).text = text
+                    if text := licensor.get(name) or licensor.findtext(name):
+                        SubElement(licence, name).text = text

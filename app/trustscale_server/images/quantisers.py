@@ -192,8 +192,8 @@ class _Heif:
     def quantiser(self) -> float:
         """The mean QP of the picture that is shown, or of its tiles."""
         box = self._box(b"pitm")
-        shown = box.take(4 if box.take(4) >> 24 else 2)
-        tiles = dict.fromkeys(self._tiles_of(shown)[:_MAX_TILES] or [shown])
+        picture = box.take(4 if box.take(4) >> 24 else 2)
+        tiles = dict.fromkeys(self._tiles_of(picture)[:_MAX_TILES] or [picture])
         properties, places = self._configured(), self._places()
         if not tiles.keys() <= properties.keys() & places.keys():
             raise _Unread
@@ -212,8 +212,8 @@ class _Heif:
             yield kind, inside.part(size - 8 if size else inside.left)
 
     def _only(self, inside: _Fields, kind: bytes) -> _Fields:
-        for found, box in self._boxes(inside):
-            if found == kind:
+        for box_kind, box in self._boxes(inside):
+            if box_kind == kind:
                 return box
         raise _Unread
 
@@ -236,17 +236,17 @@ class _Heif:
     def _configured(self) -> dict[int, _Fields]:
         """The configuration of HEVC of each item that has one."""
         properties = self._box(b"iprp")
-        known = [*self._boxes(self._only(properties, b"ipco"))]
+        boxes = [*self._boxes(self._only(properties, b"ipco"))]
         box = self._only(properties, b"ipma")
         head = box.take(4)
-        found = {}
+        configurations = {}
         for _ in self._items(box.take(4)):
             item = box.take(4 if head >> 24 else 2)
             for _ in range(box.take(1)):
                 index = box.take(2) & 0x7FFF if head & 1 else box.take(1) & 0x7F
-                if 0 < index <= len(known) and known[index - 1][0] == b"hvcC":
-                    found[item] = known[index - 1][1]
-        return found
+                if 0 < index <= len(boxes) and boxes[index - 1][0] == b"hvcC":
+                    configurations[item] = boxes[index - 1][1]
+        return configurations
 
     def _places(self) -> dict[int, _Fields]:
         """The first part of the data of each item that lies in the file by itself."""
@@ -255,19 +255,19 @@ class _Heif:
         offset, length, base, index = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
         index = index if version else 0
         wide = 4 if version == 2 else 2
-        found = {}
+        places = {}
         for _ in self._items(box.take(wide)):
             item = box.take(wide)
             method = box.take(2) & 15 if version else 0
             box.take(2)  # the file; 0: this one
-            start, parts = box.take(base), box.take(2)
-            extents = box.part(parts * (index + offset + length))
-            if parts and method == 0:
+            start, extent_count = box.take(base), box.take(2)
+            extents = box.part(extent_count * (index + offset + length))
+            if extent_count and method == 0:
                 extents.take(index)
                 first, size = start + extents.take(offset), extents.take(length)
                 end = min(first + size if size else len(self._data), len(self._data))
-                found[item] = _Fields(self._data, first, end)
-        return found
+                places[item] = _Fields(self._data, first, end)
+        return places
 
     @staticmethod
     def _items(count: int) -> range:

@@ -1,7 +1,7 @@
 """Data of science files: which page and bands are read, and how their values become X.
 
 A *stretch* maps values to 0 … 65,535: a window `LOW,HIGH`, or percentiles of each band, `p1,p99`.
-_Values outside are cut. The answer and its files name the window: value = low + (high − low) · v /
+Values outside are cut. The answer and its files name the window: value = low + (high − low) · v /
 65,535. TIFF and PNG files are read by GDAL (extra `science`). Colour profiles and orientation do
 not change data.
 """
@@ -120,10 +120,10 @@ def windowed(read: Read, stretch: str) -> Raster:
     bands = np.moveaxis(read.values, 2, 0)
     ends = [(low, high)] * len(bands)
     if percentiles:
-        known = [band if read.valid is None else band[read.valid] for band in bands]
+        valid = [band if read.valid is None else band[read.valid] for band in bands]
         ends = [
             tuple(np.percentile(band, [low, high]).tolist()) if band.size else (0.0, 1.0)
-            for band in known
+            for band in valid
         ]
     # All values of a flat band become 0.
     ends = [(first, last if last > first else first + 1) for first, last in ends]

@@ -41,17 +41,17 @@ class Rewritten:
     badness: float
 
 
-def badness(truth: NDArray[np.uint8], made: NDArray[np.uint8]) -> NDArray[np.float32]:
+def badness(truth: NDArray[np.uint8], output: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return how much each place was rewritten, float32 [H, W] in [0, 1].
 
-    truth, made: uint8 [H, W, 3], of one size.
+    truth, output: uint8 [H, W, 3], of one size.
 
     Raises:
         ValueError: they differ in shape.
     """
-    if truth.shape != made.shape:
-        raise ValueError(f"truth and made differ in shape: {truth.shape} and {made.shape}")
-    ours, theirs = (_pattern(picture) for picture in (made, truth))
+    if truth.shape != output.shape:
+        raise ValueError(f"truth and output differ in shape: {truth.shape} and {output.shape}")
+    ours, theirs = (_pattern(picture) for picture in (output, truth))
 
     def mean(product: NDArray[np.float32]) -> NDArray[np.float32]:
         return gaussian_blur(product, _NEAR)
@@ -65,16 +65,16 @@ def badness(truth: NDArray[np.uint8], made: NDArray[np.uint8]) -> NDArray[np.flo
 
 
 def worst(
-    truth: NDArray[np.uint8], made: NDArray[np.uint8], count: int = 1, *, side: int = SIDE
+    truth: NDArray[np.uint8], output: NDArray[np.uint8], count: int = 1, *, side: int = SIDE
 ) -> list[Rewritten]:
     """Return the places that were rewritten most, the worst first, whose squares do not overlap.
 
     Fewer than `count` where nothing else was rewritten. Shapes as of `badness`.
     """
-    values = badness(truth, made).copy()
+    values = badness(truth, output).copy()
     height, width = values.shape
     side = min(side, height, width)
-    found = []
+    places = []
     for _ in range(count):
         y, x = np.unravel_index(int(values.argmax()), values.shape)
         bad = float(values[y, x])
@@ -82,10 +82,10 @@ def worst(
             break
         left = int(np.clip(x - side // 2, 0, width - side))
         top = int(np.clip(y - side // 2, 0, height - side))
-        found.append(Rewritten((left, top, left + side, top + side), bad))
+        places.append(Rewritten((left, top, left + side, top + side), bad))
         rows = slice(max(0, top - side // 2), top + side + side // 2)
         values[rows, max(0, left - side // 2) : left + side + side // 2] = 0
-    return found
+    return places
 
 
 def _pattern(picture: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -163,8 +163,8 @@ def _periods(name: str, planes: list[_Tiles]) -> dict[str, float]:
         profile = profile[:length] / (profile[:length].mean() + 1e-3)
         waves = np.abs(np.fft.rfft(profile - profile.mean())) / length
         for period in _PERIODS:
-            own = waves[length // period :: length // period][: max(1, period // 2)]
-            strengths[period] = max(strengths[period], float(np.sqrt(np.square(own).mean())))
+            harmonics = waves[length // period :: length // period][: max(1, period // 2)]
+            strengths[period] = max(strengths[period], float(np.sqrt(np.square(harmonics).mean())))
     return {f"{name} period {period}": float(np.log(v + 0.003)) for period, v in strengths.items()}
 
 

@@ -156,10 +156,10 @@ def signers_of(certificates: str) -> Signers:
             "Signatures need the extra: pip install 'trustscale[credentials]'."
         ) from error
     try:
-        found = load_pem_x509_certificates(certificates.encode())
+        issued = load_pem_x509_certificates(certificates.encode())
     except ValueError:
         raise ConfigError("A signer's certificate must be PEM.") from None
-    return Signers(certificates, tuple(str(one.serial_number) for one in found))
+    return Signers(certificates, tuple(str(certificate.serial_number) for certificate in issued))
 
 
 @contextmanager
@@ -204,7 +204,7 @@ def verify(
         compared = _compared(mark, pixels)
     elif signature is not None and signature.signed in ("valid", "known") and signature.is_last:
         compared = _Compared("unchanged")
-    return _told(mark, signature, compared, has_mask=has_mask and mark is not None)
+    return _verification(mark, signature, compared, has_mask=has_mask and mark is not None)
 
 
 def _has_second_page(data: bytes) -> bool:
@@ -311,14 +311,19 @@ def _read_manifests(store: Mapping[str, Any], known: Signers) -> _Signature | No
     ours = [
         name
         for name, manifest in manifests.items()
-        if any(one.get("name") == _GENERATOR for one in manifest.get("claim_generator_info", ()))
+        if any(info.get("name") == _GENERATOR for info in manifest.get("claim_generator_info", ()))
     ]
     if not ours:
         return None
     name = last if last in ours else ours[-1]
     manifest = manifests[name]
     promise: dict[str, Any] = next(
-        (one["data"] for one in manifest.get("assertions", ()) if one.get("label") == _PROMISE), {}
+        (
+            assertion["data"]
+            for assertion in manifest.get("assertions", ())
+            if assertion.get("label") == _PROMISE
+        ),
+        {},
     )
     info = manifest.get("signature_info") or {}
     signed: _Signed = "invalid"
@@ -327,8 +332,8 @@ def _read_manifests(store: Mapping[str, Any], known: Signers) -> _Signature | No
         is_issued = store["validation_state"] == "Trusted"
         is_known = is_issued and str(info.get("cert_serial_number")) in known.serials
         signed = "known" if is_known else "valid"
-    by = info.get("common_name") or info.get("issuer") or ""
-    return _Signature(signed, _clean(by), promise, name == last)
+    signer = info.get("common_name") or info.get("issuer") or ""
+    return _Signature(signed, _clean(signer), promise, name == last)
 
 
 def _clean(text: object) -> str:
@@ -336,14 +341,14 @@ def _clean(text: object) -> str:
     return _CONTROL.sub(" ", str(text))[:_LONGEST].strip()
 
 
-def _told(
+def _verification(
     mark: Mark | None,
     signature: _Signature | None,
     compared: _Compared,
     *,
     has_mask: bool,
 ) -> Verification:
-    """Put it into words."""
+    """What the mark, the signature and the comparison say, in fields and in words."""
     state = compared.state
     is_signed = signature is not None and signature.signed in ("valid", "known")
     promise = _clean(mark.promise) if mark is not None else ""
@@ -351,16 +356,16 @@ def _told(
     share = mark.share if mark is not None else None
     if signature is not None and is_signed:
         # What was signed is believed rather than what was only written.
-        said = signature.promise
-        guarantee = said.get("guarantee")
+        signed_promise = signature.promise
+        guarantee = signed_promise.get("guarantee")
         guarantee = guarantee if isinstance(guarantee, dict) else {}
         promise = _clean(guarantee.get("plain", "")) or promise
         alpha, share = (
-            _number(said.get("alpha"), alpha),
-            _number(said.get("trusted_fraction"), share),
+            _number(signed_promise.get("alpha"), alpha),
+            _number(signed_promise.get("trusted_fraction"), share),
         )
-    what = _what(mark)
-    sentences = [what]
+    sentence = _what(mark)
+    sentences = [sentence]
     if share is not None and alpha is not None:
         about = _clean(mark.about) if mark is not None else ""
         sentences.append(f"{relied(share, about)}, at an accepted error of {alpha:.3g}.")
@@ -377,7 +382,7 @@ def _told(
         sentences.append("Share and promise are about the picture before that.")
     return Verification(
         mark="signed" if is_signed else "xmp" if mark is not None else "none",
-        what=what,
+        what=sentence,
         sentences=sentences,
         kind=mark.kind if mark is not None else None,
         upscaler=_clean(mark.upscaler) if mark is not None else None,
@@ -395,8 +400,8 @@ def _told(
     )
 
 
-def _number(value: object, other: float | None) -> float | None:
-    return float(value) if isinstance(value, int | float) else other
+def _number(value: object, default: float | None) -> float | None:
+    return float(value) if isinstance(value, int | float) else default
 
 
 _KINDS: Final = {
@@ -412,9 +417,9 @@ def _what(mark: Mark | None) -> str:
     if mark is None:
         return "A picture that Trustscale signed."
     width, height = mark.upload
-    how = f"enlarged ×{mark.scale:g}" if mark.scale > 1 else "restored"
-    by = f" by {_clean(mark.upscaler)}" if mark.upscaler else ""
-    return f"{_KINDS[mark.kind]} {how} from {width} × {height} pixels{by}."
+    process = f"enlarged ×{mark.scale:g}" if mark.scale > 1 else "restored"
+    model = f" by {_clean(mark.upscaler)}" if mark.upscaler else ""
+    return f"{_KINDS[mark.kind]} {process} from {width} × {height} pixels{model}."
 
 
 _PIXELS: Final[Mapping[_PixelState, str]] = {
@@ -430,16 +435,18 @@ _PIXELS: Final[Mapping[_PixelState, str]] = {
 def _of_signature(signature: _Signature | None) -> str:
     if signature is None:
         return "Nobody signed it: anybody can write such a mark."
-    by = f"“{signature.by}”" if signature.by else "somebody who is not named"
+    signer = f"“{signature.by}”" if signature.by else "somebody who is not named"
     match signature.signed:
         case "known":
-            return f"_Signed by {by}, whom this service knows."
+            return f"Signed by {signer}, whom this service knows."
         case "valid" if signature.is_last:
-            return f"_Signed by {by}. Whether they are who they say was not checked."
+            return f"Signed by {signer}. Whether they are who they say was not checked."
         case "valid":
             return (
-                f"_Signed by {by}, and edited after that by a program that says so: the promise is "
-                "about the picture before."
+                f"Signed by {signer}, and edited after that by a program that says so: the promise "
+                "is about the picture before."
             )
         case _:
-            return f"The signature of {by} does not fit: the file was changed after it was signed."
+            return (
+                f"The signature of {signer} does not fit: the file was changed after it was signed."
+            )

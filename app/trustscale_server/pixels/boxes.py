@@ -34,8 +34,8 @@ def painted(
     boxes: Iterable[tuple[NDArray[np.floating], float]], shape: tuple[int, int], elsewhere: float
 ) -> NDArray[np.float32]:
     """Return a map, float32 [H, W], of the values of boxes; the larger one covers others."""
-    drawn = np.full(shape, elsewhere, np.float32)
+    values = np.full(shape, elsewhere, np.float32)
     for corners, value in boxes:
         place, inside = box_of(corners, shape)
-        drawn[place][inside] = np.maximum(drawn[place][inside], np.float32(value))
-    return drawn
+        values[place][inside] = np.maximum(values[place][inside], np.float32(value))
+    return values

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from trustscale_server.images.card import Caption, Part
+from trustscale_server.images.card import BarSegment, Caption
 from trustscale_server.images.marks import check_number, percent, relied
 from trustscale_server.serving.added import LITTLE
 
@@ -54,9 +54,9 @@ class CardContent:
 
 def caption_of(content: CardContent, look: Look) -> Caption:
     """Return what a card says, and its bar."""
-    bar: Sequence[Part] = (
-        Part(content.share, "solid"),
-        Part(1 - content.share, "doubtful"),
+    bar: Sequence[BarSegment] = (
+        BarSegment(content.share, "solid"),
+        BarSegment(1 - content.share, "doubtful"),
     )
     lead = f"{relied(content.share, content.about)}."
     text = f"It is {look} where the model may have made it up."

@@ -68,8 +68,8 @@ def zoom_for(height: int, width: int, scale: int) -> float:
     Small ones most, since that costs little: twice suffices for faces of 8 pixels of the upload,
     four times for some of 5.
     """
-    wanted = _SMALL / math.sqrt(height * width)
-    return min(max(wanted, _MIN_ZOOM), _MOST_ZOOM, float(scale))
+    zoom = _SMALL / math.sqrt(height * width)
+    return min(max(zoom, _MIN_ZOOM), _MOST_ZOOM, float(scale))
 
 
 def find_faces(picture: NDArray[np.uint8], zoom: float, network: Network) -> list[Face]:
@@ -80,12 +80,12 @@ def find_faces(picture: NDArray[np.uint8], zoom: float, network: Network) -> lis
     height, width, _ = picture.shape
     image = Image.fromarray(picture)
     halvings = max(0, math.ceil(math.log2(max(height, width) * zoom / _COARSEST)))
-    found = [
+    by_tile = [
         _in_tile(image, place, level, network)
         for level in (zoom / 2**halving for halving in range(halvings + 1))
         for place in _tiles(height, width, level)
     ]
-    boxes = _distinct(np.concatenate(found))
+    boxes = _distinct(np.concatenate(by_tile))
     sides = boxes[:, 2:4] - boxes[:, :2]
     boxes[:, :2] -= _MARGIN * sides
     boxes[:, 2:4] += _MARGIN * sides
@@ -131,17 +131,19 @@ def _decoded(maps: Tensor) -> NDArray[np.float64]:
 
 def _distinct(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """The boxes, [N, 5], without those of a face that a surer box shows; surest first."""
-    rest, kept = boxes[np.argsort(-boxes[:, 4], kind="stable")[:_MOST]], []
-    while len(rest):
-        best = rest[0]
-        kept.append(best)
-        joint = _area(np.maximum(best[:2], rest[:, :2]), np.minimum(best[2:4], rest[:, 2:4]))
-        all_of_both = _area(best[:2], best[2:4]) + _area(rest[:, :2], rest[:, 2:4]) - joint
-        is_inside = joint > _INSIDE * _area(rest[:, :2], rest[:, 2:4])
-        is_other = (joint < _SAME * all_of_both) & ~is_inside
+    remaining, distinct = boxes[np.argsort(-boxes[:, 4], kind="stable")[:_MOST]], []
+    while len(remaining):
+        best = remaining[0]
+        distinct.append(best)
+        joint = _area(
+            np.maximum(best[:2], remaining[:, :2]), np.minimum(best[2:4], remaining[:, 2:4])
+        )
+        union = _area(best[:2], best[2:4]) + _area(remaining[:, :2], remaining[:, 2:4]) - joint
+        is_inside = joint > _INSIDE * _area(remaining[:, :2], remaining[:, 2:4])
+        is_other = (joint < _SAME * union) & ~is_inside
         is_other[0] = False
-        rest = rest[is_other]
-    return np.array(kept).reshape(-1, 5)
+        remaining = remaining[is_other]
+    return np.array(distinct).reshape(-1, 5)
 
 
 def _area(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:

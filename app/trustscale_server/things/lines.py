@@ -51,38 +51,38 @@ _MOST: Final = 0.35  # of a picture that is looked at in parts: they cost more t
 
 def network_file() -> bytes:
     """Return the ONNX file of the network. Raises FileNotFoundError: the reader is missing."""
-    found = find_spec("rapidocr")
-    if found is None or found.origin is None:
+    spec = find_spec("rapidocr")
+    if spec is None or spec.origin is None:
         raise FileNotFoundError("rapidocr")
-    return (Path(found.origin).parent / "models" / "PP-OCRv6_det_small.onnx").read_bytes()
+    return (Path(spec.origin).parent / "models" / "PP-OCRv6_det_small.onnx").read_bytes()
 
 
 def find_lines(pictures: Sequence[NDArray[np.uint8]], network: Network) -> list[list[Corners]]:
     """Return the lines in each of some pictures of one place, uint8 [H, W, 3] of one size."""
     height, width, _ = pictures[0].shape
-    whole = (0, 0, height, width)
+    everything = (0, 0, height, width)
     copied = min(_LARGEST, max(_SMALLEST, round(_COPY * max(height, width))))
     if max(height, width) <= 1.5 * copied:
-        return [_lines_of(picture, whole, network) for picture in pictures]
+        return [_lines_of(picture, everything, network) for picture in pictures]
     size = size_within((width, height), copied)
     copies = np.stack([_resized(picture, size) for picture in pictures])
     small = copies.mean(axis=0, dtype=np.float32)
     likely = _likelihoods(small, network)
     zoom = copied / max(height, width)
-    seen = np.zeros(likely.shape, np.bool_)
+    is_near_line = np.zeros(likely.shape, np.bool_)
     for box in _boxes(likely, likely.shape, _MAYBE_LIKELY, _MAYBE_LINE):
-        place, inside = box_of(box, seen.shape)
-        seen[place] |= inside
-    parts = [_enlarged(part, zoom, height, width) for part in _parts(seen)]
-    if sum((bottom - top) * (right - left) for top, left, bottom, right in parts) > (
+        place, inside = box_of(box, is_near_line.shape)
+        is_near_line[place] |= inside
+    regions = [_enlarged(region, zoom, height, width) for region in _parts(is_near_line)]
+    if sum((bottom - top) * (right - left) for top, left, bottom, right in regions) > (
         _MOST * height * width
     ):
-        parts = [whole]
+        regions = [everything]
     return [
         [
             line
-            for part in parts
-            for line in _lines_of(picture, part, network)
+            for region in regions
+            for line in _lines_of(picture, region, network)
             if _is_likely(zoom * line, likely)
         ]
         for picture in pictures
@@ -100,24 +100,24 @@ def _is_likely(line: Corners, likely: Tensor) -> bool:
     return bool(likely[place][inside].mean() >= _SEEN)
 
 
-def _parts(seen: NDArray[np.bool_]) -> Iterator[_Box]:
+def _parts(is_likely: NDArray[np.bool_]) -> Iterator[_Box]:
     """The boxes, in pixels of the copy, of what was seen and of what is around it."""
-    grown = scipy.ndimage.maximum_filter(seen, 2 * _AROUND + 1)
+    grown = scipy.ndimage.maximum_filter(is_likely, 2 * _AROUND + 1)
     labels, _ = scipy.ndimage.label(grown)
     for rows, columns in scipy.ndimage.find_objects(labels):
         yield rows.start, columns.start, rows.stop, columns.stop
 
 
-def _enlarged(part: _Box, zoom: float, height: int, width: int) -> _Box:
+def _enlarged(region: _Box, zoom: float, height: int, width: int) -> _Box:
     """The part of the picture that is a part of the copy."""
-    top, left = (math.floor(side / zoom) for side in part[:2])
-    bottom, right = (math.ceil((side + 1) / zoom) for side in part[2:])
+    top, left = (math.floor(side / zoom) for side in region[:2])
+    bottom, right = (math.ceil((side + 1) / zoom) for side in region[2:])
     return top, left, min(height, bottom), min(width, right)
 
 
-def _lines_of(picture: NDArray[np.uint8], part: _Box, network: Network) -> list[Corners]:
+def _lines_of(picture: NDArray[np.uint8], region: _Box, network: Network) -> list[Corners]:
     """The lines of a part, in pixels of the picture."""
-    top, left, bottom, right = part
+    top, left, bottom, right = region
     pixels = picture[top:bottom, left:right]
     shortest, longest = min(picture.shape[:2]), max(picture.shape[:2])
     zoom = min(max(1.0, _SHORTEST / shortest), _LONGEST / longest)

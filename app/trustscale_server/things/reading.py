@@ -63,9 +63,9 @@ class Line(NamedTuple):
 
     def moved(self, right: float, down: float) -> Line:
         """Return it in a picture of which its own one is a part, so many pixels from the corner."""
-        by = np.array([right, down], np.float32)
-        words = (word._replace(corners=word.corners + by) for word in self.words)
-        return Line(self.corners + by, tuple(words))
+        offset = np.array([right, down], np.float32)
+        words = (word._replace(corners=word.corners + offset) for word in self.words)
+        return Line(self.corners + offset, tuple(words))
 
 
 def read_lines(picture: NDArray[np.uint8]) -> list[Line]:
@@ -75,10 +75,10 @@ def read_lines(picture: NDArray[np.uint8]) -> list[Line]:
     boxes = [] if boxes is None else [box for box in boxes if _least_side(box) >= _MIN_SIDE]
     if not boxes:
         return []
-    read = engine.recognize_txt(engine.crop_text_regions(pixels, boxes))
+    recognised = engine.recognize_txt(engine.crop_text_regions(pixels, boxes))
     return [
         Line(box, tuple(_words(box, text, about)))
-        for box, text, about in zip(boxes, read.txts, read.word_results, strict=True)
+        for box, text, about in zip(boxes, recognised.txts, recognised.word_results, strict=True)
     ]
 
 
@@ -135,10 +135,10 @@ def letters_of(text: str) -> str:
 
 def compared_of(text: str) -> str:
     """Return what is compared of a text; of numbers their signs and points, too."""
-    whole = unicodedata.normalize("NFKC", text).casefold().translate(_DASHES)
+    normalised = unicodedata.normalize("NFKC", text).casefold().translate(_DASHES)
     return "".join(
         character
-        for character, following in zip(whole, f"{whole} "[1:], strict=True)
+        for character, following in zip(normalised, f"{normalised} "[1:], strict=True)
         if character.isalnum() or (character in _BEFORE_DIGITS and following.isdigit())
     )
 

@@ -110,11 +110,14 @@ def align(small: Image.Image, large: Image.Image) -> Placement | None:
     """
     share = min(1.0, _WORKING / max(small.size))
     size = max(1, round(small.width * share)), max(1, round(small.height * share))
-    grey, other = small.convert("L").resize(size, Image.Resampling.BOX), large.convert("L")
-    luma = luma_of(grey)
+    small_grey, large_grey = (
+        small.convert("L").resize(size, Image.Resampling.BOX),
+        large.convert("L"),
+    )
+    luma = luma_of(small_grey)
     best: Placement | None = None
-    for guess in _guesses(grey, other):
-        refined = _refined(luma, guess.oriented(other), guess)
+    for guess in _guesses(small_grey, large_grey):
+        refined = _refined(luma, guess.oriented(large_grey), guess)
         if refined is not None and (best is None or refined.likeness > best.likeness):
             best = refined
         if best is not None and best.likeness >= _SURELY:
@@ -123,8 +126,8 @@ def align(small: Image.Image, large: Image.Image) -> Placement | None:
         return None
     to_working = np.diag([size[0] / small.width, size[1] / small.height, 1.0])
     turned = large.size if best.turns % 2 == 0 else large.size[::-1]
-    whole = replace(best, matrix=best.matrix @ to_working)
-    return _with_rectangle(whole, (small.height, small.width), turned)
+    unscaled = replace(best, matrix=best.matrix @ to_working)
+    return _with_rectangle(unscaled, (small.height, small.width), turned)
 
 
 def luma_of(picture: Image.Image) -> _Plane:
@@ -158,13 +161,13 @@ def _reduced(oriented: Image.Image, placement: Placement) -> Image.Image:
     return picture.resize(size, Image.Resampling.BICUBIC, box)
 
 
-def likeness_of(one: _Plane, other: _Plane) -> float:
+def likeness_of(ours: _Plane, theirs: _Plane) -> float:
     """Return the correlation of details of two pictures, luma float32 [H, W], −1 to 1.
 
     Details of 1 to 16 pixels: other pictures share their large forms by chance (a sky above), and
     finer ones are noise. 0: one has none.
     """
-    planes = [_band(plane, 1, 16).ravel().astype(np.float64) for plane in (one, other)]
+    planes = [_band(plane, 1, 16).ravel().astype(np.float64) for plane in (ours, theirs)]
     first, second = (plane - plane.mean() for plane in planes)
     norm = math.sqrt(float(first @ first) * float(second @ second))
     return float(first @ second) / norm if norm > 0 else 0.0
@@ -203,11 +206,11 @@ def _guesses(small: Image.Image, large: Image.Image) -> Iterator[Placement]:
     side = _THUMBNAIL
     thumb = luma_of(small.resize((side, side), Image.Resampling.BOX))
     of_large = large.resize((side, side), Image.Resampling.BOX)
-    whole = []
+    orientations = []
     for mirrored, turns in product((False, True), range(4)):
         guess = Placement(np.eye(3), (0, 0, *small.size), mirrored, turns)
-        whole.append((likeness_of(thumb, luma_of(guess.oriented(of_large))), guess))
-    for likeness, guess in sorted(whole, key=lambda one: -one[0])[:2]:
+        orientations.append((likeness_of(thumb, luma_of(guess.oriented(of_large))), guess))
+    for likeness, guess in sorted(orientations, key=lambda candidate: -candidate[0])[:2]:
         width, height = large.size if guess.turns % 2 == 0 else large.size[::-1]
         matrix = np.diag([width / small.width, height / small.height, 1.0])
         if likeness > 0.3:
@@ -216,18 +219,18 @@ def _guesses(small: Image.Image, large: Image.Image) -> Iterator[Placement]:
 
 
 def _by_features(small: Image.Image, large: Image.Image) -> Iterator[Placement]:
-    found = _features(small)
+    ours = _features(small)
     for mirrored in (False, True):
         unturned = Placement(np.eye(3), (0, 0, *small.size), mirrored)
-        seen = _features(unturned.oriented(large))
-        if min(len(found[0]), len(seen[0])) < _MIN_MATCHES:
+        theirs = _features(unturned.oriented(large))
+        if min(len(ours[0]), len(theirs[0])) < _MIN_MATCHES:
             continue
         pairs = _skimage().feature.match_descriptors(
-            found[1], seen[1], max_ratio=0.8, cross_check=True
+            ours[1], theirs[1], max_ratio=0.8, cross_check=True
         )
         if len(pairs) < _MIN_MATCHES:
             continue
-        source, target = found[0][pairs[:, 0]], seen[0][pairs[:, 1]]
+        source, target = ours[0][pairs[:, 0]], theirs[0][pairs[:, 1]]
         threshold = 2 * large.width / min(large.width, _FOR_FEATURES)
         model, inliers = _fit(source, target, threshold)
         if model is None or inliers < _MIN_MATCHES:
@@ -316,7 +319,7 @@ def _correction(ours: _Plane, theirs: _Plane, corner: tuple[int, int]) -> _Matri
     """The affine map by which tiles of theirs should move, in the small picture's coordinates."""
     height, width = ours.shape
     tile = int(np.clip(min(height, width) // 3, 16, 128))
-    one, other = _band(ours, 0.7, 8), _band(theirs, 0.7, 8)
+    our_details, their_details = _band(ours, 0.7, 8), _band(theirs, 0.7, 8)
     window = np.outer(np.hanning(tile), np.hanning(tile))
     places, shifts = [], []
     registered = _skimage().registration.phase_cross_correlation
@@ -324,7 +327,9 @@ def _correction(ours: _Plane, theirs: _Plane, corner: tuple[int, int]) -> _Matri
         np.unique(np.linspace(0, side - tile, _TILES).astype(int)) for side in (height, width)
     )
     for y, x in product(rows, columns):
-        a, b = (plane[y : y + tile, x : x + tile] * window for plane in (one, other))
+        a, b = (
+            plane[y : y + tile, x : x + tile] * window for plane in (our_details, their_details)
+        )
         if min(a.std(), b.std()) < 0.3:  # flat
             continue
         shift, _, _ = registered(a, b, upsample_factor=50, normalization=None)

@@ -34,8 +34,8 @@ def card_form(suffix: str) -> CheckCardForm:
     return form
 
 
-def check_card(small: Pixels, large: Pixels, told: Check, form: CheckCardForm) -> bytes:
-    """Return the card of what was told of two pictures, as a file.
+def check_card(small: Pixels, large: Pixels, check: Check, form: CheckCardForm) -> bytes:
+    """Return the card of a check of two pictures, as a file.
 
     The picture has at most 1600 pixels on a side. The number is that of the large one's pixels.
     """
@@ -46,19 +46,19 @@ def check_card(small: Pixels, large: Pixels, told: Check, form: CheckCardForm) -
     share = picture.width / large.shape[1]
     frames = [
         (share * box[0], share * box[1], share * box[2], share * box[3])
-        for box in (one.box for one in told.contradictions)
+        for box in (contradiction.box for contradiction in check.contradictions)
     ]
-    drawn = card(np.asarray(picture), _caption(small, large, told), frames=frames, is_doubt=True)
+    pixels = card(np.asarray(picture), _caption(small, large, check), frames=frames, is_doubt=True)
     out = io.BytesIO()
     quality = {} if form == "png" else {"quality": _QUALITY}
-    Image.fromarray(drawn).save(out, form.upper(), **quality)
+    Image.fromarray(pixels).save(out, form.upper(), **quality)
     return out.getvalue()
 
 
-def _caption(small: Pixels, large: Pixels, told: Check) -> Caption:
+def _caption(small: Pixels, large: Pixels, check: Check) -> Caption:
     (height, width), (high, wide) = small.shape[:2], large.shape[:2]
-    number = len(told.contradictions)
-    if not told.belong_together:
+    number = len(check.contradictions)
+    if not check.belong_together:
         lead, text = "This picture and its alleged source do not belong together.", ""
     elif number:
         where = "one place, which is" if number == 1 else f"{number} places, which are"
@@ -67,12 +67,12 @@ def _caption(small: Pixels, large: Pixels, told: Check) -> Caption:
     else:
         lead, text = "No contradiction with the small picture it was made from.", _SILENCE
     origin = f"{wide} × {high} pixels, compared with {width} × {height}"
-    if told.consistency_db is not None:
-        origin += f" · consistency {told.consistency_db} dB"
+    if check.consistency_db is not None:
+        origin += f" · consistency {check.consistency_db} dB"
     return Caption(
         lead=lead,
         text=text,
         origin=origin,
         check=f"Trustscale check {check_number(digest_of(large))}",
-        is_warning=not told.holds,
+        is_warning=not check.holds,
     )

@@ -164,7 +164,9 @@ def size_of(data: bytes, limits: Limits) -> tuple[int, int]:
 def memory_of(small: tuple[int, int], large: tuple[int, int]) -> int:
     """Return how many bytes a check of pictures of these sizes takes at most."""
     pixels = math.prod(small), math.prod(large), looked_at(math.prod(small))
-    return sum(each * number for each, number in zip(_BYTES, pixels, strict=True))
+    return sum(
+        bytes_per_pixel * number for bytes_per_pixel, number in zip(_BYTES, pixels, strict=True)
+    )
 
 
 def check(small: Pixels, large: Pixels, finders: Finders | None = None) -> Checked:
@@ -180,11 +182,11 @@ def check(small: Pixels, large: Pixels, finders: Finders | None = None) -> Check
     placement = align(ours, theirs)
     if placement is None or placement.likeness < _LIKE:
         is_swapped = ours.width * ours.height > theirs.width * theirs.height
-        told = _STRANGERS + (_EXCHANGED if is_swapped else "")
-        return Checked(Check(belong_together=False, sentences=[told]))
-    shown = Upright.from_placement(placement.oriented(theirs), placement)
-    compared = compare(ours.crop(placement.rectangle), shown)
-    added = added_detail(shown, compared.reduced)
+        sentence = _STRANGERS + (_EXCHANGED if is_swapped else "")
+        return Checked(Check(belong_together=False, sentences=[sentence]))
+    upright = Upright.from_placement(placement.oriented(theirs), placement)
+    compared = compare(ours.crop(placement.rectangle), upright)
+    added = added_detail(upright, compared.reduced)
     contradictions, number = _contradictions(compared, placement, theirs.size)
     things = things_of(ours, theirs, placement, finders or Finders())
     mean = float(np.sqrt(np.mean(np.square(added))))
@@ -224,16 +226,18 @@ def _contradictions(
     peaks = scipy.ndimage.maximum(compared.excess, labels, np.arange(1, number + 1))
     places = scipy.ndimage.find_objects(labels, number)
     order = sorted(range(number), key=lambda index: -float(peaks[index]))[:_MOST]
-    found = []
+    contradictions = []
     for index in order:
         place = places[index]
         box = _box(place, placement, size)
         inside = np.where(labels[place] == index + 1, compared.excess[place], 0)
         row, column = np.unravel_index(int(inside.argmax()), inside.shape)
-        at = place[0].start + row, place[1].start + column
-        why = _why(compared, at)
-        found.append(Contradiction(box=list(box), why=why, times=round(float(peaks[index]), 2)))
-    return found, number
+        peak = place[0].start + row, place[1].start + column
+        why = _why(compared, peak)
+        contradictions.append(
+            Contradiction(box=list(box), why=why, times=round(float(peaks[index]), 2))
+        )
+    return contradictions, number
 
 
 def _box(
@@ -247,13 +251,13 @@ def _box(
     return placement.box_in_large(np.stack([x, y], axis=1), size)
 
 
-def _why(compared: Compared, at: tuple[int, int]) -> str:
-    luma, blue, red = (float(plane[at]) for plane in compared.difference)
-    if abs(luma) / compared.limit[at] >= compared.excess[at] * 0.99:
+def _why(compared: Compared, place: tuple[int, int]) -> str:
+    luma, blue, red = (float(plane[place]) for plane in compared.difference)
+    if abs(luma) / compared.limit[place] >= compared.excess[place] * 0.99:
         return (
             f"Here the large picture is {abs(luma):.0f} levels of 255 "
             f"{'lighter' if luma > 0 else 'darker'} than the small one; a faithful enlargement "
-            f"would stay within {compared.limit[at]:.0f}."
+            f"would stay within {compared.limit[place]:.0f}."
         )
     if abs(blue) > abs(red):
         tint = "bluer" if blue > 0 else "yellower"
@@ -262,7 +266,7 @@ def _why(compared: Compared, at: tuple[int, int]) -> str:
     change = max(abs(blue), abs(red))
     return (
         f"Here the large picture is {tint} than the small one, by {change:.0f} levels of 255; a "
-        f"faithful enlargement would stay within {change / compared.excess[at]:.0f}."
+        f"faithful enlargement would stay within {change / compared.excess[place]:.0f}."
     )
 
 
@@ -274,30 +278,32 @@ def _sentences(
     size: tuple[int, int],
     things: list[Thing],
 ) -> list[str]:
-    told = []
+    sentences = []
     left, top, right, bottom = placement.rectangle
     share = (right - left) * (bottom - top) / (size[0] * size[1])
     if share < 0.98:
-        told.append(f"The large picture shows {share:.0%} of the small one; the rest is not told.")
+        sentences.append(
+            f"The large picture shows {share:.0%} of the small one; the rest is not told."
+        )
     if placement.mirrored:
-        told.append("The large picture is mirrored.")
+        sentences.append("The large picture is mirrored.")
     if number:
         where = "at one place" if number == 1 else f"at {number} places"
-        told.append(f"The large picture contradicts the small one {where}.")
+        sentences.append(f"The large picture contradicts the small one {where}.")
     else:
-        told.append("No contradiction was found.")
+        sentences.append("No contradiction was found.")
     if max(map(abs, compared.offset)) > _TINTED:
-        told.append(
+        sentences.append(
             f"Its colours differ as a whole (lightness by {compared.offset[0]:+.0f} levels of "
             f"255, blue by {compared.offset[1]:+.0f}, red by {compared.offset[2]:+.0f}); places "
             "were compared without that."
         )
-    told += sentences_about(things)
-    told.append(
+    sentences += sentences_about(things)
+    sentences.append(
         f"It adds detail of {added:.1f} levels of 255 that has no source in the small picture; "
         "nobody can tell from the two whether it is right."
     )
-    return [*told, _SILENCE]
+    return [*sentences, _SILENCE]
 
 
 def _map(values: Plane) -> str:

@@ -104,8 +104,8 @@ class Upright(NamedTuple):
         return np.asarray(self.picture.resize(size, _FILTERS[way], self.rows(strip)))
 
 
-def compare(shown: Image.Image, large: Upright) -> Compared:
-    """Compare what is shown of the small picture with the large one that shows it. Both are RGB."""
+def compare(small: Image.Image, large: Upright) -> Compared:
+    """Compare a part of the small picture with the large one that shows it. Both are RGB."""
     strips = large.strips()
     tried = strips[:: -(-len(strips) // _TRIED)]
     with score_cores("trustscale-check") as map_fn:
@@ -113,15 +113,17 @@ def compare(shown: Image.Image, large: Upright) -> Compared:
         def error(way: Reduction) -> int:
             def of_strip(number: int) -> int:
                 rows = tried[number]
-                part = shown.crop((0, rows.start, shown.width, rows.stop))
-                return _squared_error(np.asarray(part), large.reduced(rows, way))
+                strip = small.crop((0, rows.start, small.width, rows.stop))
+                return _squared_error(np.asarray(strip), large.reduced(rows, way))
 
             return sum(map_fn(of_strip, range(len(tried))))
 
         reduction = min(_FILTERS, key=error)
-        made = map_fn(lambda number: large.reduced(strips[number], reduction), range(len(strips)))
-        theirs = np.concatenate(list(made))
-        ours = _planes(np.asarray(shown))
+        reduced = map_fn(
+            lambda number: large.reduced(strips[number], reduction), range(len(strips))
+        )
+        theirs = np.concatenate(list(reduced))
+        ours = _planes(np.asarray(small))
         difference = _planes(theirs) - ours
 
         def offset(number: int) -> float:
@@ -137,7 +139,7 @@ def compare(shown: Image.Image, large: Upright) -> Compared:
     excess = np.abs(difference[0]) / limit
     for plane in difference[1:]:
         np.maximum(excess, np.abs(plane) / (_CHROMA.fixed + _CHROMA.factor * detail), out=excess)
-    squared = _squared_error(np.asarray(shown), theirs) / theirs.size
+    squared = _squared_error(np.asarray(small), theirs) / theirs.size
     decibels = float(10 * np.log10(255**2 / max(squared, 1e-3)))
     image = Image.fromarray(theirs)
     return Compared(reduction, image, excess, difference, limit, (luma, blue, red), decibels)
@@ -155,9 +157,9 @@ def added_detail(large: Upright, theirs: Image.Image) -> Plane:
         strip = strips[number]
         left, top, right, bottom = large.rows(strip)
         size = max(1, round(right - left)), max(1, round(bottom - top))
-        whole = picture.resize(size, Image.Resampling.BICUBIC, (left, top, right, bottom))
+        enlarged = picture.resize(size, Image.Resampling.BICUBIC, (left, top, right, bottom))
         coarse = low.resize(size, Image.Resampling.BICUBIC, (0, strip.start, low.width, strip.stop))
-        fine = np.asarray(whole, np.float32) - np.asarray(coarse)
+        fine = np.asarray(enlarged, np.float32) - np.asarray(coarse)
         energy = Image.fromarray(np.square(fine, out=fine)).resize(
             (theirs.width, len(strip)), Image.Resampling.BOX
         )
@@ -167,9 +169,9 @@ def added_detail(large: Upright, theirs: Image.Image) -> Plane:
         return np.concatenate(list(map_fn(root_mean_square, range(len(strips)))))
 
 
-def _squared_error(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
+def _squared_error(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> int:
     """The sum of squared differences of two pictures of one size."""
-    difference = one.astype(np.int16) - other
+    difference = ours.astype(np.int16) - theirs
     return int(np.square(difference, dtype=np.int32).sum(dtype=np.int64))
 
 

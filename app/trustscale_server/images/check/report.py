@@ -36,23 +36,27 @@ figcaption { font-size: .875rem; }
 
 
 def html_report(small: Pixels, large: Pixels, checked: Checked) -> str:
-    """Return a report of what `check` told of these pictures."""
-    told, placement = checked
+    """Return a report of a check of these pictures."""
+    check, placement = checked
     ours, theirs = Image.fromarray(small), Image.fromarray(large)
-    frames = "".join(_frame(one.box, theirs.size) for one in told.contradictions)
-    frames += "".join(_frame(one.box, theirs.size, "thing") for one in told.things if one.differs)
+    frames = "".join(
+        _frame(contradiction.box, theirs.size) for contradiction in check.contradictions
+    )
+    frames += "".join(
+        _frame(thing.box, theirs.size, "thing") for thing in check.things if thing.differs
+    )
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width">',
             f"<title>Checked against its source</title><style>{_STYLE}</style></head><body>",
             "<h1>Checked against its source</h1>",
-            *(f"<p>{escape(sentence)}</p>" for sentence in told.sentences),
-            _closeness(told),
+            *(f"<p>{escape(sentence)}</p>" for sentence in check.sentences),
+            _closeness(check),
             f'<figure class="large">{_image(theirs, "The large picture")}{frames}</figure>',
-            _places(ours, theirs, told, placement),
-            _things(told),
-            _added(told),
+            _places(ours, theirs, check, placement),
+            _things(check),
+            _added(check),
             f"<figure>{_image(ours, 'The small picture')}",
             f"<figcaption>The small picture, {ours.width} × {ours.height} pixels.</figcaption>",
             "</figure></body></html>",
@@ -68,29 +72,29 @@ def _frame(box: list[int], size: tuple[int, int], kind: str = "place") -> str:
     )
 
 
-def _closeness(told: Check) -> str:
-    if told.found is None or told.consistency_db is None:
+def _closeness(check: Check) -> str:
+    if check.found is None or check.consistency_db is None:
         return ""
-    across, down = told.found.scale
+    across, down = check.found.scale
     return (
-        f"<p>Reduced to the size of the small picture ({told.found.reduction}), the large one "
-        f"comes within {told.consistency_db:.1f} dB of it. It is {across:.2f} × {down:.2f} times "
+        f"<p>Reduced to the size of the small picture ({check.found.reduction}), the large one "
+        f"comes within {check.consistency_db:.1f} dB of it. It is {across:.2f} × {down:.2f} times "
         "as large.</p>"
     )
 
 
 def _places(
-    small: Image.Image, large: Image.Image, told: Check, placement: Placement | None
+    small: Image.Image, large: Image.Image, check: Check, placement: Placement | None
 ) -> str:
-    if placement is None or not told.contradictions:
+    if placement is None or not check.contradictions:
         return ""
     figures = []
-    for one in told.contradictions[:_DRAWN]:
-        before, after = _cuts(small, large, one.box, placement)
+    for contradiction in check.contradictions[:_DRAWN]:
+        before, after = _cuts(small, large, contradiction.box, placement)
         pair = _image(before, "In the small picture") + _image(after, "In the large picture")
         figures.append(
             f'<figure><div class="pair">{pair}</div>'
-            f"<figcaption>{escape(one.why)}</figcaption></figure>"
+            f"<figcaption>{escape(contradiction.why)}</figcaption></figure>"
         )
     head = "<h2>Where it contradicts</h2><p>The small picture left, the large one right.</p>"
     return f'{head}<div class="places">{"".join(figures)}</div>'
@@ -120,11 +124,11 @@ def _cuts(
     return before, after
 
 
-def _things(told: Check) -> str:
-    if not told.things:
+def _things(check: Check) -> str:
+    if not check.things:
         return ""
     rows = "".join(
-        f"<li>{escape(thing.why)} ({', '.join(map(str, thing.box))})</li>" for thing in told.things
+        f"<li>{escape(thing.why)} ({', '.join(map(str, thing.box))})</li>" for thing in check.things
     )
     return (
         "<h2>Faces and text</h2><p>No contradictions: a small face may not have been found, and a "
@@ -133,11 +137,11 @@ def _things(told: Check) -> str:
     )
 
 
-def _added(told: Check) -> str:
-    if "added" not in told.maps:
+def _added(check: Check) -> str:
+    if "added" not in check.maps:
         return ""
     return (
-        f'<h2>Where it adds</h2><figure><img alt="A map" src="{told.maps["added"]}">'
+        f'<h2>Where it adds</h2><figure><img alt="A map" src="{check.maps["added"]}">'
         "<figcaption>The lighter, the more detail has no source in the small picture."
         "</figcaption></figure>"
     )

@@ -55,7 +55,7 @@ class Thing:
     def differs(self) -> bool:
         """Whether one picture shows something else here than the other."""
         return self.found_in != "both" or (
-            self.reads is not None and len({_compared(text) for text in self.reads}) > 1
+            self.reads is not None and len({reading.compared_of(text) for text in self.reads}) > 1
         )
 
 
@@ -72,7 +72,7 @@ def finders(faces: FindFaces | None) -> Finders:
     return Finders(faces, None if lacks_reader else reading.read_lines)
 
 
-class _Seen(NamedTuple):
+class _Detection(NamedTuple):
     """A thing in one picture, in pixels of what is looked at; text: of a line."""
 
     box: Box
@@ -99,36 +99,41 @@ def things_of(
         np.asarray(small.resize(seen_as, Image.Resampling.BICUBIC, placement.rectangle)),
         np.asarray(picture.resize(seen_as, Image.Resampling.BICUBIC, box, reducing_gap=2)),
     ]
-    found: list[tuple[ThingKind, _Seen | None, _Seen | None]] = []
+    matches: list[tuple[ThingKind, _Detection | None, _Detection | None]] = []
     if finders.faces is not None:
-        faces = [[_Seen(face[:4]) for face in finders.faces(view, 1)] for view in views]
-        found += [("face", *pair) for pair in _matched(*faces)]
+        faces = [[_Detection(face[:4]) for face in finders.faces(view, 1)] for view in views]
+        matches += [("face", *pair) for pair in _matched(*faces)]
     if finders.lines is not None:
-        lines = [[_seen(line) for line in finders.lines(view)] for view in views]
-        found += [("text", *pair) for pair in _matched(*lines)]
+        lines = [[_detected(line) for line in finders.lines(view)] for view in views]
+        matches += [("text", *pair) for pair in _matched(*lines)]
     pace = np.array(size) / seen_as
-    made = []
-    for kind, ours, theirs in found:
-        seen = theirs or ours
-        assert seen is not None  # noqa: S101 - one of both is there
-        at = np.array(seen.box)[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2) * pace + (left, top)
-        made.append(_thing(kind, list(placement.box_in_large(at, large.size)), ours, theirs))
-    return sorted(made, key=lambda thing: not thing.differs)[:_MOST]
+    things = []
+    for kind, ours, theirs in matches:
+        detection = theirs or ours
+        assert detection is not None  # noqa: S101 - one of both is there
+        corners = np.array(detection.box)[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2) * pace + (
+            left,
+            top,
+        )
+        things.append(_thing(kind, list(placement.box_in_large(corners, large.size)), ours, theirs))
+    return sorted(things, key=lambda thing: not thing.differs)[:_MOST]
 
 
 def sentences_about(things: Sequence[Thing]) -> Iterator[str]:
     """Say of which things one picture shows something else."""
     faces = [thing for thing in things if thing.kind == "face" and thing.found_in == "large"]
     if faces:
-        some = "A face is" if len(faces) == 1 else f"{len(faces)} faces are"
-        yield f"{some} found in the large picture only."
+        subject = "A face is" if len(faces) == 1 else f"{len(faces)} faces are"
+        yield f"{subject} found in the large picture only."
     lines = [thing for thing in things if thing.kind == "text" and thing.differs]
     if lines:
-        some = "A line of text reads" if len(lines) == 1 else f"{len(lines)} lines of text read"
-        yield f"{some} otherwise in the large picture than in the small one."
+        subject = "A line of text reads" if len(lines) == 1 else f"{len(lines)} lines of text read"
+        yield f"{subject} otherwise in the large picture than in the small one."
 
 
-def _thing(kind: ThingKind, box: list[int], ours: _Seen | None, theirs: _Seen | None) -> Thing:
+def _thing(
+    kind: ThingKind, box: list[int], ours: _Detection | None, theirs: _Detection | None
+) -> Thing:
     found_in: FoundIn = "both" if ours and theirs else "large" if theirs else "small"
     if kind == "face":
         why = {
@@ -137,45 +142,43 @@ def _thing(kind: ThingKind, box: list[int], ours: _Seen | None, theirs: _Seen | 
             "small": "A face is found in the small picture only: the large one may have lost it.",
         }[found_in]
         return Thing(kind, box, found_in, why)
-    reads = ["" if seen is None else seen.text for seen in (ours, theirs)]
+    reads = [detection.text if detection else "" for detection in (ours, theirs)]
     before, after = (f"“{text}”" if text else "nothing" for text in reads)
     why = f"The small picture reads {before} here, the large one {after}."
-    if _compared(reads[0]) == _compared(reads[1]):
+    if reading.compared_of(reads[0]) == reading.compared_of(reads[1]):
         why = f"Both pictures read {after} here." if reads[1] else "Here is text that nobody reads."
     return Thing(kind, box, found_in, why, reads)
 
 
-def _seen(line: reading.Line) -> _Seen:
+def _detected(line: reading.Line) -> _Detection:
     (left, top), (right, bottom) = line.corners.min(axis=0), line.corners.max(axis=0)
     box = float(left), float(top), float(right), float(bottom)
-    return _Seen(box, " ".join(word.text for word in line.words))
-
-
-def _compared(text: str) -> str:
-    return reading.compared_of(text)
+    return _Detection(box, " ".join(word.text for word in line.words))
 
 
 def _matched(
-    ours: Sequence[_Seen], theirs: Sequence[_Seen]
-) -> Iterator[tuple[_Seen | None, _Seen | None]]:
+    ours: Sequence[_Detection], theirs: Sequence[_Detection]
+) -> Iterator[tuple[_Detection | None, _Detection | None]]:
     """Things of both pictures, side by side where their boxes say that they are one."""
-    rest = list(ours)
-    for seen in theirs:
-        same = max(rest, key=lambda one: _joint(one.box, seen.box), default=None)
-        if same is not None and _joint(same.box, seen.box) >= _SAME:
-            rest.remove(same)
-            yield same, seen
+    unmatched = list(ours)
+    for detection in theirs:
+        same = max(
+            unmatched, key=lambda candidate: _joint(candidate.box, detection.box), default=None
+        )
+        if same is not None and _joint(same.box, detection.box) >= _SAME:
+            unmatched.remove(same)
+            yield same, detection
         else:
-            yield None, seen
-    for seen in rest:
-        yield seen, None
+            yield None, detection
+    for detection in unmatched:
+        yield detection, None
 
 
-def _joint(one: Box, other: Box) -> float:
+def _joint(first: Box, second: Box) -> float:
     """The share of two boxes' joint area that both cover."""
-    wide = min(one[2], other[2]) - max(one[0], other[0])
-    high = min(one[3], other[3]) - max(one[1], other[1])
+    wide = min(first[2], second[2]) - max(first[0], second[0])
+    high = min(first[3], second[3]) - max(first[1], second[1])
     if min(wide, high) <= 0:
         return 0.0
-    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
     return wide * high / (sum(areas) - wide * high)

@@ -171,9 +171,9 @@ class _Call:
     def stop(self) -> None:
         self._stopped.set()
         _decoders.wake()
-        if (own := self._own) is not None:
+        if (connection := self._own) is not None:
             with suppress(OSError):
-                own.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def run(self, file: int, call: tuple[Callable[..., object], object, object]) -> Any:
         request = pickle.dumps(call)
@@ -191,22 +191,22 @@ class _Call:
     ) -> Any:
         with ExitStack() as stack:
             out = _shared(stack)
-            own, theirs = socket.socketpair()
-            self._own = stack.enter_context(own)
+            connection, theirs = socket.socketpair()
+            self._own = stack.enter_context(connection)
             nice = stack.enter_context(_decoders.nice(self._client))
             with theirs:
                 if self._stopped.is_set():
                     raise NoLongerWaiting
                 _decoders.send(nice, theirs.fileno(), file, out)
-            own.sendall(LENGTH.pack(len(request)) + request)
+            connection.sendall(LENGTH.pack(len(request)) + request)
             pixels = 0
             while True:
                 seconds = server.SECONDS + pixels * server.SECONDS_PER_PIXEL
-                match self._message(own, place, seconds):
+                match self._message(connection, place, seconds):
                     case Admit(admitted) if not pixels:
                         pixels = admitted
                         self._admit(pixels * server.BYTES_PER_PIXEL, place, stack)
-                        own.sendall(b".")
+                        connection.sendall(b".")
                     case Answered(start):
                         with _understood():
                             return unpacked(_shut(out), start, function)
@@ -232,23 +232,23 @@ class _Call:
         stack.enter_context(permit)
         place.take()
 
-    def _message(self, own: socket.socket, place: _Place, seconds: float) -> Message:
+    def _message(self, connection: socket.socket, place: _Place, seconds: float) -> Message:
         try:
-            own.settimeout(_MOMENT_S)
-            first = own.recv(1)
+            connection.settimeout(_MOMENT_S)
+            first = connection.recv(1)
         except TimeoutError:
             place.yield_()
-            own.settimeout(_PATIENCE * seconds)
+            connection.settimeout(_PATIENCE * seconds)
             try:
-                first = own.recv(1)
+                first = connection.recv(1)
             except TimeoutError:
                 raise server.too_long(seconds) from None
         if not first:
             raise ConnectionResetError
-        (length,) = LENGTH.unpack(first + _exactly(own, LENGTH.size - 1))
+        (length,) = LENGTH.unpack(first + _exactly(connection, LENGTH.size - 1))
         if length > _MAX_MESSAGE:
             raise _broken("its decoder said too much")
-        message = _exactly(own, length)
+        message = _exactly(connection, length)
         with _understood():
             understood: Message = msgpack.decode(message, type=Message)
         return understood
@@ -286,14 +286,14 @@ class _Place:
             self._slow_since = None
 
 
-def _exactly(own: socket.socket, length: int) -> bytes:
-    read = bytearray()
-    while len(read) < length:
-        more = own.recv(length - len(read))
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    received = bytearray()
+    while len(received) < length:
+        more = connection.recv(length - len(received))
         if not more:
             raise ConnectionResetError
-        read += more
-    return bytes(read)
+        received += more
+    return bytes(received)
 
 
 def _end(code: int, seconds: float) -> Exception:
@@ -303,12 +303,12 @@ def _end(code: int, seconds: float) -> Exception:
     # Killed by the system, or by libraries without memory.
     if code == NO_MEMORY or -code in {signal.SIGKILL, signal.SIGABRT}:
         return server.too_large()
-    how = f"signal {-code}" if code < 0 else f"exit status {code}"
-    return _broken(f"it broke its decoder ({how})")
+    cause = f"signal {-code}" if code < 0 else f"exit status {code}"
+    return _broken(f"it broke its decoder ({cause})")
 
 
-def _broken(how: str) -> BadImage:
-    return BadImage(f"The image cannot be decoded: {how}.")
+def _broken(cause: str) -> BadImage:
+    return BadImage(f"The image cannot be decoded: {cause}.")
 
 
 @contextmanager

@@ -120,11 +120,11 @@ def confine() -> None:
         return
     program = _program(machine)
     code = ctypes.create_string_buffer(program)
-    given = ctypes.create_string_buffer(
+    sock_fprog = ctypes.create_string_buffer(
         struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     )
     _prctl(_NO_NEW_PRIVILEGES, 1)
-    _prctl(_SET_SECCOMP, _FILTER, ctypes.addressof(given))
+    _prctl(_SET_SECCOMP, _FILTER, ctypes.addressof(sock_fprog))
 
 
 def _program(machine: _Machine) -> bytes:

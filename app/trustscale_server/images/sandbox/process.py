@@ -92,10 +92,10 @@ class Decoders:
         With these steps all files of a client get less than twice the time of its first.
         """
         with self._lock:
-            others = self._running[client]
+            running = self._running[client]
             self._running[client] += 1
         try:
-            yield min(_NICEST, _NICE + _NICE_STEP * others)
+            yield min(_NICEST, _NICE + _NICE_STEP * running)
         finally:
             with self._lock:
                 self._running[client] -= 1

@@ -131,12 +131,12 @@ def _serve(control: socket.socket) -> None:
             if ready == woken:
                 os.read(woken, 4096)
             elif ready == control.fileno():
-                message, given, _, _ = socket.recv_fds(control, 1, 3)
+                message, descriptors, _, _ = socket.recv_fds(control, 1, 3)
                 if not message:
                     for decoder in running.values():
                         os.kill(decoder.pid, signal.SIGKILL)
                     return
-                begun = _begun(control, running, message[0], *given)
+                begun = _begun(control, running, message[0], *descriptors)
                 if begun is not None:
                     running[begun.connection.fileno()] = begun
                     poll.register(begun.connection, 0)  # a hang-up is always reported
@@ -161,8 +161,8 @@ def _begun(
         pid = -1
     if pid == 0:
         signal.set_wakeup_fd(-1)
-        for other in (control, *(decoder.connection for decoder in running.values())):
-            other.close()
+        for inherited in (control, *(decoder.connection for decoder in running.values())):
+            inherited.close()
         _decoder(connection, *files)
     for file in files:
         os.close(file)
