@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.table import print_table
-from trustscale_server.images.check.check import Check, check
+from trustscale_server.images.check.check import Check, check_pictures
 from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 
@@ -119,16 +119,16 @@ def tampered(
         x, y, x2, y2 = (int(place) for place in rng.integers(0, SIDE - size, 4))
         box = (x, y, x + size, y + size)
         made = with_patch(large, other, box, (x2, y2))
-        yield "patch of another picture", size, is_found(check(small, made).check, box)
+        yield "patch of another picture", size, is_found(check_pictures(small, made).check, box)
         beside = x + size if x + 2 * size <= SIDE else max(0, x - size)
         made = with_patch(large, large, box, (beside, y))
-        yield "removed by a clone stamp", size, is_found(check(small, made).check, box)
+        yield "removed by a clone stamp", size, is_found(check_pictures(small, made).check, box)
         before, after = _WORDS[int(rng.integers(len(_WORDS)))]
         if size < 128:
             at = (int(rng.integers(4, 60)), int(rng.integers(4, SIDE - 2 * size)))
             lettered = small_of(with_plate(truth, at, size, before)[0], form)
             made, box = with_plate(enlarge(lettered), at, size, after)
-            yield "one letter of five", size, is_found(check(lettered, made).check, box)
+            yield "one letter of five", size, is_found(check_pictures(lettered, made).check, box)
 
 
 def swapped(
@@ -141,7 +141,7 @@ def swapped(
             face = Image.fromarray(picture[top:bottom, left:right]).resize(size)
             made = with_patch(large, np.asarray(face), box, (0, 0))
             near = max(each for each in SIZES if each <= max(16, min(size)))
-            yield "face of somebody else", near, is_found(check(small, made).check, box)
+            yield "face of somebody else", near, is_found(check_pictures(small, made).check, box)
 
 
 def main(photos: Path, every: int = 4, most: int = 100) -> None:
@@ -160,13 +160,13 @@ def main(photos: Path, every: int = 4, most: int = 100) -> None:
         other = pictures[(number + 1) % len(pictures)]
         for name, enlarge in by_name.items():
             large = enlarge(small)
-            accused[name, form].append(not check(small, large).check.holds)
+            accused[name, form].append(not check_pictures(small, large).check.holds)
             if name in SHIPPED_MODELS and some and known[files[number].name]:
                 face = next((one for one in some if one[0] is not truth), some[0])
                 for kind, size, found in swapped(small, large, known[files[number].name], face):
                     hits[name, kind, size].append(found)
         if number % every == 0:
-            strangers.append(check(small, other).check.belong_together)
+            strangers.append(check_pictures(small, other).check.belong_together)
             for name in SHIPPED_MODELS:
                 for kind, size, found in tampered(truth, form, by_name[name], other, rng):
                     hits[name, kind, size].append(found)

@@ -31,7 +31,7 @@ from benchmarks.table import print_table
 from benchmarks.timing import timed
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.http.app import create_app
-from trustscale_server.things.faces import Face, find_faces, network_file
+from trustscale_server.things.faces import Face, face_network_file, find_faces
 from trustscale_server.upscalers.embedded.runtime import load_session
 
 SCALE, SIDE = 4, 512
@@ -111,7 +111,9 @@ class Finder:
     """Finds faces of uploads in pixels of the output, and adds up the time that it takes."""
 
     def __init__(self) -> None:
-        self.session = load_session(network_file(), name="CenterFace", threads=1, precision="auto")
+        self.session = load_session(
+            face_network_file(), name="CenterFace", threads=1, precision="auto"
+        )
         self.seconds = defaultdict(list)
 
     def __call__(self, picture: Image.Image, zoom: float) -> list[Face]:

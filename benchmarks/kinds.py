@@ -28,7 +28,7 @@ from scipy.optimize import minimize
 from benchmarks.photos import photo_folder
 from benchmarks.table import print_table
 from trustscale_server.calibrating.intake import find_in
-from trustscale_server.images.compression import worst_of
+from trustscale_server.images.compression import strongest_compression
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import USUAL, DegradedInput, make_input, subject_of
 from trustscale_server.images.kinds import MAX_DEVIATIONS, file_numbers, kinds_table
@@ -73,7 +73,7 @@ class Row(NamedTuple):
 
 def row(kind: str, made: DegradedInput) -> Row:
     """What the table sees of an input."""
-    worst = worst_of(made.compression, made.pixels)
+    worst = strongest_compression(made.compression, made.pixels)
     return Row(kind, {**describe(made.pixels), **file_numbers(made.compression, worst)})
 
 

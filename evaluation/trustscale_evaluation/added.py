@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_evaluation.measure import Image
-from trustscale_evaluation.reduce import Part
+from trustscale_evaluation.measure import EvaluatedImage
+from trustscale_evaluation.reduce import Method
 from trustscale_server.pixels.filters import gaussian_blur
 from trustscale_server.pixels.lab import Pixels, normalised_lab
 from trustscale_server.sampling.measure import Enlarged
@@ -27,16 +27,16 @@ _TINY: Final = np.float32(1e-12)  # squared lightness where nothing was to be ad
 
 
 @dataclass(slots=True)
-class Added(Part):
+class AddedShares(Method):
     """The shares of the test uploads, for the predictions of a pipeline."""
 
     pipeline: MeasurementSpec
     shares: Sequence[float | None] = ()
 
-    def tested(self, image: Image) -> tuple[float | None]:
+    def tested(self, image: EvaluatedImage) -> tuple[float | None]:
         """Return the share of one test upload."""
         pair = image.pair
-        return (invented(pair.x, image.prediction(self.pipeline), pair.y),)
+        return (invented_share(pair.x, image.prediction(self.pipeline), pair.y),)
 
     def gather(self, images: Sequence[tuple[float | None]]) -> None:
         """Store the shares."""
@@ -49,7 +49,7 @@ class Added(Part):
         return float(np.mean(known)) if known else None
 
 
-def invented(low: Pixels, prediction: Pixels, truth: Pixels) -> float | None:
+def invented_share(low: Pixels, prediction: Pixels, truth: Pixels) -> float | None:
     """Return the share of the added detail that is not in the truth; None if none was added.
 
     Of X [h, w, 3], and of Ŷ and Y [H, W, 3].

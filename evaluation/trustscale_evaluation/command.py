@@ -304,7 +304,8 @@ def _text(findings: report.Findings, out: Path) -> str:
     generated = sum(result.generated for result in findings.results)
     alpha = findings.options.reference_alpha
     advice = [
-        (result.name, report.advice(result.tables["price"], alpha)) for result in findings.results
+        (result.name, report.samples_advice(result.tables["price"], alpha))
+        for result in findings.results
     ]
     lines += [f"{name}: {sentence}" for name, sentence in advice if sentence]
     lines.append(f"{generated} uploads were generated for; the report is {out / report.REPORT}.")

@@ -28,9 +28,9 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from trustscale_evaluation.measure import Image
+from trustscale_evaluation.measure import EvaluatedImage
 from trustscale_evaluation.plots import Record
-from trustscale_evaluation.reduce import Part
+from trustscale_evaluation.reduce import Method
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.pixels.lab import Pixels
 from trustscale_server.sampling.spec import MeasurementSpec
@@ -214,7 +214,7 @@ _COLUMNS = (
 
 
 @dataclass(slots=True)
-class Earlier(Part):
+class Earlier(Method):
     """Both methods, calibrated on the calibration images.
 
     scale: λ̂ of the intervals. weighted: λ for each of `_WEIGHTED_ALPHAS`, [k].
@@ -228,7 +228,7 @@ class Earlier(Part):
     weighted: NDArray[np.float64] = field(init=False)
     scores: NDArray[np.float64] = field(init=False)
 
-    def seen(self, image: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def seen(self, image: EvaluatedImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what a calibration image loses at every scale of the intervals, and its own λ."""
         prediction = image.prediction(self.pipeline)
         return (
@@ -242,7 +242,7 @@ class Earlier(Part):
         self.scale = interval_scale(curves, alpha=_MISS_ALPHA, delta=self.delta)
         self.weighted = np.array([mask_scale(column, delta=self.delta) for column in scales.T])
 
-    def tested(self, image: Image) -> list[float]:
+    def tested(self, image: EvaluatedImage) -> list[float]:
         """Return the scores of a test image."""
         row = [*interval_score(image.pair.y, *self.interval(image))]
         for scale in self.weighted:
@@ -254,22 +254,22 @@ class Earlier(Part):
         """Store the scores."""
         self.scores = np.array(images)
 
-    def interval(self, image: Image) -> tuple[Pixels, Pixels]:
+    def interval(self, image: EvaluatedImage) -> tuple[Pixels, Pixels]:
         """Return the lower and the upper image of one prediction, uint8 [H, W, 3]."""
         return interval(image.prediction(self.pipeline), self._widths(image), self.scale)
 
-    def weight(self, image: Image) -> NDArray[np.float64]:
+    def weight(self, image: EvaluatedImage) -> NDArray[np.float64]:
         """Return the continuous mask of one image at `SHOWN_ALPHA`, float64 [H, W] in [0, 1]."""
         scale = float(self.weighted[_WEIGHTED_ALPHAS.index(SHOWN_ALPHA)])
         return weight_mask(self._confidence(image), scale)
 
-    def _widths(self, image: Image) -> _Widths:
+    def _widths(self, image: EvaluatedImage) -> _Widths:
         return half_widths(image.samples.images, image.prediction(self.pipeline))
 
-    def _confidence(self, image: Image) -> NDArray[np.float64]:
+    def _confidence(self, image: EvaluatedImage) -> NDArray[np.float64]:
         return confidence(image.sigma(self.pipeline))
 
-    def _error(self, image: Image) -> NDArray[np.float32]:
+    def _error(self, image: EvaluatedImage) -> NDArray[np.float32]:
         return image.error(self.pipeline, _POINTWISE)
 
     def records(self, unmasked: float) -> list[Record]:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_evaluation.earlier import SHOWN_ALPHA, Earlier
-from trustscale_evaluation.measure import Image
+from trustscale_evaluation.measure import EvaluatedImage
 from trustscale_evaluation.plots import (
     COLORS,
     GREY,
-    Curve,
     Panel,
+    PlotLine,
     Record,
     ReportPicture,
     SheetRow,
@@ -51,7 +51,7 @@ def error_and_area(result: Evaluation, draws: Resamples) -> ReportPicture:
     """Plot Figure 2: the promise and the result, and how much is not trusted."""
     top = float(result.main.alphas[-1])
 
-    def lines(quantity: str) -> Iterator[Curve]:
+    def lines(quantity: str) -> Iterator[PlotLine]:
         for number, cell in enumerate(result.cells):
             color = COLORS[number % len(COLORS)]
             yield _mean(cell.name, cell, quantity, draws, color, top)
@@ -103,7 +103,7 @@ def _bounded(cell: Cell, draws: Resamples) -> Panel:
         f"dB, {_MEAN}",
         [
             _mean("mask by pointwise D", cell, "psnr_lab", draws, COLORS[0]),
-            Curve("lower bound (Prop. 3.1)", cell.alphas, bound, dashed=True, color=GREY),
+            PlotLine("lower bound (Prop. 3.1)", cell.alphas, bound, dashed=True, color=GREY),
             _whole(cell, "psnr_lab", draws),
         ],
     )
@@ -122,8 +122,8 @@ def _leaked(cell: Cell, result: Evaluation) -> Panel:
         "number of leaked scenes (D ≡ 0)",
         "largest error in the mask, mean",
         [
-            Curve("bound (Prop. 3.2)", x, bounds, dashed=True, color=GREY),
-            Curve("realised", x, mean, low, high),
+            PlotLine("bound (Prop. 3.2)", x, bounds, dashed=True, color=GREY),
+            PlotLine("realised", x, mean, low, high),
         ],
         (0, max(2.5 * float(mean.max()), 2 * alpha)),
     )
@@ -166,24 +166,24 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
     return counts, realised
 
 
-def _diagonal(cell: Cell) -> Curve:
+def _diagonal(cell: Cell) -> PlotLine:
     ends = np.array([0, cell.alphas[-1]])
-    return Curve("at most α", ends, ends, dashed=True, color=GREY)
+    return PlotLine("at most α", ends, ends, dashed=True, color=GREY)
 
 
-def _whole(cell: Cell, quantity: str, draws: Resamples) -> Curve:
+def _whole(cell: Cell, quantity: str, draws: Resamples) -> PlotLine:
     (unmasked,) = mean_intervals(cell.quantities[quantity][:, -1:], draws.test)
     ends = np.array([0, cell.alphas[-1]])
-    return Curve("without a mask", ends, np.full(2, unmasked.mean), color=COLORS[3])
+    return PlotLine("without a mask", ends, np.full(2, unmasked.mean), color=COLORS[3])
 
 
 def _mean(
     label: str, cell: Cell, quantity: str, draws: Resamples, color: str, top: float = np.inf
-) -> Curve:
+) -> PlotLine:
     keep = np.flatnonzero(cell.alphas <= top)
     values: NDArray[np.float64] = cell.quantities[quantity][:, keep]
     mean, low, high, _ = np.array(mean_intervals(values, draws.test)).T
-    return Curve(label, cell.alphas[keep], mean, low, high, color=color)
+    return PlotLine(label, cell.alphas[keep], mean, low, high, color=color)
 
 
 def choose_examples(cell: Cell, alpha: float) -> dict[int, str]:
@@ -209,7 +209,7 @@ def choose_examples(cell: Cell, alpha: float) -> dict[int, str]:
     return chosen
 
 
-_Shown = tuple[Image, NDArray[np.bool_]]
+_Shown = tuple[EvaluatedImage, NDArray[np.bool_]]
 """A chosen image and its mask."""
 
 
@@ -219,7 +219,7 @@ async def showcase(result: Evaluation) -> list[ReportPicture]:
     color = result.main
     chosen = choose_examples(color, alpha)
 
-    def keep(image: Image) -> _Shown:
+    def keep(image: EvaluatedImage) -> _Shown:
         thresholds = color.thresholds(color.answers[image.place].applicable.subset)
         trusted = image.sigma(color.pipeline) < thresholds[color.place(alpha)]
         return image, np.asarray(trusted)

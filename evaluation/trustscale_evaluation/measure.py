@@ -104,7 +104,7 @@ def measurement_key(pipeline: MeasurementSpec) -> Hashable:
     return pipeline.indecision, pipeline.prediction, pipeline.samples
 
 
-class Image:
+class EvaluatedImage:
     """One upload; everything about it is computed once.
 
     Args:
@@ -218,7 +218,7 @@ def mask_quantities(
 
 async def image_of(
     place: int, pair: Pair, upscaler: Upscaler, largest: MeasurementSpec, cache: SampleCache
-) -> Image:
+) -> EvaluatedImage:
     """Make an image with the samples of `largest`, the pipeline with the largest M.
 
     Raises DegenerateSamples, or UpscalerError if the samples could not be had.
@@ -242,4 +242,4 @@ async def image_of(
         samples = Samples(images, measurement.timings_ms["samples"] / 1e3)
         await asyncio.to_thread(cache.put, path, samples)
     known = {} if measurement is None else {measurement_key(largest): measurement}
-    return Image(place, pair, samples, is_new=measurement is not None, known=known)
+    return EvaluatedImage(place, pair, samples, is_new=measurement is not None, known=known)

@@ -44,7 +44,7 @@ _TILE = 288  # longer side of an image on a sheet, pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class PlotLine:
     """A named curve, with a band where its uncertainty is known."""
 
     label: str
@@ -55,7 +55,7 @@ class Curve:
     dashed: bool = False
     color: str | None = None
 
-    def one_minus(self) -> Curve:
+    def one_minus(self) -> PlotLine:
         """Return the curve of 1 − y."""
         low, high = (None if end is None else 1 - end for end in (self.high, self.low))
         return replace(self, y=1 - self.y, low=low, high=high)
@@ -68,7 +68,7 @@ class Panel:
     title: str
     x_label: str
     y_label: str
-    lines: Sequence[Curve]
+    lines: Sequence[PlotLine]
     y_range: tuple[float, float] | None = None
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_evaluation.measure import Image
+from trustscale_evaluation.measure import EvaluatedImage
 from trustscale_evaluation.plan import Variant
 from trustscale_server.calibrating.config import CalibrationRequest
 from trustscale_server.calibrating.fit import Photograph, fitted_pipeline, photograph_of, seen_by
@@ -33,26 +33,26 @@ _Quantities = dict[str, NDArray[np.float64]]
 _GRID_POINTS = 32
 
 
-class Part:
+class Method:
     """What is calibrated on one side of the plan and tested on the other.
 
     None leaves an image out. By default nothing is calibrated.
     """
 
-    def seen(self, image: Image) -> Any:
+    def seen(self, image: EvaluatedImage) -> Any:
         """Return what `calibrate` needs of a calibration image."""
 
     def calibrate(self, images: Sequence[Any]) -> None:
         """Calibrate."""
 
-    def tested(self, image: Image) -> Any:
+    def tested(self, image: EvaluatedImage) -> Any:
         """Return what `gather` needs of a test image."""
 
     def gather(self, images: Sequence[Any]) -> None:
         """Store what was found."""
 
 
-class Answered(NamedTuple):
+class JudgedImage(NamedTuple):
     """A test image: what answers it, the losses of its spots, and what its masks hold."""
 
     applicable: ApplicableCalibration
@@ -71,7 +71,7 @@ def mean_of(
 
 
 @dataclass(slots=True)
-class Cell(Part):
+class Cell(Method):
     """The masks of one variant.
 
     request: for a calibration of these images; None: one is given.
@@ -87,7 +87,7 @@ class Cell(Part):
     request: CalibrationRequest | None
     alphas: NDArray[np.float64]
     calibration: Calibration = field(init=False)
-    answers: Sequence[Answered] = ()
+    answers: Sequence[JudgedImage] = ()
     quantities: _Quantities = field(default_factory=dict)
     _thresholds: dict[Subset, NDArray[np.float64]] = field(default_factory=dict)
 
@@ -147,12 +147,12 @@ class Cell(Part):
         """Return whether σ is fitted on the pair of this name."""
         return self.request is not None and name in self.request.fit_split.fitted
 
-    def was_fitted_on(self, image: Image) -> bool:
+    def was_fitted_on(self, image: EvaluatedImage) -> bool:
         """Return whether σ had seen the photograph before the evaluation."""
         indecision = self.variant.pipeline(self.upscaler).indecision
         return seen_by(indecision, image.pair.pixels_sha256)
 
-    def seen_to_fit(self, image: Image) -> Photograph | None:
+    def seen_to_fit(self, image: EvaluatedImage) -> Photograph | None:
         """Return what the fit uses of a calibration image."""
         if not self.fits_on(image.pair.name):
             return None
@@ -166,7 +166,7 @@ class Cell(Part):
             scenes, name = self.request.fit_split.scenes, self.upscaler.name
             self.pipeline = fitted_pipeline(known, self.pipeline, scenes, name)
 
-    def seen(self, image: Image) -> MeasuredPair | None:
+    def seen(self, image: EvaluatedImage) -> MeasuredPair | None:
         """Measure a calibration image."""
         if self.request is None or self.fits_on(image.pair.name):
             return None
@@ -203,7 +203,7 @@ class Cell(Part):
             self._thresholds[subset] = np.array(levels)
         return self._thresholds[subset]
 
-    def tested(self, image: Image) -> Answered:
+    def tested(self, image: EvaluatedImage) -> JudgedImage:
         """Measure a test image under the part of the calibration that would answer it."""
         pipeline, measurement = self.pipeline, image.measured(self.pipeline)
         features = image.pair.features
@@ -224,9 +224,9 @@ class Cell(Part):
         quantities["error"] = of_colours.losses(thresholds, "left").astype(np.float64)
         quantities["loss"] = mean_of(losses, thresholds, "left")
         warned = not applicable.is_covered
-        return Answered(applicable, warned, losses, quantities)
+        return JudgedImage(applicable, warned, losses, quantities)
 
-    def gather(self, images: Sequence[Answered]) -> None:
+    def gather(self, images: Sequence[JudgedImage]) -> None:
         """Store the answers."""
         self.answers = images
         names = images[0].quantities

@@ -44,11 +44,11 @@ _UNITS: Final[Mapping[ErrorUnit, str]] = {
 }
 """What the numbers of an error mean."""
 
-Outcome = Literal["consistent", "undecided", "mixed", "broken", "nothing"]
+VerdictOutcome = Literal["consistent", "undecided", "mixed", "broken", "nothing"]
 """Judged by one promise of each upscaler, fixed before measuring: the reference α under the first
 settings. Of many promises some break by chance."""
 
-HEADLINES: dict[Outcome, str] = {
+HEADLINES: dict[VerdictOutcome, str] = {
     "consistent": "These {images} do not contradict the promise.",
     "undecided": "These {images} do not contradict the promise: the error was above α by no more "
     "than chance explains.",
@@ -65,7 +65,7 @@ _SETTINGS = {SERVED: "as this service would serve it", PAPER: "in the paper's se
 class Verdict:
     """The outcome, its headline, the findings and their limits."""
 
-    outcome: Outcome
+    outcome: VerdictOutcome
     headline: str
     findings: Sequence[str]
     limits: Sequence[str]
@@ -162,7 +162,7 @@ def _tables(findings: Findings) -> dict[str, list[Record]]:
     return {"table": as_records(findings.rows), **{name: of(name) for name in TABLES}}
 
 
-def advice(rows: Sequence[dict[str, Any]], alpha: float) -> str | None:
+def samples_advice(rows: Sequence[dict[str, Any]], alpha: float) -> str | None:
     """Say which M is enough, in one sentence; None with nothing to choose from."""
     areas = {row["samples"]: row["trusted_area"] for row in rows if row["alpha"] == alpha}
     if len(areas) < 2:
@@ -189,7 +189,7 @@ def render(findings: Findings) -> str:
         options=findings.options,
         status_words=_STATUS,
         class_in_words=class_in_words,
-        advice=advice,
+        samples_advice=samples_advice,
         as_named=as_named,
         errors=errors_in_words(findings),
     )
@@ -250,7 +250,7 @@ def judge(
     return Verdict(outcome, headline, findings, limits(results, plan, options))
 
 
-def _outcome(main: Sequence[Row], counts: Mapping[Status | None, int]) -> Outcome:
+def _outcome(main: Sequence[Row], counts: Mapping[Status | None, int]) -> VerdictOutcome:
     statuses = {row.status for row in main}
     if "broken" in statuses:
         return "broken"

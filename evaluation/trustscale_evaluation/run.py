@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from trustscale_evaluation.added import Added
+from trustscale_evaluation.added import AddedShares
 from trustscale_evaluation.earlier import Earlier
-from trustscale_evaluation.measure import Image, SampleCache, image_of
+from trustscale_evaluation.measure import EvaluatedImage, SampleCache, image_of
 from trustscale_evaluation.plan import EvaluationPlan, Variant, scene_name
 from trustscale_evaluation.plots import Record
-from trustscale_evaluation.reduce import Cell, Part
+from trustscale_evaluation.reduce import Cell, Method
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import Pair, load_pair, variants_of
 from trustscale_server.images.degrade import Degradation, Mixture
@@ -23,12 +23,12 @@ from trustscale_server.platform.errors import BadRequest
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.probe import ProbeReport, probe
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 TABLES: Final = ("price", "baselines", "added")
 """Of each upscaler, besides that of all promises."""
 
-Progress = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Called with the current step, the images done, and their total."""
 
 
@@ -53,7 +53,7 @@ class Options:
     with_pictures: bool = True
 
 
-class Upload(NamedTuple):
+class PlannedUpload(NamedTuple):
     """An image of the plan, uploaded in one way; place: on its side."""
 
     place: int
@@ -78,7 +78,7 @@ class Evaluation:
         variants: Sequence[Variant],
         cache: SampleCache,
         options: Options,
-        on_progress: Progress,
+        on_progress: OnProgress,
     ) -> None:
         self.upscaler, self.plan, self.options = upscaler, plan, options
         self._cache, self._on_progress = cache, on_progress
@@ -97,7 +97,7 @@ class Evaluation:
         self._widest = max(pipelines, key=lambda pipeline: pipeline.indecision.window)
         self.calibration, self.test = map(self._uploads, (plan.calibration, plan.test))
         self.earlier = Earlier(self.main.pipeline, options.delta) if options.with_earlier else None
-        self.added = Added(self.main.pipeline)
+        self.added = AddedShares(self.main.pipeline)
         self.generated, self.seconds = 0, 0.0
         self.fitted_on: set[str] = set()
         self.quickest: float | None = None
@@ -184,7 +184,7 @@ class Evaluation:
         )
         for place, cell in enumerate(self.cells):
             await asyncio.to_thread(cell.fit, [of_image[place] for of_image in to_fit_on])
-        methods: list[Part] = [*self.cells, self.added]
+        methods: list[Method] = [*self.cells, self.added]
         if self.earlier is not None:
             methods.append(self.earlier)
         of_images = await self.each(
@@ -205,8 +205,8 @@ class Evaluation:
             self.probe = await probe(self.upscaler, pair.x, samples=self._largest.samples)
 
     async def each(
-        self, uploads: Iterable[Upload], reduce: Callable[[Image], Result]
-    ) -> list[Result]:
+        self, uploads: Iterable[PlannedUpload], reduce: Callable[[EvaluatedImage], T]
+    ) -> list[T]:
         """Return what `reduce` makes, in threads, of every upload, in their order.
 
         Raises the error of the first image that fails.
@@ -214,7 +214,7 @@ class Evaluation:
         at_once = max(self.upscaler.capabilities.concurrency + 1, usable_cores())
         turns = asyncio.Semaphore(at_once)
 
-        async def one(upload: Upload) -> Result:
+        async def one(upload: PlannedUpload) -> T:
             async with turns:
                 pair = await asyncio.to_thread(self._load, upload)
                 image = await image_of(
@@ -231,12 +231,12 @@ class Evaluation:
             raise errors.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    def _uploads(self, side: Sequence[PairSource]) -> list[Upload]:
+    def _uploads(self, side: Sequence[PairSource]) -> list[PlannedUpload]:
         variants = variants_of(self.made_by)
         pairs = [pair for source in side for pair in source.in_variants(variants)]
-        return [Upload(place, pair) for place, pair in enumerate(pairs)]
+        return [PlannedUpload(place, pair) for place, pair in enumerate(pairs)]
 
-    def _load(self, upload: Upload) -> Pair:
+    def _load(self, upload: PlannedUpload) -> Pair:
         source = upload.source
         return load_pair(
             source,
@@ -246,7 +246,7 @@ class Evaluation:
             seed=self.options.seed,
         )
 
-    def _count(self, image: Image) -> None:
+    def _count(self, image: EvaluatedImage) -> None:
         if any(cell.was_fitted_on(image) for cell in self.cells):
             self.fitted_on.add(image.pair.y_sha256)
         took = image.samples.seconds

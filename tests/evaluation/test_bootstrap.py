@@ -6,7 +6,7 @@ from scipy import stats
 
 from harness.fakes import FakeUpscaler
 from trustscale_evaluation.plan import Variant
-from trustscale_evaluation.reduce import Answered, Cell
+from trustscale_evaluation.reduce import Cell, JudgedImage
 from trustscale_evaluation.tables import (
     QUANTITIES,
     Resamples,
@@ -81,7 +81,7 @@ def cell_of(stairs, scenes, test, guarantee=None):
     losses = [one.losses(thresholds, "left") for one in test]
     cell.gather(
         [
-            Answered(subject, False, [one], dict.fromkeys(QUANTITIES, loss))
+            JudgedImage(subject, False, [one], dict.fromkeys(QUANTITIES, loss))
             for one, loss in zip(test, losses, strict=True)
         ]
     )

@@ -8,20 +8,20 @@ from PIL import Image
 
 from trustscale_server.images.card import (
     MIN_WIDTH,
+    BarSegment,
     Caption,
-    Part,
     card,
     letter_size,
     resembles_card,
 )
-from trustscale_server.images.lettering import REGULAR, Span, width_of, wrapped
+from trustscale_server.images.lettering import REGULAR, StyledText, width_of, wrapped
 
 CAPTION = Caption(
     lead="62\u00a0% of it can be relied on for colour.",
     text="It is soft where the model may have made it up.",
     origin="Enlarged ×4 from 100 × 75 by realesr-x4 · α = 0.05",
     check="Trustscale 8f3a 21c9 6e04",
-    bar=(Part(0.62, "solid"), Part(0.38, "doubtful")),
+    bar=(BarSegment(0.62, "solid"), BarSegment(0.38, "doubtful")),
 )
 
 
@@ -73,7 +73,7 @@ def test_frames_are_lines_around_their_boxes():
 @pytest.mark.parametrize("share", [0, 0.004, 0.5, 1])
 def test_the_bar_shows_the_share(share):
     """So much of the bar is ink."""
-    bar = (Part(share, "solid"), Part(1 - share, "doubtful"))
+    bar = (BarSegment(share, "solid"), BarSegment(1 - share, "doubtful"))
     caption = Caption(CAPTION.lead, CAPTION.text, CAPTION.origin, CAPTION.check, bar)
     plain = Caption(CAPTION.lead, CAPTION.text, CAPTION.origin, CAPTION.check)
     pixels = np.full((750, 1000, 3), 128, np.uint8)
@@ -97,26 +97,28 @@ def test_scripts_with_letters_of_their_own(text):
     """Latin, Greek and Cyrillic are drawn by the fonts that are shipped."""
     drawn = [
         piece.font.path
-        for line in wrapped([Span(text, REGULAR, (0, 0, 0))], 20, 500)
+        for line in wrapped([StyledText(text, REGULAR, (0, 0, 0))], 20, 500)
         for piece in line
     ]
     assert all("source-sans-3" in path for path in drawn)
     said = [
-        piece.text for line in wrapped([Span(text, REGULAR, (0, 0, 0))], 20, 500) for piece in line
+        piece.text
+        for line in wrapped([StyledText(text, REGULAR, (0, 0, 0))], 20, 500)
+        for piece in line
     ]
     assert "".join(said) == text
 
 
 def test_a_letter_that_no_font_has():
     """It is drawn as a question mark, not as a box."""
-    (line,) = wrapped([Span("a\U0010fffeb", REGULAR, (0, 0, 0))], 20, 500)
+    (line,) = wrapped([StyledText("a\U0010fffeb", REGULAR, (0, 0, 0))], 20, 500)
     assert "".join(piece.text for piece in line) == "a?b"
 
 
 def test_lines_are_as_wide_as_they_may_be():
     """Lines break at spaces, never at a hard one, and a word without one is cut."""
     text = "one two\u00a0three four five " + 80 * "x"
-    lines = wrapped([Span(text, REGULAR, (0, 0, 0))], 20, 120)
+    lines = wrapped([StyledText(text, REGULAR, (0, 0, 0))], 20, 120)
     assert all(width_of(line) <= 120 for line in lines)
     said = ["".join(piece.text for piece in line) for line in lines]
     assert said[-1].endswith("…")
@@ -127,11 +129,11 @@ def test_no_word_is_left_alone():
     """The line before gives it company, if it can; one long word cannot."""
     text = "Too little was measured on pictures like it."
     for width in range(200, 420, 4):
-        lines = wrapped([Span(text, REGULAR, (0, 0, 0))], 20, width)
+        lines = wrapped([StyledText(text, REGULAR, (0, 0, 0))], 20, width)
         assert all(width_of(line) <= width for line in lines)
         assert len(lines) == 1 or width_of(lines[-1]) >= width / 4
-    (long,) = wrapped([Span(9 * "m", REGULAR, (0, 0, 0))], 20, 500)
-    lines = wrapped([Span(9 * "m" + " i", REGULAR, (0, 0, 0))], 20, width_of(long) + 1)
+    (long,) = wrapped([StyledText(9 * "m", REGULAR, (0, 0, 0))], 20, 500)
+    lines = wrapped([StyledText(9 * "m" + " i", REGULAR, (0, 0, 0))], 20, width_of(long) + 1)
     assert [line[0].text for line in lines] == [9 * "m", "i"]
 
 

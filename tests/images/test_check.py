@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from trustscale_server.images.check.align import align
-from trustscale_server.images.check.check import LARGE, check, memory_of, read_picture
+from trustscale_server.images.check.check import LARGE, check_pictures, memory_of, read_for_check
 from trustscale_server.images.check.report import html_report
 from trustscale_server.platform.errors import BadImage
 
@@ -33,7 +33,7 @@ SMALL = np.asarray(SMALL_ONE)
 
 
 def told_of(large, small=SMALL):
-    return check(small, np.asarray(large)).check
+    return check_pictures(small, np.asarray(large)).check
 
 
 WAYS = {
@@ -113,7 +113,7 @@ def test_strangers():
     told = told_of(scene(2))
     assert (told.belong_together, told.contradictions, told.consistency_db) == (False, [], None)
     assert not told.holds
-    told = check(TRUTH, np.asarray(SMALL_ONE)).check
+    told = check_pictures(TRUTH, np.asarray(SMALL_ONE)).check
     assert told.sentences[0].endswith("were they exchanged?")
 
 
@@ -150,25 +150,25 @@ def test_flat_and_tiny_pictures():
     flat = np.full((96, 96, 3), 90, np.uint8)
     assert not told_of(np.full((384, 384, 3), 90, np.uint8), flat).belong_together
     with pytest.raises(BadImage, match="16 pixels"):
-        check(SMALL[:8], TRUTH)
+        check_pictures(SMALL[:8], TRUTH)
 
 
 def test_a_report():
     """One file without scripts or addresses, in which all places and sentences stand."""
     large = TRUTH.copy()
     large[180:228, 140:188] = 255 - large[180:228, 140:188]
-    checked = check(SMALL, large)
+    checked = check_pictures(SMALL, large)
     page = html_report(SMALL, large, checked)
     assert page.count('<i class="place"') == len(checked.check.contradictions)
     assert all(one.why in page for one in checked.check.contradictions)
     assert "<script" not in page
     assert "http" not in page
-    assert "do not belong together" in html_report(SMALL, scene(2), check(SMALL, scene(2)))
+    assert "do not belong together" in html_report(SMALL, scene(2), check_pictures(SMALL, scene(2)))
 
 
 def test_reading():
     """Transparent pixels are white; data of 16 bits are no pictures."""
     out = io.BytesIO()
     Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(out, "PNG")
-    assert read_picture(out.getvalue(), LARGE).min() == 255
+    assert read_for_check(out.getvalue(), LARGE).min() == 255
     assert memory_of((2000, 1500), (8000, 6000)) < 2e9

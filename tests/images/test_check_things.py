@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tests.images.test_check import LARGE_ONE, SMALL, SMALL_ONE, TRUTH
 from trustscale_server.images.check.card import check_card
-from trustscale_server.images.check.check import check
+from trustscale_server.images.check.check import check_pictures
 from trustscale_server.images.check.report import html_report
 from trustscale_server.images.check.things import Finders, finders, sentences_about
 from trustscale_server.serving.finders import FaceFinder
@@ -38,7 +38,7 @@ def read(*pictures):
 
 
 def things_of(finding, large=LARGE_ONE, small=SMALL):
-    return check(small, np.asarray(large), finding).check.things
+    return check_pictures(small, np.asarray(large), finding).check.things
 
 
 def test_faces_of_both():
@@ -93,7 +93,7 @@ def test_lines_of_both():
 
 def test_nothing_is_looked_for_without_finders():
     assert things_of(None) == []
-    assert check(SMALL, SMALL[::-1].copy(), seen([], [])).check.things == []
+    assert check_pictures(SMALL, SMALL[::-1].copy(), seen([], [])).check.things == []
 
 
 def test_a_face_that_was_pasted(monkeypatch):
@@ -135,7 +135,7 @@ def test_a_word_that_was_changed():
 def test_a_report_lists_them():
     """With a frame around what differs."""
     finding = seen([], [(10, 200, 60, 260)])
-    checked = check(SMALL, TRUTH, finding)
+    checked = check_pictures(SMALL, TRUTH, finding)
     page = html_report(SMALL, TRUTH, checked)
     assert page.count('<i class="thing"') == 1
     assert checked.check.things[0].why in page
@@ -147,7 +147,7 @@ def test_a_card(form):
     """The picture with frames around contradictions, and words below; large ones are reduced."""
     patched = TRUTH.copy()
     patched[180:228, 140:188] = 255 - patched[180:228, 140:188]
-    told = check(SMALL, patched).check
+    told = check_pictures(SMALL, patched).check
     made = Image.open(io.BytesIO(check_card(SMALL, patched, told, form)))
     assert made.format.lower() == form
     assert made.width == 384
@@ -164,7 +164,7 @@ def test_a_card_says_what_was_found():
     cards = []
     for large in (LARGE_ONE, SMALL_ONE.rotate(90).resize((3000, 1500))):
         pixels = np.asarray(large)
-        told = check(SMALL, pixels).check
+        told = check_pictures(SMALL, pixels).check
         cards.append(Image.open(io.BytesIO(check_card(SMALL, pixels, told, "png"))))
     assert cards[0].width == 384
     assert cards[1].width == 1600

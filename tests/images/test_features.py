@@ -16,12 +16,12 @@ from trustscale_server.images.compression import (
     Compression,
     read_compression,
     resaved_quality,
-    worst_of,
+    strongest_compression,
 )
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.degrade import USUAL, Degradation, degrade, make_input, subject_of
 from trustscale_server.images.features import BANDS, UPLOAD, classify, look_at
-from trustscale_server.images.kinds import class_in_words, kinds_table, ways_of
+from trustscale_server.images.kinds import class_in_words, kinds_table, ways_of_class
 from trustscale_server.images.statistics import MAX_TILES, TILE, describe, tiles_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -112,7 +112,7 @@ def test_classes(way):
         for truth in examples()
         for seed in range(4)
     )
-    own = next(name for name in kinds_table().words if way in ways_of(name))
+    own = next(name for name in kinds_table().words if way in ways_of_class(name))
     assert found[own] >= found.total() * (0.3 if way in {"motion", "collage"} else 0.5), found
     assert found.keys() <= kinds_table().words.keys()
 
@@ -230,16 +230,16 @@ class TestResaved:
         form, quality = later
         first = Image.open(io.BytesIO(encoded(textured(), "JPEG", quality=50)))
         again = decode(encoded(np.asarray(first), form, quality=quality), Limits())
-        worst = worst_of(again.compression, again.rgb)
+        worst = strongest_compression(again.compression, again.rgb)
         assert worst == ("jpeg", pytest.approx(50, abs=1))
-        assert worst_of(Compression("jpeg", 20), again.rgb) == ("jpeg", 20)
+        assert strongest_compression(Compression("jpeg", 20), again.rgb) == ("jpeg", 20)
 
     @pytest.mark.parametrize("form", ["JPEG", "WEBP", "AVIF"])
     @pytest.mark.parametrize("quality", [45, 60, 75, 80, 85, 95])
     def test_saved_once(self, form, quality):
         for seed in range(4):
             once = decode(encoded(textured(seed), form, quality=quality), Limits())
-            assert worst_of(once.compression, once.rgb) == once.compression
+            assert strongest_compression(once.compression, once.rgb) == once.compression
 
     def test_what_never_was_a_jpeg(self):
         for seed in range(30):
@@ -251,7 +251,9 @@ class TestResaved:
 
 def test_every_class_has_words():
     """And every usual way a class; another name is its own."""
-    assert {way for name in kinds_table().words for way in ways_of(name)} == {*USUAL.variants()}
+    assert {way for name in kinds_table().words for way in ways_of_class(name)} == {
+        *USUAL.variants()
+    }
     for name in (*kinds_table().words, "other", "grey", "colour"):
         assert class_in_words(name) != name
     assert class_in_words("soft/jpeg-80") == "soft/jpeg-80"

@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from trustscale_server.things.faces import Face, find_faces, network_file, zoom_for
+from trustscale_server.things.faces import Face, face_network_file, find_faces, zoom_for
 from trustscale_server.upscalers.embedded.runtime import CPU, load_session
 
 ASTRONAUT = 182, 58, 270, 178  # her face, in the picture of 512 pixels
@@ -20,7 +20,7 @@ BACKGROUND = 90
 @cache
 def network():
     # onnxruntime: the same numbers on every processor.
-    return load_session(network_file(), name="CenterFace", threads=1, among=[CPU]).run
+    return load_session(face_network_file(), name="CenterFace", threads=1, among=[CPU]).run
 
 
 def astronaut(side: int) -> Image.Image:
@@ -109,7 +109,7 @@ def test_the_enlargement_follows_size_and_scale():
 
 def test_the_shipped_file_is_the_one_that_card_and_notice_name():
     """The model card and NOTICE name the digest of the network that is shipped."""
-    digest = hashlib.sha256(network_file()).hexdigest()
+    digest = hashlib.sha256(face_network_file()).hexdigest()
     models = resources.files("trustscale_server.things") / "models"
     assert digest in (models / "MODEL_CARD.md").read_text("utf-8")
     assert digest in (Path(__file__).parents[2] / "NOTICE").read_text("utf-8")

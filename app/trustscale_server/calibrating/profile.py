@@ -11,7 +11,7 @@ from trustscale_server.calibrating.layout import IMAGE_SUFFIXES
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import USUAL, Component, Mixture
 from trustscale_server.images.features import UPLOAD, InputFeatures, classify, look_at
-from trustscale_server.images.kinds import class_in_words, ways_of
+from trustscale_server.images.kinds import class_in_words, ways_of_class
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.platform.errors import BadInput, BadPairs
 
@@ -55,7 +55,7 @@ class InputProfile(NamedTuple):
         qualities = [quality for quality in known if quality is not None]
         usual, components, shares = USUAL.variants(), list[Component](), dict[str, int]()
         for name, count in self.classes.items():
-            for way in ways_of(name) if count >= _SHARE * len(self.uploads) else []:
+            for way in ways_of_class(name) if count >= _SHARE * len(self.uploads) else []:
                 components += [_at(component, qualities) for component in usual[way].mixture]
                 shares[way] = max(1, round(100 * count / len(self.uploads)))
         if not components:
@@ -74,7 +74,7 @@ class InputProfile(NamedTuple):
         lines = [size]
         ways = self.mixture().variants()
         for name, count in self.classes.most_common():
-            covered = "" if set(ways_of(name)) & ways.keys() else "; not covered"
+            covered = "" if set(ways_of_class(name)) & ways.keys() else "; not covered"
             lines.append(f"  {count / total:4.0%}  {name}: {class_in_words(name)}{covered}")
         never = [way for way in USUAL.variants() if way not in ways]
         if never:

@@ -58,8 +58,8 @@ def check(
             f"{checks.memory_of(sizes[0], sizes[1]) / 1e9:.1f} GB of memory.",
             err=True,
         )
-    ours, theirs = (in_decoder(checks.read_picture, data, limits) for data, limits in files)
-    checked = checks.check(ours, theirs, finders(FaceFinder()))
+    ours, theirs = (in_decoder(checks.read_for_check, data, limits) for data, limits in files)
+    checked = checks.check_pictures(ours, theirs, finders(FaceFinder()))
     if report is not None:
         report.write_text(html_report(ours, theirs, checked), "utf-8")
     findings = checked.check

@@ -13,7 +13,7 @@ from fastapi import File, Form, Request, UploadFile
 
 from trustscale_server.http.forms import Webhook
 from trustscale_server.http.state import State
-from trustscale_server.images.sandbox.client import File as ImageFile
+from trustscale_server.images.sandbox.client import ImageFile
 from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.serving.request import UpscaleOptions
 from trustscale_server.stores.base import IMAGE, StoreUnavailable, direct_folder

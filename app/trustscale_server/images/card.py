@@ -20,17 +20,16 @@ from trustscale_server.images.lettering import (
     REGULAR,
     SEMIBOLD,
     Colour,
-    Line,
-    Span,
-    draw,
+    StyledText,
+    TypesetLine,
+    draw_line,
     width_of,
     wrapped,
 )
+from trustscale_server.pixels.boxes import Box
 
 Theme = Literal["light", "dark"]
 _Fill = Literal["solid", "faint", "doubtful"]
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom in pixels of the picture."""
 
 MIN_WIDTH: Final = 300
 """Of a card, in pixels: a narrower picture has paper beside it."""
@@ -116,7 +115,7 @@ def card(
         picture: uint8 [H, W, 3 or 4]; transparent parts stay transparent.
         caption: the words and the bar.
         theme: of the strip.
-        frames: boxes that are framed.
+        frames: boxes that are framed, in pixels of the picture.
         is_doubt: whether frames have the colour of doubt, or are quiet.
 
     Returns:
@@ -138,7 +137,7 @@ def card(
     return out
 
 
-def paper(theme: Theme) -> Colour:
+def strip_colour(theme: Theme) -> Colour:
     """Return the colour of a strip."""
     return _COLOURS[theme].paper
 
@@ -154,21 +153,21 @@ def _strip(width: int, size: float, caption: Caption, colours: _Colours) -> NDAr
     factor = max(1, math.ceil(_UNHINTED / size))
     side = round(1.15 * size)
     inner = width - 2 * side
-    lead = Span(caption.lead, SEMIBOLD, colours.amber if caption.is_warning else colours.ink)
+    lead = StyledText(caption.lead, SEMIBOLD, colours.amber if caption.is_warning else colours.ink)
     small = _SMALLER * size
 
-    def lines(size: float, *spans: Span) -> list[Line]:
+    def lines(size: float, *spans: StyledText) -> list[TypesetLine]:
         return wrapped(spans, factor * size, factor * inner)
 
-    first = lines(size, lead, Span(caption.text, REGULAR, colours.ink))
-    second = lines(small, Span(caption.origin, REGULAR, colours.soft))
-    check = lines(small, Span(caption.check, REGULAR, colours.soft))
+    first = lines(size, lead, StyledText(caption.text, REGULAR, colours.ink))
+    second = lines(small, StyledText(caption.origin, REGULAR, colours.soft))
+    check = lines(small, StyledText(caption.check, REGULAR, colours.soft))
     # The number stands at the right end of the last line, where there is room.
     joined = bool(second and check) and (
         width_of(second[-1]) + width_of(check[0]) + factor * size <= factor * inner
     )
     bar = max(3, round(0.3 * size)) if caption.bar else 0
-    places: list[tuple[Line, float, float]] = []
+    places: list[tuple[TypesetLine, float, float]] = []
     y = 0.95 * size + (bar + 0.55 * size if bar else 0)
     for line in first:
         places.append((line, side, y + 0.78 * size))
@@ -193,7 +192,7 @@ def _strip(width: int, size: float, caption: Caption, colours: _Colours) -> NDAr
 def _lettered(
     width: int,
     height: int,
-    places: Sequence[tuple[Line, float, float]],
+    places: Sequence[tuple[TypesetLine, float, float]],
     factor: int,
     paper: Colour,
 ) -> NDArray[np.uint8]:
@@ -201,7 +200,7 @@ def _lettered(
     image = Image.new("RGB", (factor * width, factor * height), paper)
     pen = ImageDraw.Draw(image)
     for line, left, baseline in places:
-        draw(pen, line, factor * left, factor * baseline)
+        draw_line(pen, line, factor * left, factor * baseline)
     return np.array(image if factor == 1 else image.reduce(factor))
 
 

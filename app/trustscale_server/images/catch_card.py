@@ -13,8 +13,8 @@ from trustscale_server.images.lettering import (
     REGULAR,
     SEMIBOLD,
     Colour,
-    Span,
-    draw,
+    StyledText,
+    draw_line,
     width_of,
     wrapped,
 )
@@ -68,26 +68,21 @@ def catch_card(
     image = Image.new("RGB", (_FACTOR * WIDTH, _FACTOR * HEIGHT), _PAPER)
     pen = ImageDraw.Draw(image)
 
-    def write(text: str, size: float, left: float, baseline: float, **style: object) -> None:
-        span = Span(text, *({"weight": REGULAR, "colour": _INK} | style).values())  # type: ignore[arg-type]
-        for line in wrapped([span], _FACTOR * size, _FACTOR * (WIDTH - left)):
-            draw(pen, line, _FACTOR * left, _FACTOR * baseline)
+    def write(text: StyledText, size: float, left: float, baseline: float) -> None:
+        for line in wrapped([text], _FACTOR * size, _FACTOR * (WIDTH - left)):
+            draw_line(pen, line, _FACTOR * left, _FACTOR * baseline)
 
-    names = ("You’d send", "It made", "It was")
-    for k, name in enumerate(names):
-        colour = _DOUBT if k == 1 else _INK
-        write(name, 34, _LEFT + k * (_SIDE + _GAP), _TOP - 26, weight=SEMIBOLD, colour=colour)
+    for k, name in enumerate(("You’d send", "It made", "It was")):
+        head = StyledText(name, SEMIBOLD, _DOUBT if k == 1 else _INK)
+        write(head, 34, _LEFT + k * (_SIDE + _GAP), _TOP - 26)
     base = _TOP + _SIDE
-    write(words.verdict, 38, _LEFT, base + 66, weight=SEMIBOLD)
-    write(
-        f"Reduced to a {_ordinal(words.scale)}, enlarged ×{words.scale:.3g} by {words.upscaler}.",
-        24,
-        _LEFT,
-        base + 112,
-        colour=_SOFT,
+    write(StyledText(words.verdict, SEMIBOLD, _INK), 38, _LEFT, base + 66)
+    origin = (
+        f"Reduced to a {_ordinal(words.scale)}, enlarged ×{words.scale:.3g} by {words.upscaler}."
     )
-    brand = wrapped([Span("Trustscale", SEMIBOLD, _SOFT)], _FACTOR * 24, _FACTOR * WIDTH)[0]
-    draw(pen, brand, _FACTOR * (WIDTH - _LEFT) - width_of(brand), _FACTOR * (base + 112))
+    write(StyledText(origin, REGULAR, _SOFT), 24, _LEFT, base + 112)
+    brand = wrapped([StyledText("Trustscale", SEMIBOLD, _SOFT)], _FACTOR * 24, _FACTOR * WIDTH)[0]
+    draw_line(pen, brand, _FACTOR * (WIDTH - _LEFT) - width_of(brand), _FACTOR * (base + 112))
     image = image.reduce(_FACTOR)
     for k, picture in enumerate((sent, output, was)):
         panel = Image.fromarray(np.ascontiguousarray(picture[..., :3]))

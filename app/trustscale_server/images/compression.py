@@ -217,7 +217,7 @@ _CERTAIN = 6.0  # standard deviations; never compressed pictures stay below 3
 _COARSE = 3.0  # rounding to 8 bits hides smaller steps
 
 
-def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
+def strongest_compression(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
     """Return the strongest compression that file and pixels show.
 
     compression: of the file. rgb: uint8 [h, w, 3], from a multiple of 8 pixels on.

@@ -112,7 +112,7 @@ _ANY = [0, *OPAQUE * [OPAQUE]]
 _SMOOTH = [round((1 - math.cos(math.pi * k / OPAQUE)) / 2 * OPAQUE) for k in range(OPAQUE + 1)]
 
 
-Color = Annotated[
+HexColor = Annotated[
     str, Field(pattern=r"^#[0-9a-f]{6}$", description='A colour such as "#ff00ff", in lower case.')
 ]
 
@@ -130,7 +130,7 @@ class Inpaint(BaseModel):
 
     share: float = Field(0.1, gt=0, le=0.9)
     shape: Literal["rectangles", "strokes"] = "rectangles"
-    color: Color = "#ff00ff"
+    color: HexColor = "#ff00ff"
 
     def describe(self) -> str:
         """Describe what was cut, for people."""

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.images.compression import LOSSLESS, Compression, worst_of
+from trustscale_server.images.compression import LOSSLESS, Compression, strongest_compression
 from trustscale_server.images.kinds import (
     USUAL_QUALITY,
     Kind,
@@ -91,7 +91,7 @@ def look_at(picture: Pixels, compression: Compression) -> InputFeatures:
     # A multiple of 8 from the corner keeps a grid of blocks in place.
     top, left = (max(0, (side - _MIDDLE_SIDE) // 2) // 8 * 8 for side in (height, width))
     pixels = rgb[top : top + _MIDDLE_SIDE, left : left + _MIDDLE_SIDE]
-    worst = worst_of(compression, pixels)
+    worst = strongest_compression(compression, pixels)
     luma = np.asarray(pixels @ LUMA, np.float32)
     padded = np.pad(luma, ((0, 1), (0, 1)), mode="edge")
     right = np.diff(padded, axis=1)

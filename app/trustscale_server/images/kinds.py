@@ -135,7 +135,7 @@ def kind_of(standardised: NDArray[np.float64], declared: Compression) -> Kind:
     return kind._replace(name=UNKNOWN) if declared.codec == "other" else kind
 
 
-def ways_of(name: str) -> list[str]:
+def ways_of_class(name: str) -> list[str]:
     """Return the usual ways of making uploads of a class."""
     kinds = zip(kinds_table().kinds, kinds_table().classes, strict=True)
     return [kind for kind, its_class in kinds if its_class == name]

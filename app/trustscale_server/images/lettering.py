@@ -33,7 +33,7 @@ Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class StyledText:
     """A text in one weight and colour."""
 
     text: str
@@ -54,14 +54,14 @@ class _Piece:
         return float(self.font.getlength(self.text))
 
 
-Line = Sequence[_Piece]
+TypesetLine = Sequence[_Piece]
 
 
 _ALONE: Final = 0.25  # of the width: a line below it looks forgotten
 _NARROWER: Final = (0.9, 0.8, 0.7)  # widths that are tried for the lines before it
 
 
-def wrapped(spans: Sequence[Span], size: float, width: float) -> list[Line]:
+def wrapped(spans: Sequence[StyledText], size: float, width: float) -> list[TypesetLine]:
     """Return the lines of the spans, which follow each other, for letters of `size` pixels.
 
     Lines break at plain spaces. A word that is wider than a line has a line of its own, cut with an
@@ -77,12 +77,12 @@ def wrapped(spans: Sequence[Span], size: float, width: float) -> list[Line]:
     return lines
 
 
-def _broken(spans: Sequence[Span], size: float, width: float) -> list[Line]:
+def _broken(spans: Sequence[StyledText], size: float, width: float) -> list[TypesetLine]:
     lines: list[list[_Piece]] = [[]]
     used = 0.0
     for span in spans:
         for word in span.text.split(" "):
-            pieces = list(_pieces(Span(word, span.weight, span.colour), size))
+            pieces = list(_pieces(StyledText(word, span.weight, span.colour), size))
             space = _font(_path("latin"), size, span.weight).getlength(" ")
             needed = sum(piece.width for piece in pieces)
             if lines[-1] and used + space + needed > width:
@@ -100,30 +100,30 @@ def _broken(spans: Sequence[Span], size: float, width: float) -> list[Line]:
     return [line for line in lines if line]
 
 
-def width_of(line: Line) -> float:
+def width_of(line: TypesetLine) -> float:
     """Return the width of a line in pixels."""
     return sum(piece.width for piece in line)
 
 
-def draw(pen: ImageDraw.ImageDraw, line: Line, left: float, baseline: float) -> None:
+def draw_line(pen: ImageDraw.ImageDraw, line: TypesetLine, left: float, baseline: float) -> None:
     """Draw a line from `left` on its baseline."""
     for piece in line:
         pen.text((left, baseline), piece.text, piece.colour, piece.font, anchor="ls")
         left += piece.width
 
 
-def _cut(span: Span, word: str, size: float, width: float) -> Iterator[_Piece]:
+def _cut(span: StyledText, word: str, size: float, width: float) -> Iterator[_Piece]:
     """As many letters of a word as fit, and an ellipsis."""
     letters = word
     while letters:
         letters = letters[:-1]
-        pieces = list(_pieces(Span(letters + "…", span.weight, span.colour), size))
+        pieces = list(_pieces(StyledText(letters + "…", span.weight, span.colour), size))
         if sum(piece.width for piece in pieces) <= width:
             yield from pieces
             return
 
 
-def _pieces(span: Span, size: float) -> Iterator[_Piece]:
+def _pieces(span: StyledText, size: float) -> Iterator[_Piece]:
     paths = [_path_for(letter, span.text) for letter in span.text]
     letters = [
         (path or _path("latin"), letter if path else "?")

@@ -14,8 +14,6 @@ _FONTS: Final = (9, 10, 11, 12, 13, 14, 16, 20, 28)  # pixels of X
 _LETTERS: Final = "etaoinshrdlucmfwypvbgkqjxz ETAOINSHR 0123456789 .,:;-/()"
 _PHOTOGRAPH: Final = (0.35, 0.8)  # share of a page's sides
 
-Color = tuple[int, int, int]
-
 
 def line_art(height: int, width: int, unit: int, random: np.random.Generator) -> NDArray[np.uint8]:
     """Return a drawing, uint8 [height, width, 3].
@@ -77,7 +75,7 @@ def rectangle(
     return spans[0], spans[1]
 
 
-def _color(random: np.random.Generator, *, is_light: bool) -> Color:
+def _color(random: np.random.Generator, *, is_light: bool) -> tuple[int, int, int]:
     """Grey or coloured, both as often."""
     low, high = (200, 256) if is_light else (0, 110)
     levels = random.integers(low, high, 3)

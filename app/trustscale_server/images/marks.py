@@ -23,7 +23,7 @@ from trustscale_server import __version__
 from trustscale_server.images.xmp import DESCRIPTION, RDF, descriptions, full
 from trustscale_server.pixels.lab import Pixels
 
-Kind = Literal["picture", "believed", "safe", "overlay", "card"]
+PictureKind = Literal["picture", "believed", "safe", "overlay", "card"]
 """The picture as the model made it; its doubtful part soft, or hatched; with a caption below."""
 
 _TERMS: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -59,11 +59,11 @@ class Mark:
     scale: how many times as wide as the upload. upload: width and height that were sent.
     alpha, share, about, promise: None and empty without a mask; the share of the opaque pixels can
     be relied on `about` something, such as "for colour".
-    pixels: their digest; empty: of data with 16 bits. look: see `look_of`.
+    pixels: their digest; empty: of data with 16 bits. look: see `coarse_copy`.
     picture, rows: of a card: digest and height of the picture that it shows.
     """
 
-    kind: Kind
+    kind: PictureKind
     upscaler: str
     version: str
     scale: float
@@ -86,8 +86,8 @@ class Mark:
         height, width = pixels.shape[:2]
         if pixels.dtype != np.uint8:
             return replace(self, size=(width, height), pixels="", look="")
-        look = look_of(cast("NDArray[np.uint8]", pixels))
-        return replace(self, size=(width, height), pixels=digest_of(pixels), look=look)
+        look = coarse_copy(cast("NDArray[np.uint8]", pixels))
+        return replace(self, size=(width, height), pixels=pixel_digest(pixels), look=look)
 
     def pending(self, pixels: Pixels) -> Mark:
         """Return the mark of a lossy file, before its pixels are known; see `completed`."""
@@ -118,14 +118,14 @@ def percent(share: float) -> str:
     return f"{min(round(100 * share), 99 if share < 1 else 100)}\u00a0%"
 
 
-def digest_of(pixels: Pixels) -> str:
+def pixel_digest(pixels: Pixels) -> str:
     """Return a digest of the values of uint8 [H, W, 3 or 4] and of their shape."""
     digest = hashlib.sha256("x".join(map(str, pixels.shape)).encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return f"sha256:{digest.hexdigest()}"
 
 
-def look_of(pixels: NDArray[np.uint8]) -> str:
+def coarse_copy(pixels: NDArray[np.uint8]) -> str:
     """Return a coarse copy of the lightness of uint8 [H, W, 3 or 4], as text."""
     height = len(pixels)
     if height < _MIN_ROWS:
@@ -157,8 +157,8 @@ def differences(copy: str, other_copy: str) -> NDArray[np.int_] | None:
 def completed(file: bytes, pixels: NDArray[np.uint8]) -> bytes:
     """Return a file whose mark is `pending`, with the digest of its decoded pixels."""
     for placeholder, value in (
-        (_UNKNOWN_PIXELS, digest_of(pixels)),
-        (_UNKNOWN_LOOK, look_of(pixels)),
+        (_UNKNOWN_PIXELS, pixel_digest(pixels)),
+        (_UNKNOWN_LOOK, coarse_copy(pixels)),
     ):
         if file.count(placeholder.encode()) != 1:
             raise ValueError("the file does not hold its mark as plain text")
@@ -221,11 +221,11 @@ def mark_in(texts: Mapping[str, str]) -> Mark | None:
         for name, text in texts.items()
         if name.startswith(_OURS)
     }
-    if values.get("kind") not in get_args(Kind):
+    if values.get("kind") not in get_args(PictureKind):
         return None
     try:
         return Mark(
-            kind=cast("Kind", values["kind"]),
+            kind=cast("PictureKind", values["kind"]),
             upscaler=values.get("upscaler", ""),
             version=values.get("version", ""),
             scale=float(values["scale"]),

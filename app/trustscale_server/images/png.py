@@ -12,13 +12,13 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngInfo
 
-Given = ParamSpec("Given")
+P = ParamSpec("P")
 
 
-def to_bytes(write: Callable[Concatenate[IO[bytes], Given], None]) -> Callable[Given, bytes]:
+def to_bytes(write: Callable[Concatenate[IO[bytes], P], None]) -> Callable[P, bytes]:
     """Return a function that returns what `write` writes, for small files."""
 
-    def made(*args: Given.args, **kwargs: Given.kwargs) -> bytes:
+    def made(*args: P.args, **kwargs: P.kwargs) -> bytes:
         out = BytesIO()
         write(out, *args, **kwargs)
         return out.getvalue()

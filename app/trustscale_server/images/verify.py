@@ -21,18 +21,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from trustscale_server.images.card import Box, resembles_card
+from trustscale_server.images.card import resembles_card
 from trustscale_server.images.decode import Limits, admit_pixels, image_size
 from trustscale_server.images.marks import (
-    Kind,
     Mark,
+    PictureKind,
+    coarse_copy,
     differences,
-    digest_of,
-    look_of,
     mark_in,
+    pixel_digest,
     relied,
 )
 from trustscale_server.images.xmp import texts_of
+from trustscale_server.pixels.boxes import Box
 from trustscale_server.platform.errors import BadImage, BadInput, ConfigError, reason_of
 
 _PixelState = Literal["unchanged", "saved_again", "resized", "cropped", "changed", "unknown"]
@@ -64,7 +65,7 @@ class Verification:
     what: Annotated[str, _about("What it is, in a sentence.")]
     sentences: Annotated[list[str], _about("All that is told, for people.")]
     kind: Annotated[
-        Kind | None,
+        PictureKind | None,
         _about(
             "The picture as its model made it; `believed` and `overlay`: with its doubtful part "
             "soft or hatched; `card`: with a caption below."
@@ -238,7 +239,7 @@ def _compared(mark: Mark, pixels: NDArray[np.uint8]) -> _Compared:
     """Compare pixels, uint8 [H, W, 3 or 4], with those of a mark."""
     if not mark.pixels:
         return _Compared("unknown")
-    if digest_of(pixels) == mark.pixels:
+    if pixel_digest(pixels) == mark.pixels:
         return _Compared("unchanged")
     height, width = pixels.shape[:2]
     if not _has_shape(width, height, *mark.size):
@@ -250,7 +251,7 @@ def _compared(mark: Mark, pixels: NDArray[np.uint8]) -> _Compared:
             f"It has another shape than what was marked ({was}): it was cropped, turned "
             "or stretched.",
         )
-    return _seen(mark, (width, height), differences(look_of(pixels), mark.look))
+    return _seen(mark, (width, height), differences(coarse_copy(pixels), mark.look))
 
 
 def _seen(mark: Mark, size: tuple[int, int], difference: NDArray[np.int_] | None) -> _Compared:

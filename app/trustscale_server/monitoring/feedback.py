@@ -29,7 +29,7 @@ from trustscale_server.conformal import evidence, fidelity, words
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.raster import read_values, stored_pixels, stretched
-from trustscale_server.images.sandbox.client import File, decoding
+from trustscale_server.images.sandbox.client import ImageFile, decoding
 from trustscale_server.monitoring.state import MonitorState, StateChange, fold_label
 from trustscale_server.pixels.boxes import box_of
 from trustscale_server.pixels.lab import to_8_bit
@@ -124,7 +124,7 @@ def footprint_of(result: Result, subset: Subset) -> int:
 
 
 async def read_truth(
-    subset: Subset, served: Served, *, image: File | None, label: File | None
+    subset: Subset, served: Served, *, image: ImageFile | None, label: ImageFile | None
 ) -> RGB:
     """Return what is known of a result, as pixels.
 

@@ -1,4 +1,4 @@
-"""Boxes of words on a grid of pixels."""
+"""Boxes, and words that are painted on a grid of pixels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom."""
 
 
 def box_of(

@@ -28,7 +28,7 @@ from trustscale_server.conformal.fidelity import ReaderSettings
 from trustscale_server.images.decode import Decoded, Limits, decode, image_size
 from trustscale_server.images.features import UPLOAD, InputFeatures, classify, look_at
 from trustscale_server.images.raster import read_picture
-from trustscale_server.images.sandbox.client import File, decoding, waiting_at_most
+from trustscale_server.images.sandbox.client import ImageFile, decoding, waiting_at_most
 from trustscale_server.platform.errors import (
     BadImage,
     BadInput,
@@ -65,7 +65,7 @@ from trustscale_server.upscalers.supplied import size_mismatch
 JOB_TIMEOUT_S: Final = 86400.0
 """Time limit for the samples of an upscaling job."""
 
-Upload = bytes | Callable[[], Awaitable[File]]
+Upload = bytes | Callable[[], Awaitable[ImageFile]]
 """A file, or a function that gives it once it may be decoded."""
 
 # How long somebody who waits for the answer waits until a large file may be decoded.
@@ -207,12 +207,12 @@ async def decode_upload(
     return DecodedUpload(image, features, digest, seed, parent, notes, made)
 
 
-async def _opened(upload: Upload) -> File:
+async def _opened(upload: Upload) -> ImageFile:
     return upload if isinstance(upload, bytes) else await upload()
 
 
 async def _enlarged(
-    context: ServiceContext, chosen: Chosen, file: File, size: tuple[int, int]
+    context: ServiceContext, chosen: Chosen, file: ImageFile, size: tuple[int, int]
 ) -> RGB:
     """A picture that somebody enlarged from one of this width and height."""
     width, height = (side * chosen.pipeline.scale for side in size)
@@ -423,7 +423,7 @@ def _too_slow(size: tuple[int, int], estimate: float, deadline: float, *, as_job
     )
 
 
-def digest_of(file: File) -> int:
+def digest_of(file: ImageFile) -> int:
     """Return a number below 2^64, the same for equal files."""
     opened = io.BytesIO(file) if isinstance(file, bytes) else file
     opened.seek(0)

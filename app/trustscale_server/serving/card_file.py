@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trustscale_server.images.card import Theme, card, paper
+from trustscale_server.images.card import Theme, card, strip_colour
 from trustscale_server.images.drawings import composed, opaque_part
 from trustscale_server.images.encode import FORMS, Attached
 from trustscale_server.images.marked import write_marked
-from trustscale_server.images.marks import digest_of
+from trustscale_server.images.marks import pixel_digest
 from trustscale_server.images.metadata import marks_of
 from trustscale_server.images.png import to_bytes
 from trustscale_server.serving.caption import CardContent, Look, caption_of
@@ -84,7 +84,7 @@ def write_card(
         alpha=wish.alpha,
         share=share,
         about=mark.about,
-        digest="" if is_data else digest_of(pixels),
+        digest="" if is_data else pixel_digest(pixels),
         why_not=_why_not(result, wish.alpha),
         words=_words(result, wish.alpha),
         held=None if result.added is None else result.added.held,
@@ -93,7 +93,7 @@ def write_card(
     frames = [thing.bounds for thing in result.left_out]
     made = card(drawn, caption_of(content, wish.look), theme=wish.theme, frames=frames)
     if wish.form == "jpeg":
-        made = _on_paper(made, paper(wish.theme))
+        made = _on_paper(made, strip_colour(wish.theme))
     ChosenForm(wish.form, None).raise_if_impossible(
         max(made.shape[:2]), transparent=made.shape[2] == 4
     )

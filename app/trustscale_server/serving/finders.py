@@ -52,11 +52,11 @@ class LineFinder:
 
 
 def _face_network(precision: PrecisionSetting) -> InferenceSession:
-    return _loaded(faces.network_file, "the face detector", precision)
+    return _loaded(faces.face_network_file, "the face detector", precision)
 
 
 def _line_network(precision: PrecisionSetting) -> InferenceSession:
-    return _loaded(lines.network_file, "the detector of text", precision)
+    return _loaded(lines.line_network_file, "the detector of text", precision)
 
 
 def _loaded(

@@ -20,7 +20,7 @@ from trustscale_server.calibration.guarantees import GuaranteeSettings
 from trustscale_server.images.drawings import composed, opaque_part, overlay
 from trustscale_server.images.encode import BEST_QUALITY, DEFAULT_QUALITY, FORMS, Attached, FormName
 from trustscale_server.images.marked import write_marked
-from trustscale_server.images.marks import Kind, Mark
+from trustscale_server.images.marks import Mark, PictureKind
 from trustscale_server.images.metadata import Metadata, marks_of
 from trustscale_server.images.png import to_bytes
 from trustscale_server.pixels.lab import Pixels, to_8_bit
@@ -270,7 +270,7 @@ def hatched(pixels: NDArray[np.uint8], trusted: NDArray[np.bool_]) -> NDArray[np
 def mark_under(
     result: Result,
     text: Mapping[str, str],
-    kind: Kind,
+    kind: PictureKind,
     trusted: NDArray[np.bool_],
     opaque: NDArray[np.bool_] | None,
 ) -> Mark:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trustscale_server.images.marks import Kind, Mark
+from trustscale_server.images.marks import Mark, PictureKind
 from trustscale_server.serving.document import Result
 
 
@@ -18,7 +18,11 @@ def scale_of(result: Result) -> float:
 
 
 def mark_of(
-    result: Result, version: str, kind: Kind, alpha: float | None = None, share: float | None = None
+    result: Result,
+    version: str,
+    kind: PictureKind,
+    alpha: float | None = None,
+    share: float | None = None,
 ) -> Mark:
     """Return the mark of a drawing of an answer under its mask, or under that of another α.
 

@@ -20,9 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Tensor = NDArray[np.float32]
-
-Network = Callable[[Tensor], Tensor]
+FaceNetwork = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """CenterFace: RGB of 0 … 255, float32 [1, 3, h, w] with sides that 32 divides, to `_MAPS`."""
 
 _MODEL: Final = "centerface.onnx"
@@ -57,7 +55,7 @@ FindFaces = Callable[[NDArray[np.uint8], int], list[Face]]
 """The faces of an upload, uint8 [H, W, 3], for an upscaler's scale, in pixels of the upload."""
 
 
-def network_file() -> bytes:
+def face_network_file() -> bytes:
     """Return the ONNX file of the network."""
     return resources.files(__package__).joinpath("models", _MODEL).read_bytes()
 
@@ -72,7 +70,7 @@ def zoom_for(height: int, width: int, scale: int) -> float:
     return min(max(zoom, _MIN_ZOOM), _MOST_ZOOM, float(scale))
 
 
-def find_faces(picture: NDArray[np.uint8], zoom: float, network: Network) -> list[Face]:
+def find_faces(picture: NDArray[np.uint8], zoom: float, network: FaceNetwork) -> list[Face]:
     """Return the faces in an upload, uint8 [H, W, 3], surest first, in its own pixels.
 
     zoom: how much it is enlarged first; see `zoom_for`.
@@ -105,7 +103,7 @@ def _tiles(height: int, width: int, zoom: float) -> Iterator[tuple[int, int, int
 
 
 def _in_tile(
-    image: Image.Image, place: tuple[int, int, int, int], zoom: float, network: Network
+    image: Image.Image, place: tuple[int, int, int, int], zoom: float, network: FaceNetwork
 ) -> NDArray[np.float64]:
     """The faces of a tile, [N, 5]: left, top, right and bottom in pixels of the image, score."""
     top, left, height, width = place
@@ -120,7 +118,7 @@ def _in_tile(
     return boxes
 
 
-def _decoded(maps: Tensor) -> NDArray[np.float64]:
+def _decoded(maps: NDArray[np.float32]) -> NDArray[np.float64]:
     """The boxes and scores, [N, 5], of the cells whose likelihood reaches the threshold."""
     rows, columns = np.nonzero(maps[0, 0] >= _THRESHOLD)
     score, height, width, down, right = maps[0, :_MAPS, rows, columns].T.astype(np.float64)

@@ -22,11 +22,10 @@ from PIL import Image
 from trustscale_server.pixels.boxes import box_of
 from trustscale_server.pixels.resize import size_within
 
-Tensor = NDArray[np.float32]
 Corners = NDArray[np.float32]
 """Of a line: (x, y) in pixels, clockwise, float32 [4, 2]."""
 
-Network = Callable[[Tensor], Tensor]
+LineNetwork = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """BGR of −1 … 1, float32 [1, 3, h, w] with sides that 32 divides, to likelihoods [1, 1, h, w]."""
 
 FindLines = Callable[[Sequence[NDArray[np.uint8]]], list[list[Corners]]]
@@ -49,7 +48,7 @@ _AROUND: Final = 24  # pixels around a line that are looked at closer
 _MOST: Final = 0.35  # of a picture that is looked at in parts: they cost more than their share
 
 
-def network_file() -> bytes:
+def line_network_file() -> bytes:
     """Return the ONNX file of the network. Raises FileNotFoundError: the reader is missing."""
     spec = find_spec("rapidocr")
     if spec is None or spec.origin is None:
@@ -57,7 +56,7 @@ def network_file() -> bytes:
     return (Path(spec.origin).parent / "models" / "PP-OCRv6_det_small.onnx").read_bytes()
 
 
-def find_lines(pictures: Sequence[NDArray[np.uint8]], network: Network) -> list[list[Corners]]:
+def find_lines(pictures: Sequence[NDArray[np.uint8]], network: LineNetwork) -> list[list[Corners]]:
     """Return the lines in each of some pictures of one place, uint8 [H, W, 3] of one size."""
     height, width, _ = pictures[0].shape
     everything = (0, 0, height, width)
@@ -89,7 +88,7 @@ def find_lines(pictures: Sequence[NDArray[np.uint8]], network: Network) -> list[
     ]
 
 
-def _is_likely(line: Corners, likely: Tensor) -> bool:
+def _is_likely(line: Corners, likely: NDArray[np.float32]) -> bool:
     """Whether a line, in pixels of the copy, is small or seen there, too.
 
     Closer by, a large shape or pattern passes for a letter; large letters are clearest in the copy.
@@ -115,7 +114,7 @@ def _enlarged(region: _Box, zoom: float, height: int, width: int) -> _Box:
     return top, left, min(height, bottom), min(width, right)
 
 
-def _lines_of(picture: NDArray[np.uint8], region: _Box, network: Network) -> list[Corners]:
+def _lines_of(picture: NDArray[np.uint8], region: _Box, network: LineNetwork) -> list[Corners]:
     """The lines of a part, in pixels of the picture."""
     top, left, bottom, right = region
     pixels = picture[top:bottom, left:right]
@@ -127,7 +126,7 @@ def _lines_of(picture: NDArray[np.uint8], region: _Box, network: Network) -> lis
     return [box + np.array([left, top], np.float32) for box in boxes]
 
 
-def _likelihoods(pixels: NDArray[Any], network: Network) -> Tensor:
+def _likelihoods(pixels: NDArray[Any], network: LineNetwork) -> NDArray[np.float32]:
     """Of each pixel of [h, w, 3] to belong to a line, float32 [h, w]."""
     height, width, _ = pixels.shape
     padded = (-(-side // _MULTIPLE) * _MULTIPLE for side in (height, width))
@@ -145,7 +144,7 @@ def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
 
 
 def _boxes(
-    likely: Tensor, shape: tuple[int, ...], of_pixel: float, of_line: float
+    likely: NDArray[np.float32], shape: tuple[int, ...], of_pixel: float, of_line: float
 ) -> list[Corners]:
     """The lines of a picture of this height and width, made of likelihoods as the reader does."""
     from rapidocr.ch_ppocr_det.utils import DBPostProcess  # noqa: PLC0415 - only in the extra

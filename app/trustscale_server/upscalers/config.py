@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from trustscale_server.images.drawings import Color
+from trustscale_server.images.drawings import HexColor
 from trustscale_server.upscalers.outbound.guard import http_url
 
 UpscalerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -211,7 +211,7 @@ class OneAddress(RemoteConfig):
         description="What happens to samples of another size: `exact` refuses them, `resize` "
         "scales those of the right aspect ratio.",
     )
-    mask_color: Color | None = Field(
+    mask_color: HexColor | None = Field(
         None,
         description='The colour, such as `"#ff00ff"`, that marks the holes for '
         "[inpainting](restoration.md#inpainting).",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 from fastapi import File, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, Response
+from numpy.typing import NDArray
 
 from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.connection import while_connected
@@ -16,10 +18,9 @@ from trustscale_server.images.check.check import (
     LARGE,
     SMALL,
     Check,
-    Pixels,
-    check,
+    check_pictures,
     memory_of,
-    read_picture,
+    read_for_check,
     size_of,
 )
 from trustscale_server.images.check.report import POLICY, html_report
@@ -87,15 +88,15 @@ async def _checked(
         files = (small.file, SMALL), (large.file, LARGE)
         sizes = [await decoding(size_of, file, limits) for file, limits in files]
         async with state.service.context.slots.slot(memory_of(sizes[0], sizes[1])):
-            ours, theirs = [await decoding(read_picture, file, limits) for file, limits in files]
+            ours, theirs = [await decoding(read_for_check, file, limits) for file, limits in files]
             return await shielded(_compared, ours, theirs, form, finding)
 
 
 def _compared(
-    small: Pixels, large: Pixels, form: CheckForm, finding: Finders
+    small: NDArray[np.uint8], large: NDArray[np.uint8], form: CheckForm, finding: Finders
 ) -> tuple[Check, bytes]:
     """The findings, and them in a form; JSON is made of them later."""
-    checked = check(small, large, finding)
+    checked = check_pictures(small, large, finding)
     if form == "json":
         return checked.check, b""
     if form == "html":

@@ -30,7 +30,7 @@ from trustscale_server.http.routes.results import DetailQuery
 from trustscale_server.http.state import State, StateDep
 from trustscale_server.http.upscale_form import SentPicture, UpscaleForm, raise_if_sent_twice
 from trustscale_server.http.upscale_job import raise_if_queue_full, submit_upscaling
-from trustscale_server.images.sandbox.client import File as ImageFile
+from trustscale_server.images.sandbox.client import ImageFile
 from trustscale_server.jobs.document import JobOut, shown_job
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.platform.fair import current_client

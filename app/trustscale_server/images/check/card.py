@@ -6,11 +6,12 @@ import io
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server.images.card import Caption, card
-from trustscale_server.images.check.check import Check, Pixels
-from trustscale_server.images.marks import check_number, digest_of
+from trustscale_server.images.check.check import Check
+from trustscale_server.images.marks import check_number, pixel_digest
 from trustscale_server.pixels.resize import size_within
 from trustscale_server.platform.errors import ConfigError
 
@@ -34,7 +35,9 @@ def card_form(suffix: str) -> CheckCardForm:
     return form
 
 
-def check_card(small: Pixels, large: Pixels, check: Check, form: CheckCardForm) -> bytes:
+def check_card(
+    small: NDArray[np.uint8], large: NDArray[np.uint8], check: Check, form: CheckCardForm
+) -> bytes:
     """Return the card of a check of two pictures, as a file.
 
     The picture has at most 1600 pixels on a side. The number is that of the large one's pixels.
@@ -55,7 +58,7 @@ def check_card(small: Pixels, large: Pixels, check: Check, form: CheckCardForm) 
     return out.getvalue()
 
 
-def _caption(small: Pixels, large: Pixels, check: Check) -> Caption:
+def _caption(small: NDArray[np.uint8], large: NDArray[np.uint8], check: Check) -> Caption:
     (height, width), (high, wide) = small.shape[:2], large.shape[:2]
     number = len(check.contradictions)
     if not check.belong_together:
@@ -73,6 +76,6 @@ def _caption(small: Pixels, large: Pixels, check: Check) -> Caption:
         lead=lead,
         text=text,
         origin=origin,
-        check=f"Trustscale check {check_number(digest_of(large))}",
+        check=f"Trustscale check {check_number(pixel_digest(large))}",
         is_warning=not check.holds,
     )

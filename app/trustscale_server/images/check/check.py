@@ -23,8 +23,8 @@ from trustscale_server.images.check.compare import (
     Plane,
     Reduction,
     Upright,
-    added_detail,
-    compare,
+    compare_pictures,
+    unsourced_detail,
 )
 from trustscale_server.images.check.things import (
     Finders,
@@ -36,8 +36,6 @@ from trustscale_server.images.check.things import (
 from trustscale_server.images.decode import Limits, decode, image_size
 from trustscale_server.pixels.resize import size_within
 from trustscale_server.platform.errors import BadImage
-
-Pixels = NDArray[np.uint8]
 
 SMALL: Final = Limits(max_bytes=64 * 2**20, max_pixels=16 * 2**20)
 LARGE: Final = Limits(max_bytes=256 * 2**20, max_pixels=64 * 2**20, max_side=32768)
@@ -145,7 +143,7 @@ class Checked(NamedTuple):
     placement: Placement | None = None
 
 
-def read_picture(data: bytes, limits: Limits) -> Pixels:
+def read_for_check(data: bytes, limits: Limits) -> NDArray[np.uint8]:
     """Return the pixels of a file, uint8 [H, W, 3]; transparent ones are on white.
 
     Raises ImageTooLarge, UnsupportedMedia, BadImage; runs in a decoder.
@@ -157,7 +155,7 @@ def read_picture(data: bytes, limits: Limits) -> Pixels:
 
 
 def size_of(data: bytes, limits: Limits) -> tuple[int, int]:
-    """Return the width and height of a file; raises as `read_picture`."""
+    """Return the width and height of a file; raises as `read_for_check`."""
     return image_size(data, limits)
 
 
@@ -169,7 +167,9 @@ def memory_of(small: tuple[int, int], large: tuple[int, int]) -> int:
     )
 
 
-def check(small: Pixels, large: Pixels, finders: Finders | None = None) -> Checked:
+def check_pictures(
+    small: NDArray[np.uint8], large: NDArray[np.uint8], finders: Finders | None = None
+) -> Checked:
     """Compare a small picture with a large one, both uint8 [H, W, 3].
 
     finders: of faces and text; None: neither is looked for.
@@ -185,8 +185,8 @@ def check(small: Pixels, large: Pixels, finders: Finders | None = None) -> Check
         sentence = _STRANGERS + (_EXCHANGED if is_swapped else "")
         return Checked(Check(belong_together=False, sentences=[sentence]))
     upright = Upright.from_placement(placement.oriented(theirs), placement)
-    compared = compare(ours.crop(placement.rectangle), upright)
-    added = added_detail(upright, compared.reduced)
+    compared = compare_pictures(ours.crop(placement.rectangle), upright)
+    added = unsourced_detail(upright, compared.reduced)
     contradictions, number = _contradictions(compared, placement, theirs.size)
     things = things_of(ours, theirs, placement, finders or Finders())
     mean = float(np.sqrt(np.mean(np.square(added))))

@@ -104,7 +104,7 @@ class Upright(NamedTuple):
         return np.asarray(self.picture.resize(size, _FILTERS[way], self.rows(strip)))
 
 
-def compare(small: Image.Image, large: Upright) -> Compared:
+def compare_pictures(small: Image.Image, large: Upright) -> Compared:
     """Compare a part of the small picture with the large one that shows it. Both are RGB."""
     strips = large.strips()
     tried = strips[:: -(-len(strips) // _TRIED)]
@@ -145,7 +145,7 @@ def compare(small: Image.Image, large: Upright) -> Compared:
     return Compared(reduction, image, excess, difference, limit, (luma, blue, red), decibels)
 
 
-def added_detail(large: Upright, theirs: Image.Image) -> Plane:
+def unsourced_detail(large: Upright, theirs: Image.Image) -> Plane:
     """Return how much finer detail the large picture has, than its reduction `theirs` can hold.
 
     Root mean square of luma in levels for each pixel of the rectangle, float32 [H, W].

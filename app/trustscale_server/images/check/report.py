@@ -8,10 +8,11 @@ from html import escape
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server.images.check.align import Placement
-from trustscale_server.images.check.check import Check, Checked, Pixels
+from trustscale_server.images.check.check import Check, Checked
 from trustscale_server.pixels.resize import size_within
 
 POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -35,7 +36,7 @@ figcaption { font-size: .875rem; }
 """
 
 
-def html_report(small: Pixels, large: Pixels, checked: Checked) -> str:
+def html_report(small: NDArray[np.uint8], large: NDArray[np.uint8], checked: Checked) -> str:
     """Return a report of a check of these pictures."""
     check, placement = checked
     ours, theirs = Image.fromarray(small), Image.fromarray(large)

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from trustscale_server.conformal.fidelity import ReaderSettings
 from trustscale_server.images.check.align import Placement, upright
+from trustscale_server.pixels.boxes import Box
 from trustscale_server.things import reading
 from trustscale_server.things.faces import FindFaces
 
@@ -30,8 +31,6 @@ _MOST_PIXELS: Final = 2 * 2**20  # of what is looked at: seconds of a core, for 
 _MAX_ZOOM: Final = 4.0  # of the small picture
 _SAME: Final = 0.3  # of the joint area of two boxes that are one thing
 _MOST: Final = 50  # things that are listed
-
-Box = tuple[float, float, float, float]
 
 
 def _about(text: str) -> Any:

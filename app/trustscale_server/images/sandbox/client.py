@@ -47,10 +47,10 @@ from trustscale_server.platform.abandoned import NoLongerWaiting
 from trustscale_server.platform.errors import BadImage, Overloaded
 from trustscale_server.platform.fair import current_client
 
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
+P = ParamSpec("P")
+T = TypeVar("T")
 
-File: TypeAlias = bytes | BinaryIO
+ImageFile: TypeAlias = bytes | BinaryIO
 """The content of a file, or an open file on the disk."""
 
 _MOMENT_S: Final = 0.25
@@ -84,11 +84,11 @@ def waiting_at_most(seconds: float) -> Iterator[None]:
 
 
 def in_decoder(
-    function: Callable[Concatenate[bytes, Given], Result],
-    file: File,
-    *args: Given.args,
-    **kwargs: Given.kwargs,
-) -> Result:
+    function: Callable[Concatenate[bytes, P], T],
+    file: ImageFile,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
     """Run `function(content of file, …)` in a decoder; blocks this thread.
 
     The function is at the top level of a module.
@@ -99,16 +99,16 @@ def in_decoder(
         Overloaded: the system gives no process for it.
     """
     with ExitStack() as stack:
-        result: Result = _Call().run(_opened(file, stack), (function, args, kwargs))
+        result: T = _Call().run(_opened(file, stack), (function, args, kwargs))
         return result
 
 
 async def decoding(
-    function: Callable[Concatenate[bytes, Given], Result],
-    file: File,
-    *args: Given.args,
-    **kwargs: Given.kwargs,
-) -> Result:
+    function: Callable[Concatenate[bytes, P], T],
+    file: ImageFile,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
     """Run `in_decoder` as a coroutine; cancelling it kills the decoder at once."""
     call = _Call()
     with ExitStack() as stack:
@@ -131,7 +131,7 @@ def start_decoders() -> None:
     _decoders.start()
 
 
-def _opened(file: File, stack: ExitStack) -> int:
+def _opened(file: ImageFile, stack: ExitStack) -> int:
     if not isinstance(file, bytes):
         with suppress(io.UnsupportedOperation):  # it is in memory, as what was fetched may be
             return file.fileno()  # flushes to the disk
