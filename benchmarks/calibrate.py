@@ -49,9 +49,9 @@ class Instant:
         self.samples = samples
 
     async def generate(
-        self, source: Source, seeds: Sequence[int], turn: object = None
+        self, source: Source, seeds: Sequence[int], permit: object = None
     ) -> list[RGB]:
-        del source, turn
+        del source, permit
         return [*self.samples[: len(seeds)]]
 
     async def probe(self) -> None: ...
