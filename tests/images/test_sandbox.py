@@ -308,7 +308,7 @@ class TestPlaces:
             mine = [stack.enter_context(_decoders.nice("a")) for _ in range(5)]
             assert mine == [4, 9, 14, 19, 19]
             assert stack.enter_context(_decoders.nice("b")) == mine[0]
-        assert in_decoder(work.nice, b"") == mine[0]
+        assert in_decoder(work.nice, b"") == max(mine[0], os.nice(0))  # none gets more than we have
 
     def test_the_time_of_a_refused_file_counts(self, monkeypatch):
         """Who has decoders work for seconds has had them, whatever comes of it."""
