@@ -1,7 +1,7 @@
 """Learn the table of kinds: `python -m benchmarks.kinds DIR [--judge DIR]`.
 
 DIR holds photographs, only Y, that calibrate nothing. Of each an input is made in every usual way
-(`degrade.USUAL`); their descriptions are the rows of a multinomial logistic regression, whose
+(`usual.USUAL`); their descriptions are the rows of a multinomial logistic regression, whose
 weights become TABLE. Which class the ways belong to, and its words, stand below.
 
 With `--judge`, for other photographs: which classes uploads of each way are read as. The table
@@ -30,9 +30,10 @@ from benchmarks.table import print_table
 from trustscale_server.calibrating.intake import find_in
 from trustscale_server.images.compression import strongest_compression
 from trustscale_server.images.decode import PAIR_LIMITS, decode
-from trustscale_server.images.degrade import USUAL, DegradedInput, make_input, subject_of
+from trustscale_server.images.degrade import DegradedInput, make_input, subject_of
 from trustscale_server.images.kinds import MAX_DEVIATIONS, file_numbers, kinds_table
 from trustscale_server.images.statistics import describe
+from trustscale_server.images.usual import USUAL
 
 TABLE: Final = Path("app/trustscale_server/images/kinds.json")
 SCALE: Final = 4

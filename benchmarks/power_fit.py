@@ -38,7 +38,8 @@ from trustscale_server.calibrating.measure import npz_bytes
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.conformal import fidelity
-from trustscale_server.images.degrade import USUAL, Degradation, Mixture
+from trustscale_server.images.degradation import Degradation, Mixture
+from trustscale_server.images.usual import USUAL
 from trustscale_server.sampling.measure import Enlarged
 from trustscale_server.sampling.sigma import features, fitting
 from trustscale_server.sampling.sigma.estimators import Accumulator, IndecisionSettings

@@ -35,8 +35,8 @@ from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.manifest import MeasuredPair, Provenance
 from trustscale_server.calibration.shipped import shipped_calibration
-from trustscale_server.images.degrade import USUAL
 from trustscale_server.images.features import InputFeatures, classify
+from trustscale_server.images.usual import USUAL
 from trustscale_server.platform.errors import BadCalibration
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec

@@ -54,7 +54,7 @@ from trustscale_server.calibration.guarantees import Expectation, Probability
 from trustscale_server.calibration.manifest import MeasuredPair, Provenance
 from trustscale_server.conformal import words
 from trustscale_server.images.decode import PAIR_LIMITS, decode
-from trustscale_server.images.degrade import Degradation, Mixture
+from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.images.png import to_png
 from trustscale_server.sampling.measure import Enlarged, measured_again, predict
 from trustscale_server.sampling.sigma import words as estimators

@@ -16,7 +16,8 @@ from trustscale_server.calibration.manifest import MeasuredPair
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.loss_curve import coarse_up
-from trustscale_server.images.degrade import Degradation, degrade
+from trustscale_server.images.degradation import Degradation
+from trustscale_server.images.degrade import degrade
 from trustscale_server.images.png import to_png
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec

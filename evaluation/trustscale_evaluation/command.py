@@ -38,7 +38,7 @@ from trustscale_server.cli import options
 from trustscale_server.cli.bars import progress_bars
 from trustscale_server.cli.inside import local
 from trustscale_server.cli.output import output
-from trustscale_server.images.degrade import Degradation
+from trustscale_server.images.degradation import Degradation
 from trustscale_server.platform.config_errors import mistakes
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.sampling.sigma.moments import MAX_SAMPLES

@@ -30,7 +30,7 @@ from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import Expectation, HighProbability
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.degrade import Degradation, Mixture
+from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.platform.config_errors import mistakes
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings

@@ -17,7 +17,7 @@ from trustscale_evaluation.plots import Record
 from trustscale_evaluation.reduce import Cell, Method
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import Pair, load_pair, variants_of
-from trustscale_server.images.degrade import Degradation, Mixture
+from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.upscalers.base import Upscaler

@@ -22,7 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save_file
 
-from trustscale_server.images.degrade import Degradation, degrade
+from trustscale_server.images.degradation import Degradation
+from trustscale_server.images.degrade import degrade
 
 HERE = Path(__file__).parent
 NAME = "dncnn-tiny"

@@ -16,8 +16,8 @@ from tests.upscalers.test_connect import answering
 from trustscale_server.calibrating.fit import FIT_DIGITS
 from trustscale_server.calibration.guarantees import ROBUST, Expectation
 from trustscale_server.http.routes.calibrate import MAX_FILES
-from trustscale_server.images.degrade import USUAL
 from trustscale_server.images.kinds import class_of_way
+from trustscale_server.images.usual import USUAL
 from trustscale_server.sampling import spec
 from trustscale_server.sampling.sigma.fits import Fit
 from trustscale_server.upscalers.base import Capabilities, image_digest

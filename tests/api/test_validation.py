@@ -11,7 +11,7 @@ from harness.gateway import check_problem
 from trustscale_server.calibration import file, validation
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.guarantees import PostHoc
-from trustscale_server.images.degrade import Mixture
+from trustscale_server.images.degradation import Mixture
 from trustscale_server.platform.errors import BadCalibration
 
 

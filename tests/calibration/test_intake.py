@@ -31,7 +31,8 @@ from trustscale_server.calibrating.layout import (
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import decode_label, load_pair
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.degrade import Degradation, degrade
+from trustscale_server.images.degradation import Degradation
+from trustscale_server.images.degrade import degrade
 from trustscale_server.images.png import to_png
 from trustscale_server.platform.errors import BadImage, BadPairs, BadRequest
 from trustscale_server.sampling.spec import MeasurementSpec

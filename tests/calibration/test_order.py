@@ -16,9 +16,9 @@ from trustscale_server.calibration.priority import EVERY, CalibrationPriority
 from trustscale_server.calibration.shipped import shipped_calibration, shipped_names
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.compression import LOSSLESS
-from trustscale_server.images.degrade import USUAL
 from trustscale_server.images.features import UPLOAD, InputFeatures, classify
 from trustscale_server.images.kinds import UNKNOWN, Kind, class_of_way
+from trustscale_server.images.usual import USUAL
 from trustscale_server.platform.errors import NoCalibration
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import SHIPPED as FITS

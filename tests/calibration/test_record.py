@@ -12,7 +12,7 @@ from harness.factories import made_of
 from trustscale_server.calibration import calibration as record
 from trustscale_server.calibration.ways import ways_of
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.degrade import Mixture
+from trustscale_server.images.degradation import Mixture
 from trustscale_server.images.features import UPLOAD
 
 

@@ -7,15 +7,10 @@ from pydantic import ValidationError
 
 from harness.factories import photo
 from trustscale_server.images.compression import LOSSLESS
-from trustscale_server.images.degrade import (
-    USUAL,
-    Degradation,
-    Mixture,
-    degrade,
-    make_input,
-    subject_of,
-)
+from trustscale_server.images.degradation import Degradation, Mixture
+from trustscale_server.images.degrade import degrade, make_input, subject_of
 from trustscale_server.images.drawings import Inpaint, holes_of, stream
+from trustscale_server.images.usual import USUAL
 
 Y = photo(0, 48, 64)
 

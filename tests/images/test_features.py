@@ -19,10 +19,12 @@ from trustscale_server.images.compression import (
     strongest_compression,
 )
 from trustscale_server.images.decode import Limits, decode
-from trustscale_server.images.degrade import USUAL, Degradation, degrade, make_input, subject_of
+from trustscale_server.images.degradation import Degradation
+from trustscale_server.images.degrade import degrade, make_input, subject_of
 from trustscale_server.images.features import BANDS, UPLOAD, classify, look_at
 from trustscale_server.images.kinds import class_in_words, kinds_table, ways_of_class
 from trustscale_server.images.statistics import MAX_TILES, TILE, describe, tiles_of
+from trustscale_server.images.usual import USUAL
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

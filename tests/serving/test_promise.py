@@ -18,7 +18,7 @@ from trustscale_server.calibration.guarantees import (
 from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
 from trustscale_server.conformal.words import ANY
 from trustscale_server.images.compression import LOSSLESS, Compression
-from trustscale_server.images.degrade import Degradation, Mixture
+from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.images.features import UPLOAD, InputFeatures
 from trustscale_server.images.kinds import Kind
 from trustscale_server.platform.errors import BadRequest

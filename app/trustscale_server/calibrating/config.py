@@ -17,9 +17,10 @@ from trustscale_server.calibration.guarantees import LEVELS, ROBUST, AnyGuarante
 from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.review_settings import ReviewSettings
 from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
-from trustscale_server.images.degrade import USUAL, Degradation, MadeBy, Mixture
+from trustscale_server.images.degradation import Degradation, MadeBy, Mixture
 from trustscale_server.images.features import BANDS, RULES, UPLOAD
 from trustscale_server.images.raster import Stretch
+from trustscale_server.images.usual import USUAL
 from trustscale_server.platform.errors import BadRequest, Conflict
 from trustscale_server.sampling.align import aligns
 from trustscale_server.sampling.sigma import fitting

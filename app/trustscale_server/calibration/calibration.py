@@ -134,7 +134,7 @@ class Calibration:
         """The weight of each pair in its scene; those of a scene sum to at most 1.
 
         A pair counts with its spots, and with the share of its way of making X
-        (`images/degrade.py`).
+        (`images/degradation.py`).
         """
         shares = self.manifest.shares
         everything = sum(shares.values()) or 1

@@ -23,7 +23,7 @@ from trustscale_server.calibration.review_settings import ReviewSettings
 from trustscale_server.conformal import (
     LossCurve,
 )
-from trustscale_server.images.degrade import MadeBy, Mixture
+from trustscale_server.images.degradation import MadeBy, Mixture
 from trustscale_server.sampling.spec import MeasurementSpec
 
 _Side: TypeAlias = Annotated[int, Field(ge=1, le=2**24)]

@@ -62,11 +62,8 @@ def _write_pair(source: InputFile, stem: str, out: Path, scale: int, jpeg: int |
     from PIL import Image  # noqa: PLC0415
 
     from trustscale_server.images.decode import PAIR_LIMITS, decode  # noqa: PLC0415
-    from trustscale_server.images.degrade import (  # noqa: PLC0415
-        Degradation,
-        crop_to_multiple,
-        degrade,
-    )
+    from trustscale_server.images.degradation import Degradation  # noqa: PLC0415
+    from trustscale_server.images.degrade import crop_to_multiple, degrade  # noqa: PLC0415
     from trustscale_server.images.sandbox.client import in_decoder  # noqa: PLC0415
 
     assert source.path is not None  # noqa: S101 - of a folder

@@ -1,7 +1,7 @@
 """What kind of upload a picture is.
 
 One table, linear in the description of the picture and in what its file says, has a row for each
-*kind*, a usual way of making uploads (`degrade.USUAL`). `python -m benchmarks.kinds` learns it
+*kind*, a usual way of making uploads (`usual.USUAL`). `python -m benchmarks.kinds` learns it
 (multinomial logistic regression). The kind with the highest score gives the class. A table that is
 wrong costs power, never validity, since the same function reads calibrating pictures. Nothing here
 tells whether a picture is like the calibrating ones: what a picture looks like does not say whether

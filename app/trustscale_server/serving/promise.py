@@ -21,7 +21,7 @@ from trustscale_server.conformal.fidelity import FidelitySettings, clips
 from trustscale_server.conformal.risk_curve import StepCurve, lab_psnr_lower_bound_db
 from trustscale_server.conformal.words import ANY
 from trustscale_server.images.compression import Compression
-from trustscale_server.images.degrade import Mixture
+from trustscale_server.images.degradation import Mixture
 from trustscale_server.images.features import InputFeatures
 from trustscale_server.images.kinds import class_in_words
 from trustscale_server.serving.batch import BatchCurve
