@@ -29,7 +29,11 @@ from trustscale_evaluation.run import Options
 from trustscale_server.bootstrap.assembly import Services
 from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.routing import AnsweredUploads, answered_uploads, in_words
+from trustscale_server.calibrating.routing import (
+    AnsweredUploads,
+    answered_uploads,
+    answering_in_words,
+)
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
@@ -261,7 +265,7 @@ async def _answering(
     answering = await asyncio.to_thread(
         answered_uploads, settings.active_routing, config, [*plan.calibration, *plan.test], SCALE
     )
-    typer.echo(f"{in_words(answering)}.", err=True)
+    typer.echo(f"{answering_in_words(answering)}.", err=True)
     return answering
 
 

@@ -16,7 +16,7 @@ from trustscale_evaluation.plan import EvaluationPlan, Variant
 from trustscale_evaluation.report import Findings, judge
 from trustscale_evaluation.run import Evaluation, OnProgress, Options
 from trustscale_evaluation.tables import Resamples, cell_rows, class_rows
-from trustscale_server.calibrating.intake import files_of, take_in
+from trustscale_server.calibrating.intake import files_of_pairs, take_in
 from trustscale_server.calibrating.layout import Arranged
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import check_left_out
@@ -85,7 +85,7 @@ async def _usable(
     for upscaler in {upscaler.scale: upscaler for upscaler in upscalers}.values():
         pipelines = [variant.pipeline(upscaler) for variant in variants]
         checked = await take_in(
-            partial(files_of, files),
+            partial(files_of_pairs, files),
             Arranged(files, []),
             _unfitted(max(pipelines, key=lambda pipeline: pipeline.indecision.window)),
             known=known,

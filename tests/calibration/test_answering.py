@@ -10,7 +10,7 @@ from trustscale_server.bootstrap.fields import DEFAULT_ROUTING
 from trustscale_server.calibrating import routing
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.intake import find_in
-from trustscale_server.calibrating.routing import answered_uploads, in_words
+from trustscale_server.calibrating.routing import answered_uploads, answering_in_words
 from trustscale_server.images.degradation import Component, Mixture
 from trustscale_server.images.kinds import class_of_way
 from trustscale_server.images.usual import USUAL
@@ -46,7 +46,7 @@ def test_a_mixture_is_divided():
         assert sum(len(ways[name].mixture) for name in part.kinds) == len(part.made_by.mixture)
         assert all(part.made_by.share(way) == USUAL.share(way) for way in part.kinds)
         assert {routed(DEFAULT_ROUTING, class_of_way(way)) for way in part.kinds} == {part.upscaler}
-    assert f"and realesr-x4 ({len(parts[1].kinds)} kinds of upload)" in in_words(parts)
+    assert f"and realesr-x4 ({len(parts[1].kinds)} kinds of upload)" in answering_in_words(parts)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_given_inputs(mixed, by_codec):
     """What nearly all are decides; X is what it is, also where a mixture was named."""
     (part,) = answered_uploads(by_codec, CalibrationConfig(), mixed(10, 1), 4)
     assert part == ("realesr-x4", ["jpeg"], None)
-    assert in_words([part]) == "auto answers such uploads with realesr-x4"
+    assert answering_in_words([part]) == "auto answers such uploads with realesr-x4"
 
 
 def test_who_is_meant_is_asked(mixed, by_codec):

@@ -11,7 +11,13 @@ from tests.monitoring.scenes import Moody, Scene
 from trustscale_server.calibrating.admin import CalibrationAdmin
 from trustscale_server.calibrating.job import CalibrationHandler
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.canaries import Canary, CanaryStore, Look, first_state, sharpness
+from trustscale_server.calibration.canaries import (
+    Canary,
+    CanaryAnswer,
+    CanaryStore,
+    first_state,
+    sharpness,
+)
 from trustscale_server.calibration.canaries import observe as observed
 from trustscale_server.jobs.handler import JobContext
 from trustscale_server.platform.errors import UpscalerRejected
@@ -103,7 +109,7 @@ NAMES = [f"c{i}" for i in range(8)]
 
 
 def observe(state, answers, uniform):
-    looks = {name: Look.at(answer) for name, answer in answers.items()}
+    looks = {name: CanaryAnswer.from_picture(answer) for name, answer in answers.items()}
     return observed(state, looks, uniform, datetime.now(UTC))
 
 

@@ -17,8 +17,6 @@ from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
 from trustscale_server.calibrating.intake import (
     find_in,
     find_pairs,
-    look_of,
-    near_duplicates,
     take_in,
 )
 from trustscale_server.calibrating.layout import (
@@ -28,6 +26,7 @@ from trustscale_server.calibrating.layout import (
     claimed_predictions,
     place_of,
 )
+from trustscale_server.calibrating.near_duplicates import near_duplicates, perceptual_hash
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import decode_label, load_pair
 from trustscale_server.conformal.fidelity import FidelitySettings
@@ -316,5 +315,7 @@ def test_copies_and_neighbours():
     smaller = np.asarray(Image.fromarray(first).resize((80, 80)))
     lighter = np.clip(first.astype(int) + 6, 0, 255).astype(np.uint8)
     images = {"a": first, "b": photo(4, 160, 160), "c": smaller, "d": lighter}
-    found = near_duplicates([(name, None, look_of(image)) for name, image in images.items()])
+    found = near_duplicates(
+        [(name, None, perceptual_hash(image)) for name, image in images.items()]
+    )
     assert found == [["a", "c", "d"]]

@@ -10,7 +10,7 @@ import pytest
 
 from harness.factories import made_of
 from trustscale_server.calibration import calibration as record
-from trustscale_server.calibration.ways import ways_of
+from trustscale_server.calibration.ways import calibrated_ways
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.degradation import Mixture
 from trustscale_server.images.features import UPLOAD
@@ -135,7 +135,7 @@ def test_a_way_that_its_class_hides(calibration, hard, is_above):
             losses.append([loss] * (1 + scene % 3))
     fields = {"degradation": ways, "default_alpha": 0.5}
     made = made_of(calibration, updates, losses, fields=fields, input_rule=UPLOAD)
-    worst, other = ways_of(made.everything)
+    worst, other = calibrated_ways(made.everything)
     if is_above:
         assert (worst.name, worst.n, worst.is_above) == ("denoised", 30, True)
         assert (worst.loss, worst.error) == (
@@ -144,7 +144,7 @@ def test_a_way_that_its_class_hides(calibration, hard, is_above):
         )
     assert not other.is_above
     assert worst.is_above is is_above
-    assert ways_of(made_of(calibration, [{}] * 9).everything) == []  # X came with Y
+    assert calibrated_ways(made_of(calibration, [{}] * 9).everything) == []  # X came with Y
 
 
 class TestHighest:

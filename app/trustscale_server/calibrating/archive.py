@@ -70,9 +70,9 @@ class ArchiveLimits:
         _check(total, most, limit, "The archive holds", "bytes")
 
 
-def _check(value: int, most: int, limit: str, what: str, unit: str) -> None:
+def _check(value: int, most: int, limit: str, subject: str, unit: str) -> None:
     if value > most:
-        raise ImageTooLarge(f"{what} more than {most:,} {unit}.", limit=limit, maximum=most)
+        raise ImageTooLarge(f"{subject} more than {most:,} {unit}.", limit=limit, maximum=most)
 
 
 def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[NamedFile]:

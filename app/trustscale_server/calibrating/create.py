@@ -20,11 +20,11 @@ from trustscale_server.calibrating.fit import seen_by
 from trustscale_server.calibrating.intake import (
     Files,
     IntakeOptions,
-    alike_in_words,
     find_pairs,
     take_in,
 )
 from trustscale_server.calibrating.layout import GroupingRule
+from trustscale_server.calibrating.near_duplicates import alike_in_words
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import check_left_out
 from trustscale_server.calibration.active import Calibrations

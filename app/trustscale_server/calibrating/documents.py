@@ -187,14 +187,14 @@ async def pending_rows(stores: Stores, upscaler: str | None) -> list[PendingRow]
     """Return the jobs that are making calibrations of an upscaler, or all; the newest first."""
     jobs = await stores.jobs.pending("calibration")
     jobs = [job for job in jobs if upscaler in {None, job.about["upscaler"]}]
-    made = await stores.usage.calls_of(*(job.id for job in jobs))
-    return [PendingRow.from_job(job, calls) for job, calls in zip(jobs, made, strict=True)]
+    calls_made = await stores.usage.calls_of(*(job.id for job in jobs))
+    return [PendingRow.from_job(job, calls) for job, calls in zip(jobs, calls_made, strict=True)]
 
 
 async def pending(stores: Stores, job: JobStatus) -> PendingCalibration:
     """Return the document of a calibration that is being made."""
-    (made,) = await stores.usage.calls_of(job.id)
-    return PendingCalibration(id=job.id, state=job.state, job=PendingRow.from_job(job, made))
+    (calls,) = await stores.usage.calls_of(job.id)
+    return PendingCalibration(id=job.id, state=job.state, job=PendingRow.from_job(job, calls))
 
 
 async def answering(calibrations: Calibrations, upscaler: str) -> list[Answering]:
@@ -242,10 +242,10 @@ async def detail(
     pictured = await pair_pictures.kept(blobs, calibration.id)
     changes = await calibrations.changes(calibration, force=True)
 
-    def made() -> CalibrationDetail:
+    def document() -> CalibrationDetail:
         subset = calibration.subset(group)
-        ways = calibration.manifest.degradation
-        sizes = Counter((p.width, p.height) for p in subset.infos)
+        made_by = calibration.manifest.degradation
+        sizes = Counter((pair.width, pair.height) for pair in subset.infos)
         return CalibrationDetail.model_validate(
             {
                 **{name: value for name, value in calibration.document.items() if name != "pairs"},
@@ -255,7 +255,7 @@ async def detail(
                 "pairs": subset.pairs,
                 "min_alpha": subset.min_alpha,
                 "bound": subset.bound,
-                "made_by": ways and ways.describe(calibration.pipeline.scale),
+                "made_by": made_by and made_by.describe(calibration.pipeline.scale),
                 "sizes": [size for size, _ in sizes.most_common(20)],
                 "differences": differing,
                 "thresholds": thresholds(subset),
@@ -268,7 +268,7 @@ async def detail(
             }
         )
 
-    return await in_spare_thread(made)
+    return await in_spare_thread(document)
 
 
 def _differences(

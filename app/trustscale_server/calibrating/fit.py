@@ -61,7 +61,7 @@ async def drawn(blobs: Blobs, task: PairTask) -> tuple[ToFitOn | AwaitsFit, Meas
     return ToFitOn(), measurement
 
 
-async def fitted(
+async def fit_and_measure(
     blobs: Blobs,
     job: str,
     request: CalibrationRequest,

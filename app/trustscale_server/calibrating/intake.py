@@ -11,14 +11,11 @@ import asyncio
 import hashlib
 import math
 import os
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, TypedDict, Unpack
-
-import numpy as np
-from PIL import Image
 
 from trustscale_server.calibrating.fit import seen_by
 from trustscale_server.calibrating.layout import (
@@ -31,6 +28,7 @@ from trustscale_server.calibrating.layout import (
     is_clutter,
     place_of,
 )
+from trustscale_server.calibrating.near_duplicates import near_duplicates, perceptual_hash
 from trustscale_server.calibrating.pair_source import PairSource, Role
 from trustscale_server.calibrating.pairs import (
     FITTED_ON,
@@ -39,11 +37,10 @@ from trustscale_server.calibrating.pairs import (
     array_size,
     bad_pairs,
     decoded,
-    wrong_size,
+    wrong_pair_sizes,
 )
 from trustscale_server.calibration.duplicates import duplicates
 from trustscale_server.calibration.manifest import PairInfo
-from trustscale_server.pixels.lab import Pixels, to_8_bit
 from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.errors import BadInput, BadPairs
 from trustscale_server.sampling.spec import MeasurementSpec
@@ -61,12 +58,12 @@ _Keep: TypeAlias = Callable[[str, bytes], Awaitable[None]]
 
 
 class ExaminedFile(NamedTuple):
-    """An image file: its size and digest; of a truth also its pixels' digest and look."""
+    """An image file: its size and digest; of a truth also its pixels' digest, and its look."""
 
     size: Size
     sha256: str
     pixels_sha256: str = ""
-    look: int = 0
+    perceptual_hash: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +142,7 @@ def find_in(folder: Path, naming: GroupingRule | None = None) -> list[PairSource
     ]
 
 
-def files_of(pairs: Iterable[PairSource]) -> Iterator[NamedFile]:
+def files_of_pairs(pairs: Iterable[PairSource]) -> Iterator[NamedFile]:
     """Yield the files of pairs with full paths."""
     for pair in pairs:
         for path in pair.paths.values():
@@ -238,7 +235,7 @@ def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> ExaminedFile |
     sha256 = hashlib.sha256(data).hexdigest()
     if role != "y":
         return ExaminedFile(array_size(rgb), sha256)
-    return ExaminedFile(array_size(rgb), sha256, image_digest(rgb), look_of(rgb))
+    return ExaminedFile(array_size(rgb), sha256, image_digest(rgb), perceptual_hash(rgb))
 
 
 def _checked(
@@ -290,7 +287,7 @@ def _checked(
     fitted = [name for name, (_, file) in usable.items() if seen_by(sigma, file.pixels_sha256)]
     leave_out({"name": name, "reason": FITTED_ON} for name in fitted)
     specs = [_with_digests(pair, examined) for pair, _ in usable.values()]
-    looks = [(name, pair.scene, file.look) for name, (pair, file) in usable.items()]
+    looks = [(name, pair.scene, file.perceptual_hash) for name, (pair, file) in usable.items()]
     sizes = [math.prod(file.size) / pipeline.scale**2 for _, file in usable.values()]
     pixels = sum(sizes) / max(len(sizes), 1)
     return Intake(specs, items, near_duplicates(looks), pixels)
@@ -309,7 +306,7 @@ def _wrong_file(
         reason := supplied.size_mismatch(sizes["x"], sizes["enlarged"], pipeline.scale)
     ):
         return reason
-    return wrong_size(sizes["y"], sizes.get("x"), sizes.get("labels"), pipeline)
+    return wrong_pair_sizes(sizes["y"], sizes.get("x"), sizes.get("labels"), pipeline)
 
 
 def _with_digests(pair: PairSource, examined: dict[str, ExaminedFile | str]) -> PairSource:
@@ -321,57 +318,3 @@ def _with_digests(pair: PairSource, examined: dict[str, ExaminedFile | str]) -> 
             if isinstance(file := examined[path], ExaminedFile)
         },
     )
-
-
-_SIDE: Final = 16
-_BYTES: Final = _SIDE * _SIDE // 8
-_MAX_BITS: Final = 24
-_NAMED: Final = 5
-_MAX_IMAGES: Final = 20_000  # that are compared with each other
-
-
-def look_of(rgb: Pixels) -> int:
-    """Return the look of an image, [H, W, 3], as a number below 2^256.
-
-    Each bit says whether a cell of a 16×16 grey reduction is lighter than its left neighbour. Looks
-    of copies in another size or form, and of neighbouring frames, differ in few bits.
-    """
-    grey = (
-        Image.fromarray(to_8_bit(rgb)).convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
-    )
-    cells = np.asarray(grey).astype(np.int16)
-    return int.from_bytes(np.packbits(np.diff(cells, axis=1) > 0).tobytes(), "big")
-
-
-def alike_in_words(names: Sequence[str]) -> str:
-    """Return the note on images that look alike."""
-    more = ", …" if len(names) > _NAMED else ""
-    return (
-        f"{', '.join(names[:_NAMED])}{more} look alike, as crops of one scene do: name their "
-        "scene, or the promise counts them too often."
-    )
-
-
-def near_duplicates(images: Sequence[tuple[str, Hashable | None, int]]) -> list[list[str]]:
-    """Find sets of images that look alike, unless they name one scene already.
-
-    Args:
-        images: (name, scene or None, look) of each.
-    """
-    if len(images) > _MAX_IMAGES:
-        return []
-    looks = np.array(
-        [list(look.to_bytes(_BYTES, "big")) for _, _, look in images], np.uint8
-    ).reshape(-1, _BYTES)
-    leader = list(range(len(images)))
-    for place in range(1, len(images)):
-        differing = np.bitwise_count(looks[:place] ^ looks[place]).sum(axis=1)
-        for other in np.flatnonzero(differing <= _MAX_BITS):
-            scene = images[place][1]
-            if scene is None or scene != images[int(other)][1]:
-                leader[place] = leader[int(other)]
-                break
-    sets: dict[int, list[str]] = {}
-    for place, first in enumerate(leader):
-        sets.setdefault(first, []).append(images[place][0])
-    return [names for names in sets.values() if len(names) > 1]

@@ -22,7 +22,7 @@ from msgspec.structs import asdict
 
 from trustscale_server.calibrating import labels, pair_pictures
 from trustscale_server.calibrating.config import CalibrationRequest
-from trustscale_server.calibrating.fit import drawn, fitted
+from trustscale_server.calibrating.fit import drawn, fit_and_measure
 from trustscale_server.calibrating.layout import PREDICTIONS
 from trustscale_server.calibrating.measure import (
     PairTask,
@@ -166,7 +166,7 @@ class CalibrationHandler:
         recorded = await self._recorded(job.id, request, context)
         if recorded is None:
             return JobState.AWAITING_LABELS
-        pipeline, late = await fitted(
+        pipeline, late = await fit_and_measure(
             self.blobs,
             job.id,
             request,

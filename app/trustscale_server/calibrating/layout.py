@@ -143,13 +143,13 @@ def arrange(files: Iterable[FilePlace | None], *, folders: bool = False) -> Arra
         needed = ["x"]
     pairs = []
     for name in sorted(set().union(*sides.values())):
-        found = {role: sides[role].get(name, []) for role in ROLES}
-        reason = _wrong(name, found, needed)
+        by_role = {role: sides[role].get(name, []) for role in ROLES}
+        reason = _wrong(name, by_role, needed)
         if reason:
             items.append({"name": name, "reason": reason})
             continue
-        paths = {role: files[0].path for role, files in found.items() if files}
-        pairs.append(PairSource(name, paths, group=found["y"][0].folder))
+        paths = {role: files[0].path for role, files in by_role.items() if files}
+        pairs.append(PairSource(name, paths, group=by_role["y"][0].folder))
     return Arranged(pairs, items)
 
 
@@ -193,23 +193,23 @@ def _by_input(
     enlarged: Mapping[str, list[FilePlace]], inputs: Iterable[str]
 ) -> dict[str, list[FilePlace]]:
     """Enlarged files by the name of what they were made of."""
-    names, found = set(inputs), defaultdict[str, list[FilePlace]](list)
+    names, by_input = set(inputs), defaultdict[str, list[FilePlace]](list)
     for name, files in enlarged.items():
         alike = [] if name in names else [other for other in names if is_made_of(name, other)]
-        found[max(alike, key=len, default=name)] += files
-    return found
+        by_input[max(alike, key=len, default=name)] += files
+    return by_input
 
 
 def _wrong(
-    name: str, found: Mapping[Role, Sequence[FilePlace]], needed: Iterable[Role]
+    name: str, by_role: Mapping[Role, Sequence[FilePlace]], needed: Iterable[Role]
 ) -> str | None:
-    ys = found["y"]
-    several = next((side for side in found.values() if len(side) > 1), None)
+    ys = by_role["y"]
+    several = next((side for side in by_role.values() if len(side) > 1), None)
     if several:
         return f"several files have this name: {', '.join(sorted(file.path for file in several))}"
     if not ys:
         return "y/ has no image of this name"
-    if lacking := [role for role in needed if not found[role]]:
+    if lacking := [role for role in needed if not by_role[role]]:
         return f"{lacking[0]}/ has no image of this name"
     if not is_text(name):
         return "the name has control characters"

@@ -22,14 +22,14 @@ from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores.base import Blobs
 from trustscale_server.upscalers.base import RGB
 
-_Part = Literal["x", "y", "prediction"]
+_Picture = Literal["x", "y", "prediction"]
 
-_STORED: Final[dict[_Part, str]] = {"x": "x-shown", "y": "y", "prediction": "prediction"}
-_COMPARED: Final[tuple[_Part, _Part]] = ("y", "prediction")
+_STORED: Final[dict[_Picture, str]] = {"x": "x-shown", "y": "y", "prediction": "prediction"}
+_COMPARED: Final[tuple[_Picture, _Picture]] = ("y", "prediction")
 _JOBS: Final = "jobs.json"
 
-Reading = Callable[[str, _Part], Awaitable[bytes]]
-"""Reads a picture of a pair: its name, and the part."""
+Reading = Callable[[str, _Picture], Awaitable[bytes]]
+"""Reads a picture of a pair: its name, and which picture."""
 
 PICTURES_KEY: Final = "pictures-"
 """Begins the key of a calibration among the blobs."""
@@ -59,43 +59,45 @@ async def forget(blobs: Blobs, calibration: str) -> None:
     await blobs.delete(_key(calibration))
 
 
-async def of_job(blobs: Blobs, job: str, name: str, part: _Part) -> bytes:
+async def of_job(blobs: Blobs, job: str, name: str, picture: _Picture) -> bytes:
     """Return a picture of a pair of a job as a PNG file.
 
     Raises:
         NotFound: the pair is not measured yet, unknown, or its files have been removed.
     """
     try:
-        data = await blobs.get(job, f"{_STORED[part]}/{name}")
+        data = await blobs.get(job, f"{_STORED[picture]}/{name}")
     except NotFound:
         source, mark, _ = name.rpartition("~")
-        if part != "y" or not mark:
+        if picture != "y" or not mark:
             raise
-        data = await blobs.get(job, f"{_STORED[part]}/{source}")  # the variants of one Y share it
+        data = await blobs.get(
+            job, f"{_STORED[picture]}/{source}"
+        )  # the variants of one Y share it
     if data.startswith(b"\x89PNG"):
         return data
     return await asyncio.to_thread(to_png, (await decoding(decode, data, PAIR_LIMITS)).rgb)
 
 
-async def worst_of(read: Reading, name: str) -> Rewritten | None:
+async def most_rewritten(read: Reading, name: str) -> Rewritten | None:
     """Return the place of a pair that the model rewrote most; None: nothing that can be seen.
 
-    read: a picture of the pair by its name and part. Raises NotFound.
+    read: a picture of the pair by its name and which picture. Raises NotFound.
     """
-    truth, made = [
-        to_8_bit((await decoding(decode, await read(name, part), PAIR_LIMITS)).rgb)
-        for part in _COMPARED
+    truth, prediction = [
+        to_8_bit((await decoding(decode, await read(name, picture), PAIR_LIMITS)).rgb)
+        for picture in _COMPARED
     ]
-    if truth.shape != made.shape:
+    if truth.shape != prediction.shape:
         raise NotFound(f"The pictures of the pair {name!r} are of two sizes.")
-    return next(iter(await in_spare_thread(worst, truth, made)), None)
+    return next(iter(await in_spare_thread(worst, truth, prediction)), None)
 
 
-async def of_calibration(blobs: Blobs, calibration: str, name: str, part: _Part) -> bytes:
+async def of_calibration(blobs: Blobs, calibration: str, name: str, picture: _Picture) -> bytes:
     """Return a picture of a pair as a PNG file; NotFound if none is kept."""
     for job in await _jobs(blobs, calibration):
         try:
-            return await of_job(blobs, job, name, part)
+            return await of_job(blobs, job, name, picture)
         except NotFound:
             continue
     raise NotFound(

@@ -226,7 +226,9 @@ def _data(
 
 
 def _check_size(y: NDArray[Any], x: NDArray[Any] | None, pipeline: MeasurementSpec) -> None:
-    if reason := wrong_size(array_size(y), None if x is None else array_size(x), None, pipeline):
+    if reason := wrong_pair_sizes(
+        array_size(y), None if x is None else array_size(x), None, pipeline
+    ):
         raise BadImage(reason)
 
 
@@ -240,7 +242,7 @@ def _read(data: bytes, role: str) -> Read:
     return read
 
 
-def wrong_size(
+def wrong_pair_sizes(
     y: Size, x: Size | None, label: Size | None, pipeline: MeasurementSpec
 ) -> str | None:
     """Explain why images of these sizes are no pair, or no label of one."""

@@ -73,7 +73,7 @@ def answered_uploads(
     ]
 
 
-def in_words(answering: Sequence[AnsweredUploads]) -> str:
+def answering_in_words(answering: Sequence[AnsweredUploads]) -> str:
     """Return which upscalers answer, for the person who waits for their calibrations."""
     if len(answering) == 1:
         return f"auto answers such uploads with {answering[0].upscaler}"

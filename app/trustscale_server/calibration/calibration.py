@@ -137,17 +137,17 @@ class Calibration:
         (`images/degradation.py`).
         """
         shares = self.manifest.shares
-        everything = sum(shares.values()) or 1
+        all_shares = sum(shares.values()) or 1
         weights = [Fraction()] * len(self.spots)
         for places in places_of(scene_of(pair) for pair in self.manifest.pairs):
             # Of each picture so many spots, whatever ways of making its X there are.
             pictures = {
                 self.manifest.pairs[place].upload: int(self.spots[place]) for place in places
             }
-            all_of_it = everything * sum(pictures.values())
+            whole_scene = all_shares * sum(pictures.values())
             for place in places:
-                share = shares.get(self.manifest.pairs[place].variant or "", everything)
-                weights[place] = Fraction(share * int(self.spots[place]), all_of_it)
+                share = shares.get(self.manifest.pairs[place].variant or "", all_shares)
+                weights[place] = Fraction(share * int(self.spots[place]), whole_scene)
         return weights
 
     @property
@@ -221,7 +221,7 @@ class Calibration:
         key = (group, guarantee.kind, guarantee.robust)
         with self._lock:
             if key not in self._subsets:
-                self._subsets[key] = self._made(group, guarantee)
+                self._subsets[key] = self._new_subset(group, guarantee)
             self._subsets.move_to_end(key)
             if len(self._subsets) > MAX_SUBSETS:
                 self._subsets.popitem(last=False)
@@ -238,7 +238,7 @@ class Calibration:
             settings = PostHoc(robust=settings.robust).fitted_to(self.pipeline.indecision)
         return settings if robust is None else settings.model_copy(update={"robust": robust})
 
-    def _made(self, group: str | None, guarantee: GuaranteeSettings) -> Subset:
+    def _new_subset(self, group: str | None, guarantee: GuaranteeSettings) -> Subset:
         everything = Subset(
             self.manifest,
             guarantee,
@@ -252,7 +252,7 @@ class Calibration:
         )
         if group is None:
             return everything
-        return everything.those([pair.group == group for pair in self.manifest.pairs])
+        return everything.only([pair.group == group for pair in self.manifest.pairs])
 
     @property
     def head(self) -> CalibrationHead:
@@ -311,13 +311,13 @@ class Calibration:
 
 def _joined(marked: Sequence[NDArray[np.uint16] | None]) -> NDArray[np.uint16] | None:
     """Those of all pairs, uint16 [n, 2, 65]; None if one has none."""
-    known = [one for one in marked if one is not None]
+    known = [of_pair for of_pair in marked if of_pair is not None]
     return np.stack(known) if known and len(known) == len(marked) else None
 
 
 def _alike(described: Sequence[NDArray[np.float32]]) -> NDArray[np.float32] | None:
     """The numbers of all pairs, [n, d], with 8 significant bits; None if one has none."""
-    if not described or len({len(one) for one in described}) > 1 or not len(described[0]):
+    if not described or len({len(numbers) for numbers in described}) > 1 or not len(described[0]):
         return None
     bits = np.ascontiguousarray(described, np.float32).view(np.uint32)
     return (bits & np.uint32(0xFFFF0000)).view(np.float32)

@@ -113,20 +113,23 @@ def first_state(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> C
     )
 
 
-class Look(NamedTuple):
+class CanaryAnswer(NamedTuple):
     """What is compared of an answer: its digest and its sharpness."""
 
     sha256: str
     sharpness: float
 
     @classmethod
-    def at(cls, answer: RGB) -> Look:
-        """Take a look, which takes a tenth of a second of a large answer."""
-        return cls(image_digest(answer), sharpness(answer))
+    def from_picture(cls, picture: RGB) -> CanaryAnswer:
+        """Reduce an answer, which takes a tenth of a second of a large one."""
+        return cls(image_digest(picture), sharpness(picture))
 
 
 def observe(
-    state: CanaryState, answers: Mapping[str, Look], uniform: Callable[[], float], at: datetime
+    state: CanaryState,
+    answers: Mapping[str, CanaryAnswer],
+    uniform: Callable[[], float],
+    at: datetime,
 ) -> CanaryState:
     """Return the state after a round; canaries without an answer stay as they are.
 

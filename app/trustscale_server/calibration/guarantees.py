@@ -60,7 +60,7 @@ COVERED: Final = 20
 Threshold: TypeAlias = float | Literal["-inf", "inf"]
 """t_α in JSON, where infinities are texts."""
 
-Level: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+RiskLevel: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 GuaranteeKind = Literal["expectation", "high_probability", "probability", "post_hoc"]
@@ -230,9 +230,12 @@ class Expectation(GuaranteeSettings):
     ) -> RiskCurve | RobustCurve:
         if self.robust == 1:
             return RiskCurve.from_loss_curves(loss_curves, bound, scenes=scenes, **about)
-        each = scenes if pictures is None else pictures
         return RobustCurve.from_loss_curves(
-            loss_curves, bound, robust=self.robust, pictures=each, **about
+            loss_curves,
+            bound,
+            robust=self.robust,
+            pictures=scenes if pictures is None else pictures,
+            **about,
         )
 
     def usual(
@@ -353,8 +356,8 @@ class PostHoc(GuaranteeSettings):
     """
 
     kind: Literal["post_hoc"] = "post_hoc"
-    menu: tuple[Level, ...] | None = Field(None, min_length=1, max_length=1000)
-    between: tuple[Level, Level] | None = None
+    menu: tuple[RiskLevel, ...] | None = Field(None, min_length=1, max_length=1000)
+    between: tuple[RiskLevel, RiskLevel] | None = None
     shape: tuple[tuple[float, float], ...] = ()
 
     @model_validator(mode="before")

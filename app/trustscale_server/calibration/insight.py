@@ -13,7 +13,7 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.duplicates import duplicates
 from trustscale_server.calibration.guarantees import Threshold, threshold_json
 from trustscale_server.calibration.subset import Subset
-from trustscale_server.calibration.ways import CalibratedWay, ways_of
+from trustscale_server.calibration.ways import CalibratedWay, calibrated_ways
 from trustscale_server.conformal import StepCurve
 from trustscale_server.conformal.backtest import BacktestRow, Pairs, backtest
 from trustscale_server.images.kinds import class_in_words
@@ -190,7 +190,7 @@ def checks(subset: Subset) -> Checks:
             )
             for loss, worst in dominant
         ],
-        ways=ways_of(subset),
+        ways=calibrated_ways(subset),
     )
 
 
@@ -212,7 +212,7 @@ def leaked(subset: Subset, n_leaked: int) -> float:
         raise BadRequest(f"n_leaked must be between 0 and n = {subset.n}, got {n_leaked}.")
     bounds = []
     classes = [subset.of_class(name) for name in subset.classes or [None]]
-    for n in {one.n for one in classes}:
+    for n in {of_class.n for of_class in classes}:
         bound = subset.guarantee.leakage_bound(
             subset.manifest.default_alpha, n, min(n_leaked, n), subset.error_bound
         )

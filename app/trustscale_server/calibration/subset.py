@@ -314,12 +314,12 @@ class Subset:
                 meant = sum(share for way, share in shares.items() if class_of_way(way) == name)
                 most = Fraction(meant, sum(shares.values())) if meant else Fraction(1)
                 belongs = [pair.input_class == name for pair in self.infos]
-                self._by_class[name] = self.those(belongs, most)
+                self._by_class[name] = self.only(belongs, most)
             return self._by_class[name]
 
-    def those(self, belong: Sequence[bool], most: Fraction = Fraction(1)) -> Subset:
+    def only(self, belong: Sequence[bool], most: Fraction = Fraction(1)) -> Subset:
         """Return the pairs that belong; a scene counts 1 where they have the share `most` of it."""
-        places = [place for place, is_one in enumerate(belong) if is_one]
+        places = [place for place, belongs in enumerate(belong) if belongs]
         weights = [self.weights[place] / most for place in places]
         for of_scene in places_of(self.scenes[place] for place in places):
             total = sum(weights[k] for k in of_scene)

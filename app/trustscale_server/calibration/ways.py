@@ -35,7 +35,7 @@ class CalibratedWay(BaseModel):
     )
 
 
-def ways_of(subset: Subset) -> list[CalibratedWay]:
+def calibrated_ways(subset: Subset) -> list[CalibratedWay]:
     """Return the ways in which X was made, with at least `MIN_WAY_SCENES` scenes, the worst first.
 
     A scene counts with the mean of its pairs.
@@ -46,17 +46,17 @@ def ways_of(subset: Subset) -> list[CalibratedWay]:
         way = subset.infos[place].variant
         if way is not None and not math.isnan(lost):
             losses[way][subset.scenes[place]].append(float(lost))
-    found = []
+    calibrated = []
     for way, of_scenes in losses.items():
         means = np.array([np.mean(of_scene) for of_scene in of_scenes.values()])
         if len(means) < MIN_WAY_SCENES:
             continue
         loss, error = float(means.mean()), float(means.std(ddof=1) / math.sqrt(len(means)))
         is_above = loss - _ERRORS * error > manifest.default_alpha
-        found.append(
+        calibrated.append(
             CalibratedWay(name=way, n=len(means), loss=loss, error=error, is_above=is_above)
         )
-    return sorted(found, key=lambda one: -one.loss)
+    return sorted(calibrated, key=lambda way: -way.loss)
 
 
 def losses_by_class(subset: Subset) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.intake import find_in
 from trustscale_server.calibrating.layout import GroupingRule
 from trustscale_server.calibrating.profile import look_like
-from trustscale_server.calibrating.routing import answered_uploads, in_words
+from trustscale_server.calibrating.routing import answered_uploads, answering_in_words
 from trustscale_server.cli import options
 from trustscale_server.cli.calibrate_options import (
     ConfigOptions,
@@ -106,7 +106,7 @@ def _of_each(
     if not (is_auto and settings.active_routing):
         return [config]
     answering = answered_uploads(settings.active_routing, config, find_in(folder, naming), SCALE)
-    typer.echo(f"{in_words(answering)}.", err=True)
+    typer.echo(f"{answering_in_words(answering)}.", err=True)
     return [
         config.model_copy(
             update={"upscaler": share.upscaler, "degradation": share.made_by or config.degradation}

@@ -21,9 +21,9 @@ from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.canaries import (
     FALSE_CANARY_ALARM,
     Canary,
+    CanaryAnswer,
     CanaryState,
     CanaryStore,
-    Look,
     answer,
     observe,
 )
@@ -100,16 +100,16 @@ class CanaryWatch:
         state = await self._fresh(upscaler, calibration)
         if state is None or not state.alarm:
             return []
-        what = (
+        finding = (
             f"The model behind {upscaler!r} seems to have changed since it was calibrated: "
             f"{_finding(state)}."
         )
         if self.policies[upscaler] == "refuse":
             raise CalibrationMismatch(
-                f"{what} Calibrate it again; a new calibration is watched afresh.",
+                f"{finding} Calibrate it again; a new calibration is watched afresh.",
                 differences=[_difference(state)],
             )
-        return [f"{what} The guarantee may not hold until it is calibrated again."]
+        return [f"{finding} The guarantee may not hold until it is calibrated again."]
 
     async def report(self, upscaler: str, calibration: str) -> dict[str, Any]:
         """Return what /readyz says of the upscaler's canaries; empty if it is not watched."""
@@ -169,9 +169,9 @@ class CanaryWatch:
 
     async def _answers(
         self, upscaler: str, calibration: str, state: CanaryState
-    ) -> dict[str, Look]:
+    ) -> dict[str, CanaryAnswer]:
         model = self.upscalers[upscaler]
-        answers: dict[str, Look] = {}
+        answers: dict[str, CanaryAnswer] = {}
         failure: UpscalerError | None = None
         # One after the other, not to crowd out requests.
         for item in state.items:
@@ -180,7 +180,7 @@ class CanaryWatch:
                 if model.fingerprint != state.fingerprint:
                     return {}
                 picture = await self._answer(model, calibration, item, state.samples)
-                answers[item.name] = await asyncio.to_thread(Look.at, picture)
+                answers[item.name] = await asyncio.to_thread(CanaryAnswer.from_picture, picture)
             except UpscalerError as error:
                 failure = error
         if failure is not None:
@@ -204,20 +204,20 @@ class CanaryWatch:
     async def _watch(self, upscaler: str) -> None:
         """Make rounds for ever, due after the last round, since gateways restart."""
         late = self.chance.uniform(1, 1 + _JITTER)
-        look_s = late * min(self.fresh_s, self.interval_s)
+        pause_s = late * min(self.fresh_s, self.interval_s)
         while True:
             try:
                 if (calibration := await self.calibrations.active_id(upscaler)) is not None:
                     await self._look(upscaler, calibration)
-                await asyncio.sleep(look_s)
+                await asyncio.sleep(pause_s)
                 await self.round(upscaler, due_s=late * self.interval_s)
             except TrustscaleError as error:
                 log.warning("canary_failed", upscaler=upscaler, detail=error.detail)
-                await asyncio.sleep(look_s)
+                await asyncio.sleep(pause_s)
             except Exception:
                 # A bug must not end the watch.
                 log.exception("canary_failed", upscaler=upscaler)
-                await asyncio.sleep(look_s)
+                await asyncio.sleep(pause_s)
 
     def _is_due(self, state: CanaryState, due_s: float) -> bool:
         now = datetime.now(UTC)

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import structlog
 
@@ -24,7 +24,6 @@ from trustscale_server.monitoring.state import (
     BadState,
     MonitorState,
     Observation,
-    Outcome,
     StateChange,
     dump_state,
     fold,
@@ -35,6 +34,8 @@ from trustscale_server.platform.errors import TrustscaleError
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.serving.service import Encoded
 from trustscale_server.stores.base import MonitorStore, Update
+
+T = TypeVar("T")
 
 _AT_ONCE: Final = 200  # in one change, for which other writers of SQLite wait: some 15 ms
 
@@ -138,13 +139,13 @@ class Monitor:
     async def change(
         self,
         calibration: str,
-        work: Callable[[MonitorState], StateChange[Outcome]],
+        work: Callable[[MonitorState], StateChange[T]],
         *,
         labels: str | None = None,
-    ) -> Outcome | None:
+    ) -> T | None:
         """Change the state by `work`, which may run again; see `MonitorStore.change`."""
 
-        def decide(stored: bytes | None) -> tuple[Outcome, Update]:
+        def decide(stored: bytes | None) -> tuple[T, Update]:
             state, outcome, label = work(_read(calibration, stored))
             return outcome, Update(dump_state(state), label)
 

@@ -16,7 +16,7 @@ from trustscale_server.conformal.evidence import RUN, LabelEvidence, PictureEvid
 from trustscale_server.platform.errors import TrustscaleError
 from trustscale_server.stores.base import Label
 
-Outcome = TypeVar("Outcome")
+T = TypeVar("T")
 
 _MAX_LABELLED = 1000
 """Remembered images: the truth about each counts once."""
@@ -87,11 +87,11 @@ class MonitorState:
     described: NDArray[np.float16] = field(default_factory=lambda: np.empty((0, 0), np.float16))
 
 
-class StateChange(NamedTuple, Generic[Outcome]):
+class StateChange(NamedTuple, Generic[T]):
     """A new state, the answer of the change, and the label that is stored with it."""
 
     state: MonitorState
-    outcome: Outcome
+    outcome: T
     label: Label | None = None
 
 
@@ -131,13 +131,13 @@ def fold(state: MonitorState, seen: Observation, uniform: float) -> MonitorState
     )
 
 
-def _with(kept: NDArray[np.float16], described: tuple[float, ...]) -> NDArray[np.float16]:
+def _with(rows: NDArray[np.float16], described: tuple[float, ...]) -> NDArray[np.float16]:
     """The descriptions with one more; those of another length begin anew."""
     if not described:
-        return kept
+        return rows
     new = np.array([described], np.float16)
-    rows = [kept, new] if kept.shape[1:] == new.shape[1:] else [new]
-    return np.concatenate(rows)[-_MAX_DESCRIBED:]
+    is_alike = rows.shape[1:] == new.shape[1:]
+    return np.concatenate([rows, new] if is_alike else [new])[-_MAX_DESCRIBED:]
 
 
 def fold_label(

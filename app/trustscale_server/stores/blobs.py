@@ -267,9 +267,9 @@ class Blobs:
         try:
             yield
         except (BaseError, OSError) as error:
-            what = "The blob store" if self.root is None else f"The folder {self.root}"
+            place = "The blob store" if self.root is None else f"The folder {self.root}"
             reason = _reason(error, is_local=self.root is not None)
-            raise StoreUnavailable(f"{what} cannot be used now: {reason}.") from error
+            raise StoreUnavailable(f"{place} cannot be used now: {reason}.") from error
 
 
 def _reason(error: Exception, *, is_local: bool) -> str:

@@ -81,12 +81,12 @@ async def _copy_files(source: Blobs, target: Blobs) -> tuple[int, int]:
     """Copy the files that are not there in the same size; returns all and how many were sent."""
     if await source.identity() == await target.identity():
         return 0, 0
-    wanted, present = await source.sizes(), await target.sizes()
+    sizes, present = await source.sizes(), await target.sizes()
     sent = 0
-    for (folder, name), size in wanted.items():
+    for (folder, name), size in sizes.items():
         if folder == CHECK_FOLDER or present.get((folder, name)) == size:
             continue
         with await source.file(folder, name) as file:
             await target.put(folder, name, file)
         sent += 1
-    return sum(folder != CHECK_FOLDER for folder, _ in wanted), sent
+    return sum(folder != CHECK_FOLDER for folder, _ in sizes), sent

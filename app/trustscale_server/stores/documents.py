@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from trustscale_server.platform.errors import TransientError
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -60,10 +60,10 @@ async def redis_errors(within_s: float = ANSWER_TIMEOUT_S) -> AsyncIterator[None
         )
         if "certificate" in str(error).lower():
             reasons = ((failures.RedisError, "its TLS certificate is not accepted"), *reasons)
-        # The first class that fits counts.
-        those = (reason for kind, reason in reasons if isinstance(error, kind))
         # The first word of another answer is its code, such as MISCONF for a full disk.
-        reason = next(those, f"it refused a command ({(str(error).split() or ['?'])[0]})")
+        other = f"it refused a command ({(str(error).split() or ['?'])[0]})"
+        # The first class that fits counts.
+        reason = next((reason for kind, reason in reasons if isinstance(error, kind)), other)
         raise StoreUnavailable(f"Redis cannot be used now: {reason}.") from error
 
 
@@ -101,7 +101,7 @@ class Put(NamedTuple):
 Changes: TypeAlias = Mapping[Key, Put | None]
 """Values to store; None removes."""
 
-Decide: TypeAlias = Callable[[Sequence[Document]], tuple[Answer, Changes]]
+Decide: TypeAlias = Callable[[Sequence[Document]], tuple[T, Changes]]
 """Decides changes from documents; may run again on newer ones."""
 
 
@@ -122,9 +122,7 @@ class Documents(Protocol):
     async def count(self, folder: str) -> int:
         """Return the number of documents in a folder."""
 
-    async def change(
-        self, keys: Sequence[Key], decide: Decide[Answer], *, durable: bool = True
-    ) -> Answer:
+    async def change(self, keys: Sequence[Key], decide: Decide[T], *, durable: bool = True) -> T:
         """Apply all changes that `decide` makes of the documents, or none; return its answer.
 
         The documents cannot change in between; an error of `decide` changes nothing. durable: on
@@ -311,7 +309,7 @@ class Update(NamedTuple):
     label: Label | None = None
 
 
-_ChangeState: TypeAlias = Callable[[bytes | None], tuple[Answer, Update | None]]
+_ChangeState: TypeAlias = Callable[[bytes | None], tuple[T, Update | None]]
 """From the present state, None before the first, an answer and what to save; may run again."""
 
 
@@ -331,8 +329,8 @@ class MonitorStore:
         return document.value if document.version else None
 
     async def change(
-        self, calibration: str, decide: _ChangeState[Answer], *, labels: str | None = None
-    ) -> Answer | None:
+        self, calibration: str, decide: _ChangeState[T], *, labels: str | None = None
+    ) -> T | None:
         """Save what `decide` makes of the state, all of it or nothing, and return its answer.
 
         labels: the result that the update labels; if it has a label, nothing happens and None is
@@ -342,7 +340,7 @@ class MonitorStore:
         state = _state(calibration)
         keys = [state, *([] if labels is None else [Key(_labels(calibration), labels)])]
 
-        def replace(documents: Sequence[Document]) -> tuple[Answer | None, Changes]:
+        def replace(documents: Sequence[Document]) -> tuple[T | None, Changes]:
             version = documents[0].version
             if any(document.version for document in documents[1:]):
                 return None, {}

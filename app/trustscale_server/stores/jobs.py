@@ -25,7 +25,7 @@ from trustscale_server.stores.documents import (
 )
 from trustscale_server.stores.usage import CALLS_OF_JOBS
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 JOB_PREFIX: Final = "job-"
 """How the ids of jobs begin; those of the command line's own runs begin otherwise."""
@@ -176,7 +176,7 @@ class Waiting(NamedTuple):
     oldest: datetime | None
 
 
-_ChangeJob: TypeAlias = Callable[[MutableJob], Answer]
+_ChangeJob: TypeAlias = Callable[[MutableJob], T]
 """Changes a draft; returns the answer to the caller."""
 
 
@@ -512,12 +512,12 @@ class JobStore:
         return jobs
 
     async def _change(
-        self, job: str, decide: _ChangeJob[Answer], task: str | None = None, *, durable: bool = True
-    ) -> Answer:
+        self, job: str, decide: _ChangeJob[T], task: str | None = None, *, durable: bool = True
+    ) -> T:
         keys = [job_key(job), *([] if task is None else [Key(_records(job), task)])]
         now = await self.now()
 
-        def change(documents: Sequence[Document]) -> tuple[Answer, Changes]:
+        def change(documents: Sequence[Document]) -> tuple[T, Changes]:
             if not documents[0].version:
                 raise _unknown(job)
             before = _draft(documents[0])

@@ -42,7 +42,7 @@ from trustscale_server.stores.documents import (
     redis_errors,
 )
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 KEY_PREFIX: Final = "trustscale:"
 
@@ -88,7 +88,7 @@ def retry() -> Retry:
     return Retry(ExponentialBackoff(cap=0.6, base=0.1), 3, (failures.ConnectionError,))
 
 
-def check_url(url: str, what: str) -> None:
+def check_url(url: str, name: str) -> None:
     """Raise ConfigError if a URL cannot be that of a Redis; connects nothing."""
     try:
         # Only a connection notices unknown parameters.
@@ -96,7 +96,7 @@ def check_url(url: str, what: str) -> None:
     except (ValueError, TypeError) as error:
         # The message may quote the password.
         raise ConfigError(
-            f"The {what} URL cannot be read; it is redis[s]://[[user]:password@]host[:port]"
+            f"The {name} URL cannot be read; it is redis[s]://[[user]:password@]host[:port]"
             "[/database], with special characters of the password percent-encoded."
         ) from error
 
@@ -267,10 +267,10 @@ class RedisDocuments:
     async def change(
         self,
         keys: Sequence[Key],
-        decide: Decide[Answer],
+        decide: Decide[T],
         *,
         durable: bool = True,  # noqa: ARG002 - the server alone decides
-    ) -> Answer:
+    ) -> T:
         pause_s = _FIRST_PAUSE_S
         async with redis_errors():
             while True:

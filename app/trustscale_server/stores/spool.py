@@ -23,7 +23,7 @@ def check_temporary(folder: str) -> None:
     raise ConfigError(f"The folder for temporary files (TMPDIR={folder}) cannot be written.")
 
 
-Given = ParamSpec("Given")
+P = ParamSpec("P")
 
 IN_MEMORY: Final = 8 * 2**20
 """Bytes of a file from which on it is on the disk."""
@@ -46,9 +46,9 @@ class _Spool(SpooledTemporaryFile[bytes]):
 
 
 def spooled(
-    write: Callable[Concatenate[IO[bytes], Given], object],
-    *args: Given.args,
-    **kwargs: Given.kwargs,
+    write: Callable[Concatenate[IO[bytes], P], object],
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> IO[bytes]:
     """Return what `write` writes as a file at its beginning; a large one is on the disk.
 

@@ -36,8 +36,8 @@ from trustscale_server.stores.documents import (
 )
 from trustscale_server.stores.files import PRIVATE
 
-Answer = TypeVar("Answer")
-_Work = Callable[[sqlite3.Connection], Answer]
+T = TypeVar("T")
+_Work = Callable[[sqlite3.Connection], T]
 
 # Longest wait for the write lock, with the queue of this process; transactions take milliseconds.
 _LOCK_TIMEOUT_S = 10.0
@@ -116,10 +116,8 @@ class SqliteDocuments:
         rows = await self._rows("SELECT count(*) FROM document WHERE folder = ?", folder)
         return int(rows[0][0])
 
-    async def change(
-        self, keys: Sequence[Key], decide: Decide[Answer], *, durable: bool = True
-    ) -> Answer:
-        def work(c: sqlite3.Connection) -> Answer:
+    async def change(self, keys: Sequence[Key], decide: Decide[T], *, durable: bool = True) -> T:
+        def work(c: sqlite3.Connection) -> T:
             answer, changes = decide(_read(c, keys))
             for key, put in changes.items():
                 if put is None:
@@ -137,12 +135,12 @@ class SqliteDocuments:
             "AND folder != ? ORDER BY folder, name LIMIT ?",
             *(*after, _CHECK.folder, most),
         )
-        found: list[tuple[Key, Put]] = []
+        page: list[tuple[Key, Put]] = []
         for folder, name, value, sort in rows:
-            found.append((Key(folder, name), Put(bytes(value), sort)))
-            if sum(len(put.value) for _, put in found) >= most_bytes:
+            page.append((Key(folder, name), Put(bytes(value), sort)))
+            if sum(len(put.value) for _, put in page) >= most_bytes:
                 break
-        return found
+        return page
 
     async def newest(self) -> int:
         """Return the largest version of all documents."""
@@ -174,10 +172,10 @@ class SqliteDocuments:
     async def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         return await self._call(self._reader, lambda c: c.execute(query, values).fetchall())
 
-    async def _write(self, work: _Work[Answer], *, durable: bool = True) -> Answer:
+    async def _write(self, work: _Work[T], *, durable: bool = True) -> T:
         deadline = time.monotonic() + self._patience_s
 
-        def transaction(connection: sqlite3.Connection) -> Answer:
+        def transaction(connection: sqlite3.Connection) -> T:
             # The time in the queue counts.
             left_ms = max(0, round(1e3 * (deadline - time.monotonic())))
             connection.execute(f"PRAGMA busy_timeout={left_ms}")
@@ -208,7 +206,7 @@ class SqliteDocuments:
         for lane in (self._reader, self._writer):
             await asyncio.to_thread(lane.close)
 
-    async def _call(self, lane: _Lane, work: _Work[Answer]) -> Answer:
+    async def _call(self, lane: _Lane, work: _Work[T]) -> T:
         try:
             return await asyncio.wrap_future(lane.submit(work))
         except TrustscaleError:
@@ -304,7 +302,7 @@ class _Lane:
         self._connection = connection
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
-    def submit(self, work: _Work[Answer]) -> Future[Answer]:
+    def submit(self, work: _Work[T]) -> Future[T]:
         try:
             return self._thread.submit(work, self._connection)
         except RuntimeError as error:

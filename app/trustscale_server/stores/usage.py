@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -28,7 +29,6 @@ from trustscale_server.stores.documents import (
     StoreUnavailable,
     read_folder,
 )
-from trustscale_server.stores.results import log
 
 _Purpose = Literal["upscale", "calibrate", "canary"]
 _Need = Literal["pairs", "canaries"]
@@ -40,6 +40,8 @@ _AGAIN_S: Final = 5.0  # while the store is away
 _DRAIN_S: Final = 5.0
 _SOON_S: Final = 1.0
 _DAYS: Final = 32  # so many are kept
+
+log = logging.getLogger(__name__)
 
 
 class Amounts(BaseModel):
@@ -146,14 +148,16 @@ class Usage:
     def called(self, upscaler: str, price: float) -> None:
         """Count a call that begins."""
         self._count(upscaler, Amounts(calls=1, price=price))
-        if (made := _made_for.get()) is not None:
-            self._add(_key_of_calls(made[0]), CallsMade(begun=1))
+        if (purpose := _made_for.get()) is not None:
+            job, _ = purpose
+            self._add(_key_of_calls(job), CallsMade(begun=1))
 
     def ended(self, failure: str | None) -> None:
         """Count the end of a call, for its job; None: it brought what was asked for."""
-        if (made := _made_for.get()) is not None:
-            end = {made[1]: 1} if failure is None else {"failed": {failure: 1}}
-            self._add(_key_of_calls(made[0]), CallsMade.model_validate(end))
+        if (purpose := _made_for.get()) is not None:
+            job, need = purpose
+            end = {need: 1} if failure is None else {"failed": {failure: 1}}
+            self._add(_key_of_calls(job), CallsMade.model_validate(end))
 
     def answered(self, upscaler: str, pixels: int, seconds: float) -> None:
         """Count an answer to an upload of so many pixels."""

@@ -108,7 +108,7 @@ async def get_worst_place(
     """
     resolved = await state.admin.resolve(calibration_id)
     async with state.service.context.drawing.slot():
-        place = await pair_pictures.worst_of(_pictures_of(state, resolved), name)
+        place = await pair_pictures.most_rewritten(_pictures_of(state, resolved), name)
     if place is None:
         return RewrittenPlace(box=(0, 0, 0, 0), badness=0.0)
     return RewrittenPlace(box=place.box, badness=place.badness)
