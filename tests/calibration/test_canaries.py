@@ -97,7 +97,7 @@ class TestJob:
         first = await self.made(stores, upscaler)
         whole = await calibrations.get(first)
         admin = CalibrationAdmin({"fake": upscaler}, calibrations, stores, None)
-        smaller = await admin.without_pair(whole, "0", created_by="key 12345678")
+        smaller = await admin.without_pair(whole, "0", actor="key 12345678")
         assert smaller.id != first
         scene = Scene(upscaler, canaries_of(stores), smaller.id)
         await scene.round()

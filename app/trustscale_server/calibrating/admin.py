@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from trustscale_server.calibrating import pair_pictures
 from trustscale_server.calibrating.documents import (
@@ -61,7 +60,7 @@ class CalibrationAdmin:
         guarantee: GuaranteeSettings | None = None,
         *,
         bound: float | None = None,
-        created_by: str,
+        actor: str,
         name: str | None = None,
         activate: bool = False,
         force: bool = False,
@@ -103,7 +102,7 @@ class CalibrationAdmin:
             pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity})
             calibration = parent.with_pairs(
                 pairs,
-                created_by=created_by,
+                created_by=actor,
                 name=name or parent.manifest.name,
                 guarantee=guarantee,
                 pipeline=pipeline,
@@ -121,13 +120,14 @@ class CalibrationAdmin:
                 await self._activate(calibration, force=force)
                 is_active = True
         finally:  # it is stored even if the activation fails
-            await self._note(
-                "derive", created_by, parent=parent.id, calibration=calibration.id,
-                activate=is_active,
-            )  # fmt: skip
+            await self.stores.audit.append(
+                "calibration.derive",
+                actor,
+                {"parent": parent.id, "calibration": calibration.id, "activate": is_active},
+            )
         return calibration
 
-    async def without_pair(self, parent: Calibration, name: str, *, created_by: str) -> Calibration:
+    async def without_pair(self, parent: Calibration, name: str, *, actor: str) -> Calibration:
         """Store a new calibration without one pair, or all of one Y, and activate nothing.
 
         Raises:
@@ -143,12 +143,14 @@ class CalibrationAdmin:
         smaller = await in_spare_thread(
             parent.with_pairs,
             others,
-            skipped=[{"name": name, "reason": f"{REMOVED}{created_by}"}],
-            created_by=created_by,
+            skipped=[{"name": name, "reason": f"{REMOVED}{actor}"}],
+            created_by=actor,
         )
         await self._store(parent, smaller)
-        await self._note(
-            "remove_pair", created_by, parent=parent.id, pair=name, calibration=smaller.id
+        await self.stores.audit.append(
+            "calibration.remove_pair",
+            actor,
+            {"parent": parent.id, "pair": name, "calibration": smaller.id},
         )
         return smaller
 
@@ -157,27 +159,24 @@ class CalibrationAdmin:
         await pair_pictures.inherit(self.stores.blobs, parent.id, calibration.id)
         await self.calibrations.add(calibration, activate=False)
 
-    async def _note(self, action: str, actor: str, **about: Any) -> None:
-        await self.stores.audit.append(f"calibration.{action}", actor, about)
-
-    async def resolve(self, calibration: str) -> Calibration | JobStatus:
+    async def resolve(self, calibration_id: str) -> Calibration | JobStatus:
         """Return the calibration of an id, or the job that is making it."""
-        if not calibration.startswith(JOB_PREFIX):
-            return await self.calibrations.stored(calibration)
-        job = await self.stores.jobs.get(calibration)
+        if not calibration_id.startswith(JOB_PREFIX):
+            return await self.calibrations.stored(calibration_id)
+        job = await self.stores.jobs.get(calibration_id)
         if job.kind != "calibration":
-            raise NotFound(f"{calibration!r} is not a calibration.")
+            raise NotFound(f"{calibration_id!r} is not a calibration.")
         if job.state is JobState.SUCCEEDED and job.result:
             return await self.calibrations.stored(job.result.rsplit("/", 1)[-1])
         return job
 
-    async def finished(self, calibration: str) -> Calibration:
+    async def finished(self, calibration_id: str) -> Calibration:
         """Return the calibration of an id.
 
         Raises:
             Conflict: it is not finished.
         """
-        resolved = await self.resolve(calibration)
+        resolved = await self.resolve(calibration_id)
         if isinstance(resolved, JobStatus):
             raise Conflict(f"The calibration is not finished: it is {resolved.state}.")
         return resolved
@@ -206,14 +205,15 @@ class CalibrationAdmin:
     ) -> Calibration:
         """Check and store a calibration file, unless it may not be activated as asked."""
         calibration = await in_spare_thread(calibration_file.load, data)
-        await in_spare_thread(
-            validation.raise_if_unusable, calibration
-        )  # before its changes are made out
+        # Its changes can only be made out of a usable one.
+        await in_spare_thread(validation.raise_if_unusable, calibration)
         if activate:
             await self.raise_if_mismatched(calibration)
             await self.calibrations.changes(calibration, force=force)
         await self.calibrations.add(calibration, activate=activate)
-        await self._note("import", actor, calibration=calibration.id, activate=activate)
+        await self.stores.audit.append(
+            "calibration.import", actor, {"calibration": calibration.id, "activate": activate}
+        )
         return calibration
 
     async def raise_if_mismatched(self, calibration: Calibration) -> None:
@@ -223,7 +223,7 @@ class CalibrationAdmin:
             await identify(upscaler)
             guard(calibration.pipeline, upscaler)
 
-    async def delete(self, name: str, actor: str) -> None:
+    async def delete(self, calibration_id: str, actor: str) -> None:
         """Remove a calibration with its canaries, its pictures, and the monitor's data.
 
         Raises:
@@ -231,15 +231,15 @@ class CalibrationAdmin:
             Conflict: it is active, or a pending job extends it.
         """
         for job in await self.stores.jobs.pending("calibration"):
-            if job.about["parent"] == name:
+            if job.about["parent"] == calibration_id:
                 raise Conflict(
                     f"The job {job.id} extends this calibration; cancel it, or let it end."
                 )
-        await self.stores.calibrations.delete(name)
-        await CanaryStore(self.stores.blobs, self.stores.monitor).forget(name)
-        await self.stores.monitor.forget(name)
-        await pair_pictures.forget(self.stores.blobs, name)
-        await self._note("delete", actor, calibration=name)
+        await self.stores.calibrations.delete(calibration_id)
+        await CanaryStore(self.stores.blobs, self.stores.monitor).forget(calibration_id)
+        await self.stores.monitor.forget(calibration_id)
+        await pair_pictures.forget(self.stores.blobs, calibration_id)
+        await self.stores.audit.append("calibration.delete", actor, {"calibration": calibration_id})
 
     async def activate(
         self, calibration: Calibration, actor: str, *, force: bool = False, only: bool = False
@@ -252,8 +252,10 @@ class CalibrationAdmin:
         """
         before = await self.calibrations.active_ids(calibration.manifest.upscaler)
         done, changes = await self._activate(calibration, force=force, only=only)
-        await self._note(
-            "activate", actor, calibration=done.calibration, previous=done.previous, only=only
+        await self.stores.audit.append(
+            "calibration.activate",
+            actor,
+            {"calibration": done.calibration, "previous": done.previous, "only": only},
         )
         return await activation_of(self.calibrations, done, changes, before)
 

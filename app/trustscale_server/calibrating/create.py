@@ -117,17 +117,20 @@ class CalibrationCreator:
             CalibrationMismatch: the upscaler is no longer the parent's.
             Conflict: X of the new pairs would be made unlike X of the parent's.
         """
-        job, parent = await self._begun(config, submission, webhook), submission.parent
+        job, parent = await self.begin(config, submission, webhook), submission.parent
         action, about = "calibration.create", {"job": job.id}
         if parent is not None:
             action, about = "calibration.extend", {"parent": parent.id, **about}
         await self.stores.audit.append(action, submission.created_by, about)
         return job
 
-    async def _begun(
+    async def begin(
         self, config: CalibrationConfig, submission: Submission, webhook: str | None
     ) -> JobStatus:
-        """The queued job of `create`."""
+        """Check and store the pairs, and queue the job: what `create` does but for the audit log.
+
+        Raises as `create`. A creator that keeps files elsewhere has a `begin` of its own.
+        """
         job_id = f"{JOB_PREFIX}{secrets.token_urlsafe(15)}"
 
         async with uploads_for(self.stores, job_id):
@@ -136,8 +139,8 @@ class CalibrationCreator:
                 async def keep(name: str, data: bytes) -> None:
                     await start(self.stores.blobs.put(job_id, name, data))
 
-                checked = await self._asked(config, submission, keep=keep)
-            begun = await self.queue.submit(await self._job(checked, job_id, webhook=webhook))
+                checked = await self.check(config, submission, keep=keep)
+            begun = await self.queue.submit(await self.job_of(checked, job_id, webhook=webhook))
         try:  # from now on the job keeps others from deleting its parent
             if submission.parent is not None:
                 await self.calibrations.stored(submission.parent.id)
@@ -146,7 +149,7 @@ class CalibrationCreator:
             raise Conflict("The calibration was deleted while the pairs came.") from error
         return begun
 
-    async def _job(
+    async def job_of(
         self,
         checked: CheckedRequest,
         job_id: str,
@@ -154,7 +157,7 @@ class CalibrationCreator:
         measured: Collection[str] = (),
         **about: str | None,
     ) -> Job:
-        """The job of this id; costs are without `measured` pairs."""
+        """Return the job of this id; its costs are without those of `measured` pairs."""
         request = checked.request
         costs = await self._costs(checked, measured)
         return request.as_job(job_id, warnings=checked.warnings, **about, **costs)
@@ -172,9 +175,10 @@ class CalibrationCreator:
 
     async def plan(self, config: CalibrationConfig, submission: Submission) -> Plan:
         """Return what `create` with the same arguments would take. Raises as it does."""
-        return await self._planned(await self._asked(config, submission), ())
+        return await self.plan_of(await self.check(config, submission), ())
 
-    async def _planned(self, checked: CheckedRequest, measured: Collection[str]) -> Plan:
+    async def plan_of(self, checked: CheckedRequest, measured: Collection[str]) -> Plan:
+        """Return what a checked request would take without `measured` pairs."""
         costs, request = await self._costs(checked, measured), checked.request
         return Plan(
             pictures=len({pair.upload for pair in request.pairs}),
@@ -216,10 +220,10 @@ class CalibrationCreator:
                     return request.model_copy(update={"done": head.id})
         return request
 
-    async def _asked(
+    async def check(
         self, config: CalibrationConfig, submission: Submission, **options: Unpack[IntakeOptions]
     ) -> CheckedRequest:
-        """Check the pairs. Raises as `create`."""
+        """Return the request of a job for the pairs that can be used. Raises as `create`."""
         parent = submission.parent
         arranged = await asyncio.to_thread(
             lambda: find_pairs(submission.files(), submission.naming, submission.table)

@@ -64,20 +64,6 @@ class PendingRow(JobOut):
     needs_label: bool
     left_out: int = Field(0, description="Pairs that cannot be used, besides those of `progress`.")
 
-    @classmethod
-    def from_job(
-        cls, job: JobStatus, made: CallsMade | None = None, path_prefix: str = ""
-    ) -> PendingRow:
-        """Return the public part of a stored job, with the calls that it made."""
-        return cls(
-            **JobOut.from_job(job, made, path_prefix).model_dump(),
-            name=job.about["name"],
-            upscaler=str(job.about["upscaler"]),
-            metric=str(job.about["metric"]),
-            needs_label=job.about["labels"] == "people",
-            left_out=int(job.about.get("left_out") or 0),
-        )
-
 
 class PendingCalibration(BaseModel):
     """A calibration in the making, under the id of its job."""
@@ -188,13 +174,24 @@ async def pending_rows(stores: Stores, upscaler: str | None) -> list[PendingRow]
     jobs = await stores.jobs.pending("calibration")
     jobs = [job for job in jobs if upscaler in {None, job.about["upscaler"]}]
     calls_made = await stores.usage.calls_of(*(job.id for job in jobs))
-    return [PendingRow.from_job(job, calls) for job, calls in zip(jobs, calls_made, strict=True)]
+    return [_pending_row(job, calls) for job, calls in zip(jobs, calls_made, strict=True)]
 
 
 async def pending(stores: Stores, job: JobStatus) -> PendingCalibration:
     """Return the document of a calibration that is being made."""
     (calls,) = await stores.usage.calls_of(job.id)
-    return PendingCalibration(id=job.id, state=job.state, job=PendingRow.from_job(job, calls))
+    return PendingCalibration(id=job.id, state=job.state, job=_pending_row(job, calls))
+
+
+def _pending_row(job: JobStatus, calls: CallsMade | None) -> PendingRow:
+    return PendingRow(
+        **JobOut.from_job(job, calls).model_dump(),
+        name=job.about["name"],
+        upscaler=str(job.about["upscaler"]),
+        metric=str(job.about["metric"]),
+        needs_label=job.about["labels"] == "people",
+        left_out=int(job.about.get("left_out") or 0),
+    )
 
 
 async def answering(calibrations: Calibrations, upscaler: str) -> list[Answering]:

@@ -68,23 +68,23 @@ class LocalCreator(CalibrationCreator):
     stack: AsyncExitStack
     on_checked: Callable[[int, int], None] = lambda *_: None
 
-    async def _begun(
+    async def begin(
         self, config: CalibrationConfig, submission: Submission, webhook: str | None
     ) -> JobStatus:
-        """The queued job of `listed` files, or of an earlier run of it, which is resumed.
+        """Queue the job of `listed` files, or resume an earlier run of it.
 
         Raises:
             ConfigError: another process is making this calibration.
         """
         places = await asyncio.to_thread(_places, submission.files)
-        checked = await self._in_place(config, submission, places)
+        checked = await self._check_in_place(config, submission, places)
         jobs, blobs = self.stores.jobs, cast("InPlace", self.stores.blobs)
         job_id = run_id(checked.request)
         lock = self.data_dir / f"{job_id}.lock"
         self.stack.enter_context(held(lock, "Another process is making this calibration."))
         self.stack.push_async_callback(self._leave, job_id)
         measured = await jobs.recorded(job_id)
-        job = await self._job(checked, job_id, measured=measured, webhook=webhook)
+        job = await self.job_of(checked, job_id, measured=measured, webhook=webhook)
         blobs.place(job.id, checked.request.pairs, places)
         await jobs.renew(job)
         return await self.queue.submit(job)
@@ -92,14 +92,14 @@ class LocalCreator(CalibrationCreator):
     async def plan(self, config: CalibrationConfig, submission: Submission) -> Plan:
         """Return what `create` would take; pairs that an earlier run measured cost nothing."""
         places = await asyncio.to_thread(_places, submission.files)
-        checked = await self._in_place(config, submission, places)
+        checked = await self._check_in_place(config, submission, places)
         measured = await self.stores.jobs.recorded(run_id(checked.request))
-        return await self._planned(checked, measured)
+        return await self.plan_of(checked, measured)
 
-    async def _in_place(
+    async def _check_in_place(
         self, config: CalibrationConfig, submission: Submission, places: Mapping[str, str]
     ) -> CheckedRequest:
-        return await self._asked(
+        return await self.check(
             config,
             replace(submission, files=partial(files_at, places)),
             labels_are_claimed=False,

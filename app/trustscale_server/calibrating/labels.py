@@ -12,7 +12,6 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -195,11 +194,10 @@ class Labelling:
             version = await self._put(job, waiting, data, seen)
         except BadImage as error:
             raise BadImage(f"The {error.detail.rstrip('.')}.") from error
-        await self._note("label", actor, job=job.id, pair=name, version=version)
+        await self.stores.audit.append(
+            "calibration.label", actor, {"job": job.id, "pair": name, "version": version}
+        )
         return version
-
-    async def _note(self, action: str, actor: str, **about: Any) -> None:
-        await self.stores.audit.append(f"calibration.{action}", actor, about)
 
     async def put_all(self, job: JobStatus, files: Files, actor: str) -> None:
         """Store many labels; bad ones do not keep the good ones out.
@@ -229,7 +227,7 @@ class Labelling:
                         items[total] = reason
         if items:
             raise bad_pairs([items[place] for place in sorted(items)], total)
-        await self._note("labels", actor, job=job.id)
+        await self.stores.audit.append("calibration.labels", actor, {"job": job.id})
 
     async def _waiting(self, job: JobStatus) -> dict[str, AwaitsLabel]:
         _check_awaits(job)
@@ -267,7 +265,7 @@ class Labelling:
             raise bad_pairs(missing, len(missing))
         await freeze(self.stores.blobs, job.id)
         resumed = await self.queue.resume(job.id)
-        await self._note("finish", actor, job=job.id)
+        await self.stores.audit.append("calibration.finish", actor, {"job": job.id})
         return resumed
 
 

@@ -50,28 +50,28 @@ class Calibrations:
         self._parsed: OrderedDict[str, Calibration] = OrderedDict()
         self._orders: dict[str, tuple[Sequence[str], CalibrationPriority]] = {}
 
-    async def get(self, calibration: str) -> Calibration:
+    async def get(self, calibration_id: str) -> Calibration:
         """Return the calibration of an id.
 
         Raises:
             NotFound: no such calibration.
             BadCalibration: the stored file is damaged.
         """
-        if calibration not in self._parsed:
-            blob = await self.store.get(calibration)
+        if calibration_id not in self._parsed:
+            blob = await self.store.get(calibration_id)
             self._keep(await asyncio.to_thread(file.load, blob))
-        self._parsed.move_to_end(calibration)
-        return self._parsed[calibration]
+        self._parsed.move_to_end(calibration_id)
+        return self._parsed[calibration_id]
 
     def _keep(self, calibration: Calibration) -> None:
         self._parsed[calibration.id] = calibration
         while len(self._parsed) > _KEPT:
             self._parsed.popitem(last=False)
 
-    async def stored(self, calibration: str) -> Calibration:
+    async def stored(self, calibration_id: str) -> Calibration:
         """Return the stored calibration; raise NotFound once any process has deleted it."""
-        await self.store.get(calibration)
-        return await self.get(calibration)
+        await self.store.get(calibration_id)
+        return await self.get(calibration_id)
 
     async def active_ids(self, upscaler: str) -> tuple[str, ...]:
         """Return the ids of an upscaler's active calibrations, in order of priority."""

@@ -190,7 +190,7 @@ async def derive_calibration(
         parent,
         derivation.guarantee,
         bound=derivation.fidelity.bound if derivation.fidelity else None,
-        created_by=actor,
+        actor=actor,
         name=derivation.name,
         activate=derivation.activate,
         force=derivation.force,

@@ -65,7 +65,7 @@ async def remove_pair(
     It is made of the stored loss curves.
     """
     parent = await state.admin.finished(calibration_id)
-    smaller = await state.admin.without_pair(parent, name, created_by=actor)
+    smaller = await state.admin.without_pair(parent, name, actor=actor)
     response.headers["Location"] = f"{router.prefix}/{smaller.id}"
     return await state.admin.detail(smaller)
 
