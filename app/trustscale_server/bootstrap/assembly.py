@@ -37,8 +37,9 @@ from trustscale_server.serving.choose import ServiceContext
 from trustscale_server.serving.finders import FaceFinder, LineFinder
 from trustscale_server.serving.job import UpscaleHandler
 from trustscale_server.serving.service import Observer, UpscaleService
-from trustscale_server.stores.base import JobKind, Stores, forget_uploads, open_stores
+from trustscale_server.stores.base import JobKind, Stores, open_stores
 from trustscale_server.stores.spool import check_temporary
+from trustscale_server.stores.uploads import forget_uploads
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.registry import UpscalerConfig, build_upscaler

@@ -39,13 +39,9 @@ from trustscale_server.platform.errors import (
 )
 from trustscale_server.platform.tasks import few_at_once
 from trustscale_server.sampling.spec import check_measurable, guard, identify
-from trustscale_server.stores.base import (
-    Job,
-    JobStatus,
-    Stores,
-    uploads_for,
-)
+from trustscale_server.stores.base import Job, JobStatus, Stores
 from trustscale_server.stores.jobs import JOB_PREFIX
+from trustscale_server.stores.uploads import uploads_for
 from trustscale_server.upscalers.base import SUPPLIED, Upscaler, named
 
 

@@ -27,15 +27,9 @@ from trustscale_server.calibrating.intake import Files
 from trustscale_server.calibrating.layout import NamedFile
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.platform.errors import BadRequest, NotFound
-from trustscale_server.stores.base import (
-    Blobs,
-    JobState,
-    JobStatus,
-    Stores,
-    forget_files,
-    open_stores,
-)
+from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, open_stores
 from trustscale_server.stores.files import held
+from trustscale_server.stores.uploads import forget_files
 
 _DATABASE: Final = "calibrate.sqlite3"
 """In the data folder: jobs of the command line, apart from a server's."""

@@ -70,8 +70,8 @@ from trustscale_server.stores.base import (
     MonitorStore,
     StoreUnavailable,
     Usage,
-    folder_of_samples,
 )
+from trustscale_server.stores.uploads import folder_of_samples
 from trustscale_server.upscalers.base import Upscaler, image_digest
 
 _FIRST = "measured"

@@ -9,8 +9,9 @@ from trustscale_server.calibrating.pair_pictures import PICTURES_KEY
 from trustscale_server.calibration import canaries
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores import results
-from trustscale_server.stores.base import UPLOADS, Stores
+from trustscale_server.stores.base import Stores
 from trustscale_server.stores.jobs import JOB_PREFIX
+from trustscale_server.stores.uploads import UPLOADS
 
 _OF_CALIBRATIONS: Final = (canaries.CANARIES_KEY, PICTURES_KEY)
 

@@ -29,7 +29,8 @@ from trustscale_server.platform.memory import memory_limit
 from trustscale_server.platform.tasks import beside
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.platform.telemetry.traces import exporting
-from trustscale_server.stores.base import Stores, forget_files
+from trustscale_server.stores.base import Stores
+from trustscale_server.stores.uploads import forget_files
 from trustscale_server.web.routes import web_router
 
 log = structlog.get_logger(__name__)

@@ -16,7 +16,8 @@ from trustscale_server.http.state import State
 from trustscale_server.images.sandbox.client import ImageFile
 from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.serving.request import UpscaleOptions
-from trustscale_server.stores.base import IMAGE, StoreUnavailable, direct_folder
+from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.uploads import IMAGE, direct_folder
 
 
 class UpscaleForm(UpscaleOptions):

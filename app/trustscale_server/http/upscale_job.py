@@ -12,8 +12,9 @@ from trustscale_server.platform.fair import current_client
 from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.job import expected_job
 from trustscale_server.serving.request import UpscaleRequest
-from trustscale_server.stores.base import ENLARGED, IMAGE, Job, JobStatus, uploads_for
+from trustscale_server.stores.base import Job, JobStatus
 from trustscale_server.stores.jobs import JOB_PREFIX
+from trustscale_server.stores.uploads import ENLARGED, IMAGE, uploads_for
 
 
 async def raise_if_queue_full(state: State) -> None:

@@ -6,16 +6,13 @@ bytes. Every method is safe to call from several processes at once; none blocks 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from trustscale_server.platform.errors import ConfigError, NotFound
+from trustscale_server.platform.errors import ConfigError
 from trustscale_server.stores.blobs import Blob, Blobs, open_blobs
 from trustscale_server.stores.calibrations import (
     MAX_ACTIVE,
@@ -166,9 +163,9 @@ def check_store_url(url: str, data_dir: Path) -> None:
     if scheme == "sqlite":
         sqlite_path(url, data_dir)
     elif scheme in {"redis", "rediss"}:
-        from trustscale_server.stores.redis import check_url  # noqa: PLC0415 - as above
+        from trustscale_server.stores import redis  # noqa: PLC0415 - as above
 
-        check_url(url, "store")
+        redis.check_url(url, "store")
     else:
         raise ConfigError(
             f"A store URL starts with sqlite:/// or redis:// or rediss://, not {scheme!r}."
@@ -184,59 +181,3 @@ def sqlite_path(url: str, data_dir: Path) -> Path:
         raise ConfigError("A SQLite store URL takes no parameters.")
     path = unquote(rest.removeprefix("///").removeprefix("//"))
     return data_dir / (path or DATABASE_NAME)
-
-
-UPLOADS: Final = "upload-"
-"""Prefix of folders of uploads that go to the object store directly."""
-
-IMAGE: Final = "image"
-"""The name of an upload in its folder."""
-
-ENLARGED: Final = "enlarged"
-"""The name of what somebody made of it, in the same folder."""
-
-
-def folder_of_samples(job: str) -> str:
-    """Return the folder of the samples of a job's tasks that are not measured yet."""
-    return f"{job}.samples"
-
-
-async def forget_files(blobs: Blobs, job: str) -> None:
-    """Delete all files of a job."""
-    for folder in (job, folder_of_samples(job)):
-        await blobs.delete(folder)
-
-
-def direct_folder(owner: str | None, upload: str) -> str:
-    """Return the folder of a direct upload, which depends on the key as well as the id."""
-    return UPLOADS + hashlib.sha256(f"{owner or ''}\0{upload}".encode()).hexdigest()
-
-
-@asynccontextmanager
-async def uploads_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
-    """Delete the uploads of a job if the block fails, unless the job was stored.
-
-    A stored job whose answer got lost needs its files. If the store does not answer, the sweep
-    deletes them.
-    """
-    try:
-        yield
-    except BaseException:
-        with suppress(StoreUnavailable):
-            try:
-                await stores.jobs.get(job_id)
-            except NotFound:
-                await stores.blobs.delete(job_id)
-        raise
-
-
-async def forget_uploads(blobs: Blobs, job: JobStatus) -> None:
-    """Delete the uploads of an ended job, and samples that a killed process has left.
-
-    X, Y, predictions and labels of a calibration stay until the job is removed, unless it was
-    cancelled.
-    """
-    if job.kind == "upscale" or job.state is JobState.CANCELLED:
-        await forget_files(blobs, job.id)
-    elif job.kind == "calibration":
-        await blobs.delete(folder_of_samples(job.id))

@@ -15,7 +15,7 @@ from trustscale_server.http.problems import limited_responses
 from trustscale_server.http.state import StateDep
 from trustscale_server.platform.errors import NoDirectUploads
 from trustscale_server.platform.fair import current_client
-from trustscale_server.stores.base import IMAGE, direct_folder
+from trustscale_server.stores.uploads import IMAGE, direct_folder
 
 router = client_router()
 
