@@ -13,7 +13,7 @@ import httpx
 from trustscale._fields import ActivateOptions, DeriveOptions, SubmitOptions, UpscaleOptions
 from trustscale._jobs import CALIBRATIONS, WHOLE, AsyncJob, Job, fetched
 from trustscale._options import CalibrateOptions, ExtendOptions, PairOptions, checked
-from trustscale._requests import Requests, T, pairs_form
+from trustscale._requests import RequestMethods, T, pairs_form
 from trustscale._result import Result
 from trustscale._session import Awaited, Blocking, Problem, Session, method
 from trustscale._upload import AnyPairs, AnyPicture, Tar, content, form
@@ -22,7 +22,7 @@ from trustscale._upload import AnyPairs, AnyPicture, Tar, content, form
 _TIMEOUT = httpx.Timeout(900.0, connect=10.0)
 
 
-class _Service(Requests[T]):
+class _Service(RequestMethods[T]):
     """The methods of a service.
 
     Every method raises `Problem` if the service refuses, `httpx.TransportError` if it cannot be

@@ -21,7 +21,7 @@ _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
 T = TypeVar("T", Job, AsyncJob)
 
 
-class Requests(Generic[T]):
+class RequestMethods(Generic[T]):
     """The requests that several methods of a service share."""
 
     _session: Session

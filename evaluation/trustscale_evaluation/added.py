@@ -36,7 +36,7 @@ class AddedShares(Method):
     def tested(self, image: EvaluatedImage) -> tuple[float | None]:
         """Return the share of one test upload."""
         pair = image.pair
-        return (invented_share(pair.x, image.prediction(self.pipeline), pair.y),)
+        return (invented_of_picture(pair.x, image.prediction(self.pipeline), pair.y),)
 
     def gather(self, images: Sequence[tuple[float | None]]) -> None:
         """Store the shares."""
@@ -49,7 +49,7 @@ class AddedShares(Method):
         return float(np.mean(known)) if known else None
 
 
-def invented_share(low: Pixels, prediction: Pixels, truth: Pixels) -> float | None:
+def invented_of_picture(low: Pixels, prediction: Pixels, truth: Pixels) -> float | None:
     """Return the share of the added detail that is not in the truth; None if none was added.
 
     Of X [h, w, 3], and of Ŷ and Y [H, W, 3].

@@ -14,7 +14,7 @@ from trustscale_evaluation.figures import number_figures, showcase
 from trustscale_evaluation.measure import SampleCache
 from trustscale_evaluation.plan import EvaluationPlan, Variant
 from trustscale_evaluation.report import Findings, judge
-from trustscale_evaluation.run import Evaluation, OnProgress, Options
+from trustscale_evaluation.run import Evaluation, OnStep, Options
 from trustscale_evaluation.tables import Resamples, cell_rows, class_rows
 from trustscale_server.calibrating.intake import files_of_pairs, take_in
 from trustscale_server.calibrating.layout import Arranged
@@ -33,7 +33,7 @@ async def conduct(
     variants: Sequence[Variant],
     cache: SampleCache,
     options: Options,
-    on_progress: OnProgress = lambda *_: None,
+    on_progress: OnStep = lambda *_: None,
 ) -> Findings:
     """Evaluate every upscaler on the plan.
 
@@ -66,7 +66,7 @@ async def _usable(
     plan: EvaluationPlan,
     variants: Sequence[Variant],
     options: Options,
-    on_progress: OnProgress,
+    on_progress: OnStep,
 ) -> tuple[EvaluationPlan, Sequence[dict[str, str]]]:
     """The plan of checked images, and the unusable ones; generates nothing.
 

@@ -28,7 +28,7 @@ T = TypeVar("T")
 TABLES: Final = ("price", "baselines", "added")
 """Of each upscaler, besides that of all promises."""
 
-OnProgress = Callable[[str, int, int], None]
+OnStep = Callable[[str, int, int], None]
 """Called with the current step, the images done, and their total."""
 
 
@@ -78,7 +78,7 @@ class Evaluation:
         variants: Sequence[Variant],
         cache: SampleCache,
         options: Options,
-        on_progress: OnProgress,
+        on_progress: OnStep,
     ) -> None:
         self.upscaler, self.plan, self.options = upscaler, plan, options
         self._cache, self._on_progress = cache, on_progress

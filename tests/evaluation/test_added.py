@@ -8,7 +8,7 @@ from harness.factories import sharp
 from harness.fakes import FakeUpscaler
 from tests.evaluation.conftest import QUICK, evaluated, photographs, plain
 from trustscale_evaluation import report
-from trustscale_evaluation.added import invented_share
+from trustscale_evaluation.added import invented_of_picture
 from trustscale_server.pixels.lab import normalised_lab
 from trustscale_server.sampling.measure import Enlarged
 
@@ -30,14 +30,14 @@ def test_by_definition():
     aa, at, tt = (ndimage.gaussian_filter(one, 4) for one in (a * a, a * t, t * t))
     g = np.clip(at / np.maximum(tt, 1e-12), 0, 1)
     expected = (aa - 2 * g * at + g * g * tt).sum() / aa.sum()
-    assert invented_share(LOW, made, TRUTH) == pytest.approx(expected, rel=1e-3)
+    assert invented_of_picture(LOW, made, TRUTH) == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_ends():
     """Nothing of a perfect model is invented, almost all of noise, and nothing was added by U."""
-    assert invented_share(LOW, TRUTH, TRUTH) == pytest.approx(0, abs=1e-5)
-    assert invented_share(LOW, noisy(PLAIN, 12), TRUTH) > 0.7
-    assert invented_share(LOW, PLAIN, TRUTH) is None
+    assert invented_of_picture(LOW, TRUTH, TRUTH) == pytest.approx(0, abs=1e-5)
+    assert invented_of_picture(LOW, noisy(PLAIN, 12), TRUTH) > 0.7
+    assert invented_of_picture(LOW, PLAIN, TRUTH) is None
 
 
 def test_the_report_says_it(tmp_path):

@@ -79,9 +79,9 @@ class CalibrationPriority:
             if own.pipeline.input_rule == other.pipeline.input_rule:
                 theirs = [known for known in theirs if known == name]
             for known in theirs:
-                taken = pairs_of(other, known).sizes
+                their_sizes = pairs_of(other, known).sizes
                 # The spots of some sizes stand for those of the others.
-                if taken is None or (sizes is not None and sizes & taken):
+                if their_sizes is None or (sizes is not None and sizes & their_sizes):
                     return True
         return False
 

@@ -134,8 +134,8 @@ async def _caught(
     from trustscale_server.images.sandbox.client import decoding  # noqa: PLC0415
     from trustscale_server.pixels.lab import to_8_bit  # noqa: PLC0415
     from trustscale_server.serving.caught import (  # noqa: PLC0415
-        card_of,
         caught,
+        caught_card,
         reduced_pair,
     )
 
@@ -153,5 +153,5 @@ async def _caught(
     place = caught(truth, output, trusted, upscaler=name, scale=scale)
     if place is None:
         raise BadInput("Nothing was rewritten that can be seen.")
-    card = picture(card_of(place, x, output, truth, upscaler=name), "jpeg", quality=90)
+    card = picture(caught_card(place, x, output, truth, upscaler=name), "jpeg", quality=90)
     return _Catch(place.badness, image.place.stem, place, card)

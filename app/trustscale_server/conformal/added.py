@@ -189,8 +189,8 @@ def _of_scenes(
     sums = np.zeros((len(numbers), x.shape[1]))
     np.add.at(sums, place, x * of_pairs[:, None])
     drawn = np.random.Generator(np.random.PCG64(0)).random(len(numbers))
-    kept = drawn < total
-    return np.asarray(sums[kept] / total[kept, None])
+    is_drawn = drawn < total
+    return np.asarray(sums[is_drawn] / total[is_drawn, None])
 
 
 def _wealth(x: NDArray[np.float64], largest: float, delta: float) -> NDArray[np.float64]:

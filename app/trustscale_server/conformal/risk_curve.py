@@ -91,10 +91,10 @@ class StepCurve:
         thresholds = np.union1d(self.thresholds, other.thresholds)
         values = np.maximum(
             *(
-                np.append(one.min_alpha, one.risks)[
-                    np.searchsorted(one.thresholds, thresholds, side="right")
+                np.append(curve.min_alpha, curve.risks)[
+                    np.searchsorted(curve.thresholds, thresholds, side="right")
                 ]
-                for one in (self, other)
+                for curve in (self, other)
             )
         )
         least = max(self.min_alpha, other.min_alpha)

@@ -169,14 +169,14 @@ async def measure(
             _finish, accumulator, sink.on_sigma if sink.takes_sigma else None
         )
     scored = time.perf_counter()
-    made, reduced_s = prediction.result(), reducer.seconds
+    predicted_picture, reduced_s = prediction.result(), reducer.seconds
     distance, page = accumulator.distance, accumulator.page
     del accumulator, reducer  # what σ was made of takes as much memory as what follows
     with span("added"):
-        added = await shielded(added_to, source, made, pipeline)
+        added = await shielded(added_to, source, predicted_picture, pipeline)
     finished = time.perf_counter()
     return Measurement(
-        made,
+        predicted_picture,
         sigma,
         mean_log_sigma,
         used,

@@ -194,17 +194,17 @@ async def decode_upload(
                 if error.members["limit"] != "max_pixels" or "actual" not in error.members:
                     raise
                 raise _with_cost(error, context, chosen, error.members["actual"]) from None
-            made = None
+            enlarged_image = None
             if enlarged is not None:
                 size = image.rgb.shape[1], image.rgb.shape[0]
-                made = await _enlarged(context, chosen, await _opened(enlarged), size)
+                enlarged_image = await _enlarged(context, chosen, await _opened(enlarged), size)
         digest = await shielded(digest_of, file)
         seed = await shielded(seed_of, image.rgb)
         parent, notes = None, list[str]()
         if context.credentials:
             parent, notes = await decoding(parent_of, file, image.format)
     features = await asyncio.to_thread(look_at, image.rgb, image.compression)
-    return DecodedUpload(image, features, digest, seed, parent, notes, made)
+    return DecodedUpload(image, features, digest, seed, parent, notes, enlarged_image)
 
 
 async def _opened(upload: Upload) -> ImageFile:
@@ -224,13 +224,13 @@ async def _enlarged(
         seen = await decoding(image_size, file, most)
         if (reason := size_mismatch(size, seen, chosen.pipeline.scale)) is not None:
             raise BadImage(f"It has another size: {reason}.")
-        made = await decoding(decode, file, limits, background=chosen.request.background)
+        decoded = await decoding(decode, file, limits, background=chosen.request.background)
     except BadInput as error:
         error.detail = f"The enlarged picture: {error.detail}"
         raise
-    if made.rgb.dtype != np.uint8:
+    if decoded.rgb.dtype != np.uint8:
         raise BadImage("An enlarged picture has 8 bits.")
-    return np.asarray(made.rgb, np.uint8)
+    return np.asarray(decoded.rgb, np.uint8)
 
 
 async def admit_upload(
@@ -267,8 +267,10 @@ async def admit_upload(
     if chosen.calibration is not None:
         mask = await asyncio.to_thread(_mask_request, chosen, decoded, chosen.calibration)
         if (name := request.batch) is not None:
-            kept = await context.batches.read(name)
-            mask = await asyncio.to_thread(_adapted, context.batches, request, mask, name, kept)
+            described = await context.batches.read(name)
+            mask = await asyncio.to_thread(
+                _adapted, context.batches, request, mask, name, described
+            )
         if chosen.upscaler.name in context.asks_first and not request.without_promise:
             await asyncio.to_thread(_check_promised, mask)
         leaving, unread = await _leaving_out(context, chosen, decoded)
@@ -297,11 +299,11 @@ def _mask_request(chosen: Chosen, decoded: DecodedUpload, calibration: Calibrati
 
 
 def _adapted(
-    batches: Batches, request: UpscaleRequest, mask: MaskRequest, name: str, kept: bytes
+    batches: Batches, request: UpscaleRequest, mask: MaskRequest, name: str, described: bytes
 ) -> MaskRequest:
     """The mask of the request, cut by its batch as well."""
     whole = mask.calibration.subset(request.group, request.guarantee, request.robust)
-    batch = batches.curve(name, kept, whole, mask.applicable.subset)
+    batch = batches.curve(name, described, whole, mask.applicable.subset)
     return replace(mask, applicable=replace(mask.applicable, batch=batch))
 
 

@@ -83,10 +83,10 @@ class Batches:
                 f"A batch is described by {MIN_UPLOADS} to {MAX_UPLOADS} pictures; these are "
                 f"{count}."
             )
-        rows = sorted([round(number, 4) for number in one.described] for one in features)
-        kept = json.dumps(rows).encode()
-        batch = Batch(id=BATCH_ID + hashlib.sha256(kept).hexdigest()[:20], pictures=count)
-        await self._store.put(batch.id, kept, {}, ttl_s=BATCH_KEPT_S)
+        rows = sorted([round(number, 4) for number in upload.described] for upload in features)
+        document = json.dumps(rows).encode()
+        batch = Batch(id=BATCH_ID + hashlib.sha256(document).hexdigest()[:20], pictures=count)
+        await self._store.put(batch.id, document, {}, ttl_s=BATCH_KEPT_S)
         return batch
 
     async def read(self, name: str) -> bytes:
@@ -102,18 +102,18 @@ class Batches:
             f"There is no batch {name!r}, or no longer: send its pictures to POST /v1/batches."
         )
 
-    def curve(self, name: str, kept: bytes, whole: Subset, part: Subset) -> BatchCurve:
+    def curve(self, name: str, document: bytes, whole: Subset, of_class: Subset) -> BatchCurve:
         """Return the curve for an upload of a batch.
 
         whole: under the request's promise all pairs, or those of its group, which are weighed.
-        part: those of its class, whose curve holds without the batch.
+        of_class: those of its class, whose curve holds without the batch.
 
         Raises:
             BadRequest: the calibration does not describe its pictures, or promises otherwise.
         """
-        weighed = self._weighed(kept, whole)
+        weighed = self._weighed(document, whole)
         return BatchCurve(
-            part.curve.at_least(weighed.curve),
+            of_class.curve.at_least(weighed.curve),
             Adapted(
                 id=name,
                 pictures=weighed.pictures,
@@ -133,8 +133,8 @@ class Weighed(NamedTuple):
     scenes: float
 
 
-def _weighed(kept: bytes, whole: Subset) -> Weighed:
-    return weighed(np.array(json.loads(kept), np.float32), whole)
+def _weighed(document: bytes, whole: Subset) -> Weighed:
+    return weighed(np.array(json.loads(document), np.float32), whole)
 
 
 def weighed(described: NDArray[np.float32], whole: Subset) -> Weighed:

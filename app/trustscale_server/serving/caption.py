@@ -67,8 +67,8 @@ def caption_of(content: CardContent, look: Look) -> Caption:
     if content.share == 0:
         text = "The model may have made up any of it."
     if content.held is not None:
-        some = percent(content.held) if content.held >= LITTLE else "next to nothing"
-        text = f"Of the detail that the model added, {some} holds up. {text}"
+        share = percent(content.held) if content.held >= LITTLE else "next to nothing"
+        text = f"Of the detail that the model added, {share} holds up. {text}"
     if content.why_not:
         bar = ()
         lead, text = "No promise for this picture.", content.why_not

@@ -88,28 +88,28 @@ def write_card(
         why_not=_why_not(result, wish.alpha),
         words=_words(result, wish.alpha),
         held=None if result.added is None else result.added.held,
-        left_out=Counter(thing.kind for thing in result.left_out),
+        left_out=Counter(place.kind for place in result.left_out),
     )
-    frames = [thing.bounds for thing in result.left_out]
-    made = card(drawn, caption_of(content, wish.look), theme=wish.theme, frames=frames)
+    frames = [place.bounds for place in result.left_out]
+    drawn_card = card(drawn, caption_of(content, wish.look), theme=wish.theme, frames=frames)
     if wish.form == "jpeg":
-        made = _on_paper(made, strip_colour(wish.theme))
+        drawn_card = _on_paper(drawn_card, strip_colour(wish.theme))
     ChosenForm(wish.form, None).raise_if_impossible(
-        max(made.shape[:2]), transparent=made.shape[2] == 4
+        max(drawn_card.shape[:2]), transparent=drawn_card.shape[2] == 4
     )
     mark = replace(mark, picture=content.digest, rows=len(pixels))
     quality = None if wish.form == "png" else _QUALITY
     attached = Attached(text, metadata)
-    write_marked(out, made, wish.form, mark, quality=quality, attached=attached)
+    write_marked(out, drawn_card, wish.form, mark, quality=quality, attached=attached)
 
 
 def _statement(result: Result, wish: CardWish) -> dict[str, Any]:
     """What the signature of a card says."""
-    told = {"id", "upscaler", "calibration", "group", "input_class", "samples", "seed"}
+    fields = {"id", "upscaler", "calibration", "group", "input_class", "samples", "seed"}
     if wish.alpha == result.alpha:
-        told |= {"alpha", "threshold", "trusted_fraction", "guarantee", "warnings"}
-        return result.model_dump(mode="json", include=told)
-    return {**result.model_dump(mode="json", include=told), "alpha": wish.alpha}
+        fields |= {"alpha", "threshold", "trusted_fraction", "guarantee", "warnings"}
+        return result.model_dump(mode="json", include=fields)
+    return {**result.model_dump(mode="json", include=fields), "alpha": wish.alpha}
 
 
 def _words(result: Result, alpha: float) -> tuple[int, int] | None:
@@ -156,14 +156,14 @@ def card_of(
 
     Its parent is the picture with its own.
     """
-    made = to_bytes(write_card)(result, wish, image, mask, rest)
+    card = to_bytes(write_card)(result, wish, image, mask, rest)
     if credentials is None:
-        return made
+        return card
     parent, _ = parent_of(image, result.format)
     signed = io.BytesIO()
     credentials.sign(
         signed,
-        io.BytesIO(made),
+        io.BytesIO(card),
         FORMS[wish.form].media_type,
         upload=parent,
         mask=io.BytesIO(mask),

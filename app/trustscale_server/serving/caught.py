@@ -64,7 +64,7 @@ def _reduced(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
 
 def caught(
     truth: NDArray[np.uint8],
-    made: NDArray[np.uint8],
+    output: NDArray[np.uint8],
     trusted: NDArray[np.bool_] | None,
     *,
     upscaler: str,
@@ -74,28 +74,30 @@ def caught(
 
     trusted: its mask, bool [H, W]; None: nothing was promised.
     """
-    found = worst(truth, made)
-    if not found or found[0].badness < _SEEN:
+    places = worst(truth, output)
+    if not places or places[0].badness < _SEEN:
         return None
-    marked = None if trusted is None else 1 - float(_within(trusted, found[0]).mean())
+    marked = None if trusted is None else 1 - float(_within(trusted, places[0]).mean())
     words = _words(marked, upscaler, scale)
-    return Caught(box=found[0].box, badness=found[0].badness, marked=marked, verdict=words.verdict)
+    return Caught(
+        box=places[0].box, badness=places[0].badness, marked=marked, verdict=words.verdict
+    )
 
 
-def card_of(
-    found: Caught,
+def caught_card(
+    catch: Caught,
     x: NDArray[np.uint8],
-    made: NDArray[np.uint8],
+    output: NDArray[np.uint8],
     truth: NDArray[np.uint8],
     *,
     upscaler: str,
 ) -> NDArray[np.uint8]:
     """Return the card, uint8 [630, 1200, 3]; x: what was sent, uint8 [h, w, 3]."""
-    scale = made.shape[1] / x.shape[1]
-    place = Rewritten(found.box, found.badness)
-    large = _reduced(x, (made.shape[1], made.shape[0]))  # enlarged, without a model
-    sent, ours, was = (_within(picture, place) for picture in (large, made, truth))
-    return catch_card(sent, ours, was, _words(found.marked, upscaler, scale))
+    scale = output.shape[1] / x.shape[1]
+    place = Rewritten(catch.box, catch.badness)
+    large = _reduced(x, (output.shape[1], output.shape[0]))  # enlarged, without a model
+    sent, ours, was = (_within(picture, place) for picture in (large, output, truth))
+    return catch_card(sent, ours, was, _words(catch.marked, upscaler, scale))
 
 
 def _words(marked: float | None, upscaler: str, scale: float) -> CatchWords:

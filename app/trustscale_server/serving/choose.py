@@ -107,7 +107,7 @@ class ServiceContext:
 
         name: of the upscaler that it asks for. cost: bytes that it takes, as far as they are known.
         """
-        self.slots.raise_if_full(cost, {one.name for one in self.candidates(name)})
+        self.slots.raise_if_full(cost, {upscaler.name for upscaler in self.candidates(name)})
 
     def candidates(self, name: str | None) -> list[Upscaler]:
         """Return the upscalers that a request may mean; `auto` has several. Raises NotFound."""

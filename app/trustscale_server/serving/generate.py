@@ -91,12 +91,12 @@ async def generate(
     height, width = (side * admitted.chosen.pipeline.scale for side in admitted.size)
     alpha = await shielded(enlarged_alpha, image.alpha, height, width)
     if admitted.mask is None:
-        made = await _unmasked(admitted, source, sink)
+        generated = await _unmasked(admitted, source, sink)
     else:
         trust = Trust.empty(admitted.mask, alpha, height, width)
-        made = await _MaskedGeneration(context, admitted, source, trust).run(sink)
-    _note_throughput(context, admitted, made.took_ms)
-    return await _finished(admitted, made, alpha, {**timings_ms, **made.took_ms})
+        generated = await _MaskedGeneration(context, admitted, source, trust).run(sink)
+    _note_throughput(context, admitted, generated.took_ms)
+    return await _finished(admitted, generated, alpha, {**timings_ms, **generated.took_ms})
 
 
 async def _unmasked(admitted: Admitted, source: Source, sink: MeasurementSink) -> _Generated:
@@ -219,12 +219,13 @@ def _note_throughput(
 
 async def _finished(
     admitted: Admitted,
-    made: _Generated,
+    generated: _Generated,
     alpha: NDArray[np.uint8] | None,
     timings_ms: Mapping[str, float],
 ) -> Masked:
     """Add the alpha channel, and reduce the answer to the size that was asked for."""
-    picture, trust, words, left_out = made.picture, made.trust, made.words, made.left_out
+    picture, trust = generated.picture, generated.trust
+    words, left_out = generated.words, generated.left_out
     height, width = picture.shape[:2]
     if alpha is not None and picture.dtype == np.uint8:
         picture = await shielded(np.dstack, [picture, alpha])
@@ -233,18 +234,18 @@ async def _finished(
         picture, trust = await shielded(reduced_answer, picture, trust, to)
         scale = picture.shape[1] / width
         words = words and [word.enlarged(scale) for word in words]
-        left_out = [thing.enlarged(scale) for thing in left_out]
+        left_out = [place.enlarged(scale) for place in left_out]
     return Masked(
         admitted=admitted,
         picture=picture,
         trust=trust,
-        rest=made.rest,
-        mean_log_sigma=made.mean_log_sigma,
+        rest=generated.rest,
+        mean_log_sigma=generated.mean_log_sigma,
         timings_ms=timings_ms,
-        file=made.file,
+        file=generated.file,
         words=words,
         left_out=left_out,
-        added=made.added,
+        added=generated.added,
     )
 
 

@@ -75,13 +75,13 @@ def is_about_colours(settings: FidelitySettings) -> bool:
 
 def faces_of(rgb: Pixels, scale: int, find: FindFaces) -> list[LeftOut]:
     """Return the faces of an upload, [H, W, 3], in pixels of the output."""
-    found = []
+    faces = []
     for face in find(to_8_bit(rgb), scale):
         left, top = (math.floor(scale * side) for side in (face.left, face.top))
         right, bottom = (math.ceil(scale * side) for side in (face.right, face.bottom))
         corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-        found.append(LeftOut(kind="face", box=corners, why=_FACE))
-    return found
+        faces.append(LeftOut(kind="face", box=corners, why=_FACE))
+    return faces
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +133,13 @@ def text_of(
     Needs the extra `text`. source: X. prediction: Ŷ, [H, W, 3]. find: in both, which is far quicker
     than to read them. words: None: there is none.
     """
-    made = to_8_bit(prediction)
-    plain = to_8_bit(Enlarged(source.rgb, pipeline.scale)[: len(made)])
-    in_made, in_plain = find([made, plain])
+    picture = to_8_bit(prediction)
+    plain = to_8_bit(Enlarged(source.rgb, pipeline.scale)[: len(picture)])
+    in_picture, in_plain = find([picture, plain])
     words_read: Sequence[reading.Word] = ()
     right: NDArray[np.bool_] | None = None
-    if in_made and words is not None and words.judges(pipeline):
-        page = _read_near(in_made, made, plain, pipeline.scale)
+    if in_picture and words is not None and words.judges(pipeline):
+        page = _read_near(in_picture, picture, plain, pipeline.scale)
         if words_read := page.words:
             subset = words.subset
             sigma = measured_again([prediction], source, subset.pipeline, page=page).sigma
@@ -150,25 +150,25 @@ def text_of(
             box=[(round(x, 1), round(y, 1)) for x, y in corners.tolist()],
             why=_TEXT,
         )
-        for corners in _unread(words_read, right, [*in_made, *in_plain], made.shape)
+        for corners in _unread(words_read, right, [*in_picture, *in_plain], picture.shape)
     ]
 
 
 def _read_near(
-    lines: Sequence[Corners], made: NDArray[np.uint8], plain: NDArray[np.uint8], scale: int
+    lines: Sequence[Corners], picture: NDArray[np.uint8], plain: NDArray[np.uint8], scale: int
 ) -> ReadPage:
     """What is read of Ŷ around these lines: that part is a picture as well as the whole one is."""
     corners = np.concatenate(lines)
     sides = [
         _grown(low, high, side)
         for low, high, side in zip(
-            corners.min(axis=0)[::-1], corners.max(axis=0)[::-1], made.shape[:2], strict=True
+            corners.min(axis=0)[::-1], corners.max(axis=0)[::-1], picture.shape[:2], strict=True
         )
     ]
     rows, columns = sides
     read = [
         line.moved(columns.start, rows.start)
-        for line in reading.read_lines(np.ascontiguousarray(made[rows, columns]))
+        for line in reading.read_lines(np.ascontiguousarray(picture[rows, columns]))
     ]
     return ReadPage(read, reading.read_otherwise(read, plain), [], scale)
 
@@ -187,14 +187,14 @@ def _unread(
     shape: tuple[int, ...],
 ) -> Iterator[NDArray[np.floating]]:
     """The corners of words that are not called right, and of lines without words, once each."""
-    found, done = np.zeros(shape[:2], np.bool_), np.zeros(shape[:2], np.bool_)
+    of_lines, done = np.zeros(shape[:2], np.bool_), np.zeros(shape[:2], np.bool_)
     for corners in lines:
-        place, inside = box_of(corners, found.shape)
-        found[place] |= inside
+        place, inside = box_of(corners, of_lines.shape)
+        of_lines[place] |= inside
     if right is not None:
         for word in words:
             place, inside = box_of(word.corners, done.shape)
-            if 2 * np.count_nonzero(inside & found[place]) <= np.count_nonzero(inside):
+            if 2 * np.count_nonzero(inside & of_lines[place]) <= np.count_nonzero(inside):
                 continue  # the reader sees it in a part alone
             done[place] |= inside
             if not right[place][inside].all():
@@ -216,12 +216,12 @@ def not_read(input_class: str | None) -> str | None:
     )
 
 
-def why_look(things: list[LeftOut]) -> str | None:
+def why_look(left_out: list[LeftOut]) -> str | None:
     """Why a picture with these things needs a look, whatever its colours; None: it has none."""
-    kinds = {thing.kind for thing in things}
+    kinds = {place.kind for place in left_out}
     if not kinds:
         return None
-    shown = " and ".join(
+    kinds_in_words = " and ".join(
         words for kind, words in (("face", "a face"), ("text", "text")) if kind in kinds
     )
-    return f"It shows {shown}, of which colours say nothing."
+    return f"It shows {kinds_in_words}, of which colours say nothing."

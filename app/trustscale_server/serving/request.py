@@ -24,7 +24,6 @@ from trustscale_server.upscalers.base import (
 Leaving = Literal["leave_out", "keep"]
 """Whether things of a kind are left out of masks."""
 
-Pixels = Annotated[int, Field(ge=1)]
 _MAX_PAGES: Final = 10_000
 MAX_SIZES: Final = 3
 
@@ -128,7 +127,7 @@ class UpscaleOptions(BaseModel):
         description="`keep` copies camera, exposure, dates, author and description of the "
         "upload; `keep-gps` the place, too.",
     )
-    fit: Pixels | None = Field(
+    fit: Annotated[int, Field(ge=1)] | None = Field(
         None,
         description="The longest side in pixels to which the image is reduced before upscaling.",
     )

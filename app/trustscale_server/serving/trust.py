@@ -73,9 +73,9 @@ class Trust:
         for place, inside in self.left_out:
             self._clear(place, inside, rows)
 
-    def leave_out(self, things: Sequence[LeftOut]) -> None:
+    def leave_out(self, places: Sequence[LeftOut]) -> None:
         """Trust these at no α, in rows that are there and in those that `put` will bring."""
-        added = [thing.pixels(self.mask.shape) for thing in things]
+        added = [place.pixels(self.mask.shape) for place in places]
         self.left_out += added
         for place, inside in added:
             self._clear(place, inside, slice(0, len(self.mask)))
@@ -83,9 +83,9 @@ class Trust:
     def _clear(self, place: tuple[slice, slice], inside: NDArray[np.bool_], rows: slice) -> None:
         first, last = max(place[0].start, rows.start), min(place[0].stop, rows.stop)
         if first < last:
-            part = inside[first - place[0].start : last - place[0].start]
-            self.mask[first:last, place[1]][part] = False
-            self.codes[first:last, place[1]][part] = NEVER
+            covered = inside[first - place[0].start : last - place[0].start]
+            self.mask[first:last, place[1]][covered] = False
+            self.codes[first:last, place[1]][covered] = NEVER
 
     def words(self, page: ReadPage) -> list[ReadWord]:
         """Return the words that were read, and whether they are trusted."""

@@ -25,7 +25,7 @@ from trustscale_server.monitoring.feedback import MAX_TRUTH_BYTES
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.errors import BadImage, Conflict, NotFound
 from trustscale_server.platform.tasks import shielded
-from trustscale_server.serving.caught import Caught, card_of, caught
+from trustscale_server.serving.caught import Caught, caught, caught_card
 from trustscale_server.serving.document import REST, Result
 from trustscale_server.serving.pictures import image_file, pixels_of, read_mask, stored_result
 
@@ -98,4 +98,4 @@ def _compared(
         return place, b""
     with Image.open(io.BytesIO(rest)) as file:
         x = np.asarray(file.convert("RGB"))
-    return place, picture(card_of(place, x, output, truth, **names), "jpeg", quality=90)
+    return place, picture(caught_card(place, x, output, truth, **names), "jpeg", quality=90)

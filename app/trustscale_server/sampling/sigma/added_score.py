@@ -106,7 +106,7 @@ class AddedFit:
 
 
 @cache
-def shipped_fit() -> AddedFit:
+def shipped_network() -> AddedFit:
     """Return the network that comes with this program."""
     data = resources.files(__package__).joinpath("fits", "added.json").read_text("utf-8")
     stored = json.loads(data)
@@ -173,14 +173,14 @@ def look(source: Pixels, prediction: Pixels, about: InputFeatures, map_fn: MapFn
         about: the features of X.
         map_fn: goes through strips, as `map` does, or in threads.
     """
-    fit = shipped_fit()
+    fit = shipped_network()
     facts, light_of_x = about.terms(), luma(source)
     cells = _measured(light_of_x, prediction, map_fn)
     height, width = cells.light.shape
     coarse, means = _coarse_features(cells)
     same = {f"mean {name}": mean for name, mean in means.items()}
     same |= {f"fact {name}": float(facts[name]) for name in FACTS}
-    kept = _NUDGE if facts["lossy"] else 2 * _NUDGE
+    nudge = _NUDGE if facts["lossy"] else 2 * _NUDGE
     is_faithful = not facts["lossy"] and consistency_db(prediction, source) >= _FAITHFUL_DB
     doubted = np.float32(_FAITHFUL if is_faithful else 1)
     limit = np.float32(1)
@@ -205,7 +205,7 @@ def look(source: Pixels, prediction: Pixels, about: InputFeatures, map_fn: MapFn
         shape = (bottom - top, width)
         features |= {n: np.broadcast_to(np.float32(v), shape) for n, v in same.items()}
         score, weight = fit(features)
-        weight = 1 - doubted * (1 - np.clip(weight + kept, 0, 1))
+        weight = 1 - doubted * (1 - np.clip(weight + nudge, 0, 1))
         places = np.minimum(score * STEPS, STEPS - 1).astype(np.uint8)
         codes[top:bottom] = np.where(visible[top:bottom], places, UNCHANGED)
         weights[top:bottom] = np.rint(limit * weight * 255)
@@ -271,7 +271,7 @@ def _measured(light: _Plane, prediction: Pixels, map_fn: MapFn) -> _Cells:
         (ex, ey), (ax, ay) = _slopes(e), _slopes(a)
         e, a = e[:-1], a[:-1]
         mean_e, mean_a, added = _cell_means(e), _cell_means(a), _cell_means(a * a)
-        found = _Cells(
+        of_strip = _Cells(
             mean_e,
             added,
             _cell_means(e * e) - mean_e**2,
@@ -281,7 +281,7 @@ def _measured(light: _Plane, prediction: Pixels, map_fn: MapFn) -> _Cells:
             _cell_means(ax * ax + ay * ay),
             _cell_means(ax * ex + ay * ey),
         )
-        for plane, rows in zip(cells, found, strict=True):
+        for plane, rows in zip(cells, of_strip, strict=True):
             plane[top : top + len(rows)] = rows
 
     wait_for(map_fn(strip, range(0, shape[0], _ROWS)))
@@ -291,8 +291,8 @@ def _measured(light: _Plane, prediction: Pixels, map_fn: MapFn) -> _Cells:
 def _whole(plane: _Plane, rows: int | None = None) -> _Plane:
     """The plane with its edge repeated to whole cells, and, given its rows, one row more."""
     height, width = plane.shape
-    wanted = height + -height % CELL if rows is None else rows + -rows % CELL + 1
-    return np.pad(plane, ((0, wanted - height), (0, -width % CELL)), mode="edge")
+    rows_needed = height + -height % CELL if rows is None else rows + -rows % CELL + 1
+    return np.pad(plane, ((0, rows_needed - height), (0, -width % CELL)), mode="edge")
 
 
 def _slopes(plane: _Plane) -> tuple[_Plane, _Plane]:

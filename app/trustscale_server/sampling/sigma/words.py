@@ -75,9 +75,9 @@ class ReadPage:
     scale: int
 
     @classmethod
-    def from_pictures(cls, made: Pixels, plain: Pixels, scale: int) -> ReadPage:
+    def from_pictures(cls, prediction: Pixels, plain: Pixels, scale: int) -> ReadPage:
         """Read Ŷ and E, [H, W, 3] of 8 or 16 bits, of which the upper 8 are read."""
-        rgb, plain_rgb = to_8_bit(made), to_8_bit(plain)
+        rgb, plain_rgb = to_8_bit(prediction), to_8_bit(plain)
         lines = reading.read_lines(rgb)
         others = reading.read_otherwise(lines, plain_rgb)
         return cls(lines, others, reading.read_lines(plain_rgb), scale)
