@@ -100,7 +100,7 @@ class SleepingPairs:
             raise
         return task.encode()
 
-    async def recorded(self, job, task): ...
+    async def after_recording(self, job, task): ...
 
     async def reduce(self, job, context):
         note(job, "reduce")

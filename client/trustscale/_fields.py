@@ -75,7 +75,7 @@ class ActivateOptions(TypedDict, total=False):
 
 
 class DeriveOptions(TypedDict, total=False):
-    """What a derived one differs in."""
+    """How a derived calibration differs from its parent."""
 
     guarantee: Mapping[str, Any] | None
     fidelity: Mapping[str, Any] | None

@@ -187,7 +187,7 @@ class TestSamplesOfKilledProcesses:
         job = await submitted(stores, upscaler)
         for task in ("0", "1"):
             await self.kept(stores, job, task)
-        await CalibrationHandler({}, None, stores.blobs, None).recorded(job, "0")
+        await CalibrationHandler({}, None, stores.blobs, None).after_recording(job, "0")
         left = await stores.blobs.names(folder_of_samples(job.id))
         assert left == [f"{samples_named('1')}1.npy"]
         ended = await stores.jobs.finish(job.id, JobState.FAILED)

@@ -110,7 +110,7 @@ class TestRecords:
         assert await stores.jobs.record("job", names[0], b"\x00another")
         kept = [pair async for pair in stores.jobs.records("job")]
         assert kept == [(name, name.encode()) for name in names]
-        assert await stores.jobs.recorded("job") == set(names)
+        assert await stores.jobs.recorded_tasks("job") == set(names)
 
     async def test_forgives(self, stores):
         await begun(stores, task="pair 1")
@@ -153,7 +153,7 @@ class TestLists:
         for call in (stores.jobs.get, stores.jobs.load):
             with pytest.raises(NotFound):
                 await call("ended")
-        assert await stores.jobs.recorded("ended") == set()
+        assert await stores.jobs.recorded_tasks("ended") == set()
         assert [j.id for j in await stores.jobs.unfinished()] == ["running"]
 
     async def test_labels_that_do_not_come(self, stores, monkeypatch):

@@ -135,7 +135,7 @@ async def run():
         job = await submitted(stores, upscaler, 1, samples=5)
     record = await handler.run(job, "0")
     await stores.jobs.record(job.id, "0", record)
-    await handler.recorded(job, "0")
+    await handler.after_recording(job, "0")
     await stores.close()
 
 asyncio.run(run())

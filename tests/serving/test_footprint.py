@@ -12,7 +12,7 @@ from harness.factories import calibration_of, encoded
 from harness.fakes import FakeUpscaler
 from harness.gateway import gateway
 from harness.waiting import until
-from trustscale_server.http.sent import Sent
+from trustscale_server.http.streamed import StreamedFile
 from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.encode import Attached, Pages, picture, write_picture
 from trustscale_server.images.features import look_at
@@ -186,7 +186,7 @@ async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, 
 
     async with traced():
         file = spooled(write_picture, pixels, form, attached=Attached(pages=pages))
-        answer = Sent(file, "image/png")
+        answer = StreamedFile(file, "image/png")
         assert list(tmp_path.iterdir()) == []
         await answer({"type": "http"}, receive, send)
         assert file.closed
@@ -196,5 +196,7 @@ async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, 
     assert int(answer.headers["Content-Length"]) == len(expected)
     gone.set()
     with spooled(write_picture, pixels, form) as file:
-        await Sent(file, "image/png")({"type": "http"}, receive, lambda _: asyncio.sleep(60))
+        await StreamedFile(file, "image/png")(
+            {"type": "http"}, receive, lambda _: asyncio.sleep(60)
+        )
         assert file.closed

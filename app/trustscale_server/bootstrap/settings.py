@@ -83,7 +83,7 @@ class Settings(SettingFields):
 
     @property
     def not_offered(self) -> str | None:
-        """A warning if upscalers of one's own replace the shipped models; None if none does."""
+        """A warning if configured upscalers replace shipped models, else None."""
         models = {entry.model for entry in self.upscalers if isinstance(entry, EmbeddedConfig)}
         missing = [name for name in SHIPPED_MODELS if name not in models]
         if "upscalers" not in self.model_fields_set or self.active_routing or not missing:

@@ -77,7 +77,7 @@ class LocalCreator(CalibrationCreator):
         lock = self.data_dir / f"{job_id}.lock"
         self.stack.enter_context(held(lock, "Another process is making this calibration."))
         self.stack.push_async_callback(self._leave, job_id)
-        measured = await jobs.recorded(job_id)
+        measured = await jobs.recorded_tasks(job_id)
         job = await self.job_of(checked, job_id, measured=measured, webhook=webhook)
         blobs.place(job.id, checked.request.pairs, places)
         await jobs.renew(job)
@@ -87,7 +87,7 @@ class LocalCreator(CalibrationCreator):
         """Return what `create` would take; pairs that an earlier run measured cost nothing."""
         places = await asyncio.to_thread(_places, submission.files)
         checked = await self._check_in_place(config, submission, places)
-        measured = await self.stores.jobs.recorded(run_id(checked.request))
+        measured = await self.stores.jobs.recorded_tasks(run_id(checked.request))
         return await self.plan_of(checked, measured)
 
     async def _check_in_place(

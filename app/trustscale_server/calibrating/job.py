@@ -144,7 +144,7 @@ class CalibrationHandler:
             if self.usage is not None:  # before its record, lest the job's calls seem unanswered
                 await self.usage.stored()
 
-    async def recorded(self, job: Job, task: str) -> None:
+    async def after_recording(self, job: Job, task: str) -> None:
         """Delete the samples of a pair once it is measured."""
         with suppress(StoreUnavailable):  # they go with the job
             await self.blobs.delete(folder_of_samples(job.id), samples_named(task))

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from fastapi.responses import JSONResponse, Response
 
 from trustscale_server.http.negotiation import JSON, ZIP
-from trustscale_server.http.sent import Sent
+from trustscale_server.http.streamed import StreamedFile
 from trustscale_server.images.encode import FORMS, FormName
 from trustscale_server.serving.document import (
     ADDED,
@@ -69,11 +69,13 @@ async def respond(
         return JSONResponse(document, headers=headers)
     if media_type != ZIP:
         (file,) = files.values()
-        return Sent(file, FORMS[cast("FormName", result.format)].media_type, **_about(result))
+        return StreamedFile(
+            file, FORMS[cast("FormName", result.format)].media_type, **_about(result)
+        )
     members = {**files, "result.json": io.BytesIO(written.encode())}
     headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'
     content = await asyncio.to_thread(spooled, _zip, members)  # checksums take time
-    return Sent(content, ZIP, **headers)
+    return StreamedFile(content, ZIP, **headers)
 
 
 def _about(result: Picture) -> dict[str, str]:

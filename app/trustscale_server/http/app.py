@@ -117,7 +117,7 @@ async def _start(
 
 
 async def _when_stopping(state: State) -> None:
-    """End soon, when the service stops, uploads that still arrive or take long to decode.
+    """When the service stops, end uploads soon that still arrive or take long to decode.
 
     What arrived at that moment is answered: a proxy does not send an upload twice.
     """

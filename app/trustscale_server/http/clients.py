@@ -83,7 +83,7 @@ class ClientLimits:
 async def open_limits(
     store: str, *, client_requests_per_minute: int | None, client_pixels_per_minute: int | None
 ) -> AsyncIterator[ClientLimits]:
-    """Open the limits per minute, counted behind the URL of the stores; None without limits."""
+    """Open the limits per minute, counted behind the URL of the stores, if there are any."""
     amounts: dict[LimitedUnit, int | None] = {
         "requests": client_requests_per_minute,
         "pixels": client_pixels_per_minute,

@@ -82,6 +82,6 @@ class Coordinator:
         """What is recorded; waits for an unavailable store."""
         while True:
             try:
-                return await self._runner.jobs.recorded(job_id)
+                return await self._runner.jobs.recorded_tasks(job_id)
             except StoreUnavailable:
                 await asyncio.sleep(1.0)

@@ -129,9 +129,9 @@ class Dockets:
             await docket.add_many([docket.call(queue, key=_key(task))(*task) for task in tasks])
 
     def serve(self, queue: str, run: Callable[..., Awaitable[float | None]]) -> None:
-        """Let `run` do what comes; it returns after how many seconds it must come again, or None.
+        """Run `run` for each message; it returns the seconds until the next time, or None.
 
-        What this process works on already is not begun again.
+        What this process already works on is not begun again.
         """
         docket = self._dockets[queue]
 

@@ -80,7 +80,7 @@ class FanOut(Protocol):
         runs later; others are retried at once (`TaskRetryPolicy`).
         """
 
-    async def recorded(self, job: Job, task: str) -> None:
+    async def after_recording(self, job: Job, task: str) -> None:
         """Delete what `run` kept for a second run, once the task's bytes are stored.
 
         Raises nothing.

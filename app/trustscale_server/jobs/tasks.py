@@ -210,7 +210,7 @@ class TaskRunner:
             is_stopped = outcome in {JobState.CANCELLED, "overtaken"}
             return "stopped" if is_stopped else outcome, again_s
         await self._insist(lambda: self.jobs.record(job.id, task, value))
-        await fan_out.recorded(job, task)
+        await fan_out.after_recording(job, task)
         return "ok", None
 
     async def _tried(self, job: Job, task: str, fan_out: FanOut) -> bytes:

@@ -120,7 +120,7 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _ended(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait for the end of a task; what cancelled this meanwhile, once or again and again."""
+    """Wait until a task has ended; return the last cancellation that came while waiting."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

@@ -51,7 +51,7 @@ def expected_job(admitted: Admitted) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class UpscaleHandler:
-    """Runs upscale jobs (`trustscale_server.jobs.tasks.Handler`)."""
+    """Runs upscale jobs (`trustscale_server.jobs.handler.Handler`)."""
 
     service: UpscaleService
     blobs: Blobs

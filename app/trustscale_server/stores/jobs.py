@@ -326,13 +326,13 @@ class JobStore:
             return await self._change(job, keep, task)
         return False
 
-    async def recorded(self, job: str) -> set[str]:
+    async def recorded_tasks(self, job: str) -> set[str]:
         """Return the recorded tasks of a job."""
         return set(await self._documents.names(_records(job)))
 
     async def records(self, job: str) -> AsyncIterator[tuple[str, bytes]]:
         """Yield the recorded tasks with their results, sorted, a few at a time in memory."""
-        tasks = sorted(await self.recorded(job))
+        tasks = sorted(await self.recorded_tasks(job))
         for start in range(0, len(tasks), _RECORDS_AT_ONCE):
             batch = tasks[start : start + _RECORDS_AT_ONCE]
             values = await self._documents.read(*(Key(_records(job), task) for task in batch))

@@ -13,8 +13,8 @@ from trustscale_server.http.drawing import in_turn, mask_at
 from trustscale_server.http.openapi import file_response
 from trustscale_server.http.problems import limited_responses
 from trustscale_server.http.routes.results import Alpha, ResultId
-from trustscale_server.http.sent import Sent
 from trustscale_server.http.state import State, StateDep
+from trustscale_server.http.streamed import StreamedFile
 from trustscale_server.images.card import Theme
 from trustscale_server.images.encode import FORMS
 from trustscale_server.platform.tasks import shielded
@@ -54,7 +54,7 @@ async def get_result_card(
     wish = CardWish(check_alpha(alpha, result.alpha), form, look, theme)
     await state.charge("requests")
     drawn = await while_connected(request, in_turn(state, _card(state, result, wish)))
-    return Sent(drawn, FORMS[form].media_type)
+    return StreamedFile(drawn, FORMS[form].media_type)
 
 
 async def _card(state: State, result: Result, wish: CardWish) -> bytes:

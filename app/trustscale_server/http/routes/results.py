@@ -15,8 +15,8 @@ from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.openapi import file_response
 from trustscale_server.http.problems import limited_responses
-from trustscale_server.http.sent import Sent
 from trustscale_server.http.state import State, StateDep
+from trustscale_server.http.streamed import StreamedFile
 from trustscale_server.images.encode import FORMS, FormName
 from trustscale_server.serving.added import RHO
 from trustscale_server.serving.document import (
@@ -93,7 +93,7 @@ async def get_result_image(
     file = await while_connected(
         request, drawing.in_turn(state, drawing.converted(state, result, data, form))
     )
-    return Sent(file, FORMS[form].media_type)
+    return StreamedFile(file, FORMS[form].media_type)
 
 
 @router.get(
@@ -145,7 +145,7 @@ async def get_result_file(
     await state.charge("requests")
     work = _drawn(state, result, part, level, RHO if rho is None else rho)
     file = await while_connected(request, drawing.in_turn(state, work))
-    return Sent(file, "image/png")
+    return StreamedFile(file, "image/png")
 
 
 def _drawn(
@@ -177,4 +177,4 @@ async def _stored(
         link = await results.link(result_id, name)
         if link is not None:
             return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
-    return Sent(await results.file(result_id, name), media_type)
+    return StreamedFile(await results.file(result_id, name), media_type)

@@ -12,8 +12,8 @@ they differ in who is next.
 """
 
 from trustscale_server.platform.fair.admission import AdmissionController
-from trustscale_server.platform.fair.client import current_client
 from trustscale_server.platform.fair.ledger import Ledger
+from trustscale_server.platform.fair.queue import current_client
 from trustscale_server.platform.fair.room import HeldShare, Room
 from trustscale_server.platform.fair.semaphore import WeightedSemaphore
 

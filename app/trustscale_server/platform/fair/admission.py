@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from trustscale_server.platform.errors import ImageTooLarge, Overloaded
-from trustscale_server.platform.fair.client import current_client
-from trustscale_server.platform.fair.queue import AsyncFairQueue, AsyncWaiter
+from trustscale_server.platform.fair.queue import AsyncFairQueue, AsyncWaiter, current_client
 from trustscale_server.platform.fair.room import Room
 from trustscale_server.platform.telemetry.traces import span
 

@@ -7,16 +7,20 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from trustscale_server.platform.abandoned import NoLongerWaiting
 from trustscale_server.platform.fair.pace import Pace
 
+current_client: ContextVar[str] = ContextVar("current_client", default="")
+"""For whom this task works: a key's name or an address; empty for the service itself."""
+
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Waiter:
-    """One who waits for `cost` until it is called, and then holds it; `began`: since when."""
+    """Waits for `cost` until it is called, and holds it from the time `began` on."""
 
     client: str
     cost: int

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from trustscale_server.platform.errors import Overloaded
-from trustscale_server.platform.fair.client import current_client
 from trustscale_server.platform.fair.pace import Pace
+from trustscale_server.platform.fair.queue import current_client
 
 
 @dataclass(eq=False, slots=True)

@@ -77,7 +77,7 @@ class ResilientUpscaler(Wrapped):
         self._recovery = Recovery(self._breaker, self.probe, breaker.rest_s)
         self._account = account or CallAccount(config)
         self._slots = CallLimit(config.concurrency * len(config.addresses))
-        self._open = 0
+        self._in_flight = 0
         self.metrics.set("upstream_calls_in_flight", 0, self.name)
 
         self._retries: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
@@ -94,7 +94,7 @@ class ResilientUpscaler(Wrapped):
         self, source: Source, seeds: Sequence[int], permit: MemoryPermit | None = None
     ) -> list[RGB]:
         """Generate with retries; raises the last error of all attempts."""
-        with self._counted_open():
+        with self._counted_in_flight():
             return await self._generate(source, seeds, permit or MemoryPermit())
 
     async def _generate(
@@ -157,7 +157,7 @@ class ResilientUpscaler(Wrapped):
         """Repeat `probe` within `cold_start_s`, since requests start the upstream."""
         clock = asyncio.get_running_loop().time
         until = clock() + self._config.cold_start_s
-        with self._counted_open():
+        with self._counted_in_flight():
             await retried(
                 self.probe,
                 UpscalerUnavailable,
@@ -165,15 +165,15 @@ class ResilientUpscaler(Wrapped):
             )
 
     @contextmanager
-    def _counted_open(self) -> Iterator[None]:
+    def _counted_in_flight(self) -> Iterator[None]:
         """Count the block as an open call, by which workers are scaled."""
-        self._open += 1
-        self.metrics.set("upstream_calls_in_flight", self._open, self.name)
+        self._in_flight += 1
+        self.metrics.set("upstream_calls_in_flight", self._in_flight, self.name)
         try:
             yield
         finally:
-            self._open -= 1
-            self.metrics.set("upstream_calls_in_flight", self._open, self.name)
+            self._in_flight -= 1
+            self.metrics.set("upstream_calls_in_flight", self._in_flight, self.name)
 
     async def close(self) -> None:
         await self._recovery.stop()

@@ -13,7 +13,7 @@ from trustscale_server.stores.spool import byte_size
 _PART: Final = 2**20
 
 
-class Sent(StreamingResponse):
+class StreamedFile(StreamingResponse):
     """Sends a file in parts, and closes it at the end or when the client hangs up."""
 
     def __init__(self, file: IO[bytes], media_type: str, **headers: str) -> None:
