@@ -148,10 +148,8 @@ def client() -> str:
     upscaling = "Fields of `POST /v1/upscale`; None is the service's default."
     job = "Fields of a job's request: also who is notified, and a calibration that is not active."
     config = "Fields of the `config` of `POST /v1/admin/calibrations`."
-    activation, derivation = (
-        "How a calibration is activated.",
-        "How a derived calibration differs from its parent.",
-    )
+    activation = "How a calibration is activated."
+    derivation = "How a derived calibration differs from its parent."
     return _page(
         [
             '"""The fields of requests as types, which `make reference` writes."""',
