@@ -32,7 +32,7 @@ from trustscale_server.images.degrade import crop_to_multiple
 from trustscale_server.images.drawings import composed
 from trustscale_server.images.features import look_at
 from trustscale_server.sampling.measure import measure
-from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler

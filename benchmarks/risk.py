@@ -61,8 +61,8 @@ from trustscale_server.images.features import UPLOAD, InputFeatures, look_at
 from trustscale_server.images.kinds import Kind
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import TRUST_LAYER_VERSION, MeasurementSpec
+from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.serving.batch import weighed
-from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.serving.review import Review, review_of
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS

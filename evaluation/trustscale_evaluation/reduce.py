@@ -25,7 +25,7 @@ from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.sampling.spec import MeasurementSpec, guard
-from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.upscalers.base import Upscaler
 
 _Quantities = dict[str, NDArray[np.float64]]

@@ -24,7 +24,7 @@ from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import SHIPPED as FITS
 from trustscale_server.sampling.sigma.fits import shipped_fit
 from trustscale_server.sampling.spec import guard
-from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.upscalers.base import Capabilities
 from trustscale_server.upscalers.embedded.runtime import has_bf16
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS

@@ -20,7 +20,7 @@ from trustscale_server.calibration.guarantees import HighProbability
 from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.sampling.spec import MeasurementSpec
-from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.serving.applicable import ApplicableCalibration
 
 ALPHAS = (0.05, 0.3, 0.5, 0.9)
 

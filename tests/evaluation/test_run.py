@@ -19,7 +19,7 @@ from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.pixels.lab import normalised_lab
 from trustscale_server.platform.errors import BadRequest, UpscalerFailed
 from trustscale_server.sampling.measure import measure
-from trustscale_server.serving.promise import ApplicableCalibration
+from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.upscalers.base import Source
 
 

@@ -23,7 +23,9 @@ from trustscale_server.images.features import UPLOAD, InputFeatures
 from trustscale_server.images.kinds import Kind
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
-from trustscale_server.serving.promise import ApplicableCalibration, guarantee, warnings_of
+from trustscale_server.serving.applicable import ApplicableCalibration
+from trustscale_server.serving.promise import guarantee
+from trustscale_server.serving.warnings import warnings_of
 
 
 @pytest.fixture(scope="module")

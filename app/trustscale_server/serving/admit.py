@@ -40,6 +40,7 @@ from trustscale_server.platform.errors import (
 )
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.platform.telemetry.traces import span
+from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.serving.batch import Batches
 from trustscale_server.serving.choose import Chosen, ServiceContext
 from trustscale_server.serving.credentials import UNSIGNED, Parent, parent_of
@@ -51,7 +52,6 @@ from trustscale_server.serving.left_out import (
     not_read,
 )
 from trustscale_server.serving.pictures import check_alpha
-from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.spool import byte_size
 from trustscale_server.things import reading

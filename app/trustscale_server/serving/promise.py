@@ -1,12 +1,10 @@
-"""What an answer is about, what is promised of it in words and numbers, and the warnings."""
+"""What is promised of an answer, in words and numbers."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
-from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import (
     ErrorQuantile,
     Expectation,
@@ -15,135 +13,15 @@ from trustscale_server.calibration.guarantees import (
     Probability,
     rounded_up,
 )
-from trustscale_server.calibration.manifest import REMOVED, Manifest
-from trustscale_server.calibration.subset import Subset
+from trustscale_server.calibration.manifest import REMOVED
 from trustscale_server.conformal.fidelity import FidelitySettings, clips
-from trustscale_server.conformal.risk_curve import StepCurve, lab_psnr_lower_bound_db
+from trustscale_server.conformal.risk_curve import lab_psnr_lower_bound_db
 from trustscale_server.conformal.words import ANY
-from trustscale_server.images.compression import Compression
 from trustscale_server.images.degradation import Mixture
-from trustscale_server.images.features import InputFeatures
 from trustscale_server.images.kinds import class_in_words
-from trustscale_server.serving.batch import BatchCurve
+from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.serving.caption import about
-from trustscale_server.serving.document import Guarantee, InputClass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplicableCalibration:
-    """An upload, and what of the calibration applies to it.
-
-    subset: the pairs whose curve is used.
-    size: (height, width) of the output.
-    input_class: of the upload, if the calibration has classes.
-    is_covered: whether there were pairs like the upload, as far as classes show.
-    too_coarse: why its compression is stronger than any that was calibrated; None: it is not.
-    batch: what the mask is cut by as well; None: nothing.
-    """
-
-    subset: Subset
-    size: tuple[int, int]
-    group: str | None = None
-    input_class: str | None = None
-    is_covered: bool = True
-    too_coarse: str | None = None
-    batch: BatchCurve | None = None
-
-    @property
-    def curve(self) -> StepCurve:
-        """The curve that the mask is cut by."""
-        return self.subset.curve if self.batch is None else self.batch.curve
-
-    @classmethod
-    def from_calibration(
-        cls,
-        calibration: Calibration,
-        group: str | None = None,
-        features: InputFeatures | None = None,
-        *,
-        size: tuple[int, int],
-        kind: str | None = None,
-        robust: float | None = None,
-    ) -> Self:
-        """Find what applies to an upload of these features and an output of this size.
-
-        kind, robust: as `Calibration.subset`, which also says what is raised.
-        """
-        of_group = calibration.subset(group, kind, robust)
-        name = None if features is None else of_group.class_of(features)
-        is_covered = features is None or of_group.covers(features)
-        return cls(
-            subset=of_group.of_class(name),
-            size=size,
-            group=group,
-            input_class=name,
-            is_covered=is_covered,
-            too_coarse=None
-            if features is None
-            else _too_coarse(calibration.manifest, features.compression),
-        )
-
-    @property
-    def document(self) -> InputClass | None:
-        """The class as the answer names it."""
-        rule = self.subset.pipeline.input_rule
-        if self.input_class is None or rule is None:
-            return None
-        return InputClass(
-            name=self.input_class,
-            title=class_in_words(self.input_class),
-            rule=rule,
-            n=self.subset.n if self.is_covered else 0,
-        )
-
-    @property
-    def why_not(self) -> str | None:
-        """Explain why nothing is promised of this upload; None if something is."""
-        if self.input_class is not None and not self.is_covered:
-            return (
-                "The calibration has too few uploads like this one "
-                f"({class_in_words(self.input_class)}; class {self.input_class!r}); calibrate with "
-                "inputs like it"
-            )
-        return self.too_coarse
-
-    @property
-    def scenes(self) -> str:
-        """Say how many scenes there were, such as "40 calibration scenes (120 images) of the …"."""
-        n, pairs = self.subset.n, self.subset.pairs
-        words = f"{n} calibration images"
-        if pairs > n:
-            how = "each scene counting once"
-            if isinstance(self.subset.manifest.degradation, Mixture):
-                how = "each counting by how frequent its way is among uploads, a scene once at most"
-            scenes = len(self.subset.members)
-            weigh = f"{scenes} calibration scenes" + (f" that weigh as {n}" if scenes > n else "")
-            words = f"{weigh} ({pairs} images, {how})"
-        if self.group is not None:
-            words += f" of the group {self.group!r}"
-        if self.input_class is not None and self.is_covered:
-            words += f" whose input was of the class {self.input_class!r}"
-            words += f" ({class_in_words(self.input_class)})"
-        return words
-
-
-_READ_WITHIN: Final = 3  # a quality that is read from a file, of the one that was asked for
-
-
-def _too_coarse(manifest: Manifest, compression: Compression) -> str | None:
-    made_by, (codec, quality) = manifest.degradation, compression
-    lowest = None if made_by is None else made_by.lowest_quality(codec)
-    if lowest is None or quality is None or quality >= lowest - _READ_WITHIN:
-        return None
-    return (
-        f"It went through a {_NAMES[codec]} file of a quality of about {quality}, and the lowest "
-        f"that was calibrated is {lowest:g}; calibrate with inputs like it"
-    )
-
-
-_NAMES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "heic": "HEIC"}
-
-_MAX_PAIRS: Final = 10**9  # more than anybody has
+from trustscale_server.serving.document import Guarantee
 
 
 def guarantee(applicable: ApplicableCalibration, alpha: float) -> Guarantee:
@@ -243,90 +121,6 @@ def _void_if(applicable: ApplicableCalibration) -> list[str]:
     }
     void_if = [words for words, applies in conditions.items() if applies]
     return [*void_if, *subset.pipeline.fidelity.spec.void_if]
-
-
-def warnings_of(
-    applicable: ApplicableCalibration,
-    alpha: float,
-    *,
-    trusted: float,
-    notes: list[str],
-    lossless: bool,
-) -> list[str]:
-    """Return what a careful reader must know about this answer, the gravest first.
-
-    trusted: share of pixels in the mask. notes: earlier warnings. lossless: of the upscaler.
-    """
-    settings = applicable.subset.pipeline.fidelity
-    why_not = applicable.why_not
-    warnings = [] if why_not is None else [f"{why_not}: the mask promises nothing about it."]
-    warnings += notes
-    warnings += _of_mask(applicable, alpha, trusted)
-    if settings.unit == "spot" and min(applicable.size) < settings.spot:
-        warnings.append(
-            f"The output is smaller than a spot of {settings.spot} pixels: it is read as a part of "
-            "one, so the promise is approximate."
-        )
-    if not lossless:
-        warnings.append("The upscaler delivers lossy images; compression adds to the disagreement.")
-    return warnings
-
-
-def _of_mask(applicable: ApplicableCalibration, alpha: float, trusted: float) -> list[str]:
-    """Why a mask is all black or all white."""
-    subset = applicable.subset
-    if alpha < subset.curve.min_alpha:
-        return [_infeasible(applicable, alpha)]
-    words = ""
-    if alpha >= subset.bound:
-        words = (
-            f"alpha={alpha:g} is not below the largest possible loss B = {subset.bound:g}: "
-            "the promise says nothing, and all is marked as trusted that is not stranger than "
-            "anything seen in calibration."
-        )
-    elif alpha > subset.max_alpha:
-        words = (
-            f"alpha={alpha:g} is above {subset.max_alpha:.3g}, from which on the mask does "
-            "not grow: it is cut where 95 % of what was calibrated is trusted, which may be more "
-            "or less of one picture."
-        )
-    elif trusted == 0:
-        words = (
-            f"No pixel is trusted: everywhere in this image the score σ lies above the threshold "
-            f"of alpha={alpha:g}. A larger alpha would trust more: fix it before the next image."
-        )
-    return [words] if words else []
-
-
-def _infeasible(applicable: ApplicableCalibration, alpha: float) -> str:
-    """Why nothing can be trusted at this α, and how many pairs it needs."""
-    subset = applicable.subset
-    promise = subset.guarantee
-    if isinstance(promise, PostHoc):
-        short = subset.shortfall(alpha)
-        return f"Nothing can be trusted: {short}."
-    least = f"{subset.curve.min_alpha:.4g}"
-    limit = f"B/(n+1) = {least}"
-    what = "pairs" if subset.pairs == subset.n else "scenes"
-    needs = f"{what} are needed"
-    if (delta := promise.summary().delta) is not None:
-        limit = f"{least}, the least that can be held with probability {1 - delta:g},"
-        needs = f"{what} without any error, and in practice several times as many, are needed"
-    needed = (
-        f"use {rounded_up(subset.curve.min_alpha):g} or more, fixed before the next image, or "
-        f"calibrate again: at least {subset.minimal_n(alpha)} {needs}"
-        if alpha * _MAX_PAIRS >= subset.bound
-        else "no number of pairs that can be had would suffice"
-    )
-    of = "this calibration"
-    if applicable.group is not None:
-        of = f"the group {applicable.group!r} of {of}"
-    if applicable.input_class is not None and applicable.is_covered:
-        of = f"the class {applicable.input_class!r} of {of}"
-    return (
-        f"alpha={alpha:g} is below {limit} of {of} with n = {subset.n} {what}, so nothing can "
-        f"be trusted; {needed}."
-    )
 
 
 _MAX_COUNTED: Final = 1000  # pictures up to which a share is said as so many of them
