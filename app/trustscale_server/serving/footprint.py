@@ -23,13 +23,15 @@ _SAMPLE: Final = 3
 _SUMS: Final = 23  # of more samples than are kept, and Ŷ
 _MEAN: Final = 15  # more where Ŷ is the mean of the samples
 _ANSWER: Final = 6  # Ŷ, mask and trust levels
-_ADDED: Final = 7  # more while it is looked at what was added
+_ADDED: Final = 6  # more while it is looked at what was added
 _FILES: Final = 8  # of noise, while they are small
 _MAX_FILES: Final = 3 * IN_MEMORY  # bytes; larger ones are on the disk
 _DRAWN: Final = 20  # more where `believed.png` or a card is made
 _INPUT: Final = 3  # per pixel of X
 _SUPPLIED: Final = 16  # more where the picture comes with the upload, and is moved
-_STRIP: Final = 64 * 70  # of rows that are scored together, per pixel of width and thread
+# Of rows that are worked on together, per pixel of width and thread.
+_STRIP: Final = 64 * 70  # that are scored
+_ADDED_STRIP: Final = 64 * 130  # that are looked at for what was added
 
 
 def answer_footprint(chosen: Chosen, height: int, width: int) -> int:
@@ -62,10 +64,11 @@ def footprint(
         measuring += _MEAN
     scoring: float = pipeline.indecision.spec.bytes_per_pixel
     files = min(output * _FILES, _MAX_FILES)  # made beside σ, or after it
-    strips = width * pipeline.scale * _STRIP * score_threads()
-    measured = output * max(measuring + scoring, _ANSWER + _ADDED) + strips
+    row = width * pipeline.scale * score_threads()
+    measured = output * (measuring + scoring) + row * _STRIP
+    added = output * (_ANSWER + _ADDED) + row * _ADDED_STRIP
     answer = output * (_ANSWER + form_bytes)
-    return height * width * _INPUT + math.ceil(max(measured, answer)) + files
+    return height * width * _INPUT + math.ceil(max(measured, added, answer)) + files
 
 
 def fitting(height: int, width: int, cost: Callable[[int, int], int], budget: int) -> int:
