@@ -115,6 +115,7 @@ class ApplicableCalibration:
         return words
 
 
+_NAMES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "heic": "HEIC"}
 _READ_WITHIN: Final = 3  # a quality that is read from a file, of the one that was asked for
 
 
@@ -127,6 +128,3 @@ def _too_coarse(manifest: Manifest, compression: Compression) -> str | None:
         f"It went through a {_NAMES[codec]} file of a quality of about {quality}, and the lowest "
         f"that was calibrated is {lowest:g}; calibrate with inputs like it"
     )
-
-
-_NAMES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "heic": "HEIC"}

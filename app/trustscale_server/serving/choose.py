@@ -162,9 +162,23 @@ async def settle(
     if chosen.order is None:
         return chosen
     height, width = (side * chosen.pipeline.scale for side in size)
-    calibration = await asyncio.to_thread(chosen.order.choose, features, height, width)
+    # In a thread: the subset of a class is made at its first use.
+    calibration = await asyncio.to_thread(
+        _answering, chosen.order, chosen.request, features, (height, width)
+    )
+    return replace(chosen, calibration=calibration, pipeline=calibration.pipeline)
+
+
+def _answering(
+    order: CalibrationPriority,
+    request: UpscaleRequest,
+    features: InputFeatures,
+    size: tuple[int, int],
+) -> Calibration:
+    """The calibration for an output of this (height, width); raises what `settle` says."""
+    height, width = size
+    calibration = order.choose(features, height, width)
     name = calibration.everything.class_of(features)
-    request = chosen.request
     applicable = calibration.applicable(request.group, name, request.guarantee, request.robust)
     if not applicable.answers_size(height, width):
         sizes = [f"{w}×{h}" for w, h in sorted(applicable.sizes or ())]
@@ -174,7 +188,7 @@ async def settle(
             "mask=none.",
             differences=[],
         )
-    return replace(chosen, calibration=calibration, pipeline=calibration.pipeline)
+    return calibration
 
 
 async def _for_class(

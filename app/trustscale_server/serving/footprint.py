@@ -18,20 +18,20 @@ from trustscale_server.upscalers.base import Capabilities
 LETTERS: Final = 28
 """Bytes per pixel of the output that looking for text in Ŷ and the enlarged upload holds."""
 
-# The same of what else is held.
+# Bytes per pixel of the output of all else.
 _SAMPLE: Final = 3
 _SUMS: Final = 23  # of more samples than are kept, and Ŷ
 _MEAN: Final = 15  # more where Ŷ is the mean of the samples
 _ANSWER: Final = 6  # Ŷ, mask and trust levels
-_ADDED: Final = 6  # more while it is looked at what was added
+_ADDED: Final = 6  # more while what was added is examined
 _FILES: Final = 8  # of noise, while they are small
 _MAX_FILES: Final = 3 * IN_MEMORY  # bytes; larger ones are on the disk
 _DRAWN: Final = 20  # more where `believed.png` or a card is made
 _INPUT: Final = 3  # per pixel of X
 _SUPPLIED: Final = 16  # more where the picture comes with the upload, and is moved
-# Of rows that are worked on together, per pixel of width and thread.
+# Bytes of rows that are worked on together, per pixel of width and thread.
 _STRIP: Final = 64 * 70  # that are scored
-_ADDED_STRIP: Final = 64 * 130  # that are looked at for what was added
+_ADDED_STRIP: Final = 64 * 130  # that are examined for what was added
 
 
 def answer_footprint(chosen: Chosen, height: int, width: int) -> int:
