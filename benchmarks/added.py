@@ -39,7 +39,13 @@ from trustscale_server.pixels.lab import lab_distance
 from trustscale_server.platform.errors import BadCalibration
 from trustscale_server.sampling.align import softness_for
 from trustscale_server.sampling.measure import Enlarged
-from trustscale_server.sampling.sigma.added_score import UNCHANGED, invented, look, luma, safe_copy
+from trustscale_server.sampling.sigma.added_score import (
+    UNCHANGED,
+    invented,
+    luma,
+    safe_copy,
+    score_added,
+)
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 
@@ -113,7 +119,7 @@ async def measured(
     features = look_at(x, compression)
     (raw,) = await upscaler.generate(Source(x, features), [0])
     made = raw if plain else aligned(raw, x, softness_for(features))
-    added, wrong = look(x, made, features), invented(x, made, truth)
+    added, wrong = score_added(x, made, features), invented(x, made, truth)
     oracle = np.where(added.codes == UNCHANGED, UNCHANGED, np.minimum(wrong * STEPS, STEPS - 1))
     curves = [
         Marked.from_cells(codes.astype(np.uint8), added.energy, wrong)

@@ -24,7 +24,7 @@ from trustscale_server.calibration.manifest import MeasuredPair
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.sampling.spec import MeasurementSpec, guard
+from trustscale_server.sampling.spec import MeasurementSpec, raise_if_pipeline_differs
 from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.upscalers.base import Upscaler
 
@@ -107,7 +107,7 @@ class Cell(Method):
         """
         pipeline, request = variant.pipeline(upscaler), None
         if variant.calibration is not None:
-            guard(pipeline, upscaler)
+            raise_if_pipeline_differs(pipeline, upscaler)
         else:
             request = CalibrationRequest.asking(
                 variant.config, pipeline, upscaler, pairs, skipped=[], created_by="evaluate"

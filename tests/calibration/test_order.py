@@ -23,7 +23,7 @@ from trustscale_server.platform.errors import NoCalibration
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import SHIPPED as FITS
 from trustscale_server.sampling.sigma.fits import shipped_fit
-from trustscale_server.sampling.spec import guard
+from trustscale_server.sampling.spec import raise_if_pipeline_differs
 from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.upscalers.base import Capabilities
 from trustscale_server.upscalers.embedded.runtime import has_bf16
@@ -168,7 +168,7 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
     model, _, precision = name.rpartition("-")
     if precision == "f32" or has_bf16():
         upscaler = EmbeddedUpscaler(model, model, precision=precision, threads=1)
-        guard(shipped.pipeline, upscaler)
+        raise_if_pipeline_differs(shipped.pipeline, upscaler)
     fits = [shipped_fit(fit) for fit in FITS if fit.startswith(f"{model}-m1")]
     assert shipped.pipeline.indecision.all_fits == tuple(fits)
     assert (shipped.pipeline.fidelity.unit, shipped.everything.bound) == ("spot", 0.25)
@@ -264,7 +264,7 @@ def test_text_fits_the_embedded_upscaler(for_text):
     model, precision = for_text.manifest.name.removesuffix("-text").rsplit("-", 1)
     if precision == "f32" or has_bf16():
         upscaler = EmbeddedUpscaler(model, model, precision=precision, threads=1)
-        guard(for_text.pipeline, upscaler)
+        raise_if_pipeline_differs(for_text.pipeline, upscaler)
     assert for_text.pipeline == shipped_calibration(f"{model}-{precision}").pipeline.model_copy(
         update={
             "fidelity": FidelitySettings(metric="text", reader=for_text.pipeline.fidelity.reader),

@@ -20,9 +20,9 @@ from trustscale_server.sampling.sigma import added_score
 from trustscale_server.sampling.sigma.added_score import (
     UNCHANGED,
     invented,
-    look,
     luma,
     safe_copy,
+    score_added,
 )
 
 
@@ -40,7 +40,7 @@ def example(scale=4, height=40, width=52):
 
 
 def looked_at(source, made, **options):
-    return look(source, made, look_at(source, LOSSLESS), **options)
+    return score_added(source, made, look_at(source, LOSSLESS), **options)
 
 
 def test_real_detail_scores_lower_than_invented_texture():
@@ -114,7 +114,7 @@ def test_a_file_without_fine_detail_lacks_none(was_soft, follows):
     made = np.rint(np.clip(sharpened, 0, 255)).astype(np.uint8)
     features = look_at(source, LOSSLESS)
     kind = Kind("soft" if was_soft else "lossless", -9.0)
-    weights = look(source, made, replace(features, kind=kind)).weights
+    weights = score_added(source, made, replace(features, kind=kind)).weights
     assert (weights.mean() > 100) == follows, weights.mean()
 
 

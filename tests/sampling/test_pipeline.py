@@ -24,7 +24,12 @@ from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import SHIPPED as FITS
 from trustscale_server.sampling.sigma.fits import Fit, shipped_fit
-from trustscale_server.sampling.spec import MeasurementSpec, guard, identify, pipeline_differences
+from trustscale_server.sampling.spec import (
+    MeasurementSpec,
+    identify,
+    pipeline_differences,
+    raise_if_pipeline_differs,
+)
 from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.upscalers.base import Capabilities, Source, settings_of
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS as MODELS
@@ -184,7 +189,7 @@ class TestGuard:
     )  # fmt: skip
     def test_of_the_upscaler(self, field, upscaler):
         with pytest.raises(CalibrationMismatch, match=field) as caught:
-            guard(PIPELINE, upscaler)
+            raise_if_pipeline_differs(PIPELINE, upscaler)
         (item,) = caught.value.members["differences"]
         assert item["field"] == field
         assert item["calibrated"] != item["live"]
@@ -193,13 +198,13 @@ class TestGuard:
         """A calibration of samples with the colours of X serves no upscaler without them."""
         aligned = PIPELINE.model_copy(update={"align": True})
         with pytest.raises(CalibrationMismatch, match="align"):
-            guard(aligned, FakeUpscaler())
-        guard(aligned, FakeUpscaler(capabilities=Capabilities()))
+            raise_if_pipeline_differs(aligned, FakeUpscaler())
+        raise_if_pipeline_differs(aligned, FakeUpscaler(capabilities=Capabilities()))
 
     def test_of_the_trust_layer(self):
         older = PIPELINE.model_copy(update={"trust_layer": 0})
         with pytest.raises(CalibrationMismatch, match="trust_layer"):
-            guard(older, FakeUpscaler())
+            raise_if_pipeline_differs(older, FakeUpscaler())
 
     def test_of_a_setting(self):
         """A fingerprint that differs names the settings that do, also those inside tables."""
@@ -209,7 +214,7 @@ class TestGuard:
         [found] = pipeline_differences(PIPELINE, now, settings_of(then))
         assert found["settings"] == ["gone", "input.sleep"]
         with pytest.raises(CalibrationMismatch, match=r"input\.sleep"):
-            guard(PIPELINE, now, settings_of(then))
+            raise_if_pipeline_differs(PIPELINE, now, settings_of(then))
         assert "http" not in str(settings_of(then).values())
 
 
@@ -236,7 +241,7 @@ async def test_one_that_was_away_is_asked_once():
     upscaler = Away()
     for _ in range(2):
         await identify(upscaler)
-        guard(PIPELINE, upscaler)
+        raise_if_pipeline_differs(PIPELINE, upscaler)
     assert upscaler.checks == 1
     upscaler = Away()
     upscaler.failure = UpscalerUnavailable("It sleeps.")

@@ -34,7 +34,7 @@ from trustscale_server.platform.errors import (
     Conflict,
     NotFound,
 )
-from trustscale_server.sampling.spec import guard, identify
+from trustscale_server.sampling.spec import identify, raise_if_pipeline_differs
 from trustscale_server.stores.base import (
     Activation,
     JobState,
@@ -221,7 +221,7 @@ class CalibrationAdmin:
         upscaler = self.upscalers.get(calibration.manifest.upscaler)
         if upscaler is not None:
             await identify(upscaler)
-            guard(calibration.pipeline, upscaler)
+            raise_if_pipeline_differs(calibration.pipeline, upscaler)
 
     async def delete(self, calibration_id: str, actor: str) -> None:
         """Remove a calibration with its canaries, its pictures, and the monitor's data.

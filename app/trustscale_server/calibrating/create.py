@@ -38,7 +38,7 @@ from trustscale_server.platform.errors import (
     NotFound,
 )
 from trustscale_server.platform.tasks import few_at_once
-from trustscale_server.sampling.spec import check_measurable, guard, identify
+from trustscale_server.sampling.spec import check_measurable, identify, raise_if_pipeline_differs
 from trustscale_server.stores.base import Job, JobStatus, Stores
 from trustscale_server.stores.jobs import JOB_PREFIX
 from trustscale_server.stores.uploads import uploads_for
@@ -227,7 +227,7 @@ class CalibrationCreator:
         known = parent.manifest.pairs if parent else ()
         upscaler = await self._identified(config.upscaler)
         if parent is not None:
-            guard(parent.pipeline, upscaler)
+            raise_if_pipeline_differs(parent.pipeline, upscaler)
         _check_supplied(upscaler, arranged.pairs)
         pipeline = parent.pipeline if parent else config.pipeline(upscaler)
         check_measurable(pipeline.fidelity)

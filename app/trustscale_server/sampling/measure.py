@@ -30,11 +30,11 @@ from trustscale_server.platform.tasks import shielded
 from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.sampling.align import aligns
 from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, SampleSink, TimeLimits, draw
-from trustscale_server.sampling.sigma.added_score import Added, look
+from trustscale_server.sampling.sigma.added_score import Added, score_added
 from trustscale_server.sampling.sigma.estimators import Accumulator
 from trustscale_server.sampling.sigma.moments import mean_image
 from trustscale_server.sampling.sigma.words import NO_TEXT, ReadPage
-from trustscale_server.sampling.spec import MeasurementSpec, Prediction, guard
+from trustscale_server.sampling.spec import MeasurementSpec, Prediction, raise_if_pipeline_differs
 from trustscale_server.upscalers.base import (
     RGB,
     Source,
@@ -132,7 +132,7 @@ async def measure(
         DegenerateSamples: several samples, all identical, although the input is not flat.
         UpscalerError: a sample failed.
     """
-    guard(pipeline, upscaler)  # again: the caller may have waited for long
+    raise_if_pipeline_differs(pipeline, upscaler)  # again: the caller may have waited for long
     shape = (source.height * pipeline.scale, source.width * pipeline.scale)
     accumulator = _accumulator(source, pipeline, truth)
     prediction = _Prediction(pipeline.prediction, shape, source.rgb.dtype.type)
@@ -153,7 +153,7 @@ async def measure(
         )
         if pipeline.prediction == "first":
             sink.on_prediction(prediction.result())
-    guard(pipeline, upscaler)  # it may have been replaced meanwhile
+    raise_if_pipeline_differs(pipeline, upscaler)  # it may have been replaced meanwhile
     if pipeline.fidelity.reader is not None:
         with span("reading"):
             accumulator.page = await shielded(_read_words, source, pipeline, prediction.result())
@@ -199,7 +199,7 @@ def added_to(source: Source, prediction: RGB, pipeline: MeasurementSpec) -> Adde
     if source.features is None or not is_picture:
         return None
     with score_cores("trustscale-added") as map_fn:
-        return look(source.rgb, prediction, source.features, map_fn)
+        return score_added(source.rgb, prediction, source.features, map_fn)
 
 
 def _read_words(source: Source, pipeline: MeasurementSpec, prediction: RGB) -> ReadPage:

@@ -132,7 +132,7 @@ def check_measurable(settings: FidelitySettings) -> None:
         raise BadRequest(f"The metric {settings.metric!r} needs {lacking}.")
 
 
-def guard(
+def raise_if_pipeline_differs(
     calibrated: MeasurementSpec, upscaler: Upscaler, settings: Mapping[str, str] | None = None
 ) -> None:
     """Raise CalibrationMismatch, with all differences, unless the pipeline is the calibrated."""

@@ -25,9 +25,9 @@ from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.spec import (
     MeasurementSpec,
     check_measurable,
-    guard,
     identify,
     pipeline_differences,
+    raise_if_pipeline_differs,
 )
 from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.serving.batch import Batches
@@ -315,7 +315,7 @@ def _live(order: CalibrationPriority, upscaler: Upscaler) -> CalibrationPriority
     ]
     if not matching:
         first = order.first
-        guard(first.pipeline, upscaler, first.manifest.provenance.settings)
+        raise_if_pipeline_differs(first.pipeline, upscaler, first.manifest.provenance.settings)
     return order if len(matching) == len(order.calibrations) else CalibrationPriority(matching)
 
 

@@ -164,7 +164,9 @@ def luma(pixels: Pixels) -> _Plane:
     return np.asarray(pixels.astype(np.float32) @ scale)
 
 
-def look(source: Pixels, prediction: Pixels, about: InputFeatures, map_fn: MapFn = map) -> Added:
+def score_added(
+    source: Pixels, prediction: Pixels, about: InputFeatures, map_fn: MapFn = map
+) -> Added:
     """Say of each cell how much of what was added is probably invented.
 
     Args:
