@@ -41,7 +41,7 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.images.usual import USUAL
 from trustscale_server.sampling.measure import Enlarged
-from trustscale_server.sampling.sigma import features, fitting
+from trustscale_server.sampling.sigma import features, fitting, pyramid
 from trustscale_server.sampling.sigma.estimators import Accumulator, IndecisionSettings
 from trustscale_server.sampling.sigma.features import CELL, DEPTHS, FACTS, energy_of
 from trustscale_server.sampling.sigma.fits import Fit, shipped_fit
@@ -86,7 +86,7 @@ class Seen(NamedTuple):
             level._replace(terms={name: t for name, t in level.terms.items() if wanted(name)})
             for level in self.levels
         ]
-        found = features.dense(some, self.error.shape)
+        found = pyramid.dense(some, self.error.shape)
         facts = {f"fact {name}": value for name, value in self.facts.items()}
         return found | {n: np.full_like(self.error, v) for n, v in facts.items() if wanted(n)}
 
@@ -141,7 +141,7 @@ class Maker:
         found.add(sample)
         maps = found.maps()
         error = fidelity.error(pair.y, sample, fidelity.FidelitySettings(bound=CUT))
-        levels = features.pyramid(maps, maps.known, map)
+        levels = pyramid.measured_levels(maps, maps.known, map)
         kept.write_bytes(
             npz_bytes(
                 digest=pair.pixels_sha256[:FIT_DIGITS],

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.platform.cores import score_cores
-from trustscale_server.sampling.sigma import features, fitting
+from trustscale_server.sampling.sigma import features, fitting, pyramid, weighted_sum
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import Fit, shipped_fit
 from trustscale_server.sampling.spec import MeasurementSpec
@@ -49,15 +49,15 @@ class TestSigma:
         """σ = exp(w₀ + Σ w_j f_j + Σ v_k max(0, b_k + Σ u_kj f_j)), from cells of 4×4 pixels."""
         accumulator = measured(samples(5, *shape), config)
         fit = config.fit
-        dense = features.dense_terms(accumulator.maps())
+        dense = pyramid.dense_terms(accumulator.maps())
         assert {plane.shape for plane in dense.values()} == {tuple(-(-side // 4) for side in shape)}
         f = np.stack([dense[name].astype(np.float64) for name, _ in fit.weights])
         total = sum(weight * plane for (_, weight), plane in zip(fit.weights, f, strict=True))
         for out, bias, *bent in fit.units:
             total += out * np.maximum(0, bias + sum(u * p for u, p in zip(bent, f, strict=True)))
         sigma = np.exp(total + fit.offset)
-        expected = features.assembled(
-            shape, lambda look: features.enlarged_cells(sigma, shape, look)
+        expected = weighted_sum.assembled(
+            shape, lambda look: weighted_sum.enlarged_cells(sigma, shape, look)
         )
         np.testing.assert_allclose(accumulator.result(), expected, rtol=1e-4)
         np.testing.assert_allclose(fit.log_sigma(f), total + fit.offset, atol=1e-9)
@@ -216,11 +216,13 @@ def maps(height=96, width=64, seed=0):
 def weighted(found, weights):
     """Σ_j w_j f_j, rounded."""
     rows = {name: np.array([weight]) for name, weight in weights.items()}
-    return features.log_sigma(found, rows)
+    return weighted_sum.log_sigma(found, rows)
 
 
 def enlarged(logs, shape):
-    return features.assembled(shape, lambda look: features.enlarged_cells(logs, shape, look))
+    return weighted_sum.assembled(
+        shape, lambda look: weighted_sum.enlarged_cells(logs, shape, look)
+    )
 
 
 class TestTerms:
@@ -230,14 +232,14 @@ class TestTerms:
         """Fits were made with scipy's, and σ must not change under them."""
         plane = np.random.default_rng(seed).random((height, width))
         expected = (plane - ndimage.gaussian_filter(plane, 1.0, mode="reflect")) ** 2
-        np.testing.assert_array_equal(features.lost_by_a_blur(plane), expected)
+        np.testing.assert_array_equal(pyramid.lost_by_a_blur(plane), expected)
 
     @pytest.mark.parametrize("energy", ["variance", "residual"])
     def test_what_is_not_known_has_no_terms(self, energy):
         """A single sample has no variance, and without X there is no residual."""
         found = maps()._replace(**{energy: None})
         assert set(NAMES) - found.known == {name for name in NAMES if energy in name}
-        assert set(features.dense_terms(found)) == found.known
+        assert set(pyramid.dense_terms(found)) == found.known
         for name in (f"{energy}@3", "variance@9"):  # it is an error, not a term of zero
             with pytest.raises(ValueError, match=f"no terms .*{name}"):
                 weighted(found, {name: 1.0})
@@ -252,6 +254,6 @@ def test_a_sum_is_rounded():
 def test_strips_leave_no_seam():
     """Pixels are made a few rows of cells at a time, and are the same as made at once."""
     logs = np.random.default_rng(0).random((53, 9))
-    at_once = features.double(features.double(logs.astype(np.float32)))[:210, :35]
-    strips = features.enlarged_cells(logs, (210, 35), lambda _, rows: rows)
+    at_once = pyramid.double(pyramid.double(logs.astype(np.float32)))[:210, :35]
+    strips = weighted_sum.enlarged_cells(logs, (210, 35), lambda _, rows: rows)
     np.testing.assert_array_equal(np.concatenate([*strips]), at_once)

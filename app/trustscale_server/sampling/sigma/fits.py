@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.post_hoc import Shape
-from trustscale_server.sampling.sigma import features
+from trustscale_server.sampling.sigma import features, weighted_sum
 from trustscale_server.sampling.sigma.features import MapFn, MapSource, OnRows
 
 T = TypeVar("T")
@@ -98,22 +98,22 @@ class Fit:
         """Return log σ, float64 [...], from the values of its terms, float [T, ...]."""
         total, *sums = np.tensordot(self._matrix, terms, 1)
         for plane, (v, b, *_) in zip(sums, self.units, strict=True):
-            features.add_unit(total, plane, (v, b))
+            weighted_sum.add_unit(total, plane, (v, b))
         return np.asarray(total + self.offset)
 
     def sigma(self, maps: MapSource) -> NDArray[np.float32]:
         """Return σ, float32 [H, W], finite and > 0."""
-        return features.assembled(maps.shape, lambda on_rows: self.strips(maps, on_rows))
+        return weighted_sum.assembled(maps.shape, lambda on_rows: self.strips(maps, on_rows))
 
     def strips(self, maps: MapSource, on_rows: OnRows[T], map_fn: MapFn = map) -> Iterable[T]:
         """Call `on_rows` for all rows of σ, a strip at a time, in the threads of `map_fn`."""
         names = [term for term, _ in self.weights]
         weights = dict(zip(names, self._matrix.T, strict=True))
-        sigma = features.log_sigma(maps, weights, [(v, b) for v, b, *_ in self.units], map_fn)
+        sigma = weighted_sum.log_sigma(maps, weights, [(v, b) for v, b, *_ in self.units], map_fn)
         sigma += self.offset
         np.clip(sigma, -_MAX_LOG_SIGMA, _MAX_LOG_SIGMA, out=sigma)
         np.exp(sigma, out=sigma)
-        return features.enlarged_cells(sigma, maps.shape, on_rows, map_fn)
+        return weighted_sum.enlarged_cells(sigma, maps.shape, on_rows, map_fn)
 
     @property
     def _matrix(self) -> NDArray[np.float64]:

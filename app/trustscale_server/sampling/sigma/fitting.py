@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from trustscale_server.conformal.loss_curve import LossCurve
 from trustscale_server.conformal.post_hoc import Shape
-from trustscale_server.sampling.sigma.features import CELL, Maps, dense_terms
+from trustscale_server.sampling.sigma.features import CELL, Maps
 from trustscale_server.sampling.sigma.fits import Fit
+from trustscale_server.sampling.sigma.pyramid import dense_terms
 
 _PRICES = (45.0, 30.0, 20.0, 13.0, 8.0)  # area per unit of loss; lower ones trust less at α .03
 _EDGE = 0.2  # of the soft mask, in log σ
