@@ -38,7 +38,7 @@ from trustscale_server.pixels.filters import gaussian_blur
 from trustscale_server.pixels.lab import lab_distance
 from trustscale_server.platform.errors import BadCalibration
 from trustscale_server.sampling.align import softness_for
-from trustscale_server.sampling.measure import Enlarged
+from trustscale_server.sampling.enlarged import Enlarged
 from trustscale_server.sampling.sigma.added_score import (
     UNCHANGED,
     invented,

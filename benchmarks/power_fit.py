@@ -40,7 +40,7 @@ from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.conformal import fidelity
 from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.images.usual import USUAL
-from trustscale_server.sampling.measure import Enlarged
+from trustscale_server.sampling.enlarged import Enlarged
 from trustscale_server.sampling.sigma import features, fitting, pyramid
 from trustscale_server.sampling.sigma.estimators import Accumulator, IndecisionSettings
 from trustscale_server.sampling.sigma.features import CELL, DEPTHS, FACTS, energy_of

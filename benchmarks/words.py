@@ -56,7 +56,8 @@ from trustscale_server.conformal import words
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.images.png import to_png
-from trustscale_server.sampling.measure import Enlarged, measured_again, predict
+from trustscale_server.sampling.enlarged import Enlarged
+from trustscale_server.sampling.measure import measured_again, predict
 from trustscale_server.sampling.sigma import words as estimators
 from trustscale_server.sampling.sigma.moments import Moments
 from trustscale_server.sampling.sigma.words import TERMS, ReadingFit, ReadPage

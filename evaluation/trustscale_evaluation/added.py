@@ -19,7 +19,7 @@ from trustscale_evaluation.measure import EvaluatedImage
 from trustscale_evaluation.reduce import Method
 from trustscale_server.pixels.filters import gaussian_blur
 from trustscale_server.pixels.lab import Pixels, normalised_lab
-from trustscale_server.sampling.measure import Enlarged
+from trustscale_server.sampling.enlarged import Enlarged
 from trustscale_server.sampling.spec import MeasurementSpec
 
 _WINDOW: Final = 4.0  # standard deviation in pixels of the output

@@ -10,7 +10,7 @@ from tests.evaluation.conftest import QUICK, evaluated, photographs, plain
 from trustscale_evaluation import report
 from trustscale_evaluation.added import invented_of_picture
 from trustscale_server.pixels.lab import normalised_lab
-from trustscale_server.sampling.measure import Enlarged
+from trustscale_server.sampling.enlarged import Enlarged
 
 TRUTH = sharp(side=96)
 LOW = np.ascontiguousarray(TRUTH[::2, ::2])

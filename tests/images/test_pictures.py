@@ -14,7 +14,7 @@ from scipy import ndimage
 from trustscale_server.images.drawings import composed, fading, overlay
 from trustscale_server.images.png import to_png
 from trustscale_server.pixels.resize import largest_within, size_within
-from trustscale_server.sampling.measure import Enlarged
+from trustscale_server.sampling.enlarged import Enlarged
 
 
 @settings(max_examples=40, deadline=None)

@@ -21,7 +21,8 @@ from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.pixels.boxes import box_of
 from trustscale_server.pixels.lab import Pixels, to_8_bit
-from trustscale_server.sampling.measure import Enlarged, measured_again
+from trustscale_server.sampling.enlarged import Enlarged
+from trustscale_server.sampling.measure import measured_again
 from trustscale_server.sampling.sigma.words import ReadPage
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.things import reading
