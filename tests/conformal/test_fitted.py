@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.platform.cores import score_cores
+from trustscale_server.platform.ordered_map import ordered_map
 from trustscale_server.sampling.sigma import features, fitting, pyramid, weighted_sum
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import Fit, shipped_fit
@@ -137,7 +137,7 @@ def test_threads_do_not_matter():
     """Strips that are made beside each other give the same bits, in their order."""
     accumulator = measured(samples(2, 300, 200), FITTED[2])
     alone = accumulator.result()
-    with score_cores("test") as accumulator.map_fn:
+    with ordered_map("test") as accumulator.map_fn:
         strips = [*accumulator.strips(lambda top, rows: (top, rows))]
     np.testing.assert_array_equal(np.concatenate([rows for _, rows in strips]), alone)
     assert [top for top, _ in strips] == [*range(0, 300, 64)]

@@ -122,7 +122,7 @@ ALLOCATING = [  # what makes σ uses more memory on more cores; the rest does no
 @pytest.mark.parametrize(("asked", "capabilities", "cores"), ALLOCATING)
 async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch):
     """What is counted, but for files, is above the peak, whatever makes σ."""
-    monkeypatch.setattr("trustscale_server.platform.cores.usable_cores", lambda: cores)
+    monkeypatch.setattr("trustscale_server.platform.ordered_map.usable_cores", lambda: cores)
     expected = footprint(SIDE, SIDE, asked, capabilities, 0) - 8 * (SIDE * asked.scale) ** 2
     # A thread that is put to sleep between its answer and its end holds its sample a while longer.
     async with traced():

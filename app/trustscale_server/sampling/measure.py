@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.pixels.lab import Seen
-from trustscale_server.platform.cores import score_cores
 from trustscale_server.platform.errors import (
     DegenerateSamples,
 )
+from trustscale_server.platform.ordered_map import ordered_map
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.sampling.align import aligns
@@ -197,7 +197,7 @@ def added_to(source: Source, prediction: RGB, pipeline: MeasurementSpec) -> Adde
     )
     if source.features is None or not is_picture:
         return None
-    with score_cores("trustscale-added") as map_fn:
+    with ordered_map("trustscale-added") as map_fn:
         return score_added(source.rgb, prediction, source.features, map_fn)
 
 
@@ -327,7 +327,7 @@ def _finish(
         return logs.reshape(-1) if accumulator.page is None else logs[logs > _ELSEWHERE]
 
     total, rest, pixels = np.float64(0), np.empty(0, np.float32), 0
-    with score_cores("trustscale-score") as map_fn:
+    with ordered_map("trustscale-score") as map_fn:
         accumulator.map_fn, accumulator.is_asked_once = map_fn, True
         for logs in accumulator.strips(on_rows):
             pixels += len(logs)

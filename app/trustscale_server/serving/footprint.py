@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Final
 
-from trustscale_server.platform.cores import score_threads
+from trustscale_server.platform.ordered_map import map_threads
 from trustscale_server.sampling.draw import largest_call
 from trustscale_server.sampling.sigma.moments import MAX_KEPT
 from trustscale_server.sampling.spec import MeasurementSpec
@@ -64,7 +64,7 @@ def footprint(
         measuring += _MEAN
     scoring: float = pipeline.indecision.spec.bytes_per_pixel
     files = min(output * _FILES, _MAX_FILES)  # made beside σ, or after it
-    row = width * pipeline.scale * score_threads()
+    row = width * pipeline.scale * map_threads()
     measured = output * (measuring + scoring) + row * _STRIP
     added = output * (_ANSWER + _ADDED) + row * _ADDED_STRIP
     answer = output * (_ANSWER + form_bytes)

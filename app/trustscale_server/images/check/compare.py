@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server.images.check.align import Placement, upright
-from trustscale_server.platform.cores import score_cores
+from trustscale_server.platform.ordered_map import ordered_map
 
 Plane = NDArray[np.float32]
 _Planes = NDArray[np.float32]
@@ -108,7 +108,7 @@ def compare_pictures(small: Image.Image, large: Upright) -> Compared:
     """Compare a part of the small picture with the large one that shows it. Both are RGB."""
     strips = large.strips()
     tried = strips[:: -(-len(strips) // _TRIED)]
-    with score_cores("trustscale-check") as map_fn:
+    with ordered_map("trustscale-check") as map_fn:
 
         def error(way: Reduction) -> int:
             def of_strip(number: int) -> int:
@@ -165,7 +165,7 @@ def unsourced_detail(large: Upright, theirs: Image.Image) -> Plane:
         )
         return np.sqrt(np.asarray(energy, np.float32))
 
-    with score_cores("trustscale-check") as map_fn:
+    with ordered_map("trustscale-check") as map_fn:
         return np.concatenate(list(map_fn(root_mean_square, range(len(strips)))))
 
 

@@ -10,11 +10,12 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from trustscale_server.images.sandbox import server
 from trustscale_server.images.sandbox.confinement import hide_memory
-from trustscale_server.platform.cores import plain_environment, usable_cores
+from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.fair import WeightedSemaphore
 from trustscale_server.platform.memory import memory_limit
 
@@ -28,8 +29,19 @@ _NICE: Final = 4
 _NICE_STEP: Final = 5
 _NICEST: Final = 19
 
-# A forking process must have one thread; and each thread would reserve address space.
-_ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+
+def _environment() -> dict[str, str]:
+    """Return the environment of the process: without secrets, and with what imports our modules."""
+    harmless = {"PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "PYTHONDONTWRITEBYTECODE"}
+    return {
+        **{name: value for name, value in os.environ.items() if name in harmless},
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        "PYTHONSAFEPATH": "1",
+        # A forking process must have one thread; and each thread would reserve address space.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "1",
+    }
 
 
 class Decoders:
@@ -70,7 +82,7 @@ class Decoders:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", server.__name__, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
-                    env={**plain_environment(), **_ONE_THREAD},
+                    env=_environment(),
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,  # Ctrl-C is meant for the service
                 )
