@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 
 from trustscale_server.platform.errors import RateLimited
-from trustscale_server.stores.documents import ANSWER_TIMEOUT_S, redis_errors
+from trustscale_server.stores.redis_errors import ANSWER_TIMEOUT_S, redis_errors
 
 if TYPE_CHECKING:
     from limits import RateLimitItemPerMinute

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, get_args
 from uuid import uuid4
 
 from trustscale_server.stores.base import JobKind, StoreUnavailable
-from trustscale_server.stores.documents import redis_errors
+from trustscale_server.stores.redis_errors import redis_errors
 
 if TYPE_CHECKING:
     from docket import Docket

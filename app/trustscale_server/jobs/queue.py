@@ -34,7 +34,7 @@ from trustscale_server.stores.base import (
     JobStore,
     StoreUnavailable,
 )
-from trustscale_server.stores.documents import redis_errors
+from trustscale_server.stores.redis_errors import redis_errors
 
 SEND_S: Final = 10.0
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from trustscale_server.platform.errors import ConfigError
+from trustscale_server.stores.audit import AuditEntry, AuditLog
 from trustscale_server.stores.blobs import Blob, Blobs, open_blobs
 from trustscale_server.stores.calibrations import (
     MAX_ACTIVE,
@@ -21,18 +22,9 @@ from trustscale_server.stores.calibrations import (
     CalibrationStore,
     Switch,
 )
-from trustscale_server.stores.documents import (
-    AuditEntry,
-    AuditLog,
-    CallStore,
-    ClaimStore,
-    Documents,
-    Label,
-    MonitorStore,
-    Space,
-    StoreUnavailable,
-    Update,
-)
+from trustscale_server.stores.calls import CallStore
+from trustscale_server.stores.claims import ClaimStore
+from trustscale_server.stores.documents import Documents, Space, StoreUnavailable
 from trustscale_server.stores.files import PRIVATE, usable_folder
 from trustscale_server.stores.jobs import (
     Job,
@@ -43,6 +35,7 @@ from trustscale_server.stores.jobs import (
     Progress,
     VisibleJob,
 )
+from trustscale_server.stores.monitor_states import Label, MonitorStore, Update
 from trustscale_server.stores.results import Removed, ResultStore
 from trustscale_server.stores.sqlite import SqliteDocuments
 from trustscale_server.stores.usage import CallsMade, Usage

@@ -33,14 +33,13 @@ from trustscale_server.platform.errors import ConfigError, Conflict
 from trustscale_server.stores.blobs import Blobs
 from trustscale_server.stores.documents import (
     ABSENT,
-    ANSWER_TIMEOUT_S,
     Decide,
     Document,
     Key,
     Space,
     StoreUnavailable,
-    redis_errors,
 )
+from trustscale_server.stores.redis_errors import ANSWER_TIMEOUT_S, redis_errors
 
 T = TypeVar("T")
 
@@ -65,22 +64,11 @@ STEP
 redis.call('SET', prefix .. 'schema', string.format('%d', step + 1))
 """
 
-_BLOBS: Final = f"{KEY_PREFIX}blobs"
-_COPYING: Final = f"{KEY_PREFIX}copying"
-# How long its clock counts as known; those of machines drift by milliseconds meanwhile.
-_CLOCK_S: Final = 30.0
-
+_SCHEMA: Final = f"{KEY_PREFIX}schema"
 _CHANGES: Final = f"{KEY_PREFIX}changes"
+_BLOBS: Final = f"{KEY_PREFIX}blobs"
 _WRITTEN: Final = f"{KEY_PREFIX}written"
-
-# With less left Redis counts as full: new work is refused while what runs can still be stored.
-# Redis itself refuses large documents while small ones still fit.
-_FREE_BYTES: Final = 4 * 2**20
-_FREE_SHARE: Final = 0.05
-
-# Random pauses before a change is decided anew: the longest doubles each time.
-_FIRST_PAUSE_S: Final = 0.001
-_MAX_PAUSE_S: Final = 0.5
+_COPYING: Final = f"{KEY_PREFIX}copying"
 
 
 def retry() -> Retry:
@@ -108,12 +96,10 @@ async def check_redis(client: Client, copying: bytes | None = None) -> None:
     """
     async with redis_errors():
         policy = await _policy(client)
-        await client.set(f"{KEY_PREFIX}schema", SCHEMA_VERSION, nx=True)
-        version = int(await client.get(f"{KEY_PREFIX}schema"))
-        while version in MIGRATIONS:
+        await client.set(_SCHEMA, SCHEMA_VERSION, nx=True)
+        while (version := int(await client.get(_SCHEMA))) in MIGRATIONS:
             script = _MIGRATE.replace("STEP", MIGRATIONS[version])
             await client.eval(script, 1, KEY_PREFIX, version)
-            version = int(await client.get(f"{KEY_PREFIX}schema"))
         unfinished = await client.get(_COPYING)
     if unfinished not in {None, copying}:
         raise ConfigError(
@@ -133,7 +119,7 @@ async def check_redis(client: Client, copying: bytes | None = None) -> None:
 
 
 async def _policy(client: Client) -> str:
-    """Which keys Redis evicts when its memory is full; unlike its settings, all servers tell."""
+    """Which keys Redis evicts when its memory is full. Hosted servers may hide CONFIG, not this."""
     return str((await client.info("memory")).get("maxmemory_policy", ""))
 
 
@@ -242,7 +228,7 @@ class RedisDocuments:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._change = client.register_script(self._CHANGE)
-        # What Redis' clock is ahead of this machine's monotonic one, and when that was found.
+        # Redis' clock minus the monotonic one of this machine, and when they were compared.
         self._ahead_s, self._compared = 0.0, -inf
 
     async def read(self, *keys: Key) -> list[Document]:
@@ -252,17 +238,13 @@ class RedisDocuments:
     async def names(
         self, folder: str, *, most: float = inf, limit: int | None = None, newest: bool = False
     ) -> list[str]:
-        least, page = "-inf", {} if limit is None else {"start": 0, "num": limit}
+        page = {} if limit is None else {"start": 0, "num": limit}
         async with redis_errors():
             if newest:
-                names = await self._client.zrevrangebyscore(_order(folder), most, least, **page)
+                names = await self._client.zrevrangebyscore(_order(folder), most, -inf, **page)
             else:
-                names = await self._client.zrangebyscore(_order(folder), least, most, **page)
+                names = await self._client.zrangebyscore(_order(folder), -inf, most, **page)
         return [name.decode() for name in names]
-
-    async def count(self, folder: str) -> int:
-        async with redis_errors():
-            return int(await self._client.hlen(_documents(folder)))
 
     async def change(
         self,
@@ -271,23 +253,26 @@ class RedisDocuments:
         *,
         durable: bool = True,  # noqa: ARG002 - the server alone decides
     ) -> T:
-        pause_s = _FIRST_PAUSE_S
+        pause_s = 0.001
         async with redis_errors():
             while True:
                 documents = await self._read(keys)
                 answer, changes = decide(documents)
+                if not changes:
+                    return answer
                 args: list[str | bytes | float] = [len(keys)]
                 for key, document in zip(keys, documents, strict=True):
                     args += (*key, document.version)
                 for key, put in changes.items():
-                    args += (*key, *(("", "") if put is None else (put.order, put.value)))
-                done = await self._change(keys=[KEY_PREFIX], args=args) if changes else 1
+                    args += (*key, "", "") if put is None else (*key, put.order, put.value)
+                done = await self._change(keys=[KEY_PREFIX], args=args)
                 if done == 1:
                     return answer
                 if done < 0:
                     raise StoreUnavailable("The data in Redis are those of another release now.")
+                # Another process changed a document, so this one decides anew, after a pause.
                 await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter
-                pause_s = min(2 * pause_s, _MAX_PAUSE_S)
+                pause_s = min(2 * pause_s, 0.5)
 
     async def drop(self, *folders: str) -> None:
         async with redis_errors():
@@ -295,7 +280,7 @@ class RedisDocuments:
 
     async def time(self) -> float:
         now = time.monotonic()
-        if now - self._compared > _CLOCK_S:
+        if now - self._compared > 30:  # clocks of machines drift by milliseconds in that time
             async with redis_errors():
                 seconds, micros = await self._client.time()
             self._ahead_s, self._compared = seconds + micros / 1e6 - now, now
@@ -305,7 +290,9 @@ class RedisDocuments:
         async with redis_errors():
             await self._client.set(_WRITTEN, b"")
         used, limit = await self.space()
-        if limit != inf and limit - used < max(_FREE_BYTES, _FREE_SHARE * limit):
+        # Redis itself would refuse large documents while small ones still fit. A reserve of 5 %
+        # refuses new work, while what runs can still be stored.
+        if limit != inf and limit - used < max(4 * 2**20, 0.05 * limit):
             raise StoreUnavailable("Redis cannot be used now: its memory is full.")
 
     async def space(self) -> Space:

@@ -17,14 +17,14 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from math import inf
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from trustscale_server.platform.errors import ConfigError, TrustscaleError
+from trustscale_server.platform.errors import ConfigError
 from trustscale_server.stores.documents import (
     ABSENT,
     Decide,
@@ -39,15 +39,12 @@ from trustscale_server.stores.files import PRIVATE
 T = TypeVar("T")
 _Work = Callable[[sqlite3.Connection], T]
 
-# Longest wait for the write lock, with the queue of this process; transactions take milliseconds.
-_LOCK_TIMEOUT_S = 10.0
-
 # A database too large for this time is checked in part.
 _CHECK_S = 5.0
 
 SCHEMA_VERSION: Final = 10
 
-SCHEMA: Final = """
+_SCHEMA: Final = """
 CREATE TABLE document (
     folder TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -62,6 +59,11 @@ CREATE INDEX document_by_order ON document (folder, sort, name)
 MIGRATIONS: Final[dict[int, str]] = {}
 """SQL that makes of a schema the next one: an older database is taken over at the start."""
 
+_PUT: Final = """
+INSERT INTO document (folder, name, version, sort, value) VALUES (?, ?, 1, ?, ?)
+ON CONFLICT DO UPDATE SET version = version + 1, sort = excluded.sort, value = excluded.value
+"""
+
 _CHECK: Final = Key("check", "written")
 
 log = logging.getLogger(__name__)
@@ -70,10 +72,11 @@ log = logging.getLogger(__name__)
 class SqliteDocuments:
     """`Documents` in a file. Raises ConfigError for one that cannot be used.
 
-    patience_s: how long a write may wait for its turn.
+    patience_s: how long a write may wait, in the queue of this process and for the write lock;
+    transactions take milliseconds.
     """
 
-    def __init__(self, path: Path, *, patience_s: float = _LOCK_TIMEOUT_S) -> None:
+    def __init__(self, path: Path, *, patience_s: float = 10.0) -> None:
         self.path = path
         self._patience_s = patience_s
         try:
@@ -92,12 +95,12 @@ class SqliteDocuments:
             ) from error
 
     async def read(self, *keys: Key) -> list[Document]:
-        def snapshot(c: sqlite3.Connection) -> list[Document]:
-            c.execute("BEGIN")
+        def snapshot(connection: sqlite3.Connection) -> list[Document]:
+            connection.execute("BEGIN")
             try:
-                return _read(c, keys)
+                return _read(connection, keys)
             finally:
-                c.rollback()
+                connection.rollback()
 
         return await self._call(self._reader, snapshot)
 
@@ -108,22 +111,20 @@ class SqliteDocuments:
         rows = await self._rows(
             "SELECT name FROM document WHERE folder = ? AND sort <= ? "  # noqa: S608 - our words
             f"ORDER BY sort {way}, name {way} LIMIT ?",
-            *(folder, most, -1 if limit is None else limit),
+            folder,
+            most,
+            -1 if limit is None else limit,
         )
-        return [row[0] for row in rows]
-
-    async def count(self, folder: str) -> int:
-        rows = await self._rows("SELECT count(*) FROM document WHERE folder = ?", folder)
-        return int(rows[0][0])
+        return [name for (name,) in rows]
 
     async def change(self, keys: Sequence[Key], decide: Decide[T], *, durable: bool = True) -> T:
-        def work(c: sqlite3.Connection) -> T:
-            answer, changes = decide(_read(c, keys))
+        def work(connection: sqlite3.Connection) -> T:
+            answer, changes = decide(_read(connection, keys))
             for key, put in changes.items():
                 if put is None:
-                    c.execute("DELETE FROM document WHERE folder = ? AND name = ?", key)
+                    connection.execute("DELETE FROM document WHERE folder = ? AND name = ?", key)
                 else:
-                    c.execute(_PUT, (*key, put.order, put.value))
+                    connection.execute(_PUT, (*key, put.order, put.value))
             return answer
 
         return await self._write(work, durable=durable)
@@ -133,12 +134,16 @@ class SqliteDocuments:
         rows = await self._rows(
             "SELECT folder, name, value, sort FROM document WHERE (folder, name) > (?, ?) "
             "AND folder != ? ORDER BY folder, name LIMIT ?",
-            *(*after, _CHECK.folder, most),
+            *after,
+            _CHECK.folder,
+            most,
         )
         page: list[tuple[Key, Put]] = []
+        size = 0
         for folder, name, value, sort in rows:
             page.append((Key(folder, name), Put(bytes(value), sort)))
-            if sum(len(put.value) for _, put in page) >= most_bytes:
+            size += len(value)
+            if size >= most_bytes:
                 break
         return page
 
@@ -152,7 +157,9 @@ class SqliteDocuments:
 
     async def drop(self, *folders: str) -> None:
         rows = [(folder,) for folder in folders]
-        await self._write(lambda c: c.executemany("DELETE FROM document WHERE folder = ?", rows))
+        await self._write(
+            lambda connection: connection.executemany("DELETE FROM document WHERE folder = ?", rows)
+        )
 
     async def time(self) -> float:
         return time.time()
@@ -170,31 +177,22 @@ class SqliteDocuments:
         return Space(used, used + free)
 
     async def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        return await self._call(self._reader, lambda c: c.execute(query, values).fetchall())
+        return await self._call(
+            self._reader, lambda connection: connection.execute(query, values).fetchall()
+        )
 
     async def _write(self, work: _Work[T], *, durable: bool = True) -> T:
         deadline = time.monotonic() + self._patience_s
 
-        def transaction(connection: sqlite3.Connection) -> T:
+        def write(connection: sqlite3.Connection) -> T:
             # The time in the queue counts.
             left_ms = max(0, round(1e3 * (deadline - time.monotonic())))
             connection.execute(f"PRAGMA busy_timeout={left_ms}")
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                answer = work(connection)
-            except BaseException:
-                connection.rollback()
-                raise
-            try:
-                connection.commit()
-            except sqlite3.Error:
-                # A full disk often shows here, and leaves the transaction open.
-                connection.rollback()
-                raise
-            return answer
+            with _transaction(connection):
+                return work(connection)
 
-        return await self._call(self._writer, transaction)
+        return await self._call(self._writer, write)
 
     async def probe(self) -> None:
         """Raise StoreUnavailable unless a row can be written and read."""
@@ -209,8 +207,6 @@ class SqliteDocuments:
     async def _call(self, lane: _Lane, work: _Work[T]) -> T:
         try:
             return await asyncio.wrap_future(lane.submit(work))
-        except TrustscaleError:
-            raise
         except sqlite3.Error as error:
             raise StoreUnavailable(
                 f"The database {self.path.name} cannot be used now: {error}."
@@ -225,23 +221,23 @@ class SqliteDocuments:
         # Before the first write: the database may be of another release.
         self._schema(connection)
         self._check_pages(connection)
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        if mode != "wal":
+        if connection.execute("PRAGMA journal_mode=WAL").fetchone() != ("wal",):
             raise ConfigError(
                 f"The folder of {self.path} does not support SQLite's write-ahead log; "
                 "choose a folder on a local disk."
             )
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if (version := self._schema(connection)) != SCHEMA_VERSION:
-                older = [MIGRATIONS[step] for step in range(version, SCHEMA_VERSION) if version]
-                for statement in ";".join(older or [SCHEMA]).split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        except BaseException:
-            connection.rollback()
-            raise
-        connection.commit()
+        with _transaction(connection):
+            version = self._schema(connection)
+            if version == SCHEMA_VERSION:
+                return
+            steps = (
+                [MIGRATIONS[step] for step in range(version, SCHEMA_VERSION)]
+                if version
+                else [_SCHEMA]
+            )
+            for statement in ";".join(steps).split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def _check_pages(self, connection: sqlite3.Connection) -> None:
         """Raise ConfigError for damage that a walk through the pages finds in time."""
@@ -264,7 +260,7 @@ class SqliteDocuments:
             )
 
     def _schema(self, connection: sqlite3.Connection) -> int:
-        """That of the data; 0: there are none. Raises ConfigError for one that is not known."""
+        """The schema of the data, 0 without any. Raises ConfigError for an unknown one."""
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in {0, *MIGRATIONS, SCHEMA_VERSION}:
             raise ConfigError(
@@ -275,29 +271,39 @@ class SqliteDocuments:
         return version
 
 
-_PUT: Final = """
-INSERT INTO document (folder, name, version, sort, value) VALUES (?, ?, 1, ?, ?)
-ON CONFLICT DO UPDATE SET version = version + 1, sort = excluded.sort, value = excluded.value
-"""
-
 # Far below the limit of parameters in a query.
 _READ_AT_ONCE: Final = 1000
 
 
-def _read(c: sqlite3.Connection, keys: Sequence[Key]) -> list[Document]:
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Take the write lock; store what the block wrote, or none of it after an error."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.commit()  # a full disk often shows here, and leaves the transaction open
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _read(connection: sqlite3.Connection, keys: Sequence[Key]) -> list[Document]:
     documents: dict[tuple[str, str], Document] = {}
     for start in range(0, len(keys), _READ_AT_ONCE):
         batch = keys[start : start + _READ_AT_ONCE]
-        rows = c.execute(
+        rows = connection.execute(
             "SELECT folder, name, version, value FROM document WHERE (folder, name) IN "  # noqa: S608 - our words
             f"(VALUES {', '.join(['(?, ?)'] * len(batch))})",
             [name for key in batch for name in key],
         )
-        documents |= {(row[0], row[1]): Document(row[2], bytes(row[3])) for row in rows}
+        for folder, name, version, value in rows:
+            documents[folder, name] = Document(version, bytes(value))
     return [documents.get(key, ABSENT) for key in keys]
 
 
 class _Lane:
+    """A connection with a thread of its own."""
+
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         self._connection = connection
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
