@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from trustscale_evaluation.measure import EvaluatedImage
 from trustscale_evaluation.plan import Variant
-from trustscale_server.calibrating.config import CalibrationRequest
 from trustscale_server.calibrating.fit import Photograph, fitted_pipeline, photograph_of, seen_by
 from trustscale_server.calibrating.measure import pair_from_maps, pair_info
 from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.manifest import MeasuredPair
 from trustscale_server.calibration.subset import Subset
@@ -109,7 +109,7 @@ class Cell(Method):
         if variant.calibration is not None:
             raise_if_pipeline_differs(pipeline, upscaler)
         else:
-            request = CalibrationRequest.asking(
+            request = CalibrationRequest.from_uploads(
                 variant.config, pipeline, upscaler, pairs, skipped=[], created_by="evaluate"
             )
             pipeline = request.pipeline

@@ -9,7 +9,8 @@ from harness.admin import Admin, truth_files
 from harness.factories import encoded, photo
 from harness.gateway import check_problem, post
 from tests.api.conftest import *  # noqa: F403 - its gateways
-from trustscale_server.calibrating.config import CalibrationConfig, fit_split
+from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.calibrating.fit_split import fit_split
 from trustscale_server.images import features, kinds
 from trustscale_server.sampling.sigma import fitting
 from trustscale_server.upscalers.base import image_digest

@@ -11,7 +11,7 @@ import pytest
 from harness.factories import calibration_of, encoded, photo, truths
 from harness.fakes import FakeUpscaler, Unseeded
 from trustscale_server.calibrating import orphans, pair_pictures
-from trustscale_server.calibrating.config import CalibrationConfig, CalibrationRequest
+from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.in_place import run_id
 from trustscale_server.calibrating.intake import find_pairs, folder_files, take_in
 from trustscale_server.calibrating.job import CalibrationHandler
@@ -24,6 +24,7 @@ from trustscale_server.calibrating.measure import (
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.calibrating.records import load_record
+from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degradation import Degradation
@@ -58,7 +59,7 @@ async def submitted(stores, upscaler, count=3, *, job_id="job-c", parent=None, f
         await stores.blobs.put(job_id, f"labels/{name}", encoded(np.zeros((48, 48, 3), np.uint8)))
         digest = hashlib.sha256(y).hexdigest()
         asked.append(PairSource(name, sha256={"y": digest}, group="day", scene=name))
-    request = CalibrationRequest.asking(
+    request = CalibrationRequest.from_uploads(
         settings,
         settings.pipeline(upscaler),
         upscaler,
@@ -223,7 +224,9 @@ async def test_the_id_of_a_run(tmp_path):
         pipeline = config.pipeline(upscaler)
         taken = await take_in(files, found._replace(pairs=pairs), pipeline)
         fields = {"skipped": [], "created_by": "test"}
-        return run_id(CalibrationRequest.asking(config, pipeline, upscaler, taken.usable, **fields))
+        return run_id(
+            CalibrationRequest.from_uploads(config, pipeline, upscaler, taken.usable, **fields)
+        )
 
     def config(**changes):
         return CalibrationConfig(**{"degradation": {}, "samples": 4, **changes})

@@ -1,18 +1,12 @@
-"""A calibration's request: settings, each with a sensible default, and pairs."""
+"""The settings of a calibration, each with a sensible default."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from trustscale_server.calibrating.pair_source import PairSource
-from trustscale_server.calibrating.pairs import OnBadPair, variants_of
+from trustscale_server.calibrating.pairs import OnBadPair
 from trustscale_server.calibration.guarantees import LEVELS, ROBUST, AnyGuarantee, Expectation
 from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.review_settings import ReviewSettings
@@ -23,7 +17,6 @@ from trustscale_server.images.raster import Stretch
 from trustscale_server.images.usual import USUAL
 from trustscale_server.platform.errors import BadRequest, Conflict
 from trustscale_server.sampling.align import aligns
-from trustscale_server.sampling.sigma import fitting
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.moments import MAX_SAMPLES
 from trustscale_server.sampling.spec import (
@@ -33,15 +26,10 @@ from trustscale_server.sampling.spec import (
     default_estimator,
     default_indecision,
 )
-from trustscale_server.stores.base import Job, Progress
-from trustscale_server.upscalers.base import Upscaler, settings_of, stated_of
+from trustscale_server.upscalers.base import Upscaler
 
 _OF_MANIFEST: Final = ("name", "default_alpha", "guarantee", "review", "degradation", "seed")
-_OF_PIPELINE: Final = (
-    *("samples", "prediction", "indecision", "fidelity"),
-    *("input_rule", "stretch"),
-)
-"""Fields of the settings that stand in the manifest, and in the pipeline."""
+"""Fields of the settings that stand in the manifest."""
 
 
 class CalibrationConfig(BaseModel):
@@ -108,48 +96,30 @@ class CalibrationConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _estimator(cls, fields: Any) -> Any:
-        """A window of σ without an estimator is for the plain σ of M."""
-        match fields:
-            case {"samples": int(samples), "indecision": dict(indecision)}:
-                if "estimator" not in indecision:
-                    named = {"estimator": default_estimator(samples), **indecision}
-                    return {**fields, "indecision": named}
-        return fields
-
-    @model_validator(mode="before")
-    @classmethod
-    def _usually_robust(cls, data: Any) -> Any:
-        match data:
+    def _fill_in(cls, settings: Any) -> Any:
+        """Fill in the defaults that depend on other settings."""
+        if not isinstance(settings, dict):
+            return settings
+        filled = {"fidelity": {}, **settings}
+        if settings.get("stretch"):
+            filled.setdefault("input_rule", BANDS)
+            if isinstance(filled["fidelity"], dict):
+                filled["fidelity"] = {"metric": "intensity", **filled["fidelity"]}
+                if filled["fidelity"]["metric"] == "intensity":
+                    # Errors as shares of the stretch are smaller than those of colours.
+                    filled.setdefault("default_alpha", LEVELS["strict"])
+        match filled:
+            case {"fidelity": dict(fidelity)} if fidelity.get("bound") is None:
+                row = METRICS.get(str(fidelity.get("metric", FidelitySettings().metric)))
+                filled["fidelity"] = {**fidelity, "bound": row and row.loss_clipped_at}
+        match filled:
             case {"guarantee": dict(guarantee)}:
-                return {**data, "guarantee": {"robust": ROBUST, **guarantee}}
-        return data
-
-    @model_validator(mode="before")
-    @classmethod
-    def _usual_bound(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        fidelity = data.get("fidelity", {})
-        if not isinstance(fidelity, dict) or fidelity.get("bound") is not None:
-            return data
-        row = METRICS.get(str(fidelity.get("metric", FidelitySettings().metric)))
-        return {**data, "fidelity": {**fidelity, "bound": row and row.loss_clipped_at}}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_data(cls, data: Any) -> Any:
-        # Of such validators the last is the first to run.
-        if not isinstance(data, dict) or not data.get("stretch"):
-            return data
-        fidelity = data.get("fidelity", {})
-        usual: dict[str, Any] = {"input_rule": BANDS}
-        if isinstance(fidelity, dict):
-            fidelity = {"metric": "intensity", **fidelity}
-            if fidelity["metric"] == "intensity":
-                # Errors as shares of the stretch are smaller than those of colours.
-                usual["default_alpha"] = LEVELS["strict"]
-        return {**usual, **data, "fidelity": fidelity}
+                filled["guarantee"] = {"robust": ROBUST, **guarantee}
+        match filled:
+            case {"samples": int(samples), "indecision": dict(indecision)}:
+                # A window of σ without an estimator is for the plain σ of M.
+                filled["indecision"] = {"estimator": default_estimator(samples), **indecision}
+        return filled
 
     @field_validator("input_rule")
     @classmethod
@@ -158,19 +128,8 @@ class CalibrationConfig(BaseModel):
             raise ValueError(f"input_rule must be null or one of {RULES}")
         return rule
 
-    def input_made_by(self, scale: int) -> Degradation | Mixture:
-        """Return how X is made from Y: as chosen, else as this upscaler's usual uploads.
-
-        Where people label every prediction, or nothing is upscaled, X is made in one way.
-        """
-        if self.degradation is not None:
-            return self.degradation
-        is_of_uploads = self.input_rule == UPLOAD
-        plain = scale == 1 or self.fidelity.spec.needs_label or not is_of_uploads
-        return Degradation() if plain else USUAL
-
     @model_validator(mode="after")
-    def _fits_one(self) -> CalibrationConfig:
+    def _go_together(self) -> CalibrationConfig:
         if self.fit_indecision and self.indecision is not None:
             raise ValueError("fit_indecision makes σ itself: leave indecision out")
         if self.fit_indecision and self.fidelity.spec.needs_label:
@@ -189,6 +148,16 @@ class CalibrationConfig(BaseModel):
             raise ValueError("with a stretch X is made by blur, reduction and noise only")
         self.guarantee.raise_if_unsuited(self.fidelity)
         return self
+
+    def input_made_by(self, scale: int) -> Degradation | Mixture:
+        """Return how X is made from Y: as chosen, else as uploads usually are.
+
+        Where people label every prediction, or nothing is upscaled, X is made in one way.
+        """
+        if self.degradation is not None:
+            return self.degradation
+        varies = self.input_rule == UPLOAD and scale > 1 and not self.fidelity.spec.needs_label
+        return USUAL if varies else Degradation()
 
     def may_fit(self, indecision: IndecisionSettings) -> bool:
         """Return whether σ is fitted if there are enough scenes; otherwise it is this one."""
@@ -214,8 +183,13 @@ class CalibrationConfig(BaseModel):
         pipeline = manifest.pipeline
         try:
             return cls(
-                **{name: getattr(pipeline, name) for name in _OF_PIPELINE},
                 **{name: getattr(manifest, name) for name in _OF_MANIFEST},
+                samples=pipeline.samples,
+                prediction=pipeline.prediction,
+                indecision=pipeline.indecision,
+                fidelity=pipeline.fidelity,
+                input_rule=pipeline.input_rule,
+                stretch=pipeline.stretch,
                 upscaler=manifest.upscaler,
                 activate=activate,
                 force=force,
@@ -244,9 +218,9 @@ class CalibrationConfig(BaseModel):
                 f"The estimator {indecision.estimator} needs at least {indecision.least_samples} "
                 f"samples, and {samples} is asked for."
             )
-        most = upscaler.capabilities.max_samples
-        if most is not None and samples > most:
-            raise BadRequest(f"The upscaler {upscaler.name!r} draws at most {most} samples.")
+        limit = upscaler.capabilities.max_samples
+        if limit is not None and samples > limit:
+            raise BadRequest(f"The upscaler {upscaler.name!r} draws at most {limit} samples.")
         return MeasurementSpec(
             fingerprint=upscaler.fingerprint,
             scale=upscaler.scale,
@@ -258,167 +232,3 @@ class CalibrationConfig(BaseModel):
             stretch=self.stretch,
             align=aligns(upscaler),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class FitSplit:
-    """The names of the pairs that σ is fitted on, their scenes, and notes on both."""
-
-    fitted: frozenset[str] = frozenset()
-    scenes: int = 0
-    note: str | None = None
-
-
-USUAL_SHARE = 0.3
-"""Share of the scenes that σ is fitted on by default."""
-
-
-def usual_share(scenes: int) -> float:
-    """Return the default share of so many scenes that σ is fitted on.
-
-    Fit and calibration have `MIN_SCENES` each; with fewer nothing is fitted.
-    """
-    if scenes < 2 * fitting.MIN_SCENES:
-        return 0.0
-    return max(USUAL_SHARE, fitting.MIN_SCENES / scenes)
-
-
-def fit_split(scenes: Mapping[str, str], share: float, seed: int) -> FitSplit:
-    """Return the pairs of the share, 0 … 0.9, of the scenes that the seed draws to fit on.
-
-    `scenes` has the scene of each pair, by its name.
-    """
-    if not share:
-        return FitSplit()
-    known = sorted(
-        set(scenes.values()),
-        key=lambda scene: hashlib.sha256(f"fit:{seed}:{scene}".encode()).digest(),
-    )
-    count = round(share * len(known))
-    if count < fitting.MIN_SCENES:
-        return FitSplit(
-            note=f"σ was not fitted: {count} of {len(known)} scenes would cost the calibration "
-            f"more than they give; at least {fitting.MIN_SCENES} are needed."
-        )
-    chosen = set(known[:count])
-    names = frozenset(name for name, scene in scenes.items() if scene in chosen)
-    note = f"σ was fitted on {count} of {len(known)} scenes; the others calibrate."
-    return FitSplit(names, count, note)
-
-
-class CalibrationRequest(BaseModel):
-    """A calibration job's request, as the job store keeps it.
-
-    enlarged_by: as `Provenance`.
-    done: the calibration of the same pairs under the same settings, whose measurements are used.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    config: CalibrationConfig
-    pipeline: MeasurementSpec
-    upscaler: str
-    pairs: list[PairSource]
-    skipped: list[dict[str, str]]
-    created_by: str
-    parent: str | None = None
-    settings: dict[str, str] = {}
-    enlarged_by: str | None = None
-    done: str | None = None
-
-    @property
-    def key(self) -> str:
-        """A digest that is equal for equal pairs whose measurement has equal settings."""
-        digest = hashlib.sha256(self.pipeline.model_dump_json().encode())
-        digest.update(self.upscaler.encode())  # several may have one fingerprint
-        settings = self.config.model_dump_json(include={"degradation", "seed", "fit_indecision"})
-        digest.update(settings.encode())
-        if self.parent is not None:
-            digest.update(self.parent.encode())
-        for pair in sorted(
-            ":".join([pair.name, *(str(pair.sha256.get(role)) for role in ("x", "y", "labels"))])
-            + (f":{pair.sha256['enlarged']}" if "enlarged" in pair.sha256 else "")
-            for pair in self.pairs
-        ):
-            digest.update(pair.encode())
-        # Scenes matter too: none may calibrate in one run and be fitted on in another.
-        for name in sorted(self.fit_split.fitted):
-            digest.update(name.encode())
-        return digest.hexdigest()[:24]
-
-    @classmethod
-    def from_job(cls, job: Job) -> CalibrationRequest:
-        """Return the request of a stored job."""
-        return cls.model_validate(job.request)
-
-    @classmethod
-    def asking(
-        cls,
-        config: CalibrationConfig,
-        pipeline: MeasurementSpec,
-        upscaler: Upscaler,
-        uploads: Sequence[PairSource],
-        **fields: Any,
-    ) -> CalibrationRequest:
-        """Make the request to an upscaler; where no X is given, the config says how it is made.
-
-        One upload has an X if all have. `fields` are further ones.
-        """
-        made_by = None if "x" in uploads[0].sha256 else config.input_made_by(pipeline.scale)
-        scenes = {upload.scene or upload.name for upload in uploads}
-        share = config.fit_indecision or 0.0
-        if config.fit_indecision is None and config.may_fit(pipeline.indecision):
-            share = usual_share(len(scenes))
-        chosen = {"degradation": made_by, "fit_indecision": share}
-        variants = variants_of(made_by)
-        return cls(
-            config=config.model_copy(update=chosen),
-            pipeline=pipeline,
-            upscaler=upscaler.name,
-            pairs=[pair for upload in uploads for pair in upload.in_variants(variants)],
-            settings=settings_of(upscaler),
-            enlarged_by=stated_of(upscaler),
-            **fields,
-        )
-
-    def as_job(self, job: str, **about: str | None) -> Job:
-        """Make the job of this id for the request; `about` is what lists show besides."""
-        return Job(
-            id=job,
-            kind="calibration",
-            progress=Progress(total=0 if self.done else len(self.pairs), unit="pairs"),
-            created_at=datetime.now(UTC),
-            about={"key": self.created_by.removeprefix("key "), **self.about, **about},
-            request=self.model_dump(mode="json", exclude={"pairs": {"__all__": {"paths"}}}),
-        )
-
-    def pair(self, name: str) -> PairSource:
-        """Return the pair of a name."""
-        return self._by_name[name]
-
-    @cached_property
-    def names(self) -> list[str]:
-        """The names of all pairs."""
-        return [pair.name for pair in self.pairs]
-
-    @cached_property
-    def _by_name(self) -> dict[str, PairSource]:
-        return {pair.name: pair for pair in self.pairs}
-
-    @cached_property
-    def fit_split(self) -> FitSplit:
-        """The pairs that σ is fitted on."""
-        scenes = {pair.name: pair.scene or pair.upload for pair in self.pairs}
-        return fit_split(scenes, self.config.fit_indecision or 0.0, self.config.seed)
-
-    @property
-    def about(self) -> dict[str, str | None]:
-        """What lists show of the job."""
-        return {
-            "name": self.config.name,
-            "upscaler": self.upscaler,
-            "metric": self.pipeline.fidelity.metric,
-            "labels": "people" if self.pipeline.fidelity.spec.needs_label else None,
-            "parent": self.parent,
-            "left_out": str(len(self.skipped)),
-        }

@@ -14,7 +14,7 @@ from typing import NamedTuple, Unpack
 
 from pydantic import BaseModel, Field
 
-from trustscale_server.calibrating.config import CalibrationConfig, CalibrationRequest
+from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.costs import Costs
 from trustscale_server.calibrating.fit import seen_by
 from trustscale_server.calibrating.intake import (
@@ -27,6 +27,7 @@ from trustscale_server.calibrating.layout import GroupingRule
 from trustscale_server.calibrating.near_duplicates import alike_in_words
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import check_left_out
+from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canaries import CanaryStore
@@ -235,7 +236,7 @@ class CalibrationCreator:
         check_left_out(intake.skipped, len(intake.usable), config.on_bad_pair)
         if parent is not None:
             _check_same_origin(parent, given="x" in intake.usable[0].sha256)
-        request = CalibrationRequest.asking(
+        request = CalibrationRequest.from_uploads(
             config,
             pipeline,
             upscaler,

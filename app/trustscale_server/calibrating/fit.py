@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trustscale_server.calibrating.config import CalibrationRequest
 from trustscale_server.calibrating.measure import PairTask, npz_bytes, reduce_pair
 from trustscale_server.calibrating.pairs import Pair
 from trustscale_server.calibrating.records import AwaitsFit, ToFitOn
+from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibration.manifest import MeasuredPair
 from trustscale_server.conformal import fidelity
 from trustscale_server.pixels.npy import read_arrays

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
-from trustscale_server.calibrating.config import CalibrationConfig, CalibrationRequest
+from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.create import (
     CalibrationCreator,
     CheckedRequest,
@@ -26,6 +26,7 @@ from trustscale_server.calibrating.create import (
 from trustscale_server.calibrating.intake import Files
 from trustscale_server.calibrating.layout import NamedFile
 from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, open_stores
 from trustscale_server.stores.files import held

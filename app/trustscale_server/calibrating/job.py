@@ -21,7 +21,6 @@ import structlog
 from msgspec.structs import asdict
 
 from trustscale_server.calibrating import labels, pair_pictures
-from trustscale_server.calibrating.config import CalibrationRequest
 from trustscale_server.calibrating.fit import drawn, fit_and_measure
 from trustscale_server.calibrating.layout import PREDICTIONS
 from trustscale_server.calibrating.measure import (
@@ -52,6 +51,7 @@ from trustscale_server.calibrating.records import (
     dump_record,
     load_record,
 )
+from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trustscale_server.calibrating.config import CalibrationRequest
 from trustscale_server.calibrating.pairs import Pair
+from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibration.calibration import SIGMA_QUANTILES
 from trustscale_server.calibration.canaries import CanaryTaker
 from trustscale_server.calibration.manifest import MeasuredPair, PairInfo

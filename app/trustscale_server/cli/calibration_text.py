@@ -29,13 +29,14 @@ def print_calibration(document: dict[str, Any], *, as_json: bool) -> None:
 
 def _text(document: dict[str, Any]) -> str:
     pipeline = document["pipeline"]
+    fidelity = pipeline["fidelity"]
     lines = [
         f"{document['id']}{' (active)' if document['state'] == 'active' else ''}",
         f"  name         {document['name'] or '-'}",
         f"  upscaler     {document['upscaler']}, ×{pipeline['scale']}",
         f"  samples      {pipeline['samples']}, prediction {pipeline['prediction']}",
         f"  indecision   {_indecision(pipeline['indecision'])}",
-        f"  fidelity     {_fidelity(pipeline['fidelity'])}",
+        f"  fidelity     {fidelity['metric']}, counted up to {fidelity['bound']:g}",
         f"  guarantee    {_describe(document['guarantee'])}",
         f"  scenes       {document['n']} ({document['pairs']} pairs)",
         f"  smallest α   {document['min_alpha']:.4f}",
@@ -84,10 +85,6 @@ def _verdict(document: dict[str, Any]) -> list[str]:
     elif document["state"] != "active":
         lines.append(f"Serve from it:  trustscale calibrations activate {calibration}")
     return lines
-
-
-def _fidelity(settings: dict[str, Any]) -> str:
-    return f"{settings['metric']}, counted up to {settings['bound']:g}"
 
 
 def _indecision(settings: dict[str, Any]) -> str:
