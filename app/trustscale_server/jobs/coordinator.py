@@ -36,7 +36,7 @@ class Coordinator:
         self._resend_s = resend_s
 
     async def run(self, job_id: str, fan_out: FanOut) -> float | None:
-        """Coordinate a job to its end, and return as `TaskRunner.whole`.
+        """Coordinate a job to its end, and return as `TaskRunner.run_job`.
 
         Raises StoreUnavailable.
         """
@@ -46,13 +46,13 @@ class Coordinator:
         try:
             await self._supervisor.run(job_id, self._until_recorded(job, fan_out))
         except Exception as error:  # noqa: BLE001 - a request that cannot be read ends its job
-            return (await self._runner.without_result(job, error))[1]
+            return (await self._runner.without_result(job, error)).again_s
 
         async def reduce(job: Job, context: JobContext) -> str:
             with span("reduce"):
                 return await fan_out.reduce(job, context)
 
-        return await self._runner.whole(job_id, reduce)
+        return await self._runner.run_job(job_id, reduce)
 
     async def _until_recorded(self, job: Job, fan_out: FanOut) -> None:
         context = JobContext(job.id, self._runner.jobs)

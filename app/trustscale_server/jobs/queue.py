@@ -236,14 +236,14 @@ class JobQueue:
         for kind, handler in handlers.items():
             if isinstance(handler, FanOut):
                 coordinator = Coordinator(runner, waiting, self._send_tasks, resend_s=self.lease_s)
-                serve("task", partial(runner.one, fan_out=handler))
+                serve("task", partial(runner.run_task, fan_out=handler))
                 serve(kind, partial(coordinator.run, fan_out=handler))
                 yield "task", slots.get(kind, 1)
                 # Coordinators only wait; this bounds the calibrations of one worker.
                 yield kind, 32
             else:
-                whole = partial((light if kind == "webhook" else runner).whole, handler=handler)
-                serve(kind, self._in_turn(kind, whole) if kind == "upscale" else whole)
+                run = partial((light if kind == "webhook" else runner).run_job, handler=handler)
+                serve(kind, self._in_turn(kind, run) if kind == "upscale" else run)
                 yield kind, slots.get(kind, 1)
 
     def _in_turn(

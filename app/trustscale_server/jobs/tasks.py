@@ -1,4 +1,4 @@
-"""Runs the work of jobs: handlers, fan-outs, poison tasks. `jobs/__init__.py` has the rules."""
+"""Runs jobs and their tasks, and decides what an error means. `jobs/__init__.py` has the rules."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
 from trustscale_server.jobs.exclusive import ExclusiveLock
 from trustscale_server.jobs.handler import FanOut, Handler, JobContext, RetriesExhausted, RetryLater
+from trustscale_server.jobs.problems import poison_problem, problem_for
 from trustscale_server.jobs.supervisor import (
     Interrupted,
     JobCancelled,
@@ -28,11 +29,9 @@ from trustscale_server.platform.errors import (
     Conflict,
     NotFound,
     TimedOut,
-    TrustscaleError,
     UpscalerRejected,
     UpscalerUnavailable,
 )
-from trustscale_server.platform.problems import problem_of
 from trustscale_server.platform.retry import retried
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.platform.telemetry.traces import fail, resumed, span
@@ -53,7 +52,7 @@ _WHOLE: Final = ""
 DEATHS: Final = 2
 DEATHS_ALONE: Final = 4
 
-
+# Errors that would come again at once.
 _PERMANENT: Final = (
     BadInput,
     CalibrationMismatch,
@@ -89,6 +88,17 @@ class TaskRetryPolicy:
         return min(max(self.first_s, 3 * waited_s), self.longest_s)
 
 
+class Ending(NamedTuple):
+    """How an attempt ended, as it is counted, and in how many seconds there is another, if any."""
+
+    outcome: str
+    again_s: float | None = None
+
+
+_OVERTAKEN: Final = Ending("overtaken")
+"""Somebody else has ended the job since."""
+
+
 @dataclass(eq=False, repr=False, kw_only=True)
 class TaskRunner:
     """Runs tasks in this process, as `owner`; `living` names the living workers.
@@ -108,7 +118,7 @@ class TaskRunner:
     _turns: ExclusiveLock = field(default_factory=ExclusiveLock, init=False)
     _requests: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict, init=False)
 
-    async def whole(self, job_id: str, handler: Handler) -> float | None:
+    async def run_job(self, job_id: str, handler: Handler) -> float | None:
         """Run a job as one task, or its last task, and end it."""
         async with self._attempt(job_id, _WHOLE) as job:
             if job is None:
@@ -117,25 +127,25 @@ class TaskRunner:
             with span(
                 "job attempt", attributes, kind="consumer", parent=resumed(job.trace)
             ) as traced:
-                outcome, again_s = await self._ended(job, handler)
-                traced.set_attributes({"trustscale.outcome": outcome})
-                if outcome == JobState.FAILED:
-                    fail(traced, outcome)
-        self.metrics.count("job_attempts", job.kind, outcome)
-        return again_s
+                ending = await self._end_job(job, handler)
+                traced.set_attributes({"trustscale.outcome": ending.outcome})
+                if ending.outcome == JobState.FAILED:
+                    fail(traced, ending.outcome)
+        self.metrics.count("job_attempts", job.kind, ending.outcome)
+        return ending.again_s
 
-    async def one(self, job_id: str, task: str, fan_out: FanOut) -> float | None:
+    async def run_task(self, job_id: str, task: str, fan_out: FanOut) -> float | None:
         """Run one task of a job and record it."""
         async with self._attempt(job_id, task) as job:
             if job is None:
                 return None
             started = time.monotonic()
             with span("task", kind="consumer", parent=resumed(job.trace)):
-                outcome, again_s = await self._recorded(job, task, fan_out)
-            self.metrics.count("calibration_pairs", outcome)
-            if outcome == "ok":
+                ending = await self._record_task(job, task, fan_out)
+            self.metrics.count("calibration_pairs", ending.outcome)
+            if ending.outcome == "ok":
                 self.metrics.observe("job_task_seconds", time.monotonic() - started)
-        return again_s
+        return ending.again_s
 
     async def begin(self, job_id: str, task: str | None, *, alone: bool = False) -> Job | None:
         """Start a task; return None if there is nothing to do.
@@ -172,10 +182,10 @@ class TaskRunner:
             if job is not None and dead:
                 self.metrics.count("job_lost_leases", job.kind)
             if job is not None and is_poison:
-                error = _poison(len({attempt.owner for attempt in dead}), task)
-                log.warning("Job %s: %s", job_id, error["detail"])
+                problem = poison_problem(len({attempt.owner for attempt in dead}), task)
+                log.warning("Job %s: %s", job_id, problem["detail"])
                 poisoned = job
-                await self._insist(lambda: self._finish(poisoned, JobState.FAILED, error=error))
+                await self._insist(lambda: self._finish(poisoned, JobState.FAILED, error=problem))
                 job = None
             yield job
 
@@ -187,8 +197,8 @@ class TaskRunner:
         self._requests.move_to_end(job_id)
         return self._requests[job_id]
 
-    async def _ended(self, job: Job, handler: Handler) -> tuple[str, float | None]:
-        """Run the handler and end the job: the outcome, and when to run again."""
+    async def _end_job(self, job: Job, handler: Handler) -> Ending:
+        """Run the handler and end the job."""
         context = JobContext(job.id, self.jobs)
         try:
             result = await self.supervisor.run(job.id, handler(job, context))
@@ -199,19 +209,19 @@ class TaskRunner:
         ended = await self._insist(
             lambda: self._finish(job, state, attributes=context.attributes, result=link)
         )
-        return state.value if ended else "overtaken", None
+        return Ending(state.value) if ended else _OVERTAKEN
 
-    async def _recorded(self, job: Job, task: str, fan_out: FanOut) -> tuple[str, float | None]:
-        """Run a task and record it: the outcome, and when to run again."""
+    async def _record_task(self, job: Job, task: str, fan_out: FanOut) -> Ending:
+        """Run a task and record its result."""
         try:
             value = await self.supervisor.run(job.id, self._tried(job, task, fan_out))
         except Exception as error:  # noqa: BLE001 - whatever a task raises ends its job
-            outcome, again_s = await self.without_result(job, error, task)
-            is_stopped = outcome in {JobState.CANCELLED, "overtaken"}
-            return "stopped" if is_stopped else outcome, again_s
+            ending = await self.without_result(job, error, task)
+            is_stopped = ending.outcome in {JobState.CANCELLED, _OVERTAKEN.outcome}
+            return Ending("stopped") if is_stopped else ending
         await self._insist(lambda: self.jobs.record(job.id, task, value))
         await fan_out.after_recording(job, task)
-        return "ok", None
+        return Ending("ok")
 
     async def _tried(self, job: Job, task: str, fan_out: FanOut) -> bytes:
         def pause(error: Exception, tries: int) -> float | None:
@@ -231,26 +241,26 @@ class TaskRunner:
 
     async def without_result(
         self, job: Job, error: Exception, task: str = _WHOLE, *, is_paid: bool = False
-    ) -> tuple[str, float | None]:
-        """End a job, or requeue a task without result; return how it ended and when to retry.
+    ) -> Ending:
+        """End a job, or requeue a task without result.
 
         is_paid: whether samples were generated, which the next run generates again.
         """
         if isinstance(error, JobCancelled):
             ended = await self._insist(lambda: self._finish(job, JobState.CANCELLED, task=task))
-            return JobState.CANCELLED.value if ended else "overtaken", None
+            return Ending(JobState.CANCELLED.value) if ended else _OVERTAKEN
         if isinstance(error, JobEndedElsewhere | Interrupted):
             log.info("Job %s stops in this process: %s", job.id, type(error).__name__)
             await self._insist(lambda: self.jobs.end(job.id, task))
-            outcome = {JobEndedElsewhere: "overtaken", RetryLater: "later"}.get(
-                type(error), "interrupted"
-            )
-            return outcome, error.seconds if isinstance(error, Interrupted) else None
+            if isinstance(error, JobEndedElsewhere):
+                return _OVERTAKEN
+            outcome = "later" if isinstance(error, RetryLater) else "interrupted"
+            return Ending(outcome, error.seconds)
         if isinstance(error, StoreUnavailable) and not is_paid:
             # A full disk, for example: it runs once the store works.
             log.warning("Job %s stops until the store is available: %s", job.id, error.detail)
             await self._insist(lambda: self.jobs.end(job.id, task))
-            return "store_away", self.policy.first_s
+            return Ending("store_away", self.policy.first_s)
         # A single upscaling that timed out would time out again.
         is_final = needs_operator(error) or (isinstance(error, TimedOut) and not task)
         if isinstance(error, StoreUnavailable | UpscalerUnavailable) and not is_final:
@@ -259,12 +269,12 @@ class TaskRunner:
             if waited_s < self.policy.away_s:
                 log.warning("Job %s waits for a dependency: %s", job.id, error.detail)
                 await self._insist(lambda: self.jobs.end(job.id, task, away=True))
-                return "away", max(error.retry_after, self.policy.pause(waited_s))
+                return Ending("away", max(error.retry_after, self.policy.pause(waited_s)))
             if isinstance(error, StoreUnavailable):
                 error = RetriesExhausted(f"its result could not be stored for {waited_s:.0f} s.")
-        problem = self._problem_for(job, error, task)
+        problem = problem_for(job.id, error, task)
         await self._insist(lambda: self._finish(job, JobState.FAILED, error=problem))
-        return JobState.FAILED.value, None
+        return Ending(JobState.FAILED.value)
 
     async def _finish(
         self,
@@ -304,39 +314,3 @@ class TaskRunner:
 
     async def _insist(self, call: Callable[[], Awaitable[Any]]) -> Any:
         return await self.supervisor.insist(call)
-
-    def _problem_for(self, job: Job, error: Exception, task: str) -> dict[str, Any]:
-        """The problem of an error; of an unexpected one, without internals."""
-        work = f"{task} of job {job.id}" if task else f"Job {job.id}"
-        if isinstance(error, RetriesExhausted):
-            log.warning("%s is given up: %s", work, error)
-            return _given_up(str(error))
-        if isinstance(error, TrustscaleError):
-            log.warning("%s failed: %s", work, error.detail)
-            problem, reason = problem_of(error), error.detail
-        else:
-            log.error("%s failed.", work, exc_info=error)
-            reason = "an internal error, which the log of the service describes"
-            problem = _fault("Internal error", f"The job failed by {reason}.")
-        if not task:
-            return problem
-        items = problem.get("items") or [{"name": task, "reason": reason}]
-        return {**problem, "detail": f"{task}: {reason}", "items": items}
-
-
-def _poison(times: int, task: str) -> dict[str, Any]:
-    """The problem of a job whose worker died every time, perhaps at one task of several."""
-    where = f" while working on {task}" if task else ""
-    items = [{"name": task, "reason": "its worker died each time"}] if task else []
-    reason = f"its worker died {times} times{where}, at last with nothing beside it."
-    return {**_given_up(reason), "items": items}
-
-
-def _given_up(reason: str) -> dict[str, Any]:
-    """The problem of a job that has used all its attempts."""
-    return _fault("The job was given up", f"The job was given up: {reason}")
-
-
-def _fault(title: str, detail: str) -> dict[str, Any]:
-    """A problem that the request did not cause."""
-    return {"type": "about:blank", "title": title, "status": 500, "detail": detail}
