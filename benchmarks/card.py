@@ -19,10 +19,10 @@ from PIL import Image
 from benchmarks.table import print_table
 from benchmarks.timing import timed
 from trustscale_server.images.card import card
-from trustscale_server.images.drawings import composed
 from trustscale_server.images.encode import FormName
 from trustscale_server.images.marked import write_marked
 from trustscale_server.images.marks import Mark
+from trustscale_server.images.overlay import composed
 from trustscale_server.images.png import to_bytes, to_png
 from trustscale_server.images.verify import verify
 from trustscale_server.serving.caption import CardContent, caption_of

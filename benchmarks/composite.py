@@ -29,8 +29,8 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import crop_to_multiple
-from trustscale_server.images.drawings import composed
 from trustscale_server.images.features import look_at
+from trustscale_server.images.overlay import composed
 from trustscale_server.sampling.measure import measure
 from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.upscalers.base import RGB, Source

@@ -17,7 +17,7 @@ from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.loss_curve import coarse_up
 from trustscale_server.images.degradation import Degradation
-from trustscale_server.images.degrade import degrade
+from trustscale_server.images.degrade import make_input
 from trustscale_server.images.png import to_png
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec
@@ -40,7 +40,7 @@ def photo(seed=0, height=24, width=32):
 
 def upload(seed, height=24, width=24):
     """A picture made as a calibration makes X, for an upscaler of ×2."""
-    return degrade(photo(seed, 2 * height, 2 * width), 2, Degradation(), 0)
+    return make_input(photo(seed, 2 * height, 2 * width), 2, Degradation(), 0).pixels
 
 
 def cells(seed, side=12):

@@ -27,7 +27,7 @@ from trustscale_evaluation.run import Evaluation
 from trustscale_evaluation.tables import Resamples, mean_intervals
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.conformal.risk_curve import lab_psnr_lower_bound_db, leakage_bound
-from trustscale_server.images.drawings import overlay
+from trustscale_server.images.overlay import overlay
 from trustscale_server.pixels.lab import to_8_bit
 
 ALPHA = "α, the promised level"

@@ -31,7 +31,7 @@ from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import decode_label, load_pair
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.degradation import Degradation
-from trustscale_server.images.degrade import degrade
+from trustscale_server.images.degrade import make_input
 from trustscale_server.images.png import to_png
 from trustscale_server.platform.errors import BadImage, BadPairs, BadRequest
 from trustscale_server.sampling.spec import MeasurementSpec
@@ -240,7 +240,9 @@ class TestLoad:
         """Without x the degradation makes it, by bicubic reduction unless it says more."""
         for steps in (None, {}, {"grey": True}, {"noise": 9}):
             made = self.load(picture(1), degradation=steps and Degradation(**steps))
-            expected = degrade(photo(1, 48, 48), 2, Degradation(**(steps or {})), made.seed)
+            expected = make_input(
+                photo(1, 48, 48), 2, Degradation(**(steps or {})), made.seed
+            ).pixels
             np.testing.assert_array_equal(made.x, expected)
 
     def test_the_seed_depends_on_the_content_only(self):

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from harness.factories import photo
 from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.degradation import Degradation, Mixture
-from trustscale_server.images.degrade import degrade, make_input, subject_of
-from trustscale_server.images.drawings import Inpaint, holes_of, stream
+from trustscale_server.images.degrade import make_input, subject_of
+from trustscale_server.images.holes import Inpaint, holes_of
+from trustscale_server.images.streams import Stream, stream
 from trustscale_server.images.usual import USUAL
 
 Y = photo(0, 48, 64)
@@ -17,8 +18,8 @@ Y = photo(0, 48, 64)
 
 def test_the_default_is_plain_bicubic():
     expected = np.asarray(Image.fromarray(Y).resize((16, 12), Image.Resampling.BICUBIC))
-    np.testing.assert_array_equal(degrade(Y, 4, Degradation(), 0), expected)
-    np.testing.assert_array_equal(degrade(Y, 1, Degradation(), 0), Y)
+    np.testing.assert_array_equal(make_input(Y, 4, Degradation(), 0).pixels, expected)
+    np.testing.assert_array_equal(make_input(Y, 1, Degradation(), 0).pixels, Y)
 
 
 def test_each_step_changes_the_image():
@@ -31,37 +32,41 @@ def test_each_step_changes_the_image():
         {"jpeg": 30, "decoded": True},
     ]  # fmt: skip
     steps = [Degradation(**each) for each in fields]
-    made = [degrade(Y, 2, step, 0) for step in steps]
+    made = [make_input(Y, 2, step, 0).pixels for step in steps]
     assert {image.shape for image in made} == {(24, 32, 3)}
     assert len({image.tobytes() for image in made}) == len(steps)
-    grey = degrade(Y, 1, Degradation(grey=True), 0)
+    grey = make_input(Y, 1, Degradation(grey=True), 0).pixels
     assert (grey == grey[..., :1]).all()
 
 
 def test_noise_and_holes_have_streams_of_their_own():
     """The damage repeats no random number that chooses the samples, nor noise those of holes."""
-    draws = [stream(7, 1), stream(7, 2), np.random.Generator(np.random.PCG64(7))]
+    draws = [
+        stream(7, Stream.NOISE),
+        stream(7, Stream.HOLES),
+        np.random.Generator(np.random.PCG64(7)),
+    ]
     numbers = np.concatenate([draw.bit_generator.random_raw(1000) for draw in draws])
     assert len(set(numbers.tolist())) == 3000
-    assert stream(7, 1).normal() != stream(8, 1).normal()
+    assert stream(7, Stream.NOISE).normal() != stream(8, Stream.NOISE).normal()
 
 
 @pytest.mark.parametrize("shape", ["rectangles", "strokes"])
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
 def test_holes_follow_the_seed_and_reach_their_share(shape, share):
     step = Degradation(inpaint=Inpaint(share=share, shape=shape))
-    damaged = degrade(Y, 1, step, 5)
+    damaged = make_input(Y, 1, step, 5).pixels
     holes = holes_of(damaged, "#ff00ff")
     assert share <= holes.mean() < 1
     np.testing.assert_array_equal(damaged[~holes], Y[~holes])
-    np.testing.assert_array_equal(damaged, degrade(Y, 1, step, 5))
-    assert not np.array_equal(damaged, degrade(Y, 1, step, 6))
+    np.testing.assert_array_equal(damaged, make_input(Y, 1, step, 5).pixels)
+    assert not np.array_equal(damaged, make_input(Y, 1, step, 6).pixels)
 
 
 def test_holes_are_cut_last():
     """Noise and JPEG do not touch the colour that tells the model where the holes are."""
     step = Degradation(noise=9, jpeg=20, inpaint=Inpaint(share=0.2, color="#808080"))
-    assert holes_of(degrade(Y, 2, step, 1), "#808080").mean() >= 0.2
+    assert holes_of(make_input(Y, 2, step, 1).pixels, "#808080").mean() >= 0.2
 
 
 class TestMixture:
@@ -107,7 +112,7 @@ def test_what_the_truth_becomes():
 def test_decoded_files_keep_the_place():
     """A picture that was cut from a file and saved without loss lies where it lay."""
     made = make_input(Y, 2, Degradation(webp=95, decoded=True), 5)
-    plain = degrade(Y, 2, Degradation(), 5)
+    plain = make_input(Y, 2, Degradation(), 5).pixels
     assert made.compression == LOSSLESS
     assert made.pixels.shape == plain.shape
     assert np.abs(made.pixels.astype(int) - plain).mean() < 8

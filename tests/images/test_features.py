@@ -20,7 +20,7 @@ from trustscale_server.images.compression import (
 )
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.degradation import Degradation
-from trustscale_server.images.degrade import degrade, make_input, subject_of
+from trustscale_server.images.degrade import make_input, subject_of
 from trustscale_server.images.features import BANDS, UPLOAD, classify, look_at
 from trustscale_server.images.kinds import class_in_words, kinds_table, ways_of_class
 from trustscale_server.images.statistics import MAX_TILES, TILE, describe, tiles_of
@@ -78,7 +78,9 @@ def test_tiles_of_small_pictures_overlap():
 def test_a_part_that_is_unlike_the_rest_is_seen():
     """A quarter that was enlarged shows in the lowest quantile, wherever it lies."""
     for truth in examples():
-        sharp, soft = (degrade(truth, 2, Degradation(enlarged=factor), 0) for factor in (1, 3))
+        sharp, soft = (
+            make_input(truth, 2, Degradation(enlarged=factor), 0).pixels for factor in (1, 3)
+        )
         plain, half = describe(sharp)["second 0.1"], len(sharp) // 2
         for top, left in np.ndindex(2, 2):
             place = tuple(slice(half * k, half * k + half) for k in (top, left))

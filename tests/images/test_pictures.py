@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy import ndimage
 
-from trustscale_server.images.drawings import composed, fading, overlay
+from trustscale_server.images.overlay import composed, fading, overlay
 from trustscale_server.images.png import to_png
 from trustscale_server.pixels.resize import largest_within, size_within
 from trustscale_server.sampling.enlarged import Enlarged

@@ -15,7 +15,7 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.decode import Limits
 from trustscale_server.images.degradation import Degradation
-from trustscale_server.images.degrade import degrade
+from trustscale_server.images.degrade import make_input
 from trustscale_server.images.features import InputFeatures
 from trustscale_server.platform.fair import AdmissionController
 from trustscale_server.sampling.measure import measure
@@ -92,7 +92,7 @@ class TestRisk:
         random = np.random.default_rng(seed)
         truth = photo(seed, 48, 48).astype(float)
         truth = np.clip(128 + (truth - 128) * random.uniform(0.2, 1.8), 0, 255).astype(np.uint8)
-        low = degrade(truth, 2, Degradation(), 0)
+        low = make_input(truth, 2, Degradation(), 0).pixels
         return Pair(f"{seed}", low, truth, "", f"{seed}", f"{seed}", seed, UNUSED)
 
     @staticmethod

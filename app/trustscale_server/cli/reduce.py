@@ -63,7 +63,7 @@ def _write_pair(source: InputFile, stem: str, out: Path, scale: int, jpeg: int |
 
     from trustscale_server.images.decode import PAIR_LIMITS, decode  # noqa: PLC0415
     from trustscale_server.images.degradation import Degradation  # noqa: PLC0415
-    from trustscale_server.images.degrade import crop_to_multiple, degrade  # noqa: PLC0415
+    from trustscale_server.images.degrade import crop_to_multiple, make_input  # noqa: PLC0415
     from trustscale_server.images.sandbox.client import in_decoder  # noqa: PLC0415
 
     assert source.path is not None  # noqa: S101 - of a folder
@@ -71,7 +71,7 @@ def _write_pair(source: InputFile, stem: str, out: Path, scale: int, jpeg: int |
     truth = crop_to_multiple(rgb, scale)
     if min(truth.shape[:2]) < _MIN_SIDE * scale:
         raise BadImage(f"It is smaller than {_MIN_SIDE * scale} pixels.")
-    small = Image.fromarray(degrade(truth, scale, Degradation(), 0))
+    small = Image.fromarray(make_input(truth, scale, Degradation(), 0).pixels)
     Image.fromarray(truth).save(out / "y" / f"{stem}.png", compress_level=1)
     if jpeg is None:
         small.save(out / "x" / f"{stem}.png")

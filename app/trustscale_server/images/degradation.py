@@ -20,7 +20,8 @@ from pydantic import (
 )
 
 from trustscale_server.images.compression import TITLES, Codec
-from trustscale_server.images.drawings import Inpaint, stream
+from trustscale_server.images.holes import Inpaint
+from trustscale_server.images.streams import Stream, stream
 
 T = TypeVar("T", int, float)
 
@@ -60,8 +61,6 @@ FILE_CODECS: Final[Mapping[str, Codec]] = {
     "heic": "heic",
 }
 """How the files that X goes through are compressed, in order, by field of `Degradation`."""
-
-_MIXTURE: Final = 3  # among the streams of random numbers of `degrade.py`
 
 _Subject = Literal["photograph", "grey", "drawing", "page"]
 
@@ -255,7 +254,7 @@ class Mixture(BaseModel):
     def drawn(self, seed: int) -> Degradation:
         """Return the component of this seed."""
         weights = np.array([component.weight for component in self.mixture])
-        place = stream(seed, _MIXTURE).choice(len(weights), p=weights / weights.sum())
+        place = stream(seed, Stream.MIXTURE).choice(len(weights), p=weights / weights.sum())
         return self.mixture[int(place)]
 
     @classmethod

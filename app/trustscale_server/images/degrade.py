@@ -1,8 +1,4 @@
-"""Makes the input X from the truth Y when only Y is at hand, by the steps of `degradation.py`.
-
-Line art (text, lines and flat areas, as screenshots, slides and charts have them) is drawn here at
-the size of the truth, with the standard font of Pillow, so that no data of others is needed.
-"""
+"""Makes the input X from the truth Y when only Y is at hand, by the steps of `degradation.py`."""
 
 from __future__ import annotations
 
@@ -29,8 +25,9 @@ from trustscale_server.images.degradation import (
     Mixture,
     range_of,
 )
-from trustscale_server.images.drawings import cut_holes, hole_mask, stream
+from trustscale_server.images.holes import cut_holes, hole_mask
 from trustscale_server.images.line_art import line_art, page_around, rectangle
+from trustscale_server.images.streams import Stream, stream
 from trustscale_server.pixels.resize import resized
 from trustscale_server.platform.errors import BadRequest
 
@@ -40,15 +37,7 @@ _FILTERS: Final = {
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_PILLOW: Final = {"heic": "heif"}  # what Pillow calls it, where that is another name
-_PALETTE_COLOURS: Final = 256
 _GRID: Final = 8  # pixels; a decoded picture may have been cut between two blocks
-_PATCH_SIDES: Final = (0.3, 0.8)
-
-# Streams of random numbers, one for each thing that is drawn; 2 is of holes, 3 of mixtures.
-_NOISE, _BLUR, _ENLARGED, _SHARPENED, _VARIATION = 1, 8, 9, 10, 11
-_SUBJECT, _MOTION, _PATCH, _CUT, _SHRUNK = 12, 13, 14, 15, 17
-_QUALITIES: Final = {"jpeg": 4, "webp": 5, "before": 6, "avif": 7, "heic": 16}
 
 
 class DegradedInput(NamedTuple):
@@ -56,13 +45,6 @@ class DegradedInput(NamedTuple):
 
     pixels: NDArray[Any]
     compression: Compression
-
-
-def degrade(
-    truth: NDArray[Any], scale: int, degradation: Degradation | Mixture, seed: int
-) -> NDArray[Any]:
-    """Return only the pixels of `make_input`."""
-    return make_input(truth, scale, degradation, seed).pixels
 
 
 def make_input(
@@ -81,29 +63,13 @@ def make_input(
         raise ValueError(f"{width}×{height} is not a multiple of {scale}")
     if isinstance(degradation, Mixture):
         degradation = degradation.drawn(seed)
-    pixels = truth
-    if degradation.grey:
-        pixels = without_colour(pixels)
-    if blur := scale * _drawn(degradation.blur, seed, _BLUR):
-        pixels = scipy.ndimage.gaussian_filter(pixels, (blur, blur, 0), mode="reflect")
-    if length := scale * _drawn(degradation.motion, seed, _MOTION):
-        pixels = _moved(pixels, length, stream(seed, _MOTION).uniform(0, math.pi))
-    factor = _drawn(degradation.enlarged, seed, _ENLARGED)
-    larger = _drawn(degradation.shrunk, seed, _SHRUNK)
-    if degradation.before is not None and larger > 1:
-        size = [max(1, round(side * larger / scale)) for side in (width, height)]
-        pixels = resized(pixels, (size[0], size[1]), _FILTERS[degradation.reduction])
-        pixels = _filed(pixels, degradation, "before", seed).pixels
-        pixels = resized(pixels, (width // scale, height // scale), _FILTERS[degradation.reduction])
-    elif degradation.patch:
-        pixels = _patched(pixels, scale, degradation, factor, seed)
-    else:
-        pixels = _resized(pixels, scale, degradation, factor)
+    pixels = without_colour(truth) if degradation.grey else truth
+    pixels = _blurred(pixels, scale, degradation, seed)
+    pixels = _reduced(pixels, scale, degradation, seed)
     pixels = _filtered(pixels, degradation, seed)
-    compression, pixels = _saved(pixels, degradation, seed)
+    pixels, compression = _saved(pixels, degradation, seed)
     if degradation.inpaint is not None:
-        height, width = pixels.shape[:2]
-        mask = hole_mask(height, width, degradation.inpaint, seed)
+        mask = hole_mask(height // scale, width // scale, degradation.inpaint, seed)
         pixels = cut_holes(pixels, mask, degradation.inpaint.color)
     return DegradedInput(np.ascontiguousarray(pixels), compression)
 
@@ -118,9 +84,9 @@ def subject_of(
         return without_colour(truth)
     if degradation.subject == "drawing":
         height, width = truth.shape[:2]
-        return line_art(height, width, scale, stream(seed, _SUBJECT))
+        return line_art(height, width, scale, stream(seed, Stream.SUBJECT))
     if degradation.subject == "page":
-        return page_around(truth, scale, stream(seed, _SUBJECT))
+        return page_around(truth, scale, stream(seed, Stream.SUBJECT))
     return truth
 
 
@@ -129,33 +95,56 @@ def without_colour(pixels: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
 
 
-def _saved(
-    pixels: NDArray[Any], degradation: Degradation, seed: int
-) -> tuple[Compression, NDArray[Any]]:
+def _blurred(pixels: NDArray[Any], scale: int, degradation: Degradation, seed: int) -> NDArray[Any]:
+    """Y out of focus, and as the camera moved."""
+    if blur := scale * _drawn(degradation.blur, seed, Stream.BLUR):
+        pixels = scipy.ndimage.gaussian_filter(pixels, (blur, blur, 0), mode="reflect")
+    if length := scale * _drawn(degradation.motion, seed, Stream.MOTION):
+        angle = stream(seed, Stream.MOTION).uniform(0, math.pi)
+        pixels = _moved(pixels, length, angle)
+    return pixels
+
+
+def _reduced(pixels: NDArray[Any], scale: int, degradation: Degradation, seed: int) -> NDArray[Any]:
+    """Y in the size of X: at once, by way of a first JPEG file, or enlarged again from less."""
+    larger = _drawn(degradation.shrunk, seed, Stream.SHRUNK)
+    if degradation.before is not None and larger > 1:
+        height, width = pixels.shape[:2]
+        kernel = _FILTERS[degradation.reduction]
+        first = max(1, round(width * larger / scale)), max(1, round(height * larger / scale))
+        saved = _filed(resized(pixels, first, kernel), degradation, "before", seed).pixels
+        return resized(saved, (width // scale, height // scale), kernel)
+    factor = _drawn(degradation.enlarged, seed, Stream.ENLARGED)
+    if degradation.patch:
+        return _patched(pixels, scale, degradation, factor, seed)
+    return _resized(pixels, scale, degradation, factor)
+
+
+def _saved(pixels: NDArray[Any], degradation: Degradation, seed: int) -> DegradedInput:
+    """X as its files hold it, with the compression of the last one."""
     compression, cut = LOSSLESS, (0, 0)
     if degradation.decoded:
-        down, across = stream(seed, _CUT).integers(0, _GRID, 2).tolist()
-        cut = (down, across) if stream(seed, _CUT).random() < 0.5 else (0, 0)
+        down, across = stream(seed, Stream.CUT).integers(0, _GRID, 2).tolist()
+        cut = (down, across) if stream(seed, Stream.CUT).random() < 0.5 else (0, 0)
         pixels = np.pad(pixels, ((cut[0], 0), (cut[1], 0), (0, 0)), mode="edge")
     for field in degradation.qualities:
         if field != "before" or not degradation.is_shrunk:
             pixels, compression = _filed(pixels, degradation, field, seed)
     if degradation.decoded:
-        compression, pixels = LOSSLESS, pixels[cut[0] :, cut[1] :]
+        pixels, compression = pixels[cut[0] :, cut[1] :], LOSSLESS
     if degradation.palette:
-        few = Image.fromarray(pixels).quantize(_PALETTE_COLOURS)
-        compression, pixels = PALETTE, np.asarray(few.convert("RGB"))
-    return compression, pixels
+        few = Image.fromarray(pixels).quantize(256)
+        pixels, compression = np.asarray(few.convert("RGB")), PALETTE
+    return DegradedInput(pixels, compression)
 
 
 def _filed(pixels: NDArray[Any], degradation: Degradation, field: str, seed: int) -> DegradedInput:
     low, high = range_of(degradation.qualities[field])
-    return round_trip(
-        pixels, FILE_CODECS[field], int(stream(seed, _QUALITIES[field]).integers(low, high + 1))
-    )
+    quality = stream(seed, Stream[field.upper()]).integers(low, high + 1)
+    return _round_trip(pixels, FILE_CODECS[field], int(quality))
 
 
-def round_trip(pixels: NDArray[Any], codec: Codec, quality: int) -> DegradedInput:
+def _round_trip(pixels: NDArray[Any], codec: Codec, quality: int) -> DegradedInput:
     """Write a picture, uint8 [h, w, 3], with a codec, and read it back.
 
     BadRequest: it cannot be written.
@@ -165,7 +154,8 @@ def round_trip(pixels: NDArray[Any], codec: Codec, quality: int) -> DegradedInpu
     file = io.BytesIO()
     # The number of threads changes what the encoder of AVIF writes.
     alone = {"max_threads": 1} if codec == "avif" else {}
-    Image.fromarray(pixels).save(file, _PILLOW.get(codec, codec), quality=quality, **alone)
+    form = "heif" if codec == "heic" else codec  # as Pillow calls it
+    Image.fromarray(pixels).save(file, form, quality=quality, **alone)
     saved = Image.open(file)
     compression = read_compression(file.getvalue(), saved)
     return DegradedInput(np.asarray(saved.convert("RGB")), compression)
@@ -196,11 +186,11 @@ def _patched(
     """X with a rectangle that was enlarged, or with one that was not."""
     sharp = _resized(pixels, scale, degradation, 1)
     soft = _resized(pixels, scale, degradation, factor)
-    random = stream(seed, _PATCH)
+    random = stream(seed, Stream.PATCH)
     below, above = (sharp, soft) if random.random() < 0.5 else (soft, sharp)
     patched = below.copy()
     height, width = patched.shape[:2]
-    place = rectangle(height, width, random, _PATCH_SIDES)
+    place = rectangle(height, width, random, (0.3, 0.8))
     patched[place] = above[place]
     return patched
 
@@ -224,27 +214,27 @@ def _as(dtype: np.dtype[Any], values: NDArray[Any]) -> NDArray[Any]:
     return rounded
 
 
-def _drawn(value: float | tuple[float, float], seed: int, number: int) -> float:
+def _drawn(value: float | tuple[float, float], seed: int, drawn: Stream) -> float:
     """The value, or one of its range by this stream of the seed."""
     low, high = range_of(value)
-    return low if low == high else float(stream(seed, number).uniform(low, high))
+    return low if low == high else float(stream(seed, drawn).uniform(low, high))
 
 
 def _filtered(pixels: NDArray[Any], degradation: Degradation, seed: int) -> NDArray[Any]:
     """The picture, uint8 [h, w, 3], with noise, freed of it, sharpened."""
-    if noise := _drawn(degradation.noise, seed, _NOISE):
-        noisy = pixels + stream(seed, _NOISE).normal(0, noise, pixels.shape)
+    if noise := _drawn(degradation.noise, seed, Stream.NOISE):
+        noisy = pixels + stream(seed, Stream.NOISE).normal(0, noise, pixels.shape)
         pixels = _as(pixels.dtype, noisy)
     if degradation.median:
         pixels = scipy.ndimage.median_filter(pixels, (3, 3, 1))
-    if weight := _drawn(degradation.variation, seed, _VARIATION):
+    if weight := _drawn(degradation.variation, seed, Stream.VARIATION):
         from skimage.restoration import denoise_tv_chambolle  # noqa: PLC0415 - takes long to load
 
         plain = denoise_tv_chambolle(  # type: ignore[no-untyped-call]
             pixels / 255, weight=weight, channel_axis=2
         )
         pixels = np.rint(255 * np.clip(plain, 0, 1)).astype(np.uint8)
-    if amount := _drawn(degradation.sharpened, seed, _SHARPENED):
+    if amount := _drawn(degradation.sharpened, seed, Stream.SHARPENED):
         plain = pixels.astype(np.float32)
         blurred = scipy.ndimage.gaussian_filter(plain, (1, 1, 0))
         sharper = plain + np.float32(amount) * (plain - blurred)

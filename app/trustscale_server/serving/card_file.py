@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server.images.card import Theme, card, strip_colour
-from trustscale_server.images.drawings import composed, opaque_part
 from trustscale_server.images.encode import FORMS, Attached
 from trustscale_server.images.marked import write_marked
 from trustscale_server.images.marks import pixel_digest
 from trustscale_server.images.metadata import marks_of
+from trustscale_server.images.overlay import composed, opaque_part
 from trustscale_server.images.png import to_bytes
 from trustscale_server.serving.caption import CardContent, Look, caption_of
 from trustscale_server.serving.credentials import Credentials, parent_of

@@ -17,11 +17,11 @@ from pydantic import Field, TypeAdapter
 from trustscale_server import __version__
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import GuaranteeSettings
-from trustscale_server.images.drawings import composed, opaque_part, overlay
 from trustscale_server.images.encode import BEST_QUALITY, DEFAULT_QUALITY, FORMS, Attached, FormName
 from trustscale_server.images.marked import write_marked
 from trustscale_server.images.marks import Mark, PictureKind
 from trustscale_server.images.metadata import Metadata, marks_of
+from trustscale_server.images.overlay import composed, opaque_part, overlay
 from trustscale_server.images.png import to_bytes
 from trustscale_server.pixels.lab import Pixels, to_8_bit
 from trustscale_server.platform.errors import BadAlpha, BadRequest, NotFound

@@ -13,7 +13,7 @@ from PIL import Image
 
 from trustscale_server.conformal.code_table import CODE_STEPS, NEVER
 from trustscale_server.conformal.review import SigmaCounts
-from trustscale_server.images.drawings import OPAQUE
+from trustscale_server.images.overlay import OPAQUE
 from trustscale_server.images.png import write_png
 from trustscale_server.pixels.boxes import box_of
 from trustscale_server.pixels.lab import Pixels

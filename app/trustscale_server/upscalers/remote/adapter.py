@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from trustscale_server.images.drawings import holes_of
+from trustscale_server.images.holes import holes_of
 from trustscale_server.images.png import to_png
 from trustscale_server.platform.errors import (
     ProtocolError,
