@@ -27,10 +27,11 @@ import numpy as np
 
 from benchmarks.photos import photo_folder
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.fit import seen_by
+from trustscale_server.calibrating.fit import is_fitted_on
 from trustscale_server.calibrating.measure import pack, reduce_pair, unpack
 from trustscale_server.calibrating.pair_source import PairSource
-from trustscale_server.calibrating.pairs import FITTED_ON, Pair, load_pair
+from trustscale_server.calibrating.pairs import Pair, load_pair
+from trustscale_server.calibrating.unusable import FITTED_ON
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.manifest import MeasuredPair, Provenance
@@ -93,7 +94,7 @@ class Shipment:
         """The calibration of the pairs of the photographs."""
         rows = rows[:: self.every]
         sigma = self.pipeline.indecision
-        if any(seen_by(sigma, pair.info.pixels_sha256) for pair in self.pairs):
+        if any(is_fitted_on(sigma, pair.info.pixels_sha256) for pair in self.pairs):
             raise SystemExit(FITTED_ON)
         people = {f"{row['attribution']} ({row['licence']})"[:1000] for row in rows}
         makers = len({row["group"] for row in rows})

@@ -19,7 +19,7 @@ from trustscale_evaluation.tables import Resamples, cell_rows, class_rows
 from trustscale_server.calibrating.intake import files_of_pairs, take_in
 from trustscale_server.calibrating.layout import Arranged
 from trustscale_server.calibrating.pair_source import PairSource
-from trustscale_server.calibrating.pairs import check_left_out
+from trustscale_server.calibrating.unusable import raise_if_bad_pairs
 from trustscale_server.images.decode import PAIR_LIMITS, image_size
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.platform.errors import BadInput, BadPairs
@@ -92,7 +92,9 @@ async def _usable(
             labels_are_claimed=False,
             on_progress=partial(on_progress, "checking images"),
         )
-        check_left_out(checked.skipped, len(checked.usable), "skip" if options.skip_bad else "fail")
+        raise_if_bad_pairs(
+            checked.skipped, len(checked.usable), "skip" if options.skip_bad else "fail"
+        )
         usable = {pair.name: pair for pair in checked.usable if pair.name in usable}
         skipped |= {item["name"]: item for item in checked.skipped}
     calibration, test = (

@@ -16,16 +16,15 @@ import numpy as np
 from pydantic import ValidationError
 
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.intake import find_in
-from trustscale_server.calibrating.layout import (
+from trustscale_server.calibrating.grouping import (
     BY_FOLDER,
-    IMAGE_SUFFIXES,
-    MANIFEST,
     SCENE_COLUMNS,
     GroupingRule,
     column_of,
     read_table,
 )
+from trustscale_server.calibrating.intake import find_in
+from trustscale_server.calibrating.layout import IMAGE_SUFFIXES, MANIFEST
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import Expectation, HighProbability

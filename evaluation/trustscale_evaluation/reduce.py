@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 
 from trustscale_evaluation.measure import EvaluatedImage
 from trustscale_evaluation.plan import Variant
-from trustscale_server.calibrating.fit import Photograph, fitted_pipeline, photograph_of, seen_by
+from trustscale_server.calibrating.fit import (
+    Photograph,
+    fitted_pipeline,
+    is_fitted_on,
+    photograph_of,
+)
 from trustscale_server.calibrating.measure import pair_from_maps, pair_info
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.request import CalibrationRequest
@@ -150,7 +155,7 @@ class Cell(Method):
     def was_fitted_on(self, image: EvaluatedImage) -> bool:
         """Return whether σ had seen the photograph before the evaluation."""
         indecision = self.variant.pipeline(self.upscaler).indecision
-        return seen_by(indecision, image.pair.pixels_sha256)
+        return is_fitted_on(indecision, image.pair.pixels_sha256)
 
     def seen_to_fit(self, image: EvaluatedImage) -> Photograph | None:
         """Return what the fit uses of a calibration image."""

@@ -8,7 +8,7 @@ from scipy import ndimage
 from harness.factories import encoded, photo
 from harness.fakes import FakeUpscaler
 from trustscale_server.calibrating.measure import reduce_pair
-from trustscale_server.calibrating.pairs import Pair
+from trustscale_server.calibrating.pairs import Pair, Truth
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.conformal import fidelity
@@ -93,7 +93,7 @@ class TestRisk:
         truth = photo(seed, 48, 48).astype(float)
         truth = np.clip(128 + (truth - 128) * random.uniform(0.2, 1.8), 0, 255).astype(np.uint8)
         low = make_input(truth, 2, Degradation(), 0).pixels
-        return Pair(f"{seed}", low, truth, "", f"{seed}", f"{seed}", seed, UNUSED)
+        return Pair(f"{seed}", low, Truth(truth, f"{seed}"), "", f"{seed}", seed, UNUSED)
 
     @staticmethod
     async def serve(service, pair, alpha):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from trustscale_server.calibrating.pairs import OnBadPair
+from trustscale_server.calibrating.unusable import OnBadPair
 from trustscale_server.calibration.guarantees import LEVELS, ROBUST, AnyGuarantee, Expectation
 from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.review_settings import ReviewSettings

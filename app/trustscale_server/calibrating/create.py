@@ -16,18 +16,18 @@ from pydantic import BaseModel, Field
 
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.costs import Costs
-from trustscale_server.calibrating.fit import seen_by
+from trustscale_server.calibrating.fit import is_fitted_on
+from trustscale_server.calibrating.grouping import GroupingRule
 from trustscale_server.calibrating.intake import (
     Files,
     IntakeOptions,
     find_pairs,
     take_in,
 )
-from trustscale_server.calibrating.layout import GroupingRule
 from trustscale_server.calibrating.near_duplicates import alike_in_words
 from trustscale_server.calibrating.pair_source import PairSource
-from trustscale_server.calibrating.pairs import check_left_out
 from trustscale_server.calibrating.request import CalibrationRequest
+from trustscale_server.calibrating.unusable import raise_if_bad_pairs
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canaries import CanaryStore
@@ -39,7 +39,11 @@ from trustscale_server.platform.errors import (
     NotFound,
 )
 from trustscale_server.platform.tasks import few_at_once
-from trustscale_server.sampling.spec import check_measurable, identify, raise_if_pipeline_differs
+from trustscale_server.sampling.spec import (
+    identify,
+    raise_if_pipeline_differs,
+    raise_if_unmeasurable,
+)
 from trustscale_server.stores.base import Job, JobStatus, Stores
 from trustscale_server.stores.jobs import JOB_PREFIX
 from trustscale_server.stores.uploads import uploads_for
@@ -159,7 +163,7 @@ class CalibrationCreator:
         costs = await self._costs(checked, measured)
         return request.as_job(job_id, warnings=checked.warnings, **about, **costs)
 
-    async def seen(self, config: CalibrationConfig, photographs: Mapping[str, str]) -> set[str]:
+    async def fitted_on(self, config: CalibrationConfig, photographs: Mapping[str, str]) -> set[str]:
         """Return which of these photographs σ of such a calibration was fitted on.
 
         photographs: the digest of the pixels of each (`image_digest`), by any name.
@@ -168,7 +172,7 @@ class CalibrationCreator:
             NotFound, BadRequest, UpscalerUnavailable: as `create`.
         """
         sigma = config.pipeline(await self._identified(config.upscaler)).indecision
-        return {name for name, digest in photographs.items() if seen_by(sigma, digest)}
+        return {name for name, digest in photographs.items() if is_fitted_on(sigma, digest)}
 
     async def plan(self, config: CalibrationConfig, submission: Submission) -> Plan:
         """Return what `create` with the same arguments would take. Raises as it does."""
@@ -231,9 +235,9 @@ class CalibrationCreator:
             raise_if_pipeline_differs(parent.pipeline, upscaler)
         _check_supplied(upscaler, arranged.pairs)
         pipeline = parent.pipeline if parent else config.pipeline(upscaler)
-        check_measurable(pipeline.fidelity)
+        raise_if_unmeasurable(pipeline.fidelity)
         intake = await take_in(submission.files, arranged, pipeline, known=known, **options)
-        check_left_out(intake.skipped, len(intake.usable), config.on_bad_pair)
+        raise_if_bad_pairs(intake.skipped, len(intake.usable), config.on_bad_pair)
         if parent is not None:
             _check_same_origin(parent, given="x" in intake.usable[0].sha256)
         request = CalibrationRequest.from_uploads(

@@ -150,7 +150,7 @@ def _reduced(pair: Pair, drawn: bytes, pipeline: MeasurementSpec) -> MeasuredPai
     return reduce_pair(pair, measured, pipeline)
 
 
-def seen_by(indecision: IndecisionSettings, pixels_sha256: str) -> bool:
+def is_fitted_on(indecision: IndecisionSettings, pixels_sha256: str) -> bool:
     """Return whether σ was fitted on the photograph with these pixels."""
     return any(_digest(pixels_sha256) in fit.photographs for fit in indecision.all_fits)
 

@@ -11,17 +11,17 @@ import asyncio
 import hashlib
 import math
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias, TypedDict, Unpack
+from typing import Final, NamedTuple, TypeAlias, TypedDict
 
-from trustscale_server.calibrating.fit import seen_by
+from trustscale_server.calibrating.fit import is_fitted_on
+from trustscale_server.calibrating.grouping import GroupingRule
 from trustscale_server.calibrating.layout import (
     PREDICTIONS,
     Arranged,
-    GroupingRule,
     NamedFile,
     arrange,
     claimed_predictions,
@@ -30,15 +30,8 @@ from trustscale_server.calibrating.layout import (
 )
 from trustscale_server.calibrating.near_duplicates import near_duplicates, perceptual_hash
 from trustscale_server.calibrating.pair_source import PairSource, Role
-from trustscale_server.calibrating.pairs import (
-    FITTED_ON,
-    SAME_PIXELS,
-    Size,
-    array_size,
-    bad_pairs,
-    decoded,
-    wrong_pair_sizes,
-)
+from trustscale_server.calibrating.pairs import Size, array_size, decoded, wrong_pair_sizes
+from trustscale_server.calibrating.unusable import FITTED_ON, SAME_PIXELS, bad_pairs
 from trustscale_server.calibration.duplicates import duplicates
 from trustscale_server.calibration.manifest import PairInfo
 from trustscale_server.platform.cores import usable_cores
@@ -150,13 +143,7 @@ def files_of_pairs(pairs: Iterable[PairSource]) -> Iterator[NamedFile]:
 
 
 class IntakeOptions(TypedDict, total=False):
-    """How files are taken in.
-
-    keep: stores files that cannot be read in place later.
-    labels_are_claimed: whether each label must name its prediction; if not, the semantic metric
-    needs one with every pair. By default it must.
-    on_progress: called with (files checked, all files).
-    """
+    """Options of `take_in` that its callers pass on."""
 
     keep: _Keep
     labels_are_claimed: bool
@@ -169,7 +156,9 @@ async def take_in(
     pipeline: MeasurementSpec,
     *,
     known: Sequence[PairInfo] = (),
-    **options: Unpack[IntakeOptions],
+    keep: _Keep | None = None,
+    labels_are_claimed: bool = True,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Intake:
     """Decode and check the files of pairs.
 
@@ -178,37 +167,35 @@ async def take_in(
         arranged: by `find_pairs`.
         pipeline: that will measure the pairs.
         known: pairs of a calibration that is to be extended.
-        options: see there.
+        keep: stores files that cannot be read in place later.
+        labels_are_claimed: whether each label must name its prediction; if not, the semantic metric
+            needs one with every pair.
+        on_progress: called with (files checked, all files).
 
     Raises:
         BadPairs: there are labels, and the metric takes none.
     """
-    keep, on_progress = options.get("keep"), options.get("on_progress")
-    pair_files = {
+    owners = {
         path: (role, pair.name) for pair in arranged.pairs for role, path in pair.paths.items()
     }
     examined: dict[str, ExaminedFile | str] = {}
-    iterator = (file for file in files() if file.path in pair_files)
+    iterator = (file for file in files() if file.path in owners)
     while batch := await asyncio.to_thread(_next, iterator, usable_cores()):
         is_data = pipeline.stretch is not None
-        looked = [
-            asyncio.to_thread(_look, data, pair_files[path][0], is_data=is_data)
-            for path, data in batch
-        ]
-        for (path, data), file in zip(batch, await asyncio.gather(*looked), strict=True):
+        looks = await asyncio.gather(
+            *(
+                asyncio.to_thread(_look, data, owners[path][0], is_data=is_data)
+                for path, data in batch
+            )
+        )
+        for (path, data), file in zip(batch, looks, strict=True):
             examined[path] = file
             if keep is not None and isinstance(file, ExaminedFile) and isinstance(data, bytes):
-                role, name = pair_files[path]
+                role, name = owners[path]
                 await keep(f"{role}/{name}", data)
-        if on_progress is not None:
-            on_progress(len(examined), len(pair_files))
+        on_progress(len(examined), len(owners))
     return await asyncio.to_thread(
-        _checked,
-        arranged,
-        examined,
-        pipeline,
-        known,
-        labels_are_claimed=options.get("labels_are_claimed", True),
+        _checked, arranged, examined, pipeline, known, labels_are_claimed=labels_are_claimed
     )
 
 
@@ -226,10 +213,8 @@ def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> ExaminedFile |
     try:
         if isinstance(data, OSError):
             raise data
-        if role in {"labels", "enlarged"}:
-            rgb = decoded(data, role.removesuffix("s")).rgb
-        else:
-            rgb = decoded(data, role, is_data=is_data).rgb
+        is_data = is_data and role in {"x", "y"}
+        rgb = decoded(data, role.removesuffix("s"), is_data=is_data).rgb
     except (BadInput, OSError) as error:
         return str(error).rstrip(".")
     sha256 = hashlib.sha256(data).hexdigest()
@@ -240,37 +225,40 @@ def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> ExaminedFile |
 
 def _checked(
     arranged: Arranged,
-    examined: dict[str, ExaminedFile | str],
+    examined: Mapping[str, ExaminedFile | str],
     pipeline: MeasurementSpec,
     known: Sequence[PairInfo],
     *,
     labels_are_claimed: bool,
 ) -> Intake:
-    items = [*arranged.items]
     takes_labels = pipeline.fidelity.spec.needs_label
     labelled = [pair.name for pair in arranged.pairs if "labels" in pair.paths]
-    must_claim = labels_are_claimed or any(pair.prediction for pair in arranged.pairs)
     if labelled and labels_are_claimed and not takes_labels:
         raise BadPairs(
             "Labels belong to the semantic metric of people only.",
             items=[{"name": name, "reason": "has a label"} for name in labelled],
         )
+    must_claim = labels_are_claimed or any(pair.prediction for pair in arranged.pairs)
     usable: dict[str, tuple[PairSource, ExaminedFile]] = {}
+    items = [*arranged.items]
     used_names = {info.upload for info in known}
     for pair in arranged.pairs:
-        reason = _wrong_file(pair, examined, pipeline)
-        if reason is None and pair.name in used_names:
+        files = _files_of(pair, examined, pipeline)
+        if isinstance(files, str):
+            items.append({"name": pair.name, "reason": files})
+            continue
+        reason = None
+        if pair.name in used_names:
             reason = "the calibration has a pair of this name already"
-        if reason is None and takes_labels:
-            if not labels_are_claimed and "labels" not in pair.paths:
-                reason = "has no label, which the semantic metric needs"
-            elif must_claim and "labels" in pair.paths and not pair.prediction:
-                reason = f"labels/{PREDICTIONS} does not name its prediction"
-        file = examined.get(pair.paths["y"])
-        if reason is None and isinstance(file, ExaminedFile):
-            usable[pair.name] = pair, file
-        else:
-            items.append({"name": pair.name, "reason": reason or "cannot be read"})
+        elif takes_labels and "labels" not in pair.paths and not labels_are_claimed:
+            reason = "has no label, which the semantic metric needs"
+        elif takes_labels and "labels" in pair.paths and not pair.prediction and must_claim:
+            reason = f"labels/{PREDICTIONS} does not name its prediction"
+        if reason is not None:
+            items.append({"name": pair.name, "reason": reason})
+            continue
+        digests = {role: files[role].sha256 for role in pair.paths}
+        usable[pair.name] = replace(pair, sha256=digests), files["y"]
 
     def leave_out(repeated: Iterable[dict[str, str]]) -> None:
         for item in repeated:
@@ -278,43 +266,44 @@ def _checked(
             items.append(item)
 
     of_files = {info.upload: info.y_sha256 for info in known}
-    of_pixels = {info.upload: info.pixels_sha256 for info in known}
     of_files |= {name: file.sha256 for name, (_, file) in usable.items()}
     leave_out(duplicates(of_files.items()))
+    of_pixels = {info.upload: info.pixels_sha256 for info in known}
     of_pixels |= {name: file.pixels_sha256 for name, (_, file) in usable.items()}
     leave_out(duplicates(of_pixels.items(), reason=SAME_PIXELS))
-    sigma = pipeline.indecision
-    fitted = [name for name, (_, file) in usable.items() if seen_by(sigma, file.pixels_sha256)]
-    leave_out({"name": name, "reason": FITTED_ON} for name in fitted)
-    specs = [_with_digests(pair, examined) for pair, _ in usable.values()]
+    leave_out(
+        [
+            {"name": name, "reason": FITTED_ON}
+            for name, (_, file) in usable.items()
+            if is_fitted_on(pipeline.indecision, file.pixels_sha256)
+        ]
+    )
     looks = [(name, pair.scene, file.perceptual_hash) for name, (pair, file) in usable.items()]
-    sizes = [math.prod(file.size) / pipeline.scale**2 for _, file in usable.values()]
-    pixels = sum(sizes) / max(len(sizes), 1)
-    return Intake(specs, items, near_duplicates(looks), pixels)
+    pixels = sum(math.prod(file.size) for _, file in usable.values()) / pipeline.scale**2
+    return Intake(
+        [pair for pair, _ in usable.values()],
+        items,
+        near_duplicates(looks),
+        pixels / max(len(usable), 1),
+    )
 
 
-def _wrong_file(
-    pair: PairSource, examined: dict[str, ExaminedFile | str], pipeline: MeasurementSpec
-) -> str | None:
-    sizes: dict[Role, Size] = {}
+def _files_of(
+    pair: PairSource, examined: Mapping[str, ExaminedFile | str], pipeline: MeasurementSpec
+) -> dict[Role, ExaminedFile] | str:
+    """The files of a pair by role, or why they make none."""
+    files: dict[Role, ExaminedFile] = {}
     for role, path in sorted(pair.paths.items(), reverse=True):
         file = examined.get(path, f"{path} vanished")
         if isinstance(file, str):
             return file
-        sizes[role] = file.size
-    if "enlarged" in sizes and (
-        reason := supplied.size_mismatch(sizes["x"], sizes["enlarged"], pipeline.scale)
-    ):
-        return reason
-    return wrong_pair_sizes(sizes["y"], sizes.get("x"), sizes.get("labels"), pipeline)
-
-
-def _with_digests(pair: PairSource, examined: dict[str, ExaminedFile | str]) -> PairSource:
-    return replace(
-        pair,
-        sha256={
-            role: file.sha256
-            for role, path in pair.paths.items()
-            if isinstance(file := examined[path], ExaminedFile)
-        },
+        files[role] = file
+    sizes = {role: file.size for role, file in files.items()}
+    reason = None
+    if "enlarged" in sizes:
+        reason = supplied.size_mismatch(sizes["x"], sizes["enlarged"], pipeline.scale)
+    return (
+        reason
+        or wrong_pair_sizes(sizes["y"], sizes.get("x"), sizes.get("labels"), pipeline)
+        or files
     )

@@ -34,13 +34,7 @@ from trustscale_server.calibrating.measure import (
     unpack_measurement,
 )
 from trustscale_server.calibrating.pair_source import PairSource, Role
-from trustscale_server.calibrating.pairs import (
-    Pair,
-    Truths,
-    bad_pairs,
-    decode_label,
-    load_pair,
-)
+from trustscale_server.calibrating.pairs import Pair, Truths, decode_label, load_pair
 from trustscale_server.calibrating.records import (
     AwaitsFit,
     AwaitsLabel,
@@ -52,6 +46,7 @@ from trustscale_server.calibrating.records import (
     load_record,
 )
 from trustscale_server.calibrating.request import CalibrationRequest
+from trustscale_server.calibrating.unusable import bad_pairs
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker

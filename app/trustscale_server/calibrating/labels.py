@@ -17,9 +17,10 @@ from pydantic import BaseModel
 
 from trustscale_server.calibrating.intake import Files
 from trustscale_server.calibrating.layout import NamedFile, claimed_predictions, place_of
-from trustscale_server.calibrating.pairs import bad_pairs, decode_label
+from trustscale_server.calibrating.pairs import decode_label
 from trustscale_server.calibrating.records import AwaitsLabel, PairState, load_record
 from trustscale_server.calibrating.request import CalibrationRequest
+from trustscale_server.calibrating.unusable import bad_pairs
 from trustscale_server.images.png import to_png
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.errors import BadImage, BadInput, Conflict, NotFound, Superseded

@@ -1,4 +1,4 @@
-"""Pairs: decoded and checked; each problem named with its item."""
+"""Pairs are decoded and checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -21,64 +21,62 @@ from trustscale_server.images.features import InputFeatures, look_at
 from trustscale_server.images.raster import Read, read_picture, read_values, stretched, windowed
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.pixels.lab import Colours, Seen, normalised_lab
-from trustscale_server.platform.errors import BadImage, BadInput, BadPairs
+from trustscale_server.platform.errors import BadImage, BadInput
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers.base import RGB, image_digest
 
 Size: TypeAlias = tuple[int, int]
 """Width and height in pixels."""
 
-OnBadPair: TypeAlias = Literal["fail", "skip"]
-"""What happens to a calibration when some of its pairs cannot be used."""
-
-SAME_PIXELS = "duplicates {} by content"
-"""Why a pair is left out whose Y has the pixels of another file."""
 
 _WHOLE: Final = "p0,p100"
 
-_MAX_SHARED: Final = 3 << 23  # bytes of a Y whose colours, four times as much, are kept
 
-FITTED_ON = "σ was fitted on this photograph"
-"""Why a pair that cannot represent a new photograph is left out."""
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Truth:
+    """Y, uint8 or uint16 [H, W, 3]; the pairs of one Y share it.
+
+    pixels_sha256: of all of Y decoded, whatever its file.
+    colours: of Y, if several pairs would compute them.
+    """
+
+    y: RGB
+    pixels_sha256: str
+    colours: Colours | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A decoded pair: X [h, w, 3], Y [k·h, k·w, 3], of 8 bits, or of 16 in units of the stretch.
 
-    enlarged: what somebody made of X, uint8 [H, W, 3].
+    enlarged: what somebody made of X, uint8 [k·h, k·w, 3].
     x_sha256, y_sha256: of the files, or of the pixels of an X that was made.
-    pixels_sha256: of all of Y decoded, whatever its file.
     """
 
     name: str
     x: RGB
-    y: RGB
+    truth: Truth
     x_sha256: str
     y_sha256: str
-    pixels_sha256: str
     seed: int
     features: InputFeatures
     variant: str | None = None
-    truth: Truth | None = None
     enlarged: RGB | None = None
+
+    @property
+    def y(self) -> RGB:
+        """The pixels of Y."""
+        return self.truth.y
+
+    @property
+    def pixels_sha256(self) -> str:
+        """The digest of all of Y decoded."""
+        return self.truth.pixels_sha256
 
     @property
     def seen(self) -> Seen:
         """Y, or its colours if they are shared with other pairs."""
-        return self.y if self.truth is None else self.truth.colours or self.y
-
-
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class Truth:
-    """What the pairs of one Y share: its pixels, their digest, and perhaps their colours.
-
-    Fields are those of `Pair`.
-    """
-
-    y: RGB
-    pixels_sha256: str
-    colours: Colours | None = None
+        return self.truth.y if self.truth.colours is None else self.truth.colours
 
 
 class Truths:
@@ -126,49 +124,47 @@ def load_pair(
     Raises:
         BadInput: with the reason, if the pair cannot be used.
     """
-    variant, y, x, enlarged = source.variant, files["y"], files.get("x"), files.get("enlarged")
+    y, x, enlarged = files["y"], files.get("x"), files.get("enlarged")
     y_sha256 = hashlib.sha256(y).hexdigest()
-    content = f"{seed}:{y_sha256}" if variant is None else f"{seed}:{y_sha256}:{variant}"
-    pair_seed = int.from_bytes(hashlib.sha256(content.encode()).digest()[:7], "big")
+    pair_seed = _seed(seed, y_sha256, source.variant)
     made_by = degradation or Degradation()
-    if isinstance(made_by, Mixture) and variant is not None:
-        made_by = made_by.variants()[variant]
+    if isinstance(made_by, Mixture) and source.variant is not None:
+        made_by = made_by.variants()[source.variant]
     if pipeline.stretch is not None:
-        low, truth, compression = _data(y, x, pipeline, made_by, pair_seed)
+        images = _data(y, x, pipeline, made_by, pair_seed)
     elif x is not None:
-        low, truth, compression = _pictures(y, x, pipeline)
+        images = _given(y, x, pipeline)
     else:
-        if truths is None or variant is None:
+        if truths is None or source.variant is None:
             truth = _cropped(y, pipeline)
         else:
-            needed = pipeline.scale, pipeline.indecision.window, _looks_up(pipeline)
-            key = (y_sha256, *needed)
-            truth = truths.get(key, lambda: _shared(y, pipeline))
-        subject = subject_of(truth.y, pipeline.scale, made_by, pair_seed)
-        if subject is not truth.y:
-            truth = Truth(subject, truth.pixels_sha256)
-        low, compression = make_input(subject, pipeline.scale, made_by, pair_seed)
-    x_sha256 = hashlib.sha256(low.tobytes() if x is None else x).hexdigest()
+            needed = pipeline.scale, pipeline.indecision.window, _looks_up_colours(pipeline)
+            truth = truths.get((y_sha256, *needed), lambda: _shared(y, pipeline))
+        images = _made(truth, pipeline, made_by, pair_seed)
     return Pair(
         source.name,
-        np.ascontiguousarray(low),
-        np.ascontiguousarray(truth.y),
-        x_sha256,
+        images.x,
+        images.truth,
+        hashlib.sha256(images.x.tobytes() if x is None else x).hexdigest(),
         y_sha256,
-        truth.pixels_sha256,
         pair_seed,
-        look_at(low, compression),
-        variant,
-        truth,
+        look_at(images.x, images.compression),
+        source.variant,
         None if enlarged is None else _of_8_bits(enlarged),
     )
+
+
+def _seed(seed: int, y_sha256: str, variant: str | None) -> int:
+    """The seed of a pair's samples and of how its X is made, below 2⁵⁶."""
+    content = f"{seed}:{y_sha256}" if variant is None else f"{seed}:{y_sha256}:{variant}"
+    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:7], "big")
 
 
 def _of_8_bits(enlarged: bytes) -> RGB:
     rgb = decoded(enlarged, "enlarged").rgb
     if rgb.dtype != np.uint8:
         raise BadImage("enlarged: a picture of 8 bits is needed")
-    return np.ascontiguousarray(rgb)
+    return rgb
 
 
 class _Images(NamedTuple):
@@ -179,16 +175,26 @@ class _Images(NamedTuple):
     compression: Compression
 
 
-def _pictures(y: bytes, x: bytes, pipeline: MeasurementSpec) -> _Images:
+def _given(y: bytes, x: bytes, pipeline: MeasurementSpec) -> _Images:
     rgb, given = decoded(y, "y").rgb, decoded(x, "x")
-    _check_size(rgb, given.rgb, pipeline)
+    _raise_if_wrong_size(rgb, given.rgb, pipeline)
     return _Images(given.rgb, Truth(rgb, image_digest(rgb)), given.compression)
+
+
+def _made(
+    truth: Truth, pipeline: MeasurementSpec, made_by: Degradation | Mixture, seed: int
+) -> _Images:
+    subject = subject_of(truth.y, pipeline.scale, made_by, seed)
+    if subject is not truth.y:
+        truth = Truth(np.ascontiguousarray(subject), truth.pixels_sha256)
+    x, compression = make_input(subject, pipeline.scale, made_by, seed)
+    return _Images(x, truth, compression)
 
 
 def _cropped(y: bytes, pipeline: MeasurementSpec) -> Truth:
     """Y without the pixels that no whole pixel of X covers."""
     rgb = decoded(y, "y").rgb
-    _check_size(rgb, None, pipeline)
+    _raise_if_wrong_size(rgb, None, pipeline)
     cropped = np.ascontiguousarray(crop_to_multiple(rgb, pipeline.scale))
     return Truth(cropped, image_digest(rgb))
 
@@ -196,12 +202,13 @@ def _cropped(y: bytes, pipeline: MeasurementSpec) -> Truth:
 def _shared(y: bytes, pipeline: MeasurementSpec) -> Truth:
     """The same for several pairs, with its colours if each would look them up."""
     truth = _cropped(y, pipeline)
-    if not _looks_up(pipeline) or truth.y.nbytes > _MAX_SHARED:
+    # Colours take four times the memory of Y.
+    if not _looks_up_colours(pipeline) or truth.y.nbytes > 24 * 2**20:
         return truth
     return replace(truth, colours=Colours(normalised_lab(truth.y)))
 
 
-def _looks_up(pipeline: MeasurementSpec) -> bool:
+def _looks_up_colours(pipeline: MeasurementSpec) -> bool:
     return pipeline.samples == 1 and pipeline.fidelity.spec.of_distance is not None
 
 
@@ -212,7 +219,7 @@ def _data(
     assert pipeline.stretch is not None  # noqa: S101 - as the caller says
     assert isinstance(made_by, Degradation)  # noqa: S101 - the config sees to it
     truth, given = _read(y, "y"), None if x is None else _read(x, "x")
-    _check_size(truth.values, None if given is None else given.values, pipeline)
+    _raise_if_wrong_size(truth.values, None if given is None else given.values, pipeline)
     digest = image_digest(stretched(truth.values, windowed(truth, _WHOLE)))
     if given is None:
         cropped = crop_to_multiple(truth.values, pipeline.scale)
@@ -225,7 +232,9 @@ def _data(
     return _Images(low, Truth(high, digest), LOSSLESS)
 
 
-def _check_size(y: NDArray[Any], x: NDArray[Any] | None, pipeline: MeasurementSpec) -> None:
+def _raise_if_wrong_size(
+    y: NDArray[Any], x: NDArray[Any] | None, pipeline: MeasurementSpec
+) -> None:
     if reason := wrong_pair_sizes(
         array_size(y), None if x is None else array_size(x), None, pipeline
     ):
@@ -257,29 +266,6 @@ def wrong_pair_sizes(
     if label is not None and label != size:
         return f"label is {label[0]}×{label[1]}, the prediction will be {size[0]}×{size[1]}"
     return None
-
-
-def bad_pairs(items: Sequence[dict[str, str]], total: int) -> BadPairs:
-    """Return the error that names every pair that cannot be used."""
-    named = "; ".join(f"{item['name']}: {item['reason']}" for item in items[:3])
-    more = f"; and {len(items) - 3} more" if len(items) > 3 else ""
-    hint = ""
-    if any(item["reason"] == FITTED_ON for item in items):
-        hint = (
-            " Leave out what σ was fitted on (--skip-bad-pairs, on_bad_pair), or choose another σ "
-            "(--estimator, indecision)."
-        )
-    return BadPairs(
-        f"{len(items)} of {total} pairs cannot be used: {named}{more}.{hint}", items=list(items)
-    )
-
-
-def check_left_out(items: Sequence[dict[str, str]], usable: int, on_bad_pair: OnBadPair) -> None:
-    """Raise BadPairs if pairs that cannot be used may not be left out, or none is left."""
-    if items and (on_bad_pair == "fail" or not usable):
-        raise bad_pairs(items, usable + len(items))
-    if not usable:
-        raise BadPairs("There are no pairs: send archive, or files x and y.", items=[])
 
 
 def array_size(image: NDArray[Any]) -> Size:

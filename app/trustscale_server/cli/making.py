@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import typer
 
 from trustscale import AsyncJob, AsyncTrustscale, Problem, Tar
+from trustscale_server.calibrating.grouping import GroupingRule
 from trustscale_server.calibrating.in_place import listed
 from trustscale_server.calibrating.intake import find_in, folder_files
-from trustscale_server.calibrating.layout import GroupingRule
 from trustscale_server.cli.bars import Bars, interruptible, progress_bars
 from trustscale_server.cli.choice import meant_upscalers
 from trustscale_server.cli.inside import ALL

@@ -34,7 +34,7 @@ from trustscale_server.monitoring.state import MonitorState, StateChange, fold_l
 from trustscale_server.pixels.boxes import box_of
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.errors import BadImage, BadRequest
-from trustscale_server.sampling.spec import check_measurable
+from trustscale_server.sampling.spec import raise_if_unmeasurable
 from trustscale_server.serving.document import Result
 from trustscale_server.serving.pictures import read_codes
 from trustscale_server.stores.base import Label
@@ -132,7 +132,7 @@ async def read_truth(
     black where the meaning differs. Raises BadInput for a missing, superfluous or unusable file, or
     a missing extra.
     """
-    check_measurable(subset.pipeline.fidelity)
+    raise_if_unmeasurable(subset.pipeline.fidelity)
     wants_label = subset.pipeline.fidelity.spec.needs_label
     data = label if wants_label else image
     if data is None or (image is not None and label is not None):

@@ -126,7 +126,7 @@ def pipeline_differences(
     return differing
 
 
-def check_measurable(settings: FidelitySettings) -> None:
+def raise_if_unmeasurable(settings: FidelitySettings) -> None:
     """Raise BadRequest, naming the missing packages, unless errors can be measured here."""
     if lacking := reading.missing(settings.reader):
         raise BadRequest(f"The metric {settings.metric!r} needs {lacking}.")

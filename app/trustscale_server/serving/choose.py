@@ -24,10 +24,10 @@ from trustscale_server.platform.fair import AdmissionController, Room
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.spec import (
     MeasurementSpec,
-    check_measurable,
     identify,
     pipeline_differences,
     raise_if_pipeline_differs,
+    raise_if_unmeasurable,
 )
 from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.serving.batch import Batches
@@ -256,7 +256,7 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
         candidates = await _calibrations_of(context, request, upscaler)
         order = _of_stretch(_live(candidates, upscaler), request.stretch)
         calibration, pipeline, warnings = order.first, order.first.pipeline, []
-        check_measurable(pipeline.fidelity)  # words are read for every answer
+        raise_if_unmeasurable(pipeline.fidelity)  # words are read for every answer
         if context.canaries is not None:
             warnings += await context.canaries.warnings(upscaler.name, calibration.id)
         if not any(_promises(calibration, request) for calibration in order.calibrations):

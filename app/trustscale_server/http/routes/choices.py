@@ -129,13 +129,13 @@ async def check_pairs(files: NamesIn, state: StateDep, _: AdminDep) -> ArrangedO
     Sizes and contents are checked when the files are sent.
     """
     arranged = await asyncio.to_thread(arrange, map(place_of, files.names), folders=files.folders)
-    seen: set[str] = set()
+    fitted_on: set[str] = set()
     if files.pixels:
         fidelity = {} if files.metric is None else {"fidelity": {"metric": files.metric}}
         config = calibration_config_of(json.dumps({"upscaler": files.upscaler, **fidelity}))
-        seen = await state.creator.seen(config, files.pixels)
+        fitted_on = await state.creator.fitted_on(config, files.pixels)
     return ArrangedOut(
-        used=[pair.name for pair in arranged.pairs if pair.paths["y"] in seen],
+        used=[pair.name for pair in arranged.pairs if pair.paths["y"] in fitted_on],
         pairs=[
             ArrangedPair(
                 name=pair.name,
