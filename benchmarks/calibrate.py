@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.table import print_table
-from trustscale_server.calibrating.measure import pack, reduce_pair
+from trustscale_server.calibrating.packing import pack
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import Pair, Truths, load_pair, variants_of
+from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.shipped import shipped_calibration

@@ -45,7 +45,7 @@ from benchmarks.table import print_table
 from benchmarks.uploads import SCALE, UPLOADS
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.intake import find_in
-from trustscale_server.calibrating.measure import npz_bytes
+from trustscale_server.calibrating.packing import npz_bytes
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import LEVELS

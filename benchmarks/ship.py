@@ -28,9 +28,10 @@ import numpy as np
 from benchmarks.photos import photo_folder
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.fit import is_fitted_on
-from trustscale_server.calibrating.measure import pack, reduce_pair, unpack
+from trustscale_server.calibrating.packing import pack, unpack
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import Pair, load_pair
+from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibrating.unusable import FITTED_ON
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration

@@ -45,9 +45,9 @@ from benchmarks.photos import photo_folder
 from benchmarks.ship import SHIPPED
 from benchmarks.table import print_table
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.measure import pair_from_words, pair_info
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import Pair, load_pair
+from trustscale_server.calibrating.reduction import pair_from_words, pair_info
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import Expectation, Probability

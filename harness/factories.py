@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from trustscale_server.calibrating.measure import reduce_pair
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import load_pair
+from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.manifest import MeasuredPair
 from trustscale_server.conformal import LossCurve

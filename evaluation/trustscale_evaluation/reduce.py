@@ -21,8 +21,8 @@ from trustscale_server.calibrating.fit import (
     is_fitted_on,
     photograph_of,
 )
-from trustscale_server.calibrating.measure import pair_from_maps, pair_info
 from trustscale_server.calibrating.pair_source import PairSource
+from trustscale_server.calibrating.reduction import pair_from_maps, pair_info
 from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.manifest import MeasuredPair

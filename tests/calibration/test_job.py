@@ -16,14 +16,11 @@ from trustscale_server.calibrating.grouping import GroupingRule
 from trustscale_server.calibrating.in_place import run_id
 from trustscale_server.calibrating.intake import find_pairs, folder_files, take_in
 from trustscale_server.calibrating.job import CalibrationHandler
-from trustscale_server.calibrating.measure import (
-    pack,
-    reduce_pair,
-    unpack,
-)
+from trustscale_server.calibrating.packing import pack, unpack
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.calibrating.records import load_record
+from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.images.decode import PAIR_LIMITS, decode

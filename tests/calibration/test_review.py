@@ -10,7 +10,7 @@ from harness.factories import calibration_of, changed, made_of
 from harness.fakes import FakeUpscaler
 from tests.reading import LINES
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.measure import pair_from_words
+from trustscale_server.calibrating.reduction import pair_from_words
 from trustscale_server.calibration.review_settings import ReviewSettings
 from trustscale_server.conformal.review import TOLERANCES
 from trustscale_server.sampling.sigma.words import ReadPage

@@ -6,9 +6,9 @@ from harness.factories import photo
 from harness.fakes import FakeUpscaler, Sink
 from tests.numbers import numbers_of
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.measure import reduce_pair
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import load_pair
+from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker
 from trustscale_server.images.png import to_png

@@ -7,8 +7,8 @@ from scipy import ndimage
 
 from harness.factories import encoded, photo
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibrating.measure import reduce_pair
 from trustscale_server.calibrating.pairs import Pair, Truth
+from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.conformal import fidelity

@@ -13,9 +13,9 @@ from typing import Final
 
 from PIL import Image
 
-from trustscale_server.calibrating.measure import reduce_pair
 from trustscale_server.calibrating.pair_source import PairSource, Role
 from trustscale_server.calibrating.pairs import load_pair
+from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.platform.errors import BadInput, UpscalerError
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec

@@ -163,7 +163,9 @@ class CalibrationCreator:
         costs = await self._costs(checked, measured)
         return request.as_job(job_id, warnings=checked.warnings, **about, **costs)
 
-    async def fitted_on(self, config: CalibrationConfig, photographs: Mapping[str, str]) -> set[str]:
+    async def fitted_on(
+        self, config: CalibrationConfig, photographs: Mapping[str, str]
+    ) -> set[str]:
         """Return which of these photographs σ of such a calibration was fitted on.
 
         photographs: the digest of the pixels of each (`image_digest`), by any name.

@@ -1,4 +1,9 @@
-"""Fit σ on a share of a job's scenes, which then calibrate nothing."""
+"""σ is fitted on a share of a job's scenes, which then calibrate nothing.
+
+The samples of the other pairs wait in the blobs for the fit, so nothing is generated twice. Names
+and seed alone decide which scenes these are (`fit_split.py`), before anything is measured, and the
+fit uses nothing else. So calibration scenes and the next upload stay exchangeable.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trustscale_server.calibrating.measure import PairTask, npz_bytes, reduce_pair
+from trustscale_server.calibrating.measure import PairTask
+from trustscale_server.calibrating.packing import npz_bytes
 from trustscale_server.calibrating.pairs import Pair
 from trustscale_server.calibrating.records import AwaitsFit, ToFitOn
+from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibration.manifest import MeasuredPair
 from trustscale_server.conformal import fidelity
@@ -36,7 +43,7 @@ class Photograph(NamedTuple):
     """What the fit sees of a pair: the digest of its pixels, and its cells."""
 
     digest: str
-    seen: fitting.FitSample
+    sample: fitting.FitSample
 
 
 async def drawn(blobs: Blobs, task: PairTask) -> tuple[ToFitOn | AwaitsFit, Measurement]:
@@ -45,16 +52,18 @@ async def drawn(blobs: Blobs, task: PairTask) -> tuple[ToFitOn | AwaitsFit, Meas
     pair, pipeline = task.pair, task.request.pipeline
     measurement = await task.measure(samples.__setitem__)
     ordered = [samples[index] for index in range(pipeline.samples)]
+    record: ToFitOn | AwaitsFit
+    if pair.name in task.request.fit_split.fitted:
+        record = ToFitOn()
+        stored = await asyncio.to_thread(
+            lambda: _pack_photograph(photograph_of(pair, ordered, pipeline))
+        )
+    else:
+        record = AwaitsFit()
+        stored = await asyncio.to_thread(_pack_samples, ordered)
     # What came first stays: an upscaler without seeds answers differently the second time.
-    if pair.name not in task.request.fit_split.fitted:
-        record = await asyncio.to_thread(_pack_samples, ordered)
-        await blobs.create(task.job, f"{_PLACE}/{pair.name}", record)
-        return AwaitsFit(), measurement
-    record = await asyncio.to_thread(
-        lambda: _pack_photograph(photograph_of(pair, ordered, pipeline))
-    )
-    await blobs.create(task.job, f"{_PLACE}/{pair.name}", record)
-    return ToFitOn(), measurement
+    await blobs.create(task.job, f"{_PLACE}/{pair.name}", stored)
+    return record, measurement
 
 
 async def fit_and_measure(
@@ -65,18 +74,18 @@ async def fit_and_measure(
     waiting: Sequence[str],
     load: Callable[[str], Awaitable[Pair]],
 ) -> tuple[MeasurementSpec, list[MeasuredPair]]:
-    """Return the pipeline with the fitted σ, and the pairs that waited for it.
+    """Return the pipeline with the fitted σ, and the pairs that waited for it, now measured.
 
-    Without a share to fit on it is that of the request. Pairs are named; `load` gives one.
+    It is the request's where nothing is fitted. to_fit_on, waiting: names; `load` gives a pair.
     """
     if not request.fit_split.fitted:
         return request.pipeline, []
     if not to_fit_on:
         raise BadPairs("None of the pairs to fit σ on could be used.", items=[])
-    seen = [await blobs.get(job, f"{_PLACE}/{name}") for name in to_fit_on]
+    photographs = [await blobs.get(job, f"{_PLACE}/{name}") for name in to_fit_on]
     pipeline = await asyncio.to_thread(
         fitted_pipeline,
-        map(_unpack_photograph, seen),
+        map(_unpack_photograph, photographs),
         request.pipeline,
         request.fit_split.scenes,
         request.upscaler,
@@ -96,8 +105,8 @@ def photograph_of(pair: Pair, samples: Sequence[RGB], pipeline: MeasurementSpec)
         moments.add(sample)
     moments.facts = pair.features.terms()
     prediction = predicted(samples, pipeline.prediction)
-    seen = fitting.fit_sample(moments.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
-    return Photograph(_digest(pair.pixels_sha256), seen)
+    error = fidelity.error(pair.y, prediction, pipeline.fidelity)
+    return Photograph(_digest(pair.pixels_sha256), fitting.fit_sample(moments.maps(), error))
 
 
 def fitted_pipeline(
@@ -105,11 +114,11 @@ def fitted_pipeline(
 ) -> MeasurementSpec:
     """Return the pipeline with the σ fitted on photographs of so many scenes.
 
-    `name` is the upscaler's.
+    name: the upscaler's.
     """
     ordered = sorted(photographs, key=lambda photograph: photograph.digest)
     fitted_sigma = replace(
-        fitting.fit([photograph.seen for photograph in ordered], units=fitting.units_for(scenes)),
+        fitting.fit([photograph.sample for photograph in ordered], units=fitting.units_for(scenes)),
         name=f"fitted for {name}" if name else "fitted",
         upscaler=pipeline.fingerprint,
         samples=pipeline.samples,
@@ -124,18 +133,22 @@ def fitted_pipeline(
 
 
 def _pack_photograph(photograph: Photograph) -> bytes:
-    digest, seen = photograph
+    digest, sample = photograph
     return npz_bytes(
-        digest=digest, names=seen.names, terms=seen.terms, error=seen.error, share=seen.share
+        digest=digest,
+        names=sample.names,
+        terms=sample.terms,
+        error=sample.error,
+        share=sample.share,
     )
 
 
 def _unpack_photograph(record: bytes) -> Photograph:
     arrays = read_arrays(record)
-    seen = fitting.FitSample(
+    sample = fitting.FitSample(
         tuple(map(str, arrays["names"])), arrays["terms"], arrays["error"], arrays["share"]
     )
-    return Photograph(str(arrays["digest"]), seen)
+    return Photograph(str(arrays["digest"]), sample)
 
 
 def _pack_samples(samples: Sequence[RGB]) -> bytes:
@@ -144,10 +157,10 @@ def _pack_samples(samples: Sequence[RGB]) -> bytes:
     return out.getvalue()
 
 
-def _reduced(pair: Pair, drawn: bytes, pipeline: MeasurementSpec) -> MeasuredPair:
-    samples = list(read_arrays(drawn)["samples"])
-    measured = measured_again(samples, Source(pair.x, pair.features), pipeline, pair.seen)
-    return reduce_pair(pair, measured, pipeline)
+def _reduced(pair: Pair, packed: bytes, pipeline: MeasurementSpec) -> MeasuredPair:
+    samples = list(read_arrays(packed)["samples"])
+    measurement = measured_again(samples, Source(pair.x, pair.features), pipeline, pair.seen)
+    return reduce_pair(pair, measurement, pipeline)
 
 
 def is_fitted_on(indecision: IndecisionSettings, pixels_sha256: str) -> bool:

@@ -23,16 +23,8 @@ from msgspec.structs import asdict
 from trustscale_server.calibrating import labels, pair_pictures
 from trustscale_server.calibrating.fit import drawn, fit_and_measure
 from trustscale_server.calibrating.layout import PREDICTIONS
-from trustscale_server.calibrating.measure import (
-    PairTask,
-    pack,
-    pack_measurement,
-    pair_from_maps,
-    pair_info,
-    reduce_pair,
-    unpack,
-    unpack_measurement,
-)
+from trustscale_server.calibrating.measure import PairTask
+from trustscale_server.calibrating.packing import pack, pack_measurement, unpack, unpack_measurement
 from trustscale_server.calibrating.pair_source import PairSource, Role
 from trustscale_server.calibrating.pairs import Pair, Truths, decode_label, load_pair
 from trustscale_server.calibrating.records import (
@@ -45,6 +37,7 @@ from trustscale_server.calibrating.records import (
     dump_record,
     load_record,
 )
+from trustscale_server.calibrating.reduction import pair_from_maps, pair_info, reduce_pair
 from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibrating.unusable import bad_pairs
 from trustscale_server.calibration.active import Calibrations

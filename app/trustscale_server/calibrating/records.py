@@ -13,7 +13,7 @@ PairState: TypeAlias = Literal["queued", "measured", "awaiting_label", "skipped"
 
 
 class MeasuredRecord(msgspec.Struct, frozen=True, tag="measured"):
-    """The pair is measured; `pair` is packed by `measure.pack`."""
+    """The pair is measured; `pair` is packed by `packing.pack`."""
 
     state: ClassVar[PairState] = "measured"
     pair: bytes
