@@ -16,7 +16,7 @@ from trustscale_server.calibrating.documents import (
     activation_of,
     detail,
 )
-from trustscale_server.calibrating.labels import Labelling
+from trustscale_server.calibrating.labelling import Labelling
 from trustscale_server.calibration import file as calibration_file
 from trustscale_server.calibration import validation
 from trustscale_server.calibration.active import Calibrations

@@ -15,18 +15,16 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
 
 import structlog
 from msgspec.structs import asdict
 
-from trustscale_server.calibrating import labels, pair_pictures
+from trustscale_server.calibrating import labels, pair_pictures, semantic
 from trustscale_server.calibrating.fit import drawn, fit_and_measure
-from trustscale_server.calibrating.layout import PREDICTIONS
 from trustscale_server.calibrating.measure import PairTask
-from trustscale_server.calibrating.packing import pack, pack_measurement, unpack, unpack_measurement
+from trustscale_server.calibrating.packing import pack, unpack
 from trustscale_server.calibrating.pair_source import PairSource, Role
-from trustscale_server.calibrating.pairs import Pair, Truths, decode_label, load_pair
+from trustscale_server.calibrating.pairs import Pair, Truths, load_pair
 from trustscale_server.calibrating.records import (
     AwaitsFit,
     AwaitsLabel,
@@ -37,19 +35,18 @@ from trustscale_server.calibrating.records import (
     dump_record,
     load_record,
 )
-from trustscale_server.calibrating.reduction import pair_from_maps, pair_info, reduce_pair
+from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibrating.unusable import bad_pairs
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker
-from trustscale_server.calibration.manifest import MeasuredPair, PairInfo, Provenance
-from trustscale_server.conformal import fidelity
+from trustscale_server.calibration.manifest import MeasuredPair, Provenance
 from trustscale_server.jobs.handler import JobContext
 from trustscale_server.platform.errors import BadInput, BadPairs, NotFound
 from trustscale_server.sampling.kept_samples import KeptSamples, samples_named
 from trustscale_server.sampling.measure import Measurement
-from trustscale_server.sampling.spec import identify
+from trustscale_server.sampling.spec import MeasurementSpec, identify
 from trustscale_server.sampling.throughput import PAIRS, Throughput
 from trustscale_server.stores.base import (
     Blobs,
@@ -60,12 +57,7 @@ from trustscale_server.stores.base import (
     Usage,
 )
 from trustscale_server.stores.uploads import folder_of_samples
-from trustscale_server.upscalers.base import Upscaler, image_digest
-
-_FIRST = "measured"
-
-# Requests in memory, of some megabytes each.
-_REQUESTS: Final = 4
+from trustscale_server.upscalers.base import Upscaler
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +66,8 @@ log = structlog.get_logger(__name__)
 class CalibrationHandler:
     """Runs calibration jobs (`trustscale_server.jobs.tasks.FanOut`).
 
-    Keeps canaries of the upscalers in `watched`, and pictures of pairs on request. path_prefix: of
-    the paths that jobs name.
+    watched: upscalers whose calibrations keep canaries.
+    path_prefix: of the paths that jobs name.
     """
 
     upscalers: Mapping[str, Upscaler]
@@ -88,8 +80,7 @@ class CalibrationHandler:
     usage: Usage | None = None
     truths: Truths = field(default_factory=Truths)
     path_prefix: str = ""
-    _running: int = 0
-
+    _running: int = field(default=0, init=False)
     _requests: OrderedDict[tuple[str, datetime], CalibrationRequest] = field(
         default_factory=OrderedDict, init=False
     )
@@ -106,31 +97,28 @@ class CalibrationHandler:
         if upscaler is None:
             raise NotFound(f"The upscaler {request.upscaler!r} is no longer configured.")
         await identify(upscaler)
-        upload = request.pair(task).upload
+        record: PairRecord
         self._running += 1
         beside, started = self._running, time.perf_counter()
         try:
             pair = await self._load(job.id, request, task)
             samples_of = KeptSamples(upscaler, self.blobs, folder_of_samples(job.id), task)
             canary = await self._canary(job.id, request, task)
-            pair_task = PairTask(job.id, request, pair, samples_of, canary)
-            record = await self._record(pair_task)
+            record = await self._record(PairTask(job.id, request, pair, samples_of, canary))
             # Those beside it took their share of the time.
             seconds = (time.perf_counter() - started) / max(beside, self._running)
             height, width, _ = pair.x.shape
             samples = request.pipeline.samples
             self.throughput.note(samples_of, height * width, samples, seconds, PAIRS)
         except BadInput as error:
-            unusable = Unusable(upload, error.detail.rstrip("."))
+            record = Unusable(request.pair(task).upload, error.detail.rstrip("."))
             if request.config.on_bad_pair == "fail":
-                raise bad_pairs([asdict(unusable)], len(request.pairs)) from error
-            return dump_record(unusable)
-        else:
-            return dump_record(record)
+                raise bad_pairs([asdict(record)], len(request.pairs)) from error
         finally:
             self._running -= 1
             if self.usage is not None:  # before its record, lest the job's calls seem unanswered
                 await self.usage.stored()
+        return dump_record(record)
 
     async def after_recording(self, job: Job, task: str) -> None:
         """Delete the samples of a pair once it is measured."""
@@ -138,13 +126,18 @@ class CalibrationHandler:
             await self.blobs.delete(folder_of_samples(job.id), samples_named(task))
 
     async def _record(self, task: PairTask) -> PairRecord:
+        record: PairRecord
         if task.request.pipeline.fidelity.spec.needs_label:
-            return await self._semantic(task)
-        if task.request.fit_split.fitted:
+            record, measurement = await semantic.awaiting_label(self.blobs, task)
+        elif task.request.fit_split.fitted:
             record, measurement = await drawn(self.blobs, task)
-            await self._keep_pictures(task, measurement)
-            return record
-        return MeasuredRecord(await self._measured(task))
+        else:
+            measurement = await task.measure()
+            record = MeasuredRecord(await asyncio.to_thread(_packed, task, measurement))
+        if self.keeps_pictures:
+            pair, prediction = task.pair, measurement.prediction
+            await pair_pictures.keep(self.blobs, task.job, pair.name, pair.x, prediction)
+        return record
 
     async def reduce(self, job: Job, context: JobContext) -> str:
         """Make the calibration, or wait for labels."""
@@ -162,20 +155,18 @@ class CalibrationHandler:
             recorded.waiting,
             lambda name: self._load(job.id, request, name),
         )
-        request = request.model_copy(update={"pipeline": pipeline})
         measured = [
             _named(pair, request.pair(pair.info.name)) for pair in (*recorded.measured, *late)
         ]
-        key = CalibrationRequest.from_job(job).key  # σ was not fitted when it was asked for
         calibration = await self._calibration(
-            request, key, measured, recorded.skipped, job.created_at
+            request, pipeline, measured, recorded.skipped, job.created_at
         )
         await self.calibrations.add(calibration, activate=False)
-        await CanaryStore(self.blobs, self.states).publish(
+        await self._canaries.publish(
             job.id,
             calibration.id,
-            fingerprint=request.pipeline.fingerprint,
-            samples=request.pipeline.samples,
+            fingerprint=pipeline.fingerprint,
+            samples=pipeline.samples,
             parent=request.parent,
         )
         if self.keeps_pictures:
@@ -194,7 +185,9 @@ class CalibrationHandler:
                 case MeasuredRecord(pair):
                     recorded.measured.append(unpack(pair))
                 case AwaitsLabel(info) if name in settled:
-                    recorded.measured.append(await self._labelled(job, request, info, settled))
+                    recorded.measured.append(
+                        await semantic.labelled(self.blobs, job, request, info, settled)
+                    )
                 case AwaitsLabel():
                     lacks_labels = True
                 case ToFitOn():
@@ -222,8 +215,7 @@ class CalibrationHandler:
 
         calibration = await asyncio.to_thread(renamed)
         if calibration.id != known.id:
-            canaries = CanaryStore(self.blobs, self.states)
-            await canaries.inherit(known.id, calibration.id)
+            await self._canaries.inherit(known.id, calibration.id)
             await pair_pictures.inherit(self.blobs, known.id, calibration.id)
             await self.calibrations.add(calibration, activate=False)
         return await self._finished(request, calibration, job)
@@ -231,31 +223,34 @@ class CalibrationHandler:
     async def _finished(
         self, request: CalibrationRequest, calibration: Calibration, job: str
     ) -> str:
+        """Activate it if asked, unless that would serve worse; return its path."""
         if request.config.activate:
-            await self._activate(calibration, job, force=request.config.force)
+            changes = await self.calibrations.changes(calibration, force=True)
+            if changes.is_worse and not request.config.force:
+                log.warning(
+                    "calibration_not_activated", calibration=calibration.id, why=str(changes)
+                )
+            else:
+                await self.calibrations.switch(calibration, job=job)
         return f"{self.path_prefix}/v1/admin/calibrations/{calibration.id}"
+
+    @property
+    def _canaries(self) -> CanaryStore:
+        return CanaryStore(self.blobs, self.states)
 
     async def _request(self, job: Job) -> CalibrationRequest:
         """The request of a job, which may have thousands of pairs: checked once, in a thread."""
         key = (job.id, job.created_at)  # a job that is made anew has another time
         if key not in self._requests:
             self._requests[key] = await asyncio.to_thread(_checked, job)
-            while len(self._requests) > _REQUESTS:
+            while len(self._requests) > 4:  # of some megabytes each
                 self._requests.popitem(last=False)
         return self._requests[key]
-
-    async def _activate(self, calibration: Calibration, job: str, *, force: bool) -> None:
-        """Activate unless that would serve worse; then the calibration stays, inactive."""
-        changes = await self.calibrations.changes(calibration, force=True)
-        if changes.is_worse and not force:
-            log.warning("calibration_not_activated", calibration=calibration.id, why=str(changes))
-        else:
-            await self.calibrations.switch(calibration, job=job)
 
     async def _calibration(
         self,
         request: CalibrationRequest,
-        key: str,
+        pipeline: MeasurementSpec,
         measured: list[MeasuredPair],
         skipped: list[dict[str, str]],
         created_at: datetime,
@@ -264,25 +259,23 @@ class CalibrationHandler:
             parent = await self.calibrations.get(request.parent)
             measured = [*parent.measured_pairs(), *measured]
             skipped = [*parent.manifest.skipped, *skipped]
-        config = request.config
         if not measured:
             raise bad_pairs(skipped, len(skipped))
-
         return await asyncio.to_thread(
             Calibration.from_pairs,
             measured,
-            **config.manifest_fields(),
+            **request.config.manifest_fields(),
             upscaler=request.upscaler,
-            pipeline=request.pipeline,
+            pipeline=pipeline,
             skipped=skipped,
             provenance=Provenance(
                 created_by=request.created_by,
                 parent=request.parent,
                 note=_note(request),
-                attributions=config.attributions,
+                attributions=request.config.attributions,
                 settings=request.settings,
                 enlarged_by=request.enlarged_by,
-                request=key,
+                request=request.key,
             ),
             created_at=created_at,
         )
@@ -290,17 +283,9 @@ class CalibrationHandler:
     async def _canary(self, job: str, request: CalibrationRequest, name: str) -> CanaryTaker | None:
         if request.upscaler not in self.watched:
             return None
-        canaries = CanaryStore(self.blobs, self.states)
-        if name not in await canaries.wanted(request.names, request.parent):
+        if name not in await self._canaries.wanted(request.names, request.parent):
             return None
         return CanaryTaker(self.blobs, job, name)
-
-    async def _keep_pictures(self, task: PairTask, measurement: Measurement) -> None:
-        if self.keeps_pictures:
-            pair = task.pair
-            await pair_pictures.keep(
-                self.blobs, task.job, pair.name, pair.x, measurement.prediction
-            )
 
     async def _load(self, job: str, request: CalibrationRequest, name: str) -> Pair:
         source = request.pair(name)
@@ -326,74 +311,22 @@ class CalibrationHandler:
 
         return await asyncio.to_thread(loaded)
 
-    async def _measured(self, task: PairTask) -> bytes:
-        pair, pipeline = task.pair, task.request.pipeline
-        measurement = await task.measure()
-        await self._keep_pictures(task, measurement)
-        return await asyncio.to_thread(lambda: pack(reduce_pair(pair, measurement, pipeline)))
-
-    async def _semantic(self, task: PairTask) -> AwaitsLabel:
-        pair = task.pair
-        measurement = await self._first(task.job, pair, await task.measure())
-        sha256 = await asyncio.to_thread(image_digest, measurement.prediction)
-        source = task.request.pair(pair.name)
-        has_label = "labels" in source.sha256
-        # The command line takes labels that claim nothing.
-        if has_label and source.prediction not in {None, sha256}:
-            raise BadPairs(
-                "the label was not drawn on this prediction "
-                f"(labels/{PREDICTIONS} names {source.prediction}, it is {sha256})",
-                items=[],
-            )
-        if has_label:  # a damaged one is named now, not when all pairs are measured
-            label, _ = await labels.newest_label(self.blobs, task.job, pair.name)
-            await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
-        await self._keep_pictures(task, measurement)
-        return AwaitsLabel(pair_info(pair, measurement, task.request.pipeline), sha256)
-
-    async def _first(self, job: str, pair: Pair, measurement: Measurement) -> Measurement:
-        """What the first execution of this task measured; its label is drawn on that.
-
-        A task may run again, and an upscaler without seeds then gives other samples.
-        """
-        name = f"{_FIRST}/{pair.name}"
-        packed = await asyncio.to_thread(pack_measurement, measurement)
-        if await self.blobs.create(job, name, packed):
-            return measurement
-        first = await self.blobs.get(job, name)
-        prediction, sigma, mean_log_sigma = await asyncio.to_thread(unpack_measurement, first)
-        return replace(
-            measurement, prediction=prediction, sigma=sigma, mean_log_sigma=mean_log_sigma
-        )
-
-    async def _labelled(
-        self,
-        job: str,
-        request: CalibrationRequest,
-        info: PairInfo,
-        settled: Mapping[str, int],
-    ) -> MeasuredPair:
-        label = await labels.used(self.blobs, job, info.name, settled)
-        shape = (info.height, info.width)
-        first = await self.blobs.get(job, f"{_FIRST}/{info.name}")
-
-        def labelled() -> MeasuredPair:
-            _, sigma, _ = unpack_measurement(first)
-            bound = fidelity.bound(request.pipeline.fidelity)
-            error = fidelity.semantic(decode_label(label, shape), shape, bound)
-            return pair_from_maps(info, sigma, error, request.pipeline.fidelity)
-
-        return await asyncio.to_thread(labelled)
-
 
 @dataclass(slots=True)
 class Recorded:
-    """What became of the pairs of a job; `waiting` for the σ that is fitted on others."""
+    """What became of the pairs of a job.
+
+    to_fit_on, waiting: names of pairs that σ is fitted on, and that wait for it.
+    """
 
     skipped: list[dict[str, str]]
     measured: list[MeasuredPair] = field(default_factory=list)
     to_fit_on: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+
+
+def _packed(task: PairTask, measurement: Measurement) -> bytes:
+    return pack(reduce_pair(task.pair, measurement, task.request.pipeline))
 
 
 def _checked(job: Job) -> CalibrationRequest:
