@@ -10,7 +10,7 @@ from trustscale_server.jobs.webhooks import delivery_of, event_of
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.base import Job, JobState, StoreUnavailable
-from trustscale_server.stores.jobs import JOB_PREFIX
+from trustscale_server.stores.job_status import JOB_PREFIX
 
 WEBHOOK = "https://hooks.example/of/this/service"
 KEYS_KEPT_S = 86400.0

@@ -41,7 +41,7 @@ from trustscale_server.stores.base import (
     JobStatus,
     Stores,
 )
-from trustscale_server.stores.jobs import JOB_PREFIX
+from trustscale_server.stores.job_status import JOB_PREFIX
 from trustscale_server.upscalers.base import Upscaler
 
 

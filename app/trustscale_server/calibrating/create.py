@@ -45,7 +45,7 @@ from trustscale_server.sampling.spec import (
     raise_if_unmeasurable,
 )
 from trustscale_server.stores.base import Job, JobStatus, Stores
-from trustscale_server.stores.jobs import JOB_PREFIX
+from trustscale_server.stores.job_status import JOB_PREFIX
 from trustscale_server.stores.uploads import uploads_for
 from trustscale_server.upscalers.base import SUPPLIED, Upscaler, named
 

@@ -10,7 +10,7 @@ from trustscale_server.calibration import canaries
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores import results
 from trustscale_server.stores.base import Stores
-from trustscale_server.stores.jobs import JOB_PREFIX
+from trustscale_server.stores.job_status import JOB_PREFIX
 from trustscale_server.stores.uploads import UPLOADS
 
 _OF_CALIBRATIONS: Final = (canaries.CANARIES_KEY, PICTURES_KEY)

@@ -13,7 +13,7 @@ from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.job import expected_job
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.base import Job, JobStatus
-from trustscale_server.stores.jobs import JOB_PREFIX
+from trustscale_server.stores.job_status import JOB_PREFIX
 from trustscale_server.stores.uploads import ENLARGED, IMAGE, uploads_for
 
 

@@ -27,7 +27,7 @@ from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
 from trustscale_server.stores.base import Blobs, Job, StoreUnavailable
-from trustscale_server.stores.jobs import JOB_PREFIX
+from trustscale_server.stores.job_status import JOB_PREFIX
 from trustscale_server.stores.uploads import ENLARGED, IMAGE
 from trustscale_server.upscalers.base import RGB
 

@@ -26,15 +26,15 @@ from trustscale_server.stores.calls import CallStore
 from trustscale_server.stores.claims import ClaimStore
 from trustscale_server.stores.documents import Documents, Space, StoreUnavailable
 from trustscale_server.stores.files import PRIVATE, usable_folder
-from trustscale_server.stores.jobs import (
+from trustscale_server.stores.job_status import (
     Job,
     JobKind,
     JobState,
     JobStatus,
-    JobStore,
     Progress,
     VisibleJob,
 )
+from trustscale_server.stores.jobs import JobStore
 from trustscale_server.stores.monitor_states import Label, MonitorStore, Update
 from trustscale_server.stores.results import Removed, ResultStore
 from trustscale_server.stores.sqlite import SqliteDocuments

@@ -17,7 +17,7 @@ from trustscale_server.stores.documents import (
     Put,
     read_folder,
 )
-from trustscale_server.stores.jobs import accepts_work, job_key
+from trustscale_server.stores.job_documents import accepts_work, job_key
 
 MAX_ACTIVE: Final = 8
 """Active calibrations of an upscaler."""

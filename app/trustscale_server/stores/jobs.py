@@ -1,4 +1,4 @@
-"""Jobs: their state, and its allowed changes."""
+"""The store of jobs: their state, and its allowed changes."""
 
 from __future__ import annotations
 
@@ -6,152 +6,55 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import Any, Final, NamedTuple, TypeVar, get_args
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from trustscale_server.platform.errors import NotFound
-from trustscale_server.stores.documents import (
-    Changes,
-    Document,
-    Documents,
-    Key,
-    Put,
-    read_folder,
+from trustscale_server.stores.documents import Changes, Document, Documents, Key, Put, read_folder
+from trustscale_server.stores.job_documents import (
+    AWAITING,
+    ENDED,
+    PAST,
+    Attempt,
+    StoredJob,
+    job_key,
+    open_jobs,
+    past_record,
+    records_of,
+    removed,
+    request_key,
+    running_jobs,
+    stored,
+    stored_anew,
 )
+from trustscale_server.stores.job_status import Job, JobKind, JobState, JobStatus, Progress
 from trustscale_server.stores.usage import CALLS_OF_JOBS
 
 T = TypeVar("T")
 
-JOB_PREFIX: Final = "job-"
-"""How the ids of jobs begin; those of the command line's own runs begin otherwise."""
-
 # Records, of kilobytes each, in memory at a time.
 _RECORDS_AT_ONCE: Final = 64
-
-# What a past job keeps of `about`: who may see it, and whether somebody must look at its picture.
-_KEPT_ABOUT: Final = frozenset({"client", "key", "needs_review"})
-
-# Watchers poll, since another process may change a job; a look takes some tens of microseconds.
-_WATCH_INTERVAL_S: Final = 0.2
-
-_ENDED: Final = "jobs-ended"
-_PAST: Final = "jobs-past"
-_AWAITING: Final = "jobs-awaiting-labels"
-
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 log = logging.getLogger(__name__)
 
 
-class JobState(StrEnum):
-    """The state of a job; `awaiting_labels` waits for a person, not for a worker.
+@dataclass(slots=True)
+class _Draft:
+    """A stored job while a change of it is decided at `now`.
 
-    `expired` is not stored: it is shown for a succeeded job without its result.
-    """
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    AWAITING_LABELS = "awaiting_labels"
-    EXPIRED = "expired"
-
-    @property
-    def is_final(self) -> bool:
-        return self in _FINAL
-
-
-_FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
-
-
-class Progress(BaseModel):
-    """`done` of `total` units."""
-
-    done: int = 0
-    total: int = 0
-    unit: str = "samples"
-
-
-JobKind = Literal["upscale", "calibration", "webhook"]
-
-
-class VisibleJob(BaseModel):
-    """What is stored of a job and shown to its client as it is."""
-
-    id: str
-    kind: JobKind
-    state: JobState = JobState.QUEUED
-    progress: Progress = Progress()
-    created_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    result: str | None = None
-    dependency_down_since: datetime | None = Field(
-        None,
-        description="Since when a dependency has been unavailable, which is retried; null "
-        "if all are available.",
-    )
-
-
-class JobStatus(VisibleJob):
-    """A job without its request, small enough to be read again and again.
-
-    about: what lists show of the request, and its client. dependency_down_since: when a dependency
-    was first found unavailable since there was progress. trace: of the submitting request
-    (`platform/telemetry/otel.py`).
-    """
-
-    cancel_requested: bool = False
-    error: dict[str, Any] | None = None
-    trace: str | None = None
-    about: dict[str, str | None] = {}
-
-    @property
-    def needs_review(self) -> bool | None:
-        """Whether somebody must look at its picture; None is not known."""
-        noted = self.about.get("needs_review")
-        return None if noted is None else noted == "yes"
-
-    @property
-    def is_runnable(self) -> bool:
-        """Whether workers have something to do."""
-        return self.state in {JobState.QUEUED, JobState.RUNNING}
-
-
-class Job(JobStatus):
-    """A job with its request: all that it needs to run, again and again, from the start."""
-
-    request: dict[str, Any]
-
-
-class Attempt(NamedTuple):
-    """A worker runs a task of a job; the empty text is the whole job.
-
-    alone: nothing else ran in its process.
-    """
-
-    owner: str
-    task: str
-    alone: bool = False
-
-
-class MutableJob(BaseModel):
-    """A job as stored, while a change is decided at `now`.
-
-    has_record, value: of one task.
+    is_recorded: whether the task has a record. record: what the task gets as its record.
     """
 
     status: JobStatus
-    attempts: frozenset[Attempt] = frozenset()
-    now: datetime = Field(default=_EPOCH, exclude=True)
-    has_record: bool = Field(default=False, exclude=True)
-    value: bytes | None = Field(default=None, exclude=True)
+    attempts: frozenset[Attempt]
+    now: datetime
+    is_recorded: bool
+    record: bytes | None = None
 
     def update(self, **changes: Any) -> None:
         """Change fields of the status."""
@@ -176,10 +79,6 @@ class Waiting(NamedTuple):
     oldest: datetime | None
 
 
-_ChangeJob: TypeAlias = Callable[[MutableJob], T]
-"""Changes a draft; returns the answer to the caller."""
-
-
 class JobStore:
     """The truth about jobs; a queue only carries their ids.
 
@@ -197,20 +96,18 @@ class JobStore:
 
     async def create(self, job: Job) -> JobStatus:
         """Store a new job; if the id exists, return the stored one."""
+        status = _status(job)
 
         def insert(documents: Sequence[Document]) -> tuple[JobStatus, Changes]:
             if documents[0].version:
-                return _draft(documents[0]).status, {}
-            draft = MutableJob(status=_status(job))
-            return draft.status, _stored(draft) | {_request(job.id): _texted(job.request)}
+                return StoredJob.from_document(documents[0]).status, {}
+            return status, stored_anew(status, job.request)
 
         return await self._documents.change([job_key(job.id)], insert)
 
     async def renew(self, job: Job) -> None:
         """Replace a job under its id; recorded tasks stay."""
-        changes = _stored(MutableJob(status=_status(job))) | {
-            _request(job.id): _texted(job.request)
-        }
+        changes = stored_anew(_status(job), job.request)
         await self._documents.change([], lambda _: (None, changes))
 
     async def get(self, job: str) -> JobStatus:
@@ -226,7 +123,7 @@ class JobStore:
 
         Raises NotFound, also for an ended job that is no calibration.
         """
-        (request,) = await self._documents.read(_request(job))
+        (request,) = await self._documents.read(request_key(job))
         if not request.version:
             raise _unknown(job)
         document: dict[str, Any] = json.loads(request.value)
@@ -244,9 +141,9 @@ class JobStore:
 
     async def waiting(self, kind: JobKind) -> Waiting:
         """Count the queued and the running jobs of a kind; one job is read, however many wait."""
-        names = await self._documents.names(_open(kind))
-        running = set(await self._documents.names(_running(kind))).intersection(names)
-        labels = set(await self._documents.names(_AWAITING))
+        names = await self._documents.names(open_jobs(kind))
+        running = set(await self._documents.names(running_jobs(kind))).intersection(names)
+        labels = set(await self._documents.names(AWAITING))
         queued = [name for name in names if name not in running and name not in labels]
         oldest = None
         for name in queued:
@@ -257,7 +154,7 @@ class JobStore:
 
     async def pending_by_client(self, kind: JobKind) -> Counter[str]:
         """Count the jobs that have not ended by client, without reading any."""
-        owners = await read_folder(self._documents, _open(kind))
+        owners = await read_folder(self._documents, open_jobs(kind))
         return Counter(client.decode() for client in owners.values())
 
     async def start(
@@ -265,14 +162,13 @@ class JobStore:
     ) -> JobStatus | None:
         """Start a task: its job is running, and `owner` has an attempt at it.
 
-        None if there is nothing to do.
-
-        None: the job is unknown, final, awaiting labels or to be cancelled (it then is), or the
-        task is recorded. Without a task the job runs without attempts.
+        None if there is nothing to do: the job is unknown, final, awaiting labels or to be
+        cancelled (it then is), or the task is recorded. Without a task the job runs without
+        attempts.
         """
 
-        def begin(draft: MutableJob) -> JobStatus | None:
-            if not draft.status.is_runnable or draft.has_record:
+        def begin(draft: _Draft) -> JobStatus | None:
+            if not draft.status.is_runnable or draft.is_recorded:
                 return None
             if draft.status.cancel_requested:
                 draft.close(JobState.CANCELLED)
@@ -299,7 +195,7 @@ class JobStore:
         away: a dependency of the task is unavailable; the first such time since progress is kept.
         """
 
-        def leave(draft: MutableJob) -> None:
+        def leave(draft: _Draft) -> None:
             draft.forgive(task)
             if not draft.status.is_runnable:
                 return
@@ -314,10 +210,10 @@ class JobStore:
     async def record(self, job: str, task: str, value: bytes) -> bool:
         """Store the result of a task unless there is one. False if the job has ended."""
 
-        def keep(draft: MutableJob) -> bool:
+        def keep(draft: _Draft) -> bool:
             if not draft.status.is_runnable:
                 return False
-            draft.value = value
+            draft.record = value
             draft.forgive(task)
             draft.update(dependency_down_since=None)
             return True
@@ -328,14 +224,14 @@ class JobStore:
 
     async def recorded_tasks(self, job: str) -> set[str]:
         """Return the recorded tasks of a job."""
-        return set(await self._documents.names(_records(job)))
+        return set(await self._documents.names(records_of(job)))
 
     async def records(self, job: str) -> AsyncIterator[tuple[str, bytes]]:
         """Yield the recorded tasks with their results, sorted, a few at a time in memory."""
         tasks = sorted(await self.recorded_tasks(job))
         for start in range(0, len(tasks), _RECORDS_AT_ONCE):
             batch = tasks[start : start + _RECORDS_AT_ONCE]
-            values = await self._documents.read(*(Key(_records(job), task) for task in batch))
+            values = await self._documents.read(*(Key(records_of(job), task) for task in batch))
             for task, document in zip(batch, values, strict=True):
                 if document.version:
                     yield task, document.value
@@ -343,7 +239,7 @@ class JobStore:
     async def progress(self, job: str, progress: Progress) -> None:
         """Store the progress of an unfinished job."""
 
-        def show(draft: MutableJob) -> None:
+        def advance(draft: _Draft) -> None:
             if not draft.status.is_runnable:
                 return
             if progress.done > draft.status.progress.done:
@@ -351,17 +247,17 @@ class JobStore:
             draft.update(progress=progress)
 
         with suppress(NotFound):
-            await self._change(job, show, durable=False)
+            await self._change(job, advance, durable=False)
 
     async def note(self, job: str, name: str, value: str) -> None:
         """Store a fact that lists show of an unfinished job."""
 
-        def show(draft: MutableJob) -> None:
+        def add(draft: _Draft) -> None:
             if draft.status.is_runnable:
                 draft.update(about={**draft.status.about, name: value})
 
         with suppress(NotFound):
-            await self._change(job, show)
+            await self._change(job, add)
 
     async def finish(
         self,
@@ -379,7 +275,7 @@ class JobStore:
         if not state.is_final and state is not JobState.AWAITING_LABELS:
             raise ValueError(f"{state} does not end a job")
 
-        def close(draft: MutableJob) -> bool:
+        def close(draft: _Draft) -> bool:
             if draft.status.is_runnable:
                 draft.close(state, result=result, error=error)
             present = draft.status
@@ -392,7 +288,7 @@ class JobStore:
     async def resume(self, job: str) -> JobStatus:
         """Queue a job that awaits labels; any other stays as it is. Raises NotFound."""
 
-        def requeue(draft: MutableJob) -> JobStatus:
+        def requeue(draft: _Draft) -> JobStatus:
             if draft.status.state is JobState.AWAITING_LABELS:
                 draft.update(state=JobState.QUEUED)
             return draft.status
@@ -405,7 +301,7 @@ class JobStore:
         Raises NotFound.
         """
 
-        def mark(draft: MutableJob) -> JobStatus:
+        def mark(draft: _Draft) -> JobStatus:
             if not draft.status.state.is_final:
                 draft.update(cancel_requested=True)
                 if draft.status.state is not JobState.RUNNING:
@@ -430,7 +326,8 @@ class JobStore:
                 yield present
                 if not present.is_runnable:
                     return
-            await asyncio.sleep(_WATCH_INTERVAL_S)
+            # Another process may change the job, so this polls; a look takes tens of microseconds.
+            await asyncio.sleep(0.2)
 
     async def now(self) -> datetime:
         """Return the time by the clock of the store, which times of jobs are taken from."""
@@ -442,21 +339,22 @@ class JobStore:
         Calibrations stay whole. Returns the ids.
         """
         most = await self._documents.time() - older_s
-        ended = await read_folder(self._documents, _ENDED, most=most)
-        return [job for job, kind in ended.items() if await self._archive(job, kind.decode())]
+        ended = await read_folder(self._documents, ENDED, most=most)
+        old = [job for job, kind in ended.items() if kind != b"calibration"]
+        return [job for job in old if await self._archive(job)]
 
-    async def _archive(self, job: str, kind: str) -> bool:
-        if kind == "calibration":
-            return False
-
+    async def _archive(self, job: str) -> bool:
         def shrink(documents: Sequence[Document]) -> tuple[bool, Changes]:
-            if not documents[0].version:
+            (document,) = documents
+            if not document.version:
                 return False, {}
-            status = _draft(documents[0]).status
-            if status.kind == "calibration" or status.finished_at is None:
+            status = StoredJob.from_document(document).status
+            if status.finished_at is None:
                 return False, {}
-            small = None if status.kind == "webhook" else Put(_small(status), _when(status))
-            return True, {**_gone(status), Key(_PAST, job): small}
+            changes = removed(status)
+            if status.kind != "webhook":
+                changes[Key(PAST, job)] = Put(past_record(status), status.finished_at.timestamp())
+            return True, changes
 
         return await self._documents.change([job_key(job)], shrink)
 
@@ -465,160 +363,88 @@ class JobStore:
         most = await self._documents.time() - older_s
         over = [
             job
-            for folder in (_ENDED, _AWAITING, _PAST)
+            for folder in (ENDED, AWAITING, PAST)
             for job in await self._documents.names(folder, most=most)
         ]
         return [job for job in over if await self.forget(job)]
 
     async def touch(self, job: str) -> None:
         """Note that a job got a label, so that it does not expire while it waits for others."""
-        key = Key(_AWAITING, job)
-        changes = {key: Put(order=await self._documents.time())}
-        await self._documents.change(
-            [key], lambda documents: (None, changes if documents[0].version else {})
-        )
+        key, now = Key(AWAITING, job), await self._documents.time()
+
+        def postpone(documents: Sequence[Document]) -> tuple[None, Changes]:
+            return None, {key: Put(order=now)} if documents[0].version else {}
+
+        await self._documents.change([key], postpone)
 
     async def forget(self, job: str) -> bool:
         """Remove a job with all that belongs to it; return whether there was one."""
-        past = Key(_PAST, job)
+        past = Key(PAST, job)
 
         def remove(documents: Sequence[Document]) -> tuple[bool, Changes]:
             whole, small = documents
-            gone: Changes = {past: None} if small.version else {}
+            changes: dict[Key, Put | None] = {Key(CALLS_OF_JOBS, job): None}
+            if small.version:
+                changes[past] = None
             if whole.version:
-                gone = {**gone, **_gone(_draft(whole).status)}
-            return bool(gone), {**gone, Key(CALLS_OF_JOBS, job): None}
+                changes |= removed(StoredJob.from_document(whole).status)
+            return bool(whole.version or small.version), changes
 
-        await self._documents.drop(_records(job))  # first: nobody would look for them later
+        await self._documents.drop(records_of(job))  # first: nobody would look for them later
         return await self._documents.change([job_key(job), past], remove)
 
-    async def _load(self, job: str) -> MutableJob:
-        for key in (job_key(job), Key(_PAST, job)):
+    async def _load(self, job: str) -> StoredJob:
+        for key in (job_key(job), Key(PAST, job)):
             (document,) = await self._documents.read(key)
             if document.version:
-                return _draft(document)
+                return StoredJob.from_document(document)
         raise _unknown(job)
 
     async def _open(self, kind: JobKind) -> list[JobStatus]:
         """A kind's jobs that have not ended, the oldest first; a damaged one is logged."""
-        names = await self._documents.names(_open(kind))
-        documents = await self._documents.read(*map(job_key, names)) if names else []
+        names = await self._documents.names(open_jobs(kind))
+        documents = await self._documents.read(*map(job_key, names))
         jobs = []
         for name, document in zip(names, documents, strict=True):
+            if not document.version:  # removed since it was listed
+                continue
             try:
-                jobs += [_draft(document).status] if document.version else []
+                jobs.append(StoredJob.from_document(document).status)
             except ValidationError as error:
                 log.error("The job %s in the store cannot be read: %s", name, error)  # noqa: TRY400
         return jobs
 
     async def _change(
-        self, job: str, decide: _ChangeJob[T], task: str | None = None, *, durable: bool = True
+        self,
+        job: str,
+        decide: Callable[[_Draft], T],
+        task: str | None = None,
+        *,
+        durable: bool = True,
     ) -> T:
-        keys = [job_key(job), *([] if task is None else [Key(_records(job), task)])]
+        """Store what `decide` does to a draft of the job; return its answer. Raises NotFound."""
+        record = [] if task is None else [Key(records_of(job), task)]
         now = await self.now()
 
         def change(documents: Sequence[Document]) -> tuple[T, Changes]:
-            if not documents[0].version:
+            document, *records = documents
+            if not document.version:
                 raise _unknown(job)
-            before = _draft(documents[0])
-            has_record = any(document.version for document in documents[1:])
-            draft = before.model_copy(update={"has_record": has_record, "now": now})
+            before = StoredJob.from_document(document)
+            is_recorded = any(document.version for document in records)
+            draft = _Draft(before.status, before.attempts, now, is_recorded)
             answer = decide(draft)
-            is_new = (draft.status, draft.attempts) != (before.status, before.attempts)
-            changes = _stored(draft) if is_new else {}
-            if draft.value is not None and not has_record:
-                changes[keys[1]] = Put(draft.value)
+            after = StoredJob(status=draft.status, attempts=draft.attempts)
+            changes = {} if after == before else stored(after, now)
+            if draft.record is not None and not is_recorded:
+                changes[record[0]] = Put(draft.record)
             return answer, changes
 
-        return await self._documents.change(keys, change, durable=durable)
-
-
-def job_key(job: str) -> Key:
-    """Return the key of a job's document."""
-    return Key("jobs", job)
-
-
-def accepts_work(document: Document) -> bool:
-    """Return whether a stored job has neither ended nor is to be cancelled."""
-    if not document.version:
-        return False
-    status = _draft(document).status
-    return status.is_runnable and not status.cancel_requested
-
-
-def _request(job: str) -> Key:
-    return Key("job-requests", job)
-
-
-def _records(job: str) -> str:
-    return f"job-records:{job}"
-
-
-def _open(kind: JobKind) -> str:
-    return f"jobs-open:{kind}"
-
-
-def _running(kind: JobKind) -> str:
-    return f"jobs-running:{kind}"
+        return await self._documents.change([job_key(job), *record], change, durable=durable)
 
 
 def _status(job: Job) -> JobStatus:
     return JobStatus(**job.model_dump(exclude={"request"}))
-
-
-def _draft(document: Document) -> MutableJob:
-    return MutableJob.model_validate_json(document.value)
-
-
-def _texted(request: Mapping[str, Any]) -> Put:
-    return Put(json.dumps(request).encode())
-
-
-def _stored(draft: MutableJob) -> dict[Key, Put | None]:
-    """A job, and its places in the lists."""
-    status = draft.status
-    kind = status.kind.encode()
-    ended = None if status.finished_at is None else Put(kind, _when(status))
-    client = (status.about.get("client") or "").encode()
-    waiting = Put(client, status.created_at.timestamp()) if ended is None else None
-    is_awaiting = status.state is JobState.AWAITING_LABELS
-    lists: dict[Key, Put | None] = {
-        job_key(status.id): Put(_packed(draft)),
-        Key(_open(status.kind), status.id): waiting,
-        Key(_running(status.kind), status.id): Put() if status.state is JobState.RUNNING else None,
-        Key(_ENDED, status.id): ended,
-        Key(_AWAITING, status.id): Put(order=draft.now.timestamp()) if is_awaiting else None,
-    }
-    # Nobody runs it again, and it holds more than the rest.
-    return (
-        lists
-        if ended is None or status.kind == "calibration"
-        else {**lists, _request(status.id): None}
-    )
-
-
-def _gone(status: JobStatus) -> dict[Key, Put | None]:
-    """What removes a job, and its places in the lists."""
-    lists = (_open(status.kind), _running(status.kind), _ENDED, _AWAITING)
-    return dict.fromkeys(
-        (job_key(status.id), _request(status.id), *(Key(folder, status.id) for folder in lists))
-    )
-
-
-def _packed(draft: MutableJob) -> bytes:
-    return draft.model_dump_json(exclude_defaults=True).encode()
-
-
-def _small(status: JobStatus) -> bytes:
-    """What remains of a job that ended long ago."""
-    about = {name: value for name, value in status.about.items() if name in _KEPT_ABOUT and value}
-    forgotten = {"about": about, "trace": None, "progress": Progress(), "started_at": None}
-    return _packed(MutableJob(status=status.model_copy(update=forgotten)))
-
-
-def _when(status: JobStatus) -> float:
-    """When a job ended."""
-    return 0.0 if status.finished_at is None else status.finished_at.timestamp()
 
 
 def _unknown(job: str) -> NotFound:

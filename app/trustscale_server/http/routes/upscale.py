@@ -38,7 +38,7 @@ from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.document import Detail, Result, Unmasked
 from trustscale_server.serving.pictures import stored_picture
 from trustscale_server.serving.request import UpscaleRequest
-from trustscale_server.stores.jobs import JOB_PREFIX
+from trustscale_server.stores.job_status import JOB_PREFIX
 
 router = client_router()
 
