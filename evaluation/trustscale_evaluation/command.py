@@ -4,57 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
 from trustscale_evaluation import report
-from trustscale_evaluation.conduct import conduct, typical_side
-from trustscale_evaluation.measure import SampleCache
-from trustscale_evaluation.plan import (
-    PAPER,
-    EvaluationPlan,
-    Variant,
-    compared,
-    make_plan,
-    paper,
-    read_variants,
-    served,
-)
+from trustscale_evaluation.judging import PAPER_SAMPLES, Requested, judge_requested
+from trustscale_evaluation.plan import make_plan
 from trustscale_evaluation.plots import check_installed
 from trustscale_evaluation.run import Options
-from trustscale_server.bootstrap.assembly import Services
+from trustscale_evaluation.variants import PAPER, read_variants
 from trustscale_server.bootstrap.command_options import with_options
-from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.routing import (
-    AnsweredUploads,
-    answered_uploads,
-    answering_in_words,
-)
-from trustscale_server.calibration import file
-from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import LEVELS
 from trustscale_server.cli import options
-from trustscale_server.cli.bars import progress_bars
-from trustscale_server.cli.inside import local
 from trustscale_server.cli.output import output
 from trustscale_server.images.degradation import Degradation
 from trustscale_server.platform.config_errors import mistakes
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.sampling.sigma.moments import MAX_SAMPLES
-from trustscale_server.sampling.spec import identify
-from trustscale_server.upscalers.base import Upscaler
-from trustscale_server.upscalers.embedded.shipped import SCALE
 
 ALPHAS = (0.02, *LEVELS.values(), 0.1)
+
 _PAPER_ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
+
 _REFERENCE, _PAPER_REFERENCE = LEVELS["balanced"], 0.1
-_PAPER_SAMPLES = 8
-_ACTIVE = "active"
 
 
 @dataclass
@@ -83,7 +59,7 @@ class Judged:
         str | None,
         typer.Option(
             help="Numbers of generations whose price is compared, such as 1,2,4; with --settings "
-            f"paper its M (default: {_PAPER_SAMPLES})."
+            f"paper its M (default: {PAPER_SAMPLES})."
         ),
     ] = None
     baselines: Annotated[
@@ -177,7 +153,7 @@ def evaluate(
         column=division.group_column,
     )
     is_file = judged.settings and not judged.is_paper
-    requested = _Asked(
+    requested = Requested(
         judged.upscaler or [],
         read_variants(Path(judged.settings or "")) if is_file else None,
         judged.is_paper,
@@ -193,21 +169,11 @@ def evaluate(
         skip_bad=division.skip_bad_pairs,
         with_earlier=judged.baselines and judged.is_paper,
     )
-    findings = asyncio.run(_run(requested, plan, division.cache, chosen))
+    findings = asyncio.run(judge_requested(requested, plan, division.cache, chosen))
     document = {**report.write(findings, tables.out), "report": str(tables.out / report.REPORT)}
     for item in findings.skipped:
         typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
     output(document, lambda _: _text(findings, tables.out), as_json=tables.as_json)
-
-
-class _Asked(NamedTuple):
-    """The requested upscalers, without any those that would answer, and settings."""
-
-    upscalers: Sequence[str]
-    variants: Sequence[Variant] | None
-    is_paper: bool
-    calibration: str | None
-    samples: Sequence[int]
 
 
 def _counts(text: str | None) -> Sequence[int]:
@@ -220,87 +186,6 @@ def _counts(text: str | None) -> Sequence[int]:
     if not 1 <= counts[0] <= counts[-1] <= MAX_SAMPLES:
         raise typer.BadParameter(f"--samples are numbers from 1 to {MAX_SAMPLES}, as in 1,2,4,8.")
     return counts
-
-
-async def _run(
-    requested: _Asked, plan: EvaluationPlan, cache: Path | None, options: Options
-) -> report.Findings:
-    async with local(many=True) as session:
-        answering = await _answering(requested, session, plan, options)
-        upscalers = [session.service.context.upscaler(share.upscaler) for share in answering]
-        for upscaler in upscalers:
-            await identify(upscaler)
-        with progress_bars() as bars:
-            prices = {
-                upscaler.name: session.settings.price_per_call(upscaler.name)
-                for upscaler in upscalers
-            }
-            known = {name: price for name, price in prices.items() if price is not None}
-            made_by = {share.upscaler: share.made_by for share in answering if share.made_by}
-            return await conduct(
-                upscalers,
-                plan,
-                await _variants(requested, session, upscalers, plan, options),
-                SampleCache(cache or session.settings.data_dir / "evaluation"),
-                replace(options, price_per_call=known, made_by=made_by),
-                bars,
-            )
-
-
-async def _answering(
-    requested: _Asked, session: Services, plan: EvaluationPlan, options: Options
-) -> Sequence[AnsweredUploads]:
-    """The upscalers to judge: as named, else those that answer such uploads."""
-    if requested.upscalers:
-        return [AnsweredUploads(name, []) for name in dict.fromkeys(requested.upscalers)]
-    settings = session.settings
-    if requested.calibration not in {None, _ACTIVE}:
-        judged = await _calibration(requested.calibration, session.calibrations, "")
-        return [AnsweredUploads(judged.manifest.upscaler, [])]
-    if not settings.prefers_auto:
-        return [AnsweredUploads(settings.default, [])]
-    first = requested.variants[0].config if requested.variants else CalibrationConfig()
-    rule = {"input_rule": None} if requested.is_paper else {}
-    config = first.model_copy(update={"degradation": options.degradation, **rule})
-    answering = await asyncio.to_thread(
-        answered_uploads, settings.active_routing, config, [*plan.calibration, *plan.test], SCALE
-    )
-    typer.echo(f"{answering_in_words(answering)}.", err=True)
-    return answering
-
-
-async def _variants(
-    requested: _Asked,
-    session: Services,
-    upscalers: Sequence[Upscaler],
-    plan: EvaluationPlan,
-    options: Options,
-) -> Sequence[Variant]:
-    """The settings to compare; the first is judged."""
-    if requested.calibration is not None:
-        if len(upscalers) > 1:
-            raise BadRequest("A calibration is of one upscaler: name that one with --upscaler.")
-        judged = await _calibration(requested.calibration, session.calibrations, upscalers[0].name)
-        config = CalibrationConfig.from_manifest(judged.manifest, activate=False)
-        return [Variant(judged.manifest.name or judged.id, config, calibration=judged)]
-    most = [upscaler.capabilities.max_samples for upscaler in upscalers]
-    limit = min((count for count in most if count is not None), default=MAX_SAMPLES)
-    if requested.is_paper:
-        most_wanted = max(requested.samples, default=_PAPER_SAMPLES)
-        side = typical_side([*plan.calibration, *plan.test])
-        return paper(min(most_wanted, limit), side, options.delta)
-    variants = [*(requested.variants or served())]
-    return variants + compared(
-        variants[0], [count for count in requested.samples if count <= limit]
-    )
-
-
-async def _calibration(name: str, calibrations: Calibrations, upscaler: str) -> Calibration:
-    if name == _ACTIVE:
-        return await calibrations.active(upscaler)
-    if name.endswith(file.SUFFIX):
-        return file.load(await asyncio.to_thread(Path(name).read_bytes))
-    return await calibrations.get(name)
 
 
 def _text(findings: report.Findings, out: Path) -> str:

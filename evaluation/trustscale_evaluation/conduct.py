@@ -10,12 +10,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from trustscale_evaluation.figures import number_figures, showcase
-from trustscale_evaluation.measure import SampleCache
-from trustscale_evaluation.plan import EvaluationPlan, Variant
-from trustscale_evaluation.report import Findings, judge
+from trustscale_evaluation.bootstrap import Resamples
+from trustscale_evaluation.figures import number_figures
+from trustscale_evaluation.plan import EvaluationPlan
+from trustscale_evaluation.report import Findings
 from trustscale_evaluation.run import Evaluation, OnStep, Options
-from trustscale_evaluation.tables import Resamples, cell_rows, class_rows
+from trustscale_evaluation.samples import SampleCache
+from trustscale_evaluation.showcase import showcase
+from trustscale_evaluation.tables import cell_rows, class_rows
+from trustscale_evaluation.variants import Variant
+from trustscale_evaluation.verdict import judge
 from trustscale_server.calibrating.intake import files_of_pairs, take_in
 from trustscale_server.calibrating.layout import Arranged
 from trustscale_server.calibrating.pair_source import PairSource

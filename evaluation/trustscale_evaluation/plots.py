@@ -1,11 +1,7 @@
-"""Line plots, and sheets of images under column heads.
-
-A plot is an SVG for light and dark pages, a sheet a JPEG.
-"""
+"""Line plots, as an SVG for light and dark pages."""
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 import warnings
@@ -16,31 +12,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
-from trustscale_server.pixels.lab import Pixels, to_8_bit
-from trustscale_server.pixels.resize import size_within
+from trustscale_evaluation.records import Record
+from trustscale_evaluation.report_picture import FAINT, INK, ReportPicture
 from trustscale_server.platform.errors import ConfigError
-
-_INK, _FAINT = "#1f2328", "#c8ced6"  # of print; an SVG takes the page's
-_THEME = f"""
-  :root {{ --ink: {_INK}; --faint: {_FAINT}; color-scheme: light dark; }}
-  @media (prefers-color-scheme: dark) {{ :root {{ --ink: #e6edf3; --faint: #454c55; }} }}
-  @media print {{ :root {{ --ink: #000000; --faint: {_FAINT}; }} }}
-"""
-"""The colours of a picture outside of the page."""
 
 _PANEL = (4.6, 3.6)  # inches
 
 # Okabe and Ito and one more: distinct in all common forms of colour blindness, on black and white.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00", "#7b4fb5")
+
 GREY = "#7a7a7a"  # of bounds
-
-Record = dict[str, object]
-"""A row of a table by its columns."""
-
-_GAP, _HEAD, _FOOT = 8, 26, 24
-_TILE = 288  # longer side of an image on a sheet, pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,51 +54,6 @@ class Panel:
     y_range: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SheetRow:
-    """Images of one row, [H, W] or [H, W, 3], and the line below them."""
-
-    images: Sequence[Pixels]
-    caption: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReportPicture:
-    """A finished figure: an SVG in the page's colours, or a JPEG.
-
-    alt: a description. records: the numbers behind it.
-    """
-
-    upscaler: str
-    figure: str
-    title: str
-    caption: str
-    alt: str
-    drawing: str | bytes
-    records: Sequence[Record]
-
-    @property
-    def name(self) -> str:
-        """The name of its files."""
-        return f"{self.upscaler}-{self.figure}"
-
-    @property
-    def inline(self) -> str:
-        """The figure as a part of a page."""
-        if isinstance(self.drawing, str):
-            return self.drawing
-        data = base64.b64encode(self.drawing).decode()
-        return f'<img alt="{escape(self.alt)}" src="data:image/jpeg;base64,{data}"/>'
-
-    @property
-    def file(self) -> tuple[str, bytes]:
-        """The suffix and the bytes of its file."""
-        if not isinstance(self.drawing, str):
-            return "jpg", self.drawing
-        head, _, body = self.drawing.partition(">")
-        return "svg", f"{head}><style>{_THEME}</style>{body}".encode()
-
-
 def check_installed() -> None:
     """Raise ConfigError unless the extra is installed."""
     try:
@@ -139,8 +76,8 @@ def plot(
     name = f"{upscaler}-{figure}"
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     style: Any = {
-        **dict.fromkeys(inked, _INK),
-        "grid.color": _FAINT,
+        **dict.fromkeys(inked, INK),
+        "grid.color": FAINT,
         "svg.fonttype": "none",
         "svg.hashsalt": name,
         "font.family": "sans-serif",
@@ -197,7 +134,7 @@ def _draw(axes: Any, panel: Panel) -> None:
 def _themed(svg: str, name: str, title: str) -> str:
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = body.replace(_INK, "var(--ink)").replace(_FAINT, "var(--faint)")
+    body = body.replace(INK, "var(--ink)").replace(FAINT, "var(--faint)")
     # Matplotlib gives all pictures of a page the same ids.
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
     head, _, inside = body.partition(">")
@@ -215,53 +152,3 @@ def _records(panels: Sequence[Panel]) -> list[Record]:
                 numbers = {"x": x, "y": y, "low": low, "high": high}
                 records.append({"panel": panel.title, "line": line.label, **numbers})
     return records
-
-
-def sheet(
-    upscaler: str,
-    figure: str,
-    title: str,
-    caption: str,
-    heads: Sequence[str],
-    rows: Sequence[SheetRow],
-    records: Sequence[Record],
-) -> ReportPicture:
-    """Lay out rows of images under column heads."""
-    import matplotlib as mpl  # noqa: PLC0415 - as above
-
-    tiles = [[_tile(image) for image in row.images] for row in rows]
-    width = _GAP + sum(tile.width + _GAP for tile in tiles[0])
-    height = _HEAD + sum(line[0].height + _FOOT for line in tiles)
-    canvas = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(canvas)
-
-    font = ImageFont.truetype(mpl.get_data_path() + "/fonts/ttf/DejaVuSans.ttf", 12)
-    top = _HEAD
-    for line, row in zip(tiles, rows, strict=True):
-        left = _GAP
-        for tile, head in zip(line, heads, strict=True):
-            if line is tiles[0]:
-                pen.text((left, _HEAD - 19), head, fill="black", font=font)
-            canvas.paste(tile, (left, top))
-            left += tile.width + _GAP
-        words = _GAP, top + line[0].height + 4
-        pen.text(words, row.caption, fill="#555555", font=font)
-        top += line[0].height + _FOOT
-    file = io.BytesIO()
-    canvas.save(file, "JPEG", quality=86)
-    alt = ". ".join((title, *(row.caption for row in rows)))
-    return ReportPicture(upscaler, figure, title, caption, alt, file.getvalue(), records)
-
-
-def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:
-    """Return a map as colours, uint8 [H, W, 4]: black at 0, light from `top` on."""
-    import matplotlib as mpl  # noqa: PLC0415 - as above
-
-    return np.asarray(mpl.colormaps["inferno"](np.clip(values / top, 0, 1), bytes=True))
-
-
-def _tile(image: Pixels) -> Image.Image:
-    picture = Image.fromarray(to_8_bit(image)).convert("RGB")
-    is_small = max(picture.size) < _TILE
-    filter_ = Image.Resampling.NEAREST if is_small else Image.Resampling.LANCZOS
-    return picture.resize(size_within(picture.size, _TILE), filter_)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_evaluation.measure import EvaluatedImage
-from trustscale_evaluation.plan import Variant
+from trustscale_evaluation.variants import Variant
 from trustscale_server.calibrating.fit import (
     Photograph,
     fitted_pipeline,
@@ -34,8 +34,6 @@ from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.upscalers.base import Upscaler
 
 _Quantities = dict[str, NDArray[np.float64]]
-
-_GRID_POINTS = 32
 
 
 class Method:
@@ -197,8 +195,8 @@ class Cell(Method):
         self._spread()
 
     def _spread(self) -> None:
-        """Add levels for the figures, up to a little beyond where everything is trusted."""
-        grid = np.linspace(0, 1.15 * self.calibration.curve.risk(np.inf), _GRID_POINTS + 1)[1:]
+        """Add 32 levels for the figures, up to a little beyond where everything is trusted."""
+        grid = np.linspace(0, 1.15 * self.calibration.curve.risk(np.inf), 33)[1:]
         self.alphas = np.unique(np.concatenate([self.alphas, grid]))
 
     def thresholds(self, subset: Subset) -> NDArray[np.float64]:

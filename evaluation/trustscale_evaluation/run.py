@@ -11,10 +11,12 @@ from typing import Final, NamedTuple, TypeVar
 
 from trustscale_evaluation.added import AddedShares
 from trustscale_evaluation.earlier import Earlier
-from trustscale_evaluation.measure import EvaluatedImage, SampleCache, image_of
-from trustscale_evaluation.plan import EvaluationPlan, Variant, scene_name
-from trustscale_evaluation.plots import Record
+from trustscale_evaluation.measure import EvaluatedImage, image_of
+from trustscale_evaluation.plan import EvaluationPlan, scene_name
+from trustscale_evaluation.records import Record
 from trustscale_evaluation.reduce import Cell, Method
+from trustscale_evaluation.samples import SampleCache
+from trustscale_evaluation.variants import Variant
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import Pair, load_pair, variants_of
 from trustscale_server.images.degradation import Degradation, Mixture

@@ -26,7 +26,7 @@ from tests.live import serving
 from tests.missing import not_here
 from tests.workers.ncnn_files import shuffled
 from trustscale import Trustscale
-from trustscale_evaluation.plan import read_variants
+from trustscale_evaluation.variants import read_variants
 from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.cli.main import app
 from trustscale_server.http.app import create_app

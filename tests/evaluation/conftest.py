@@ -9,9 +9,10 @@ from harness.fakes import FakeUpscaler
 from tests.cli.conftest import place, run, upscaler  # noqa: F401 - fixtures of the command
 from trustscale_evaluation import report
 from trustscale_evaluation.conduct import conduct
-from trustscale_evaluation.measure import SampleCache
-from trustscale_evaluation.plan import Variant, make_plan, paper, served
+from trustscale_evaluation.plan import make_plan
 from trustscale_evaluation.run import Options
+from trustscale_evaluation.samples import SampleCache
+from trustscale_evaluation.variants import Variant, paper, served
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibration.guarantees import Expectation
 from trustscale_server.conformal.fidelity import FidelitySettings

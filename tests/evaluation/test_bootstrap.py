@@ -5,16 +5,10 @@ import pytest
 from scipy import stats
 
 from harness.fakes import FakeUpscaler
-from trustscale_evaluation.plan import Variant
+from trustscale_evaluation.bootstrap import Resamples, mean_intervals, weights
 from trustscale_evaluation.reduce import Cell, JudgedImage
-from trustscale_evaluation.tables import (
-    QUANTITIES,
-    Resamples,
-    cell_rows,
-    joint_intervals,
-    mean_intervals,
-    weights,
-)
+from trustscale_evaluation.tables import QUANTITIES, cell_rows, joint_intervals
+from trustscale_evaluation.variants import Variant
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import HighProbability
 from trustscale_server.calibration.manifest import MeasuredPair, PairInfo

@@ -6,14 +6,8 @@ from hypothesis import strategies as st
 
 from harness.factories import pictures
 from harness.fakes import FakeUpscaler
-from trustscale_evaluation.plan import (
-    EvaluationPlan,
-    make_plan,
-    paper,
-    read_variants,
-    scene_name,
-    split,
-)
+from trustscale_evaluation.plan import EvaluationPlan, make_plan, scene_name, split
+from trustscale_evaluation.variants import paper, read_variants
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.platform.errors import BadRequest
 

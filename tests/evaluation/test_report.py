@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from trustscale_evaluation.report import HEADLINES, REPORT, SUMMARY, errors_in_words, judge
+from trustscale_evaluation.report import REPORT, SUMMARY, errors_in_words
+from trustscale_evaluation.verdict import HEADLINES, judge
 from trustscale_server.conformal.fidelity import FidelitySettings
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from harness.factories import cells, encoded
 from harness.fakes import FakeUpscaler
 from harness.waiting import until
 from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, plain
-from trustscale_evaluation.measure import SampleCache, Samples, packed_samples
+from trustscale_evaluation.samples import SampleCache, Samples, packed_samples
 from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
