@@ -24,7 +24,7 @@ from tests.deploy.files import (
 )
 from trustscale_server.bootstrap.settings import load_settings, unknown_variables
 from trustscale_server.http.pairs_form import MAX_ARCHIVE_BYTES
-from trustscale_server.monitoring.feedback import MAX_TRUTH_BYTES
+from trustscale_server.monitoring.scoring import MAX_TRUTH_BYTES
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 
 SERVICES = services()

@@ -14,7 +14,7 @@ from trustscale_server.bootstrap.assembly import Services
 from trustscale_server.http.auth import Keyring
 from trustscale_server.http.clients import ClientLimits, LimitedUnit
 from trustscale_server.http.idempotency import IdempotencyKeys
-from trustscale_server.monitoring.feedback import MAX_TRUTH_BYTES
+from trustscale_server.monitoring.scoring import MAX_TRUTH_BYTES
 from trustscale_server.platform.errors import (
     UpscalerUnavailable,
 )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import structlog
 
@@ -41,12 +41,6 @@ from trustscale_server.upscalers.registry import UpscalerConfig
 from trustscale_server.upscalers.symmetries import sample_seeds
 
 _Policy = Literal["warn", "refuse"]
-
-# Rounds are delayed at random by up to this share of the interval, to spread gateways.
-_JITTER: Final = 0.1
-
-# A failed round is repeated after this share of the interval.
-_AFTER_FAILURE: Final = 1 / 24
 
 log = structlog.get_logger(__name__)
 
@@ -203,7 +197,8 @@ class CanaryWatch:
 
     async def _watch(self, upscaler: str) -> None:
         """Make rounds for ever, due after the last round, since gateways restart."""
-        late = self.chance.uniform(1, 1 + _JITTER)
+        # Gateways are spread by up to a tenth of the interval.
+        late = self.chance.uniform(1, 1.1)
         pause_s = late * min(self.fresh_s, self.interval_s)
         while True:
             try:
@@ -220,13 +215,12 @@ class CanaryWatch:
                 await asyncio.sleep(pause_s)
 
     def _is_due(self, state: CanaryState, due_s: float) -> bool:
-        now = datetime.now(UTC)
-        begun = state.begun or datetime.min.replace(tzinfo=UTC)
-        return (
-            not state.alarm
-            and now - state.at >= timedelta(seconds=due_s)
-            and now - begun >= timedelta(seconds=due_s * _AFTER_FAILURE)
-        )
+        if state.alarm:
+            return False
+        now, interval = datetime.now(UTC), timedelta(seconds=due_s)
+        # A round that was begun and failed is repeated after a 24th of the interval.
+        rests = state.begun is not None and now - state.begun < interval / 24
+        return now - state.at >= interval and not rests
 
     async def _change(
         self, upscaler: str, calibration: str, work: Callable[[CanaryState], CanaryState | None]
@@ -258,15 +252,16 @@ class CanaryWatch:
 
     def _remember(self, upscaler: str, calibration: str, state: CanaryState | None) -> None:
         before = self._cached.get(upscaler)
-        is_new = before is None or before.calibration != calibration
-        was_alarming = not is_new and before is not None and before.state and before.state.alarm
+        if before is not None and before.calibration != calibration:
+            before = None
         self._cached[upscaler] = _Cached(calibration, state, time.monotonic())
-        evidence, alarm = (state.evidence, state.alarm) if state else (0.0, False)
-        self.metrics.set("canary_evidence", evidence, upscaler)
-        self.metrics.set("canary_alarm", alarm, upscaler)
-        if state is None and is_new:
-            log.warning("no_canaries", upscaler=upscaler, calibration=calibration)
-        elif state and alarm and not was_alarming:
+        self.metrics.set("canary_evidence", state.evidence if state else 0.0, upscaler)
+        self.metrics.set("canary_alarm", state is not None and state.alarm, upscaler)
+        was_alarming = before is not None and before.state is not None and before.state.alarm
+        if state is None:
+            if before is None:
+                log.warning("no_canaries", upscaler=upscaler, calibration=calibration)
+        elif state.alarm and not was_alarming:
             log.error(
                 "model_changed",
                 upscaler=upscaler,

@@ -21,7 +21,7 @@ from trustscale_server.http.state import State, StateDep
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.encode import picture
 from trustscale_server.images.sandbox.client import decoding
-from trustscale_server.monitoring.feedback import MAX_TRUTH_BYTES
+from trustscale_server.monitoring.scoring import MAX_TRUTH_BYTES
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.errors import BadImage, Conflict, NotFound
 from trustscale_server.platform.tasks import shielded

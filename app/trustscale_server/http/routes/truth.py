@@ -12,12 +12,11 @@ from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.routes.results import ResultId
 from trustscale_server.http.state import State, StateDep
-from trustscale_server.monitoring.feedback import (
+from trustscale_server.monitoring.feedback import TruthReport, counting
+from trustscale_server.monitoring.scoring import (
     MAX_TRUTH_BYTES,
     ScoredMask,
     Served,
-    TruthReport,
-    counting,
     footprint_of,
     read_truth,
     score_mask,
