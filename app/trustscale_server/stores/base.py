@@ -80,9 +80,6 @@ class Stores:
             await probe()
 
 
-DATABASE_NAME = "trustscale.sqlite3"
-
-
 def open_stores(
     url: str,
     data_dir: Path,
@@ -147,7 +144,7 @@ def open_stores(
 
 
 async def _none() -> None:
-    """A file has no weakness that it could tell."""
+    """SQLite knows no reason why it may lose data."""
 
 
 def check_store_url(url: str, data_dir: Path) -> None:
@@ -173,4 +170,4 @@ def sqlite_path(url: str, data_dir: Path) -> Path:
     if "?" in rest or "#" in rest:
         raise ConfigError("A SQLite store URL takes no parameters.")
     path = unquote(rest.removeprefix("///").removeprefix("//"))
-    return data_dir / (path or DATABASE_NAME)
+    return data_dir / (path or "trustscale.sqlite3")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-import os
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -24,14 +23,10 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from trustscale_server.platform.errors import BadRequest, ConfigError, ImageTooLarge, NotFound
+from trustscale_server.stores.blob_errors import reason_of
 from trustscale_server.stores.documents import StoreUnavailable
 from trustscale_server.stores.files import PRIVATE, SCRATCH_LIFE_S, sync, usable_folder
 from trustscale_server.stores.spool import spooled_parts
-
-_SCHEMES: Final = ("s3", "gs", "az")
-
-# File systems allow 255 bytes; obstore's temporary files have longer names.
-_COMPONENT_BYTES: Final = 253
 
 _TIMES: Final[dict[str, Any]] = {
     "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
@@ -43,36 +38,9 @@ _TIMES: Final[dict[str, Any]] = {
     },
 }
 
-_DELETES: Final = 10
-
 # A file that proves that the store takes writes, and tells its time.
 CHECK_FOLDER: Final = "check"
 _CHECK: Final = (CHECK_FOLDER, "written")
-
-# Names of the temporary files of obstore.
-_OBSTORE_SCRATCH: Final = re.compile(r".+#\d+")
-_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
-
-_STATUS: Final = re.compile(r"non-2xx status code: (\d{3})")
-
-# What an error of an object store says, as a pattern, and its meaning; the first that fits counts.
-# Only these words are shown, since the rest may quote credentials.
-_REASONS: Final = (
-    (r"NoSuchBucket|ContainerNotFound", "there is no such bucket or container"),
-    (r"SignatureDoesNotMatch|InvalidAccessKeyId|ExpiredToken|AuthenticationFailed",
-     "it refuses the credentials"),
-    (r"status code: 401", "it refuses the credentials"),
-    (r"status code: 403", "the credentials may not do this"),
-    (r"SlowDown|status code: (429|503)", "it is overloaded"),
-    (r"Certificate|UnknownIssuer", "its TLS certificate is not accepted"),
-    (r"InvalidContentType|InvalidMessage|HandshakeFailure", "it does not speak TLS"),
-    (r"dns error", "its host name is not known"),
-    (r"TimedOut|kind: Timeout", "no answer in time"),
-    (r"kind: Connect", "no connection"),
-)  # fmt: skip
-
-# Of a file that is read from the disk: five megabytes each.
-_PARTS_AT_ONCE: Final = 4
 
 Blob: TypeAlias = bytes | memoryview | IO[bytes]
 """A file to store, read from its present position."""
@@ -93,8 +61,11 @@ def component(name: str) -> str:
     encoded = quote(name, safe="", errors="surrogatepass").replace("~", "%7E")
     if encoded.startswith("."):
         encoded = "%2E" + encoded[1:]
-    if not encoded or len(encoded) > _COMPONENT_BYTES:
-        raise BadRequest(f"A name is {'too long' if encoded else 'empty'}: {name[:40]!r}.")
+    if not encoded:
+        raise BadRequest(f"A name is empty: {name!r}.")
+    # File systems allow 255 bytes; obstore's temporary files have longer names.
+    if len(encoded) > 253:
+        raise BadRequest(f"A name is too long: {name[:40]!r}.")
     return encoded
 
 
@@ -121,7 +92,7 @@ class Blobs:
                 self.store,
                 _path(folder, name),
                 data,
-                max_concurrency=_PARTS_AT_ONCE,
+                max_concurrency=4,  # parts of five megabytes each, of a file on the disk
                 **self._type(name),
             )
             await self._sync(folder, name)
@@ -164,7 +135,7 @@ class Blobs:
             return True
 
     async def file(self, folder: str, name: str) -> IO[bytes]:
-        """Open a file to read in parts, even if it is deleted meanwhile. Raises NotFound."""
+        """Open a file to read in parts, even if it is deleted before its end. Raises NotFound."""
         path = _path(folder, name)
         with self._errors():
             try:
@@ -191,8 +162,8 @@ class Blobs:
     async def delete(self, folder: str, beginning: str = "") -> None:
         """Remove the files of a folder, all or those whose name begins so."""
         start = quote(beginning, safe="")
-        # A file that another process removes ends the call.
-        for _ in range(_DELETES):
+        # A file that another process removes ends a call, so there are a few.
+        for _ in range(10):
             listed = [path for path, _ in await self._listed(folder)]
             paths = [path for path in listed if path.rpartition("/")[2].startswith(start)]
             if not paths:
@@ -268,23 +239,8 @@ class Blobs:
             yield
         except (BaseError, OSError) as error:
             place = "The blob store" if self.root is None else f"The folder {self.root}"
-            reason = _reason(error, is_local=self.root is not None)
+            reason = reason_of(error, is_local=self.root is not None)
             raise StoreUnavailable(f"{place} cannot be used now: {reason}.") from error
-
-
-def _reason(error: Exception, *, is_local: bool) -> str:
-    text = str(error)
-    words = () if is_local else (reason for sign, reason in _REASONS if re.search(sign, text))
-    if reason := next(iter(words), None):
-        return reason
-    number = error.errno if isinstance(error, OSError) else None
-    if match := _OS_ERROR.search(text):
-        number = int(match[1])
-    if number is not None:
-        return os.strerror(number)
-    status = _STATUS.search(text)
-    kind = type(error).__name__
-    return f"it answered {status[1]}" if status else f"an error without a known cause ({kind})"
 
 
 def _path(folder: str, name: str) -> str:
@@ -293,7 +249,7 @@ def _path(folder: str, name: str) -> str:
 
 def _sync(path: Path) -> None:
     for place in (path, path.parent, path.parent.parent):
-        with suppress(FileNotFoundError):  # removed meanwhile
+        with suppress(FileNotFoundError):  # another process removed it
             sync(place)
 
 
@@ -302,7 +258,8 @@ def _remove_scratch(root: Path, now: datetime) -> None:
     limit = now.timestamp() - SCRATCH_LIFE_S
     for path in root.glob("*/*#*"):
         with suppress(OSError):
-            if _OBSTORE_SCRATCH.fullmatch(path.name) and path.stat().st_mtime < limit:
+            is_scratch = re.fullmatch(r".+#\d+", path.name) is not None  # as obstore names them
+            if is_scratch and path.stat().st_mtime < limit:
                 path.unlink()
 
 
@@ -349,7 +306,8 @@ def check_blobs_url(url: str | None) -> str | Path | None:
         if split.query or split.fragment:
             raise ConfigError("The URL of a folder of blobs takes no parameters.")
         return Path(unquote(split.path))
-    if split.scheme not in _SCHEMES or not split.netloc or "@" in split.netloc or split.query:
+    is_bucket = split.scheme in {"s3", "gs", "az"} and bool(split.netloc)
+    if not is_bucket or "@" in split.netloc or split.query:
         raise ConfigError(
             "blobs is file:///PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
             "az://CONTAINER/PREFIX; credentials belong into the variables of the vendor."

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from trustscale_server.platform.errors import Conflict
 from trustscale_server.stores.blobs import CHECK_FOLDER, Blobs
 from trustscale_server.stores.documents import Changes, Document, Key, Put
 from trustscale_server.stores.redis import Client, RedisDocuments, begin_copy, check_blobs, end_copy
 from trustscale_server.stores.sqlite import SqliteDocuments
-
-_AT_ONCE: Final = 100
-_BYTES_AT_ONCE: Final = 4 * 2**20
 
 
 class Copied(NamedTuple):
@@ -49,7 +46,7 @@ async def copy_stores(
     target = RedisDocuments(client)
     documents = written = 0
     last = Key("", "")
-    while rows := await source.page(last, _AT_ONCE, _BYTES_AT_ONCE):
+    while rows := await source.page(last, most=100, most_bytes=4 * 2**20):
         last = rows[-1][0]
         documents += len(rows)
         written += await _write(target, rows)

@@ -89,10 +89,6 @@ def _scratch(path: Path, data: bytes, permissions: int, *, durable: bool = True)
             scratch.unlink()
 
 
-# What file systems without locks answer.
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-
-
 @contextmanager
 def held(path: Path, message: str) -> Iterator[None]:
     """Hold a lock on a file, at most until this process ends.
@@ -110,6 +106,7 @@ def held(path: Path, message: str) -> Iterator[None]:
         except BlockingIOError as error:
             raise ConfigError(message) from error
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            no_locks = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+            if error.errno not in no_locks:  # else the file system has none
                 raise
         yield

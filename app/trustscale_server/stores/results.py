@@ -30,20 +30,11 @@ RESULT_FOLDER: Final = "result-"
 
 _LOW_WATER: Final = 0.9
 
-# How long a proof that results can be stored counts.
-_PROVEN_S: Final = 2.0
-
-_LINK_S: Final = 300.0
-
 _ROWS: Final = "results"
 _EXPIRY: Final = "results-by-expiry"
 _BYTES: Final = Key("totals", "bytes of results")
 
 _ROWS_AT_ONCE: Final = 100
-
-# Results that one upload removes to make room at most, since its client waits; a sweep removes the
-# others. There are more where the limit was lowered.
-_ROWS_PER_PUT: Final = 8
 
 Removed = Callable[[Literal["age", "space"]], None]
 
@@ -88,12 +79,9 @@ class ResultStore:
         self._proven = -inf
 
     async def probe(self) -> None:
-        """Raise an error unless a result could be stored; asked before one is paid for.
-
-        Raises StoreUnavailable.
-        """
+        """Raise StoreUnavailable unless a result can be stored; asked before one is paid for."""
         clock = asyncio.get_running_loop().time
-        if clock() - self._proven > _PROVEN_S:
+        if clock() - self._proven > 2:  # seconds for which a proof counts
             await self._documents.probe()
             await self._blobs.probe()
             self._proven = clock()
@@ -124,7 +112,8 @@ class ResultStore:
         if failure is not None:
             raise failure
         try:
-            await self._make_room(most=_ROWS_PER_PUT)
+            # A few, since a client waits: where the limit was lowered, a sweep removes the others.
+            await self._make_room(most=8)
         except StoreUnavailable as error:
             # The result is stored; a later sweep makes room.
             log.warning("Old results could not be removed to make room: %s", error.detail)
@@ -187,13 +176,11 @@ class ResultStore:
     async def link(self, result: str, name: str) -> str | None:
         """Return a public URL of a file, if the blobs have links. Raises NotFound."""
         row = await self._row(result)
-        return await self._blobs.link(row.folder, name, seconds=_LINK_S)
+        return await self._blobs.link(row.folder, name, seconds=300)
 
     async def has(self, result: str) -> bool:
         """Return whether there is such a result that has not expired."""
-        with suppress(NotFound):
-            return bool(await self._row(result))
-        return False
+        return await self._present(result) is not None
 
     async def holds(self, folder: str) -> bool:
         """Return whether a folder of the blobs is that of a result."""
@@ -216,12 +203,13 @@ class ResultStore:
         total, removed = int(document.value or 0), 0
         if total <= self._max_result_bytes:
             return 0
-        while total > _LOW_WATER * self._max_result_bytes and removed < most:
-            limit = int(min(_ROWS_AT_ONCE, most - removed)) + 1
-            oldest = await read_folder(self._documents, _ROWS, limit=limit)
+        low = _LOW_WATER * self._max_result_bytes
+        while total > low and removed < most:
+            limit = int(min(_ROWS_AT_ONCE, most - removed))
+            oldest = await read_folder(self._documents, _ROWS, limit=limit + 1)
             surplus = []
-            for row in list(map(_row, oldest.values()))[:-1]:
-                if total <= _LOW_WATER * self._max_result_bytes:
+            for row in list(map(_row, oldest.values()))[:-1]:  # the newest result stays
+                if total <= low:
                     break
                 surplus.append(row)
                 total -= row.size
@@ -273,10 +261,15 @@ class ResultStore:
         return _row(document.value) if document.version else None
 
     async def _row(self, result: str) -> StoredResult:
-        row = await self._stored(result)
-        if row is None or row.expires <= await self._documents.time():
+        row = await self._present(result)
+        if row is None:
             raise _missing(result)
         return row
+
+    async def _present(self, result: str) -> StoredResult | None:
+        """The row of a result that has not expired."""
+        row = await self._stored(result)
+        return row if row is not None and row.expires > await self._documents.time() else None
 
 
 def _packed(row: StoredResult) -> bytes:

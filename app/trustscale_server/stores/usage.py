@@ -35,10 +35,6 @@ _Need = Literal["pairs", "canaries"]
 
 CALLS_OF_JOBS: Final = "job-calls"
 
-_PAUSE_S: Final = 1.0  # between batches
-_AGAIN_S: Final = 5.0  # while the store is away
-_DRAIN_S: Final = 5.0
-_SOON_S: Final = 1.0
 _DAYS: Final = 32  # so many are kept
 
 log = logging.getLogger(__name__)
@@ -206,7 +202,7 @@ class Usage:
     async def stored(self) -> None:
         """Store everything gathered soon: now, unless the store is away or slow."""
         with suppress(StoreUnavailable, TimeoutError):
-            async with asyncio.timeout(_SOON_S):
+            async with asyncio.timeout(1):
                 await self.settle()
 
     async def settle(self) -> None:
@@ -246,7 +242,7 @@ class Usage:
                 yield
         finally:
             try:
-                async with asyncio.timeout(_DRAIN_S):
+                async with asyncio.timeout(5):
                     await self.settle()
             except (StoreUnavailable, TimeoutError):
                 log.warning(
@@ -259,11 +255,11 @@ class Usage:
             self._wake.clear()
             try:
                 await self.settle()
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(1)  # so that one write stores what many calls used
             except StoreUnavailable as error:
                 log.warning("Usage will be stored later: %s", error.detail)
                 self._wake.set()
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(5)
 
 
 def _folder(month: str) -> str:
