@@ -25,6 +25,7 @@ GREY = RANDOM.integers(200, 4000, (20, 30, 1)).astype(np.uint16)
 COLOURS = RANDOM.integers(0, 65536, (20, 30, 3)).astype(np.uint16)
 BANDS = RANDOM.integers(0, 10_000, (20, 30, 5)).astype(np.uint16)
 PAGES = RANDOM.integers(0, 4096, (4, 20, 30)).astype(np.uint16)
+PHOTO = encoded(photo(), "PNG")
 FLOATS = RANDOM.normal(0, 3, (20, 30, 1)).astype(np.float32)
 
 
@@ -126,6 +127,7 @@ def test_gaps():
      (raster(GREY), {"stretch": "0,9", "background": "red"}, BadRequest, "background"),
      (raster(GREY.astype("c8")), {"stretch": "0,9"}, BadImage, "complex"),
      (raster(GREY, "PNG")[:200], {"stretch": "0,9"}, BadImage, "decoded"),
+     (PHOTO[: len(PHOTO) // 2], {"stretch": "0,9"}, BadImage, "decoded"),
      (raster(FLOATS * np.float32(1e35)), {"stretch": "p1,p99"}, BadImage, "too large"),
      (with_a_damaged_page(), {"page": 2}, BadImage, "damaged or incomplete"),
      (raster(BANDS), {}, BadRequest, "5 bands: name one or three"),

@@ -287,7 +287,10 @@ def _by_gdal(
 
     driver = "GTiff" if is_tiff else "PNG"
     environment = rasterio.Env(
-        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO", GDAL_CACHEMAX=32
+        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
+        GDAL_PAM_ENABLED="NO",
+        GDAL_CACHEMAX=32,
+        GDAL_PNG_WHOLE_IMAGE_OPTIM="NO",  # it takes a file that ends too early for a whole one
     )
     with warnings.catch_warnings(), environment:
         warnings.simplefilter("ignore")  # of files without a place on the ground
