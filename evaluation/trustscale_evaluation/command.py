@@ -16,7 +16,7 @@ from trustscale_evaluation.judging import PAPER_SAMPLES, Requested, judge_reques
 from trustscale_evaluation.plan import make_plan
 from trustscale_evaluation.plots import check_installed
 from trustscale_evaluation.run import Options
-from trustscale_evaluation.variants import PAPER, read_variants
+from trustscale_evaluation.variants import PAPER, Variant, read_variants
 from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.calibration.guarantees import LEVELS
 from trustscale_server.cli import options
@@ -70,6 +70,26 @@ class Judged:
     def is_paper(self) -> bool:
         """Whether it is the paper's setting."""
         return self.settings == PAPER
+
+    def variants(self) -> list[Variant] | None:
+        """Return the settings of a file; None where none is named. Raises BadRequest."""
+        if not self.settings or self.is_paper:
+            return None
+        return read_variants(Path(self.settings))
+
+    def counts(self) -> list[int]:
+        """Return the numbers of generations, rising. Raises BadParameter."""
+        if self.samples is None:
+            return []
+        try:
+            counts = sorted({int(number) for number in self.samples.split(",")})
+        except ValueError:
+            counts = [0]
+        if not 1 <= counts[0] <= counts[-1] <= MAX_SAMPLES:
+            raise typer.BadParameter(
+                f"--samples are numbers from 1 to {MAX_SAMPLES}, as in 1,2,4,8."
+            )
+        return counts
 
 
 @dataclass
@@ -152,13 +172,12 @@ def evaluate(
         seed=division.seed,
         column=division.group_column,
     )
-    is_file = judged.settings and not judged.is_paper
     requested = Requested(
-        judged.upscaler or [],
-        read_variants(Path(judged.settings or "")) if is_file else None,
-        judged.is_paper,
-        judged.calibration,
-        _counts(judged.samples),
+        upscalers=judged.upscaler or [],
+        variants=judged.variants(),
+        is_paper=judged.is_paper,
+        calibration=judged.calibration,
+        samples=judged.counts(),
     )
     chosen = Options(
         alphas=alphas,
@@ -174,18 +193,6 @@ def evaluate(
     for item in findings.skipped:
         typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
     output(document, lambda _: _text(findings, tables.out), as_json=tables.as_json)
-
-
-def _counts(text: str | None) -> Sequence[int]:
-    if text is None:
-        return ()
-    try:
-        counts = sorted({int(number) for number in text.split(",")})
-    except ValueError:
-        counts = [0]
-    if not 1 <= counts[0] <= counts[-1] <= MAX_SAMPLES:
-        raise typer.BadParameter(f"--samples are numbers from 1 to {MAX_SAMPLES}, as in 1,2,4,8.")
-    return counts
 
 
 def _text(findings: report.Findings, out: Path) -> str:

@@ -131,22 +131,17 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
     perfect = LossCurve(np.empty(0, np.float32), np.empty(0, np.float32))
     random = np.random.Generator(np.random.PCG64(seed))
     realised = np.empty((len(counts), _DRAWS))
+    spots = [(i, spot) for i in range(calibration.pairs) for spot in calibration.spots_of(i)]
+    losses = [(i, calibration.guarantee.loss(spot)) for i, spot in spots]
+    scenes = [calibration.scenes[i] for i, _ in spots]
     for row, draw in np.ndindex(realised.shape):
-        leaked = {
-            i
-            for k in random.permutation(calibration.n)[: counts[row]]
-            for i in calibration.members[k]
-        }
-        losses = [
-            perfect if i in leaked else calibration.guarantee.loss(spot)
-            for i in range(calibration.pairs)
-            for spot in calibration.spots_of(i)
-        ]
-        scenes = [
-            calibration.scenes[i] for i in range(calibration.pairs) for _ in calibration.spots_of(i)
-        ]
+        leaking = random.permutation(calibration.n)[: counts[row]]
+        leaked = {i for k in leaking for i in calibration.members[k]}
         curve = RiskCurve.from_loss_curves(
-            losses, calibration.bound, scenes=scenes, highest=calibration.highest
+            [perfect if i in leaked else loss for i, loss in losses],
+            calibration.bound,
+            scenes=scenes,
+            highest=calibration.highest,
         )
         threshold = np.array([curve.threshold(alpha)])
         realised[row, draw] = np.mean(

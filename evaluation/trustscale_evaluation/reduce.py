@@ -59,7 +59,6 @@ class JudgedImage(NamedTuple):
     """A test image: what answers it, the losses of its spots, and what its masks hold."""
 
     applicable: ApplicableCalibration
-    is_warned: bool
     losses: Sequence[LossCurve]
     quantities: _Quantities
 
@@ -226,8 +225,7 @@ class Cell(Method):
         quantities = image.quantities(pipeline, thresholds)
         quantities["error"] = of_colours.losses(thresholds, "left").astype(np.float64)
         quantities["loss"] = mean_of(losses, thresholds, "left")
-        warned = not applicable.is_covered
-        return JudgedImage(applicable, warned, losses, quantities)
+        return JudgedImage(applicable, losses, quantities)
 
     def gather(self, images: Sequence[JudgedImage]) -> None:
         """Store the answers."""

@@ -111,11 +111,14 @@ def _summary(findings: Findings, tables: dict[str, list[Record]]) -> dict[str, A
 
 
 def _tables(findings: Findings) -> dict[str, list[Record]]:
-    def of(table: str) -> list[Record]:
-        rows = ((result.name, row) for result in findings.results for row in result.tables[table])
-        return [{"upscaler": name, **row} for name, row in rows]
-
-    return {"table": as_records(findings.rows), **{name: of(name) for name in TABLES}}
+    tables = {"table": as_records(findings.rows)}
+    for name in TABLES:
+        tables[name] = [
+            {"upscaler": result.name, **row}
+            for result in findings.results
+            for row in result.tables[name]
+        ]
+    return tables
 
 
 def samples_advice(rows: Sequence[dict[str, Any]], alpha: float) -> str | None:

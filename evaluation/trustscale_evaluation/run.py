@@ -145,16 +145,17 @@ class Evaluation:
         Only for settings that differ from the first in M alone.
         """
         config = self.main.variant.config
-        cells = [
+        others = [
             cell
-            for cell in self.cells
+            for cell in self.cells[1:]
             if cell.variant.calibration is None
             and cell.variant.config == config.model_copy(update={"samples": cell.pipeline.samples})
         ]
-        cells = [self.main, *(cell for cell in cells if cell is not self.main)]
+        if not others:
+            return []
         per_call = self.options.price_per_call.get(self.name)
         most, rows = self._largest.samples, list[Record]()
-        for cell in sorted(cells, key=lambda cell: cell.pipeline.samples):
+        for cell in sorted([self.main, *others], key=lambda cell: cell.pipeline.samples):
             samples = cell.pipeline.samples
             calls = -(-samples // self.upscaler.capabilities.samples_per_call)
             areas = cell.quantities["area"].mean(axis=0)
@@ -169,7 +170,7 @@ class Evaluation:
                 }
                 for alpha in self.options.alphas
             ]
-        return rows if len(cells) > 1 else []
+        return rows
 
     async def run(self) -> None:
         """Generate what is missing, calibrate, and measure the test images.

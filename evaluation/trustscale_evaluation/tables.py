@@ -79,17 +79,18 @@ def _rows(
     intervals = {
         name: mean_intervals(cell.quantities[name][:, columns], draws.test) for name in QUANTITIES
     }
-    is_at_hand = cell.calibration.guarantee.summary().delta is not None
-    of_test = [(answer.low, answer.high) for answer in intervals["loss"]]
-    promises = dict(
-        zip(alphas, of_test if is_at_hand else joint_intervals(cell, draws, alphas), strict=False)
-    )
-    warned = float(np.mean([answer.is_warned for answer in cell.answers]))
+    if cell.calibration.guarantee.summary().delta is None:
+        promised = joint_intervals(cell, draws, alphas)
+    else:  # the promise is about this calibration, so only the test images are drawn
+        losses = zip(intervals["loss"], levels, strict=True)
+        promised = [(loss.low, loss.high) for loss, alpha in losses if alpha is not None]
+    promises = dict(zip(alphas, promised, strict=True))
+    warned = float(np.mean([not answer.applicable.is_covered for answer in cell.answers]))
     rows = []
     for number, (column, alpha) in enumerate(zip(columns, levels, strict=True)):
         quantities = {name: intervals[name][number] for name in QUANTITIES}
         status = promise = None
-        # Of a class that is not covered nothing is promised.
+        # Nothing is promised of a class that is not covered.
         if alpha is not None and (input_class is None or cell.answers[0].applicable.is_covered):
             promise = promises[alpha]
             answering = {answer.applicable.subset for answer in cell.answers}

@@ -53,7 +53,7 @@ def judge(
     for result in results:
         first = (result.name, result.main.name, None)
         main.append(by_promise[*first, options.reference_alpha])
-        findings.append(_of(main[-1], by_promise[*first, None], result))
+        findings.append(_finding(main[-1], by_promise[*first, None], result))
     outcome = _outcome(main, counts)
     findings.append(_tally(counts, judged))
     images = f"{len(plan.test)} picture{'s' if len(plan.test) != 1 else ''}"
@@ -72,7 +72,7 @@ def _outcome(main: Sequence[Row], counts: Mapping[Status | None, int]) -> Verdic
     return "undecided" if "within" in statuses else "consistent"
 
 
-def _of(row: Row, unmasked: Row, result: Evaluation) -> str:
+def _finding(row: Row, unmasked: Row, result: Evaluation) -> str:
     cell = result.main
     settings = _SETTINGS.get(row.variant, f"with the settings “{row.variant}”")
     if cell.request is None:

@@ -75,7 +75,7 @@ def cell_of(stairs, scenes, test, guarantee=None):
     losses = [one.losses(thresholds, "left") for one in test]
     cell.gather(
         [
-            JudgedImage(subject, False, [one], dict.fromkeys(QUANTITIES, loss))
+            JudgedImage(subject, [one], dict.fromkeys(QUANTITIES, loss))
             for one, loss in zip(test, losses, strict=True)
         ]
     )
