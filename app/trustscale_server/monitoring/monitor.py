@@ -11,12 +11,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
-from itertools import islice
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
@@ -37,14 +35,10 @@ from trustscale_server.stores.base import MonitorStore, Update
 
 T = TypeVar("T")
 
-_AT_ONCE: Final = 200  # in one change, for which other writers of SQLite wait: some 15 ms
+# Requests in one change, for which other writers of SQLite wait: some 15 ms.
+_AT_ONCE: Final = 200
 
 log = structlog.get_logger(__name__)
-
-
-class _Waiting(NamedTuple):
-    calibration: str
-    seen: Observation
 
 
 @dataclass(eq=False, repr=False)
@@ -52,7 +46,7 @@ class Monitor:
     """Compares requests and labels with the calibration they were served from.
 
     uniform: numbers in [0, 1) that break ties.
-    most_waiting: the longest queue.
+    most_waiting: requests in all queues, one for each calibration.
     rest_s: pause after each round, to join requests in one write.
     drain_s: time of a stopping process for its last round.
     """
@@ -65,16 +59,16 @@ class Monitor:
     rest_s: float = 0.2
     rest_after_failure_s: float = 5.0
     drain_s: float = 2.0
-    _waiting: deque[_Waiting] = field(default_factory=deque, init=False)
+    _queues: dict[str, list[Observation]] = field(default_factory=dict, init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def note(self, calibration: str, seen: Observation) -> None:
         """Queue a request that this calibration answered; returns at once and raises nothing."""
-        if len(self._waiting) >= self.most_waiting:
+        if self._waiting() >= self.most_waiting:
             self._lose(1, "the queue of the monitor is full")
             return
-        self._waiting.append(_Waiting(calibration, seen))
+        self._queues.setdefault(calibration, []).append(seen)
         self._wake.set()
 
     def answered(self, answer: Encoded) -> None:
@@ -109,7 +103,7 @@ class Monitor:
                         task.cancel()
                     await self.settle()
             except (TrustscaleError, TimeoutError) as error:
-                self._lose(len(self._waiting), str(error) or "no time left")
+                self._lose(self._waiting(), str(error) or "no time left")
             finally:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -120,17 +114,13 @@ class Monitor:
         Raises StoreUnavailable; the queue is kept then.
         """
         async with self._lock:
-            while self._waiting:
-                calibration = self._waiting[0].calibration
-                of_calibration = (
-                    waiting for waiting in self._waiting if waiting.calibration == calibration
-                )
-                batch = [*islice(of_calibration, _AT_ONCE)]
-                await self._fold(calibration, [waiting.seen for waiting in batch])
-                done = {id(waiting) for waiting in batch}
-                self._waiting = deque(
-                    waiting for waiting in self._waiting if id(waiting) not in done
-                )
+            while self._queues:
+                calibration, queue = next(iter(self._queues.items()))
+                batch = queue[:_AT_ONCE]
+                await self._fold(calibration, batch)
+                del queue[: len(batch)]  # others may have joined it
+                if not queue:
+                    del self._queues[calibration]
 
     async def known(self, calibration: str) -> MonitorState:
         """Return the present state of a calibration. Raises StoreUnavailable."""
@@ -159,14 +149,14 @@ class Monitor:
             try:
                 await self.settle()
             except TrustscaleError as error:
-                log.warning("monitor_failed", detail=error.detail, waiting=len(self._waiting))
+                log.warning("monitor_failed", detail=error.detail, waiting=self._waiting())
                 rest = self.rest_after_failure_s
                 self._wake.set()
             except Exception:
                 # A bug of the monitor: its cause must not be tried for ever.
                 log.exception("monitor_failed")
-                self._lose(len(self._waiting), "a fault of the monitor")
-                self._waiting.clear()
+                self._lose(self._waiting(), "a fault of the monitor")
+                self._queues.clear()
             await asyncio.sleep(rest)
 
     async def _fold(self, calibration: str, batch: Sequence[Observation]) -> None:
@@ -176,6 +166,9 @@ class Monitor:
             return StateChange(state, None)
 
         await self.change(calibration, work)
+
+    def _waiting(self) -> int:
+        return sum(map(len, self._queues.values()))
 
     def _lose(self, requests: int, reason: str) -> None:
         if requests:

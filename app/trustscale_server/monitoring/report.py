@@ -110,9 +110,9 @@ class AlikeSummary(BaseModel):
         return _alike(whole, inputs.tobytes(), len(inputs))
 
 
-@lru_cache(maxsize=32)  # a second, and a page asks again and again
+@lru_cache(maxsize=32)  # it takes a second, and a page asks again and again
 def _alike(whole: Subset, inputs: bytes, count: int) -> AlikeSummary | None:
-    """Of so many inputs, float16 [inputs, d]; None: nothing is promised of any class."""
+    """What the inputs, float16 [count, d], suggest; None if nothing is promised of any class."""
     described = np.frombuffer(inputs, np.float16).reshape(count, -1).astype(np.float32)
     ratios = likelihood_ratios(np.asarray(whole.described), described).calibrated
     losses = losses_by_class(whole)

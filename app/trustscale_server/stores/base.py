@@ -74,7 +74,7 @@ class Stores:
     async def probe(self) -> None:
         """Raise StoreUnavailable unless reads and writes work.
 
-        Raises StoreUnavailable, or ConfigError for data that another release wrote.
+        Raises ConfigError for data that another release wrote.
         """
         for probe in self.probes:
             await probe()

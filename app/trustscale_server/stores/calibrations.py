@@ -160,10 +160,8 @@ def _activated(
     """The activation with one more calibration; `present` if that changes nothing."""
     before = present.calibrations if present else ()
     gone = before if without is None else without
-    after = (
-        calibration,
-        *(active for active in before if active != calibration and active not in gone),
-    )
+    others = [active for active in before if active != calibration and active not in gone]
+    after = (calibration, *others)
     if present is not None and after == before:
         return present
     if len(after) > MAX_ACTIVE:
@@ -171,10 +169,13 @@ def _activated(
             f"{MAX_ACTIVE} calibrations of {upscaler!r} are active already: make this one the "
             'only one ("only": true, --only).'
         )
-    first = present.calibration if present else None
-    if present is not None and first == calibration:
-        first = present.previous
-    return Activation(upscaler=upscaler, calibrations=after, previous=first, at=datetime.now(UTC))
+    previous = None
+    if present is not None:
+        is_first = present.calibration == calibration
+        previous = present.previous if is_first else present.calibration
+    return Activation(
+        upscaler=upscaler, calibrations=after, previous=previous, at=datetime.now(UTC)
+    )
 
 
 def _blob(calibration: str) -> Key:
