@@ -16,7 +16,7 @@ from harness.pictures import resolving
 from trustscale_server.images.marked import write_marked
 from trustscale_server.images.png import write_png
 from trustscale_server.platform.errors import BadRequest, DegenerateSamples, ImageTooLarge
-from trustscale_server.serving import generate, trust
+from trustscale_server.serving import files, trust
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.upscalers.outbound.fetch import ImageHosts
@@ -32,8 +32,8 @@ ENDS = ("itself", "no room", "no room for levels", "σ", "a hang-up")
 
 
 @pytest.mark.parametrize("ends_by", ENDS)
-async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_by, request):
-    """The same file; however the request ends, it holds its slot and bytes until the writer ends.
+async def test_a_slot_is_held_until_the_work_ends(tmp_path, monkeypatch, ends_by, request):
+    """However a request ends, it holds its slot and bytes until what works on it has ended.
 
     Then no file is left, also without a collection of garbage.
     """
@@ -41,54 +41,54 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
     request.addfinalizer(gc.enable)
     upscaler = FakeUpscaler()
     app = gateway(tmp_path, upscaler, calibrations=[await calibration_of(upscaler)])
-    writing, may_end, scored, files = threading.Event(), threading.Event(), threading.Event(), []
+    working, may_end, written = threading.Event(), threading.Event(), []
     put = trust.Trust.put
 
-    def write(out, *args, **kwargs):
-        files.append(weakref.ref(out))
-        writing.set()
+    def work():
+        working.set()
         assert may_end.wait(60)
+
+    def write(out, *args, **kwargs):
+        written.append(weakref.ref(out))
+        work()
         room(ends_by != "no room")
         write_marked(out, *args, **kwargs)
 
     def score(self, *strip):
-        assert writing.wait(60)
-        scored.set()
         put(self, *strip)
         if ends_by == "σ":
+            work()
             raise DegenerateSamples("all alike")
 
     def levels(out, *args):
-        files.append(weakref.ref(out))
+        written.append(weakref.ref(out))
         room(ends_by != "no room for levels")
         write_png(out, *args)
 
-    monkeypatch.setattr(generate, "write_marked", write)
+    monkeypatch.setattr(files, "write_marked", write)
     monkeypatch.setattr(trust, "write_png", levels)
     monkeypatch.setattr(trust.Trust, "put", score)
     async with app.router.lifespan_context(app) as state:
         service_, asked = state["trustscale"].service, UpscaleRequest(seed=3)
+        slots = service_.context.slots
         run = asyncio.create_task(service_.run(await service_.prepare(IMAGE, asked)))
-        assert await asyncio.to_thread(scored.wait, 60)
+        assert await asyncio.to_thread(working.wait, 60)
         for _ in range(3):
             if ends_by == "a hang-up":
                 run.cancel()
             await asyncio.sleep(0.01)
-        assert (service_.context.slots.in_flight, run.done()) == (1, False)
-        assert service_.context.slots.bytes_in_flight > 0
+        assert (slots.in_flight, run.done()) == (1, False)
+        assert slots.bytes_in_flight > 0
         may_end.set()
         if ends_by == "itself":
-            beside = (await run).files["image.png"].read()
-            monkeypatch.setattr(generate, "_is_final", lambda *_: False)
-            after = await service_.run(await service_.prepare(IMAGE, asked))
-            assert beside == after.files["image.png"].read()
-            return
-        kinds = {"σ": DegenerateSamples, "a hang-up": asyncio.CancelledError}
-        with pytest.raises(kinds.get(ends_by, StoreUnavailable)):
-            await run
-        assert service_.context.slots.in_flight == service_.context.slots.bytes_in_flight == 0
+            assert {"image.png", "mask.png", "trust.png"} <= {*(await run).files}
+        else:
+            kinds = {"σ": DegenerateSamples, "a hang-up": asyncio.CancelledError}
+            with pytest.raises(kinds.get(ends_by, StoreUnavailable)):
+                await run
+        assert slots.in_flight == slots.bytes_in_flight == 0
     del run
-    assert {file() for file in files} == {None}
+    assert {file() for file in written} <= {None}
 
 
 URL = "https://photos.example.com/a.png?size=large"

@@ -56,9 +56,6 @@ class MeasurementSink(SampleSink):
     def on_first(self, sample: RGB) -> None:
         """Take the sample that arrives first, in a thread."""
 
-    def on_prediction(self, prediction: RGB) -> None:
-        """Take Ŷ, in the event loop, as soon as the samples are there; not if it is their mean."""
-
     def on_sigma(self, top: int, rows: NDArray[np.float32]) -> None:
         """Take the rows of σ from row `top` on, in threads; they may be changed."""
 
@@ -150,8 +147,6 @@ async def measure(
             limits=limits,
             align=pipeline.align,
         )
-        if pipeline.prediction == "first":
-            sink.on_prediction(prediction.result())
     raise_if_pipeline_differs(pipeline, upscaler)  # it may have been replaced meanwhile
     if pipeline.fidelity.reader is not None:
         with span("reading"):

@@ -324,14 +324,15 @@ async def _leaving_out(
     request, pipeline = chosen.request, chosen.pipeline
     if not is_about_colours(pipeline.fidelity) or pipeline.stretch is not None:
         return LeavingOut(), []
-    faces = context.find_faces is not None and (request.faces or context.faces) == "leave_out"
+    is_faceless = (request.faces or context.faces) == "leave_out"
+    find_faces = context.find_faces if is_faceless else None
     if context.find_lines is None or request.letters != "leave_out":
-        return LeavingOut(faces), []
+        return LeavingOut(find_faces), []
     if reading.missing(ReaderSettings()) is not None:
         warning = not_read(classify(UPLOAD, decoded.features))
-        return LeavingOut(faces), [warning] if warning else []
+        return LeavingOut(find_faces), [warning] if warning else []
     words = await _for_words(context, chosen, decoded)
-    return LeavingOut(faces, letters=True, words=words), []
+    return LeavingOut(find_faces, context.find_lines, words), []
 
 
 async def _for_words(

@@ -17,13 +17,14 @@ from trustscale_server.images.encode import FORMS, Attached
 from trustscale_server.images.marked import write_marked
 from trustscale_server.images.marks import pixel_digest
 from trustscale_server.images.metadata import marks_of
-from trustscale_server.images.overlay import composed, opaque_part
+from trustscale_server.images.overlay import opaque_part
 from trustscale_server.images.png import to_bytes
 from trustscale_server.serving.caption import CardContent, Look, caption_of
 from trustscale_server.serving.credentials import Credentials, parent_of
 from trustscale_server.serving.document import MASK, Result
 from trustscale_server.serving.pictures import (
     ChosenForm,
+    faded,
     hatched,
     image_file,
     mark_under,
@@ -35,7 +36,6 @@ from trustscale_server.stores.spool import spooled
 CardForm = Literal["png", "webp", "jpeg"]
 
 _QUALITY: Final = 92
-_FADE: Final = 2  # pixels of the upload, as in `believed.png`
 _LATE: Final = (
     "α = {alpha:.3g} was chosen after the picture was made, by a calibration that promises nothing "
     "then."
@@ -69,13 +69,11 @@ def write_card(
         pixels, metadata = pixels_of(picture), marks_of(picture)
     mark = mark_under(result, text, "card", trusted, opaque_part(pixels))
     share = 0.0 if mark.share is None else mark.share
-    if wish.look == "hatched":
-        drawn = hatched(pixels, trusted)
-    else:
-        with Image.open(io.BytesIO(rest)) as plain:
-            drawn = composed(
-                pixels, trusted, plain.convert("RGB"), max(1, round(_FADE * mark.scale))
-            )
+    drawn = (
+        hatched(pixels, trusted)
+        if wish.look == "hatched"
+        else faded(pixels, trusted, rest, mark.scale)
+    )
     is_data = result.raster is not None and result.raster.stretch is not None
     content = CardContent(
         upscaler=result.upscaler,

@@ -63,7 +63,7 @@ def footprint(
     if pipeline.prediction == "mean":
         measuring += _MEAN
     scoring: float = pipeline.indecision.spec.bytes_per_pixel
-    files = min(output * _FILES, _MAX_FILES)  # made beside σ, or after it
+    files = min(output * _FILES, _MAX_FILES)
     row = width * pipeline.scale * map_threads()
     measured = output * (measuring + scoring) + row * _STRIP
     added = output * (_ANSWER + _ADDED) + row * _ADDED_STRIP

@@ -115,10 +115,10 @@ class WordsCalibration:
 
 @dataclass(frozen=True, slots=True)
 class LeavingOut:
-    """What is looked for in an upload, to be left out of its mask; words: of `text_of`."""
+    """How what is left out of a mask is found; None: it is not looked for. words: of `text_of`."""
 
-    faces: bool = False
-    letters: bool = False
+    find_faces: FindFaces | None = None
+    find_lines: FindLines | None = None
     words: WordsCalibration | None = None
 
 

@@ -30,9 +30,6 @@ from trustscale_server.serving.added import read_cells, safe_pixels
 from trustscale_server.serving.document import BelievedPicture, Picture, Result, Unmasked
 from trustscale_server.serving.provenance import mark_of
 
-_FADE: Final = 2  # pixels of the upload
-
-
 _STORED: Final[TypeAdapter[Result | Unmasked]] = TypeAdapter(
     Annotated[Result | Unmasked, Field(discriminator="mask")]
 )
@@ -172,14 +169,6 @@ def read_codes(data: bytes) -> NDArray[np.uint16]:
         return np.asarray(file).astype(np.uint16)
 
 
-@dataclass(frozen=True, slots=True)
-class FallbackLayer:
-    """What fills the untrusted part: its description and its file."""
-
-    believed: BelievedPicture
-    data: bytes
-
-
 def believed_of(*, blurs: bool, is_sent: bool) -> BelievedPicture:
     """Return the file's description; `blurs` says that an error is a mean over neighbours."""
     statement = (
@@ -197,17 +186,29 @@ def believed_of(*, blurs: bool, is_sent: bool) -> BelievedPicture:
 
 def write_believed(
     out: IO[bytes],
-    rgb: NDArray[np.uint8],
+    pixels: NDArray[np.uint8],
     mask: NDArray[np.bool_],
-    rest: FallbackLayer,
+    rest: bytes,
+    believed: BelievedPicture,
     attached: Attached,
     mark: Mark,
 ) -> None:
-    """Write `believed.png`, a plain enlargement outside of the mask."""
-    with Image.open(io.BytesIO(rest.data)) as plain:
-        drawn = composed(rgb, mask, plain.convert("RGB"), max(1, round(_FADE * mark.scale)))
-    text = {**attached.text, "trustscale:believed": rest.believed.statement}
+    """Write `believed.png`: a picture, with its plain enlargement outside of the mask."""
+    text = {**attached.text, "trustscale:believed": believed.statement}
+    drawn = faded(pixels, mask, rest, mark.scale)
     write_marked(out, drawn, "png", mark, attached=attached._replace(text=text))
+
+
+def faded(
+    pixels: NDArray[np.uint8], mask: NDArray[np.bool_], rest: bytes, scale: float
+) -> NDArray[np.uint8]:
+    """Return a picture, uint8 [H, W, 3 or 4], that fades into its plain layer outside of the mask.
+
+    rest: the file of the upload. scale: how many times as wide as it the picture is.
+    """
+    fade = max(1, round(2 * scale))  # two pixels of the upload
+    with Image.open(io.BytesIO(rest)) as upload:
+        return composed(pixels, mask, upload.convert("RGB"), fade)
 
 
 def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> bytes:
@@ -215,8 +216,8 @@ def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> b
     trusted, text = read_mask(mask)
     pixels, xmp = _read(image)
     mark = mark_under(result, text, "believed", trusted, opaque_part(pixels))
-    layer = FallbackLayer(result.believed, rest)
-    return to_bytes(write_believed)(pixels, trusted, layer, Attached(text, xmp), mark)
+    attached = Attached(text, xmp)
+    return to_bytes(write_believed)(pixels, trusted, rest, result.believed, attached, mark)
 
 
 _SAFE_STATEMENT: Final = (

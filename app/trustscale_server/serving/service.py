@@ -1,7 +1,7 @@
 """Upscaling requests, for HTTP and for jobs: from uploaded bytes to a stored result.
 
     prepare: UpscaleRequest ──choose, decode_upload, settle, admit_upload──▶ Admitted
-    run:     Admitted ──generate──▶ Masked ──encode_answer──▶ Encoded ──sign, add_card, store──▶
+    run:     Admitted ──generate──▶ Generated ──encode_answer──▶ Encoded ──sign, add_card, store──▶
 
 `choose.py`, `admit.py`, `generate.py` and `encode.py` have the steps.
 `run` holds a slot (`AdmissionController`), and releases what a step has used up with the step.
