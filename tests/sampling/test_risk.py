@@ -21,7 +21,7 @@ from trustscale_server.platform.fair import AdmissionController
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.serving.batch import Batches
-from trustscale_server.serving.choose import ServiceContext
+from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
 from trustscale_server.stores.base import open_stores

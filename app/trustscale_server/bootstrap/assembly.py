@@ -33,7 +33,7 @@ from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.serving.batch import Batches
-from trustscale_server.serving.choose import ServiceContext
+from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.finders import FaceFinder, LineFinder
 from trustscale_server.serving.job import UpscaleHandler
 from trustscale_server.serving.service import Observer, UpscaleService

@@ -42,7 +42,8 @@ from trustscale_server.platform.tasks import shielded
 from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.serving.batch import Batches
-from trustscale_server.serving.choose import Chosen, ServiceContext
+from trustscale_server.serving.choose import Chosen
+from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.credentials import UNSIGNED, Parent, parent_of
 from trustscale_server.serving.footprint import answer_footprint, fitting
 from trustscale_server.serving.left_out import (

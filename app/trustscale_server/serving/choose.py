@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.priority import CalibrationPriority
 from trustscale_server.conformal.fidelity import ReaderSettings
-from trustscale_server.images.decode import Limits
 from trustscale_server.images.features import UPLOAD, InputFeatures, classify
 from trustscale_server.images.kinds import class_in_words
 from trustscale_server.platform.errors import (
@@ -20,7 +17,6 @@ from trustscale_server.platform.errors import (
     CalibrationMismatch,
     NoCalibration,
 )
-from trustscale_server.platform.fair import AdmissionController, Room
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.spec import (
     MeasurementSpec,
@@ -29,91 +25,15 @@ from trustscale_server.sampling.spec import (
     raise_if_pipeline_differs,
     raise_if_unmeasurable,
 )
-from trustscale_server.sampling.throughput import Throughput
-from trustscale_server.serving.batch import Batches
-from trustscale_server.serving.credentials import Credentials
+from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.pictures import ChosenForm, form_of
-from trustscale_server.serving.request import MAX_SIZES, UNMASKED_WARNING, Leaving, UpscaleRequest
-from trustscale_server.stores.base import ResultStore
+from trustscale_server.serving.request import UNMASKED_WARNING, UpscaleRequest
 from trustscale_server.things import reading
-from trustscale_server.things.faces import FindFaces
-from trustscale_server.things.lines import FindLines
 from trustscale_server.upscalers.base import (
-    AUTO,
     SUPPLIED,
     Upscaler,
-    named,
     routed,
 )
-
-
-class ModelCheck(Protocol):
-    """Checks that an upscaler still is the model that was calibrated."""
-
-    async def warnings(self, upscaler: str, calibration: str) -> list[str]:
-        """Return the warnings that an answer must carry. Raises CalibrationMismatch."""
-        ...
-
-
-@dataclass(slots=True, kw_only=True)
-class ServiceContext:
-    """What the steps of a request use: upscalers, calibrations, stores, and room for the work.
-
-    results: None: answers are not kept. request_timeout_s: the deadline of requests.
-    active_routing: upscalers by class of upload; empty: there is no `auto`. prefers_auto: whether a
-    request without an upscaler means `auto`. asks_first: upscalers that are not called, unless a
-    request says so, where nothing would be promised. decoding, fetching: for uploads. drawing: for
-    stored results under another α. robust: Γ of requests that name none; None: the calibration's.
-    find_faces, find_lines: None: none are looked for. faces, letters: what requests mean that do
-    not say it.
-    path_prefix: of the paths that answers name.
-    """
-
-    upscalers: Mapping[str, Upscaler]
-    default: str
-    calibrations: Calibrations
-    results: ResultStore | None
-    slots: AdmissionController
-    limits: Limits
-    request_timeout_s: float
-    canaries: ModelCheck | None = None
-    throughput: Throughput = field(default_factory=Throughput)
-    credentials: Credentials | None = None
-    active_routing: Mapping[str, str] = field(default_factory=dict)
-    prefers_auto: bool = False
-    asks_first: Collection[str] = ()
-    robust: float | None = None
-    find_faces: FindFaces | None = None
-    find_lines: FindLines | None = None
-    faces: Leaving = "leave_out"
-    letters: Leaving = "keep"
-    path_prefix: str = ""
-    batches: Batches
-    decoding: Room = field(init=False)
-    fetching: Room = field(init=False)
-    drawing: AdmissionController = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.decoding = self.slots.for_uploads("places for uploads")
-        self.fetching = self.slots.for_uploads("places for fetching uploads")
-        self.drawing = self.slots.for_short_work()
-
-    def upscaler(self, name: str | None) -> Upscaler:
-        """Return the named upscaler, or the default one. Raises NotFound."""
-        return named(self.upscalers, name, self.default)
-
-    def raise_if_full(self, name: str | None, cost: int = 0) -> None:
-        """Raise Overloaded if a request could neither have a slot nor wait for one now.
-
-        name: of the upscaler that it asks for. cost: bytes that it takes, as far as they are known.
-        """
-        self.slots.raise_if_full(cost, {upscaler.name for upscaler in self.candidates(name)})
-
-    def candidates(self, name: str | None) -> list[Upscaler]:
-        """Return the upscalers that a request may mean; `auto` has several. Raises NotFound."""
-        if self.active_routing and (name == AUTO or (not name and self.prefers_auto)):
-            return [self.upscaler(name) for name in dict.fromkeys(self.active_routing.values())]
-        return [self.upscaler(name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +41,7 @@ class Chosen:
     """What answers a request.
 
     pipeline: that of the calibration, if there is one. calibration: None: no mask is wanted.
-    order: the active calibrations, of which `settle` takes one. why: `auto` chose this upscaler.
+    order: the active calibrations, one of which `settle` takes. why: `auto` chose this upscaler.
     """
 
     request: UpscaleRequest
@@ -183,7 +103,7 @@ def _answering(
     if not applicable.answers_size(height, width):
         sizes = [f"{w}×{h}" for w, h in sorted(applicable.sizes or ())]
         raise CalibrationMismatch(
-            f"The promise is about whole pictures of {', '.join(sizes[:MAX_SIZES])} pixels, and "
+            f"The promise is about whole pictures of {', '.join(sizes[:3])} pixels, and "
             f"this output has {width}×{height}: calibrate with unit=spot for any size, or send "
             "mask=none.",
             differences=[],
@@ -194,28 +114,23 @@ def _answering(
 async def _for_class(
     context: ServiceContext, chosen: Chosen, candidates: Sequence[Upscaler], features: InputFeatures
 ) -> Chosen:
-    request = chosen.request
-    name, words, why = chosen_for(context.active_routing, features)
-    able = [
-        upscaler for upscaler in await _able(context, request, candidates) if upscaler.name == name
-    ]
-    if not able:
-        why = f"{name}, for uploads of this class ({words}), has no calibration. Another was taken."
-    elif able[0] is not chosen.upscaler:
-        chosen = await _choose(context, request, able[0])
-    return replace(chosen, why=why)
+    """What answers by the upscaler that the routing names for the class of an upload.
 
-
-def chosen_for(routing: Mapping[str, str], features: InputFeatures) -> tuple[str, str, str]:
-    """Choose the upscaler of `auto` for an upload; return its class and the reason, too.
-
-    The first pattern of the routing that matches decides. A calibration's promise about a class
-    holds since the routing was fixed before.
+    The first pattern that matches decides. A calibration's promise about a class holds since the
+    routing was fixed before.
     """
-    name = classify(UPLOAD, features)
-    words = class_in_words(name)
-    upscaler = routed(routing, name)
-    return upscaler, words, f"{upscaler} was chosen, as for every upload of this class: {words}."
+    input_class = classify(UPLOAD, features)
+    words = class_in_words(input_class)
+    name = routed(context.active_routing, input_class)
+    able = await _able(context, chosen.request, candidates)
+    upscaler = next((upscaler for upscaler in able if upscaler.name == name), None)
+    if upscaler is None:
+        why = f"{name}, for uploads of this class ({words}), has no calibration. Another was taken."
+        return replace(chosen, why=why)
+    if upscaler is not chosen.upscaler:
+        chosen = await _choose(context, chosen.request, upscaler)
+    why = f"{name} was chosen, as for every upload of this class: {words}."
+    return replace(chosen, why=why)
 
 
 async def _able(
@@ -241,9 +156,8 @@ async def _able(
 async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Upscaler) -> Chosen:
     """What answers by this upscaler; only calibrations of its live pipeline do."""
     _check_supplied(request, upscaler)
-    calibration, order, warnings = None, None, [UNMASKED_WARNING]
+    await identify(upscaler)
     if request.mask == "none":
-        await identify(upscaler)
         pipeline = MeasurementSpec(
             fingerprint=upscaler.fingerprint,
             scale=upscaler.scale,
@@ -251,18 +165,18 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
             indecision=IndecisionSettings("departure"),
             stretch=request.stretch,
         )
-    else:
-        await identify(upscaler)
-        candidates = await _calibrations_of(context, request, upscaler)
-        order = _of_stretch(_live(candidates, upscaler), request.stretch)
-        calibration, pipeline, warnings = order.first, order.first.pipeline, []
-        raise_if_unmeasurable(pipeline.fidelity)  # words are read for every answer
-        if context.canaries is not None:
-            warnings += await context.canaries.warnings(upscaler.name, calibration.id)
-        if not any(_promises(calibration, request) for calibration in order.calibrations):
-            calibration.subset(request.group, request.guarantee, request.robust)
+        form = form_of(request.format, request.quality)
+        return Chosen(request, upscaler, pipeline, None, None, form, (UNMASKED_WARNING,))
+    candidates = await _calibrations_of(context, request, upscaler)
+    order = _of_stretch(_live(candidates, upscaler), request.stretch)
+    first, warnings = order.first, list[str]()
+    raise_if_unmeasurable(first.pipeline.fidelity)  # words are read for every answer
+    if context.canaries is not None:
+        warnings = await context.canaries.warnings(upscaler.name, first.id)
+    if not any(_promises(calibration, request) for calibration in order.calibrations):
+        first.subset(request.group, request.guarantee, request.robust)  # raises why
     form = form_of(request.format, request.quality)
-    return Chosen(request, upscaler, pipeline, calibration, order, form, tuple(warnings))
+    return Chosen(request, upscaler, first.pipeline, first, order, form, tuple(warnings))
 
 
 def _check_supplied(request: UpscaleRequest, upscaler: Upscaler) -> None:
@@ -286,7 +200,7 @@ def _check_supplied(request: UpscaleRequest, upscaler: Upscaler) -> None:
 async def _calibrations_of(
     context: ServiceContext, request: UpscaleRequest, upscaler: Upscaler
 ) -> CalibrationPriority:
-    """The calibrations of which one is to answer. Raises NotFound, NoCalibration."""
+    """The calibrations that may answer. Raises NotFound, NoCalibration."""
     if request.calibration is not None:
         return CalibrationPriority([await context.calibrations.get(request.calibration)])
     if not request.words:

@@ -19,7 +19,7 @@ from trustscale_server.sampling.sigma.added_score import Added
 from trustscale_server.serving.added import CELLS, cells_png
 from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.card_file import png_card
-from trustscale_server.serving.choose import ServiceContext
+from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.credentials import UNSIGNED
 from trustscale_server.serving.describe import document_of
 from trustscale_server.serving.document import (

@@ -22,7 +22,7 @@ from trustscale_server.sampling.measure import MeasurementSink, measure, predict
 from trustscale_server.sampling.sigma.added_score import Added
 from trustscale_server.sampling.throughput import ANSWERS
 from trustscale_server.serving.admit import Admitted
-from trustscale_server.serving.choose import ServiceContext
+from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.document import ReadWord
 from trustscale_server.serving.left_out import LeftOut, faces_of, text_of
 from trustscale_server.serving.trust import Trust, enlarged_alpha, reduced_answer

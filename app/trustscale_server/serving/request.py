@@ -24,9 +24,6 @@ from trustscale_server.upscalers.base import (
 Leaving = Literal["leave_out", "keep"]
 """Whether things of a kind are left out of masks."""
 
-_MAX_PAGES: Final = 10_000
-MAX_SIZES: Final = 3
-
 
 class UpscaleOptions(BaseModel):
     """What a person chooses for one upscaling.
@@ -140,7 +137,7 @@ class UpscaleOptions(BaseModel):
     bands: Bands | None = Field(
         None, description="Which band, or which three (`4,3,2`), of a TIFF file with several."
     )
-    page: Annotated[int, Field(ge=1, le=_MAX_PAGES)] | None = Field(
+    page: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         None, description="The page of a TIFF file with several, from 1; default: the first."
     )
     to: LongestSide | None = Field(
@@ -187,10 +184,10 @@ class UpscaleOptions(BaseModel):
 
     @model_validator(mode="after")
     def _mask_is_wanted(self) -> Self:
-        chosen = {self.alpha, self.group, self.batch, self.guarantee, self.robust}
-        chosen |= {self.faces, self.letters}
-        drawn = self.believed or self.safe or self.card or self.words
-        if self.mask == "none" and (chosen != {None} or drawn):
+        of_mask = [self.alpha, self.group, self.batch, self.guarantee, self.robust]
+        of_mask += [self.faces, self.letters]
+        is_drawn = self.believed or self.safe or self.card or self.words
+        if self.mask == "none" and (is_drawn or any(value is not None for value in of_mask)):
             raise ValueError(
                 "alpha, group, batch, guarantee, robust, believed, safe, card, words, faces and "
                 "letters need a mask, and mask=none makes none"

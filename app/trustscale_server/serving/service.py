@@ -25,7 +25,8 @@ from trustscale_server.serving.admit import (
     admit_upload,
     decode_upload,
 )
-from trustscale_server.serving.choose import ServiceContext, choose, settle
+from trustscale_server.serving.choose import choose, settle
+from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.document import (
     Picture,
     Result,
