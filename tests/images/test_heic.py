@@ -11,7 +11,7 @@ from harness.factories import encoded, photo, sharp
 from trustscale_server.images.compression import Compression, read_compression
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.features import look_at
-from trustscale_server.images.quantisers import heic_quality
+from trustscale_server.images.quality.heic import heic_quality
 
 pillow_heif = pytest.importorskip("pillow_heif")
 pillow_heif.register_heif_opener(thumbnails=False)

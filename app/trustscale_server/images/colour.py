@@ -1,4 +1,4 @@
-"""To sRGB of 8 bits, as a viewer shows an image: colour profiles, and more than 8 bits."""
+"""To sRGB, as a viewer shows an image: its colour profile is applied."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from trustscale_server.platform.errors import BadImage
-
 # Profiles named sRGB differ slightly; one that changes no value by more is ignored.
 _SAME_COLOUR: Final = 3
 
@@ -22,28 +20,32 @@ _MAX_TAGS: Final = 100  # of a colour profile; lcms reads no more
 _MAX_NAME: Final = 80  # letters of a profile's name in a note
 
 
-def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> NDArray[np.uint8]:
-    """uint8 [h, w, 3] sRGB of an image of mode L, RGB or CMYK, its colour profile applied."""
-    if profile:
-        profile = _plain(profile)
-        try:
-            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            name = _shown(ImageCms.getProfileDescription(embedded))
-            space = embedded.profile.xcolor_space.strip()
-            if image.mode not in _SPACES.get(space, ()):
-                notes.append(f"The colour profile “{name}” is for {space} and was ignored.")
-            else:
-                if space == "RGB":
-                    image = image.convert("RGB")
-                if not _is_srgb(name, profile, image.mode):
-                    converted = _converted(image, embedded)
-                    notes.append(f"The colour profile “{name}” was converted to sRGB.")
-                    return np.asarray(converted)
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            notes.append("The colour profile is damaged and was ignored; sRGB was assumed.")
+def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[NDArray[np.uint8], list[str]]:
+    """Return sRGB, uint8 [h, w, 3], of an image of mode L, RGB or CMYK, and notes on changes."""
+    converted, notes = _by_profile(image, _plain(profile)) if profile else (None, [])
+    if converted is not None:
+        return np.asarray(converted), notes
     if image.mode == "CMYK":
         notes.append("CMYK without a usable profile was converted by the plain formula.")
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image.convert("RGB")), notes
+
+
+def _by_profile(image: Image.Image, profile: bytes) -> tuple[Image.Image | None, list[str]]:
+    """The image converted, and notes; None: the profile changes nothing, or cannot be used."""
+    try:
+        embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        name = _shown(ImageCms.getProfileDescription(embedded))
+        space = embedded.profile.xcolor_space.strip()
+        if image.mode not in _SPACES.get(space, ()):
+            return None, [f"The colour profile “{name}” is for {space} and was ignored."]
+        if space == "RGB":
+            image = image.convert("RGB")
+        if _is_srgb(name, profile, image.mode):
+            return None, []
+        converted = _converted(image, embedded)
+        return converted, [f"The colour profile “{name}” was converted to sRGB."]
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None, ["The colour profile is damaged and was ignored; sRGB was assumed."]
 
 
 def _plain(profile: bytes) -> bytes:
@@ -91,62 +93,3 @@ def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.I
     if converted is None:
         raise ValueError("converted in place")
     return converted
-
-
-_BITS_TAG: Final = 0x0102  # a tag of TIFF
-
-# 16-bit data below a quarter of the range: probably of 10 or 12 bits.
-_DARK: Final = 64
-
-_ROWS: Final = 64
-
-
-def depth_of(image: Image.Image, data: bytes) -> int:
-    """Return the bits per channel of the file; of colours Pillow keeps the upper 8."""
-    if data.startswith(b"\x89PNG") and len(data) > 24:
-        return data[24]
-    if (tags := getattr(image, "tag_v2", None)) is not None:
-        return int(max(np.atleast_1d(tags.get(_BITS_TAG, 8))))
-    return int(image.info.get("bit_depth") or (16 if image.mode.startswith(("I", "F")) else 8))
-
-
-def depth_notes(rgb: NDArray[np.uint8], depth: int, *, is_grey: bool) -> list[str]:
-    """Return notes on pixels that had more than 8 bits. Raises BadImage: all are black now."""
-    top = int(rgb.max())
-    if top == 0:
-        raise BadImage(
-            f"All values of the {depth}-bit image are so small that with 8 bits they are black. "
-            "Send stretch=p0,p100 to have them stretched."
-        )
-    change = "was rounded to 8" if is_grey else "was cut to the upper 8"
-    notes = [f"The image has {depth} bits per channel; it {change}. With a stretch all are kept."]
-    if top < _DARK:
-        notes.append(
-            f"Its brightest value is {top} of 255 then. If the file holds data of 10 or 12 bits, "
-            "send stretch=p0,p100: the upscaler sees an almost black image."
-        )
-    return notes
-
-
-def from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -> Image.Image:
-    """Round grey of 16 bits, or floats, to 8 bits; alpha if one value is transparent.
-
-    Values outside 0 … 65,535, or 0 … 1 of floats, are cut, with a note.
-    """
-    values = np.asarray(image)
-    top = 65535 if image.mode.startswith("I") else 1
-    grey = np.empty(values.shape, np.uint8)
-    cut = 0
-    for start in range(0, len(values), _ROWS):  # floats of all would take many times the image
-        rows = values[start : start + _ROWS]
-        cut += rows.size - int(np.count_nonzero((rows >= 0) & (rows <= top)))
-        share = np.clip(np.nan_to_num(rows.astype(np.float64)) / top, 0, 1)
-        grey[start : start + _ROWS] = np.rint((1 - share if is_negative else share) * 255)
-    if cut:
-        notes.append(f"{cut:,} of its values lie outside of 0 … {top:,} and were cut.")
-    shallow = Image.fromarray(grey)
-    # At full depth: neighbours that round to the same grey are opaque.
-    transparent = image.info.get("transparency")
-    if transparent is not None:
-        shallow.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return shallow

@@ -28,8 +28,9 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
-from trustscale_server.images.colour import depth_notes, depth_of, from_deep_grey, to_srgb
+from trustscale_server.images.colour import to_srgb
 from trustscale_server.images.compression import LOSSLESS, Compression, read_compression
+from trustscale_server.images.depth import depth_notes, depth_of, from_deep_grey
 from trustscale_server.images.jpeg_scans import check_scans
 from trustscale_server.images.jpeg_xl import SIGNATURE, jpeg_xl_size
 from trustscale_server.images.metadata import Metadata, marks_of, metadata_of
@@ -206,18 +207,18 @@ def decode(
         image = ImageOps.exif_transpose(image)
         profile = image.info.get("icc_profile")
         if image.mode.startswith(("I", "F")):
-            image = from_deep_grey(image, notes, is_negative=is_negative)
+            image, cut = from_deep_grey(image, is_negative=is_negative)
+            notes += cut
         image, alpha = _without_alpha(image, may=with_alpha or background is not None)
         if max_input_side is not None and max(size) > max_input_side:
-            image, alpha = (
-                _reduced(image, max_input_side),
-                alpha and _reduced(alpha, max_input_side),
-            )
+            image = _reduced(image, max_input_side)
+            alpha = alpha and _reduced(alpha, max_input_side)
             notes.append(
                 f"Reduced from {size[0]}×{size[1]} to {max_input_side:,} px first "
                 f"(fit={max_input_side}); the promise is about that version."
             )
-        rgb = to_srgb(image, profile, notes)
+        rgb, converted = to_srgb(image, profile)
+        notes += converted
         if behind is not None and alpha is not None:
             rgb, alpha = _flattened(rgb, alpha, behind), None
             notes.append(f"Transparent pixels were flattened onto {background}.")

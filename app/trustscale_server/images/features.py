@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.images.compression import LOSSLESS, Compression, strongest_compression
+from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.images.kinds import (
     USUAL_QUALITY,
     Kind,
@@ -21,6 +21,7 @@ from trustscale_server.images.kinds import (
     kind_of,
     kinds_table,
 )
+from trustscale_server.images.resaved import strongest_compression
 from trustscale_server.images.statistics import MIN_ENERGY, describe
 from trustscale_server.pixels.lab import LUMA, Pixels, to_8_bit
 

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import AfterValidator
 
-from trustscale_server.images.colour import depth_of
 from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.decode import (
     NAME_BANDS,
@@ -35,6 +34,7 @@ from trustscale_server.images.decode import (
     decode,
     page_note,
 )
+from trustscale_server.images.depth import depth_of
 from trustscale_server.images.metadata import Metadata, georeference_of, marks_of, metadata_of
 from trustscale_server.pixels.lab import Pixels
 from trustscale_server.pixels.resize import resized, size_within

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from trustscale_server.images.compression import GRID
+from trustscale_server.images.resaved import GRID
 from trustscale_server.pixels.lab import LUMA
 
 _Tiles: TypeAlias = NDArray[np.float32]

@@ -1,7 +1,7 @@
-"""How coarsely AVIF and HEIC files are quantised: each is one frame of a video, AV1 or HEVC.
+"""How coarsely a HEIC file is quantised: it is one frame of a video, HEVC, or tiles of them.
 
 Only headers are read, of a bounded number of boxes, units and bits. A file of another form than the
-usual ones has no known quality.
+common ones has no known quality.
 """
 
 from __future__ import annotations
@@ -11,124 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-_SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6  # kinds of OBU
-_MAX_SIDE, _MOST_PIXELS = 4096, 4096 * 2304  # of a tile
-
-# base_q_idx at which libavif with libaom writes a quality, measured on photographs.
-_INDEX: Final = (0, 32, 76, 112, 148, 196, 236, 255)
-_QUALITY: Final = (100, 90, 75, 63, 50, 30, 10, 1)
-
-
-class _Unread(Exception):
-    """The file has an unsupported form."""
-
-
-class _Bits:
-    """Bits of a byte string, the most significant first."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def take(self, count: int) -> int:
-        if count > self._left:
-            raise _Unread
-        self._left -= count
-        return self._value >> self._left & ((1 << count) - 1)
-
-    def golomb(self) -> int:
-        """An unsigned number in the exponential code of Golomb (ITU-T H.265, 9.2)."""
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
-        return (1 << zeros) - 1 + self.take(zeros)
-
-    def signed_golomb(self) -> int:
-        number = self.golomb()
-        return (number + 1) // 2 if number % 2 else -(number // 2)
-
-
-def avif_quality(data: bytes) -> int | None:
-    """Return the quality, 1 to 100, at which libavif writes such a file, or None."""
-    place = data.find(b"mdat")
-    if place < 0:
-        return None
-    try:
-        return _quality(data[place + 4 :])
-    except _Unread:
-        return None
-
-
-def _quality(stream: bytes) -> int:
-    size: tuple[int, int, bool] | None = None
-    for kind, body in _units(stream):
-        if kind == _SEQUENCE:
-            size = _sequence(_Bits(body[:64]))
-        elif kind in {_FRAME, _FRAME_HEADER} and size is not None:
-            index = _base_q_idx(_Bits(body[:32]), *size)
-            return round(float(np.interp(index, _INDEX, _QUALITY)))
-    raise _Unread
-
-
-def _units(stream: bytes) -> Iterator[tuple[int, bytes]]:
-    place = 0
-    while place < len(stream):
-        head = stream[place]
-        if head & 0x82 != 2:  # a forbidden bit, or a unit without its size
-            raise _Unread
-        place += 2 if head & 4 else 1
-        size = shift = 0
-        while True:
-            if place >= len(stream) or shift > 28:
-                raise _Unread
-            byte = stream[place]
-            place += 1
-            size |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
-        yield head >> 3 & 15, stream[place : place + size]
-        place += size
-
-
-def _sequence(bits: _Bits) -> tuple[int, int, bool]:
-    """Width and height in superblocks, and whether frames say if they are superresolved."""
-    bits.take(3)  # profile
-    if bits.take(2) != 3:  # a still picture with the reduced header
-        raise _Unread
-    bits.take(5)  # level
-    across, down = bits.take(4) + 1, bits.take(4) + 1
-    width, height = bits.take(across) + 1, bits.take(down) + 1
-    if width > _MAX_SIDE or width * height > _MOST_PIXELS:  # it has to be tiled
-        raise _Unread
-    side = 128 if bits.take(1) else 64
-    bits.take(2)  # filters of intra prediction
-    return -(-width // side), -(-height // side), bool(bits.take(1))
-
-
-def _base_q_idx(bits: _Bits, across: int, down: int, may_superres: bool) -> int:
-    bits.take(1)  # disable_cdf_update
-    for_screens = bits.take(1)
-    if for_screens:
-        bits.take(1)  # whole motion vectors
-    if may_superres and bits.take(1):
-        raise _Unread
-    if bits.take(1):
-        bits.take(32)  # display size
-    if for_screens:
-        bits.take(1)  # copies within the picture
-    if not bits.take(1):  # tiles of one size
-        raise _Unread
-    tiles = 0
-    for most in (across, down):
-        log = 0
-        while 1 << log < min(most, 64) and bits.take(1):
-            log += 1
-        tiles += log
-    if tiles:
-        bits.take(tiles + 2)
-    return bits.take(8)
-
+from trustscale_server.images.quality.bits import Bits, Unread
 
 # The quality at a QP of 0, and how many a step is: libheif asks x265 for a constant
 # quality of (100 − q)/2, from which x265 takes 3 for pictures that depend on no other.
@@ -147,7 +30,7 @@ def heic_quality(data: bytes) -> int | None:
     """Return the quality, 1 to 100, at which libheif with x265 writes such a file, or None."""
     try:
         quantiser = _Heif(data).quantiser()
-    except _Unread:
+    except Unread:
         return None
     return round(min(100, max(1, _BEST - _OF_QP * quantiser)))
 
@@ -161,14 +44,14 @@ class _Fields:
     def take(self, size: int) -> int:
         place, self.place = self.place, self.place + size
         if self.place > self.end:
-            raise _Unread
+            raise Unread
         return int.from_bytes(self._data[place : self.place], "big")
 
     def part(self, size: int) -> _Fields:
         """The next bytes."""
         place, self.place = self.place, self.place + size
         if size < 0 or self.place > self.end:
-            raise _Unread
+            raise Unread
         return _Fields(self._data, place, self.place)
 
     def head(self) -> bytes:
@@ -196,7 +79,7 @@ class _Heif:
         tiles = dict.fromkeys(self._tiles_of(picture)[:_MAX_TILES] or [picture])
         properties, places = self._configured(), self._places()
         if not tiles.keys() <= properties.keys() & places.keys():
-            raise _Unread
+            raise Unread
         # Tiles mostly share one configuration, and each box is read once.
         codings = {box: _coding(box) for box in {properties[tile] for tile in tiles}}
         return float(np.mean([_slice_qp(codings[properties[t]], places[t]) for t in tiles]))
@@ -208,18 +91,18 @@ class _Heif:
                 size = inside.take(8) - 8
             self._read += 1
             if self._read > _MAX_BOXES:
-                raise _Unread
+                raise Unread
             yield kind, inside.part(size - 8 if size else inside.left)
 
     def _only(self, inside: _Fields, kind: bytes) -> _Fields:
         for box_kind, box in self._boxes(inside):
             if box_kind == kind:
                 return box
-        raise _Unread
+        raise Unread
 
     def _box(self, kind: bytes) -> _Fields:
         if kind not in self._meta:
-            raise _Unread
+            raise Unread
         return self._meta[kind]
 
     def _tiles_of(self, item: int) -> list[int]:
@@ -272,7 +155,7 @@ class _Heif:
     @staticmethod
     def _items(count: int) -> range:
         if count > _MAX_BOXES:
-            raise _Unread
+            raise Unread
         return range(count)
 
 
@@ -301,9 +184,9 @@ def _coding(box: _Fields) -> _Coding:
         for _ in range(box.take(2)):
             units.setdefault(kind, _raw(box.part(box.take(2)).head()))
     if not {_SPS, _PPS} <= units.keys():
-        raise _Unread
-    skipped = _of_sequence(_Bits(units[_SPS][2:]))
-    bits = _Bits(units[_PPS][2:])
+        raise Unread
+    skipped = _of_sequence(Bits(units[_SPS][2:]))
+    bits = Bits(units[_PPS][2:])
     _skip(bits, 2)  # names
     bits.take(1)  # slices that depend on others
     skipped += bits.take(1)  # whether slices say if they are shown
@@ -318,13 +201,13 @@ def _raw(unit: bytes) -> bytes:
     return unit.replace(b"\0\0\3", b"\0\0")
 
 
-def _of_sequence(bits: _Bits) -> int:
+def _of_sequence(bits: Bits) -> int:
     """How many bits of planes and of the offsets of samples the header of a slice has."""
     bits.take(4)  # a name
     layers = bits.take(3)
     bits.take(1 + 96)  # nesting; profile and level
     if layers:
-        raise _Unread
+        raise Unread
     bits.golomb()  # a name
     chroma = bits.golomb()
     separate = bits.take(1) if chroma == 3 else 0
@@ -335,13 +218,13 @@ def _of_sequence(bits: _Bits) -> int:
     bits.take(1)
     _skip(bits, 3 + 6)  # memory; sides of blocks and their depths
     if bits.take(1) and bits.take(1):  # tables of quantisers
-        raise _Unread
+        raise Unread
     bits.take(1)  # asymmetric parts
     has_offsets = bits.take(1)
     return 2 * separate + has_offsets * (1 if separate or not chroma else 2)
 
 
-def _skip(bits: _Bits, count: int) -> None:
+def _skip(bits: Bits, count: int) -> None:
     for _ in range(count):
         bits.golomb()
 
@@ -354,14 +237,14 @@ def _slice_qp(coding: _Coding, item: _Fields) -> int:
         if kind < _SLICES:
             break
     else:
-        raise _Unread
-    bits = _Bits(_raw(unit)[2:])
+        raise Unread
+    bits = Bits(_raw(unit)[2:])
     if kind not in _IDR or bits.take(1) != 1:
-        raise _Unread
+        raise Unread
     bits.take(1)  # of earlier pictures
     bits.golomb()  # a name
     bits.take(coding.extra)
     if bits.golomb() != _INTRA:
-        raise _Unread
+        raise Unread
     bits.take(coding.skipped)
     return coding.qp + bits.signed_golomb()
