@@ -16,16 +16,16 @@ def as_csv(records: Sequence[Record]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(map(plain, records))
+    writer.writerows(map(json_record, records))
     return out.getvalue()
 
 
-def plain(record: Record) -> Record:
+def json_record(record: Record) -> Record:
     """Return the record as JSON can hold it: null for NaN, "inf" and "-inf"."""
-    return {name: _plain_value(value) for name, value in record.items()}
+    return {name: _json_value(value) for name, value in record.items()}
 
 
-def _plain_value(value: object) -> object:
+def _json_value(value: object) -> object:
     if not isinstance(value, float) or math.isfinite(value):
         return value
     return None if math.isnan(value) else str(value)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from trustscale_evaluation.plan import EvaluationPlan
-from trustscale_evaluation.records import Record, as_csv, plain
+from trustscale_evaluation.records import Record, as_csv, json_record
 from trustscale_evaluation.reduce import Cell
 from trustscale_evaluation.report_picture import ReportPicture
 from trustscale_evaluation.run import TABLES, Evaluation, Options
@@ -106,7 +106,7 @@ def _summary(findings: Findings, tables: dict[str, list[Record]]) -> dict[str, A
             for result in findings.results
         ],
         "skipped": list(findings.skipped),
-        **{name: list(map(plain, records)) for name, records in tables.items()},
+        **{name: list(map(json_record, records)) for name, records in tables.items()},
     }
 
 

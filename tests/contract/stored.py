@@ -28,7 +28,8 @@ from harness.servers import RedisServer
 from trustscale_server.http import idempotency
 from trustscale_server.http.routes import upscale
 from trustscale_server.stores.documents import Key, Put
-from trustscale_server.stores.redis import RedisDocuments, check_redis
+from trustscale_server.stores.redis import check_redis
+from trustscale_server.stores.redis_documents import RedisDocuments
 
 # Nothing expires before the test reads it.
 FOR_EVER = dict.fromkeys(("result_ttl_s", "job_ttl_s"), 1e9)

@@ -18,7 +18,8 @@ from trustscale_server.stores.blobs import open_blobs
 from trustscale_server.stores.copying import copy_stores
 from trustscale_server.stores.documents import Key, Put, StoreUnavailable
 from trustscale_server.stores.files import held
-from trustscale_server.stores.redis import RedisDocuments, check_redis, redis_client
+from trustscale_server.stores.redis import check_redis, redis_client
+from trustscale_server.stores.redis_documents import RedisDocuments
 from trustscale_server.stores.sqlite import SqliteDocuments
 
 pytestmark = pytest.mark.servers

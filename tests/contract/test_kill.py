@@ -28,7 +28,8 @@ from trustscale_server.stores.base import (
     Stores,
     StoreUnavailable,
 )
-from trustscale_server.stores.redis import RedisDocuments, redis_client
+from trustscale_server.stores.redis import redis_client
+from trustscale_server.stores.redis_documents import RedisDocuments
 from trustscale_server.stores.redis_errors import redis_errors
 from trustscale_server.stores.spool import IN_MEMORY, spooled
 from trustscale_server.stores.sqlite import SqliteDocuments

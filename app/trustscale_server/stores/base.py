@@ -102,11 +102,11 @@ def open_stores(
     close: Callable[[], Awaitable[None]]
     weakness: Callable[[], Awaitable[str | None]]
     if urlsplit(url).scheme in {"redis", "rediss"}:
-        from trustscale_server.stores import redis  # noqa: PLC0415 - only where Redis is used
+        from trustscale_server.stores import redis, redis_documents  # noqa: PLC0415 - only with Redis
 
         blobs = open_blobs(blobs_url, data_dir)
         client = redis.redis_client(url)
-        documents = redis.RedisDocuments(client)
+        documents = redis_documents.RedisDocuments(client)
         probes = [
             partial(redis.check_redis, client),
             documents.probe,

@@ -22,7 +22,7 @@ _REASONS: Final = (
 )  # fmt: skip
 
 
-def reason_of(error: Exception, *, is_local: bool) -> str:
+def blob_failure(error: Exception, *, is_local: bool) -> str:
     """Return why a folder (`is_local`) or an object store cannot be used now."""
     message = str(error)
     if not is_local:

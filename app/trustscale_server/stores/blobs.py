@@ -23,7 +23,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from trustscale_server.platform.errors import BadRequest, ConfigError, ImageTooLarge, NotFound
-from trustscale_server.stores.blob_errors import reason_of
+from trustscale_server.stores.blob_errors import blob_failure
 from trustscale_server.stores.documents import StoreUnavailable
 from trustscale_server.stores.files import PRIVATE, SCRATCH_LIFE_S, sync, usable_folder
 from trustscale_server.stores.spool import spooled_parts
@@ -239,7 +239,7 @@ class Blobs:
             yield
         except (BaseError, OSError) as error:
             place = "The blob store" if self.root is None else f"The folder {self.root}"
-            reason = reason_of(error, is_local=self.root is not None)
+            reason = blob_failure(error, is_local=self.root is not None)
             raise StoreUnavailable(f"{place} cannot be used now: {reason}.") from error
 
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from trustscale_server.platform.errors import Conflict
 from trustscale_server.stores.blobs import CHECK_FOLDER, Blobs
 from trustscale_server.stores.documents import Changes, Document, Key, Put
-from trustscale_server.stores.redis import Client, RedisDocuments, begin_copy, check_blobs, end_copy
+from trustscale_server.stores.redis import Client, begin_copy, check_blobs, end_copy
+from trustscale_server.stores.redis_documents import RedisDocuments
 from trustscale_server.stores.sqlite import SqliteDocuments
 
 

@@ -1,7 +1,7 @@
 """Documents by folder and name, changed by compare-and-swap: the whole interface of a database.
 
-All stores but that of bytes are made of documents; SQLite (`sqlite.py`) and Redis (`redis.py`) know
-nothing else.
+All stores but that of bytes are made of documents; SQLite (`sqlite.py`) and Redis
+(`redis_documents.py`) know nothing else.
 """
 
 from __future__ import annotations

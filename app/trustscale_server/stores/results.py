@@ -28,8 +28,6 @@ from trustscale_server.stores.spool import byte_size
 RESULT_FOLDER: Final = "result-"
 """Prefix of folders of results."""
 
-_LOW_WATER: Final = 0.9
-
 _ROWS: Final = "results"
 _EXPIRY: Final = "results-by-expiry"
 _BYTES: Final = Key("totals", "bytes of results")
@@ -203,7 +201,7 @@ class ResultStore:
         total, removed = int(document.value or 0), 0
         if total <= self._max_result_bytes:
             return 0
-        low = _LOW_WATER * self._max_result_bytes
+        low = 0.9 * self._max_result_bytes  # so that not every upload has to make room
         while total > low and removed < most:
             limit = int(min(_ROWS_AT_ONCE, most - removed))
             oldest = await read_folder(self._documents, _ROWS, limit=limit + 1)
