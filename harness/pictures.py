@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.outbound.guard import NetworkAccess, system_resolver
-from trustscale_server.upscalers.probe import pattern
+from trustscale_server.upscalers.pattern import pattern
 from trustscale_server.upscalers.registry import UpscalerConfig, build_bare, build_upscaler
 
 ADAPTER = TypeAdapter(UpscalerConfig)

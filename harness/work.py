@@ -18,7 +18,7 @@ from harness.waiting import PATIENCE_S
 from trustscale_server.jobs.queue import JobQueue, run_until_signalled
 from trustscale_server.platform.errors import BadPairs
 from trustscale_server.stores.base import Job, open_stores
-from trustscale_server.upscalers.remote.failures import BadCredentials, QuotaSpent
+from trustscale_server.upscalers.failures import BadCredentials, QuotaSpent
 
 
 def new_job(name, kind, log, **request):

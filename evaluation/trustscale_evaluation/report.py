@@ -97,10 +97,10 @@ def _summary(findings: Findings, tables: dict[str, list[Record]]) -> dict[str, A
                 "fingerprint": result.upscaler.fingerprint,
                 "images_generated": result.generated,
                 "generation_seconds": round(result.seconds, 3),
-                "agreement": result.probe
-                and result.probe.agreement
-                and asdict(result.probe.agreement),
-                "seam": result.probe and result.probe.seam,
+                "agreement": result.assessment
+                and result.assessment.agreement
+                and asdict(result.assessment.agreement),
+                "seam": result.assessment and result.assessment.seam,
                 "variants": [as_named(cell) for cell in result.cells],
             }
             for result in findings.results

@@ -22,8 +22,8 @@ from trustscale_server.calibrating.pairs import Pair, load_pair, variants_of
 from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.errors import BadRequest
+from trustscale_server.upscalers.assessment import Assessment, assess
 from trustscale_server.upscalers.base import Upscaler
-from trustscale_server.upscalers.probe import ProbeReport, probe
 
 T = TypeVar("T")
 
@@ -69,8 +69,8 @@ class Evaluation:
         made_by: how X is made from Y; None: it is given.
         fitted_on: images that a σ in use was fitted on before.
         quickest: the least seconds of generation of an upload: others may have waited.
-        probe: what the upscaler shows of the first test upload, of four further generations; None
-            without new samples: a run from the cache calls nothing.
+        assessment: what the upscaler shows of the first test upload, of four further generations;
+            None without new samples: a run from the cache calls nothing.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Evaluation:
         self.generated, self.seconds = 0, 0.0
         self.fitted_on: set[str] = set()
         self.quickest: float | None = None
-        self.probe: ProbeReport | None = None
+        self.assessment: Assessment | None = None
         self._looked_at = 0
 
     @property
@@ -205,7 +205,7 @@ class Evaluation:
         if self.generated:
             # Samples of the cache have the file's colours already.
             pair = await asyncio.to_thread(self._load, self.test[0])
-            self.probe = await probe(self.upscaler, pair.x, samples=self._largest.samples)
+            self.assessment = await assess(self.upscaler, pair.x, samples=self._largest.samples)
 
     async def each(
         self, uploads: Iterable[PlannedUpload], reduce: Callable[[EvaluatedImage], T]

@@ -183,7 +183,7 @@ def limits(results: Sequence[Evaluation], plan: EvaluationPlan, options: Options
 
 def _as_made(result: Evaluation) -> str | None:
     """How the upscaler's own pictures agree with an upload, before they are aligned."""
-    report = result.probe
+    report = result.assessment
     if report is None or report.agreement is None:
         return None
     seams = f"; {report.seams}" if report.seams else ""

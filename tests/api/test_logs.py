@@ -10,7 +10,7 @@ from harness.gateway import AS_ADMIN, check_problem, ended, post
 from tests.logs import logging_as
 from tests.numbers import numbers_of, parsed_metrics
 from tests.upscalers.resilient import SOURCE, Inner, guarded
-from trustscale_server.upscalers.remote.failures import Busy
+from trustscale_server.upscalers.failures import Busy
 
 KEYS = {"client_keys": ["anna:client-key"], "admin_keys": ["ops:admin-key"]}
 ANNA = {"Authorization": "Bearer client-key"}

@@ -12,7 +12,7 @@ from trustscale_server.stores import usage
 from trustscale_server.stores.base import CallsMade, Job, StoreUnavailable
 from trustscale_server.stores.documents import Key, Put
 from trustscale_server.stores.usage import made_for, used_by
-from trustscale_server.upscalers.remote.failures import Busy
+from trustscale_server.upscalers.failures import Busy
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from trustscale_server.platform.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.stores.base import JobState, StoreUnavailable
-from trustscale_server.upscalers.remote.failures import BadCredentials
+from trustscale_server.upscalers.failures import BadCredentials
 
 
 async def test_turns_alone():

@@ -13,7 +13,7 @@ from tests.clock import LoopClock
 from trustscale_server.platform.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from trustscale_server.sampling.draw import TimeLimits, draw
 from trustscale_server.upscalers.base import Capabilities, Source
-from trustscale_server.upscalers.remote.failures import Filtered, WrongSample
+from trustscale_server.upscalers.failures import Filtered, WrongSample
 
 SOURCE = Source(photo(0, 6, 8))
 

@@ -34,7 +34,7 @@ from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.upscalers.base import Capabilities, Source, settings_of
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS as MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
-from trustscale_server.upscalers.remote.failures import Filtered
+from trustscale_server.upscalers.failures import Filtered
 from trustscale_server.upscalers.symmetries import sample_seeds
 
 PIPELINE = MeasurementSpec(fingerprint="fake:1", scale=2, samples=6)

@@ -8,7 +8,7 @@ from harness.fakes import FakeUpscaler
 from tests.numbers import numbers_of
 from trustscale_server.upscalers.base import Capabilities, Source
 from trustscale_server.upscalers.config import RemoteConfig
-from trustscale_server.upscalers.remote.failures import Busy
+from trustscale_server.upscalers.failures import Busy
 from trustscale_server.upscalers.resilience.account import CallAccount
 from trustscale_server.upscalers.resilience.breaker import BreakerPolicy
 from trustscale_server.upscalers.resilience.retry import RetryPolicy

@@ -27,8 +27,8 @@ from trustscale_server.upscalers.connect.request import ConnectRequest, upscaler
 from trustscale_server.upscalers.connect.suggest import suggest
 from trustscale_server.upscalers.connect.trial import attempt
 from trustscale_server.upscalers.entries import toml_of
+from trustscale_server.upscalers.failures import BadCredentials, WrongSample
 from trustscale_server.upscalers.registry import build_bare
-from trustscale_server.upscalers.remote.failures import BadCredentials, WrongSample
 
 BASE, PUBLIC = "http://127.0.0.1", resolving("93.184.216.34")
 

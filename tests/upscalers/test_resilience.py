@@ -14,8 +14,7 @@ from tests.upscalers.resilient import SOURCE, Inner, counted, guarded
 from trustscale_server.platform.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
 from trustscale_server.sampling.draw import TimeLimits, draw
 from trustscale_server.upscalers.base import Source
-from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.failures import (
+from trustscale_server.upscalers.failures import (
     BadCredentials,
     BreakerOpen,
     Busy,
@@ -26,6 +25,7 @@ from trustscale_server.upscalers.remote.failures import (
     QuotaSpent,
     TooManyCalls,
 )
+from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.resilience.breaker import Breaker, BreakerPolicy
 from trustscale_server.upscalers.resilience.retry import RetryPolicy
 

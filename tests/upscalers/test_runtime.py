@@ -1,4 +1,4 @@
-"""The runtimes of the embedded networks, and the probe of an upscaler."""
+"""The runtimes of the embedded networks, and what is assessed of an upscaler."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ import pytest
 from skimage import data
 
 from harness.fakes import FakeUpscaler
+from trustscale_server.upscalers.assessment import assess
 from trustscale_server.upscalers.base import Capabilities
 from trustscale_server.upscalers.embedded.runtime import (
     OPENVINO,
@@ -19,7 +20,6 @@ from trustscale_server.upscalers.embedded.runtime import (
 )
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
-from trustscale_server.upscalers.probe import probe
 
 needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no bfloat16")
 
@@ -119,7 +119,7 @@ class Odd(FakeUpscaler):
      (lambda seed, call: call % 2, False, ["a cache"]), (lambda seed, call: call, False, [])],
 )  # fmt: skip
 async def test_seeds(seed_of, seeds, words):
-    report = await probe(Odd(seed_of, capabilities=Capabilities(seeds=seeds)))
+    report = await assess(Odd(seed_of, capabilities=Capabilities(seeds=seeds)))
     assert report.usable
     assert len(report.warnings) == len(words)
     assert all(map(str.__contains__, report.warnings, words))

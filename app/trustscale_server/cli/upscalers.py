@@ -24,8 +24,8 @@ from trustscale_server.images.decode import decode
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.sampling.spec import DEFAULT_SAMPLES
+from trustscale_server.upscalers.assessment import Assessment, assess
 from trustscale_server.upscalers.entries import add
-from trustscale_server.upscalers.probe import ProbeReport, probe
 
 app = typer.Typer(help="The configured upscalers.", no_args_is_help=True)
 
@@ -52,18 +52,18 @@ def try_upscaler(
     Up to four generations are paid for.
     """
 
-    async def run() -> ProbeReport:
+    async def run() -> Assessment:
         async with local(name) as session:
             upscaler = session.service.context.upscaler(name)
             picture = None
             if image is not None:
                 data = await asyncio.to_thread(image.read_bytes)
                 picture = (await decoding(decode, data, session.settings.limits)).rgb
-            return await probe(upscaler, picture, samples=samples)
+            return await assess(upscaler, picture, samples=samples)
 
     report = asyncio.run(run())
-    facts = {**asdict(report), "usable": report.usable}
-    output(facts, lambda _: _text(report), as_json=as_json)
+    document = {**asdict(report), "usable": report.usable}
+    output(document, lambda _: _text(report), as_json=as_json)
     if not report.usable:
         raise typer.Exit(1)
 
@@ -72,7 +72,7 @@ def _line(row: dict[str, Any]) -> str:
     return f"{row['name']}  {row['kind']}  {row['calibration'] or 'not calibrated'}"
 
 
-def _text(report: ProbeReport) -> str:
+def _text(report: Assessment) -> str:
     answers = {None: "unknown", True: "yes", False: "no"}
     latency = "unknown" if report.latency_s is None else f"{report.latency_s:.2f} s per call"
     calls = report.calls_per_request or "unknown"

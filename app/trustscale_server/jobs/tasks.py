@@ -36,7 +36,7 @@ from trustscale_server.platform.retry import retried
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.platform.telemetry.traces import fail, resumed, span
 from trustscale_server.stores.base import Job, JobState, JobStatus, JobStore, StoreUnavailable
-from trustscale_server.upscalers.remote.failures import needs_operator
+from trustscale_server.upscalers.failures import needs_operator
 
 log = logging.getLogger(__name__)
 

@@ -33,8 +33,8 @@ from trustscale_server.upscalers.base import (
     Source,
     Upscaler,
 )
+from trustscale_server.upscalers.failures import replaceable
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.failures import replaceable
 
 _CALL_BYTES = 128 * 2**20
 """Of the decoded samples of one call: ten of 2048 × 2048, two of 4096 × 4096."""

@@ -14,7 +14,7 @@ from harness.pictures import adapter, decoded, from_uri, sample, uri
 from harness.waiting import cancelled
 from trustscale_server.platform.errors import ProtocolError, UpscalerFailed, UpscalerUnavailable
 from trustscale_server.upscalers.bounded_json import MAX_VALUES
-from trustscale_server.upscalers.remote.failures import (
+from trustscale_server.upscalers.failures import (
     AnswerLost,
     Filtered,
     GenerationFailed,

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from harness.pictures import config, patient, source
 from trustscale_server.platform.errors import UpscalerError, UpscalerRejected
 from trustscale_server.platform.problems import problem_of
-from trustscale_server.upscalers.registry import build_bare
-from trustscale_server.upscalers.remote.failures import (
+from trustscale_server.upscalers.failures import (
     AnswerLost,
     BadCredentials,
     Busy,
@@ -23,6 +22,7 @@ from trustscale_server.upscalers.remote.failures import (
     TooManyCalls,
     retriable,
 )
+from trustscale_server.upscalers.registry import build_bare
 from trustscale_server.upscalers.remote.replies import Reply, explanation, failure, retry_after
 
 URL = "http://upstream.example"

@@ -18,13 +18,13 @@ from trustscale_server.images.holes import Inpaint, cut_holes, hole_mask
 from trustscale_server.platform.errors import ProtocolError
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.bounded_json import MAX_VALUES, TooManyValues, parse
-from trustscale_server.upscalers.probe import pattern
+from trustscale_server.upscalers.failures import Busy, GenerationFailed, OutOfBounds
+from trustscale_server.upscalers.pattern import pattern
+from trustscale_server.upscalers.pointers import outline
 from trustscale_server.upscalers.registry import build_bare
 from trustscale_server.upscalers.remote.description import SeedField
-from trustscale_server.upscalers.remote.failures import Busy, GenerationFailed, OutOfBounds
 from trustscale_server.upscalers.remote.generic import fill
 from trustscale_server.upscalers.remote.placeholders import fill_path
-from trustscale_server.upscalers.remote.pointers import outline
 from trustscale_server.upscalers.remote.presets import preset_names
 
 BASE = {"kind": "http", "url": "http://127.0.0.1", "scale": 2}

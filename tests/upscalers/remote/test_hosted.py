@@ -13,8 +13,7 @@ from harness.waiting import cancelled
 from tests.upscalers.remote.hosted import State, base64_of, hosted
 from trustscale_server.platform.errors import ProtocolError, UpscalerRejected
 from trustscale_server.upscalers.base import Source
-from trustscale_server.upscalers.remote import predictions
-from trustscale_server.upscalers.remote.failures import (
+from trustscale_server.upscalers.failures import (
     AnswerLost,
     BadCredentials,
     Busy,
@@ -24,6 +23,7 @@ from trustscale_server.upscalers.remote.failures import (
     TooManyCalls,
     WrongSample,
 )
+from trustscale_server.upscalers.remote import predictions
 
 BASE = "http://127.0.0.1"
 REPLICATE = {"kind": "replicate", "model": "o/m", "scale": 2}

@@ -8,6 +8,7 @@ import pytest
 from harness.faults import FaultServer, answer, endless, reset, silent, slow, truncated
 from harness.pictures import TOKEN, config, patient, resolving
 from trustscale_server.platform.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
+from trustscale_server.upscalers.failures import BadCredentials
 from trustscale_server.upscalers.outbound.guard import (
     FetchPolicy,
     Origin,
@@ -16,7 +17,6 @@ from trustscale_server.upscalers.outbound.guard import (
     target,
 )
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.failures import BadCredentials
 from trustscale_server.upscalers.remote.predictions import CogConfig
 from trustscale_server.upscalers.remote.upstream import Upstream
 

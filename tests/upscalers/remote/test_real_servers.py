@@ -25,7 +25,7 @@ from trustscale_server.upscalers.connect.request import ConnectRequest
 from trustscale_server.upscalers.connect.suggest import suggest
 from trustscale_server.upscalers.connect.trial import attempt
 from trustscale_server.upscalers.entries import toml_of
-from trustscale_server.upscalers.remote.failures import Busy, GenerationFailed
+from trustscale_server.upscalers.failures import Busy, GenerationFailed
 from trustscale_worker.service import create_worker_app
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]

@@ -7,9 +7,9 @@ from PIL import Image
 from harness.factories import encoded
 from harness.pictures import config, sample, source
 from trustscale_server.upscalers.alignment import alignment
+from trustscale_server.upscalers.failures import WrongSample
+from trustscale_server.upscalers.pattern import pattern
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.probe import pattern
-from trustscale_server.upscalers.remote.failures import WrongSample
 from trustscale_server.upscalers.remote.sample_reader import SampleReader
 from trustscale_server.upscalers.remote.upstream import Upstream
 

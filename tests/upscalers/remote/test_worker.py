@@ -14,7 +14,7 @@ from tests.live import serving
 from tests.workers.fakes import SleepingEngine, textured
 from trustscale_server.platform.errors import UpscalerRejected, UpscalerUnavailable
 from trustscale_server.platform.problems import problem_of
-from trustscale_server.upscalers.remote.failures import Misconfigured
+from trustscale_server.upscalers.failures import Misconfigured
 from trustscale_server.upscalers.remote.upstream import Upstream
 from trustscale_server.upscalers.remote.worker import WorkerUpscaler
 from trustscale_worker.service import create_worker_app

@@ -14,7 +14,7 @@ from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.upscalers.base import RGB
 from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
-from trustscale_server.upscalers.probe import pattern
+from trustscale_server.upscalers.pattern import pattern
 from trustscale_worker.errors import WeightsError
 
 # Between an imported model and its original: grey levels of 255, and dB. Some networks amplify

@@ -12,7 +12,7 @@ from trustscale_server.platform.errors import ConfigError
 from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
 from trustscale_server.upscalers.embedded.upscaler import DEFAULT_TILE, EmbeddedConfig
 from trustscale_server.upscalers.entries import add
-from trustscale_server.upscalers.probe import pattern
+from trustscale_server.upscalers.pattern import pattern
 from trustscale_worker.errors import WeightsError
 from trustscale_worker.files import file_sha256
 from trustscale_worker.importing.comparison import deviation_of, halo_of, picture_of

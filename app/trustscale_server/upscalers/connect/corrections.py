@@ -10,9 +10,9 @@ from trustscale_server.platform.errors import UpscalerError
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.connect import polling
 from trustscale_server.upscalers.entries import Entry
+from trustscale_server.upscalers.failures import NoImage, WrongSize
 from trustscale_server.upscalers.outbound.guard import ForeignHost
-from trustscale_server.upscalers.remote.failures import NoImage, WrongSize
-from trustscale_server.upscalers.remote.pointers import images
+from trustscale_server.upscalers.pointers import images
 from trustscale_server.upscalers.remote.presets import merge
 from trustscale_server.upscalers.remote.sample_reader import ASPECT_TOLERANCE
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from trustscale_server.upscalers.entries import Entry
-from trustscale_server.upscalers.remote.pointers import find_all, first
+from trustscale_server.upscalers.pointers import find_all, first
 
 _IMAGES: Final = ("image", "img", "photo", "picture", "file", "input", "media", "content")
 _NO_IMAGE: Final = re.compile(r"mask|output|format|reference|name|type", re.IGNORECASE)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from trustscale_server.upscalers.entries import Entry
-from trustscale_server.upscalers.remote.pointers import first, leaves
+from trustscale_server.upscalers.pointers import first, leaves
 
 _ID: Final = re.compile(r"(^|[_-])(id|uuid|guid|job|task|prediction|ticket)$", re.IGNORECASE)
 _STATE: Final = re.compile(r"(^|[_-])(status|state|phase)$", re.IGNORECASE)

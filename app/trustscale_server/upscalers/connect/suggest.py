@@ -27,7 +27,7 @@ from trustscale_server.upscalers.connect.request import (
 )
 from trustscale_server.upscalers.entries import Entry
 from trustscale_server.upscalers.outbound.guard import http_url
-from trustscale_server.upscalers.remote.pointers import find_all, first
+from trustscale_server.upscalers.pointers import find_all, first
 from trustscale_server.upscalers.remote.presets import load_preset, merge, preset_names
 from trustscale_server.upscalers.remote.replies import failure
 from trustscale_server.upscalers.remote.upstream import Upstream

@@ -35,7 +35,7 @@ from trustscale_server.upscalers.connect.request import (
 )
 from trustscale_server.upscalers.entries import Entry
 from trustscale_server.upscalers.outbound.guard import NetworkAccess
-from trustscale_server.upscalers.probe import pattern
+from trustscale_server.upscalers.pattern import pattern
 from trustscale_server.upscalers.registry import build_bare
 
 _MAX_BYTES: Final = 64 * 2**20  # of a recorded answer

@@ -21,7 +21,7 @@ from trustscale_server.platform.errors import (
 from trustscale_server.upscalers.base import RGB, Capabilities, Source, fingerprint_of
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.pointers import first
+from trustscale_server.upscalers.pointers import first
 from trustscale_server.upscalers.remote.replies import Reply, retry_after
 from trustscale_server.upscalers.remote.sample_reader import SampleReader
 from trustscale_server.upscalers.remote.upstream import SMALL_ANSWER, Upstream

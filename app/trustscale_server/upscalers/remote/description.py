@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, model_validator
 
 from trustscale_server.upscalers.config import OneAddress
+from trustscale_server.upscalers.pointers import Pointer
 from trustscale_server.upscalers.remote.placeholders import names_in
-from trustscale_server.upscalers.remote.pointers import Pointer
 from trustscale_server.upscalers.remote.presets import load_preset, merge
 
 

@@ -17,17 +17,17 @@ from trustscale_server.platform.errors import ProtocolError
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.bounded_json import TooManyValues, parse
 from trustscale_server.upscalers.config import OneAddress
-from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.adapter import Adapter
-from trustscale_server.upscalers.remote.failures import (
+from trustscale_server.upscalers.failures import (
     GenerationFailed,
     Misconfigured,
     NoImage,
     OutOfBounds,
     QuotaSpent,
 )
+from trustscale_server.upscalers.permit import MemoryPermit
+from trustscale_server.upscalers.pointers import Pointer, first
+from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.placeholders import fill
-from trustscale_server.upscalers.remote.pointers import Pointer, first
 from trustscale_server.upscalers.remote.upstream import Upstream
 
 _FILE = {"_type": "gradio.FileData"}

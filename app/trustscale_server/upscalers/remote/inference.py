@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trustscale_server.platform.errors import ProtocolError
 from trustscale_server.upscalers.bounded_json import MAX_VALUES
-from trustscale_server.upscalers.remote.failures import OutOfBounds
+from trustscale_server.upscalers.failures import OutOfBounds
 from trustscale_server.upscalers.remote.replies import Reply
 from trustscale_server.upscalers.tensors import (
     HEADER_LENGTH,

@@ -18,9 +18,9 @@ from trustscale_server.platform.errors import ProtocolError, UpscalerUnavailable
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.permit import MemoryPermit
+from trustscale_server.upscalers.pointers import find_all, first
 from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.inference import encode_request, output_of, understood
-from trustscale_server.upscalers.remote.pointers import find_all, first
 from trustscale_server.upscalers.remote.replies import explanation
 from trustscale_server.upscalers.remote.upstream import Upstream
 from trustscale_server.upscalers.tensors import Tensor

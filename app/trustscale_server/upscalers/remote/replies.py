@@ -18,7 +18,7 @@ from typing import Any
 
 from trustscale_server.platform.errors import ProtocolError, UpscalerError, UpscalerRejected
 from trustscale_server.upscalers.bounded_json import MAX_VALUES, TooManyValues, parse
-from trustscale_server.upscalers.remote.failures import (
+from trustscale_server.upscalers.failures import (
     AnswerLost,
     BadCredentials,
     Busy,
@@ -28,7 +28,7 @@ from trustscale_server.upscalers.remote.failures import (
     QuotaSpent,
     TooManyCalls,
 )
-from trustscale_server.upscalers.remote.pointers import first
+from trustscale_server.upscalers.pointers import first
 
 _TEXT_LIMIT = 300
 

@@ -21,8 +21,8 @@ from trustscale_server.platform.errors import BadInput, ImageTooLarge, ProtocolE
 from trustscale_server.upscalers.alignment import alignment
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.config import OneAddress
+from trustscale_server.upscalers.failures import WrongSample, WrongSize
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.failures import WrongSample, WrongSize
 from trustscale_server.upscalers.remote.upstream import Upstream
 
 log = structlog.get_logger()

@@ -23,6 +23,7 @@ from trustscale_server.platform.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.upscalers.config import RemoteConfig
+from trustscale_server.upscalers.failures import AnswerLost, BadCredentials, OutOfBounds
 from trustscale_server.upscalers.outbound.guard import (
     FetchPolicy,
     NetworkAccess,
@@ -32,7 +33,6 @@ from trustscale_server.upscalers.outbound.guard import (
     target,
 )
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.failures import AnswerLost, BadCredentials, OutOfBounds
 from trustscale_server.upscalers.remote.replies import Reply, raise_for_status
 
 SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers

@@ -21,10 +21,10 @@ from trustscale_server.platform.errors import ProtocolError, UpscalerError, Upsc
 from trustscale_server.platform.telemetry import traces
 from trustscale_server.upscalers.base import RGB, Capabilities, Source
 from trustscale_server.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
+from trustscale_server.upscalers.failures import Misconfigured, retriable
 from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.failures import Misconfigured, retriable
+from trustscale_server.upscalers.pointers import find_all, first
 from trustscale_server.upscalers.remote.inference import encode_request, output_of, understood
-from trustscale_server.upscalers.remote.pointers import find_all, first
 from trustscale_server.upscalers.remote.upstream import Upstream
 
 log = structlog.get_logger()

@@ -6,7 +6,7 @@ from typing import Final
 
 from trustscale_server.stores.base import CallStore, Usage
 from trustscale_server.upscalers.config import RemoteConfig
-from trustscale_server.upscalers.remote.failures import QuotaSpent
+from trustscale_server.upscalers.failures import QuotaSpent
 
 _HOUR_S: Final = 3600.0
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from trustscale_server.platform.retry import full_jitter
-from trustscale_server.upscalers.remote.failures import asked_wait, retriable
+from trustscale_server.upscalers.failures import asked_wait, retriable
 
 
 @dataclass(frozen=True, slots=True)

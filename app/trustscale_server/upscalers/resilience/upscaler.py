@@ -37,14 +37,14 @@ from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, Wrapped
 from trustscale_server.upscalers.config import RemoteConfig
-from trustscale_server.upscalers.permit import MemoryPermit
-from trustscale_server.upscalers.remote.failures import (
+from trustscale_server.upscalers.failures import (
     BreakerOpen,
     Busy,
     asked_wait,
     metrics_label,
     needs_operator,
 )
+from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.resilience.account import CallAccount
 from trustscale_server.upscalers.resilience.breaker import BREAKER, Breaker, BreakerPolicy, Recovery
 from trustscale_server.upscalers.resilience.limit import CallLimit

@@ -1,4 +1,4 @@
-"""Try an upscaler as a request would, and report what matters for calibration and cost."""
+"""What a few paid calls show of an upscaler: what matters for calibration and cost."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from trustscale_server.pixels.lab import normalised_lab
 from trustscale_server.platform.errors import UpscalerError
 from trustscale_server.upscalers.alignment import Alignment, alignment
 from trustscale_server.upscalers.base import RGB, Source, Upscaler
+from trustscale_server.upscalers.pattern import pattern
 
-_SIDE = 96
 _SEEDS = (193, 290)  # whose residues modulo 96 differ
 
 
 @dataclass(slots=True)
-class ProbeReport:
+class Assessment:
     """What three generations have shown; None is not known.
 
     error: the first failure.
@@ -81,7 +81,7 @@ class ProbeReport:
         return self.obstacle is None
 
 
-async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 8) -> ProbeReport:
+async def assess(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 8) -> Assessment:
     """Check the upscaler, then generate with one seed, another, and the first again.
 
     An `UpscalerError` is in the report.
@@ -90,7 +90,7 @@ async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 
     Image uint8 [h, w, 3]; None: a synthetic pattern of 96 x 96. `samples` M only counts the calls
     per request.
     """
-    report = ProbeReport(upscaler.name, upscaler.kind, samples)
+    report = Assessment(upscaler.name, upscaler.kind, samples)
     source = Source(pattern() if image is None else image)
     try:
         await upscaler.probe()
@@ -106,7 +106,7 @@ async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 
         if report.repeatable:
             half_input = np.ascontiguousarray(source.rgb[:, : source.width // 2])
             (half_sample,) = await upscaler.generate(Source(half_input), [_SEEDS[0]])
-            report.seam = _apart(first[0], half_sample, upscaler.scale)
+            report.seam = _seam(first[0], half_sample, upscaler.scale)
     except UpscalerError as error:
         report.error = error.detail
         return report
@@ -121,25 +121,13 @@ async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 
     return report
 
 
-def pattern() -> RGB:
-    """Return a deterministic picture with edges, texture and smooth parts, uint8 [96, 96, 3]."""
-    y, x = np.mgrid[0:_SIDE, 0:_SIDE].astype(np.float64)
-    rings = 127 + 60 * np.sin(np.hypot(x - 30, y - 40) / 2.5)
-    ramp = 40 + 1.6 * x
-    board = 200.0 * (((x // 7).astype(int) + (y // 5).astype(int)) % 2)
-    grain = np.random.default_rng(1).normal(0, 12, (_SIDE, _SIDE))
-    planes = [rings + grain, np.where(x > 55, board, ramp), 0.5 * rings + 0.5 * ramp - grain]
-    picture: RGB = np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
-    return picture
-
-
 async def _timed(upscaler: Upscaler, source: Source, seed: int) -> tuple[RGB, float]:
     started = time.perf_counter()
     (sample,) = await upscaler.generate(source, [seed])
     return sample, time.perf_counter() - started
 
 
-def _apart(whole_sample: RGB, half_sample: RGB, scale: int) -> float:
+def _seam(whole_sample: RGB, half_sample: RGB, scale: int) -> float:
     """Root mean square of the differences of lightness beside the cut, in 100 steps."""
     width = half_sample.shape[1]
     beside = slice(max(0, width - 8 * scale), width)  # 8 pixels of the input
@@ -147,7 +135,7 @@ def _apart(whole_sample: RGB, half_sample: RGB, scale: int) -> float:
     return 100 * float(np.sqrt(np.mean((planes[0] - planes[1]) ** 2)))
 
 
-def _warnings(report: ProbeReport, max_samples: int | None) -> list[str]:
+def _warnings(report: Assessment, max_samples: int | None) -> list[str]:
     warnings = []
     if not report.varies:
         warnings.append(

@@ -12,7 +12,7 @@ from trustscale_server.platform.errors import (
     UpscalerRejected,
     UpscalerUnavailable,
 )
-from trustscale_server.upscalers.remote.pointers import outline
+from trustscale_server.upscalers.pointers import outline
 
 
 class _Waiting(UpscalerUnavailable):
