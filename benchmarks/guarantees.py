@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.table import print_table
-from trustscale_server.calibration.guarantees import (
+from trustscale_server.calibration.guarantee_kinds import (
     AFTER_LOOKING,
-    LEVELS,
     Expectation,
     HighProbability,
     Probability,
 )
+from trustscale_server.calibration.guarantees import LEVELS
 from trustscale_server.calibration.manifest import PairInfo
 from trustscale_server.calibration.review_settings import ReviewSettings
 from trustscale_server.calibration.shipped import shipped_calibration
@@ -136,7 +136,7 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
     row(f"expectation: mean L at α = {ALPHA}", shown(lost), f"≤ {ALPHA}")
 
     usual = [
-        Expectation().usual(curve, by_scene(**one), ALPHA)
+        Expectation().typical_error(curve, by_scene(**one), ALPHA)
         for curve, one in zip(named, drawn, strict=True)
     ]
     errors = np.array([np.inf if one is None else one.error for one in usual])

@@ -50,7 +50,7 @@ from trustscale_server.calibrating.pairs import Pair, load_pair
 from trustscale_server.calibrating.reduction import pair_from_words, pair_info
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.guarantees import Expectation, Probability
+from trustscale_server.calibration.guarantee_kinds import Expectation, Probability
 from trustscale_server.calibration.manifest import MeasuredPair, Provenance
 from trustscale_server.conformal import words
 from trustscale_server.images.decode import PAIR_LIMITS, decode

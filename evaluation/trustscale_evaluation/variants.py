@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.guarantees import Expectation, HighProbability
+from trustscale_server.calibration.guarantee_kinds import Expectation, HighProbability
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.platform.config_errors import mistakes

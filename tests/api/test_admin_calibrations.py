@@ -15,7 +15,7 @@ from harness.gateway import AS_ADMIN, PATIENT, aside, check_problem, ended, gate
 from harness.waiting import until
 from trustscale_server.calibration import file, insight
 from trustscale_server.calibration.changes import ServingChanges
-from trustscale_server.calibration.guarantees import HighProbability
+from trustscale_server.calibration.guarantee_kinds import HighProbability
 from trustscale_server.calibration.insight import COMMON_ALPHAS, MAX_SPLITS
 from trustscale_server.calibration.priority import CalibrationPriority
 from trustscale_server.conformal.fidelity import FidelitySettings

@@ -14,7 +14,8 @@ from harness.waiting import PATIENCE_S
 from tests.live import serving
 from tests.upscalers.test_connect import answering
 from trustscale_server.calibrating.fit import FIT_DIGITS
-from trustscale_server.calibration.guarantees import ROBUST, Expectation
+from trustscale_server.calibration.guarantee_kinds import Expectation
+from trustscale_server.calibration.guarantees import ROBUST
 from trustscale_server.http.routes.calibrate import MAX_FILES
 from trustscale_server.images.kinds import class_of_way
 from trustscale_server.images.usual import USUAL

@@ -9,7 +9,7 @@ from harness.admin import Admin
 from harness.factories import encoded, in_groups, photo
 from harness.fakes import FakeUpscaler
 from harness.gateway import check_problem, ended, gateway, pixels, post, text_chunks
-from trustscale_server.calibration.guarantees import guarantee_of
+from trustscale_server.calibration.guarantee_kinds import guarantee_of
 
 LIKELY = {"kind": "high_probability", "delta": 0.2}
 SETTINGS = guarantee_of(LIKELY)

@@ -10,7 +10,7 @@ from harness.factories import changed, made_of
 from harness.gateway import check_problem
 from trustscale_server.calibration import file, validation
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.guarantees import PostHoc
+from trustscale_server.calibration.guarantee_kinds import PostHoc
 from trustscale_server.images.degradation import Mixture
 from trustscale_server.platform.errors import BadCalibration
 

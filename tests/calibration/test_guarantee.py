@@ -9,7 +9,7 @@ from harness.factories import changed, in_groups
 from harness.fakes import FakeUpscaler
 from trustscale_server.calibrating.costs import Costs, Tariff
 from trustscale_server.calibration import file
-from trustscale_server.calibration.guarantees import (
+from trustscale_server.calibration.guarantee_kinds import (
     Expectation,
     HighProbability,
     PostHoc,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trustscale_server.calibration.guarantees import Expectation, Probability
+from trustscale_server.calibration.guarantee_kinds import Expectation, Probability
 from trustscale_server.conformal import RiskCurve
 from trustscale_server.conformal.risk_curve import exceeded_by
 from trustscale_server.conformal.scenes import by_scene
@@ -76,7 +76,7 @@ def test_one_of_ten_exceeds_it(population):
     cuts = np.array([curve.threshold(0.2) for curve in curves])
     lost = np.array([one.losses(cuts, "left") for one in population]).T  # [draw, image]
     usual = [
-        Expectation().usual(curve, by_scene(images, 1.0), 0.2).error
+        Expectation().typical_error(curve, by_scene(images, 1.0), 0.2).error
         for curve, images in zip(curves, drawn, strict=True)
     ]
     own = np.take_along_axis(lost, places, axis=1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trustscale_server.calibration.guarantees import Expectation, Probability
+from trustscale_server.calibration.guarantee_kinds import Expectation, Probability
 from trustscale_server.conformal import words
 from trustscale_server.pixels.boxes import box_of, painted
 

@@ -14,7 +14,7 @@ from trustscale_evaluation.run import Options
 from trustscale_evaluation.samples import SampleCache
 from trustscale_evaluation.variants import Variant, paper, served
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibration.guarantees import Expectation
+from trustscale_server.calibration.guarantee_kinds import Expectation
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 

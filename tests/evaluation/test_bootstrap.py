@@ -10,7 +10,7 @@ from trustscale_evaluation.reduce import Cell, JudgedImage
 from trustscale_evaluation.tables import QUANTITIES, cell_rows, joint_intervals
 from trustscale_evaluation.variants import Variant
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.guarantees import HighProbability
+from trustscale_server.calibration.guarantee_kinds import HighProbability
 from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.sampling.spec import MeasurementSpec

@@ -8,13 +8,13 @@ import pytest
 
 from harness.factories import calibration_of, changed
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibration.guarantees import (
+from trustscale_server.calibration.guarantee_kinds import (
     Expectation,
     HighProbability,
     PostHoc,
     Probability,
-    rounded_up,
 )
+from trustscale_server.calibration.guarantees import rounded_up
 from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
 from trustscale_server.conformal.words import ANY
 from trustscale_server.images.compression import LOSSLESS, Compression
@@ -179,7 +179,7 @@ class TestSentence:
 
     def test_nine_of_ten(self, calibration):
         """In expectation it tells the error that nine of ten do not exceed, in steps of colour."""
-        error = rounded_up(calibration.everything.usual(0.125).error)
+        error = rounded_up(calibration.everything.typical_error(0.125).error)
         right = (
             "pictures like those measured, mean colours around trusted points are right within "
             f"{100 * error:.2g} of 100 steps of lightness; you asked for 12 on average. Fine "
@@ -196,7 +196,7 @@ class TestSentence:
     def test_too_few_to_tell(self, calibration):
         """Eight scenes say nothing about one of ten: then the mean is told; below B/9 nothing."""
         few = calibration.with_pairs(calibration.measured_pairs()[:8], created_by="test")
-        assert few.everything.usual(0.5) is None
+        assert few.everything.typical_error(0.5) is None
         told = promised(few, 0.5).plain
         assert told == (
             "On average over spots of pictures like those measured, mean colours around the worst "

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trustscale_server.calibrating.unusable import OnBadPair
-from trustscale_server.calibration.guarantees import LEVELS, ROBUST, AnyGuarantee, Expectation
+from trustscale_server.calibration.guarantee_kinds import AnyGuarantee, Expectation
+from trustscale_server.calibration.guarantees import LEVELS, ROBUST
 from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.review_settings import ReviewSettings
 from trustscale_server.conformal.fidelity import METRICS, FidelitySettings

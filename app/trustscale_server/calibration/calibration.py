@@ -16,12 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.calibration.guarantees import (
-    LEVELS,
-    Expectation,
-    GuaranteeSettings,
-    PostHoc,
-)
+from trustscale_server.calibration.guarantee_kinds import Expectation, PostHoc
+from trustscale_server.calibration.guarantees import LEVELS, GuaranteeSettings
 from trustscale_server.calibration.manifest import (
     Manifest,
     MeasuredPair,

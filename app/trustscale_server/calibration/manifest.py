@@ -18,7 +18,8 @@ from pydantic import (
 )
 
 from trustscale_server import __version__
-from trustscale_server.calibration.guarantees import LEVELS, AnyGuarantee, Expectation
+from trustscale_server.calibration.guarantee_kinds import AnyGuarantee, Expectation
+from trustscale_server.calibration.guarantees import LEVELS
 from trustscale_server.calibration.review_settings import ReviewSettings
 from trustscale_server.conformal import (
     LossCurve,

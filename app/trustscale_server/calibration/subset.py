@@ -11,12 +11,12 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from threading import Lock
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.calibration.guarantees import COVERED, ErrorQuantile, GuaranteeSettings
+from trustscale_server.calibration.guarantees import ErrorQuantile, GuaranteeSettings
 from trustscale_server.calibration.manifest import Manifest, PairInfo, scene_of
 from trustscale_server.conformal import LossCurve, StepCurve, added, fidelity
 from trustscale_server.conformal.backtest import highest_trusted, trusted_shares
@@ -25,6 +25,9 @@ from trustscale_server.conformal.scenes import by_scene, places_of
 from trustscale_server.images.features import InputFeatures, classify
 from trustscale_server.images.kinds import class_of_way
 from trustscale_server.sampling.spec import MeasurementSpec
+
+COVERED: Final = 20
+"""Scenes that a class needs to speak for itself."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,20 +125,17 @@ class Subset:
 
         return [i for places in sorted(self.members, key=key_of_scene) for i in places]
 
-    def held(self, rho: float, robust: float = 1.0) -> int | None:
-        """Return below which code of the score detail holds up, with at most ρ of it invented.
+    @cached_property
+    def held(self) -> Callable[[float], int | None]:
+        """Gives the code of the score below which detail holds up, with at most ρ of it invented.
 
         0: none does. None: its pairs were made before anybody looked.
         """
-        if self.marked is None:
-            return None
-        return self._held(rho, robust)
 
-    @cached_property
-    def _held(self) -> Callable[[float, float], int]:
         @lru_cache(maxsize=64)
-        def found(rho: float, robust: float) -> int:
-            assert self.marked is not None  # noqa: S101 - `held` sees to it
+        def found(rho: float) -> int | None:
+            if self.marked is None:
+                return None
             places = self._in_order
             shares = self.marked[places].astype(np.float32) / np.float32(added.FULL_SHARE)
             return added.threshold(
@@ -144,7 +144,6 @@ class Subset:
                 rho,
                 scenes=[self.scenes[place] for place in places],
                 weights=[self.weights[place] for place in places],
-                robust=robust,
             )
 
         return found
@@ -207,13 +206,12 @@ class Subset:
         """Explain why nothing is trusted at α and what would help; None if something may be."""
         return self.guarantee.shortfall(alpha, self.error_bound, self.n, self.curve.min_alpha)
 
-    def usual(self, alpha: float) -> ErrorQuantile | None:
-        """Return the error that few spots exceed inside the mask of α, or None."""
-        return self._usual(alpha)
-
     @cached_property
-    def _usual(self) -> Callable[[float], ErrorQuantile | None]:
-        """Looks at all loss curves for each α, so answers are kept."""
+    def typical_error(self) -> Callable[[float], ErrorQuantile | None]:
+        """Gives the error that few spots exceed inside the mask of an α, or None.
+
+        It looks at all loss curves for each α, so answers are kept.
+        """
 
         @lru_cache(maxsize=64)
         def found(alpha: float) -> ErrorQuantile | None:
@@ -221,7 +219,7 @@ class Subset:
             scenes = by_scene(
                 weighted.loss_curves, self.error_bound, weighted.scenes, weighted.weights
             )
-            return self.guarantee.usual(self.curve, scenes, alpha)
+            return self.guarantee.typical_error(self.curve, scenes, alpha)
 
         return found
 

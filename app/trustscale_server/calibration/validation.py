@@ -2,8 +2,8 @@
 
 Numbers that no measurement gives, or pairs that leave no scene, do not fail where a file is read
 but when somebody uploads, or mislead there. The manifest's own types check its fields
-(`manifest.py`, `guarantees.py`); this checks what they have in common with each other and with the
-arrays.
+(`manifest.py`, `guarantee_kinds.py`); this module checks what they have in common with each other
+and with the arrays.
 """
 
 from __future__ import annotations

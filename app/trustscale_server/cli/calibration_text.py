@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trustscale_server.calibration.changes import ServingChanges
-from trustscale_server.calibration.guarantees import guarantee_of
+from trustscale_server.calibration.guarantee_kinds import guarantee_of
 from trustscale_server.calibration.priority import EVERY
 from trustscale_server.cli.job_text import calls_made, progress_of
 from trustscale_server.cli.output import output

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from trustscale_server.calibration.guarantees import Expectation
+from trustscale_server.calibration.guarantee_kinds import Expectation
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal.adapted import (
     MIN_UPLOADS,

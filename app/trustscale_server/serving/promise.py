@@ -5,14 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from trustscale_server.calibration.guarantees import (
-    ErrorQuantile,
-    Expectation,
-    GuaranteeSettings,
-    PostHoc,
-    Probability,
-    rounded_up,
-)
+from trustscale_server.calibration.guarantee_kinds import Expectation, PostHoc, Probability
+from trustscale_server.calibration.guarantees import ErrorQuantile, GuaranteeSettings, rounded_up
 from trustscale_server.calibration.manifest import REMOVED
 from trustscale_server.conformal.fidelity import FidelitySettings, clips
 from trustscale_server.conformal.risk_curve import lab_psnr_lower_bound_db
@@ -30,7 +24,7 @@ def guarantee(applicable: ApplicableCalibration, alpha: float) -> Guarantee:
     why_not = applicable.why_not
     settings = subset.pipeline.fidelity
     counts_errors = not isinstance(subset.guarantee, Probability)
-    usual = subset.usual(alpha)
+    usual = subset.typical_error(alpha)
     promised = why_not is None and subset.shortfall(alpha) is None
     words = plain(applicable, alpha, usual) if why_not is None else f"No promise. {why_not}."
     condition = _condition(applicable)

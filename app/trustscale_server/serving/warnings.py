@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from trustscale_server.calibration.guarantees import (
-    PostHoc,
-    rounded_up,
-)
+from trustscale_server.calibration.guarantee_kinds import PostHoc
+from trustscale_server.calibration.guarantees import rounded_up
 from trustscale_server.serving.applicable import ApplicableCalibration
 
 _MAX_PAIRS: Final = 10**9  # more than anybody has

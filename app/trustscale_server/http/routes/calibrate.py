@@ -13,7 +13,7 @@ from trustscale_server.calibrating.create import Plan
 from trustscale_server.calibrating.documents import CalibrationDetail
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.guarantees import AnyGuarantee
+from trustscale_server.calibration.guarantee_kinds import AnyGuarantee
 from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.forms import MAX_JSON_BYTES, check_fields

@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from trustscale_server.calibrating.documents import Answering, answering
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.guarantees import AFTER_LOOKING, GuaranteeSummary
+from trustscale_server.calibration.guarantee_kinds import AFTER_LOOKING
+from trustscale_server.calibration.guarantees import GuaranteeSummary
 from trustscale_server.calibration.insight import (
     CalibratedClass,
     ThresholdRow,
