@@ -31,8 +31,9 @@ from harness.credentials import new_chain
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.conformal.code_table import CODE_STEPS, NEVER
 from trustscale_server.http.app import create_app
-from trustscale_server.images.encode import FORMS, Attached, Pages, picture
+from trustscale_server.images.encode import FORMS, Attached, picture
 from trustscale_server.images.png import to_png
+from trustscale_server.images.tiff import Pages
 from trustscale_server.platform.telemetry.logs import configure_logs
 from trustscale_server.serving.credentials import Credentials, Parent
 

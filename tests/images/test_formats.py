@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from harness.factories import encoded, photo
 from tests.images.programs import program
 from trustscale_server.images.decode import KeepMetadata, Limits, decode
-from trustscale_server.images.encode import FORMS, Attached, enlarged_metadata, picture
+from trustscale_server.images.encode import FORMS, Attached, picture
 from trustscale_server.images.metadata import Metadata
 from trustscale_server.platform.errors import BadRequest, ImageTooLarge
 from trustscale_server.serving.pictures import form_of
@@ -57,7 +57,7 @@ class TestOut:
         kept = decode(data, LIMITS, keep="keep-gps").metadata
         assert kept.geo == GEO
         # The tie point is the corner of another pixel then, at the same place on the ground.
-        larger = enlarged_metadata(kept, 4).geo
+        larger = kept.enlarged(4).geo
         assert larger[33550] == (2.5, 2.5, 0.0)
         assert larger[33922] == (8.0, 12.0, 0.0, 500000.0, 4600000.0, 0.0)
 

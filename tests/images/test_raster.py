@@ -14,7 +14,6 @@ from rasterio.io import MemoryFile
 from harness import hostile
 from harness.factories import encoded, photo
 from trustscale_server.images.decode import Limits
-from trustscale_server.images.encode import enlarged_metadata
 from trustscale_server.images.raster import Bands, Stretch, read_picture, read_values
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.platform.errors import BadImage, BadInput, BadRequest, ImageTooLarge
@@ -170,7 +169,7 @@ def test_the_place_of_files_that_pillow_cannot_read():
     place = rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)
     data = raster(BANDS, transform=place, crs="EPSG:32633")
     kept = read_picture(data, LIMITS, stretch="p1,p99", bands="4,3,2", keep="keep-gps").metadata
-    assert enlarged_metadata(kept, 4).geo[33550][:2] == (2.5, 2.5)
+    assert kept.enlarged(4).geo[33550][:2] == (2.5, 2.5)
     assert not read_picture(data, LIMITS, stretch="p1,p99", bands="4,3,2", keep="keep").metadata.geo
 
 

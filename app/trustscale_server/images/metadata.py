@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from xml.etree.ElementTree import Element, SubElement, tostring
 
@@ -91,6 +91,24 @@ class Metadata:
         below = {tag: dict(exif.get_ifd(tag)) for tag in (IFD.Exif, IFD.GPSInfo)}
         main: dict[int, Any] = {tag: exif[tag] for tag in _MAIN if tag in exif}
         return main, {tag: directory for tag, directory in below.items() if directory}
+
+    def enlarged(self, scale: float) -> Metadata:
+        """Return the metadata of a picture with `scale` times the pixels per direction."""
+        geo = dict(self.geo)
+        if isinstance(size := geo.get(PIXEL_SCALE), tuple):
+            geo[PIXEL_SCALE] = (size[0] / scale, size[1] / scale, *size[2:])
+        if isinstance(points := geo.get(TIE_POINTS), tuple):
+            # Six numbers each: column, row, level, then the place.
+            geo[TIE_POINTS] = tuple(
+                value * scale if place % 6 < 2 else value for place, value in enumerate(points)
+            )
+        if isinstance(matrix := geo.get(TRANSFORMATION), tuple):
+            # Rows of four: the first two are steps by a column and by a row.
+            geo[TRANSFORMATION] = tuple(
+                value / scale if place % 4 < 2 else value for place, value in enumerate(matrix)
+            )
+        size = self.pixel_um and (self.pixel_um[0] / scale, self.pixel_um[1] / scale)
+        return replace(self, geo=geo, pixel_um=size)
 
 
 def metadata_of(image: Image.Image, *, with_place: bool) -> tuple[Metadata, list[str]]:

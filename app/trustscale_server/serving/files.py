@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import IO, TypeAlias
 
-from trustscale_server.images.encode import Attached, Pages, enlarged_metadata, write_trust_cog
+from trustscale_server.images.encode import Attached
 from trustscale_server.images.marked import write_marked
 from trustscale_server.images.metadata import Metadata
 from trustscale_server.images.png import write_png
+from trustscale_server.images.tiff import Pages, write_trust_cog
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.serving.added import RHO, zones
 from trustscale_server.serving.document import (
@@ -39,7 +40,7 @@ def picture_file(generated: Generated, document: Picture) -> Files:
     fingerprint, upload = chosen.pipeline.fingerprint, generated.admitted.decoded.image
     attached = Attached(
         text=trust.text if trust else {**UNMASKED_TEXT, "trustscale:fingerprint": fingerprint},
-        metadata=enlarged_metadata(upload.metadata, generated.scale),
+        metadata=upload.metadata.enlarged(generated.scale),
         pages=Pages(trust.mask, trust.codes) if trust else None,
         raster=upload.raster,
     )
@@ -58,7 +59,7 @@ def picture_file(generated: Generated, document: Picture) -> Files:
 
 def trust_cog_file(generated: Generated, trust: Trust) -> Files:
     """Write the trust levels as a Cloud Optimized GeoTIFF."""
-    metadata = enlarged_metadata(generated.admitted.decoded.image.metadata, generated.scale)
+    metadata = generated.admitted.decoded.image.metadata.enlarged(generated.scale)
     return {TRUST_COG: spooled(write_trust_cog, trust.codes, trust.text, metadata)}
 
 
