@@ -90,7 +90,7 @@ async def one(
                 before = resident()
                 size = await fetched(with_state(app, state), answer["links"]["image"])
                 sending = peak() - before
-                calibration = await state["trustscale"].calibrations.active(upscaler)
+                calibration = await state["trustscale"].services.calibrations.active(upscaler)
                 counted = footprint(
                     answer["height"] // 4,
                     answer["width"] // 4,

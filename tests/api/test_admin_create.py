@@ -66,7 +66,7 @@ def test_the_time_of_pairs_that_people_label(start):
 def test_pairs_are_stored_side_by_side(start, monkeypatch):
     """A store takes its time for each, and others meanwhile."""
     admin = Admin(start(embedded_job_worker=False))
-    blobs = type(admin.client.app_state["trustscale"].stores.blobs)
+    blobs = type(admin.client.app_state["trustscale"].services.stores.blobs)
     put, two, running = blobs.put, asyncio.Event(), []
 
     async def slow(store, folder, name, data):

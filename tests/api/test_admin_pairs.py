@@ -171,7 +171,7 @@ class TestPictures:
         job = admin.ended(admin.post_files({"y/a.jpg": encoded(photo(70, 48, 48), "JPEG")}))
         made = job["result"].rsplit("/", 1)[-1]
         assert shown(admin, made, "a", "y").shape == (48, 48, 3)  # a PNG file, whatever was sent
-        blobs = admin.client.app_state["trustscale"].stores.blobs
+        blobs = admin.client.app_state["trustscale"].services.stores.blobs
         admin.client.portal.call(blobs.delete, job["id"])
         gone = check_problem(admin.send("GET", f"/{made}/pairs/a/y.png"), "not-found")
         assert "no longer" in gone["detail"]

@@ -59,7 +59,7 @@ def test_a_card(client):
 def test_faces_are_listed(client, monkeypatch):
     """By the finder of the service, in pixels of the large file."""
     found = iter([[], [Face(20, 30, 60, 70, 0.9)]])
-    context = client.app_state["trustscale"].service.context
+    context = client.app_state["trustscale"].context
     monkeypatch.setattr(context, "find_faces", lambda *_: next(found))
     told = ask(client, encoded(SMALL), encoded(LARGE)).json()
     (thing,) = [one for one in told["things"] if one["kind"] == "face"]

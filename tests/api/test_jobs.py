@@ -151,7 +151,7 @@ async def test_running_and_queued(serve):
 
 async def test_a_client_that_hangs_up_before_the_answer(serve, monkeypatch):
     async with serve(FakeUpscaler(seconds=60)) as served:
-        queue, jobs = served.state.queue, []
+        queue, jobs = served.state.services.queue, []
         submit = queue.submit
 
         async def leaving(job):
@@ -220,7 +220,7 @@ async def test_connections_that_drop(serve, store):
             assert {answer.status_code for answer in await asyncio.gather(*repeated)} == {200}
             await asyncio.gather(*(request.answered for request in dropped))
             assert len(upscaler.calls) == 16
-        assert served.state.service.context.slots.in_flight == 0
+        assert served.state.context.slots.in_flight == 0
 
 
 @pytest.mark.servers
@@ -244,7 +244,7 @@ async def test_two_gateways(serve, redis_url, tmp_path):
 async def test_a_gateway_that_died(serve, monkeypatch):
     """A claim that nobody renews runs out, and the request is made anew."""
     async with serve() as served:
-        claims, looks = served.state.stores.claims, []
+        claims, looks = served.state.services.stores.claims, []
         claim = claims.claim
 
         async def behind_the_dead(name, value, *, seconds):
@@ -309,7 +309,7 @@ async def test_nothing_was_paid_yet(serve):
     """Who hangs up before the first sample leaves no work behind, and the key is free."""
     upscaler = FakeUpscaler(seconds=60)
     async with serve(upscaler, max_in_flight=1) as served:
-        slots = served.state.service.context.slots
+        slots = served.state.context.slots
         async with slots.slot():
             waiting = served.hanging(headers=key())
             await until(lambda: slots.waiting)

@@ -143,7 +143,7 @@ def slow_uploads(monkeypatch):
         return await really(function, file, *args, **kwargs)
 
     async def start(served):
-        places = served.state.service.context.decoding
+        places = served.state.context.decoding
         uploads = [served.hanging(**form(b"slow")) for _ in range(places.max_amount + 1)]
         await until(lambda: sum(one.answered.done() for one in uploads) == 1)
         return sorted(uploads, key=lambda one: one.answered.done())
@@ -178,7 +178,7 @@ async def test_what_is_fetched_slowly_holds_no_place(serve, monkeypatch):
     async with serve(
         max_in_flight=1, max_waiting=1, image_url_allowed_hosts=["example.com"]
     ) as served:
-        most = served.state.service.context.fetching.max_amount
+        most = served.state.context.fetching.max_amount
         fields = {"image_url": (None, "https://example.com/a.png")}
         slow = [served.hanging(files=fields) for _ in range(most + 1)]
         await until(lambda: any(one.answered.done() for one in slow))
@@ -191,7 +191,7 @@ async def test_is_bounded(serve):
     """Masks and overlays for other α have places of their own; uploads never wait for them."""
     async with serve(max_in_flight=1, max_waiting=1) as served:
         client, links = served.client, (await served.post()).json()["links"]
-        drawing = served.state.service.context.drawing
+        drawing = served.state.context.drawing
         async with drawing.slot():
             address = f"{links['overlay']}?alpha=0.3"
             leaving = [served.hanging("GET", address) for _ in range(drawing.max_waiting)]
@@ -500,7 +500,7 @@ async def test_a_pool_is_filled_beside_what_computes_here(serve):
         {"name": "here", "kind": "embedded"},
     ]
     async with serve(pool, here, upscalers=entries, max_in_flight=1, max_waiting=0) as served:
-        slots = served.state.service.context.slots
+        slots = served.state.context.slots
         wanted = ["pool"] * 16 + ["here"]
         asking = [asyncio.create_task(served.post(mask="none", upscaler=name)) for name in wanted]
         await until(lambda: (slots.beside("pool"), slots.beside("here")) == (16, 1))
@@ -518,7 +518,7 @@ async def test_more_memory_than_there_is(serve):
     large = encoded(photo(3, 100, 100))
     upscaler = FakeUpscaler()
     async with serve(upscaler, max_in_flight_bytes=200_000) as served:
-        served.state.service.context.throughput.note(upscaler, 100 * 100, 4, 5.0)
+        served.state.context.throughput.note(upscaler, 100 * 100, 4, 5.0)
         for headers in ({}, ASYNC):
             answer = await served.post(large, headers=headers)
             problem = check_problem(answer, "image-too-large")
@@ -595,7 +595,7 @@ def upscaler():
 def client(start, upscaler):
     """A gateway whose upscaler takes a second for each line of the image, and may take 10 s."""
     client = start(upscaler, request_timeout_s=10)
-    service = client.app_state["trustscale"].service
+    service = client.app_state["trustscale"].services.service
     service.context.throughput.note(upscaler, PIXELS, SAMPLES, 24)
     return client
 

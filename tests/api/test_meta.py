@@ -18,8 +18,8 @@ from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.calibrating.documents import Answering
 from trustscale_server.calibration.guarantee_kinds import AFTER_LOOKING
 from trustscale_server.calibration.insight import COMMON_ALPHAS, ThresholdRow
+from trustscale_server.http.health_checks import HealthChecks
 from trustscale_server.http.routes.upscalers import levels_of
-from trustscale_server.http.state import Probes
 from trustscale_server.platform.errors import ConfigError, UpscalerUnavailable
 from trustscale_server.stores.base import StoreUnavailable
 
@@ -124,16 +124,16 @@ def test_the_fixed_headers(client, upscaler):
 async def test_one_question_for_all():
     """However many ask at once or soon after, the upscaler is asked once, also where it is away."""
     clock, inner = LoopClock(), Inner()
-    async with aclosing(Probes(10.0)) as probes:
-        await asyncio.gather(*(probes.probe(inner) for _ in range(50)))
+    async with aclosing(HealthChecks(10.0)) as checks:
+        await asyncio.gather(*(checks.check(inner) for _ in range(50)))
         inner.failure = UpscalerUnavailable("away")
         clock.jump(9)
-        await probes.probe(inner)
+        await checks.check(inner)
         assert inner.checks == 1
         clock.jump(2)
         for _ in range(3):
             with pytest.raises(UpscalerUnavailable, match="away"):
-                await probes.probe(inner)
+                await checks.check(inner)
         assert inner.checks == 2
 
 

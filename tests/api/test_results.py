@@ -151,7 +151,7 @@ class TestObjectStore:
     def test_it_is_away(self, start, s3_url, monkeypatch):
         upscaler = FakeUpscaler()
         client = start(upscaler, blobs=s3_url)
-        store = client.app_state["trustscale"].stores.blobs
+        store = client.app_state["trustscale"].services.stores.blobs
 
         async def away(*_, **__):
             raise GenericError("Generic S3 error: token=secret")
@@ -241,7 +241,7 @@ def put(client, image=IMAGE, headers=None):
     place = told.json()
     sent = httpx.put(place["url"], content=image, headers=place["headers"], trust_env=False)
     assert sent.status_code == 200
-    assert place["max_bytes"] == client.app_state["trustscale"].settings.max_upload_bytes
+    assert place["max_bytes"] == client.app_state["trustscale"].services.settings.max_upload_bytes
     return place["upload"]
 
 

@@ -153,7 +153,7 @@ async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
     app = gateway(tmp_path, upscaler, calibrations=[calibration])
     asked = UpscaleRequest(**options, alpha=calibration.everything.bound)
     async with traced(), app.router.lifespan_context(app) as state:
-        service = state["trustscale"].service
+        service = state["trustscale"].services.service
         upload = encoded(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
         small = encoded(np.zeros((16, 16, 3), np.uint8))
         await service.run(await service.prepare(small, asked))  # tables are made once

@@ -69,7 +69,7 @@ async def test_a_slot_is_held_until_the_work_ends(tmp_path, monkeypatch, ends_by
     monkeypatch.setattr(trust, "write_png", levels)
     monkeypatch.setattr(trust.Trust, "put", score)
     async with app.router.lifespan_context(app) as state:
-        service_, asked = state["trustscale"].service, UpscaleRequest(seed=3)
+        service_, asked = state["trustscale"].services.service, UpscaleRequest(seed=3)
         slots = service_.context.slots
         run = asyncio.create_task(service_.run(await service_.prepare(IMAGE, asked)))
         assert await asyncio.to_thread(working.wait, 60)

@@ -28,6 +28,7 @@ from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.cli import options
 from trustscale_server.cli.config import effective
 from trustscale_server.cli.output import output
+from trustscale_server.http.server import DESCRIPTORS
 from trustscale_server.platform.cores import core_quota, cores, usable_cores
 from trustscale_server.platform.errors import (
     ConfigError,
@@ -44,7 +45,6 @@ from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.embedded.runtime import bf16_unit, has_bf16
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedConfig
 
-_DESCRIPTORS: Final = 4096
 _CHECK_S: Final = 15.0
 _SIDE: Final = 48
 
@@ -125,10 +125,10 @@ def _machine(settings: Settings) -> list[Finding]:
     advice = "give it 1 GiB or more: see docs/sizing.md" if is_small else None
     findings.append(Finding("memory", "warning" if is_small else "ok", text, advice))
     max_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    is_few = 0 <= max_descriptors < _DESCRIPTORS
+    is_few = 0 <= max_descriptors < DESCRIPTORS
     findings.append(
         Finding("file descriptors", "warning" if is_few else "ok", f"{max_descriptors}",
-                f"raise the hard limit (ulimit -n) to {_DESCRIPTORS}" if is_few else None)
+                f"raise the hard limit (ulimit -n) to {DESCRIPTORS}" if is_few else None)
     )  # fmt: skip
     folder = settings.data_dir
     place = next((path for path in (folder, *folder.parents) if path.exists()), folder)

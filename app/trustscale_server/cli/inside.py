@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import httpx
@@ -87,12 +87,12 @@ async def _start(
         stores = private_stores(stores, settings.data_dir, stack)
     services = await _opened(settings, stack, metrics=metrics, stores=stores)
     unkept = replace(services.service.context, results=None)
-    service = replace(services.service, context=unkept)
-    members: dict[str, Any] = {"service": service, "worker": None}
+    unkept_service = replace(services.service, context=unkept)
+    worker = None
     if on_checked is not None:
         # Released when the jobs have stopped.
         held = await stack.enter_async_context(AsyncExitStack())
-        members["worker"] = await stack.enter_async_context(
+        worker = await stack.enter_async_context(
             services.queue.running(
                 {"calibration": services.handlers["calibration"]},
                 concurrency=services.concurrency,
@@ -100,7 +100,7 @@ async def _start(
                 unfinished=False,  # those of other processes are left alone
             )
         )
-        members["creator"] = LocalCreator(
+        creator = LocalCreator(
             upscalers=services.upscalers,
             default=settings.default,
             calibrations=services.calibrations,
@@ -111,18 +111,19 @@ async def _start(
             on_checked=on_checked,
             costs=services.creator.costs,
         )
+        services = replace(services, creator=creator)
     nobody = Keyring(())
     return await State.from_services(
-        services,
+        replace(services, service=unkept_service),
         stack,
         metrics,
         TIMINGS,
+        worker=worker,
         client_keys=nobody,
         admin_keys=nobody,
         operator="command line",  # in records and in the admin log
         limits=ClientLimits(),
         idempotency=IdempotencyKeys(services.stores.claims, ignored=True),
-        **members,
     )
 
 

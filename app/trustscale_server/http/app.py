@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 
 import structlog
@@ -17,20 +16,18 @@ from trustscale_server.bootstrap.assembly import (
 )
 from trustscale_server.bootstrap.checks import single_process_lock
 from trustscale_server.bootstrap.settings import Settings
-from trustscale_server.calibrating.orphans import remove_orphans
 from trustscale_server.http.api import application, include
 from trustscale_server.http.auth import Keyring, stored_admin_key
 from trustscale_server.http.clients import open_limits
+from trustscale_server.http.idempotency import IdempotencyKeys
 from trustscale_server.http.routes.shared import preview
 from trustscale_server.http.state import TIMINGS, State, Timings
+from trustscale_server.http.sweep import sweep
 from trustscale_server.platform.cores import usable_cores
-from trustscale_server.platform.errors import TrustscaleError
 from trustscale_server.platform.memory import memory_limit
 from trustscale_server.platform.tasks import beside
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.platform.telemetry.traces import exporting
-from trustscale_server.stores.base import Stores
-from trustscale_server.stores.uploads import forget_files
 from trustscale_server.web.routes import web_router
 
 log = structlog.get_logger(__name__)
@@ -85,7 +82,7 @@ async def _start(
     )
     await report_calibrations(services)
     for work in (
-        _sweep(services.stores, settings, timings),
+        sweep(services.stores, settings, timings),
         services.canaries.run(),
         measure_throughput(services),
     ):
@@ -111,6 +108,7 @@ async def _start(
         client_keys=Keyring(key.get_secret_value() for key in settings.client_keys),
         admin_keys=Keyring(_admin_keys(settings)),
         limits=await stack.enter_async_context(limits),
+        idempotency=IdempotencyKeys(services.stores.claims),
     )
     await stack.enter_async_context(beside(_when_stopping(state)))
     return state
@@ -122,9 +120,9 @@ async def _when_stopping(state: State) -> None:
     What arrived at that moment is answered: a proxy does not send an upload twice.
     """
     await state.stopping.wait()
-    for arriving in (state.bodies, state.service.context.fetching):
+    for arriving in (state.bodies, state.context.fetching):
         arriving.end(state.timings.drain_s)
-    state.service.context.decoding.end(2 * state.timings.drain_s)
+    state.context.decoding.end(2 * state.timings.drain_s)
 
 
 def _admin_keys(settings: Settings) -> list[str]:
@@ -133,24 +131,3 @@ def _admin_keys(settings: Settings) -> list[str]:
     key, path = stored_admin_key(settings.data_dir)
     log.info("admin_key", path=str(path))
     return [key]
-
-
-async def _sweep(stores: Stores, settings: Settings, timings: Timings) -> None:
-    """Remove expired results and jobs periodically."""
-    clock = asyncio.get_running_loop().time
-    orphans_at = clock()
-    while True:
-        try:
-            await stores.results.sweep()
-            past = await stores.jobs.archive(older_s=settings.job_details_ttl_s)
-            for job in [*past, *await stores.jobs.expire(older_s=settings.job_ttl_s)]:
-                await forget_files(stores.blobs, job)
-            if clock() >= orphans_at:
-                orphans_at = clock() + timings.orphans_s
-                await remove_orphans(stores)
-        except TrustscaleError as error:
-            log.warning("sweep_failed", detail=error.detail)
-        except Exception:
-            # Without a next round, disk and database would fill up unseen.
-            log.exception("sweep_failed")
-        await asyncio.sleep(timings.sweep_s)

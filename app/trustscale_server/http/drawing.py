@@ -40,7 +40,7 @@ from trustscale_server.stores.spool import spooled
 async def in_turn(state: State, drawing: Coroutine[Any, Any, bytes]) -> IO[bytes]:
     """Await the drawing of a file in its turn, so that few are in memory at once."""
     with closing(drawing):
-        async with state.service.context.drawing.slot():
+        async with state.context.drawing.slot():
             drawn = await drawing
             return await asyncio.to_thread(spooled, lambda out: out.write(drawn))
 
@@ -63,7 +63,7 @@ async def converted(state: State, result: Result | Unmasked, data: bytes, form: 
     trust = mask_file = b""
     if isinstance(result, Result):
         if form_of(form, None).holds_pages:
-            trust = await state.stores.results.blob(result.id, TRUST)
+            trust = await state.services.stores.results.blob(result.id, TRUST)
         mask_file = await mask_at(state, result, result.alpha)
 
     def convert() -> bytes:
@@ -89,9 +89,9 @@ async def converted(state: State, result: Result | Unmasked, data: bytes, form: 
 async def mask_at(state: State, result: Result, alpha: float) -> bytes:
     """Return the mask of a stored answer at α, a PNG file."""
     if alpha == result.alpha:
-        return await state.stores.results.blob(result.id, MASK)
-    calibration = await state.calibrations.get(result.calibration)
-    trust = await state.stores.results.blob(result.id, TRUST)
+        return await state.services.stores.results.blob(result.id, MASK)
+    calibration = await state.services.calibrations.get(result.calibration)
+    trust = await state.services.stores.results.blob(result.id, TRUST)
     subset = result.subset_of(calibration)
     kind = result.input_class.name if result.input_class else None
 
@@ -110,22 +110,22 @@ async def mask_at(state: State, result: Result, alpha: float) -> bytes:
 async def overlay_at(state: State, result: Result, alpha: float) -> bytes:
     """Return the picture with what is outside the mask at α hatched, a PNG file."""
     mask = await mask_at(state, result, alpha)
-    image = await state.stores.results.blob(result.id, image_file(result))
+    image = await state.services.stores.results.blob(result.id, image_file(result))
     return await shielded(png_overlay, result, image, mask)
 
 
 async def believed_at(state: State, result: Result, alpha: float) -> bytes:
     """Return the picture inside the mask at α, and a plain enlargement outside, a PNG file."""
     mask = await mask_at(state, result, alpha)
-    image = await state.stores.results.blob(result.id, image_file(result))
-    rest = await state.stores.results.blob(result.id, REST)
+    image = await state.services.stores.results.blob(result.id, image_file(result))
+    rest = await state.services.stores.results.blob(result.id, REST)
     return await shielded(png_believed_of, result, image, mask, rest)
 
 
 async def added_zones(state: State, result: Result, rho: float) -> bytes:
     """Return where added detail holds up at ρ, a PNG file. Raises NotFound: it is not known."""
     added, cells = await _added(state, result)
-    subset = result.subset_of(await state.calibrations.get(result.calibration))
+    subset = result.subset_of(await state.services.calibrations.get(result.calibration))
     held = None if added.held is None else subset.held(rho)
     width, height = result.reduced_from or (result.width, result.height)
     return await shielded(
@@ -142,7 +142,7 @@ async def safe_picture(state: State, result: Result) -> bytes:
         NotFound: nothing is known of what was added.
     """
     _, cells = await _added(state, result)
-    blob = state.stores.results.blob
+    blob = state.services.stores.results.blob
     image, mask, rest = [await blob(result.id, name) for name in (image_file(result), MASK, REST)]
     return await shielded(png_safe_of, result, image, mask, rest, cells)
 
@@ -150,4 +150,4 @@ async def safe_picture(state: State, result: Result) -> bytes:
 async def _added(state: State, result: Result) -> tuple[AddedDetail, bytes]:
     if result.added is None:
         raise NotFound(f"What the model added to {result.id!r} was not looked at.")
-    return result.added, await state.stores.results.blob(result.id, CELLS)
+    return result.added, await state.services.stores.results.blob(result.id, CELLS)

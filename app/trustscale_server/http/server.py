@@ -29,7 +29,8 @@ from trustscale_server.platform.problems import PROBLEM_TYPE, problem
 KEEP_ALIVE_S = 75
 _ACCEPT_S = 0.25  # longer than the event loop is busy at a time
 _CONNECTIONS: Final = 1000
-_DESCRIPTORS: Final = 4096
+DESCRIPTORS: Final = 4096
+"""File descriptors that a busy gateway needs."""
 
 
 def raise_descriptors() -> None:
@@ -38,8 +39,8 @@ def raise_descriptors() -> None:
     Many systems begin with 1,024, and permit far more to a program that asks.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < _DESCRIPTORS:
-        limit = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < DESCRIPTORS:
+        limit = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 

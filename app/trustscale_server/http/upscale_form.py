@@ -91,9 +91,9 @@ class SentPicture:
             reason = "this is missing; send a form with the file, with curl: -F image=@FILE"
             raise BadRequest(f"image: {reason}.", fields=[{"field": "image", "reason": reason}])
         if self.form.image_url is not None:
-            self.state.settings.image_sources.raise_if_refused()
+            self.state.services.settings.image_sources.raise_if_refused()
         if self.form.webhook is not None:
-            self.state.settings.webhooks.raise_if_refused(self.form.webhook, is_job=as_job)
+            self.state.services.settings.webhooks.raise_if_refused(self.form.webhook, is_job=as_job)
 
     async def open(self, *, again: bool) -> ImageFile:
         """Return the file; `again`: a fetched one is kept for `read`.
@@ -102,7 +102,7 @@ class SentPicture:
         """
         if self.form.image is not None:
             return self.form.image.file
-        async with self.state.service.context.fetching.held():
+        async with self.state.context.fetching.held():
             file = await self._fetch()
         self._fetched = file if again else None
         return file
@@ -120,13 +120,13 @@ class SentPicture:
         return opened
 
     async def _fetch(self) -> ImageFile:
-        settings = self.state.settings
+        settings = self.state.services.settings
         if self.form.upload is None:
             url = self.form.image_url or ""
             file = await settings.image_sources.fetch(url, settings.max_upload_bytes)
             return cast("BinaryIO", file)
         try:
-            return await self.state.stores.blobs.get(
+            return await self.state.services.stores.blobs.get(
                 self._folder, IMAGE, most=settings.max_upload_bytes
             )
         except NotFound:
@@ -142,7 +142,7 @@ class SentPicture:
         """Remove an upload that has been used from the object store."""
         if self.form.upload is not None:
             with suppress(StoreUnavailable):  # a sweep will remove it
-                await self.state.stores.blobs.delete(self._folder)
+                await self.state.services.stores.blobs.delete(self._folder)
 
     async def read(self) -> bytes:
         """Return the whole file again."""

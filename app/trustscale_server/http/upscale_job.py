@@ -23,8 +23,8 @@ async def raise_if_queue_full(state: State) -> None:
     A client may have as many as there are places left: half of all alone, a third beside another
     one that wants more, and so on. So a place is left for whoever comes.
     """
-    max_jobs = state.settings.max_queued_jobs
-    pending = await state.stores.jobs.pending_by_client("upscale")
+    max_jobs = state.services.settings.max_queued_jobs
+    pending = await state.services.stores.jobs.pending_by_client("upscale")
     own, free = pending[current_client.get()], max_jobs - pending.total()
     if free <= 0:
         raise Overloaded(f"{max_jobs} jobs are queued or running already.", retry_after=60)
@@ -41,13 +41,14 @@ async def submit_upscaling(
 ) -> JobStatus:
     """Store the picture, and a job that upscales it. Raises StoreUnavailable."""
     job_id = f"{JOB_PREFIX}{secrets.token_urlsafe(15)}"
-    async with uploads_for(state.stores, job_id):
-        async with state.service.context.drawing.slot():  # bounds the whole files in memory
-            await state.stores.blobs.put(job_id, IMAGE, await sent.read())
+    stores, context = state.services.stores, state.context
+    async with uploads_for(stores, job_id):
+        async with context.drawing.slot():  # bounds the whole files in memory
+            await stores.blobs.put(job_id, IMAGE, await sent.read())
             if (enlarged := sent.form.enlarged) is not None:
                 await enlarged.seek(0)
-                await state.stores.blobs.put(job_id, ENLARGED, await enlarged.read())
-        return await state.queue.submit(
+                await stores.blobs.put(job_id, ENLARGED, await enlarged.read())
+        return await state.services.queue.submit(
             Job(
                 id=job_id,
                 kind="upscale",

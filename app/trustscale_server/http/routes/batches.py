@@ -47,14 +47,14 @@ async def make_batch(
 
 async def _described(state: State, images: list[UploadFile]) -> Batch:
     features = [await _features(state, image, place) for place, image in enumerate(images, start=1)]
-    return await state.service.context.batches.make(features)
+    return await state.context.batches.make(features)
 
 
 async def _features(state: State, image: UploadFile, place: int) -> InputFeatures:
     """The features of one picture. Raises BadInput, with its place."""
-    async with state.service.context.decoding.held():
+    async with state.context.decoding.held():
         try:
-            decoded = await decoding(decode, image.file, state.service.context.limits)
+            decoded = await decoding(decode, image.file, state.context.limits)
         except BadInput as error:
             error.detail = f"Picture {place}: {error.detail}"
             raise

@@ -69,7 +69,7 @@ async def create_calibration(
 
     Where pairs are measured already under the same settings, nothing is generated again.
     """
-    state.settings.webhooks.raise_if_refused(form.webhook)
+    state.services.settings.webhooks.raise_if_refused(form.webhook)
     settings = _of_one_upscaler(state, calibration_config_of(config))
     return await _begun(request, state, actor, settings, form)
 
@@ -93,14 +93,14 @@ async def import_calibration(
     _: IdempotencyKey = None,
 ) -> Response:
     """Store a calibration file, which is the body or the file `file` of a form."""
-    data = await _sent_file(request)
+    data, admin = await _sent_file(request), state.services.admin
 
     async def make() -> StoredResponse:
-        calibration = await state.admin.import_file(data, actor, activate=activate, force=force)
+        calibration = await admin.import_file(data, actor, activate=activate, force=force)
         return StoredResponse(calibration.id, await recall(calibration.id))
 
     async def recall(calibration: str) -> Response:
-        document = await state.admin.detail(await state.admin.finished(calibration))
+        document = await admin.detail(await admin.finished(calibration))
         return JSONResponse(
             document.model_dump(mode="json"), status_code=201, headers=_location(calibration)
         )
@@ -132,8 +132,8 @@ async def extend_calibration(
 
     Nothing is generated again for the old ones.
     """
-    state.settings.webhooks.raise_if_refused(form.webhook)
-    parent = await state.admin.finished(calibration_id)
+    state.services.settings.webhooks.raise_if_refused(form.webhook)
+    parent = await state.services.admin.finished(calibration_id)
     config = CalibrationConfig.from_manifest(
         parent.manifest, activate=form.activate, force=form.force
     )
@@ -185,8 +185,8 @@ async def derive_calibration(
 
     It is made of the stored loss curves; nothing is generated.
     """
-    parent = await state.admin.finished(calibration_id)
-    derived = await state.admin.derive(
+    parent = await state.services.admin.finished(calibration_id)
+    derived = await state.services.admin.derive(
         parent,
         derivation.guarantee,
         bound=derivation.fidelity.bound if derivation.fidelity else None,
@@ -196,7 +196,7 @@ async def derive_calibration(
         force=derivation.force,
     )
     response.headers.update(_location(derived.id))
-    return await state.admin.detail(derived)
+    return await state.services.admin.detail(derived)
 
 
 def _location(calibration: str) -> dict[str, str]:
@@ -205,7 +205,7 @@ def _location(calibration: str) -> dict[str, str]:
 
 def _of_one_upscaler(state: State, config: CalibrationConfig) -> CalibrationConfig:
     """The settings. Raises BadRequest where only an upload would decide which upscaler is meant."""
-    meant = [upscaler.name for upscaler in state.service.context.candidates(config.upscaler)]
+    meant = [upscaler.name for upscaler in state.context.candidates(config.upscaler)]
     if len(meant) > 1:
         reason = f"the class of an upload decides between {' and '.join(meant)}; name one of them"
         items = [{"field": "upscaler", "reason": reason}]
@@ -224,16 +224,16 @@ async def _begun(
     """The job that measures the pairs of a form; with `dry_run` what it would take."""
     if form.dry_run:
         submission = form.submission(actor, parent)
-        plan = await while_connected(request, state.creator.plan(config, submission))
+        plan = await while_connected(request, state.services.creator.plan(config, submission))
         return JSONResponse(plan.model_dump(mode="json"))
 
     async def make() -> StoredResponse:
         submission = form.submission(actor, parent)
-        job = await state.creator.create(config, submission, webhook=form.webhook)
+        job = await state.services.creator.create(config, submission, webhook=form.webhook)
         return StoredResponse(job.id, job_accepted(job))
 
     async def recall(job_id: str) -> Response:
-        return job_accepted(await state.stores.jobs.get(job_id))
+        return job_accepted(await state.services.stores.jobs.get(job_id))
 
     return await state.idempotency.once(request, actor, make, recall)
 

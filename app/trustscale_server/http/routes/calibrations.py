@@ -64,8 +64,8 @@ async def list_calibrations(
     The newest is first.
     """
     if listed == "pending":
-        return await pending_rows(state.stores, upscaler)
-    return await finished_rows(state.stores, upscaler)
+        return await pending_rows(state.services.stores, upscaler)
+    return await finished_rows(state.services.stores, upscaler)
 
 
 @router.get("/{calibration_id}", responses=_GROUP_PROBLEMS)
@@ -79,10 +79,10 @@ async def get_calibration(
     group: _Group = None,
 ) -> CalibrationDetail | PendingCalibration:
     """Read a calibration, or the job that makes it."""
-    resolved = await state.admin.resolve(calibration_id)
+    resolved = await state.services.admin.resolve(calibration_id)
     if isinstance(resolved, JobStatus):
-        return await pending(state.stores, resolved)
-    return await state.admin.detail(resolved, group, n_leaked=n_leaked)
+        return await pending(state.services.stores, resolved)
+    return await state.services.admin.detail(resolved, group, n_leaked=n_leaked)
 
 
 @router.get("/{calibration_id}/curve", response_model=list[CurvePoint], responses=_GROUP_PROBLEMS)
@@ -102,7 +102,7 @@ async def get_curve(
 
     From each threshold on, up to the next one, it is the risk or the bound on it.
     """
-    calibration = await state.admin.finished(calibration_id)
+    calibration = await state.services.admin.finished(calibration_id)
 
     def answer() -> Response:
         curve = calibration.subset(group).curve
@@ -131,7 +131,7 @@ async def get_backtest(
 
     It has the realised risk and trusted area over random halvings of the pairs, and checks.
     """
-    subset = (await state.admin.finished(calibration_id)).subset(group)
+    subset = (await state.services.admin.finished(calibration_id)).subset(group)
     return await in_spare_thread(backtest_of, subset, splits)
 
 
@@ -140,7 +140,7 @@ async def get_backtest(
 )
 async def export_calibration(calibration_id: str, state: StateDep, _: AdminDep) -> Response:
     """Export a calibration as one self-describing file."""
-    calibration = await state.admin.finished(calibration_id)
+    calibration = await state.services.admin.finished(calibration_id)
     name = f"{calibration.id}{file.SUFFIX}"
     return Response(
         await in_spare_thread(file.dump, calibration),
@@ -168,8 +168,10 @@ async def activate_calibration(
     would serve worse: its smallest α is above its default α, or its trusted area is less than half
     of the present one's.
     """
-    calibration = await state.admin.finished(calibration_id)
-    return await state.admin.activate(calibration, actor, force=options.force, only=options.only)
+    calibration = await state.services.admin.finished(calibration_id)
+    return await state.services.admin.activate(
+        calibration, actor, force=options.force, only=options.only
+    )
 
 
 @router.delete("/{calibration_id}", status_code=204)
@@ -178,5 +180,5 @@ async def delete_calibration(calibration_id: str, state: StateDep, actor: AdminD
 
     No pending job may extend it.
     """
-    await state.admin.delete(calibration_id, actor)
+    await state.services.admin.delete(calibration_id, actor)
     return Response(status_code=204)

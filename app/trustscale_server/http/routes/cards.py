@@ -50,7 +50,7 @@ async def get_result_card(
 
     Drawing it counts as a request of the client.
     """
-    result = stored_result(await state.stores.results.document(result_id))
+    result = stored_result(await state.services.stores.results.document(result_id))
     wish = CardWish(check_alpha(alpha, result.alpha), form, look, theme)
     await state.charge("requests")
     drawn = await while_connected(request, in_turn(state, _card(state, result, wish)))
@@ -59,7 +59,7 @@ async def get_result_card(
 
 async def _card(state: State, result: Result, wish: CardWish) -> bytes:
     mask = await mask_at(state, result, wish.alpha)
-    image = await state.stores.results.blob(result.id, image_file(result))
-    rest = await state.stores.results.blob(result.id, REST)
-    credentials = state.service.context.credentials
+    image = await state.services.stores.results.blob(result.id, image_file(result))
+    rest = await state.services.stores.results.blob(result.id, REST)
+    credentials = state.context.credentials
     return await shielded(card_of, result, wish, image, mask, rest, credentials)

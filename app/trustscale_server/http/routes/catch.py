@@ -60,7 +60,7 @@ async def catch_result(
     as a request of the client.
     """
     await state.charge("requests")
-    result = stored_result(await state.stores.results.document(result_id))
+    result = stored_result(await state.services.stores.results.document(result_id))
     if result.reduced_from is not None:
         raise Conflict(f"{result_id!r} was reduced (`to`): send the truth of one that was not.")
     place, drawn = await while_connected(request, _caught(state, result, image, card))
@@ -71,9 +71,9 @@ async def _caught(
     state: State, result: Result, image: UploadFile, card: bool
 ) -> tuple[Caught, bytes]:
     pixels = result.width * result.height
-    async with state.service.context.slots.slot(_BYTES * pixels):
+    async with state.context.slots.slot(_BYTES * pixels):
         truth = await decoding(decode, image.file, Limits(MAX_TRUTH_BYTES, pixels))
-        blob = state.stores.results.blob
+        blob = state.services.stores.results.blob
         output, rest = await blob(result.id, image_file(result)), await blob(result.id, REST)
         mask = await mask_at(state, result, result.alpha)
         return await shielded(_compared, result, to_8_bit(truth.rgb), output, mask, rest, card)

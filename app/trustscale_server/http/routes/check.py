@@ -83,11 +83,11 @@ async def check_files(
 async def _checked(
     state: State, small: UploadFile, large: UploadFile, form: CheckForm
 ) -> tuple[Check, bytes]:
-    finding = finders(state.service.context.find_faces)
-    async with state.service.context.decoding.held():
+    finding = finders(state.context.find_faces)
+    async with state.context.decoding.held():
         files = (small.file, SMALL), (large.file, LARGE)
         sizes = [await decoding(size_of, file, limits) for file, limits in files]
-        async with state.service.context.slots.slot(memory_of(sizes[0], sizes[1])):
+        async with state.context.slots.slot(memory_of(sizes[0], sizes[1])):
             ours, theirs = [await decoding(read_for_check, file, limits) for file, limits in files]
             return await shielded(_compared, ours, theirs, form, finding)
 

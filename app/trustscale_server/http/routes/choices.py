@@ -133,7 +133,7 @@ async def check_pairs(files: NamesIn, state: StateDep, _: AdminDep) -> ArrangedO
     if files.pixels:
         fidelity = {} if files.metric is None else {"fidelity": {"metric": files.metric}}
         config = calibration_config_of(json.dumps({"upscaler": files.upscaler, **fidelity}))
-        fitted_on = await state.creator.fitted_on(config, files.pixels)
+        fitted_on = await state.services.creator.fitted_on(config, files.pixels)
     return ArrangedOut(
         used=[pair.name for pair in arranged.pairs if pair.paths["y"] in fitted_on],
         pairs=[

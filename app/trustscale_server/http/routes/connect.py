@@ -104,12 +104,12 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
         wish.address,
         wish.token,
         variable | wish.settings,
-        allow_private=is_own or "connect" in state.settings.allow_private_networks,
+        allow_private=is_own or "connect" in state.services.settings.allow_private_networks,
     )
     suggestion = await suggest(probe)
     if not is_own:
         about = {"upscaler": suggestion.entry["name"], "call": wish.call}
-        await state.stores.audit.append("upscaler.probe", actor, about)
+        await state.services.stores.audit.append("upscaler.probe", actor, about)
     suggested, notes, scale, seconds = suggestion.entry, suggestion.notes, None, None
     if wish.call:
         if suggestion.needs:

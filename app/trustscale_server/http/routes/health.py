@@ -60,14 +60,14 @@ async def get_readiness(state: StateDep, response: Response) -> Readiness:
     components = await _components(state)
     ready = all(component.ready for component in components.values())
     response.status_code = 200 if ready else 503
-    return Readiness(ready=ready, components=components, startup=dict(state.startup))
+    return Readiness(ready=ready, components=components, startup=dict(state.services.startup))
 
 
 async def _components(state: State) -> dict[str, ServicePart]:
     """The state of each component, which the gauges then show, too."""
     checks = {"store": _store(state), "jobs": _jobs(state)} | {
         f"upscaler:{upscaler.name}": _upscaler(state, upscaler)
-        for upscaler in state.service.context.upscalers.values()
+        for upscaler in state.context.upscalers.values()
     }
     answers = await asyncio.gather(
         *(_in_time(answer, state.timings.answer_s) for answer in checks.values())
@@ -81,7 +81,7 @@ async def _components(state: State) -> dict[str, ServicePart]:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def get_metrics(state: StateDep) -> Response:
     """Read the metrics in the Prometheus text format."""
-    await asyncio.gather(state.gauges.update(), _components(state))
+    await asyncio.gather(state.services.gauges.update(), _components(state))
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -101,32 +101,32 @@ async def _in_time(answer: Coroutine[Any, Any, ServicePart], seconds: float) -> 
 
 
 async def _store(state: State) -> ServicePart:
-    await state.stores.probe()
-    return ServicePart(ready=True, detail=await state.stores.weakness())
+    await state.services.stores.probe()
+    return ServicePart(ready=True, detail=await state.services.stores.weakness())
 
 
 async def _jobs(state: State) -> ServicePart:
     if state.worker is not None and state.worker.done():
         return ServicePart(ready=False, detail="the job worker has stopped")
-    await state.queue.probe()
+    await state.services.queue.probe()
     return ServicePart(ready=True)
 
 
 async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     """Check whether an upscaler can be reached and its active calibration belongs to it."""
-    await state.probes.probe(upscaler)
-    active = await state.calibrations.active_id(upscaler.name)
+    await state.health_checks.check(upscaler)
+    active = await state.services.calibrations.active_id(upscaler.name)
     if active is None:
         return ServicePart(ready=True, detail="no active calibration")
     mismatch: list[dict[str, Any]] = []
-    for calibration in (await state.calibrations.order(upscaler.name)).calibrations:
+    for calibration in (await state.services.calibrations.order(upscaler.name)).calibrations:
         settings = calibration.manifest.provenance.settings
         differs = pipeline_differences(calibration.pipeline, upscaler, settings)
         if not differs:  # requests are answered from this one
             mismatch = []
             break
         mismatch = mismatch or differs
-    canary = await state.canaries.report(upscaler.name, active)
+    canary = await state.services.canaries.report(upscaler.name, active)
     if mismatch:
         return ServicePart(
             ready=False,

@@ -23,7 +23,7 @@ router = client_router("", "bad-request", tag="jobs")
 
 
 async def _job(job_id: str, state: StateDep, _: ClientDep) -> JobStatus:
-    return await state.stores.jobs.get(job_id)
+    return await state.services.stores.jobs.get(job_id)
 
 
 _JobDep = Annotated[JobStatus, Depends(_job)]
@@ -34,7 +34,7 @@ _PROBLEMS = problem_responses("not-found", "unauthorized")
 @router.get("/v1/jobs/{job_id}", responses=_PROBLEMS)
 async def get_job(job: _JobDep, state: StateDep) -> JobOut:
     """Read the state of a job."""
-    return await shown_job(state.stores, job, state.settings.path_prefix)
+    return await shown_job(state.services.stores, job, state.services.settings.path_prefix)
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse, responses=_PROBLEMS)
@@ -44,11 +44,13 @@ async def watch_job(job: _JobDep, state: StateDep) -> AsyncIterator[ServerSentEv
     The events are its state now and after every change.
     """
     async with (
-        aclosing(state.stores.jobs.watch(job.id)) as watched,
+        aclosing(state.services.stores.jobs.watch(job.id)) as watched,
         aclosing(_until(state.stopping, watched)) as states,
     ):
         async for current in states:
-            details = await shown_job(state.stores, current, state.settings.path_prefix)
+            details = await shown_job(
+                state.services.stores, current, state.services.settings.path_prefix
+            )
             yield ServerSentEvent(data=details.model_dump(mode="json"), event="job")
 
 
@@ -61,7 +63,7 @@ async def get_draft(job: _JobDep, state: StateDep) -> Response:
     """Fetch the first sample of a running upscaling job, reduced, as far as it is made."""
     if not is_drafted(job):
         raise NotFound(f"The job {job.id} has no draft now.")
-    data = await state.stores.blobs.get(job.id, DRAFT)
+    data = await state.services.stores.blobs.get(job.id, DRAFT)
     return Response(data, media_type="image/webp", headers={"Cache-Control": "no-store"})
 
 
@@ -71,8 +73,8 @@ async def cancel_job(job: _JobDep, state: StateDep) -> JobOut:
 
     A queued job ends at once, a running one within seconds; one that has ended stays as it is.
     """
-    cancelled = await state.queue.cancel(job.id)
-    return await shown_job(state.stores, cancelled, state.settings.path_prefix)
+    cancelled = await state.services.queue.cancel(job.id)
+    return await shown_job(state.services.stores, cancelled, state.services.settings.path_prefix)
 
 
 @router.get(
@@ -80,7 +82,7 @@ async def cancel_job(job: _JobDep, state: StateDep) -> JobOut:
 )
 async def list_jobs(state: StateDep, _: AdminDep) -> list[JobOut]:
     """List the jobs that have not ended, the newest first."""
-    return await unfinished_jobs(state.stores, state.settings.path_prefix)
+    return await unfinished_jobs(state.services.stores, state.services.settings.path_prefix)
 
 
 async def _until(

@@ -55,7 +55,7 @@ async def list_audit(
     ] = None,
 ) -> list[AuditEntry]:
     """List the actions of admins, the newest first."""
-    return await state.stores.audit.entries(limit=limit, before=before)
+    return await state.services.stores.audit.entries(limit=limit, before=before)
 
 
 @router.get(
@@ -84,7 +84,7 @@ async def get_usage(
     It counts pictures, calls and their price, as JSON or CSV.
     """
     period = month or f"{datetime.now(UTC):%Y-%m}" if day is None else day.isoformat()
-    uses = await state.stores.usage.report(period)
+    uses = await state.services.stores.usage.report(period)
     uses = [use for use in uses if key in {None, use.key}]
     if _CSV not in accept:
         return uses
@@ -96,15 +96,15 @@ async def get_usage(
 
 
 def _chosen(state: State, name: str | None) -> list[Upscaler]:
-    upscalers = state.service.context.upscalers
+    upscalers = state.context.upscalers
     return list(upscalers.values()) if name is None else [named(upscalers, name, name)]
 
 
 async def _reports(state: State, upscaler: Upscaler) -> list[UpscalerReport]:
     """An entry for each active calibration that answers."""
-    monitor = state.monitor
+    monitor, canaries = state.services.monitor, state.services.canaries
     try:
-        active = await state.calibrations.order(upscaler.name)
+        active = await state.services.calibrations.order(upscaler.name)
     except NoCalibration:
         return [uncalibrated(upscaler)]
     await monitor.settle()
@@ -116,7 +116,7 @@ async def _reports(state: State, upscaler: Upscaler) -> list[UpscalerReport]:
             differing = pipeline_differences(calibration.pipeline, upscaler)
         if differing and not is_first:  # nothing is answered from it
             continue
-        canary = await state.canaries.report(upscaler.name, calibration.id) if is_first else {}
+        canary = await canaries.report(upscaler.name, calibration.id) if is_first else {}
         known = await monitor.known(calibration.id)
         reports.append(
             await asyncio.to_thread(

@@ -47,9 +47,9 @@ async def list_pairs(
 
     While labels are awaited it says which pairs still need one.
     """
-    resolved = await state.admin.resolve(calibration_id)
+    resolved = await state.services.admin.resolve(calibration_id)
     if isinstance(resolved, JobStatus):
-        return await state.admin.labelling.pairs(resolved)
+        return await state.services.admin.labelling.pairs(resolved)
     return [
         PairDetail(**info.model_dump(), spots=int(spots))
         for info, spots in zip(resolved.manifest.pairs, resolved.spots, strict=True)
@@ -64,10 +64,10 @@ async def remove_pair(
 
     It is made of the stored loss curves.
     """
-    parent = await state.admin.finished(calibration_id)
-    smaller = await state.admin.without_pair(parent, name, actor=actor)
+    parent = await state.services.admin.finished(calibration_id)
+    smaller = await state.services.admin.without_pair(parent, name, actor=actor)
     response.headers["Location"] = f"{router.prefix}/{smaller.id}"
-    return await state.admin.detail(smaller)
+    return await state.services.admin.detail(smaller)
 
 
 @router.get(
@@ -86,7 +86,10 @@ async def get_pair_image(
 
     The `ETag` of an awaited label is its version.
     """
-    resolved, blobs = await state.admin.resolve(calibration_id), state.stores.blobs
+    resolved, blobs = (
+        await state.services.admin.resolve(calibration_id),
+        state.services.stores.blobs,
+    )
     headers = {}
     if part != "label":
         data = await _pictures_of(state, resolved)(name, part)
@@ -106,8 +109,8 @@ async def get_worst_place(
 
     As `POST /v1/results/{id}/catch` does.
     """
-    resolved = await state.admin.resolve(calibration_id)
-    async with state.service.context.drawing.slot():
+    resolved = await state.services.admin.resolve(calibration_id)
+    async with state.context.drawing.slot():
         place = await pair_pictures.most_rewritten(_pictures_of(state, resolved), name)
     if place is None:
         return RewrittenPlace(box=(0, 0, 0, 0), badness=0.0)
@@ -117,7 +120,7 @@ async def get_worst_place(
 def _pictures_of(state: State, resolved: JobStatus | Calibration) -> pair_pictures.Reading:
     """What reads the pictures of the pairs of a job, or of a calibration."""
     read = pair_pictures.of_job if isinstance(resolved, JobStatus) else pair_pictures.of_calibration
-    return partial(read, state.stores.blobs, resolved.id)
+    return partial(read, state.services.stores.blobs, resolved.id)
 
 
 @router.put(
@@ -157,7 +160,7 @@ async def put_label(
     """
     seen, body = _seen(if_match, if_none_match), await request.body()
     job = await _pending(state, calibration_id)  # after the body: a slow upload may outlast it
-    version = await state.admin.labelling.put(job, name, body, actor, seen=seen)
+    version = await state.services.admin.labelling.put(job, name, body, actor, seen=seen)
     return Response(status_code=204, headers={"ETag": _etag(version)})
 
 
@@ -177,7 +180,7 @@ async def put_labels(
     The answer lists all pairs.
     """
     job = await _pending(state, calibration_id)
-    labelling = state.admin.labelling
+    labelling = state.services.admin.labelling
     await labelling.put_all(job, lambda: archive_files(archive.file, ArchiveLimits()), actor)
     return await labelling.pairs(job)
 
@@ -191,11 +194,11 @@ async def put_labels(
 async def finish_calibration(calibration_id: str, state: StateDep, actor: AdminDep) -> JSONResponse:
     """Continue a calibration once all labels are there."""
     job = await _pending(state, calibration_id)
-    return job_accepted(await state.admin.labelling.finish(job, actor))
+    return job_accepted(await state.services.admin.labelling.finish(job, actor))
 
 
 async def _pending(state: StateDep, calibration_id: str) -> JobStatus:
-    resolved = await state.admin.resolve(calibration_id)
+    resolved = await state.services.admin.resolve(calibration_id)
     if not isinstance(resolved, JobStatus):
         raise NotFound(f"{calibration_id!r} is finished; its labels cannot change.")
     return resolved

@@ -65,7 +65,7 @@ async def get_result(
     result_id: ResultId, state: StateDep, _: ClientDep, detail: DetailQuery = "short"
 ) -> Response:
     """Read an answer again; `Sunset` says until when it is kept."""
-    stored, expires = await state.stores.results.kept(result_id)
+    stored, expires = await state.services.stores.results.kept(result_id)
     document, _input = from_store(stored)
     ends = format_datetime(datetime.fromtimestamp(expires, UTC), usegmt=True)
     return JSONResponse(in_detail(document, detail), headers={"Sunset": ends})
@@ -84,7 +84,7 @@ async def get_result_image(
     A picture without loss is available in every form that can hold it; converting it counts as a
     request of the client.
     """
-    results = state.stores.results
+    results = state.services.stores.results
     result = stored_picture(await results.document(result_id))
     if form == result.format:
         return await _stored(state, request, result_id, image_file(result), FORMS[form].media_type)
@@ -138,7 +138,7 @@ async def get_result_file(
     """
     if part == "trust":
         return await _stored(state, request, result_id, TRUST, "image/png")
-    result = stored_result(await state.stores.results.document(result_id))
+    result = stored_result(await state.services.stores.results.document(result_id))
     level = check_alpha(alpha, result.alpha)
     if part == "mask" and level == result.alpha:
         return await _stored(state, request, result_id, MASK, "image/png")
@@ -171,9 +171,9 @@ async def _stored(
 
     The service's own pages get the file from here, since the store would need CORS headers.
     """
-    results = state.stores.results
+    results = state.services.stores.results
     is_page = request.headers.get("sec-fetch-site") == "same-origin"
-    if state.settings.presigned_links and not is_page:
+    if state.services.settings.presigned_links and not is_page:
         link = await results.link(result_id, name)
         if link is not None:
             return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})

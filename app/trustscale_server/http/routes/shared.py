@@ -40,14 +40,14 @@ async def share_result(
     Its page then has its name as the title, and its card as a preview where no key is needed. A
     full store may remove it earlier.
     """
-    results = state.stores.results
+    results = state.services.stores.results
     document = json.loads(await results.document(result_id))
     document["shared_as"] = sharing.name
     expires = await results.extend(
-        result_id, json.dumps(document).encode(), ttl_s=state.settings.shared_result_ttl_s
+        result_id, json.dumps(document).encode(), ttl_s=state.services.settings.shared_result_ttl_s
     )
     return SharedResult(
-        path=f"{state.settings.path_prefix}/r/{result_id}",
+        path=f"{state.services.settings.path_prefix}/r/{result_id}",
         expires=datetime.fromtimestamp(expires, UTC),
     )
 
@@ -56,7 +56,7 @@ async def preview(request: Request, result_id: str) -> Preview | None:
     """Return how a link to a result is shown elsewhere; None unless it was shared."""
     state = state_of(request)
     try:
-        document = json.loads(await state.stores.results.document(result_id))
+        document = json.loads(await state.services.stores.results.document(result_id))
     except NotFound:
         return None
     name = document.get("shared_as")

@@ -59,13 +59,13 @@ async def tell_truth(
     The calibration stays as it is.
     """
     await state.charge("requests")
-    result = stored_result(await state.stores.results.document(result_id))
-    whole = await state.calibrations.stored(result.calibration)
+    result = stored_result(await state.services.stores.results.document(result_id))
+    whole = await state.services.calibrations.stored(result.calibration)
     calibration = result.subset_of(whole)
     cost = footprint_of(result, calibration)
 
     async def measure() -> ScoredMask:
-        async with state.service.context.slots.slot(cost):
+        async with state.context.slots.slot(cost):
             served = await _served(state, result)
             files = [None if upload is None else upload.file for upload in (image, label)]
             pixels = await read_truth(calibration, served, image=files[0], label=files[1])
@@ -73,10 +73,10 @@ async def tell_truth(
 
     scored = await while_connected(request, measure())
     count = counting(scored, time.time())
-    stored = await state.monitor.change(whole.id, count, labels=result_id)
+    stored = await state.services.monitor.change(whole.id, count, labels=result_id)
     if stored is not None:
         return stored
-    earlier = await state.monitor.store.label(whole.id, result_id)
+    earlier = await state.services.monitor.store.label(whole.id, result_id)
     response.status_code = 200
     return _same(earlier, scored.digest, result_id)
 
@@ -97,8 +97,8 @@ async def _served(state: State, result: Result) -> Served:
             f"{result.id!r} was reduced after its mask was made; only results without `to` can be "
             "measured."
         )
-    blob = state.stores.results.blob
-    _, upload = from_store(await state.stores.results.document(result.id))
+    blob = state.services.stores.results.blob
+    _, upload = from_store(await state.services.stores.results.document(result.id))
     if upload is None:
         upload = int.from_bytes(await blob(result.id, INPUT), "little")
     return Served(

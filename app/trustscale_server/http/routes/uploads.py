@@ -57,12 +57,14 @@ async def create_upload(
     if idempotency_key is not None:
         name = f"upload\0{current_client.get()}\0{idempotency_key}"
         claim = hashlib.sha256(name.encode()).hexdigest()
-        claimed = await state.stores.claims.claim(claim, upload.encode(), seconds=KEY_KEPT_S)
+        claimed = await state.services.stores.claims.claim(
+            claim, upload.encode(), seconds=KEY_KEPT_S
+        )
         upload = claimed.decode()
     link = None
-    if state.settings.presigned_links:
+    if state.services.settings.presigned_links:
         folder = direct_folder(key, upload)
-        link = await state.stores.blobs.upload_link(folder, IMAGE, seconds=_LINK_S)
+        link = await state.services.stores.blobs.upload_link(folder, IMAGE, seconds=_LINK_S)
     if link is None:
         raise NoDirectUploads(
             "This service has no object store that clients may use: send the file as `image`."
@@ -72,5 +74,5 @@ async def create_upload(
         url=link.url,
         headers=link.headers,
         expires_at=datetime.now(UTC) + timedelta(seconds=_LINK_S),
-        max_bytes=state.settings.max_upload_bytes,
+        max_bytes=state.services.settings.max_upload_bytes,
     )

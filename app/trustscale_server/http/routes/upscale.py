@@ -133,7 +133,7 @@ class _Upscaling:
         await self._check_room(0, self.wish.upscaler)
         prepared = await while_connected(
             self.request,
-            self.state.service.prepare(
+            self.state.services.service.prepare(
                 self._read, self.wish, self.sent.enlarged, as_job=self.as_job
             ),
         )
@@ -145,10 +145,10 @@ class _Upscaling:
 
     async def recall(self, made_id: str) -> Response:
         """Answer again with what was made. Raises NotFound, BadRequest: of another format."""
-        stores = self.state.stores
+        stores = self.state.services.stores
         if made_id.startswith(JOB_PREFIX):
             job = await stores.jobs.get(made_id)
-            document = await shown_job(stores, job, self.state.settings.path_prefix)
+            document = await shown_job(stores, job, self.state.services.settings.path_prefix)
             return job_accepted(document, **_ASYNC)
         picture = stored_picture(await stores.results.document(made_id))
         if picture.format != self.wish.format:
@@ -163,10 +163,10 @@ class _Upscaling:
         if self.as_job:
             await raise_if_queue_full(self.state)
         else:
-            self.state.service.context.raise_if_full(upscaler, cost)
+            self.state.context.raise_if_full(upscaler, cost)
 
     async def _read(self) -> ImageFile:
-        context = self.state.service.context
+        context = self.state.context
         if not self.as_job:  # again, since others came meanwhile and decoding costs time
             context.raise_if_full(self.wish.upscaler)
             context.decoding.raise_if_full()
@@ -180,14 +180,14 @@ class _Upscaling:
         await self.sent.forget()
         if self.wish.keep_s is None and await self.request.is_disconnected():
             # The client does not know its id, and would pay for nothing.
-            await self.state.queue.cancel(job.id)
+            await self.state.services.queue.cancel(job.id)
         return StoredResponse(job.id, job_accepted(job, **_ASYNC))
 
     async def _answered(self, prepared: Admitted) -> StoredResponse:
         has_begun = asyncio.Event()
         answer = await while_connected(
             self.request,
-            self.state.service.run(prepared, on_begin=has_begun.set),
+            self.state.services.service.run(prepared, on_begin=has_begun.set),
             # Paid results are kept, so a retry with the same key gets them.
             finishes=lambda: self.wish.keep_s is not None and has_begun.is_set(),
         )
@@ -210,5 +210,5 @@ async def _tried(request: Request, state: State, form: UpscaleForm) -> dict[str,
     if not form.calibration:
         return {}
     require_admin(request, state)
-    calibration = await state.calibrations.get(form.calibration)
+    calibration = await state.services.calibrations.get(form.calibration)
     return {"calibration": calibration.id, "upscaler": calibration.manifest.upscaler}

@@ -143,20 +143,20 @@ async def list_upscalers(
     `samples` is M of the active calibration.
     """
     rows = []
-    for upscaler in state.service.context.upscalers.values():
+    for upscaler in state.context.upscalers.values():
         calibration = None
         if brief:
-            ids = await state.calibrations.active_ids(upscaler.name)
+            ids = await state.services.calibrations.active_ids(upscaler.name)
             active = [Answering(id=name, name=None, classes=[]) for name in ids]
-        elif active := await answering(state.calibrations, upscaler.name):
-            calibration = await state.calibrations.get(active[0].id)
+        elif active := await answering(state.services.calibrations, upscaler.name):
+            calibration = await state.services.calibrations.get(active[0].id)
         classes = []
         for answers in [] if brief else active:
             classes += await _classes(state, answers)
         rows.append(
             UpscalerOut(
                 **_identity(state, upscaler),
-                words=await state.calibrations.can_judge_text(upscaler),
+                words=await state.services.calibrations.can_judge_text(upscaler),
                 **await asyncio.to_thread(_calibrated, calibration),
                 calibration=active[0].id if active else None,
                 calibrations=active,
@@ -171,12 +171,12 @@ def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
     scale = fingerprint = pace = answers = own = None
     with suppress(UpscalerUnavailable):
         scale, fingerprint = upscaler.scale, upscaler.fingerprint
-        pace = state.service.context.throughput.seconds_per_megapixel(upscaler)
-        answers = state.service.context.throughput.seconds_per_megapixel(upscaler, ANSWERS)
+        pace = state.context.throughput.seconds_per_megapixel(upscaler)
+        answers = state.context.throughput.seconds_per_megapixel(upscaler, ANSWERS)
         own = upscaler.capabilities.max_input_pixels
-    entry = state.settings.upscaler(upscaler.name)
+    entry = state.services.settings.upscaler(upscaler.name)
     title, character = (upscaler.name, None) if entry is None else entry.title_and_character
-    limits = state.settings.limits
+    limits = state.services.settings.limits
     return {
         "name": upscaler.name,
         "title": title,
@@ -188,9 +188,9 @@ def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
         "answer_seconds_per_megapixel": answers,
         "max_bytes": limits.max_bytes,
         "max_pixels": min(limits.max_pixels, own or limits.max_pixels),
-        "price_per_call": state.settings.price_per_call(upscaler.name),
+        "price_per_call": state.services.settings.price_per_call(upscaler.name),
         "cold_start_s": getattr(entry, "cold_start_s", 0.0),
-        "default": upscaler in state.service.context.candidates(None),
+        "default": upscaler in state.context.candidates(None),
     }
 
 
@@ -263,7 +263,7 @@ async def _classes(
     state: State, answers: Answering
 ) -> list[tuple[CalibratedClass, list[ThresholdRow]]]:
     """The classes that a calibration answers, each with its table under `post_hoc`."""
-    calibration = await state.calibrations.get(answers.id)
+    calibration = await state.services.calibrations.get(answers.id)
     by_class = await asyncio.to_thread(tables, calibration)
     return [
         (row, by_class.get(row.name, []))

@@ -38,11 +38,11 @@ async def verify_file(
     Nothing is stored. It counts as a request of the client.
     """
     await state.charge("requests")
-    credentials = state.service.context.credentials
+    credentials = state.context.credentials
     known = NOBODY if credentials is None else signers_of(credentials.certificate.decode())
 
     async def check() -> Verification:
-        async with state.service.context.decoding.held():
+        async with state.context.decoding.held():
             return await decoding(verify, image.file, VERIFIED_LIMITS, known=known)
 
     return await while_connected(request, check())

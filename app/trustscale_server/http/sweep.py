@@ -1,0 +1,37 @@
+"""What goes when its time is over, while a gateway runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from trustscale_server.bootstrap.settings import Settings
+from trustscale_server.calibrating.orphans import remove_orphans
+from trustscale_server.http.state import Timings
+from trustscale_server.platform.errors import TrustscaleError
+from trustscale_server.stores.base import Stores
+from trustscale_server.stores.uploads import forget_files
+
+log = structlog.get_logger(__name__)
+
+
+async def sweep(stores: Stores, settings: Settings, timings: Timings) -> None:
+    """Remove expired results and jobs periodically."""
+    clock = asyncio.get_running_loop().time
+    orphans_at = clock()
+    while True:
+        try:
+            await stores.results.sweep()
+            past = await stores.jobs.archive(older_s=settings.job_details_ttl_s)
+            for job in [*past, *await stores.jobs.expire(older_s=settings.job_ttl_s)]:
+                await forget_files(stores.blobs, job)
+            if clock() >= orphans_at:
+                orphans_at = clock() + timings.orphans_s
+                await remove_orphans(stores)
+        except TrustscaleError as error:
+            log.warning("sweep_failed", detail=error.detail)
+        except Exception:
+            # Without a next round, disk and database would fill up unseen.
+            log.exception("sweep_failed")
+        await asyncio.sleep(timings.sweep_s)
