@@ -12,6 +12,7 @@ from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibration import file
 from trustscale_server.calibration import shipped as shipped_files
 from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.install import install_shipped
 from trustscale_server.calibration.priority import EVERY, CalibrationPriority
 from trustscale_server.calibration.shipped import shipped_calibration, shipped_names
 from trustscale_server.conformal.fidelity import FidelitySettings
@@ -220,7 +221,7 @@ async def test_older_shipped_ones_are_replaced(stores, monkeypatch, fields, vers
     aligned = {"fingerprint": live, "capabilities": Capabilities()}
     upscaler = FakeUpscaler("mine", scale=fields.get("scale", 4), **aligned)
     for _ in range(2):
-        await calibrations.install_shipped([upscaler])
+        await install_shipped(calibrations, [upscaler])
         one, *data = await calibrations.active_ids("mine")
         assert one == (current.for_upscaler("mine").id if is_replaced else old.id)
         assert len(data) == is_replaced
@@ -285,7 +286,7 @@ async def test_text_is_stored_when_it_is_asked_for(stores):
     for_text = shipped_calibration("span-x4-f32-text")
     upscaler = FakeUpscaler("mine", scale=4, fingerprint=for_text.pipeline.fingerprint)
     calibrations = Calibrations(stores.calibrations)
-    await calibrations.install_shipped([upscaler])
+    await install_shipped(calibrations, [upscaler])
     before = await calibrations.active_ids("mine")
     for _ in range(2):
         found = await calibrations.of_words(upscaler)
@@ -300,7 +301,7 @@ async def test_data_come_with_the_pictures(stores):
     upscaler = FakeUpscaler("mine", scale=4, fingerprint=pictures.pipeline.fingerprint)
     calibrations = Calibrations(stores.calibrations)
     for _ in range(2):
-        await calibrations.install_shipped([upscaler])
+        await install_shipped(calibrations, [upscaler])
         first, second = await calibrations.active_ids("mine")
     assert first == pictures.for_upscaler("mine").id
     data = await calibrations.get(second)

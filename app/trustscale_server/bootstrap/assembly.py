@@ -19,6 +19,7 @@ from trustscale_server.calibrating.create import CalibrationCreator
 from trustscale_server.calibrating.job import CalibrationHandler
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.canaries import CanaryStore
+from trustscale_server.calibration.install import install_shipped
 from trustscale_server.images.sandbox import client
 from trustscale_server.jobs.handler import FanOut, Handler
 from trustscale_server.jobs.queue import JobQueue
@@ -143,7 +144,7 @@ async def open_parts(
         upscalers = await _open_upscalers(settings, stack, build)
     calibrations = Calibrations(stores.calibrations)
     with _phase("reading calibrations", startup):
-        await calibrations.install_shipped(upscalers.values())
+        await install_shipped(calibrations, upscalers.values())
     canaries = _canaries(settings, stores, upscalers, calibrations, metrics)
     monitor = Monitor(stores.monitor, metrics)
     observers: list[Observer] = []

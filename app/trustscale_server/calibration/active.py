@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
@@ -18,12 +18,7 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.priority import CalibrationPriority, answers_other_uploads
 from trustscale_server.calibration.shipped import (
-    DATA_SUFFIX,
-    is_outdated,
-    shipped_files,
-    shipped_for_data,
     shipped_for_text,
-    shipped_names,
 )
 from trustscale_server.conformal.fidelity import METRICS, ReaderSettings
 from trustscale_server.platform.abandoned import in_spare_thread
@@ -32,14 +27,11 @@ from trustscale_server.platform.errors import (
     NoCalibration,
     NotFound,
 )
-from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.stores.base import MAX_ACTIVE, Activation, CalibrationStore
 from trustscale_server.things import reading
 from trustscale_server.upscalers.base import Upscaler
 
 log = structlog.get_logger(__name__)
-
-_KEPT = 2 * MAX_ACTIVE  # parsed calibrations in memory; each takes a few megabytes
 
 
 class Calibrations:
@@ -65,7 +57,7 @@ class Calibrations:
 
     def _keep(self, calibration: Calibration) -> None:
         self._parsed[calibration.id] = calibration
-        while len(self._parsed) > _KEPT:
+        while len(self._parsed) > 2 * MAX_ACTIVE:  # each takes a few megabytes
             self._parsed.popitem(last=False)
 
     async def stored(self, calibration_id: str) -> Calibration:
@@ -99,24 +91,25 @@ class Calibrations:
             )
         known, order = self._orders.get(upscaler, ((), None))
         if order is None or known != ids:
-            readable = []
-            for calibration_id in ids:
-                try:
-                    readable.append(await self.get(calibration_id))
-                except (BadCalibration, NotFound) as error:
-                    if not readable:
-                        raise NoCalibration(
-                            f"The active calibration {calibration_id} of {upscaler!r} cannot be "
-                            f"read, so no mask would have a foundation. {error.detail}",
-                            upscaler=upscaler,
-                        ) from error
-                    # It must not stop the others.
-                    log.warning(
-                        "calibration_unread", calibration=calibration_id, detail=error.detail
-                    )
-            order = CalibrationPriority(readable)
+            order = CalibrationPriority(await self._readable(upscaler, ids))
             self._orders[upscaler] = ids, order
         return order
+
+    async def _readable(self, upscaler: str, ids: Sequence[str]) -> list[Calibration]:
+        readable: list[Calibration] = []
+        for calibration_id in ids:
+            try:
+                readable.append(await self.get(calibration_id))
+            except (BadCalibration, NotFound) as error:
+                if not readable:
+                    raise NoCalibration(
+                        f"The active calibration {calibration_id} of {upscaler!r} cannot be "
+                        f"read, so no mask would have a foundation. {error.detail}",
+                        upscaler=upscaler,
+                    ) from error
+                # It must not stop the others.
+                log.warning("calibration_unread", calibration=calibration_id, detail=error.detail)
+        return readable
 
     async def can_judge_text(self, upscaler: Upscaler) -> bool:
         """Return whether there is a calibration for text, and a reader."""
@@ -129,7 +122,7 @@ class Calibrations:
         )
 
     async def of_words(self, upscaler: Upscaler) -> CalibrationPriority | None:
-        """Return those for text: active ones, else the newest stored, else the shipped one."""
+        """Return the calibrations for text: active, else the newest stored, else the shipped."""
         heads = [
             head
             for head in await self.store.heads(upscaler.name)
@@ -200,8 +193,9 @@ class Calibrations:
         for known in active:
             with suppress(BadCalibration, NotFound):  # else nothing is answered from it
                 other = await self.get(known)
-                is_same = other.pipeline.fingerprint == calibration.pipeline.fingerprint
-                live += [other] if is_same and known != calibration.id else []
+                is_same_model = other.pipeline.fingerprint == calibration.pipeline.fingerprint
+                if is_same_model and known != calibration.id:
+                    live.append(other)
         answers = await asyncio.to_thread(CalibrationPriority(live).answers)
         answering = {other.id for other, classes in zip(live, answers, strict=True) if classes}
         return [known for known in active if known not in answering]
@@ -220,46 +214,3 @@ class Calibrations:
         await self.store.put(calibration.head, blob)
         self._keep(calibration)
         return await self.switch(calibration) if activate else None
-
-    async def install_shipped(self, upscalers: Iterable[Upscaler]) -> None:
-        """Give every upscaler without a calibration the shipped ones of its fingerprint.
-
-        They also replace active ones if an older release shipped them all; in doubt these stay.
-        """
-        embedded = [upscaler for upscaler in upscalers if upscaler.kind == "embedded"]
-        for entry in shipped_files() if embedded else ():
-            with entry.open("rb") as stream:
-                name, fingerprint = file.identity(stream)
-            for upscaler in embedded:
-                if upscaler.fingerprint != fingerprint:
-                    continue
-                active = await self.active_ids(upscaler.name)
-                if name in active or (active and not await self._are_outdated(active, upscaler)):
-                    continue
-                data = await asyncio.to_thread(entry.read_bytes)
-                shipped = await asyncio.to_thread(file.load, data)
-                if active:
-                    if pipeline_differences(shipped.pipeline, upscaler):
-                        continue  # it would serve no better
-                    log.warning("calibration_replaced", upscaler=upscaler.name, calibrations=active)
-                # The last one comes first, and what was activated meanwhile stays.
-                for blob in (*shipped_for_data(entry), data):
-                    loaded = await asyncio.to_thread(file.load, blob)
-                    renamed = loaded.for_upscaler(upscaler.name)
-                    await self.add(
-                        renamed, activate=False, blob=blob if renamed is loaded else None
-                    )
-                    await self.store.activate(renamed.id, without=active)
-
-    async def _are_outdated(self, active: Sequence[str], upscaler: Upscaler) -> bool:
-        """Whether surely older releases shipped them for this model, and this one serves none."""
-        with suppress(BadCalibration, NotFound, LookupError, TypeError, ValueError):  # of any form
-            names = {head.id: head.name for head in await self.store.heads(upscaler.name)}
-            shipped = shipped_names()
-            if any(
-                (names[known] or "").removesuffix(DATA_SUFFIX) not in shipped for known in active
-            ):
-                return False
-            files = [file.unchecked(await self.store.get(known)) for known in active]
-            return all(is_outdated(*stored, upscaler.fingerprint) for stored in files)
-        return False

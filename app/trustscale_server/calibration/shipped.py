@@ -5,35 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, Final
 
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.images.features import RULES
 from trustscale_server.platform.errors import UpscalerUnavailable
-from trustscale_server.sampling.spec import TRUST_LAYER_VERSION
 from trustscale_server.upscalers.base import Upscaler
 
 _SHIPPED = resources.files(__package__) / "shipped"
-
-DATA_SUFFIX: Final = "-data"
-"""Ends the name of a calibration for data, after that of the one for pictures."""
-
-
-def is_outdated(version: Any, manifest: Any, fingerprint: str) -> bool:
-    """Return whether an older release shipped this file for the model of this fingerprint."""
-    pipeline, provenance = manifest["pipeline"], manifest["provenance"]
-    return (
-        # What was derived from a shipped one, or extends it, has its name, too.
-        (provenance["parent"], provenance["created_by"]) == (None, "local")
-        # Of another precision it is that of other processes.
-        and pipeline["fingerprint"] == fingerprint
-        and (
-            version < file.VERSION
-            or pipeline["trust_layer"] < TRUST_LAYER_VERSION
-            or pipeline["input_rule"] not in RULES
-        )
-    )
 
 
 def shipped_names() -> list[str]:
@@ -63,6 +41,6 @@ def shipped_for_data(entry: Traversable) -> list[bytes]:
 
 
 def shipped_files(*, words: bool = False) -> list[Traversable]:
-    """Return those of colours, or for text."""
+    """Return the files of shipped calibrations of colours, or for text."""
     entries = [entry for entry in _SHIPPED.iterdir() if entry.name.endswith(file.SUFFIX)]
     return [entry for entry in entries if entry.name.endswith(f"-text{file.SUFFIX}") == words]
