@@ -15,7 +15,8 @@ from harness.factories import encoded, photo
 from tests.images.programs import program
 from trustscale_server.images.decode import KeepMetadata, Limits, decode
 from trustscale_server.images.encode import FORMS, Attached, picture
-from trustscale_server.images.metadata import Metadata
+from trustscale_server.images.metadata import Metadata, allowed_xmp
+from trustscale_server.images.xmp import descriptions
 from trustscale_server.platform.errors import BadRequest, ImageTooLarge
 from trustscale_server.serving.pictures import form_of
 
@@ -179,6 +180,18 @@ def test_what_travels(upload, tmp_path, form):
 def read(*paths):
     """All that exiftool finds, unknown tags and duplicates too, as JSON with groups and numbers."""
     return program("exiftool", "-j", "-a", "-u", "-n", "-G1", *paths)
+
+
+def test_attributes_keep_their_order():
+    """Equal answers have equal bytes, in every process."""
+    names = [f"{{urn:x}}name{i}" for i in range(12)]
+    given = " ".join(f'x:name{i}="{i}"' for i in range(12))
+    packet = (
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:x="urn:x">'
+        f'<rdf:Description rdf:about="" {given}/></rdf:RDF>'
+    )
+    (copy,) = descriptions(allowed_xmp(packet.encode(), frozenset(names)))
+    assert [*copy.keys()][1:] == names
 
 
 def test_the_place_in_another_encoding():

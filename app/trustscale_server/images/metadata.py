@@ -313,8 +313,9 @@ def allowed_xmp(packet: bytes, names: frozenset[str]) -> bytes:
     """
     copy = Element(DESCRIPTION, {f"{RDF}about": ""})
     for description in descriptions(packet):
-        for name in names.intersection(description.keys()):
-            copy.set(name, description.attrib[name])
+        for name, value in description.items():  # in their order: equal answers have equal bytes
+            if name in names:
+                copy.set(name, value)
         for element in description:
             if element.tag in names:
                 _copy(element, copy)
