@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import IO, Final, Self
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,6 @@ from trustscale_server.serving.document import (
 from trustscale_server.serving.left_out import LeftOut
 from trustscale_server.serving.pictures import png_text
 from trustscale_server.stores.spool import spooled
-
-_ROWS: Final = 64  # of a whole σ that are thresholded at once
 
 
 @dataclass(slots=True)
