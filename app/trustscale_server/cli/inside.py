@@ -6,7 +6,7 @@ Its application is the gateway's, without keys, limits of clients, kept results 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -22,8 +22,9 @@ from trustscale_server.calibrating.in_place import LocalCreator, private_stores
 from trustscale_server.http.api import ROUTES, application
 from trustscale_server.http.auth import Keyring
 from trustscale_server.http.clients import ClientLimits
+from trustscale_server.http.health_checks import HealthChecks
 from trustscale_server.http.idempotency import IdempotencyKeys
-from trustscale_server.http.state import TIMINGS, State
+from trustscale_server.http.state import TIMINGS, State, room_for_bodies
 from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.telemetry.logs import configure_logs
 from trustscale_server.platform.telemetry.metrics import Metrics
@@ -87,7 +88,7 @@ async def _start(
         stores = private_stores(stores, settings.data_dir, stack)
     services = await _opened(settings, stack, metrics=metrics, stores=stores)
     unkept = replace(services.service.context, results=None)
-    unkept_service = replace(services.service, context=unkept)
+    services = replace(services, service=replace(services.service, context=unkept))
     worker = None
     if on_checked is not None:
         # Released when the jobs have stopped.
@@ -113,17 +114,18 @@ async def _start(
         )
         services = replace(services, creator=creator)
     nobody = Keyring(())
-    return await State.from_services(
-        replace(services, service=unkept_service),
-        stack,
-        metrics,
-        TIMINGS,
+    return State(
+        services=services,
+        metrics=metrics,
+        timings=TIMINGS,
         worker=worker,
         client_keys=nobody,
         admin_keys=nobody,
         operator="command line",  # in records and in the admin log
         limits=ClientLimits(),
         idempotency=IdempotencyKeys(services.stores.claims, ignored=True),
+        health_checks=await stack.enter_async_context(aclosing(HealthChecks(TIMINGS.probe_s))),
+        bodies=room_for_bodies(settings.max_upload_bytes),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 
 import structlog
 from fastapi import FastAPI
@@ -19,9 +19,10 @@ from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.http.api import application, include
 from trustscale_server.http.auth import Keyring, stored_admin_key
 from trustscale_server.http.clients import open_limits
+from trustscale_server.http.health_checks import HealthChecks
 from trustscale_server.http.idempotency import IdempotencyKeys
 from trustscale_server.http.routes.shared import preview
-from trustscale_server.http.state import TIMINGS, State, Timings
+from trustscale_server.http.state import TIMINGS, State, Timings, room_for_bodies
 from trustscale_server.http.sweep import sweep
 from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.memory import memory_limit
@@ -92,6 +93,7 @@ async def _start(
         client_requests_per_minute=settings.client_requests_per_minute,
         client_pixels_per_minute=settings.client_pixels_per_minute,
     )
+    checks = aclosing(HealthChecks(timings.probe_s))
     worker = None
     if settings.gateway_runs_jobs:
         worker = await stack.enter_async_context(
@@ -99,16 +101,17 @@ async def _start(
                 services.handlers, concurrency=services.concurrency, drain_s=timings.drain_s
             )
         )
-    state = await State.from_services(
-        services,
-        stack,
-        metrics,
-        timings,
+    state = State(
+        services=services,
+        metrics=metrics,
+        timings=timings,
         worker=worker,
         client_keys=Keyring(key.get_secret_value() for key in settings.client_keys),
         admin_keys=Keyring(_admin_keys(settings)),
         limits=await stack.enter_async_context(limits),
         idempotency=IdempotencyKeys(services.stores.claims),
+        health_checks=await stack.enter_async_context(checks),
+        bodies=room_for_bodies(settings.max_upload_bytes),
     )
     await stack.enter_async_context(beside(_when_stopping(state)))
     return state

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
-from typing import Annotated, Final, NamedTuple, Self
+from dataclasses import dataclass, field
+from typing import Annotated, Final, NamedTuple
 
 from fastapi import Depends, Request
 
@@ -39,7 +38,6 @@ class State:
     """The services, and what requests need besides."""
 
     services: Services
-
     worker: asyncio.Task[None] | None  # runs jobs in this process
     metrics: Metrics
     timings: Timings
@@ -49,44 +47,9 @@ class State:
     idempotency: IdempotencyKeys
     health_checks: HealthChecks
     bodies: Room
-    stopping: asyncio.Event  # set when the server stops: what is endless ends
+    # Set when the server stops: what is endless ends.
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     operator: str | None = None  # the admin of an application that only its own process can reach
-
-    @classmethod
-    async def from_services(
-        cls,
-        services: Services,
-        stack: AsyncExitStack,
-        metrics: Metrics,
-        timings: Timings,
-        *,
-        worker: asyncio.Task[None] | None,
-        client_keys: Keyring,
-        admin_keys: Keyring,
-        limits: ClientLimits,
-        idempotency: IdempotencyKeys,
-        operator: str | None = None,
-    ) -> Self:
-        """Make the state, and open what the stack closes."""
-        checks = await stack.enter_async_context(aclosing(HealthChecks(timings.probe_s)))
-        return cls(
-            services=services,
-            worker=worker,
-            metrics=metrics,
-            timings=timings,
-            client_keys=client_keys,
-            admin_keys=admin_keys,
-            limits=limits,
-            idempotency=idempotency,
-            health_checks=checks,
-            # As many uploads of the largest size may arrive at once: their bytes are on the disk.
-            bodies=Room(
-                16 * max(services.settings.max_upload_bytes, MAX_TRUTH_BYTES),
-                "bytes for uploads that arrive",
-            ),
-            stopping=asyncio.Event(),
-            operator=operator,
-        )
 
     @property
     def context(self) -> ServiceContext:
@@ -96,6 +59,11 @@ class State:
     async def charge(self, unit: LimitedUnit, amount: int = 1) -> None:
         """Count what the current client asks for. Raises RateLimited, StoreUnavailable."""
         await self.limits.take(current_client.get(), unit, amount)
+
+
+def room_for_bodies(max_upload_bytes: int) -> Room:
+    """Return room for so many uploads of the largest size; their bytes are on the disk."""
+    return Room(16 * max(max_upload_bytes, MAX_TRUTH_BYTES), "bytes for uploads that arrive")
 
 
 def state_of(request: Request) -> State:

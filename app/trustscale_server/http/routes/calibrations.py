@@ -168,10 +168,9 @@ async def activate_calibration(
     would serve worse: its smallest α is above its default α, or its trusted area is less than half
     of the present one's.
     """
-    calibration = await state.services.admin.finished(calibration_id)
-    return await state.services.admin.activate(
-        calibration, actor, force=options.force, only=options.only
-    )
+    admin = state.services.admin
+    calibration = await admin.finished(calibration_id)
+    return await admin.activate(calibration, actor, force=options.force, only=options.only)
 
 
 @router.delete("/{calibration_id}", status_code=204)

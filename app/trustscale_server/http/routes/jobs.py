@@ -43,14 +43,13 @@ async def watch_job(job: _JobDep, state: StateDep) -> AsyncIterator[ServerSentEv
 
     The events are its state now and after every change.
     """
+    stores, prefix = state.services.stores, state.services.settings.path_prefix
     async with (
-        aclosing(state.services.stores.jobs.watch(job.id)) as watched,
+        aclosing(stores.jobs.watch(job.id)) as watched,
         aclosing(_until(state.stopping, watched)) as states,
     ):
         async for current in states:
-            details = await shown_job(
-                state.services.stores, current, state.services.settings.path_prefix
-            )
+            details = await shown_job(stores, current, prefix)
             yield ServerSentEvent(data=details.model_dump(mode="json"), event="job")
 
 

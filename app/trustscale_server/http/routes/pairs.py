@@ -86,10 +86,8 @@ async def get_pair_image(
 
     The `ETag` of an awaited label is its version.
     """
-    resolved, blobs = (
-        await state.services.admin.resolve(calibration_id),
-        state.services.stores.blobs,
-    )
+    resolved = await state.services.admin.resolve(calibration_id)
+    blobs = state.services.stores.blobs
     headers = {}
     if part != "label":
         data = await _pictures_of(state, resolved)(name, part)

@@ -57,9 +57,8 @@ async def create_upload(
     if idempotency_key is not None:
         name = f"upload\0{current_client.get()}\0{idempotency_key}"
         claim = hashlib.sha256(name.encode()).hexdigest()
-        claimed = await state.services.stores.claims.claim(
-            claim, upload.encode(), seconds=KEY_KEPT_S
-        )
+        claims = state.services.stores.claims
+        claimed = await claims.claim(claim, upload.encode(), seconds=KEY_KEPT_S)
         upload = claimed.decode()
     link = None
     if state.services.settings.presigned_links:
