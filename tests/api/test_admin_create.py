@@ -1,6 +1,7 @@
 """Creating calibrations over HTTP: every form of upload, every bad pair; and new upscalers."""
 
 import asyncio
+from fractions import Fraction
 from urllib.parse import quote
 
 import pytest
@@ -123,12 +124,12 @@ def test_scenes(admin):
     made = admin.create(files, fields={"scene_by": "film"})
     assert (made["n"], made["pairs"], made["groups"]) == (3, 4, [])
     usual = Expectation(robust=ROBUST)
-    assert made["min_alpha"] == usual.min_alpha(0.25, 3)
+    assert made["min_alpha"] == usual.min_alpha(0.25, [Fraction(1)] * 3)
     pairs = admin.get(f"/{made['id']}/pairs")
     assert pairs[0]["scene"] == pairs[1]["scene"] != pairs[2]["scene"]
     derive = f"/{made['id']}/derive"
     cut = admin.send("POST", derive, json={"fidelity": {"bound": 0.1}}).json()
-    assert (cut["bound"], cut["min_alpha"]) == (0.1, usual.min_alpha(0.1, 3))
+    assert (cut["bound"], cut["min_alpha"]) == (0.1, usual.min_alpha(0.1, [Fraction(1)] * 3))
     assert (cut["guarantee"]["robust"], ROBUST) == (1.25, 1.25)
     plain = admin.send("POST", derive, json={"guarantee": {"kind": "expectation", "robust": 1}})
     assert plain.json()["min_alpha"] == 0.25 / 4

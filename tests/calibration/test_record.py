@@ -10,6 +10,8 @@ import pytest
 
 from harness.factories import made_of
 from trustscale_server.calibration import calibration as record
+from trustscale_server.calibration.changes import ServingChanges
+from trustscale_server.calibration.guarantee_kinds import Expectation, HighProbability, PostHoc
 from trustscale_server.calibration.ways import calibrated_ways
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.degradation import Mixture
@@ -107,6 +109,22 @@ class TestStrays:
         assert np.average(
             scenes, weights=[sum(float(part.weights[k]) for k in places) for places in part.members]
         ) == pytest.approx(total / weights, rel=1e-6)
+
+    @pytest.mark.parametrize(
+        "guarantee",
+        [Expectation(), Expectation(robust=1.25), HighProbability(delta=0.3), PostHoc()],
+        ids=["plain", "robust", "high_probability", "post_hoc"],
+    )
+    def test_the_least_alpha_where_scenes_count_less(self, calibration, guarantee):
+        """It is that of the curve, and activating what is active already changes nothing."""
+        made = mixed(calibration, scenes=60)[0]
+        kept = [pair for k, pair in enumerate(made.measured_pairs()) if k % 5]  # others failed
+        fewer = made.with_pairs(kept, created_by="test", guarantee=guarantee)
+        for name in (None, "lossless", "jpeg-85"):
+            part = fewer.everything.of_class(name)
+            assert part.min_alpha == pytest.approx(part.curve.min_alpha, rel=1e-6)
+        least = ServingChanges.between(fewer, fewer).min_alpha
+        assert least.before == least.after
 
     def test_one_pair_of_each_scene_is_drawn_by_weight(self, calibration):
         """So that an upload is compared with such as are as frequent among uploads."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -267,7 +268,8 @@ class TestRobust:
         settings = settings.model_copy(update={"robust": 1.5})
         settings = settings.fitted_to(calibration.pipeline.indecision)
         n = settings.minimal_n(0.3, 1.0)
-        assert settings.min_alpha(1.0, n) <= 0.3 < settings.min_alpha(1.0, n - 1)
+        enough, fewer = (settings.min_alpha(1.0, [Fraction(1)] * count) for count in (n, n - 1))
+        assert enough <= 0.3 < fewer
 
 
 PNG = InputFeatures(LOSSLESS, 2.0, 0.0, 3.0, 0.0)

@@ -49,7 +49,7 @@ class ServingChanges(BaseModel):
                 before=before.manifest.default_alpha if before else None, after=alpha
             ),
             min_alpha=Change(
-                before=before.everything.min_alpha if before else None, after=after.curve.min_alpha
+                before=before.curve.min_alpha if before else None, after=after.curve.min_alpha
             ),
             trusted_area=Change(before=area(before) if before else None, after=area(after)),
             same_pictures=same,

@@ -153,10 +153,13 @@ class GuaranteeSettings(BaseModel, ABC):
             return minimal_scenes(alpha, self.largest(bound), self.robust)
         return minimal_n(alpha, self.largest(bound))
 
-    def min_alpha(self, bound: float, n: int) -> float:
-        """Return the smallest α that n scenes can hold, reached if none has any loss."""
+    def min_alpha(self, bound: float, weights: Sequence[Fraction]) -> float:
+        """Return the smallest α that scenes can hold, reached if none has any loss.
+
+        weights: of the scenes, in the order of the curve.
+        """
         without_loss = LossCurve(np.empty(0, np.float32), np.empty(0, np.float32))
-        return self.curve([without_loss] * n, bound).min_alpha
+        return self.curve([without_loss] * len(weights), bound, weights=weights).min_alpha
 
     def shortfall(
         self, alpha: float, bound: float, n: int, least: float | None = None
@@ -165,7 +168,7 @@ class GuaranteeSettings(BaseModel, ABC):
 
         least: the smallest α of their curve, if known.
         """
-        least = self.min_alpha(bound, n) if least is None else least
+        least = self.min_alpha(bound, [Fraction(1)] * n) if least is None else least
         if alpha >= least:
             return None
         more = max(1, self.minimal_n(alpha, bound) - n) if alpha > 0 else None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from threading import Lock
 from typing import Final, NamedTuple
 
@@ -108,11 +108,10 @@ class Subset:
         return float(np.average(values, weights=[float(weight) for weight in self.weights]))
 
     @cached_property
-    def _in_order(self) -> list[int]:
-        """The places of the pairs, scene by scene.
+    def _in_order(self) -> Sequence[Sequence[int]]:
+        """The places of the pairs of each scene, in the order of the curve.
 
-        Scenes are in the order of hashes of their content, which does not depend on their losses;
-        names may.
+        It is that of hashes of their content, which does not depend on their losses; names may.
         """
 
         def key(place: int) -> bytes:
@@ -123,7 +122,7 @@ class Subset:
             keys = sorted(map(key, places))
             return keys[0] if len(keys) == 1 else hashlib.sha256(b"".join(keys)).digest()
 
-        return [i for places in sorted(self.members, key=key_of_scene) for i in places]
+        return sorted(self.members, key=key_of_scene)
 
     @cached_property
     def held(self) -> Callable[[float], int | None]:
@@ -136,7 +135,7 @@ class Subset:
         def found(rho: float) -> int | None:
             if self.marked is None:
                 return None
-            places = self._in_order
+            places = [*chain.from_iterable(self._in_order)]
             shares = self.marked[places].astype(np.float32) / np.float32(added.FULL_SHARE)
             return added.threshold(
                 shares[:, 0],
@@ -152,7 +151,7 @@ class Subset:
     def weighted_losses(self) -> WeightedLosses:
         """The losses in the form that the curves of guarantees take, scene by scene."""
         curves, scenes, pictures, weights = [], [], [], []
-        for place in self._in_order:
+        for place in chain.from_iterable(self._in_order):
             spots = self.spots_of(place)
             curves += spots
             scenes += [self.scenes[place]] * len(spots)
@@ -196,7 +195,10 @@ class Subset:
     @cached_property
     def min_alpha(self) -> float:
         """The smallest α of the curve, found without making the curve."""
-        return self.guarantee.min_alpha(self.error_bound, self.n)
+        weights = [
+            sum((self.weights[place] for place in scene), Fraction()) for scene in self._in_order
+        ]
+        return self.guarantee.min_alpha(self.error_bound, weights)
 
     def minimal_n(self, alpha: float) -> int:
         """Return the number of scenes below which its guarantee trusts no pixel at α."""
