@@ -12,7 +12,7 @@ from harness.gateway import AS_ADMIN, check_problem, ended, gateway, pixels, pos
 from tests.monitoring.scenes import REMOTE, calibrate
 from trustscale_server.bootstrap import assembly
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.canaries import CanaryStore
+from trustscale_server.calibration.canary_store import CanaryStore
 from trustscale_server.calibration.insight import COMMON_ALPHAS
 from trustscale_server.conformal import fidelity
 from trustscale_server.stores.base import open_stores

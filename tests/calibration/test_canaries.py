@@ -11,14 +11,9 @@ from tests.monitoring.scenes import Moody, Scene
 from trustscale_server.calibrating.admin import CalibrationAdmin
 from trustscale_server.calibrating.job import CalibrationHandler
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.canaries import (
-    Canary,
-    CanaryAnswer,
-    CanaryStore,
-    first_state,
-    sharpness,
-)
+from trustscale_server.calibration.canaries import Canary, CanaryAnswer, first_state, sharpness
 from trustscale_server.calibration.canaries import observe as observed
+from trustscale_server.calibration.canary_store import CanaryStore
 from trustscale_server.jobs.handler import JobContext
 from trustscale_server.platform.errors import UpscalerRejected
 from trustscale_server.upscalers.base import image_digest

@@ -18,7 +18,7 @@ from trustscale_server.calibrating.costs import Costs, Tariff
 from trustscale_server.calibrating.create import CalibrationCreator
 from trustscale_server.calibrating.job import CalibrationHandler
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.canaries import CanaryStore
+from trustscale_server.calibration.canary_store import CanaryStore
 from trustscale_server.calibration.install import install_shipped
 from trustscale_server.images.sandbox import client
 from trustscale_server.jobs.handler import FanOut, Handler

@@ -21,7 +21,7 @@ from trustscale_server.calibration import file as calibration_file
 from trustscale_server.calibration import validation
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.canaries import CanaryStore
+from trustscale_server.calibration.canary_store import CanaryStore
 from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.guarantees import GuaranteeSettings
 from trustscale_server.calibration.insight import leaked

@@ -30,7 +30,7 @@ from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibrating.unusable import raise_if_bad_pairs
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.canaries import CanaryStore
+from trustscale_server.calibration.canary_store import CanaryStore
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.errors import (
     BadCalibration,

@@ -40,7 +40,7 @@ from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibrating.unusable import bad_pairs
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker
+from trustscale_server.calibration.canary_store import CanaryStore, CanaryTaker
 from trustscale_server.calibration.manifest import MeasuredPair, Provenance
 from trustscale_server.jobs.handler import JobContext
 from trustscale_server.platform.errors import BadInput, BadPairs, NotFound

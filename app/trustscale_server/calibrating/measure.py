@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trustscale_server.calibrating.pairs import Pair
 from trustscale_server.calibrating.request import CalibrationRequest
-from trustscale_server.calibration.canaries import CanaryTaker
+from trustscale_server.calibration.canary_store import CanaryTaker
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.kept_samples import KeptSamples
 from trustscale_server.sampling.measure import (

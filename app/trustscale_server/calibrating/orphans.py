@@ -6,14 +6,14 @@ from datetime import timedelta
 from typing import Final
 
 from trustscale_server.calibrating.pair_pictures import PICTURES_KEY
-from trustscale_server.calibration import canaries
+from trustscale_server.calibration.canary_store import CANARIES_KEY
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores import results
 from trustscale_server.stores.base import Stores
 from trustscale_server.stores.job_status import JOB_PREFIX
 from trustscale_server.stores.uploads import UPLOADS
 
-_OF_CALIBRATIONS: Final = (canaries.CANARIES_KEY, PICTURES_KEY)
+_OF_CALIBRATIONS: Final = (CANARIES_KEY, PICTURES_KEY)
 
 # An upload without a job may still be arriving; none takes a day.
 _ORPHAN_LIFE: Final = timedelta(days=1)

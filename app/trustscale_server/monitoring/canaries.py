@@ -23,10 +23,9 @@ from trustscale_server.calibration.canaries import (
     Canary,
     CanaryAnswer,
     CanaryState,
-    CanaryStore,
-    answer,
     observe,
 )
+from trustscale_server.calibration.canary_store import CanaryStore, answer
 from trustscale_server.images.raster import stored_pixels
 from trustscale_server.platform.errors import CalibrationMismatch, TrustscaleError, UpscalerError
 from trustscale_server.platform.telemetry.metrics import Metrics
