@@ -16,7 +16,7 @@ from tests.reading import LINES, TEXTS, calibration_for_text, pretend
 from tests.reading import upload as text_upload
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
-from trustscale_server.serving.left_out import is_about_colours
+from trustscale_server.serving.looked_for import is_about_colours
 
 NEVER = 65535
 EVERYWHERE = 1.2  # an α at which all is trusted that was ever seen

@@ -34,7 +34,7 @@ from trustscale_server.http.clients import open_limits
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.errors import RateLimited
 from trustscale_server.platform.fair import current_client
-from trustscale_server.serving import admit
+from trustscale_server.serving import upload
 from trustscale_server.stores.base import Job, StoreUnavailable
 from trustscale_server.stores.uploads import uploads_for
 
@@ -90,14 +90,14 @@ class TestDisconnect:
 
     async def test_what_arrived_before_is_answered(self, serve, monkeypatch):
         """A proxy sends no upload twice, so one that is being decoded then has its time."""
-        really, begun, go = admit.decoding, asyncio.Event(), asyncio.Event()
+        really, begun, go = upload.decoding, asyncio.Event(), asyncio.Event()
 
         async def decoding(*args, **kwargs):
             begun.set()
             await go.wait()
             return await really(*args, **kwargs)
 
-        monkeypatch.setattr(admit, "decoding", decoding)
+        monkeypatch.setattr(upload, "decoding", decoding)
         async with serve() as served:
             sent = asyncio.create_task(served.post())
             await begun.wait()
@@ -135,7 +135,7 @@ class TestDisconnect:
 @pytest.fixture
 def slow_uploads(monkeypatch):
     """Uploads that take long to decode: one more than there are places for."""
-    really = admit.decoding
+    really = upload.decoding
 
     async def decoding(function, file, *args, **kwargs):
         if file.read(4) == b"slow":
@@ -148,7 +148,7 @@ def slow_uploads(monkeypatch):
         await until(lambda: sum(one.answered.done() for one in uploads) == 1)
         return sorted(uploads, key=lambda one: one.answered.done())
 
-    monkeypatch.setattr(admit, "decoding", decoding)
+    monkeypatch.setattr(upload, "decoding", decoding)
     return start
 
 

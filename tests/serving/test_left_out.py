@@ -9,7 +9,8 @@ from trustscale_server.conformal.fidelity import ReaderSettings
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.serving.finders import LineFinder
-from trustscale_server.serving.left_out import LeftOut, text_of
+from trustscale_server.serving.left_out import LeftOut
+from trustscale_server.serving.unread_text import text_of
 from trustscale_server.things import reading
 from trustscale_server.upscalers.base import Source
 

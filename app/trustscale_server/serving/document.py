@@ -24,7 +24,7 @@ from trustscale_server.images.decode import Raster
 from trustscale_server.sampling.spec import Prediction
 from trustscale_server.serving.added import AddedDetail
 from trustscale_server.serving.batch import Adapted
-from trustscale_server.serving.left_out import LeftOut
+from trustscale_server.serving.left_out import LeftOut, listed
 from trustscale_server.serving.review import Review
 
 MASK: Final = "mask.png"
@@ -150,8 +150,7 @@ class ReadWord(BaseModel):
 
     def enlarged(self, scale: float) -> ReadWord:
         """Return the word in a picture that is so many times as large."""
-        box = [(round(scale * x, 1), round(scale * y, 1)) for x, y in self.box]
-        return self.model_copy(update={"box": box})
+        return self.model_copy(update={"box": listed(self.box, scale)})
 
 
 class BelievedPicture(BaseModel):

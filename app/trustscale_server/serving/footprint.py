@@ -7,11 +7,13 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Final
 
+from trustscale_server.platform.errors import ImageTooLarge, duration
 from trustscale_server.platform.ordered_map import map_threads
 from trustscale_server.sampling.draw import largest_call
 from trustscale_server.sampling.sigma.moments import MAX_KEPT
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.serving.choose import Chosen
+from trustscale_server.serving.context import ServiceContext
 from trustscale_server.stores.spool import IN_MEMORY
 from trustscale_server.upscalers.base import Capabilities
 
@@ -79,3 +81,17 @@ def fitting(height: int, width: int, cost: Callable[[int, int], int], budget: in
         return cost(math.ceil(height * side / longest), math.ceil(width * side / longest))
 
     return bisect_right(range(1, longest), budget, key=cost_of)
+
+
+def add_cost(error: ImageTooLarge, context: ServiceContext, chosen: Chosen, pixels: int) -> None:
+    """Add to an error the memory and time that the answer to so many pixels would take."""
+    cost = answer_footprint(chosen, pixels, 1)
+    error.members["bytes"] = cost
+    takes = f"about {cost / 1e9:.1f} GB of memory"
+    seconds = context.throughput.estimate(chosen.upscaler, pixels, chosen.pipeline.samples)
+    if seconds is not None:
+        error.members["seconds"] = round(seconds, 1)
+        takes += f" and about {duration(seconds)}"
+    error.detail += (
+        f" Its answer would take {takes} (settings max_input_pixels, max_in_flight_bytes)."
+    )

@@ -24,8 +24,9 @@ from trustscale_server.sampling.throughput import ANSWERS
 from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.document import ReadWord
-from trustscale_server.serving.left_out import LeftOut, faces_of, text_of
+from trustscale_server.serving.left_out import LeftOut, faces_of
 from trustscale_server.serving.trust import Trust, enlarged_alpha, reduced_answer
+from trustscale_server.serving.unread_text import text_of
 from trustscale_server.upscalers.base import RGB, Source
 
 
@@ -91,11 +92,11 @@ async def _masked(
     admitted: Admitted, source: Source, trust: Trust, sink: MeasurementSink
 ) -> Generated:
     """Make Ŷ with its trust; faces are left out before the first rows of σ come, text after."""
-    leaving, pipeline = admitted.leaving, admitted.chosen.pipeline
+    looked_for, pipeline = admitted.looked_for, admitted.chosen.pipeline
     left_out, found_ms = list[LeftOut](), dict[str, float]()
-    if leaving.find_faces is not None:
+    if looked_for.find_faces is not None:
         with clocked(found_ms, "faces"), span("faces"):
-            left_out = await shielded(faces_of, source.rgb, pipeline.scale, leaving.find_faces)
+            left_out = await shielded(faces_of, source.rgb, pipeline.scale, looked_for.find_faces)
         trust.leave_out(left_out)
     measured = await measure(
         admitted.chosen.upscaler,
@@ -107,10 +108,15 @@ async def _masked(
     )
     # Before the picture is reduced: of fewer words another share may be wrong.
     words = None if measured.page is None else trust.words(measured.page)
-    if leaving.find_lines is not None:
+    if looked_for.find_lines is not None:
         with clocked(found_ms, "letters"), span("letters"):
             text = await shielded(
-                text_of, source, measured.prediction, pipeline, leaving.find_lines, leaving.words
+                text_of,
+                source,
+                measured.prediction,
+                pipeline,
+                looked_for.find_lines,
+                looked_for.words,
             )
         trust.leave_out(text)
         left_out += text

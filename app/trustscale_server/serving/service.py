@@ -3,7 +3,7 @@
     prepare: UpscaleRequest ──choose, decode_upload, settle, admit_upload──▶ Admitted
     run:     Admitted ──generate──▶ Generated ──encode_answer──▶ Encoded ──sign, add_card, store──▶
 
-`choose.py`, `admit.py`, `generate.py` and `encode.py` have the steps.
+`choose.py`, `upload.py`, `admit.py`, `generate.py` and `encode.py` have the steps.
 `run` holds a slot (`AdmissionController`), and releases what a step has used up with the step.
 """
 
@@ -19,21 +19,14 @@ from dataclasses import dataclass, field
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.sampling.measure import MeasurementSink
-from trustscale_server.serving.admit import (
-    Admitted,
-    Upload,
-    admit_upload,
-    decode_upload,
-)
+from trustscale_server.serving.admit import Admitted, admit_upload
 from trustscale_server.serving.choose import choose, settle
 from trustscale_server.serving.context import ServiceContext
-from trustscale_server.serving.document import (
-    Picture,
-    Result,
-)
+from trustscale_server.serving.document import Picture, Result
 from trustscale_server.serving.encode import Encoded, add_card, encode_answer, sign, store
 from trustscale_server.serving.generate import generate
 from trustscale_server.serving.request import UpscaleRequest
+from trustscale_server.serving.upload import Upload, decode_upload
 from trustscale_server.stores.base import Usage
 from trustscale_server.stores.usage import used_by
 

@@ -19,15 +19,9 @@ from trustscale_server.pixels.boxes import box_of
 from trustscale_server.pixels.lab import Pixels
 from trustscale_server.pixels.resize import largest_within, resized, size_within
 from trustscale_server.sampling.sigma.words import ReadPage
-from trustscale_server.serving.admit import (
-    MaskRequest,
-)
-from trustscale_server.serving.document import (
-    MASK,
-    TRUST,
-    ReadWord,
-)
-from trustscale_server.serving.left_out import LeftOut
+from trustscale_server.serving.admit import MaskRequest
+from trustscale_server.serving.document import MASK, TRUST, ReadWord
+from trustscale_server.serving.left_out import LeftOut, listed
 from trustscale_server.serving.pictures import png_text
 from trustscale_server.stores.spool import spooled
 
@@ -93,7 +87,7 @@ class Trust:
             code = int(self.codes[place][inside].max())
             words.append(
                 ReadWord(
-                    box=[(round(x, 1), round(y, 1)) for x, y in word.corners.tolist()],
+                    box=listed(word.corners.tolist()),
                     text=word.text,
                     trusted=bool(self.mask[place][inside].all()),
                     trust_level=None if code == NEVER else code * bound / CODE_STEPS,
