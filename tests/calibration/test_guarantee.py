@@ -7,7 +7,7 @@ import pytest
 
 from harness.factories import changed, in_groups
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibrating.costs import Costs, Tariff
+from trustscale_server.calibrating.costs import Costs, PairCosts, Tariff
 from trustscale_server.calibration import file
 from trustscale_server.calibration.guarantee_kinds import (
     Expectation,
@@ -145,9 +145,9 @@ def test_content_decides_the_order(calibration):
 
 @pytest.mark.parametrize(
     ("tariff", "pairs", "costs"),
-    [(Tariff(), 250, {"calls": "500", "estimate_s": "250.0"}),
-     (Tariff(price_per_call=0.5), 3, {"calls": "6", "estimate_s": "3.0", "price": "3"}),
-     (Tariff(max_calls_per_hour=100), 250, {"calls": "500", "estimate_s": "14400.0"})],
+    [(Tariff(), 250, PairCosts(500, 250.0)),
+     (Tariff(price_per_call=0.5), 3, PairCosts(6, 3.0, 3.0)),
+     (Tariff(max_calls_per_hour=100), 250, PairCosts(500, 14400.0))],
 )  # fmt: skip
 async def test_what_is_known(tariff, pairs, costs):
     """Two samples of a megapixel a pair at a second each, two pairs at once; a limit makes wait."""
@@ -168,7 +168,7 @@ async def test_pairs_that_were_measured_tell_more_than_samples():
     found = await Costs(throughput, job_concurrency=2).estimate(
         upscaler, pipeline, pairs=10, pixels=1e6
     )
-    assert found == {"calls": "20", "estimate_s": "30.0"}
+    assert found == PairCosts(20, 30.0)
 
 
 async def test_a_local_model_is_tried():
@@ -177,7 +177,7 @@ async def test_a_local_model_is_tried():
     upscaler = FakeUpscaler(seconds=0.2, capabilities=capabilities)
     pipeline = MeasurementSpec(fingerprint="fake:1", scale=2, samples=2)
     found = await Costs(job_concurrency=2).estimate(upscaler, pipeline, pairs=100, pixels=128**2)
-    assert float(found["estimate_s"]) >= 10
+    assert found.estimate_s >= 10
 
 
 @pytest.mark.parametrize("most", [1, 3, 8])

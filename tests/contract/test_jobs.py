@@ -7,7 +7,7 @@ import pytest
 
 from harness.documents import job
 from trustscale_server.platform.errors import NotFound
-from trustscale_server.stores.base import JobState, JobStatus, Progress
+from trustscale_server.stores.base import JobAbout, JobState, JobStatus, Progress
 
 
 async def at(stores, task):
@@ -24,7 +24,7 @@ async def begun(stores, name="job", task=""):
 
 async def test_what_was_created_comes_back(stores):
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    about = {"name": "ü", "parent": None}
+    about = JobAbout(name="ü", calls=3, warnings=["Two are alike."])
     whole = job().model_copy(update={"trace": trace, "about": about})
     status = JobStatus(**whole.model_dump(exclude={"request"}))
     assert await stores.jobs.create(whole) == status

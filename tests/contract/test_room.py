@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from trustscale_server.jobs.webhooks import delivery_of, event_of
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.serving.request import UpscaleRequest
-from trustscale_server.stores.base import Job, JobState, StoreUnavailable
+from trustscale_server.stores.base import Job, JobAbout, JobState, StoreUnavailable
 from trustscale_server.stores.job_status import JOB_PREFIX
 
 WEBHOOK = "https://hooks.example/of/this/service"
@@ -18,8 +18,10 @@ KEYS_KEPT_S = 86400.0
 
 def upscale(number):
     """A job as the API makes it, with the name of its key and a webhook."""
-    about = {"webhook": WEBHOOK, "key": "shop", "client": "shop", "upscaler": "span-x4"}
-    about |= {"width": "2048", "height": "2048", "estimate_s": "4.0"}
+    about = JobAbout(
+        webhook=WEBHOOK, key="shop", client="shop", upscaler="span-x4", width=2048, height=2048,
+        estimate_s=4.0,
+    )  # fmt: skip
     return Job(
         id=f"{JOB_PREFIX}{number:020}", kind="upscale", created_at=datetime.now(UTC), about=about,
         request=UpscaleRequest(upscaler="span-x4", key="shop", client="shop").model_dump(),
@@ -54,7 +56,7 @@ class TestEndedJobs:
         assert (small.state, small.result, small.finished_at) == (
             JobState.SUCCEEDED, whole.result, whole.finished_at,
         )  # fmt: skip
-        assert small.about == {"key": "shop", "client": "shop"}
+        assert small.about == JobAbout(key="shop", client="shop")
         assert event_of(small) == event_of(whole)
         assert await stores.jobs.request_cancel(job) == small
         assert await stores.jobs.start(job, "", "worker") is None

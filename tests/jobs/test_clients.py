@@ -7,7 +7,7 @@ import pytest
 
 from tests.jobs.conftest import ended
 from trustscale_server.jobs.clients import LOOK_S, MAX_PASSES, ClientTurns
-from trustscale_server.stores.base import JobState, JobStatus
+from trustscale_server.stores.base import JobAbout, JobState, JobStatus
 
 
 def job(name, client, state=JobState.QUEUED, **fields):
@@ -16,7 +16,7 @@ def job(name, client, state=JobState.QUEUED, **fields):
         kind="upscale",
         state=state,
         created_at=datetime.now(UTC),
-        about={"client": client},
+        about=JobAbout(client=client),
         **fields,
     )
 
@@ -95,7 +95,7 @@ async def test_in_a_queue(place, stores):
         for client, count in (("a", 10), ("b", 1)):
             for number in range(count):
                 one = place.job(f"{client}{number}")
-                await queue.submit(one.model_copy(update={"about": {"client": client}}))
+                await queue.submit(one.model_copy(update={"about": JobAbout(client=client)}))
         assert await stores.jobs.pending_by_client("upscale") == {"a": 10, "b": 1}
         async with place.worker(queue, stores, slots=1):
             for number in range(10):

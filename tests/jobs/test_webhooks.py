@@ -17,7 +17,7 @@ from trustscale_server.bootstrap.settings import load_settings
 from trustscale_server.jobs.handler import JobContext, RetriesExhausted, RetryLater
 from trustscale_server.jobs.webhooks import WebhookHandler, delivery_of
 from trustscale_server.platform.errors import BadRequest, ConfigError
-from trustscale_server.stores.base import JobState
+from trustscale_server.stores.base import JobAbout, JobState
 from trustscale_server.upscalers.outbound.guard import NetworkAccess
 from trustscale_server.upscalers.outbound.webhooks import Webhooks, secret_of
 
@@ -68,11 +68,11 @@ class Told:
 
     async def job(self, state=JobState.SUCCEEDED, *, needs_review=None, **end):
         job = new_job("job-1", "upscale", Path("log"))
-        job.about = {"webhook": URL}
+        job.about = JobAbout(webhook=URL)
         status = await self.stores.jobs.create(job)
         delivery = delivery_of(status, state)
         if needs_review is not None:
-            await JobContext("job-1", self.stores.jobs).note("needs_review", needs_review)
+            await JobContext("job-1", self.stores.jobs).note(needs_review=needs_review)
         if state is not JobState.RUNNING:
             await self.stores.jobs.finish("job-1", state, **end)
         await self.stores.jobs.create(delivery)
@@ -115,12 +115,10 @@ class TestDelivery:
         await told.tell(await told.job(JobState.FAILED, error={**error, "items": ["x"] * 1000}))
         assert json.loads(told.asked[0].content)["data"]["error"] == error
 
-    @pytest.mark.parametrize(
-        ("noted", "needs_review"), [("yes", True), ("no", False), (None, None)]
-    )
-    async def test_whether_the_picture_needs_a_look(self, stores, noted, needs_review):
+    @pytest.mark.parametrize("needs_review", [True, False, None])
+    async def test_whether_the_picture_needs_a_look(self, stores, needs_review):
         told = Told(stores)
-        await told.tell(await told.job(needs_review=noted, result="/v1/results/res-1"))
+        await told.tell(await told.job(needs_review=needs_review, result="/v1/results/res-1"))
         assert json.loads(told.asked[0].content)["data"]["needs_review"] is needs_review
 
     @pytest.mark.parametrize("private", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "fd00::1"])
@@ -164,7 +162,7 @@ async def test_a_receiver_that_is_down(place, stores, tmp_path):
     async with place.working(stores, webhook=handler) as queue:
         for name in ("job-1", "job-2"):
             job = place.job(name)
-            job.about = {"webhook": f"http://127.0.0.1:{port}/"}
+            job.about = JobAbout(webhook=f"http://127.0.0.1:{port}/")
             await queue.submit(job)
             assert (await ended(stores, name)).state is JobState.SUCCEEDED
         async for delivery in stores.jobs.watch("hook-job-1-succeeded"):
@@ -183,7 +181,7 @@ async def test_a_receiver_that_is_down(place, stores, tmp_path):
 async def test_cancelled(place, stores):
     async with place.queue(stores) as queue:
         job = place.job("job-1")
-        job.about = {"webhook": URL}
+        job.about = JobAbout(webhook=URL)
         await queue.submit(job)
         await queue.cancel("job-1")
         await queue.cancel("job-1")

@@ -231,7 +231,7 @@ class CalibrationAdmin:
             Conflict: it is active, or a pending job extends it.
         """
         for job in await self.stores.jobs.pending("calibration"):
-            if job.about["parent"] == calibration_id:
+            if job.about.parent == calibration_id:
                 raise Conflict(
                     f"The job {job.id} extends this calibration; cancel it, or let it end."
                 )

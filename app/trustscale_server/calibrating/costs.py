@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from PIL import Image
 
@@ -31,6 +31,14 @@ class Tariff:
 
     price_per_call: float | None = None
     max_calls_per_hour: int | None = None
+
+
+class PairCosts(NamedTuple):
+    """What pairs cost at most: calls, and where they are known seconds and price."""
+
+    calls: int
+    estimate_s: float | None = None
+    price: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +67,26 @@ class Costs:
         pairs: int,
         pixels: float,
         repeated: int = 0,
-    ) -> Mapping[str, str]:
-        """Calls, and where known seconds and price, as the job store keeps them.
+    ) -> PairCosts:
+        """Return what pairs cost.
 
         pairs: still to be measured.
         pixels: of X, on average.
         repeated: pairs that are generated once more, as canaries.
         """
         if upscaler.kind == SUPPLIED:
-            return {"calls": "0"}
+            return PairCosts(0)
         capabilities, tariff = upscaler.capabilities, self.tariffs.get(upscaler.name, Tariff())
         calls = math.ceil(pipeline.samples / capabilities.samples_per_call) * pairs + repeated
-        costs = {"calls": str(calls)}
+        estimate = price = None
         if (seconds := await self._of_a_pair(upscaler, pipeline, pixels)) is not None and pairs:
             estimate = seconds * pairs
             if tariff.max_calls_per_hour is not None:
                 estimate = max(estimate, 3600.0 * ((calls - 1) // tariff.max_calls_per_hour))
-            costs["estimate_s"] = f"{estimate:.1f}"
+            estimate = round(estimate, 1)
         if tariff.price_per_call is not None:
-            costs["price"] = f"{calls * tariff.price_per_call:.10g}"
-        return costs
+            price = round(calls * tariff.price_per_call, 10)  # 3 · 0.1 is 0.3
+        return PairCosts(calls, estimate, price)
 
     async def _of_a_pair(
         self, upscaler: Upscaler, pipeline: MeasurementSpec, pixels: float

@@ -15,7 +15,7 @@ from typing import NamedTuple, Unpack
 from pydantic import BaseModel, Field
 
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.costs import Costs
+from trustscale_server.calibrating.costs import Costs, PairCosts
 from trustscale_server.calibrating.fit import is_fitted_on
 from trustscale_server.calibrating.grouping import GroupingRule
 from trustscale_server.calibrating.intake import (
@@ -92,7 +92,7 @@ class CheckedRequest(NamedTuple):
     """A job's request, warnings, and the mean pixels of X."""
 
     request: CalibrationRequest
-    warnings: str | None
+    warnings: list[str]
     pixels: float
 
 
@@ -155,13 +155,13 @@ class CalibrationCreator:
         checked: CheckedRequest,
         job_id: str,
         *,
+        webhook: str | None,
         measured: Collection[str] = (),
-        **about: str | None,
     ) -> Job:
         """Return the job of this id; its costs are without those of `measured` pairs."""
         request = checked.request
-        costs = await self._costs(checked, measured)
-        return request.as_job(job_id, warnings=checked.warnings, **about, **costs)
+        costs = (await self._costs(checked, measured))._asdict()
+        return request.as_job(job_id, webhook=webhook, warnings=checked.warnings, **costs)
 
     async def fitted_on(
         self, config: CalibrationConfig, photographs: Mapping[str, str]
@@ -186,15 +186,15 @@ class CalibrationCreator:
         return Plan(
             pictures=len({pair.upload for pair in request.pairs}),
             pairs=len(request.pairs),
-            calls=int(costs["calls"]),
-            price=float(costs["price"]) if "price" in costs else None,
-            estimate_s=float(costs["estimate_s"]) if "estimate_s" in costs else None,
+            calls=costs.calls,
+            price=costs.price,
+            estimate_s=costs.estimate_s,
             done=request.done,
             skipped=request.skipped,
-            warnings=(checked.warnings or "").splitlines(),
+            warnings=checked.warnings,
         )
 
-    async def _costs(self, checked: CheckedRequest, measured: Collection[str]) -> Mapping[str, str]:
+    async def _costs(self, checked: CheckedRequest, measured: Collection[str]) -> PairCosts:
         request, upscaler = checked.request, self.upscalers[checked.request.upscaler]
         left = set() if request.done else {*request.names} - {*measured}
         repeated = set[str]()
@@ -251,7 +251,7 @@ class CalibrationCreator:
             created_by=submission.created_by,
             parent=parent.id if parent else None,
         )
-        alike = "\n".join(map(alike_in_words, intake.alike)) or None
+        alike = [alike_in_words(pairs) for pairs in intake.alike]
         return CheckedRequest(await self._done(request), alike, intake.pixels)
 
     async def _identified(self, name: str | None) -> Upscaler:

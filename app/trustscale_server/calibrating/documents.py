@@ -172,7 +172,7 @@ async def finished_rows(stores: Stores, upscaler: str | None) -> list[Calibratio
 async def pending_rows(stores: Stores, upscaler: str | None) -> list[PendingRow]:
     """Return the jobs that are making calibrations of an upscaler, or all; the newest first."""
     jobs = await stores.jobs.pending("calibration")
-    jobs = [job for job in jobs if upscaler in {None, job.about["upscaler"]}]
+    jobs = [job for job in jobs if upscaler in {None, job.about.upscaler}]
     calls_made = await stores.usage.calls_of(*(job.id for job in jobs))
     return [_pending_row(job, calls) for job, calls in zip(jobs, calls_made, strict=True)]
 
@@ -184,14 +184,8 @@ async def pending(stores: Stores, job: JobStatus) -> PendingCalibration:
 
 
 def _pending_row(job: JobStatus, calls: CallsMade | None) -> PendingRow:
-    return PendingRow(
-        **JobOut.from_job(job, calls).model_dump(),
-        name=job.about["name"],
-        upscaler=str(job.about["upscaler"]),
-        metric=str(job.about["metric"]),
-        needs_label=job.about["labels"] == "people",
-        left_out=int(job.about.get("left_out") or 0),
-    )
+    about = job.about.model_dump(include={"name", "upscaler", "metric", "needs_label", "left_out"})
+    return PendingRow(**JobOut.from_job(job, calls).model_dump(), **about)
 
 
 async def answering(calibrations: Calibrations, upscaler: str) -> list[Answering]:

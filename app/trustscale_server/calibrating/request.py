@@ -14,10 +14,8 @@ from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.fit_split import FitSplit, default_share, fit_split
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import variants_of
-from trustscale_server.sampling.spec import (
-    MeasurementSpec,
-)
-from trustscale_server.stores.base import Job, Progress
+from trustscale_server.sampling.spec import MeasurementSpec
+from trustscale_server.stores.base import Job, JobAbout, Progress
 from trustscale_server.upscalers.base import Upscaler, settings_of, stated_of
 
 
@@ -91,14 +89,23 @@ class CalibrationRequest(BaseModel):
             **fields,
         )
 
-    def as_job(self, job: str, **about: str | None) -> Job:
-        """Return the job of this id for the request; `about` is what lists show besides."""
+    def as_job(self, job: str, **about: Any) -> Job:
+        """Return the job of this id for the request; `about` are further fields of `JobAbout`."""
         return Job(
             id=job,
             kind="calibration",
             progress=Progress(total=0 if self.done else len(self.pairs), unit="pairs"),
             created_at=datetime.now(UTC),
-            about={"key": self.created_by.removeprefix("key "), **self.about, **about},
+            about=JobAbout(
+                key=self.created_by.removeprefix("key "),
+                name=self.config.name,
+                upscaler=self.upscaler,
+                metric=self.pipeline.fidelity.metric,
+                needs_label=self.pipeline.fidelity.spec.needs_label,
+                parent=self.parent,
+                left_out=len(self.skipped),
+                **about,
+            ),
             request=self.model_dump(mode="json", exclude={"pairs": {"__all__": {"paths"}}}),
         )
 
@@ -120,18 +127,6 @@ class CalibrationRequest(BaseModel):
         """The pairs that σ is fitted on."""
         scenes = {pair.name: pair.scene or pair.upload for pair in self.pairs}
         return fit_split(scenes, self.config.fit_indecision or 0.0, self.config.seed)
-
-    @property
-    def about(self) -> dict[str, str | None]:
-        """What lists show of the job."""
-        return {
-            "name": self.config.name,
-            "upscaler": self.upscaler,
-            "metric": self.pipeline.fidelity.metric,
-            "labels": "people" if self.pipeline.fidelity.spec.needs_label else None,
-            "parent": self.parent,
-            "left_out": str(len(self.skipped)),
-        }
 
 
 def _identity(pair: PairSource) -> str:

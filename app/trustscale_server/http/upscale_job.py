@@ -10,7 +10,7 @@ from trustscale_server.http.upscale_form import SentPicture
 from trustscale_server.platform.errors import Overloaded
 from trustscale_server.platform.fair import current_client
 from trustscale_server.serving.admit import Admitted
-from trustscale_server.serving.job import expected_job
+from trustscale_server.serving.job import about_job
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.base import Job, JobStatus
 from trustscale_server.stores.job_status import JOB_PREFIX
@@ -53,12 +53,7 @@ async def submit_upscaling(
                 id=job_id,
                 kind="upscale",
                 created_at=datetime.now(UTC),
-                about={
-                    "webhook": sent.form.webhook,
-                    "key": wish.key,
-                    "client": wish.client,
-                    **expected_job(prepared),
-                },
+                about=about_job(prepared, wish, sent.form.webhook),
                 request=wish.model_dump(),
             )
         )

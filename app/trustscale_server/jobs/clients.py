@@ -51,7 +51,7 @@ class ClientTurns:
             self._jobs = {job.id: job for job in await self._pending()}
             self._looked_at = now
             self._passed = Counter({job: n for job, n in self._passed.items() if job in self._jobs})
-            present = {client_of(job) for job in self._jobs.values()}
+            present = {job.about.client for job in self._jobs.values()}
             self._served = {client: at for client, at in self._served.items() if client in present}
         job = self._jobs.get(job_id)
         if job is None:
@@ -60,17 +60,17 @@ class ClientTurns:
             self._passed[job_id] += 1
             return True
         self._jobs[job_id] = job.model_copy(update={"state": JobState.RUNNING})
-        self._served[client_of(job)] = now
+        self._served[job.about.client] = now
         return False
 
     def _is_passed(self, job: JobStatus) -> bool:
         running = Counter(
-            client_of(other)
+            other.about.client
             for other in self._jobs.values()
             if other.state is JobState.RUNNING and other.id != job.id
         )
         waiting = {
-            client_of(other)
+            other.about.client
             for other in self._jobs.values()
             if other.state is JobState.QUEUED and other.dependency_down_since is None
         }
@@ -78,9 +78,4 @@ class ClientTurns:
         def had(client: str) -> tuple[int, float]:
             return running[client], self._served.get(client, -math.inf)
 
-        return any(had(client) < had(client_of(job)) for client in waiting)
-
-
-def client_of(job: JobStatus) -> str:
-    """Return the client of a job; those without one are the service's own."""
-    return job.about.get("client") or ""
+        return any(had(client) < had(job.about.client) for client in waiting)

@@ -67,14 +67,12 @@ class JobOut(VisibleJob):
         cls, job: JobStatus, calls_made: CallsMade | None = None, path_prefix: str = ""
     ) -> JobOut:
         """Return the public part of a stored job, with the calls that it made."""
-        names = ("estimate_s", "calls", "price", "width", "height")
+        shown = set(cls.model_fields)
         return cls(
-            **job.model_dump(include=set(cls.model_fields)),
-            **{name: job.about.get(name) for name in names},
+            **job.model_dump(include=shown),
+            **job.about.model_dump(include=shown),
             calls_made=calls_made,
-            needs_review=job.needs_review,
             draft=f"{path_prefix}/v1/jobs/{job.id}/{DRAFT}" if is_drafted(job) else None,
-            warnings=(job.about.get("warnings") or "").splitlines(),
         )
 
 

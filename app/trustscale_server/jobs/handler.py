@@ -44,10 +44,10 @@ class JobContext:
         with suppress(StoreUnavailable):
             await self._store.progress(self._job, Progress(done=done, total=total, unit=unit))
 
-    async def note(self, name: str, value: str) -> None:
-        """Store a fact that lists show of the job, at the pace of `progress`."""
+    async def note(self, **about: Any) -> None:
+        """Change fields of what lists show of the job (`JobAbout`); as `progress`."""
         with suppress(StoreUnavailable):
-            await self._store.note(self._job, name, value)
+            await self._store.note(self._job, **about)
 
     def records(self) -> AsyncIterator[tuple[str, bytes]]:
         """Yield the recorded tasks of this job with their results, sorted."""

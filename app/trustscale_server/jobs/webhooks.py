@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 def delivery_of(job: JobStatus, state: JobState) -> Job | None:
     """Make the job that reports the end of a job, if the request wants one."""
-    url = job.about.get("webhook")
+    url = job.about.webhook
     if not url:
         return None
     return Job(
@@ -51,7 +51,7 @@ def event_of(job: JobStatus) -> str:
             "kind": job.kind,
             "state": job.state,
             "result": job.result,
-            "needs_review": job.needs_review,
+            "needs_review": job.about.needs_review,
             "error": members or None,
         },
     }

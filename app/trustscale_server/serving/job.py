@@ -26,7 +26,7 @@ from trustscale_server.sampling.measure import MeasurementSink
 from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
-from trustscale_server.stores.base import Blobs, Job, StoreUnavailable
+from trustscale_server.stores.base import Blobs, Job, JobAbout, StoreUnavailable
 from trustscale_server.stores.job_status import JOB_PREFIX
 from trustscale_server.stores.uploads import ENLARGED, IMAGE
 from trustscale_server.upscalers.base import RGB
@@ -37,16 +37,19 @@ _DRAFT_EVERY_S: Final = 2.0
 _Report: TypeAlias = Callable[[], Awaitable[None]]
 
 
-def expected_job(admitted: Admitted) -> dict[str, str]:
-    """Return what lists show of a job before it runs: upscaler, size and expected time."""
+def about_job(admitted: Admitted, request: UpscaleRequest, webhook: str | None) -> JobAbout:
+    """Return what lists show of a job before it runs."""
     scale, estimate = admitted.chosen.pipeline.scale, admitted.estimate_s
     height, width = admitted.size
-    row = {
-        "upscaler": admitted.chosen.upscaler.name,
-        "width": str(width * scale),
-        "height": str(height * scale),
-    }
-    return row if estimate is None else {**row, "estimate_s": f"{estimate:.1f}"}
+    return JobAbout(
+        client=request.client or "",
+        key=request.key,
+        webhook=webhook,
+        upscaler=admitted.chosen.upscaler.name,
+        width=width * scale,
+        height=height * scale,
+        estimate_s=None if estimate is None else round(estimate, 1),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class UpscaleHandler:
             )
         context.attributes.update(answer.picture.promise())
         if (result := answer.result) is not None and result.review is not None:
-            await context.note("needs_review", "yes" if result.review.needs_review else "no")
+            await context.note(needs_review=result.review.needs_review)
         return answer.picture.links.self
 
     async def _keep(self, job: str, small: bytes) -> None:

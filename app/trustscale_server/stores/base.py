@@ -28,6 +28,7 @@ from trustscale_server.stores.documents import Documents, Space, StoreUnavailabl
 from trustscale_server.stores.files import PRIVATE, usable_folder
 from trustscale_server.stores.job_status import (
     Job,
+    JobAbout,
     JobKind,
     JobState,
     JobStatus,
@@ -42,9 +43,9 @@ from trustscale_server.stores.usage import CallsMade, Usage
 
 __all__ = [
     "MAX_ACTIVE", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",
-    "CalibrationHead", "CalibrationStore", "CallStore", "CallsMade", "ClaimStore", "Job", "JobKind",
-    "JobState", "JobStatus", "JobStore", "Label", "MonitorStore", "Progress", "ResultStore",
-    "StoreUnavailable", "Stores", "Switch", "Update", "Usage", "VisibleJob",
+    "CalibrationHead", "CalibrationStore", "CallStore", "CallsMade", "ClaimStore", "Job",
+    "JobAbout", "JobKind", "JobState", "JobStatus", "JobStore", "Label", "MonitorStore", "Progress",
+    "ResultStore", "StoreUnavailable", "Stores", "Switch", "Update", "Usage", "VisibleJob",
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel
 
 from trustscale_server.stores.documents import Document, Key, Put
-from trustscale_server.stores.job_status import JobKind, JobState, JobStatus, Progress
+from trustscale_server.stores.job_status import JobAbout, JobKind, JobState, JobStatus, Progress
 
 AWAITING: Final = "jobs-awaiting-labels"
 ENDED: Final = "jobs-ended"
@@ -92,8 +92,7 @@ def stored(job: StoredJob, now: datetime) -> dict[Key, Put | None]:
     status = job.status
     waiting = ended = None
     if status.finished_at is None:
-        client = status.about.get("client") or ""
-        waiting = Put(client.encode(), status.created_at.timestamp())
+        waiting = Put(status.about.client.encode(), status.created_at.timestamp())
     else:
         ended = Put(status.kind.encode(), status.finished_at.timestamp())
     is_running = status.state is JobState.RUNNING
@@ -130,7 +129,6 @@ def past_record(status: JobStatus) -> bytes:
 
     Of `about`: who may see it, and whether somebody must look at its picture.
     """
-    kept = ("client", "key", "needs_review")
-    about = {name: value for name, value in status.about.items() if name in kept and value}
+    about = JobAbout(**status.about.model_dump(include={"client", "key", "needs_review"}))
     forgotten = {"about": about, "trace": None, "progress": Progress(), "started_at": None}
     return StoredJob(status=status.model_copy(update=forgotten)).to_bytes()

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 JOB_PREFIX: Final = "job-"
 """How the ids of jobs begin; those of the command line's own runs begin otherwise."""
@@ -63,24 +63,52 @@ class VisibleJob(BaseModel):
     )
 
 
+class JobAbout(BaseModel):
+    """What lists show of a job's request, who sent it, and who hears of its end.
+
+    client: whose turn it takes; the empty text is the service itself. key: the API key's name.
+    webhook: the URL that is told. estimate_s: of the samples, in seconds.
+
+    Upscaling: width and height are those of the picture that is made. needs_review: whether
+    somebody must look at it; None: not known.
+
+    Calibration: parent is the calibration that is extended. left_out: pairs that cannot be used.
+    calls, price: of the upscaler, at most.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    client: str = ""
+    key: str | None = None
+    webhook: str | None = None
+    upscaler: str | None = None
+    estimate_s: float | None = None
+
+    width: int | None = None
+    height: int | None = None
+    needs_review: bool | None = None
+
+    name: str | None = None
+    metric: str | None = None
+    needs_label: bool = False
+    parent: str | None = None
+    left_out: int = 0
+    calls: int | None = None
+    price: float | None = None
+    warnings: list[str] = []
+
+
 class JobStatus(VisibleJob):
     """A job without its request, small enough to be read again and again.
 
-    about: what lists show of the request, and its client. dependency_down_since: when a dependency
-    was first found unavailable since there was progress. trace: of the submitting request
-    (`platform/telemetry/otel.py`).
+    dependency_down_since: when a dependency was first found unavailable since there was progress.
+    trace: of the submitting request (`platform/telemetry/otel.py`).
     """
 
     cancel_requested: bool = False
     error: dict[str, Any] | None = None
     trace: str | None = None
-    about: dict[str, str | None] = {}
-
-    @property
-    def needs_review(self) -> bool | None:
-        """Whether somebody must look at its picture; None is not known."""
-        noted = self.about.get("needs_review")
-        return None if noted is None else noted == "yes"
+    about: JobAbout = JobAbout()
 
     @property
     def is_runnable(self) -> bool:

@@ -249,12 +249,12 @@ class JobStore:
         with suppress(NotFound):
             await self._change(job, advance, durable=False)
 
-    async def note(self, job: str, name: str, value: str) -> None:
-        """Store a fact that lists show of an unfinished job."""
+    async def note(self, job: str, **about: Any) -> None:
+        """Change fields of what lists show of an unfinished job."""
 
         def add(draft: _Draft) -> None:
             if draft.status.is_runnable:
-                draft.update(about={**draft.status.about, name: value})
+                draft.update(about=draft.status.about.model_copy(update=about))
 
         with suppress(NotFound):
             await self._change(job, add)
