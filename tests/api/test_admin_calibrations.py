@@ -13,11 +13,12 @@ from harness.factories import SIDE, calibration_of, changed, encoded, sharp
 from harness.fakes import FakeUpscaler
 from harness.gateway import AS_ADMIN, PATIENT, aside, check_problem, ended, gateway, post
 from harness.waiting import until
-from trustscale_server.calibration import file, insight
+from trustscale_server.calibration import file, soundness
 from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.guarantee_kinds import HighProbability
-from trustscale_server.calibration.insight import COMMON_ALPHAS, MAX_SPLITS
+from trustscale_server.calibration.insight import COMMON_ALPHAS
 from trustscale_server.calibration.priority import CalibrationPriority
+from trustscale_server.calibration.soundness import MAX_SPLITS
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.sampling.spec import TRUST_LAYER_VERSION
 
@@ -90,7 +91,7 @@ class TestLeft:
             finally:
                 begun.remove(threading.current_thread())
 
-        monkeypatch.setattr(insight, "backtest", endless)
+        monkeypatch.setattr(soundness, "backtest", endless)
         return begun
 
     async def test_others_are_answered_meanwhile(self, serve, calibration, begun):

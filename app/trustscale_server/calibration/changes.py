@@ -7,8 +7,6 @@ from pydantic import BaseModel
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.platform.errors import Conflict
 
-_FAR_BELOW = 0.5  # of the present trusted area, below which a switch must be forced
-
 
 class Change(BaseModel):
     """A figure before and after the switch; before is None if nothing was served."""
@@ -35,13 +33,11 @@ class ServingChanges(BaseModel):
     def between(cls, after: Calibration, before: Calibration | None) -> ServingChanges:
         """Compare both calibrations at the default α of the next one, so that areas compare."""
         alpha = after.manifest.default_alpha
-
-        same = before is None or before.pipeline == after.pipeline
+        is_same = before is None or before.pipeline == after.pipeline
 
         def area(calibration: Calibration) -> float:
-            judged = after if same else calibration
-            threshold = calibration.curve.threshold(alpha)
-            return judged.everything.mean_trusted_fraction(threshold)
+            judged = after if is_same else calibration
+            return judged.everything.mean_trusted_fraction(calibration.curve.threshold(alpha))
 
         return cls(
             alpha=alpha,
@@ -52,14 +48,14 @@ class ServingChanges(BaseModel):
                 before=before.curve.min_alpha if before else None, after=after.curve.min_alpha
             ),
             trusted_area=Change(before=area(before) if before else None, after=area(after)),
-            same_pictures=same,
+            same_pictures=is_same,
         )
 
     @property
     def is_worse(self) -> bool:
-        """Whether it trusts nothing at its default α, or far less than the present one."""
+        """Whether it trusts nothing at its default α, or less than half as much as before."""
         before = self.trusted_area.before or 0.0
-        return self.min_alpha.after > self.alpha or self.trusted_area.after < _FAR_BELOW * before
+        return self.min_alpha.after > self.alpha or self.trusted_area.after < before / 2
 
     def raise_if_worse(self, after: Calibration) -> None:
         """Raise Conflict, with the figures as `changes`, if it would serve worse."""

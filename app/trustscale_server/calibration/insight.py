@@ -1,4 +1,4 @@
-"""A finished calibration's report to its admin: thresholds, checks, backtest."""
+"""What a finished calibration trusts: thresholds by α, of all its pairs, its groups and classes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,11 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.duplicates import duplicates
 from trustscale_server.calibration.guarantees import Threshold, threshold_json
 from trustscale_server.calibration.subset import Subset
-from trustscale_server.calibration.ways import CalibratedWay, calibrated_ways
 from trustscale_server.conformal import StepCurve
-from trustscale_server.conformal.backtest import BacktestRow, Pairs, backtest
 from trustscale_server.images.kinds import class_in_words
-from trustscale_server.platform.abandoned import check_wanted
 from trustscale_server.platform.errors import BadRequest
-
-MAX_SPLITS: Final = 200
-"""Of a backtest: the 5 % and 95 % quantiles of more would hardly differ."""
 
 COMMON_ALPHAS: Final = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.1, 0.15)
 
@@ -59,74 +52,19 @@ class CalibratedClass(BaseModel):
     min_alpha: float
 
 
-class DominantPair(BaseModel):
-    """The worst pair of a scene that has a large share of all losses."""
-
-    name: str
-    scene: str | None
-    loss: float
-    share: float
-
-
-class Checks(BaseModel):
-    """Whether the assumptions look sound, at the default α."""
-
-    n: int = Field(description="The number of scenes.")
-    pairs: int
-    minimal_n: int
-    alpha: float
-    duplicates: list[Item]
-    sizes: list[str]
-    dominant_pairs: list[DominantPair]
-    ways: list[CalibratedWay] = Field(
-        description="What inputs of each way of making them lose, the worst first; none if X came "
-        "with Y."
-    )
-
-
-class Backtest(BaseModel):
-    """Realised risk and trusted area over random halvings of the pairs, and checks."""
-
-    splits: int
-    rows: list[BacktestRow]
-    checks: Checks
-
-
 def thresholds(subset: Subset) -> list[ThresholdRow]:
     """t_α and the mean trusted area of the pairs at common α and the default one, in order."""
     rows = []
     for alpha in sorted({*COMMON_ALPHAS, subset.manifest.default_alpha}):
         threshold = subset.curve.threshold(alpha)
-        area = subset.mean_trusted_fraction(threshold)
-        as_json = threshold_json(threshold)
-        rows.append(ThresholdRow(alpha=alpha, threshold=as_json, trusted_fraction=area))
+        rows.append(
+            ThresholdRow(
+                alpha=alpha,
+                threshold=threshold_json(threshold),
+                trusted_fraction=subset.mean_trusted_fraction(threshold),
+            )
+        )
     return rows
-
-
-def backtest_of(subset: Subset, splits: int) -> Backtest:
-    """Return what to expect of it: a backtest over random halvings, and checks.
-
-    Raises:
-        BadRequest: fewer than two scenes.
-        NoLongerWaiting: the caller has left (`platform/abandoned.py`).
-    """
-    if subset.n < 2:
-        raise BadRequest("A backtest needs at least two pairs of different scenes.")
-    rows = backtest(
-        Pairs(
-            [subset.spots_of(place) for place in range(subset.pairs)],
-            subset.scenes,
-            subset.weights,
-            subset.sigma_quantiles,
-            subset.losses,
-        ),
-        subset.error_bound,
-        COMMON_ALPHAS,
-        splits=splits,
-        curve_of=subset.guarantee.curve,
-        before_split=check_wanted,
-    )
-    return Backtest(splits=splits, rows=rows, checks=checks(subset))
 
 
 def groups_of(calibration: Calibration) -> list[Group]:
@@ -139,8 +77,11 @@ def groups_of(calibration: Calibration) -> list[Group]:
 
 
 @lru_cache(maxsize=16)
-def tables(calibration: Calibration) -> Mapping[str, list[ThresholdRow]]:
-    """Return `thresholds` by class for α that are chosen after looking, if they can be."""
+def thresholds_by_class(calibration: Calibration) -> Mapping[str, list[ThresholdRow]]:
+    """Return `thresholds` of each class if α may be chosen after looking; nothing if it may not.
+
+    Every page asks, and the curves of all classes take long, so answers are kept.
+    """
     if calibration.guarantee.kind not in {"expectation", "post_hoc"}:
         return {}
     everything = calibration.subset(kind="post_hoc")
@@ -156,42 +97,6 @@ def classes_of(subset: Subset) -> list[CalibratedClass]:
         )
         for name, of_class in classes.items()
     ]
-
-
-def checks(subset: Subset) -> Checks:
-    """Look for repeated images, other image sizes and dominant scenes."""
-    alpha = subset.manifest.default_alpha
-    threshold = subset.curve.threshold(alpha)
-    losses = subset.losses(threshold)
-    # A scene counts with the mean of its pairs, and is named by the worst of them.
-    scenes = [
-        (float(losses[places].mean()), max(places, key=losses.__getitem__))
-        for places in subset.members
-    ]
-    total = sum(loss for loss, _ in scenes) or 1.0
-    dominant = sorted(scenes, key=lambda scene: -scene[0])[:5]
-    infos = subset.infos
-    return Checks(
-        n=subset.n,
-        pairs=subset.pairs,
-        minimal_n=subset.minimal_n(alpha),
-        alpha=alpha,
-        duplicates=[
-            Item.model_validate(item)
-            for item in duplicates({info.upload: info.y_sha256 for info in infos}.items())
-        ],
-        sizes=sorted({f"{info.width}x{info.height}" for info in infos})[:20],
-        dominant_pairs=[
-            DominantPair(
-                name=infos[worst].name,
-                scene=infos[worst].scene,
-                loss=float(losses[worst]),
-                share=loss / total,
-            )
-            for loss, worst in dominant
-        ],
-        ways=calibrated_ways(subset),
-    )
 
 
 def coarser(curve: StepCurve, most: int) -> tuple[list[float], list[float]]:

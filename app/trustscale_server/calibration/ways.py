@@ -19,8 +19,6 @@ from trustscale_server.calibration.subset import Subset
 MIN_WAY_SCENES = 8
 """Below these a standard error says little."""
 
-_ERRORS = 2  # standard errors that a way may be above α by chance
-
 
 class CalibratedWay(BaseModel):
     """What inputs of one way lose, each in the mask of the class that it is read as."""
@@ -40,7 +38,7 @@ def calibrated_ways(subset: Subset) -> list[CalibratedWay]:
 
     A scene counts with the mean of its pairs.
     """
-    manifest = subset.manifest
+    alpha = subset.manifest.default_alpha
     losses: dict[str, dict[object, list[float]]] = defaultdict(lambda: defaultdict(list))
     for place, lost in enumerate(losses_by_class(subset)):
         way = subset.infos[place].variant
@@ -52,7 +50,7 @@ def calibrated_ways(subset: Subset) -> list[CalibratedWay]:
         if len(means) < MIN_WAY_SCENES:
             continue
         loss, error = float(means.mean()), float(means.std(ddof=1) / math.sqrt(len(means)))
-        is_above = loss - _ERRORS * error > manifest.default_alpha
+        is_above = loss - 2 * error > alpha  # so much it may be above α by chance
         calibrated.append(
             CalibratedWay(name=way, n=len(means), loss=loss, error=error, is_above=is_above)
         )

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.calibration import file
 from trustscale_server.calibration.guarantee_kinds import guarantee_of
-from trustscale_server.calibration.insight import MAX_SPLITS
+from trustscale_server.calibration.soundness import MAX_SPLITS
 from trustscale_server.cli import options
 from trustscale_server.cli.calibration_text import (
     activation_text,

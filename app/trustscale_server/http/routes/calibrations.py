@@ -22,7 +22,8 @@ from trustscale_server.calibrating.documents import (
     pending_rows,
 )
 from trustscale_server.calibration import file
-from trustscale_server.calibration.insight import MAX_SPLITS, Backtest, backtest_of, coarser
+from trustscale_server.calibration.insight import coarser
+from trustscale_server.calibration.soundness import MAX_SPLITS, Backtest, backtest_of
 from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.forms import MAX_JSON_BYTES
 from trustscale_server.http.openapi import file_response

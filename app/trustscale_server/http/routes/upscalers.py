@@ -19,8 +19,8 @@ from trustscale_server.calibration.insight import (
     CalibratedClass,
     ThresholdRow,
     classes_of,
-    tables,
     thresholds,
+    thresholds_by_class,
 )
 from trustscale_server.calibration.priority import EVERY
 from trustscale_server.conformal.fidelity import ErrorUnit
@@ -264,7 +264,7 @@ async def _classes(
 ) -> list[tuple[CalibratedClass, list[ThresholdRow]]]:
     """The classes that a calibration answers, each with its table under `post_hoc`."""
     calibration = await state.services.calibrations.get(answers.id)
-    by_class = await asyncio.to_thread(tables, calibration)
+    by_class = await asyncio.to_thread(thresholds_by_class, calibration)
     return [
         (row, by_class.get(row.name, []))
         for row in await asyncio.to_thread(classes_of, calibration.everything)
