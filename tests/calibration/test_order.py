@@ -20,7 +20,7 @@ from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.features import UPLOAD, InputFeatures, classify
 from trustscale_server.images.kinds import UNKNOWN, Kind, class_of_way
 from trustscale_server.images.usual import USUAL
-from trustscale_server.platform.errors import NoCalibration
+from trustscale_server.platform.errors import Conflict, NoCalibration
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import SHIPPED as FITS
 from trustscale_server.sampling.sigma.fits import shipped_fit
@@ -147,6 +147,20 @@ async def test_what_cannot_be_read_stops_nobody(stores, calibration):
     order = await calibrations.order(calibration.manifest.upscaler)
     assert [one.id for one in order.calibrations] == [calibration.id]
     assert await calibrations.order(calibration.manifest.upscaler) is order
+
+
+async def test_a_switch_is_compared_with_what_answers_the_same_uploads(stores, calibration):
+    """Also where a calibration of data is asked before it."""
+    calibrations = Calibrations(stores.calibrations)
+    data = changed(calibration, pipeline={**calibration.document["pipeline"], "stretch": "p0,p100"})
+    for active in (calibration, data):
+        await calibrations.add(active, activate=True)
+    fewer = calibration.with_pairs(calibration.measured_pairs()[:3], created_by="test")
+    changes = await calibrations.changes(fewer, force=True)
+    assert changes.min_alpha.before == calibration.curve.min_alpha < changes.min_alpha.after
+    with pytest.raises(Conflict, match="would serve worse"):
+        await calibrations.changes(fewer, force=False)
+    await calibrations.changes(calibration, force=False)  # nothing would change
 
 
 @pytest.fixture(scope="module", params=shipped_names())
@@ -289,10 +303,24 @@ async def test_text_is_stored_when_it_is_asked_for(stores):
     await install_shipped(calibrations, [upscaler])
     before = await calibrations.active_ids("mine")
     for _ in range(2):
-        found = await calibrations.of_words(upscaler)
+        found = await calibrations.for_text(upscaler)
         assert [one.id for one in found.calibrations] == [for_text.for_upscaler("mine").id]
     assert await calibrations.active_ids("mine") == before
     assert not any([(await calibrations.get(one)).is_for_text for one in before])
+
+
+async def test_text_is_answered_in_the_order_of_activation(stores):
+    """Else by the newest that is stored."""
+    newer = shipped_calibration("span-x4-f32-text").for_upscaler("mine")
+    older = changed(newer, created_at="2026-01-01T00:00:00Z")
+    calibrations = Calibrations(stores.calibrations)
+    upscaler = FakeUpscaler("mine", scale=4)
+    for stored in (newer, older):
+        await calibrations.add(stored, activate=False)
+    assert (await calibrations.for_text(upscaler)).first is newer
+    for active in (newer, older):
+        await stores.calibrations.activate(active.id, without=())
+    assert [*(await calibrations.for_text(upscaler)).calibrations] == [older, newer]
 
 
 async def test_data_come_with_the_pictures(stores):

@@ -17,17 +17,16 @@ from trustscale_server.calibration import file, validation
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.priority import CalibrationPriority, answers_other_uploads
-from trustscale_server.calibration.shipped import (
-    shipped_for_text,
-)
+from trustscale_server.calibration.shipped import shipped_for_text
 from trustscale_server.conformal.fidelity import METRICS, ReaderSettings
 from trustscale_server.platform.abandoned import in_spare_thread
-from trustscale_server.platform.errors import (
-    BadCalibration,
-    NoCalibration,
-    NotFound,
+from trustscale_server.platform.errors import BadCalibration, NoCalibration, NotFound
+from trustscale_server.stores.base import (
+    MAX_ACTIVE,
+    Activation,
+    CalibrationHead,
+    CalibrationStore,
 )
-from trustscale_server.stores.base import MAX_ACTIVE, Activation, CalibrationStore
 from trustscale_server.things import reading
 from trustscale_server.upscalers.base import Upscaler
 
@@ -89,11 +88,11 @@ class Calibrations:
                 "--activate. Or ask for the picture alone: mask=none, --mask none.",
                 upscaler=upscaler,
             )
-        known, order = self._orders.get(upscaler, ((), None))
-        if order is None or known != ids:
-            order = CalibrationPriority(await self._readable(upscaler, ids))
-            self._orders[upscaler] = ids, order
-        return order
+        known = self._orders.get(upscaler)
+        if known is None or known[0] != ids:
+            known = ids, CalibrationPriority(await self._readable(upscaler, ids))
+            self._orders[upscaler] = known
+        return known[1]
 
     async def _readable(self, upscaler: str, ids: Sequence[str]) -> list[Calibration]:
         readable: list[Calibration] = []
@@ -115,29 +114,26 @@ class Calibrations:
         """Return whether there is a calibration for text, and a reader."""
         if reading.missing(ReaderSettings()) is not None:
             return False
-        heads = await self.store.heads(upscaler.name)
-        return (
-            any(METRICS[head.metric].is_for_text for head in heads)
-            or shipped_for_text(upscaler) is not None
-        )
+        is_stored = bool(await self._heads_for_text(upscaler.name))
+        return is_stored or shipped_for_text(upscaler) is not None
 
-    async def of_words(self, upscaler: Upscaler) -> CalibrationPriority | None:
+    async def for_text(self, upscaler: Upscaler) -> CalibrationPriority | None:
         """Return the calibrations for text: active, else the newest stored, else the shipped."""
-        heads = [
-            head
-            for head in await self.store.heads(upscaler.name)
-            if METRICS[head.metric].is_for_text
-        ]
-        active = await self.active_ids(upscaler.name)
-        newest = sorted(heads, key=lambda head: head.created_at, reverse=True)[:1]
-        if chosen := [head for head in heads if head.id in active] or newest:
-            return CalibrationPriority([await self.get(head.id) for head in chosen])
+        if heads := await self._heads_for_text(upscaler.name):
+            known = {head.id for head in heads}
+            active = [one for one in await self.active_ids(upscaler.name) if one in known]
+            newest = heads[0].id
+            return CalibrationPriority([await self.get(one) for one in active or [newest]])
         if (entry := shipped_for_text(upscaler)) is None:
             return None
         data = await asyncio.to_thread(entry.read_bytes)
         shipped = (await asyncio.to_thread(file.load, data)).for_upscaler(upscaler.name)
         await self.add(shipped, activate=False)
         return CalibrationPriority([shipped])
+
+    async def _heads_for_text(self, upscaler: str) -> list[CalibrationHead]:
+        heads = await self.store.heads(upscaler)
+        return [head for head in heads if METRICS[head.metric].is_for_text]
 
     async def active(self, upscaler: str) -> Calibration:
         """Return the active calibration that is asked first."""
@@ -149,17 +145,16 @@ class Calibrations:
         Raises:
             Conflict: it would serve worse, and that is not forced.
         """
-        present: Calibration | None = None
-        active = await self.active_id(calibration.manifest.upscaler)
-        if active is not None:
-            # What cannot be read must not stop its successor.
-            with suppress(BadCalibration, NotFound):
-                first = await self.get(active)
-                # Data, pictures and text have different calibrations.
-                if not answers_other_uploads(first, calibration):
-                    present = first
-        changes = await in_spare_thread(ServingChanges.between, calibration, present)
-        if not force and calibration.id != active:
+        active: Sequence[Calibration] = ()
+        with suppress(NoCalibration):  # what cannot be read must not stop its successor
+            active = (await self.order(calibration.manifest.upscaler)).calibrations
+        # Data, pictures and text have different calibrations.
+        before = next(
+            (known for known in active if not answers_other_uploads(known, calibration)), None
+        )
+        changes = await in_spare_thread(ServingChanges.between, calibration, before)
+        is_served = before is not None and before.id == calibration.id
+        if not (force or is_served):
             changes.raise_if_worse(calibration)
         return changes
 
@@ -186,9 +181,7 @@ class Calibrations:
         return await self.store.activate(calibration.id, job=job, without=without)
 
     async def _superseded(self, calibration: Calibration) -> list[str]:
-        active = [*await self.active_ids(calibration.manifest.upscaler)]
-        if not active:
-            return []
+        active = await self.active_ids(calibration.manifest.upscaler)
         live = [calibration]
         for known in active:
             with suppress(BadCalibration, NotFound):  # else nothing is answered from it
@@ -202,7 +195,7 @@ class Calibrations:
 
     async def add(
         self, calibration: Calibration, *, activate: bool, blob: bytes | None = None
-    ) -> Activation | None:
+    ) -> None:
         """Store a calibration, whose file is `blob` if given, and activate it if asked.
 
         Raises:
@@ -213,4 +206,5 @@ class Calibrations:
             blob = await asyncio.to_thread(file.dump, calibration)
         await self.store.put(calibration.head, blob)
         self._keep(calibration)
-        return await self.switch(calibration) if activate else None
+        if activate:
+            await self.switch(calibration)

@@ -58,15 +58,10 @@ class CalibrationPriority:
             for place, calibration in enumerate(self.calibrations)
         ]
 
-    def of_words(self, *, is_for_text: bool) -> CalibrationPriority:
-        """Return only the calibrations for text, or only the others; all if there are none such."""
-        chosen = [
-            calibration
-            for calibration in self.calibrations
-            if calibration.is_for_text == is_for_text
-        ]
-        is_same = len(chosen) in {0, len(self.calibrations)}
-        return self if is_same else CalibrationPriority(chosen)
+    def without_text(self) -> CalibrationPriority:
+        """Return the calibrations that are not for text; all if each is."""
+        others = [known for known in self.calibrations if not known.is_for_text]
+        return CalibrationPriority(others) if others else self
 
     def _is_taken(self, place: int, name: str) -> bool:
         """Whether one before it answers uploads like some of its pairs of this class."""

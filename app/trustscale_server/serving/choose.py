@@ -145,7 +145,7 @@ async def _able(
     able = []
     for upscaler in candidates:
         if request.words:
-            able += [upscaler] if await context.calibrations.of_words(upscaler) else []
+            able += [upscaler] if await context.calibrations.for_text(upscaler) else []
         elif await context.calibrations.active_id(upscaler.name) is not None:
             order = await context.calibrations.order(upscaler.name)
             if request.stretch in {None, *order.stretches}:
@@ -204,13 +204,13 @@ async def _calibrations_of(
     if request.calibration is not None:
         return CalibrationPriority([await context.calibrations.get(request.calibration)])
     if not request.words:
-        return (await context.calibrations.order(upscaler.name)).of_words(is_for_text=False)
+        return (await context.calibrations.order(upscaler.name)).without_text()
     if (lacking := reading.missing(ReaderSettings())) is not None:
         raise NoCalibration(
             f"This service cannot read words: it lacks {lacking} (pip install '.[text]').",
             upscaler=upscaler.name,
         )
-    if (for_words := await context.calibrations.of_words(upscaler)) is None:
+    if (for_words := await context.calibrations.for_text(upscaler)) is None:
         raise NoCalibration(
             f"The upscaler {upscaler.name!r} has no calibration for text, so nothing is known of "
             f"its words. Calibrate it: trustscale calibrate FOLDER --upscaler {upscaler.name} "

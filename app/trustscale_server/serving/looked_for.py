@@ -68,7 +68,7 @@ async def _for_words(
     context: ServiceContext, chosen: Chosen, decoded: DecodedUpload
 ) -> WordsCalibration | None:
     """The calibration for words that may call some of the upload right."""
-    order = await context.calibrations.of_words(chosen.upscaler)
+    order = await context.calibrations.for_text(chosen.upscaler)
     if order is None:
         return None
     height, width = (side * chosen.pipeline.scale for side in decoded.size)
