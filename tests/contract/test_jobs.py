@@ -148,8 +148,8 @@ class TestLists:
         await stores.jobs.record("ended", "pair", b"")
         await stores.jobs.finish("ended", JobState.SUCCEEDED)
         await begun(stores, "running")
-        assert await stores.jobs.expire(older_s=60) == []
-        assert await stores.jobs.expire(older_s=-60) == ["ended"]
+        assert await stores.job_retention.expire(older_s=60) == []
+        assert await stores.job_retention.expire(older_s=-60) == ["ended"]
         for call in (stores.jobs.get, stores.jobs.load):
             with pytest.raises(NotFound):
                 await call("ended")
@@ -163,14 +163,14 @@ class TestLists:
             await stores.jobs.finish(name, JobState.AWAITING_LABELS)
         between = await stores.jobs._documents.time()
         await asyncio.sleep(0.01)  # more than the clock's step
-        await stores.jobs.touch("labelled")
+        await stores.job_retention.touch("labelled")
         await stores.jobs.resume("resumed")
-        await stores.jobs.touch("resumed")  # by a label that came late
-        await stores.jobs.touch("unknown")
+        await stores.job_retention.touch("resumed")  # by a label that came late
+        await stores.job_retention.touch("unknown")
         with monkeypatch.context() as patch:
             patch.setattr(stores.jobs._documents, "time", AsyncMock(return_value=between))
-            assert await stores.jobs.expire(older_s=0) == ["left"]
+            assert await stores.job_retention.expire(older_s=0) == ["left"]
         await stores.jobs.request_cancel("labelled")
         assert [j.id for j in await stores.jobs.unfinished()] == ["resumed"]
-        assert await stores.jobs.expire(older_s=-60) == ["labelled"]
+        assert await stores.job_retention.expire(older_s=-60) == ["labelled"]
         assert (await stores.jobs.pending_by_client("calibration")).total() == 1

@@ -50,8 +50,8 @@ class TestEndedJobs:
         whole = await stores.jobs.get(job)
         with pytest.raises(NotFound):
             await stores.jobs.request(job)
-        assert await stores.jobs.archive(older_s=60) == []
-        assert set(await stores.jobs.archive(older_s=-60)) == {job, hook}
+        assert await stores.job_retention.archive(older_s=60) == []
+        assert set(await stores.job_retention.archive(older_s=-60)) == {job, hook}
         small = await stores.jobs.get(job)
         assert (small.state, small.result, small.finished_at) == (
             JobState.SUCCEEDED, whole.result, whole.finished_at,
@@ -62,9 +62,9 @@ class TestEndedJobs:
         assert await stores.jobs.start(job, "", "worker") is None
         with pytest.raises(NotFound):
             await stores.jobs.get(hook)
-        assert await stores.jobs.archive(older_s=-60) == []
-        assert await stores.jobs.expire(older_s=60) == []
-        assert await stores.jobs.expire(older_s=-60) == [job]
+        assert await stores.job_retention.archive(older_s=-60) == []
+        assert await stores.job_retention.expire(older_s=60) == []
+        assert await stores.job_retention.expire(older_s=-60) == [job]
         with pytest.raises(NotFound):
             await stores.jobs.get(job)
 
@@ -75,7 +75,7 @@ class TestEndedJobs:
         await stores.jobs.create(made)
         await stores.jobs.create(waits)
         await stores.jobs.finish("c", JobState.SUCCEEDED)
-        assert await stores.jobs.archive(older_s=-60) == []
+        assert await stores.job_retention.archive(older_s=-60) == []
         assert (await stores.jobs.load("c")).request == made.request
         assert await stores.jobs.load(waits.id) == waits
 
@@ -93,7 +93,7 @@ class TestEndedJobs:
             for number in range(1, most + 1):
                 await ended(stores, number)
             first_day = (await memory() - before) / most
-            await stores.jobs.archive(older_s=-60)
+            await stores.job_retention.archive(older_s=-60)
             await client.delete("trustscale:documents:claims", "trustscale:order:claims")
             later = (await memory() - before) / most
         assert 0 < later < 900

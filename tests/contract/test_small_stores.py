@@ -96,7 +96,7 @@ async def test_a_clock_that_is_ahead(redis_url, opened):
         assert await theirs.claims.claim("a", b"theirs", seconds=600) == b"mine"
         assert await theirs.calls.take("u", 1, seconds=600) > 0
         assert await theirs.results.sweep() == 0
-        assert await theirs.jobs.expire(older_s=600) == []
+        assert await theirs.job_retention.expire(older_s=600) == []
     assert await mine.results.has("r")
 
 

@@ -118,7 +118,7 @@ async def test_what_became_of_the_calls_of_a_job(doors):
     ends = {"busy": 3, "timeout": 3, "cancelled": 3}
     assert made == CallsMade(begun=15, pairs=3, canaries=3, failed=ends)
     assert (made.unanswered, none) == (0, None)
-    await doors[1].jobs.forget("job-c")
+    await doors[1].job_retention.forget("job-c")
     assert await doors[0].usage.calls_of("job-c") == [None]
 
 

@@ -103,7 +103,7 @@ class LocalCreator(CalibrationCreator):
 
     async def _leave(self, job: str) -> None:
         if (await self.stores.jobs.get(job)).state is JobState.SUCCEEDED:
-            await self.stores.jobs.forget(job)
+            await self.stores.job_retention.forget(job)
             await self.stores.usage.forget(job)
             await forget_files(self.stores.blobs, job)
             (self.data_dir / f"{job}.lock").unlink(missing_ok=True)
@@ -113,7 +113,9 @@ def private_stores(stores: Stores, data_dir: Path, stack: AsyncExitStack) -> Sto
     """Return the stores with separate jobs, whose files are read in place."""
     own = open_stores(f"sqlite:///{_DATABASE}", data_dir, result_ttl_s=1.0, max_result_bytes=1)
     stack.push_async_callback(own.close)
-    return replace(stores, jobs=own.jobs, blobs=InPlace(stores.blobs))
+    return replace(
+        stores, jobs=own.jobs, job_retention=own.job_retention, blobs=InPlace(stores.blobs)
+    )
 
 
 def _places(files: Files) -> Mapping[str, str]:

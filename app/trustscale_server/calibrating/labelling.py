@@ -129,7 +129,7 @@ class Labelling:
         version = await save(self.stores.blobs, job.id, pair.info.name, png, seen=seen)
         if await is_late(self.stores.blobs, job.id, pair.info.name, version):
             raise Conflict("The labels were finished before this one came; it does not count.")
-        await self.stores.jobs.touch(job.id)
+        await self.stores.job_retention.touch(job.id)
         return version
 
     async def finish(self, job: JobStatus, actor: str) -> JobStatus:

@@ -23,8 +23,8 @@ async def sweep(stores: Stores, settings: Settings, timings: Timings) -> None:
     while True:
         try:
             await stores.results.sweep()
-            past = await stores.jobs.archive(older_s=settings.job_details_ttl_s)
-            for job in [*past, *await stores.jobs.expire(older_s=settings.job_ttl_s)]:
+            past = await stores.job_retention.archive(older_s=settings.job_details_ttl_s)
+            for job in [*past, *await stores.job_retention.expire(older_s=settings.job_ttl_s)]:
                 await forget_files(stores.blobs, job)
             if clock() >= orphans_at:
                 orphans_at = clock() + timings.orphans_s

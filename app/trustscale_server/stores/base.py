@@ -26,6 +26,7 @@ from trustscale_server.stores.calls import CallStore
 from trustscale_server.stores.claims import ClaimStore
 from trustscale_server.stores.documents import Documents, Space, StoreUnavailable
 from trustscale_server.stores.files import PRIVATE, usable_folder
+from trustscale_server.stores.job_retention import JobRetention
 from trustscale_server.stores.job_status import (
     Job,
     JobAbout,
@@ -60,6 +61,7 @@ class Stores:
 
     calibrations: CalibrationStore
     jobs: JobStore
+    job_retention: JobRetention
     results: ResultStore
     blobs: Blobs
     audit: AuditLog
@@ -130,6 +132,7 @@ def open_stores(
     return Stores(
         calibrations=CalibrationStore(documents),
         jobs=JobStore(documents),
+        job_retention=JobRetention(documents),
         results=results,
         blobs=blobs,
         audit=AuditLog(documents),

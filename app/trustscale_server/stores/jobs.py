@@ -18,22 +18,18 @@ from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores.documents import Changes, Document, Documents, Key, Put, read_folder
 from trustscale_server.stores.job_documents import (
     AWAITING,
-    ENDED,
     PAST,
     Attempt,
     StoredJob,
     job_key,
     open_jobs,
-    past_record,
     records_of,
-    removed,
     request_key,
     running_jobs,
     stored,
     stored_anew,
 )
 from trustscale_server.stores.job_status import Job, JobKind, JobState, JobStatus, Progress
-from trustscale_server.stores.usage import CALLS_OF_JOBS
 
 T = TypeVar("T")
 
@@ -87,8 +83,7 @@ class JobStore:
 
     An attempt that remains means a worker that died at the task, or still runs it.
 
-    An ended job gets smaller: its request goes at once, unless it is a calibration's, which pages
-    show; after a while `archive` leaves a small record, which `expire` removes.
+    When a job ends, its request goes, unless it is a calibration's, which pages show.
     """
 
     def __init__(self, documents: Documents) -> None:
@@ -332,66 +327,6 @@ class JobStore:
     async def now(self) -> datetime:
         """Return the time by the clock of the store, which times of jobs are taken from."""
         return datetime.fromtimestamp(await self._documents.time(), UTC)
-
-    async def archive(self, *, older_s: float) -> Sequence[str]:
-        """Leave small records of jobs that finished so long ago, and none of webhooks.
-
-        Calibrations stay whole. Returns the ids.
-        """
-        most = await self._documents.time() - older_s
-        ended = await read_folder(self._documents, ENDED, most=most)
-        old = [job for job, kind in ended.items() if kind != b"calibration"]
-        return [job for job in old if await self._archive(job)]
-
-    async def _archive(self, job: str) -> bool:
-        def shrink(documents: Sequence[Document]) -> tuple[bool, Changes]:
-            (document,) = documents
-            if not document.version:
-                return False, {}
-            status = StoredJob.from_document(document).status
-            if status.finished_at is None:
-                return False, {}
-            changes = removed(status)
-            if status.kind != "webhook":
-                changes[Key(PAST, job)] = Put(past_record(status), status.finished_at.timestamp())
-            return True, changes
-
-        return await self._documents.change([job_key(job)], shrink)
-
-    async def expire(self, *, older_s: float) -> Sequence[str]:
-        """Remove jobs that finished, or got their last label, so long ago; return their ids."""
-        most = await self._documents.time() - older_s
-        over = [
-            job
-            for folder in (ENDED, AWAITING, PAST)
-            for job in await self._documents.names(folder, most=most)
-        ]
-        return [job for job in over if await self.forget(job)]
-
-    async def touch(self, job: str) -> None:
-        """Note that a job got a label, so that it does not expire while it waits for others."""
-        key, now = Key(AWAITING, job), await self._documents.time()
-
-        def postpone(documents: Sequence[Document]) -> tuple[None, Changes]:
-            return None, {key: Put(order=now)} if documents[0].version else {}
-
-        await self._documents.change([key], postpone)
-
-    async def forget(self, job: str) -> bool:
-        """Remove a job with all that belongs to it; return whether there was one."""
-        past = Key(PAST, job)
-
-        def remove(documents: Sequence[Document]) -> tuple[bool, Changes]:
-            whole, small = documents
-            changes: dict[Key, Put | None] = {Key(CALLS_OF_JOBS, job): None}
-            if small.version:
-                changes[past] = None
-            if whole.version:
-                changes |= removed(StoredJob.from_document(whole).status)
-            return bool(whole.version or small.version), changes
-
-        await self._documents.drop(records_of(job))  # first: nobody would look for them later
-        return await self._documents.change([job_key(job), past], remove)
 
     async def _load(self, job: str) -> StoredJob:
         for key in (job_key(job), Key(PAST, job)):
