@@ -35,7 +35,8 @@ from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibrating.unusable import FITTED_ON
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.manifest import MeasuredPair, Provenance
+from trustscale_server.calibration.manifest import Provenance
+from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.images.features import InputFeatures, classify
 from trustscale_server.images.usual import USUAL

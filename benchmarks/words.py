@@ -51,7 +51,8 @@ from trustscale_server.calibrating.reduction import pair_from_words, pair_info
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantee_kinds import Expectation, Probability
-from trustscale_server.calibration.manifest import MeasuredPair, Provenance
+from trustscale_server.calibration.manifest import Provenance
+from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.conformal import words
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degradation import Degradation, Mixture

@@ -12,7 +12,7 @@ from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.manifest import MeasuredPair
+from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.loss_curve import coarse_up

@@ -25,7 +25,7 @@ from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.reduction import pair_from_maps, pair_info
 from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.manifest import MeasuredPair
+from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings

@@ -11,7 +11,8 @@ from trustscale_evaluation.tables import QUANTITIES, cell_rows, joint_intervals
 from trustscale_evaluation.variants import Variant
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantee_kinds import HighProbability
-from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
+from trustscale_server.calibration.manifest import PairInfo
+from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.serving.applicable import ApplicableCalibration

@@ -21,7 +21,7 @@ from trustscale_server.calibrating.pairs import Pair
 from trustscale_server.calibrating.records import AwaitsFit, ToFitOn
 from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibrating.request import CalibrationRequest
-from trustscale_server.calibration.manifest import MeasuredPair
+from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.conformal import fidelity
 from trustscale_server.pixels.npy import read_arrays
 from trustscale_server.platform.errors import BadPairs

@@ -41,7 +41,8 @@ from trustscale_server.calibrating.unusable import bad_pairs
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canary_store import CanaryStore, CanaryTaker
-from trustscale_server.calibration.manifest import MeasuredPair, Provenance
+from trustscale_server.calibration.manifest import Provenance
+from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.jobs.handler import JobContext
 from trustscale_server.platform.errors import BadInput, BadPairs, NotFound
 from trustscale_server.sampling.kept_samples import KeptSamples, samples_named

@@ -8,7 +8,8 @@ import json
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
+from trustscale_server.calibration.manifest import PairInfo
+from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.pixels.npy import read_arrays
 from trustscale_server.platform.errors import BadCalibration

@@ -14,7 +14,8 @@ from trustscale_server.calibrating.pairs import decode_label
 from trustscale_server.calibrating.records import AwaitsLabel
 from trustscale_server.calibrating.reduction import pair_from_maps, pair_info
 from trustscale_server.calibrating.request import CalibrationRequest
-from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
+from trustscale_server.calibration.manifest import PairInfo
+from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.conformal import fidelity
 from trustscale_server.platform.errors import BadPairs
 from trustscale_server.sampling.measure import Measurement

@@ -11,19 +11,15 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property
 from threading import Lock
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.calibration.guarantee_kinds import Expectation, PostHoc
 from trustscale_server.calibration.guarantees import LEVELS, GuaranteeSettings
-from trustscale_server.calibration.manifest import (
-    Manifest,
-    MeasuredPair,
-    Provenance,
-    scene_of,
-)
+from trustscale_server.calibration.manifest import Manifest, Provenance, scene_of
+from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal import StepCurve, fidelity
 from trustscale_server.conformal.loss_curve import LossCurves
@@ -37,9 +33,6 @@ SIGMA_QUANTILES = np.linspace(0, 1, 101)
 
 MAX_SUBSETS = 64
 """Subsets of groups and guarantees that a calibration keeps; each holds a curve."""
-
-_MADE_ANEW: Final = {"created_at", "pairs"}
-_NOTHING: Final = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,8 +95,8 @@ class Calibration:
             np.array([pair.sigma_quantiles for pair in ordered], np.float32).reshape(
                 len(ordered), len(SIGMA_QUANTILES)
             ),
-            marked=_joined([pair.marked for pair in ordered]),
-            described=_alike([pair.described for pair in ordered]),
+            marked=_marked([pair.marked for pair in ordered]),
+            described=_described([pair.described for pair in ordered]),
         )
 
     @cached_property
@@ -136,7 +129,7 @@ class Calibration:
         all_shares = sum(shares.values()) or 1
         weights = [Fraction()] * len(self.spots)
         for places in places_of(scene_of(pair) for pair in self.manifest.pairs):
-            # Of each picture so many spots, whatever ways of making its X there are.
+            # A picture counts its spots once, however many ways of making its X there are.
             pictures = {
                 self.manifest.pairs[place].upload: int(self.spots[place]) for place in places
             }
@@ -282,13 +275,17 @@ class Calibration:
         **changes: Any,
     ) -> Calibration:
         """Return a calibration of other pairs, with these fields changed; this is its parent."""
-        fields = {name: value for name, value in self.manifest if name not in _MADE_ANEW}
+        same = {name: value for name, value in self.manifest if name not in {"created_at", "pairs"}}
         provenance = self.manifest.provenance.model_dump(
             exclude={"software", "created_by", "parent", "request"}
         )
-        fields["skipped"] = [*self.manifest.skipped, *skipped]
-        fields["provenance"] = Provenance(created_by=created_by, parent=self.id, **provenance)
-        return Calibration.from_pairs(pairs, **{**fields, **changes})
+        fields = {
+            **same,
+            "skipped": [*self.manifest.skipped, *skipped],
+            "provenance": Provenance(created_by=created_by, parent=self.id, **provenance),
+            **changes,
+        }
+        return Calibration.from_pairs(pairs, **fields)
 
     def measured_pairs(self) -> list[MeasuredPair]:
         """Return the pairs again, for a calibration that extends this one."""
@@ -299,19 +296,19 @@ class Calibration:
                 tuple(everything.spots_of(place)),
                 self.sigma_quantiles[place],
                 None if self.marked is None else self.marked[place],
-                _NOTHING if self.described is None else self.described[place],
+                np.empty(0, np.float32) if self.described is None else self.described[place],
             )
             for place, info in enumerate(self.manifest.pairs)
         ]
 
 
-def _joined(marked: Sequence[NDArray[np.uint16] | None]) -> NDArray[np.uint16] | None:
-    """Those of all pairs, uint16 [n, 2, 65]; None if one has none."""
+def _marked(marked: Sequence[NDArray[np.uint16] | None]) -> NDArray[np.uint16] | None:
+    """What was added to all pairs, uint16 [n, 2, 65]; None if that is unknown of one."""
     known = [of_pair for of_pair in marked if of_pair is not None]
     return np.stack(known) if known and len(known) == len(marked) else None
 
 
-def _alike(described: Sequence[NDArray[np.float32]]) -> NDArray[np.float32] | None:
+def _described(described: Sequence[NDArray[np.float32]]) -> NDArray[np.float32] | None:
     """The numbers of all pairs, [n, d], with 8 significant bits; None if one has none."""
     if not described or len({len(numbers) for numbers in described}) > 1 or not len(described[0]):
         return None

@@ -25,7 +25,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -34,9 +34,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from trustscale_server.calibration.calibration import SIGMA_QUANTILES, Calibration
-from trustscale_server.calibration.manifest import (
-    Manifest,
-)
+from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.added import STEPS
 from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
@@ -53,8 +51,6 @@ _MANIFEST = "calibration.json"
 _CURVES, _LENGTHS, _PAIRS = _ARRAYS = ("loss_curves.npy", "lengths.npy", "pairs.npy")
 _ADDED = "added.npy"
 _KEPT = 1 + len(SIGMA_QUANTILES)  # numbers of each pair besides those that describe X
-_HEAD = 1 << 14
-_WIDTH = 2  # bytes of a number
 
 # A calibration of 2,000 images takes under 20 MB; ten times that is a mistake or an attack.
 _MAX_BYTES = 256 * 1024 * 1024
@@ -93,18 +89,9 @@ def dump(calibration: Calibration) -> bytes:
     return out.getvalue()
 
 
-def load(data: bytes) -> Calibration:
-    """Return the calibration in a file.
-
-    Raises:
-        BadCalibration: damaged, edited, of another format or version, or inconsistent.
-    """
-    with _damage_refused():
-        return _load(data)
-
-
 @contextmanager
 def _damage_refused() -> Iterator[None]:
+    """Raise BadCalibration for any error of a parser."""
     try:
         yield
     except BadCalibration:
@@ -119,52 +106,25 @@ def _damage_refused() -> Iterator[None]:
         raise BadCalibration(f"The calibration file is damaged: {reason_of(error)}.") from error
 
 
-def identity(file: IO[bytes]) -> tuple[str, str]:
-    """Return a file's calibration id and upscaler fingerprint; nothing else is read.
+@_damage_refused()
+def load(data: bytes) -> Calibration:
+    """Return the calibration in a file.
 
-    Raises BadCalibration; nothing is checked.
+    Raises:
+        BadCalibration: damaged, edited, of another format or version, or inconsistent.
     """
-    with _damage_refused(), zipfile.ZipFile(file) as archive, archive.open(_MANIFEST) as manifest:
-        head = b""
-        while chunk := manifest.read(_HEAD):  # both come before the pairs
-            head += chunk
-            if match := re.search(rb'"id": "([^"]+)".*?"fingerprint": "([^"]+)"', head, re.DOTALL):
-                return match[1].decode(), match[2].decode()
-    raise BadCalibration("The calibration file names no fingerprint.")
-
-
-def unchecked(data: bytes) -> tuple[Any, Any]:
-    """Return the version and the manifest of a file of any version, in any form.
-
-    Raises BadCalibration; nothing is checked.
-    """
-    with _damage_refused(), zipfile.ZipFile(io.BytesIO(data)) as archive:
-        document = json.loads(archive.read(_MANIFEST))
-        return document["version"], document["manifest"]
-
-
-def _load(data: bytes) -> Calibration:
     members = _members(data)
-    document: dict[str, Any] = json.loads(members[_MANIFEST])
-    if document.get("format") != _FORMAT:
-        raise BadCalibration("This is not a calibration file.")
-    if document.get("version") != VERSION:
-        raise BadCalibration(
-            f"The calibration file has version {str(document.get('version'))[:20]}, and this "
-            f"release reads version {VERSION}: calibrate again."
-        )
-    for name in members.keys() - {_MANIFEST}:
-        if hashlib.sha256(members[name]).hexdigest() != document["sha256"].get(name):
-            raise BadCalibration(f"The calibration file is damaged: {name} fails its checksum.")
+    document = _document(members)
     manifest = Manifest.model_validate(document["manifest"])
     if not manifest.pairs:
         raise BadCalibration("The calibration file holds no pairs.")
     curves, lengths, pairs = (_array(members[name]) for name in _ARRAYS)
-    is_whole = (len(curves), len(lengths), len(pairs)) == (2, 1, len(manifest.pairs))
-    is_whole &= pairs.shape[1] >= _KEPT
+    rows = len(curves), len(lengths), len(pairs)
+    if rows != (2, 1, len(manifest.pairs)) or pairs.shape[1] < _KEPT:
+        raise _contradiction("array sizes do not match")
     spots = pairs[:, 0].astype(np.int64)
-    if not is_whole or spots.sum() != lengths.size or (spots < 1).any():
-        raise BadCalibration("The calibration file contradicts itself: array sizes do not match.")
+    if (spots < 1).any() or spots.sum() != lengths.size:
+        raise _contradiction("array sizes do not match")
     limit = largest_float32(fidelity.bound(manifest.pipeline.fidelity))
     # Only the last error of a curve is above the bound, by rounding.
     errors = np.minimum(_floats(curves[1]), limit)
@@ -184,6 +144,52 @@ def _load(data: bytes) -> Calibration:
     return calibration
 
 
+@_damage_refused()
+def identity(file: IO[bytes]) -> tuple[str, str]:
+    """Return a file's calibration id and upscaler fingerprint; nothing else is read.
+
+    Raises BadCalibration; nothing is checked.
+    """
+    with zipfile.ZipFile(file) as archive, archive.open(_MANIFEST) as manifest:
+        head = b""
+        while chunk := manifest.read(1 << 14):  # both come before the pairs
+            head += chunk
+            if match := re.search(rb'"id": "([^"]+)".*?"fingerprint": "([^"]+)"', head, re.DOTALL):
+                return match[1].decode(), match[2].decode()
+    raise BadCalibration("The calibration file names no fingerprint.")
+
+
+@_damage_refused()
+def unchecked(data: bytes) -> tuple[Any, Any]:
+    """Return the version and the manifest of a file of any version, in any form.
+
+    Raises BadCalibration; nothing is checked.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        document = json.loads(archive.read(_MANIFEST))
+        return document["version"], document["manifest"]
+
+
+def _contradiction(what: str) -> BadCalibration:
+    return BadCalibration(f"The calibration file contradicts itself: {what}.")
+
+
+def _document(members: Mapping[str, bytes]) -> dict[str, Any]:
+    """The JSON document, once format, version and the digests of the other members are checked."""
+    document: dict[str, Any] = json.loads(members[_MANIFEST])
+    if document.get("format") != _FORMAT:
+        raise BadCalibration("This is not a calibration file.")
+    if document.get("version") != VERSION:
+        raise BadCalibration(
+            f"The calibration file has version {str(document.get('version'))[:20]}, and this "
+            f"release reads version {VERSION}: calibrate again."
+        )
+    for name in members.keys() - {_MANIFEST}:
+        if hashlib.sha256(members[name]).hexdigest() != document["sha256"].get(name):
+            raise BadCalibration(f"The calibration file is damaged: {name} fails its checksum.")
+    return document
+
+
 def _members(data: bytes) -> dict[str, bytes]:
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise BadCalibration("This is not a calibration file.")
@@ -201,10 +207,10 @@ def _marked(data: bytes | None, pairs: int) -> NDArray[np.uint16] | None:
         return None
     rows = _array(data)
     if rows.shape != (2 * pairs, STEPS + 1):
-        raise BadCalibration("The calibration file contradicts itself: array sizes do not match.")
+        raise _contradiction("array sizes do not match")
     marked = rows.reshape(pairs, 2, STEPS + 1)
     if (np.diff(rows.astype(np.int32), axis=1) < 0).any() or (marked[:, 1] > marked[:, 0]).any():
-        raise BadCalibration("The calibration file contradicts itself: what is invented was added.")
+        raise _contradiction("what is invented was added")
     return marked
 
 
@@ -240,12 +246,12 @@ def _array(data: bytes) -> NDArray[np.uint16]:
     """
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):
-        raise BadCalibration("The calibration file contradicts itself: an array has a wrong form.")
+        raise _contradiction("an array has a wrong form")
     shape, is_fortran, dtype = read_header(stream)
-    if dtype != np.uint8 or shape[1:2] != (_WIDTH,) or len(shape) != 3:
-        raise BadCalibration("The calibration file contradicts itself: an array has a wrong type.")
+    if dtype != np.uint8 or len(shape) != 3 or shape[1] != 2:
+        raise _contradiction("an array has a wrong type")
     if min(shape) < 0 or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
-        raise BadCalibration("The calibration file contradicts itself: an array has a wrong size.")
+        raise _contradiction("an array has a wrong size")
     flat = np.frombuffer(data, dtype, offset=stream.tell())
     planes = flat.reshape(shape, order="F" if is_fortran else "C")
     steps = np.ascontiguousarray(planes.swapaxes(1, 2)).view("<u2")[..., 0]

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-)
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from trustscale_server import __version__
 from trustscale_server.calibration.guarantee_kinds import AnyGuarantee, Expectation
 from trustscale_server.calibration.guarantees import LEVELS
 from trustscale_server.calibration.review_settings import ReviewSettings
-from trustscale_server.conformal import (
-    LossCurve,
-)
 from trustscale_server.images.degradation import MadeBy, Mixture
 from trustscale_server.sampling.spec import MeasurementSpec
 
 _Side: TypeAlias = Annotated[int, Field(ge=1, le=2**24)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
-_Measured: TypeAlias = Annotated[float, Field(ge=-1e6, le=1e6)]
 _Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
-# Before the name of the admin, the reason of a pair that was taken out.
 REMOVED: Final = "removed by "
+"""Begins the reason of a pair that was taken out; the name of the admin follows."""
 
 
 class PairInfo(BaseModel):
@@ -43,7 +30,7 @@ class PairInfo(BaseModel):
     variant: the way in which X was made, where one Y gave several pairs; they are one scene.
     input_class: of X (`images/features.py`).
     pixels_sha256: of Y decoded, whatever its file.
-    off, high_sigma: of the whole picture (`conformal/risk_curve.py`).
+    off, high_sigma: of the whole picture (`conformal/review.py`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,7 +42,7 @@ class PairInfo(BaseModel):
     width: _Side
     height: _Side
     seed: Seed
-    mean_log_sigma: _Measured
+    mean_log_sigma: Annotated[float, Field(ge=-1e6, le=1e6)]
     group: str | None = None
     scene: str | None = None
     variant: str | None = None
@@ -146,26 +133,8 @@ class Manifest(Described):
 
     @property
     def shares(self) -> Mapping[str, int]:
-        """The share of each way of making X, by its name; none where X was given or made in one."""
+        """The share of each way of making X, by its name; empty unless there are several."""
         made_by = self.degradation
-        return (
-            {way: made_by.share(way) for way in made_by.variants()}
-            if isinstance(made_by, Mixture)
-            else {}
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredPair:
-    """One pair after generation.
-
-    loss_curves: of its spots, `coarse`; of the whole picture where the promise is about that.
-    marked: `Marked.packed` of what was added, uint16 [2, 65]; None: it was not looked at.
-    described: `InputFeatures.described` of X, [d]; empty: not kept.
-    """
-
-    info: PairInfo
-    loss_curves: Sequence[LossCurve]
-    sigma_quantiles: NDArray[np.float32]
-    marked: NDArray[np.uint16] | None = None
-    described: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+        if not isinstance(made_by, Mixture):
+            return {}
+        return {way: made_by.share(way) for way in made_by.variants()}
