@@ -28,7 +28,7 @@ from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.http.app import create_app
 from trustscale_server.images.encode import FORMS
 from trustscale_server.serving.footprint import LETTERS, footprint
-from trustscale_server.serving.pictures import form_of
+from trustscale_server.serving.form import form_of
 from trustscale_server.upscalers.base import Capabilities, Source
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.registry import build_upscaler

@@ -11,7 +11,7 @@ from harness.factories import encoded, photo
 from harness.gateway import check_problem, post
 from trustscale_server.images.png import to_bytes
 from trustscale_server.images.verify import verify
-from trustscale_server.serving.card_file import CardWish, write_card
+from trustscale_server.serving.card_file import CardOptions, write_card
 from trustscale_server.serving.document import Result
 from trustscale_server.serving.left_out import LeftOut
 
@@ -161,7 +161,7 @@ def test_faces_are_framed(client, answer):
     face = LeftOut(kind="face", box=box, why="A face.")
     files = [client.get(answer["links"][part]).content for part in ("image", "mask")]
     plain, framed = (
-        opened(to_bytes(write_card)(one, CardWish(one.alpha), *files, encoded(photo(1, 24, 24))))
+        opened(to_bytes(write_card)(one, CardOptions(one.alpha), *files, encoded(photo(1, 24, 24))))
         for one in (result, result.model_copy(update={"left_out": [face]}))
     )
     left = (plain.shape[1] - answer["width"]) // 2

@@ -18,7 +18,8 @@ from trustscale_server.images.encode import FORMS, Attached, picture
 from trustscale_server.images.metadata import Metadata, allowed_xmp
 from trustscale_server.images.xmp import descriptions
 from trustscale_server.platform.errors import BadRequest, ImageTooLarge
-from trustscale_server.serving.pictures import form_of
+from trustscale_server.serving.form import form_of
+from trustscale_server.serving.request import options_of
 
 LIMITS = Limits()
 PHOTOGRAPHS = [form for form in FORMS if not form.endswith(".tiff")]
@@ -66,11 +67,13 @@ class TestOut:
 @pytest.mark.parametrize(
     ("form", "quality", "side", "words"),
     [("webp", None, 20_000, "16,383"), ("jpeg", None, 10, "background=white"),
-     ("png", 5, 10, "has no quality"), ("heic", None, 10, "one of png, webp")],
+     ("png", 5, 10, "has no quality"), ("heic", None, 10, "must be 'png', 'webp'")],
 )  # fmt: skip
 def test_what_a_form_cannot_hold(form, quality, side, words):
     with pytest.raises(BadRequest, match=words):
-        form_of(form, quality).raise_if_impossible(side, transparent=form == "jpeg")
+        form_of(options_of(format=form).format, quality).raise_if_impossible(
+            side, transparent=form == "jpeg"
+        )
 
 
 SECRET = "Hideout"  # stands wherever a file may tell a place or a person

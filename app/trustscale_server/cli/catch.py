@@ -142,10 +142,10 @@ async def _caught(
     decoded = await decoding(decode, image.content(), Limits(2**28, 2**28), background="white")
     scale = int(model["scale"])
     x, truth = reduced_pair(to_8_bit(decoded.rgb), scale)
-    wish: UpscaleOptions = {} if upscaler is None else {"upscaler": upscaler}
+    options: UpscaleOptions = {} if upscaler is None else {"upscaler": upscaler}
     if model["calibration"] is None:  # then nothing is promised, and it may lie all the same
-        wish["mask"] = "none"
-    result = await service.upscale(to_png(x), **wish)
+        options["mask"] = "none"
+    result = await service.upscale(to_png(x), **options)
     output = np.asarray(result.image.convert("RGB"))
     name = str(result.document["upscaler"])
     promise = result.document.get("guarantee")

@@ -130,11 +130,11 @@ def _folder(sources: list[str], out: str | None, *, as_json: bool) -> Path | Non
     return None
 
 
-def _request(wish: Any) -> UpscaleRequest:
+def _request(options: Any) -> UpscaleRequest:
     """The request of `RequestOptions`. Raises BadParameter, ConfigError."""
-    if wish.to is not None and wish.print_ is not None:
+    if options.to is not None and options.print_ is not None:
         raise typer.BadParameter("--to and --print both name a size: give one.")
-    fields = {**asdict(wish), "to": wish.print_ or wish.to}
+    fields = {**asdict(options), "to": options.print_ or options.to}
     del fields["print_"]
     try:
         return options_of(**fields)

@@ -113,8 +113,8 @@ class AnswerOptions:
     @property
     def extras(self) -> frozenset[Extra]:
         """What is written besides picture and mask."""
-        wishes: dict[Extra, bool] = {"trust": self.trust, "overlay": self.overlay}
-        return frozenset(name for name, is_wished in wishes.items() if is_wished)
+        extras: dict[Extra, bool] = {"trust": self.trust, "overlay": self.overlay}
+        return frozenset(name for name, is_written in extras.items() if is_written)
 
 
 @dataclass

@@ -30,8 +30,8 @@ from trustscale_server.serving.document import (
     Result,
     in_detail,
 )
-from trustscale_server.serving.pictures import image_file
 from trustscale_server.serving.request import UNMASKED_WARNING
+from trustscale_server.serving.stored_answer import image_file
 from trustscale_server.stores.spool import byte_size, spooled
 
 _PRINTED: Final = " !\"#$&'()*+,/:;<=>?@[]^`{|}"  # what headers hold as it is

@@ -37,7 +37,7 @@ async def raise_if_queue_full(state: State) -> None:
 
 
 async def submit_upscaling(
-    state: State, sent: SentPicture, wish: UpscaleRequest, prepared: Admitted
+    state: State, sent: SentPicture, request: UpscaleRequest, prepared: Admitted
 ) -> JobStatus:
     """Store the picture, and a job that upscales it. Raises StoreUnavailable."""
     job_id = f"{JOB_PREFIX}{secrets.token_urlsafe(15)}"
@@ -53,7 +53,7 @@ async def submit_upscaling(
                 id=job_id,
                 kind="upscale",
                 created_at=datetime.now(UTC),
-                about=about_job(prepared, wish, sent.form.webhook),
-                request=wish.model_dump(),
+                about=about_job(prepared, request, sent.form.webhook),
+                request=request.model_dump(),
             )
         )

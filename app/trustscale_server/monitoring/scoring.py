@@ -29,7 +29,7 @@ from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.errors import BadImage, BadRequest
 from trustscale_server.sampling.spec import raise_if_unmeasurable
 from trustscale_server.serving.document import Result
-from trustscale_server.serving.pictures import read_codes
+from trustscale_server.serving.stored_answer import read_codes
 from trustscale_server.things import reading
 from trustscale_server.upscalers.base import RGB
 

@@ -51,10 +51,6 @@ class UnsupportedMedia(BadInput):
     """The upload is not one of the supported image formats."""
 
 
-class BadAlpha(BadInput):
-    """α is not a number, or outside its range."""
-
-
 class BadGroup(BadInput):
     """The calibration has no such group; `members["groups"]` lists its groups."""
 

@@ -26,7 +26,7 @@ from trustscale_server.sampling.spec import (
     raise_if_unmeasurable,
 )
 from trustscale_server.serving.context import ServiceContext
-from trustscale_server.serving.pictures import ChosenForm, form_of
+from trustscale_server.serving.form import ChosenForm, form_of
 from trustscale_server.serving.request import UNMASKED_WARNING, UpscaleRequest
 from trustscale_server.things import reading
 from trustscale_server.upscalers.base import (

@@ -20,9 +20,9 @@ from trustscale_server.serving.document import (
     Result,
     Unmasked,
 )
+from trustscale_server.serving.drawings import believed_of
 from trustscale_server.serving.generate import Generated
 from trustscale_server.serving.left_out import why_look
-from trustscale_server.serving.pictures import believed_of
 from trustscale_server.serving.promise import guarantee
 from trustscale_server.serving.review import review_of
 from trustscale_server.serving.warnings import warnings_of

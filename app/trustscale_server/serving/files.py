@@ -24,8 +24,8 @@ from trustscale_server.serving.document import (
     Picture,
     Result,
 )
+from trustscale_server.serving.drawings import write_believed, write_safe
 from trustscale_server.serving.generate import Generated
-from trustscale_server.serving.pictures import write_believed, write_safe
 from trustscale_server.serving.provenance import mark_of
 from trustscale_server.serving.trust import Trust
 from trustscale_server.stores.spool import spooled

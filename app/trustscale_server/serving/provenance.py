@@ -1,9 +1,12 @@
-"""What the files of an answer say about their origin, as marks (`images/marks.py`)."""
+"""What the files of an answer say about their origin: marks (`images/marks.py`), and texts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from trustscale_server import __version__
+from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.guarantees import GuaranteeSettings
 from trustscale_server.images.marks import Mark, PictureKind
 from trustscale_server.serving.document import Picture, Result
 
@@ -41,3 +44,28 @@ def mark_of(
         about=answer.guarantee.about,
         promise=answer.guarantee.plain if is_promised else "",
     )
+
+
+def png_text(
+    calibration: Calibration,
+    promise: GuaranteeSettings,
+    alpha: float,
+    threshold: float,
+    group: str | None = None,
+    input_class: str | None = None,
+) -> dict[str, str]:
+    """Return text chunks that say where a file comes from; threshold: t_α of the mask."""
+    chunks = {"trustscale:group": group} if group is not None else {}
+    if input_class is not None:
+        chunks["trustscale:input_class"] = input_class
+    if (delta := promise.summary().delta) is not None:
+        chunks["trustscale:delta"] = repr(delta)
+    return {
+        "Software": f"trustscale {__version__}",
+        "trustscale:calibration": calibration.id,
+        "trustscale:alpha": repr(alpha),
+        "trustscale:threshold": repr(threshold),
+        "trustscale:guarantee": promise.kind,
+        "trustscale:fingerprint": calibration.pipeline.fingerprint,
+        **chunks,
+    }

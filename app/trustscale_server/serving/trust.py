@@ -22,7 +22,7 @@ from trustscale_server.sampling.sigma.words import ReadPage
 from trustscale_server.serving.admit import MaskRequest
 from trustscale_server.serving.document import MASK, TRUST, ReadWord
 from trustscale_server.serving.left_out import LeftOut, listed
-from trustscale_server.serving.pictures import png_text
+from trustscale_server.serving.provenance import png_text
 from trustscale_server.stores.spool import spooled
 
 

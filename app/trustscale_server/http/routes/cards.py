@@ -19,9 +19,9 @@ from trustscale_server.images.card import Theme
 from trustscale_server.images.encode import FORMS
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.serving.caption import Look
-from trustscale_server.serving.card_file import CardForm, CardWish, card_of
+from trustscale_server.serving.card_file import CardForm, CardOptions, card_of
 from trustscale_server.serving.document import REST, Result
-from trustscale_server.serving.pictures import check_alpha, image_file, stored_result
+from trustscale_server.serving.stored_answer import image_file, stored_result
 
 router = client_router("/v1/results", "bad-request", "not-found", "unauthorized")
 
@@ -51,15 +51,15 @@ async def get_result_card(
     Drawing it counts as a request of the client.
     """
     result = stored_result(await state.services.stores.results.document(result_id))
-    wish = CardWish(check_alpha(alpha, result.alpha), form, look, theme)
+    options = CardOptions(result.alpha if alpha is None else alpha, form, look, theme)
     await state.charge("requests")
-    drawn = await while_connected(request, in_turn(state, _card(state, result, wish)))
+    drawn = await while_connected(request, in_turn(state, _card(state, result, options)))
     return StreamedFile(drawn, FORMS[form].media_type)
 
 
-async def _card(state: State, result: Result, wish: CardWish) -> bytes:
-    mask = await mask_at(state, result, wish.alpha)
+async def _card(state: State, result: Result, options: CardOptions) -> bytes:
+    mask = await mask_at(state, result, options.alpha)
     image = await state.services.stores.results.blob(result.id, image_file(result))
     rest = await state.services.stores.results.blob(result.id, REST)
     credentials = state.context.credentials
-    return await shielded(card_of, result, wish, image, mask, rest, credentials)
+    return await shielded(card_of, result, options, image, mask, rest, credentials)

@@ -87,34 +87,34 @@ class ProbeOut(BaseModel):
 
 
 @router.post("/probe", max_body_size=MAX_JSON_BYTES)
-async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> ProbeOut:
+async def probe_upscaler(probe: ProbeIn, state: StateDep, actor: AdminDep) -> ProbeOut:
     """Suggest the settings of an upscaler from its address.
 
     With `call` it is tried by one call. It is served once the entry is in the file of settings and
     the service was restarted.
     """
     is_own = state.operator is not None  # the caller's process, and so the caller's network
-    if not is_own and "://" not in wish.address:
+    if not is_own and "://" not in probe.address:
         raise BadRequest(
             "A URL is needed. An ONNX file is connected by `trustscale connect FILE`, where the "
             "service runs."
         )
-    variable = {"token_env": "UPSCALER_TOKEN"} if wish.token.get_secret_value() else {}
-    probe = ConnectRequest(
-        wish.address,
-        wish.token,
-        variable | wish.settings,
+    variable = {"token_env": "UPSCALER_TOKEN"} if probe.token.get_secret_value() else {}
+    connection = ConnectRequest(
+        probe.address,
+        probe.token,
+        variable | probe.settings,
         allow_private=is_own or "connect" in state.services.settings.allow_private_networks,
     )
-    suggestion = await suggest(probe)
+    suggestion = await suggest(connection)
     if not is_own:
-        about = {"upscaler": suggestion.entry["name"], "call": wish.call}
+        about = {"upscaler": suggestion.entry["name"], "call": probe.call}
         await state.services.stores.audit.append("upscaler.probe", actor, about)
     suggested, notes, scale, seconds = suggestion.entry, suggestion.notes, None, None
-    if wish.call:
+    if probe.call:
         if suggestion.needs:
             raise BadRequest(f"Set {', '.join(suggestion.needs)} first: the model asks for it.")
-        tried = await attempt(suggestion.entry, probe, suggestion.polls)
+        tried = await attempt(suggestion.entry, connection, suggestion.polls)
         suggested, scale, seconds = tried.entry, tried.scale, tried.seconds
         notes = [*notes, *tried.notes]
     return ProbeOut(
@@ -123,7 +123,7 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
         toml=toml_of(suggested),
         needs=suggestion.needs,
         notes=notes,
-        tried=wish.call,
+        tried=probe.call,
         scale=scale,
         seconds=None if seconds is None else round(seconds, 3),
         calibration=_cost(suggested, seconds),

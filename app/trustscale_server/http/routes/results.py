@@ -29,12 +29,7 @@ from trustscale_server.serving.document import (
     from_store,
     in_detail,
 )
-from trustscale_server.serving.pictures import (
-    check_alpha,
-    image_file,
-    stored_picture,
-    stored_result,
-)
+from trustscale_server.serving.stored_answer import image_file, stored_picture, stored_result
 
 router = client_router("/v1/results", "bad-request", "not-found", "unauthorized")
 
@@ -139,7 +134,7 @@ async def get_result_file(
     if part == "trust":
         return await _stored(state, request, result_id, TRUST, "image/png")
     result = stored_result(await state.services.stores.results.document(result_id))
-    level = check_alpha(alpha, result.alpha)
+    level = result.alpha if alpha is None else alpha
     if part == "mask" and level == result.alpha:
         return await _stored(state, request, result_id, MASK, "image/png")
     await state.charge("requests")

@@ -36,8 +36,8 @@ from trustscale_server.platform.errors import BadRequest
 from trustscale_server.platform.fair import current_client
 from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.document import Detail, Result, Unmasked
-from trustscale_server.serving.pictures import stored_picture
 from trustscale_server.serving.request import UpscaleRequest
+from trustscale_server.serving.stored_answer import stored_picture
 from trustscale_server.stores.job_status import JOB_PREFIX
 
 router = client_router()
@@ -100,7 +100,7 @@ async def upscale(
     upscaling = _Upscaling(
         request=request,
         state=state,
-        wish=UpscaleRequest(
+        options=UpscaleRequest(
             **options,
             client=client,
             key=key,
@@ -122,7 +122,7 @@ class _Upscaling:
 
     request: Request
     state: State
-    wish: UpscaleRequest
+    options: UpscaleRequest
     sent: SentPicture
     as_job: bool
     media_type: str
@@ -130,11 +130,11 @@ class _Upscaling:
 
     async def make(self) -> StoredResponse:
         """Answer, or begin a job."""
-        await self._check_room(0, self.wish.upscaler)
+        await self._check_room(0, self.options.upscaler)
         prepared = await while_connected(
             self.request,
             self.state.services.service.prepare(
-                self._read, self.wish, self.sent.enlarged, as_job=self.as_job
+                self._read, self.options, self.sent.enlarged, as_job=self.as_job
             ),
         )
         upscaler = prepared.chosen.upscaler.name
@@ -151,7 +151,7 @@ class _Upscaling:
             document = await shown_job(stores, job, self.state.services.settings.path_prefix)
             return job_accepted(document, **_ASYNC)
         picture = stored_picture(await stores.results.document(made_id))
-        if picture.format != self.wish.format:
+        if picture.format != self.options.format:
             raise BadRequest(
                 f"The answer to this Idempotency-Key has a picture of format={picture.format}."
             )
@@ -168,17 +168,17 @@ class _Upscaling:
     async def _read(self) -> ImageFile:
         context = self.state.context
         if not self.as_job:  # again, since others came meanwhile and decoding costs time
-            context.raise_if_full(self.wish.upscaler)
+            context.raise_if_full(self.options.upscaler)
             context.decoding.raise_if_full()
         # Only now: requests with other faults do not count.
         await self.state.charge("requests")
         return await self.sent.open(again=self.as_job)
 
     async def _begun(self, prepared: Admitted) -> StoredResponse:
-        job = await submit_upscaling(self.state, self.sent, self.wish, prepared)
+        job = await submit_upscaling(self.state, self.sent, self.options, prepared)
         note(self.request, job=job.id)
         await self.sent.forget()
-        if self.wish.keep_s is None and await self.request.is_disconnected():
+        if self.options.keep_s is None and await self.request.is_disconnected():
             # The client does not know its id, and would pay for nothing.
             await self.state.services.queue.cancel(job.id)
         return StoredResponse(job.id, job_accepted(job, **_ASYNC))
@@ -189,7 +189,7 @@ class _Upscaling:
             self.request,
             self.state.services.service.run(prepared, on_begin=has_begun.set),
             # Paid results are kept, so a retry with the same key gets them.
-            finishes=lambda: self.wish.keep_s is not None and has_begun.is_set(),
+            finishes=lambda: self.options.keep_s is not None and has_begun.is_set(),
         )
         picture = answer.picture
         times = {f"{name}_ms": round(ms, 1) for name, ms in picture.timings_ms.items()}
