@@ -17,11 +17,11 @@ from trustscale_evaluation.plan import make_plan
 from trustscale_evaluation.plots import check_installed
 from trustscale_evaluation.run import Options
 from trustscale_evaluation.variants import PAPER, Variant, read_variants
-from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.calibration.guarantees import LEVELS
 from trustscale_server.cli import options
 from trustscale_server.cli.output import output
 from trustscale_server.images.degradation import Degradation
+from trustscale_server.platform.command_options import with_options
 from trustscale_server.platform.config_errors import mistakes
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.sampling.sigma.moments import MAX_SAMPLES

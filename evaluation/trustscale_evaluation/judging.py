@@ -27,7 +27,7 @@ from trustscale_server.calibration import file
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.cli.bars import progress_bars
-from trustscale_server.cli.inside import local
+from trustscale_server.cli.in_process import services_in_process
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.sampling.sigma.moments import MAX_SAMPLES
 from trustscale_server.sampling.spec import identify
@@ -56,7 +56,7 @@ async def judge_requested(
 
     cache: folder of the samples; None: in the data folder. Raises as `conduct`.
     """
-    async with local(many=True) as session:
+    async with services_in_process(many=True) as session:
         answering = await _answering(requested, session, plan, options)
         upscalers = [session.service.context.upscaler(share.upscaler) for share in answering]
         for upscaler in upscalers:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import structlog
 
-import trustscale_server.cli.inside
+import trustscale_server.cli.in_process
 from harness.factories import truths
 from harness.fakes import FakeUpscaler
 from harness.gateway import ADMIN_KEY, gateway
@@ -61,8 +61,8 @@ def place(tmp_path, monkeypatch, upscaler):
     monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("TRUSTSCALE_UPSCALERS", '[{"name": "fake", "kind": "embedded"}]')
     opened = functools.partial(open_parts, build=lambda *_: upscaler)
-    monkeypatch.setattr(trustscale_server.cli.inside, "open_parts", opened)
-    monkeypatch.setattr(trustscale_server.cli.inside, "configure_logs", lambda *_: None)
+    monkeypatch.setattr(trustscale_server.cli.in_process, "open_parts", opened)
+    monkeypatch.setattr(trustscale_server.cli.in_process, "configure_logs", lambda *_: None)
     logs = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield tmp_path

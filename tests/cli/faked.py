@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 from types import SimpleNamespace
 
-import trustscale_server.cli.inside
+import trustscale_server.cli.in_process
 from harness.fakes import FakeUpscaler
 from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.cli.main import main
@@ -25,7 +25,7 @@ if __name__ == "__main__":
         return len(upscaler.calls) <= 20
 
     upscaler.gate = SimpleNamespace(is_set=answers)
-    trustscale_server.cli.inside.open_parts = functools.partial(
+    trustscale_server.cli.in_process.open_parts = functools.partial(
         open_parts, build=lambda *_: upscaler
     )
     main()

@@ -11,7 +11,7 @@ import sys
 import pytest
 from starlette.responses import JSONResponse
 
-import trustscale_server.cli.inside
+import trustscale_server.cli.in_process
 from harness.factories import encoded, photo, pictures, truths
 from harness.fakes import FakeUpscaler
 from harness.pictures import sample
@@ -25,7 +25,7 @@ from trustscale import Problem, Tar
 from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.calibrating.in_place import listed
 from trustscale_server.calibration import file
-from trustscale_server.cli.inside import inside
+from trustscale_server.cli.in_process import client_in_process
 from trustscale_server.platform.errors import UpscalerRejected
 from trustscale_server.stores import usage
 from trustscale_server.stores.base import open_stores
@@ -107,7 +107,7 @@ class Provider(Api):
 def provider(place, monkeypatch):
     """It is the only upscaler, with one call at a time."""
     api = Provider()
-    monkeypatch.setattr(trustscale_server.cli.inside, "open_parts", open_parts)
+    monkeypatch.setattr(trustscale_server.cli.in_process, "open_parts", open_parts)
     request = {"path": "/enhance", "form": "json"}
     request["json"] = {"image": "{image_data_uri}", "seed": "{seed}"}
     with serving(api.app) as address:
@@ -248,7 +248,7 @@ def two(place, monkeypatch):
     monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(entries))
     monkeypatch.setenv("TRUSTSCALE_ROUTING", '{"lossless": "faithful", "*": "sharp"}')
     opened = functools.partial(open_parts, build=lambda entry, *_: models[entry.name])
-    monkeypatch.setattr(trustscale_server.cli.inside, "open_parts", opened)
+    monkeypatch.setattr(trustscale_server.cli.in_process, "open_parts", opened)
     return models
 
 
@@ -383,7 +383,7 @@ async def test_twice_at_a_time(place, upscaler):
     members = {path.name: path for path in folder.iterdir()}
 
     async def made():
-        async with inside(on_checked=lambda *_: None) as service:
+        async with client_in_process(on_checked=lambda *_: None) as service:
             config = {"degradation": {}, "samples": 4}
             return await (await service.calibrate(Tar(listed(members)), **config)).wait()
 

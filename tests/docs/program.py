@@ -15,7 +15,7 @@ import sys
 import traceback
 from pathlib import Path
 
-import trustscale_server.cli.inside
+import trustscale_server.cli.in_process
 from harness.fakes import FakeUpscaler
 from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.cli.main import main
@@ -61,7 +61,9 @@ def _serve(client):
             exec(compile(sys.stdin.read(), "<block>", "exec"), {"__name__": "__main__"})
         else:
             sys.argv = asked["arguments"]
-            trustscale_server.cli.inside.open_parts = functools.partial(open_parts, build=_built)
+            trustscale_server.cli.in_process.open_parts = functools.partial(
+                open_parts, build=_built
+            )
             main()
     except Exception:  # noqa: BLE001 - whatever the program raises is its end
         traceback.print_exc()

@@ -24,7 +24,7 @@ from trustscale_server.stores.base import open_stores
 LEASE_S = 60.0
 
 # What is away is asked again at once, and for long.
-EAGER = TaskRetryPolicy(away_s=PATIENCE_S, first_s=0.0, longest_s=0.1, errors_s=())
+EAGER = TaskRetryPolicy(away_s=PATIENCE_S, first_s=0.0, max_pause_s=0.1, errors_s=())
 
 
 @dataclass

@@ -84,7 +84,7 @@ class TestBeside:
     async def test_what_cannot_be_kept_is_counted(self, stores, calibration):
         """And so is a fault of its own."""
         metrics = Metrics()
-        monitor = Monitor(Failing(stores), metrics, most_waiting=4, drain_s=60.0)
+        monitor = Monitor(Failing(stores), metrics, max_waiting=4, drain_s=60.0)
         async with monitor.running():
             note(monitor, calibration, 6)
         assert "trustscale_monitor_dropped_total 6.0" in metrics.text().decode()

@@ -59,7 +59,7 @@ class Calls:
 
 def guarded(inner, metrics=None, calls=None, usage=None, **options):
     """As the service builds it, with these settings and policies, and jitter of at most 20 ms."""
-    of_breaker, of_retries, settings = {}, {"longest_s": 0.02}, {}
+    of_breaker, of_retries, settings = {}, {"max_pause_s": 0.02}, {}
     for name, value in options.items():
         if name.startswith("breaker_"):
             of_breaker[name.removeprefix("breaker_")] = value

@@ -219,7 +219,7 @@ class TestWorstCase:
     async def test_of_one_call(self, error, patience_s):
         """Seconds and calls, and so money, are what docs/upscalers.md says at most."""
         policy, clock, inner = RetryPolicy(), LoopClock(), Inner([error] * 1000, seconds=119)
-        up = guarded(inner, call_timeout_s=120, longest_s=8.0)
+        up = guarded(inner, call_timeout_s=120, max_pause_s=8.0)
         now = asyncio.get_running_loop().time
         began, permit = now(), MemoryPermit(patience_s=patience_s)
         call = asyncio.create_task(up.generate(SOURCE, [7], permit))

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.bootstrap.sources import CONFIG_VARIABLE
+from trustscale_server.platform.command_options import with_options
 from trustscale_server.platform.errors import ConfigError
 from trustscale_worker.errors import WeightsError
 from trustscale_worker.files import file_sha256, known_models, read_settings

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.bootstrap.settings import load_settings
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.grouping import GroupingRule
@@ -24,8 +23,9 @@ from trustscale_server.cli.calibrate_options import (
     Inputs,
     ResultOptions,
 )
+from trustscale_server.cli.calibration_run import CalibrationRun
 from trustscale_server.cli.calibration_text import print_calibration
-from trustscale_server.cli.making import Making
+from trustscale_server.platform.command_options import with_options
 from trustscale_server.platform.config_errors import mistakes
 from trustscale_server.platform.errors import TrustscaleError
 from trustscale_server.upscalers.base import AUTO
@@ -76,7 +76,7 @@ def calibrate(
         file = result.export and _export_of(result.export, settings.upscaler, len(configs))
         if file is not None:
             _check_writable(file)
-        making = Making(
+        calibration_run = CalibrationRun(
             result.server,
             settings.model_dump(mode="json", exclude={"activate", "force"}),
             upscaler=settings.upscaler,
@@ -86,7 +86,7 @@ def calibrate(
             skips=inputs.skip_bad_pairs,
             with_file=file is not None,
         )
-        outcome = making.run(folder, naming.rule)
+        outcome = calibration_run.run(folder, naming.rule)
         if outcome is None:
             continue
         if file is not None:

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.calibration import file
 from trustscale_server.calibration.guarantee_kinds import guarantee_of
 from trustscale_server.calibration.soundness import MAX_SPLITS
 from trustscale_server.cli import options
+from trustscale_server.cli.calibration_run import CalibrationRun
 from trustscale_server.cli.calibration_text import (
     activation_text,
     audit_text,
@@ -23,9 +23,9 @@ from trustscale_server.cli.calibration_text import (
     print_calibration,
     row_text,
 )
-from trustscale_server.cli.making import Making
 from trustscale_server.cli.output import lines, output
 from trustscale_server.cli.service import ask
+from trustscale_server.platform.command_options import with_options
 from trustscale_server.platform.config_errors import mistakes
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
@@ -150,14 +150,14 @@ def extend(
     calls: options.Calls,
 ) -> None:
     """Make a calibration with more pairs; nothing is generated again for the old ones."""
-    making = Making(
+    calibration_run = CalibrationRun(
         calls.server,
         extends=calibration,
         activate=activation.activate,
         force=activation.force,
         yes=calls.yes,
     )
-    if (outcome := making.run(folder, naming.rule)) is not None:
+    if (outcome := calibration_run.run(folder, naming.rule)) is not None:
         print_calibration(outcome.document, as_json=calls.as_json)
 
 

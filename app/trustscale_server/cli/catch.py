@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.cli import options
 from trustscale_server.cli.output import json_line
 from trustscale_server.cli.sources import InputFile, check_there, input_files
+from trustscale_server.platform.command_options import with_options
 from trustscale_server.platform.errors import BadInput, ConfigError, TrustscaleError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import typer
 
 from trustscale import AsyncTrustscale, Problem
 from trustscale_server.bootstrap.sources import KEY_VARIABLE
-from trustscale_server.cli.inside import inside
+from trustscale_server.cli.in_process import client_in_process
 from trustscale_server.platform.errors import ConfigError, TrustscaleError, reason_of
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ async def service_client(
     """
     with refusals(server):
         if server is None:
-            async with inside(**options) as service:
+            async with client_in_process(**options) as service:
                 yield service
         else:
             key = key_of(server, needs_key=needs_key)

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.cli.output import spoken
 from trustscale_server.cli.sources import STREAM, check_there, input_files, is_tree
 from trustscale_server.cli.upscale_options import (
@@ -20,6 +19,7 @@ from trustscale_server.cli.upscale_options import (
     RequestOptions,
     Sorting,
 )
+from trustscale_server.platform.command_options import with_options
 from trustscale_server.platform.errors import BadRequest, ConfigError
 from trustscale_server.serving.request import UpscaleRequest, options_of
 

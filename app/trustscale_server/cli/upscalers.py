@@ -15,13 +15,13 @@ from typing import Annotated, Any
 import typer
 
 from trustscale import AsyncTrustscale
-from trustscale_server.bootstrap.command_options import with_options
 from trustscale_server.cli import options
-from trustscale_server.cli.inside import local
+from trustscale_server.cli.in_process import services_in_process
 from trustscale_server.cli.output import lines, output
 from trustscale_server.cli.service import ask
 from trustscale_server.images.decode import decode
 from trustscale_server.images.sandbox.client import decoding
+from trustscale_server.platform.command_options import with_options
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.sampling.spec import DEFAULT_SAMPLES
 from trustscale_server.upscalers.assessment import Assessment, assess
@@ -53,7 +53,7 @@ def try_upscaler(
     """
 
     async def run() -> Assessment:
-        async with local(name) as session:
+        async with services_in_process(name) as session:
             upscaler = session.service.context.upscaler(name)
             picture = None
             if image is not None:

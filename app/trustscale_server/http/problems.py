@@ -120,7 +120,10 @@ async def _http(request: Request, error: Exception) -> Response:
         }
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = _allowed(request)
-        document = problem("method-not-allowed", _not_allowed(request, allowed))
+        document = problem(
+            "method-not-allowed",
+            f"{request.url.path[:80]} does not take {request.method[:20]}; it takes {allowed}.",
+        )
         return _counted(request, document, {**dict(error.headers or {}), "Allow": allowed})
     elif error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         document = body_too_large()
@@ -140,10 +143,6 @@ def _allowed(request: Request) -> str:
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
     return ", ".join(filter(is_taken, _METHODS))
-
-
-def _not_allowed(request: Request, allowed: str) -> str:
-    return f"{request.url.path[:80]} does not take {request.method[:20]}; it takes {allowed}."
 
 
 def _system(request: Request, error: Exception) -> Response:

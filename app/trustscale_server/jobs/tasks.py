@@ -70,22 +70,22 @@ class TaskRetryPolicy:
     """How often a task is tried, and how long it waits for an unavailable dependency.
 
     The worst case of a pair: `len(errors_s) + 1` tries per run, and a run after about 10, 40, 160,
-    … s, at most `longest_s` apart, until `away_s` have passed without progress.
+    … s, at most `max_pause_s` apart, until `away_s` have passed without progress.
 
     Attributes:
         away_s: a job fails when a dependency has been away for so long.
-        first_s, longest_s: pauses meanwhile; each is three times the wait so far.
+        first_s, max_pause_s: of the pauses; each is three times the wait so far.
         errors_s: pauses before a pair is retried after another error.
     """
 
     away_s: float = 600.0
     first_s: float = 10.0
-    longest_s: float = 300.0
+    max_pause_s: float = 300.0
     errors_s: tuple[float, ...] = (1.0, 5.0)
 
     def pause(self, waited_s: float) -> float:
         """Return the seconds until the next run."""
-        return min(max(self.first_s, 3 * waited_s), self.longest_s)
+        return min(max(self.first_s, 3 * waited_s), self.max_pause_s)
 
 
 class Ending(NamedTuple):

@@ -46,7 +46,7 @@ class Monitor:
     """Compares requests and labels with the calibration they were served from.
 
     uniform: numbers in [0, 1) that break ties.
-    most_waiting: requests in all queues, one for each calibration.
+    max_waiting: requests in all queues, one for each calibration.
     rest_s: pause after each round, to join requests in one write.
     drain_s: time of a stopping process for its last round.
     """
@@ -55,7 +55,7 @@ class Monitor:
     metrics: Metrics = field(default_factory=Metrics)
     _: KW_ONLY
     uniform: Callable[[], float] = random.random
-    most_waiting: int = 10_000
+    max_waiting: int = 10_000
     rest_s: float = 0.2
     rest_after_failure_s: float = 5.0
     drain_s: float = 2.0
@@ -65,7 +65,7 @@ class Monitor:
 
     def note(self, calibration: str, seen: Observation) -> None:
         """Queue a request that this calibration answered; returns at once and raises nothing."""
-        if self._waiting() >= self.most_waiting:
+        if self._waiting() >= self.max_waiting:
             self._lose(1, "the queue of the monitor is full")
             return
         self._queues.setdefault(calibration, []).append(seen)

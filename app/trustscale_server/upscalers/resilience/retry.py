@@ -13,7 +13,7 @@ from trustscale_server.upscalers.failures import asked_wait, retriable
 class RetryPolicy:
     """When a call with the same seeds is repeated, after `retriable` errors.
 
-    The pause is what the server asks for, or "full jitter", U(0, min(longest_s, first_s · 2ⁿ)).
+    The pause is what the server asks for, or "full jitter", U(0, min(max_pause_s, first_s · 2ⁿ)).
 
     Attributes:
         max_attempts: of a call; also about how often a call with patience starts over after the
@@ -26,7 +26,7 @@ class RetryPolicy:
     max_attempts: int = 8
     total_s: float = 600.0
     first_s: float = 0.25
-    longest_s: float = 8.0
+    max_pause_s: float = 8.0
     longest_asked_s: float = 60.0
     spare: int = 4
 
@@ -36,7 +36,7 @@ class RetryPolicy:
             return None
         pause_s = asked_wait(error)
         if pause_s is None:
-            seconds = full_jitter(min(self.longest_s, self.first_s * 2**tries))
+            seconds = full_jitter(min(self.max_pause_s, self.first_s * 2**tries))
         elif pause_s <= self.longest_asked_s:
             seconds = spread(pause_s)
         else:

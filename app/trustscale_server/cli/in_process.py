@@ -41,14 +41,16 @@ ALL: Final = "*"
 
 
 @asynccontextmanager
-async def local(upscaler: str | None = ALL, *, many: bool = False) -> AsyncIterator[Services]:
+async def services_in_process(
+    upscaler: str | None = ALL, *, many: bool = False
+) -> AsyncIterator[Services]:
     """Open what the settings name, for a command that needs more than the HTTP API."""
     async with AsyncExitStack() as stack:
         yield await _opened(_narrowed(load_settings(), upscaler, many=many), stack)
 
 
 @asynccontextmanager
-async def inside(
+async def client_in_process(
     settings: Settings | None = None,
     *,
     upscaler: str | None = ALL,

@@ -17,7 +17,7 @@ from trustscale_server.calibrating.in_place import listed
 from trustscale_server.calibrating.intake import find_in, folder_files
 from trustscale_server.cli.bars import Bars, interruptible, progress_bars
 from trustscale_server.cli.choice import meant_upscalers
-from trustscale_server.cli.inside import ALL
+from trustscale_server.cli.in_process import ALL
 from trustscale_server.cli.job_text import calls_made, costs_of
 from trustscale_server.cli.service import RemoteError, refusals, service_client
 from trustscale_server.platform.errors import ConfigError, TrustscaleError
@@ -39,7 +39,7 @@ def _question(plan: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class CalibrationRun:
     """How a calibration is made.
 
     config: the settings of a new one. extends: the calibration that gets the pairs instead.
