@@ -19,7 +19,9 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from benchmarks.table import print_table
-from trustscale_server.images.decode import Limits, decode, installed_formats
+from trustscale_server.images.decode import decode
+from trustscale_server.images.header import installed_formats
+from trustscale_server.images.limits import Limits
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.images.sandbox.server import BYTES_PER_PIXEL, SECONDS_PER_PIXEL
 from trustscale_server.platform.errors import BadInput

@@ -21,8 +21,9 @@ from benchmarks.table import print_table
 from benchmarks.uploads import saved
 from trustscale_server.bootstrap.fields import DEFAULT_ROUTING
 from trustscale_server.calibration.shipped import shipped_calibration
-from trustscale_server.images.decode import PAIR_LIMITS, decode
+from trustscale_server.images.decode import decode
 from trustscale_server.images.features import look_at
+from trustscale_server.images.limits import PAIR_LIMITS
 from trustscale_server.sampling.measure import predict
 from trustscale_server.upscalers.base import Source, routed
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS

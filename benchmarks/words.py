@@ -54,8 +54,9 @@ from trustscale_server.calibration.guarantee_kinds import Expectation, Probabili
 from trustscale_server.calibration.manifest import Provenance
 from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.conformal import words
-from trustscale_server.images.decode import PAIR_LIMITS, decode
+from trustscale_server.images.decode import decode
 from trustscale_server.images.degradation import Degradation, Mixture
+from trustscale_server.images.limits import PAIR_LIMITS
 from trustscale_server.images.png import to_png
 from trustscale_server.sampling.enlarged import Enlarged
 from trustscale_server.sampling.measure import measured_again, predict

@@ -24,7 +24,8 @@ from trustscale_server.calibrating.intake import files_of_pairs, take_in
 from trustscale_server.calibrating.layout import Arranged
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.unusable import raise_if_bad_pairs
-from trustscale_server.images.decode import PAIR_LIMITS, image_size
+from trustscale_server.images.header import image_size
+from trustscale_server.images.limits import PAIR_LIMITS
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.platform.errors import BadInput, BadPairs
 from trustscale_server.sampling.spec import MeasurementSpec

@@ -24,7 +24,9 @@ from harness.admin import zipped
 from harness.factories import calibration_of, encoded, photo
 from harness.fakes import FakeUpscaler
 from trustscale_server.calibration import file
-from trustscale_server.images.decode import Limits, decode, image_size
+from trustscale_server.images.decode import decode
+from trustscale_server.images.header import image_size
+from trustscale_server.images.limits import Limits
 from trustscale_server.platform.errors import BadCalibration, BadInput
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=2**16, max_side=2**12)

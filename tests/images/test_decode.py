@@ -11,8 +11,10 @@ from PIL import Image, ImageCms
 
 from harness.factories import encoded, photo
 from harness.hostile import bomb, chunk, jpeg_of_scans
-from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.decode import decode
 from trustscale_server.images.jpeg_scans import check_scans
+from trustscale_server.images.limits import Limits
+from trustscale_server.images.verify import verify
 from trustscale_server.platform.errors import (
     BadImage,
     BadRequest,
@@ -186,6 +188,28 @@ class TestRefused:
         check_scans(colour[:-2] + of_one * 3 * 24 + colour[-2:])
         with pytest.raises(DecodeLimit):
             check_scans(colour[:-2] + of_one * 3 * 32 + colour[-2:])
+
+    @pytest.mark.parametrize("read", [lambda data: decode(data, LIMITS), verify])
+    @pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}])
+    def test_memory_is_no_damage(self, monkeypatch, read, options):
+        """A decoder of Pillow without memory says so by a number, of which two errors are made."""
+
+        class Decoder:
+            pulls_fd = False
+
+            def setimage(self, *_):
+                pass
+
+            def decode(self, _):
+                return -1, -9
+
+            def cleanup(self):
+                pass
+
+        data = encoded(photo(), "TIFF" if options else "PNG", **options)
+        monkeypatch.setattr(Image, "_getdecoder", lambda *_: Decoder())
+        with pytest.raises(MemoryError):
+            read(data)
 
     def test_oddities_of_jpeg_files(self):
         """Bytes that belong to nothing are noted; what stands behind the end is no damage."""

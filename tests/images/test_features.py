@@ -16,11 +16,12 @@ from trustscale_server.images.compression import (
     Compression,
     read_compression,
 )
-from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.decode import decode
 from trustscale_server.images.degradation import Degradation
 from trustscale_server.images.degrade import make_input, subject_of
 from trustscale_server.images.features import BANDS, UPLOAD, classify, look_at
 from trustscale_server.images.kinds import class_in_words, kinds_table, ways_of_class
+from trustscale_server.images.limits import Limits
 from trustscale_server.images.resaved import resaved_quality, strongest_compression
 from trustscale_server.images.statistics import MAX_TILES, TILE, describe, tiles_of
 from trustscale_server.images.usual import USUAL

@@ -13,8 +13,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from harness.factories import encoded, photo
 from tests.images.programs import program
-from trustscale_server.images.decode import KeepMetadata, Limits, decode
+from trustscale_server.images.decode import KeepMetadata, decode
 from trustscale_server.images.encode import FORMS, Attached, picture
+from trustscale_server.images.limits import Limits
 from trustscale_server.images.metadata import Metadata, allowed_xmp
 from trustscale_server.images.xmp import descriptions
 from trustscale_server.platform.errors import BadRequest, ImageTooLarge

@@ -13,7 +13,7 @@ from rasterio.io import MemoryFile
 
 from harness import hostile
 from harness.factories import encoded, photo
-from trustscale_server.images.decode import Limits
+from trustscale_server.images.limits import Limits
 from trustscale_server.images.raster import Bands, Stretch, read_picture, read_values
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.platform.errors import BadImage, BadInput, BadRequest, ImageTooLarge

@@ -27,7 +27,8 @@ from harness import hostile
 from harness.factories import encoded, photo
 from harness.waiting import PATIENCE_S, block_until, cancelled, until
 from tests.images import work
-from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.decode import decode
+from trustscale_server.images.limits import Limits
 from trustscale_server.images.raster import read_picture, read_values
 from trustscale_server.images.sandbox.answers import Admit, Answered, Refused
 from trustscale_server.images.sandbox.client import (

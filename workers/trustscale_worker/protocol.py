@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.images.decode import Limits
 from trustscale_server.images.decode import decode as decode_image
+from trustscale_server.images.limits import Limits
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.platform.errors import BadInput, ImageTooLarge
 from trustscale_server.upscalers.base import RGB

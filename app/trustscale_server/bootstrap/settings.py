@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from trustscale_server.bootstrap.fields import SettingFields
 from trustscale_server.bootstrap.sources import CONFIG_VARIABLE, ENV_PREFIX, KEY_VARIABLE, read_file
-from trustscale_server.images.decode import Limits
+from trustscale_server.images.limits import Limits
 from trustscale_server.platform.config_errors import field_names, reason, together
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.serving.credentials import Credentials

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
 from trustscale_server.calibrating.labels import frozen, used
-from trustscale_server.images.decode import PAIR_LIMITS, decode
+from trustscale_server.images.decode import decode
+from trustscale_server.images.limits import PAIR_LIMITS
 from trustscale_server.images.png import to_png
 from trustscale_server.images.rewritten import Rewritten, worst
 from trustscale_server.images.sandbox.client import decoding

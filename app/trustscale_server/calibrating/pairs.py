@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from trustscale_server.calibrating.pair_source import PairSource, Role
 from trustscale_server.images.compression import LOSSLESS, Compression
-from trustscale_server.images.decode import PAIR_LIMITS, Decoded, decode
+from trustscale_server.images.decode import Decoded, decode
 from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.images.degrade import crop_to_multiple, make_input, make_values, subject_of
 from trustscale_server.images.features import InputFeatures, look_at
+from trustscale_server.images.limits import PAIR_LIMITS
 from trustscale_server.images.raster import Read, read_picture, read_values, stretched, windowed
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.pixels.lab import Colours, Seen, normalised_lab

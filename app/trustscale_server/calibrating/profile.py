@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from trustscale_server.calibrating.layout import IMAGE_SUFFIXES
-from trustscale_server.images.decode import PAIR_LIMITS, decode
+from trustscale_server.images.decode import decode
 from trustscale_server.images.degradation import Component, Mixture
 from trustscale_server.images.features import UPLOAD, InputFeatures, classify, look_at
 from trustscale_server.images.kinds import class_in_words, ways_of_class
+from trustscale_server.images.limits import PAIR_LIMITS
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.images.usual import USUAL
 from trustscale_server.platform.errors import BadInput, BadPairs

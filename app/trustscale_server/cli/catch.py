@@ -128,8 +128,9 @@ async def _caught(
     """Shrink, enlarge and compare one photograph."""
     import numpy as np  # noqa: PLC0415
 
-    from trustscale_server.images.decode import Limits, decode  # noqa: PLC0415
+    from trustscale_server.images.decode import decode  # noqa: PLC0415
     from trustscale_server.images.encode import picture  # noqa: PLC0415
+    from trustscale_server.images.limits import Limits  # noqa: PLC0415
     from trustscale_server.images.png import to_png  # noqa: PLC0415
     from trustscale_server.images.sandbox.client import decoding  # noqa: PLC0415
     from trustscale_server.pixels.lab import to_8_bit  # noqa: PLC0415

@@ -5,105 +5,36 @@ CMYK become RGB, 16-bit values 8 bits (`raster.py` keeps 16), and of a camera's 
 pictures (MPO) the first is taken. What has no faithful 8-bit RGB form (animation, data that would
 be black) is refused. `Decoded.notes` lists everything that changes values.
 
-Hostile files may take any time and memory, so this runs in a limited process (`client.py`), after
-two looks at the bytes alone: how often a JPEG file goes over its blocks, since a scan takes much
-time and few bytes, and how large a JPEG XL picture is, since its reader would decode it first.
+Hostile files may take any time and memory, so this runs in a limited process (`sandbox/client.py`),
+after two looks at the bytes alone: how often a JPEG file goes over its blocks, since a scan takes
+much time and few bytes, and how large a JPEG XL picture is, since its reader would decode it first.
 """
 
 from __future__ import annotations
 
-import importlib
-import io
 import math
-import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
-from types import ModuleType
-from typing import Final, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageOps
+from PIL.ExifTags import Base
 
 from trustscale_server.images.colour import to_srgb
 from trustscale_server.images.compression import LOSSLESS, Compression, read_compression
+from trustscale_server.images.damage import refusing_damage
 from trustscale_server.images.depth import depth_notes, depth_of, from_deep_grey
+from trustscale_server.images.header import open_image, other_size
 from trustscale_server.images.jpeg_scans import check_scans
-from trustscale_server.images.jpeg_xl import SIGNATURE, jpeg_xl_size
+from trustscale_server.images.limits import Limits, admit_pixels, check_size
 from trustscale_server.images.metadata import Metadata, marks_of, metadata_of
 from trustscale_server.pixels.lab import Pixels
 from trustscale_server.pixels.resize import size_within
-from trustscale_server.platform.errors import (
-    BadImage,
-    BadInput,
-    BadRequest,
-    ImageTooLarge,
-    UnsupportedMedia,
-    reason_of,
-    shortened,
-)
-
-FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
-_EXTRAS: Final = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
-"""Formats and the modules of the extra `formats` that read them."""
+from trustscale_server.platform.errors import BadImage, BadRequest, reason_of, shortened
 
 KeepMetadata = Literal["none", "keep", "keep-gps"]
-
-_ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106  # tags of EXIF and TIFF
-
-# libjpeg's warnings of wrong pixels.
-_DAMAGE: Final = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
-_EXTRANEOUS: Final = "extraneous bytes"  # leftovers of cameras, and of damage
-_ODD: Final = (
-    "The JPEG file has bytes that belong to nothing. Some cameras write such files; if this one is "
-    "damaged, a part of its pixels is wrong."
-)
-NAME_BANDS: Final = "The file has {} bands: name one or three, such as bands=3,2,1."
-_STEPS: Final = "steps and dots where a photograph has shades, which an upscaler takes for detail."
-
-# Signatures of other files, for a helpful message.
-_OTHER_KINDS = {
-    re.compile(rb"%PDF"): "a PDF document",
-    re.compile(rb"PK"): "a zip archive",
-    re.compile(rb"\s*<(svg|\?xml)"): "an SVG drawing",
-    re.compile(
-        rb"....ftyp(heic|heix|mif1|msf1)", re.DOTALL
-    ): "a HEIC image, which needs the extra “formats”",
-    SIGNATURE: "a JPEG XL image, which needs the extra “formats”",
-    re.compile(rb"\0\0\0\x0cjP"): "a JPEG 2000 image",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds on one uploaded image, checked before its pixels are decoded."""
-
-    max_bytes: int = 32 * 1024 * 1024
-    max_pixels: int = 1024 * 1024
-    max_side: int = 16384
-    max_fit_pixels: int = 64 * 1024 * 1024
-    """Of an image that is reduced first."""
-
-
-_asks: list[Callable[[int], None]] = []
-
-
-def admit_pixels(pixels: int) -> None:
-    """Wait until so many pixels may be decoded; return at once outside of a decoder."""
-    for ask in _asks:
-        ask(pixels)
-
-
-def on_admit(ask: Callable[[int], None]) -> None:
-    """Set the function that admits pixels in a decoder's process (`server.py`)."""
-    _asks.append(ask)
-
-
-# Y is k² times larger than X; these are the admin's own files.
-PAIR_LIMITS = Limits(max_bytes=256 * 1024 * 1024, max_pixels=64 * 1024 * 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +117,14 @@ def decode(
         BadRequest: the background is not a colour, or there is no such page.
     """
     behind = None if background is None else _colour(background)
-    image = _open(data, limits, max_input_side)
-    try:
+    image = open_image(data, limits, max_input_side)
+    with refusing_damage("The image is damaged or incomplete", data):
         form, notes, raster = _page(image, limits, max_input_side, page)
         if form == "JPEG":
             check_scans(data)
-        admit_pixels(math.prod(image.size))
-        compression = read_compression(data, image)
         size = image.size
+        admit_pixels(math.prod(size))
+        compression = read_compression(data, image)
         _load(image, form, max_input_side)
         notes += _peculiarities(image, form, data)
         metadata = marks_of(image)
@@ -202,7 +133,7 @@ def decode(
             notes += lost
         depth = depth_of(image, data)
         # Pillow turns grey where 0 is white, but not with more than 8 bits.
-        is_negative = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+        is_negative = getattr(image, "tag_v2", {}).get(Base.PhotometricInterpretation) == 0
         # `exif_transpose` returns an image without the transposed tag, but keeps the profile.
         image = ImageOps.exif_transpose(image)
         profile = image.info.get("icc_profile")
@@ -222,13 +153,6 @@ def decode(
         if behind is not None and alpha is not None:
             rgb, alpha = _flattened(rgb, alpha, behind), None
             notes.append(f"Transparent pixels were flattened onto {background}.")
-    except BadInput:
-        raise
-    except Exception as error:  # decoders raise anything on damaged files
-        _check_memory(error)
-        if bands := _bands_of(data):
-            raise BadRequest(NAME_BANDS.format(bands)) from error
-        raise BadImage(f"The image is damaged or incomplete: {reason_of(error)}.") from error
     if depth > 8:
         notes += depth_notes(rgb, depth, is_grey=image.mode == "L")
     opacity = None if alpha is None else np.asarray(alpha)
@@ -279,13 +203,12 @@ def page_note(pages: int, page: int | None) -> list[str]:
 def _load(image: Image.Image, form: str, max_input_side: int | None) -> None:
     """Decode the pixels of an opened file. Raises BadImage: not as many as it declares."""
     if max_input_side is not None and form == "JPEG":
-        image.draft(
-            None, (max_input_side, max_input_side)
-        )  # libjpeg reduces while it decodes, to no less than this
+        # libjpeg reduces while it decodes, to no less than this.
+        image.draft(None, (max_input_side, max_input_side))
     declared = image.size
     image.load()
     if image.size != declared:
-        raise _another_size(declared, image)
+        raise other_size(declared, image)
 
 
 def _peculiarities(image: Image.Image, form: str, data: bytes) -> list[str]:
@@ -293,9 +216,13 @@ def _peculiarities(image: Image.Image, form: str, data: bytes) -> list[str]:
     if form == "JPEG":
         return _damage(data)
     colours = len(image.getcolors() or []) if image.mode == "P" else 0
-    if colours > 1:
-        return [f"The image has a palette of {colours} colours: {_STEPS}"]
-    return []
+    if colours < 2:
+        return []
+    note = (
+        f"The image has a palette of {colours} colours: steps and dots where a photograph has "
+        "shades, which an upscaler takes for detail."
+    )
+    return [note]
 
 
 def _damage(data: bytes) -> list[str]:
@@ -307,133 +234,21 @@ def _damage(data: bytes) -> list[str]:
         simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8)
     except ValueError as error:
         reason = reason_of(error)
-        if _EXTRANEOUS in reason:
-            return [_ODD]
-        if reason.startswith(_DAMAGE):
+        if "extraneous bytes" in reason:  # leftovers of cameras, and of damage
+            note = (
+                "The JPEG file has bytes that belong to nothing. Some cameras write such files; if "
+                "this one is damaged, a part of its pixels is wrong."
+            )
+            return [note]
+        # The warnings of wrong pixels.
+        if reason.startswith(("Corrupt JPEG data", "Premature end", "Inconsistent progression")):
             raise BadImage(f"The JPEG file is damaged or incomplete: {reason}.") from error
     return []
-
-
-def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
-    """Return (width, height) as a viewer shows it, from the header only."""
-    image = _open(data, limits)
-    try:
-        # `PngImageFile.getexif` would decode all pixels.
-        turned = Image.Image.getexif(image).get(_ORIENTATION, 1) in {5, 6, 7, 8}
-    except Exception as error:  # as in `_open`
-        _check_memory(error)
-        raise BadImage(f"The image header is damaged: {reason_of(error)}.") from error
-    width, height = image.size
-    return (height, width) if turned else (width, height)
-
-
-def _bands_of(data: bytes) -> int:
-    """How many bands a TIFF file has that is no picture; 0: it may be one, or cannot be read."""
-    if data[:2] not in {b"II", b"MM"}:
-        return 0
-    from tifffile import TiffFile  # noqa: PLC0415 - slow to import
-
-    with suppress(Exception), TiffFile(io.BytesIO(data)) as file:
-        bands: int = file.pages.first.samplesperpixel
-        return bands if bands not in {1, 3} else 0
-    return 0
-
-
-def _check_memory(error: Exception) -> None:
-    """Raise MemoryError if that was the reason, which Pillow's decoders report as a number."""
-    if isinstance(error, MemoryError) or str(error) == "decoder error -9":
-        raise MemoryError from error
 
 
 def _reduced(image: Image.Image, longest: int) -> Image.Image:
     size = size_within(image.size, longest)
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-
-
-def _open(data: bytes, limits: Limits, max_input_side: int | None = None) -> Image.Image:
-    """Parse the header and check the size; no pixel is decoded."""
-    if not data:
-        raise BadImage("The file is empty.")
-    if len(data) > limits.max_bytes:
-        raise ImageTooLarge(
-            f"The file has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted.",
-            limit="max_bytes",
-            maximum=limits.max_bytes,
-            actual=len(data),
-        )
-    declared = None
-    if SIGNATURE.match(data) and "JXL" in installed_formats():
-        declared = jpeg_xl_size(data)
-        check_size(*declared, limits, max_input_side)
-        admit_pixels(
-            math.prod(declared)
-        )  # its reader decodes the pixels before it reports their number
-    try:
-        image = Image.open(io.BytesIO(data), formats=[*FORMATS, *installed_formats()])
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge(
-            f"The image has too many pixels; at most {limits.max_pixels:,} are accepted.",
-            limit="max_pixels",
-            maximum=limits.max_pixels,
-        ) from error
-    except UnidentifiedImageError as error:
-        if bands := _bands_of(data):
-            raise BadRequest(NAME_BANDS.format(bands)) from error
-        kind = next((k for magic, k in _OTHER_KINDS.items() if magic.match(data)), None)
-        raise UnsupportedMedia(
-            "The file is not a PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF image"
-            + (f"; it looks like {kind}." if kind else ", or its header is damaged.")
-        ) from error
-    except Exception as error:  # a header can break a parser in any way
-        _check_memory(error)
-        raise BadImage(f"The image header is damaged: {reason_of(error)}.") from error
-    if declared is not None and sorted(declared) != sorted(image.size):  # it may be turned
-        raise _another_size(declared, image)
-    check_size(*image.size, limits, max_input_side)
-    return image
-
-
-def _another_size(declared: tuple[int, int], image: Image.Image) -> BadImage:
-    width, height = declared
-    return BadImage(
-        f"The file declares {width}×{height} pixels and holds {image.width}×{image.height}."
-    )
-
-
-def check_size(width: int, height: int, limits: Limits, max_input_side: int | None) -> None:
-    """Raise ImageTooLarge if a picture of this size is over a limit."""
-    most = limits.max_pixels if max_input_side is None else limits.max_fit_pixels
-    if width * height > most:
-        way_out = ""
-        if max_input_side is None and width * height <= limits.max_fit_pixels:
-            longest = int(max(width, height) * math.sqrt(most / (width * height)))
-            way_out = f" With fit={longest} its longer side is reduced to that before."
-        raise ImageTooLarge(
-            f"The image is {width}×{height}, {width * height:,} pixels; "
-            f"at most {most:,} are accepted.{way_out}",
-            limit="max_pixels" if max_input_side is None else "max_fit_pixels",
-            maximum=most,
-            actual=width * height,
-        )
-    if max(width, height) > limits.max_side:
-        raise ImageTooLarge(
-            f"The image is {width}×{height}; no side may exceed {limits.max_side:,} pixels.",
-            limit="max_side",
-            maximum=limits.max_side,
-            actual=max(width, height),
-        )
-
-
-@cache
-def installed_formats() -> Mapping[str, ModuleType]:
-    """Return the formats of the installed extra and their modules, which register with Pillow."""
-    modules = {}
-    for form, module in _EXTRAS.items():
-        with suppress(ImportError):
-            modules[form] = importlib.import_module(module)
-            if form == "HEIF":
-                modules[form].register_heif_opener(thumbnails=False)
-    return modules
 
 
 def _without_alpha(image: Image.Image, *, may: bool) -> tuple[Image.Image, Image.Image | None]:

@@ -21,29 +21,25 @@ from PIL import Image
 from pydantic import AfterValidator
 
 from trustscale_server.images.compression import LOSSLESS
+from trustscale_server.images.damage import name_bands, refusing_damage
 from trustscale_server.images.decode import (
-    NAME_BANDS,
     Decoded,
     DecodeOptions,
     KeepMetadata,
-    Limits,
     Raster,
-    admit_pixels,
-    check_size,
     checked_page,
     decode,
     page_note,
 )
 from trustscale_server.images.depth import depth_of
+from trustscale_server.images.limits import Limits, admit_pixels, check_bytes, check_size
 from trustscale_server.images.metadata import Metadata, georeference_of, marks_of, metadata_of
 from trustscale_server.pixels.lab import Pixels
 from trustscale_server.pixels.resize import resized, size_within
 from trustscale_server.platform.errors import (
     BadImage,
-    BadInput,
     BadRequest,
     UnsupportedMedia,
-    reason_of,
 )
 
 _TOP: Final = 65535
@@ -215,8 +211,7 @@ def read_values(
     is_tiff = data.startswith(_TIFF)
     read = None
     if is_tiff or data.startswith(_PNG):
-        if len(data) > limits.max_bytes:
-            decode(data, limits)  # says so
+        check_bytes(data, limits)
         read = _by_gdal(data, limits, bands, page, keep, max_input_side, is_tiff=is_tiff)
     if read is None:  # a picture
         if bands is not None:
@@ -294,19 +289,12 @@ def _by_gdal(
     )
     with warnings.catch_warnings(), environment:
         warnings.simplefilter("ignore")  # of files without a place on the ground
-        try:
-            with MemoryFile(data) as file:
-                with rasterio.open(file.name, driver=driver) as first:
-                    names = sorted(first.subdatasets, key=_directory) or [file.name]
-                number = checked_page(page, len(names))
-                with rasterio.open(names[number - 1], driver=driver) as dataset:
-                    band_values = _band_values(dataset, limits, bands, max_input_side)
-        except BadInput:
-            raise
-        except Exception as error:  # GDAL raises anything on damaged files
-            if isinstance(error, MemoryError):
-                raise
-            raise BadImage(f"The image cannot be decoded: {reason_of(error)}.") from error
+        with refusing_damage("The image cannot be decoded"), MemoryFile(data) as file:
+            with rasterio.open(file.name, driver=driver) as first:
+                names = sorted(first.subdatasets, key=_directory) or [file.name]
+            number = checked_page(page, len(names))
+            with rasterio.open(names[number - 1], driver=driver) as dataset:
+                band_values = _band_values(dataset, limits, bands, max_input_side)
     if band_values is None:
         return None
     values, valid, numbers, notes = band_values
@@ -363,7 +351,7 @@ def _numbers(dataset: Any, bands: str | None) -> list[int] | None:
         return [1]
     if colours == ["red", "green", "blue"] or dataset.count == _MAX_BANDS:
         return [1, 2, 3]
-    raise BadRequest(NAME_BANDS.format(dataset.count))
+    raise name_bands(dataset.count)
 
 
 def _metadata(

@@ -10,8 +10,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 from xml.etree.ElementTree import ParseError
@@ -22,7 +22,9 @@ from PIL import Image
 from pydantic import Field
 
 from trustscale_server.images.card import resembles_card
-from trustscale_server.images.decode import Limits, admit_pixels, image_size
+from trustscale_server.images.damage import refusing_damage
+from trustscale_server.images.header import image_size, open_image
+from trustscale_server.images.limits import Limits, admit_pixels
 from trustscale_server.images.marks import (
     Mark,
     PictureKind,
@@ -34,7 +36,7 @@ from trustscale_server.images.marks import (
 )
 from trustscale_server.images.xmp import texts_of
 from trustscale_server.pixels.boxes import Box
-from trustscale_server.platform.errors import BadImage, BadInput, ConfigError, reason_of
+from trustscale_server.platform.errors import ConfigError
 
 _PixelState = Literal["unchanged", "saved_again", "resized", "cropped", "changed", "unknown"]
 """As marked; the same to the eye; the same in another size; a part; other; not to be told."""
@@ -163,17 +165,6 @@ def signers_of(certificates: str) -> Signers:
     return Signers(certificates, tuple(str(certificate.serial_number) for certificate in issued))
 
 
-@contextmanager
-def _damage() -> Iterator[None]:
-    """Raise BadImage for whatever a decoder raises."""
-    try:
-        yield
-    except (MemoryError, BadInput):
-        raise
-    except Exception as error:
-        raise BadImage(f"The image is damaged: {reason_of(error)}.") from error
-
-
 @dataclass(frozen=True, slots=True)
 class _Compared:
     """How pixels differ from the marked ones. box: as `Verification.changed`."""
@@ -191,12 +182,12 @@ def verify(
     Raises ImageTooLarge, UnsupportedMedia, BadImage: it is no image, or damaged.
     """
     admit_pixels(math.prod(image_size(data, limits)))
-    with Image.open(io.BytesIO(data)) as image, _damage():
-        texts = _texts_of(image)
-        mark = mark_in(texts)
-        signature = _signature(data, image.format or "", known)
+    image = open_image(data, limits)
+    with refusing_damage("The image is damaged"):
+        mark = mark_in(_texts_of(image))
+        signature = _signature(data, str(image.format), known)
         pixels = _pixels_of(image)
-        has_mask = image.format == "TIFF" and _has_second_page(data)
+        has_mask = image.format == "TIFF" and _has_second_page(image)
     if mark is None and signature is None:
         is_like_card = pixels is not None and resembles_card(pixels)
         return Verification("none", NO_MARK, [NO_MARK, _LIKE_CARD if is_like_card else _NOTHING])
@@ -208,15 +199,14 @@ def verify(
     return _verification(mark, signature, compared, has_mask=has_mask and mark is not None)
 
 
-def _has_second_page(data: bytes) -> bool:
+def _has_second_page(image: Image.Image) -> bool:
     """Whether a TIFF file has one, which Pillow may not know how to read."""
-    with Image.open(io.BytesIO(data)) as image:
-        try:
-            image.seek(1)
-        except EOFError:
-            return False
-        except SyntaxError:  # a page that is a mask
-            return True
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    except SyntaxError:  # a page that is a mask
+        return True
     return True
 
 

@@ -21,7 +21,8 @@ from trustscale_server.calibration.insight import COMMON_ALPHAS
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal import evidence, fidelity, words
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.decode import decode
+from trustscale_server.images.limits import Limits
 from trustscale_server.images.raster import read_values, stored_pixels, stretched
 from trustscale_server.images.sandbox.client import ImageFile, decoding
 from trustscale_server.pixels.boxes import box_of

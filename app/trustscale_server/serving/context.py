@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.images.decode import Limits
+from trustscale_server.images.limits import Limits
 from trustscale_server.platform.fair import AdmissionController, Room
 from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.serving.batch import Batches

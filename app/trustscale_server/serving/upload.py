@@ -14,8 +14,10 @@ from typing import Final
 
 import numpy as np
 
-from trustscale_server.images.decode import Decoded, Limits, decode, image_size
+from trustscale_server.images.decode import Decoded, decode
 from trustscale_server.images.features import InputFeatures, look_at
+from trustscale_server.images.header import image_size
+from trustscale_server.images.limits import Limits
 from trustscale_server.images.raster import read_picture
 from trustscale_server.images.sandbox.client import ImageFile, decoding, waiting_at_most
 from trustscale_server.platform.errors import BadImage, BadInput, ImageTooLarge

@@ -18,8 +18,9 @@ from trustscale_server.http.openapi import file_response
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.routes.results import ResultId
 from trustscale_server.http.state import State, StateDep
-from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.decode import decode
 from trustscale_server.images.encode import picture
+from trustscale_server.images.limits import Limits
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.monitoring.scoring import MAX_TRUTH_BYTES
 from trustscale_server.pixels.lab import to_8_bit

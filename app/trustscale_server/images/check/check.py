@@ -33,7 +33,9 @@ from trustscale_server.images.check.things import (
     sentences_about,
     things_of,
 )
-from trustscale_server.images.decode import Limits, decode, image_size
+from trustscale_server.images.decode import decode
+from trustscale_server.images.header import image_size
+from trustscale_server.images.limits import Limits
 from trustscale_server.pixels.resize import size_within
 from trustscale_server.platform.errors import BadImage
 

@@ -30,7 +30,9 @@ from typing import Final, NamedTuple
 from msgspec import msgpack
 from PIL import AvifImagePlugin, Image, ImageCms
 
-from trustscale_server.images.decode import Limits, decode, installed_formats, on_admit
+from trustscale_server.images.decode import decode
+from trustscale_server.images.header import installed_formats
+from trustscale_server.images.limits import Limits, on_admit
 from trustscale_server.images.raster import warm_up
 from trustscale_server.images.sandbox.answers import (
     Admit,
