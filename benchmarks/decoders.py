@@ -23,7 +23,7 @@ from trustscale_server.images.decode import decode
 from trustscale_server.images.header import installed_formats
 from trustscale_server.images.limits import Limits
 from trustscale_server.images.sandbox.client import in_decoder
-from trustscale_server.images.sandbox.server import BYTES_PER_PIXEL, SECONDS_PER_PIXEL
+from trustscale_server.images.sandbox.costs import BYTES_PER_PIXEL, SECONDS_PER_PIXEL
 from trustscale_server.platform.errors import BadInput
 
 _ROUNDS = 100

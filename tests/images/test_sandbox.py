@@ -30,7 +30,7 @@ from tests.images import work
 from trustscale_server.images.decode import decode
 from trustscale_server.images.limits import Limits
 from trustscale_server.images.raster import read_picture, read_values
-from trustscale_server.images.sandbox.answers import Admit, Answered, Refused
+from trustscale_server.images.sandbox import client
 from trustscale_server.images.sandbox.client import (
     DecoderFailed,
     _decoders,
@@ -38,7 +38,7 @@ from trustscale_server.images.sandbox.client import (
     in_decoder,
     waiting_at_most,
 )
-from trustscale_server.images.sandbox.server import LENGTH
+from trustscale_server.images.sandbox.messages import LENGTH, Admit, Answered, Refused
 from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.errors import BadImage, DecodeLimit, ImageTooLarge, Overloaded
 from trustscale_server.platform.fair import current_client
@@ -215,6 +215,12 @@ class TestAnswers:
         message, beside = FORGED[kind]
         with pytest.raises(BadImage, match="decoder said"):
             in_decoder(work.saying, b"", message, beside)
+
+    def test_say_it_whole(self, monkeypatch):
+        """A decoder that stops in the middle of a message is not waited for longer than others."""
+        monkeypatch.setattr(client, "_PATIENCE", 0.01)
+        with pytest.raises(DecodeLimit, match="seconds of a core"):
+            in_decoder(work.saying, b"", LENGTH.pack(9)[:4])
 
     def test_as_a_decoder_says_it(self):
         """The forged answers fail by what they change: without it there is a picture."""

@@ -1,4 +1,4 @@
-"""What a decoder and its caller say to each other, in msgspec, with the bytes of arrays beside it.
+"""What a function of a file returns, on its way out of a decoder: msgspec behind bytes of arrays.
 
 A decoder may be in the hands of whoever made its file. So its answer must have exactly the type
 that its function declares to return, and the sizes of arrays are compared with the bytes there are.
@@ -9,56 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final, TypeAlias, get_args, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 import numpy as np
 from msgspec import Struct, convert, msgpack
 from numpy.typing import NDArray
 
-from trustscale_server.platform import errors
-from trustscale_server.platform.errors import BadInput
-
-_MAX_AXES: Final = 3
 _ALIGNED: Final = 8
-
-
-class Admit(Struct, frozen=True, tag=True):
-    """The decoder asks for the limits of so many pixels, and waits for one byte of answer."""
-
-    pixels: int
-
-
-class Answered(Struct, frozen=True, tag=True):
-    """The result of the function begins at this byte of the shared file, behind its arrays."""
-
-    start: int
-
-
-class Refused(Struct, frozen=True, tag=True):
-    """The function raised an error of the caller: the name of its class, and what it says."""
-
-    error: str
-    detail: str
-    members: dict[str, Any]
-
-
-class Failed(Struct, frozen=True, tag=True):
-    """The function raised another error, with this traceback."""
-
-    trace: str
-
-
-class Ended(Struct, frozen=True, tag=True):
-    """The decoder ended with this exit status; a signal is negative."""
-
-    status: int
-
-
-class NoProcess(Struct, frozen=True, tag=True):
-    """The system gives no process."""
-
-
-Message: TypeAlias = Admit | Answered | Refused | Failed | Ended | NoProcess
 
 
 class _Array(Struct, frozen=True, array_like=True):
@@ -109,19 +66,6 @@ def unpacked(shared: memoryview, start: int, function: Callable[..., object]) ->
     return msgpack.decode(shared[start:], type=_declared(function), dec_hook=array)
 
 
-def refusal(refused: Refused) -> BadInput:
-    """Return the error of a refusal.
-
-    Raises:
-        Exception: of any kind, if there is no such error.
-    """
-    kind = getattr(errors, refused.error)
-    if not issubclass(kind, BadInput):
-        raise TypeError(refused.error)
-    error: BadInput = kind(refused.detail, **refused.members)
-    return error
-
-
 @cache
 def _declared(function: Callable[..., object]) -> Any:
     return get_type_hints(function)["return"]
@@ -129,7 +73,7 @@ def _declared(function: Callable[..., object]) -> Any:
 
 def _array(kind: Any, array: _Array, beside: memoryview) -> NDArray[Any]:
     dtype = np.dtype(array.dtype)
-    if dtype.type not in _dtypes(kind) or len(array.shape) > _MAX_AXES:
+    if dtype.type not in _dtypes(kind) or len(array.shape) > 3:
         raise ValueError(array.dtype)
     end = array.start + math.prod(array.shape) * dtype.itemsize
     if min(0, array.start, *array.shape) < 0 or array.start % _ALIGNED or end > len(beside):

@@ -27,10 +27,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
 
-from msgspec import msgpack
-
-from trustscale_server.images.sandbox import server
-from trustscale_server.images.sandbox.answers import (
+from trustscale_server.images.sandbox.answers import unpacked
+from trustscale_server.images.sandbox.costs import (
+    BYTES_PER_PIXEL,
+    max_seconds,
+    too_large,
+    too_long,
+)
+from trustscale_server.images.sandbox.messages import (
+    NO_MEMORY,
     Admit,
     Answered,
     Ended,
@@ -38,11 +43,12 @@ from trustscale_server.images.sandbox.answers import (
     Message,
     NoProcess,
     Refused,
+    receive_frame,
     refusal,
-    unpacked,
+    send_frame,
+    understood,
 )
 from trustscale_server.images.sandbox.process import Decoders
-from trustscale_server.images.sandbox.server import LENGTH, NO_MEMORY
 from trustscale_server.platform.abandoned import NoLongerWaiting
 from trustscale_server.platform.errors import BadImage, Overloaded
 from trustscale_server.platform.fair import current_client
@@ -56,13 +62,6 @@ ImageFile: TypeAlias = bytes | BinaryIO
 _MOMENT_S: Final = 0.25
 _PATIENCE: Final = 30
 """Wall time over CPU time, on a busy machine."""
-
-_SMALL: Final = 64 * 2**20
-# A thread for each file that waits; requests are bounded before.
-_MAX_THREADS: Final = 1024
-
-_MAX_MESSAGE: Final = 2**20
-"""Bytes; a traceback is the longest."""
 
 _max_wait_s: ContextVar[float | None] = ContextVar("max_wait_s", default=None)
 
@@ -138,10 +137,8 @@ def _opened(file: ImageFile, stack: ExitStack) -> int:
         file.seek(0)
         file = file.read()
     shared = _shared(stack)
-    with open(shared, "wb", buffering=0, closefd=False) as out:
-        view = memoryview(file)
-        while view:
-            view = view[out.write(view) :]
+    with open(shared, "wb", closefd=False) as out:
+        out.write(file)
     return shared
 
 
@@ -155,7 +152,8 @@ def _shared(stack: ExitStack) -> int:
 
 
 _decoders = Decoders()
-_threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="decoding")
+# A thread for each file that waits; requests are bounded before.
+_threads = ThreadPoolExecutor(1024, thread_name_prefix="decoding")
 atexit.register(_decoders.end)
 
 
@@ -198,14 +196,14 @@ class _Call:
                 if self._stopped.is_set():
                     raise NoLongerWaiting
                 _decoders.send(nice, theirs.fileno(), file, out)
-            connection.sendall(LENGTH.pack(len(request)) + request)
+            send_frame(connection, request)
             pixels = 0
             while True:
-                seconds = server.SECONDS + pixels * server.SECONDS_PER_PIXEL
+                seconds = max_seconds(pixels)
                 match self._message(connection, place, seconds):
                     case Admit(admitted) if not pixels:
                         pixels = admitted
-                        self._admit(pixels * server.BYTES_PER_PIXEL, place, stack)
+                        self._admit(pixels * BYTES_PER_PIXEL, place, stack)
                         connection.sendall(b".")
                     case Answered(start):
                         with _understood():
@@ -225,7 +223,7 @@ class _Call:
 
     def _admit(self, cost: int, place: _Place, stack: ExitStack) -> None:
         """Wait for memory without a place, and then for a place; few bytes never wait."""
-        if cost <= _SMALL:
+        if cost <= 64 * 2**20:
             return
         place.leave()
         permit = _decoders.memory.held(self._client, cost, self._stopped.is_set, self._max_wait_s)
@@ -233,25 +231,21 @@ class _Call:
         place.take()
 
     def _message(self, connection: socket.socket, place: _Place, seconds: float) -> Message:
+        """Wait for a message; whoever waits for longer than a moment gives up the place."""
+        connection.settimeout(_MOMENT_S)
         try:
-            connection.settimeout(_MOMENT_S)
-            first = connection.recv(1)
+            connection.recv(1, socket.MSG_PEEK)
         except TimeoutError:
             place.yield_()
-            connection.settimeout(_PATIENCE * seconds)
-            try:
-                first = connection.recv(1)
-            except TimeoutError:
-                raise server.too_long(seconds) from None
-        if not first:
-            raise ConnectionResetError
-        (length,) = LENGTH.unpack(first + _exactly(connection, LENGTH.size - 1))
-        if length > _MAX_MESSAGE:
-            raise _broken("its decoder said too much")
-        message = _exactly(connection, length)
+        connection.settimeout(_PATIENCE * seconds)
+        try:
+            frame = receive_frame(connection, max_bytes=2**20)  # a traceback is the longest
+        except TimeoutError:
+            raise too_long(seconds) from None
+        except ValueError:
+            raise _broken("its decoder said too much") from None
         with _understood():
-            understood: Message = msgpack.decode(message, type=Message)
-        return understood
+            return understood(frame)
 
 
 class _Place:
@@ -286,23 +280,13 @@ class _Place:
             self._slow_since = None
 
 
-def _exactly(connection: socket.socket, length: int) -> bytes:
-    received = bytearray()
-    while len(received) < length:
-        more = connection.recv(length - len(received))
-        if not more:
-            raise ConnectionResetError
-        received += more
-    return bytes(received)
-
-
 def _end(code: int, seconds: float) -> Exception:
     """Why a decoder ended without a message."""
     if -code in {signal.SIGPROF, signal.SIGXCPU}:
-        return server.too_long(seconds)
+        return too_long(seconds)
     # Killed by the system, or by libraries without memory.
     if code == NO_MEMORY or -code in {signal.SIGKILL, signal.SIGABRT}:
-        return server.too_large()
+        return too_large()
     cause = f"signal {-code}" if code < 0 else f"exit status {code}"
     return _broken(f"it broke its decoder ({cause})")
 

@@ -11,23 +11,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from trustscale_server.images.sandbox import server
 from trustscale_server.images.sandbox.confinement import hide_memory
 from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.fair import WeightedSemaphore
 from trustscale_server.platform.memory import memory_limit
-
-_PLACES_PER_CORE: Final = 2
-_MIN_MEMORY: Final = 512 * 2**20
-_SHARE: Final = 4
-"""One over the share of memory in which large pictures are decoded."""
-
-# Of a client's first slow file, and by how much each further one yields to other clients' first.
-_NICE: Final = 4
-_NICE_STEP: Final = 5
-_NICEST: Final = 19
 
 
 def _environment() -> dict[str, str]:
@@ -53,8 +42,9 @@ class Decoders:
         self._control: socket.socket | None = None
         self._owner = 0
         self._running: Counter[str] = Counter()
-        most = max(_MIN_MEMORY, (memory_limit() or 0) // _SHARE)
-        self.places = WeightedSemaphore(_PLACES_PER_CORE * usable_cores())
+        # Large pictures are decoded in a quarter of the memory.
+        most = max(512 * 2**20, (memory_limit() or 0) // 4)
+        self.places = WeightedSemaphore(2 * usable_cores())
         self.memory = WeightedSemaphore(most, most // 2)
 
     def start(self) -> None:
@@ -101,13 +91,13 @@ class Decoders:
     def nice(self, client: str) -> Iterator[int]:
         """The priority of one more slow file of a client, for as long as it is read.
 
-        With these steps all files of a client get less than twice the time of its first.
+        With steps of 5 all files of a client get less than twice the time of its first.
         """
         with self._lock:
             running = self._running[client]
             self._running[client] += 1
         try:
-            yield min(_NICEST, _NICE + _NICE_STEP * running)
+            yield min(19, 4 + 5 * running)  # 19 is the lowest
         finally:
             with self._lock:
                 self._running[client] -= 1

@@ -1,9 +1,9 @@
-"""The process that decodes hostile files (answers: `answers.py`, confinement: `confinement.py`).
+"""The process that decodes hostile files.
 
-The process loads all decoders and forks one per file. `client.py` starts it. The kernel limits
-each decoder: memory by RLIMIT_AS (not on macOS), CPU time by a timer. A socket connects a decoder
-with its caller: closing it kills the decoder, whose exit status is its last message. So no caller
-waits for a hang, and no file's memory remains.
+The process loads all decoders and forks one per file. `client.py` starts it. The kernel limits what
+each decoder costs (`costs.py`) and what it can do (`confinement.py`). A socket connects a decoder
+with its caller (`messages.py`, `answers.py`): closing it kills the decoder, whose exit status is
+its last message. So no caller waits for a hang, and no file's memory remains.
 """
 
 from __future__ import annotations
@@ -12,74 +12,47 @@ import gc
 import io
 import os
 import pickle
-import resource
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from msgspec import msgpack
 from PIL import AvifImagePlugin, Image, ImageCms
 
 from trustscale_server.images.decode import decode
 from trustscale_server.images.header import installed_formats
 from trustscale_server.images.limits import Limits, on_admit
 from trustscale_server.images.raster import warm_up
-from trustscale_server.images.sandbox.answers import (
+from trustscale_server.images.sandbox.answers import packed
+from trustscale_server.images.sandbox.confinement import confine
+from trustscale_server.images.sandbox.costs import (
+    lift_memory_limit,
+    limit_process,
+    raise_limits,
+    too_large,
+)
+from trustscale_server.images.sandbox.messages import (
+    NO_MEMORY,
     Admit,
     Answered,
     Ended,
     Failed,
     Message,
     NoProcess,
-    Refused,
-    packed,
+    receive_frame,
+    refused,
+    send_message,
 )
-from trustscale_server.images.sandbox.confinement import confine
-from trustscale_server.platform.errors import BadInput, DecodeLimit
-
-LENGTH: Final = struct.Struct("<Q")
-"""Stands before each message on the socket."""
-
-NO_MEMORY: Final = 3
-"""Exit status of a decoder without memory for a message."""
-
-# What decoding a file may cost (`python -m benchmarks.decoders`): seconds of one core and bytes for
-# metadata, profiles and structure, and more for each admitted pixel, several times what the slowest
-# and more than what the largest honest form takes. Twice the size of the file comes on top.
-SECONDS: Final = 2.0
-SECONDS_PER_PIXEL: Final = 0.5e-6
-BYTES: Final = 96 * 2**20
-BYTES_PER_PIXEL: Final = 24
-_WAY_OUT: Final = "Save it again with an ordinary program."
+from trustscale_server.platform.errors import BadInput
 
 _SLOW_S: Final = 0.25
-
-
-def too_long(seconds: float) -> DecodeLimit:
-    """Return the refusal of a file that takes more than so many seconds."""
-    return DecodeLimit(
-        f"Decoding the file takes more than {seconds:.1f} seconds of a core, which its pixels do "
-        f"not justify. {_WAY_OUT}",
-        limit="seconds",
-        maximum=round(seconds, 2),
-    )
-
-
-def too_large() -> DecodeLimit:
-    """Return the refusal of a file that takes more memory than allowed."""
-    return DecodeLimit(
-        f"Decoding the file takes more memory than its pixels justify. {_WAY_OUT}", limit="memory"
-    )
 
 
 class _Running(NamedTuple):
@@ -158,7 +131,7 @@ def _begun(
         pid = os.fork()
     except OSError:
         with suppress(OSError):
-            _send(connection, NoProcess())
+            send_message(connection, NoProcess())
         connection.close()
         pid = -1
     if pid == 0:
@@ -184,7 +157,7 @@ def _report_ends(running: dict[int, _Running], poll: select.poll) -> None:
             poll.unregister(place)
         code = os.waitstatus_to_exitcode(status)
         with suppress(OSError):
-            _send(ended.connection, Ended(code))
+            send_message(ended.connection, Ended(code))
         ended.connection.close()
         del running[place]
 
@@ -208,15 +181,14 @@ def _decoder(connection: socket.socket, file: int, out: int) -> None:
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
         os.close(nowhere)
-        function, args, kwargs = pickle.loads(_message(connection))  # noqa: S301 - from our side
+        function, args, kwargs = pickle.loads(receive_frame(connection))  # noqa: S301 - from our side
         size = os.fstat(file).st_size
-        _limit(size)
+        limit_process(size)
         on_admit(_Admission(connection, size).ask)
         with suppress(OSError):  # a kernel without filters
             confine()
-        _send(
-            connection, _outcome(out, partial(function, os.pread(file, size, 0), *args, **kwargs))
-        )
+        call = partial(function, os.pread(file, size, 0), *args, **kwargs)
+        send_message(connection, _outcome(out, call))
         code = 0
     except MemoryError:  # a message takes memory, too
         code = NO_MEMORY
@@ -229,38 +201,21 @@ def _outcome(out: int, function: Callable[[], object]) -> Message:
     try:
         answer = function()
     except BadInput as error:
-        return _refused(error)
+        return refused(error)
     except MemoryError:
-        return _refused(too_large())
+        return refused(too_large())
     except Exception:  # noqa: BLE001 - the other side raises it
         return Failed(traceback.format_exc())
     finally:
-        _unlimit_memory()
+        lift_memory_limit()
     return _shared(answer, out)
-
-
-def _refused(error: BadInput) -> Refused:
-    return Refused(type(error).__name__, error.detail, dict(error.members))
 
 
 def _shared(answer: object, out: int) -> Answered:
     pieces, start = packed(answer)
-    with open(out, "wb", buffering=0, closefd=False) as shared:
-        for piece in pieces:
-            left = memoryview(piece)
-            while left:
-                left = left[shared.write(left) :]
+    with open(out, "wb", closefd=False) as shared:
+        shared.writelines(pieces)
     return Answered(start)
-
-
-def _send(connection: socket.socket, message: Message) -> None:
-    head = msgpack.encode(message)
-    connection.sendall(LENGTH.pack(len(head)) + head)
-
-
-def _message(connection: socket.socket) -> bytes:
-    (length,) = LENGTH.unpack(connection.recv(LENGTH.size, socket.MSG_WAITALL))
-    return connection.recv(length, socket.MSG_WAITALL)
 
 
 class _Admission:
@@ -275,39 +230,10 @@ class _Admission:
         """Wait until so many are admitted, unless they are already."""
         if pixels <= self._admitted:
             return
-        _send(self._connection, Admit(pixels))
+        send_message(self._connection, Admit(pixels))
         self._connection.recv(1)
         self._admitted = pixels
-        _limit_memory(self._size, pixels)
-        left, _ = signal.getitimer(signal.ITIMER_PROF)
-        signal.setitimer(signal.ITIMER_PROF, left + pixels * SECONDS_PER_PIXEL)
-
-
-def _limit(size: int) -> None:
-    """Set the limits for a file of so many bytes before its pixels are admitted."""
-    with suppress(OSError):  # out of memory, the system kills this before the service
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the picture
-    _limit_memory(size, 0)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process
-
-
-def _limit_memory(size: int, pixels: int) -> None:
-    most = BYTES + 2 * size + BYTES_PER_PIXEL * pixels
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_AS, (_address_space() + most, resource.RLIM_INFINITY))
-
-
-@cache
-def _address_space() -> int:
-    """Bytes that the process used before it read the file."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return pages * resource.getpagesize()
-
-
-def _unlimit_memory() -> None:
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        raise_limits(self._size, pixels)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,119 @@
+"""What a decoder and its caller say to each other on their socket: frames, in msgspec.
+
+A decoder may be in the hands of whoever made its file, so its caller takes nothing but these.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any, Final, TypeAlias
+
+from msgspec import Struct, msgpack
+
+from trustscale_server.platform import errors
+from trustscale_server.platform.errors import BadInput
+
+LENGTH: Final = struct.Struct("<Q")
+"""Stands before the content of each frame."""
+
+NO_MEMORY: Final = 3
+"""Exit status of a decoder without memory for a message."""
+
+
+class Admit(Struct, frozen=True, tag=True):
+    """The decoder asks for the limits of so many pixels, and waits for one byte of answer."""
+
+    pixels: int
+
+
+class Answered(Struct, frozen=True, tag=True):
+    """The result of the function begins at this byte of the shared file, behind its arrays."""
+
+    start: int
+
+
+class Refused(Struct, frozen=True, tag=True):
+    """The function raised an error of the caller: the name of its class, and what it says."""
+
+    error: str
+    detail: str
+    members: dict[str, Any]
+
+
+class Failed(Struct, frozen=True, tag=True):
+    """The function raised another error, with this traceback."""
+
+    trace: str
+
+
+class Ended(Struct, frozen=True, tag=True):
+    """The decoder ended with this exit status; a signal is negative."""
+
+    status: int
+
+
+class NoProcess(Struct, frozen=True, tag=True):
+    """The system gives no process."""
+
+
+Message: TypeAlias = Admit | Answered | Refused | Failed | Ended | NoProcess
+
+
+def send_message(connection: socket.socket, message: Message) -> None:
+    """Send a message in a frame."""
+    send_frame(connection, msgpack.encode(message))
+
+
+def understood(frame: bytearray) -> Message:
+    """Return the message of a frame. Raises ValueError: it holds none."""
+    message: Message = msgpack.decode(frame, type=Message)
+    return message
+
+
+def refused(error: BadInput) -> Refused:
+    """Return the message of an error."""
+    return Refused(type(error).__name__, error.detail, dict(error.members))
+
+
+def refusal(message: Refused) -> BadInput:
+    """Return the error of a refusal.
+
+    Raises:
+        Exception: of any kind, if there is no such error.
+    """
+    kind = getattr(errors, message.error)
+    if not issubclass(kind, BadInput):
+        raise TypeError(message.error)
+    error: BadInput = kind(message.detail, **message.members)
+    return error
+
+
+def send_frame(connection: socket.socket, content: bytes) -> None:
+    """Send bytes behind their length."""
+    connection.sendall(LENGTH.pack(len(content)) + content)
+
+
+def receive_frame(connection: socket.socket, max_bytes: int | None = None) -> bytearray:
+    """Return the content of the next frame.
+
+    Raises:
+        ConnectionResetError: the other side has gone.
+        TimeoutError: it was silent for the timeout of the socket.
+        ValueError: the content is longer than `max_bytes`.
+    """
+    (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
+    if max_bytes is not None and length > max_bytes:
+        raise ValueError(length)
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytearray:
+    received = bytearray(length)
+    left = memoryview(received)
+    while left:
+        count = connection.recv_into(left)
+        if not count:
+            raise ConnectionResetError
+        left = left[count:]
+    return received
