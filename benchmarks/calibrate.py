@@ -29,7 +29,7 @@ from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
 from trustscale_server.images.png import to_png
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers.base import RGB, Capabilities, Source
@@ -122,9 +122,12 @@ def ready(x: bytes, y: bytes, pipeline: MeasurementSpec) -> list[Load]:
 
 
 def of_ways(y: bytes, pipeline: MeasurementSpec, truths: Truths | None) -> list[Load]:
-    """Loads one pair for each way in which X is usually made from Y."""
-    load = partial(load_pair, pipeline=pipeline, degradation=USUAL, seed=0, truths=truths)
-    return [partial(load, way, {"y": y}) for way in PairSource("a").in_variants(variants_of(USUAL))]
+    """Loads one pair for each typical way of making X from Y."""
+    load = partial(load_pair, pipeline=pipeline, degradation=TYPICAL_UPLOADS, seed=0, truths=truths)
+    return [
+        partial(load, way, {"y": y})
+        for way in PairSource("a").in_variants(variants_of(TYPICAL_UPLOADS))
+    ]
 
 
 async def rate(y: bytes, loads: Callable[[MeasurementSpec], Sequence[Load]]) -> Rate:
@@ -213,7 +216,7 @@ def main(folder: Path, count: int) -> None:
         ("everything else of a pair", share, ""),
         ("2048² pairs, samples for free", str(maps), "≥ 5 /s"),
         ("the same, with decoding X and Y", str(files), ""),
-        ("the usual ways of one Y, decoded for each", str(ways), ""),
+        ("the typical ways of one Y, decoded for each", str(ways), ""),
         ("the same, Y and its colours shared", str(shared), ""),
         (
             f"loss curves of {MERGED} pairs, 100 α",

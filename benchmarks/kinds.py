@@ -1,8 +1,8 @@
 """Learn the table of kinds: `python -m benchmarks.kinds DIR [--judge DIR]`.
 
-DIR holds photographs, only Y, that calibrate nothing. Of each an input is made in every usual way
-(`usual.USUAL`); their descriptions are the rows of a multinomial logistic regression, whose
-weights become TABLE. Which class the ways belong to, and its words, stand below.
+DIR holds photographs, only Y, that calibrate nothing. Of each an input is made in every typical
+way (`images/typical.py`); their descriptions are the rows of a multinomial logistic regression,
+whose weights become TABLE. Which class the ways belong to, and its words, stand below.
 
 With `--judge`, for other photographs: which classes uploads of each way are read as. The table
 stays as it is.
@@ -34,7 +34,7 @@ from trustscale_server.images.kinds import MAX_DEVIATIONS, file_numbers, kinds_t
 from trustscale_server.images.limits import PAIR_LIMITS
 from trustscale_server.images.resaved import strongest_compression
 from trustscale_server.images.statistics import describe
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 
 TABLE: Final = Path("app/trustscale_server/images/kinds.json")
 SCALE: Final = 4
@@ -87,7 +87,7 @@ def rows_of(folder: Path, keep: Path) -> Iterator[Row]:
         if not kept.exists():
             truth = decode(path.read_bytes(), PAIR_LIMITS).rgb
             rows = []
-            for way, part in USUAL.variants().items():
+            for way, part in TYPICAL_UPLOADS.variants().items():
                 seed = zlib.crc32(f"{path.stem} {way}".encode())
                 made = make_input(subject_of(truth, SCALE, part, seed), SCALE, part, seed)
                 rows.append(row(way, made))
@@ -104,9 +104,9 @@ def learned(rows: Sequence[Row]) -> dict[str, Any]:
     values = np.nan_to_num(np.clip((values - centre) / spread, -MAX_DEVIATIONS, MAX_DEVIATIONS))
     kinds = [*CLASS_OF]
     weights, bias = regression(values, np.array([kinds.index(one.kind) for one in rows]))
-    total = sum(USUAL.share(way) for way in CLASS_OF)
+    total = sum(TYPICAL_UPLOADS.share(way) for way in CLASS_OF)
     for place, way in enumerate(CLASS_OF):
-        bias[place] += PRIOR * np.log(USUAL.share(way) * len(CLASS_OF) / total)
+        bias[place] += PRIOR * np.log(TYPICAL_UPLOADS.share(way) * len(CLASS_OF) / total)
     return {
         "classes": {name: words for name, (words, _) in CLASSES.items()},
         "numbers": dict(zip(names, np.round([centre, spread], 4).T.tolist(), strict=True)),

@@ -39,7 +39,7 @@ from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.conformal import fidelity
 from trustscale_server.images.degradation import Degradation, Mixture
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.sampling.enlarged import Enlarged
 from trustscale_server.sampling.sigma import features, fitting, pyramid
 from trustscale_server.sampling.sigma.estimators import Accumulator, IndecisionSettings
@@ -177,11 +177,11 @@ def read(kept: Path, scene: str, way: str) -> Seen:
 
 
 def ways_of(classes: Sequence[str]) -> Mapping[str, Way]:
-    """The usual ways of making X by their class; or, one by one, those of the first of these."""
-    usual = USUAL.variants()
+    """The typical ways of making X by their class; or, one by one, those of the first of these."""
+    typical = TYPICAL_UPLOADS.variants()
     if not classes:
-        return {name: (USUAL, name) for name in usual}
-    parts = usual[classes[0]].mixture
+        return {name: (TYPICAL_UPLOADS, name) for name in typical}
+    parts = typical[classes[0]].mixture
     return {f"{classes[0]}-{k}": (part, None) for k, part in enumerate(parts)}
 
 

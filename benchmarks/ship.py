@@ -39,7 +39,7 @@ from trustscale_server.calibration.manifest import Provenance
 from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.images.features import InputFeatures, classify
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import BadCalibration
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec
@@ -107,7 +107,7 @@ class Shipment:
             pipeline=self.pipeline,
             created_at=created_at,
             guarantee=self.config.guarantee,
-            degradation=USUAL,
+            degradation=TYPICAL_UPLOADS,
             seed=self.config.seed,
             provenance=Provenance(
                 note=NOTE.format(count=len(rows), people=makers),
@@ -185,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=photo_folder)
     parser.add_argument("names", nargs="+")
-    parser.add_argument("--only", nargs="+", default=list(USUAL.variants()))
+    parser.add_argument("--only", nargs="+", default=list(TYPICAL_UPLOADS.variants()))
     parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-ship")
     parser.add_argument("--samples", type=Path, help="keep the models' samples here")
     parser.add_argument("--measure", action="store_true", help="measure, and write nothing yet")
@@ -204,7 +204,7 @@ def main() -> None:
                 *PairSource(Path(row["file"]).stem).in_variants([way]),
                 {"y": data},
                 first.pipeline,
-                degradation=USUAL,
+                degradation=TYPICAL_UPLOADS,
                 seed=first.config.seed,
             )
             for shipment in wanted:

@@ -19,7 +19,7 @@ from trustscale_server.calibration.guarantee_kinds import Expectation
 from trustscale_server.calibration.guarantees import ROBUST
 from trustscale_server.http.routes.calibrate import MAX_FILES
 from trustscale_server.images.kinds import class_of_way
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.sampling import spec
 from trustscale_server.sampling.sigma.fits import Fit
 from trustscale_server.upscalers.base import Capabilities, image_digest
@@ -34,10 +34,14 @@ def test_an_empty_config(admin):
     assert (made["default_alpha"], made["bound"], pipeline["samples"]) == (0.05, 0.25, 1)
     assert pipeline["indecision"]["estimator"] == "departure"
     assert pipeline["fidelity"]["metric"] == "neighborhood"
-    assert made["degradation"] == USUAL.model_dump(mode="json")
-    assert (made["n"], made["pairs"]) == (1, len(USUAL.variants()))
+    assert made["degradation"] == TYPICAL_UPLOADS.model_dump(mode="json")
+    assert (made["n"], made["pairs"]) == (1, len(TYPICAL_UPLOADS.variants()))
     named = {item["name"]: item["n"] for item in made["classes"]}
-    assert {"heic", "palette"} <= named.keys() <= {class_of_way(way) for way in USUAL.variants()}
+    assert (
+        {"heic", "palette"}
+        <= named.keys()
+        <= {class_of_way(way) for way in TYPICAL_UPLOADS.variants()}
+    )
     pairs = admin.get(f"/{made['id']}/pairs")
     assert {pair["name"].partition("~")[0] for pair in pairs} == {"000"}
     assert all(len(pair["y_sha256"]) == 64 and pair["spots"] == 1 for pair in pairs)

@@ -13,7 +13,7 @@ from trustscale_server.calibrating.intake import find_in
 from trustscale_server.calibrating.routing import answered_uploads, answering_in_words
 from trustscale_server.images.degradation import Component, Mixture
 from trustscale_server.images.kinds import class_of_way
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.upscalers.base import routed
 
@@ -39,12 +39,12 @@ def test_a_mixture_is_divided():
     parts = answered_uploads(DEFAULT_ROUTING, CalibrationConfig(), [], 4)
     assert [part.upscaler for part in parts] == ["span-x4", "realesr-x4"]
     assert "lossless" in parts[0].kinds
-    ways = USUAL.variants()
+    ways = TYPICAL_UPLOADS.variants()
     assert {*parts[0].kinds, *parts[1].kinds} == {*ways}
     for part in parts:
         assert part.made_by.variants().keys() == {*part.kinds}
         assert sum(len(ways[name].mixture) for name in part.kinds) == len(part.made_by.mixture)
-        assert all(part.made_by.share(way) == USUAL.share(way) for way in part.kinds)
+        assert all(part.made_by.share(way) == TYPICAL_UPLOADS.share(way) for way in part.kinds)
         assert {routed(DEFAULT_ROUTING, class_of_way(way)) for way in part.kinds} == {part.upscaler}
     assert f"and realesr-x4 ({len(parts[1].kinds)} kinds of upload)" in answering_in_words(parts)
 

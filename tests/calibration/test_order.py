@@ -19,7 +19,7 @@ from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.features import UPLOAD, InputFeatures, classify
 from trustscale_server.images.kinds import UNKNOWN, Kind, class_of_way
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import Conflict, NoCalibration
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import SHIPPED as FITS
@@ -187,9 +187,9 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
     fits = [shipped_fit(fit) for fit in FITS if fit.startswith(f"{model}-m1")]
     assert shipped.pipeline.indecision.all_fits == tuple(fits)
     assert (shipped.pipeline.fidelity.unit, shipped.everything.bound) == ("spot", 0.25)
-    assert shipped.everything.pairs == shipped.n * len(USUAL.variants())
+    assert shipped.everything.pairs == shipped.n * len(TYPICAL_UPLOADS.variants())
     assert [*shipped.everything.classes] == CLASSES
-    assert shipped.manifest.degradation == USUAL
+    assert shipped.manifest.degradation == TYPICAL_UPLOADS
     assert shipped.guarantee == CalibrationConfig().guarantee  # with the usual Γ
     assert shipped.marked is not None
     assert shipped.pipeline.input_rule == UPLOAD
@@ -241,7 +241,7 @@ async def test_older_shipped_ones_are_replaced(stores, monkeypatch, fields, vers
         assert len(data) == is_replaced
 
 
-CLASSES = sorted({class_of_way(way) for way in USUAL.variants()})
+CLASSES = sorted({class_of_way(way) for way in TYPICAL_UPLOADS.variants()})
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -12,7 +12,7 @@ from harness.waiting import block_until
 from tests.live import serving
 from tests.upscalers.test_connect import answering
 from trustscale_server.cli.bars import progress_bars
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 
 
@@ -88,7 +88,7 @@ def test_connect(run, place):
         assert "--set request.json.prompt=…" in asked.err
         given = ("--set", "request.json.prompt=sharp", "--name", "mine", "--write", file)
         declined = run("connect", url, *given)
-        assert f"takes {100 * len(USUAL.variants()) + 8:,} calls" in declined.err
+        assert f"takes {100 * len(TYPICAL_UPLOADS.variants()) + 8:,} calls" in declined.err
         assert not file.exists()
         outcome = run("connect", url, *given, "--yes")
         assert outcome.code == 0, outcome.err

@@ -11,7 +11,7 @@ from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.images.degrade import make_input, subject_of
 from trustscale_server.images.holes import Inpaint, holes_of
 from trustscale_server.images.streams import Stream, stream
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 
 Y = photo(0, 48, 64)
 
@@ -71,10 +71,10 @@ def test_holes_are_cut_last():
 
 class TestMixture:
     def test_each_y_in_each_way(self):
-        """The usual mixture has at most twenty ways, each with a share; every one can be made."""
-        ways = USUAL.variants()
+        """The typical mixture has at most twenty ways, each with a share; every one can be made."""
+        ways = TYPICAL_UPLOADS.variants()
         assert len(ways) <= 20
-        assert {way: USUAL.share(way) for way in ways}.items() >= {
+        assert {way: TYPICAL_UPLOADS.share(way) for way in ways}.items() >= {
             "lossless": 24,
             "page": 3,
         }.items()

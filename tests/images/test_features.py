@@ -24,7 +24,7 @@ from trustscale_server.images.kinds import class_in_words, kinds_table, ways_of_
 from trustscale_server.images.limits import Limits
 from trustscale_server.images.resaved import resaved_quality, strongest_compression
 from trustscale_server.images.statistics import MAX_TILES, TILE, describe, tiles_of
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -107,10 +107,10 @@ def test_softness():
     assert found[0] < found[-1]
 
 
-@pytest.mark.parametrize("way", list(USUAL.variants()))
+@pytest.mark.parametrize("way", list(TYPICAL_UPLOADS.variants()))
 def test_classes(way):
-    """Most inputs of each usual way are read as its class; those of motion often as soft."""
-    part = USUAL.variants()[way]
+    """Most inputs of each typical way are read as its class; those of motion often as soft."""
+    part = TYPICAL_UPLOADS.variants()[way]
     found = Counter(
         classify(UPLOAD, look_at(*make_input(subject_of(truth, 2, part, seed), 2, part, seed)))
         for truth in examples()
@@ -124,7 +124,7 @@ def test_classes(way):
 @pytest.mark.parametrize("way", ["lossless", "jpeg-65"])
 def test_classes_of_small_inputs(way):
     """Inputs of 64×64 pixels are read as their class, too."""
-    part = USUAL.variants()[way]
+    part = TYPICAL_UPLOADS.variants()[way]
     found = Counter(
         classify(UPLOAD, look_at(*make_input(subject_of(crop, 2, part, 1), 2, part, 1)))
         for truth in examples()
@@ -254,9 +254,9 @@ class TestResaved:
 
 
 def test_every_class_has_words():
-    """And every usual way a class; another name is its own."""
+    """And every typical way a class; another name is its own."""
     assert {way for name in kinds_table().words for way in ways_of_class(name)} == {
-        *USUAL.variants()
+        *TYPICAL_UPLOADS.variants()
     }
     for name in (*kinds_table().words, "other", "grey", "colour"):
         assert class_in_words(name) != name

@@ -16,7 +16,7 @@ from harness.gateway import gateway
 from tests.live import serving
 from tests.upscalers.test_connect import answering
 from tests.web.admin import BASE, MARKUP, Api, originals, truths, upload
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.upscalers.base import image_digest
 from trustscale_server.upscalers.supplied import SuppliedConfig, SuppliedUpscaler
 
@@ -150,7 +150,7 @@ def test_your_upscaler(as_admin):
         page.get_by_role("button", name="Ask what it is").click()
         form = page.locator("form")
         expect(form).to_contain_text("It is an HTTP API with an OpenAPI description.")
-        calls = 100 * len(USUAL.variants()) + 8  # and the canaries
+        calls = 100 * len(TYPICAL_UPLOADS.variants()) + 8  # and the canaries
         expect(form).to_contain_text(f"{calls:,} calls, for {calls // 2} at your price")
         page.get_by_label("request.json.prompt").fill("sharp")
         page.get_by_role("button", name="Make the one call").click()

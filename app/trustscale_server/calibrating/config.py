@@ -15,7 +15,7 @@ from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
 from trustscale_server.images.degradation import Degradation, MadeBy, Mixture
 from trustscale_server.images.features import BANDS, RULES, UPLOAD
 from trustscale_server.images.raster import Stretch
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import BadRequest, Conflict
 from trustscale_server.sampling.align import aligns
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
@@ -158,7 +158,7 @@ class CalibrationConfig(BaseModel):
         if self.degradation is not None:
             return self.degradation
         varies = self.input_rule == UPLOAD and scale > 1 and not self.fidelity.spec.needs_label
-        return USUAL if varies else Degradation()
+        return TYPICAL_UPLOADS if varies else Degradation()
 
     def may_fit(self, indecision: IndecisionSettings) -> bool:
         """Return whether σ is fitted if there are enough scenes; otherwise it is this one."""

@@ -14,7 +14,7 @@ from trustscale_server.images.features import UPLOAD, InputFeatures, classify, l
 from trustscale_server.images.kinds import class_in_words, ways_of_class
 from trustscale_server.images.limits import PAIR_LIMITS
 from trustscale_server.images.sandbox.client import in_decoder
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import BadInput, BadPairs
 
 _MAX_FILES: Final = 2000  # of a folder that are looked at
@@ -45,7 +45,7 @@ class InputProfile(NamedTuple):
         return Counter(upload.input_class for upload in self.uploads)
 
     def mixture(self) -> Mixture:
-        """Return the usual ways of making uploads of the classes that occur, as frequent as these.
+        """Return the typical ways of making uploads of the classes that occur, as often as these.
 
         JPEG files have the qualities that occur. BadPairs: no upload can be made.
         """
@@ -55,10 +55,11 @@ class InputProfile(NamedTuple):
             if upload.features.compression.codec == "jpeg"
         ]
         qualities = [quality for quality in known if quality is not None]
-        usual, components, shares = USUAL.variants(), list[Component](), dict[str, int]()
+        typical = TYPICAL_UPLOADS.variants()
+        components, shares = list[Component](), dict[str, int]()
         for name, count in self.classes.items():
             for way in ways_of_class(name) if count >= _SHARE * len(self.uploads) else []:
-                components += [_at(component, qualities) for component in usual[way].mixture]
+                components += [_at(component, qualities) for component in typical[way].mixture]
                 shares[way] = max(1, round(100 * count / len(self.uploads)))
         if not components:
             raise BadPairs("No upload is of a kind that can be made from a photograph.", items=[])
@@ -78,7 +79,7 @@ class InputProfile(NamedTuple):
         for name, count in self.classes.most_common():
             covered = "" if set(ways_of_class(name)) & ways.keys() else "; not covered"
             lines.append(f"  {count / total:4.0%}  {name}: {class_in_words(name)}{covered}")
-        never = [way for way in USUAL.variants() if way not in ways]
+        never = [way for way in TYPICAL_UPLOADS.variants() if way not in ways]
         if never:
             lines.append(f"  not covered, since no upload is so: {', '.join(never)}")
         return lines

@@ -45,7 +45,7 @@ def answered_uploads(
     """Return the upscalers that answer the inputs of a calibration, by the routing of `auto`.
 
     Of a mixture each gets the ways that make its classes. Inputs that are given, or made in a way
-    that is not among the usual ones, are looked at; nearly all of them must be for one upscaler.
+    that is not among the typical ones, are looked at; nearly all of them must be for one upscaler.
 
     Raises:
         ConfigError: they are not, so somebody must choose.
@@ -55,8 +55,8 @@ def answered_uploads(
         return [_answering(routing, _classes(config, made_by, pairs, scale))]
     ways = defaultdict[str, dict[str, Mixture]](dict)
     for way, mixture in made_by.variants().items():
-        usual = class_of_way(way)
-        classes = Counter({usual: 1}) if usual else _classes(config, mixture, pairs, scale)
+        typical = class_of_way(way)
+        classes = Counter({typical: 1}) if typical else _classes(config, mixture, pairs, scale)
         ways[_answering(routing, classes).upscaler][way] = mixture
     return [
         AnsweredUploads(

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.images.kinds import (
-    USUAL_QUALITY,
     Kind,
+    compression_loss,
     file_numbers,
     kind_of,
     kinds_table,
@@ -73,11 +73,10 @@ class InputFeatures:
         loss: 0 (lossless) to 1. lossy, jpeg: 1 if so, else 0. The others as above, rounded, since
         sums on other machines may differ in their last bits.
         """
-        codec, quality = self.compression.codec, self.compression.scored_quality
-        is_lossy = codec != "lossless"
+        codec = self.compression.codec
         return {
-            "loss": 1 - (USUAL_QUALITY if quality is None else quality) / 100 if is_lossy else 0.0,
-            "lossy": float(is_lossy),
+            "loss": compression_loss(self.compression),
+            "lossy": float(codec != "lossless"),
             "jpeg": float(codec == "jpeg"),
             "softness": round(self.softness, 3),
             "noise": round(self.noise, 3),

@@ -1,7 +1,7 @@
 """What kind of upload a picture is.
 
 One table, linear in the description of the picture and in what its file says, has a row for each
-*kind*, a usual way of making uploads (`usual.USUAL`). `python -m benchmarks.kinds` learns it
+*kind*, a typical way of making uploads (`typical.py`). `python -m benchmarks.kinds` learns it
 (multinomial logistic regression). The kind with the highest score gives the class. A table that is
 wrong costs power, never validity, since the same function reads calibrating pictures. Nothing here
 tells whether a picture is like the calibrating ones: what a picture looks like does not say whether
@@ -35,7 +35,6 @@ _OTHERS: Final = {
 _SHARP: Final = {"lossless", "noisy"}
 _REMADE: Final = {"soft", "enlarged", "smoothed", "denoised", "motion", "page", "line-art"}
 _NEAR: Final = 1.0  # by which a soft kind may be less likely, in nats
-USUAL_QUALITY: Final = 50  # of a file that does not declare it
 _FORMS: Final = {
     "jpeg": "jpeg",
     "webp": "webp",
@@ -83,7 +82,7 @@ class Table(NamedTuple):
     words: Mapping[str, str]
 
     def standardised(self, numbers: Mapping[str, float]) -> NDArray[np.float64]:
-        """Return the numbers of a picture as the table sees them, [d]; 0: unknown, or usual."""
+        """Return the numbers of a picture as the table sees them, [d]; 0: unknown, or typical."""
         values = (np.array([numbers[name] for name in self.numbers]) - self.centre) / self.spread
         return np.nan_to_num(np.clip(values, -MAX_DEVIATIONS, MAX_DEVIATIONS))
 
@@ -116,17 +115,18 @@ def kinds_table() -> Table:
 
 def file_numbers(declared: Compression, worst: Compression) -> dict[str, float]:
     """Return numbers for what the file says, and what its pixels show of an earlier JPEG."""
-    file_loss, loss = _loss(declared), _loss(worst)
+    file_loss, loss = (compression_loss(each) ** 0.5 for each in (declared, worst))
     forms = {
         form: float(_FORMS.get(declared.codec) == form) for form in dict.fromkeys(_FORMS.values())
     }
     return {"file loss": file_loss, "loss": loss, "resaved": loss - file_loss, **forms}
 
 
-def _loss(compression: Compression) -> float:
+def compression_loss(compression: Compression) -> float:
+    """Return how much a compression lost, 0 (lossless) to 1, by its quality."""
     if compression.codec == "lossless":
         return 0.0
-    return float((1 - (compression.scored_quality or USUAL_QUALITY) / 100) ** 0.5)
+    return 1 - (compression.scored_quality or 50) / 100  # 50: of a file that does not declare it
 
 
 def kind_of(standardised: NDArray[np.float64], declared: Compression) -> Kind:
@@ -136,7 +136,7 @@ def kind_of(standardised: NDArray[np.float64], declared: Compression) -> Kind:
 
 
 def ways_of_class(name: str) -> list[str]:
-    """Return the usual ways of making uploads of a class."""
+    """Return the typical ways of making uploads of a class."""
     kinds = zip(kinds_table().kinds, kinds_table().classes, strict=True)
     return [kind for kind, its_class in kinds if its_class == name]
 

@@ -17,7 +17,7 @@ from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.pairs_form import calibration_config_of
 from trustscale_server.http.problems import problem_responses
 from trustscale_server.http.state import StateDep
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.sampling.sigma.estimators import ESTIMATORS
 from trustscale_server.things import reading
 
@@ -66,7 +66,7 @@ class OptionsOut(BaseModel):
 async def list_options(_: AdminDep) -> OptionsOut:
     """List the metrics that a calibration can bound, and the estimators of σ."""
     return OptionsOut(
-        usual_kinds=len(USUAL.variants()),
+        usual_kinds=len(TYPICAL_UPLOADS.variants()),
         default_alpha=CalibrationConfig().default_alpha,
         metrics=[option for option in map(_metric, METRICS) if option is not None],
         estimators=[

@@ -10,7 +10,7 @@ from trustscale_server.calibration.canaries import MAX_CANARIES
 from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.forms import MAX_JSON_BYTES
 from trustscale_server.http.state import StateDep
-from trustscale_server.images.usual import USUAL
+from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.sampling.spec import DEFAULT_SAMPLES
 from trustscale_server.upscalers.config import RemoteConfig
@@ -131,7 +131,7 @@ async def probe_upscaler(probe: ProbeIn, state: StateDep, actor: AdminDep) -> Pr
 
 
 def _cost(suggested: dict[str, Any], seconds: float | None) -> CalibrationCost:
-    kinds, config = len(USUAL.variants()), upscaler_config_of(suggested)
+    kinds, config = len(TYPICAL_UPLOADS.variants()), upscaler_config_of(suggested)
     watched = isinstance(config, RemoteConfig) and config.canary != "off"
     canaries = MAX_CANARIES if watched else 0
     calls, price = _PICTURES * kinds * DEFAULT_SAMPLES + canaries, config.price_per_call

@@ -38,7 +38,7 @@ _PHONE: Final[Sequence[Mapping[str, Any]]] = (
     *([{"heic": (40, 95)}] if find_spec("pillow_heif") else []),
 )
 
-USUAL = (
+TYPICAL_UPLOADS = (
     Mixture.from_ways("lossless", _SHARP, share=24)
     + Mixture.from_ways(
         "noisy", [{"noise": (4.0, 8.0)}, {"noise": (4.0, 8.0), "reduction": "area"}], share=2
