@@ -218,7 +218,7 @@ def write_first(lie: Lie, upload: Path, stem: Path, folder: Path) -> None:
     x, truth = (np.asarray(part.convert("RGB")) for part in (Image.open(upload), lie.truth))
     result = np.asarray(Image.open(f"{stem}.image.png").convert("RGB"))
     trusted = np.asarray(Image.open(f"{stem}.mask.png").convert("1"))
-    found = caught(truth, result, trusted, upscaler="realesr-x4", scale=SCALE)
+    found = caught(truth, result, trusted)
     if found is None or found.marked is None or found.marked < MARKED:
         raise SystemExit(
             "The page says that this place was marked, and it was not: choose another."

@@ -5,7 +5,8 @@ import pytest
 
 from tests.sampling.test_added_score import example, looked_at
 from trustscale_server.sampling.sigma.added_score import UNCHANGED, Added
-from trustscale_server.serving.added import added_detail, cells_png, read_cells, zones
+from trustscale_server.serving.added import added_detail
+from trustscale_server.serving.added_cells import cells_png, read_cells, zones
 
 
 def test_cells_are_kept():

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from trustscale_server.platform.errors import Conflict
-from trustscale_server.serving.job import Draft, _reporting
+from trustscale_server.serving.draft import Draft
+from trustscale_server.serving.job import _reporting
 
 
 async def test_reports_of_a_slow_store():

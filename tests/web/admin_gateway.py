@@ -16,7 +16,7 @@ from harness.browser import ADMIN_KEY
 from harness.factories import calibration_of
 from harness.fakes import FakeUpscaler
 from harness.gateway import gateway
-from trustscale_server.serving.job import _DRAFT_EVERY_S
+from trustscale_server.serving.draft import EVERY_S
 from trustscale_server.upscalers.base import Capabilities
 
 
@@ -48,7 +48,7 @@ class Growing(FakeUpscaler):
         first, _ = permit.reporting_progress(
             permit.reporting_tiles(sample, [partial(tuple, one) for one in places])
         )
-        await asyncio.sleep(_DRAFT_EVERY_S)
+        await asyncio.sleep(EVERY_S)
         await asyncio.to_thread(first)
         await asyncio.sleep(3600)
 

@@ -151,7 +151,7 @@ async def _caught(
     name = str(result.document["upscaler"])
     promise = result.document.get("guarantee")
     trusted = result.mask if promise and promise["promised"] else None
-    place = caught(truth, output, trusted, upscaler=name, scale=scale)
+    place = caught(truth, output, trusted)
     if place is None:
         raise BadInput("Nothing was rewritten that can be seen.")
     card = picture(caught_card(place, x, output, truth, upscaler=name), "jpeg", quality=90)

@@ -20,7 +20,8 @@ from trustscale_server.images.tiff import Pages
 from trustscale_server.images.xmp import texts_of
 from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.platform.tasks import shielded
-from trustscale_server.serving.added import CELLS, AddedDetail, read_cells, zones
+from trustscale_server.serving.added import AddedDetail
+from trustscale_server.serving.added_cells import CELLS, read_cells, zones
 from trustscale_server.serving.document import MASK, REST, TRUST, UNMASKED_TEXT, Result, Unmasked
 from trustscale_server.serving.drawings import png_believed_of, png_overlay, png_safe_of
 from trustscale_server.serving.form import ChosenForm, form_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -32,38 +31,19 @@ _TOP: Final = 92
 _FACTOR: Final = 2  # how many times too large letters are drawn, before they are reduced
 
 
-@dataclass(frozen=True, slots=True)
-class CatchWords:
-    """What the card says.
-
-    marked: whether the place had been marked; None: nothing was promised of the picture.
-    """
-
-    upscaler: str
-    scale: float
-    marked: bool | None
-
-    @property
-    def verdict(self) -> str:
-        """Whether it had been known."""
-        match self.marked:
-            case None:
-                return "Nothing was promised of this picture."
-            case True:
-                return "Trustscale had marked it."
-            case False:
-                return "Trustscale had not marked it."
-
-
 def catch_card(
     sent: NDArray[np.uint8],
     output: NDArray[np.uint8],
     was: NDArray[np.uint8],
-    words: CatchWords,
+    *,
+    verdict: str,
+    upscaler: str,
+    scale: float,
 ) -> NDArray[np.uint8]:
     """Return the card, uint8 [630, 1200, 3].
 
-    sent, output, was: uint8 [h, w, 3], squares of the same place, each of any size.
+    sent, output, was: uint8 [h, w, 3], squares of the same place, each of any size. verdict:
+    whether it had been marked, in a sentence.
     """
     image = Image.new("RGB", (_FACTOR * WIDTH, _FACTOR * HEIGHT), _PAPER)
     pen = ImageDraw.Draw(image)
@@ -76,10 +56,8 @@ def catch_card(
         head = StyledText(name, SEMIBOLD, _DOUBT if k == 1 else _INK)
         write(head, 34, _LEFT + k * (_SIDE + _GAP), _TOP - 26)
     base = _TOP + _SIDE
-    write(StyledText(words.verdict, SEMIBOLD, _INK), 38, _LEFT, base + 66)
-    origin = (
-        f"Reduced to a {_ordinal(words.scale)}, enlarged ×{words.scale:.3g} by {words.upscaler}."
-    )
+    write(StyledText(verdict, SEMIBOLD, _INK), 38, _LEFT, base + 66)
+    origin = f"Reduced to a {_ordinal(scale)}, enlarged ×{scale:.3g} by {upscaler}."
     write(StyledText(origin, REGULAR, _SOFT), 24, _LEFT, base + 112)
     brand = wrapped([StyledText("Trustscale", SEMIBOLD, _SOFT)], _FACTOR * 24, _FACTOR * WIDTH)[0]
     draw_line(pen, brand, _FACTOR * (WIDTH - _LEFT) - width_of(brand), _FACTOR * (base + 112))

@@ -42,6 +42,11 @@ class ApplicableCalibration:
         """The curve that the mask is cut by."""
         return self.subset.curve if self.batch is None else self.batch.curve
 
+    @property
+    def covered_class(self) -> str | None:
+        """The class whose pairs alone are used; None: those of all classes are."""
+        return self.input_class if self.is_covered else None
+
     @classmethod
     def from_calibration(
         cls,
@@ -60,15 +65,16 @@ class ApplicableCalibration:
         of_group = calibration.subset(group, kind, robust)
         name = None if features is None else of_group.class_of(features)
         is_covered = features is None or of_group.covers(features)
+        too_coarse = None
+        if features is not None:
+            too_coarse = _too_coarse(calibration.manifest, features.compression)
         return cls(
             subset=of_group.of_class(name),
             size=size,
             group=group,
             input_class=name,
             is_covered=is_covered,
-            too_coarse=None
-            if features is None
-            else _too_coarse(calibration.manifest, features.compression),
+            too_coarse=too_coarse,
         )
 
     @property
@@ -98,21 +104,23 @@ class ApplicableCalibration:
     @property
     def scenes(self) -> str:
         """Say how many scenes there were, such as "40 calibration scenes (120 images) of the …"."""
-        n, pairs = self.subset.n, self.subset.pairs
-        words = f"{n} calibration images"
-        if pairs > n:
-            how = "each scene counting once"
-            if isinstance(self.subset.manifest.degradation, Mixture):
-                how = "each counting by how frequent its way is among uploads, a scene once at most"
-            scenes = len(self.subset.members)
-            weigh = f"{scenes} calibration scenes" + (f" that weigh as {n}" if scenes > n else "")
-            words = f"{weigh} ({pairs} images, {how})"
+        words = self._counted
         if self.group is not None:
             words += f" of the group {self.group!r}"
-        if self.input_class is not None and self.is_covered:
-            words += f" whose input was of the class {self.input_class!r}"
-            words += f" ({class_in_words(self.input_class)})"
+        if (name := self.covered_class) is not None:
+            words += f" whose input was of the class {name!r} ({class_in_words(name)})"
         return words
+
+    @property
+    def _counted(self) -> str:
+        n, pairs, scenes = self.subset.n, self.subset.pairs, len(self.subset.members)
+        if pairs <= n:
+            return f"{n} calibration images"
+        how = "each scene counting once"
+        if isinstance(self.subset.manifest.degradation, Mixture):
+            how = "each counting by how frequent its way is among uploads, a scene once at most"
+        weight = f" that weigh as {n}" if scenes > n else ""
+        return f"{scenes} calibration scenes{weight} ({pairs} images, {how})"
 
 
 _NAMES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "heic": "HEIC"}

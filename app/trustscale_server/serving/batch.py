@@ -33,8 +33,6 @@ from trustscale_server.stores.results import ResultStore
 
 BATCH_ID: Final = "batch-"
 MAX_UPLOADS: Final = 64
-BATCH_KEPT_S: Final = 7 * 24 * 3600
-_MAX_CURVES: Final = 32  # of batches that are kept at once
 
 
 class Batch(BaseModel):
@@ -69,7 +67,9 @@ class Batches:
 
     def __init__(self, store: ResultStore) -> None:
         self._store = store
-        self._weighed = lru_cache(maxsize=_MAX_CURVES)(_weighed)
+        self._weighed = lru_cache(maxsize=32)(
+            lambda document, whole: weighed(np.array(json.loads(document), np.float32), whole)
+        )
 
     async def make(self, features: Sequence[InputFeatures]) -> Batch:
         """Keep the batch of these uploads.
@@ -86,7 +86,7 @@ class Batches:
         rows = sorted([round(number, 4) for number in upload.described] for upload in features)
         document = json.dumps(rows).encode()
         batch = Batch(id=BATCH_ID + hashlib.sha256(document).hexdigest()[:20], pictures=count)
-        await self._store.put(batch.id, document, {}, ttl_s=BATCH_KEPT_S)
+        await self._store.put(batch.id, document, {}, ttl_s=7 * 24 * 3600)
         return batch
 
     async def read(self, name: str) -> bytes:
@@ -131,10 +131,6 @@ class Weighed(NamedTuple):
     curve: StepCurve
     pictures: int
     scenes: float
-
-
-def _weighed(document: bytes, whole: Subset) -> Weighed:
-    return weighed(np.array(json.loads(document), np.float32), whole)
 
 
 def weighed(described: NDArray[np.float32], whole: Subset) -> Weighed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Any, Literal
@@ -83,7 +82,7 @@ def _content(result: Result, mark: Mark, alpha: float, pixels: NDArray[np.uint8]
         why_not=_why_not(result, alpha),
         words=_words(result, alpha),
         held=None if result.added is None else result.added.held,
-        left_out=Counter(place.kind for place in result.left_out),
+        faces=sum(place.kind == "face" for place in result.left_out),
     )
 
 

@@ -12,20 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from trustscale_server.images.catch_card import CatchWords, catch_card
+from trustscale_server.images.catch_card import catch_card
 from trustscale_server.images.degrade import crop_to_multiple
-from trustscale_server.images.rewritten import Rewritten, worst
+from trustscale_server.images.rewritten import worst
 from trustscale_server.pixels.resize import resized, size_within
 
 Pixel = TypeVar("Pixel", np.uint8, np.bool_)
 
-LONGEST: Final = 2048
-"""Pixels of the longer side that a photograph is reduced to first: then it is sharp, and quick."""
+# Pixels of the longer side that a photograph is reduced to first: then it is sharp, and quick.
+_MAX_SIDE: Final = 2048
 
-_SEEN: Final = 0.005
-"""Badness below which nobody sees what was rewritten: looked at in 28 cards of two models."""
-
-_HALF: Final = 0.5  # of the place, from which on it counts as marked
+# Badness below which nobody sees what was rewritten: looked at in 28 cards of two models.
+_MIN_BADNESS: Final = 0.005
 
 
 class Caught(BaseModel):
@@ -45,14 +43,14 @@ class Caught(BaseModel):
 
 
 def reduced_pair(
-    photograph: NDArray[np.uint8], scale: int, longest: int = LONGEST
+    photograph: NDArray[np.uint8], scale: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return a photograph, uint8 [H, W, 3], as (X, Y): Y of at most `longest` pixels a side.
+    """Return a photograph, uint8 [H, W, 3], as (X, Y): Y of at most 2,048 pixels a side.
 
     Y has sides that are multiples of the scale; X is Y reduced by it.
     """
     height, width = photograph.shape[:2]
-    size = size_within((width, height), min(longest, max(width, height)))
+    size = size_within((width, height), min(_MAX_SIDE, max(width, height)))
     truth = photograph if size == (width, height) else _reduced(photograph, size)
     truth = np.ascontiguousarray(crop_to_multiple(truth, scale))
     return _reduced(truth, (truth.shape[1] // scale, truth.shape[0] // scale)), truth
@@ -63,25 +61,22 @@ def _reduced(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
 
 
 def caught(
-    truth: NDArray[np.uint8],
-    output: NDArray[np.uint8],
-    trusted: NDArray[np.bool_] | None,
-    *,
-    upscaler: str,
-    scale: float,
+    truth: NDArray[np.uint8], output: NDArray[np.uint8], trusted: NDArray[np.bool_] | None
 ) -> Caught | None:
     """Return the worst place of a picture, uint8 [H, W, 3]; None: nothing that can be seen.
 
     trusted: its mask, bool [H, W]; None: nothing was promised.
     """
     places = worst(truth, output)
-    if not places or places[0].badness < _SEEN:
+    if not places or places[0].badness < _MIN_BADNESS:
         return None
-    marked = None if trusted is None else 1 - float(_within(trusted, places[0]).mean())
-    words = _words(marked, upscaler, scale)
-    return Caught(
-        box=places[0].box, badness=places[0].badness, marked=marked, verdict=words.verdict
-    )
+    box, badness = places[0].box, places[0].badness
+    if trusted is None:
+        verdict = "Nothing was promised of this picture."
+        return Caught(box=box, badness=badness, marked=None, verdict=verdict)
+    marked = 1 - float(_within(trusted, box).mean())
+    verdict = "Trustscale had marked it." if marked >= 0.5 else "Trustscale had not marked it."
+    return Caught(box=box, badness=badness, marked=marked, verdict=verdict)
 
 
 def caught_card(
@@ -94,16 +89,11 @@ def caught_card(
 ) -> NDArray[np.uint8]:
     """Return the card, uint8 [630, 1200, 3]; x: what was sent, uint8 [h, w, 3]."""
     scale = output.shape[1] / x.shape[1]
-    place = Rewritten(catch.box, catch.badness)
     large = _reduced(x, (output.shape[1], output.shape[0]))  # enlarged, without a model
-    sent, ours, was = (_within(picture, place) for picture in (large, output, truth))
-    return catch_card(sent, ours, was, _words(catch.marked, upscaler, scale))
+    sent, ours, was = (_within(picture, catch.box) for picture in (large, output, truth))
+    return catch_card(sent, ours, was, verdict=catch.verdict, upscaler=upscaler, scale=scale)
 
 
-def _words(marked: float | None, upscaler: str, scale: float) -> CatchWords:
-    return CatchWords(upscaler, scale, None if marked is None else marked >= _HALF)
-
-
-def _within(picture: NDArray[Pixel], place: Rewritten) -> NDArray[Pixel]:
-    left, top, right, bottom = place.box
+def _within(picture: NDArray[Pixel], box: tuple[int, int, int, int]) -> NDArray[Pixel]:
+    left, top, right, bottom = box
     return picture[top:bottom, left:right]

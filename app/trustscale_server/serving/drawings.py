@@ -22,7 +22,7 @@ from trustscale_server.images.overlay import composed, opaque_part, overlay
 from trustscale_server.images.png import to_bytes
 from trustscale_server.pixels.lab import Pixels
 from trustscale_server.sampling.sigma.added_score import Added
-from trustscale_server.serving.added import read_cells, safe_pixels
+from trustscale_server.serving.added_cells import read_cells, safe_pixels
 from trustscale_server.serving.document import BelievedPicture, Result
 from trustscale_server.serving.provenance import mark_of
 from trustscale_server.serving.stored_answer import read_image, read_mask

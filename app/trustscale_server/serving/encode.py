@@ -16,7 +16,7 @@ from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.sampling.sigma.added_score import Added
-from trustscale_server.serving.added import CELLS, cells_png
+from trustscale_server.serving.added_cells import CELLS, cells_png
 from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.card_file import png_card
 from trustscale_server.serving.context import ServiceContext

@@ -14,7 +14,8 @@ from trustscale_server.images.metadata import Metadata
 from trustscale_server.images.png import write_png
 from trustscale_server.images.tiff import Pages, write_trust_cog
 from trustscale_server.pixels.lab import to_8_bit
-from trustscale_server.serving.added import RHO, zones
+from trustscale_server.serving.added import RHO
+from trustscale_server.serving.added_cells import zones
 from trustscale_server.serving.document import (
     ADDED,
     BELIEVED,

@@ -37,7 +37,8 @@ class FaceFinder:
         """Return the faces of an upload, uint8 [H, W, 3], in its pixels; scale: of the output."""
         height, width, _ = picture.shape
         zoom = faces.zoom_for(height, width, scale)
-        return faces.find_faces(picture, zoom, _face_network(self.precision).run)
+        network = _loaded(faces.face_network_file, "the face detector", self.precision)
+        return faces.find_faces(picture, zoom, network.run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +49,8 @@ class LineFinder:
 
     def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[list[lines.Corners]]:
         """Return the lines in each of some pictures of one place, as `lines.find_lines`."""
-        return lines.find_lines(pictures, _line_network(self.precision).run)
-
-
-def _face_network(precision: PrecisionSetting) -> InferenceSession:
-    return _loaded(faces.face_network_file, "the face detector", precision)
-
-
-def _line_network(precision: PrecisionSetting) -> InferenceSession:
-    return _loaded(lines.line_network_file, "the detector of text", precision)
+        network = _loaded(lines.line_network_file, "the detector of text", self.precision)
+        return lines.find_lines(pictures, network.run)
 
 
 def _loaded(

@@ -87,8 +87,8 @@ def _infeasible(applicable: ApplicableCalibration, alpha: float) -> str:
     of = "this calibration"
     if applicable.group is not None:
         of = f"the group {applicable.group!r} of {of}"
-    if applicable.input_class is not None and applicable.is_covered:
-        of = f"the class {applicable.input_class!r} of {of}"
+    if applicable.covered_class is not None:
+        of = f"the class {applicable.covered_class!r} of {of}"
     return (
         f"alpha={alpha:g} is below {limit} of {of} with n = {subset.n} {what}, so nothing can "
         f"be trusted; {needed}."

@@ -91,12 +91,12 @@ def _compared(
             f"{output.shape[1]}×{output.shape[0]}."
         )
     trusted = read_mask(mask)[0] if result.guarantee.promised else None
-    names = {"upscaler": result.upscaler}
-    place = caught(truth, output, trusted, **names, scale=result.scale)
+    place = caught(truth, output, trusted)
     if place is None:
         raise NotFound("Nothing was rewritten that can be seen: this model was right here.")
     if not card:
         return place, b""
     with Image.open(io.BytesIO(rest)) as file:
         x = np.asarray(file.convert("RGB"))
-    return place, picture(caught_card(place, x, output, truth, **names), "jpeg", quality=90)
+    card_pixels = caught_card(place, x, output, truth, upscaler=result.upscaler)
+    return place, picture(card_pixels, "jpeg", quality=90)
