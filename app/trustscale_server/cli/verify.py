@@ -34,9 +34,10 @@ def verify(
     # Imported only now, so that a mistyped name fails at once.
     from trustscale_server.images import verify as checks  # noqa: PLC0415
     from trustscale_server.images.sandbox.client import in_decoder  # noqa: PLC0415
+    from trustscale_server.images.signature import NOBODY, signers_of  # noqa: PLC0415
     from trustscale_server.platform.errors import TrustscaleError  # noqa: PLC0415
 
-    known = checks.NOBODY if signer is None else checks.signers_of(signer.read_text())
+    known = NOBODY if signer is None else signers_of(signer.read_text())
     all_hold = True
     for file in files:
         try:

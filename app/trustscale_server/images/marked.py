@@ -6,11 +6,10 @@ import io
 from dataclasses import replace
 from typing import IO, Final
 
-import numpy as np
 from PIL import Image
 
 from trustscale_server.images.encode import Attached, FormName, write_picture
-from trustscale_server.images.marks import Mark, completed, packet
+from trustscale_server.images.marks import Mark, colours_of, completed, packet
 from trustscale_server.pixels.lab import Pixels
 
 # What is read has exactly the values that were written; WebP loses those of hidden pixels.
@@ -39,6 +38,6 @@ def write_marked(
     file = io.BytesIO()
     write_picture(file, pixels, form, quality=quality, attached=attached)
     with Image.open(file) as image:
-        decoded = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+        decoded = colours_of(image)
     out.write(completed(file.getvalue(), decoded))
     return None

@@ -118,6 +118,11 @@ def percent(share: float) -> str:
     return f"{min(round(100 * share), 99 if share < 1 else 100)}\u00a0%"
 
 
+def colours_of(image: Image.Image) -> NDArray[np.uint8]:
+    """Return pixels as they are marked, uint8 [H, W, 3], or 4 where some are transparent."""
+    return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+
+
 def pixel_digest(pixels: Pixels) -> str:
     """Return a digest of the values of uint8 [H, W, 3 or 4] and of their shape."""
     digest = hashlib.sha256("x".join(map(str, pixels.shape)).encode())

@@ -20,7 +20,7 @@ from msgspec import ValidationError, convert
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
-from trustscale_server.images.xmp import DESCRIPTION, RDF, SPACES, descriptions, full
+from trustscale_server.images.xmp import DESCRIPTION, RDF, SPACES, descriptions, full, packet_of
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
@@ -149,8 +149,7 @@ def marks_of(image: Image.Image) -> Metadata:
 
 def _xmp_of(image: Image.Image, scope: str) -> bytes:
     """The allowed XMP of an opened image. Raises SyntaxError, ValueError: it is damaged."""
-    xmp = image.info.get("xmp", b"")
-    packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+    packet = packet_of(image)
     return packet and allowed_xmp(packet[:_MAX_READ], _ALLOWED[scope])
 
 

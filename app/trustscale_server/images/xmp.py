@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 DESCRIPTION: Final = f"{RDF}Description"
@@ -39,6 +42,12 @@ class _NoEntities(TreeBuilder):
     def doctype(self, *_: object) -> None:
         """Raise ParseError."""
         raise ParseError
+
+
+def packet_of(image: Image) -> bytes:
+    """Return the packet of an opened image; empty if it has none."""
+    packet = image.info.get("xmp", b"")
+    return packet.encode() if isinstance(packet, str) else bytes(packet)
 
 
 def descriptions(packet: bytes) -> list[Element]:

@@ -11,6 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from pydantic import Field, TypeAdapter
 
+from trustscale_server.images.marks import colours_of
 from trustscale_server.images.metadata import Metadata, marks_of
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.errors import NotFound
@@ -65,4 +66,4 @@ def pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
     if picture.mode.startswith("I"):
         levels = np.asarray(picture).astype(np.uint16)
         return np.repeat(to_8_bit(levels)[..., np.newaxis], 3, axis=2)
-    return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
+    return colours_of(picture)
