@@ -31,8 +31,9 @@ from trustscale_server.calibration.manifest import PairInfo
 from trustscale_server.calibration.review_settings import ReviewSettings
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal import LossCurve, StepCurve
-from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between
+from trustscale_server.conformal.post_hoc import PostHocCurve, menu_between
 from trustscale_server.conformal.review import TOLERANCES, accepted_of_batch, p_value
+from trustscale_server.conformal.risk_shape import Shape
 from trustscale_server.conformal.scenes import by_scene
 
 ALPHA, LEVEL, TOLERANCE, DELTA = LEVELS["balanced"], 0.1, 0.1, 0.1
@@ -62,7 +63,7 @@ class Law:
         """
         total, weight = np.zeros(len(thresholds)), 0.0
         for curves, weights in self.scenes:
-            losses = np.stack([one.losses(thresholds, "left") for one in curves]).astype(float)
+            losses = np.stack([one.losses_below(thresholds) for one in curves]).astype(float)
             own = np.array([float(one) for one in weights])
             total += own @ of(losses)
             weight += own.sum()

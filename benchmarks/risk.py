@@ -53,7 +53,7 @@ from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal import LossCurve, fidelity
 from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.conformal.review import TOLERANCES, accepted_of_batch, high_sigma, off_shares
-from trustscale_server.conformal.risk_curve import StepCurve
+from trustscale_server.conformal.step_curve import StepCurve
 from trustscale_server.images.compression import Compression
 from trustscale_server.images.decode import decode
 from trustscale_server.images.degrade import crop_to_multiple

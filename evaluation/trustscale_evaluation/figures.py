@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trustscale_evaluation.bootstrap import Resamples, mean_intervals
 from trustscale_evaluation.plots import COLORS, GREY, Panel, PlotLine, plot
-from trustscale_evaluation.reduce import Cell, mean_of
+from trustscale_evaluation.reduce import Cell, mean_below
 from trustscale_evaluation.report_picture import ReportPicture
 from trustscale_evaluation.run import Evaluation
 from trustscale_server.conformal import LossCurve, RiskCurve
@@ -145,7 +145,7 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
         )
         threshold = np.array([curve.threshold(alpha)])
         realised[row, draw] = np.mean(
-            [mean_of(answer.losses, threshold, "left")[0] for answer in cell.answers]
+            [mean_below(answer.losses, threshold)[0] for answer in cell.answers]
         )
     return counts, realised
 

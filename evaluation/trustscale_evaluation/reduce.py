@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,12 +63,12 @@ class JudgedImage(NamedTuple):
     quantities: _Quantities
 
 
-def mean_of(
-    losses: Sequence[LossCurve], thresholds: NDArray[np.floating], side: Literal["left", "right"]
+def mean_below(
+    losses: Sequence[LossCurve], thresholds: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Return the mean of the losses of spots at each threshold."""
+    """Return the mean of the losses of spots in the mask {σ < t} of each threshold."""
     return np.asarray(
-        np.mean([curve.losses(thresholds, side) for curve in losses], axis=0, dtype=np.float64)
+        np.mean([curve.losses_below(thresholds) for curve in losses], axis=0, dtype=np.float64)
     )
 
 
@@ -223,8 +223,8 @@ class Cell(Method):
             error = image.error(pipeline, self.color_error)
         of_colours = LossCurve.from_maps(sigma, error)
         quantities = image.quantities(pipeline, thresholds)
-        quantities["error"] = of_colours.losses(thresholds, "left").astype(np.float64)
-        quantities["loss"] = mean_of(losses, thresholds, "left")
+        quantities["error"] = of_colours.losses_below(thresholds).astype(np.float64)
+        quantities["loss"] = mean_below(losses, thresholds)
         return JudgedImage(applicable, losses, quantities)
 
     def gather(self, images: Sequence[JudgedImage]) -> None:

@@ -17,7 +17,7 @@ from trustscale_evaluation.bootstrap import (
     resampled_losses,
 )
 from trustscale_evaluation.records import Record
-from trustscale_evaluation.reduce import Cell, mean_of
+from trustscale_evaluation.reduce import Cell, mean_below
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal.scenes import Scene, by_scene
 
@@ -126,7 +126,7 @@ def joint_intervals(
         ends = np.append(levels, np.nextafter(np.float32(subset.highest), np.inf))
         total += resampled_losses(
             np.array([_mean_at(scene, levels) for scene in scenes]),
-            np.array([mean_of(cell.answers[i].losses, ends, "left") for i in places]),
+            np.array([mean_below(cell.answers[i].losses, ends) for i in places]),
             subset.bound,
             _plain_levels(subset, alphas),
             (of_scenes[:, columns] * weights, of_test[:, places]),
@@ -152,7 +152,7 @@ def _plain_levels(subset: Subset, alphas: Sequence[float]) -> list[float]:
 
 
 def _mean_at(scene: Scene, levels: NDArray[np.float32]) -> NDArray[np.float64]:
-    risen = np.array([curve.losses(levels, "right") for curve in scene.curves], np.float64)
+    risen = np.array([curve.losses(levels) for curve in scene.curves], np.float64)
     return np.average(risen, axis=0, weights=scene.weights)
 
 

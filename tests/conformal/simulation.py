@@ -6,7 +6,7 @@ expected loss of a threshold, for one new crop of a new scene, is a mean over th
 
 import numpy as np
 
-from trustscale_server.conformal.risk_curve import LARGEST
+from trustscale_server.conformal.step_curve import LARGEST
 
 from .strategies import CURVES
 
@@ -15,7 +15,7 @@ def expected_losses(scenes, thresholds):
     """For each threshold E[L(t−)] of one crop of one scene of the population."""
     different, places = np.unique(thresholds, return_inverse=True)
     of_scenes = [
-        np.mean([crop.losses(different, "left") for crop in crops], axis=0, dtype=float)
+        np.mean([crop.losses_below(different) for crop in crops], axis=0, dtype=float)
         for crops in scenes
     ]
     return np.mean(of_scenes, axis=0)[places]

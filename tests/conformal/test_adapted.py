@@ -53,7 +53,7 @@ def test_each_picture_counts_by_its_ratio():
     for t in random.random(100):
         losses = [
             np.mean(
-                [curves[3 * k + j].loss_below(np.nextafter(np.float32(t), 2)) for j in range(3)]
+                [curves[3 * k + j].losses_below(np.nextafter(np.float32(t), 2)) for j in range(3)]
             )
             for k in range(20)
         ]
@@ -95,7 +95,7 @@ def test_a_shift_of_difficulty_is_met():
         assert found.threshold(alpha) <= plain.threshold(alpha)
         new = losing(random, 1.6)
         for name, curve in (("adapted", found), ("plain", plain)):
-            losses[name].append(new.loss_below(curve.threshold(alpha)))
+            losses[name].append(float(new.losses_below(curve.threshold(alpha))))
     assert np.mean(losses["plain"]) > 1.5 * alpha
     assert np.mean(losses["adapted"]) < alpha * 1.2
 

@@ -39,7 +39,7 @@ def reduced(sigmas, errors):
         list(range(len(loss_curves))),
         [Fraction(1)] * len(loss_curves),
         quantiles,
-        lambda t: np.array([one.loss_below(t) for one in loss_curves]),
+        lambda t: np.array([one.losses_below(t) for one in loss_curves], float),
     )
 
 

@@ -47,7 +47,7 @@ def going_up(loss_curves, delta, alpha):
     def certified(t):
         if share >= 1:
             return True  # no loss exceeds B
-        x = np.array([loss_curve.loss(t) for loss_curve in loss_curves]) / BOUND
+        x = np.array([loss_curve.losses(t) for loss_curve in loss_curves], float) / BOUND
         return betting(x, share, delta) <= delta
 
     if share <= 0 or not certified(-math.inf):

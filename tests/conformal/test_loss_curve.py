@@ -34,9 +34,9 @@ class TestFromMaps:
         loss_curve = LossCurve.from_maps(sigma, error)
         values = np.unique(sigma)
         for t in [*values, *np.nextafter(values, -np.inf), *np.nextafter(values, np.inf)]:
-            assert loss_curve.loss(t) == oracle.loss(sigma, error, t)
-        assert loss_curve.loss(-np.inf) == 0
-        assert loss_curve.loss(np.inf) == error.max()
+            assert loss_curve.losses(t) == oracle.loss(sigma, error, t)
+        assert loss_curve.losses(-np.inf) == 0
+        assert loss_curve.losses(np.inf) == error.max()
 
     @pytest.mark.parametrize("sigma", ["rough", "smooth", "tied", "clipped"])
     @pytest.mark.parametrize("error", ["rough", "smooth", "tied"])
@@ -72,10 +72,10 @@ class TestStaircase:
         loss_curve = LossCurve.from_maps(sigma, error)
         thresholds = np.array([*np.unique(sigma), np.inf, -np.inf])
         below = [error[sigma < t].max(initial=0) for t in thresholds]
-        assert [loss_curve.loss_below(t) for t in thresholds] == below
-        assert loss_curve.losses(thresholds, "left").tolist() == below
-        expected = [loss_curve.loss(t) for t in thresholds]
-        assert loss_curve.losses(thresholds, "right").tolist() == expected
+        assert [loss_curve.losses_below(t) for t in thresholds] == below
+        assert loss_curve.losses_below(thresholds).tolist() == below
+        expected = [loss_curve.losses(t) for t in thresholds]
+        assert loss_curve.losses(thresholds).tolist() == expected
 
     @pytest.mark.parametrize(
         ("levels", "errors"),
@@ -97,7 +97,7 @@ class TestStaircase:
         many.raise_if_inconsistent()
         assert list(many) == list(LossCurves.from_curves(one_by_one)) == one_by_one
         for t in (-1.0, 0.0, 0.5, 1.0, 9.0):
-            expected = [one.loss_below(t) for one in one_by_one]
+            expected = [one.losses_below(t) for one in one_by_one]
             np.testing.assert_array_equal(many.losses_below(t), expected)
         places = np.array([5, 0, 1])
         assert list(many.take(places)) == [one_by_one[place] for place in places]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trustscale_server.conformal import RiskCurve
-from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, on_codes
+from trustscale_server.conformal.post_hoc import PostHocCurve, on_codes
+from trustscale_server.conformal.risk_shape import Shape
 
 from . import strategies
 from .strategies import BOUND, staircases_of
@@ -132,7 +133,7 @@ def drawn():
         named = RiskCurve.from_loss_curves(scenes, 1.0)
         cuts.append([[one.threshold(alpha) for alpha in MENU] for one in (curve, named)])
         ratios.append(curve.ratio)
-    worst = np.array([np.max(one.losses(np.array(cuts), "left") / MENU, -1) for one in population])
+    worst = np.array([np.max(one.losses_below(np.array(cuts)) / MENU, -1) for one in population])
     return *worst.mean(axis=0).T, np.mean(worst[..., 0] > ratios, axis=0)
 
 

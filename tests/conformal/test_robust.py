@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trustscale_server.conformal import LossCurve, RiskCurve
-from trustscale_server.conformal.post_hoc import PostHocCurve, Shape
+from trustscale_server.conformal.post_hoc import PostHocCurve
+from trustscale_server.conformal.risk_shape import Shape
 from trustscale_server.conformal.robust import MAX_ROBUST, RobustCurve, cut_share, harder
 
 from . import strategies
@@ -66,7 +67,9 @@ def test_the_threshold_is_that_of_the_bound(pictures, alpha, robust):
     levels = sorted({float(level) for spots in curves for spot in spots for level in spot.levels})
     for found, new in ((curve.threshold(alpha), True), (curve.lenient_threshold(alpha), False)):
         for t in [-math.inf, *levels]:
-            means = [float(np.mean([spot.loss(t) for spot in spots])) for spots in curves]
+            means = [
+                float(np.mean([spot.losses(t) for spot in spots], dtype=float)) for spots in curves
+            ]
             over = excess(means, list(map(float, weights)), alpha, robust, new=new)
             if abs(over) > 1e-7 and alpha < BOUND:
                 assert (t < found or found == math.inf) == (over < 0) or found == t == -math.inf
@@ -108,7 +111,7 @@ def test_every_order_of_few_scenes(scenes, alpha, robust):
         threshold = RobustCurve.from_loss_curves(
             [curves[k] for k in known], BOUND, robust=robust
         ).threshold(alpha)
-        lost.append(curves[new].loss_below(threshold))
+        lost.append(float(curves[new].losses_below(threshold)))
     assert hardest(lost, [1.0] * len(lost), robust) <= alpha + 1e-9
 
 
@@ -125,7 +128,7 @@ def test_every_order_where_alpha_is_chosen_after_looking(scenes, robust):
         made = PostHocCurve.from_loss_curves(
             [curves[k] for k in known], BOUND, menu=menu, shape=Shape.power(1.0), robust=robust
         )
-        ratios.append(max(curves[new].loss_below(made.threshold(a)) / a for a in menu))
+        ratios.append(max(float(curves[new].losses_below(made.threshold(a))) / a for a in menu))
     assert hardest(ratios, [1.0] * len(ratios), robust) <= 1 + 1e-4
 
 

@@ -161,7 +161,7 @@ def pairs_of(crops, names=None):
         names,
         weights,
         quantiles,
-        lambda t: np.array([one.loss_below(t) for one in crops]),
+        lambda t: np.array([one.losses_below(t) for one in crops], float),
     )
 
 
@@ -228,7 +228,9 @@ class TestWeights:
                     curves, 1.0, scenes=names, weights=given_weights, highest=HIGHEST
                 )
                 t = curve.threshold(0.1)
-                lost = [np.mean([one.loss_below(t) for one in scene]) for scene in losses]
+                lost = [
+                    np.mean([one.losses_below(t) for one in scene], dtype=float) for scene in losses
+                ]
                 found.append(np.average(lost, weights=np.array(share, float)))
         assert np.mean(per_class) <= 0.1 + 3 * stats.sem(per_class)
         assert np.mean(per_class) >= 0.1 - 1 / 30 - 0.012

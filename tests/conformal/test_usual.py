@@ -44,7 +44,7 @@ def test_a_tolerance_makes_one_step(maps, tolerance):
     (loss_curve,) = staircases_of([maps])
     step = loss_curve.exceeding(tolerance)
     for t in maps[0].ravel():
-        assert step.loss(t) == (oracle.loss(*maps, t) > tolerance)
+        assert step.losses(t) == (oracle.loss(*maps, t) > tolerance)
 
 
 @given(strategies.images(min_size=1), ALPHAS, st.sampled_from([0.1, 0.3, 1.0]))
@@ -74,7 +74,7 @@ def test_one_of_ten_exceeds_it(population):
     places, drawn = calibrations(population, 99, 200)
     curves = [RiskCurve.from_loss_curves(images, 1.0) for images in drawn]
     cuts = np.array([curve.threshold(0.2) for curve in curves])
-    lost = np.array([one.losses(cuts, "left") for one in population]).T  # [draw, image]
+    lost = np.array([one.losses_below(cuts) for one in population]).T  # [draw, image]
     usual = [
         Expectation().typical_error(curve, by_scene(images, 1.0), 0.2).error
         for curve, images in zip(curves, drawn, strict=True)

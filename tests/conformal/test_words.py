@@ -28,7 +28,7 @@ def test_the_loss_is_the_running_maximum_of_the_share_of_wrong_words(
     curve = words.loss_curve([score for score, _ in scored], [wrong for _, wrong in scored])
     for t in np.arange(-1, 8, 0.5):
         largest = max(shares(scored, s) for s in np.arange(-1, t + 0.1, 0.5))
-        assert curve.loss(t) == pytest.approx(largest)
+        assert curve.losses(t) == pytest.approx(largest)
 
 
 def pictures(random: np.random.Generator, count: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -73,7 +73,7 @@ def cell_of(stairs, scenes, test, guarantee=None):
     cell.calibration = made
     subject = ApplicableCalibration.from_calibration(made, None, None, size=(8, 8))
     thresholds = cell.thresholds(made)
-    losses = [one.losses(thresholds, "left") for one in test]
+    losses = [one.losses_below(thresholds) for one in test]
     cell.gather(
         [
             JudgedImage(subject, [one], dict.fromkeys(QUANTITIES, loss))
@@ -103,7 +103,7 @@ def test_joint_intervals_by_hand():
         images, of_scenes = zip(*again, strict=True)
         bound = cell.calibration.everything.bound
         curve = RiskCurve.from_loss_curves(images, bound, scenes=of_scenes)
-        losses = [[s.loss_below(curve.threshold(t)) for t in ALPHAS] for s in test]
+        losses = [[float(s.losses_below(curve.threshold(t))) for t in ALPHAS] for s in test]
         realised.append(np.average(losses, axis=0, weights=b))
     ends = np.quantile(realised, [0.025, 0.975], axis=0).T
     np.testing.assert_allclose(got, ends)
@@ -122,7 +122,7 @@ def test_a_threshold_that_is_too_large_is_found(alpha):
     assert honest.status == "consistent"
     bound = cell.calibration.everything.bound
     false = RiskCurve.from_loss_curves(calibration, bound).threshold(1.25 * alpha)
-    losses = np.array([one.loss_below(false) for one in test])
+    losses = np.array([one.losses_below(false) for one in test], float)
     cell.quantities = dict.fromkeys(QUANTITIES, np.tile(losses[:, None], len(cell.alphas) + 1))
     cheat, _ = cell_rows("fake", cell, draws, [alpha])
     assert cheat.status == "broken"

@@ -30,12 +30,9 @@ from trustscale_server.conformal import (
     high_probability,
 )
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between, on_codes
-from trustscale_server.conformal.risk_curve import (
-    USUALLY,
-    exceeded_by,
-    minimal_n,
-)
+from trustscale_server.conformal.post_hoc import PostHocCurve, menu_between, on_codes
+from trustscale_server.conformal.risk_curve import USUALLY, exceeded_by, minimal_n
+from trustscale_server.conformal.risk_shape import Shape
 from trustscale_server.conformal.robust import RobustCurve, harder
 from trustscale_server.conformal.scenes import Scene
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
@@ -77,7 +74,7 @@ class Expectation(GuaranteeSettings):
         lenient = curve.lenient_threshold(alpha)
         exceeded = exceeded_by(
             [
-                np.array([curve_of_spot.loss_below(lenient) for curve_of_spot in scene.curves])
+                np.array([curve_of_spot.losses_below(lenient) for curve_of_spot in scene.curves])
                 for scene in scenes
             ],
             [scene.weights for scene in scenes],

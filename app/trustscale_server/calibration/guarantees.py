@@ -15,18 +15,12 @@ from pydantic import (
     Field,
 )
 
-from trustscale_server.conformal import (
-    LossCurve,
-    StepCurve,
-)
+from trustscale_server.conformal import LossCurve, StepCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.conformal.risk_curve import (
-    LARGEST,
-    leakage_bound,
-    minimal_n,
-)
+from trustscale_server.conformal.risk_curve import leakage_bound, minimal_n
 from trustscale_server.conformal.robust import MAX_ROBUST, minimal_scenes
 from trustscale_server.conformal.scenes import Scene
+from trustscale_server.conformal.step_curve import LARGEST
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 
 LEVELS: Final[Mapping[str, float]] = {"strict": 0.03, "balanced": 0.05, "lenient": 0.07}

@@ -8,6 +8,7 @@ calibration into thresholds, masks and trust levels.
 from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.high_probability import HighProbabilityCurve
 from trustscale_server.conformal.loss_curve import LossCurve
-from trustscale_server.conformal.risk_curve import RiskCurve, StepCurve
+from trustscale_server.conformal.risk_curve import RiskCurve
+from trustscale_server.conformal.step_curve import StepCurve
 
 __all__ = ["HighProbabilityCurve", "LossCurve", "RiskCurve", "StepCurve", "fidelity"]

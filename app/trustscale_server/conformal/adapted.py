@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.loss_curve import LossCurves
-from trustscale_server.conformal.risk_curve import LARGEST, StepCurve
 from trustscale_server.conformal.scenes import UNITS_OF_LOSS, summed
+from trustscale_server.conformal.step_curve import LARGEST, StepCurve, rises
 
 MIN_UPLOADS: Final = 6
 """Uploads of a batch below which no ratio is estimated."""
@@ -106,13 +106,16 @@ def adapted_curve(
     units = np.ceil(weighed * UNITS_OF_LOSS).astype(np.int64)
     total = summed(loss_curves.levels, units, loss_curves.lengths)
     start = bound * ratios.new / everything
-    risks = np.minimum(start + total.totals / UNITS_OF_LOSS, bound)
-    is_rise = np.diff(risks, prepend=start) > 0
-    n = float(np.square(ratios.calibrated.sum()) / np.square(ratios.calibrated).sum())
-    return StepCurve(n, bound, start, total.levels[is_rise], risks[is_rise], highest=highest)
+    values = np.append(start, np.minimum(start + total.totals / UNITS_OF_LOSS, bound))
+    n = _equal_ones(ratios.calibrated)
+    return StepCurve(n, bound, *rises(total.levels, values), highest=highest)
 
 
 def effective_number(ratios: NDArray[np.float64], members: Sequence[Sequence[int]]) -> float:
     """Return how many equal scenes say as much as those of these pictures: (ΣW)²/ΣW²."""
-    of_scenes = np.array([ratios[list(places)].mean() for places in members])
-    return float(np.square(of_scenes.sum()) / np.square(of_scenes).sum())
+    return _equal_ones(np.array([ratios[list(places)].mean() for places in members]))
+
+
+def _equal_ones(weights: NDArray[np.float64]) -> float:
+    """How many equal weights say as much as these."""
+    return float(np.square(weights.sum()) / np.square(weights).sum())

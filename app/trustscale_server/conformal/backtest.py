@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.loss_curve import LossCurve
-from trustscale_server.conformal.risk_curve import RiskCurve, StepCurve
+from trustscale_server.conformal.risk_curve import RiskCurve
 from trustscale_server.conformal.scenes import places_of
+from trustscale_server.conformal.step_curve import StepCurve
 
 _MAX_TRUSTED: Final = 0.95
 """Share of the calibrating area beyond which nothing more is trusted: an α that would trust it all

@@ -75,9 +75,3 @@ class CodeTable:
         for _ in range(self.most):
             place += sigma >= self.thresholds.take(place, mode="clip")
         return self.codes.take(np.minimum(place, len(self.thresholds)))
-
-
-def check_no_nan(indecision: NDArray[np.float32]) -> None:
-    """Raise a ValueError if a value of σ is not a number."""
-    if indecision.size and np.isnan(indecision.min()):
-        raise ValueError("σ contains NaN")

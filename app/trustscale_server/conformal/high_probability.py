@@ -37,8 +37,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.loss_curve import LossCurve, coarse_down
-from trustscale_server.conformal.risk_curve import LARGEST, StepCurve
 from trustscale_server.conformal.scenes import Scene, by_scene
+from trustscale_server.conformal.step_curve import LARGEST, StepCurve
 
 _BLOCK = 256  # thresholds per block of the WSR bound: its temporaries stay small
 _MAX_SEARCHED = 5_000  # scenes, up to which the least number for WSR is looked for exactly

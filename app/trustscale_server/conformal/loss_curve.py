@@ -23,11 +23,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from trustscale_server.pixels.filters import largest_float32
 
@@ -91,7 +90,7 @@ class LossCurve:
             raise ValueError("D contains values that are negative or not finite")
         # Only what exceeds the curve of some of the pixels can raise that of all.
         coarse_levels, coarse_errors = _running_maximum(sigma[::_STRIDE], loss[::_STRIDE])
-        exceeds = loss > _steps_at(coarse_levels, coarse_errors, sigma)
+        exceeds = loss > _steps_at(coarse_levels, coarse_errors, sigma, "right")
         return cls(
             *_running_maximum(
                 np.concatenate([coarse_levels, sigma[exceeds]]),
@@ -127,33 +126,33 @@ class LossCurve:
             self.levels[first : first + 1], np.ones_like(self.errors[first : first + 1])
         )
 
-    def losses(
-        self, thresholds: NDArray[np.floating], side: Literal["left", "right"]
-    ) -> NDArray[np.float32]:
-        """L(t−) of each threshold for "left", L(t) for "right"; float32 of their shape."""
-        return _steps_at(self.levels, self.errors, thresholds, side)
+    def losses(self, thresholds: ArrayLike) -> NDArray[np.float32]:
+        """Return L(t) of each threshold: the worst error over the pixels with σ ≤ t, 0 without any.
 
-    def loss(self, threshold: float) -> float:
-        """Return L(t), the worst error over the pixels with σ ≤ t, 0 without any."""
-        return float(self.losses(np.array([threshold]), "right")[0])
+        It is float32 of the shape of the thresholds.
+        """
+        return _steps_at(self.levels, self.errors, thresholds, "right")
 
-    def loss_below(self, threshold: float) -> float:
-        """Return L(t−), the worst error over the mask {σ < t}, 0 if it is empty."""
-        index = int(np.searchsorted(self.levels, threshold, side="left"))
-        return float(self.errors[index - 1]) if index else 0.0
+    def losses_below(self, thresholds: ArrayLike) -> NDArray[np.float32]:
+        """Return L(t−) of each threshold: the worst error over the mask {σ < t}, 0 if it is empty.
+
+        It is float32 of the shape of the thresholds.
+        """
+        return _steps_at(self.levels, self.errors, thresholds, "left")
 
 
 class LossCurves(Sequence[LossCurve]):
     """Many loss curves in two arrays; each curve is made when it is read.
 
     levels, errors: float32 [N] of all breakpoints. lengths: int64, how many each curve has.
+    starts: int64, where those of each curve begin.
     """
 
     def __init__(
         self, levels: NDArray[np.float32], errors: NDArray[np.float32], lengths: NDArray[np.int64]
     ) -> None:
         self.levels, self.errors, self.lengths = levels, errors, lengths
-        self.ends = np.cumsum(lengths)
+        self.starts = np.cumsum(lengths) - lengths
 
     @classmethod
     def from_curves(cls, curves: Iterable[LossCurve]) -> LossCurves:
@@ -174,7 +173,7 @@ class LossCurves(Sequence[LossCurve]):
         """
         if (self.lengths < 0).any() or self.lengths.sum() != len(self.levels):
             raise ValueError("the lengths do not add up")
-        firsts = (self.ends - self.lengths)[self.lengths > 0]
+        firsts = self.starts[self.lengths > 0]
         rising = (self.levels[1:] > self.levels[:-1]) & (self.errors[1:] > self.errors[:-1])
         rising[firsts[1:] - 1] = True  # from one to the next
         finite = np.isfinite(self.levels).all() and np.isfinite(self.errors).all()
@@ -185,8 +184,8 @@ class LossCurves(Sequence[LossCurve]):
         return len(self.lengths)
 
     def __getitem__(self, place: int) -> LossCurve:  # type: ignore[override]
-        end = self.ends[place]
-        own = slice(end - self.lengths[place], end)
+        start = self.starts[place]
+        own = slice(start, start + self.lengths[place])
         curve = object.__new__(LossCurve)
         object.__setattr__(curve, "levels", self.levels[own])
         object.__setattr__(curve, "errors", self.errors[own])
@@ -198,21 +197,17 @@ class LossCurves(Sequence[LossCurve]):
     def take(self, places: NDArray[np.int64]) -> LossCurves:
         """Return the curves at these places, in this order."""
         lengths = self.lengths[places]
-        starts = np.repeat((self.ends - self.lengths)[places], lengths)
+        starts = np.repeat(self.starts[places], lengths)
         steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return LossCurves(self.levels[starts + steps], self.errors[starts + steps], lengths)
 
     def losses_below(self, threshold: float) -> NDArray[np.float64]:
         """Return L(t−) of each curve, float64."""
-        counts = np.add.reduceat(np.append(self.levels < threshold, False), self._starts)
+        counts = np.add.reduceat(np.append(self.levels < threshold, False), self.starts)
         counts[self.lengths == 0] = 0
-        before = self.ends - self.lengths + counts - 1
-        losses = np.append(self.errors, np.float32(0))[np.where(counts > 0, before, -1)]
+        last = np.where(counts > 0, self.starts + counts - 1, -1)
+        losses = np.append(self.errors, np.float32(0))[last]
         return np.asarray(losses.astype(np.float64))
-
-    @cached_property
-    def _starts(self) -> NDArray[np.int64]:
-        return np.asarray(self.ends - self.lengths)
 
 
 def coarse_down(levels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -250,8 +245,8 @@ def last_of_level(levels: NDArray[np.float32]) -> NDArray[np.bool_]:
 def _steps_at(
     levels: NDArray[np.float32],
     errors: NDArray[np.float32],
-    at: NDArray[np.floating],
-    side: Literal["left", "right"] = "right",
+    thresholds: ArrayLike,
+    side: Literal["left", "right"],
 ) -> NDArray[np.float32]:
     steps = np.append(np.float32(0), errors)
-    return steps[np.searchsorted(levels, at, side=side)]
+    return np.asarray(steps[np.searchsorted(levels, thresholds, side=side)])

@@ -17,13 +17,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trustscale_server.conformal.step_curve import ROUNDING
+
 TOLERANCES: Final = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
 """The τ to choose from."""
 
 _ONE_IN: Final = 20  # pixels exceed σ_high
 _DIGITS: Final = 10_000  # shares are rounded up to whole parts of this
 _KEYS: Final = 1 << 15  # of σ: the upper 16 bits of a float32 without a sign
-_ROUNDING: Final = 1 + 1e-12
 
 
 def off_shares(error: NDArray[np.float32]) -> tuple[float, ...]:
@@ -116,6 +117,6 @@ def accepted_of_batch(p_values: Sequence[float], delta: float) -> list[bool]:
     """
     values = np.asarray(p_values, np.float64)
     ranks = np.arange(1, len(values) + 1)
-    fits = np.sort(values) * len(values) <= delta * ranks * _ROUNDING
+    fits = np.sort(values) * len(values) <= delta * ranks * ROUNDING
     most = int(ranks[fits].max(initial=0))
-    return [bool(fit) for fit in values * len(values) <= delta * most * _ROUNDING]
+    return [bool(fit) for fit in values * len(values) <= delta * most * ROUNDING]

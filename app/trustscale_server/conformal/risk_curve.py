@@ -1,145 +1,22 @@
-"""Step curves: the thresholds, masks and trust levels that follow from calibration scenes.
-
-A *step curve* gives for a threshold t a value that bounds the expected loss of the mask {σ ≤ t}:
-`RiskCurve` on average, `HighProbabilityCurve` with a stated probability. It rises only at the
-breakpoints of the calibration images. With t_α = sup{t : value(t) ≤ α}, the trust mask is {p :
-σ(p) < t_α}: strictly, since the value may jump above α at t_α. That is {p : value(σ(p)) ≤ α}, so
-the *trust level* α(p) = value(σ(p)) holds the masks of all α at once.
-
-**The end.** No threshold exceeds the largest σ of the calibration images: what was never seen is
-not trusted. Smaller masks keep every promise.
-"""
+"""The guarantee in expectation, and what else follows from the risk curve of a calibration."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.code_table import (
-    CODE_STEPS,
-    NEVER,
-    ROUNDED_UP,
-    CodeTable,
-    check_no_nan,
-)
 from trustscale_server.conformal.loss_curve import LossCurve
 from trustscale_server.conformal.scenes import UNITS_OF_LOSS, by_scene, summed, total_weight
-
-LARGEST = float(np.finfo(np.float32).max)
-"""The largest σ, unless the images say otherwise."""
-
-_ABOVE: Final = 1 + 1e-12  # the errors of floating point
+from trustscale_server.conformal.step_curve import LARGEST, ROUNDING, StepCurve
 
 USUALLY: Final = 0.1
 """The default β: the share of spots that may exceed the error of `exceeded_by`."""
-
-
-@dataclass(frozen=True, eq=False)
-class StepCurve:
-    """A step function whose value is `risks[k]` from `thresholds[k]` up to the next one.
-
-    NaN is a ValueError.
-
-    n: number of scenes; of weighted ones the sum of their weights.
-    bound: B, no loss exceeds it.
-    min_alpha: the value below the first threshold; for smaller α the mask is empty.
-    thresholds: float32, strictly increasing values of σ.
-    risks: float64, strictly increasing, in (`min_alpha`, B].
-    highest: the largest σ of the images; beyond it nothing is trusted.
-    """
-
-    n: float
-    bound: float
-    min_alpha: float
-    thresholds: NDArray[np.float32]
-    risks: NDArray[np.float64]
-    highest: float = field(default=LARGEST, kw_only=True)
-
-    def risk(self, t: float) -> float:
-        """Return the value at t; t may be −inf or inf."""
-        if math.isnan(t):
-            raise ValueError("t is not a number")
-        index = int(np.searchsorted(self.thresholds, t, side="right"))
-        return float(self.risks[index - 1]) if index else self.min_alpha
-
-    def threshold(self, alpha: float) -> float:
-        """t_α = sup{t : value(t) ≤ α}, at most just above `highest`; −inf for the empty mask."""
-        if math.isnan(alpha):
-            raise ValueError("alpha is not a number")
-        if alpha < self.min_alpha:
-            return -math.inf
-        with np.errstate(over="ignore"):  # inf follows the largest float32
-            end = float(np.nextafter(np.float32(self.highest), np.float32(np.inf)))
-        index = int(np.searchsorted(self.risks, alpha, side="right"))
-        return min(float(self.thresholds[index]), end) if index < len(self.risks) else end
-
-    def at_least(self, other: StepCurve) -> StepCurve:
-        """Return the larger of both curves everywhere: its masks are those that both trust.
-
-        Raises:
-            ValueError: the bounds differ.
-        """
-        if other.bound != self.bound:
-            raise ValueError(f"the bounds {self.bound:g} and {other.bound:g} differ")
-        thresholds = np.union1d(self.thresholds, other.thresholds)
-        values = np.maximum(
-            *(
-                np.append(curve.min_alpha, curve.risks)[
-                    np.searchsorted(curve.thresholds, thresholds, side="right")
-                ]
-                for curve in (self, other)
-            )
-        )
-        least = max(self.min_alpha, other.min_alpha)
-        is_rise = np.diff(values, prepend=least) > 0
-        return StepCurve(
-            min(self.n, other.n),
-            self.bound,
-            least,
-            thresholds[is_rise],
-            values[is_rise],
-            highest=min(self.highest, other.highest),
-        )
-
-    def mask(self, indecision: NDArray[np.float32], alpha: float) -> NDArray[np.bool_]:
-        """Return the trust mask {σ < t_α}, bool of the shape of σ; True is trusted."""
-        check_no_nan(indecision)
-        return np.asarray(indecision < self.threshold(alpha))
-
-    def trust_code(self, indecision: NDArray[np.float32]) -> NDArray[np.uint16]:
-        """Return α(p) in 16 bits: ceil(α(p)/B · 65534), of the shape of σ; 65535 is never trusted.
-
-        `code ≤ floor(α/B · 65534)`, computed in float64, never trusts a pixel outside the mask of
-        α. It leaves out pixels whose α(p) is within B/65534 of α.
-        """
-        check_no_nan(indecision)
-        codes = self._codes.take(indecision)
-        codes[indecision > self.highest] = NEVER
-        return codes
-
-    def mask_of_code(self, code: NDArray[np.uint16], alpha: float) -> NDArray[np.bool_]:
-        """Return the mask of α from `trust_code`, less pixels within B/65534 of α."""
-        if math.isnan(alpha):
-            raise ValueError("alpha is not a number")
-        limit = math.floor(min(alpha / self.bound, 1.0) * CODE_STEPS)
-        return np.asarray(code <= limit) if limit >= 0 else np.zeros(code.shape, bool)
-
-    @cached_property
-    def _codes(self) -> CodeTable:
-        """The codes that occur, and where they begin."""
-        levels = np.append(self.min_alpha, self.risks)
-        # One more than the code of the largest α below the level: whole quotients may be rounded.
-        below = np.nextafter(levels, -np.inf) / self.bound * CODE_STEPS * ROUNDED_UP
-        codes = np.minimum(np.floor(below) + 1, CODE_STEPS).astype(np.uint16)
-        changes = codes[1:] != codes[:-1]
-        return CodeTable(self.thresholds[changes], codes[np.append(True, changes)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,20 +61,20 @@ class RiskCurve(StepCurve):
         Raises:
             ValueError: as `by_scene`.
         """
-        known = by_scene(loss_curves, bound, scenes, weights)
-        losses = [scene.loss() for scene in known]
+        grouped = by_scene(loss_curves, bound, scenes, weights)
+        losses = [scene.loss() for scene in grouped]
         total = summed(
             np.concatenate([*(loss.levels for loss in losses), np.empty(0, np.float32)]),
             np.concatenate([*(loss.totals for loss in losses), np.empty(0, np.int64)]),
             np.array([len(loss.levels) for loss in losses], np.int64),
         )
-        n = total_weight(known)
+        n = total_weight(grouped)
         risks = (total.totals / UNITS_OF_LOSS + bound) / (n + 1)
         return cls(n, float(bound), bound / (n + 1), total.levels, risks, highest=float(highest))
 
     def lenient_threshold(self, alpha: float) -> float:
         """Return t⁺, which the threshold of all n + 1 scenes does not exceed."""
-        return self.threshold((alpha + self.min_alpha) * _ABOVE)
+        return self.threshold((alpha + self.min_alpha) * ROUNDING)
 
 
 def exceeded_by(

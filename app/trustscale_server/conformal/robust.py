@@ -63,18 +63,16 @@ from fractions import Fraction
 from typing import Final, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from trustscale_server.conformal.loss_curve import LossCurve
-from trustscale_server.conformal.risk_curve import LARGEST, StepCurve
 from trustscale_server.conformal.scenes import UNITS_OF_LOSS, Scene, by_scene, total_weight
+from trustscale_server.conformal.step_curve import LARGEST, ROUNDING, StepCurve, rises
 
 MAX_ROBUST: Final = 10.0
 """The largest Γ: beyond it nearly nothing is trusted."""
 
 _BLOCK: Final = 1 << 20  # losses that are looked at together
-_SAFE: Final = 1 + 1e-12  # above the errors of floating point
-_NEW: Final = (0.0, 1.0)  # without the new picture, and with it
 
 Curve = TypeVar("Curve", bound=StepCurve)
 
@@ -91,16 +89,15 @@ def cut_share(robust: float) -> float:
 
 
 def harder(curve: Curve, robust: float) -> Curve:
-    """Return the curve of Γ times the risk, at most B: E_Q[L] ≤ Γ E_P[L]."""
-    cut_share(robust)
-    values = np.minimum(np.append(curve.min_alpha, curve.risks) * (robust * _SAFE), curve.bound)
-    rises = np.diff(values) > 0
-    return replace(
-        curve,
-        min_alpha=float(values[0]),
-        thresholds=curve.thresholds[rises],
-        risks=values[1:][rises],
-    )
+    """Return the curve of Γ times the risk, at most B: E_Q[L] ≤ Γ E_P[L].
+
+    Raises:
+        ValueError: as `cut_share`.
+    """
+    cut_share(robust)  # only Γ is checked
+    values = np.minimum(np.append(curve.min_alpha, curve.risks) * (robust * ROUNDING), curve.bound)
+    min_alpha, thresholds, risks = rises(curve.thresholds, values)
+    return replace(curve, min_alpha=min_alpha, thresholds=thresholds, risks=risks)
 
 
 def minimal_scenes(alpha: float, bound: float, robust: float) -> int:
@@ -113,9 +110,9 @@ def minimal_scenes(alpha: float, bound: float, robust: float) -> int:
         raise ValueError("alpha and bound must be positive numbers")
     kappa = cut_share(robust)
     n = max(0, math.ceil(robust * (bound / alpha * (1 - 1e-9) - kappa) / (1 - kappa)) - 1)
-    while (
-        bound > alpha and robust * bound / ((1 - kappa) * (n + 1) + robust * kappa) > alpha / _SAFE
-    ):
+    if alpha >= bound:
+        return n
+    while robust * bound / ((1 - kappa) * (n + 1) + robust * kappa) > alpha / ROUNDING:
         n += 1
     return n
 
@@ -153,32 +150,35 @@ class RobustCurve(StepCurve):
         Raises:
             ValueError: as `cut_share` and `by_scene`.
         """
-        known = by_scene(loss_curves, bound, pictures, weights)
-        n, kappa = total_weight(known), cut_share(robust)
+        grouped = by_scene(loss_curves, bound, pictures, weights)
+        n, kappa = total_weight(grouped), cut_share(robust)
         fixed = (1 - kappa) * (n + 1)
 
-        def value(worst: ArrayLike, weight: ArrayLike, new: float) -> NDArray[np.float64]:
-            """With a new picture that loses B with the weight `new`."""
-            counted = fixed + robust * kappa * (np.asarray(weight) + new)
-            return robust * (np.asarray(worst) + bound * new) / counted
+        def value(
+            worst: NDArray[np.float64], weight: NDArray[np.float64], new: int
+        ) -> NDArray[np.float64]:
+            """At each level, with so many new pictures, which lose B with the weight 1."""
+            counted = fixed + robust * kappa * (weight + new)
+            return np.asarray((robust * (worst + bound * new) / counted).max(axis=1))
 
-        found = [[float(value(0, 0, new))] for new in _NEW]
+        nobody = np.zeros((1, 1))
         levels = [np.empty(0, np.float32)]
-        for block, worst, weight in _worst_sums(known):
+        without, with_new = [value(nobody, nobody, 0)], [value(nobody, nobody, 1)]
+        for block, worst, weight in _worst_sums(grouped):
             levels.append(block)
-            for place, new in enumerate(_NEW):
-                found[place] += value(worst, weight, new).max(axis=1).tolist()
-        thresholds, end = np.concatenate(levels), float(highest)
+            without.append(value(worst, weight, 0))
+            with_new.append(value(worst, weight, 1))
 
-        def steps(values: list[float]) -> tuple[float, NDArray[np.float32], NDArray[np.float64]]:
+        def steps(
+            values: list[NDArray[np.float64]],
+        ) -> tuple[float, NDArray[np.float32], NDArray[np.float64]]:
             # They cannot fall, but by rounding.
-            risks = np.minimum(np.maximum.accumulate(values) * _SAFE, bound)
-            rises = np.diff(risks) > 0
-            return float(risks[0]), thresholds[rises], risks[1:][rises]
+            risen = np.maximum.accumulate(np.concatenate(values)) * ROUNDING
+            return rises(np.concatenate(levels), np.minimum(risen, bound))
 
-        without, with_new = map(steps, found)
-        lenient = StepCurve(n, float(bound), *without, highest=end)
-        return cls(n, float(bound), *with_new, highest=end, lenient=lenient)
+        end = float(highest)
+        lenient = StepCurve(n, float(bound), *steps(without), highest=end)
+        return cls(n, float(bound), *steps(with_new), highest=end, lenient=lenient)
 
     def lenient_threshold(self, alpha: float) -> float:
         """Return t⁺."""

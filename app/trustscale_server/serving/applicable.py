@@ -8,7 +8,7 @@ from typing import Final, Self
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.subset import Subset
-from trustscale_server.conformal.risk_curve import StepCurve
+from trustscale_server.conformal.step_curve import StepCurve
 from trustscale_server.images.compression import Compression
 from trustscale_server.images.degradation import Mixture
 from trustscale_server.images.features import InputFeatures

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.post_hoc import Shape
+from trustscale_server.conformal.risk_shape import Shape
 from trustscale_server.sampling.sigma import features, weighted_sum
 from trustscale_server.sampling.sigma.features import MapFn, MapSource, OnRows
 

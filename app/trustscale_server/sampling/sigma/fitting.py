@@ -22,7 +22,7 @@ import scipy
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.loss_curve import LossCurve
-from trustscale_server.conformal.post_hoc import Shape
+from trustscale_server.conformal.risk_shape import Shape
 from trustscale_server.sampling.sigma.features import CELL, Maps
 from trustscale_server.sampling.sigma.fits import Fit
 from trustscale_server.sampling.sigma.pyramid import dense_terms
