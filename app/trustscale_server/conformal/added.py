@@ -29,16 +29,15 @@ independently from one law, E[x(t̂) | calibration] ≤ 0.** (Learn then test, A
 2021, by fixed-sequence testing.)
 
 *Proof.* The thresholds t_0 < t_1 < … are fixed beforehand, t_0 by ρ alone. At each the null
-hypothesis is E[x(t_k)] > 0. The wealth K_j = Π_{i ≤ j} (1 − λ_i x_i(t_k)), λ_i ∈ [0, 1) a function
-of x_1 … x_{i−1} only, is non-negative as x_i ≤ 1, and under the null hypothesis it is a
-supermartingale from 1, so max_j K_j ≥ 1/δ has probability at most δ (Ville). t̂ is the last
+hypothesis is E[x(t_k)] > 0. It is rejected if the largest wealth K_j of bets on x_i(t_k) against
+A = 0 (`betting.py`) is at least 1/δ, which then has probability at most δ. t̂ is the last
 threshold before the first, from t_0 on, that is not rejected; without one nothing is marked, and x
 is 0. If E[x(t̂)] > 0, the first t_k with E[x(t_k)] > 0 is among those that were rejected: an event
 of probability at most δ, whatever the number of thresholds. ∎ The score needs to be nothing but a
 function of X and Ŷ; a bad one marks little.
 
-**Weights.** Of scenes with weights W_i (`scenes.py`) each is kept with the probability W_i, by
-random numbers that are fixed beforehand, and loses the weighted mean of its pairs.
+**Weights.** Of scenes with weights W_i each is kept with the probability W_i (`keep_by_weight`),
+and loses the weighted mean of its pairs.
 
 **Harder pictures** (Γ > 1). For every law Q of which each kind of picture is at most Γ times as
 frequent as in the calibration's law, E_Q[x] ≤ c + Γ E[max(x − c, 0)], whatever c is. For a c that
@@ -58,6 +57,9 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from trustscale_server.conformal.betting import Prior, bets, largest_wealth
+from trustscale_server.conformal.scenes import keep_by_weight
+
 STEPS: Final = 64
 """Thresholds t = k/64 of the score, k = 0 … 64."""
 
@@ -73,9 +75,7 @@ VISIBLE: Final = 0.01
 FULL_SHARE: Final = 65535
 """A and I of 1 as they are stored."""
 
-_MAX_BET = 0.95  # as a share of what would make wealth 0
-_VARIANCE, _SEEN = 0.02, 10  # of x before any scene was seen, and as how many scenes that counts
-_WORST = -0.5  # c, in units of ρ
+_PRIOR = Prior(mean=0.0, variance=0.02, size=10)  # of x
 
 _Plane = NDArray[np.float32]
 
@@ -165,13 +165,17 @@ def threshold(
         raise ValueError("rho and delta must be between 0 and 1, and robust at least 1")
     x, largest = excess(marked, invented, rho), 1 - rho
     if robust > 1:
-        worst = _WORST * rho
-        x = worst + robust * np.maximum(x - worst, 0)
-        largest = worst + robust * (1 - rho - worst)
-    is_rejected = _wealth(_of_scenes(x, scenes, weights), largest, delta) >= 1 / delta
+        cut = -0.5 * rho  # c
+        x = cut + robust * np.maximum(x - cut, 0)
+        largest = cut + robust * (1 - rho - cut)
+    of_scenes = _of_scenes(x, scenes, weights)
+    if not len(of_scenes):
+        return 0
+    # No scene can take more than 95 % of the wealth.
+    bet = bets(of_scenes, delta, _PRIOR, largest=0.95 / largest)
     start = math.ceil(rho * STEPS)
-    passed = is_rejected[start:]
-    count = len(passed) if passed.all() else int(np.argmin(passed))
+    is_rejected = (largest_wealth(of_scenes, bet, 0.0) >= 1 / delta)[start:]
+    count = len(is_rejected) if is_rejected.all() else int(np.argmin(is_rejected))
     return start + count - 1 if count else 0
 
 
@@ -188,23 +192,5 @@ def _of_scenes(
     total = np.bincount(place, of_pairs, len(numbers))
     sums = np.zeros((len(numbers), x.shape[1]))
     np.add.at(sums, place, x * of_pairs[:, None])
-    drawn = np.random.Generator(np.random.PCG64(0)).random(len(numbers))
-    is_drawn = drawn < total
-    return np.asarray(sums[is_drawn] / total[is_drawn, None])
-
-
-def _wealth(x: NDArray[np.float64], largest: float, delta: float) -> NDArray[np.float64]:
-    """max_j K_j of each threshold, float64 [65].
-
-    λ_i = √(2 log(1/δ)/(n v_{i−1})), cut, with v the variance of the scenes before.
-    """
-    n = len(x)
-    if not n:
-        return np.ones(x.shape[1])
-    count = np.arange(1, n + 1)[:, None]
-    mean = np.cumsum(x, axis=0) / (count + _SEEN)
-    variance = (_VARIANCE * _SEEN + np.cumsum((x - mean) ** 2, axis=0)) / (count + _SEEN)
-    before = np.concatenate([np.full((1, x.shape[1]), _VARIANCE), variance[:-1]])
-    bets = np.minimum(_MAX_BET / largest, np.sqrt(2 * math.log(1 / delta) / (n * before)))
-    wealth = np.multiply.accumulate(1 - bets * x, axis=0)
-    return np.asarray(wealth.max(axis=0))
+    is_kept = keep_by_weight(total)
+    return np.asarray(sums[is_kept] / total[is_kept, None])

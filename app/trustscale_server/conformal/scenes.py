@@ -23,7 +23,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from trustscale_server.conformal.loss_curve import LossCurve, LossCurves, last_of_level
 from trustscale_server.pixels.filters import largest_float32
@@ -50,21 +50,21 @@ def places_of(scenes: Iterable[Hashable]) -> list[list[int]]:
 
 
 class Scene(NamedTuple):
-    """The loss curves of one scene, of which each counts `counts[j] / of`."""
+    """The loss curves of one scene; curve j has the weight `counts[j] / whole`."""
 
     curves: Sequence[LossCurve]
     counts: Sequence[int]
-    of: int
+    whole: int
 
     @property
     def weight(self) -> Fraction:
         """The weight W of the scene, in (0, 1]."""
-        return Fraction(sum(self.counts), self.of)
+        return Fraction(sum(self.counts), self.whole)
 
     @property
     def weights(self) -> NDArray[np.float64]:
         """The weight w of each loss curve."""
-        return np.array(self.counts, np.float64) / self.of
+        return np.array(self.counts, np.float64) / self.whole
 
     def loss(self) -> Loss:
         """W L̄, rounded up to whole units, in any order of the curves."""
@@ -72,7 +72,7 @@ class Scene(NamedTuple):
         units = np.ceil(curves.errors.astype(np.float64) * UNITS_OF_LOSS).astype(np.int64)
         units *= np.repeat(self.counts, curves.lengths)
         total = summed(curves.levels, units, curves.lengths)
-        return Loss(total.levels, -(-total.totals // self.of))
+        return Loss(total.levels, -(-total.totals // self.whole))
 
 
 def by_scene(
@@ -120,10 +120,20 @@ def _scene(curves: Sequence[LossCurve], weights: Sequence[Fraction] | None, boun
     if min(known.values()) <= 0 or sum(known[key] * times[key] for key in times) > 1:
         raise ValueError("the weights of a scene must be above 0, and at most 1 together")
     denominators = (weight.denominator for weight in known.values())
-    of = min(math.lcm(*denominators), int(_MAX_SUMMED / bound))
-    count_of = {key: max(1, int(weight * of)) for key, weight in known.items()}
+    whole = min(math.lcm(*denominators), int(_MAX_SUMMED / bound))
+    count_of = {key: max(1, int(weight * whole)) for key, weight in known.items()}
     counts = [count_of[id(weight)] for weight in weights]
-    return Scene(curves, counts, max(of, sum(counts)))  # tiny ones were rounded up
+    return Scene(curves, counts, max(whole, sum(counts)))  # tiny ones were rounded up
+
+
+def keep_by_weight(weights: ArrayLike) -> NDArray[np.bool_]:
+    """Keep each scene with the probability of its weight, by random numbers fixed beforehand.
+
+    weights: W of the scenes, in an order that is independent of their losses.
+    """
+    shares = np.asarray(weights, np.float64)
+    drawn = np.random.Generator(np.random.PCG64(0)).random(len(shares))
+    return np.asarray(drawn < shares)
 
 
 def total_weight(scenes: Iterable[Scene]) -> float:
