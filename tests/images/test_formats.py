@@ -13,10 +13,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from harness.factories import encoded, photo
 from tests.images.programs import program
+from trustscale_server.images.allowed_xmp import allowed_xmp
 from trustscale_server.images.decode import KeepMetadata, decode
 from trustscale_server.images.encode import FORMS, Attached, picture
 from trustscale_server.images.limits import Limits
-from trustscale_server.images.metadata import Metadata, allowed_xmp
+from trustscale_server.images.metadata import Metadata
 from trustscale_server.images.xmp import descriptions
 from trustscale_server.platform.errors import BadRequest, ImageTooLarge
 from trustscale_server.serving.form import form_of
@@ -196,6 +197,21 @@ def test_attributes_keep_their_order():
     )
     (copy,) = descriptions(allowed_xmp(packet.encode(), frozenset(names)))
     assert [*copy.keys()][1:] == names
+
+
+def test_elements_that_no_list_has():
+    """They are left out, and hinder nobody from reading the picture."""
+    licensor = "{http://ns.useplus.org/ldf/xmp/1.0/}Licensor"
+    packet = (
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" '
+        'xmlns:plus="http://ns.useplus.org/ldf/xmp/1.0/"><rdf:Description rdf:about="">'
+        "<plus:Licensor><rdf:Bag><plus:odd/><rdf:li><plus:LicensorName>Ada</plus:LicensorName>"
+        "</rdf:li></rdf:Bag></plus:Licensor></rdf:Description></rdf:RDF>"
+    )
+    kept = decode(encoded(photo(), "WEBP", xmp=packet.encode()), LIMITS).metadata.xmp
+    (description,) = descriptions(kept)
+    assert description.findtext(f".//{licensor}Name") == "Ada"
+    assert b"odd" not in kept
 
 
 def test_the_place_in_another_encoding():

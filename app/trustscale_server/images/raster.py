@@ -32,8 +32,9 @@ from trustscale_server.images.decode import (
     page_note,
 )
 from trustscale_server.images.depth import depth_of
+from trustscale_server.images.georeference import georeference_of
 from trustscale_server.images.limits import Limits, admit_pixels, check_bytes, check_size
-from trustscale_server.images.metadata import Metadata, georeference_of, marks_of, metadata_of
+from trustscale_server.images.metadata import Metadata, marks_of, metadata_of
 from trustscale_server.pixels.lab import Pixels
 from trustscale_server.pixels.resize import resized, size_within
 from trustscale_server.platform.errors import (
