@@ -1,27 +1,21 @@
 """The service keeps to its OpenAPI document, whatever is sent under it."""
 
 import asyncio
+import json
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from harness.admin import Admin, truth_files, zipped
 from harness.factories import calibration_of, encoded, photo
 from harness.fakes import FakeUpscaler
 from harness.gateway import ADMIN_KEY, IMAGE, form, gateway
 from tests.live import serving
-from trustscale_server.bootstrap.settings import Settings
-from trustscale_server.http.app import create_app
 from trustscale_server.http.forms import FORM_TYPES
 
 pytestmark = pytest.mark.slow
@@ -43,12 +37,22 @@ FILES = {
 WHO = st.sampled_from([*sorted(KEYS), "an admin", "an admin", "an admin", "an admin"])
 EXAMPLES = 16
 
+# That of this program (test_architecture.py).
+DOCUMENT = json.loads((Path(__file__).parents[2] / "docs/openapi.json").read_text("utf-8"))
+LABELS = [
+    f"{method.upper()} {path}" for path, methods in DOCUMENT["paths"].items() for method in methods
+]
 
-SCHEMA = schemathesis.openapi.from_dict(create_app(Settings(data_dir="nowhere")).openapi())
-OPERATIONS = {
-    operation.label: operation
-    for operation in (result.ok() for result in SCHEMA.get_all_operations())
-}
+
+@pytest.fixture(scope="module")
+def operations():
+    # Every process of the tests that only collects this one would pay two seconds for it.
+    import schemathesis  # noqa: PLC0415
+
+    results = schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()
+    operations = {operation.label: operation for operation in (each.ok() for each in results)}
+    assert operations.keys() == {*LABELS}
+    return operations
 
 
 class Live(NamedTuple):
@@ -75,10 +79,16 @@ AWAY = "/problems/upscaler-unavailable"
 
 # The gateway runs in threads of this process, and may draw a number while an example is made.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-@pytest.mark.parametrize("label", OPERATIONS)
-def test_an_operation(live, label):
+@pytest.mark.parametrize("label", LABELS)
+def test_an_operation(live, operations, label):
     """No 5xx; statuses, media types and bodies are those that the document promises."""
-    operation = OPERATIONS[label]
+    from schemathesis.specs.openapi import checks as conformance  # noqa: PLC0415 - as above
+
+    checks = [
+        conformance.status_code_conformance,
+        conformance.content_type_conformance,
+        conformance.response_schema_conformance,
+    ]
 
     @settings(
         max_examples=EXAMPLES,
@@ -88,7 +98,7 @@ def test_an_operation(live, label):
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate],
     )
-    @given(case=operation.as_strategy(), who=WHO, is_real=st.booleans())
+    @given(case=operations[label].as_strategy(), who=WHO, is_real=st.booleans())
     def check(case, who, is_real):
         if is_real:
             for name in set(case.path_parameters or {}) & set(live.known):
@@ -99,7 +109,6 @@ def test_an_operation(live, label):
         # A drawn address may be valid, and nobody there.
         if label != PROBE or response.json().get("type") != AWAY:
             assert response.status_code < 500, response.text[:500]
-        checks = [status_code_conformance, content_type_conformance, response_schema_conformance]
         case.validate_response(response, checks=checks)
 
     check()
@@ -107,11 +116,10 @@ def test_an_operation(live, label):
 
 def test_what_is_refused_is_no_valid_request():
     """Fields that a form does not take, empty groups, and other texts than ETags."""
-    document = SCHEMA.raw_schema
-    schemas = document["components"]["schemas"]
+    schemas = DOCUMENT["components"]["schemas"]
     forms = [
         schemas.get(form["schema"].get("$ref", "").rpartition("/")[2], form["schema"])
-        for path in document["paths"].values()
+        for path in DOCUMENT["paths"].values()
         for operation in path.values()
         for kind, form in operation.get("requestBody", {}).get("content", {}).items()
         if kind in FORM_TYPES
@@ -120,7 +128,7 @@ def test_what_is_refused_is_no_valid_request():
     assert all(form["additionalProperties"] is False for form in forms)
     told = {
         (operation["operationId"], parameter["name"].lower()): parameter["schema"]
-        for path in document["paths"].values()
+        for path in DOCUMENT["paths"].values()
         for operation in path.values()
         for parameter in operation.get("parameters", ())
     }

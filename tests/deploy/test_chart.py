@@ -9,9 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
-import kubernetes_validate
 import pytest
-from kubernetes_validate import utils
 
 import trustscale_server
 from tests.deploy.files import CHART, DEFAULTS, ROOT, document, rendered, run, services
@@ -29,8 +27,17 @@ EVERY_USE = pytest.mark.parametrize("use", USES)
 OURS = ("gateway", "jobs")
 KEYS = ("redis-password", "admin-keys", "client-keys")
 
-# It would read them anew for every object.
-utils.schema_contents = cache(utils.schema_contents)
+
+@cache
+def judge():
+    """What validates objects of Kubernetes."""
+    # Every process of the tests that only collects this module would pay two seconds for it.
+    import kubernetes_validate  # noqa: PLC0415
+    from kubernetes_validate import utils  # noqa: PLC0415
+
+    # It would read them anew for every object.
+    utils.schema_contents = cache(utils.schema_contents)
+    return kubernetes_validate
 
 
 def of_kind(use, kind, *arguments):
@@ -66,7 +73,7 @@ def test_valid(use):
     for version in VERSIONS:
         for found in rendered(use):
             if found["kind"] not in OTHERS:
-                kubernetes_validate.validate(found, version, strict=True)
+                judge().validate(found, version, strict=True)
 
 
 @pytest.mark.parametrize("value", ["typo=1", "gateway.typo=1", "workers.a.model=x", "env.A=1"])
@@ -232,7 +239,7 @@ def test_what_operators_add():
         assert (
             (ca in spec["volumes"]) == (mount in container(made[name])["volumeMounts"]) == is_ours
         )
-        kubernetes_validate.validate(
+        judge().validate(
             {"apiVersion": "v1", "kind": "Pod", **made[name]}, VERSIONS[-1], strict=True
         )
     sinsr = made["worker-sinsr"]["spec"]
@@ -274,7 +281,7 @@ def test_matrix(use, values):
     for found in made:
         assert found["metadata"]["labels"]["app.kubernetes.io/instance"] == "trustscale"
         if found["kind"] not in OTHERS:
-            kubernetes_validate.validate(found, VERSIONS[-1], strict=True)
+            judge().validate(found, VERSIONS[-1], strict=True)
 
 
 def test_without_exceptions():

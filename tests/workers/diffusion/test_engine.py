@@ -11,7 +11,6 @@ pytest.importorskip("diffusers", reason="needs trustscale-worker[diffusers]")
 
 import diffusers
 
-from harness.tiny import make
 from tests.workers.fakes import load, noise
 from trustscale_server.platform.errors import ConfigError
 from trustscale_worker import weights
@@ -52,6 +51,9 @@ def asked():
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
+    # Every process of the tests that only collects this module would pay five seconds for it.
+    from harness.tiny import make  # noqa: PLC0415
+
     root = tmp_path_factory.mktemp("pipelines")
     return {kind: make(kind, root / kind) for kind in KINDS}
 
