@@ -15,7 +15,7 @@ from tests.spans import recorded
 from tests.upscalers.resilient import Inner
 from trustscale_server.bootstrap.checks import single_process_lock
 from trustscale_server.bootstrap.settings import Settings
-from trustscale_server.calibrating.documents import Answering
+from trustscale_server.calibrating.activation import Answering
 from trustscale_server.calibration.guarantee_kinds import AFTER_LOOKING
 from trustscale_server.calibration.insight import COMMON_ALPHAS, ThresholdRow
 from trustscale_server.http.health_checks import HealthChecks

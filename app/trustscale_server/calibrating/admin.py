@@ -6,16 +6,12 @@ The id of its job leads to a calibration, also before it is made.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from trustscale_server.calibrating import pair_pictures
-from trustscale_server.calibrating.documents import (
-    ActivationOut,
-    CalibrationDetail,
-    Leakage,
-    activation_of,
-    detail,
-)
+from trustscale_server.calibrating.activation import ActivationOut, activation_of
+from trustscale_server.calibrating.derive import derived, terms_of
+from trustscale_server.calibrating.detail import CalibrationDetail, detail
 from trustscale_server.calibrating.labelling import Labelling
 from trustscale_server.calibration import file as calibration_file
 from trustscale_server.calibration import validation
@@ -24,23 +20,12 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canary_store import CanaryStore
 from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.guarantees import GuaranteeSettings
-from trustscale_server.calibration.insight import leaked
 from trustscale_server.calibration.manifest import REMOVED
-from trustscale_server.conformal.fidelity import clips
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.abandoned import in_spare_thread
-from trustscale_server.platform.errors import (
-    BadRequest,
-    Conflict,
-    NotFound,
-)
+from trustscale_server.platform.errors import Conflict, NotFound
 from trustscale_server.sampling.spec import identify, raise_if_pipeline_differs
-from trustscale_server.stores.base import (
-    Activation,
-    JobState,
-    JobStatus,
-    Stores,
-)
+from trustscale_server.stores.base import Activation, JobState, JobStatus, Stores
 from trustscale_server.stores.job_status import JOB_PREFIX
 from trustscale_server.upscalers.base import Upscaler
 
@@ -77,40 +62,8 @@ class CalibrationAdmin:
         """
         if activate:
             await self.raise_if_mismatched(parent)
-        if guarantee is not None and "robust" not in guarantee.model_fields_set:
-            guarantee = guarantee.model_copy(update={"robust": parent.guarantee.robust})
-        guarantee = (guarantee or parent.guarantee).fitted_to(parent.pipeline.indecision)
-        bound = parent.error_bound if bound is None else bound
-        if (guarantee, bound) == (parent.guarantee, parent.error_bound):
-            raise Conflict("The calibration has this guarantee and bound already.")
-        if bound > parent.error_bound and clips(parent.pipeline.fidelity):
-            raise Conflict(
-                f"Errors above {parent.error_bound:g} were cut when the pairs were measured; what "
-                "they were is not known any more."
-            )
-        try:
-            fidelity = replace(parent.pipeline.fidelity, bound=bound)
-            guarantee.raise_if_unsuited(fidelity)
-        except ValueError as error:
-            raise BadRequest(f"{error}.") from error
-
-        def derived() -> Calibration:
-            pairs = [
-                replace(pair, loss_curves=[curve.counted(bound) for curve in pair.loss_curves])
-                for pair in parent.measured_pairs()
-            ]
-            pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity})
-            calibration = parent.with_pairs(
-                pairs,
-                created_by=actor,
-                name=name or parent.manifest.name,
-                guarantee=guarantee,
-                pipeline=pipeline,
-            )
-            _ = calibration.curve
-            return calibration
-
-        calibration = await in_spare_thread(derived)
+        terms = terms_of(parent, guarantee, bound)
+        calibration = await in_spare_thread(derived, parent, *terms, name=name, created_by=actor)
         if activate:
             await self.calibrations.changes(calibration, force=force)
         await self._store(parent, calibration)
@@ -184,30 +137,20 @@ class CalibrationAdmin:
     async def detail(
         self, calibration: Calibration, group: str | None = None, *, n_leaked: int | None = None
     ) -> CalibrationDetail:
-        """Return the document of a calibration, or of a group of it.
-
-        n_leaked: how many of X were training images of the model.
-
-        Raises:
-            BadGroup: it has no such group.
-            BadRequest: it has not so many scenes, or no bound is known.
-        """
-        document = await detail(
-            self.calibrations, self.upscalers, self.stores.blobs, calibration, group
+        """Return the document of a calibration, or of a group of it; see `detail.detail`."""
+        blobs = self.stores.blobs
+        return await detail(
+            self.calibrations, self.upscalers, blobs, calibration, group, n_leaked=n_leaked
         )
-        if n_leaked is not None:
-            bound = leaked(calibration.subset(group), n_leaked)
-            document.leakage = Leakage(n_leaked=n_leaked, bound=bound)
-        return document
 
     async def import_file(
         self, data: bytes, actor: str, *, activate: bool, force: bool = False
     ) -> Calibration:
         """Check and store a calibration file, unless it may not be activated as asked."""
         calibration = await in_spare_thread(calibration_file.load, data)
-        # Its changes can only be made out of a usable one.
-        await in_spare_thread(validation.raise_if_unusable, calibration)
         if activate:
+            # What it would change can only be told of a usable one.
+            await in_spare_thread(validation.raise_if_unusable, calibration)
             await self.raise_if_mismatched(calibration)
             await self.calibrations.changes(calibration, force=force)
         await self.calibrations.add(calibration, activate=activate)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.create import Plan
-from trustscale_server.calibrating.documents import CalibrationDetail
+from trustscale_server.calibrating.detail import CalibrationDetail
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantee_kinds import AnyGuarantee

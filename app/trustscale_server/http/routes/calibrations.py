@@ -10,11 +10,10 @@ from fastapi import Body, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from trustscale_server.calibrating.documents import (
-    ActivationOut,
-    CalibrationDetail,
+from trustscale_server.calibrating.activation import ActivationOut
+from trustscale_server.calibrating.detail import CalibrationDetail, CurvePoint
+from trustscale_server.calibrating.rows import (
     CalibrationRow,
-    CurvePoint,
     PendingCalibration,
     PendingRow,
     finished_rows,

@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
-from trustscale_server.calibrating.documents import Difference
+from trustscale_server.calibrating.detail import Difference
 from trustscale_server.http.state import State, StateDep
 from trustscale_server.platform.errors import TrustscaleError
 from trustscale_server.sampling.spec import pipeline_differences

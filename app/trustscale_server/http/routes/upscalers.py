@@ -11,7 +11,7 @@ from fastapi import Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, TypeAdapter
 
-from trustscale_server.calibrating.documents import Answering, answering
+from trustscale_server.calibrating.activation import Answering, answering
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantee_kinds import AFTER_LOOKING
 from trustscale_server.calibration.guarantees import GuaranteeSummary

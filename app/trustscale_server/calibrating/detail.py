@@ -1,11 +1,9 @@
-"""What admins are shown of calibrations: as rows, whole, in the making, and when activated."""
+"""What admins are shown of one calibration."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,75 +20,19 @@ from trustscale_server.calibration.insight import (
     ThresholdRow,
     classes_of,
     groups_of,
+    leaked,
     thresholds,
 )
 from trustscale_server.calibration.manifest import Described, PairInfo
-from trustscale_server.calibration.priority import covered_classes
-from trustscale_server.jobs.document import JobOut
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import (
-    BadCalibration,
-    NoCalibration,
-    NotFound,
     UpscalerUnavailable,
 )
 from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.stores.base import (
-    Activation,
     Blobs,
-    CalibrationHead,
-    CallsMade,
-    JobState,
-    JobStatus,
-    Stores,
-    Switch,
 )
 from trustscale_server.upscalers.base import Upscaler
-
-
-class CalibrationRow(CalibrationHead):
-    """A calibration in a list; `previous` is the one that was first before it."""
-
-    active: bool
-    previous: str | None
-
-
-class PendingRow(JobOut):
-    """A job that is making a calibration, in a list."""
-
-    name: str | None
-    upscaler: str
-    metric: str
-    needs_label: bool
-    left_out: int = Field(0, description="Pairs that cannot be used, besides those of `progress`.")
-
-
-class PendingCalibration(BaseModel):
-    """A calibration in the making, under the id of its job."""
-
-    id: str
-    state: JobState
-    job: PendingRow
-
-
-class Answering(BaseModel):
-    """An active calibration and the classes of uploads that it answers; `*` is every upload."""
-
-    id: str
-    name: str | None
-    classes: list[str]
-
-
-class ActivationOut(Switch):
-    """Which calibrations are active now, in the order in which they are asked.
-
-    previous: the one that was first before. lost: classes without a calibration now.
-    """
-
-    calibration: str
-    calibrations: list[Answering]
-    lost: list[str]
-    changes: ServingChanges
 
 
 class Difference(BaseModel):
@@ -119,7 +61,7 @@ class CalibrationDetail(Described):
     configured.
     """
 
-    model_config = ConfigDict(frozen=False, json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     id: str
     state: Literal["active", "ready"]
@@ -157,77 +99,23 @@ class CurvePoint(BaseModel):
     risk: float
 
 
-async def finished_rows(stores: Stores, upscaler: str | None) -> list[CalibrationRow]:
-    """Return the finished calibrations of an upscaler, or all; the newest first."""
-    active = await stores.calibrations.active()
-    ids = {calibration_id for item in active.values() for calibration_id in item.calibrations}
-    previous = {item.calibration: item.previous for item in active.values()}
-    heads = await stores.calibrations.heads(upscaler)
-    return [
-        CalibrationRow(**head.model_dump(), active=head.id in ids, previous=previous.get(head.id))
-        for head in heads
-    ]
-
-
-async def pending_rows(stores: Stores, upscaler: str | None) -> list[PendingRow]:
-    """Return the jobs that are making calibrations of an upscaler, or all; the newest first."""
-    jobs = await stores.jobs.pending("calibration")
-    jobs = [job for job in jobs if upscaler in {None, job.about.upscaler}]
-    calls_made = await stores.usage.calls_of(*(job.id for job in jobs))
-    return [_pending_row(job, calls) for job, calls in zip(jobs, calls_made, strict=True)]
-
-
-async def pending(stores: Stores, job: JobStatus) -> PendingCalibration:
-    """Return the document of a calibration that is being made."""
-    (calls,) = await stores.usage.calls_of(job.id)
-    return PendingCalibration(id=job.id, state=job.state, job=_pending_row(job, calls))
-
-
-def _pending_row(job: JobStatus, calls: CallsMade | None) -> PendingRow:
-    about = job.about.model_dump(include={"name", "upscaler", "metric", "needs_label", "left_out"})
-    return PendingRow(**JobOut.from_job(job, calls).model_dump(), **about)
-
-
-async def answering(calibrations: Calibrations, upscaler: str) -> list[Answering]:
-    """Return the active calibrations of an upscaler, in order."""
-    try:
-        active = await calibrations.order(upscaler)
-    except NoCalibration:
-        return []
-    answers = await asyncio.to_thread(active.answers)
-    return [
-        Answering(id=calibration.id, name=calibration.manifest.name, classes=classes)
-        for calibration, classes in zip(active.calibrations, answers, strict=True)
-    ]
-
-
-async def activation_of(
-    calibrations: Calibrations, done: Activation, changes: ServingChanges, before: Sequence[str]
-) -> ActivationOut:
-    """Return the document of an activation; `before` are the ids that were active."""
-    now = await answering(calibrations, done.upscaler)
-    covered: set[str] = set()
-    for calibration_id in set(before) - set(done.calibrations):
-        with suppress(BadCalibration, NotFound):  # an unreadable one answered nothing
-            covered.update(covered_classes(await calibrations.get(calibration_id)))
-    lost = covered.difference(*(row.classes for row in now))
-    return ActivationOut(
-        **done.model_dump(exclude={"calibrations"}),
-        calibration=done.calibration,
-        calibrations=now,
-        lost=sorted(lost),
-        changes=changes,
-    )
-
-
 async def detail(
     calibrations: Calibrations,
     upscalers: Mapping[str, Upscaler],
     blobs: Blobs,
     calibration: Calibration,
     group: str | None = None,
+    *,
+    n_leaked: int | None = None,
 ) -> CalibrationDetail:
-    """Return the document of a calibration, or of a group of it."""
+    """Return the document of a calibration, or of a group of it.
+
+    n_leaked: how many of X were training images of the model.
+
+    Raises:
+        BadGroup: it has no such group.
+        BadRequest: it has not so many scenes, or no bound is known.
+    """
     active = await calibrations.active_ids(calibration.manifest.upscaler)
     differing = _differences(upscalers, calibration)
     pictured = await pair_pictures.kept(blobs, calibration.id)
@@ -235,6 +123,9 @@ async def detail(
 
     def document() -> CalibrationDetail:
         subset = calibration.subset(group)
+        leakage = None
+        if n_leaked is not None:
+            leakage = Leakage(n_leaked=n_leaked, bound=leaked(subset, n_leaked))
         made_by = calibration.manifest.degradation
         sizes = Counter((pair.width, pair.height) for pair in subset.infos)
         return CalibrationDetail.model_validate(
@@ -256,6 +147,7 @@ async def detail(
                 "pictures": pictured,
                 "classes": classes_of(subset),
                 "changes": changes,
+                "leakage": leakage,
             }
         )
 
