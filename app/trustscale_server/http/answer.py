@@ -25,12 +25,12 @@ from trustscale_server.serving.document import (
     SAFE_COPY,
     TRUST,
     TRUST_COG,
+    UNMASKED_WARNING,
     Detail,
     Picture,
     Result,
     in_detail,
 )
-from trustscale_server.serving.request import UNMASKED_WARNING
 from trustscale_server.serving.stored_answer import image_file
 from trustscale_server.stores.spool import byte_size, spooled
 

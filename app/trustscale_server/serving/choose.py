@@ -26,14 +26,11 @@ from trustscale_server.sampling.spec import (
     raise_if_unmeasurable,
 )
 from trustscale_server.serving.context import ServiceContext
+from trustscale_server.serving.document import UNMASKED_WARNING
 from trustscale_server.serving.form import ChosenForm, form_of
-from trustscale_server.serving.request import UNMASKED_WARNING, UpscaleRequest
+from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.things import reading
-from trustscale_server.upscalers.base import (
-    SUPPLIED,
-    Upscaler,
-    routed,
-)
+from trustscale_server.upscalers.base import SUPPLIED, Upscaler, routed
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +227,7 @@ def _live(order: CalibrationPriority, upscaler: Upscaler) -> CalibrationPriority
     if not matching:
         first = order.first
         raise_if_pipeline_differs(first.pipeline, upscaler, first.manifest.provenance.settings)
-    return order if len(matching) == len(order.calibrations) else CalibrationPriority(matching)
+    return CalibrationPriority(matching)
 
 
 def _of_stretch(order: CalibrationPriority, stretch: str | None) -> CalibrationPriority:
@@ -252,7 +249,7 @@ def _of_stretch(order: CalibrationPriority, stretch: str | None) -> CalibrationP
                 {"field": "stretch", "calibrated": other, "live": stretch} for other in known
             ],
         )
-    return order if len(matching) == len(order.calibrations) else CalibrationPriority(matching)
+    return CalibrationPriority(matching)
 
 
 def _promises(calibration: Calibration, request: UpscaleRequest) -> bool:

@@ -16,11 +16,7 @@ from trustscale_server.serving.request import Leaving
 from trustscale_server.stores.base import ResultStore
 from trustscale_server.things.faces import FindFaces
 from trustscale_server.things.lines import FindLines
-from trustscale_server.upscalers.base import (
-    AUTO,
-    Upscaler,
-    named,
-)
+from trustscale_server.upscalers.base import AUTO, Upscaler, named
 
 
 class ModelCheck(Protocol):

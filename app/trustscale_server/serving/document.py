@@ -14,10 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trustscale_server import __version__
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.calibration.guarantees import (
-    GuaranteeSummary,
-    Threshold,
-)
+from trustscale_server.calibration.guarantees import GuaranteeSummary, Threshold
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal.fidelity import ErrorUnit, LossUnit
 from trustscale_server.images.decode import Raster
@@ -39,8 +36,10 @@ SAFE_COPY: Final = "safe.png"
 BELIEVED: Final = "believed.png"
 """The picture where it is trusted, something plain elsewhere."""
 REST: Final = "rest"
-"""The stored file of that plain picture, for the masks of other α."""
-_UNMASKED_PLAIN: Final = "Nothing says where this picture can be relied on."
+"""The stored file of the upload, which that plain picture is made of, for the masks of other α."""
+UNMASKED_WARNING: Final = (
+    "There is no trust mask (mask=none): nothing says where this picture can be believed."
+)
 UNMASKED_TEXT: Final = {"Software": f"trustscale {__version__}", "trustscale:mask": "none"}
 """Text chunks of a picture without a mask."""
 INPUT: Final = "input.digest"
@@ -53,8 +52,6 @@ Earlier releases stored a file of this name, of eight bytes.
 Detail = Literal["short", "full"]
 """How much an answer says: all, or without what only programs and statisticians need."""
 
-_FULL_ONLY: Final = {"bound", "void_if"}  # of the guarantee; so are members that are null
-
 
 def _optional(*names: str) -> ConfigDict:
     """In the schema these may be missing, as in short answers."""
@@ -66,7 +63,7 @@ def _optional(*names: str) -> ConfigDict:
 
 
 def in_detail(document: Mapping[str, Any], detail: Detail) -> dict[str, Any]:
-    """Return the JSON of an answer, in full or short."""
+    """Return the JSON of an answer; a short one lacks threshold, bound, `void_if` and nulls."""
     shown = dict(document)
     guarantee = shown.get("guarantee")
     if detail == "short" and guarantee is not None:
@@ -74,7 +71,7 @@ def in_detail(document: Mapping[str, Any], detail: Detail) -> dict[str, Any]:
         shown["guarantee"] = {
             name: value
             for name, value in guarantee.items()
-            if value is not None and name not in _FULL_ONLY
+            if value is not None and name not in {"bound", "void_if"}
         }
     return shown
 
@@ -208,7 +205,8 @@ class Picture(BaseModel):
         default=False, description="Whether anything is promised of the mask of this picture."
     )
     plain: str = Field(
-        _UNMASKED_PLAIN, description="What was added, and what is promised, for people."
+        "Nothing says where this picture can be relied on.",
+        description="What was added, and what is promised, for people.",
     )
     warnings: list[str] = Field(description="What a careful reader must know, the gravest first.")
     added: AddedDetail | None = Field(

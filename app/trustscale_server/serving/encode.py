@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, Final
 
-from trustscale_server.images.encode import (
-    FORMS,
-)
+from trustscale_server.images.encode import FORMS
 from trustscale_server.images.png import to_png
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.tasks import shielded

@@ -41,8 +41,8 @@ def answer_footprint(chosen: Chosen, height: int, width: int) -> int:
     request = chosen.request
     drawn = request.believed or request.safe or request.card  # one after the other
     form_bytes = chosen.form.bytes_per_pixel + _DRAWN * drawn
-    form_bytes += LETTERS * (chosen.request.letters == "leave_out")
-    form_bytes += _SUPPLIED * chosen.request.has_enlarged
+    form_bytes += LETTERS * (request.letters == "leave_out")
+    form_bytes += _SUPPLIED * request.has_enlarged
     return footprint(height, width, chosen.pipeline, chosen.upscaler.capabilities, form_bytes)
 
 

@@ -53,10 +53,11 @@ class UpscaleHandler:
         """Generate, store the result under the job's id, return its link."""
         request = UpscaleRequest(**job.request)
         current_client.set(request.client or "")
+        image, enlarged = (partial(self.blobs.get, job.id, name) for name in (IMAGE, ENLARGED))
         prepared = await self.service.prepare(
-            lambda: self.blobs.get(job.id, IMAGE),
+            image,
             request,
-            (lambda: self.blobs.get(job.id, ENLARGED)) if request.has_enlarged else None,
+            enlarged if request.has_enlarged else None,
             unbounded_wait=True,
             as_job=True,
         )
@@ -112,7 +113,7 @@ class _JobSink(MeasurementSink):
 async def _reporting() -> AsyncIterator[Callable[[str, _Report], None]]:
     """A callback for reports, which are written to the stores one after the other.
 
-    Of those on one subject that wait for a slow store, the newest counts.
+    While the store is slow, a report replaces the one on its subject that waits.
     """
     waiting: dict[str, _Report | None] = {}
     news = asyncio.Event()

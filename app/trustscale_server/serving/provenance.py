@@ -51,8 +51,8 @@ def png_text(
     promise: GuaranteeSettings,
     alpha: float,
     threshold: float,
-    group: str | None = None,
-    input_class: str | None = None,
+    group: str | None,
+    input_class: str | None,
 ) -> dict[str, str]:
     """Return text chunks that say where a file comes from; threshold: t_α of the mask."""
     chunks = {"trustscale:group": group} if group is not None else {}

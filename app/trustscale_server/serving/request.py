@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -14,12 +14,8 @@ from trustscale_server.images.encode import BEST_QUALITY, FormName
 from trustscale_server.images.raster import Bands, Stretch
 from trustscale_server.pixels.resize import LongestSide
 from trustscale_server.platform.config_errors import mistakes
-from trustscale_server.platform.errors import (
-    BadRequest,
-)
-from trustscale_server.upscalers.base import (
-    MAX_REQUEST_SEED,
-)
+from trustscale_server.platform.errors import BadRequest
+from trustscale_server.upscalers.base import MAX_REQUEST_SEED
 
 Leaving = Literal["leave_out", "keep"]
 """Whether things of a kind are left out of masks."""
@@ -234,8 +230,3 @@ def options_of(**given: Any) -> UpscaleRequest:
         return UpscaleRequest(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise BadRequest(mistakes(error, UpscaleOptions)) from None
-
-
-UNMASKED_WARNING: Final = (
-    "There is no trust mask (mask=none): nothing says where this picture can be believed."
-)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from pydantic import BaseModel, Field
 
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal.review import TOLERANCES, p_value, passes
 from trustscale_server.conformal.risk_curve import minimal_n
-
-_SHARE: Final = 0.01
 
 
 class Review(BaseModel):
@@ -42,36 +38,27 @@ def review_of(subset: Subset, high: tuple[float, float], *, why_not: str | None)
     subset: of the calibration, for its class. high: `SigmaCounts.high` of its σ. why_not: why
     nothing is promised of it; None: something is.
     """
-    settings, row, known = (
-        subset.manifest.review,
-        subset.pipeline.fidelity.spec,
-        subset.one_of_each,
-    )
+    known, settings = subset.one_of_each, subset.manifest.review
     if not all(info.off for info in known):
         return None
-    is_label = row.error_unit in {"label", "words"}
-    tau, delta = settings.tolerance, settings.delta
-    share = (0 if is_label else _SHARE) if settings.share is None else settings.share
+    tau, delta, share = settings.tolerance, settings.delta, settings.share
+    if share is None:
+        share = 0 if _is_about_meaning(subset) else 0.01
     which = 0 if share else 1  # where one pixel is too many, the largest σ decides
     place = TOLERANCES.index(tau)
     highs = np.array([info.high_sigma[which] for info in known])
     bad = highs[[info.off[place] > share for info in known]]
-    p = p_value(bad, len(known), high[which]) if why_not is None else 1.0
-    least = minimal_n(delta, 1.0)
-    reason = why_not
-    accept = why_not is None and passes(bad, highs, high[which], delta)
-    if why_not is None and len(known) < least:
-        reason = f"Fewer than {least} scenes accept no picture."
-    elif why_not is None and p <= delta and not accept:
-        reason = "Nearly all pictures of this class are bad, also those that look as good."
-    of = "words" if row.is_for_text else "pixels"
-    criterion = f"more than {100 * share:g} % of its {of} are off by more than {tau:g}"
-    if is_label and not share:
-        criterion = "it holds an error"
-    lightness = f", {100 * tau:g} of 100 steps of lightness" if row.error_unit == "lab" else ""
-    criterion += f" ({row.summary}{lightness})"
+    p, is_accepted, reason = 1.0, False, why_not
+    if why_not is None:
+        p = p_value(bad, len(known), high[which])
+        is_accepted = passes(bad, highs, high[which], delta)
+        if len(known) < (least := minimal_n(delta, 1.0)):
+            reason = f"Fewer than {least} scenes accept no picture."
+        elif p <= delta and not is_accepted:
+            reason = "Nearly all pictures of this class are bad, also those that look as good."
+    criterion = _criterion(subset, share)
     return Review(
-        needs_review=not accept,
+        needs_review=not is_accepted,
         p_value=p,
         delta=delta,
         tolerance=tau,
@@ -84,3 +71,18 @@ def review_of(subset: Subset, high: tuple[float, float], *, why_not: str | None)
         f"which is not checked: {subset.made_of.rstrip('.')}.",
         reason=reason,
     )
+
+
+def _is_about_meaning(subset: Subset) -> bool:
+    return subset.pipeline.fidelity.spec.error_unit in {"label", "words"}
+
+
+def _criterion(subset: Subset, share: float) -> str:
+    """When a picture is bad, in words."""
+    spec, tau = subset.pipeline.fidelity.spec, subset.manifest.review.tolerance
+    of = "words" if spec.is_for_text else "pixels"
+    criterion = f"more than {100 * share:g} % of its {of} are off by more than {tau:g}"
+    if _is_about_meaning(subset) and not share:
+        criterion = "it holds an error"
+    lightness = f", {100 * tau:g} of 100 steps of lightness" if spec.error_unit == "lab" else ""
+    return f"{criterion} ({spec.summary}{lightness})"

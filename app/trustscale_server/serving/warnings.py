@@ -27,7 +27,8 @@ def warnings_of(
     why_not = applicable.why_not
     warnings = [] if why_not is None else [f"{why_not}: the mask promises nothing about it."]
     warnings += notes
-    warnings += _of_mask(applicable, alpha, trusted)
+    if of_mask := _of_mask(applicable, alpha, trusted):
+        warnings.append(of_mask)
     if settings.unit == "spot" and min(applicable.size) < settings.spot:
         warnings.append(
             f"The output is smaller than a spot of {settings.spot} pixels: it is read as a part of "
@@ -38,30 +39,29 @@ def warnings_of(
     return warnings
 
 
-def _of_mask(applicable: ApplicableCalibration, alpha: float, trusted: float) -> list[str]:
-    """Why a mask is all black or all white."""
+def _of_mask(applicable: ApplicableCalibration, alpha: float, trusted: float) -> str:
+    """Why a mask is all black or all white; empty: nothing of that kind is the case."""
     subset = applicable.subset
     if alpha < subset.curve.min_alpha:
-        return [_infeasible(applicable, alpha)]
-    words = ""
+        return _infeasible(applicable, alpha)
     if alpha >= subset.bound:
-        words = (
+        return (
             f"alpha={alpha:g} is not below the largest possible loss B = {subset.bound:g}: "
             "the promise says nothing, and all is marked as trusted that is not stranger than "
             "anything seen in calibration."
         )
-    elif alpha > subset.max_alpha:
-        words = (
+    if alpha > subset.max_alpha:
+        return (
             f"alpha={alpha:g} is above {subset.max_alpha:.3g}, from which on the mask does "
             "not grow: it is cut where 95 % of what was calibrated is trusted, which may be more "
             "or less of one picture."
         )
-    elif trusted == 0:
-        words = (
+    if trusted == 0:
+        return (
             f"No pixel is trusted: everywhere in this image the score σ lies above the threshold "
             f"of alpha={alpha:g}. A larger alpha would trust more: fix it before the next image."
         )
-    return [words] if words else []
+    return ""
 
 
 def _infeasible(applicable: ApplicableCalibration, alpha: float) -> str:
@@ -69,8 +69,7 @@ def _infeasible(applicable: ApplicableCalibration, alpha: float) -> str:
     subset = applicable.subset
     promise = subset.guarantee
     if isinstance(promise, PostHoc):
-        short = subset.shortfall(alpha)
-        return f"Nothing can be trusted: {short}."
+        return f"Nothing can be trusted: {subset.shortfall(alpha)}."
     least = f"{subset.curve.min_alpha:.4g}"
     limit = f"B/(n+1) = {least}"
     what = "pairs" if subset.pairs == subset.n else "scenes"
