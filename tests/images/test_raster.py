@@ -14,8 +14,9 @@ from rasterio.io import MemoryFile
 from harness import hostile
 from harness.factories import encoded, photo
 from trustscale_server.images.limits import Limits
-from trustscale_server.images.raster import Bands, Stretch, read_picture, read_values
+from trustscale_server.images.raster import read_picture, read_values
 from trustscale_server.images.sandbox.client import in_decoder
+from trustscale_server.images.stretch import Bands, Stretch
 from trustscale_server.platform.errors import BadImage, BadInput, BadRequest, ImageTooLarge
 
 LIMITS = Limits()

@@ -14,7 +14,7 @@ from trustscale_server.calibration.review_settings import ReviewSettings
 from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
 from trustscale_server.images.degradation import Degradation, MadeBy, Mixture
 from trustscale_server.images.features import BANDS, RULES, UPLOAD
-from trustscale_server.images.raster import Stretch
+from trustscale_server.images.stretch import Stretch
 from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import BadRequest, Conflict
 from trustscale_server.sampling.align import aligns

@@ -19,8 +19,9 @@ from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.images.degrade import crop_to_multiple, make_input, make_values, subject_of
 from trustscale_server.images.features import InputFeatures, look_at
 from trustscale_server.images.limits import PAIR_LIMITS
-from trustscale_server.images.raster import Read, read_picture, read_values, stretched, windowed
+from trustscale_server.images.raster import read_picture, read_values
 from trustscale_server.images.sandbox.client import in_decoder
+from trustscale_server.images.stretch import RasterData, stretched, windowed
 from trustscale_server.pixels.lab import Colours, Seen, normalised_lab
 from trustscale_server.platform.errors import BadImage, BadInput
 from trustscale_server.sampling.spec import MeasurementSpec
@@ -242,7 +243,7 @@ def _raise_if_wrong_size(
         raise BadImage(reason)
 
 
-def _read(data: bytes, role: str) -> Read:
+def _read(data: bytes, role: str) -> RasterData:
     try:
         read = in_decoder(read_values, data, PAIR_LIMITS)
     except BadInput as error:

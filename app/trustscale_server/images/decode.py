@@ -30,6 +30,7 @@ from trustscale_server.images.header import open_image, other_size
 from trustscale_server.images.jpeg_scans import check_scans
 from trustscale_server.images.limits import Limits, admit_pixels, check_size
 from trustscale_server.images.metadata import Metadata, marks_of, metadata_of
+from trustscale_server.images.stretch import Raster
 from trustscale_server.pixels.lab import Pixels
 from trustscale_server.pixels.resize import size_within
 from trustscale_server.platform.errors import BadImage, BadRequest, reason_of, shortened
@@ -38,31 +39,10 @@ KeepMetadata = Literal["none", "keep", "keep-gps"]
 
 
 @dataclass(frozen=True, slots=True)
-class Raster:
-    """What was read of a file, and how its values became X.
-
-    page, pages: from 1. bands: their numbers; None: a picture. stretch: None: X has 8 bits.
-    low, high: of each band, the values of 0 and 65,535.
-    """
-
-    page: int = 1
-    pages: int = 1
-    bands: tuple[int, ...] | None = None
-    stretch: str | None = None
-    low: tuple[float, ...] | None = None
-    high: tuple[float, ...] | None = None
-
-    @property
-    def has_one_band(self) -> bool:
-        """Whether X and the output have one channel of 16 bits."""
-        return self.low is not None and len(self.low) == 1
-
-
-@dataclass(frozen=True, slots=True)
 class Decoded:
     """An image as the upscaler sees it.
 
-    rgb: uint8 [h, w, 3], sRGB; or uint16, data in units of their stretch (`raster.py`).
+    rgb: uint8 [h, w, 3], sRGB; or uint16, data in units of their stretch (`stretch.py`).
     format: of the file.
     notes: on what was changed.
     alpha: uint8 [h, w], on request; None: opaque everywhere.
@@ -144,10 +124,7 @@ def decode(
         if max_input_side is not None and max(size) > max_input_side:
             image = _reduced(image, max_input_side)
             alpha = alpha and _reduced(alpha, max_input_side)
-            notes.append(
-                f"Reduced from {size[0]}×{size[1]} to {max_input_side:,} px first "
-                f"(fit={max_input_side}); the promise is about that version."
-            )
+            notes.append(reduced_note(*size, max_input_side))
         rgb, converted = to_srgb(image, profile)
         notes += converted
         if behind is not None and alpha is not None:
@@ -198,6 +175,14 @@ def page_note(pages: int, page: int | None) -> list[str]:
     if pages == 1 or page is not None:
         return []
     return [f"The file holds {pages} pages; the first was taken. Name another one by page=2."]
+
+
+def reduced_note(width: int, height: int, max_input_side: int) -> str:
+    """Return the note on a picture of this size that was reduced to a longest side."""
+    return (
+        f"Reduced from {width}×{height} to {max_input_side:,} px first (fit={max_input_side}); "
+        "the promise is about that version."
+    )
 
 
 def _load(image: Image.Image, form: str, max_input_side: int | None) -> None:

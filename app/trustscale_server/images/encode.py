@@ -10,9 +10,9 @@ from typing import IO, Any, Final, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from trustscale_server.images.decode import Raster
 from trustscale_server.images.metadata import Metadata
 from trustscale_server.images.png import to_bytes, write_png
+from trustscale_server.images.stretch import Raster
 from trustscale_server.images.tiff import (
     Pages,
     gdal_metadata,

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL.ExifTags import Base
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from trustscale_server.images.decode import Raster
 from trustscale_server.images.metadata import PROGRAM, Metadata
 from trustscale_server.images.png import to_bytes
+from trustscale_server.images.stretch import Raster
 from trustscale_server.pixels.lab import Pixels
 from trustscale_server.platform.errors import BadRequest
 

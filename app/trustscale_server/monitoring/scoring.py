@@ -23,8 +23,9 @@ from trustscale_server.conformal import evidence, fidelity, words
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.decode import decode
 from trustscale_server.images.limits import Limits
-from trustscale_server.images.raster import read_values, stored_pixels, stretched
+from trustscale_server.images.raster import read_values, stored_pixels
 from trustscale_server.images.sandbox.client import ImageFile, decoding
+from trustscale_server.images.stretch import stretched
 from trustscale_server.pixels.boxes import box_of
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.errors import BadImage, BadRequest

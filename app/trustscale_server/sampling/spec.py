@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.features import RULES, UPLOAD, InputFeatures, classify
-from trustscale_server.images.raster import Stretch
+from trustscale_server.images.stretch import Stretch
 from trustscale_server.platform.errors import (
     BadRequest,
     CalibrationMismatch,

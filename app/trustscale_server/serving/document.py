@@ -17,7 +17,7 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import GuaranteeSummary, Threshold
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal.fidelity import ErrorUnit, LossUnit
-from trustscale_server.images.decode import Raster
+from trustscale_server.images.stretch import Raster
 from trustscale_server.sampling.spec import Prediction
 from trustscale_server.serving.added import AddedDetail
 from trustscale_server.serving.batch import Adapted

@@ -11,7 +11,7 @@ from trustscale_server.calibration.guarantees import GuaranteeKind
 from trustscale_server.conformal.robust import MAX_ROBUST
 from trustscale_server.images.decode import KeepMetadata
 from trustscale_server.images.encode import BEST_QUALITY, FormName
-from trustscale_server.images.raster import Bands, Stretch
+from trustscale_server.images.stretch import Bands, Stretch
 from trustscale_server.pixels.resize import LongestSide
 from trustscale_server.platform.config_errors import mistakes
 from trustscale_server.platform.errors import BadRequest
