@@ -30,10 +30,6 @@ from trustscale_server.platform.errors import (
     shortened,
 )
 
-_ZIP_ENTRY = b"PK\x01\x02"
-_MAX_ZIP_ENTRY = 1024  # bytes in the list of a zip file, on average
-_ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
-_GZIP_START = b"\x1f\x8b"
 _TAR_TEXTS = {
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -42,7 +38,6 @@ _TAR_TEXTS = {
     tarfile.GNUTYPE_LONGLINK,
 }
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
-_MAX_TAR_TEXT = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +84,11 @@ def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[NamedFile]:
     file.seek(0)
     with _damage_refused():
         # By its start: a tar file whose last member is a zip file ends like a zip file.
-        if start.startswith(_ZIP_STARTS):
+        if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
             yield from _files(_zip_members(file, limits), limits, size)
             return
-        tar = gzip.GzipFile(fileobj=file, mode="rb") if start.startswith(_GZIP_START) else file
+        is_gzip = start.startswith(b"\x1f\x8b")
+        tar = gzip.GzipFile(fileobj=file, mode="rb") if is_gzip else file
         with _opened_tar(_Counted(tar, limits, size)) as archive:
             yield from _files(_tar_members(archive), limits, size)
 
@@ -114,7 +110,7 @@ class _BoundedTarInfo(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         info = super().frombuf(buf, encoding, errors)
-        if info.type in _TAR_TEXTS and info.size > _MAX_TAR_TEXT:
+        if info.type in _TAR_TEXTS and info.size > 64 * 1024:
             raise BadRequest("A header of the archive is too large.")
         return info
 
@@ -145,9 +141,9 @@ class _BoundedList:
         if not self.is_listing:
             return self._file.read(size)
         if size > io.DEFAULT_BUFFER_SIZE:
-            self._limits.raise_if_too_many(size // _MAX_ZIP_ENTRY)
+            self._limits.raise_if_too_many(size // 1024)  # entries are shorter, on average
         data = self._file.read(size)
-        self._limits.raise_if_too_many(data.count(_ZIP_ENTRY))
+        self._limits.raise_if_too_many(data.count(b"PK\x01\x02"))  # the start of an entry
         return data
 
 

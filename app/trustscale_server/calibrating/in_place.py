@@ -32,9 +32,6 @@ from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, op
 from trustscale_server.stores.files import held
 from trustscale_server.stores.uploads import forget_files
 
-_DATABASE: Final = "calibrate.sqlite3"
-"""In the data folder: jobs of the command line, apart from a server's."""
-
 _LIST: Final = "files.json"
 
 
@@ -110,8 +107,8 @@ class LocalCreator(CalibrationCreator):
 
 
 def private_stores(stores: Stores, data_dir: Path, stack: AsyncExitStack) -> Stores:
-    """Return the stores with separate jobs, whose files are read in place."""
-    own = open_stores(f"sqlite:///{_DATABASE}", data_dir, result_ttl_s=1.0, max_result_bytes=1)
+    """Return the stores with jobs apart from a server's, whose files are read in place."""
+    own = open_stores("sqlite:///calibrate.sqlite3", data_dir, result_ttl_s=1.0, max_result_bytes=1)
     stack.push_async_callback(own.close)
     return replace(
         stores, jobs=own.jobs, job_retention=own.job_retention, blobs=InPlace(stores.blobs)

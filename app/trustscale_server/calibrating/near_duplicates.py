@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Final
 
@@ -12,7 +13,6 @@ from trustscale_server.pixels.lab import Pixels, to_8_bit
 
 _SIDE: Final = 16
 _BYTES: Final = _SIDE * _SIDE // 8
-_NAMED: Final = 5
 
 
 def perceptual_hash(rgb: Pixels) -> int:
@@ -29,9 +29,9 @@ def perceptual_hash(rgb: Pixels) -> int:
 
 def alike_in_words(names: Sequence[str]) -> str:
     """Return the note on images that look alike."""
-    more = ", …" if len(names) > _NAMED else ""
+    first, more = names[:5], ", …" if names[5:] else ""
     return (
-        f"{', '.join(names[:_NAMED])}{more} look alike, as crops of one scene do: name their "
+        f"{', '.join(first)}{more} look alike, as crops of one scene do: name their "
         "scene, or the promise counts them too often."
     )
 
@@ -47,15 +47,14 @@ def near_duplicates(images: Sequence[tuple[str, Hashable | None, int]]) -> list[
     hashes = np.array(
         [list(perceptual.to_bytes(_BYTES, "big")) for _, _, perceptual in images], np.uint8
     ).reshape(-1, _BYTES)
-    leader = list(range(len(images)))
-    for place in range(1, len(images)):
+    firsts: list[int] = []  # of the set that each image belongs to
+    for place, (_, scene, _) in enumerate(images):
         differing_bits = np.bitwise_count(hashes[:place] ^ hashes[place]).sum(axis=1)
-        for other in np.flatnonzero(differing_bits <= 24):
-            scene = images[place][1]
-            if scene is None or scene != images[int(other)][1]:
-                leader[place] = leader[int(other)]
-                break
-    sets: dict[int, list[str]] = {}
-    for place, first in enumerate(leader):
-        sets.setdefault(first, []).append(images[place][0])
+        alike = np.flatnonzero(differing_bits <= 24).tolist()
+        others = (other for other in alike if scene is None or scene != images[other][1])
+        known = next(others, None)
+        firsts.append(place if known is None else firsts[known])
+    sets = defaultdict[int, list[str]](list)
+    for first, (name, _, _) in zip(firsts, images, strict=True):
+        sets[first].append(name)
     return [names for names in sets.values() if len(names) > 1]

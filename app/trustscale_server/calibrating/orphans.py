@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 
@@ -12,8 +13,6 @@ from trustscale_server.stores import results
 from trustscale_server.stores.base import Stores
 from trustscale_server.stores.job_status import JOB_PREFIX
 from trustscale_server.stores.uploads import UPLOADS
-
-_OF_CALIBRATIONS: Final = (CANARIES_KEY, PICTURES_KEY)
 
 # An upload without a job may still be arriving; none takes a day.
 _ORPHAN_LIFE: Final = timedelta(days=1)
@@ -26,27 +25,28 @@ async def remove_orphans(stores: Stores) -> int:
     process that took too long may have stored afterwards.
     """
     removed = 0
-    calibrations: set[str] | None = None
-    for key in await stores.blobs.untouched(_ORPHAN_LIFE):
-        if key.startswith(JOB_PREFIX):
-            known = await _is_needed(stores, key)
-        elif key.startswith(_OF_CALIBRATIONS):
-            if calibrations is None:
-                calibrations = {head.id for head in await stores.calibrations.heads()}
-            known = any(key.removeprefix(prefix) in calibrations for prefix in _OF_CALIBRATIONS)
-        elif key.startswith(results.RESULT_FOLDER):
-            known = await stores.results.holds(key)
-        elif key.startswith(UPLOADS):
-            known = False
-        else:
-            continue
-        if not known:
+    keys = await stores.blobs.untouched(_ORPHAN_LIFE)
+    calibrations = {head.id for head in await stores.calibrations.heads()} if keys else set()
+    for key in keys:
+        if await _is_orphan(stores, key, calibrations):
             await stores.blobs.delete(key)
             removed += 1
     return removed
 
 
-async def _is_needed(stores: Stores, key: str) -> bool:
+async def _is_orphan(stores: Stores, key: str, calibrations: Collection[str]) -> bool:
+    if key.startswith(JOB_PREFIX):
+        return not await _has_job(stores, key)
+    for prefix in (CANARIES_KEY, PICTURES_KEY):
+        if key.startswith(prefix):
+            return key.removeprefix(prefix) not in calibrations
+    if key.startswith(results.RESULT_FOLDER):
+        return not await stores.results.holds(key)
+    return key.startswith(UPLOADS)
+
+
+async def _has_job(stores: Stores, key: str) -> bool:
+    """Whether the job of these files is known; that of samples must still run."""
     job_id, _, samples = key.partition(".")
     try:
         job = await stores.jobs.get(job_id)

@@ -11,6 +11,9 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trustscale_server.calibrating.labels import frozen, used
 from trustscale_server.images.decode import decode
 from trustscale_server.images.limits import PAIR_LIMITS
@@ -26,7 +29,6 @@ from trustscale_server.upscalers.base import RGB
 _Picture = Literal["x", "y", "prediction"]
 
 _STORED: Final[dict[_Picture, str]] = {"x": "x-shown", "y": "y", "prediction": "prediction"}
-_COMPARED: Final[tuple[_Picture, _Picture]] = ("y", "prediction")
 _JOBS: Final = "jobs.json"
 
 Reading = Callable[[str, _Picture], Awaitable[bytes]]
@@ -69,12 +71,11 @@ async def of_job(blobs: Blobs, job: str, name: str, picture: _Picture) -> bytes:
     try:
         data = await blobs.get(job, f"{_STORED[picture]}/{name}")
     except NotFound:
-        source, mark, _ = name.rpartition("~")
+        upload, mark, _ = name.rpartition("~")
         if picture != "y" or not mark:
             raise
-        data = await blobs.get(
-            job, f"{_STORED[picture]}/{source}"
-        )  # the variants of one Y share it
+        # The variants of one Y share it.
+        data = await blobs.get(job, f"{_STORED[picture]}/{upload}")
     if data.startswith(b"\x89PNG"):
         return data
     return await asyncio.to_thread(to_png, (await decoding(decode, data, PAIR_LIMITS)).rgb)
@@ -85,10 +86,12 @@ async def most_rewritten(read: Reading, name: str) -> Rewritten | None:
 
     read: a picture of the pair by its name and which picture. Raises NotFound.
     """
-    truth, prediction = [
-        to_8_bit((await decoding(decode, await read(name, picture), PAIR_LIMITS)).rgb)
-        for picture in _COMPARED
-    ]
+
+    async def pixels_of(picture: _Picture) -> NDArray[np.uint8]:
+        decoded = await decoding(decode, await read(name, picture), PAIR_LIMITS)
+        return to_8_bit(decoded.rgb)
+
+    truth, prediction = await pixels_of("y"), await pixels_of("prediction")
     if truth.shape != prediction.shape:
         raise NotFound(f"The pictures of the pair {name!r} are of two sizes.")
     return next(iter(await in_spare_thread(worst, truth, prediction)), None)

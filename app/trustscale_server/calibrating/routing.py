@@ -23,8 +23,6 @@ from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers.base import routed
 
 _MAX_READ: Final = 40  # inputs of a folder whose classes are looked at
-_NEARLY_ALL: Final = 0.9
-_FEW: Final = 3  # kinds that are named
 
 
 class AnsweredUploads(NamedTuple):
@@ -77,12 +75,11 @@ def answering_in_words(answering: Sequence[AnsweredUploads]) -> str:
     """Return which upscalers answer, for the person who waits for their calibrations."""
     if len(answering) == 1:
         return f"auto answers such uploads with {answering[0].upscaler}"
-    named = [f"{share.upscaler} ({_listed(share.kinds)})" for share in answering]
-    return f"auto answers such uploads with {' and '.join(named)}, each for its own"
-
-
-def _listed(kinds: Sequence[str]) -> str:
-    return ", ".join(kinds) if len(kinds) <= _FEW else f"{len(kinds)} kinds of upload"
+    shares = []
+    for upscaler, kinds, _ in answering:
+        named = ", ".join(kinds) if len(kinds) <= 3 else f"{len(kinds)} kinds of upload"
+        shares.append(f"{upscaler} ({named})")
+    return f"auto answers such uploads with {' and '.join(shares)}, each for its own"
 
 
 def _answering(routing: Mapping[str, str], classes: Counter[str]) -> AnsweredUploads:
@@ -93,7 +90,7 @@ def _answering(routing: Mapping[str, str], classes: Counter[str]) -> AnsweredUpl
     if not counts:  # nothing could be read; taking in the pairs will tell why
         return AnsweredUploads(routed(routing, ""), [])
     (first, most), *_ = counts.most_common()
-    if most < _NEARLY_ALL * counts.total():
+    if most < 0.9 * counts.total():
         named = " and ".join(f"{count} with {name}" for name, count in counts.most_common())
         raise ConfigError(
             f"Of {counts.total()} inputs auto answers {named}: name the one that is meant with "
@@ -120,13 +117,7 @@ def _classes(
     for pair in pairs[:: -(-len(pairs) // _MAX_READ) or 1]:
         try:
             files = {role: Path(path).read_bytes() for role, path in pair.paths.items()}
-            loaded = load_pair(
-                pair,
-                files,
-                pipeline,
-                degradation=made_by,
-                seed=config.seed,
-            )
+            loaded = load_pair(pair, files, pipeline, degradation=made_by, seed=config.seed)
         except (BadInput, OSError):
             continue
         classes[classify(UPLOAD, loaded.features)] += 1
