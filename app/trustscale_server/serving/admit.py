@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 from trustscale_server.calibration.calibration import Calibration
@@ -29,7 +28,7 @@ from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.serving.choose import Chosen
 from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.credentials import UNSIGNED
-from trustscale_server.serving.footprint import add_cost, answer_footprint, fitting
+from trustscale_server.serving.footprint import add_cost, answer_footprint, fitting_side
 from trustscale_server.serving.looked_for import LookedFor, looked_for
 from trustscale_server.serving.upload import DecodedUpload
 from trustscale_server.upscalers.base import Upscaler
@@ -134,9 +133,7 @@ def _footprint(context: ServiceContext, chosen: Chosen, decoded: DecodedUpload) 
     try:
         context.slots.raise_if_too_large(footprint)
     except ImageTooLarge as error:
-        longest = fitting(
-            height, width, partial(answer_footprint, chosen), error.members["maximum"]
-        )
+        longest = fitting_side(chosen, height, width, error.members["maximum"])
         error.detail += f" With fit={longest} it is reduced to that longest side first."
         add_cost(error, context, chosen, height * width)
         raise

@@ -21,7 +21,7 @@ from trustscale_server.images.stretch import Raster
 from trustscale_server.sampling.spec import Prediction
 from trustscale_server.serving.added import AddedDetail
 from trustscale_server.serving.batch import Adapted
-from trustscale_server.serving.left_out import LeftOut, listed
+from trustscale_server.serving.left_out import LeftOut, listed_corners
 from trustscale_server.serving.review import Review
 
 MASK: Final = "mask.png"
@@ -147,7 +147,7 @@ class ReadWord(BaseModel):
 
     def enlarged(self, scale: float) -> ReadWord:
         """Return the word in a picture that is so many times as large."""
-        return self.model_copy(update={"box": listed(self.box, scale)})
+        return self.model_copy(update={"box": listed_corners(self.box, scale)})
 
 
 class BelievedPicture(BaseModel):

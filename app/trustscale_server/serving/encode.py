@@ -29,7 +29,7 @@ from trustscale_server.serving.document import (
     to_store,
 )
 from trustscale_server.serving.files import (
-    Files,
+    AnswerFiles,
     believed_file,
     picture_file,
     safe_files,
@@ -78,7 +78,7 @@ async def encode_answer(generated: Generated, result_id: str, *, path_prefix: st
 
 def _encoded(generated: Generated, result_id: str, base: str) -> Encoded:
     document, trust, rest = document_of(generated, result_id, base), generated.trust, None
-    writers: list[Callable[[], Files]] = [partial(picture_file, generated, document)]
+    writers: list[Callable[[], AnswerFiles]] = [partial(picture_file, generated, document)]
     if trust is not None and isinstance(document, Result):
         rest = to_png(to_8_bit(generated.admitted.decoded.image.rgb))
         writers.append(trust.files)
@@ -90,7 +90,7 @@ def _encoded(generated: Generated, result_id: str, base: str) -> Encoded:
             writers.append(partial(safe_files, generated, trust, document))
     with ThreadPoolExecutor(2, "trustscale-encode") as threads:
         begun = [threads.submit(write) for write in writers]
-        files: Files = {}
+        files: AnswerFiles = {}
         while begun:  # a name for one that fails would hold its files by way of its traceback
             files |= begun.pop(0).result()
     return Encoded(

@@ -31,11 +31,11 @@ from trustscale_server.serving.provenance import mark_of
 from trustscale_server.serving.trust import Trust
 from trustscale_server.stores.spool import spooled
 
-Files: TypeAlias = dict[str, IO[bytes]]
+AnswerFiles: TypeAlias = dict[str, IO[bytes]]
 """Files by name; see `spooled`."""
 
 
-def picture_file(generated: Generated, document: Picture) -> Files:
+def picture_file(generated: Generated, document: Picture) -> AnswerFiles:
     """Write the picture in the wanted form, with its mark."""
     chosen, trust = generated.admitted.chosen, generated.trust
     fingerprint, upload = chosen.pipeline.fingerprint, generated.admitted.decoded.image
@@ -58,13 +58,13 @@ def picture_file(generated: Generated, document: Picture) -> Files:
     return {chosen.form.file: file}
 
 
-def trust_cog_file(generated: Generated, trust: Trust) -> Files:
+def trust_cog_file(generated: Generated, trust: Trust) -> AnswerFiles:
     """Write the trust levels as a Cloud Optimized GeoTIFF."""
     metadata = generated.admitted.decoded.image.metadata.enlarged(generated.scale)
     return {TRUST_COG: spooled(write_trust_cog, trust.codes, trust.text, metadata)}
 
 
-def believed_file(generated: Generated, trust: Trust, result: Result, rest: bytes) -> Files:
+def believed_file(generated: Generated, trust: Trust, result: Result, rest: bytes) -> AnswerFiles:
     """Write `believed.png`; rest: the file of the upload."""
     chosen, upload = generated.admitted.chosen, generated.admitted.decoded.image
     attached = Attached(trust.text, Metadata(xmp=upload.metadata.xmp))
@@ -74,7 +74,7 @@ def believed_file(generated: Generated, trust: Trust, result: Result, rest: byte
     return {BELIEVED: file}
 
 
-def safe_files(generated: Generated, trust: Trust, result: Result) -> Files:
+def safe_files(generated: Generated, trust: Trust, result: Result) -> AnswerFiles:
     """Write `safe.png` and `added.png`."""
     added, upload = generated.added, generated.admitted.decoded.image
     assert added is not None  # noqa: S101 - else the answer says that there is no such file

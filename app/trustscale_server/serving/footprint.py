@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
 from typing import Final
 
 from trustscale_server.platform.errors import ImageTooLarge, duration
@@ -73,12 +72,14 @@ def footprint(
     return height * width * _INPUT + math.ceil(max(measured, added, answer)) + files
 
 
-def fitting(height: int, width: int, cost: Callable[[int, int], int], budget: int) -> int:
-    """Return the longest side at which the cost of an h×w input fits the budget."""
+def fitting_side(chosen: Chosen, height: int, width: int, budget: int) -> int:
+    """Return the longest side to which an h×w upload is reduced for its answer to fit a budget."""
     longest = max(height, width)
 
     def cost_of(side: int) -> int:
-        return cost(math.ceil(height * side / longest), math.ceil(width * side / longest))
+        return answer_footprint(
+            chosen, math.ceil(height * side / longest), math.ceil(width * side / longest)
+        )
 
     return bisect_right(range(1, longest), budget, key=cost_of)
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from trustscale_server.pixels.lab import Pixels
+from trustscale_server.pixels.resize import resized, size_within
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.sampling.draw import TimeLimits
@@ -25,7 +27,7 @@ from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.document import ReadWord
 from trustscale_server.serving.left_out import LeftOut, faces_of
-from trustscale_server.serving.trust import Trust, enlarged_alpha, reduced_answer
+from trustscale_server.serving.trust import Trust
 from trustscale_server.serving.unread_text import text_of
 from trustscale_server.upscalers.base import RGB, Source
 
@@ -68,7 +70,9 @@ async def generate(
     image = admitted.decoded.image
     source = Source(image.rgb, admitted.decoded.features, admitted.decoded.enlarged)
     height, width = (side * admitted.chosen.pipeline.scale for side in admitted.size)
-    alpha = await shielded(enlarged_alpha, image.alpha, height, width)
+    alpha = None
+    if image.alpha is not None:
+        alpha = await shielded(_enlarged, image.alpha, (width, height))
     if admitted.mask is None:
         generated = await _unmasked(admitted, source, sink)
     else:
@@ -165,6 +169,11 @@ def _note_throughput(
     context.throughput.note(upscaler, pixels, 1, seconds, ANSWERS)
 
 
+def _enlarged(alpha: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The transparency of an upload at this width and height."""
+    return np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.BICUBIC))
+
+
 def _finished(generated: Generated, alpha: NDArray[np.uint8] | None) -> Generated:
     """Add the alpha channel, and reduce the answer to the size that was asked for."""
     picture = generated.picture
@@ -174,12 +183,13 @@ def _finished(generated: Generated, alpha: NDArray[np.uint8] | None) -> Generate
     to = generated.admitted.chosen.request.to
     if to is None or to >= max(height, width):
         return replace(generated, picture=picture)
-    picture, trust = reduced_answer(picture, generated.trust, to)
-    scale = picture.shape[1] / width
+    small = resized(picture, size_within((width, height), to), Image.Resampling.BOX)
+    small_height, small_width, _ = small.shape
+    scale = small_width / width
     return replace(
         generated,
-        picture=picture,
-        trust=trust,
+        picture=small,
+        trust=generated.trust and generated.trust.reduced(small_height, small_width),
         words=generated.words and [word.enlarged(scale) for word in generated.words],
         left_out=[place.enlarged(scale) for place in generated.left_out],
     )

@@ -32,7 +32,7 @@ class LeftOut(BaseModel):
 
     def enlarged(self, scale: float) -> LeftOut:
         """Return it in a picture that is so many times as large."""
-        return self.model_copy(update={"box": listed(self.box, scale)})
+        return self.model_copy(update={"box": listed_corners(self.box, scale)})
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -45,8 +45,10 @@ class LeftOut(BaseModel):
         return box_of(np.array(self.box), shape)
 
 
-def listed(corners: Iterable[Iterable[float]], scale: float = 1.0) -> list[tuple[float, float]]:
-    """Return corners (x, y) as answers list them, to a tenth of a pixel, in a picture enlarged."""
+def listed_corners(
+    corners: Iterable[Iterable[float]], scale: float = 1.0
+) -> list[tuple[float, float]]:
+    """Return corners (x, y), times a scale, as answers list them: to a tenth of a pixel."""
     return [(round(scale * x, 1), round(scale * y, 1)) for x, y in corners]
 
 

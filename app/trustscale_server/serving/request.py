@@ -190,16 +190,18 @@ class UpscaleOptions(BaseModel):
             )
         return self
 
-    def sized(self, image: tuple[int, int], most: int) -> Self:
-        """Return the options with `to` in place of `scale`, for an image enlarged `most` times.
+    def sized(self, image: tuple[int, int], max_scale: int) -> Self:
+        """Return the options with `to` in place of `scale`, for an image of this size.
 
         Raises:
-            BadRequest: more is asked for.
+            BadRequest: a larger scale is asked for.
         """
         if self.scale is None:
             return self
-        if self.scale > most:
-            raise BadRequest(f"The upscaler makes pictures ×{most}; scale={self.scale:g} is more.")
+        if self.scale > max_scale:
+            raise BadRequest(
+                f"The upscaler makes pictures ×{max_scale}; scale={self.scale:g} is more."
+            )
         to = max(1, round(self.scale * max(image)))
         return self.model_copy(update={"to": to, "scale": None})
 

@@ -9,19 +9,17 @@ from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from trustscale_server.conformal.code_table import CODE_STEPS, NEVER
 from trustscale_server.conformal.review import SigmaCounts
 from trustscale_server.images.overlay import OPAQUE
 from trustscale_server.images.png import write_png
 from trustscale_server.pixels.boxes import box_of
-from trustscale_server.pixels.lab import Pixels
-from trustscale_server.pixels.resize import largest_within, resized, size_within
+from trustscale_server.pixels.resize import largest_within
 from trustscale_server.sampling.sigma.words import ReadPage
 from trustscale_server.serving.admit import MaskRequest
 from trustscale_server.serving.document import MASK, TRUST, ReadWord
-from trustscale_server.serving.left_out import LeftOut, listed
+from trustscale_server.serving.left_out import LeftOut, listed_corners
 from trustscale_server.serving.provenance import png_text
 from trustscale_server.stores.spool import spooled
 
@@ -87,7 +85,7 @@ class Trust:
             code = int(self.codes[place][inside].max())
             words.append(
                 ReadWord(
-                    box=listed(word.corners.tolist()),
+                    box=listed_corners(word.corners.tolist()),
                     text=word.text,
                     trusted=bool(self.mask[place][inside].all()),
                     trust_level=None if code == NEVER else code * bound / CODE_STEPS,
@@ -120,28 +118,14 @@ class Trust:
         opaque = pixels if self.opaque is None else int(np.count_nonzero(self.opaque))
         return int(np.count_nonzero(self.mask)) / max(1, opaque), opaque / pixels
 
+    def reduced(self, height: int, width: int) -> Self:
+        """Return that of a reduced picture, whose pixels are trusted as little as any they cover.
 
-def enlarged_alpha(
-    alpha: NDArray[np.uint8] | None, height: int, width: int
-) -> NDArray[np.uint8] | None:
-    """Return the transparency of an upload at the size of the output."""
-    if alpha is None:
-        return None
-    return np.asarray(Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def reduced_answer(
-    picture: Pixels, trust: Trust | None, longest: int
-) -> tuple[Pixels, Trust | None]:
-    """Reduce the picture to a longest side; a pixel is trusted as little as any it averages."""
-    height, width, _ = picture.shape
-    small = resized(picture, size_within((width, height), longest), Image.Resampling.BOX)
-    if trust is None:
-        return small, None
-    height, width, _ = small.shape
-    opaque = trust.opaque
-    if opaque is not None:
-        opaque = ~largest_within(~opaque, height, width)
-    mask = ~largest_within(~trust.mask, height, width)
-    codes = largest_within(trust.codes, height, width)
-    return small, Trust(trust.request, mask, codes, opaque, trust.sigma)
+        σ stays that of the whole picture.
+        """
+        opaque = self.opaque
+        if opaque is not None:
+            opaque = ~largest_within(~opaque, height, width)
+        mask = ~largest_within(~self.mask, height, width)
+        codes = largest_within(self.codes, height, width)
+        return type(self)(self.request, mask, codes, opaque, self.sigma)

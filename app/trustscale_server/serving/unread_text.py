@@ -21,7 +21,7 @@ from trustscale_server.sampling.enlarged import Enlarged
 from trustscale_server.sampling.measure import measured_again
 from trustscale_server.sampling.sigma.words import ReadPage
 from trustscale_server.sampling.spec import MeasurementSpec
-from trustscale_server.serving.left_out import LeftOut, listed
+from trustscale_server.serving.left_out import LeftOut, listed_corners
 from trustscale_server.things import reading
 from trustscale_server.things.lines import Corners, FindLines
 from trustscale_server.upscalers.base import Source
@@ -80,7 +80,7 @@ def text_of(
         judged = _judged(page, prediction, source, words)
     why = "Text. No calibration for words calls it right."
     return [
-        LeftOut(kind="text", box=listed(corners.tolist()), why=why)
+        LeftOut(kind="text", box=listed_corners(corners.tolist()), why=why)
         for corners in _unread(judged, [*in_picture, *in_plain], picture.shape)
     ]
 
