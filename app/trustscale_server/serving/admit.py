@@ -39,7 +39,7 @@ JOB_TIMEOUT_S: Final = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class MaskRequest:
-    """The wanted mask: α and what of the calibration applies to the upload."""
+    """The wanted mask: its α, and the part of the calibration that applies to the upload."""
 
     calibration: Calibration
     alpha: float

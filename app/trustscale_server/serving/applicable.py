@@ -1,4 +1,4 @@
-"""What of a calibration applies to an upload: its pairs, its class, and whether it covers it."""
+"""The part of a calibration that applies to an upload, and whether it covers the upload."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trustscale_server.serving.document import InputClass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplicableCalibration:
-    """An upload, and what of the calibration applies to it.
+    """An upload, and the part of a calibration that applies to it.
 
     subset: the pairs whose curve is used.
     size: (height, width) of the output.
@@ -44,7 +44,7 @@ class ApplicableCalibration:
 
     @property
     def covered_class(self) -> str | None:
-        """The class whose pairs alone are used; None: those of all classes are."""
+        """The class, if only its pairs are used; None: the pairs of all classes are."""
         return self.input_class if self.is_covered else None
 
     @classmethod
@@ -58,7 +58,7 @@ class ApplicableCalibration:
         kind: str | None = None,
         robust: float | None = None,
     ) -> Self:
-        """Find what applies to an upload of these features and an output of this size.
+        """Find the part that applies to an upload of these features and an output of this size.
 
         kind, robust: as `Calibration.subset`, which also says what is raised.
         """
@@ -124,7 +124,7 @@ class ApplicableCalibration:
 
 
 _NAMES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "heic": "HEIC"}
-_READ_WITHIN: Final = 3  # a quality that is read from a file, of the one that was asked for
+_READ_WITHIN: Final = 3  # how far a quality that is read from a file may be from the true one
 
 
 def _too_coarse(manifest: Manifest, compression: Compression) -> str | None:

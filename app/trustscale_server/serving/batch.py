@@ -63,7 +63,7 @@ class BatchCurve:
 
 
 class Batches:
-    """The batches that are kept, and the curves of those that were used last."""
+    """The stored batches, and the curves that were used last."""
 
     def __init__(self, store: ResultStore) -> None:
         self._store = store
@@ -105,8 +105,8 @@ class Batches:
     def curve(self, name: str, document: bytes, whole: Subset, of_class: Subset) -> BatchCurve:
         """Return the curve for an upload of a batch.
 
-        whole: under the request's promise all pairs, or those of its group, which are weighed.
-        of_class: those of its class, whose curve holds without the batch.
+        whole: the pairs that are weighed: all of them, or those of the request's group.
+        of_class: the pairs of its class, whose curve holds without the batch.
 
         Raises:
             BadRequest: the calibration does not describe its pictures, or promises otherwise.

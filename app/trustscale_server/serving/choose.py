@@ -69,7 +69,8 @@ async def settle(
 ) -> Chosen:
     """Choose what answers an upload of these features and this height and width.
 
-    Where `auto` chooses, the upscaler for its class; of several calibrations one that covers it.
+    `auto` takes the upscaler for the class of the upload; of several calibrations one that covers
+    the upload is taken.
 
     Raises:
         NoCalibration, CalibrationMismatch, UpscalerUnavailable, BadGroup, BadRequest.
@@ -133,7 +134,7 @@ async def _for_class(
 async def _able(
     context: ServiceContext, request: UpscaleRequest, candidates: Sequence[Upscaler]
 ) -> list[Upscaler]:
-    """Of the candidates, those that have an active calibration, or need none.
+    """The candidates that have an active calibration, or need none.
 
     Raises NoCalibration if one cannot be read: `auto` must not take another model because of that.
     """

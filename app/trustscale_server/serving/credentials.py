@@ -142,7 +142,7 @@ class Credentials:
 
 
 class _Sink:
-    """A file that keeps the number and the words of its disk's error, which c2pa does not tell."""
+    """A file that keeps an error of its disk, since c2pa hides the number and the words of it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -36,7 +36,7 @@ SAFE_COPY: Final = "safe.png"
 BELIEVED: Final = "believed.png"
 """The picture where it is trusted, something plain elsewhere."""
 REST: Final = "rest"
-"""The stored file of the upload, which that plain picture is made of, for the masks of other α."""
+"""The stored file of the upload, of which `believed.png` is made again for masks of other α."""
 UNMASKED_WARNING: Final = (
     "There is no trust mask (mask=none): nothing says where this picture can be believed."
 )
@@ -329,7 +329,7 @@ class Result(Picture):
         }
 
     def subset_of(self, calibration: Calibration) -> Subset:
-        """Return what of its calibration gave the mask."""
+        """Return the part of its calibration that gave the mask."""
         name = self.input_class.name if self.input_class else None
         promise = self.guarantee
         return calibration.applicable(self.group, name, promise.kind, promise.robust)

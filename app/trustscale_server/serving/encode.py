@@ -91,7 +91,7 @@ def _encoded(generated: Generated, result_id: str, base: str) -> Encoded:
     with ThreadPoolExecutor(2, "trustscale-encode") as threads:
         begun = [threads.submit(write) for write in writers]
         files: AnswerFiles = {}
-        while begun:  # a name for one that fails would hold its files by way of its traceback
+        while begun:  # popped, as a variable would keep the files of one that failed alive
             files |= begun.pop(0).result()
     return Encoded(
         generated.admitted, document, files, rest, generated.mean_log_sigma, generated.added

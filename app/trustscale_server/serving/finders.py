@@ -65,7 +65,7 @@ def _loaded(
 def _session(
     weights: Callable[[], bytes], name: str, precision: PrecisionSetting
 ) -> InferenceSession:
-    """On the processor, which they take little of: no accelerator runs their small tiles faster."""
+    """The network, on the processor: no accelerator runs its small tiles faster."""
     return load_session(
         weights(),
         name=name,

@@ -36,7 +36,7 @@ from trustscale_server.upscalers.base import RGB, Source
 class Generated:
     """Ŷ, [H, W, 3], or 4 if the upload is transparent, and its trust.
 
-    trust: None: no mask is wanted. words: those that were read; None: none were asked for.
+    trust: None: no mask is wanted. words: what was read; None: nothing was to be read.
     """
 
     admitted: Admitted
@@ -197,7 +197,7 @@ def _finished(generated: Generated, alpha: NDArray[np.uint8] | None) -> Generate
 
 @contextmanager
 def clocked(timings_ms: dict[str, float], name: str) -> Iterator[None]:
-    """Add the milliseconds of the block to those of this name."""
+    """Add the milliseconds that the block takes to the entry of this name."""
     started = time.perf_counter()
     yield
     timings_ms[name] = timings_ms.get(name, 0.0) + 1e3 * (time.perf_counter() - started)

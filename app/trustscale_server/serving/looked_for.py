@@ -32,7 +32,7 @@ class LookedFor:
 async def looked_for(
     context: ServiceContext, chosen: Chosen, decoded: DecodedUpload
 ) -> tuple[LookedFor, list[str]]:
-    """Return what is looked for, and a warning if that is not text though it looks like text."""
+    """Return what is looked for, and a warning where an upload looks like text and none is."""
     request, pipeline = chosen.request, chosen.pipeline
     if not is_about_colours(pipeline.fidelity) or pipeline.stretch is not None:
         return LookedFor(), []

@@ -64,7 +64,7 @@ class Trust:
             self._clear(place, inside, rows)
 
     def leave_out(self, places: Sequence[LeftOut]) -> None:
-        """Trust these at no α, in rows that are there and in those that `put` will bring."""
+        """Trust these at no α, in the rows that are there and in all that `put` will bring."""
         added = [place.pixels(self.mask.shape) for place in places]
         self.left_out += added
         for place, inside in added:

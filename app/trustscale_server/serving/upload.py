@@ -34,7 +34,7 @@ from trustscale_server.upscalers.supplied import size_mismatch
 Upload = bytes | Callable[[], Awaitable[ImageFile]]
 """A file, or a function that gives it once it may be decoded."""
 
-# How long somebody who waits for the answer waits until a large file may be decoded.
+# How long a large file waits for memory to be decoded in, while somebody waits for the answer.
 _MAX_WAIT_S: Final = 60.0
 
 # An enlarged picture of the wrong size is refused with its size, up to this many pixels a side.
