@@ -8,7 +8,6 @@ encoders. An earlier compression leaves its trace in the pixels (`resaved.py`).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
 from typing import Final, Literal, NamedTuple
 
 from PIL import Image
@@ -41,11 +40,6 @@ class Compression(NamedTuple):
 
 LOSSLESS, PALETTE = Compression("lossless"), Compression("palette")
 
-_FRAMES: Final[Mapping[str, tuple[Codec, Callable[[bytes], int | None]]]] = {
-    "AVIF": ("avif", avif_quality),
-    "HEIF": ("heic", heic_quality),
-}
-
 TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "heic": "HEIC"}
 
 
@@ -57,19 +51,19 @@ def read_compression(data: bytes, image: Image.Image) -> Compression:
         return Compression("jpeg", jpeg_quality(tables[0]) if 0 in tables else None)
     if form == "WEBP":
         return _webp(data)
-    if form in _FRAMES:
-        codec, quality_of = _FRAMES[form]
-        return Compression(codec, quality_of(data))
+    if form == "AVIF":
+        return Compression("avif", avif_quality(data))
+    if form == "HEIF":
+        return Compression("heic", heic_quality(data))
     if form == "GIF" or image.mode == "P":
         return PALETTE
     tiff_is_lossy = image.info.get("compression") in {"jpeg", "tiff_jpeg", "webp"}
-    if form in {"PNG", "BMP", "PPM"} or (form == "TIFF" and not tiff_is_lossy):
-        return LOSSLESS
-    return Compression("other")
+    is_lossless = form in {"PNG", "BMP", "PPM"} or (form == "TIFF" and not tiff_is_lossy)
+    return LOSSLESS if is_lossless else Compression("other")
 
 
 def _webp(data: bytes) -> Compression:
-    """Of a WebP container (RIFF), whose picture is a chunk `VP8L` (lossless) or `VP8 `."""
+    """Read a WebP container (RIFF), whose picture is a chunk `VP8L` (lossless) or `VP8 `."""
     place = 12
     while place + 8 <= len(data):
         name, size = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]

@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ExifTags import Base
 
 from trustscale_server.platform.errors import BadImage
 
-_BITS_PER_SAMPLE: Final = 0x0102  # a tag of TIFF
 _ROWS: Final = 64
 
 
@@ -19,7 +19,7 @@ def depth_of(image: Image.Image, data: bytes) -> int:
     if data.startswith(b"\x89PNG") and len(data) > 24:
         return data[24]
     if (tags := getattr(image, "tag_v2", None)) is not None:
-        return int(max(np.atleast_1d(tags.get(_BITS_PER_SAMPLE, 8))))
+        return int(max(np.atleast_1d(tags.get(Base.BitsPerSample, 8))))
     return int(image.info.get("bit_depth") or (16 if image.mode.startswith(("I", "F")) else 8))
 
 

@@ -122,29 +122,26 @@ def write_picture(
         pixels = np.ascontiguousarray(pixels[..., 0])
     text = {**attached.text, **_meaning(raster)}
     program = "; ".join(f"{key.removeprefix('trustscale:')}={value}" for key, value in text.items())
-    if form == "ome.tiff":
-        return write_ome_tiff(out, pixels, program, metadata, pages)
-    if form == "tiff":
-        return write_tiff(out, pixels, program, metadata, pages, gdal_metadata(text, raster))
-    if form == "cog.tiff":
-        return write_cog(out, pixels, program, metadata, pages, gdal_metadata(text, raster))
-    if form == "png":
-        exif = metadata.exif_of("trustscale") if metadata.exif else b""
-        return write_png(out, pixels, text, exif=exif, xmp=metadata.xmp)
-    options: dict[str, Any] = {
-        "quality": quality or DEFAULT_QUALITY,
-        "exif": metadata.exif_of(program),
-    }
-    if metadata.xmp:
-        options["xmp"] = metadata.xmp
-    if form == "webp":
-        options |= {"lossless": quality == BEST_QUALITY, "method": 2}
-    elif form == "avif":
-        options |= {"speed": 8}
-    elif form == "jpeg":
-        options |= {"subsampling": 0}
-    Image.fromarray(pixels).save(out, form.upper(), **options)
-    return None
+    match form:
+        case "ome.tiff":
+            write_ome_tiff(out, pixels, program, metadata, pages)
+        case "tiff":
+            write_tiff(out, pixels, program, metadata, pages, gdal_metadata(text, raster))
+        case "cog.tiff":
+            write_cog(out, pixels, program, metadata, pages, gdal_metadata(text, raster))
+        case "png":
+            exif = metadata.exif_of("trustscale") if metadata.exif else b""
+            write_png(out, pixels, text, exif=exif, xmp=metadata.xmp)
+        case "webp" | "avif" | "jpeg":
+            options: dict[str, Any] = {
+                "webp": {"lossless": quality == BEST_QUALITY, "method": 2},
+                "avif": {"speed": 8},
+                "jpeg": {"subsampling": 0},
+            }[form]
+            options |= {"quality": quality or DEFAULT_QUALITY, "exif": metadata.exif_of(program)}
+            if metadata.xmp:
+                options["xmp"] = metadata.xmp
+            Image.fromarray(pixels).save(out, form.upper(), **options)
 
 
 def _meaning(raster: Raster | None) -> dict[str, str]:

@@ -22,7 +22,7 @@ def check_scans(data: bytes) -> None:
     Raises:
         DecodeLimit: they are those of more than `_MAX_PASSES` pictures.
     """
-    blocks: dict[int, float] = {}  # of each component, relative to those of the largest
+    blocks: dict[int, float] = {}
     passes, place = 0.0, 2
     while (match := _NEXT_MARKER.search(data, place)) is not None:
         marker, place = data[match.end() - 1], match.end()
@@ -33,12 +33,7 @@ def check_scans(data: bytes) -> None:
         (length,) = struct.unpack_from(">H", data, place)
         segment = data[place + 2 : place + length]
         if 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
-            components = [segment[k : k + 2] for k in range(6, len(segment) - 2, 3)]
-            areas = {
-                component[0]: (component[1] >> 4) * (component[1] & 15) for component in components
-            }
-            total = max(1, sum(areas.values()))
-            blocks = {name: area / total for name, area in areas.items()}
+            blocks = _shares(segment)
         elif marker == _SCAN:
             passes += sum(blocks.get(name, 0.0) for name in segment[1 : 1 + 2 * segment[0] : 2])
             if passes > _MAX_PASSES:
@@ -49,3 +44,13 @@ def check_scans(data: bytes) -> None:
                     maximum=_MAX_PASSES,
                 )
         place += length
+
+
+def _shares(frame: bytes) -> dict[int, float]:
+    """The share of each component, by its name, in the blocks of the picture."""
+    areas: dict[int, int] = {}
+    for place in range(6, len(frame) - 2, 3):
+        name, sampling = frame[place : place + 2]
+        areas[name] = (sampling >> 4) * (sampling & 15)
+    total = max(1, sum(areas.values()))
+    return {name: area / total for name, area in areas.items()}

@@ -13,7 +13,6 @@ SIGNATURE: Final = re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")
 
 _LONGEST: Final = 16  # bytes; the size takes at most 11
 _RATIOS: Final = ((1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height
-_BITS: Final = (9, 13, 18, 30)
 
 
 def jpeg_xl_size(data: bytes) -> tuple[int, int]:
@@ -42,7 +41,7 @@ def jpeg_xl_size(data: bytes) -> tuple[int, int]:
 
 
 def _side(bits: _Bits, *, is_small: bool) -> int:
-    return 8 * (1 + bits.read(5)) if is_small else 1 + bits.read(_BITS[bits.read(2)])
+    return 8 * (1 + bits.read(5)) if is_small else 1 + bits.read((9, 13, 18, 30)[bits.read(2)])
 
 
 class _Bits:

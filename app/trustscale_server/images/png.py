@@ -18,18 +18,15 @@ P = ParamSpec("P")
 def to_bytes(write: Callable[Concatenate[IO[bytes], P], None]) -> Callable[P, bytes]:
     """Return a function that returns what `write` writes, for small files."""
 
-    def made(*args: P.args, **kwargs: P.kwargs) -> bytes:
+    def written(*args: P.args, **kwargs: P.kwargs) -> bytes:
         out = BytesIO()
         write(out, *args, **kwargs)
         return out.getvalue()
 
-    return made
+    return written
 
 
-_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_LEVEL: Final = 1
-_STRIP: Final = 1 << 18  # bytes of rows that are filtered together, in the cache
-_UP, _AVERAGE = 2, 3
+_UP, _AVERAGE = 2, 3  # filters
 
 
 class _Kind(NamedTuple):
@@ -76,12 +73,13 @@ def write_png(
         info.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
     if exif:
         info.add(b"eXIf", exif.removeprefix(b"Exif\0\0"))
-    out.write(_SIGNATURE)
+    out.write(b"\x89PNG\r\n\x1a\n")
     _write(out, b"IHDR", struct.pack(">IIBBBBB", width, height, kind.depth, kind.colour, 0, 0, 0))
     for name, data, *_ in info.chunks:
         _write(out, name, data)
-    packer = isal_zlib.compressobj(_LEVEL)
-    count = max(1, _STRIP // max(1, pixels[:1].nbytes))
+    packer = isal_zlib.compressobj(1)
+    # As many rows are filtered together as stay in the cache.
+    count = max(1, 2**18 // max(1, pixels[:1].nbytes))
     for strip in _filtered(pixels, kind, count):
         if packed := packer.compress(strip):
             _write(out, b"IDAT", packed)

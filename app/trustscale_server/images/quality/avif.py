@@ -14,7 +14,6 @@ import numpy as np
 from trustscale_server.images.quality.bits import Bits, Unread
 
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6  # kinds of OBU
-_MAX_SIDE, _MOST_PIXELS = 4096, 4096 * 2304  # of a tile
 
 # base_q_idx at which libavif with libaom writes a quality, measured on photographs.
 _INDEX: Final = (0, 32, 76, 112, 148, 196, 236, 255)
@@ -72,7 +71,7 @@ def _sequence(bits: Bits) -> tuple[int, int, bool]:
     bits.take(5)  # level
     across, down = bits.take(4) + 1, bits.take(4) + 1
     width, height = bits.take(across) + 1, bits.take(down) + 1
-    if width > _MAX_SIDE or width * height > _MOST_PIXELS:  # it has to be tiled
+    if width > 4096 or width * height > 4096 * 2304:  # it has to be tiled
         raise Unread
     side = 128 if bits.take(1) else 64
     bits.take(2)  # filters of intra prediction

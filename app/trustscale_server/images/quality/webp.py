@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-class _Bits:
+class _BooleanDecoder:
     """The boolean decoder of VP8 (RFC 6386, section 7), for equiprobable bits."""
 
     def __init__(self, data: bytes) -> None:
@@ -44,7 +44,7 @@ class _Bits:
         return [self.signed(bits) if self.bit() else 0 for _ in range(count)]
 
 
-def _segments(bits: _Bits) -> tuple[bool, list[int]]:
+def _segments(bits: _BooleanDecoder) -> tuple[bool, list[int]]:
     """Whether the segments' quantisers are absolute, and the four values; none: no segments."""
     with_map, with_data = bits.bit(), bits.bit()
     absolute, quantisers = False, []
@@ -63,7 +63,7 @@ def vp8_quality(frame: bytes) -> int | None:
     """Return the quality, 1 to 100, at which libwebp writes such a key frame, or None."""
     if len(frame) < 12 or frame[0] & 1 or frame[3:6] != b"\x9d\x01\x2a":
         return None
-    bits = _Bits(frame[10:])
+    bits = _BooleanDecoder(frame[10:])
     bits.number(2)  # colour space, clamping
     absolute, segments = _segments(bits) if bits.bit() else (False, [])
     bits.number(10)  # kind, level and sharpness of the loop filter
