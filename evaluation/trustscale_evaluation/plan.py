@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from trustscale_server.calibrating.find import find_in
 from trustscale_server.calibrating.grouping import (
     BY_FOLDER,
     SCENE_COLUMNS,
@@ -20,7 +21,6 @@ from trustscale_server.calibrating.grouping import (
     column_of,
     read_table,
 )
-from trustscale_server.calibrating.intake import find_in
 from trustscale_server.calibrating.layout import IMAGE_SUFFIXES, MANIFEST
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.platform.errors import BadRequest

@@ -23,7 +23,7 @@ from tests.upscalers.remote.hosted import base64_of
 from tests.upscalers.test_connect import Api
 from trustscale import Problem, Tar
 from trustscale_server.bootstrap.assembly import open_parts
-from trustscale_server.calibrating.in_place import listed
+from trustscale_server.calibrating.in_place import path_table
 from trustscale_server.calibration import file
 from trustscale_server.cli.in_process import client_in_process
 from trustscale_server.platform.errors import UpscalerRejected
@@ -385,7 +385,7 @@ async def test_twice_at_a_time(place, upscaler):
     async def made():
         async with client_in_process(on_checked=lambda *_: None) as service:
             config = {"degradation": {}, "samples": 4}
-            return await (await service.calibrate(Tar(listed(members)), **config)).wait()
+            return await (await service.calibrate(Tar(path_table(members)), **config)).wait()
 
     upscaler.seconds = 3600
     first = asyncio.create_task(made())

@@ -16,14 +16,10 @@ from pydantic import BaseModel, Field
 
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.costs import Costs, PairCosts
+from trustscale_server.calibrating.find import find_pairs
 from trustscale_server.calibrating.fit import is_fitted_on
 from trustscale_server.calibrating.grouping import GroupingRule
-from trustscale_server.calibrating.intake import (
-    Files,
-    IntakeOptions,
-    find_pairs,
-    take_in,
-)
+from trustscale_server.calibrating.intake import IntakeOptions, NamedFiles, take_in
 from trustscale_server.calibrating.near_duplicates import alike_in_words
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.request import CalibrationRequest
@@ -77,11 +73,11 @@ class Plan(BaseModel):
 class Submission:
     """What an admin sends to calibrate with.
 
-    naming, table: name groups and scenes (`intake.find_pairs`).
+    naming, table: name groups and scenes (`find.find_pairs`).
     parent: a calibration that is extended; only new pairs are then generated.
     """
 
-    files: Files
+    files: NamedFiles
     created_by: str
     naming: GroupingRule = field(default_factory=GroupingRule)
     table: bytes | None = None

@@ -23,7 +23,6 @@ from trustscale_server.platform.errors import BadPairs, BadRequest
 _Rows: TypeAlias = Sequence[Mapping[str, str]]
 
 BY_FOLDER: Final = "folder"
-BY_MANIFEST: Final = "manifest"
 
 SCENE_COLUMNS: Final = ("scene", "pool_id")
 """Columns of a table that name scenes; the first one that exists counts."""
@@ -81,7 +80,7 @@ class GroupingRule:
     def _scenes(self, rows: _Rows | None, folders: Mapping[str, str]) -> Mapping[str, str]:
         if self.scene_by == BY_FOLDER:
             return folders
-        if self.scene_by is not None and self.scene_by != BY_MANIFEST:
+        if self.scene_by is not None and self.scene_by != "manifest":
             return column_of(rows, self.scene_by)
         column = next((name for name in SCENE_COLUMNS if rows and name in rows[0]), None)
         if column is None and self.scene_by is None:

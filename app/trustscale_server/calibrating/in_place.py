@@ -1,8 +1,8 @@
 """Calibrations that the command line makes, of files in their place.
 
-The application gets a list of paths (`listed`) instead of an archive. A job's id follows from its
-pairs and settings, and its records are kept until it succeeds, so repeating the command continues
-where the last one stopped.
+The application gets a table of paths (`path_table`) instead of an archive. A job's id follows from
+its pairs and settings, and its records are kept until it succeeds, so repeating the command
+continues where the last one stopped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trustscale_server.calibrating.create import (
     Plan,
     Submission,
 )
-from trustscale_server.calibrating.intake import Files
+from trustscale_server.calibrating.intake import NamedFiles
 from trustscale_server.calibrating.layout import NamedFile
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.request import CalibrationRequest
@@ -35,14 +35,14 @@ from trustscale_server.stores.uploads import forget_files
 _LIST: Final = "files.json"
 
 
-def listed(members: Mapping[str, Path]) -> dict[str, bytes]:
+def path_table(members: Mapping[str, Path]) -> dict[str, bytes]:
     """Make the table of paths that is sent in place of the files."""
     places = {name: str(path.absolute()) for name, path in members.items()}
     return {_LIST: json.dumps(places).encode()}
 
 
 def files_at(places: Mapping[str, str]) -> Iterator[NamedFile]:
-    """Yield the files of a table made by `listed`."""
+    """Yield the files of a table made by `path_table`."""
     for name, place in places.items():
         yield NamedFile(name, Path(place).read_bytes)
 
@@ -63,7 +63,7 @@ class LocalCreator(CalibrationCreator):
     async def begin(
         self, config: CalibrationConfig, submission: Submission, webhook: str | None
     ) -> JobStatus:
-        """Queue the job of `listed` files, or resume an earlier run of it.
+        """Queue the job of the files of a `path_table`, or resume an earlier run of it.
 
         Raises:
             ConfigError: another process is making this calibration.
@@ -115,7 +115,7 @@ def private_stores(stores: Stores, data_dir: Path, stack: AsyncExitStack) -> Sto
     )
 
 
-def _places(files: Files) -> Mapping[str, str]:
+def _places(files: NamedFiles) -> Mapping[str, str]:
     for file in files():
         if file.path == _LIST:
             places: dict[str, str] = json.loads(file.read())

@@ -1,8 +1,7 @@
-"""From named files of a folder, an archive or a form to pairs that can be measured.
+"""From files that are arranged to pairs (`find.py`) to pairs that can be measured.
 
-Names alone define pairs, groups and scenes (`layout.py`). Then each file of a pair is decoded and,
-for a job elsewhere, stored under its role and its pair's name. So all errors are reported before
-anything is generated.
+Each file of a pair is decoded and, for a job elsewhere, stored under its role and its pair's name.
+So all errors are reported before anything is generated.
 """
 
 from __future__ import annotations
@@ -10,28 +9,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias, TypedDict
+from typing import NamedTuple, TypeAlias, TypedDict
 
 from trustscale_server.calibrating.fit import is_fitted_on
-from trustscale_server.calibrating.grouping import GroupingRule
 from trustscale_server.calibrating.layout import (
     PREDICTIONS,
     Arranged,
     NamedFile,
-    arrange,
-    claimed_predictions,
-    is_clutter,
-    place_of,
 )
 from trustscale_server.calibrating.near_duplicates import near_duplicates, perceptual_hash
 from trustscale_server.calibrating.pair_source import PairSource, Role
 from trustscale_server.calibrating.pairs import Size, array_size, decoded, wrong_pair_sizes
-from trustscale_server.calibrating.unusable import FITTED_ON, SAME_PIXELS, bad_pairs
+from trustscale_server.calibrating.unusable import FITTED_ON, SAME_PIXELS
 from trustscale_server.calibration.duplicates import duplicates
 from trustscale_server.calibration.manifest import PairInfo
 from trustscale_server.platform.cores import usable_cores
@@ -40,10 +32,7 @@ from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers import supplied
 from trustscale_server.upscalers.base import image_digest
 
-_MAX_FILES: Final = 1_000_000
-"""Below a folder; stops a command that names the root of a disk by mistake."""
-
-Files: TypeAlias = Callable[[], Iterable[NamedFile]]
+NamedFiles: TypeAlias = Callable[[], Iterable[NamedFile]]
 """The same files at each call."""
 
 _Keep: TypeAlias = Callable[[str, bytes], Awaitable[None]]
@@ -73,75 +62,6 @@ class Intake:
     pixels: float = 0.0
 
 
-def folder_files(folder: Path) -> Iterator[NamedFile]:
-    """Yield all files below a folder, in order, but hidden ones and clutter of operating systems.
-
-    Raises:
-        BadPairs: it is no folder, or holds too many files.
-    """
-    if not folder.is_dir():
-        raise BadPairs(f"{folder} is not a folder.", items=[])
-    count = 0
-    for base, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_clutter(name))
-        count += len(names)
-        if count > _MAX_FILES:
-            raise BadPairs(f"{folder} holds more than {_MAX_FILES:,} files.", items=[])
-        for name in sorted(names):
-            path = Path(base) / name
-            yield NamedFile(path.relative_to(folder).as_posix(), path.read_bytes)
-
-
-def find_pairs(
-    files: Iterable[NamedFile], naming: GroupingRule, table: bytes | None = None
-) -> Arranged:
-    """Arrange files to pairs by their names.
-
-    `table`, or else `manifest.csv` among the files, names groups and scenes.
-
-    Raises:
-        BadRequest, BadPairs: as `GroupingRule.named` and `claimed_predictions`.
-    """
-    places, predictions = [], {}
-    for file in files:
-        if file.is_table:
-            table = table or file.read()
-        elif file.is_predictions:
-            predictions = claimed_predictions(file.read())
-        places.append(place_of(file.path, file.role))
-    pairs, items = arrange(places, folders=naming.by_folder)
-    claimed = [
-        replace(pair, prediction=predictions.get(pair.name) if "labels" in pair.paths else None)
-        for pair in naming.named(pairs, table)
-    ]
-    return Arranged(claimed, items)
-
-
-def find_in(folder: Path, naming: GroupingRule | None = None) -> list[PairSource]:
-    """Return the pairs of a folder, in the order of their names, with full paths.
-
-    Raises:
-        BadPairs: no pairs, or files that make none; each is named.
-        BadRequest: as `find_pairs`.
-    """
-    pairs, items = find_pairs(folder_files(folder), naming or GroupingRule())
-    if items:
-        raise bad_pairs(items, len(pairs) + len(items))
-    if not pairs:
-        raise BadPairs(f"{folder} contains no images.", items=[])
-    return [
-        replace(pair, paths={role: str(folder / path) for role, path in pair.paths.items()})
-        for pair in pairs
-    ]
-
-
-def files_of_pairs(pairs: Iterable[PairSource]) -> Iterator[NamedFile]:
-    """Yield the files of pairs with full paths."""
-    for pair in pairs:
-        for path in pair.paths.values():
-            yield NamedFile(path, Path(path).read_bytes)
-
-
 class IntakeOptions(TypedDict, total=False):
     """Options of `take_in` that its callers pass on."""
 
@@ -151,7 +71,7 @@ class IntakeOptions(TypedDict, total=False):
 
 
 async def take_in(
-    files: Files,
+    files: NamedFiles,
     arranged: Arranged,
     pipeline: MeasurementSpec,
     *,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from trustscale_server.calibrating.intake import Files
+from trustscale_server.calibrating.intake import NamedFiles
 from trustscale_server.calibrating.labels import freeze, is_late, save, versions
 from trustscale_server.calibrating.layout import NamedFile, claimed_predictions, place_of
 from trustscale_server.calibrating.pairs import decode_label
@@ -83,7 +83,7 @@ class Labelling:
         )
         return version
 
-    async def put_all(self, job: JobStatus, files: Files, actor: str) -> None:
+    async def put_all(self, job: JobStatus, files: NamedFiles, actor: str) -> None:
         """Store many labels; bad ones do not keep the good ones out.
 
         Raises:

@@ -18,7 +18,6 @@ from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import BadInput, BadPairs
 
 _MAX_FILES: Final = 2000  # of a folder that are looked at
-_SHARE: Final = 0.01  # of the uploads, below which a class is not worth its calls
 
 
 class ProfiledUpload(NamedTuple):
@@ -49,18 +48,19 @@ class InputProfile(NamedTuple):
 
         JPEG files have the qualities that occur. BadPairs: no upload can be made.
         """
-        known = [
-            upload.features.compression.quality
-            for upload in self.uploads
-            if upload.features.compression.codec == "jpeg"
+        files = [upload.features.compression for upload in self.uploads]
+        qualities = [
+            file.quality for file in files if file.codec == "jpeg" and file.quality is not None
         ]
-        qualities = [quality for quality in known if quality is not None]
         typical = TYPICAL_UPLOADS.variants()
         components, shares = list[Component](), dict[str, int]()
         for name, count in self.classes.items():
-            for way in ways_of_class(name) if count >= _SHARE * len(self.uploads) else []:
+            percent = 100 * count / len(self.uploads)
+            if percent < 1:
+                continue  # not worth its calls
+            for way in ways_of_class(name):
                 components += [_at(component, qualities) for component in typical[way].mixture]
-                shares[way] = max(1, round(100 * count / len(self.uploads)))
+                shares[way] = max(1, round(percent))
         if not components:
             raise BadPairs("No upload is of a kind that can be made from a photograph.", items=[])
         return Mixture(mixture=tuple(components), shares=shares)
@@ -87,16 +87,13 @@ class InputProfile(NamedTuple):
 
 def _at(component: Component, qualities: Sequence[int]) -> Component:
     """The component with JPEG files of these qualities alone, if it can have one."""
-    if component.jpeg is None or not isinstance(component.jpeg, tuple):
+    if not isinstance(component.jpeg, tuple):
         return component
-    fitting = [
-        quality for quality in qualities if component.jpeg[0] <= quality <= component.jpeg[1]
-    ]
-    return (
-        component.model_copy(update={"jpeg": (min(fitting), max(fitting))})
-        if fitting
-        else component
-    )
+    low, high = component.jpeg
+    fitting = [quality for quality in qualities if low <= quality <= high]
+    if not fitting:
+        return component
+    return component.model_copy(update={"jpeg": (min(fitting), max(fitting))})
 
 
 def look_like(folder: Path) -> InputProfile:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import typer
 
 from trustscale import AsyncJob, AsyncTrustscale, Problem, Tar
+from trustscale_server.calibrating.find import find_in, folder_files
 from trustscale_server.calibrating.grouping import GroupingRule
-from trustscale_server.calibrating.in_place import listed
-from trustscale_server.calibrating.intake import find_in, folder_files
+from trustscale_server.calibrating.in_place import path_table
 from trustscale_server.cli.bars import Bars, interruptible, progress_bars
 from trustscale_server.cli.choice import meant_upscalers
 from trustscale_server.cli.in_process import ALL
@@ -96,7 +96,7 @@ class CalibrationRun:
         self, service: AsyncTrustscale, members: dict[str, Path], naming: GroupingRule, bars: Bars
     ) -> AsyncJob:
         if self.server is None:
-            pairs = Tar(listed(members))
+            pairs = Tar(path_table(members))
         else:
             pairs = Tar(members, partial(bars, "uploading", is_bytes=True))
         grouping: dict[str, Any] = {"group_by": naming.group_by, "scene_by": naming.scene_by}
