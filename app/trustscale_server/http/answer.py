@@ -61,7 +61,7 @@ def answer_files(result: Picture, media_type: str) -> tuple[str, ...]:
 async def respond(
     result: Picture, files: Mapping[str, IO[bytes]], media_type: str, detail: Detail
 ) -> Response:
-    """Answer with a result and its `answer_files` this type."""
+    """Answer with a result, and with its files of this media type (`answer_files`)."""
     written = result.model_dump_json()
     headers = {"Content-Location": result.links.self}
     if media_type == JSON:

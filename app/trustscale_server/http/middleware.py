@@ -66,9 +66,9 @@ def _prefixed(scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tuple[by
 class RequestContext:
     """Gives every request an id, logs it once, counts it by method, route template and status.
 
-    As the outermost layer it gives every answer, also to an unexpected error, security headers and
-    an `X-Request-ID` (a client's harmless one is kept), and turns the framework's plain-text 413
-    into a problem document. HEAD is answered as GET; the server does not send the body.
+    It is the outermost layer. So every answer has security headers and an `X-Request-ID` (a
+    client's harmless one is kept), even that to an unexpected error; and the framework's plain-text
+    413 becomes a problem document. HEAD is answered as GET; the server does not send the body.
 
     path_prefix: the path below which a proxy offers the service, which strips it or not.
     """

@@ -22,6 +22,9 @@ class TrustscaleError(Exception):
         self.detail = detail
         self.members = members
 
+    def __str__(self) -> str:
+        return self.detail
+
 
 class TransientError(TrustscaleError):
     """A temporary error: a retry makes sense after `retry_after` seconds."""

@@ -285,4 +285,3 @@ def _count(error: UpscalerError, state: _Draw) -> None:
     error.members.update(came=state.came, needed=len(state.seeds))
     if isinstance(error, UpscalerFailed) and not isinstance(error, UpscalerRejected):
         error.detail = f"{state.came} of {len(state.seeds)} samples came. {error.detail}"
-        error.args = (error.detail,)

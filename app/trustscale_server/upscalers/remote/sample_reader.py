@@ -64,7 +64,7 @@ class SampleReader:
         self._threads.shutdown(wait=False)
 
     async def read_text(self, text: object, source: Source, permit: MemoryPermit) -> RGB:
-        """Read a sample from a data URI, a URL or bare base64; errors as of `read`."""
+        """Read a sample from a data URI, a URL or bare base64. Raises as `read`."""
         if not isinstance(text, str) or not text:
             raise ProtocolError(f"{self._name!r} sent no image where one was expected.")
         if text.startswith(("http://", "https://")):

@@ -188,7 +188,6 @@ class Upstream:
 
     def redact_error(self, error: UpscalerError) -> None:
         error.detail = self.redact(error.detail)
-        error.args = (error.detail,)
 
     async def close(self) -> None:
         await self._client.aclose()

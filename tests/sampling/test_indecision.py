@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from tests.conformal.oracle import lab64
+from tests.conformal.strategies import accumulated, samples
 from trustscale_server.sampling.sigma.estimators import ESTIMATORS, Accumulator, IndecisionSettings
 from trustscale_server.sampling.sigma.fits import Fit
 from trustscale_server.sampling.sigma.moments import MAX_SAMPLES
-
-from .oracle import lab64
-from .strategies import accumulated, samples
 
 FIT = Fit(weights=(("residual@1", 0.4),))
 PLAIN = IndecisionSettings(size=7, blur=0.0)

@@ -8,14 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from tests.conformal.strategies import accumulated, samples
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.platform.ordered_map import ordered_map
 from trustscale_server.sampling.sigma import features, fitting, pyramid, weighted_sum
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import Fit, shipped_fit
 from trustscale_server.sampling.spec import MeasurementSpec
-
-from .strategies import accumulated, samples
 
 OF_ONE = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2), ("light0@2", -0.1)), offset=0.5)
 OF_CELLS = Fit(weights=(*OF_ONE.weights, ("residual@0", 0.3), ("log residual@5", 0.2)))
