@@ -56,8 +56,8 @@ def _names(*lists: Mapping[str, str]) -> frozenset[str]:
 
 
 MARKS: Final = _names(_XMP_MARKS)
-ALL: Final = _names(_XMP_MARKS, _XMP_PHOTOGRAPH)
-ALL_WITH_PLACE: Final = _names(_XMP_MARKS, _XMP_PHOTOGRAPH, _XMP_PLACE)
+KEPT: Final = _names(_XMP_MARKS, _XMP_PHOTOGRAPH)
+KEPT_WITH_PLACE: Final = _names(_XMP_MARKS, _XMP_PHOTOGRAPH, _XMP_PLACE)
 
 _LANGUAGE: Final = "{http://www.w3.org/XML/1998/namespace}lang"
 _ITEM: Final = f"{RDF}li"

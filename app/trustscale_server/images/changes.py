@@ -30,8 +30,10 @@ class PixelChange:
     box: Box | None = None
 
 
-UNCHANGED: Final = PixelChange("unchanged", "Its pixels have not changed since it was marked.")
-UNKNOWN: Final = PixelChange("unknown", "Whether its pixels were changed cannot be told.")
+PIXELS_UNCHANGED: Final = PixelChange(
+    "unchanged", "Its pixels have not changed since it was marked."
+)
+PIXELS_UNKNOWN: Final = PixelChange("unknown", "Whether its pixels were changed cannot be told.")
 _SAVED_AGAIN: Final = PixelChange(
     "saved_again",
     "It was saved again: its pixels are not exactly the same as when it was marked, but look the "
@@ -47,9 +49,9 @@ _RESIZED: Final = PixelChange(
 def change_since(mark: Mark, pixels: NDArray[np.uint8]) -> PixelChange:
     """Compare pixels, uint8 [H, W, 3 or 4], with those of a mark."""
     if not mark.pixels:
-        return UNKNOWN
+        return PIXELS_UNKNOWN
     if pixel_digest(pixels) == mark.pixels:
-        return UNCHANGED
+        return PIXELS_UNCHANGED
     height, width = pixels.shape[:2]
     if _has_shape(width, height, *mark.size):
         return _seen(mark, (width, height), differences(coarse_copy(pixels), mark.look))
@@ -65,7 +67,7 @@ def change_since(mark: Mark, pixels: NDArray[np.uint8]) -> PixelChange:
 def _seen(mark: Mark, size: tuple[int, int], difference: NDArray[np.int_] | None) -> PixelChange:
     """Judge by how much the cells of the coarse copies differ, [32, 32]; None: there is no copy."""
     if difference is None:
-        return UNKNOWN
+        return PIXELS_UNKNOWN
     if difference.max() <= _SAME:
         return _SAVED_AGAIN if size == mark.size else _RESIZED
     rows, columns = np.nonzero(difference > _SAME)

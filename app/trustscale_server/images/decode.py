@@ -120,7 +120,9 @@ def decode(
         if image.mode.startswith(("I", "F")):
             image, cut = from_deep_grey(image, is_negative=is_negative)
             notes += cut
-        image, alpha = _without_alpha(image, may=with_alpha or background is not None)
+        image, alpha = _without_alpha(
+            image, may_be_transparent=with_alpha or background is not None
+        )
         if max_input_side is not None and max(size) > max_input_side:
             image = _reduced(image, max_input_side)
             alpha = alpha and _reduced(alpha, max_input_side)
@@ -231,12 +233,14 @@ def _damage(data: bytes) -> list[str]:
     return []
 
 
-def _reduced(image: Image.Image, longest: int) -> Image.Image:
-    size = size_within(image.size, longest)
+def _reduced(image: Image.Image, max_side: int) -> Image.Image:
+    size = size_within(image.size, max_side)
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def _without_alpha(image: Image.Image, *, may: bool) -> tuple[Image.Image, Image.Image | None]:
+def _without_alpha(
+    image: Image.Image, *, may_be_transparent: bool
+) -> tuple[Image.Image, Image.Image | None]:
     """The colours, of mode L, RGB or CMYK, and the alpha channel if it is not opaque."""
     is_grey = image.mode in {"1", "L", "LA"}
     if not image.has_transparency_data:
@@ -246,7 +250,7 @@ def _without_alpha(image: Image.Image, *, may: bool) -> tuple[Image.Image, Image
     with_alpha = image.convert("RGBA")
     alpha = with_alpha.getchannel("A")
     low, _ = alpha.getextrema()
-    if low != 255 and not may:
+    if low != 255 and not may_be_transparent:
         raise BadImage(
             "The image has transparent pixels, which are of use in a picture to upscale only. "
             "Flatten it first."
@@ -256,7 +260,7 @@ def _without_alpha(image: Image.Image, *, may: bool) -> tuple[Image.Image, Image
 
 
 def _colour(text: str) -> tuple[int, ...]:
-    """Of a CSS colour, red, green and blue. Raises BadRequest."""
+    """Red, green and blue of a CSS colour. Raises BadRequest."""
     try:
         return ImageColor.getrgb(text)[:3]
     except ValueError as error:
@@ -266,7 +270,7 @@ def _colour(text: str) -> tuple[int, ...]:
 def _flattened(
     rgb: NDArray[np.uint8], alpha: Image.Image, background: tuple[int, ...]
 ) -> NDArray[np.uint8]:
-    """uint8 [h, w, 3] on a background colour, both sRGB."""
+    """A picture, uint8 [h, w, 3], on a background colour; both are sRGB."""
     picture = Image.fromarray(rgb)
     picture.putalpha(alpha)
     canvas = Image.new("RGBA", picture.size, (*background, 255))

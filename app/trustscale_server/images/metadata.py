@@ -15,7 +15,7 @@ from typing import Any, Final
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
-from trustscale_server.images.allowed_xmp import ALL, ALL_WITH_PLACE, MARKS, allowed_xmp
+from trustscale_server.images.allowed_xmp import KEPT, KEPT_WITH_PLACE, MARKS, allowed_xmp
 from trustscale_server.images.georeference import GeoTag, enlarged_geo, geo_tags_of
 from trustscale_server.images.xmp import packet_of
 
@@ -90,7 +90,7 @@ def metadata_of(image: Image.Image, *, with_place: bool) -> tuple[Metadata, list
     except Exception:  # noqa: BLE001 - Pillow raises anything on damaged EXIF
         notes.append("The EXIF data are damaged or too large and were not kept.")
     try:
-        xmp = _xmp_of(image, ALL_WITH_PLACE if with_place else ALL)
+        xmp = _xmp_of(image, KEPT_WITH_PLACE if with_place else KEPT)
     except (SyntaxError, ValueError):
         xmp = b""
         notes.append("The XMP data are damaged or too large and were not kept.")

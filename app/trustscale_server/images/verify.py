@@ -20,8 +20,8 @@ from pydantic import Field
 
 from trustscale_server.images.card import resembles_card
 from trustscale_server.images.changes import (
-    UNCHANGED,
-    UNKNOWN,
+    PIXELS_UNCHANGED,
+    PIXELS_UNKNOWN,
     PixelChange,
     PixelState,
     change_since,
@@ -125,11 +125,11 @@ def verify(
         has_mask = image.format == "TIFF" and _has_second_page(image)
     if mark is None and signature is None:
         return _unmarked(pixels)
-    change = UNKNOWN
+    change = PIXELS_UNKNOWN
     if mark is not None and pixels is not None:
         change = change_since(mark, pixels)
     elif signature is not None and signature.is_valid and signature.is_last:
-        change = UNCHANGED
+        change = PIXELS_UNCHANGED
     return _verification(mark, signature, change, has_mask=has_mask and mark is not None)
 
 

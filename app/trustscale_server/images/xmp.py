@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 DESCRIPTION: Final = f"{RDF}Description"
-_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 SPACES: Final = {
     "x": "adobe:ns:meta/",
@@ -54,12 +53,9 @@ def descriptions(packet: bytes) -> list[Element]:
     """Return the descriptions in a packet. Raises ParseError: it is no XML, or has entities."""
     parser = XMLParser(target=_NoEntities())  # noqa: S314 - entities are refused
     # Some programs append zeros; those of UTF-16 belong to the packet.
-    parser.feed(packet if packet.startswith(_UTF_16) else packet.rstrip(b"\0"))
+    parser.feed(packet if packet.startswith((b"\xff\xfe", b"\xfe\xff")) else packet.rstrip(b"\0"))
     root = parser.close()
-    inside = root.iterfind(
-        f"{DESCRIPTION}" if root.tag == f"{RDF}RDF" else f".//{RDF}RDF/{DESCRIPTION}"
-    )
-    return list(inside)
+    return root.findall(DESCRIPTION if root.tag == f"{RDF}RDF" else f".//{RDF}RDF/{DESCRIPTION}")
 
 
 def texts_of(packet: bytes) -> dict[str, str]:

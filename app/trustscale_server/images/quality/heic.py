@@ -22,8 +22,7 @@ _MAX_CODING: Final = 2000  # bytes of what is said of a coding; some 120 are usu
 _MAX_TILES: Final = 64  # of a picture of tiles, whose quantisers are averaged
 _MAX_UNITS: Final = 16  # of a picture, before its first slice
 _HEAD: Final = 256  # bytes of a unit
-_SPS, _PPS, _IDR, _SLICES = 33, 34, (19, 20), 32  # kinds of NAL units; those below are slices
-_INTRA: Final = 2
+_SPS, _PPS, _IDR, _SLICES = 33, 34, (19, 20), 32  # kinds of NAL units; slices are below 32
 
 
 def heic_quality(data: bytes) -> int | None:
@@ -174,7 +173,7 @@ class _Coding(NamedTuple):
 
 
 def _coding(box: _Fields) -> _Coding:
-    """Of a configuration of HEVC (ISO/IEC 14496-15, 8.3.3)."""
+    """Read a configuration of HEVC (ISO/IEC 14496-15, 8.3.3)."""
     box = box.part(min(box.left, _MAX_CODING))
     box.part(21)
     size = (box.take(1) & 3) + 1
@@ -197,7 +196,7 @@ def _coding(box: _Fields) -> _Coding:
 
 
 def _raw(unit: bytes) -> bytes:
-    """Without the bytes that keep a unit from looking like the begin of another."""
+    """A unit without the bytes that keep it from looking like the beginning of another."""
     return unit.replace(b"\0\0\3", b"\0\0")
 
 
@@ -244,7 +243,7 @@ def _slice_qp(coding: _Coding, item: _Fields) -> int:
     bits.take(1)  # of earlier pictures
     bits.golomb()  # a name
     bits.take(coding.extra)
-    if bits.golomb() != _INTRA:
+    if bits.golomb() != 2:  # intra
         raise Unread
     bits.take(coding.skipped)
     return coding.qp + bits.signed_golomb()

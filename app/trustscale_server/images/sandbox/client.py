@@ -43,10 +43,10 @@ from trustscale_server.images.sandbox.messages import (
     Message,
     NoProcess,
     Refused,
+    message_in,
     receive_frame,
     refusal,
     send_frame,
-    understood,
 )
 from trustscale_server.images.sandbox.process import Decoders
 from trustscale_server.platform.abandoned import NoLongerWaiting
@@ -131,6 +131,7 @@ def start_decoders() -> None:
 
 
 def _opened(file: ImageFile, stack: ExitStack) -> int:
+    """The number of a file on the disk, or of one in memory with the content."""
     if not isinstance(file, bytes):
         with suppress(io.UnsupportedOperation):  # it is in memory, as what was fetched may be
             return file.fileno()  # flushes to the disk
@@ -158,7 +159,7 @@ atexit.register(_decoders.end)
 
 
 class _Call:
-    """One file in a decoder, for the client of the caller."""
+    """One function that reads one file in a decoder, for the client of the caller."""
 
     def __init__(self) -> None:
         self._client = current_client.get()
@@ -167,6 +168,7 @@ class _Call:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
+        """End the wait for a place or for memory, and the decoder, which sees the hang-up."""
         self._stopped.set()
         _decoders.wake()
         if (connection := self._own) is not None:
@@ -189,13 +191,7 @@ class _Call:
     ) -> Any:
         with ExitStack() as stack:
             out = _shared(stack)
-            connection, theirs = socket.socketpair()
-            self._own = stack.enter_context(connection)
-            nice = stack.enter_context(_decoders.nice(self._client))
-            with theirs:
-                if self._stopped.is_set():
-                    raise NoLongerWaiting
-                _decoders.send(nice, theirs.fileno(), file, out)
+            connection = self._connected(file, out, stack)
             send_frame(connection, request)
             pixels = 0
             while True:
@@ -206,10 +202,10 @@ class _Call:
                         self._admit(pixels * BYTES_PER_PIXEL, place, stack)
                         connection.sendall(b".")
                     case Answered(start):
-                        with _understood():
+                        with _refusing_nonsense():
                             return unpacked(_shut(out), start, function)
                     case Refused() as refused:
-                        with _understood():
+                        with _refusing_nonsense():
                             error = refusal(refused)
                         raise error
                     case Failed(trace):
@@ -220,6 +216,17 @@ class _Call:
                         raise Overloaded("No process could be started to read the file.")
                     case _:
                         raise _broken(_NO_ANSWER)
+
+    def _connected(self, file: int, out: int, stack: ExitStack) -> socket.socket:
+        """Have a decoder forked for the file and its answer, and return the socket to it."""
+        connection, theirs = socket.socketpair()
+        self._own = stack.enter_context(connection)
+        nice = stack.enter_context(_decoders.nice(self._client))
+        with theirs:
+            if self._stopped.is_set():
+                raise NoLongerWaiting
+            _decoders.send(nice, theirs.fileno(), file, out)
+        return connection
 
     def _admit(self, cost: int, place: _Place, stack: ExitStack) -> None:
         """Wait for memory without a place, and then for a place; few bytes never wait."""
@@ -244,8 +251,8 @@ class _Call:
             raise too_long(seconds) from None
         except ValueError:
             raise _broken("its decoder said too much") from None
-        with _understood():
-            return understood(frame)
+        with _refusing_nonsense():
+            return message_in(frame)
 
 
 class _Place:
@@ -296,7 +303,7 @@ def _broken(cause: str) -> BadImage:
 
 
 @contextmanager
-def _understood() -> Iterator[None]:
+def _refusing_nonsense() -> Iterator[None]:
     """Raise BadImage for what no decoder says: the file may have made anything of it."""
     try:
         yield

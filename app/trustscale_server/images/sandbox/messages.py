@@ -65,7 +65,7 @@ def send_message(connection: socket.socket, message: Message) -> None:
     send_frame(connection, msgpack.encode(message))
 
 
-def understood(frame: bytearray) -> Message:
+def message_in(frame: bytearray) -> Message:
     """Return the message of a frame. Raises ValueError: it holds none."""
     message: Message = msgpack.decode(frame, type=Message)
     return message
