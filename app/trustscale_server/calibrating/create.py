@@ -28,12 +28,7 @@ from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canary_store import CanaryStore
 from trustscale_server.jobs.queue import JobQueue
-from trustscale_server.platform.errors import (
-    BadCalibration,
-    BadPairs,
-    Conflict,
-    NotFound,
-)
+from trustscale_server.platform.errors import BadCalibration, BadPairs, Conflict, NotFound
 from trustscale_server.platform.tasks import few_at_once
 from trustscale_server.sampling.spec import (
     identify,

@@ -10,11 +10,7 @@ from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibration.canary_store import CanaryTaker
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.kept_samples import KeptSamples
-from trustscale_server.sampling.measure import (
-    EverySample,
-    Measurement,
-    measure,
-)
+from trustscale_server.sampling.measure import EverySample, Measurement, measure
 from trustscale_server.stores.usage import made_for, used_by
 from trustscale_server.upscalers.base import RGB, Source
 

@@ -13,9 +13,7 @@ from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.pixels.npy import read_arrays
 from trustscale_server.platform.errors import BadCalibration
-from trustscale_server.sampling.measure import (
-    Measurement,
-)
+from trustscale_server.sampling.measure import Measurement
 from trustscale_server.upscalers.base import RGB
 
 

@@ -5,13 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from trustscale_server.jobs.document import JobOut
-from trustscale_server.stores.base import (
-    CalibrationHead,
-    CallsMade,
-    JobState,
-    JobStatus,
-    Stores,
-)
+from trustscale_server.stores.base import CalibrationHead, CallsMade, JobState, JobStatus, Stores
 
 
 class CalibrationRow(CalibrationHead):

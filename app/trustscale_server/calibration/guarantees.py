@@ -9,11 +9,7 @@ from fractions import Fraction
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-)
+from pydantic import BaseModel, ConfigDict, Field
 
 from trustscale_server.conformal import LossCurve, StepCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
