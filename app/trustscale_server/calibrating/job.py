@@ -1,4 +1,4 @@
-"""The calibration job: one task per pair, on all job workers; then all pairs make the calibration.
+"""The calibration job: one task per pair, on all job workers; then `make.py` makes the calibration.
 
 A task ends in a checkpoint: the measured pair, a pair that waits for its label (semantic metric),
 or an unusable pair, with the reason. With labels missing the job ends in `awaiting_labels`, until
@@ -13,50 +13,33 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import structlog
 from msgspec.structs import asdict
 
-from trustscale_server.calibrating import labels, pair_pictures, semantic
-from trustscale_server.calibrating.fit import drawn, fit_and_measure
+from trustscale_server.calibrating import pair_pictures, semantic
+from trustscale_server.calibrating.fit import drawn
+from trustscale_server.calibrating.make import CalibrationMaker
 from trustscale_server.calibrating.measure import PairTask
-from trustscale_server.calibrating.packing import pack, unpack
-from trustscale_server.calibrating.pair_source import PairSource, Role
+from trustscale_server.calibrating.packing import pack
+from trustscale_server.calibrating.pair_source import Role
 from trustscale_server.calibrating.pairs import Pair, Truths, load_pair
-from trustscale_server.calibrating.records import (
-    AwaitsFit,
-    AwaitsLabel,
-    MeasuredRecord,
-    PairRecord,
-    ToFitOn,
-    Unusable,
-    dump_record,
-    load_record,
-)
+from trustscale_server.calibrating.records import MeasuredRecord, PairRecord, Unusable, dump_record
 from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibrating.unusable import bad_pairs
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canary_store import CanaryStore, CanaryTaker
-from trustscale_server.calibration.manifest import Provenance
-from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.jobs.handler import JobContext
 from trustscale_server.platform.errors import BadInput, BadPairs, NotFound
 from trustscale_server.sampling.kept_samples import KeptSamples, samples_named
 from trustscale_server.sampling.measure import Measurement
-from trustscale_server.sampling.spec import MeasurementSpec, identify
+from trustscale_server.sampling.spec import identify
 from trustscale_server.sampling.throughput import PAIRS, Throughput
-from trustscale_server.stores.base import (
-    Blobs,
-    Job,
-    JobState,
-    MonitorStore,
-    StoreUnavailable,
-    Usage,
-)
+from trustscale_server.stores.base import Blobs, Job, MonitorStore, StoreUnavailable, Usage
 from trustscale_server.stores.uploads import folder_of_samples
 from trustscale_server.upscalers.base import Upscaler
 
@@ -143,97 +126,12 @@ class CalibrationHandler:
     async def reduce(self, job: Job, context: JobContext) -> str:
         """Make the calibration, or wait for labels."""
         request = await self._request(job)
+        maker = CalibrationMaker(
+            self.calibrations, self.blobs, self._canaries, self.keeps_pictures, self.path_prefix
+        )
         if request.done is not None:
-            return await self._again(job.id, request)
-        recorded = await self._recorded(job.id, request, context)
-        if recorded is None:
-            return JobState.AWAITING_LABELS
-        pipeline, late = await fit_and_measure(
-            self.blobs,
-            job.id,
-            request,
-            recorded.to_fit_on,
-            recorded.waiting,
-            lambda name: self._load(job.id, request, name),
-        )
-        measured = [
-            _named(pair, request.pair(pair.info.name)) for pair in (*recorded.measured, *late)
-        ]
-        calibration = await self._calibration(
-            request, pipeline, measured, recorded.skipped, job.created_at
-        )
-        await self.calibrations.add(calibration, activate=False)
-        await self._canaries.publish(
-            job.id,
-            calibration.id,
-            fingerprint=pipeline.fingerprint,
-            samples=pipeline.samples,
-            parent=request.parent,
-        )
-        if self.keeps_pictures:
-            await pair_pictures.link(self.blobs, job.id, calibration.id, parent=request.parent)
-        return await self._finished(request, calibration, job.id)
-
-    async def _recorded(
-        self, job: str, request: CalibrationRequest, context: JobContext
-    ) -> Recorded | None:
-        """What became of the pairs; None while labels are missing."""
-        recorded = Recorded(skipped=[*request.skipped])
-        settled = await labels.frozen(self.blobs, job)
-        lacks_labels = False
-        async for name, data in context.records():
-            match load_record(data):
-                case MeasuredRecord(pair):
-                    recorded.measured.append(unpack(pair))
-                case AwaitsLabel(info) if name in settled:
-                    recorded.measured.append(
-                        await semantic.labelled(self.blobs, job, request, info, settled)
-                    )
-                case AwaitsLabel():
-                    lacks_labels = True
-                case ToFitOn():
-                    recorded.to_fit_on.append(name)
-                case AwaitsFit():
-                    recorded.waiting.append(name)
-                case Unusable() as unusable:
-                    if (item := asdict(unusable)) not in recorded.skipped:  # another variant's
-                        recorded.skipped.append(item)
-        return None if lacks_labels else recorded
-
-    async def _again(self, job: str, request: CalibrationRequest) -> str:
-        """The calibration of pairs that are measured already, under another name or guarantee."""
-        known = await self.calibrations.stored(str(request.done))
-        changed = {"note": _note(request), "attributions": request.config.attributions}
-        fields = {
-            **{name: value for name, value in known.manifest if name != "pairs"},
-            **request.config.manifest_fields(),
-            "provenance": known.manifest.provenance.model_copy(update=changed),
-        }
-
-        def renamed() -> Calibration:
-            pairs = [_named(pair, request.pair(pair.info.name)) for pair in known.measured_pairs()]
-            return Calibration.from_pairs(pairs, **fields)
-
-        calibration = await asyncio.to_thread(renamed)
-        if calibration.id != known.id:
-            await self._canaries.inherit(known.id, calibration.id)
-            await pair_pictures.inherit(self.blobs, known.id, calibration.id)
-            await self.calibrations.add(calibration, activate=False)
-        return await self._finished(request, calibration, job)
-
-    async def _finished(
-        self, request: CalibrationRequest, calibration: Calibration, job: str
-    ) -> str:
-        """Activate it if asked, unless that would serve worse; return its path."""
-        if request.config.activate:
-            changes = await self.calibrations.changes(calibration, force=True)
-            if changes.is_worse and not request.config.force:
-                log.warning(
-                    "calibration_not_activated", calibration=calibration.id, why=str(changes)
-                )
-            else:
-                await self.calibrations.switch(calibration, job=job)
-        return f"{self.path_prefix}/v1/admin/calibrations/{calibration.id}"
+            return await maker.make_again(job.id, request)
+        return await maker.make(job, request, context, partial(self._load, job.id, request))
 
     @property
     def _canaries(self) -> CanaryStore:
@@ -247,39 +145,6 @@ class CalibrationHandler:
             while len(self._requests) > 4:  # of some megabytes each
                 self._requests.popitem(last=False)
         return self._requests[key]
-
-    async def _calibration(
-        self,
-        request: CalibrationRequest,
-        pipeline: MeasurementSpec,
-        measured: list[MeasuredPair],
-        skipped: list[dict[str, str]],
-        created_at: datetime,
-    ) -> Calibration:
-        if request.parent is not None:
-            parent = await self.calibrations.get(request.parent)
-            measured = [*parent.measured_pairs(), *measured]
-            skipped = [*parent.manifest.skipped, *skipped]
-        if not measured:
-            raise bad_pairs(skipped, len(skipped))
-        return await asyncio.to_thread(
-            Calibration.from_pairs,
-            measured,
-            **request.config.manifest_fields(),
-            upscaler=request.upscaler,
-            pipeline=pipeline,
-            skipped=skipped,
-            provenance=Provenance(
-                created_by=request.created_by,
-                parent=request.parent,
-                note=_note(request),
-                attributions=request.config.attributions,
-                settings=request.settings,
-                enlarged_by=request.enlarged_by,
-                request=request.key,
-            ),
-            created_at=created_at,
-        )
 
     async def _canary(self, job: str, request: CalibrationRequest, name: str) -> CanaryTaker | None:
         if request.upscaler not in self.watched:
@@ -313,19 +178,6 @@ class CalibrationHandler:
         return await asyncio.to_thread(loaded)
 
 
-@dataclass(slots=True)
-class Recorded:
-    """What became of the pairs of a job.
-
-    to_fit_on, waiting: names of pairs that σ is fitted on, and that wait for it.
-    """
-
-    skipped: list[dict[str, str]]
-    measured: list[MeasuredPair] = field(default_factory=list)
-    to_fit_on: list[str] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
-
-
 def _packed(task: PairTask, measurement: Measurement) -> bytes:
     return pack(reduce_pair(task.pair, measurement, task.request.pipeline))
 
@@ -334,13 +186,3 @@ def _checked(job: Job) -> CalibrationRequest:
     request = CalibrationRequest.from_job(job)
     _ = request.fit_split  # which takes as long
     return request
-
-
-def _note(request: CalibrationRequest) -> str | None:
-    return "\n".join(filter(None, (request.config.note, request.fit_split.note))) or None
-
-
-def _named(pair: MeasuredPair, source: PairSource) -> MeasuredPair:
-    """The pair with its group and scene, which may have been renamed."""
-    info = pair.info.model_copy(update={"group": source.group, "scene": source.scene})
-    return replace(pair, info=info)
