@@ -38,6 +38,7 @@ from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.finders import FaceFinder, LineFinder
 from trustscale_server.serving.job import UpscaleHandler
 from trustscale_server.serving.service import Observer, UpscaleService
+from trustscale_server.serving.submit import UpscaleSubmitter
 from trustscale_server.stores.base import JobKind, Stores, open_stores
 from trustscale_server.stores.spool import check_temporary
 from trustscale_server.stores.uploads import forget_uploads
@@ -66,6 +67,7 @@ class Services:
     calibrations: Calibrations
     service: UpscaleService
     queue: JobQueue
+    submitter: UpscaleSubmitter
     creator: CalibrationCreator
     admin: CalibrationAdmin
     canaries: CanaryWatch
@@ -160,6 +162,7 @@ async def open_parts(
         calibrations=calibrations,
         service=UpscaleService(context, observers, metrics, stores.usage),
         queue=queue,
+        submitter=UpscaleSubmitter(stores, queue, context.drawing, settings.max_queued_jobs),
         creator=CalibrationCreator(
             upscalers=upscalers,
             default=settings.default,

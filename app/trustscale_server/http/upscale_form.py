@@ -119,6 +119,19 @@ class SentPicture:
 
         return opened
 
+    @property
+    def read_enlarged(self) -> Callable[[], Awaitable[bytes]] | None:
+        """What returns the whole of that file."""
+        enlarged = self.form.enlarged
+        if enlarged is None:
+            return None
+
+        async def read() -> bytes:
+            await enlarged.seek(0)
+            return await enlarged.read()
+
+        return read
+
     async def _fetch(self) -> ImageFile:
         settings = self.state.services.settings
         if self.form.upload is None:

@@ -15,31 +15,15 @@ from trustscale_server.platform.fair import current_client
 from trustscale_server.platform.tasks import beside
 from trustscale_server.sampling.kept_samples import KeptSamples
 from trustscale_server.sampling.measure import MeasurementSink
-from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.draft import Draft
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
-from trustscale_server.stores.base import Blobs, Job, JobAbout, StoreUnavailable
+from trustscale_server.stores.base import Blobs, Job, StoreUnavailable
 from trustscale_server.stores.job_status import JOB_PREFIX
 from trustscale_server.stores.uploads import ENLARGED, IMAGE
 from trustscale_server.upscalers.base import RGB
 
 _Report: TypeAlias = Callable[[], Awaitable[None]]
-
-
-def about_job(admitted: Admitted, request: UpscaleRequest, webhook: str | None) -> JobAbout:
-    """Return what lists show of a job before it runs."""
-    scale, estimate = admitted.chosen.pipeline.scale, admitted.estimate_s
-    height, width = admitted.size
-    return JobAbout(
-        client=request.client or "",
-        key=request.key,
-        webhook=webhook,
-        upscaler=admitted.chosen.upscaler.name,
-        width=width * scale,
-        height=height * scale,
-        estimate_s=None if estimate is None else round(estimate, 1),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ from trustscale_server.http.routes.jobs import job_accepted
 from trustscale_server.http.routes.results import DetailQuery
 from trustscale_server.http.state import State, StateDep
 from trustscale_server.http.upscale_form import SentPicture, UpscaleForm, raise_if_sent_twice
-from trustscale_server.http.upscale_job import raise_if_queue_full, submit_upscaling
 from trustscale_server.images.sandbox.client import ImageFile
 from trustscale_server.jobs.document import JobOut, shown_job
 from trustscale_server.platform.errors import BadRequest
@@ -161,7 +160,7 @@ class _Upscaling:
 
     async def _check_room(self, cost: int, upscaler: str | None) -> None:
         if self.as_job:
-            await raise_if_queue_full(self.state)
+            await self.state.services.submitter.raise_if_full()
         else:
             self.state.context.raise_if_full(upscaler, cost)
 
@@ -175,7 +174,10 @@ class _Upscaling:
         return await self.sent.open(again=self.as_job)
 
     async def _begun(self, prepared: Admitted) -> StoredResponse:
-        job = await submit_upscaling(self.state, self.sent, self.options, prepared)
+        sent = self.sent
+        job = await self.state.services.submitter.submit(
+            self.options, prepared, sent.read, sent.read_enlarged, sent.form.webhook
+        )
         note(self.request, job=job.id)
         await self.sent.forget()
         if self.options.keep_s is None and await self.request.is_disconnected():
