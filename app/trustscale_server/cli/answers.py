@@ -19,9 +19,9 @@ from typing import Any, Final, Literal
 from trustscale import Result
 from trustscale_server.cli.review import move
 from trustscale_server.cli.sources import InputFile, enlarged_of
-from trustscale_server.serving.document import MASK
 from trustscale_server.serving.document import Result as Answer
 from trustscale_server.serving.drawings import png_overlay
+from trustscale_server.serving.file_names import MASK
 from trustscale_server.stores.files import replace_file
 
 _RECORD: Final = "result.json"

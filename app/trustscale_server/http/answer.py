@@ -17,7 +17,8 @@ from fastapi.responses import JSONResponse, Response
 from trustscale_server.http.negotiation import JSON, ZIP
 from trustscale_server.http.streamed import StreamedFile
 from trustscale_server.images.encode import FORMS, FormName
-from trustscale_server.serving.document import (
+from trustscale_server.serving.document import UNMASKED_WARNING, Detail, Picture, Result, in_detail
+from trustscale_server.serving.file_names import (
     ADDED,
     BELIEVED,
     CARD,
@@ -25,11 +26,6 @@ from trustscale_server.serving.document import (
     SAFE_COPY,
     TRUST,
     TRUST_COG,
-    UNMASKED_WARNING,
-    Detail,
-    Picture,
-    Result,
-    in_detail,
 )
 from trustscale_server.serving.stored_answer import image_file
 from trustscale_server.stores.spool import byte_size, spooled

@@ -22,10 +22,11 @@ from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.serving.added import AddedDetail
 from trustscale_server.serving.added_cells import CELLS, read_cells, zones
-from trustscale_server.serving.document import MASK, REST, TRUST, UNMASKED_TEXT, Result, Unmasked
+from trustscale_server.serving.document import Result, Unmasked
 from trustscale_server.serving.drawings import png_believed_of, png_overlay, png_safe_of
+from trustscale_server.serving.file_names import MASK, REST, TRUST
 from trustscale_server.serving.form import ChosenForm, form_of
-from trustscale_server.serving.provenance import png_text
+from trustscale_server.serving.provenance import UNMASKED_TEXT, png_text
 from trustscale_server.serving.stored_answer import image_file, pixels_of, read_codes, read_mask
 from trustscale_server.stores.spool import spooled
 

@@ -18,8 +18,9 @@ from trustscale_server.images.marks import Mark, pixel_digest
 from trustscale_server.images.png import to_bytes
 from trustscale_server.serving.caption import CardContent, Look, caption_of
 from trustscale_server.serving.credentials import Credentials, parent_of
-from trustscale_server.serving.document import MASK, Result
+from trustscale_server.serving.document import Result
 from trustscale_server.serving.drawings import MaskedPicture, faded, hatched
+from trustscale_server.serving.file_names import MASK
 from trustscale_server.serving.form import ChosenForm
 from trustscale_server.serving.stored_answer import image_file
 from trustscale_server.stores.spool import spooled

@@ -6,7 +6,9 @@ from typing import Any
 
 from trustscale_server.calibration.guarantees import threshold_json
 from trustscale_server.serving.added import RHO, added_detail
-from trustscale_server.serving.document import (
+from trustscale_server.serving.document import Links, Picture, PictureLinks, Result, Unmasked
+from trustscale_server.serving.drawings import believed_of
+from trustscale_server.serving.file_names import (
     ADDED,
     BELIEVED,
     CARD,
@@ -14,13 +16,7 @@ from trustscale_server.serving.document import (
     SAFE_COPY,
     TRUST,
     TRUST_COG,
-    Links,
-    Picture,
-    PictureLinks,
-    Result,
-    Unmasked,
 )
-from trustscale_server.serving.drawings import believed_of
 from trustscale_server.serving.generate import Generated
 from trustscale_server.serving.left_out import why_look
 from trustscale_server.serving.promise import guarantee

@@ -1,7 +1,7 @@
-"""The answer to one request as a JSON document, and the names of its files.
+"""The answer to one request as a JSON document.
 
-`promise.py` fills in the guarantee and the warnings, `review.py` whether the picture may go out
-without a look.
+`promise.py` fills in the guarantee, `warnings.py` the warnings, `review.py` whether the picture may
+go out without a look.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trustscale_server import __version__
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import GuaranteeSummary, Threshold
 from trustscale_server.calibration.subset import Subset
@@ -24,24 +23,9 @@ from trustscale_server.serving.batch import Adapted
 from trustscale_server.serving.left_out import LeftOut, listed_corners
 from trustscale_server.serving.review import Review
 
-MASK: Final = "mask.png"
-TRUST: Final = "trust.png"
-TRUST_COG: Final = "trust.cog.tiff"
-CARD: Final = "card.png"
-"""The picture with a caption below, in zips and folders."""
-ADDED: Final = "added.png"
-"""Where detail is doubtful, unchanged, or holds up."""
-SAFE_COPY: Final = "safe.png"
-"""The picture with its detail in proportion to how real it probably is."""
-BELIEVED: Final = "believed.png"
-"""The picture where it is trusted, something plain elsewhere."""
-REST: Final = "rest"
-"""The stored file of the upload, of which `believed.png` is made again for masks of other α."""
 UNMASKED_WARNING: Final = (
     "There is no trust mask (mask=none): nothing says where this picture can be believed."
 )
-UNMASKED_TEXT: Final = {"Software": f"trustscale {__version__}", "trustscale:mask": "none"}
-"""Text chunks of a picture without a mask."""
 INPUT: Final = "input.digest"
 """The digest of the upload, equal for results of one image: in what is stored, and sent to nobody.
 

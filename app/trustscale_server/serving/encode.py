@@ -20,14 +20,8 @@ from trustscale_server.serving.card_file import png_card
 from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.credentials import UNSIGNED
 from trustscale_server.serving.describe import document_of
-from trustscale_server.serving.document import (
-    CARD,
-    MASK,
-    REST,
-    Picture,
-    Result,
-    to_store,
-)
+from trustscale_server.serving.document import Picture, Result, to_store
+from trustscale_server.serving.file_names import CARD, MASK, REST
 from trustscale_server.serving.files import (
     AnswerFiles,
     believed_file,

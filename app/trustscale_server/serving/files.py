@@ -16,18 +16,11 @@ from trustscale_server.images.tiff import Pages, write_trust_cog
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.serving.added import RHO
 from trustscale_server.serving.added_cells import zones
-from trustscale_server.serving.document import (
-    ADDED,
-    BELIEVED,
-    SAFE_COPY,
-    TRUST_COG,
-    UNMASKED_TEXT,
-    Picture,
-    Result,
-)
+from trustscale_server.serving.document import Picture, Result
 from trustscale_server.serving.drawings import write_believed, write_safe
+from trustscale_server.serving.file_names import ADDED, BELIEVED, SAFE_COPY, TRUST_COG
 from trustscale_server.serving.generate import Generated
-from trustscale_server.serving.provenance import mark_of
+from trustscale_server.serving.provenance import UNMASKED_TEXT, mark_of
 from trustscale_server.serving.trust import Trust
 from trustscale_server.stores.spool import spooled
 

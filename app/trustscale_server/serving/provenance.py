@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from trustscale_server import __version__
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import GuaranteeSettings
 from trustscale_server.images.marks import Mark, PictureKind
 from trustscale_server.serving.document import Picture, Result
+
+UNMASKED_TEXT: Final = {"Software": f"trustscale {__version__}", "trustscale:mask": "none"}
+"""Text chunks of a picture without a mask."""
 
 
 def mark_of(

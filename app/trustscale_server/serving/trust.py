@@ -18,7 +18,8 @@ from trustscale_server.pixels.boxes import box_of
 from trustscale_server.pixels.resize import largest_within
 from trustscale_server.sampling.sigma.words import ReadPage
 from trustscale_server.serving.admit import MaskRequest
-from trustscale_server.serving.document import MASK, TRUST, ReadWord
+from trustscale_server.serving.document import ReadWord
+from trustscale_server.serving.file_names import MASK, TRUST
 from trustscale_server.serving.left_out import LeftOut, listed_corners
 from trustscale_server.serving.provenance import png_text
 from trustscale_server.stores.spool import spooled

@@ -20,7 +20,8 @@ from trustscale_server.images.encode import FORMS
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.serving.caption import Look
 from trustscale_server.serving.card_file import CardForm, CardOptions, card_of
-from trustscale_server.serving.document import REST, Result
+from trustscale_server.serving.document import Result
+from trustscale_server.serving.file_names import REST
 from trustscale_server.serving.stored_answer import image_file, stored_result
 
 router = client_router("/v1/results", "bad-request", "not-found", "unauthorized")

@@ -27,7 +27,8 @@ from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.errors import BadImage, Conflict, NotFound
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.serving.caught import Caught, caught, caught_card
-from trustscale_server.serving.document import REST, Result
+from trustscale_server.serving.document import Result
+from trustscale_server.serving.file_names import REST
 from trustscale_server.serving.stored_answer import image_file, pixels_of, read_mask, stored_result
 
 router = client_router("/v1/results")

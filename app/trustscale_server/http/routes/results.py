@@ -19,16 +19,8 @@ from trustscale_server.http.state import State, StateDep
 from trustscale_server.http.streamed import StreamedFile
 from trustscale_server.images.encode import FORMS, FormName
 from trustscale_server.serving.added import RHO
-from trustscale_server.serving.document import (
-    MASK,
-    TRUST,
-    TRUST_COG,
-    Detail,
-    Result,
-    Unmasked,
-    from_store,
-    in_detail,
-)
+from trustscale_server.serving.document import Detail, Result, Unmasked, from_store, in_detail
+from trustscale_server.serving.file_names import MASK, TRUST, TRUST_COG
 from trustscale_server.serving.stored_answer import image_file, stored_picture, stored_result
 
 router = client_router("/v1/results", "bad-request", "not-found", "unauthorized")

@@ -23,7 +23,8 @@ from trustscale_server.monitoring.scoring import (
 )
 from trustscale_server.platform.errors import Conflict
 from trustscale_server.platform.tasks import shielded
-from trustscale_server.serving.document import INPUT, MASK, TRUST, Result, from_store
+from trustscale_server.serving.document import INPUT, Result, from_store
+from trustscale_server.serving.file_names import MASK, TRUST
 from trustscale_server.serving.form import form_of
 from trustscale_server.serving.stored_answer import image_file, stored_result
 from trustscale_server.stores.base import Label
