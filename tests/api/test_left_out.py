@@ -15,7 +15,8 @@ from harness.gateway import aside, ended, pixels, post
 from tests.reading import LINES, TEXTS, calibration_for_text, pretend
 from tests.reading import upload as text_upload
 from trustscale_server.bootstrap.settings import Settings
-from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
+from trustscale_server.conformal.error_metrics import METRICS
+from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.serving.looked_for import is_about_colours
 
 NEVER = 65535

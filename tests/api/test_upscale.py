@@ -12,7 +12,7 @@ from harness.factories import calibration_of, encoded, sharp
 from harness.fakes import FakeUpscaler
 from harness.gateway import IMAGE, check_problem, ended, form, gateway, pixels, post
 from trustscale_server.calibration import file
-from trustscale_server.conformal.fidelity import LAB_BOUND
+from trustscale_server.conformal.error_metrics import LAB_BOUND
 from trustscale_server.http.negotiation import negotiate
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.serving.document import Result

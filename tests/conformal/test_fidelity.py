@@ -10,13 +10,9 @@ from scipy import ndimage
 
 from tests.conformal.oracle import lab64
 from trustscale_server.conformal import fidelity
-from trustscale_server.conformal.fidelity import (
-    LAB_BOUND,
-    METRICS,
-    FidelitySettings,
-    ReaderSettings,
-)
-from trustscale_server.pixels.filters import gaussian_blur, largest_float32
+from trustscale_server.conformal.error_metrics import LAB_BOUND, METRICS
+from trustscale_server.conformal.fidelity import FidelitySettings, ReaderSettings
+from trustscale_server.pixels.filters import gaussian_blur, gaussian_radius, largest_float32
 from trustscale_server.pixels.lab import lab_block, normalised_lab
 
 COLOUR = [key for key, row in METRICS.items() if row.bound == LAB_BOUND]
@@ -102,11 +98,11 @@ class TestError:
         truth, prediction = pair()
         label = np.zeros(truth.shape[:2], np.uint8)
         with pytest.raises(ValueError, match="differ in size"):
-            fidelity.error(truth[1:], prediction)
+            fidelity.error(truth[1:], prediction, FidelitySettings())
         with pytest.raises(ValueError, match="label"):
             fidelity.error(truth, prediction, FidelitySettings(metric="semantic"))
         with pytest.raises(ValueError, match="label"):
-            fidelity.error(truth, prediction, label=label)
+            fidelity.error(truth, prediction, FidelitySettings(), label=label)
         with pytest.raises(ValueError, match="the label has the shape"):
             fidelity.error(truth, prediction, FidelitySettings(metric="semantic"), label=label[1:])
 
@@ -131,8 +127,9 @@ def test_the_blur_has_scipy_s_bits():
 class TestRows:
     @pytest.mark.parametrize("key", MEASURED)
     def test_radius(self, key):
+        """D of a pixel depends on the pixels around it only, as far as its blur or window goes."""
         settings = settings_of(key, blur=2)
-        radius = settings.spec.radius(settings)
+        radius = {"pointwise": 0, "structure": 11 // 2}.get(key, gaussian_radius(2))
         truth = np.full((81, 81, 3), 128, np.uint8)
         changed = truth.copy()
         changed[39:42, 39:42] = (0, 255, 0)

@@ -16,7 +16,8 @@ from trustscale_server.calibration.guarantee_kinds import (
     Probability,
 )
 from trustscale_server.calibration.guarantees import rounded_up
-from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
+from trustscale_server.conformal.error_metrics import LAB_BOUND, METRICS
+from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.words import ANY
 from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.images.degradation import Degradation, Mixture

@@ -11,7 +11,8 @@ from trustscale_server.calibration.guarantee_kinds import AnyGuarantee, Expectat
 from trustscale_server.calibration.guarantees import LEVELS, ROBUST
 from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.review_settings import ReviewSettings
-from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
+from trustscale_server.conformal.error_metrics import METRICS
+from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.degradation import Degradation, MadeBy, Mixture
 from trustscale_server.images.features import BANDS, RULES, UPLOAD
 from trustscale_server.images.stretch import Stretch

@@ -18,7 +18,8 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.priority import CalibrationPriority, answers_other_uploads
 from trustscale_server.calibration.shipped import shipped_for_text
-from trustscale_server.conformal.fidelity import METRICS, ReaderSettings
+from trustscale_server.conformal.error_metrics import METRICS
+from trustscale_server.conformal.fidelity import ReaderSettings
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import BadCalibration, NoCalibration, NotFound
 from trustscale_server.stores.base import MAX_ACTIVE, Activation, CalibrationHead, CalibrationStore

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import GuaranteeSummary, Threshold
 from trustscale_server.calibration.subset import Subset
-from trustscale_server.conformal.fidelity import ErrorUnit, LossUnit
+from trustscale_server.conformal.error_metrics import ErrorUnit
+from trustscale_server.conformal.fidelity import LossUnit
 from trustscale_server.images.stretch import Raster
 from trustscale_server.sampling.spec import Prediction
 from trustscale_server.serving.added import AddedDetail

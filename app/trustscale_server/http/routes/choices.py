@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.layout import arrange, place_of
 from trustscale_server.calibration.insight import Item
-from trustscale_server.conformal.fidelity import METRICS, ErrorUnit, FidelitySettings
+from trustscale_server.conformal.error_metrics import METRICS, ErrorUnit
+from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.pairs_form import calibration_config_of
 from trustscale_server.http.problems import problem_responses

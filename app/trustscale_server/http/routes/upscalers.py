@@ -23,7 +23,7 @@ from trustscale_server.calibration.insight import (
     thresholds_by_class,
 )
 from trustscale_server.calibration.priority import EVERY
-from trustscale_server.conformal.fidelity import ErrorUnit
+from trustscale_server.conformal.error_metrics import ErrorUnit
 from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.problems import problem_responses
 from trustscale_server.http.state import State, StateDep
