@@ -10,8 +10,10 @@ import pytest
 
 from harness.factories import photo
 from harness.fakes import FakeUpscaler, Sink
+from tests.reading import LINES, pretend
 from tests.sampling.test_draw import Fake
 from trustscale_server.calibrating.config import CalibrationConfig
+from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.features import UPLOAD, classify, look_at
 from trustscale_server.images.kinds import Kind
@@ -31,6 +33,7 @@ from trustscale_server.sampling.spec import (
     raise_if_pipeline_differs,
 )
 from trustscale_server.sampling.throughput import Throughput
+from trustscale_server.things import reading
 from trustscale_server.upscalers.base import Capabilities, Source, settings_of
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS as MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
@@ -87,6 +90,23 @@ class TestMeasure:
             pipeline = PIPELINE.model_copy(update={"prediction": rule})
             measured = await measure(upscaler, source(), pipeline, 5)
             np.testing.assert_array_equal(measured.prediction, expected)
+
+    async def test_the_mean_whose_words_are_read(self, monkeypatch):
+        """The reader sees the picture that answers, and leaves it as it is."""
+        pretend(monkeypatch)
+        mean = PIPELINE.model_copy(update={"prediction": "mean"})
+        of_words = mean.model_copy(
+            update={
+                "fidelity": FidelitySettings(metric="text"),
+                "indecision": IndecisionSettings("reading"),
+            }
+        )
+        read = []
+        monkeypatch.setattr(reading, "read_lines", lambda made: read.append(made.copy()) or LINES)
+        asked = FakeUpscaler(), Source(photo(1, 24, 24))
+        expected, measured = [await measure(*asked, spec, 5) for spec in (mean, of_words)]
+        np.testing.assert_array_equal(read[0], expected.prediction)
+        np.testing.assert_array_equal(measured.prediction, expected.prediction)
 
     @pytest.mark.parametrize("estimator", ["smoothed_variance", "fitted"])
     async def test_strips(self, estimator):

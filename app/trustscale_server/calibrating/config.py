@@ -19,12 +19,12 @@ from trustscale_server.images.stretch import Stretch
 from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import BadRequest, Conflict
 from trustscale_server.sampling.align import aligns
+from trustscale_server.sampling.prediction import PredictionRule
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.moments import MAX_SAMPLES
 from trustscale_server.sampling.spec import (
     DEFAULT_SAMPLES,
     MeasurementSpec,
-    Prediction,
     default_estimator,
     default_indecision,
 )
@@ -51,7 +51,7 @@ class CalibrationConfig(BaseModel):
     samples: int | None = Field(
         None, ge=1, le=MAX_SAMPLES, description="M, the number of calls per image; default: 1."
     )
-    prediction: Prediction = Field("first", description="Which of the samples is the picture.")
+    prediction: PredictionRule = Field("first", description="Which of the samples is the picture.")
     indecision: IndecisionSettings | None = Field(
         None, description="Default: what suits the upscaler and M."
     )

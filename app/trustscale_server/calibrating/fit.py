@@ -26,7 +26,8 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.pixels.npy import read_arrays
 from trustscale_server.platform.errors import BadPairs
 from trustscale_server.sampling.enlarged import Enlarged
-from trustscale_server.sampling.measure import Measurement, measured_again, predicted
+from trustscale_server.sampling.measure import Measurement, measured_again
+from trustscale_server.sampling.prediction import predicted
 from trustscale_server.sampling.sigma import fitting
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.moments import Moments

@@ -20,25 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.pixels.lab import Seen
-from trustscale_server.platform.errors import (
-    DegenerateSamples,
-)
+from trustscale_server.platform.errors import DegenerateSamples
 from trustscale_server.platform.ordered_map import ordered_map
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.sampling.align import aligns
 from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, SampleSink, TimeLimits, draw
 from trustscale_server.sampling.enlarged import Enlarged
+from trustscale_server.sampling.prediction import Prediction, predicted
 from trustscale_server.sampling.sigma.added_score import Added, score_added
 from trustscale_server.sampling.sigma.estimators import Accumulator
-from trustscale_server.sampling.sigma.moments import mean_image
 from trustscale_server.sampling.sigma.words import NO_TEXT, ReadPage
-from trustscale_server.sampling.spec import MeasurementSpec, Prediction, raise_if_pipeline_differs
-from trustscale_server.upscalers.base import (
-    RGB,
-    Source,
-    Upscaler,
-)
+from trustscale_server.sampling.spec import MeasurementSpec, raise_if_pipeline_differs
+from trustscale_server.upscalers.base import RGB, Source, Upscaler
 from trustscale_server.upscalers.symmetries import sample_seeds
 
 _OnSigma = Callable[[int, NDArray[np.float32]], None]
@@ -75,8 +69,6 @@ _DROP: Final = MeasurementSink()
 
 SPARES = 4
 """Seeds in reserve for samples that fail for good, such as filtered ones."""
-
-_ELSEWHERE = math.log(2 * NO_TEXT)  # below it is no text
 
 _AT_ONCE = 8192
 """Numbers that numpy sums pairwise; the bits of the mean depend on it."""
@@ -129,9 +121,8 @@ async def measure(
         UpscalerError: a sample failed.
     """
     raise_if_pipeline_differs(pipeline, upscaler)  # again: the caller may have waited for long
-    shape = (source.height * pipeline.scale, source.width * pipeline.scale)
     accumulator = _accumulator(source, pipeline, truth)
-    prediction = _Prediction(pipeline.prediction, shape, source.rgb.dtype.type)
+    prediction = Prediction(pipeline.prediction)
     reducer = _Reducer(accumulator, prediction, sink)
     started = time.perf_counter()
     seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))
@@ -147,10 +138,11 @@ async def measure(
             limits=limits,
             align=pipeline.align,
         )
-    raise_if_pipeline_differs(pipeline, upscaler)  # it may have been replaced meanwhile
+    raise_if_pipeline_differs(pipeline, upscaler)  # it may have been replaced while it worked
+    picture = await shielded(prediction.picture)
     if pipeline.fidelity.reader is not None:
         with span("reading"):
-            accumulator.page = await shielded(_read_words, source, pipeline, prediction.result())
+            accumulator.page = await shielded(_read_words, source, pipeline, picture)
     sampled = time.perf_counter()
     if await shielded(accumulator.identical) and not source.is_flat:
         raise DegenerateSamples(
@@ -163,14 +155,13 @@ async def measure(
             _finish, accumulator, sink.on_sigma if sink.takes_sigma else None
         )
     scored = time.perf_counter()
-    predicted_picture, reduced_s = prediction.result(), reducer.seconds
-    distance, page = accumulator.distance, accumulator.page
+    distance, page, reduced_s = accumulator.distance, accumulator.page, reducer.seconds
     del accumulator, reducer  # what σ was made of takes as much memory as what follows
     with span("added"):
-        added = await shielded(added_to, source, predicted_picture, pipeline)
+        added = await shielded(added_to, source, picture, pipeline)
     finished = time.perf_counter()
     return Measurement(
-        predicted_picture,
+        picture,
         sigma,
         mean_log_sigma,
         used,
@@ -206,7 +197,7 @@ class _Reducer(SampleSink):
     """Accumulates samples for σ and Ŷ, and passes them on; `seconds`: how long that took."""
 
     def __init__(
-        self, accumulator: Accumulator, prediction: _Prediction, sink: MeasurementSink
+        self, accumulator: Accumulator, prediction: Prediction, sink: MeasurementSink
     ) -> None:
         self._accumulator, self._prediction, self._sink = accumulator, prediction, sink
         self.seconds = 0.0
@@ -284,14 +275,6 @@ def measured_again(
     )
 
 
-def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
-    """Return the Ŷ of all samples of a request, in order."""
-    prediction = _Prediction(rule, samples[0].shape[:2], samples[0].dtype.type)
-    for index, sample in enumerate(samples):
-        prediction.add(index, sample)
-    return prediction.result()
-
-
 def _accumulator(source: Source, pipeline: MeasurementSpec, truth: Seen | None) -> Accumulator:
     """For samples of the source; X is enlarged where σ looks at it."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
@@ -319,7 +302,9 @@ def _finish(
             sigma[top : top + len(rows)] = rows
         else:
             on_sigma(top, rows)
-        return logs.reshape(-1) if accumulator.page is None else logs[logs > _ELSEWHERE]
+        if accumulator.page is None:
+            return logs.reshape(-1)
+        return logs[logs > math.log(2 * NO_TEXT)]
 
     total, rest, pixels = np.float64(0), np.empty(0, np.float32), 0
     with ordered_map("trustscale-score") as map_fn:
@@ -332,28 +317,3 @@ def _finish(
             rest = values[whole:]
     total = np.add.reduce(rest, dtype=np.float64, initial=total)
     return sigma, float(total / pixels) if pixels else math.log(NO_TEXT)
-
-
-class _Prediction:
-    """Ŷ by the prediction rule, accumulated in any order, without keeping the samples."""
-
-    def __init__(
-        self, rule: Prediction, shape: tuple[int, ...], dtype: type[np.uint8 | np.uint16]
-    ) -> None:
-        self._dtype = dtype
-        self._first: RGB | None = None
-        self._sum = np.zeros((*shape, 3), np.uint32) if rule == "mean" else None
-        self._count = 0
-
-    def add(self, index: int, sample: RGB) -> None:
-        self._count += 1
-        if self._sum is not None:
-            self._sum += sample
-        elif index == 0:
-            self._first = sample
-
-    def result(self) -> RGB:
-        if self._sum is not None:
-            return mean_image(self._sum, self._count, self._dtype)
-        assert self._first is not None  # noqa: S101 - draw delivers every index
-        return self._first

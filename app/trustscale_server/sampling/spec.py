@@ -15,6 +15,7 @@ from trustscale_server.platform.errors import (
     CalibrationMismatch,
     UpscalerUnavailable,
 )
+from trustscale_server.sampling.prediction import PredictionRule
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import shipped_for
 from trustscale_server.sampling.sigma.moments import MAX_SAMPLES
@@ -26,8 +27,6 @@ TRUST_LAYER_VERSION = 4
 """Raised whenever the same samples would give another σ, D or Ŷ."""
 
 _COLOR_SPACE: Literal["normalised_lab_d65"] = "normalised_lab_d65"
-
-Prediction = Literal["first", "mean"]
 
 
 class MeasurementSpec(BaseModel):
@@ -44,7 +43,7 @@ class MeasurementSpec(BaseModel):
     fingerprint: str
     scale: PositiveInt
     samples: int = Field(ge=1, le=MAX_SAMPLES)
-    prediction: Prediction = "first"
+    prediction: PredictionRule = "first"
     indecision: IndecisionSettings = IndecisionSettings()
     fidelity: FidelitySettings = FidelitySettings()
     color_space: Literal["normalised_lab_d65"] = _COLOR_SPACE

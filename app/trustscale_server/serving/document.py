@@ -18,7 +18,7 @@ from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal.error_metrics import ErrorUnit
 from trustscale_server.conformal.fidelity import LossUnit
 from trustscale_server.images.stretch import Raster
-from trustscale_server.sampling.spec import Prediction
+from trustscale_server.sampling.prediction import PredictionRule
 from trustscale_server.serving.added import AddedDetail
 from trustscale_server.serving.batch import Adapted
 from trustscale_server.serving.left_out import LeftOut, listed_corners
@@ -213,7 +213,7 @@ class Picture(BaseModel):
     )
     samples: int
     seed: int
-    prediction: Prediction
+    prediction: PredictionRule
     format: str = Field("png", description="The format of the picture.")
     quality: int | None = Field(
         None, description="The quality of a lossy format, if the request named one."

@@ -293,19 +293,6 @@ class Moments:
         return np.maximum(patch, 0, out=patch).astype(np.float32)
 
 
-def mean_image(
-    total: NDArray[np.uint32], count: int, dtype: type[np.uint8 | np.uint16] = np.uint8
-) -> Pixels:
-    """Return the mean of samples of a type from their sum, uint32 [H, W, 3], which is overwritten.
-
-    Rounded half up.
-    """
-    total *= np.uint32(2)
-    total += np.uint32(count)
-    total //= np.uint32(2 * count)
-    return total.astype(dtype)
-
-
 def _fold(pixels: Pixels, sums: NDArray[np.int32], squares: NDArray[np.float64]) -> None:
     """Add uint8 [n, 3] to S1 [3, n] and S2 [n]."""
     lab = _lab(pixels)
