@@ -19,8 +19,9 @@ from trustscale_server.calibrating.grouping import GroupingRule
 from trustscale_server.calibrating.intake import take_in
 from trustscale_server.calibrating.layout import NamedFile, arrange, claimed_predictions, place_of
 from trustscale_server.calibrating.near_duplicates import near_duplicates, perceptual_hash
+from trustscale_server.calibrating.pair_files import decode_label
 from trustscale_server.calibrating.pair_source import PairSource
-from trustscale_server.calibrating.pairs import decode_label, load_pair
+from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.degradation import Degradation
 from trustscale_server.images.degrade import make_input

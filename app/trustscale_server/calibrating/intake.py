@@ -17,8 +17,8 @@ from typing import NamedTuple, TypeAlias, TypedDict
 from trustscale_server.calibrating.fit import is_fitted_on
 from trustscale_server.calibrating.layout import PREDICTIONS, Arranged, NamedFile
 from trustscale_server.calibrating.near_duplicates import near_duplicates, perceptual_hash
+from trustscale_server.calibrating.pair_files import Size, array_size, decoded, wrong_pair_sizes
 from trustscale_server.calibrating.pair_source import PairSource, Role
-from trustscale_server.calibrating.pairs import Size, array_size, decoded, wrong_pair_sizes
 from trustscale_server.calibrating.unusable import FITTED_ON, SAME_PIXELS
 from trustscale_server.calibration.duplicates import duplicates
 from trustscale_server.calibration.manifest import PairInfo

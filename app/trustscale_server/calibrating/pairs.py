@@ -1,4 +1,4 @@
-"""Pairs are decoded and checked."""
+"""A pair from its files: X is decoded or made, and what it shows is described."""
 
 from __future__ import annotations
 
@@ -6,32 +6,27 @@ import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trustscale_server.calibrating.pair_files import (
+    WHOLE_RANGE,
+    decoded,
+    raise_if_wrong_size,
+    read_data,
+)
 from trustscale_server.calibrating.pair_source import PairSource, Role
 from trustscale_server.images.compression import LOSSLESS, Compression
-from trustscale_server.images.decode import Decoded, decode
 from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.images.degrade import crop_to_multiple, make_input, make_values, subject_of
 from trustscale_server.images.features import InputFeatures, look_at
-from trustscale_server.images.limits import PAIR_LIMITS
-from trustscale_server.images.raster import read_picture, read_values
-from trustscale_server.images.sandbox.client import in_decoder
-from trustscale_server.images.stretch import RasterData, stretched, windowed
+from trustscale_server.images.stretch import stretched, windowed
 from trustscale_server.pixels.lab import Colours, Seen, normalised_lab
-from trustscale_server.platform.errors import BadImage, BadInput
+from trustscale_server.platform.errors import BadImage
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers.base import RGB, image_digest
-
-Size: TypeAlias = tuple[int, int]
-"""Width and height in pixels."""
-
-
-_WHOLE: Final = "p0,p100"
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -179,7 +174,7 @@ class _Images(NamedTuple):
 
 def _given(y: bytes, x: bytes, pipeline: MeasurementSpec) -> _Images:
     rgb, given = decoded(y, "y").rgb, decoded(x, "x")
-    _raise_if_wrong_size(rgb, given.rgb, pipeline)
+    raise_if_wrong_size(rgb, given.rgb, pipeline)
     return _Images(given.rgb, Truth(rgb, image_digest(rgb)), given.compression)
 
 
@@ -196,7 +191,7 @@ def _made(
 def _cropped(y: bytes, pipeline: MeasurementSpec) -> Truth:
     """Y without the pixels that no whole pixel of X covers."""
     rgb = decoded(y, "y").rgb
-    _raise_if_wrong_size(rgb, None, pipeline)
+    raise_if_wrong_size(rgb, None, pipeline)
     cropped = np.ascontiguousarray(crop_to_multiple(rgb, pipeline.scale))
     return Truth(cropped, image_digest(rgb))
 
@@ -220,9 +215,9 @@ def _data(
     """Data: X alone chooses the stretch, as in serving, and Y gets the same."""
     assert pipeline.stretch is not None  # noqa: S101 - as the caller says
     assert isinstance(made_by, Degradation)  # noqa: S101 - the config sees to it
-    truth, given = _read(y, "y"), None if x is None else _read(x, "x")
-    _raise_if_wrong_size(truth.values, None if given is None else given.values, pipeline)
-    digest = image_digest(stretched(truth.values, windowed(truth, _WHOLE)))
+    truth, given = read_data(y, "y"), None if x is None else read_data(x, "x")
+    raise_if_wrong_size(truth.values, None if given is None else given.values, pipeline)
+    digest = image_digest(stretched(truth.values, windowed(truth, WHOLE_RANGE)))
     if given is None:
         cropped = crop_to_multiple(truth.values, pipeline.scale)
         truth = replace(truth, values=cropped)
@@ -232,65 +227,3 @@ def _data(
         raise BadImage("x and y differ in their number of bands")
     low, high = (stretched(read.values, raster) for read in (given, truth))
     return _Images(low, Truth(high, digest), LOSSLESS)
-
-
-def _raise_if_wrong_size(
-    y: NDArray[Any], x: NDArray[Any] | None, pipeline: MeasurementSpec
-) -> None:
-    if reason := wrong_pair_sizes(
-        array_size(y), None if x is None else array_size(x), None, pipeline
-    ):
-        raise BadImage(reason)
-
-
-def _read(data: bytes, role: str) -> RasterData:
-    try:
-        read = in_decoder(read_values, data, PAIR_LIMITS)
-    except BadInput as error:
-        raise BadImage(f"{role}: {error.detail}") from error
-    if read.valid is not None:
-        raise BadImage(f"{role}: some pixels have no data")
-    return read
-
-
-def wrong_pair_sizes(
-    y: Size, x: Size | None, label: Size | None, pipeline: MeasurementSpec
-) -> str | None:
-    """Explain why images of these sizes are no pair, or no label of one."""
-    k, window = pipeline.scale, pipeline.indecision.window
-    size = (y[0] - y[0] % k, y[1] - y[1] % k) if x is None else (x[0] * k, x[1] * k)
-    if x is not None and y != size:
-        return f"y is {y[0]}×{y[1]}, but {k}× the size of x is {size[0]}×{size[1]}"
-    if min(size) < k:
-        return f"y is smaller than {k} pixels"
-    if min(size) < window:
-        return f"y is {y[0]}×{y[1]}, smaller than the window of {window} pixels that σ needs"
-    if label is not None and label != size:
-        return f"label is {label[0]}×{label[1]}, the prediction will be {size[0]}×{size[1]}"
-    return None
-
-
-def array_size(image: NDArray[Any]) -> Size:
-    """Return the width and height of an image."""
-    return image.shape[1], image.shape[0]
-
-
-def decoded(data: bytes, role: str, *, is_data: bool = False) -> Decoded:
-    """Decode an image of a pair; data by the range of their values.
-
-    Raises BadImage, naming its role.
-    """
-    try:
-        if is_data:
-            return in_decoder(read_picture, data, PAIR_LIMITS, stretch=_WHOLE)
-        return in_decoder(decode, data, PAIR_LIMITS)
-    except BadInput as error:
-        raise BadImage(f"{role}: {error.detail}") from error
-
-
-def decode_label(data: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Decode a label as bool [H, W]: pixels that are not black differ in meaning."""
-    label = np.asarray(decoded(data, "label").rgb.any(axis=2))
-    if label.shape != shape:
-        raise BadImage(f"label is {label.shape[1]}×{label.shape[0]}, y is {shape[1]}×{shape[0]}")
-    return label

@@ -10,7 +10,7 @@ from trustscale_server.calibrating import labels
 from trustscale_server.calibrating.layout import PREDICTIONS
 from trustscale_server.calibrating.measure import PairTask
 from trustscale_server.calibrating.packing import pack_measurement, unpack_measurement
-from trustscale_server.calibrating.pairs import decode_label
+from trustscale_server.calibrating.pair_files import decode_label
 from trustscale_server.calibrating.records import AwaitsLabel
 from trustscale_server.calibrating.reduction import pair_from_maps, pair_info
 from trustscale_server.calibrating.request import CalibrationRequest
