@@ -24,6 +24,7 @@ from trustscale_server.calibration.duplicates import duplicates
 from trustscale_server.calibration.manifest import PairInfo
 from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.errors import BadInput, BadPairs
+from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers import supplied
 from trustscale_server.upscalers.base import image_digest
@@ -175,6 +176,24 @@ def _checked(
             continue
         digests = {role: files[role].sha256 for role in pair.paths}
         usable[pair.name] = replace(pair, sha256=digests), files["y"]
+    items += _left_out(usable, known, pipeline.indecision)
+    looks = [(name, pair.scene, file.perceptual_hash) for name, (pair, file) in usable.items()]
+    pixels = sum(math.prod(file.size) for _, file in usable.values()) / pipeline.scale**2
+    return Intake(
+        [pair for pair, _ in usable.values()],
+        items,
+        near_duplicates(looks),
+        pixels / max(len(usable), 1),
+    )
+
+
+def _left_out(
+    usable: dict[str, tuple[PairSource, ExaminedFile]],
+    known: Sequence[PairInfo],
+    indecision: IndecisionSettings,
+) -> list[dict[str, str]]:
+    """Take out the pairs that repeat another one, or that σ was fitted on; name each."""
+    items: list[dict[str, str]] = []
 
     def leave_out(repeated: Iterable[dict[str, str]]) -> None:
         for item in repeated:
@@ -191,17 +210,10 @@ def _checked(
         [
             {"name": name, "reason": FITTED_ON}
             for name, (_, file) in usable.items()
-            if is_fitted_on(pipeline.indecision, file.pixels_sha256)
+            if is_fitted_on(indecision, file.pixels_sha256)
         ]
     )
-    looks = [(name, pair.scene, file.perceptual_hash) for name, (pair, file) in usable.items()]
-    pixels = sum(math.prod(file.size) for _, file in usable.values()) / pipeline.scale**2
-    return Intake(
-        [pair for pair, _ in usable.values()],
-        items,
-        near_duplicates(looks),
-        pixels / max(len(usable), 1),
-    )
+    return items
 
 
 def _files_of(
@@ -215,11 +227,7 @@ def _files_of(
             return file
         files[role] = file
     sizes = {role: file.size for role, file in files.items()}
-    reason = None
+    wrong = wrong_pair_sizes(sizes["y"], sizes.get("x"), sizes.get("labels"), pipeline)
     if "enlarged" in sizes:
-        reason = supplied.size_mismatch(sizes["x"], sizes["enlarged"], pipeline.scale)
-    return (
-        reason
-        or wrong_pair_sizes(sizes["y"], sizes.get("x"), sizes.get("labels"), pipeline)
-        or files
-    )
+        wrong = supplied.size_mismatch(sizes["x"], sizes["enlarged"], pipeline.scale) or wrong
+    return wrong or files
