@@ -149,7 +149,7 @@ class CalibrationCreator:
         webhook: str | None,
         measured: Collection[str] = (),
     ) -> Job:
-        """Return the job of this id; its costs are without those of `measured` pairs."""
+        """Return the job of this id; its costs leave out the pairs that are `measured`."""
         request = checked.request
         costs = (await self._costs(checked, measured))._asdict()
         return request.as_job(job_id, webhook=webhook, warnings=checked.warnings, **costs)

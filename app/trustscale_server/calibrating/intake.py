@@ -80,7 +80,7 @@ async def take_in(
     """Decode and check the files of pairs.
 
     Args:
-        files: those that were arranged.
+        files: the files that were arranged.
         arranged: by `find_pairs`.
         pipeline: that will measure the pairs.
         known: pairs of a calibration that is to be extended.

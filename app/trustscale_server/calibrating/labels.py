@@ -42,7 +42,7 @@ async def newest_label(blobs: Blobs, job: str, name: str) -> tuple[bytes, int]:
 async def freeze(blobs: Blobs, job: str) -> None:
     """Fix the newest versions of the labels for the calibration."""
     settled: dict[str, int] | None = None
-    # A save then checks whether labels are settled, so one that this misses twice is known as late.
+    # A save checks afterwards whether labels are settled: what both listings miss it calls late.
     while (present := versions(await blobs.names(job))) != settled:
         await blobs.put(job, _USED, json.dumps(present).encode())
         settled = present

@@ -19,7 +19,7 @@ class PairSource:
     paths: of its files by role, where they come from; a stored request has none.
     sha256: of the files that were checked, by role.
     group, scene: see `grouping.py`.
-    prediction: the SHA-256 of the one that the label was drawn on, if known.
+    prediction: the SHA-256 of the prediction that the label was drawn on, if known.
     variant: in which way X is made from Y, where there are several.
     """
 

@@ -116,7 +116,7 @@ def load_pair(
 
     Without x, X is made by `degradation`, in the way of `variants_of` that the source names. The
     seed of samples and degradation follows from `seed`, the content of Y and the variant only.
-    `truths`: those that the variants share.
+    `truths`: shared by the variants of one Y.
 
     Raises:
         BadInput: with the reason, if the pair cannot be used.

@@ -171,7 +171,7 @@ class Calibrations:
     ) -> Activation:
         """Activate a calibration while its job runs, even if it would serve worse.
 
-        Active ones that would answer nothing after it are deactivated.
+        Active calibrations that would answer nothing after it are deactivated.
         """
         without = None if only else await self._superseded(calibration)
         return await self.store.activate(calibration.id, job=job, without=without)

@@ -120,7 +120,7 @@ class Calibration:
 
     @cached_property
     def weights(self) -> Sequence[Fraction]:
-        """The weight of each pair in its scene; those of a scene sum to at most 1.
+        """The weight of each pair in its scene; the weights of a scene sum to at most 1.
 
         A pair counts with its spots, and with the share of its way of making X
         (`images/degradation.py`).

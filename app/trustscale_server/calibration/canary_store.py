@@ -57,8 +57,8 @@ class CanaryTaker:
     async def keep(self, upscaler: Upscaler, x: RGB, seeds: Sequence[int]) -> None:
         """Store the canary; one more generation shows whether the seed repeats exactly.
 
-        If that fails, the canary is given up, not the pair. One that is stored already stays: an
-        earlier run has paid for that generation.
+        If that fails, the canary is given up, not the pair. A canary that is stored already stays,
+        since an earlier run paid for that generation.
         """
         place = f"{_OF_JOB}{_file(self._name)}"
         if await self._blobs.has(self._job, f"{place}.json"):
@@ -108,7 +108,7 @@ class CanaryStore:
     ) -> None:
         """Give a finished calibration the canaries of its job, unless it has some.
 
-        One that extends another inherits its canaries and their evidence.
+        A calibration that extends another inherits its canaries and their evidence.
         """
         if _FIRST in await self.blobs.names(CANARIES_KEY + calibration):
             return

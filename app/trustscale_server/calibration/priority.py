@@ -18,17 +18,17 @@ EVERY: Final = "*"
 class CalibrationPriority:
     """The active calibrations of an upscaler, in order.
 
-    The first that covers an upload's class, and the size of its output, answers; else the first of
-    all, which says that nothing is known. A curve keeps its promise only for uploads like all of
-    its pairs, so one that sorts uploads otherwise than those before it, or not at all, answers no
-    class that they may answer.
+    The first calibration that covers an upload's class and the size of its output answers. If none
+    does, the first of all says that nothing is known. A curve keeps its promise only for uploads
+    like all of its pairs. So a calibration with another rule for classes than an earlier one, or
+    with none, answers no class that the earlier one may answer.
     """
 
     calibrations: Sequence[Calibration]
 
     @property
     def first(self) -> Calibration:
-        """The one that was activated last."""
+        """The calibration that was activated last."""
         return self.calibrations[0]
 
     @property
@@ -64,7 +64,7 @@ class CalibrationPriority:
         return CalibrationPriority(others) if others else self
 
     def _is_taken(self, place: int, name: str) -> bool:
-        """Whether one before it answers uploads like some of its pairs of this class."""
+        """Whether an earlier calibration answers uploads like some of its pairs of this class."""
         own = self.calibrations[place]
         sizes = pairs_of(own, name).sizes
         for other in self.calibrations[:place]:
@@ -75,7 +75,7 @@ class CalibrationPriority:
                 theirs = [known for known in theirs if known == name]
             for known in theirs:
                 their_sizes = pairs_of(other, known).sizes
-                # The spots of some sizes stand for those of the others.
+                # A promise about spots is about outputs of any size.
                 if their_sizes is None or (sizes is not None and sizes & their_sizes):
                     return True
         return False
@@ -96,5 +96,5 @@ def covered_classes(calibration: Calibration) -> list[str]:
 
 
 def pairs_of(calibration: Calibration, name: str) -> Subset:
-    """Return the pairs that answer uploads of a class; those of `EVERY` are all."""
+    """Return the pairs that answer uploads of a class; all pairs for `EVERY`."""
     return calibration.everything.of_class(None if name == EVERY else name)

@@ -37,7 +37,7 @@ class Subset:
     manifest: of the calibration.
     guarantee: what masks promise, which may differ from the manifest's.
     infos: what is kept of each pair besides its losses.
-    weights: of each pair in its scene; those of a scene sum to at most 1.
+    weights: of each pair in its scene; the weights of a scene sum to at most 1.
     loss_curves: of the spots of all pairs, one after the other. spots: how many each pair has.
     marked, described: as of `Calibration`.
     """
