@@ -68,8 +68,7 @@ class LocalCreator(CalibrationCreator):
         Raises:
             ConfigError: another process is making this calibration.
         """
-        places = await asyncio.to_thread(_places, submission.files)
-        checked = await self._check_in_place(config, submission, places)
+        checked, places = await self._check_in_place(config, submission)
         jobs, blobs = self.stores.jobs, cast("InPlace", self.stores.blobs)
         job_id = run_id(checked.request)
         lock = self.data_dir / f"{job_id}.lock"
@@ -83,20 +82,22 @@ class LocalCreator(CalibrationCreator):
 
     async def plan(self, config: CalibrationConfig, submission: Submission) -> Plan:
         """Return what `create` would take; pairs that an earlier run measured cost nothing."""
-        places = await asyncio.to_thread(_places, submission.files)
-        checked = await self._check_in_place(config, submission, places)
+        checked, _ = await self._check_in_place(config, submission)
         measured = await self.stores.jobs.recorded_tasks(run_id(checked.request))
         return await self.plan_of(checked, measured)
 
     async def _check_in_place(
-        self, config: CalibrationConfig, submission: Submission, places: Mapping[str, str]
-    ) -> CheckedRequest:
-        return await self.check(
+        self, config: CalibrationConfig, submission: Submission
+    ) -> tuple[CheckedRequest, Mapping[str, str]]:
+        """The request for the files of a `path_table`, and where they are."""
+        places = await asyncio.to_thread(_places, submission.files)
+        checked = await self.check(
             config,
             replace(submission, files=partial(files_at, places)),
             labels_are_claimed=False,
             on_progress=self.on_checked,
         )
+        return checked, places
 
     async def _leave(self, job: str) -> None:
         if (await self.stores.jobs.get(job)).state is JobState.SUCCEEDED:

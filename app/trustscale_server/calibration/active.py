@@ -35,6 +35,7 @@ class Calibrations:
     def __init__(self, store: CalibrationStore) -> None:
         self.store = store
         self._parsed: OrderedDict[str, Calibration] = OrderedDict()
+        # By upscaler, until others are active: so what cannot be read is logged once.
         self._orders: dict[str, tuple[Sequence[str], CalibrationPriority]] = {}
 
     async def get(self, calibration_id: str) -> Calibration:
