@@ -14,10 +14,11 @@ from harness.admin import zipped
 from harness.factories import calibration_of, encoded, photo
 from harness.fakes import FakeUpscaler
 from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
+from trustscale_server.calibrating.arrange import arrange
 from trustscale_server.calibrating.find import find_in, find_pairs
 from trustscale_server.calibrating.grouping import GroupingRule
 from trustscale_server.calibrating.intake import take_in
-from trustscale_server.calibrating.layout import NamedFile, arrange, claimed_predictions, place_of
+from trustscale_server.calibrating.layout import NamedFile, claimed_predictions, place_of
 from trustscale_server.calibrating.near_duplicates import near_duplicates, perceptual_hash
 from trustscale_server.calibrating.pair_files import decode_label
 from trustscale_server.calibrating.pair_source import PairSource

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from trustscale_server.calibrating.arrange import Arranged, arrange
 from trustscale_server.calibrating.grouping import GroupingRule
 from trustscale_server.calibrating.layout import (
-    Arranged,
     NamedFile,
-    arrange,
     claimed_predictions,
     is_clutter,
     place_of,

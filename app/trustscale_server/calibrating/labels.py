@@ -101,7 +101,7 @@ async def save(blobs: Blobs, job: str, name: str, data: bytes, *, seen: int | No
 
 
 async def _create(blobs: Blobs, job: str, version: int, name: str, data: bytes) -> bool:
-    # The number is part of a file name, whose length is limited (`layout.MAX_NAME_BYTES`).
+    # The number is part of a file name, whose length is limited (`arrange.MAX_NAME_BYTES`).
     if version > 99_999:
         raise Conflict(f"The label of {name!r} was saved too often.")
     return await blobs.create(job, _file(version, name), data)

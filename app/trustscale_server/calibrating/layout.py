@@ -7,20 +7,19 @@
 One more folder may enclose it; X and labels may be missing; suffixes may differ. Without these
 folders, the images of one folder are truths Y; with `folders`, those of `DIR/NAME.ext` are, in
 groups. Other files are ignored beside the folders; what cannot be part of a pair is named with
-its reason. Only names are read. What DIR stands for is said in `grouping.py`.
+its reason. Only names are read. Pairs are made in `arrange.py`; what DIR stands for is said in
+`grouping.py`.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
-from urllib.parse import quote
 
-from trustscale_server.calibrating.pair_source import ROLES, PairSource, Role
+from trustscale_server.calibrating.pair_source import ROLES, Role
 from trustscale_server.platform.errors import BadPairs
 
 IMAGE_SUFFIXES: Final = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp"}
@@ -31,10 +30,10 @@ MANIFEST: Final = "manifest.csv"
 PREDICTIONS: Final = "predictions.json"
 """Beside labels: by pair, the SHA-256 of the prediction that its label was drawn on."""
 
-MAX_NAME_BYTES: Final = 240  # percent-encoded; with its role it becomes a file name among the blobs
 _MAX_GROUP_LETTERS: Final = 100
 
-_ELSEWHERE = "not an image in x/, y/, labels/ or enlarged/ (y/NAME.png, or y/GROUP/NAME.png)"
+ELSEWHERE: Final = "not an image in x/, y/, labels/ or enlarged/ (y/NAME.png, or y/GROUP/NAME.png)"
+"""Why an image is of no pair."""
 
 
 class NamedFile(NamedTuple):
@@ -82,13 +81,6 @@ class FilePlace:
         return self.stem if self.folder is None else f"{self.folder}.{self.stem}"
 
 
-class Arranged(NamedTuple):
-    """The pairs in the order of their names, and an item (name, reason) for every other file."""
-
-    pairs: list[PairSource]
-    items: list[dict[str, str]]
-
-
 def place_of(path: str, role: Role | None = None) -> FilePlace | None:
     """Return what a path says, or None if it does not concern a calibration.
 
@@ -106,7 +98,7 @@ def place_of(path: str, role: Role | None = None) -> FilePlace | None:
     below = folders[depth:]
     folder = below[-1] if below else None
     if role is None:
-        elsewhere = _ELSEWHERE if len(folders) > 1 else None
+        elsewhere = ELSEWHERE if len(folders) > 1 else None
         return FilePlace(path, None, name.stem, folder, elsewhere) if is_image else None
     reason = None
     if not is_image:
@@ -116,34 +108,6 @@ def place_of(path: str, role: Role | None = None) -> FilePlace | None:
     return FilePlace(path, role, name.stem, folder, reason)
 
 
-def arrange(files: Iterable[FilePlace | None], *, folders: bool = False) -> Arranged:
-    """Make pairs of files, given what `place_of` says of each.
-
-    A name that several files of one role have is left out. `folders`: DIR/NAME.ext without x/, y/
-    and labels/ is a truth in the group DIR.
-    """
-    judged = _with_roles([file for file in files if file is not None], folders=folders)
-    items = [{"name": file.path, "reason": file.reason} for file in judged if file.reason]
-    sides: dict[Role, dict[str, list[FilePlace]]] = {role: defaultdict(list) for role in ROLES}
-    for file in judged:
-        if file.role is not None and not file.reason:
-            sides[file.role][file.name].append(file)
-    sides["enlarged"] = _by_input(sides["enlarged"], sides["x"])
-    needed: list[Role] = [role for role in ("x", "enlarged") if sides[role]]
-    if needed == ["enlarged"]:
-        needed = ["x"]  # what the enlarged pictures were made of, which every pair lacks
-    pairs = []
-    for name in sorted(set().union(*sides.values())):
-        by_role = {role: sides[role].get(name, []) for role in ROLES}
-        reason = _why_no_pair(name, by_role, needed)
-        if reason:
-            items.append({"name": name, "reason": reason})
-            continue
-        paths = {role: files[0].path for role, files in by_role.items() if files}
-        pairs.append(PairSource(name, paths, group=by_role["y"][0].folder))
-    return Arranged(pairs, items)
-
-
 def _role(folders: Sequence[str]) -> tuple[int, Role | None]:
     """The role that one of the first two folders names, in any case, and the depth below it."""
     for depth, folder in enumerate(folders[:2], start=1):
@@ -151,62 +115,6 @@ def _role(folders: Sequence[str]) -> tuple[int, Role | None]:
             if folder.casefold() == role:
                 return depth, role
     return 0, None
-
-
-def _with_roles(files: Sequence[FilePlace], *, folders: bool) -> list[FilePlace]:
-    """The files, each with a role or a reason; a loose one is Y if nothing contradicts that."""
-    loose = [file for file in files if file.role is None and not file.reason]
-    if folders:
-        is_plain = all(file.folder is not None for file in loose)
-    else:
-        is_plain = len({file.folder for file in loose}) <= 1
-    are_truths = is_plain and not any(file.role for file in files)
-
-    def judged(file: FilePlace) -> FilePlace:
-        if file.role is not None or file.reason:
-            return file
-        if not are_truths:
-            return replace(file, reason=_ELSEWHERE)
-        return replace(file, role="y", folder=file.folder if folders else None)
-
-    return [judged(file) for file in files]
-
-
-def is_made_of(stem: str, source: str) -> bool:
-    """Return whether a file is named like its source, also where a program added to the name.
-
-    `cat-4x` is made of `cat`, and `cats` is not.
-    """
-    return stem == source or (stem.startswith(source) and not stem[len(source)].isalnum())
-
-
-def _by_input(
-    enlarged: Mapping[str, list[FilePlace]], inputs: Iterable[str]
-) -> dict[str, list[FilePlace]]:
-    """Enlarged files by the name of what they were made of."""
-    names, by_input = set(inputs), defaultdict[str, list[FilePlace]](list)
-    for name, files in enlarged.items():
-        sources = [] if name in names else [source for source in names if is_made_of(name, source)]
-        by_input[max(sources, key=len, default=name)] += files
-    return by_input
-
-
-def _why_no_pair(
-    name: str, by_role: Mapping[Role, Sequence[FilePlace]], needed: Iterable[Role]
-) -> str | None:
-    ys = by_role["y"]
-    several = next((side for side in by_role.values() if len(side) > 1), None)
-    if several:
-        return f"several files have this name: {', '.join(sorted(file.path for file in several))}"
-    if not ys:
-        return "y/ has no image of this name"
-    if lacking := [role for role in needed if not by_role[role]]:
-        return f"{lacking[0]}/ has no image of this name"
-    if not is_text(name):
-        return "the name has control characters"
-    if len(quote(name, safe="")) > MAX_NAME_BYTES:
-        return "the name is too long"
-    return None if ys[0].folder is None else wrong_group(ys[0].folder)
 
 
 def wrong_group(group: str) -> str | None:
