@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.table import print_table
-from trustscale_server.images.check.check import Check, check_pictures
+from trustscale_server.images.check.check import check_pictures
+from trustscale_server.images.check.document import Check
 from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 

@@ -12,8 +12,8 @@ from trustscale_server.images.card import (
     Caption,
     card,
     letter_size,
-    resembles_card,
 )
+from trustscale_server.images.card_recognition import resembles_card
 from trustscale_server.images.lettering import REGULAR, StyledText, width_of, wrapped
 
 CAPTION = Caption(

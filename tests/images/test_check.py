@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from trustscale_server.images.check.align import align
-from trustscale_server.images.check.check import LARGE, check_pictures, memory_of, read_for_check
+from trustscale_server.images.check.check import check_pictures
+from trustscale_server.images.check.files import LARGE, memory_of, read_for_check
 from trustscale_server.images.check.report import html_report
 from trustscale_server.platform.errors import BadImage
 
@@ -167,7 +168,7 @@ def test_a_report():
 
 
 def test_reading():
-    """Transparent pixels are white; data of 16 bits are no pictures."""
+    """Transparent pixels are white; the largest check takes less than 2 GB."""
     out = io.BytesIO()
     Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(out, "PNG")
     assert read_for_check(out.getvalue(), LARGE).min() == 255

@@ -41,25 +41,27 @@ def check(
     3 it contradicts; 4 the pictures do not belong together; 1 one cannot be read.
     """
     # Imported only now, so that a mistyped name fails at once.
-    from trustscale_server.images.check import check as checks  # noqa: PLC0415
+    from trustscale_server.images.check import files as check_files  # noqa: PLC0415
     from trustscale_server.images.check.card import card_form, check_card  # noqa: PLC0415
+    from trustscale_server.images.check.check import check_pictures  # noqa: PLC0415
     from trustscale_server.images.check.report import html_report  # noqa: PLC0415
     from trustscale_server.images.check.things import finders  # noqa: PLC0415
+    from trustscale_server.images.header import image_size  # noqa: PLC0415
     from trustscale_server.images.sandbox.client import in_decoder  # noqa: PLC0415
     from trustscale_server.serving.finders import FaceFinder  # noqa: PLC0415
 
     form = None if card is None else card_form(card.suffix)
-    files = [(small.read_bytes(), checks.SMALL), (large.read_bytes(), checks.LARGE)]
-    sizes = tuple(in_decoder(checks.size_of, data, limits) for data, limits in files)
+    files = [(small.read_bytes(), check_files.SMALL), (large.read_bytes(), check_files.LARGE)]
+    sizes = tuple(in_decoder(image_size, data, limits) for data, limits in files)
     if math.prod(sizes[1]) > 16e6:
         pixels = " and ".join(f"{math.prod(size) / 1e6:.0f}" for size in sizes)
         typer.echo(
             f"Comparing {pixels} megapixels, in up to "
-            f"{checks.memory_of(sizes[0], sizes[1]) / 1e9:.1f} GB of memory.",
+            f"{check_files.memory_of(sizes[0], sizes[1]) / 1e9:.1f} GB of memory.",
             err=True,
         )
-    ours, theirs = (in_decoder(checks.read_for_check, data, limits) for data, limits in files)
-    checked = checks.check_pictures(ours, theirs, finders(FaceFinder()))
+    ours, theirs = (in_decoder(check_files.read_for_check, data, limits) for data, limits in files)
+    checked = check_pictures(ours, theirs, finders(FaceFinder()))
     if report is not None:
         report.write_text(html_report(ours, theirs, checked), "utf-8")
     findings = checked.check

@@ -26,54 +26,15 @@ from trustscale_server.images.lettering import (
     width_of,
     wrapped,
 )
+from trustscale_server.images.themes import THEMES, Theme, ThemeColours
 from trustscale_server.pixels.boxes import Box
 
-Theme = Literal["light", "dark"]
 _Fill = Literal["solid", "faint", "doubtful"]
 
 MIN_WIDTH: Final = 300
 """Of a card, in pixels: a narrower picture has paper beside it."""
 
-_MIN_SIZE: Final = 13.0  # pixels of the letters, so that they can be read at 400 pixels of width
-_SIZE: Final = 0.0215  # of the width of the picture
-_WIDEST: Final = 1.75  # a wider picture has the letters of one with this ratio of its sides
-_SMALLER: Final = 0.85  # the second paragraph, of the first
-_FRAME: Final = 0.0022  # the thickness of a frame's line, of the width
-_WHITE: Final[Colour] = (255, 255, 255)
-_BLACK: Final[Colour] = (0, 0, 0)
-_UNHINTED: Final = 48.0  # pixels of letters whose hinting nobody sees
-
-
-@dataclass(frozen=True, slots=True)
-class _Colours:
-    """Of one theme; doubt is the only colour beside amber, which says that nothing is promised."""
-
-    paper: Colour
-    ink: Colour
-    soft: Colour
-    line: Colour
-    doubt: Colour
-    amber: Colour
-
-
-_COLOURS: Final[dict[Theme, _Colours]] = {
-    "light": _Colours(
-        paper=(250, 250, 247),
-        ink=(22, 25, 28),
-        soft=(94, 98, 102),
-        line=(205, 206, 203),
-        doubt=(224, 0, 140),
-        amber=(138, 84, 0),
-    ),
-    "dark": _Colours(
-        paper=(17, 17, 17),
-        ink=(244, 244, 240),
-        soft=(164, 167, 168),
-        line=(74, 76, 78),
-        doubt=(255, 92, 178),
-        amber=(255, 190, 92),
-    ),
-}
+_WIDEST: Final = 1.75  # a wider picture has letters and frames as one with this ratio of its sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +83,7 @@ def card(
         uint8 [H + strip, max(W, MIN_WIDTH), channels of the picture].
     """
     height, width, channels = picture.shape
-    colours = _COLOURS[theme]
+    colours = THEMES[theme]
     strip = _strip(max(width, MIN_WIDTH), letter_size(width, height), caption, colours)
     total = strip.shape[1]
     out = np.empty((height + len(strip), total, channels), np.uint8)
@@ -131,30 +92,27 @@ def card(
         out[:height, :, :3], out[:height, :, 3:] = colours.paper, 255
     out[:height, left : left + width] = picture
     out[height:, :, :3], out[height:, :, 3:] = strip, 255
+    line = colours.doubt if is_doubt else (255, 255, 255)
     for box in frames:
-        line = colours.doubt if is_doubt else _WHITE
         _frame(out[:height, left : left + width], box, line)
     return out
 
 
-def strip_colour(theme: Theme) -> Colour:
-    """Return the colour of a strip."""
-    return _COLOURS[theme].paper
-
-
 def letter_size(width: int, height: int) -> float:
     """Return the size in pixels of a caption's letters below a picture."""
-    return max(_MIN_SIZE, _SIZE * min(width, _WIDEST * height))
+    # 13 pixels can be read where a picture is shown 400 wide.
+    return max(13.0, 0.0215 * min(width, _WIDEST * height))
 
 
-def _strip(width: int, size: float, caption: Caption, colours: _Colours) -> NDArray[np.uint8]:
+def _strip(width: int, size: float, caption: Caption, colours: ThemeColours) -> NDArray[np.uint8]:
     """The strip, uint8 [h, width, 3]."""
-    # Small letters are drawn larger and reduced: hinted to whole pixels their spaces vanish.
-    factor = max(1, math.ceil(_UNHINTED / size))
+    # Small letters are drawn larger and reduced: hinted to whole pixels their spaces vanish. At 48
+    # pixels nobody sees that.
+    factor = max(1, math.ceil(48 / size))
     side = round(1.15 * size)
     inner = width - 2 * side
     lead = StyledText(caption.lead, SEMIBOLD, colours.amber if caption.is_warning else colours.ink)
-    small = _SMALLER * size
+    small = 0.85 * size
 
     def lines(size: float, *spans: StyledText) -> list[TypesetLine]:
         return wrapped(spans, factor * size, factor * inner)
@@ -205,15 +163,12 @@ def _lettered(
 
 
 def _fill_bar(
-    area: NDArray[np.uint8], segments: Sequence[BarSegment], size: float, colours: _Colours
+    area: NDArray[np.uint8], segments: Sequence[BarSegment], size: float, colours: ThemeColours
 ) -> None:
     """Fill an area of the strip, uint8 [h, w, 3], from the left."""
     height, width, _ = area.shape
-    ends = (
-        np.rint(np.cumsum([segment.share for segment in segments]) * width)
-        .astype(int)
-        .clip(0, width)
-    )
+    shares = np.cumsum([segment.share for segment in segments])
+    ends = np.rint(shares * width).astype(int).clip(0, width)
     step = max(4.0, 0.34 * size)
     place = (np.arange(width)[None] + np.arange(height)[:, None]) % step
     # A stripe of a third of the step, with edges one pixel wide.
@@ -235,8 +190,8 @@ def _fill_bar(
 def _frame(picture: NDArray[np.uint8], box: Box, line: Colour) -> None:
     """Draw a frame with a dark edge into uint8 [H, W, 3 or 4], a line around the box."""
     height, width, _ = picture.shape
-    thick = max(1, round(_FRAME * min(width, _WIDEST * height)))
-    for away, colour, opacity in ((2 * thick, _BLACK, 0.4), (thick, line, 0.9)):
+    thick = max(1, round(0.0022 * min(width, _WIDEST * height)))
+    for away, colour, opacity in ((2 * thick, (0, 0, 0), 0.4), (thick, line, 0.9)):
         left, top = (max(0, round(side) - away) for side in box[:2])
         right, bottom = (round(side) + away for side in box[2:])
         inside = slice(top + thick, max(top, bottom - thick))
@@ -248,42 +203,3 @@ def _frame(picture: NDArray[np.uint8], box: Box, line: Colour) -> None:
         ):
             area = picture[rows, columns, :3]
             area[:] = np.rint(area * (1 - opacity) + np.array(colour) * opacity)
-
-
-_NEAR: Final = 30  # steps of lightness after a compression at quality 60
-_BLOCK: Final = 9  # rows into which a compression carries the picture's lower edge
-
-
-def resembles_card(pixels: NDArray[np.uint8]) -> bool:
-    """Return whether uint8 [H, W, 3 or 4] ends in a strip with a bar, as a card does.
-
-    Anybody can draw one, so it proves nothing.
-    """
-    tallest = min(pixels.shape[:2])  # of a strip with many lines
-    foot = Image.fromarray(np.ascontiguousarray(pixels[-tallest:, :, :3]))
-    lightness = np.asarray(foot.convert("L")).astype(np.int16)
-    return any(_has_strip(lightness, sum(colours.paper) / 3) for colours in _COLOURS.values())
-
-
-def _has_strip(lightness: NDArray[np.int16], blank: float) -> bool:
-    """Whether int16 [H, W] ends in rows on paper, of which the first are a bar between margins."""
-    width = lightness.shape[1]
-    is_drawn = np.abs(lightness - np.int16(blank)) > _NEAR
-    margin = max(2, width // 100)
-    beside = is_drawn[:, :margin].any(axis=1) | is_drawn[:, -margin:].any(axis=1)
-    begin = int(np.flatnonzero(beside)[-1]) + 1 + _BLOCK if beside.any() else 0
-    strip = is_drawn[begin:]
-    rows = np.flatnonzero(strip.any(axis=1))
-    ends = np.flatnonzero(np.diff(rows) > 1)
-    if not len(ends) or rows[0] == 0:
-        return False
-    bar = strip[rows[0] : rows[ends[0]] + 1]
-    columns = np.flatnonzero(bar.any(axis=0))
-    left, right = int(columns[0]), width - 1 - int(columns[-1])
-    most = max(8, width // 60)
-    return bool(
-        len(bar) <= most
-        and width // 100 <= left <= width // 12
-        and abs(left - right) <= most
-        and int(np.diff(columns).max(initial=0)) <= most
-    )

@@ -11,20 +11,17 @@ from PIL import Image, ImageDraw
 from trustscale_server.images.lettering import (
     REGULAR,
     SEMIBOLD,
-    Colour,
     StyledText,
     draw_line,
     width_of,
     wrapped,
 )
+from trustscale_server.images.themes import THEMES
 
 WIDTH, HEIGHT = 1200, 630
 """What social networks show of a link without cutting it."""
 
-_PAPER: Final[Colour] = (17, 17, 17)
-_INK: Final[Colour] = (244, 244, 240)
-_SOFT: Final[Colour] = (164, 167, 168)
-_DOUBT: Final[Colour] = (255, 92, 178)
+_COLOURS: Final = THEMES["dark"]
 _GAP, _SIDE = 16, 378
 _LEFT: Final = (WIDTH - 3 * _SIDE - 2 * _GAP) // 2
 _TOP: Final = 92
@@ -45,7 +42,7 @@ def catch_card(
     sent, output, was: uint8 [h, w, 3], squares of the same place, each of any size. verdict:
     whether it had been marked, in a sentence.
     """
-    image = Image.new("RGB", (_FACTOR * WIDTH, _FACTOR * HEIGHT), _PAPER)
+    image = Image.new("RGB", (_FACTOR * WIDTH, _FACTOR * HEIGHT), _COLOURS.paper)
     pen = ImageDraw.Draw(image)
 
     def write(text: StyledText, size: float, left: float, baseline: float) -> None:
@@ -53,13 +50,14 @@ def catch_card(
             draw_line(pen, line, _FACTOR * left, _FACTOR * baseline)
 
     for k, name in enumerate(("You’d send", "It made", "It was")):
-        head = StyledText(name, SEMIBOLD, _DOUBT if k == 1 else _INK)
+        head = StyledText(name, SEMIBOLD, _COLOURS.doubt if k == 1 else _COLOURS.ink)
         write(head, 34, _LEFT + k * (_SIDE + _GAP), _TOP - 26)
     base = _TOP + _SIDE
-    write(StyledText(verdict, SEMIBOLD, _INK), 38, _LEFT, base + 66)
+    write(StyledText(verdict, SEMIBOLD, _COLOURS.ink), 38, _LEFT, base + 66)
     origin = f"Reduced to a {_ordinal(scale)}, enlarged ×{scale:.3g} by {upscaler}."
-    write(StyledText(origin, REGULAR, _SOFT), 24, _LEFT, base + 112)
-    brand = wrapped([StyledText("Trustscale", SEMIBOLD, _SOFT)], _FACTOR * 24, _FACTOR * WIDTH)[0]
+    write(StyledText(origin, REGULAR, _COLOURS.soft), 24, _LEFT, base + 112)
+    own_name = StyledText("Trustscale", SEMIBOLD, _COLOURS.soft)
+    (brand,) = wrapped([own_name], _FACTOR * 24, _FACTOR * WIDTH)
     draw_line(pen, brand, _FACTOR * (WIDTH - _LEFT) - width_of(brand), _FACTOR * (base + 112))
     image = image.reduce(_FACTOR)
     for k, picture in enumerate((sent, output, was)):
@@ -71,6 +69,6 @@ def catch_card(
 
 
 def _ordinal(scale: float) -> str:
-    """The part that a side of so many times less is."""
+    """The part of a side that one so many times shorter is, such as “quarter”."""
     names = {2: "half", 3: "third", 4: "quarter", 8: "eighth"}
     return names.get(round(scale), f"{scale:.3g}th")

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import scipy
+import skimage
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -228,9 +229,7 @@ def _filtered(pixels: NDArray[Any], degradation: Degradation, seed: int) -> NDAr
     if degradation.median:
         pixels = scipy.ndimage.median_filter(pixels, (3, 3, 1))
     if weight := _drawn(degradation.variation, seed, Stream.VARIATION):
-        from skimage.restoration import denoise_tv_chambolle  # noqa: PLC0415 - takes long to load
-
-        plain = denoise_tv_chambolle(  # type: ignore[no-untyped-call]
+        plain = skimage.restoration.denoise_tv_chambolle(
             pixels / 255, weight=weight, channel_axis=2
         )
         pixels = np.rint(255 * np.clip(plain, 0, 1)).astype(np.uint8)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from trustscale_server.images.card import resembles_card
+from trustscale_server.images.card_recognition import resembles_card
 from trustscale_server.images.changes import (
     PIXELS_UNCHANGED,
     PIXELS_UNKNOWN,

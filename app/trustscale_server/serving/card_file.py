@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trustscale_server.images.card import Theme, card, strip_colour
+from trustscale_server.images.card import card
 from trustscale_server.images.encode import FORMS
 from trustscale_server.images.marked import write_marked
 from trustscale_server.images.marks import Mark, pixel_digest
 from trustscale_server.images.png import to_bytes
+from trustscale_server.images.themes import THEMES, Theme
 from trustscale_server.serving.caption import CardContent, Look, caption_of
 from trustscale_server.serving.credentials import Credentials, parent_of
 from trustscale_server.serving.document import Result
@@ -60,7 +61,7 @@ def write_card(
     frames = [place.bounds for place in result.left_out]
     drawn_card = card(drawn, caption_of(content, options.look), theme=options.theme, frames=frames)
     if options.form == "jpeg":
-        drawn_card = _on_paper(drawn_card, strip_colour(options.theme))
+        drawn_card = _on_paper(drawn_card, THEMES[options.theme].paper)
     ChosenForm(options.form, None).raise_if_impossible(
         max(drawn_card.shape[:2]), transparent=drawn_card.shape[2] == 4
     )

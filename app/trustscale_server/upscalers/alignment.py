@@ -79,7 +79,7 @@ def alignment(source: RGB, sample: RGB, scale: int, *, precision: int = 10) -> A
                 continue
             reduced = _reduced(sample, window, scale)
             places.append((top + side / 2, left + side / 2))
-            move, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
+            move, _, _ = phase_cross_correlation(
                 _tapered(expected), _tapered(reduced), upsample_factor=precision, normalization=None
             )
             moves.append(-move)

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, PositiveInt
 
-from trustscale_server.images.check.align import Placement, align
+from trustscale_server.images.check.align import align
+from trustscale_server.images.check.placement import Placement
 from trustscale_server.platform.errors import BadImage, UpscalerRejected
 from trustscale_server.upscalers.alignment import alignment
 from trustscale_server.upscalers.base import RGB, SUPPLIED, Capabilities, Source, fingerprint_of
@@ -172,7 +173,7 @@ def _difference(small: RGB, enlarged: RGB, problem: str) -> str:
     """What the enlarged picture shows in place of the small one."""
     image = Image.fromarray(small)
     placement = align(image, Image.fromarray(enlarged))
-    if placement is None or placement.likeness < 0.5:  # as in `images/check`
+    if placement is None:
         return "no part of one was found in the other"
     return f"{problem}; {_in_words(placement, image.size)}"
 
@@ -184,8 +185,8 @@ def _in_words(placement: Placement, size: tuple[int, int]) -> str:
         f"it shows columns {left} to {right} and rows {top} to {bottom} of {size[0]}×{size[1]}, "
         f"enlarged {across:.3g}×{down:.3g} times"
     )
-    if placement.mirrored:
+    if placement.orientation.mirrored:
         text += ", mirrored"
-    if placement.turns:
-        text += f", turned by {90 * placement.turns}°"
+    if placement.orientation.turns:
+        text += f", turned by {90 * placement.orientation.turns}°"
     return text

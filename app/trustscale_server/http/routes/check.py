@@ -14,17 +14,12 @@ from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.state import State, StateDep
 from trustscale_server.images.check.card import CheckCardForm, check_card
-from trustscale_server.images.check.check import (
-    LARGE,
-    SMALL,
-    Check,
-    check_pictures,
-    memory_of,
-    read_for_check,
-    size_of,
-)
+from trustscale_server.images.check.check import check_pictures
+from trustscale_server.images.check.document import Check
+from trustscale_server.images.check.files import LARGE, SMALL, memory_of, read_for_check
 from trustscale_server.images.check.report import POLICY, html_report
 from trustscale_server.images.check.things import Finders, finders
+from trustscale_server.images.header import image_size
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.platform.tasks import shielded
@@ -86,7 +81,7 @@ async def _checked(
     finding = finders(state.context.find_faces)
     async with state.context.decoding.held():
         files = (small.file, SMALL), (large.file, LARGE)
-        sizes = [await decoding(size_of, file, limits) for file, limits in files]
+        sizes = [await decoding(image_size, file, limits) for file, limits in files]
         async with state.context.slots.slot(memory_of(sizes[0], sizes[1])):
             ours, theirs = [await decoding(read_for_check, file, limits) for file, limits in files]
             return await shielded(_compared, ours, theirs, form, finding)

@@ -1,168 +1,77 @@
-"""Where a small picture lies in a large one: scales, crop, shift, mirror, turn and small rotation.
+"""Finds where a small picture lies in a large one.
 
-Coordinates (x, y) count from the corner of the first pixel, so that a picture enlarged k times has
-the placement diag(k, k, 1). Whole pictures in one of eight orientations are tried first, and what
-is in neither (crops, unknown scales) is found by features that keep their look at any scale (SIFT,
-Lowe 2004). Then shifts of tiles, by phase correlation to a fraction of a pixel (Guizar-Sicairos
-2008), correct the placement. Tiles that were changed are outliers of that fit.
+Whole pictures in one of eight orientations are tried first, and what is in none of them (crops,
+unknown scales) is found by features that keep their look at any scale (SIFT, Lowe 2004). Then
+shifts of tiles, by phase correlation to a fraction of a pixel (Guizar-Sicairos 2008), correct the
+placement. Tiles that were changed are outliers of that fit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cache
 from itertools import product
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import scipy
+import skimage
 from numpy.typing import NDArray
 from PIL import Image
 
-_Matrix = NDArray[np.float64]
+from trustscale_server.images.check.placement import (
+    Matrix,
+    Orientation,
+    Placement,
+    mapped,
+    placement_of,
+    unrotated,
+)
+from trustscale_server.pixels.resize import size_within
+
 _Plane = NDArray[np.float32]
-_Rectangle = tuple[int, int, int, int]
-"""Left, top, right and bottom, in whole pixels."""
+"""Luma, float32 [H, W], 0 to 255."""
 
-_SURELY: Final = 0.95
-"""The likeness from which on no other placement is looked for."""
-
-_THUMBNAIL: Final = 96  # pixels on a side, where orientations are told apart
-_WORKING: Final = 1024  # pixels on the longest side of the small picture
 _FOR_FEATURES: Final = 640  # pixels on the longest side, where features are looked for
-_FEATURES: Final = 1500
 _MIN_MATCHES: Final = 8
-_TILES: Final = 8  # on a side
-_STEPS: Final = 3  # of correction
-_NONE: Final = 0.05  # pixels that a corner must move, or a correction is noise of its measurement
-_STRAIGHT: Final = 0.05  # pixels of the small picture that a corner may be off as if not turned
-_MIN_SIDE: Final = 16  # pixels of the small picture that both show
-_MIN_SCALE: Final = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where the small picture lies in the large one.
-
-    matrix: from the small picture to the large one as `oriented`, [3, 3]. mirrored: left and right
-    are exchanged, before `turns` quarter turns against the clock. rectangle: of the small picture,
-    what the large one shows. likeness: −1 to 1, see `likeness_of`.
-    """
-
-    matrix: _Matrix
-    rectangle: _Rectangle
-    mirrored: bool = False
-    turns: int = 0
-    likeness: float = -1.0
-
-    @property
-    def scales(self) -> tuple[float, float]:
-        """How many pixels of the large picture, as oriented, are one of the small, in x and y."""
-        across, down = self.matrix[:2, 0], self.matrix[:2, 1]
-        return float(np.hypot(*across)), float(np.hypot(*down))
-
-    @property
-    def degrees(self) -> float:
-        """How far the large picture is rotated against the small one, with the clock."""
-        return math.degrees(math.atan2(self.matrix[1, 0], self.matrix[0, 0]))
-
-    def oriented(self, large: Image.Image) -> Image.Image:
-        """Return the large picture in the orientation of the small one."""
-        if self.mirrored:
-            large = large.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return large if self.turns == 0 else large.transpose(_TURNS[self.turns])
-
-    def in_large(self, points: NDArray[Any], size: tuple[int, int]) -> _Matrix:
-        """Return points (x, y), [N, 2], of the small picture in the large one, of this size."""
-        return _moved(np.linalg.inv(self.to_small(size)), points)
-
-    def box_in_large(
-        self, points: NDArray[Any], size: tuple[int, int]
-    ) -> tuple[int, int, int, int]:
-        """Return the box (left, top, right, bottom) in the large picture that holds these points.
-
-        It has whole pixels, one at least.
-        """
-        corners = self.in_large(points, size)
-        low = np.clip(np.floor(corners.min(axis=0) + 0.01), 0, np.array(size) - 1).astype(int)
-        high = np.clip(np.ceil(corners.max(axis=0) - 0.01), low + 1, size).astype(int)
-        return int(low[0]), int(low[1]), int(high[0]), int(high[1])
-
-    def to_small(self, size: tuple[int, int]) -> _Matrix:
-        """Return the map from the large picture, of this size, to the small one, [3, 3]."""
-        oriented = _orientation(self.mirrored, self.turns, size)
-        return np.asarray(np.linalg.inv(self.matrix) @ oriented, np.float64)
-
-
-_TURNS: Final = {
-    1: Image.Transpose.ROTATE_90,
-    2: Image.Transpose.ROTATE_180,
-    3: Image.Transpose.ROTATE_270,
-}
+class _Candidate(NamedTuple):
+    likeness: float
+    placement: Placement
 
 
 def align(small: Image.Image, large: Image.Image) -> Placement | None:
     """Return the likeliest placement of a small picture (RGB) in a large one.
 
-    None: no part of one has been found in the other.
+    None: no part of one looks like a part of the other.
     """
-    share = min(1.0, _WORKING / max(small.size))
-    size = max(1, round(small.width * share)), max(1, round(small.height * share))
-    small_grey, large_grey = (
-        small.convert("L").resize(size, Image.Resampling.BOX),
-        large.convert("L"),
-    )
-    luma = luma_of(small_grey)
-    best: Placement | None = None
-    for guess in _guesses(small_grey, large_grey):
-        refined = _refined(luma, guess.oriented(large_grey), guess)
+    working = _at_most(1024, small.size)
+    small_grey = small.convert("L").resize(working, Image.Resampling.BOX)
+    large_grey = large.convert("L")
+    luma = np.asarray(small_grey, np.float32)
+    best: _Candidate | None = None
+    for orientation, matrix in _guesses(small_grey, large_grey):
+        refined = _refined(luma, large_grey, orientation, matrix)
         if refined is not None and (best is None or refined.likeness > best.likeness):
             best = refined
-        if best is not None and best.likeness >= _SURELY:
+        if best is not None and best.likeness >= 0.95:  # no other will be likelier
             break
-    if best is None:
+    # Pictures that belong together are at least as alike (`benchmarks/check.py`).
+    if best is None or best.likeness < 0.5:
         return None
-    to_working = np.diag([size[0] / small.width, size[1] / small.height, 1.0])
-    turned = large.size if best.turns % 2 == 0 else large.size[::-1]
-    unscaled = replace(best, matrix=best.matrix @ to_working)
-    return _with_rectangle(unscaled, (small.height, small.width), turned)
+    to_working = np.diag([working[0] / small.width, working[1] / small.height, 1.0])
+    matrix = best.placement.matrix @ to_working
+    return placement_of(matrix, best.placement.orientation, small.size, large.size)
 
 
-def luma_of(picture: Image.Image) -> _Plane:
-    """Return the luma of a picture, float32 [H, W], 0 to 255."""
-    return np.asarray(picture.convert("L"), np.float32)
+def _at_most(longest: int, size: tuple[int, int]) -> tuple[int, int]:
+    """The width and height of the same shape with no side above the longest."""
+    return size_within(size, min(longest, max(size)))
 
 
-def upright(
-    oriented: Image.Image, placement: Placement
-) -> tuple[Image.Image, tuple[float, float, float, float]]:
-    """Return the large picture without its rotation, and where in it the rectangle is."""
-    box = _straight(placement, oriented.size)
-    if box is not None:
-        return oriented, box
-    left, top, right, bottom = placement.rectangle
-    scale_x, scale_y = (max(1, round(scale)) for scale in placement.scales)
-    fine = np.diag([1 / scale_x, 1 / scale_y, 1.0])
-    fine[:2, 2] = left, top
-    matrix = placement.matrix @ fine
-    size = (right - left) * scale_x, (bottom - top) * scale_y
-    turned = oriented.transform(
-        size, Image.Transform.AFFINE, tuple(matrix[:2].ravel()), Image.Resampling.BICUBIC
-    )
-    return turned, (0.0, 0.0, float(size[0]), float(size[1]))
-
-
-def _reduced(oriented: Image.Image, placement: Placement) -> Image.Image:
-    left, top, right, bottom = placement.rectangle
-    picture, box = upright(oriented, placement)
-    size = right - left, bottom - top
-    return picture.resize(size, Image.Resampling.BICUBIC, box)
-
-
-def likeness_of(ours: _Plane, theirs: _Plane) -> float:
-    """Return the correlation of details of two pictures, luma float32 [H, W], −1 to 1.
+def _likeness(ours: _Plane, theirs: _Plane) -> float:
+    """The correlation of details of two pictures, −1 to 1.
 
     Details of 1 to 16 pixels: other pictures share their large forms by chance (a sky above), and
     finer ones are noise. 0: one has none.
@@ -178,90 +87,63 @@ def _band(plane: _Plane, fine: float, coarse: float) -> _Plane:
     return np.asarray(scipy.ndimage.gaussian_filter(plane, fine, mode="reflect") - low, np.float32)
 
 
-def _straight(
-    placement: Placement, size: tuple[int, int]
-) -> tuple[float, float, float, float] | None:
-    """The rectangle in the large picture as a box of a size; None: it is rotated."""
-    left, top, right, bottom = placement.rectangle
-    matrix = placement.matrix
-    scale_x, scale_y = placement.scales
-    skewed = max(
-        abs(matrix[0, 1]) * (bottom - top) / scale_x, abs(matrix[1, 0]) * (right - left) / scale_y
-    )
-    if skewed > _STRAIGHT:
-        return None
-    # The mean of what is left of the rotation.
-    x = matrix[0, 2] + matrix[0, 1] * (top + bottom) / 2
-    y = matrix[1, 2] + matrix[1, 0] * (left + right) / 2
-    return (
-        max(0.0, matrix[0, 0] * left + x),
-        max(0.0, matrix[1, 1] * top + y),
-        min(float(size[0]), matrix[0, 0] * right + x),
-        min(float(size[1]), matrix[1, 1] * bottom + y),
-    )
-
-
-def _guesses(small: Image.Image, large: Image.Image) -> Iterator[Placement]:
-    """Placements to try, the likeliest first."""
-    side = _THUMBNAIL
-    thumb = luma_of(small.resize((side, side), Image.Resampling.BOX))
-    of_large = large.resize((side, side), Image.Resampling.BOX)
-    orientations = []
-    for mirrored, turns in product((False, True), range(4)):
-        guess = Placement(np.eye(3), (0, 0, *small.size), mirrored, turns)
-        orientations.append((likeness_of(thumb, luma_of(guess.oriented(of_large))), guess))
-    for likeness, guess in sorted(orientations, key=lambda candidate: -candidate[0])[:2]:
-        width, height = large.size if guess.turns % 2 == 0 else large.size[::-1]
-        matrix = np.diag([width / small.width, height / small.height, 1.0])
-        if likeness > 0.3:
-            yield replace(guess, matrix=matrix)
+def _guesses(small: Image.Image, large: Image.Image) -> Iterator[tuple[Orientation, Matrix]]:
+    """How the large picture (L) may be oriented, and the map to it then; the likeliest first."""
+    thumbnail = 96, 96
+    ours = np.asarray(small.resize(thumbnail, Image.Resampling.BOX), np.float32)
+    of_large = large.resize(thumbnail, Image.Resampling.BOX)
+    likenesses = {
+        orientation: _likeness(ours, np.asarray(orientation.applied(of_large), np.float32))
+        for orientation in (Orientation(*way) for way in product((False, True), range(4)))
+    }
+    for orientation in sorted(likenesses, key=lambda each: -likenesses[each])[:2]:
+        if likenesses[orientation] > 0.3:
+            width, height = orientation.size_of(large.size)
+            yield orientation, np.diag([width / small.width, height / small.height, 1.0])
     yield from _by_features(small, large)
 
 
-def _by_features(small: Image.Image, large: Image.Image) -> Iterator[Placement]:
-    ours = _features(small)
+def _by_features(small: Image.Image, large: Image.Image) -> Iterator[tuple[Orientation, Matrix]]:
+    our_places, our_descriptors = _features(small)
     for mirrored in (False, True):
-        unturned = Placement(np.eye(3), (0, 0, *small.size), mirrored)
-        theirs = _features(unturned.oriented(large))
-        if min(len(ours[0]), len(theirs[0])) < _MIN_MATCHES:
+        places, descriptors = _features(Orientation(mirrored, 0).applied(large))
+        if min(len(our_places), len(places)) < _MIN_MATCHES:
             continue
-        pairs = _skimage().feature.match_descriptors(
-            ours[1], theirs[1], max_ratio=0.8, cross_check=True
+        pairs = skimage.feature.match_descriptors(
+            our_descriptors, descriptors, max_ratio=0.8, cross_check=True
         )
         if len(pairs) < _MIN_MATCHES:
             continue
-        source, target = ours[0][pairs[:, 0]], theirs[0][pairs[:, 1]]
         threshold = 2 * large.width / min(large.width, _FOR_FEATURES)
-        model, inliers = _fit(source, target, threshold)
+        model, inliers = _fit(our_places[pairs[:, 0]], places[pairs[:, 1]], threshold)
         if model is None or inliers < _MIN_MATCHES:
             continue
         # A quarter turn is no rotation to interpolate.
         angle = math.atan2(model[1, 0], model[0, 0])
         turns = round(angle / (math.pi / 2)) % 4
-        orientation = _orientation(False, turns, large.size)
-        yield replace(unturned, matrix=orientation @ model, turns=turns)
+        yield Orientation(mirrored, turns), Orientation(False, turns).matrix(large.size) @ model
 
 
-def _features(picture: Image.Image) -> tuple[_Matrix, NDArray[Any]]:
+def _features(picture: Image.Image) -> tuple[Matrix, NDArray[Any]]:
     """Places (x, y), [N, 2], and descriptors, [N, 128]."""
-    share = min(1.0, _FOR_FEATURES / max(picture.size))
-    size = max(1, round(picture.width * share)), max(1, round(picture.height * share))
-    plane = luma_of(picture.resize(size, Image.Resampling.BOX)) / 255
-    detector = _skimage().feature.SIFT(upsampling=2 if max(size) < _FOR_FEATURES / 2 else 1)
+    size = _at_most(_FOR_FEATURES, picture.size)
+    plane = np.asarray(picture.resize(size, Image.Resampling.BOX), np.float32) / 255
+    upsampling = 2 if max(size) < _FOR_FEATURES / 2 else 1
+    detector: Any = skimage.feature.SIFT(upsampling=upsampling)
     try:
         detector.detect_and_extract(plane)
     except RuntimeError:  # it found none
         return np.empty((0, 2)), np.empty((0, 128))
-    order = np.argsort(-detector.sigmas)[:_FEATURES]
+    order = np.argsort(-detector.sigmas)[:1500]  # the coarsest
     places = (detector.positions[order, ::-1] + 0.5) * (np.array(picture.size) / size)
     return places, detector.descriptors[order]
 
 
-def _fit(source: _Matrix, target: _Matrix, threshold: float) -> tuple[_Matrix | None, int]:
+def _fit(source: Matrix, target: Matrix, threshold: float) -> tuple[Matrix | None, int]:
     """An affine map of most points, and of how many."""
-    model, inliers = _skimage().measure.ransac(
+    model, inliers = skimage.measure.ransac(
         (source, target),
-        _skimage().transform.AffineTransform,
+        skimage.transform.AffineTransform,
         min_samples=3,
         residual_threshold=threshold,
         max_trials=500,
@@ -272,59 +154,50 @@ def _fit(source: _Matrix, target: _Matrix, threshold: float) -> tuple[_Matrix | 
     return np.asarray(model.params, np.float64), int(inliers.sum())
 
 
-def _refined(luma: _Plane, oriented: Image.Image, guess: Placement) -> Placement | None:
-    """The guess with its matrix corrected by the shifts of tiles; None: it is no placement."""
-    best: Placement | None = None
-    placement = guess
-    for _ in range(_STEPS + 1):
-        fitted = _with_rectangle(placement, luma.shape, oriented.size)
-        if fitted is None:
+def _refined(
+    luma: _Plane, large: Image.Image, orientation: Orientation, matrix: Matrix
+) -> _Candidate | None:
+    """The placement with its matrix corrected by the shifts of tiles; None: it is no placement."""
+    upright = orientation.applied(large)
+    best: _Candidate | None = None
+    for _ in range(4):
+        placement = placement_of(matrix, orientation, (luma.shape[1], luma.shape[0]), large.size)
+        if placement is None:
             return best
-        left, top, right, bottom = fitted.rectangle
-        ours = luma[top:bottom, left:right]
-        theirs = luma_of(_reduced(oriented, fitted))
-        fitted = replace(fitted, likeness=likeness_of(ours, theirs))
-        if best is not None and fitted.likeness <= best.likeness:
+        left, top, right, bottom = placement.rectangle
+        ours, theirs = luma[top:bottom, left:right], _reduced(upright, placement)
+        likeness = _likeness(ours, theirs)
+        if best is not None and likeness <= best.likeness:
             return best
-        best = fitted
+        best = _Candidate(likeness, placement)
         correction = _correction(ours, theirs, (left, top))
-        corners = np.array(list(product((left, right), (top, bottom))), np.float64)
-        if correction is None or np.abs(_moved(correction, corners) - corners).max() < _NONE:
+        if correction is None:
             return best
-        placement = replace(fitted, matrix=fitted.matrix @ correction)
+        corners = np.array(list(product((left, right), (top, bottom))), np.float64)
+        # Less than a twentieth of a pixel is noise of the measurement.
+        if np.abs(mapped(correction, corners) - corners).max() < 0.05:
+            return best
+        matrix = matrix @ correction
     return best
 
 
-def _with_rectangle(
-    placement: Placement, shape: tuple[int, ...], size: tuple[int, int]
-) -> Placement | None:
-    """The placement with the largest upright rectangle that both pictures show."""
-    matrix = placement.matrix
-    if min(placement.scales) < _MIN_SCALE or np.linalg.det(matrix[:2, :2]) <= 0:
-        return None
-    height, width = shape
-    corners = np.array([(0, 0), (size[0], 0), (0, size[1]), size], np.float64)
-    top_left, top_right, bottom_left, bottom_right = _moved(np.linalg.inv(matrix), corners)
-    # Corners by a tenth of a pixel outside are rounding.
-    left = max(0, math.ceil(max(top_left[0], bottom_left[0]) - 0.1))
-    top = max(0, math.ceil(max(top_left[1], top_right[1]) - 0.1))
-    right = min(width, math.floor(min(top_right[0], bottom_right[0]) + 0.1))
-    bottom = min(height, math.floor(min(bottom_left[1], bottom_right[1]) + 0.1))
-    if min(right - left, bottom - top) < min(_MIN_SIDE, height, width):
-        return None
-    return replace(placement, rectangle=(left, top, right, bottom))
+def _reduced(upright: Image.Image, placement: Placement) -> _Plane:
+    """What the large picture shows, in the size of the small one."""
+    left, top, right, bottom = placement.rectangle
+    picture, box = unrotated(upright, placement)
+    size = right - left, bottom - top
+    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC, box), np.float32)
 
 
-def _correction(ours: _Plane, theirs: _Plane, corner: tuple[int, int]) -> _Matrix | None:
+def _correction(ours: _Plane, theirs: _Plane, corner: tuple[int, int]) -> Matrix | None:
     """The affine map by which tiles of theirs should move, in the small picture's coordinates."""
     height, width = ours.shape
     tile = int(np.clip(min(height, width) // 3, 16, 128))
     our_details, their_details = _band(ours, 0.7, 8), _band(theirs, 0.7, 8)
     window = np.outer(np.hanning(tile), np.hanning(tile))
     places, shifts = [], []
-    registered = _skimage().registration.phase_cross_correlation
     rows, columns = (
-        np.unique(np.linspace(0, side - tile, _TILES).astype(int)) for side in (height, width)
+        np.unique(np.linspace(0, side - tile, 8).astype(int)) for side in (height, width)
     )
     for y, x in product(rows, columns):
         a, b = (
@@ -332,7 +205,9 @@ def _correction(ours: _Plane, theirs: _Plane, corner: tuple[int, int]) -> _Matri
         )
         if min(a.std(), b.std()) < 0.3:  # flat
             continue
-        shift, _, _ = registered(a, b, upsample_factor=50, normalization=None)
+        shift, _, _ = skimage.registration.phase_cross_correlation(
+            a, b, upsample_factor=50, normalization=None
+        )
         if np.abs(shift).max() < tile / 4:
             places.append((corner[0] + x + tile / 2, corner[1] + y + tile / 2))
             shifts.append((-shift[1], -shift[0]))
@@ -344,27 +219,3 @@ def _correction(ours: _Plane, theirs: _Plane, corner: tuple[int, int]) -> _Matri
         matrix = np.eye(3)
         matrix[:2, 2] = np.median(moved, axis=0)
     return matrix
-
-
-@cache
-def _skimage() -> Any:
-    """The library, which takes long to load; its parts are loaded when they are used."""
-    import skimage  # noqa: PLC0415
-
-    return skimage
-
-
-def _orientation(mirrored: bool, turns: int, size: tuple[int, int]) -> _Matrix:
-    """From coordinates of a picture of this size to those of the picture as oriented."""
-    width, height = size
-    matrix = np.eye(3)
-    if mirrored:
-        matrix = np.array([[-1.0, 0, width], [0, 1, 0], [0, 0, 1]])
-    for _ in range(turns):  # against the clock: (x, y) → (y, width − x)
-        matrix = np.array([[0.0, 1, 0], [-1, 0, width], [0, 0, 1]]) @ matrix
-        width, height = height, width
-    return matrix
-
-
-def _moved(matrix: NDArray[Any], points: NDArray[Any]) -> _Matrix:
-    return np.asarray(points @ matrix[:2, :2].T + matrix[:2, 2], np.float64)

@@ -10,16 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server.images.card import Caption, card
-from trustscale_server.images.check.check import Check
+from trustscale_server.images.check.document import Check
 from trustscale_server.images.marks import check_number, pixel_digest
 from trustscale_server.pixels.resize import size_within
 from trustscale_server.platform.errors import ConfigError
 
 CheckCardForm = Literal["png", "webp", "jpeg"]
 
-_MOST: Final = 1600  # pixels on the longest side of the picture
-_QUALITY: Final = 92
-_SILENCE: Final = "Silence proves nothing: details, letters and faces may be invented anywhere."
+_MAX_SIDE: Final = 1600  # pixels of the picture
 _FORMS: Final[dict[str, CheckCardForm]] = {
     ".png": "png",
     ".webp": "webp",
@@ -43,17 +41,17 @@ def check_card(
     The picture has at most 1600 pixels on a side. The number is that of the large one's pixels.
     """
     picture = Image.fromarray(large)
-    if max(picture.size) > _MOST:
-        size = size_within(picture.size, _MOST)
+    if max(picture.size) > _MAX_SIDE:
+        size = size_within(picture.size, _MAX_SIDE)
         picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
     share = picture.width / large.shape[1]
     frames = [
-        (share * box[0], share * box[1], share * box[2], share * box[3])
-        for box in (contradiction.box for contradiction in check.contradictions)
+        (share * left, share * top, share * right, share * bottom)
+        for left, top, right, bottom in (place.box for place in check.contradictions)
     ]
     pixels = card(np.asarray(picture), _caption(small, large, check), frames=frames, is_doubt=True)
     out = io.BytesIO()
-    quality = {} if form == "png" else {"quality": _QUALITY}
+    quality = {} if form == "png" else {"quality": 92}
     Image.fromarray(pixels).save(out, form.upper(), **quality)
     return out.getvalue()
 
@@ -61,14 +59,14 @@ def check_card(
 def _caption(small: NDArray[np.uint8], large: NDArray[np.uint8], check: Check) -> Caption:
     (height, width), (high, wide) = small.shape[:2], large.shape[:2]
     number = len(check.contradictions)
+    text = "Silence proves nothing: details, letters and faces may be invented anywhere."
     if not check.belong_together:
         lead, text = "This picture and its alleged source do not belong together.", ""
     elif number:
         where = "one place, which is" if number == 1 else f"{number} places, which are"
         lead = f"It contradicts the small picture it was made from at {where} framed."
-        text = _SILENCE
     else:
-        lead, text = "No contradiction with the small picture it was made from.", _SILENCE
+        lead = "No contradiction with the small picture it was made from."
     origin = f"{wide} × {high} pixels, compared with {width} × {height}"
     if check.consistency_db is not None:
         origin += f" · consistency {check.consistency_db} dB"

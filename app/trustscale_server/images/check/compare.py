@@ -9,7 +9,6 @@ photographs other than those that `benchmarks/check.py` reports.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ import scipy
 from numpy.typing import NDArray
 from PIL import Image
 
-from trustscale_server.images.check.align import Placement, upright
+from trustscale_server.images.check.placement import Placement, unrotated
 from trustscale_server.platform.ordered_map import ordered_map
 
 Plane = NDArray[np.float32]
@@ -37,21 +36,7 @@ _TO_YCC: Final = (
     (0.5, -0.418688, -0.081312),
 )
 _DEVIATION: Final = 1.0  # of the Gaussian, in pixels of the small picture
-_AROUND: Final = 4.0  # pixels, in which detail is measured
 _STRIP: Final = 64  # rows of the small picture
-_TRIED: Final = 4  # strips by which the reduction is chosen
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """Levels that a faithful enlargement may differ by: fixed + factor · local detail of luma."""
-
-    fixed: float
-    factor: float
-
-
-_LUMA: Final = Limit(25.0, 0.8)
-_CHROMA: Final = Limit(30.0, 1.0)
 
 
 class Compared(NamedTuple):
@@ -80,10 +65,11 @@ class Upright(NamedTuple):
     height: int
 
     @classmethod
-    def from_placement(cls, oriented: Image.Image, placement: Placement) -> Upright:
-        """Return what a large picture, as oriented, shows of the small one."""
+    def from_placement(cls, large: Image.Image, placement: Placement) -> Upright:
+        """Return what a large picture shows of the small one."""
         left, top, right, bottom = placement.rectangle
-        return cls(*upright(oriented, placement), right - left, bottom - top)
+        picture, box = unrotated(placement.orientation.applied(large), placement)
+        return cls(picture, box, right - left, bottom - top)
 
     def strips(self) -> list[range]:
         """Return the rows of the small picture in parts: less memory, work for several cores."""
@@ -106,47 +92,39 @@ class Upright(NamedTuple):
 
 def compare_pictures(small: Image.Image, large: Upright) -> Compared:
     """Compare a part of the small picture with the large one that shows it. Both are RGB."""
+    original = np.asarray(small)
     strips = large.strips()
-    tried = strips[:: -(-len(strips) // _TRIED)]
+    tried = range(0, len(strips), -(-len(strips) // 4))  # four of them choose the reduction
     with ordered_map("trustscale-check") as map_fn:
 
         def error(way: Reduction) -> int:
             def of_strip(number: int) -> int:
-                rows = tried[number]
-                strip = small.crop((0, rows.start, small.width, rows.stop))
-                return _squared_error(np.asarray(strip), large.reduced(rows, way))
+                rows = strips[number]
+                return _squared_error(original[rows.start : rows.stop], large.reduced(rows, way))
 
-            return sum(map_fn(of_strip, range(len(tried))))
+            return sum(map_fn(of_strip, tried))
 
         reduction = min(_FILTERS, key=error)
         reduced = map_fn(
             lambda number: large.reduced(strips[number], reduction), range(len(strips))
         )
         theirs = np.concatenate(list(reduced))
-        ours = _planes(np.asarray(small))
+        ours = _planes(original)
         difference = _planes(theirs) - ours
-
-        def offset(number: int) -> float:
-            plane = difference[number]
-            median = float(np.median(plane))
-            plane -= np.float32(median)
-            scipy.ndimage.gaussian_filter(plane, _DEVIATION, mode="reflect", output=plane)
-            return median
-
-        luma, blue, red = map_fn(offset, range(3))
+        luma, blue, red = map_fn(lambda number: _smoothed(difference[number]), range(3))
     detail = _detail(ours[0])
-    limit = _LUMA.fixed + _LUMA.factor * detail
+    limit = 25.0 + 0.8 * detail
     excess = np.abs(difference[0]) / limit
     for plane in difference[1:]:
-        np.maximum(excess, np.abs(plane) / (_CHROMA.fixed + _CHROMA.factor * detail), out=excess)
-    squared = _squared_error(np.asarray(small), theirs) / theirs.size
+        np.maximum(excess, np.abs(plane) / (30.0 + detail), out=excess)
+    squared = _squared_error(original, theirs) / theirs.size
     decibels = float(10 * np.log10(255**2 / max(squared, 1e-3)))
     image = Image.fromarray(theirs)
     return Compared(reduction, image, excess, difference, limit, (luma, blue, red), decibels)
 
 
 def unsourced_detail(large: Upright, theirs: Image.Image) -> Plane:
-    """Return how much finer detail the large picture has, than its reduction `theirs` can hold.
+    """Return how much detail the large picture has that its reduction `theirs` cannot hold.
 
     Root mean square of luma in levels for each pixel of the rectangle, float32 [H, W].
     """
@@ -175,6 +153,14 @@ def _squared_error(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> int:
     return int(np.square(difference, dtype=np.int32).sum(dtype=np.int64))
 
 
+def _smoothed(difference: Plane) -> float:
+    """Take the median off a plane, which is returned, and blur the rest; both in its place."""
+    median = float(np.median(difference))
+    difference -= np.float32(median)
+    scipy.ndimage.gaussian_filter(difference, _DEVIATION, mode="reflect", output=difference)
+    return median
+
+
 def _planes(rgb: NDArray[np.uint8]) -> _Planes:
     planes = np.zeros((3, *rgb.shape[:2]), np.float32)
     for plane, weights in zip(planes, _TO_YCC, strict=True):
@@ -186,5 +172,5 @@ def _planes(rgb: NDArray[np.uint8]) -> _Planes:
 def _detail(luma: Plane) -> Plane:
     """The local deviation of what is finer than the Gaussian, which includes noise."""
     fine = luma - scipy.ndimage.gaussian_filter(luma, _DEVIATION, mode="reflect")
-    energy = scipy.ndimage.gaussian_filter(fine * fine, _AROUND, mode="reflect")
+    energy = scipy.ndimage.gaussian_filter(fine * fine, 4.0, mode="reflect")
     return np.asarray(np.sqrt(np.maximum(energy, 0)), np.float32)

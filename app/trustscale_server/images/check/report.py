@@ -11,17 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trustscale_server.images.check.align import Placement
-from trustscale_server.images.check.check import Check, Checked
+from trustscale_server.images.check.check import Checked
+from trustscale_server.images.check.document import Check
+from trustscale_server.images.check.placement import Placement
 from trustscale_server.pixels.resize import size_within
 
 POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The Content-Security-Policy of a report."""
 
-_PREVIEW: Final = 1200  # pixels on the longest side
-_CUT: Final = 320
-_DRAWN: Final = 12  # places that are shown side by side
-_AROUND: Final = 0.75  # of a box, on each side
+_MAX_SIDE: Final = 1200  # pixels of a picture
 
 _STYLE: Final = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
@@ -90,7 +88,7 @@ def _places(
     if placement is None or not check.contradictions:
         return ""
     figures = []
-    for contradiction in check.contradictions[:_DRAWN]:
+    for contradiction in check.contradictions[:12]:
         before, after = _cuts(small, large, contradiction.box, placement)
         pair = _image(before, "In the small picture") + _image(after, "In the large picture")
         figures.append(
@@ -105,17 +103,16 @@ def _cuts(
     small: Image.Image, large: Image.Image, box: list[int], placement: Placement
 ) -> tuple[Image.Image, Image.Image]:
     """The surroundings of a box in both pictures, as the large one shows them."""
-    left, top, right, bottom = box
-    wide, high = _AROUND * (right - left), _AROUND * (bottom - top)
-    low = np.maximum(0, np.floor([left - wide, top - high])).astype(int)
-    high_corner = np.minimum(large.size, np.ceil([right + wide, bottom + high])).astype(int)
-    around = int(low[0]), int(low[1]), int(high_corner[0]), int(high_corner[1])
-    after = large.crop(around)
-    after = after.resize(size_within(after.size, _CUT), Image.Resampling.BICUBIC)
-    # From pixels of the drawing to those of the small picture.
-    pace = (around[2] - around[0]) / after.width, (around[3] - around[1]) / after.height
-    drawing = np.array([[pace[0], 0, around[0]], [0, pace[1], around[1]], [0, 0, 1]])
-    matrix = placement.to_small(large.size) @ drawing
+    corner, opposite = np.array(box[:2]), np.array(box[2:])
+    margin = 0.75 * (opposite - corner)
+    left, top = np.maximum(0, np.floor(corner - margin)).astype(int).tolist()
+    right, bottom = np.minimum(large.size, np.ceil(opposite + margin)).astype(int).tolist()
+    after = large.crop((left, top, right, bottom))
+    after = after.resize(size_within(after.size, 320), Image.Resampling.BICUBIC)
+    # From pixels of the cut to those of the small picture.
+    pace_x, pace_y = (right - left) / after.width, (bottom - top) / after.height
+    cut = np.array([[pace_x, 0, left], [0, pace_y, top], [0, 0, 1]])
+    matrix = placement.to_small(large.size) @ cut
     before = small.transform(
         after.size,
         Image.Transform.AFFINE,
@@ -149,8 +146,8 @@ def _added(check: Check) -> str:
 
 
 def _image(picture: Image.Image, about: str) -> str:
-    if max(picture.size) > _PREVIEW:
-        size = size_within(picture.size, _PREVIEW)
+    if max(picture.size) > _MAX_SIDE:
+        size = size_within(picture.size, _MAX_SIDE)
         picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2)
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=85)

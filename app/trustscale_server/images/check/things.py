@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import Field
 
 from trustscale_server.conformal.fidelity import ReaderSettings
-from trustscale_server.images.check.align import Placement, upright
+from trustscale_server.images.check.placement import Placement, unrotated
 from trustscale_server.pixels.boxes import Box
 from trustscale_server.things import reading
 from trustscale_server.things.faces import FindFaces
@@ -27,14 +27,14 @@ from trustscale_server.things.faces import FindFaces
 ThingKind = Literal["face", "text"]
 FoundIn = Literal["both", "small", "large"]
 
-_MOST_PIXELS: Final = 2 * 2**20  # of what is looked at: seconds of a core, for each picture
+_MAX_PIXELS: Final = 2 * 2**20  # of what is looked at: seconds of a core, for each picture
 _MAX_ZOOM: Final = 4.0  # of the small picture
-_SAME: Final = 0.3  # of the joint area of two boxes that are one thing
-_MOST: Final = 50  # things that are listed
 
-
-def _about(text: str) -> Any:
-    return Field(description=text)
+_FACES: Final[dict[FoundIn, str]] = {
+    "both": "A face is found in both pictures; nobody can tell whether it is one person.",
+    "large": "A face is found in the large picture only: the small one may have none.",
+    "small": "A face is found in the small picture only: the large one may have lost it.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,14 @@ class Thing:
     """A face or a line of text, and which of the pictures shows it."""
 
     kind: ThingKind
-    box: Annotated[list[int], _about("Left, top, right and bottom in pixels of the large picture.")]
-    found_in: Annotated[FoundIn, _about("Which pictures show it.")]
-    why: Annotated[str, _about("In a sentence for people.")]
+    box: Annotated[
+        list[int], Field(description="Left, top, right and bottom in pixels of the large picture.")
+    ]
+    found_in: Annotated[FoundIn, Field(description="Which pictures show it.")]
+    why: Annotated[str, Field(description="In a sentence for people.")]
     reads: Annotated[
         list[str] | None,
-        _about("Of a line of text: what is read in the small and in the large picture."),
+        Field(description="Of a line of text: what is read in the small and in the large picture."),
     ] = None
 
     @property
@@ -71,55 +73,43 @@ def finders(faces: FindFaces | None) -> Finders:
     return Finders(faces, None if lacks_reader else reading.read_lines)
 
 
-class _Detection(NamedTuple):
-    """A thing in one picture, in pixels of what is looked at; text: of a line."""
-
-    box: Box
-    text: str = ""
-
-
 def looked_at(pixels: int) -> int:
     """Return in how many pixels at most a small picture of so many is looked at."""
-    return min(_MOST_PIXELS, round(_MAX_ZOOM**2 * pixels))
+    return min(_MAX_PIXELS, round(_MAX_ZOOM**2 * pixels))
 
 
 def things_of(
     small: Image.Image, large: Image.Image, placement: Placement, finders: Finders
 ) -> list[Thing]:
     """Return the faces and lines of text of two RGB pictures, those that differ first."""
-    if finders == Finders():
+    if finders.faces is None and finders.lines is None:
         return []
+    views = _views(small, large, placement)
     left, top, right, bottom = placement.rectangle
-    size = right - left, bottom - top
-    zoom = min(_MAX_ZOOM, *placement.scales, math.sqrt(_MOST_PIXELS / math.prod(size)))
-    seen_as = max(1, round(zoom * size[0])), max(1, round(zoom * size[1]))
-    picture, box = upright(placement.oriented(large), placement)
-    views = [
-        np.asarray(small.resize(seen_as, Image.Resampling.BICUBIC, placement.rectangle)),
-        np.asarray(picture.resize(seen_as, Image.Resampling.BICUBIC, box, reducing_gap=2)),
-    ]
-    matches: list[tuple[ThingKind, _Detection | None, _Detection | None]] = []
-    if finders.faces is not None:
-        faces = [[_Detection(face[:4]) for face in finders.faces(view, 1)] for view in views]
-        matches += [("face", *pair) for pair in _matched(*faces)]
-    if finders.lines is not None:
-        lines = [[_detected(line) for line in finders.lines(view)] for view in views]
-        matches += [("text", *pair) for pair in _matched(*lines)]
-    pace = np.array(size) / seen_as
+    pace = np.array([right - left, bottom - top]) / views[0].shape[1::-1]
+
+    def in_large(box: Box) -> list[int]:
+        corners = np.array(box)[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2) * pace + (left, top)
+        return list(placement.box_in_large(corners, large.size))
+
     things = []
-    for kind, ours, theirs in matches:
-        detection = theirs or ours
-        assert detection is not None  # noqa: S101 - one of both is there
-        corners = np.array(detection.box)[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2) * pace + (
-            left,
-            top,
-        )
-        things.append(_thing(kind, list(placement.box_in_large(corners, large.size)), ours, theirs))
-    return sorted(things, key=lambda thing: not thing.differs)[:_MOST]
+    if finders.faces is not None:
+        faces = ([_Detection(face[:4]) for face in finders.faces(view, 1)] for view in views)
+        things += [
+            Thing("face", in_large(match.box), match.found_in, _FACES[match.found_in])
+            for match in _matched(*faces)
+        ]
+    if finders.lines is not None:
+        lines = ([_detected(line) for line in finders.lines(view)] for view in views)
+        things += [
+            Thing("text", in_large(match.box), match.found_in, _compared(*match.reads), match.reads)
+            for match in _matched(*lines)
+        ]
+    return sorted(things, key=lambda thing: not thing.differs)[:50]  # that are listed
 
 
 def sentences_about(things: Sequence[Thing]) -> Iterator[str]:
-    """Say of which things one picture shows something else."""
+    """Say which things one picture shows otherwise than the other."""
     faces = [thing for thing in things if thing.kind == "face" and thing.found_in == "large"]
     if faces:
         subject = "A face is" if len(faces) == 1 else f"{len(faces)} faces are"
@@ -130,23 +120,34 @@ def sentences_about(things: Sequence[Thing]) -> Iterator[str]:
         yield f"{subject} otherwise in the large picture than in the small one."
 
 
-def _thing(
-    kind: ThingKind, box: list[int], ours: _Detection | None, theirs: _Detection | None
-) -> Thing:
-    found_in: FoundIn = "both" if ours and theirs else "large" if theirs else "small"
-    if kind == "face":
-        why = {
-            "both": "A face is found in both pictures; nobody can tell whether it is one person.",
-            "large": "A face is found in the large picture only: the small one may have none.",
-            "small": "A face is found in the small picture only: the large one may have lost it.",
-        }[found_in]
-        return Thing(kind, box, found_in, why)
-    reads = [detection.text if detection else "" for detection in (ours, theirs)]
-    before, after = (f"“{text}”" if text else "nothing" for text in reads)
-    why = f"The small picture reads {before} here, the large one {after}."
-    if reading.compared_of(reads[0]) == reading.compared_of(reads[1]):
-        why = f"Both pictures read {after} here." if reads[1] else "Here is text that nobody reads."
-    return Thing(kind, box, found_in, why, reads)
+def _views(
+    small: Image.Image, large: Image.Image, placement: Placement
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """What both show, in one size: as large as the large picture, but not too large to look at."""
+    left, top, right, bottom = placement.rectangle
+    width, height = right - left, bottom - top
+    zoom = min(_MAX_ZOOM, *placement.scales, math.sqrt(_MAX_PIXELS / (width * height)))
+    size = max(1, round(zoom * width)), max(1, round(zoom * height))
+    picture, box = unrotated(placement.orientation.applied(large), placement)
+    return (
+        np.asarray(small.resize(size, Image.Resampling.BICUBIC, placement.rectangle)),
+        np.asarray(picture.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=2)),
+    )
+
+
+class _Detection(NamedTuple):
+    """A thing in one view, in its pixels; text: of a line."""
+
+    box: Box
+    text: str = ""
+
+
+class _Match(NamedTuple):
+    """A thing of one view or of both; reads: in the small and in the large one."""
+
+    box: Box
+    found_in: FoundIn
+    reads: list[str]
 
 
 def _detected(line: reading.Line) -> _Detection:
@@ -155,25 +156,21 @@ def _detected(line: reading.Line) -> _Detection:
     return _Detection(box, " ".join(word.text for word in line.words))
 
 
-def _matched(
-    ours: Sequence[_Detection], theirs: Sequence[_Detection]
-) -> Iterator[tuple[_Detection | None, _Detection | None]]:
-    """Things of both pictures, side by side where their boxes say that they are one."""
-    unmatched = list(ours)
-    for detection in theirs:
-        same = max(
-            unmatched, key=lambda candidate: _joint(candidate.box, detection.box), default=None
-        )
-        if same is not None and _joint(same.box, detection.box) >= _SAME:
-            unmatched.remove(same)
-            yield same, detection
+def _matched(small: Sequence[_Detection], large: Sequence[_Detection]) -> Iterator[_Match]:
+    """The things of both views, each once where their boxes say that they are one."""
+    unmatched = list(small)
+    for theirs in large:
+        ours = max(unmatched, key=lambda each: _overlap(each.box, theirs.box), default=None)
+        if ours is not None and _overlap(ours.box, theirs.box) >= 0.3:
+            unmatched.remove(ours)
+            yield _Match(theirs.box, "both", [ours.text, theirs.text])
         else:
-            yield None, detection
-    for detection in unmatched:
-        yield detection, None
+            yield _Match(theirs.box, "large", ["", theirs.text])
+    for ours in unmatched:
+        yield _Match(ours.box, "small", [ours.text, ""])
 
 
-def _joint(first: Box, second: Box) -> float:
+def _overlap(first: Box, second: Box) -> float:
     """The share of two boxes' joint area that both cover."""
     wide = min(first[2], second[2]) - max(first[0], second[0])
     high = min(first[3], second[3]) - max(first[1], second[1])
@@ -181,3 +178,11 @@ def _joint(first: Box, second: Box) -> float:
         return 0.0
     areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
     return wide * high / (sum(areas) - wide * high)
+
+
+def _compared(before: str, after: str) -> str:
+    """Say what both pictures read."""
+    if reading.compared_of(before) != reading.compared_of(after):
+        ours, theirs = (f"“{text}”" if text else "nothing" for text in (before, after))
+        return f"The small picture reads {ours} here, the large one {theirs}."
+    return f"Both pictures read “{after}” here." if after else "Here is text that nobody reads."
