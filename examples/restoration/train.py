@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from trustscale_server.images.degradation import Degradation
-from trustscale_server.images.degrade import degrade
+from trustscale_server.images.degrade import make_input
 
 HERE = Path(__file__).parent
 NAME = "dncnn-tiny"
@@ -79,7 +79,7 @@ def batch(photos: list[NDArray[np.uint8]], random: np.random.Generator) -> Batch
             harm = Degradation(jpeg=int(random.integers(15, 61)))
         else:
             harm = Degradation(noise=float(random.uniform(8, 30)))
-        inputs.append(degrade(truth, 1, harm, int(random.integers(2**31))))
+        inputs.append(make_input(truth, 1, harm, int(random.integers(2**31))).pixels)
         truths.append(truth)
     x, y = (torch.from_numpy(np.stack(items)).permute(0, 3, 1, 2) for items in (inputs, truths))
     return x.float() / 255, y.float() / 255
