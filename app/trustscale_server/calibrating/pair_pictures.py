@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, Literal
 
 import numpy as np
@@ -100,10 +101,8 @@ async def most_rewritten(read: Reading, name: str) -> Rewritten | None:
 async def of_calibration(blobs: Blobs, calibration: str, name: str, picture: _Picture) -> bytes:
     """Return a picture of a pair as a PNG file; NotFound if none is kept."""
     for job in await _jobs(blobs, calibration):
-        try:
+        with suppress(NotFound):
             return await of_job(blobs, job, name, picture)
-        except NotFound:
-            continue
     raise NotFound(
         f"There are no pictures of the pair {name!r}, or no longer: a calibration holds no image, "
         "and the files of the job that made it are removed after a while."
@@ -121,10 +120,8 @@ async def kept(blobs: Blobs, calibration: str) -> bool:
 async def label_of_calibration(blobs: Blobs, calibration: str, name: str) -> bytes:
     """Return the label that a finished calibration was made with."""
     for job in await _jobs(blobs, calibration):
-        try:
+        with suppress(NotFound):
             return await used(blobs, job, name, await frozen(blobs, job))
-        except NotFound:
-            continue
     raise NotFound(f"There is no label of the pair {name!r}, or no longer.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,7 +108,8 @@ def look_like(folder: Path) -> InputProfile:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     uploads: list[ProfiledUpload] = []
     unread: list[dict[str, str]] = []
-    for path in paths[:: -(-len(paths) // _MAX_FILES) or 1]:
+    step = max(1, math.ceil(len(paths) / _MAX_FILES))
+    for path in paths[::step]:
         try:
             image = in_decoder(decode, path.read_bytes(), PAIR_LIMITS)
         except (BadInput, OSError) as error:

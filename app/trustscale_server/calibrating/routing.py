@@ -6,6 +6,7 @@ are worth their price only for classes that the upscaler will answer.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -114,7 +115,8 @@ def _classes(
         stretch=config.stretch,
     )
     classes = Counter[str]()
-    for pair in pairs[:: -(-len(pairs) // _MAX_READ) or 1]:
+    step = max(1, math.ceil(len(pairs) / _MAX_READ))
+    for pair in pairs[::step]:
         try:
             files = {role: Path(path).read_bytes() for role, path in pair.paths.items()}
             loaded = load_pair(pair, files, pipeline, degradation=made_by, seed=config.seed)

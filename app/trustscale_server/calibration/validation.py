@@ -25,7 +25,8 @@ def raise_if_unusable(calibration: Calibration) -> None:
     Raises:
         BadCalibration: nothing can be served from it; the first reason is named.
     """
-    for reason in _faults(calibration):
+    reason = next(_faults(calibration), None)
+    if reason is not None:
         raise BadCalibration(f"The calibration cannot be used: {reason}.")
 
 
