@@ -110,7 +110,7 @@ class CanaryStore:
 
         A calibration that extends another inherits its canaries and their evidence.
         """
-        if _FIRST in await self.blobs.names(CANARIES_KEY + calibration):
+        if _FIRST in await self.blobs.names(_key(calibration)):
             return
         if parent is not None and await self.inherit(parent, calibration):
             return
@@ -134,15 +134,15 @@ class CanaryStore:
         state = await self.load(parent)
         if state is None:
             return False
-        await self._put(calibration, state, CANARIES_KEY + parent, "")
+        await self._put(calibration, state, _key(parent), "")
         return True
 
     async def load(self, calibration: str) -> CanaryState | None:
         """Return the state, or None without canaries or with a damaged state."""
-        data = await self.states.load(CANARIES_KEY + calibration)
+        data = await self.states.load(_key(calibration))
         try:
             if data is None:
-                data = await self.blobs.get(CANARIES_KEY + calibration, _FIRST)
+                data = await self.blobs.get(_key(calibration), _FIRST)
             return CanaryState.model_validate_json(data)
         except NotFound:
             return None
@@ -168,25 +168,27 @@ class CanaryStore:
                 return (before, False), None
             return (after, True), Update(after.model_dump_json().encode())
 
-        changed = await self.states.change(CANARIES_KEY + calibration, decide)
+        changed = await self.states.change(_key(calibration), decide)
         return changed or (first, False)
 
     async def input_of(self, calibration: str, name: str) -> bytes:
         """Return the input of a canary as a PNG file."""
-        return await self.blobs.get(CANARIES_KEY + calibration, f"{_file(name)}.png")
+        return await self.blobs.get(_key(calibration), f"{_file(name)}.png")
 
     async def forget(self, calibration: str) -> None:
         """Remove the canaries of a deleted calibration, which hold images of its pairs."""
-        await self.blobs.delete(CANARIES_KEY + calibration)
-        await self.states.forget(CANARIES_KEY + calibration)
+        await self.blobs.delete(_key(calibration))
+        await self.states.forget(_key(calibration))
 
     async def _put(self, calibration: str, state: CanaryState, key: str, prefix: str) -> None:
         for item in state.items:
             png = f"{_file(item.name)}.png"
-            await self.blobs.put(
-                CANARIES_KEY + calibration, png, await self.blobs.get(key, prefix + png)
-            )
-        await self.blobs.put(CANARIES_KEY + calibration, _FIRST, state.model_dump_json().encode())
+            await self.blobs.put(_key(calibration), png, await self.blobs.get(key, prefix + png))
+        await self.blobs.put(_key(calibration), _FIRST, state.model_dump_json().encode())
+
+
+def _key(calibration: str) -> str:
+    return f"{CANARIES_KEY}{calibration}"
 
 
 def _file(name: str) -> str:
