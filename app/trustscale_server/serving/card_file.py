@@ -23,6 +23,7 @@ from trustscale_server.serving.document import Result
 from trustscale_server.serving.drawings import MaskedPicture, faded, hatched
 from trustscale_server.serving.file_names import MASK
 from trustscale_server.serving.form import ChosenForm
+from trustscale_server.serving.plain import NOTHING
 from trustscale_server.serving.stored_answer import image_file
 from trustscale_server.stores.spool import spooled
 
@@ -108,7 +109,7 @@ def _words(result: Result, alpha: float) -> tuple[int, int] | None:
 def _why_not(result: Result, alpha: float) -> str:
     """Why nothing is promised of a mask of this α; empty: something is."""
     promise = result.guarantee
-    if not promise.promised and promise.plain.startswith("Nothing is trusted"):
+    if not promise.promised and promise.plain.startswith(NOTHING):
         return f"Nothing in it can be relied on at α = {alpha:.3g}."
     if not promise.promised:
         return "Too little was measured on pictures like it."

@@ -61,7 +61,7 @@ def document_of(generated: Generated, result_id: str, base: str) -> Picture:
         card=chosen.request.card,
         review=review_of(
             applicable.subset,
-            trust.sigma.high(),
+            trust.sigma_counts.high(),
             why_not=applicable.why_not or why_look(generated.left_out),
         ),
         warnings=warnings_of(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from trustscale_server.calibration.guarantee_kinds import Expectation, PostHoc, Probability
 from trustscale_server.calibration.guarantees import ErrorQuantile, GuaranteeSettings, rounded_up
 from trustscale_server.conformal.fidelity import FidelitySettings, clips
 from trustscale_server.conformal.words import ANY
 from trustscale_server.serving.applicable import ApplicableCalibration
+
+NOTHING: Final = "Nothing is trusted"
+"""How a promise begins that too few scenes hold at its α; stored answers are read by it."""
 
 
 def plain(applicable: ApplicableCalibration, alpha: float, typical: ErrorQuantile | None) -> str:
@@ -17,7 +21,7 @@ def plain(applicable: ApplicableCalibration, alpha: float, typical: ErrorQuantil
         return f"No promise. {applicable.why_not}."
     subset = applicable.subset
     if (short := subset.shortfall(alpha)) is not None:
-        return f"Nothing is trusted: {short}."
+        return f"{NOTHING}: {short}."
     settings, promise = subset.pipeline.fidelity, subset.guarantee
     if settings.unit == "words":
         return _of_words(promise, alpha)

@@ -30,15 +30,16 @@ class Trust:
     """Where Ŷ is trusted at α, bool [H, W], and the codes of α(p), uint16 [H, W].
 
     opaque: where the picture is wholly opaque, bool [H, W]; None: everywhere.
-    sigma: of the opaque pixels, before any reduction. left_out: places that are trusted at no α.
+    sigma_counts: of the opaque pixels, before any reduction.
+    left_out: places that are trusted at no α.
     """
 
     request: MaskRequest
     mask: NDArray[np.bool_]
     codes: NDArray[np.uint16]
     opaque: NDArray[np.bool_] | None
-    sigma: SigmaCounts = field(default_factory=SigmaCounts)
-    counts: Lock = field(default_factory=Lock)
+    sigma_counts: SigmaCounts = field(default_factory=SigmaCounts)
+    lock: Lock = field(default_factory=Lock)
     left_out: list[tuple[tuple[slice, slice], NDArray[np.bool_]]] = field(default_factory=list)
 
     @classmethod
@@ -54,8 +55,8 @@ class Trust:
         """Add the rows of σ from `top` on. Pixels that are not opaque are trusted at no α."""
         rows = slice(top, top + len(sigma))
         judged = sigma if self.opaque is None else sigma[self.opaque[rows]]
-        with self.counts:
-            self.sigma.add(judged)
+        with self.lock:
+            self.sigma_counts.add(judged)
         if self.opaque is not None:
             sigma[~self.opaque[rows]] = np.inf
         curve = self.request.applicable.curve
@@ -129,4 +130,4 @@ class Trust:
             opaque = ~largest_within(~opaque, height, width)
         mask = ~largest_within(~self.mask, height, width)
         codes = largest_within(self.codes, height, width)
-        return type(self)(self.request, mask, codes, opaque, self.sigma)
+        return type(self)(self.request, mask, codes, opaque, self.sigma_counts)
