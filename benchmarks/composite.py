@@ -52,7 +52,7 @@ async def errors(
     seed = zlib.crc32(upload.rgb.tobytes())
     found = await measure(upscaler, Source(upload.rgb, features), calibration.pipeline, seed)
     curve = ApplicableCalibration.from_calibration(
-        calibration, None, features, size=truth.shape[:2]
+        calibration, None, features, shape=truth.shape[:2]
     ).subset.curve
     rest, own = Image.fromarray(upload.rgb), lost(truth, found.prediction, settings)
     rows = []

@@ -169,7 +169,7 @@ def answered(
     batch: StepCurve | None = None,
 ) -> Seen:
     """As the service answers from this calibration, perhaps to one of a batch with this curve."""
-    subject = ApplicableCalibration.from_calibration(calibration, None, found.features, size=size)
+    subject = ApplicableCalibration.from_calibration(calibration, None, found.features, shape=size)
     curve = subject.curve if batch is None else subject.curve.at_least(batch)
     thresholds = [curve.threshold(alpha) for alpha in ALPHAS]
     why_not = subject.why_not

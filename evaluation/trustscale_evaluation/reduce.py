@@ -210,7 +210,7 @@ class Cell(Method):
         pipeline, measurement = self.pipeline, image.measured(self.pipeline)
         features = image.pair.features
         applicable = ApplicableCalibration.from_calibration(
-            self.calibration, None, features, size=measurement.sigma.shape
+            self.calibration, None, features, shape=measurement.sigma.shape
         )
         thresholds = self.thresholds(applicable.subset)
         settings = pipeline.fidelity

@@ -248,7 +248,7 @@ CLASSES = sorted({class_of_way(way) for way in TYPICAL_UPLOADS.variants()})
 def test_usual_uploads_are_covered(shipped, kind):
     """Each class of usual uploads has a curve that trusts something at the default level."""
     features = replace(UPLOADS[0], kind=Kind(kind, -9.0))
-    found = ApplicableCalibration.from_calibration(shipped, None, features, size=(512, 512))
+    found = ApplicableCalibration.from_calibration(shipped, None, features, shape=(512, 512))
     assert found.is_covered
     assert found.input_class == kind
     assert found.subset.pairs < shipped.everything.pairs
@@ -258,7 +258,7 @@ def test_usual_uploads_are_covered(shipped, kind):
 def test_what_nobody_measured_is_not(shipped):
     features = replace(UPLOADS[0], kind=Kind(UNKNOWN, -9.0))
     assert not ApplicableCalibration.from_calibration(
-        shipped, None, features, size=(512, 512)
+        shipped, None, features, shape=(512, 512)
     ).is_covered
 
 

@@ -71,7 +71,7 @@ def cell_of(stairs, scenes, test, guarantee=None):
     variant = Variant("given", calibration=made)
     cell = Cell(variant, FakeUpscaler(), pipeline, None, np.array(ALPHAS))
     cell.calibration = made
-    subject = ApplicableCalibration.from_calibration(made, None, None, size=(8, 8))
+    subject = ApplicableCalibration.from_calibration(made, None, None, shape=(8, 8))
     thresholds = cell.thresholds(made)
     losses = [one.losses_below(thresholds) for one in test]
     cell.gather(

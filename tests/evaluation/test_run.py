@@ -98,7 +98,7 @@ def test_served_by_brute_force(as_served):
 
     def threshold(one, alpha):
         subject = ApplicableCalibration.from_calibration(
-            cell.calibration, None, one[0].features, size=one[2].shape
+            cell.calibration, None, one[0].features, shape=one[2].shape
         )
         return subject.subset.curve.threshold(alpha)
 

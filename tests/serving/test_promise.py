@@ -44,16 +44,16 @@ def with_fidelity(calibration, **fields):
 
 def promised(calibration, alpha=0.1, side=48, features=None, **under):
     subject = ApplicableCalibration.from_calibration(
-        calibration, None, features, size=(side, side), **under
+        calibration, None, features, shape=(side, side), **under
     )
     return guarantee(subject, alpha)
 
 
 def warnings(calibration, alpha=0.1, features=None, **changes):
-    known = {"size": (48, 48), "trusted": 0.5, "notes": [], "lossless": True}
+    known = {"shape": (48, 48), "trusted": 0.5, "notes": [], "lossless": True}
     known |= changes
     subject = ApplicableCalibration.from_calibration(
-        calibration, None, features, size=known.pop("size")
+        calibration, None, features, shape=known.pop("shape")
     )
     return warnings_of(subject, alpha, **known)
 
@@ -156,7 +156,7 @@ class TestGuarantee:
         ({"alpha": LAB_BOUND}, "the promise says nothing"),
         ({"alpha": 0.05}, "with n = 20 pairs"),
         ({"alpha": 0.05}, "at least 39 pairs"),  # ⌈B/α − 1⌉
-        ({"size": (8, 480)}, "smaller than a spot of 48 pixels"),
+        ({"shape": (8, 480)}, "smaller than a spot of 48 pixels"),
         ({"notes": ["A note."]}, "A note."),
         ({"lossless": False}, "lossy images"),
     ],
@@ -305,7 +305,7 @@ class TestClasses:
     def test_the_curve_of_its_own_class(self, sorted_, features, n):
         """n, statement and curve are those of the pairs whose input was of the upload's class."""
         name = features.kind.name
-        subject = ApplicableCalibration.from_calibration(sorted_, None, features, size=(48, 48))
+        subject = ApplicableCalibration.from_calibration(sorted_, None, features, shape=(48, 48))
         promise = guarantee(subject, 0.5)
         assert (promise.n, subject.document.n, subject.document.name) == (n, n, name)
         assert subject.subset.curve.n == n
@@ -315,7 +315,7 @@ class TestClasses:
 
     def test_a_class_that_is_missing(self, sorted_):
         """Nothing is promised, the answer says it first, and names what the upload is."""
-        subject = ApplicableCalibration.from_calibration(sorted_, None, WEBP, size=(48, 48))
+        subject = ApplicableCalibration.from_calibration(sorted_, None, WEBP, shape=(48, 48))
         promise = guarantee(subject, 0.5)
         assert not promise.promised
         assert promise.plain == (

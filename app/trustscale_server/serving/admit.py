@@ -64,9 +64,9 @@ class Admitted:
     warnings: tuple[str, ...]
 
     @property
-    def size(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, int]:
         """Height and width of the upload."""
-        return self.decoded.size
+        return self.decoded.shape
 
     @property
     def seed(self) -> int:
@@ -77,7 +77,7 @@ class Admitted:
     @property
     def trace_attributes(self) -> dict[str, str | int]:
         """The attributes of its trace."""
-        height, width = self.size
+        height, width = self.shape
         calibration = self.chosen.calibration
         return {
             "trustscale.upscaler": self.chosen.upscaler.name,
@@ -117,7 +117,7 @@ async def admit_upload(
 
 def _completed(context: ServiceContext, chosen: Chosen, decoded: DecodedUpload) -> Chosen:
     """With the size of the picture in pixels, and the service's defaults."""
-    request = chosen.request.sized(decoded.size, chosen.pipeline.scale)
+    request = chosen.request.sized(decoded.shape, chosen.pipeline.scale)
     defaults = {
         "faces": request.faces or context.faces,
         "letters": request.letters or context.letters,
@@ -127,7 +127,7 @@ def _completed(context: ServiceContext, chosen: Chosen, decoded: DecodedUpload) 
 
 def _footprint(context: ServiceContext, chosen: Chosen, decoded: DecodedUpload) -> int:
     """The bytes that answering takes at most. Raises ImageTooLarge, with what would fit."""
-    height, width = decoded.size
+    height, width = decoded.shape
     _check_pixels(chosen.upscaler, height, width)
     footprint = answer_footprint(chosen, height, width)
     try:
@@ -161,7 +161,7 @@ def _estimate_s(
     as_job: bool,
 ) -> float | None:
     """The time that the samples take; None: not known. Raises TooSlow, with the ways out."""
-    height, width = decoded.size
+    height, width = decoded.shape
     samples = chosen.pipeline.samples
     estimate_s = context.throughput.estimate(chosen.upscaler, height * width, samples)
     if estimate_s is None or estimate_s <= deadline_s:
@@ -196,12 +196,12 @@ def _mask_request(
     Raises NoPromise if nothing would be promised of it, and such a call is not wanted.
     """
     request = chosen.request
-    height, width = (side * calibration.pipeline.scale for side in decoded.size)
+    height, width = (side * calibration.pipeline.scale for side in decoded.shape)
     applicable = ApplicableCalibration.from_calibration(
         calibration,
         request.group,
         decoded.features,
-        size=(height, width),
+        shape=(height, width),
         kind=request.guarantee,
         robust=request.robust,
     )
@@ -229,7 +229,7 @@ def _check_promised(applicable: ApplicableCalibration, alpha: float) -> None:
 def _form_warnings(context: ServiceContext, chosen: Chosen, decoded: DecodedUpload) -> list[str]:
     """Warnings of what the form does to the picture. Raises BadRequest: it cannot hold it."""
     form, is_transparent = chosen.form, decoded.image.alpha is not None
-    longest, to = max(decoded.size) * chosen.pipeline.scale, chosen.request.to
+    longest, to = max(decoded.shape) * chosen.pipeline.scale, chosen.request.to
     if to is not None and to > longest:
         raise BadRequest(f"The longest side of the picture is {longest}; to={to} is more.")
     is_16_bit = chosen.pipeline.stretch is not None

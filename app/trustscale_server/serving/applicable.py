@@ -22,7 +22,7 @@ class ApplicableCalibration:
     """An upload, and the part of a calibration that applies to it.
 
     subset: the pairs whose curve is used.
-    size: (height, width) of the output.
+    shape: (height, width) of the output.
     input_class: of the upload, if the calibration has classes.
     is_covered: whether there were pairs like the upload, as far as classes show.
     too_coarse: why its compression is stronger than any that was calibrated; None: it is not.
@@ -30,7 +30,7 @@ class ApplicableCalibration:
     """
 
     subset: Subset
-    size: tuple[int, int]
+    shape: tuple[int, int]
     group: str | None = None
     input_class: str | None = None
     is_covered: bool = True
@@ -54,11 +54,11 @@ class ApplicableCalibration:
         group: str | None = None,
         features: InputFeatures | None = None,
         *,
-        size: tuple[int, int],
+        shape: tuple[int, int],
         kind: str | None = None,
         robust: float | None = None,
     ) -> Self:
-        """Find the part that applies to an upload of these features and an output of this size.
+        """Find the part that applies to an upload of these features and an output of this shape.
 
         kind, robust: as `Calibration.subset`, which also says what is raised.
         """
@@ -70,7 +70,7 @@ class ApplicableCalibration:
             too_coarse = _too_coarse(calibration.manifest, features.compression)
         return cls(
             subset=of_group.of_class(name),
-            size=size,
+            shape=shape,
             group=group,
             input_class=name,
             is_covered=is_covered,

@@ -65,7 +65,7 @@ async def choose(context: ServiceContext, request: UpscaleRequest) -> Chosen:
 
 
 async def settle(
-    context: ServiceContext, chosen: Chosen, features: InputFeatures, size: tuple[int, int]
+    context: ServiceContext, chosen: Chosen, features: InputFeatures, shape: tuple[int, int]
 ) -> Chosen:
     """Choose what answers an upload of these features and this height and width.
 
@@ -79,7 +79,7 @@ async def settle(
         chosen = await _for_class(context, chosen, candidates, features)
     if chosen.order is None:
         return chosen
-    height, width = (side * chosen.pipeline.scale for side in size)
+    height, width = (side * chosen.pipeline.scale for side in shape)
     # In a thread: the subset of a class is made at its first use.
     calibration = await asyncio.to_thread(
         _answering, chosen.order, chosen.request, features, (height, width)
@@ -91,10 +91,10 @@ def _answering(
     order: CalibrationPriority,
     request: UpscaleRequest,
     features: InputFeatures,
-    size: tuple[int, int],
+    shape: tuple[int, int],
 ) -> Calibration:
     """The calibration for an output of this (height, width); raises what `settle` says."""
-    height, width = size
+    height, width = shape
     calibration = order.choose(features, height, width)
     name = calibration.everything.class_of(features)
     applicable = calibration.applicable(request.group, name, request.guarantee, request.robust)

@@ -91,7 +91,7 @@ def _about_picture(generated: Generated) -> dict[str, Any]:
     """The fields that need no mask."""
     admitted, chosen = generated.admitted, generated.admitted.chosen
     height, width = generated.picture.shape[:2]
-    output_height, output_width = (side * chosen.pipeline.scale for side in admitted.size)
+    output_height, output_width = (side * chosen.pipeline.scale for side in admitted.shape)
     is_reduced = (width, height) != (output_width, output_height)
     return {
         "upscaler": chosen.upscaler.name,

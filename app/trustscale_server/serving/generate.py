@@ -52,7 +52,7 @@ class Generated:
     def scale(self) -> float:
         """How many times as wide as the upload the picture is, perhaps after a reduction."""
         width: int = self.picture.shape[1]
-        return width / self.admitted.size[1]
+        return width / self.admitted.shape[1]
 
 
 async def generate(
@@ -69,7 +69,7 @@ async def generate(
     """
     image = admitted.decoded.image
     source = Source(image.rgb, admitted.decoded.features, admitted.decoded.enlarged)
-    height, width = (side * admitted.chosen.pipeline.scale for side in admitted.size)
+    height, width = (side * admitted.chosen.pipeline.scale for side in admitted.shape)
     alpha = None
     if image.alpha is not None:
         alpha = await shielded(_enlarged, image.alpha, (width, height))
@@ -162,7 +162,7 @@ def _note_throughput(
     context: ServiceContext, admitted: Admitted, took_ms: Mapping[str, float]
 ) -> None:
     upscaler, samples = admitted.chosen.upscaler, admitted.chosen.pipeline.samples
-    pixels = math.prod(admitted.size)
+    pixels = math.prod(admitted.shape)
     context.throughput.note(upscaler, pixels, samples, took_ms["samples"] / 1e3)
     # Others took their share of the time.
     seconds = sum(took_ms.values()) / 1e3 / max(context.slots.beside(upscaler.name), 1)

@@ -71,9 +71,9 @@ async def _for_words(
     order = await context.calibrations.for_text(chosen.upscaler)
     if order is None:
         return None
-    height, width = (side * chosen.pipeline.scale for side in decoded.size)
+    height, width = (side * chosen.pipeline.scale for side in decoded.shape)
     whole = await asyncio.to_thread(order.choose, decoded.features, height, width)
     applicable = ApplicableCalibration.from_calibration(
-        whole, None, decoded.features, size=(height, width)
+        whole, None, decoded.features, shape=(height, width)
     )
     return WordsCalibration(applicable.subset, applicable.is_covered)

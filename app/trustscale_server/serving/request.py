@@ -190,8 +190,8 @@ class UpscaleOptions(BaseModel):
             )
         return self
 
-    def sized(self, image: tuple[int, int], max_scale: int) -> Self:
-        """Return the options with `to` in place of `scale`, for an image of this size.
+    def sized(self, shape: tuple[int, int], max_scale: int) -> Self:
+        """Return the options with `to` in place of `scale`, for an image of this shape.
 
         Raises:
             BadRequest: a larger scale is asked for.
@@ -202,7 +202,7 @@ class UpscaleOptions(BaseModel):
             raise BadRequest(
                 f"The upscaler makes pictures ×{max_scale}; scale={self.scale:g} is more."
             )
-        to = max(1, round(self.scale * max(image)))
+        to = max(1, round(self.scale * max(shape)))
         return self.model_copy(update={"to": to, "scale": None})
 
     def chosen(self) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class UpscaleService:
         decoded = await decode_upload(
             context, chosen, upload, enlarged, unbounded_wait=unbounded_wait
         )
-        chosen = await settle(context, chosen, decoded.features, decoded.size)
+        chosen = await settle(context, chosen, decoded.features, decoded.shape)
         return await admit_upload(context, chosen, decoded, as_job=as_job)
 
     async def run(
@@ -125,7 +125,7 @@ class UpscaleService:
                 await store(context, encoded)
             if self.usage is not None:
                 seconds = encoded.picture.timings_ms["samples"] / 1e3
-                self.usage.answered(encoded.picture.upscaler, math.prod(admitted.size), seconds)
+                self.usage.answered(encoded.picture.upscaler, math.prod(admitted.shape), seconds)
         self._count(encoded.picture)
         for observer in self.observers:
             observer(encoded)

@@ -81,7 +81,7 @@ class UpscaleSubmitter:
 
 def _about(request: UpscaleRequest, admitted: Admitted, webhook: str | None) -> JobAbout:
     scale, estimate = admitted.chosen.pipeline.scale, admitted.estimate_s
-    height, width = admitted.size
+    height, width = admitted.shape
     return JobAbout(
         client=request.client or "",
         key=request.key,

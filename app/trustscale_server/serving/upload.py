@@ -60,7 +60,7 @@ class DecodedUpload:
     enlarged: RGB | None = None
 
     @property
-    def size(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, int]:
         """Height and width."""
         height, width, _ = self.image.rgb.shape
         return height, width

@@ -29,7 +29,7 @@ def warnings_of(
     warnings += notes
     if of_mask := _of_mask(applicable, alpha, trusted):
         warnings.append(of_mask)
-    if settings.unit == "spot" and min(applicable.size) < settings.spot:
+    if settings.unit == "spot" and min(applicable.shape) < settings.spot:
         warnings.append(
             f"The output is smaller than a spot of {settings.spot} pixels: it is read as a part of "
             "one, so the promise is approximate."

@@ -139,7 +139,7 @@ class _Upscaling:
         upscaler = prepared.chosen.upscaler.name
         note(self.request, upscaler=upscaler)
         await self._check_room(prepared.footprint, upscaler)
-        await self.state.charge("pixels", math.prod(prepared.size))
+        await self.state.charge("pixels", math.prod(prepared.shape))
         return await (self._begun(prepared) if self.as_job else self._answered(prepared))
 
     async def recall(self, made_id: str) -> Response:
