@@ -21,7 +21,7 @@ import structlog
 from msgspec.structs import asdict
 
 from trustscale_server.calibrating import pair_pictures, semantic
-from trustscale_server.calibrating.fit import drawn
+from trustscale_server.calibrating.deferred import drawn
 from trustscale_server.calibrating.make import CalibrationMaker
 from trustscale_server.calibrating.measure import PairTask
 from trustscale_server.calibrating.packing import pack

@@ -11,7 +11,7 @@ import structlog
 from msgspec.structs import asdict
 
 from trustscale_server.calibrating import labels, pair_pictures, semantic
-from trustscale_server.calibrating.fit import fit_and_measure
+from trustscale_server.calibrating.deferred import fit_and_measure
 from trustscale_server.calibrating.packing import unpack
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import Pair
