@@ -1,4 +1,4 @@
-"""A file's bits, one number after the other."""
+"""A file's bits and bytes, one number after the other."""
 
 from __future__ import annotations
 
@@ -32,3 +32,33 @@ class Bits:
         """Return a signed number in that code."""
         number = self.golomb()
         return (number + 1) // 2 if number % 2 else -(number // 2)
+
+
+class Fields:
+    """Numbers of a part of a file, one after the other, the most significant byte first."""
+
+    def __init__(self, data: bytes, start: int, end: int) -> None:
+        self._data, self._place, self._end = data, start, end
+
+    def take(self, size: int) -> int:
+        """Return the next bytes as a number. Raises Unread: there are fewer."""
+        place, self._place = self._place, self._place + size
+        if self._place > self._end:
+            raise Unread
+        return int.from_bytes(self._data[place : self._place], "big")
+
+    def part(self, size: int) -> Fields:
+        """Return the next bytes. Raises Unread: there are fewer."""
+        place, self._place = self._place, self._place + size
+        if size < 0 or self._place > self._end:
+            raise Unread
+        return Fields(self._data, place, self._place)
+
+    def head(self, max_bytes: int) -> bytes:
+        """Return what is left, or so many of its first bytes."""
+        return self._data[self._place : min(self._end, self._place + max_bytes)]
+
+    @property
+    def left(self) -> int:
+        """How many bytes are left."""
+        return self._end - self._place
