@@ -108,5 +108,5 @@ class Resamples:
         return Resamples(self.test[:, places], self.seed)
 
     def calibration(self, scenes: int) -> NDArray[np.float64]:
-        """Draw so many calibration scenes."""
+        """Draw the weights of this many calibration scenes."""
         return weights([f"{k:06}" for k in range(scenes)], replicates=1000, seed=self.seed + 1)

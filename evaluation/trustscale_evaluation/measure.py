@@ -54,7 +54,7 @@ class EvaluatedImage:
         self._made: dict[Hashable, Any] = dict(known)
 
     def drawn(self, count: int) -> list[RGB]:
-        """Return the first so many samples, which a smaller M would have drawn."""
+        """Return the first `count` samples, which a smaller M would have drawn."""
         return list(self.samples.images[:count])
 
     def measured(self, pipeline: MeasurementSpec) -> Measurement:
@@ -133,7 +133,7 @@ def mask_quantities(
     area: share of trusted pixels. psnr, psnr_lab: in dB, of sRGB and of normalised Lab with a peak
     of 1; NaN for an empty mask, infinite where every trusted pixel is exact.
     """
-    order = np.argsort(sigma, axis=None)  # so each mask is the first so many pixels
+    order = np.argsort(sigma, axis=None)  # so the pixels of each mask come first
     count = np.searchsorted(sigma.reshape(-1)[order], thresholds, side="left")
     quantities = {"area": count / sigma.size}
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -104,7 +104,7 @@ class Cell(Method):
         """Make the cell of a variant, whose calibration is made of these pairs.
 
         Raises:
-            BadRequest: so many samples are impossible.
+            BadRequest: the upscaler cannot make that many samples.
             CalibrationMismatch: the given calibration is of another pipeline.
         """
         pipeline, request = variant.pipeline(upscaler), None

@@ -138,7 +138,7 @@ def joint_intervals(
 def _plain_levels(subset: Subset, alphas: Sequence[float]) -> list[float]:
     """Return the levels at which the plain curve has the thresholds of a robust one.
 
-    Replicates draw the thresholds of these, which vary as those of the robust curve do.
+    Replicates draw the thresholds of these levels; they vary like those of the robust curve.
     """
     if subset.guarantee.robust == 1:
         return list(alphas)

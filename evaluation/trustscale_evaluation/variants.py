@@ -48,7 +48,7 @@ class Variant:
     def pipeline(self, upscaler: Upscaler) -> MeasurementSpec:
         """Return the pipeline of the calibration, before σ is fitted on its images.
 
-        Raises BadRequest if so many samples are impossible.
+        Raises BadRequest if the upscaler cannot make that many samples.
         """
         if self.calibration is not None:
             return self.calibration.pipeline

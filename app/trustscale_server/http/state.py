@@ -62,7 +62,7 @@ class State:
 
 
 def room_for_bodies(max_upload_bytes: int) -> Room:
-    """Return room for so many uploads of the largest size; their bytes are on the disk."""
+    """Return room for the bytes of sixteen uploads of the largest size, which are on the disk."""
     return Room(16 * max(max_upload_bytes, MAX_TRUTH_BYTES), "bytes for uploads that arrive")
 
 

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
-    """This worker stops or was suspended; the task is requeued after so many seconds."""
+    """This worker stops or was suspended; the task is requeued after `seconds`."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         super().__init__()

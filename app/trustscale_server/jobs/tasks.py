@@ -73,7 +73,7 @@ class TaskRetryPolicy:
     … s, at most `max_pause_s` apart, until `away_s` have passed without progress.
 
     Attributes:
-        away_s: a job fails when a dependency has been away for so long.
+        away_s: a job fails when a dependency has been away for this long.
         first_s, max_pause_s: of the pauses; each is three times the wait so far.
         errors_s: pauses before a pair is retried after another error.
     """

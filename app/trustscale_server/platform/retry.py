@@ -26,8 +26,8 @@ async def retried(
     Args:
         call: is made at least once.
         on: other errors are raised at once.
-        pause: the seconds before the next call, after an error and so many calls; None: there is
-            none, and the error is raised.
+        pause: the seconds before the next call, after an error and a number of calls; None: there
+            is none, and the error is raised.
         before_pause: is told of each error after which the call is made again, and the pause.
     """
     trace: TracebackType | None = None

@@ -131,7 +131,7 @@ class ReadWord(BaseModel):
     )
 
     def enlarged(self, scale: float) -> ReadWord:
-        """Return the word in a picture that is so many times as large."""
+        """Return the word in a picture that is `scale` times as large."""
         return self.model_copy(update={"box": listed_corners(self.box, scale)})
 
 

@@ -85,7 +85,7 @@ def fitting_side(chosen: Chosen, height: int, width: int, budget: int) -> int:
 
 
 def add_cost(error: ImageTooLarge, context: ServiceContext, chosen: Chosen, pixels: int) -> None:
-    """Add to an error the memory and time that the answer to so many pixels would take."""
+    """Add to an error the memory and time that the answer to this many pixels would take."""
     cost = answer_footprint(chosen, pixels, 1)
     error.members["bytes"] = cost
     takes = f"about {cost / 1e9:.1f} GB of memory"

@@ -31,7 +31,7 @@ class LeftOut(BaseModel):
     why: str = Field(description="Why it is left out, in a sentence for people.")
 
     def enlarged(self, scale: float) -> LeftOut:
-        """Return it in a picture that is so many times as large."""
+        """Return it in a picture that is `scale` times as large."""
         return self.model_copy(update={"box": listed_corners(self.box, scale)})
 
     @property

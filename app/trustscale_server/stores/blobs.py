@@ -184,11 +184,11 @@ class Blobs:
         return sorted(_named(folder) for folder, stored in newest.items() if stored < now - age)
 
     async def link(self, folder: str, name: str, *, seconds: float) -> str | None:
-        """Return a URL that gives the file to anybody for so long; None without links."""
+        """Return a URL that gives the file to anybody for `seconds`; None without links."""
         return await self._signed("GET", folder, name, seconds)
 
     async def upload_link(self, folder: str, name: str, *, seconds: float) -> UploadLink | None:
-        """Return a URL that stores a file of any size, for so long; None without links."""
+        """Return a URL that stores a file of any size, for `seconds`; None without links."""
         url = await self._signed("PUT", folder, name, seconds)
         is_azure = isinstance(self.store, AzureStore)
         headers = {"x-ms-blob-type": "BlockBlob"} if is_azure else {}

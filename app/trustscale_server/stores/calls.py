@@ -34,7 +34,7 @@ class CallStore:
         return await self._documents.change([key], add, durable=False)
 
     async def count(self, upscaler: str, *, seconds: float) -> int:
-        """Count the calls that started within so many seconds."""
+        """Count the calls that started within the last `seconds`."""
         (document,) = await self._documents.read(_key(upscaler))
         return len(_since(document, await self._documents.time() - seconds))
 

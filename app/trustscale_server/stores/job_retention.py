@@ -25,7 +25,7 @@ class JobRetention:
         self._documents = documents
 
     async def archive(self, *, older_s: float) -> Sequence[str]:
-        """Leave small records of jobs that finished so long ago, and none of webhooks.
+        """Leave small records of jobs that finished `older_s` ago or before, and none of webhooks.
 
         Calibrations stay whole. Returns the ids.
         """
@@ -50,7 +50,7 @@ class JobRetention:
         return await self._documents.change([job_key(job)], shrink)
 
     async def expire(self, *, older_s: float) -> Sequence[str]:
-        """Remove jobs that finished, or got their last label, so long ago; return their ids."""
+        """Remove jobs whose end or last label is `older_s` ago or more; return their ids."""
         most = await self._documents.time() - older_s
         over = [
             job

@@ -129,7 +129,7 @@ class ResultStore:
         return row.document, row.expires
 
     async def extend(self, result: str, document: bytes, *, ttl_s: float) -> float:
-        """Keep a result for so long from now on, never for less, with another document.
+        """Keep a result for `ttl_s` from now on, never for less than before, with another document.
 
         Returns until when. It counts as new, so a full store removes others first. Raises
         NotFound.

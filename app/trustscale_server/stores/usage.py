@@ -35,7 +35,7 @@ _Need = Literal["pairs", "canaries"]
 
 CALLS_OF_JOBS: Final = "job-calls"
 
-_DAYS: Final = 32  # so many are kept
+_DAYS: Final = 32  # that are kept
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class Usage:
             self._add(_key_of_calls(job), CallsMade.model_validate(end))
 
     def answered(self, upscaler: str, pixels: int, seconds: float) -> None:
-        """Count an answer to an upload of so many pixels."""
+        """Count an answer; `pixels` are those of the upload."""
         self._count(upscaler, Amounts(pictures=1, megapixels=pixels / 1e6, seconds=seconds))
 
     def _count(self, upscaler: str, amounts: Amounts) -> None:

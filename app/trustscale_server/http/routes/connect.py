@@ -59,7 +59,7 @@ class ProbeIn(BaseModel):
 
 
 class CalibrationCost(BaseModel):
-    """What a calibration of so many pictures takes."""
+    """What a calibration takes."""
 
     pictures: int
     kinds: int = Field(description="How many kinds of upload each picture is measured as.")

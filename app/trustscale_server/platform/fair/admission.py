@@ -104,7 +104,7 @@ class AdmissionController(AsyncFairQueue[_Request]):
         return Room(self.capacity + max(self.max_waiting, _MIN_WAITING), name)
 
     def raise_if_too_large(self, cost: int) -> None:
-        """Raise ImageTooLarge if a request of so many bytes alone is over the budget."""
+        """Raise ImageTooLarge if a request of this many bytes alone is over the budget."""
         if self.max_in_flight_bytes is not None and cost > self.max_in_flight_bytes:
             raise ImageTooLarge(
                 f"Making the answer takes {cost:,} bytes of memory; this service has "

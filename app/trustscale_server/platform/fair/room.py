@@ -108,7 +108,7 @@ class Room:
             self._remove(newest)
 
     def end(self, seconds: float) -> None:
-        """Cancel whoever still holds a share after so many seconds, because the service stops."""
+        """Cancel whoever still holds a share after `seconds`, because the service stops."""
         self._ends_at = asyncio.get_running_loop().time() + seconds
         for share in self._shares:
             share.end(self._ends_at)

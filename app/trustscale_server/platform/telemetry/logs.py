@@ -90,7 +90,7 @@ def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.t
 
 
 class _AtMost(logging.Filter):
-    """Let only so many equal events of a logger pass: each connection could cause one."""
+    """Let `count` equal events of a logger pass in `seconds`: each connection could cause one."""
 
     def __init__(self, count: int, *, seconds: float) -> None:
         super().__init__()
