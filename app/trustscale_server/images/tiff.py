@@ -57,12 +57,13 @@ def write_tiff(
     resolution = float(main.pop(Base.XResolution, 1)), float(main.pop(Base.YResolution, 1))
     unit = int(main.pop(Base.ResolutionUnit, 1))
     description = main.pop(Base.ImageDescription, None)
-    tags = [(tag, *_typed(value), True) for tag, value in main.items()]
-    tags.append((42112, "s", 0, about, True))  # what GDAL reads as metadata
-    if metadata.xmp:
-        tags.append(_xmp_tag(metadata))
-    # tifffile writes no tags of directories; the number before each is a placeholder.
-    tags += [(tag - 1, "Q" if big else "I", 1, 0, True) for tag in directories]
+    tags = [
+        *((tag, *_typed(value), True) for tag, value in main.items()),
+        (42112, "s", 0, about, True),  # what GDAL reads as metadata
+        *_xmp_tags(metadata),
+        # tifffile writes no tags of directories; the number before each is a placeholder.
+        *((tag - 1, "Q" if big else "I", 1, 0, True) for tag in directories),
+    ]
     with tifffile.TiffWriter(out, bigtiff=big, byteorder="<") as file:
         file.write(
             **_compressed(pixels),
@@ -82,9 +83,9 @@ def write_tiff(
         _append(out, directories, big=big)
 
 
-def _xmp_tag(metadata: Metadata) -> tuple[int, str, int, bytes, bool]:
-    """XMP as a tag of TIFF."""
-    return 700, "B", len(metadata.xmp), metadata.xmp, True
+def _xmp_tags(metadata: Metadata) -> list[tuple[int, str, int, bytes, bool]]:
+    """The tag of TIFF that holds XMP, if there is any."""
+    return [(700, "B", len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
 
 
 def _compressed(pixels: NDArray[Any]) -> dict[str, Any]:
@@ -141,7 +142,14 @@ def _append(out: IO[bytes], directories: Mapping[int, Mapping[int, Any]], *, big
         out.write(place.to_bytes(8 if big else 4, "little"))
 
 
-def write_cog(out: IO[bytes], *arguments: Any) -> None:
+def write_cog(
+    out: IO[bytes],
+    pixels: Pixels,
+    program: str,
+    metadata: Metadata,
+    pages: Pages | None,
+    about: bytes,
+) -> None:
     """Write the file of `write_tiff` as Cloud Optimized GeoTIFF. Raises BadRequest: no GDAL."""
     try:
         import rasterio.shutil  # noqa: PLC0415 - an extra
@@ -149,7 +157,7 @@ def write_cog(out: IO[bytes], *arguments: Any) -> None:
     except ImportError as error:
         raise BadRequest("format=cog.tiff needs the extra “science”.") from error
 
-    tiff = to_bytes(write_tiff)(*arguments)
+    tiff = to_bytes(write_tiff)(pixels, program, metadata, pages, about)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of files without a place on the ground
         environment = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES")
@@ -183,7 +191,7 @@ def write_ome_tiff(
     if pages is not None:
         mask = np.where(pages.mask, np.uint8(255), np.uint8(0))
         images += [("trust mask", "255 is trusted", mask), ("trust levels", _LEVELS, pages.trust)]
-    xmp = [_xmp_tag(metadata)] if metadata.xmp else []
+    xmp = _xmp_tags(metadata)
     with tifffile.TiffWriter(out, ome=True, bigtiff=4 * pixels.nbytes > 2**32) as file:
         for name, description, plane in images:
             axes = "YX" if plane.ndim == 2 else "YXS"

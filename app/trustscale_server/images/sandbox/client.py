@@ -137,13 +137,13 @@ def _opened(file: ImageFile, stack: ExitStack) -> int:
             return file.fileno()  # flushes to the disk
         file.seek(0)
         file = file.read()
-    shared = _shared(stack)
+    shared = _shared_file(stack)
     with open(shared, "wb", closefd=False) as out:
         out.write(file)
     return shared
 
 
-def _shared(stack: ExitStack) -> int:
+def _shared_file(stack: ExitStack) -> int:
     """A file that another process can share, in memory where the system has such files."""
     if not hasattr(os, "memfd_create"):
         return stack.enter_context(tempfile.TemporaryFile(buffering=0)).fileno()
@@ -190,7 +190,7 @@ class _Call:
         self, file: int, request: bytes, function: Callable[..., object], place: _Place
     ) -> Any:
         with ExitStack() as stack:
-            out = _shared(stack)
+            out = _shared_file(stack)
             connection = self._connected(file, out, stack)
             send_frame(connection, request)
             pixels = 0
