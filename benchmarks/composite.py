@@ -22,7 +22,7 @@ from PIL import Image
 from benchmarks.photos import photo_folder
 from benchmarks.risk import SCALE, UPLOADS
 from benchmarks.table import print_table
-from trustscale_server.calibrating.find import find_in
+from trustscale_server.calibrating.intake.find import find_in
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal import fidelity

@@ -50,7 +50,7 @@ from benchmarks.table import print_table
 from harness import hostile
 from harness.factories import encoded, photo
 from harness.servers import ProcessGroup, free_port
-from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
+from trustscale_server.calibrating.intake.archive import ArchiveLimits, archive_files
 from trustscale_server.platform.errors import TrustscaleError
 from trustscale_server.platform.telemetry.logs import configure_logs
 

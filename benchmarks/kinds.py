@@ -27,7 +27,7 @@ from scipy.optimize import minimize
 
 from benchmarks.photos import photo_folder
 from benchmarks.table import print_table
-from trustscale_server.calibrating.find import find_in
+from trustscale_server.calibrating.intake.find import find_in
 from trustscale_server.images.decode import decode
 from trustscale_server.images.degrade import DegradedInput, make_input, subject_of
 from trustscale_server.images.kinds import MAX_DEVIATIONS, file_numbers, kinds_table

@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 from benchmarks.photos import photo_folder
 from benchmarks.table import print_table
-from trustscale_server.calibrating.find import find_in
 from trustscale_server.calibrating.fit import FIT_DIGITS
+from trustscale_server.calibrating.intake.find import find_in
 from trustscale_server.calibrating.packing import npz_bytes
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import load_pair

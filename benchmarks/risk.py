@@ -44,7 +44,7 @@ from benchmarks.ship import under_which
 from benchmarks.table import print_table
 from benchmarks.uploads import SCALE, UPLOADS
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.find import find_in
+from trustscale_server.calibrating.intake.find import find_in
 from trustscale_server.calibrating.packing import npz_bytes
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration

@@ -20,9 +20,9 @@ from trustscale_evaluation.showcase import showcase
 from trustscale_evaluation.tables import cell_rows, class_rows
 from trustscale_evaluation.variants import Variant
 from trustscale_evaluation.verdict import judge
-from trustscale_server.calibrating.arrange import Arranged
-from trustscale_server.calibrating.find import files_of_pairs
-from trustscale_server.calibrating.intake import take_in
+from trustscale_server.calibrating.intake.arrange import Arranged
+from trustscale_server.calibrating.intake.find import files_of_pairs
+from trustscale_server.calibrating.intake.take_in import take_in
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.unusable import raise_if_bad_pairs
 from trustscale_server.images.header import image_size

@@ -13,15 +13,15 @@ from typing import Literal
 
 import numpy as np
 
-from trustscale_server.calibrating.find import find_in
-from trustscale_server.calibrating.grouping import (
+from trustscale_server.calibrating.intake.find import find_in
+from trustscale_server.calibrating.intake.grouping import (
     BY_FOLDER,
     SCENE_COLUMNS,
     GroupingRule,
     column_of,
     read_table,
 )
-from trustscale_server.calibrating.layout import IMAGE_SUFFIXES, MANIFEST
+from trustscale_server.calibrating.intake.layout import IMAGE_SUFFIXES, MANIFEST
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.platform.errors import BadRequest
 

@@ -9,7 +9,7 @@ from harness.factories import photo, pictures
 from trustscale_server.bootstrap.fields import DEFAULT_ROUTING
 from trustscale_server.calibrating import routing
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.find import find_in
+from trustscale_server.calibrating.intake.find import find_in
 from trustscale_server.calibrating.routing import answered_uploads, answering_in_words
 from trustscale_server.images.degradation import Component, Mixture
 from trustscale_server.images.kinds import class_of_way

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 from harness.admin import zipped
-from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
+from trustscale_server.calibrating.intake.archive import ArchiveLimits, archive_files
 from trustscale_server.platform.errors import (
     BadRequest,
     ImageTooLarge,

@@ -13,13 +13,13 @@ from scipy import ndimage
 from harness.admin import zipped
 from harness.factories import calibration_of, encoded, photo
 from harness.fakes import FakeUpscaler
-from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
-from trustscale_server.calibrating.arrange import arrange
-from trustscale_server.calibrating.find import find_in, find_pairs
-from trustscale_server.calibrating.grouping import GroupingRule
-from trustscale_server.calibrating.intake import take_in
-from trustscale_server.calibrating.layout import NamedFile, claimed_predictions, place_of
-from trustscale_server.calibrating.near_duplicates import near_duplicates, perceptual_hash
+from trustscale_server.calibrating.intake.archive import ArchiveLimits, archive_files
+from trustscale_server.calibrating.intake.arrange import arrange
+from trustscale_server.calibrating.intake.find import find_in, find_pairs
+from trustscale_server.calibrating.intake.grouping import GroupingRule
+from trustscale_server.calibrating.intake.layout import NamedFile, claimed_predictions, place_of
+from trustscale_server.calibrating.intake.near_duplicates import near_duplicates, perceptual_hash
+from trustscale_server.calibrating.intake.take_in import take_in
 from trustscale_server.calibrating.pair_files import decode_label
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import load_pair

@@ -12,10 +12,10 @@ from harness.factories import calibration_of, encoded, photo, truths
 from harness.fakes import FakeUpscaler, Unseeded
 from trustscale_server.calibrating import orphans, pair_pictures
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.find import find_pairs, folder_files
-from trustscale_server.calibrating.grouping import GroupingRule
 from trustscale_server.calibrating.in_place import run_id
-from trustscale_server.calibrating.intake import take_in
+from trustscale_server.calibrating.intake.find import find_pairs, folder_files
+from trustscale_server.calibrating.intake.grouping import GroupingRule
+from trustscale_server.calibrating.intake.take_in import take_in
 from trustscale_server.calibrating.job import CalibrationHandler
 from trustscale_server.calibrating.packing import pack, unpack
 from trustscale_server.calibrating.pair_source import PairSource

@@ -16,11 +16,11 @@ from pydantic import BaseModel, Field
 
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.costs import Costs, PairCosts
-from trustscale_server.calibrating.find import find_pairs
 from trustscale_server.calibrating.fit import is_fitted_on
-from trustscale_server.calibrating.grouping import GroupingRule
-from trustscale_server.calibrating.intake import IntakeOptions, NamedFiles, take_in
-from trustscale_server.calibrating.near_duplicates import alike_in_words
+from trustscale_server.calibrating.intake.find import find_pairs
+from trustscale_server.calibrating.intake.grouping import GroupingRule
+from trustscale_server.calibrating.intake.near_duplicates import alike_in_words
+from trustscale_server.calibrating.intake.take_in import IntakeOptions, NamedFiles, take_in
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibrating.unusable import raise_if_bad_pairs

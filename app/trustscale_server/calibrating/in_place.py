@@ -23,8 +23,8 @@ from trustscale_server.calibrating.create import (
     Plan,
     Submission,
 )
-from trustscale_server.calibrating.intake import NamedFiles
-from trustscale_server.calibrating.layout import NamedFile
+from trustscale_server.calibrating.intake.layout import NamedFile
+from trustscale_server.calibrating.intake.take_in import NamedFiles
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.platform.errors import BadRequest, NotFound

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from trustscale_server.calibrating.intake import NamedFiles
+from trustscale_server.calibrating.intake.layout import NamedFile, claimed_predictions, place_of
+from trustscale_server.calibrating.intake.take_in import NamedFiles
 from trustscale_server.calibrating.labels import freeze, is_late, save, versions
-from trustscale_server.calibrating.layout import NamedFile, claimed_predictions, place_of
 from trustscale_server.calibrating.pair_files import decode_label
 from trustscale_server.calibrating.records import AwaitsLabel, PairState, load_record
 from trustscale_server.calibrating.request import CalibrationRequest

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from trustscale_server.calibrating.layout import IMAGE_SUFFIXES
+from trustscale_server.calibrating.intake.layout import IMAGE_SUFFIXES
 from trustscale_server.images.decode import decode
 from trustscale_server.images.degradation import Component, Mixture
 from trustscale_server.images.features import UPLOAD, InputFeatures, classify, look_at

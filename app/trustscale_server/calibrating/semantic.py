@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from trustscale_server.calibrating import labels
-from trustscale_server.calibrating.layout import PREDICTIONS
+from trustscale_server.calibrating.intake.layout import PREDICTIONS
 from trustscale_server.calibrating.measure import PairTask
 from trustscale_server.calibrating.packing import pack_measurement, unpack_measurement
 from trustscale_server.calibrating.pair_files import decode_label

@@ -26,7 +26,7 @@ REMOVED: Final = "removed by "
 class PairInfo(BaseModel):
     """What is kept of one pair besides its losses. Sizes are those of Y in pixels.
 
-    group, scene: see `calibrating/grouping.py`; a pair without a scene is its own.
+    group, scene: see `calibrating/intake/grouping.py`; a pair without a scene is its own.
     variant: the way in which X was made, where one Y gave several pairs; they are one scene.
     input_class: of X (`images/features.py`).
     pixels_sha256: of Y decoded, whatever its file.

@@ -125,7 +125,7 @@ class Subset:
         return sorted(self.members, key=key_of_scene)
 
     @cached_property
-    def held(self) -> Callable[[float], int | None]:
+    def added_threshold(self) -> Callable[[float], int | None]:
         """Gives the code of the score below which detail holds up, with at most ρ of it invented.
 
         0: none does. None: its pairs were made before anybody looked.

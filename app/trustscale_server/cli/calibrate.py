@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from trustscale_server.bootstrap.settings import load_settings
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.find import find_in
-from trustscale_server.calibrating.grouping import GroupingRule
+from trustscale_server.calibrating.intake.find import find_in
+from trustscale_server.calibrating.intake.grouping import GroupingRule
 from trustscale_server.calibrating.profile import look_like
 from trustscale_server.calibrating.routing import answered_uploads, answering_in_words
 from trustscale_server.cli import options

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import typer
 
 from trustscale import AsyncJob, AsyncTrustscale, Problem, Tar
-from trustscale_server.calibrating.find import find_in, folder_files
-from trustscale_server.calibrating.grouping import GroupingRule
 from trustscale_server.calibrating.in_place import path_table
+from trustscale_server.calibrating.intake.find import find_in, folder_files
+from trustscale_server.calibrating.intake.grouping import GroupingRule
 from trustscale_server.cli.bars import Bars, interruptible, progress_bars
 from trustscale_server.cli.choice import meant_upscalers
 from trustscale_server.cli.in_process import ALL

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 from pydantic import BaseModel
 
-from trustscale_server.calibrating.grouping import GroupingRule
+from trustscale_server.calibrating.intake.grouping import GroupingRule
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Server = Annotated[

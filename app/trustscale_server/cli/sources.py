@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from trustscale_server.calibrating.arrange import is_made_of
-from trustscale_server.calibrating.layout import IMAGE_SUFFIXES
+from trustscale_server.calibrating.intake.arrange import is_made_of
+from trustscale_server.calibrating.intake.layout import IMAGE_SUFFIXES
 from trustscale_server.platform.errors import ConfigError, reason_of
 
 STREAM: Final = "-"

@@ -120,7 +120,7 @@ async def added_zones(state: State, result: Result, rho: float) -> bytes:
     """Return where added detail holds up at ρ, a PNG file. Raises NotFound: it is not known."""
     added, cells = await _added(state, result)
     subset = result.subset_of(await state.services.calibrations.get(result.calibration))
-    held = None if added.held is None else subset.held(rho)
+    held = None if added.held is None else subset.added_threshold(rho)
     width, height = result.reduced_from or (result.width, result.height)
     return await shielded(
         lambda: to_png(

@@ -10,11 +10,11 @@ from typing import Annotated, Final
 from fastapi import File, Form, UploadFile
 from pydantic import ValidationError
 
-from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.create import Submission
-from trustscale_server.calibrating.grouping import GroupingRule
-from trustscale_server.calibrating.layout import NamedFile
+from trustscale_server.calibrating.intake.archive import ArchiveLimits, archive_files
+from trustscale_server.calibrating.intake.grouping import GroupingRule
+from trustscale_server.calibrating.intake.layout import NamedFile
 from trustscale_server.calibrating.pair_source import Role
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.http.forms import Webhook

@@ -51,7 +51,7 @@ def added_detail(
 ) -> AddedDetail:
     """Describe what was added.
 
-    threshold: as `Calibration.held` gives it. why_not: why nothing is promised about the upload.
+    threshold: `Subset.added_threshold`. why_not: why nothing is promised about the upload.
     """
     changed = added.codes != UNCHANGED
     unchanged = 1 - float(changed.mean())

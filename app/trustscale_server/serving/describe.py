@@ -37,7 +37,7 @@ def document_of(generated: Generated, result_id: str, base: str) -> Picture:
     trusted, opaque = trust.shares
     detail = None
     if generated.added is not None:
-        held = applicable.subset.held(RHO)
+        held = applicable.subset.added_threshold(RHO)
         detail = added_detail(generated.added, held, RHO, why_not=applicable.why_not)
     promise = guarantee(applicable, alpha)
     return Result(

@@ -72,7 +72,7 @@ def safe_files(generated: Generated, trust: Trust, result: Result) -> AnswerFile
     added, upload = generated.added, generated.admitted.decoded.image
     assert added is not None  # noqa: S101 - else the answer says that there is no such file
     is_known = result.added is not None and result.added.held is not None
-    held = trust.request.applicable.subset.held(RHO) if is_known else None
+    held = trust.request.applicable.subset.added_threshold(RHO) if is_known else None
     width, height = result.reduced_from or (result.width, result.height)
     places = zones(added, held, (height, width), (result.height, result.width))
     mark = mark_of(result, generated.admitted.chosen.pipeline.fingerprint, "safe")

@@ -9,9 +9,9 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trustscale_server.calibrating.arrange import arrange
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.calibrating.layout import place_of
+from trustscale_server.calibrating.intake.arrange import arrange
+from trustscale_server.calibrating.intake.layout import place_of
 from trustscale_server.calibration.insight import Item
 from trustscale_server.conformal.error_metrics import METRICS, ErrorUnit
 from trustscale_server.conformal.fidelity import FidelitySettings

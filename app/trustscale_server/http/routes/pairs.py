@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from trustscale_server.calibrating import labels, pair_pictures
-from trustscale_server.calibrating.archive import ArchiveLimits, archive_files
 from trustscale_server.calibrating.detail import CalibrationDetail, PairDetail
+from trustscale_server.calibrating.intake.archive import ArchiveLimits, archive_files
 from trustscale_server.calibrating.labelling import WaitingPair
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.http.access import AdminDep, admin_router

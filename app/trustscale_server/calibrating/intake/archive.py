@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, BinaryIO, NamedTuple, Self
 
-from trustscale_server.calibrating.layout import NamedFile, is_clutter, is_text
+from trustscale_server.calibrating.intake.layout import NamedFile, is_clutter, is_text
 from trustscale_server.platform.errors import (
     BadRequest,
     ImageTooLarge,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from trustscale_server.calibrating.layout import ELSEWHERE, FilePlace, is_text, wrong_group
+from trustscale_server.calibrating.intake.layout import ELSEWHERE, FilePlace, is_text, wrong_group
 from trustscale_server.calibrating.pair_source import ROLES, PairSource, Role
 
 MAX_NAME_BYTES: Final = 240  # percent-encoded; with its role it becomes a file name among the blobs

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from trustscale_server.calibrating.arrange import Arranged, arrange
-from trustscale_server.calibrating.grouping import GroupingRule
-from trustscale_server.calibrating.layout import (
+from trustscale_server.calibrating.intake.arrange import Arranged, arrange
+from trustscale_server.calibrating.intake.grouping import GroupingRule
+from trustscale_server.calibrating.intake.layout import (
     NamedFile,
     claimed_predictions,
     is_clutter,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final, TypeAlias
 
-from trustscale_server.calibrating.layout import MANIFEST, wrong_group
+from trustscale_server.calibrating.intake.layout import MANIFEST, wrong_group
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.platform.errors import BadPairs, BadRequest
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple, TypeAlias, TypedDict
 
-from trustscale_server.calibrating.arrange import Arranged
 from trustscale_server.calibrating.fit import is_fitted_on
-from trustscale_server.calibrating.layout import PREDICTIONS, NamedFile
-from trustscale_server.calibrating.near_duplicates import near_duplicates, perceptual_hash
+from trustscale_server.calibrating.intake.arrange import Arranged
+from trustscale_server.calibrating.intake.layout import PREDICTIONS, NamedFile
+from trustscale_server.calibrating.intake.near_duplicates import near_duplicates, perceptual_hash
 from trustscale_server.calibrating.pair_files import Size, array_size, decoded, wrong_pair_sizes
 from trustscale_server.calibrating.pair_source import PairSource, Role
 from trustscale_server.calibrating.unusable import FITTED_ON, SAME_PIXELS
