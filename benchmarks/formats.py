@@ -29,7 +29,7 @@ from benchmarks.table import print_table
 from benchmarks.timing import timed
 from harness.credentials import new_chain
 from trustscale_server.bootstrap.settings import Settings
-from trustscale_server.conformal.code_table import CODE_STEPS, NEVER
+from trustscale_server.conformal.step_curve import CODE_STEPS, NEVER
 from trustscale_server.http.app import create_app
 from trustscale_server.images.encode import FORMS, Attached, picture
 from trustscale_server.images.png import to_png

@@ -35,10 +35,8 @@ from trustscale_server.conformal.step_curve import LARGEST, StepCurve, rises
 MIN_UPLOADS: Final = 6
 """Uploads of a batch below which no ratio is estimated."""
 
-_RIDGE: Final = 0.03  # as measured on 84 kinds of uploads (`benchmarks.risk --batch`)
 _MAX_LOG: Final = 3.0  # of r
 _CUT: Final = 4.0  # standard deviations to which numbers are held
-_STEPS: Final = 30  # of Newton's method, which converges in fewer
 
 
 class Ratios(NamedTuple):
@@ -65,10 +63,11 @@ def likelihood_ratios(calibrated: NDArray[np.float32], batch: NDArray[np.float32
     columns = np.column_stack([np.ones(len(both)), np.clip((both - usual) / spread, -_CUT, _CUT)])
     is_batch = np.arange(len(columns)) >= len(calibrated)
     weights = np.where(is_batch, 1 / len(batch), 1 / len(calibrated))
-    ridge = np.full(columns.shape[1], _RIDGE)
+    # As measured on 84 kinds of uploads (`benchmarks.risk --batch`).
+    ridge = np.full(columns.shape[1], 0.03)
     ridge[0] = 0.0
     rule = np.zeros(columns.shape[1])
-    for _ in range(_STEPS):
+    for _ in range(30):  # Newton's method converges in fewer steps
         share = 1 / (1 + np.exp(-np.clip(columns @ rule, -30, 30)))
         slope = columns.T @ (weights * (share - is_batch)) + ridge * rule
         curvature = (columns * (weights * share * (1 - share) + 1e-12)[:, None]).T @ columns

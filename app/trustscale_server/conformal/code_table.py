@@ -5,16 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-CODE_STEPS = 65534  # of the 16-bit trust level; one value is left for "never"
-NEVER = 65535
-
-# Above the error of dividing by B and multiplying by 65534.
-ROUNDED_UP = 1 + 1e-15
-
-# Look-up cells of `CodeTable`.
-_CELLS_PER_THRESHOLD = 128
-_MIN_CELLS, _MAX_CELLS = 1 << 16, 1 << 19
-_FEW = 16  # thresholds in a cell that are compared one by one
 _BLOCK = 1 << 16  # pixels at once: temporaries stay in the cache
 
 
@@ -34,8 +24,7 @@ class CodeTable:
         keys = thresholds.view(np.int32)
         low, high = int(keys[0]), int(keys[-1])
         span = high - low + 1
-        cells_wanted = _CELLS_PER_THRESHOLD * len(thresholds)
-        cells = min(max(cells_wanted, _MIN_CELLS), _MAX_CELLS)
+        cells = min(max(128 * len(thresholds), 1 << 16), 1 << 19)
         self.shift = max(0, (span - 1).bit_length() - cells.bit_length() + 1)
         # Cell 0 is everything below the first threshold's cell, the last one everything above.
         self.offset = (low >> self.shift) - 1
@@ -70,7 +59,7 @@ class CodeTable:
         self, sigma: NDArray[np.float32], place: NDArray[np.int32] | None = None
     ) -> NDArray[np.uint16]:
         """The codes by the thresholds; `place`: how many of them are below the cell of each σ."""
-        if place is None or self.most > _FEW:
+        if place is None or self.most > 16:  # fewer are quicker compared one by one
             return self.codes.take(np.searchsorted(self.thresholds, sigma, side="right"))
         for _ in range(self.most):
             place += sigma >= self.thresholds.take(place, mode="clip")

@@ -33,13 +33,12 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.code_table import CODE_STEPS
 from trustscale_server.conformal.loss_curve import LossCurve, LossCurves
 from trustscale_server.conformal.risk_curve import USUALLY, exceeded_by
 from trustscale_server.conformal.risk_shape import Shape
 from trustscale_server.conformal.robust import cut_share
 from trustscale_server.conformal.scenes import Scene, by_scene, total_weight
-from trustscale_server.conformal.step_curve import LARGEST, StepCurve, just_above
+from trustscale_server.conformal.step_curve import CODE_STEPS, LARGEST, StepCurve, just_above
 
 _PER_DOUBLING = 512  # scales s: a fixed grid, so fine that it costs at most 0.14 % of α
 

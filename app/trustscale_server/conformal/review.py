@@ -22,7 +22,6 @@ from trustscale_server.conformal.step_curve import ROUNDING
 TOLERANCES: Final = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
 """The τ to choose from."""
 
-_ONE_IN: Final = 20  # pixels exceed σ_high
 _DIGITS: Final = 10_000  # shares are rounded up to whole parts of this
 _KEYS: Final = 1 << 15  # of σ: the upper 16 bits of a float32 without a sign
 
@@ -55,7 +54,7 @@ class SigmaCounts:
         """Return the σ that 5 % of the pixels exceed at most; 0 without pixels."""
         below = self._counts.cumsum()
         total = int(below[-1])
-        least = (total - total // _ONE_IN, total)
+        least = (total - total // 20, total)
         keys = np.searchsorted(below, least).astype(np.int32)
         sigmas = (keys << 16).view(np.float32)
         return float(sigmas[0]), float(sigmas[1])

@@ -16,8 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from trustscale_server.conformal.loss_curve import LossCurve, LossCurves
 
-_KNOTS, _RANGE = 16, 100  # of a shape that is measured: from a hundredth of its largest risk on
-
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -43,7 +41,10 @@ class Shape:
 
     @classmethod
     def from_loss_curves(cls, loss_curves: Iterable[LossCurve]) -> Shape | None:
-        """Return the mean loss of images that calibrate nothing; None with too few breakpoints."""
+        """Return the mean loss of images that calibrate nothing; None with too few breakpoints.
+
+        It has up to 16 knots, from a hundredth of its largest risk on.
+        """
         curves = LossCurves.from_curves(loss_curves)
         levels = np.unique(curves.levels)
         levels = levels[levels > 0]
@@ -52,7 +53,7 @@ class Shape:
         mean = np.zeros(len(levels))
         for curve in curves:
             mean += np.multiply(curve.losses(levels), 1 / len(curves), dtype=np.float64)
-        risks = np.geomspace(max(mean[0], mean[-1] / _RANGE), mean[-1], _KNOTS)
+        risks = np.geomspace(max(mean[0], mean[-1] / 100), mean[-1], 16)
         places = np.unique(np.searchsorted(mean, risks * (1 - 1e-9)))
         if len(places) < 2:
             return None

@@ -20,7 +20,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.code_table import CODE_STEPS, NEVER, ROUNDED_UP, CodeTable
+from trustscale_server.conformal.code_table import CodeTable
+
+CODE_STEPS: Final = 65534
+"""Steps of the trust level in 16 bits; one value is left for `NEVER`."""
+
+NEVER: Final = 65535
+"""The code of what no α trusts."""
 
 LARGEST = float(np.finfo(np.float32).max)
 """The largest σ, unless the images say otherwise."""
@@ -119,7 +125,8 @@ class StepCurve:
     def _codes(self) -> CodeTable:
         """The codes that occur, and where they begin."""
         # One more than the code of the largest α below the level: whole quotients may be rounded.
-        below = np.nextafter(self._values, -np.inf) / self.bound * CODE_STEPS * ROUNDED_UP
+        # The last factor exceeds the error of both operations before it.
+        below = np.nextafter(self._values, -np.inf) / self.bound * CODE_STEPS * (1 + 1e-15)
         codes = np.minimum(np.floor(below) + 1, CODE_STEPS).astype(np.uint16)
         changes = codes[1:] != codes[:-1]
         return CodeTable(self.thresholds[changes], codes[np.append(True, changes)])

@@ -10,8 +10,8 @@ from typing import IO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.code_table import CODE_STEPS, NEVER
 from trustscale_server.conformal.review import SigmaCounts
+from trustscale_server.conformal.step_curve import CODE_STEPS, NEVER
 from trustscale_server.images.overlay import OPAQUE
 from trustscale_server.images.png import write_png
 from trustscale_server.pixels.boxes import box_of

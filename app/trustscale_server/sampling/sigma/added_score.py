@@ -53,9 +53,6 @@ UNCHANGED: Final = 255
 _NUDGE = 0.1  # of w: detail of clean uploads is more real than a mixture of uploads suggests
 _FAITHFUL_DB = 50.0  # of the agreement with a clean upload; models that invent reach 45, aligned
 _FAITHFUL = 0.25  # of 1 − w that is left then: such a model adds hardly more than what is implied
-_BANDS: Final = 0.6, 1.2  # deviations in pixels of X: finer than the first, and between both
-_FALL: Final = 1.5  # of the fit's photographs: log ‖t‖² over what is left from band to band
-_LEVELS: Final = 3
 _COARSER = 4  # cells of one level are so many times as wide as those of the level before
 _TINY = np.float32(1e-6)  # of energies: a quarter of a grey level
 _ROWS = 64  # rows of cells at once
@@ -249,12 +246,13 @@ def safe_copy(source: Pixels, prediction: Pixels, weights: NDArray[np.uint8]) ->
 def _limit(light: _Plane, added: _Plane, scale: int) -> np.float32:
     """By what w is multiplied: 1, or the root of usual over added energy where that is less.
 
-    With b₁, b₂ the energies of the two finest bands of X and k the scale, 2, 3 or 4, ‖t‖² is
-    2 k b₁ (b₁/b₂)^1.5 in the median of the fit's photographs, and models usually add half of it.
+    With b₁, b₂ the energies of the two finest bands of X, which blurs of 0.6 and 1.2 pixels part,
+    and k the scale, 2, 3 or 4, ‖t‖² is 2 k b₁ (b₁/b₂)^1.5 in the median of the fit's photographs,
+    and models usually add half of it.
     """
-    planes = [light, *(_blurred(light, deviation) for deviation in _BANDS)]
+    planes = [light, _blurred(light, 0.6), _blurred(light, 1.2)]
     fine, coarse = (max(_TINY, ((a - b) ** 2).mean()) for a, b in pairwise(planes))
-    usual = scale * fine * (fine / coarse) ** _FALL
+    usual = scale * fine * (fine / coarse) ** 1.5
     return np.float32(min(1.0, math.sqrt(usual / max(_TINY, added.mean()))))
 
 
@@ -339,9 +337,9 @@ def _finer_rows(plane: _Plane, levels: int, top: int, bottom: int) -> _Plane:
 
 
 def _coarse_features(cells: _Cells) -> tuple[list[dict[str, _Plane]], dict[str, float]]:
-    """The features of each coarser level on its own cells, and means over the picture."""
+    """The features of both coarser levels on their own cells, and means over the picture."""
     levels = []
-    for _ in range(1, _LEVELS):
+    for _ in range(2):
         cells = cells.coarser()
         levels.append(_features(cells)[0])
     means = {name: float(levels[0][name].mean()) for name in ("added", "near", "slope")}

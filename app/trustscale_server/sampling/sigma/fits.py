@@ -20,8 +20,7 @@ from trustscale_server.sampling.sigma.features import MapFn, MapSource, OnRows
 
 T = TypeVar("T")
 BLURS = 4.0, 8.0  # of a departure, in pixels; the larger of both counts (docs/mask-power.md)
-_MAX_WEIGHT = 100.0  # of one term of a fit
-_MAX_UNITS, _MOST_OF_UNIT = 64, 1e4
+_MAX_UNITS = 64
 _MAX_LOG_SIGMA = 60.0  # of σ, so that it stays a float32 above 0
 
 
@@ -73,7 +72,7 @@ class Fit:
         if len(self.units) > _MAX_UNITS or {len(unit) for unit in self.units} - {len(names) + 2}:
             raise ValueError(f"at most {_MAX_UNITS} units, each with a weight for every term")
         numbers = [self.offset, *(weight for _, weight in self.weights)]
-        for most, checked in ((_MAX_WEIGHT, numbers), (_MOST_OF_UNIT, chain(*self.units))):
+        for most, checked in ((100, numbers), (10_000, chain(*self.units))):
             if not all(math.isfinite(number) and abs(number) <= most for number in checked):
                 raise ValueError(f"weights must be numbers of at most {most:g}")
         if self.shape:

@@ -21,6 +21,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from trustscale_server.conformal.fidelity import SPOT
 from trustscale_server.conformal.loss_curve import LossCurve
 from trustscale_server.conformal.risk_shape import Shape
 from trustscale_server.sampling.sigma.features import CELL, Maps
@@ -32,18 +33,12 @@ _EDGE = 0.2  # of the soft mask, in log σ
 _NORM = 32
 _QUANTILE, _BEND = 0.97, 0.1  # of the regression that is begun with
 _ERROR_FLOOR = 2e-3  # of D under the logarithm: half a grey level
-_RIDGE, _TERMS = 0.03, 24  # cross-validated over scenes
-_UNITS, _BENDING = 16, 0.003  # that bend, and the ridge of their weights
-_MANY_SCENES = 150  # from which on units gain more than they learn by heart
-
-_SPOT = 128  # output pixels
-_SPOTS = 16  # of a photograph at most, evenly spread
+# Ridges, on the squared weights of standardised terms and of units: cross-validated over scenes.
+_RIDGE, _BENDING = 0.03, 0.003
 
 # Cells of a spot that the fit sees, from those with the largest D on: how many of which shares.
 # Among the second lies the largest D in the masks for small α.
 _SEEN = ((0, 0.08, 4), (0.08, 0.7, 16), (0.7, 1, 3))
-_MAX_CELLS = 600_000  # of all photographs: half a gigabyte of terms
-_CHOICE = 3  # the terms are chosen on every third cell, and weighed on all
 
 MIN_SCENES = 20
 """With fewer, a fit gains less than it takes from the calibration."""
@@ -87,7 +82,7 @@ def seen_of(terms: Mapping[str, _Array], error: _Array) -> FitSample:
         raise ValueError("the photograph is too small to fit σ on")
     windows = _windows(*error.shape)
     seen, errors, shares = [], [], []
-    for place in _spread(len(windows), _SPOTS):
+    for place in _spread(len(windows), 16):
         worst = error[windows[place]].reshape(-1)
         order, count = np.argsort(-worst, kind="stable"), len(worst)
         ranks = [(order[int(begin * count) : int(end * count)], most) for begin, end, most in _SEEN]
@@ -116,7 +111,7 @@ def _windows(height: int, width: int) -> list[tuple[slice, slice]]:
     """The spots of a photograph of so many cells, which overlap where they would not fill it."""
 
     def along(length: int) -> list[slice]:
-        side = min(_SPOT // CELL, length)
+        side = min(SPOT // CELL, length)
         starts = np.linspace(0, length - side, -(-length // side)).astype(int)
         return [slice(start, start + side) for start in starts]
 
@@ -137,36 +132,38 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
 
 
 def units_for(scenes: int) -> int:
-    """Return how many units bend in a fit on so many scenes."""
-    return _UNITS if scenes >= _MANY_SCENES else 0
+    """Return how many units bend in a fit on so many scenes.
+
+    With fewer than 150 they learn more by heart than they gain.
+    """
+    return 16 if scenes >= 150 else 0
 
 
 def fit(
     photographs: Sequence[FitSample],
     *,
-    terms: int = _TERMS,
-    ridge: float = _RIDGE,
+    terms: int = 24,
     units: int = 0,
-    cells: int = _MAX_CELLS,
+    cells: int = 600_000,
 ) -> Fit:
     """Fit weights that trust as much as possible for a given mean of the worst error.
 
     Args:
         photographs: of one upscaler and M; several of one scene count as many.
-        terms: how many have a weight.
-        ridge: penalty on the squared weights of the standardised terms.
+        terms: how many have a weight; the default is cross-validated over scenes.
         units: how many bend.
-        cells: how many of all photographs are used.
+        cells: how many of all photographs are used; by default half a gigabyte of terms.
 
     Raises:
         ValueError: no photographs, or photographs with different terms.
     """
     rows = _Rows.from_photographs(photographs, cells)
-    effect = np.abs(_minimise(rows.every(_CHOICE), ridge, 0).linear)
+    # The terms are chosen on every third cell, and weighed on all.
+    effect = np.abs(_minimise(rows.every(3), 0).linear)
     strongest = np.sort(np.argsort(-effect, kind="stable")[:terms])
     chosen = replace(rows, terms=rows.terms[:, :, strongest])
     names = [photographs[0].names[place] for place in strongest]
-    net = _minimise(chosen, ridge, units).of_raw(chosen)
+    net = _minimise(chosen, units).of_raw(chosen)
     fitted = Fit(
         weights=tuple(zip(names, np.round(net.linear, 4).tolist(), strict=True)),
         units=tuple(
@@ -251,7 +248,7 @@ class _Net:
         return _Net(self.linear / rows.deviation, self.out, self.bias - bent @ rows.mean, bent)
 
 
-def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
+def _minimise(rows: _Rows, units: int) -> _Net:
     """The net with the lowest objective on the photographs in `rows`."""
     spots, _, count = rows.terms.shape
     z = ((rows.terms - rows.mean) / rows.deviation).reshape(-1, count)
@@ -264,8 +261,8 @@ def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
         loss = _QUANTILE * residual + _BEND * np.logaddexp(0, -residual / _BEND)
         slope = (_QUANTILE - scipy.special.expit(-residual / _BEND)) * share
         gradient = -np.append(slope.sum(), z.T @ slope)
-        gradient[1:] += ridge * x[1:]
-        return float((loss * share).sum() + ridge / 2 * x[1:] @ x[1:]), gradient
+        gradient[1:] += _RIDGE * x[1:]
+        return float((loss * share).sum() + _RIDGE / 2 * x[1:] @ x[1:]), gradient
 
     def mask(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """The objective of the module's docstring, divided by the number of thresholds."""
@@ -294,7 +291,7 @@ def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
         return value / len(_PRICES) + float(held @ x**2) / 2, gradient
 
     steps = len(_PRICES)
-    penalty = np.repeat([0.0, ridge, _BENDING], [steps, count, units * (count + 2)])
+    penalty = np.repeat([0.0, _RIDGE, _BENDING], [steps, count, units * (count + 2)])
     weights = _lowest(regression, np.append(target.mean(), np.zeros(count)), 80)
     log_sigma = z @ weights[1:].astype(np.float32)
     order = np.argsort(log_sigma)

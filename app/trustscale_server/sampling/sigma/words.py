@@ -25,8 +25,6 @@ otherwise; −log of its height in pixels of X; log of the number of its letters
 UNREADABLE, NO_TEXT = 1e6, 1e-6
 _MAX_LOG = 12.0  # of the score of a word, which lies between the two
 _NEVER = 1e-3  # no reader is surer than this
-_MIN_HEIGHT = 0.5  # of a word, in pixels of X
-_FLAT = 1e-4  # of a departure, under the logarithm
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +101,9 @@ def terms(page: ReadPage, departed: NDArray[np.float32]) -> NDArray[np.float64]:
             (
                 math.log((1 - word.confidence + _NEVER) / (word.confidence + _NEVER)),
                 float(is_other),
-                -math.log(max(_MIN_HEIGHT, height)),
+                -math.log(max(0.5, height)),
                 math.log(len(reading.letters_of(word.text))),
-                math.log(departure + _FLAT),
+                math.log(departure + 1e-4),
             )
         )
     return np.array(rows, np.float64).reshape(-1, len(TERMS))
