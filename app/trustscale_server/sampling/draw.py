@@ -27,12 +27,7 @@ from trustscale_server.platform.errors import (
 from trustscale_server.platform.tasks import shielded, side_by_side
 from trustscale_server.platform.telemetry.traces import span
 from trustscale_server.sampling.align import softness_for
-from trustscale_server.upscalers.base import (
-    RGB,
-    Capabilities,
-    Source,
-    Upscaler,
-)
+from trustscale_server.upscalers.base import RGB, Capabilities, Source, Upscaler
 from trustscale_server.upscalers.failures import replaceable
 from trustscale_server.upscalers.permit import MemoryPermit
 

@@ -11,22 +11,15 @@ from contextlib import suppress
 import numpy as np
 
 from trustscale_server.pixels.npy import read_array
-from trustscale_server.platform.errors import (
-    UpscalerFailed,
-)
+from trustscale_server.platform.errors import UpscalerFailed
 from trustscale_server.platform.tasks import to_its_end
 from trustscale_server.stores.base import Blobs, StoreUnavailable
-from trustscale_server.upscalers.base import (
-    RGB,
-    Source,
-    Upscaler,
-    Wrapped,
-)
+from trustscale_server.upscalers.base import RGB, Source, Upscaler, Wrapped
 from trustscale_server.upscalers.permit import MemoryPermit
 
 
 def samples_named(task: str) -> str:
-    """Return how the names begin of the samples that one task of a job has."""
+    """Return the beginning of the names of a task's samples, in the folder of its job."""
     return f"sample-{hashlib.sha256(task.encode()).hexdigest()[:20]}-"
 
 
@@ -36,7 +29,6 @@ class KeptSamples(Wrapped):
     Models of this process are asked again: to store a sample would take as long.
 
     task: of the job, if it has several (`samples_named`).
-
     has_reused: whether samples of an earlier run came, which say nothing of the model's pace.
     """
 
@@ -53,7 +45,7 @@ class KeptSamples(Wrapped):
         permit = permit or MemoryPermit()
         if self.capabilities.by_tiles:
             return await self.inner.generate(source, seeds, permit)
-        await asyncio.to_thread(getattr, source, "digest")  # of which the names are made
+        await asyncio.to_thread(getattr, source, "digest")  # for the names, in a thread
         missing = [seed for seed in seeds if not await self._has(source, seed)]
         by_seed: dict[int, RGB] = {}
         if missing:

@@ -30,13 +30,11 @@ from trustscale_server.sampling.enlarged import Enlarged
 from trustscale_server.sampling.prediction import Prediction, predicted
 from trustscale_server.sampling.sigma.added_score import Added, score_added
 from trustscale_server.sampling.sigma.estimators import Accumulator
+from trustscale_server.sampling.sigma.features import OnRows
 from trustscale_server.sampling.sigma.words import NO_TEXT, ReadPage
 from trustscale_server.sampling.spec import MeasurementSpec, raise_if_pipeline_differs
 from trustscale_server.upscalers.base import RGB, Source, Upscaler
 from trustscale_server.upscalers.symmetries import sample_seeds
-
-_OnSigma = Callable[[int, NDArray[np.float32]], None]
-"""Called as `MeasurementSink.on_sigma`."""
 
 
 class MeasurementSink(SampleSink):
@@ -125,19 +123,9 @@ async def measure(
     prediction = Prediction(pipeline.prediction)
     reducer = _Reducer(accumulator, prediction, sink)
     started = time.perf_counter()
-    seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))
-    with span(
-        "samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples}
-    ):
-        used = await draw(
-            upscaler,
-            source,
-            seeds[: pipeline.samples],
-            sink=reducer,
-            spare_seeds=seeds[pipeline.samples :],
-            limits=limits,
-            align=pipeline.align,
-        )
+    seeds = await _draw_samples(
+        upscaler, source, seed, pipeline.samples, sink=reducer, limits=limits, align=pipeline.align
+    )
     raise_if_pipeline_differs(pipeline, upscaler)  # it may have been replaced while it worked
     picture = await shielded(prediction.picture)
     if pipeline.fidelity.reader is not None:
@@ -152,7 +140,7 @@ async def measure(
         )
     with span("indecision"):
         sigma, mean_log_sigma = await shielded(
-            _finish, accumulator, sink.on_sigma if sink.takes_sigma else None
+            _sigma_and_mean_log, accumulator, sink.on_sigma if sink.takes_sigma else None
         )
     scored = time.perf_counter()
     distance, page, reduced_s = accumulator.distance, accumulator.page, reducer.seconds
@@ -161,18 +149,18 @@ async def measure(
         added = await shielded(added_to, source, picture, pipeline)
     finished = time.perf_counter()
     return Measurement(
-        picture,
-        sigma,
-        mean_log_sigma,
-        used,
-        {
+        prediction=picture,
+        sigma=sigma,
+        mean_log_sigma=mean_log_sigma,
+        seeds=seeds,
+        timings_ms={
             "samples": 1e3 * (sampled - started - reduced_s),
             "indecision": 1e3 * (reduced_s + scored - sampled),
             "added": 1e3 * (finished - scored),
         },
-        distance,
-        page,
-        added,
+        distance=distance,
+        page=page,
+        added=added,
     )
 
 
@@ -218,11 +206,6 @@ class _Reducer(SampleSink):
         self._sink.on_tile(sample, rows, columns)
 
 
-def _spares(upscaler: Upscaler, samples: int) -> int:
-    most = upscaler.capabilities.max_samples
-    return SPARES if most is None else max(0, min(SPARES, most - samples))
-
-
 async def predict(
     upscaler: Upscaler,
     source: Source,
@@ -237,18 +220,36 @@ async def predict(
     of `measure`; the sink gets the progress alone.
     """
     collected = CollectingSink(sink)
-    seeds = sample_seeds(seed, 1 + _spares(upscaler, 1))
-    with span("samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": 1}):
-        await draw(
+    await _draw_samples(
+        upscaler, source, seed, 1, sink=collected, limits=limits, align=aligns(upscaler)
+    )
+    return collected.samples[0]
+
+
+async def _draw_samples(
+    upscaler: Upscaler,
+    source: Source,
+    seed: int,
+    samples: int,
+    *,
+    sink: SampleSink,
+    limits: TimeLimits,
+    align: bool,
+) -> list[int]:
+    """Draw so many samples of a request, and return the seeds behind them."""
+    most = upscaler.capabilities.max_samples
+    spares = SPARES if most is None else max(0, min(SPARES, most - samples))
+    seeds = sample_seeds(seed, samples + spares)
+    with span("samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": samples}):
+        return await draw(
             upscaler,
             source,
-            seeds[:1],
-            sink=collected,
-            spare_seeds=seeds[1:],
+            seeds[:samples],
+            sink=sink,
+            spare_seeds=seeds[samples:],
             limits=limits,
-            align=aligns(upscaler),
+            align=align,
         )
-    return collected.samples[0]
 
 
 def measured_again(
@@ -263,7 +264,7 @@ def measured_again(
     accumulator.page = page
     for sample in samples:
         accumulator.add(sample)
-    sigma, mean_log_sigma = _finish(accumulator, None)
+    sigma, mean_log_sigma = _sigma_and_mean_log(accumulator, None)
     prediction = predicted(samples, pipeline.prediction)
     return Measurement(
         prediction,
@@ -288,10 +289,13 @@ def _accumulator(source: Source, pipeline: MeasurementSpec, truth: Seen | None) 
     return accumulator
 
 
-def _finish(
-    accumulator: Accumulator, on_sigma: _OnSigma | None
+def _sigma_and_mean_log(
+    accumulator: Accumulator, on_sigma: OnRows[None] | None
 ) -> tuple[NDArray[np.float32], float]:
-    """σ, without rows if `on_sigma` gets them, and the mean of its logarithm; of words, in text."""
+    """σ, without rows if `on_sigma` gets them, and the mean of its logarithm.
+
+    Where words were read, it is the mean over all text.
+    """
     sigma = np.empty(accumulator.shape if on_sigma is None else (0, 0), np.float32)
 
     def on_rows(top: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,10 +15,7 @@ import numpy as np
 
 from trustscale_server.sampling.kept_samples import KeptSamples
 from trustscale_server.stores.files import replace_file
-from trustscale_server.upscalers.base import (
-    Source,
-    Upscaler,
-)
+from trustscale_server.upscalers.base import Source, Upscaler
 
 _MEGA: Final = 1e6
 
