@@ -39,10 +39,10 @@ function of X and Ŷ; a bad one marks little.
 **Weights.** Of scenes with weights W_i each is kept with the probability W_i (`keep_by_weight`),
 and loses the weighted mean of its pairs.
 
-**Harder pictures** (Γ > 1). For every law Q of which each kind of picture is at most Γ times as
-frequent as in the calibration's law, E_Q[x] ≤ c + Γ E[max(x − c, 0)], whatever c is. For a c that
-is fixed beforehand the right side is an expectation under the calibration's law of a number of at
-most c + Γ (1 − ρ − c), and is tested in place of E[x].
+**Harder pictures** (Γ > 1). For every law Q under which each kind of picture is at most Γ times
+as frequent as in the calibration's law, E_Q[x] ≤ c + Γ E[max(x − c, 0)], whatever c is. For a c
+that is fixed beforehand the right side is an expectation under the calibration's law of a number of
+at most c + Γ (1 − ρ − c), and is tested in place of E[x].
 """
 
 from __future__ import annotations

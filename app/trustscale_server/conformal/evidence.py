@@ -54,7 +54,7 @@ STAKES: Final = (0.02, 0.06, 0.14, 0.28, 0.5)
 _Z95: Final = 1.6448536269514722
 
 Accounts: TypeAlias = tuple[float, float, float]
-"""Capital of those that bet on small ranks, on nothing, and on large ones."""
+"""Capital of the accounts that bet on small ranks, on nothing, and on large ones."""
 
 START: Final[Accounts] = (1 / 3, 1 / 3, 1 / 3)
 

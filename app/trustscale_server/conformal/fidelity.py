@@ -156,7 +156,7 @@ def semantic(label: NDArray[Any], shape: tuple[int, ...], limit: float) -> NDArr
 def spots(height: int, width: int, side: int) -> list[tuple[slice, slice]]:
     """Return the windows of an output whose losses count: as few as cover it, evenly spread.
 
-    They overlap along a length that is no multiple of `side`; one that is shorter they fill.
+    They overlap where the output's length is no multiple of `side`, and fill it where it is less.
     """
 
     def along(length: int) -> list[slice]:

@@ -1,7 +1,7 @@
 """Scenes: what counts once, what each of its spots counts, and sums of their losses.
 
 **Spots.** What loses is a window of the output, the *spot* (`spots`), and L is the largest error
-in its trusted part. A picture has many of them, of which a random one is meant.
+in its trusted part. A picture has many of them; the promise is about a random one.
 
 **Scenes.** The spots of one picture, crops of one photograph, frames of one camera run or slices
 of one patient are alike, and not exchangeable with those of a new one. So a *scene* loses the mean

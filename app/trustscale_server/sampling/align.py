@@ -27,7 +27,7 @@ SOFTNESS: Final = 1.0
 
 
 def softness_for(features: InputFeatures | None) -> float:
-    """Return the softness for an upload of which this is known; None: nothing."""
+    """Return the softness for an upload with these features; None: they are not known."""
     is_exact = features is not None and classify(UPLOAD, features) in _EXACT
     return 0.0 if is_exact else SOFTNESS
 

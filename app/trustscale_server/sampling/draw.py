@@ -256,7 +256,7 @@ async def _call(state: _Draw, indices: list[int], permit: MemoryPermit) -> list[
 
 
 def _ask_again(state: _Draw, indices: list[int], failure: UpscalerFailed) -> None:
-    """Repeat the samples of a shared call each alone; one that was alone with a spare seed."""
+    """Repeat each sample of a shared call alone, and one that was alone with a spare seed."""
     if len(indices) == 1:
         if not state.spares:
             raise failure

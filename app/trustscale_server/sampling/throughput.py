@@ -1,4 +1,4 @@
-"""How long samples, answers and pairs take, from those that were made."""
+"""How long samples, answers and pairs take, estimated from earlier ones."""
 
 from __future__ import annotations
 

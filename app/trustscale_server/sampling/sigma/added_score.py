@@ -265,7 +265,7 @@ def _measured(light: _Plane, prediction: Pixels, map_fn: MapFn) -> _Cells:
 
     def strip(top: int) -> None:
         first, last = CELL * top, min(CELL * (top + _ROWS), height)
-        beyond = min(last + 1, height)  # of which differences are taken
+        beyond = min(last + 1, height)  # one more row, for the differences
         e = _whole(enlarged_rows(light, scale, first, beyond), last - first)
         a = _whole(luma(prediction[first:beyond]), last - first) - e
         (ex, ey), (ax, ay) = _slopes(e), _slopes(a)

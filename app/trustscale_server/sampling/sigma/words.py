@@ -74,7 +74,7 @@ class ReadPage:
 
     @classmethod
     def from_pictures(cls, prediction: Pixels, plain: Pixels, scale: int) -> ReadPage:
-        """Read Ŷ and E, [H, W, 3] of 8 or 16 bits, of which the upper 8 are read."""
+        """Read Ŷ and E, [H, W, 3] of 8 or 16 bits; the reader sees the upper 8."""
         rgb, plain_rgb = to_8_bit(prediction), to_8_bit(plain)
         lines = reading.read_lines(rgb)
         others = reading.read_otherwise(lines, plain_rgb)
