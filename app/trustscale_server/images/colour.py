@@ -10,13 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-# Profiles named sRGB differ slightly; one that changes no value by more is ignored.
-_SAME_COLOUR: Final = 3
-
 # Colour spaces of profiles, and the image modes that they apply to.
 _SPACES: Final = {"GRAY": {"L"}, "RGB": {"RGB", "L"}, "CMYK": {"CMYK"}}
 
-_MAX_TAGS: Final = 100  # of a colour profile; lcms reads no more
 _MAX_NAME: Final = 80  # letters of a profile's name in a note
 
 
@@ -54,7 +50,7 @@ def _plain(profile: bytes) -> bytes:
     They may be a hundred thousand, each computed for each colour: minutes for a file of 13 KB.
     """
     plain = bytearray(profile)
-    for k in range(min(int.from_bytes(profile[128:132]), _MAX_TAGS)):
+    for k in range(min(int.from_bytes(profile[128:132]), 100)):  # lcms reads no more
         tag = 132 + 12 * k
         if profile[tag : tag + 3] in {b"D2B", b"B2D"}:
             plain[tag : tag + 4] = b"hid%c" % k  # unique names without meaning
@@ -74,7 +70,8 @@ def _is_srgb(name: str, profile: bytes, mode: str) -> bool:
     probe = _probe().convert(mode)
     before = np.asarray(probe.convert("RGB")).astype(int)
     after = _converted(probe, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-    return bool(np.abs(np.asarray(after) - before).max() <= _SAME_COLOUR)
+    # Profiles named sRGB differ slightly.
+    return bool(np.abs(np.asarray(after) - before).max() <= 3)
 
 
 @cache

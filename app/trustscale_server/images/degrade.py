@@ -38,7 +38,6 @@ _FILTERS: Final = {
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_GRID: Final = 8  # pixels; a decoded picture may have been cut between two blocks
 
 
 class DegradedInput(NamedTuple):
@@ -125,7 +124,8 @@ def _saved(pixels: NDArray[Any], degradation: Degradation, seed: int) -> Degrade
     """X as its files hold it, with the compression of the last one."""
     compression, cut = LOSSLESS, (0, 0)
     if degradation.decoded:
-        down, across = stream(seed, Stream.CUT).integers(0, _GRID, 2).tolist()
+        # It may have been cut between two blocks of 8 pixels.
+        down, across = stream(seed, Stream.CUT).integers(0, 8, 2).tolist()
         cut = (down, across) if stream(seed, Stream.CUT).random() < 0.5 else (0, 0)
         pixels = np.pad(pixels, ((cut[0], 0), (cut[1], 0), (0, 0)), mode="edge")
     for field in degradation.qualities:

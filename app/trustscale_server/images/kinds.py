@@ -34,7 +34,6 @@ _OTHERS: Final = {
 }
 _SHARP: Final = {"lossless", "noisy"}
 _REMADE: Final = {"soft", "enlarged", "smoothed", "denoised", "motion", "page", "line-art"}
-_NEAR: Final = 1.0  # by which a soft kind may be less likely, in nats
 _FORMS: Final = {
     "jpeg": "jpeg",
     "webp": "webp",
@@ -56,7 +55,7 @@ class Kind(NamedTuple):
     @property
     def is_nearly_soft(self) -> bool:
         """Whether it passes as sharp, and a soft kind explains it nearly as well."""
-        return self.name in _SHARP and self.softness > -_NEAR
+        return self.name in _SHARP and self.softness > -1  # nats
 
     @property
     def falls_off_as_taken(self) -> bool:

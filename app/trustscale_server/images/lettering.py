@@ -25,7 +25,6 @@ _FOLDERS: Final = (
     "/System/Library/Fonts",
     "/Library/Fonts",
 )
-_MAX_FONTS: Final = 400  # of the machine that are looked at, once for each text
 _NOWHERE: Final = "\U0010fffe"  # a code point that no font has
 
 REGULAR, SEMIBOLD = 400, 600
@@ -58,7 +57,6 @@ TypesetLine = Sequence[_Piece]
 
 
 _ALONE: Final = 0.25  # of the width: a line below it looks forgotten
-_NARROWER: Final = (0.9, 0.8, 0.7)  # widths that are tried for the lines before it
 
 
 def wrapped(spans: Sequence[StyledText], size: float, width: float) -> list[TypesetLine]:
@@ -70,7 +68,7 @@ def wrapped(spans: Sequence[StyledText], size: float, width: float) -> list[Type
     lines = _broken(spans, size, width)
     if len(lines) < 2 or width_of(lines[-1]) >= _ALONE * width:
         return lines
-    for narrower in _NARROWER:
+    for narrower in (0.9, 0.8, 0.7):
         shorter = _broken(spans, size, narrower * width)
         if len(shorter) == len(lines) and width_of(shorter[-1]) >= _ALONE * width:
             return shorter
@@ -83,15 +81,14 @@ def _broken(spans: Sequence[StyledText], size: float, width: float) -> list[Type
     for span in spans:
         for word in span.text.split(" "):
             pieces = list(_pieces(StyledText(word, span.weight, span.colour), size))
-            space = _font(_path("latin"), size, span.weight).getlength(" ")
+            blank = _Piece(" ", _font(_path("latin"), size, span.weight), span.colour)
             needed = sum(piece.width for piece in pieces)
-            if lines[-1] and used + space + needed > width:
+            if lines[-1] and used + blank.width + needed > width:
                 lines.append([])
                 used = 0.0
             if lines[-1]:
-                blank = _Piece(" ", _font(_path("latin"), size, span.weight), span.colour)
                 lines[-1].append(blank)
-                used += space
+                used += blank.width
             if needed > width:
                 pieces = list(_cut(span, word, size, width))
                 needed = sum(piece.width for piece in pieces)
@@ -153,10 +150,10 @@ def _is_shipped(letter: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _of_the_machine(letters: str) -> str | None:
-    """The file of a font of the machine with all of these letters."""
+    """The file of a font of the machine with all of these letters, among the first 400."""
     folders = (Path(folder).expanduser() for folder in _FOLDERS)
     files = (file for folder in folders for file in sorted(folder.rglob("*.[ot]t[fc]")))
-    for file in islice(files, _MAX_FONTS):
+    for file in islice(files, 400):
         if all(_has(str(file), letter) for letter in letters):
             return str(file)
     return None

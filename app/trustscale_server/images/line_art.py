@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-_DARK: Final = 0.25  # share of drawings with light lines on a dark ground
 _FONTS: Final = (9, 10, 11, 12, 13, 14, 16, 20, 28)  # pixels of X
 _LETTERS: Final = "etaoinshrdlucmfwypvbgkqjxz ETAOINSHR 0123456789 .,:;-/()"
-_PHOTOGRAPH: Final = (0.35, 0.8)  # share of a page's sides
 
 
 def line_art(height: int, width: int, unit: int, random: np.random.Generator) -> NDArray[np.uint8]:
@@ -20,7 +18,7 @@ def line_art(height: int, width: int, unit: int, random: np.random.Generator) ->
 
     unit: pixels of the drawing for one of the picture that is made of it.
     """
-    is_dark = random.random() < _DARK
+    is_dark = random.random() < 0.25  # light lines on a dark ground
     image = Image.new("RGB", (width, height), _color(random, is_light=not is_dark))
     canvas = ImageDraw.Draw(image)
     size = np.array([width, height])
@@ -58,7 +56,7 @@ def page_around(
     """Return a drawing with a rectangle of the photograph in it, uint8 [H, W, 3]."""
     height, width = photograph.shape[:2]
     page = line_art(height, width, unit, random).copy()
-    rows, columns = rectangle(height, width, random, _PHOTOGRAPH)
+    rows, columns = rectangle(height, width, random, (0.35, 0.8))
     page[rows, columns] = photograph[rows, columns]
     return page
 

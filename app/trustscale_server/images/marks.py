@@ -43,11 +43,8 @@ _BEGIN: Final = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'.encod
 _END: Final = b'<?xpacket end="w"?>'
 
 _CELLS: Final = 32  # of the coarse copy, along each side
-_MIN_ROWS: Final = 10 * _CELLS  # of a picture that is cut into rows of cells
 _UNKNOWN_PIXELS: Final = "sha256:" + 64 * "0"
 _UNKNOWN_LOOK: Final = base64.b64encode(bytes(_CELLS * _CELLS)).decode()
-_CHECKED: Final = 12  # digits of the number that people compare
-_LEAST: Final = 0.005  # that is said as 1 %
 _LONGEST: Final = 8192  # characters of a value that is read
 
 
@@ -102,7 +99,7 @@ class Mark:
 
 def check_number(digest: str) -> str:
     """Return the beginning of a digest as people compare it."""
-    digits = digest.removeprefix("sha256:")[:_CHECKED]
+    digits = digest.removeprefix("sha256:")[:12]
     return " ".join(digits[start : start + 4] for start in range(0, len(digits), 4))
 
 
@@ -113,7 +110,7 @@ def relied(share: float, about: str) -> str:
 
 def percent(share: float) -> str:
     """Return a share as people read it; only all is 100 %, and only nothing is 0 %."""
-    if 0 < share < _LEAST:
+    if 0 < share < 0.005:
         return "Less than 1\u00a0%"
     return f"{min(round(100 * share), 99 if share < 1 else 100)}\u00a0%"
 
@@ -133,7 +130,7 @@ def pixel_digest(pixels: Pixels) -> str:
 def coarse_copy(pixels: NDArray[np.uint8]) -> str:
     """Return a coarse copy of the lightness of uint8 [H, W, 3 or 4], as text."""
     height = len(pixels)
-    if height < _MIN_ROWS:
+    if height < 10 * _CELLS:
         return base64.b64encode(_lightness(pixels, _CELLS)).decode()
     # Row by row of cells, since Pillow's copy of a whole picture is larger than the picture.
     edges = [round(cell * height / _CELLS) for cell in range(_CELLS + 1)]

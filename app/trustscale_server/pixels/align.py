@@ -21,9 +21,6 @@ from trustscale_server.pixels.filters import gaussian_blur
 from trustscale_server.pixels.lab import Pixels, normalised_lab
 from trustscale_server.pixels.resize import enlarged_rows, resized
 
-_VISIBLE_DB = 45.0
-"""Of the agreement with X; below it differences of colours can be seen."""
-
 _ROWS = 64  # of the output that are corrected at once: they stay in the cache
 
 
@@ -92,12 +89,8 @@ def _psnr(reduced: Pixels, source: Pixels) -> float:
     return min(99.0, -10 * math.log10(max(apart, 1e-12)))
 
 
-def colour_shift(sample: Pixels, source: Pixels) -> float:
-    """Return how far the mean colour moved, L1 in normalised CIELAB."""
-    return _shift(_reduced(sample, source), source)
-
-
-def _shift(reduced: Pixels, source: Pixels) -> float:
+def _colour_shift(reduced: Pixels, source: Pixels) -> float:
+    """How far the mean colour moved, L1 in normalised CIELAB."""
     means = [normalised_lab(pixels).mean(axis=(1, 2)) for pixels in (reduced, source)]
     return float(np.abs(means[0] - means[1]).sum())
 
@@ -106,7 +99,8 @@ def _shift(reduced: Pixels, source: Pixels) -> float:
 class Agreement:
     """How well a sample agrees with its source, and what aligning changes.
 
-    db, aligned_db: `consistency_db` before and after. shift: `colour_shift`, in steps of 100.
+    db, aligned_db: `consistency_db` before and after. shift: of the mean colour, L1 in normalised
+    CIELAB in steps of 100.
     """
 
     db: float
@@ -119,13 +113,15 @@ class Agreement:
         reduced = _reduced(sample, source)
         moved = _moved(sample, source, reduced, 0.0)
         return cls(
-            _psnr(reduced, source), consistency_db(moved, source), 100 * _shift(reduced, source)
+            db=_psnr(reduced, source),
+            aligned_db=consistency_db(moved, source),
+            shift=100 * _colour_shift(reduced, source),
         )
 
     @property
     def helps(self) -> bool:
         """Whether aligning removes an error that is there to be seen."""
-        return self.db < _VISIBLE_DB and self.aligned_db > self.db + 1
+        return self.db < 45 and self.aligned_db > self.db + 1  # dB; at 45 nobody sees it
 
     def __str__(self) -> str:
         needs = "aligning is of no use"

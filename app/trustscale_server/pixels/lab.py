@@ -8,10 +8,10 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-# Linear sRGB to CIE XYZ (IEC 61966-2-1) and the D65 white point, as in scikit-image.
 LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in Y′ (Rec. 601)."""
 
+# Linear sRGB to CIE XYZ (IEC 61966-2-1) and the D65 white point, as in scikit-image.
 _XYZ_FROM_RGB = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
 )
@@ -23,8 +23,6 @@ _XYZ_WIDTH = 21
 _XYZ_FIELD = (1 << _XYZ_WIDTH) - 1
 _XYZ_UNIT = _XYZ_FIELD - 3
 
-_LINEAR_BELOW = 0.008856  # up to this t the Lab function f(t) is a straight line
-
 _BLOCK = 1 << 15  # pixels per block: temporaries stay in the cache
 
 Pixels: TypeAlias = NDArray[np.uint8 | np.uint16]
@@ -32,13 +30,13 @@ Pixels: TypeAlias = NDArray[np.uint8 | np.uint16]
 
 
 class Colours(NamedTuple):
-    """An image in normalised Lab, float32 [3, H, W], that several are compared with."""
+    """An image in normalised Lab, float32 [3, H, W], converted once to compare several with it."""
 
     lab: NDArray[np.float32]
 
 
 Seen: TypeAlias = Pixels | Colours
-"""An image as pixels, [H, W, 3], or what they were looked up to be."""
+"""An image as pixels, [H, W, 3], or as the colours that were computed of them."""
 
 
 class LabTables(NamedTuple):
@@ -54,7 +52,8 @@ def lab_tables() -> LabTables:
     """Return the tables of this module."""
     red, green, blue = _shares(256)
     t = np.arange(1 << _XYZ_WIDTH) / _XYZ_UNIT
-    f = np.where(t > _LINEAR_BELOW, np.cbrt(t), 7.787 * t + 16 / 116).astype(np.float32)
+    # Near black the Lab function is a straight line.
+    f = np.where(t > 0.008856, np.cbrt(t), 7.787 * t + 16 / 116).astype(np.float32)
     return LabTables((green[:, None] + red).reshape(-1), blue, f)
 
 

@@ -14,22 +14,20 @@ Scalar = TypeVar("Scalar", np.bool_, np.uint16)
 
 _SCREENS: Final = {"4k": 3840, "8k": 7680}
 _PAPER_MM: Final = {"a0": 1189, "a1": 841, "a2": 594, "a3": 420, "a4": 297, "a5": 210, "a6": 148}
-_PRINT: Final = re.compile(r"(a\d)@([1-9]\d{0,4})", re.ASCII)
 _REACH: Final = 3  # rows that an enlarged row depends on to either side, and one more
-_NUMBER: Final = re.compile(r"[1-9]\d{0,8}", re.ASCII)
 
 
-def longest_side(value: Any) -> int:
-    """Return the longest side in pixels of a number, a screen or a print like `a3@300`.
+def _longest_side(value: Any) -> int:
+    """The longest side in pixels of a number, a screen or a print like `a3@300`.
 
     Raises ValueError.
     """
     text = str(value).strip().lower()
     if text in _SCREENS:
         return _SCREENS[text]
-    if _NUMBER.fullmatch(text):
+    if re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
         return int(text)
-    printed = _PRINT.fullmatch(text)
+    printed = re.fullmatch(r"(a\d)@([1-9]\d{0,4})", text, re.ASCII)
     if printed is None or printed[1] not in _PAPER_MM:
         raise ValueError(
             f"{value!r} is no longest side in pixels (3000), no screen ({', '.join(_SCREENS)}) and "
@@ -39,7 +37,7 @@ def longest_side(value: Any) -> int:
 
 
 LongestSide = Annotated[
-    int, BeforeValidator(longest_side, json_schema_input_type=Annotated[int, Field(ge=1)] | str)
+    int, BeforeValidator(_longest_side, json_schema_input_type=Annotated[int, Field(ge=1)] | str)
 ]
 
 

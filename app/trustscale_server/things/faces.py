@@ -23,22 +23,16 @@ from PIL import Image
 FaceNetwork = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """CenterFace: RGB of 0 … 255, float32 [1, 3, h, w] with sides that 32 divides, to `_MAPS`."""
 
-_MODEL: Final = "centerface.onnx"
-
 # Chosen by `benchmarks/faces.py`, whose tables are in docs/evidence.md.
 _THRESHOLD: Final = 0.25
 _MARGIN: Final = 0.1  # on each side, of that side
-_MIN_ZOOM, _MOST_ZOOM = 2.0, 4.0
+_MIN_ZOOM, _MAX_ZOOM = 2.0, 4.0
 _SMALL: Final = 1024  # pixels on a side of what a small upload is enlarged to
 
 _MAPS: Final = 5  # likelihood; logarithms of height and width; offsets down and right
 _CELL: Final = 4  # pixels
 _MULTIPLE: Final = 32
 _TILE, _OVERLAP = 768, 64  # pixels of the enlarged picture; a tile takes up to 120 MB
-_COARSEST: Final = 320  # pixels, at which a face that fills a picture is found
-_SAME: Final = 0.3  # of the joint area of two boxes that are one face
-_INSIDE: Final = 0.8  # of a box, from which on a surer one shows its face
-_MOST: Final = 4096  # boxes, of a tile or a picture, so that a hostile one costs no more
 
 
 class Face(NamedTuple):
@@ -57,7 +51,7 @@ FindFaces = Callable[[NDArray[np.uint8], int], list[Face]]
 
 def face_network_file() -> bytes:
     """Return the ONNX file of the network."""
-    return resources.files(__package__).joinpath("models", _MODEL).read_bytes()
+    return resources.files(__package__).joinpath("models", "centerface.onnx").read_bytes()
 
 
 def zoom_for(height: int, width: int, scale: int) -> float:
@@ -67,7 +61,7 @@ def zoom_for(height: int, width: int, scale: int) -> float:
     four times for some of 5.
     """
     zoom = _SMALL / math.sqrt(height * width)
-    return min(max(zoom, _MIN_ZOOM), _MOST_ZOOM, float(scale))
+    return min(max(zoom, _MIN_ZOOM), _MAX_ZOOM, float(scale))
 
 
 def find_faces(picture: NDArray[np.uint8], zoom: float, network: FaceNetwork) -> list[Face]:
@@ -77,7 +71,8 @@ def find_faces(picture: NDArray[np.uint8], zoom: float, network: FaceNetwork) ->
     """
     height, width, _ = picture.shape
     image = Image.fromarray(picture)
-    halvings = max(0, math.ceil(math.log2(max(height, width) * zoom / _COARSEST)))
+    # At 320 pixels a face that fills a picture is found.
+    halvings = max(0, math.ceil(math.log2(max(height, width) * zoom / 320)))
     by_tile = [
         _in_tile(image, place, level, network)
         for level in (zoom / 2**halving for halving in range(halvings + 1))
@@ -129,16 +124,17 @@ def _decoded(maps: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _distinct(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """The boxes, [N, 5], without those of a face that a surer box shows; surest first."""
-    remaining, distinct = boxes[np.argsort(-boxes[:, 4], kind="stable")[:_MOST]], []
+    # Of a tile or a picture 4096 at most, so that a hostile one costs no more.
+    remaining, distinct = boxes[np.argsort(-boxes[:, 4], kind="stable")[:4096]], []
     while len(remaining):
         best = remaining[0]
         distinct.append(best)
         joint = _area(
             np.maximum(best[:2], remaining[:, :2]), np.minimum(best[2:4], remaining[:, 2:4])
         )
-        union = _area(best[:2], best[2:4]) + _area(remaining[:, :2], remaining[:, 2:4]) - joint
-        is_inside = joint > _INSIDE * _area(remaining[:, :2], remaining[:, 2:4])
-        is_other = (joint < _SAME * union) & ~is_inside
+        areas = _area(remaining[:, :2], remaining[:, 2:4])
+        union = _area(best[:2], best[2:4]) + areas - joint
+        is_other = (joint < 0.3 * union) & (joint <= 0.8 * areas)
         is_other[0] = False
         remaining = remaining[is_other]
     return np.array(distinct).reshape(-1, 5)

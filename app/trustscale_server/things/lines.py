@@ -45,7 +45,6 @@ _MAYBE_LIKELY, _MAYBE_LINE = 0.2, 0.35
 _LARGE: Final = 40  # pixels of the shorter side of a line in the copy: of letters of about 25
 _SEEN: Final = 0.15  # of a pixel on average in such a line: .21 and more in those with letters
 _AROUND: Final = 24  # pixels around a line that are looked at closer
-_MOST: Final = 0.35  # of a picture that is looked at in parts: they cost more than their share
 
 
 def line_network_file() -> bytes:
@@ -73,9 +72,8 @@ def find_lines(pictures: Sequence[NDArray[np.uint8]], network: LineNetwork) -> l
         place, inside = box_of(box, is_near_line.shape)
         is_near_line[place] |= inside
     regions = [_enlarged(region, zoom, height, width) for region in _parts(is_near_line)]
-    if sum((bottom - top) * (right - left) for top, left, bottom, right in regions) > (
-        _MOST * height * width
-    ):
+    area = sum((bottom - top) * (right - left) for top, left, bottom, right in regions)
+    if area > 0.35 * height * width:  # parts cost more than their share
         regions = [everything]
     return [
         [

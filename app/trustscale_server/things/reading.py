@@ -25,9 +25,6 @@ from trustscale_server.pixels.lab import Pixels, to_8_bit
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
 _BEFORE_DIGITS = frozenset("-+±.,:/'’·")
 
-_MIN_SIDE = 4  # of a line, in pixels, to take out its perspective
-_UPRIGHT = 1.5  # height over width from which on the reader turns a line
-
 
 def missing(reader: ReaderSettings | None) -> str | None:
     """Return what to install before this reader reads, if anything; None needs none."""
@@ -72,7 +69,8 @@ def read_lines(picture: NDArray[np.uint8]) -> list[Line]:
     """Return the lines of text in a uint8 [H, W, 3] picture."""
     engine, pixels = _engine(), _bgr(picture)
     boxes = engine(pixels).boxes
-    boxes = [] if boxes is None else [box for box in boxes if _least_side(box) >= _MIN_SIDE]
+    # A line of fewer than four pixels has no perspective to be taken out.
+    boxes = [] if boxes is None else [box for box in boxes if _least_side(box) >= 4]
     if not boxes:
         return []
     recognised = engine.recognize_txt(engine.crop_text_regions(pixels, boxes))
@@ -154,8 +152,8 @@ def _words(box: NDArray[np.float32], text: str, about: Any) -> Iterator[Word]:
     )
     corners = np.asarray(box, np.float64)
     left, top = (np.linalg.norm(corners[other] - corners[0]) for other in (3, 1))
-    if top * _UPRIGHT <= left:
-        corners = np.roll(corners, -1, axis=0)  # it runs downwards
+    if left >= top * 1.5:  # the reader turned the line, which runs downwards
+        corners = np.roll(corners, -1, axis=0)
     top_left, top_right, bottom_right, bottom_left = corners
     columns = about.line_txt_len
     for characters, places in zip(about.words, about.word_cols, strict=True):
