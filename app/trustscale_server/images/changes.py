@@ -8,7 +8,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.images.marks import Mark, coarse_copy, differences, pixel_digest
+from trustscale_server.images.marks import Mark
+from trustscale_server.images.pixel_digest import coarse_copy, differences, pixel_digest
 from trustscale_server.pixels.boxes import Box
 
 PixelState = Literal["unchanged", "saved_again", "resized", "cropped", "changed", "unknown"]

@@ -35,7 +35,7 @@ RULES: Final = (UPLOAD, BANDS)
 """The available rules; another version of one is another rule."""
 
 _MIDDLE_SIDE = 512  # of the part in the middle whose features σ depends on
-# log₂ of the factor of an enlargement as a linear function of `energies`, fitted to photographs by
+# log₂ of the factor of an enlargement as a linear function of `_energies`, fitted to photographs by
 # least squares: a constant and weights, of pictures without and with loss.
 _CLEAN, _LOSSY = (1.540, (0.679, -0.335, -0.382)), (1.731, (0.533, -0.152, -0.447))
 _LOSSLESS: Final = Kind("lossless", softness=-2.0)
@@ -87,34 +87,48 @@ class InputFeatures:
 def look_at(picture: Pixels, compression: Compression) -> InputFeatures:
     """Return the features of X, [h, w, 3], given what its file says of its compression."""
     rgb = to_8_bit(picture)
-    height, width = rgb.shape[:2]
-    # A multiple of 8 from the corner keeps a grid of blocks in place.
-    top, left = (max(0, (side - _MIDDLE_SIDE) // 2) // 8 * 8 for side in (height, width))
-    pixels = rgb[top : top + _MIDDLE_SIDE, left : left + _MIDDLE_SIDE]
-    worst = strongest_compression(compression, pixels)
-    luma = np.asarray(pixels @ LUMA, np.float32)
-    padded = np.pad(luma, ((0, 1), (0, 1)), mode="edge")
-    right = np.diff(padded, axis=1)
-    across, down = right[:-1], np.diff(padded, axis=0)[:, :-1]
-    diagonal = np.abs(np.diff(right, axis=0)) / 2
-    red, green, blue = np.moveaxis(pixels, 2, 0)  # a reduction over three of them is slow
-    highest = np.maximum(np.maximum(red, green), blue).astype(np.int16)
-    channels = highest - np.minimum(np.minimum(red, green), blue)
+    middle = _middle_of(rgb)
+    worst = strongest_compression(compression, middle)
+    luma = np.asarray(middle @ LUMA, np.float32)
+    detail, noise = _detail_and_noise(luma)
     constant, weights = _CLEAN if worst == LOSSLESS else _LOSSY
     described = kinds_table().standardised({**describe(rgb), **file_numbers(compression, worst)})
     return InputFeatures(
         worst,
-        detail=float(np.log1p(np.abs(across) + np.abs(down)).mean()),
-        noise=float(np.log(np.median(diagonal) / 0.6745 + 0.25)),
-        colour=float(np.log1p(channels.mean())),
-        softness=float(constant + np.dot(weights, energies(luma))),
+        detail=detail,
+        noise=noise,
+        colour=_colour(middle),
+        softness=float(constant + np.dot(weights, _energies(luma))),
         kind=kind_of(described, compression),
         described=tuple(described.tolist()),
     )
 
 
-def energies(luma: NDArray[np.float32]) -> tuple[float, float, float]:
-    """Return the levels of the luma, float32 [h, w], in grey levels, for the softness.
+def _middle_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The part in the middle; it begins where blocks of JPEG do, at a multiple of 8 pixels."""
+    height, width = rgb.shape[:2]
+    top, left = (max(0, (side - _MIDDLE_SIDE) // 2) // 8 * 8 for side in (height, width))
+    return rgb[top : top + _MIDDLE_SIDE, left : left + _MIDDLE_SIDE]
+
+
+def _detail_and_noise(luma: NDArray[np.float32]) -> tuple[float, float]:
+    padded = np.pad(luma, ((0, 1), (0, 1)), mode="edge")
+    right = np.diff(padded, axis=1)
+    across, down = right[:-1], np.diff(padded, axis=0)[:, :-1]
+    diagonal = np.abs(np.diff(right, axis=0)) / 2
+    detail = np.log1p(np.abs(across) + np.abs(down)).mean()
+    return float(detail), float(np.log(np.median(diagonal) / 0.6745 + 0.25))
+
+
+def _colour(pixels: NDArray[np.uint8]) -> float:
+    red, green, blue = np.moveaxis(pixels, 2, 0)  # a reduction over three of them is slow
+    highest = np.maximum(np.maximum(red, green), blue).astype(np.int16)
+    channels = highest - np.minimum(np.minimum(red, green), blue)
+    return float(np.log1p(channels.mean()))
+
+
+def _energies(luma: NDArray[np.float32]) -> tuple[float, float, float]:
+    """The levels of the luma, float32 [h, w], in grey levels, for the softness.
 
     Logarithms of mean squares, across and down together, of differences: between neighbours, over
     two pixels, of the fourth order.

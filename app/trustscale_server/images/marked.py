@@ -9,7 +9,8 @@ from typing import IO, Final
 from PIL import Image
 
 from trustscale_server.images.encode import Attached, FormName, write_picture
-from trustscale_server.images.marks import Mark, colours_of, completed, packet
+from trustscale_server.images.marks import Mark, completed, packet
+from trustscale_server.images.pixel_digest import colours_of
 from trustscale_server.pixels.lab import Pixels
 
 # What is read has exactly the values that were written; WebP loses those of hidden pixels.

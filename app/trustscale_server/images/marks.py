@@ -1,15 +1,11 @@
 """The mark in a file of ours: XMP that names its source, its model, its promise and its pixels.
 
 It needs no certificate, so anybody can write such a mark: it tells honest people where a file comes
-from, and proves nothing. `DigitalSourceType` is the term that IPTC has for it. A digest of the
-pixels says whether they are still the same, and a coarse copy of the lightness where they are not.
+from, and proves nothing. `DigitalSourceType` is the term that IPTC has for it.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Final, Literal, cast, get_args
@@ -17,9 +13,15 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from trustscale_server import __version__
+from trustscale_server.images.pixel_digest import (
+    UNKNOWN_LOOK,
+    UNKNOWN_PIXELS,
+    check_number,
+    coarse_copy,
+    pixel_digest,
+)
 from trustscale_server.images.xmp import DESCRIPTION, RDF, descriptions, full
 from trustscale_server.pixels.lab import Pixels
 
@@ -42,9 +44,6 @@ _BEFORE: Final = f"{_OURS}sourceTypeOfUpload"
 _BEGIN: Final = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'.encode()
 _END: Final = b'<?xpacket end="w"?>'
 
-_CELLS: Final = 32  # of the coarse copy, along each side
-_UNKNOWN_PIXELS: Final = "sha256:" + 64 * "0"
-_UNKNOWN_LOOK: Final = base64.b64encode(bytes(_CELLS * _CELLS)).decode()
 _LONGEST: Final = 8192  # characters of a value that is read
 
 
@@ -89,18 +88,12 @@ class Mark:
     def pending(self, pixels: Pixels) -> Mark:
         """Return the mark of a lossy file, before its pixels are known; see `completed`."""
         height, width = pixels.shape[:2]
-        return replace(self, size=(width, height), pixels=_UNKNOWN_PIXELS, look=_UNKNOWN_LOOK)
+        return replace(self, size=(width, height), pixels=UNKNOWN_PIXELS, look=UNKNOWN_LOOK)
 
     @property
     def check(self) -> str:
         """The number by which people compare the picture, such as "8f3a 21c9 6e04"."""
         return check_number(self.picture or self.pixels)
-
-
-def check_number(digest: str) -> str:
-    """Return the beginning of a digest as people compare it."""
-    digits = digest.removeprefix("sha256:")[:12]
-    return " ".join(digits[start : start + 4] for start in range(0, len(digits), 4))
 
 
 def relied(share: float, about: str) -> str:
@@ -115,52 +108,11 @@ def percent(share: float) -> str:
     return f"{min(round(100 * share), 99 if share < 1 else 100)}\u00a0%"
 
 
-def colours_of(image: Image.Image) -> NDArray[np.uint8]:
-    """Return pixels as they are marked, uint8 [H, W, 3], or 4 where some are transparent."""
-    return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
-
-
-def pixel_digest(pixels: Pixels) -> str:
-    """Return a digest of the values of uint8 [H, W, 3 or 4] and of their shape."""
-    digest = hashlib.sha256("x".join(map(str, pixels.shape)).encode())
-    digest.update(np.ascontiguousarray(pixels).data)
-    return f"sha256:{digest.hexdigest()}"
-
-
-def coarse_copy(pixels: NDArray[np.uint8]) -> str:
-    """Return a coarse copy of the lightness of uint8 [H, W, 3 or 4], as text."""
-    height = len(pixels)
-    if height < 10 * _CELLS:
-        return base64.b64encode(_lightness(pixels, _CELLS)).decode()
-    # Row by row of cells, since Pillow's copy of a whole picture is larger than the picture.
-    edges = [round(cell * height / _CELLS) for cell in range(_CELLS + 1)]
-    rows = (_lightness(pixels[top:bottom], 1) for top, bottom in itertools.pairwise(edges))
-    return base64.b64encode(b"".join(rows)).decode()
-
-
-def _lightness(pixels: NDArray[np.uint8], rows: int) -> bytes:
-    """The mean lightness of so many rows of cells, on grey where the picture is transparent."""
-    image = Image.fromarray(pixels)
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image)
-    return image.convert("L").resize((_CELLS, rows), Image.Resampling.BOX).tobytes()
-
-
-def differences(copy: str, other_copy: str) -> NDArray[np.int_] | None:
-    """Return |difference| of two coarse copies, [32, 32]; None if one is none."""
-    try:
-        cells = [np.frombuffer(base64.b64decode(text), np.uint8) for text in (copy, other_copy)]
-        first, second = (cell.reshape(_CELLS, _CELLS).astype(int) for cell in cells)
-    except ValueError:
-        return None
-    return np.asarray(np.abs(first - second))
-
-
 def completed(file: bytes, pixels: NDArray[np.uint8]) -> bytes:
     """Return a file whose mark is `pending`, with the digest of its decoded pixels."""
     for placeholder, value in (
-        (_UNKNOWN_PIXELS, pixel_digest(pixels)),
-        (_UNKNOWN_LOOK, coarse_copy(pixels)),
+        (UNKNOWN_PIXELS, pixel_digest(pixels)),
+        (UNKNOWN_LOOK, coarse_copy(pixels)),
     ):
         if file.count(placeholder.encode()) != 1:
             raise ValueError("the file does not hold its mark as plain text")

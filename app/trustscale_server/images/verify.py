@@ -29,7 +29,8 @@ from trustscale_server.images.changes import (
 from trustscale_server.images.damage import refusing_damage
 from trustscale_server.images.header import image_size, open_image
 from trustscale_server.images.limits import Limits, admit_pixels
-from trustscale_server.images.marks import Mark, PictureKind, colours_of, mark_in, relied
+from trustscale_server.images.marks import Mark, PictureKind, mark_in, relied
+from trustscale_server.images.pixel_digest import colours_of
 from trustscale_server.images.signature import (
     NOBODY,
     Signature,

@@ -14,7 +14,8 @@ from PIL import Image
 from trustscale_server.images.card import card
 from trustscale_server.images.encode import FORMS
 from trustscale_server.images.marked import write_marked
-from trustscale_server.images.marks import Mark, pixel_digest
+from trustscale_server.images.marks import Mark
+from trustscale_server.images.pixel_digest import pixel_digest
 from trustscale_server.images.png import to_bytes
 from trustscale_server.images.themes import THEMES, Theme
 from trustscale_server.serving.caption import CardContent, Look, caption_of

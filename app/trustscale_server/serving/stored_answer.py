@@ -11,8 +11,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from pydantic import Field, TypeAdapter
 
-from trustscale_server.images.marks import colours_of
 from trustscale_server.images.metadata import Metadata, marks_of
+from trustscale_server.images.pixel_digest import colours_of
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.serving.document import Picture, Result, Unmasked

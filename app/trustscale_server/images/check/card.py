@@ -11,7 +11,7 @@ from PIL import Image
 
 from trustscale_server.images.card import Caption, card
 from trustscale_server.images.check.document import Check
-from trustscale_server.images.marks import check_number, pixel_digest
+from trustscale_server.images.pixel_digest import check_number, pixel_digest
 from trustscale_server.pixels.resize import size_within
 from trustscale_server.platform.errors import ConfigError
 
