@@ -35,7 +35,8 @@ from benchmarks.table import print_table
 from harness.servers import ProcessGroup, RedisServer, free_port
 from harness.work import new_job
 from trustscale_server.jobs.queue import JobQueue
-from trustscale_server.stores.base import Job, JobState, Stores, open_stores
+from trustscale_server.stores.job_status import Job, JobState
+from trustscale_server.stores.opened import Stores, open_stores
 
 PAIRS = 40
 PAIR_S = 0.2

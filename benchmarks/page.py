@@ -30,7 +30,7 @@ from harness.browser import DESKTOP, launched, serving
 from trustscale_server.images.png import to_png
 from trustscale_server.serving.document import Result
 from trustscale_server.serving.file_names import MASK, TRUST
-from trustscale_server.stores.base import open_stores
+from trustscale_server.stores.opened import open_stores
 
 SECONDS = 3
 BOUND = 0.5

@@ -28,7 +28,7 @@ from benchmarks.crash import Bench
 from benchmarks.table import print_table
 from harness.servers import RedisServer
 from harness.work import new_job, starts
-from trustscale_server.stores.base import JobState, JobStatus
+from trustscale_server.stores.job_status import JobState, JobStatus
 
 STALLS, STALL_S, LONG_PAIR_S = 8, 6.0, 60.0
 UPSCALES, CALIBRATIONS, PAIRS, WORK_S = 24, 3, 12, 1.0

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime
 
-from trustscale_server.stores.base import CalibrationHead, Job
+from trustscale_server.stores.calibrations import CalibrationHead
+from trustscale_server.stores.job_status import Job
 
 
 def head(name, upscaler="span", *, day=1):

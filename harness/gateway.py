@@ -22,7 +22,7 @@ from trustscale_server.calibration.active import Calibrations
 from trustscale_server.http.app import TIMINGS, create_app
 from trustscale_server.http.state import State
 from trustscale_server.platform.problems import PROBLEMS
-from trustscale_server.stores.base import open_stores
+from trustscale_server.stores.opened import open_stores
 
 Value = TypeVar("Value")
 

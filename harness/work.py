@@ -17,7 +17,8 @@ from harness.documents import head
 from harness.waiting import PATIENCE_S
 from trustscale_server.jobs.queue import JobQueue, run_until_signalled
 from trustscale_server.platform.errors import BadPairs
-from trustscale_server.stores.base import Job, open_stores
+from trustscale_server.stores.job_status import Job
+from trustscale_server.stores.opened import open_stores
 from trustscale_server.upscalers.failures import BadCredentials, QuotaSpent
 
 

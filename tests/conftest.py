@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from harness.servers import RedisServer, S3Server
 from tests.missing import needed
-from trustscale_server.stores.base import open_stores
+from trustscale_server.stores.opened import open_stores
 
 # Programs that tests start find this checkout's code, whichever one is installed.
 _ROOT = Path(__file__).parents[1]

@@ -7,11 +7,7 @@ from pathlib import Path
 import pytest
 
 from trustscale_server.bootstrap.checks import check_settings
-from trustscale_server.bootstrap.settings import (
-    Settings,
-    load_settings,
-    unknown_variables,
-)
+from trustscale_server.bootstrap.settings import Settings, load_settings, unknown_variables
 from trustscale_server.bootstrap.sources import read_secret_files
 from trustscale_server.cli.config import effective
 from trustscale_server.platform.config_errors import did_you_mean

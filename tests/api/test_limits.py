@@ -35,7 +35,8 @@ from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.errors import RateLimited
 from trustscale_server.platform.fair import current_client
 from trustscale_server.serving import upload
-from trustscale_server.stores.base import Job, StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import Job
 from trustscale_server.stores.uploads import uploads_for
 
 ASYNC = {"Prefer": "respond-async"}

@@ -21,7 +21,7 @@ from trustscale_server.calibration.insight import COMMON_ALPHAS, ThresholdRow
 from trustscale_server.http.health_checks import HealthChecks
 from trustscale_server.http.routes.upscalers import levels_of
 from trustscale_server.platform.errors import ConfigError, UpscalerUnavailable
-from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
 
 
 class TestHealth:

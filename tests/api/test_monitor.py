@@ -15,7 +15,7 @@ from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.canary_store import CanaryStore
 from trustscale_server.calibration.insight import COMMON_ALPHAS
 from trustscale_server.conformal import fidelity
-from trustscale_server.stores.base import open_stores
+from trustscale_server.stores.opened import open_stores
 
 PATH = "/v1/admin/monitor"
 

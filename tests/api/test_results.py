@@ -33,8 +33,8 @@ from harness.waiting import block_until, until
 from tests.live import serving
 from trustscale import Trustscale
 from trustscale_server.http.app import Timings
-from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.stores.blobs import Blobs, open_blobs
+from trustscale_server.stores.documents import StoreUnavailable
 
 
 def pixels_in(data):

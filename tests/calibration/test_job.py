@@ -32,7 +32,7 @@ from trustscale_server.platform.errors import BadPairs, CalibrationMismatch, Con
 from trustscale_server.sampling.kept_samples import samples_named
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
-from trustscale_server.stores.base import JobState
+from trustscale_server.stores.job_status import JobState
 from trustscale_server.stores.uploads import folder_of_samples, forget_uploads
 from trustscale_server.upscalers.base import Source, image_digest
 

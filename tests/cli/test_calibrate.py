@@ -28,7 +28,7 @@ from trustscale_server.calibration import file
 from trustscale_server.cli.in_process import client_in_process
 from trustscale_server.platform.errors import UpscalerRejected
 from trustscale_server.stores import usage
-from trustscale_server.stores.base import open_stores
+from trustscale_server.stores.opened import open_stores
 from trustscale_server.upscalers.base import Capabilities
 
 MAKE = ("calibrate", "photos", "--samples", 2, "--json")

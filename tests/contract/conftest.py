@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from trustscale_server.stores.base import Stores, open_stores
+from trustscale_server.stores.opened import Stores, open_stores
 
 IMPLEMENTATIONS = ["sqlite", pytest.param("redis", marks=pytest.mark.servers)]
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from harness.documents import head, job
-from trustscale_server.stores.base import JobState, open_stores
+from trustscale_server.stores.job_status import JobState
+from trustscale_server.stores.opened import open_stores
 
 
 def say(kind, name):

@@ -6,7 +6,7 @@ import pytest
 
 from harness.documents import head, job
 from trustscale_server.platform.errors import Conflict, NotFound
-from trustscale_server.stores.base import JobState
+from trustscale_server.stores.job_status import JobState
 
 
 async def test_the_first_put_stays(opener):

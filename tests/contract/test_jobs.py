@@ -7,7 +7,7 @@ import pytest
 
 from harness.documents import job
 from trustscale_server.platform.errors import NotFound
-from trustscale_server.stores.base import JobAbout, JobState, JobStatus, Progress
+from trustscale_server.stores.job_status import JobAbout, JobState, JobStatus, Progress
 
 
 async def at(stores, task):

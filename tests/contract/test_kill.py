@@ -22,12 +22,10 @@ from harness.documents import head, job
 from harness.servers import RedisServer
 from harness.waiting import PATIENCE_S
 from trustscale_server.platform.errors import NotFound
-from trustscale_server.stores.base import (
-    AuditLog,
-    JobState,
-    Stores,
-    StoreUnavailable,
-)
+from trustscale_server.stores.audit import AuditLog
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import JobState
+from trustscale_server.stores.opened import Stores
 from trustscale_server.stores.redis import redis_client
 from trustscale_server.stores.redis_documents import RedisDocuments
 from trustscale_server.stores.redis_errors import redis_errors

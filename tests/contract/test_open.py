@@ -11,8 +11,7 @@ from redis.asyncio import Redis
 from harness.documents import head, job
 from harness.servers import RedisServer
 from trustscale_server.platform.errors import ConfigError, NotFound
-from trustscale_server.stores.base import StoreUnavailable
-from trustscale_server.stores.documents import Document, Key
+from trustscale_server.stores.documents import Document, Key, StoreUnavailable
 from trustscale_server.stores.sqlite import SCHEMA_VERSION
 
 

@@ -11,8 +11,9 @@ from datetime import timedelta
 import pytest
 
 from trustscale_server.stores import blobs
-from trustscale_server.stores.base import StoreUnavailable, open_stores
 from trustscale_server.stores.blobs import open_blobs
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.opened import open_stores
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):

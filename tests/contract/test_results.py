@@ -14,8 +14,8 @@ from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.images.encode import write_picture
 from trustscale_server.platform.errors import ConfigError, NotFound
-from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.stores.blobs import Blobs, open_blobs
+from trustscale_server.stores.documents import StoreUnavailable
 from trustscale_server.stores.spool import IN_MEMORY, spooled
 from trustscale_server.stores.sqlite import SqliteDocuments
 

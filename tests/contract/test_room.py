@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from trustscale_server.jobs.webhooks import delivery_of, event_of
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.serving.request import UpscaleRequest
-from trustscale_server.stores.base import Job, JobAbout, JobState, StoreUnavailable
-from trustscale_server.stores.job_status import JOB_PREFIX
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import JOB_PREFIX, Job, JobAbout, JobState
 
 WEBHOOK = "https://hooks.example/of/this/service"
 KEYS_KEPT_S = 86400.0

@@ -8,7 +8,7 @@ import time_machine
 
 from harness.documents import job
 from harness.waiting import PATIENCE_S
-from trustscale_server.stores.base import Label, Update
+from trustscale_server.stores.monitor_states import Label, Update
 
 
 async def test_several_writers_of_entries(doors):

@@ -18,7 +18,7 @@ from tests.contract.stored import FOR_EVER, ONCE
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.stores import redis as redis_store
 from trustscale_server.stores import sqlite
-from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
 
 ARCHIVES = sorted((Path(__file__).parents[1] / "data" / "stored").glob("*.tar.xz"))
 

@@ -9,9 +9,9 @@ from tests.clock import MONTH, Calendar
 from tests.upscalers.resilient import SOURCE, Inner, guarded
 from trustscale_server.platform.errors import TimedOut
 from trustscale_server.stores import usage
-from trustscale_server.stores.base import CallsMade, Job, StoreUnavailable
-from trustscale_server.stores.documents import Key, Put
-from trustscale_server.stores.usage import made_for, used_by
+from trustscale_server.stores.documents import Key, Put, StoreUnavailable
+from trustscale_server.stores.job_status import Job
+from trustscale_server.stores.usage import CallsMade, made_for, used_by
 from trustscale_server.upscalers.failures import Busy
 
 

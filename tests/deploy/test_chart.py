@@ -16,7 +16,7 @@ from tests.deploy.files import CHART, DEFAULTS, ROOT, document, rendered, run, s
 from trustscale_server.bootstrap.settings import load_settings, unknown_variables
 from trustscale_server.bootstrap.sources import read_secret_files
 from trustscale_server.http.app import create_app
-from trustscale_server.stores.base import JobKind
+from trustscale_server.stores.job_status import JobKind
 from trustscale_server.upscalers.remote.worker import WorkerConfig
 
 USES = [DEFAULTS, *sorted(path.stem for path in (CHART / "values").glob("*.yaml"))]

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trustscale_server.images.card import (
-    MIN_WIDTH,
-    BarSegment,
-    Caption,
-    card,
-    letter_size,
-)
+from trustscale_server.images.card import MIN_WIDTH, BarSegment, Caption, card, letter_size
 from trustscale_server.images.card_recognition import resembles_card
 from trustscale_server.images.lettering import REGULAR, StyledText, width_of, wrapped
 

@@ -11,11 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from harness.factories import encoded, photo
-from trustscale_server.images.compression import (
-    LOSSLESS,
-    Compression,
-    read_compression,
-)
+from trustscale_server.images.compression import LOSSLESS, Compression, read_compression
 from trustscale_server.images.decode import decode
 from trustscale_server.images.degradation import Degradation
 from trustscale_server.images.degrade import make_input, subject_of

@@ -18,7 +18,7 @@ from harness.work import SleepingPairs, new_job, sleep_in_one_piece, starts
 from trustscale_server.jobs.dockets import QUEUES
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.jobs.tasks import TaskRetryPolicy
-from trustscale_server.stores.base import open_stores
+from trustscale_server.stores.opened import open_stores
 
 # Longer than any stall of the machine: an attempt that is well is never taken for a dead one.
 LEASE_S = 60.0

@@ -7,7 +7,7 @@ import pytest
 
 from tests.jobs.conftest import ended
 from trustscale_server.jobs.clients import LOOK_S, MAX_PASSES, ClientTurns
-from trustscale_server.stores.base import JobAbout, JobState, JobStatus
+from trustscale_server.stores.job_status import JobAbout, JobState, JobStatus
 
 
 def job(name, client, state=JobState.QUEUED, **fields):

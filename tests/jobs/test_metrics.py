@@ -21,7 +21,7 @@ from trustscale_server.cli import jobs
 from trustscale_server.http.worker_port import listening, worker_app
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.serving.request import UpscaleRequest
-from trustscale_server.stores.base import Job
+from trustscale_server.stores.job_status import Job
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from trustscale_server.jobs.coordinator import WINDOW
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.errors import BadPairs
 from trustscale_server.platform.problems import problem_of
-from trustscale_server.stores.base import JobState, StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import JobState
 
 
 class TestRun:

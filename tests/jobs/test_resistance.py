@@ -11,7 +11,7 @@ from harness.waiting import until
 from harness.work import lines, sleep_in_one_piece
 from tests.jobs.conftest import ended
 from trustscale_server.jobs.tasks import DEATHS_ALONE
-from trustscale_server.stores.base import JobState
+from trustscale_server.stores.job_status import JobState
 
 
 def change(place, statement, *command):

@@ -24,7 +24,8 @@ from trustscale_server.platform.errors import (
     TrustscaleError,
     UpscalerUnavailable,
 )
-from trustscale_server.stores.base import JobState, StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import JobState
 from trustscale_server.upscalers.failures import BadCredentials
 
 

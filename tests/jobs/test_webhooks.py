@@ -17,7 +17,7 @@ from trustscale_server.bootstrap.settings import load_settings
 from trustscale_server.jobs.handler import JobContext, RetriesExhausted, RetryLater
 from trustscale_server.jobs.webhooks import WebhookHandler, delivery_of
 from trustscale_server.platform.errors import BadRequest, ConfigError
-from trustscale_server.stores.base import JobAbout, JobState
+from trustscale_server.stores.job_status import JobAbout, JobState
 from trustscale_server.upscalers.outbound.guard import NetworkAccess
 from trustscale_server.upscalers.outbound.webhooks import Webhooks, secret_of
 

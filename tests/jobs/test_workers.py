@@ -11,7 +11,7 @@ from harness.work import lines, sleep_in_one_piece, workers
 from tests.jobs.conftest import ended
 from tests.jobs.test_resistance import died
 from trustscale_server.jobs.tasks import DEATHS, DEATHS_ALONE
-from trustscale_server.stores.base import JobState
+from trustscale_server.stores.job_status import JobState
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 

@@ -16,7 +16,7 @@ from trustscale_server.monitoring.canaries import CanaryWatch
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.sampling.measure import measure
-from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
 from trustscale_server.upscalers.base import Capabilities, Source
 
 REMOTE = {"name": "fake", "kind": "cog", "url": "http://127.0.0.1:1", "scale": 2}

@@ -13,7 +13,7 @@ from tests.monitoring.scenes import REMOTE, Moody, Scene
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.monitoring.canaries import policies
 from trustscale_server.platform.errors import UpscalerUnavailable
-from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
 
 ALL = 8 * (4 + 1)  # calls of the calibration: four samples of each pair, and one more that repeats
 

@@ -12,7 +12,8 @@ from harness.waiting import until
 from trustscale_server.monitoring.monitor import Monitor
 from trustscale_server.monitoring.state import Observation, reference
 from trustscale_server.platform.telemetry.metrics import Metrics
-from trustscale_server.stores.base import StoreUnavailable, Update
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.monitor_states import Update
 
 _DIGESTS = itertools.count()
 

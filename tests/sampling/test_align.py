@@ -14,10 +14,7 @@ from trustscale_server.images.kinds import Kind
 from trustscale_server.pixels.align import Agreement, aligned, consistency_db
 from trustscale_server.pixels.lab import normalised_lab
 from trustscale_server.pixels.resize import resized
-from trustscale_server.sampling.align import (
-    SOFTNESS,
-    softness_for,
-)
+from trustscale_server.sampling.align import SOFTNESS, softness_for
 
 
 def pair(dtype=np.uint8, scale=4):

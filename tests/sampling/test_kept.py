@@ -12,7 +12,7 @@ from trustscale_server.platform.errors import UpscalerFailed
 from trustscale_server.sampling.draw import draw
 from trustscale_server.sampling.kept_samples import KeptSamples
 from trustscale_server.sampling.throughput import Throughput
-from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
 from trustscale_server.upscalers.base import Capabilities, Source
 
 SOURCE = Source(photo(0, 6, 8))
@@ -109,7 +109,7 @@ from tests.calibration.test_job import submitted
 from harness.fakes import FakeUpscaler
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibrating.job import CalibrationHandler
-from trustscale_server.stores.base import open_stores
+from trustscale_server.stores.opened import open_stores
 from trustscale_server.upscalers.base import Capabilities
 
 folder = Path(sys.argv[1])

@@ -24,7 +24,7 @@ from trustscale_server.serving.batch import Batches
 from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
-from trustscale_server.stores.base import open_stores
+from trustscale_server.stores.opened import open_stores
 from trustscale_server.upscalers.base import Source
 
 PIPELINE = MeasurementSpec(fingerprint="fake:1", scale=2, samples=4)

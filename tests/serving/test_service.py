@@ -18,7 +18,7 @@ from trustscale_server.images.png import write_png
 from trustscale_server.platform.errors import BadRequest, DegenerateSamples, ImageTooLarge
 from trustscale_server.serving import files, trust
 from trustscale_server.serving.request import UpscaleRequest
-from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
 from trustscale_server.upscalers.outbound.fetch import ImageHosts
 from trustscale_server.upscalers.outbound.guard import NetworkAccess, certificate_authorities
 

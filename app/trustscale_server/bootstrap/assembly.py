@@ -39,7 +39,8 @@ from trustscale_server.serving.finders import FaceFinder, LineFinder
 from trustscale_server.serving.job import UpscaleHandler
 from trustscale_server.serving.service import Observer, UpscaleService
 from trustscale_server.serving.submit import UpscaleSubmitter
-from trustscale_server.stores.base import JobKind, Stores, open_stores
+from trustscale_server.stores.job_status import JobKind
+from trustscale_server.stores.opened import Stores, open_stores
 from trustscale_server.stores.spool import check_temporary
 from trustscale_server.stores.uploads import forget_uploads
 from trustscale_server.upscalers.base import Upscaler

@@ -14,9 +14,9 @@ from trustscale_server.jobs.queue import check_queue_url
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.platform.telemetry.traces import exporting
-from trustscale_server.stores.base import check_store_url
 from trustscale_server.stores.blobs import check_blobs_url
 from trustscale_server.stores.files import held
+from trustscale_server.stores.opened import check_store_url
 from trustscale_server.stores.spool import check_temporary
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.registry import build_upscaler

@@ -12,7 +12,7 @@ from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.priority import covered_classes
 from trustscale_server.platform.errors import BadCalibration, NoCalibration, NotFound
-from trustscale_server.stores.base import Activation, Switch
+from trustscale_server.stores.calibrations import Activation, Switch
 
 
 class Answering(BaseModel):

@@ -25,8 +25,9 @@ from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import Conflict, NotFound
 from trustscale_server.sampling.spec import identify, raise_if_pipeline_differs
-from trustscale_server.stores.base import Activation, JobState, JobStatus, Stores
-from trustscale_server.stores.job_status import JOB_PREFIX
+from trustscale_server.stores.calibrations import Activation
+from trustscale_server.stores.job_status import JOB_PREFIX, JobState, JobStatus
+from trustscale_server.stores.opened import Stores
 from trustscale_server.upscalers.base import Upscaler
 
 

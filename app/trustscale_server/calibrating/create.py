@@ -35,8 +35,8 @@ from trustscale_server.sampling.spec import (
     raise_if_pipeline_differs,
     raise_if_unmeasurable,
 )
-from trustscale_server.stores.base import Job, JobStatus, Stores
-from trustscale_server.stores.job_status import JOB_PREFIX
+from trustscale_server.stores.job_status import JOB_PREFIX, Job, JobStatus
+from trustscale_server.stores.opened import Stores
 from trustscale_server.stores.uploads import uploads_for
 from trustscale_server.upscalers.base import SUPPLIED, Upscaler, named
 

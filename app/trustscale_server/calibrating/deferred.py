@@ -24,7 +24,7 @@ from trustscale_server.platform.errors import BadPairs
 from trustscale_server.sampling.measure import Measurement, measured_again
 from trustscale_server.sampling.sigma import fitting
 from trustscale_server.sampling.spec import MeasurementSpec
-from trustscale_server.stores.base import Blobs
+from trustscale_server.stores.blobs import Blobs
 from trustscale_server.upscalers.base import RGB, Source
 
 _PLACE = "fit"  # where the blobs hold what waits

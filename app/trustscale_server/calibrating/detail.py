@@ -27,7 +27,7 @@ from trustscale_server.calibration.manifest import Described, PairInfo
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import UpscalerUnavailable
 from trustscale_server.sampling.spec import pipeline_differences
-from trustscale_server.stores.base import Blobs
+from trustscale_server.stores.blobs import Blobs
 from trustscale_server.upscalers.base import Upscaler
 
 

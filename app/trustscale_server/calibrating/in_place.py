@@ -28,8 +28,10 @@ from trustscale_server.calibrating.intake.take_in import NamedFiles
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.platform.errors import BadRequest, NotFound
-from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, open_stores
+from trustscale_server.stores.blobs import Blobs
 from trustscale_server.stores.files import held
+from trustscale_server.stores.job_status import JobState, JobStatus
+from trustscale_server.stores.opened import Stores, open_stores
 from trustscale_server.stores.uploads import forget_files
 
 _LIST: Final = "files.json"

@@ -39,8 +39,12 @@ from trustscale_server.sampling.kept_samples import KeptSamples, samples_named
 from trustscale_server.sampling.measure import Measurement
 from trustscale_server.sampling.spec import identify
 from trustscale_server.sampling.throughput import PAIRS, Throughput
-from trustscale_server.stores.base import Blobs, Job, MonitorStore, StoreUnavailable, Usage
+from trustscale_server.stores.blobs import Blobs
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import Job
+from trustscale_server.stores.monitor_states import MonitorStore
 from trustscale_server.stores.uploads import folder_of_samples
+from trustscale_server.stores.usage import Usage
 from trustscale_server.upscalers.base import Upscaler
 
 log = structlog.get_logger(__name__)

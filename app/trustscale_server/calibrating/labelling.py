@@ -19,7 +19,8 @@ from trustscale_server.images.png import to_png
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.errors import BadImage, BadInput, Conflict, NotFound
 from trustscale_server.platform.tasks import few_at_once
-from trustscale_server.stores.base import JobState, JobStatus, Stores
+from trustscale_server.stores.job_status import JobState, JobStatus
+from trustscale_server.stores.opened import Stores
 
 
 class WaitingPair(BaseModel):

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from trustscale_server.platform.errors import Conflict, NotFound, Superseded
-from trustscale_server.stores.base import Blobs
+from trustscale_server.stores.blobs import Blobs
 
 FIRST = "labels"
 """The folder of the first versions, drawn here or uploaded with the pairs."""

@@ -32,7 +32,8 @@ from trustscale_server.calibration.manifest import Provenance
 from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.jobs.handler import JobContext
 from trustscale_server.sampling.spec import MeasurementSpec
-from trustscale_server.stores.base import Blobs, Job, JobState
+from trustscale_server.stores.blobs import Blobs
+from trustscale_server.stores.job_status import Job, JobState
 
 log = structlog.get_logger(__name__)
 

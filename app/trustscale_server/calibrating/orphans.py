@@ -10,8 +10,8 @@ from trustscale_server.calibrating.pair_pictures import PICTURES_KEY
 from trustscale_server.calibration.canary_store import CANARIES_KEY
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores import results
-from trustscale_server.stores.base import Stores
 from trustscale_server.stores.job_status import JOB_PREFIX
+from trustscale_server.stores.opened import Stores
 from trustscale_server.stores.uploads import UPLOADS
 
 # An upload without a job may still be arriving; none takes a day.

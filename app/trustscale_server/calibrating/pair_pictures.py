@@ -24,7 +24,7 @@ from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import NotFound
-from trustscale_server.stores.base import Blobs
+from trustscale_server.stores.blobs import Blobs
 from trustscale_server.upscalers.base import RGB
 
 _Picture = Literal["x", "y", "prediction"]

@@ -15,7 +15,7 @@ from trustscale_server.calibrating.fit_split import FitSplit, default_share, fit
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import variants_of
 from trustscale_server.sampling.spec import MeasurementSpec
-from trustscale_server.stores.base import Job, JobAbout, Progress
+from trustscale_server.stores.job_status import Job, JobAbout, Progress
 from trustscale_server.upscalers.base import Upscaler, settings_of, stated_of
 
 

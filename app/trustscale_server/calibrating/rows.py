@@ -5,7 +5,10 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from trustscale_server.jobs.document import JobOut
-from trustscale_server.stores.base import CalibrationHead, CallsMade, JobState, JobStatus, Stores
+from trustscale_server.stores.calibrations import CalibrationHead
+from trustscale_server.stores.job_status import JobState, JobStatus
+from trustscale_server.stores.opened import Stores
+from trustscale_server.stores.usage import CallsMade
 
 
 class CalibrationRow(CalibrationHead):

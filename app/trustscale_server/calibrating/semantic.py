@@ -19,7 +19,7 @@ from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.conformal import fidelity
 from trustscale_server.platform.errors import BadPairs
 from trustscale_server.sampling.measure import Measurement
-from trustscale_server.stores.base import Blobs
+from trustscale_server.stores.blobs import Blobs
 from trustscale_server.upscalers.base import image_digest
 
 _FIRST = "measured"  # where the blobs hold what labels are drawn on

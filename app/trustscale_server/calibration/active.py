@@ -22,7 +22,12 @@ from trustscale_server.conformal.error_metrics import METRICS
 from trustscale_server.conformal.fidelity import ReaderSettings
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import BadCalibration, NoCalibration, NotFound
-from trustscale_server.stores.base import MAX_ACTIVE, Activation, CalibrationHead, CalibrationStore
+from trustscale_server.stores.calibrations import (
+    MAX_ACTIVE,
+    Activation,
+    CalibrationHead,
+    CalibrationStore,
+)
 from trustscale_server.things import reading
 from trustscale_server.upscalers.base import Upscaler
 

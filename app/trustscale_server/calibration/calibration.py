@@ -26,7 +26,7 @@ from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.conformal.scenes import places_of
 from trustscale_server.platform.errors import BadGroup, BadRequest
 from trustscale_server.sampling.spec import MeasurementSpec
-from trustscale_server.stores.base import CalibrationHead
+from trustscale_server.stores.calibrations import CalibrationHead
 
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""

@@ -24,7 +24,8 @@ from trustscale_server.calibration.canaries import (
 from trustscale_server.images.png import to_png
 from trustscale_server.platform.errors import NotFound, UpscalerError
 from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, TimeLimits, draw
-from trustscale_server.stores.base import Blobs, MonitorStore, Update
+from trustscale_server.stores.blobs import Blobs
+from trustscale_server.stores.monitor_states import MonitorStore, Update
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, image_digest
 
 CANARIES_KEY: Final = "canary-"

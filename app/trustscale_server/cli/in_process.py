@@ -29,7 +29,7 @@ from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.telemetry.logs import configure_logs
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.serving.admit import JOB_TIMEOUT_S
-from trustscale_server.stores.base import Stores
+from trustscale_server.stores.opened import Stores
 from trustscale_server.upscalers.base import AUTO
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedConfig
 from trustscale_server.upscalers.registry import UpscalerConfig

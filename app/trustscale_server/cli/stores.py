@@ -13,10 +13,10 @@ from trustscale_server.bootstrap.sources import filled
 from trustscale_server.cli import options
 from trustscale_server.cli.output import output
 from trustscale_server.platform.errors import ConfigError
-from trustscale_server.stores.base import sqlite_path
 from trustscale_server.stores.blobs import open_blobs
 from trustscale_server.stores.copying import Copied, copy_stores
 from trustscale_server.stores.files import held
+from trustscale_server.stores.opened import sqlite_path
 from trustscale_server.stores.redis import check_url, redis_client
 from trustscale_server.stores.sqlite import SqliteDocuments
 

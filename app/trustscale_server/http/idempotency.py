@@ -17,7 +17,8 @@ from fastapi import Header, Request, Response
 
 from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.platform.tasks import beside
-from trustscale_server.stores.base import ClaimStore, StoreUnavailable
+from trustscale_server.stores.claims import ClaimStore
+from trustscale_server.stores.documents import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 

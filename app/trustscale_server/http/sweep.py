@@ -10,7 +10,7 @@ from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.calibrating.orphans import remove_orphans
 from trustscale_server.http.state import Timings
 from trustscale_server.platform.errors import TrustscaleError
-from trustscale_server.stores.base import Stores
+from trustscale_server.stores.opened import Stores
 from trustscale_server.stores.uploads import forget_files
 
 log = structlog.get_logger(__name__)

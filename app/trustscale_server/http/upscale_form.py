@@ -16,7 +16,7 @@ from trustscale_server.http.state import State
 from trustscale_server.images.sandbox.client import ImageFile
 from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.serving.request import UpscaleOptions
-from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
 from trustscale_server.stores.uploads import IMAGE, direct_folder
 
 

@@ -19,12 +19,7 @@ from trustscale_server.images.compression import (
     Compression,
     read_compression,
 )
-from trustscale_server.images.degradation import (
-    FILE_CODECS,
-    Degradation,
-    Mixture,
-    range_of,
-)
+from trustscale_server.images.degradation import FILE_CODECS, Degradation, Mixture, range_of
 from trustscale_server.images.header import installed_formats
 from trustscale_server.images.holes import cut_holes, hole_mask
 from trustscale_server.images.line_art import line_art, page_around, rectangle

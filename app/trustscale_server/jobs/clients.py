@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from trustscale_server.stores.base import JobState, JobStatus
+from trustscale_server.stores.job_status import JobState, JobStatus
 
 BACK_S: Final = 0.5
 """Seconds for which a job goes back to the queue."""

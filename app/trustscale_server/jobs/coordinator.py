@@ -10,7 +10,8 @@ from trustscale_server.jobs.handler import FanOut, JobContext
 from trustscale_server.jobs.supervisor import Supervisor
 from trustscale_server.jobs.tasks import TaskRunner
 from trustscale_server.platform.telemetry.traces import span
-from trustscale_server.stores.base import Job, StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import Job
 
 # Tasks of one job in the queue or running: more than a fleet runs at once, few enough to be fair to
 # another calibration.

@@ -25,7 +25,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, get_args
 from uuid import uuid4
 
-from trustscale_server.stores.base import JobKind, StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import JobKind
 from trustscale_server.stores.redis_errors import redis_errors
 
 if TYPE_CHECKING:

@@ -7,14 +7,9 @@ from typing import Final, get_args
 from pydantic import ConfigDict, Field
 
 from trustscale_server.platform.problems import Problem
-from trustscale_server.stores.base import (
-    CallsMade,
-    JobKind,
-    JobState,
-    JobStatus,
-    Stores,
-    VisibleJob,
-)
+from trustscale_server.stores.job_status import JobKind, JobState, JobStatus, VisibleJob
+from trustscale_server.stores.opened import Stores
+from trustscale_server.stores.usage import CallsMade
 
 DRAFT: Final = "draft.webp"
 """The first sample, small, shown while the job runs; what is not made yet is transparent."""

@@ -13,7 +13,9 @@ from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
 from trustscale_server.jobs.supervisor import Interrupted
-from trustscale_server.stores.base import Job, JobStore, Progress, StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import Job, Progress
+from trustscale_server.stores.jobs import JobStore
 
 
 class RetryLater(Interrupted):

@@ -26,14 +26,9 @@ from trustscale_server.platform.errors import ConfigError
 from trustscale_server.platform.tasks import beside
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.platform.telemetry.traces import context, span
-from trustscale_server.stores.base import (
-    Job,
-    JobKind,
-    JobState,
-    JobStatus,
-    JobStore,
-    StoreUnavailable,
-)
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import Job, JobKind, JobState, JobStatus
+from trustscale_server.stores.jobs import JobStore
 from trustscale_server.stores.redis_errors import redis_errors
 
 SEND_S: Final = 10.0

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from trustscale_server.platform.retry import retried
-from trustscale_server.stores.base import JobStore, StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.jobs import JobStore
 
 log = logging.getLogger(__name__)
 

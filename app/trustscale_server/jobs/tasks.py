@@ -35,7 +35,9 @@ from trustscale_server.platform.errors import (
 from trustscale_server.platform.retry import retried
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.platform.telemetry.traces import fail, resumed, span
-from trustscale_server.stores.base import Job, JobState, JobStatus, JobStore, StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import Job, JobState, JobStatus
+from trustscale_server.stores.jobs import JobStore
 from trustscale_server.upscalers.failures import needs_operator
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from typing import Final
 from trustscale_server.jobs.handler import JobContext, RetriesExhausted, RetryLater
 from trustscale_server.platform.errors import UpscalerError
 from trustscale_server.platform.retry import full_jitter
-from trustscale_server.stores.base import Job, JobState, JobStatus, JobStore
+from trustscale_server.stores.job_status import Job, JobState, JobStatus
+from trustscale_server.stores.jobs import JobStore
 from trustscale_server.upscalers.outbound.guard import FetchPolicy, NetworkAccess, foreign_answer
 from trustscale_server.upscalers.outbound.webhooks import Webhooks
 

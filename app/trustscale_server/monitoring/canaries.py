@@ -32,7 +32,7 @@ from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.measure import SPARES
 from trustscale_server.sampling.spec import identify
-from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
 from trustscale_server.stores.usage import used_by
 from trustscale_server.upscalers.base import RGB, Upscaler
 from trustscale_server.upscalers.config import RemoteConfig

@@ -17,7 +17,7 @@ from pydantic import Field
 from trustscale_server.conformal import evidence
 from trustscale_server.monitoring.scoring import Measured, ScoredMask
 from trustscale_server.monitoring.state import MonitorState, StateChange, fold_label
-from trustscale_server.stores.base import Label
+from trustscale_server.stores.monitor_states import Label
 
 
 class TruthReport(Measured):

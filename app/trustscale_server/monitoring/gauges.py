@@ -16,7 +16,9 @@ from trustscale_server.platform.errors import BadCalibration, NotFound, Upscaler
 from trustscale_server.platform.fair import AdmissionController
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.sampling.spec import pipeline_differences
-from trustscale_server.stores.base import JobKind, Stores, StoreUnavailable
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import JobKind
+from trustscale_server.stores.opened import Stores
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.resilience.upscaler import ResilientUpscaler
 

@@ -31,7 +31,7 @@ from trustscale_server.monitoring.state import (
 from trustscale_server.platform.errors import TrustscaleError
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.serving.encode import Encoded
-from trustscale_server.stores.base import MonitorStore, Update
+from trustscale_server.stores.monitor_states import MonitorStore, Update
 
 T = TypeVar("T")
 

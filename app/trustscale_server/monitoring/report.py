@@ -14,11 +14,7 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.calibration.ways import losses_by_class
 from trustscale_server.conformal import evidence
-from trustscale_server.conformal.adapted import (
-    MIN_UPLOADS,
-    effective_number,
-    likelihood_ratios,
-)
+from trustscale_server.conformal.adapted import MIN_UPLOADS, effective_number, likelihood_ratios
 from trustscale_server.monitoring.feedback import finite_exp
 from trustscale_server.monitoring.state import MonitorState, time_of
 from trustscale_server.upscalers.base import Upscaler

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal.evidence import RUN, LabelEvidence, PictureEvidence
 from trustscale_server.platform.errors import TrustscaleError
-from trustscale_server.stores.base import Label
+from trustscale_server.stores.monitor_states import Label
 
 T = TypeVar("T")
 

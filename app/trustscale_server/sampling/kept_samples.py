@@ -13,7 +13,8 @@ import numpy as np
 from trustscale_server.pixels.npy import read_array
 from trustscale_server.platform.errors import UpscalerFailed
 from trustscale_server.platform.tasks import to_its_end
-from trustscale_server.stores.base import Blobs, StoreUnavailable
+from trustscale_server.stores.blobs import Blobs
+from trustscale_server.stores.documents import StoreUnavailable
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, Wrapped
 from trustscale_server.upscalers.permit import MemoryPermit
 

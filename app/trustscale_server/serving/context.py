@@ -13,7 +13,7 @@ from trustscale_server.sampling.throughput import Throughput
 from trustscale_server.serving.batch import Batches
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.serving.request import Leaving
-from trustscale_server.stores.base import ResultStore
+from trustscale_server.stores.results import ResultStore
 from trustscale_server.things.faces import FindFaces
 from trustscale_server.things.lines import FindLines
 from trustscale_server.upscalers.base import AUTO, Upscaler, named

@@ -30,7 +30,7 @@ from trustscale_server.serving.files import (
     trust_cog_file,
 )
 from trustscale_server.serving.generate import Generated, clocked
-from trustscale_server.stores.base import Blob
+from trustscale_server.stores.blobs import Blob
 from trustscale_server.stores.spool import spooled
 
 # Fields of the answer that the credentials repeat.

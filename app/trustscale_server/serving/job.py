@@ -18,8 +18,9 @@ from trustscale_server.sampling.measure import MeasurementSink
 from trustscale_server.serving.draft import Draft
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
-from trustscale_server.stores.base import Blobs, Job, StoreUnavailable
-from trustscale_server.stores.job_status import JOB_PREFIX
+from trustscale_server.stores.blobs import Blobs
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import JOB_PREFIX, Job
 from trustscale_server.stores.uploads import ENLARGED, IMAGE
 from trustscale_server.upscalers.base import RGB
 

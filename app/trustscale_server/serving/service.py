@@ -27,8 +27,7 @@ from trustscale_server.serving.encode import Encoded, add_card, encode_answer, s
 from trustscale_server.serving.generate import generate
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.upload import Upload, decode_upload
-from trustscale_server.stores.base import Usage
-from trustscale_server.stores.usage import used_by
+from trustscale_server.stores.usage import Usage, used_by
 
 Observer = Callable[[Encoded], None]
 """Called with every answer that was stored; it returns at once, and raises nothing."""

@@ -12,8 +12,8 @@ from trustscale_server.platform.errors import Overloaded
 from trustscale_server.platform.fair import AdmissionController, current_client
 from trustscale_server.serving.admit import Admitted
 from trustscale_server.serving.request import UpscaleRequest
-from trustscale_server.stores.base import Job, JobAbout, JobStatus, Stores
-from trustscale_server.stores.job_status import JOB_PREFIX
+from trustscale_server.stores.job_status import JOB_PREFIX, Job, JobAbout, JobStatus
+from trustscale_server.stores.opened import Stores
 from trustscale_server.stores.uploads import ENLARGED, IMAGE, uploads_for
 
 

@@ -11,14 +11,7 @@ from uuid import uuid4
 import structlog
 from pydantic import BaseModel
 
-from trustscale_server.stores.documents import (
-    Changes,
-    Document,
-    Documents,
-    Key,
-    Put,
-    read_folder,
-)
+from trustscale_server.stores.documents import Changes, Document, Documents, Key, Put, read_folder
 
 _AUDIT: Final = "audit"
 _LAST: Final = Key("last", _AUDIT)

@@ -9,14 +9,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from trustscale_server.platform.errors import Conflict, NotFound
-from trustscale_server.stores.documents import (
-    Changes,
-    Document,
-    Documents,
-    Key,
-    Put,
-    read_folder,
-)
+from trustscale_server.stores.documents import Changes, Document, Documents, Key, Put, read_folder
 from trustscale_server.stores.job_documents import accepts_work, job_key
 
 MAX_ACTIVE: Final = 8

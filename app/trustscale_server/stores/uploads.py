@@ -8,7 +8,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from trustscale_server.platform.errors import NotFound
-from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, StoreUnavailable
+from trustscale_server.stores.blobs import Blobs
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.job_status import JobState, JobStatus
+from trustscale_server.stores.opened import Stores
 
 UPLOADS: Final = "upload-"
 """Prefix of folders of uploads that go to the object store directly."""

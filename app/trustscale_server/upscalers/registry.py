@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from trustscale_server.platform.telemetry.metrics import Metrics
-from trustscale_server.stores.base import CallStore, Usage
+from trustscale_server.stores.calls import CallStore
+from trustscale_server.stores.usage import Usage
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import OneAddress, RemoteConfig
 from trustscale_server.upscalers.embedded.runtime import PrecisionSetting

@@ -30,7 +30,7 @@ from trustscale_server.http.pairs_form import FORCE
 from trustscale_server.http.problems import problem_responses
 from trustscale_server.http.state import StateDep
 from trustscale_server.platform.abandoned import in_spare_thread
-from trustscale_server.stores.base import JobStatus
+from trustscale_server.stores.job_status import JobStatus
 
 _ROWS_AT_ONCE = 5000
 

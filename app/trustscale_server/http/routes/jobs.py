@@ -17,7 +17,7 @@ from trustscale_server.http.problems import problem_responses
 from trustscale_server.http.state import StateDep
 from trustscale_server.jobs.document import DRAFT, JobOut, is_drafted, shown_job, unfinished_jobs
 from trustscale_server.platform.errors import NotFound
-from trustscale_server.stores.base import JobStatus
+from trustscale_server.stores.job_status import JobStatus
 
 router = client_router("", "bad-request", tag="jobs")
 

@@ -22,7 +22,7 @@ from trustscale_server.monitoring.report import (
 )
 from trustscale_server.platform.errors import NoCalibration, UpscalerUnavailable
 from trustscale_server.sampling.spec import pipeline_differences
-from trustscale_server.stores.base import AuditEntry
+from trustscale_server.stores.audit import AuditEntry
 from trustscale_server.stores.usage import Use
 from trustscale_server.upscalers.base import Upscaler, named
 

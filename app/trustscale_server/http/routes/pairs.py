@@ -23,7 +23,7 @@ from trustscale_server.http.routes.jobs import job_accepted
 from trustscale_server.http.state import State, StateDep
 from trustscale_server.jobs.document import JobOut
 from trustscale_server.platform.errors import BadRequest, NotFound
-from trustscale_server.stores.base import JobStatus
+from trustscale_server.stores.job_status import JobStatus
 
 _ETAG = r'^"v(\d{1,9})"$'
 

@@ -27,7 +27,7 @@ from trustscale_server.serving.document import INPUT, Result, from_store
 from trustscale_server.serving.file_names import MASK, TRUST
 from trustscale_server.serving.form import form_of
 from trustscale_server.serving.stored_answer import image_file, stored_result
-from trustscale_server.stores.base import Label
+from trustscale_server.stores.monitor_states import Label
 
 router = client_router("/v1/results", "bad-request", "not-found", "unauthorized")
 

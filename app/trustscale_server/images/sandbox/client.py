@@ -28,12 +28,7 @@ from contextvars import ContextVar
 from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
 
 from trustscale_server.images.sandbox.answers import unpacked
-from trustscale_server.images.sandbox.costs import (
-    BYTES_PER_PIXEL,
-    max_seconds,
-    too_large,
-    too_long,
-)
+from trustscale_server.images.sandbox.costs import BYTES_PER_PIXEL, max_seconds, too_large, too_long
 from trustscale_server.images.sandbox.messages import (
     NO_MEMORY,
     Admit,

@@ -11,10 +11,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from trustscale_server.platform.errors import (
-    ConfigError,
-    UpscalerUnavailable,
-)
+from trustscale_server.platform.errors import ConfigError, UpscalerUnavailable
 from trustscale_server.upscalers.base import RGB, Capabilities, Source, fingerprint_of
 from trustscale_server.upscalers.config import Character, EntryConfig
 from trustscale_server.upscalers.embedded.onnx_model import OnnxModel

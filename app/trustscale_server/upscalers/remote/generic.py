@@ -16,12 +16,7 @@ from trustscale_server.platform.errors import (
     UpscalerUnavailable,
 )
 from trustscale_server.upscalers.base import RGB, Source
-from trustscale_server.upscalers.failures import (
-    Filtered,
-    GenerationFailed,
-    NoImage,
-    QuotaSpent,
-)
+from trustscale_server.upscalers.failures import Filtered, GenerationFailed, NoImage, QuotaSpent
 from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.pointers import find_all, first
 from trustscale_server.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of

@@ -20,12 +20,7 @@ from pydantic import Field, PositiveInt, field_validator
 from trustscale_server.platform.errors import ProtocolError, UpscalerError, UpscalerUnavailable
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
-from trustscale_server.upscalers.failures import (
-    AnswerLost,
-    Filtered,
-    GenerationFailed,
-    NoImage,
-)
+from trustscale_server.upscalers.failures import AnswerLost, Filtered, GenerationFailed, NoImage
 from trustscale_server.upscalers.permit import MemoryPermit
 from trustscale_server.upscalers.pointers import Pointer, find_all, first
 from trustscale_server.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from trustscale_server.stores.base import CallStore, Usage
+from trustscale_server.stores.calls import CallStore
+from trustscale_server.stores.usage import Usage
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.failures import QuotaSpent
 

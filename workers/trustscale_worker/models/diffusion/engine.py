@@ -37,12 +37,7 @@ from trustscale_worker.models.diffusion.pipelines import (
     load_pipeline,
     pipeline_digest,
 )
-from trustscale_worker.models.engine import (
-    DeviceMemory,
-    Engine,
-    SampleRequest,
-    stop_if_alone,
-)
+from trustscale_worker.models.engine import DeviceMemory, Engine, SampleRequest, stop_if_alone
 from trustscale_worker.models.noise import Noise
 from trustscale_worker.models.pixels import TiledGrid, finite, pad_reflect, to_pixels, to_tensor
 from trustscale_worker.settings import EngineSpec

@@ -21,12 +21,7 @@ from trustscale_worker.models.device import (
     gainful_batch,
     use_threads,
 )
-from trustscale_worker.models.engine import (
-    DeviceMemory,
-    Engine,
-    SampleRequest,
-    stop_if_alone,
-)
+from trustscale_worker.models.engine import DeviceMemory, Engine, SampleRequest, stop_if_alone
 from trustscale_worker.models.noise import Noise
 from trustscale_worker.models.pixels import Merger, TileBox, to_pixels, to_tensor
 from trustscale_worker.models.sinsr.config import SinSRConfig

@@ -13,41 +13,19 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from trustscale_server.platform.errors import ConfigError
-from trustscale_server.stores.audit import AuditEntry, AuditLog
-from trustscale_server.stores.blobs import Blob, Blobs, open_blobs
-from trustscale_server.stores.calibrations import (
-    MAX_ACTIVE,
-    Activation,
-    CalibrationHead,
-    CalibrationStore,
-    Switch,
-)
+from trustscale_server.stores.audit import AuditLog
+from trustscale_server.stores.blobs import Blobs, open_blobs
+from trustscale_server.stores.calibrations import CalibrationStore
 from trustscale_server.stores.calls import CallStore
 from trustscale_server.stores.claims import ClaimStore
-from trustscale_server.stores.documents import Documents, Space, StoreUnavailable
+from trustscale_server.stores.documents import Documents, Space
 from trustscale_server.stores.files import PRIVATE, usable_folder
 from trustscale_server.stores.job_retention import JobRetention
-from trustscale_server.stores.job_status import (
-    Job,
-    JobAbout,
-    JobKind,
-    JobState,
-    JobStatus,
-    Progress,
-    VisibleJob,
-)
 from trustscale_server.stores.jobs import JobStore
-from trustscale_server.stores.monitor_states import Label, MonitorStore, Update
+from trustscale_server.stores.monitor_states import MonitorStore
 from trustscale_server.stores.results import Removed, ResultStore
 from trustscale_server.stores.sqlite import SqliteDocuments
-from trustscale_server.stores.usage import CallsMade, Usage
-
-__all__ = [
-    "MAX_ACTIVE", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",
-    "CalibrationHead", "CalibrationStore", "CallStore", "CallsMade", "ClaimStore", "Job",
-    "JobAbout", "JobKind", "JobState", "JobStatus", "JobStore", "Label", "MonitorStore", "Progress",
-    "ResultStore", "StoreUnavailable", "Stores", "Switch", "Update", "Usage", "VisibleJob",
-]  # fmt: skip
+from trustscale_server.stores.usage import Usage
 
 
 @dataclass(frozen=True, kw_only=True)
