@@ -157,13 +157,13 @@ class Degradation(BaseModel):
             "a median filter": self.median,
             f"removal of noise by total variation ({_words(self.variation)})": self.variation,
             f"sharpening by {_words(self.sharpened)}": self.sharpened,
-            **dict.fromkeys(self.saved_in_words(), True),
+            **dict.fromkeys(self._saved_in_words(), True),
             self.inpaint.describe() if self.inpaint else "": self.inpaint,
         }
         return ", ".join(words for words, applies in steps.items() if applies) or "no change"
 
-    def saved_in_words(self) -> list[str]:
-        """Describe the files that X went through."""
+    def _saved_in_words(self) -> list[str]:
+        """The files that X went through."""
         files = [
             f"{TITLES[FILE_CODECS[field]]} of quality {_words(quality)}"
             for field, quality in self.qualities.items()

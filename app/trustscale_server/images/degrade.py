@@ -58,7 +58,7 @@ def make_input(
         raise ValueError(f"{width}×{height} is not a multiple of {scale}")
     if isinstance(degradation, Mixture):
         degradation = degradation.drawn(seed)
-    pixels = without_colour(truth) if degradation.grey else truth
+    pixels = _without_colour(truth) if degradation.grey else truth
     pixels = _blurred(pixels, scale, degradation, seed)
     pixels = _reduced(pixels, scale, degradation, seed)
     pixels = _filtered(pixels, degradation, seed)
@@ -76,7 +76,7 @@ def subject_of(
     if isinstance(degradation, Mixture):
         degradation = degradation.drawn(seed)
     if degradation.subject == "grey":
-        return without_colour(truth)
+        return _without_colour(truth)
     if degradation.subject == "drawing":
         height, width = truth.shape[:2]
         return line_art(height, width, scale, stream(seed, Stream.SUBJECT))
@@ -85,8 +85,8 @@ def subject_of(
     return truth
 
 
-def without_colour(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return the luma in all channels, uint8 [h, w, 3]."""
+def _without_colour(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The luma in all channels, uint8 [h, w, 3]."""
     return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
 
 

@@ -57,16 +57,16 @@ def hole_mask(height: int, width: int, inpaint: Inpaint, seed: int) -> NDArray[n
 
 def cut_holes(image: NDArray[Any], mask: NDArray[np.bool_], color: str) -> NDArray[Any]:
     """Return the image, uint8 [H, W, 3], with the colour in the holes."""
-    return np.where(mask[..., None], rgb_of(color), image)
+    return np.where(mask[..., None], _rgb_of(color), image)
 
 
 def holes_of(image: NDArray[Any], color: str) -> NDArray[np.bool_]:
     """Return the pixels of exactly this colour, bool [H, W]."""
-    return np.asarray((image == rgb_of(color)).all(axis=2))
+    return np.asarray((image == _rgb_of(color)).all(axis=2))
 
 
-def rgb_of(color: str) -> NDArray[Any]:
-    """Return a colour such as #ff00ff as uint8 [3]."""
+def _rgb_of(color: str) -> NDArray[Any]:
+    """A colour such as #ff00ff as uint8 [3]."""
     return np.frombuffer(bytes.fromhex(color.removeprefix("#")), np.uint8)
 
 

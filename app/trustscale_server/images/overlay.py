@@ -18,6 +18,12 @@ _STEP = 8  # pixels from stripe to stripe along an axis
 _STRIPE, _SHADE = ((255, 255, 255), 0.55), ((0, 0, 0), 0.34)
 _LINE, _RIM = ((255, 255, 255), 0.95), ((224, 0, 140), 0.9)
 
+_STRIP = 256  # rows that are blended together
+
+# What levels of a blurred mask become: all but 0 the mask, or a fade without corners at its ends.
+_ANY = [0, *OPAQUE * [OPAQUE]]
+_SMOOTH = [round((1 - math.cos(math.pi * k / OPAQUE)) / 2 * OPAQUE) for k in range(OPAQUE + 1)]
+
 
 def opaque_part(pixels: Pixels) -> NDArray[np.bool_] | None:
     """Return where uint8 [H, W, 3 or 4] is opaque, bool [H, W]; None if everywhere."""
@@ -58,9 +64,6 @@ def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return beside
 
 
-_STRIP = 256  # rows that are blended together
-
-
 def composed(
     picture: NDArray[np.uint8], mask: NDArray[np.bool_], outside: Image.Image, fade: int
 ) -> NDArray[np.uint8]:
@@ -98,8 +101,3 @@ def fading(mask: NDArray[np.bool_], fade: int) -> NDArray[np.uint8]:
         near = near.filter(ImageFilter.BoxBlur(along)).point(_ANY)
     share = near.filter(ImageFilter.BoxBlur(radius)).point(_SMOOTH)
     return np.asarray(ImageChops.lighter(share, inside))
-
-
-_ANY = [0, *OPAQUE * [OPAQUE]]
-# Without a corner at either end.
-_SMOOTH = [round((1 - math.cos(math.pi * k / OPAQUE)) / 2 * OPAQUE) for k in range(OPAQUE + 1)]

@@ -20,13 +20,15 @@ from trustscale_server.pixels.lab import LUMA
 SIDE: Final = 128
 """Pixels a side of the square that is shown around a place."""
 
-# Deviations in pixels.
+# Deviations of Gaussians, in pixels.
 _FINE: Final = 1.0  # what is finer is grain, or an edge half a pixel off
 _COARSE: Final = 4.0  # what is coarser was in what the model got
 _NEAR: Final = 5.0  # over which patterns are compared
 _AROUND: Final = 18.0  # over which people see that something else is there
-_VISIBLE: Final = 3.0  # steps of 255: the contrast of a pattern that is just seen
-_ENOUGH: Final = 20.0  # steps of 255 from which on more contrast makes nothing worse
+
+# Contrasts, in steps of 255.
+_VISIBLE: Final = 3.0  # of a pattern that is just seen
+_ENOUGH: Final = 20.0  # from here on more contrast makes nothing worse
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,23 +67,24 @@ def find_lines(pictures: Sequence[NDArray[np.uint8]], network: LineNetwork) -> l
     small = copies.mean(axis=0, dtype=np.float32)
     likely = _likelihoods(small, network)
     zoom = copied / max(height, width)
-    is_near_line = np.zeros(likely.shape, np.bool_)
-    for box in _boxes(likely, likely.shape, _MAYBE_LIKELY, _MAYBE_LINE):
-        place, inside = box_of(box, is_near_line.shape)
-        is_near_line[place] |= inside
-    regions = [_enlarged(region, zoom, height, width) for region in _parts(is_near_line)]
+    regions = [_enlarged(part, zoom, height, width) for part in _parts(_near_lines(likely))]
     area = sum((bottom - top) * (right - left) for top, left, bottom, right in regions)
     if area > 0.35 * height * width:  # parts cost more than their share
         regions = [everything]
-    return [
-        [
-            line
-            for region in regions
-            for line in _lines_of(picture, region, network)
-            if _is_likely(zoom * line, likely)
-        ]
+    found = [
+        [line for region in regions for line in _lines_of(picture, region, network)]
         for picture in pictures
     ]
+    return [[line for line in lines if _is_likely(zoom * line, likely)] for lines in found]
+
+
+def _near_lines(likely: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which pixels of the copy are in what may be a line."""
+    is_near = np.zeros(likely.shape, np.bool_)
+    for box in _boxes(likely, likely.shape, _MAYBE_LIKELY, _MAYBE_LINE):
+        place, inside = box_of(box, is_near.shape)
+        is_near[place] |= inside
+    return is_near
 
 
 def _is_likely(line: Corners, likely: NDArray[np.float32]) -> bool:
@@ -97,9 +98,9 @@ def _is_likely(line: Corners, likely: NDArray[np.float32]) -> bool:
     return bool(likely[place][inside].mean() >= _SEEN)
 
 
-def _parts(is_likely: NDArray[np.bool_]) -> Iterator[_Box]:
-    """The boxes, in pixels of the copy, of what was seen and of what is around it."""
-    grown = scipy.ndimage.maximum_filter(is_likely, 2 * _AROUND + 1)
+def _parts(is_near: NDArray[np.bool_]) -> Iterator[_Box]:
+    """The boxes, in pixels of the copy, of these pixels and of what is around them."""
+    grown = scipy.ndimage.maximum_filter(is_near, 2 * _AROUND + 1)
     labels, _ = scipy.ndimage.label(grown)
     for rows, columns in scipy.ndimage.find_objects(labels):
         yield rows.start, columns.start, rows.stop, columns.stop
