@@ -141,12 +141,12 @@ async def test_what_cannot_be_read_stops_nobody(stores, calibration):
     await stores.calibrations.put(calibration.head.model_copy(update={"id": "damaged"}), b"text")
     await stores.calibrations.activate("damaged")
     with pytest.raises(NoCalibration, match=r"damaged of .* cannot be read.*not a calibration"):
-        await calibrations.order(calibration.manifest.upscaler)
+        await calibrations.priority(calibration.manifest.upscaler)
     await calibrations.add(calibration, activate=False)
     await stores.calibrations.activate(calibration.id)
-    order = await calibrations.order(calibration.manifest.upscaler)
-    assert [one.id for one in order.calibrations] == [calibration.id]
-    assert await calibrations.order(calibration.manifest.upscaler) is order
+    priority = await calibrations.priority(calibration.manifest.upscaler)
+    assert [one.id for one in priority.calibrations] == [calibration.id]
+    assert await calibrations.priority(calibration.manifest.upscaler) is priority
 
 
 async def test_a_switch_is_compared_with_what_answers_the_same_uploads(stores, calibration):

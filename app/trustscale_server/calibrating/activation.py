@@ -38,7 +38,7 @@ class ActivationOut(Switch):
 async def answering(calibrations: Calibrations, upscaler: str) -> list[Answering]:
     """Return the active calibrations of an upscaler, in order."""
     try:
-        active = await calibrations.order(upscaler)
+        active = await calibrations.priority(upscaler)
     except NoCalibration:
         return []
     answers = await asyncio.to_thread(active.answers)

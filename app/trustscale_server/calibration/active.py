@@ -41,7 +41,7 @@ class Calibrations:
         self.store = store
         self._parsed: OrderedDict[str, Calibration] = OrderedDict()
         # By upscaler, until others are active: so what cannot be read is logged once.
-        self._orders: dict[str, tuple[Sequence[str], CalibrationPriority]] = {}
+        self._priorities: dict[str, tuple[Sequence[str], CalibrationPriority]] = {}
 
     async def get(self, calibration_id: str) -> Calibration:
         """Return the calibration of an id.
@@ -75,7 +75,7 @@ class Calibrations:
         """Return the id of the active calibration that is asked first, or None."""
         return next(iter(await self.active_ids(upscaler)), None)
 
-    async def order(self, upscaler: str) -> CalibrationPriority:
+    async def priority(self, upscaler: str) -> CalibrationPriority:
         """Return the active calibrations of an upscaler; later ones only if they can be read.
 
         Raises:
@@ -90,10 +90,10 @@ class Calibrations:
                 "--activate. Or ask for the picture alone: mask=none, --mask none.",
                 upscaler=upscaler,
             )
-        known = self._orders.get(upscaler)
+        known = self._priorities.get(upscaler)
         if known is None or known[0] != ids:
             known = ids, CalibrationPriority(await self._readable(upscaler, ids))
-            self._orders[upscaler] = known
+            self._priorities[upscaler] = known
         return known[1]
 
     async def _readable(self, upscaler: str, ids: Sequence[str]) -> list[Calibration]:
@@ -139,7 +139,7 @@ class Calibrations:
 
     async def active(self, upscaler: str) -> Calibration:
         """Return the active calibration that is asked first."""
-        return (await self.order(upscaler)).first
+        return (await self.priority(upscaler)).first
 
     async def changes(self, calibration: Calibration, *, force: bool) -> ServingChanges:
         """Return what serving from a calibration, stored or not, would change for users.
@@ -149,7 +149,7 @@ class Calibrations:
         """
         active: Sequence[Calibration] = ()
         with suppress(NoCalibration):  # what cannot be read must not stop its successor
-            active = (await self.order(calibration.manifest.upscaler)).calibrations
+            active = (await self.priority(calibration.manifest.upscaler)).calibrations
         # Data, pictures and text have different calibrations.
         before = next(
             (known for known in active if not answers_other_uploads(known, calibration)), None

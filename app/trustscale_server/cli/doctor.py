@@ -200,7 +200,7 @@ async def _upscaler(services: Services, upscaler: Upscaler) -> Finding:
             async with asyncio.timeout(_CHECK_S):
                 await upscaler.probe()
             reached = "reached"
-        active = (await services.calibrations.order(upscaler.name)).calibrations
+        active = (await services.calibrations.priority(upscaler.name)).calibrations
     except NoCalibration as error:
         return Finding(name, "warning", f"{reached}; {error.detail}", "see docs/calibration.md")
     except TimeoutError:

@@ -38,14 +38,14 @@ class Chosen:
     """What answers a request.
 
     pipeline: that of the calibration, if there is one. calibration: None: no mask is wanted.
-    order: the active calibrations, one of which `settle` takes. why: `auto` chose this upscaler.
+    priority: the active calibrations, one of which `settle` takes. why: `auto` chose this upscaler.
     """
 
     request: UpscaleRequest
     upscaler: Upscaler
     pipeline: MeasurementSpec
     calibration: Calibration | None
-    order: CalibrationPriority | None
+    priority: CalibrationPriority | None
     form: ChosenForm
     warnings: tuple[str, ...]
     why: str | None = None
@@ -77,25 +77,25 @@ async def settle(
     """
     if len(candidates := context.candidates(chosen.request.upscaler)) > 1:
         chosen = await _for_class(context, chosen, candidates, features)
-    if chosen.order is None:
+    if chosen.priority is None:
         return chosen
     height, width = (side * chosen.pipeline.scale for side in shape)
     # In a thread: the subset of a class is made at its first use.
     calibration = await asyncio.to_thread(
-        _answering, chosen.order, chosen.request, features, (height, width)
+        _answering, chosen.priority, chosen.request, features, (height, width)
     )
     return replace(chosen, calibration=calibration, pipeline=calibration.pipeline)
 
 
 def _answering(
-    order: CalibrationPriority,
+    priority: CalibrationPriority,
     request: UpscaleRequest,
     features: InputFeatures,
     shape: tuple[int, int],
 ) -> Calibration:
     """The calibration for an output of this (height, width); raises what `settle` says."""
     height, width = shape
-    calibration = order.choose(features, height, width)
+    calibration = priority.choose(features, height, width)
     name = calibration.everything.class_of(features)
     applicable = calibration.applicable(request.group, name, request.guarantee, request.robust)
     if not applicable.answers_size(height, width):
@@ -145,8 +145,8 @@ async def _able(
         if request.words:
             able += [upscaler] if await context.calibrations.for_text(upscaler) else []
         elif await context.calibrations.active_id(upscaler.name) is not None:
-            order = await context.calibrations.order(upscaler.name)
-            if request.stretch in {None, *order.stretches}:
+            priority = await context.calibrations.priority(upscaler.name)
+            if request.stretch in {None, *priority.stretches}:
                 able.append(upscaler)
     return able
 
@@ -166,15 +166,15 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
         form = form_of(request.format, request.quality)
         return Chosen(request, upscaler, pipeline, None, None, form, (UNMASKED_WARNING,))
     candidates = await _calibrations_of(context, request, upscaler)
-    order = _of_stretch(_live(candidates, upscaler), request.stretch)
-    first, warnings = order.first, list[str]()
+    priority = _of_stretch(_live(candidates, upscaler), request.stretch)
+    first, warnings = priority.first, list[str]()
     raise_if_unmeasurable(first.pipeline.fidelity)  # words are read for every answer
     if context.canaries is not None:
         warnings = await context.canaries.warnings(upscaler.name, first.id)
-    if not any(_promises(calibration, request) for calibration in order.calibrations):
+    if not any(_promises(calibration, request) for calibration in priority.calibrations):
         first.subset(request.group, request.guarantee, request.robust)  # raises why
     form = form_of(request.format, request.quality)
-    return Chosen(request, upscaler, first.pipeline, first, order, form, tuple(warnings))
+    return Chosen(request, upscaler, first.pipeline, first, priority, form, tuple(warnings))
 
 
 def _check_supplied(request: UpscaleRequest, upscaler: Upscaler) -> None:
@@ -202,7 +202,7 @@ async def _calibrations_of(
     if request.calibration is not None:
         return CalibrationPriority([await context.calibrations.get(request.calibration)])
     if not request.words:
-        return (await context.calibrations.order(upscaler.name)).without_text()
+        return (await context.calibrations.priority(upscaler.name)).without_text()
     if (lacking := reading.missing(ReaderSettings())) is not None:
         raise NoCalibration(
             f"This service cannot read words: it lacks {lacking} (pip install '.[text]').",
@@ -218,26 +218,28 @@ async def _calibrations_of(
     return for_words
 
 
-def _live(order: CalibrationPriority, upscaler: Upscaler) -> CalibrationPriority:
+def _live(priority: CalibrationPriority, upscaler: Upscaler) -> CalibrationPriority:
     """The calibrations that were made under the live pipeline. Raises CalibrationMismatch: none."""
     matching = [
         calibration
-        for calibration in order.calibrations
+        for calibration in priority.calibrations
         if not pipeline_differences(calibration.pipeline, upscaler)
     ]
     if not matching:
-        first = order.first
+        first = priority.first
         raise_if_pipeline_differs(first.pipeline, upscaler, first.manifest.provenance.settings)
     return CalibrationPriority(matching)
 
 
-def _of_stretch(order: CalibrationPriority, stretch: str | None) -> CalibrationPriority:
+def _of_stretch(priority: CalibrationPriority, stretch: str | None) -> CalibrationPriority:
     """The calibrations with this stretch; by default 8 bits, if any. Raises CalibrationMismatch."""
-    known = order.stretches
+    known = priority.stretches
     if stretch is None and None not in known:
         stretch = known[0]
     matching = [
-        calibration for calibration in order.calibrations if calibration.pipeline.stretch == stretch
+        calibration
+        for calibration in priority.calibrations
+        if calibration.pipeline.stretch == stretch
     ]
     if not matching:
         others = " or ".join("pictures of 8 bits" if other is None else other for other in known)

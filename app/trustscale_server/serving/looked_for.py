@@ -68,11 +68,11 @@ async def _for_words(
     context: ServiceContext, chosen: Chosen, decoded: DecodedUpload
 ) -> WordsCalibration | None:
     """The calibration for words that may call some of the upload right."""
-    order = await context.calibrations.for_text(chosen.upscaler)
-    if order is None:
+    priority = await context.calibrations.for_text(chosen.upscaler)
+    if priority is None:
         return None
     height, width = (side * chosen.pipeline.scale for side in decoded.shape)
-    whole = await asyncio.to_thread(order.choose, decoded.features, height, width)
+    whole = await asyncio.to_thread(priority.choose, decoded.features, height, width)
     applicable = ApplicableCalibration.from_calibration(
         whole, None, decoded.features, shape=(height, width)
     )

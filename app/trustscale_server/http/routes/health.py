@@ -119,7 +119,7 @@ async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     if active is None:
         return ServicePart(ready=True, detail="no active calibration")
     mismatch: list[dict[str, Any]] = []
-    for calibration in (await state.services.calibrations.order(upscaler.name)).calibrations:
+    for calibration in (await state.services.calibrations.priority(upscaler.name)).calibrations:
         settings = calibration.manifest.provenance.settings
         differs = pipeline_differences(calibration.pipeline, upscaler, settings)
         if not differs:  # requests are answered from this one

@@ -104,7 +104,7 @@ async def _reports(state: State, upscaler: Upscaler) -> list[UpscalerReport]:
     """An entry for each active calibration that answers."""
     monitor, canaries = state.services.monitor, state.services.canaries
     try:
-        active = await state.services.calibrations.order(upscaler.name)
+        active = await state.services.calibrations.priority(upscaler.name)
     except NoCalibration:
         return [uncalibrated(upscaler)]
     await monitor.settle()
