@@ -69,6 +69,6 @@ def catch_card(
 
 
 def _ordinal(scale: float) -> str:
-    """The part of a side that one so many times shorter is, such as “quarter”."""
+    """What part of a side is left by a reduction, such as “quarter” by 4."""
     names = {2: "half", 3: "third", 4: "quarter", 8: "eighth"}
     return names.get(round(scale), f"{scale:.3g}th")

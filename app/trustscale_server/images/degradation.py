@@ -202,9 +202,9 @@ class Component(Degradation):
 class Mixture(BaseModel):
     """Several ways of making X, with their frequencies.
 
-    Each Y is used once for every way, of which the seed draws a component.
+    Each Y is used once for every way; the seed draws one of the way's components.
 
-    shares: how frequent uploads of each way are; 1 of those that it does not name.
+    shares: how frequent uploads of each way are; a way without a share has 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

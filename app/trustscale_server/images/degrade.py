@@ -179,7 +179,7 @@ def _moved(pixels: NDArray[Any], length: float, angle: float) -> NDArray[Any]:
 def _patched(
     pixels: NDArray[Any], scale: int, degradation: Degradation, factor: float, seed: int
 ) -> NDArray[Any]:
-    """X with a rectangle that was enlarged, or with one that was not."""
+    """X with a rectangle that was enlarged, or enlarged all but a rectangle."""
     sharp = _resized(pixels, scale, degradation, 1)
     soft = _resized(pixels, scale, degradation, factor)
     random = stream(seed, Stream.PATCH)

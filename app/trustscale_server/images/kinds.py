@@ -100,15 +100,15 @@ def kinds_table() -> Table:
     kinds = document["kinds"]
     centre, spread = np.array(list(document["numbers"].values())).T
     return Table(
-        tuple(document["numbers"]),
-        tuple(kinds),
-        centre,
-        spread,
-        tuple(kind["class"] for kind in kinds.values()),
-        np.array([kind["weights"] for kind in kinds.values()]),
-        np.array([kind["bias"] for kind in kinds.values()]),
-        np.array([name.startswith("soft") for name in kinds]),
-        document["classes"],
+        numbers=tuple(document["numbers"]),
+        kinds=tuple(kinds),
+        centre=centre,
+        spread=spread,
+        classes=tuple(kind["class"] for kind in kinds.values()),
+        weights=np.array([kind["weights"] for kind in kinds.values()]),
+        bias=np.array([kind["bias"] for kind in kinds.values()]),
+        is_soft=np.array([name.startswith("soft") for name in kinds]),
+        words=document["classes"],
     )
 
 

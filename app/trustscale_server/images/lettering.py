@@ -1,6 +1,6 @@
 """Text in pictures: lines of words, each letter in the first font that has it.
 
-Source Sans 3, which the page uses, too, covers Latin, Greek and Cyrillic. Letters of other scripts
+Source Sans 3, the font of the pages, covers Latin, Greek and Cyrillic. Letters of other scripts
 come from a font of the machine where one has all of them; else each is drawn as a question mark.
 """
 

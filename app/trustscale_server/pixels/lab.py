@@ -59,7 +59,7 @@ def lab_tables() -> LabTables:
 
 @cache
 def _shares(count: int) -> NDArray[np.int64]:
-    """The shares of red, green and blue of so many levels in X, Y, Z, packed, int64 [3, count]."""
+    """The shares of `count` levels of red, green and blue in X, Y, Z; packed, int64 [3, count]."""
     value = np.arange(count) / (count - 1)
     linear = np.where(value > 0.04045, ((value + 0.055) / 1.055) ** 2.4, value / 12.92)
     share = (_XYZ_FROM_RGB / _WHITE[:, None])[:, :, None] * linear  # [3 XYZ, 3 RGB, count]

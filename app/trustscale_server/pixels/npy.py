@@ -1,7 +1,7 @@
 """numpy's files, read by one thread at a time.
 
-numpy reads a header with Python's parser of literals, of which 3.11 keeps one count of its depth
-for all threads: two that parse at once may both fail ("recursion depth mismatch").
+numpy reads a header with Python's parser of literals. Python 3.11 counts the depth of all threads'
+parsers together: two that parse at once may both fail ("recursion depth mismatch").
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Line(NamedTuple):
     words: tuple[Word, ...]
 
     def moved(self, right: float, down: float) -> Line:
-        """Return it in a picture of which its own one is a part, so many pixels from the corner."""
+        """Return the line in a larger picture: its own lies `right` and `down` pixels inside."""
         offset = np.array([right, down], np.float32)
         words = (word._replace(corners=word.corners + offset) for word in self.words)
         return Line(self.corners + offset, tuple(words))
@@ -132,7 +132,7 @@ def letters_of(text: str) -> str:
 
 
 def compared_of(text: str) -> str:
-    """Return what is compared of a text; of numbers their signs and points, too."""
+    """Return what is compared of a text: letters, digits, and signs and points of numbers."""
     normalised = unicodedata.normalize("NFKC", text).casefold().translate(_DASHES)
     return "".join(
         character

@@ -57,7 +57,7 @@ class Compared(NamedTuple):
 
 
 class Upright(NamedTuple):
-    """The box of a large picture that shows so many columns and rows of the small one."""
+    """The box of a large picture that shows `width` × `height` pixels of the small one."""
 
     picture: Image.Image
     box: tuple[float, float, float, float]
@@ -85,7 +85,7 @@ class Upright(NamedTuple):
         return left, top + pace * strip.start, right, min(bottom, top + pace * strip.stop)
 
     def reduced(self, strip: range, way: Reduction) -> NDArray[np.uint8]:
-        """Return some rows in the size of the small picture; they depend on those beside, too."""
+        """Return some rows in the size of the small picture; rows beside them count, too."""
         size = self.width, len(strip)
         return np.asarray(self.picture.resize(size, _FILTERS[way], self.rows(strip)))
 

@@ -74,7 +74,7 @@ def finders(faces: FindFaces | None) -> Finders:
 
 
 def looked_at(pixels: int) -> int:
-    """Return in how many pixels at most a small picture of so many is looked at."""
+    """Return the most pixels in which a small picture of `pixels` is looked at."""
     return min(_MAX_PIXELS, round(_MAX_ZOOM**2 * pixels))
 
 
