@@ -19,7 +19,7 @@ from PIL import Image
 from benchmarks.table import print_table
 from benchmarks.timing import timed
 from trustscale_server.images.card import card
-from trustscale_server.images.encode import FormName
+from trustscale_server.images.encode import FormatName
 from trustscale_server.images.marked import write_marked
 from trustscale_server.images.marks import Mark
 from trustscale_server.images.overlay import composed
@@ -29,7 +29,7 @@ from trustscale_server.serving.caption import CardContent, caption_of
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"
 ROUNDS, SIDE, LARGE = 3, 2048, (4000, 3000)
-CHECKED: tuple[FormName, ...] = ("png", "jpeg", "webp", "avif")
+CHECKED: tuple[FormatName, ...] = ("png", "jpeg", "webp", "avif")
 CONTENT = CardContent(
     upscaler="span-x4",
     scale=4,

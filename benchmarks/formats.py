@@ -31,7 +31,7 @@ from harness.credentials import new_chain
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.conformal.step_curve import CODE_STEPS, NEVER
 from trustscale_server.http.app import create_app
-from trustscale_server.images.encode import FORMS, Attached, picture
+from trustscale_server.images.encode import PICTURE_FORMATS, Attached, picture
 from trustscale_server.images.png import to_png
 from trustscale_server.images.tiff import Pages
 from trustscale_server.platform.telemetry.logs import configure_logs
@@ -54,7 +54,7 @@ def main(path: Path) -> None:
     pixels = np.asarray(photo)
     pages = Pages(grey > 96, grey.astype(np.uint16) * 200)
     rows = []
-    for name in FORMS:
+    for name in PICTURE_FORMATS:
         seconds, size = median_of(
             lambda name=name: picture(pixels, name, attached=Attached(pages=pages))
         )

@@ -26,9 +26,9 @@ from benchmarks.request import EXAMPLE, with_state
 from benchmarks.table import print_table
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.http.app import create_app
-from trustscale_server.images.encode import FORMS
+from trustscale_server.images.encode import PICTURE_FORMATS
 from trustscale_server.serving.footprint import LETTERS, footprint
-from trustscale_server.serving.form import form_of
+from trustscale_server.serving.picture_format import chosen_format
 from trustscale_server.upscalers.base import Capabilities, Source
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.registry import build_upscaler
@@ -96,7 +96,7 @@ async def one(
                     answer["width"] // 4,
                     calibration.pipeline,
                     Capabilities(by_tiles=True),
-                    form_of(form, None).bytes_per_pixel + LETTERS * letters,
+                    chosen_format(form, None).bytes_per_pixel + LETTERS * letters,
                 )
                 pixels = answer["width"] * answer["height"]
                 print(pixels, taken, counted, seconds, size, sending)
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("megapixels", type=float, nargs="+")
     parser.add_argument("--embedded", action="store_true")
     parser.add_argument("--letters", action="store_true")
-    parser.add_argument("--format", choices=FORMS, default="png")
+    parser.add_argument("--format", choices=PICTURE_FORMATS, default="png")
     parser.add_argument("--upscaler", choices=SHIPPED_MODELS, default="span-x4")
     parser.add_argument("--child", action="store_true")
     given = parser.parse_args()

@@ -14,7 +14,7 @@ from harness.factories import changed, encoded, photo
 from harness.fakes import FakeUpscaler
 from harness.gateway import AS_ADMIN, IMAGE, check_problem, ended, pixels, post, text_chunks
 from tests.live import serving
-from trustscale_server.images.encode import FORMS
+from trustscale_server.images.encode import PICTURE_FORMATS
 
 
 def test_reduced(client):
@@ -140,7 +140,7 @@ TRANSPARENT = encoded(np.dstack([photo(1000, 24, 24), np.tile(HALF, (24, 1))]))
 
 def picture_of(client, answer):
     response = client.get(answer["links"]["image"])
-    assert response.headers["content-type"] == FORMS[answer["format"]].media_type
+    assert response.headers["content-type"] == PICTURE_FORMATS[answer["format"]].media_type
     return Image.open(io.BytesIO(response.content))
 
 
@@ -151,7 +151,7 @@ def test_a_result_in_other_forms(client):
     answer = post(client, encoded(photo(1000, 24, 24), exif=exif), metadata="keep").json()
     link = answer["links"]["self"]
     pixels = np.asarray(picture_of(client, answer))
-    for form, kind in FORMS.items():
+    for form, kind in PICTURE_FORMATS.items():
         response = client.get(f"{link}/image.{form}")
         assert response.headers["content-type"] == kind.media_type
         found = Image.open(io.BytesIO(response.content))

@@ -15,16 +15,16 @@ from harness.factories import encoded, photo
 from tests.images.programs import program
 from trustscale_server.images.allowed_xmp import allowed_xmp
 from trustscale_server.images.decode import KeepMetadata, decode
-from trustscale_server.images.encode import FORMS, Attached, picture
+from trustscale_server.images.encode import PICTURE_FORMATS, Attached, picture
 from trustscale_server.images.limits import Limits
 from trustscale_server.images.metadata import Metadata
 from trustscale_server.images.xmp import descriptions
 from trustscale_server.platform.errors import BadRequest, ImageTooLarge
-from trustscale_server.serving.form import form_of
+from trustscale_server.serving.picture_format import chosen_format
 from trustscale_server.serving.request import options_of
 
 LIMITS = Limits()
-PHOTOGRAPHS = [form for form in FORMS if not form.endswith(".tiff")]
+PHOTOGRAPHS = [form for form in PICTURE_FORMATS if not form.endswith(".tiff")]
 """Forms that keep what cameras write; the others are of data."""
 GEO = {
     33550: (10.0, 10.0, 0.0),
@@ -73,7 +73,7 @@ class TestOut:
 )  # fmt: skip
 def test_what_a_form_cannot_hold(form, quality, side, words):
     with pytest.raises(BadRequest, match=words):
-        form_of(options_of(format=form).format, quality).raise_if_impossible(
+        chosen_format(options_of(format=form).format, quality).raise_if_impossible(
             side, transparent=form == "jpeg"
         )
 

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 
 from trustscale_server.http.negotiation import JSON, ZIP
 from trustscale_server.http.streamed import StreamedFile
-from trustscale_server.images.encode import FORMS, FormName
+from trustscale_server.images.encode import PICTURE_FORMATS, FormatName
 from trustscale_server.serving.document import UNMASKED_WARNING, Detail, Picture, Result, in_detail
 from trustscale_server.serving.file_names import (
     ADDED,
@@ -66,7 +66,7 @@ async def respond(
     if media_type != ZIP:
         (file,) = files.values()
         return StreamedFile(
-            file, FORMS[cast("FormName", result.format)].media_type, **_about(result)
+            file, PICTURE_FORMATS[cast("FormatName", result.format)].media_type, **_about(result)
         )
     members = {**files, "result.json": io.BytesIO(written.encode())}
     headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'

@@ -11,7 +11,7 @@ from typing import IO, Any
 from PIL import Image
 
 from trustscale_server.http.state import State
-from trustscale_server.images.encode import Attached, FormName, picture
+from trustscale_server.images.encode import Attached, FormatName, picture
 from trustscale_server.images.marked import write_marked
 from trustscale_server.images.marks import mark_in
 from trustscale_server.images.metadata import metadata_of
@@ -25,7 +25,7 @@ from trustscale_server.serving.added_cells import CELLS, read_cells, zones
 from trustscale_server.serving.document import Result, Unmasked
 from trustscale_server.serving.drawings import png_believed_of, png_overlay, png_safe_of
 from trustscale_server.serving.file_names import MASK, REST, TRUST
-from trustscale_server.serving.form import ChosenForm, form_of
+from trustscale_server.serving.picture_format import ChosenFormat, chosen_format
 from trustscale_server.serving.provenance import UNMASKED_TEXT, png_text
 from trustscale_server.serving.stored_answer import image_file, pixels_of, read_codes, read_mask
 from trustscale_server.stores.spool import spooled
@@ -39,31 +39,33 @@ async def in_turn(state: State, drawing: Coroutine[Any, Any, bytes]) -> IO[bytes
             return await asyncio.to_thread(spooled, lambda out: out.write(drawn))
 
 
-async def converted(state: State, result: Result | Unmasked, data: bytes, form: FormName) -> bytes:
-    """Return the stored picture in another form, its metadata the same; TIFF with all masks.
+async def converted(
+    state: State, result: Result | Unmasked, data: bytes, file_format: FormatName
+) -> bytes:
+    """Return the stored picture in another format, its metadata the same; TIFF with all masks.
 
     Raises:
-        BadRequest: the picture has 16 bits, was stored with loss, or does not fit the form.
+        BadRequest: the picture has 16 bits, was stored with loss, or does not fit the format.
     """
     if result.raster is not None and result.raster.stretch is not None:
         raise BadRequest(
-            f"A result of 16 bits can only be fetched in its own form, {result.format}."
+            f"A result of 16 bits can only be fetched in its own format, {result.format}."
         )
-    if not form_of(result.format, result.quality).is_lossless:
+    if not chosen_format(result.format, result.quality).is_lossless:
         raise BadRequest(
-            f"The picture was stored as {result.format}, with loss: it can be had in that form "
+            f"The picture was stored as {result.format}, with loss: it can be had in that format "
             "only. Send format=png with the request to have it in all of them."
         )
     trust = mask_file = b""
     if isinstance(result, Result):
-        if form_of(form, None).holds_pages:
+        if chosen_format(file_format, None).holds_pages:
             trust = await state.services.stores.results.blob(result.id, TRUST)
         mask_file = await mask_at(state, result, result.alpha)
 
     def convert() -> bytes:
         image = Image.open(io.BytesIO(data))
         pixels = pixels_of(image)
-        ChosenForm(form, None).raise_if_impossible(
+        ChosenFormat(file_format, None).raise_if_impossible(
             max(image.size), transparent=pixels.shape[2] == 4
         )
         text, pages = dict(UNMASKED_TEXT), None
@@ -74,8 +76,8 @@ async def converted(state: State, result: Result | Unmasked, data: bytes, form: 
         mark = mark_in(texts_of(image.info["xmp"])) if "xmp" in image.info else None
         attached = Attached(text, metadata, pages)
         if mark is None:  # of an answer that an earlier release stored
-            return picture(pixels, form, attached=attached)
-        return to_bytes(write_marked)(pixels, form, mark, attached=attached)
+            return picture(pixels, file_format, attached=attached)
+        return to_bytes(write_marked)(pixels, file_format, mark, attached=attached)
 
     return await shielded(convert)
 

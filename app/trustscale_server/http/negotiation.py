@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from trustscale_server.images.encode import FORMS, FormName
+from trustscale_server.images.encode import PICTURE_FORMATS, FormatName
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.serving.request import UpscaleOptions
 
 JSON, ZIP, ANY_IMAGE = "application/json", "application/zip", "image/*"
-FORM_OF_TYPE: Final[Mapping[str, FormName]] = {
-    form.media_type: name for name, form in reversed([*FORMS.items()])
+FORM_OF_TYPE: Final[Mapping[str, FormatName]] = {
+    kind.media_type: name for name, kind in reversed([*PICTURE_FORMATS.items()])
 }
 """The format that an image type in `Accept` stands for; TIFF without georeference for its type."""
 
@@ -45,7 +45,7 @@ def negotiate(accept: str) -> str:
     return best
 
 
-def format_of(media_type: str, form: UpscaleOptions) -> dict[str, FormName]:
+def format_of(media_type: str, form: UpscaleOptions) -> dict[str, FormatName]:
     """The field `format` that an image type stands for.
 
     Raises:
@@ -55,7 +55,7 @@ def format_of(media_type: str, form: UpscaleOptions) -> dict[str, FormName]:
         return {}
     if "format" not in form.model_fields_set:
         return {"format": FORM_OF_TYPE[media_type]}
-    if FORMS[form.format].media_type != media_type:
+    if PICTURE_FORMATS[form.format].media_type != media_type:
         raise BadRequest(f"Accept: {media_type} and format={form.format} name different formats.")
     return {}
 

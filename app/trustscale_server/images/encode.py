@@ -1,4 +1,4 @@
-"""The picture's file in the wanted form, with what is attached to its pixels."""
+"""The picture's file in the wanted format, with what is attached to its pixels."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from trustscale_server.images.tiff import (
 )
 from trustscale_server.pixels.lab import Pixels
 
-FormName = Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"]
+FormatName = Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"]
 
 DEFAULT_QUALITY: Final = 90
 BEST_QUALITY: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class PictureFormat:
     """A file format of the answer's picture, and what it can hold.
 
     lossless: at any quality. holds_16_bit: also 16 bits, and one channel. most: pixels of a side.
@@ -48,7 +48,7 @@ class Form:
         return self.lossless or (self.media_type == "image/webp" and quality == BEST_QUALITY)
 
 
-_TIFF: Final = Form(
+_TIFF: Final = PictureFormat(
     "image/tiff",
     lossless=True,
     alpha=True,
@@ -57,19 +57,19 @@ _TIFF: Final = Form(
     holds_16_bit=True,
 )
 
-FORMS: Final[Mapping[FormName, Form]] = {
+PICTURE_FORMATS: Final[Mapping[FormatName, PictureFormat]] = {
     "png": replace(_TIFF, media_type="image/png"),
-    "webp": Form(
+    "webp": PictureFormat(
         "image/webp",
         lossless=False,
         alpha=True,
         most=16_383,
         bytes_per_pixel=lambda quality: 42 if quality == BEST_QUALITY else 14,
     ),
-    "avif": Form(
+    "avif": PictureFormat(
         "image/avif", lossless=False, alpha=True, most=65_535, bytes_per_pixel=lambda _: 32
     ),
-    "jpeg": Form(
+    "jpeg": PictureFormat(
         "image/jpeg",
         lossless=False,
         alpha=False,
@@ -103,7 +103,7 @@ class Attached(NamedTuple):
 def write_picture(
     out: IO[bytes],
     pixels: Pixels,
-    form: FormName,
+    file_format: FormatName,
     *,
     quality: int | None = None,
     attached: Attached = Attached(),  # noqa: B008 - immutable
@@ -113,8 +113,8 @@ def write_picture(
     Args:
         out: empty; it can be read, too.
         pixels: uint8 [h, w, 3 or 4], or uint16 [h, w, 3].
-        form: of the file.
-        quality: 1 to 100 for lossy forms.
+        file_format: of the file.
+        quality: 1 to 100 for lossy formats.
         attached: to the pixels.
     """
     metadata, pages, raster = attached.metadata, attached.pages, attached.raster
@@ -122,7 +122,7 @@ def write_picture(
         pixels = np.ascontiguousarray(pixels[..., 0])
     text = {**attached.text, **_meaning(raster)}
     program = "; ".join(f"{key.removeprefix('trustscale:')}={value}" for key, value in text.items())
-    match form:
+    match file_format:
         case "ome.tiff":
             write_ome_tiff(out, pixels, program, metadata, pages)
         case "tiff":
@@ -137,11 +137,11 @@ def write_picture(
                 "webp": {"lossless": quality == BEST_QUALITY, "method": 2},
                 "avif": {"speed": 8},
                 "jpeg": {"subsampling": 0},
-            }[form]
+            }[file_format]
             options |= {"quality": quality or DEFAULT_QUALITY, "exif": metadata.exif_of(program)}
             if metadata.xmp:
                 options["xmp"] = metadata.xmp
-            Image.fromarray(pixels).save(out, form.upper(), **options)
+            Image.fromarray(pixels).save(out, file_format.upper(), **options)
 
 
 def _meaning(raster: Raster | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import IO, Final
 
 from PIL import Image
 
-from trustscale_server.images.encode import Attached, FormName, write_picture
+from trustscale_server.images.encode import Attached, FormatName, write_picture
 from trustscale_server.images.marks import Mark, completed, packet
 from trustscale_server.images.pixel_digest import colours_of
 from trustscale_server.pixels.lab import Pixels
@@ -20,7 +20,7 @@ _EXACT: Final = frozenset({"png", "tiff", "cog.tiff", "ome.tiff"})
 def write_marked(
     out: IO[bytes],
     pixels: Pixels,
-    form: FormName,
+    file_format: FormatName,
     mark: Mark,
     *,
     quality: int | None = None,
@@ -30,14 +30,14 @@ def write_marked(
 
     A lossy file is decoded once, so that its mark has the digest of what others will read.
     """
-    is_exact = form in _EXACT
+    is_exact = file_format in _EXACT
     marked = mark.with_pixels(pixels) if is_exact else mark.pending(pixels)
     metadata = replace(attached.metadata, xmp=packet(marked, attached.metadata.xmp))
     attached = attached._replace(metadata=metadata)
     if is_exact:
-        return write_picture(out, pixels, form, quality=quality, attached=attached)
+        return write_picture(out, pixels, file_format, quality=quality, attached=attached)
     file = io.BytesIO()
-    write_picture(file, pixels, form, quality=quality, attached=attached)
+    write_picture(file, pixels, file_format, quality=quality, attached=attached)
     with Image.open(file) as image:
         decoded = colours_of(image)
     out.write(completed(file.getvalue(), decoded))

@@ -91,7 +91,7 @@ class Admitted:
 async def admit_upload(
     context: ServiceContext, chosen: Chosen, decoded: DecodedUpload, *, as_job: bool
 ) -> Admitted:
-    """Check that the picture fits its form and memory, and can be made in time.
+    """Check that the picture fits its format and memory, and can be made in time.
 
     Raises:
         BadRequest, ImageTooLarge, TooSlow, NoPromise.
@@ -227,23 +227,23 @@ def _check_promised(applicable: ApplicableCalibration, alpha: float) -> None:
 
 
 def _form_warnings(context: ServiceContext, chosen: Chosen, decoded: DecodedUpload) -> list[str]:
-    """Warnings of what the form does to the picture. Raises BadRequest: it cannot hold it."""
-    form, is_transparent = chosen.form, decoded.image.alpha is not None
+    """Warnings of what the format does to the picture. Raises BadRequest: it cannot hold it."""
+    picture_format, is_transparent = chosen.picture_format, decoded.image.alpha is not None
     longest, to = max(decoded.shape) * chosen.pipeline.scale, chosen.request.to
     if to is not None and to > longest:
         raise BadRequest(f"The longest side of the picture is {longest}; to={to} is more.")
     is_16_bit = chosen.pipeline.stretch is not None
-    form.raise_if_impossible(
+    picture_format.raise_if_impossible(
         to or longest, transparent=is_transparent and not is_16_bit, is_16_bit=is_16_bit
     )
-    warnings = form.warnings()
+    warnings = picture_format.warnings()
     if to is not None and to < longest:
         warnings.append(
             f"The picture was reduced to {to} pixels after the mask was made: "
             "the promise speaks about the picture before that."
         )
-    if context.credentials and form.name in UNSIGNED:
-        warnings.append(f"A picture of format={form.name} has no content credentials.")
+    if context.credentials and picture_format.name in UNSIGNED:
+        warnings.append(f"A picture of format={picture_format.name} has no content credentials.")
     if is_16_bit and not chosen.upscaler.capabilities.takes_16_bit:
         warnings.append(
             f"The upscaler {chosen.upscaler.name!r} takes 8 bits: of 65,536 levels it saw "

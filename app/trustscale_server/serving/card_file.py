@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server.images.card import card
-from trustscale_server.images.encode import FORMS
+from trustscale_server.images.encode import PICTURE_FORMATS
 from trustscale_server.images.marked import write_marked
 from trustscale_server.images.marks import Mark
 from trustscale_server.images.pixel_digest import pixel_digest
@@ -23,12 +23,12 @@ from trustscale_server.serving.credentials import Credentials, parent_of
 from trustscale_server.serving.document import Result
 from trustscale_server.serving.drawings import MaskedPicture, faded, hatched
 from trustscale_server.serving.file_names import MASK
-from trustscale_server.serving.form import ChosenForm
+from trustscale_server.serving.picture_format import ChosenFormat
 from trustscale_server.serving.plain import NOTHING
 from trustscale_server.serving.stored_answer import image_file
 from trustscale_server.stores.spool import spooled
 
-CardForm = Literal["png", "webp", "jpeg"]
+CardFormat = Literal["png", "webp", "jpeg"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class CardOptions:
     """
 
     alpha: float
-    form: CardForm = "png"
+    file_format: CardFormat = "png"
     look: Look = "soft"
     theme: Theme = "light"
 
@@ -51,7 +51,7 @@ def write_card(
 
     image: the stored picture. mask: of the options' α, with its text. rest: the plain layer.
 
-    Raises BadRequest: the form cannot hold so large a card.
+    Raises BadRequest: the format cannot hold so large a card.
     """
     stored = MaskedPicture.from_files(image, mask)
     mark = stored.mark(result, "card")
@@ -62,14 +62,16 @@ def write_card(
         drawn = faded(stored.pixels, stored.trusted, rest, mark.scale)
     frames = [place.bounds for place in result.left_out]
     drawn_card = card(drawn, caption_of(content, options.look), theme=options.theme, frames=frames)
-    if options.form == "jpeg":
+    if options.file_format == "jpeg":
         drawn_card = _on_paper(drawn_card, THEMES[options.theme].paper)
-    ChosenForm(options.form, None).raise_if_impossible(
+    ChosenFormat(options.file_format, None).raise_if_impossible(
         max(drawn_card.shape[:2]), transparent=drawn_card.shape[2] == 4
     )
     mark = replace(mark, picture=content.digest, rows=len(stored.pixels))
-    quality = None if options.form == "png" else 92
-    write_marked(out, drawn_card, options.form, mark, quality=quality, attached=stored.attached)
+    quality = None if options.file_format == "png" else 92
+    write_marked(
+        out, drawn_card, options.file_format, mark, quality=quality, attached=stored.attached
+    )
 
 
 def _content(result: Result, mark: Mark, alpha: float, pixels: NDArray[np.uint8]) -> CardContent:
@@ -151,7 +153,7 @@ def card_of(
     credentials.sign(
         signed,
         io.BytesIO(card),
-        FORMS[options.form].media_type,
+        PICTURE_FORMATS[options.file_format].media_type,
         upload=parent,
         mask=io.BytesIO(mask),
         promise=_statement(result, options),

@@ -27,7 +27,7 @@ from trustscale_server.sampling.spec import (
 )
 from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.document import UNMASKED_WARNING
-from trustscale_server.serving.form import ChosenForm, form_of
+from trustscale_server.serving.picture_format import ChosenFormat, chosen_format
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.things import reading
 from trustscale_server.upscalers.base import SUPPLIED, Upscaler, routed
@@ -46,7 +46,7 @@ class Chosen:
     pipeline: MeasurementSpec
     calibration: Calibration | None
     priority: CalibrationPriority | None
-    form: ChosenForm
+    picture_format: ChosenFormat
     warnings: tuple[str, ...]
     why: str | None = None
 
@@ -163,8 +163,8 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
             indecision=IndecisionSettings("departure"),
             stretch=request.stretch,
         )
-        form = form_of(request.format, request.quality)
-        return Chosen(request, upscaler, pipeline, None, None, form, (UNMASKED_WARNING,))
+        picture_format = chosen_format(request.format, request.quality)
+        return Chosen(request, upscaler, pipeline, None, None, picture_format, (UNMASKED_WARNING,))
     candidates = await _calibrations_of(context, request, upscaler)
     priority = _of_stretch(_live(candidates, upscaler), request.stretch)
     first, warnings = priority.first, list[str]()
@@ -173,8 +173,10 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
         warnings = await context.canaries.warnings(upscaler.name, first.id)
     if not any(_promises(calibration, request) for calibration in priority.calibrations):
         first.subset(request.group, request.guarantee, request.robust)  # raises why
-    form = form_of(request.format, request.quality)
-    return Chosen(request, upscaler, first.pipeline, first, priority, form, tuple(warnings))
+    picture_format = chosen_format(request.format, request.quality)
+    return Chosen(
+        request, upscaler, first.pipeline, first, priority, picture_format, tuple(warnings)
+    )
 
 
 def _check_supplied(request: UpscaleRequest, upscaler: Upscaler) -> None:

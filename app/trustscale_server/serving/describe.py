@@ -28,7 +28,7 @@ def document_of(generated: Generated, result_id: str, base: str) -> Picture:
     """Return the document of an answer; base: the path of its result."""
     admitted, chosen, trust = generated.admitted, generated.admitted.chosen, generated.trust
     about_picture = {"id": result_id, **_about_picture(generated)}
-    links = {"self": base, "image": f"{base}/{chosen.form.file}"}
+    links = {"self": base, "image": f"{base}/{chosen.picture_format.file}"}
     if trust is None:
         return Unmasked(
             **about_picture, warnings=list(admitted.warnings), links=PictureLinks(**links)
@@ -82,7 +82,7 @@ def document_of(generated: Generated, result_id: str, base: str) -> Picture:
             card=f"{base}/{CARD}",
             added=f"{base}/{ADDED}" if detail else None,
             safe=f"{base}/{SAFE_COPY}" if detail else None,
-            trust_cog=f"{base}/{TRUST_COG}" if chosen.form.name == "cog.tiff" else None,
+            trust_cog=f"{base}/{TRUST_COG}" if chosen.picture_format.name == "cog.tiff" else None,
         ),
     )
 
@@ -103,8 +103,8 @@ def _about_picture(generated: Generated) -> dict[str, Any]:
         "samples": chosen.pipeline.samples,
         "seed": admitted.seed,
         "prediction": chosen.pipeline.prediction,
-        "format": chosen.form.name,
-        "quality": chosen.form.quality,
+        "format": chosen.picture_format.name,
+        "quality": chosen.picture_format.quality,
         "raster": admitted.decoded.image.raster,
         "timings_ms": dict(generated.timings_ms),
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, Final
 
-from trustscale_server.images.encode import FORMS
+from trustscale_server.images.encode import PICTURE_FORMATS
 from trustscale_server.images.png import to_png
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.tasks import shielded
@@ -76,7 +76,7 @@ def _encoded(generated: Generated, result_id: str, base: str) -> Encoded:
     if trust is not None and isinstance(document, Result):
         rest = to_png(to_8_bit(generated.admitted.decoded.image.rgb))
         writers.append(trust.files)
-        if generated.admitted.chosen.form.name == "cog.tiff":
+        if generated.admitted.chosen.picture_format.name == "cog.tiff":
             writers.append(partial(trust_cog_file, generated, trust))
         if document.believed.is_sent:
             writers.append(partial(believed_file, generated, trust, document, rest))
@@ -96,20 +96,25 @@ async def sign(context: ServiceContext, encoded: Encoded) -> Encoded:
     """Add content credentials to the picture, where the operator has a certificate."""
     credentials, result = context.credentials, encoded.result
     chosen, parent = encoded.admitted.chosen, encoded.admitted.decoded.parent
-    if credentials is None or result is None or parent is None or chosen.form.name in UNSIGNED:
+    if (
+        credentials is None
+        or result is None
+        or parent is None
+        or chosen.picture_format.name in UNSIGNED
+    ):
         return encoded
     statement = result.model_dump(mode="json", include=_SIGNED)
     with clocked(result.timings_ms, "sign"), span("sign"):
         signed = await shielded(
             spooled,
             credentials.sign,
-            encoded.files[chosen.form.file],
-            FORMS[chosen.form.name].media_type,
+            encoded.files[chosen.picture_format.file],
+            PICTURE_FORMATS[chosen.picture_format.name].media_type,
             upload=parent,
             mask=encoded.files[MASK],
             promise={**statement, "fingerprint": chosen.pipeline.fingerprint},
         )
-    return replace(encoded, files={**encoded.files, chosen.form.file: signed})
+    return replace(encoded, files={**encoded.files, chosen.picture_format.file: signed})
 
 
 async def add_card(context: ServiceContext, encoded: Encoded) -> Encoded:

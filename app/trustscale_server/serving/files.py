@@ -43,12 +43,12 @@ def picture_file(generated: Generated, document: Picture) -> AnswerFiles:
     file = spooled(
         write_marked,
         generated.picture,
-        chosen.form.name,
+        chosen.picture_format.name,
         mark,
-        quality=chosen.form.quality,
+        quality=chosen.picture_format.quality,
         attached=attached,
     )
-    return {chosen.form.file: file}
+    return {chosen.picture_format.file: file}
 
 
 def trust_cog_file(generated: Generated, trust: Trust) -> AnswerFiles:

@@ -39,7 +39,7 @@ def answer_footprint(chosen: Chosen, height: int, width: int) -> int:
     """Return the bytes that making the answer to an h×w upload holds at most."""
     request = chosen.request
     drawn = request.believed or request.safe or request.card  # one after the other
-    form_bytes = chosen.form.bytes_per_pixel + _DRAWN * drawn
+    form_bytes = chosen.picture_format.bytes_per_pixel + _DRAWN * drawn
     form_bytes += LETTERS * (request.letters == "leave_out")
     form_bytes += _SUPPLIED * request.has_enlarged
     return footprint(height, width, chosen.pipeline, chosen.upscaler.capabilities, form_bytes)
@@ -52,7 +52,7 @@ def footprint(
 
     Measured, with a margin (`tests/serving/test_footprint.py`): proportional to the output's
     pixels, little to M, since samples are accumulated as they arrive. form_bytes: per pixel, of
-    making the picture's file (`ChosenForm.bytes_per_pixel`).
+    making the picture's file (`ChosenFormat.bytes_per_pixel`).
     """
     depth = 1 if pipeline.stretch is None else 2  # bytes
     output = height * width * pipeline.scale**2 * depth

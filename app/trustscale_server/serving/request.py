@@ -10,7 +10,7 @@ from trustscale_server import TRUSTED
 from trustscale_server.calibration.guarantees import GuaranteeKind
 from trustscale_server.conformal.robust import MAX_ROBUST
 from trustscale_server.images.decode import KeepMetadata
-from trustscale_server.images.encode import BEST_QUALITY, FormName
+from trustscale_server.images.encode import BEST_QUALITY, FormatName
 from trustscale_server.images.stretch import Bands, Stretch
 from trustscale_server.pixels.resize import LongestSide
 from trustscale_server.platform.config_errors import mistakes
@@ -104,7 +104,7 @@ class UpscaleOptions(BaseModel):
         description="The id of a batch (`POST /v1/batches`) that the image belongs to: the mask is "
         "smaller where pictures like those of the batch lose more. The promise stays the same.",
     )
-    format: FormName = Field(
+    format: FormatName = Field(
         "png",
         description="The format of the picture; masks and trust levels are PNG files, and TIFF "
         "files hold the mask, too.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import Response
 
 from trustscale_server.http.access import ClientDep, client_router
@@ -15,11 +15,11 @@ from trustscale_server.http.problems import limited_responses
 from trustscale_server.http.routes.results import Alpha, ResultId
 from trustscale_server.http.state import State, StateDep
 from trustscale_server.http.streamed import StreamedFile
-from trustscale_server.images.encode import FORMS
+from trustscale_server.images.encode import PICTURE_FORMATS
 from trustscale_server.images.themes import Theme
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.serving.caption import Look
-from trustscale_server.serving.card_file import CardForm, CardOptions, card_of
+from trustscale_server.serving.card_file import CardFormat, CardOptions, card_of
 from trustscale_server.serving.document import Result
 from trustscale_server.serving.file_names import REST
 from trustscale_server.serving.stored_answer import image_file, stored_result
@@ -28,17 +28,17 @@ router = client_router("/v1/results", "bad-request", "not-found", "unauthorized"
 
 
 @router.get(
-    "/{result_id}/card.{form}",
+    "/{result_id}/card.{format}",
     response_class=Response,
     responses={
-        **file_response(*(FORMS[form].media_type for form in ("png", "webp", "jpeg"))),
+        **file_response(*(PICTURE_FORMATS[name].media_type for name in ("png", "webp", "jpeg"))),
         **limited_responses("not-found", "bad-request", "bad-alpha"),
     },
 )
 async def get_result_card(
     request: Request,
     result_id: ResultId,
-    form: CardForm,
+    file_format: Annotated[CardFormat, Path(alias="format")],
     state: StateDep,
     _: ClientDep,
     alpha: Alpha = None,
@@ -52,10 +52,10 @@ async def get_result_card(
     Drawing it counts as a request of the client.
     """
     result = stored_result(await state.services.stores.results.document(result_id))
-    options = CardOptions(result.alpha if alpha is None else alpha, form, look, theme)
+    options = CardOptions(result.alpha if alpha is None else alpha, file_format, look, theme)
     await state.charge("requests")
     drawn = await while_connected(request, in_turn(state, _card(state, result, options)))
-    return StreamedFile(drawn, FORMS[form].media_type)
+    return StreamedFile(drawn, PICTURE_FORMATS[file_format].media_type)
 
 
 async def _card(state: State, result: Result, options: CardOptions) -> bytes:

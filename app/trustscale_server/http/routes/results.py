@@ -1,4 +1,4 @@
-"""Stored results: document and files, also for another α or in another form."""
+"""Stored results: document and files, also for another α or in another format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trustscale_server.http.openapi import file_response
 from trustscale_server.http.problems import limited_responses
 from trustscale_server.http.state import State, StateDep
 from trustscale_server.http.streamed import StreamedFile
-from trustscale_server.images.encode import FORMS, FormName
+from trustscale_server.images.encode import PICTURE_FORMATS, FormatName
 from trustscale_server.serving.added import RHO
 from trustscale_server.serving.document import Detail, Result, Unmasked, from_store, in_detail
 from trustscale_server.serving.file_names import MASK, TRUST, TRUST_COG
@@ -59,28 +59,37 @@ async def get_result(
 
 
 @router.get(
-    "/{result_id}/image.{form}",
+    "/{result_id}/image.{format}",
     response_class=Response,
-    responses={**file_response(*(form.media_type for form in FORMS.values())), **_REDIRECT},
+    responses={
+        **file_response(*(kind.media_type for kind in PICTURE_FORMATS.values())),
+        **_REDIRECT,
+    },
 )
 async def get_result_image(
-    request: Request, result_id: ResultId, form: FormName, state: StateDep, _: ClientDep
+    request: Request,
+    result_id: ResultId,
+    file_format: Annotated[FormatName, Path(alias="format")],
+    state: StateDep,
+    _: ClientDep,
 ) -> Response:
     """Fetch the upscaled picture in the format that it was made in, or in another one.
 
-    A picture without loss is available in every form that can hold it; converting it counts as a
+    A picture without loss is available in every format that can hold it; converting it counts as a
     request of the client.
     """
     results = state.services.stores.results
     result = stored_picture(await results.document(result_id))
-    if form == result.format:
-        return await _stored(state, request, result_id, image_file(result), FORMS[form].media_type)
+    if file_format == result.format:
+        return await _stored(
+            state, request, result_id, image_file(result), PICTURE_FORMATS[file_format].media_type
+        )
     data = await results.blob(result_id, image_file(result))
     await state.charge("requests")
     file = await while_connected(
-        request, drawing.in_turn(state, drawing.converted(state, result, data, form))
+        request, drawing.in_turn(state, drawing.converted(state, result, data, file_format))
     )
-    return StreamedFile(file, FORMS[form].media_type)
+    return StreamedFile(file, PICTURE_FORMATS[file_format].media_type)
 
 
 @router.get(

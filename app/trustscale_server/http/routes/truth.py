@@ -25,7 +25,7 @@ from trustscale_server.platform.errors import Conflict
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.serving.document import INPUT, Result, from_store
 from trustscale_server.serving.file_names import MASK, TRUST
-from trustscale_server.serving.form import form_of
+from trustscale_server.serving.picture_format import chosen_format
 from trustscale_server.serving.stored_answer import image_file, stored_result
 from trustscale_server.stores.monitor_states import Label
 
@@ -89,7 +89,7 @@ async def _served(state: State, result: Result) -> Served:
     Raises:
         Conflict: the picture was compressed or reduced after its mask was made.
     """
-    if not form_of(result.format, result.quality).is_lossless:
+    if not chosen_format(result.format, result.quality).is_lossless:
         raise Conflict(
             f"The picture of {result.id!r} was compressed as {result.format}; only results with "
             "format=png, tiff, or webp of quality 100 can be measured."
