@@ -209,7 +209,7 @@ class CalibrationConfig(BaseModel):
         """Return the pipeline that this calibration would be valid for.
 
         Raises:
-            BadRequest: the upscaler or the estimator cannot do with so many samples.
+            BadRequest: the upscaler or the estimator cannot do with this number of samples.
         """
         samples = self.samples or DEFAULT_SAMPLES
         indecision = self.indecision or default_indecision(

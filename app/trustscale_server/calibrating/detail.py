@@ -110,7 +110,7 @@ async def detail(
 
     Raises:
         BadGroup: it has no such group.
-        BadRequest: it has not so many scenes, or no bound is known.
+        BadRequest: it has fewer scenes, or no bound is known.
     """
     active = await calibrations.active_ids(calibration.manifest.upscaler)
     differing = _differences(upscalers, calibration)

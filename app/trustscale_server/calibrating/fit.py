@@ -44,7 +44,7 @@ def photograph_of(pair: Pair, samples: Sequence[RGB], pipeline: MeasurementSpec)
 def fitted_pipeline(
     photographs: Iterable[Photograph], pipeline: MeasurementSpec, scenes: int, name: str | None
 ) -> MeasurementSpec:
-    """Return the pipeline with the σ fitted on photographs of so many scenes.
+    """Return the pipeline with the σ fitted on photographs of a number of scenes.
 
     name: the upscaler's.
     """

@@ -19,7 +19,7 @@ class FitSplit:
 
 
 def default_share(scenes: int) -> float:
-    """Return the share of so many scenes that σ is fitted on by default: 0.3, or more of few.
+    """Return the share of the scenes that σ is fitted on by default: 0.3, or more of few.
 
     Fit and calibration have `MIN_SCENES` each; with fewer scenes nothing is fitted.
     """

@@ -100,7 +100,7 @@ def classes_of(subset: Subset) -> list[CalibratedClass]:
 
 
 def coarser(curve: StepCurve, most: int) -> tuple[list[float], list[float]]:
-    """Return thresholds and risks of a curve in at most so many steps; no risk is lowered."""
+    """Return thresholds and risks of a curve in `most` steps or fewer; no risk is lowered."""
     edges = np.linspace(0, len(curve.risks), min(most, len(curve.risks)) + 1).astype(int)
     return curve.thresholds[edges[:-1]].tolist(), curve.risks[edges[1:] - 1].tolist()
 

@@ -50,7 +50,7 @@ def calibrated_ways(subset: Subset) -> list[CalibratedWay]:
         if len(means) < MIN_WAY_SCENES:
             continue
         loss, error = float(means.mean()), float(means.std(ddof=1) / math.sqrt(len(means)))
-        is_above = loss - 2 * error > alpha  # so much it may be above α by chance
+        is_above = loss - 2 * error > alpha  # by twice the error it may be above α by chance
         calibrated.append(
             CalibratedWay(name=way, n=len(means), loss=loss, error=error, is_above=is_above)
         )

@@ -160,7 +160,7 @@ class _Search:
         return exceeded_by(ratios, [scene.weights for scene in self.scenes], USUALLY / self.robust)
 
     def largest(self, new: float) -> int | None:
-        """The last place at which the sum, with so much for the new scene, fits; None: no place."""
+        """The last place at which the sum fits, with `new` for the new scene; None: no place."""
 
         def fits(place: int) -> bool:
             return (self._sum(place) + new) / (self.n + 1) <= 1

@@ -157,7 +157,7 @@ class RobustCurve(StepCurve):
         def value(
             worst: NDArray[np.float64], weight: NDArray[np.float64], new: int
         ) -> NDArray[np.float64]:
-            """At each level, with so many new pictures, which lose B with the weight 1."""
+            """At each level, with `new` new pictures, which lose B with the weight 1."""
             counted = fixed + robust * kappa * (weight + new)
             return np.asarray((robust * (worst + bound * new) / counted).max(axis=1))
 

@@ -144,7 +144,7 @@ def total_weight(scenes: Iterable[Scene]) -> float:
 def summed(
     levels: NDArray[np.float32], totals: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> Loss:
-    """Return the sum, in any order, of losses that have so many steps each."""
+    """Return the sum, in any order, of losses, each of as many steps as `lengths` says."""
     rises = _rises(totals)
     firsts = (np.cumsum(lengths) - lengths)[lengths > 0]
     rises[firsts] = totals[firsts]

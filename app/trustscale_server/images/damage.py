@@ -52,5 +52,5 @@ def bands_wanted(data: bytes) -> BadRequest | None:
 
 
 def name_bands(count: int) -> BadRequest:
-    """Return the refusal of a file of so many bands of which none is named."""
+    """Return the refusal of a file of several bands, of which the request names none."""
     return BadRequest(f"The file has {count} bands: name one or three, such as bands=3,2,1.")

@@ -72,6 +72,6 @@ def on_admit(ask: Callable[[int], None]) -> None:
 
 
 def admit_pixels(pixels: int) -> None:
-    """Wait until so many pixels may be decoded; return at once outside of a decoder."""
+    """Wait until `pixels` may be decoded; return at once outside of a decoder."""
     for ask in _asks:
         ask(pixels)

@@ -99,7 +99,7 @@ def _write(out: IO[bytes], name: bytes, data: bytes) -> None:
 
 
 def _filtered(pixels: NDArray[Any], kind: _Kind, count: int) -> Iterator[NDArray[np.uint8]]:
-    """Strips of so many filtered rows, each behind its filter's number (PNG, 9.2)."""
+    """Strips of filtered rows, each behind its filter's number (PNG, 9.2)."""
     above: NDArray[np.uint8] | None = None
     for top in range(0, len(pixels), count):
         rows = _bytes(pixels[top : top + count])

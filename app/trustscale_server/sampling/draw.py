@@ -81,7 +81,7 @@ class TimeLimits:
 
     @classmethod
     def within(cls, seconds: float | None) -> TimeLimits:
-        """Set the deadline to so many seconds from now; None means no limit."""
+        """Set the deadline to `seconds` from now; None: no limit."""
         now = asyncio.get_running_loop().time()
         return cls(None if seconds is None else now + seconds)
 
@@ -162,7 +162,7 @@ async def draw(
 
 
 def largest_call(capabilities: Capabilities, sample_bytes: int) -> int:
-    """Return how many samples of so many bytes one call may bring, at least one."""
+    """Return how many samples of this many bytes one call may bring, at least one."""
     return min(capabilities.samples_per_call, max(1, _CALL_BYTES // sample_bytes))
 
 

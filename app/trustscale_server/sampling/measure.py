@@ -236,7 +236,7 @@ async def _draw_samples(
     limits: TimeLimits,
     align: bool,
 ) -> list[int]:
-    """Draw so many samples of a request, and return the seeds behind them."""
+    """Draw the samples of a request, and return the seeds behind them."""
     most = upscaler.capabilities.max_samples
     spares = SPARES if most is None else max(0, min(SPARES, most - samples))
     seeds = sample_seeds(seed, samples + spares)

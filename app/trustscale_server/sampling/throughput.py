@@ -21,9 +21,9 @@ _MEGA: Final = 1e6
 
 # Side of the first measurement in pixels: one tile.
 _TRIAL_SIDE: Final = 256
-# The fastest of so many counts: the others shared the machine, or were small beside fixed costs.
+# The fastest of the newest counts: the others shared the machine, or were small beside fixed costs.
 _RECENT: Final = 16
-# Network calls have fixed costs: small pictures say nothing of pictures so many times larger.
+# Network calls have fixed costs: small pictures say nothing of those more than four times as large.
 _MUCH_LARGER: Final = 4
 
 
@@ -70,7 +70,7 @@ class Throughput:
     def estimate(
         self, upscaler: Upscaler, pixels: int, samples: int, work: str = _SAMPLES
     ) -> float | None:
-        """Return the seconds that an input with so many samples takes, or None."""
+        """Return the seconds that this number of samples of an input takes, or None."""
         pace = self._of(upscaler, work)
         megapixels = pixels / _MEGA
         is_known = upscaler.capabilities.by_tiles or megapixels <= _MUCH_LARGER * pace.largest
@@ -81,7 +81,7 @@ class Throughput:
     def note(
         self, upscaler: Upscaler, pixels: int, samples: int, seconds: float, work: str = _SAMPLES
     ) -> None:
-        """Record how long an input with so many samples took, unless some were there before."""
+        """Record how long the samples of an input took, unless some were there before."""
         if isinstance(upscaler, KeptSamples) and upscaler.has_reused:
             return
         pace = self._of(upscaler, work)

@@ -55,7 +55,7 @@ class Fields:
         return Fields(self._data, place, self._place)
 
     def head(self, max_bytes: int) -> bytes:
-        """Return what is left, or so many of its first bytes."""
+        """Return what is left, or its first bytes."""
         return self._data[self._place : min(self._end, self._place + max_bytes)]
 
     @property

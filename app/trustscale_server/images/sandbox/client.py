@@ -69,7 +69,7 @@ class DecoderFailed(RuntimeError):
 
 @contextmanager
 def waiting_at_most(seconds: float) -> Iterator[None]:
-    """Refuse files inside the body that wait so long for memory, with Overloaded."""
+    """Refuse files inside the body that wait longer than this for memory, with Overloaded."""
     token = _max_wait_s.set(seconds)
     try:
         yield

@@ -25,12 +25,12 @@ _WAY_OUT: Final = "Save it again with an ordinary program."
 
 
 def max_seconds(pixels: int) -> float:
-    """Return the CPU time that reading a file of so many admitted pixels may take, in seconds."""
+    """Return the CPU time that reading a file of this many admitted pixels may take, in seconds."""
     return _SECONDS + pixels * SECONDS_PER_PIXEL
 
 
 def too_long(seconds: float) -> DecodeLimit:
-    """Return the refusal of a file that takes more than so many seconds."""
+    """Return the refusal of a file that takes more than `seconds`."""
     return DecodeLimit(
         f"Decoding the file takes more than {seconds:.1f} seconds of a core, which its pixels do "
         f"not justify. {_WAY_OUT}",
@@ -56,7 +56,7 @@ def limit_process(size: int) -> None:
 
 
 def raise_limits(size: int, pixels: int) -> None:
-    """Raise the limits of a file of `size` bytes for so many admitted pixels."""
+    """Raise the limits of a file of `size` bytes to those for `pixels` admitted pixels."""
     _limit_memory(size, pixels)
     left, _ = signal.getitimer(signal.ITIMER_PROF)
     signal.setitimer(signal.ITIMER_PROF, left + pixels * SECONDS_PER_PIXEL)

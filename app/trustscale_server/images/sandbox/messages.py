@@ -22,7 +22,7 @@ NO_MEMORY: Final = 3
 
 
 class Admit(Struct, frozen=True, tag=True):
-    """The decoder asks for the limits of so many pixels, and waits for one byte of answer."""
+    """The decoder asks for the limits of a number of pixels, and waits for one byte of answer."""
 
     pixels: int
 

@@ -227,7 +227,7 @@ class _Admission:
         self._admitted = 0
 
     def ask(self, pixels: int) -> None:
-        """Wait until so many are admitted, unless they are already."""
+        """Wait until `pixels` are admitted, unless they are already."""
         if pixels <= self._admitted:
             return
         send_message(self._connection, Admit(pixels))

@@ -53,7 +53,7 @@ UNCHANGED: Final = 255
 _NUDGE = 0.1  # of w: detail of clean uploads is more real than a mixture of uploads suggests
 _FAITHFUL_DB = 50.0  # of the agreement with a clean upload; models that invent reach 45, aligned
 _FAITHFUL = 0.25  # of 1 − w that is left then: such a model adds hardly more than what is implied
-_COARSER = 4  # cells of one level are so many times as wide as those of the level before
+_COARSER = 4  # cells of a level by those of the level before
 _TINY = np.float32(1e-6)  # of energies: a quarter of a grey level
 _ROWS = 64  # rows of cells at once
 _AT_ONCE = 512  # cells: they stay in the cache, and BLAS starts no threads, which wait by computing
@@ -320,14 +320,14 @@ def _coarser(plane: _Plane) -> _Plane:
 
 
 def _finer(plane: _Plane, times: int) -> _Plane:
-    """The plane, so many times as large, by linear interpolation of centres."""
+    """The plane, `times` as large, by linear interpolation of centres."""
     height, width = plane.shape
     size = times * width, times * height
     return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR))
 
 
 def _finer_rows(plane: _Plane, levels: int, top: int, bottom: int) -> _Plane:
-    """Rows of the plane, interpolated so many levels finer; only what they depend on is made."""
+    """Rows of the plane, interpolated some levels finer; only what they depend on is made."""
     for level in reversed(range(levels)):
         wide = _COARSER ** (level + 1)  # of the plane's cells, in rows of the result
         first = max(0, top // wide - 2)

@@ -108,7 +108,7 @@ def seen_of(terms: Mapping[str, _Array], error: _Array) -> FitSample:
 
 
 def _windows(height: int, width: int) -> list[tuple[slice, slice]]:
-    """The spots of a photograph of so many cells, which overlap where they would not fill it."""
+    """The spots of a photograph in cells, which overlap where they would not fill it."""
 
     def along(length: int) -> list[slice]:
         side = min(SPOT // CELL, length)
@@ -127,12 +127,12 @@ def largest(error: _Array) -> _Array:
 
 
 def _spread(count: int, most: int) -> NDArray[np.intp]:
-    """At most so many places of 0 … count − 1, evenly spread, the first among them."""
+    """At most `most` places of 0 … count − 1, evenly spread, the first among them."""
     return np.linspace(0, count - 1, min(count, most)).astype(np.intp)
 
 
 def units_for(scenes: int) -> int:
-    """Return how many units bend in a fit on so many scenes.
+    """Return how many units bend in a fit on this number of scenes.
 
     With fewer than 150 they learn more by heart than they gain.
     """

@@ -294,7 +294,7 @@ def _means(values: NDArray[Any]) -> _Plane:
 
 
 def _padded(plane: NDArray[Any], sides: list[tuple[int, int]]) -> NDArray[Any]:
-    """The plane reflected by so much at its ends, or itself, not a copy."""
+    """The plane reflected at its ends by the widths of `sides`, or itself, not a copy."""
     if not any(map(any, sides)):
         return plane
     return np.pad(plane, sides, mode="symmetric")
