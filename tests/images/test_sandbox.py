@@ -9,12 +9,13 @@ import itertools
 import os
 import platform
 import signal
+import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 
 import msgspec
 import numpy as np
@@ -38,7 +39,13 @@ from trustscale_server.images.sandbox.client import (
     in_decoder,
     waiting_at_most,
 )
-from trustscale_server.images.sandbox.messages import LENGTH, Admit, Answered, Refused
+from trustscale_server.images.sandbox.messages import (
+    LENGTH,
+    Admit,
+    Answered,
+    Refused,
+    receive_frame,
+)
 from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.errors import BadImage, DecodeLimit, ImageTooLarge, Overloaded
 from trustscale_server.platform.fair import current_client
@@ -229,6 +236,25 @@ class TestAnswers:
 
     def test_each_file_has_a_process(self):
         assert len({in_decoder(work.process, b"") for _ in range(3)} | {os.getpid()}) == 4
+
+    def test_byte_by_byte(self):
+        """Each byte comes soon after the one before, and the whole message never."""
+        ours, theirs = socket.socketpair()
+        stopped = Event()
+
+        def trickle():
+            theirs.sendall(LENGTH.pack(2**20))
+            while not stopped.wait(0.01):
+                theirs.sendall(b"x")
+
+        with ours, theirs, ThreadPoolExecutor(1) as thread:
+            sender = thread.submit(trickle)
+            try:
+                with pytest.raises(TimeoutError):
+                    receive_frame(ours, max_bytes=2**20, seconds=0.1)
+            finally:
+                stopped.set()
+            sender.result()
 
 
 class TestLimits:

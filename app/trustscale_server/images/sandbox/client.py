@@ -239,9 +239,9 @@ class _Call:
             connection.recv(1, socket.MSG_PEEK)
         except TimeoutError:
             place.yield_()
-        connection.settimeout(_PATIENCE * seconds)
         try:
-            frame = receive_frame(connection, max_bytes=2**20)  # a traceback is the longest
+            # A traceback is the longest.
+            frame = receive_frame(connection, max_bytes=2**20, seconds=_PATIENCE * seconds)
         except TimeoutError:
             raise too_long(seconds) from None
         except ValueError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct, msgpack
@@ -94,24 +95,31 @@ def send_frame(connection: socket.socket, content: bytes) -> None:
     connection.sendall(LENGTH.pack(len(content)) + content)
 
 
-def receive_frame(connection: socket.socket, max_bytes: int | None = None) -> bytearray:
+def receive_frame(
+    connection: socket.socket, max_bytes: int | None = None, seconds: float | None = None
+) -> bytearray:
     """Return the content of the next frame.
 
     Raises:
         ConnectionResetError: the other side has gone.
-        TimeoutError: it was silent for the timeout of the socket.
+        TimeoutError: the whole of it did not come within `seconds`.
         ValueError: the content is longer than `max_bytes`.
     """
-    (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
+    until = None if seconds is None else time.monotonic() + seconds
+    (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size, until))
     if max_bytes is not None and length > max_bytes:
         raise ValueError(length)
-    return _exactly(connection, length)
+    return _exactly(connection, length, until)
 
 
-def _exactly(connection: socket.socket, length: int) -> bytearray:
+def _exactly(connection: socket.socket, length: int, until: float | None) -> bytearray:
     received = bytearray(length)
     left = memoryview(received)
     while left:
+        if until is not None:  # whoever sends byte by byte has no more time for it
+            if (left_s := until - time.monotonic()) <= 0:
+                raise TimeoutError
+            connection.settimeout(left_s)
         count = connection.recv_into(left)
         if not count:
             raise ConnectionResetError
