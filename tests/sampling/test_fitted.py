@@ -136,8 +136,8 @@ def test_threads_do_not_matter():
     """Strips that are made beside each other give the same bits, in their order."""
     accumulator = measured(samples(2, 300, 200), FITTED[2])
     alone = accumulator.result()
-    with ordered_map("test") as accumulator.map_fn:
-        strips = [*accumulator.strips(lambda top, rows: (top, rows))]
+    with ordered_map("test") as map_fn:
+        strips = [*accumulator.strips(lambda top, rows: (top, rows), map_fn)]
     np.testing.assert_array_equal(np.concatenate([rows for _, rows in strips]), alone)
     assert [top for top, _ in strips] == [*range(0, 300, 64)]
 

@@ -32,10 +32,10 @@ class Photograph(NamedTuple):
 
 def photograph_of(pair: Pair, samples: Sequence[RGB], pipeline: MeasurementSpec) -> Photograph:
     """Return what the fit sees of a pair."""
-    moments = Moments(pair.y.shape, Enlarged(pair.x, pipeline.scale))
+    enlarged, facts = Enlarged(pair.x, pipeline.scale), pair.features.terms()
+    moments = Moments(pair.y.shape, enlarged, facts=facts)
     for sample in samples:
         moments.add(sample)
-    moments.facts = pair.features.terms()
     prediction = predicted(samples, pipeline.prediction)
     error = fidelity.error(pair.y, prediction, pipeline.fidelity)
     return Photograph(_digest(pair.pixels_sha256), fitting.fit_sample(moments.maps(), error))

@@ -280,13 +280,14 @@ def _accumulator(source: Source, pipeline: MeasurementSpec, truth: Seen | None) 
     """For samples of the source; X is enlarged where σ looks at it."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
     settings = pipeline.sigma_of(source.features)
-    accumulator = Accumulator(
-        enlarged.shape, settings, enlarged if settings.needs_input else None, pipeline.samples
+    return Accumulator(
+        enlarged.shape,
+        settings,
+        enlarged if settings.needs_input else None,
+        pipeline.samples,
+        facts=None if source.features is None else source.features.terms(),
+        truth=None if pipeline.fidelity.spec.of_distance is None else truth,
     )
-    accumulator.facts = None if source.features is None else source.features.terms()
-    if truth is not None and pipeline.fidelity.spec.of_distance is not None:
-        accumulator.truth = truth
-    return accumulator
 
 
 def _sigma_and_mean_log(
@@ -312,8 +313,8 @@ def _sigma_and_mean_log(
 
     total, rest, pixels = np.float64(0), np.empty(0, np.float32), 0
     with ordered_map("trustscale-score") as map_fn:
-        accumulator.map_fn, accumulator.is_asked_once = map_fn, True
-        for logs in accumulator.strips(on_rows):
+        accumulator.is_asked_once = True
+        for logs in accumulator.strips(on_rows, map_fn):
             pixels += len(logs)
             values = np.concatenate([rest, logs]) if len(rest) else logs
             whole = len(values) - len(values) % _AT_ONCE

@@ -19,7 +19,7 @@ elsewhere `NO_TEXT`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar, get_args
 
@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.pixels.filters import Kernel, gaussian_blur, gaussian_radius, smooth
+from trustscale_server.pixels.lab import Seen
 from trustscale_server.sampling.sigma.features import MapFn, OnRows
 from trustscale_server.sampling.sigma.fits import BLURS, Fit
 from trustscale_server.sampling.sigma.moments import Moments, PixelRows
@@ -156,8 +157,9 @@ class IndecisionSettings:
 class Accumulator(Moments):
     """Accumulates samples for σ.
 
-    `enlarged` and `samples` are of `Moments`; only some estimators (`needs_input`) need the first.
-    `map_fn` goes through strips of σ, as `map` does, or in threads. `page`: what was read.
+    All but `settings` is of `Moments`; only some estimators (`needs_input`) need `enlarged`.
+
+    page: what was read in Ŷ, for the σ of words; it is known when all samples are there.
     """
 
     def __init__(
@@ -166,10 +168,12 @@ class Accumulator(Moments):
         settings: IndecisionSettings | None = None,
         enlarged: PixelRows | None = None,
         samples: int | None = None,
+        *,
+        facts: Mapping[str, float] | None = None,
+        truth: Seen | None = None,
     ) -> None:
-        super().__init__(shape, enlarged, samples)
+        super().__init__(shape, enlarged, samples, facts=facts, truth=truth)
         self.settings = settings or IndecisionSettings()
-        self.map_fn: MapFn = map
         self.page: ReadPage | None = None
 
     def result(self) -> NDArray[np.float32]:
@@ -188,17 +192,18 @@ class Accumulator(Moments):
                 f"{self.settings.estimator} needs at least {self.settings.least_samples} samples"
             )
 
-    def strips(self, on_rows: OnRows[T]) -> Iterable[T]:
+    def strips(self, on_rows: OnRows[T], map_fn: MapFn = map) -> Iterable[T]:
         """Call `on_rows` for all rows of `result`, a strip at a time; a fitted σ is never whole.
 
-        `on_rows` may change its rows; what it returns is passed on. Raises ValueError as `result`.
+        `on_rows` may change its rows; what it returns is passed on. `map_fn` goes through the
+        strips, as `map` does, or in threads. Raises ValueError as `result`.
         """
         fit = self.settings.fit
         if fit is not None:
             self._check_enough()
-            return fit.strips(self, on_rows, self.map_fn)
+            return fit.strips(self, on_rows, map_fn)
         sigma = self.result()
-        return self.map_fn(
+        return map_fn(
             lambda top: on_rows(top, sigma[top : top + _STRIP]), range(0, len(sigma), _STRIP)
         )
 

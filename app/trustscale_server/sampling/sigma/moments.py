@@ -55,13 +55,20 @@ class Moments:
         enlarged: E, the input X enlarged to the size of the samples, uint8 [H, W, 3]; None: no
             residual.
         samples: how many there will be; None: unknown.
+        facts: those of `FACTS` of X, where they are known.
+        truth: Y, for `distance`.
 
-    To be set at any time: `facts`, those of `FACTS` of X; `is_asked_once`: a fitted σ may
-    drop the samples once it has measured them; `truth`, Y for `distance`.
+    is_asked_once: whether a fitted σ may drop the samples once it has measured them.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], enlarged: PixelRows | None = None, samples: int | None = None
+        self,
+        shape: tuple[int, ...],
+        enlarged: PixelRows | None = None,
+        samples: int | None = None,
+        *,
+        facts: Mapping[str, float] | None = None,
+        truth: Seen | None = None,
     ) -> None:
         self.shape = (int(shape[0]), int(shape[1]))
         self.count = 0
@@ -76,10 +83,15 @@ class Moments:
         if enlarged is not None:
             check_rgb(enlarged[:1])
             self._check_size(enlarged.shape)
-        self.facts: Mapping[str, float] | None = None
         self.is_asked_once = False
-        self._truth: Seen | None = None
-        self._distances = np.empty(0, np.float32)
+        self.facts = facts
+        self._truth = truth
+        if isinstance(truth, Colours):
+            self._check_size(truth.lab.shape[1:])
+        elif truth is not None:
+            self._check(truth)
+        pixels = 0 if truth is None else self.shape[0] * self.shape[1]
+        self._distances = np.full(pixels, np.nan, np.float32)
 
     def add(self, rgb: Pixels) -> None:
         """Add one of at most `MAX_SAMPLES` samples, uint8 [H, W, 3], never changed afterwards."""
@@ -100,19 +112,6 @@ class Moments:
         if self._truth is None or np.isnan(self._distances.min()):
             return None
         return self._distances.reshape(self.shape)
-
-    @property
-    def truth(self) -> Seen | None:
-        return self._truth
-
-    @truth.setter
-    def truth(self, seen: Seen) -> None:
-        if isinstance(seen, Colours):
-            self._check_size(seen.lab.shape[1:])
-        else:
-            self._check(seen)
-        self._truth = seen
-        self._distances = np.full(self.shape[0] * self.shape[1], np.nan, np.float32)
 
     def _check(self, rgb: Pixels) -> None:
         check_rgb(rgb)
