@@ -150,12 +150,8 @@ def _checked(
     labels_are_claimed: bool,
 ) -> Intake:
     takes_labels = pipeline.fidelity.spec.needs_label
-    labelled = [pair.name for pair in arranged.pairs if "labels" in pair.paths]
-    if labelled and labels_are_claimed and not takes_labels:
-        raise BadPairs(
-            "Labels belong to the semantic metric of people only.",
-            items=[{"name": name, "reason": "has a label"} for name in labelled],
-        )
+    if labels_are_claimed and not takes_labels:
+        _raise_if_labelled(arranged.pairs)
     must_claim = labels_are_claimed or any(pair.prediction for pair in arranged.pairs)
     usable: dict[str, tuple[PairSource, ExaminedFile]] = {}
     items = [*arranged.items]
@@ -163,20 +159,18 @@ def _checked(
     for pair in arranged.pairs:
         files = _files_of(pair, examined, pipeline)
         if isinstance(files, str):
-            items.append({"name": pair.name, "reason": files})
-            continue
-        reason = None
-        if pair.name in used_names:
+            reason = files
+        elif pair.name in used_names:
             reason = "the calibration has a pair of this name already"
         elif takes_labels and "labels" not in pair.paths and not labels_are_claimed:
             reason = "has no label, which the semantic metric needs"
         elif takes_labels and "labels" in pair.paths and not pair.prediction and must_claim:
             reason = f"labels/{PREDICTIONS} does not name its prediction"
-        if reason is not None:
-            items.append({"name": pair.name, "reason": reason})
+        else:
+            digests = {role: files[role].sha256 for role in pair.paths}
+            usable[pair.name] = replace(pair, sha256=digests), files["y"]
             continue
-        digests = {role: files[role].sha256 for role in pair.paths}
-        usable[pair.name] = replace(pair, sha256=digests), files["y"]
+        items.append({"name": pair.name, "reason": reason})
     items += _left_out(usable, known, pipeline.indecision)
     looks = [(name, pair.scene, file.perceptual_hash) for name, (pair, file) in usable.items()]
     pixels = sum(math.prod(file.size) for _, file in usable.values()) / pipeline.scale**2
@@ -186,6 +180,15 @@ def _checked(
         near_duplicates(looks),
         pixels / max(len(usable), 1),
     )
+
+
+def _raise_if_labelled(pairs: Sequence[PairSource]) -> None:
+    labelled = [pair.name for pair in pairs if "labels" in pair.paths]
+    if labelled:
+        raise BadPairs(
+            "Labels belong to the semantic metric of people only.",
+            items=[{"name": name, "reason": "has a label"} for name in labelled],
+        )
 
 
 def _left_out(
