@@ -60,7 +60,7 @@ class SinSR:
             network.requires_grad_(False).eval()
             network.use_dtype(self.dtype)
             network.to(self.device)
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]  # until torch 2.13
 
         def ready(evaluate: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
             # Code for any size takes several times as long to compile.
