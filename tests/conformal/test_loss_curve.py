@@ -41,7 +41,7 @@ class TestFromMaps:
     @pytest.mark.parametrize("sigma", ["rough", "smooth", "tied", "clipped"])
     @pytest.mark.parametrize("error", ["rough", "smooth", "tied"])
     def test_filter_drops_no_breakpoint_of_a_large_image(self, sigma, error):
-        """The two-pass filter finds exactly the breakpoints of a full sort."""
+        """Most pixels are dropped; the breakpoints are exactly those of a full sort."""
         s, d = field(sigma, 300, 1), field(error, 300, 2)
         order = np.argsort(s.ravel(), kind="stable")
         levels, running = s.ravel()[order], np.maximum.accumulate(d.ravel()[order])

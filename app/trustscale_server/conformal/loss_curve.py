@@ -4,16 +4,10 @@ The loss L(t) = max{D(p) : σ(p) ≤ t} is a step function: sorted by σ, it ris
 everything before it, a few to a few thousand times in millions of pixels. The risk curve depends
 on each image through these breakpoints only.
 
-To avoid sorting the image, two cheap passes drop pixels that cannot be breakpoints:
-
-1. The loss curve of every 64th pixel is made by sorting. A table over the upper 16 bits of σ (for
-   non-negative floats, the order of the bits is the order of the numbers) holds its loss at the
-   lower edge of each bucket. A pixel whose D does not exceed the entry of its bucket is dropped,
-   and before that a group of them whose largest D does not exceed the entry of their smallest σ.
-2. The others are compared with the subsample's loss at their exact σ, ties included.
-
-Only the survivors and the subsample's breakpoints are sorted. A dropped pixel has another one of
-equal or smaller σ and equal or larger D, so this is exact.
+To avoid sorting the image, the loss curve of every 64th pixel is made first. Another pixel is
+dropped unless its D exceeds that curve at its σ: one of the 64th then has equal or smaller σ and
+equal or larger D, so nothing is lost. Only the survivors and the breakpoints of the first curve are
+sorted.
 
 Loss curves are kept `coarse`: levels rounded down and errors up to eight significant bits, so that
 no loss is understated. At the levels that are left nothing is lost.
