@@ -73,7 +73,7 @@ def require_admin(request: Request, state: State) -> str:
 
 
 class _ClientRoute(APIRoute):
-    """Checks the client's key before reading the body, of which there is room for some at once."""
+    """Checks the client's key before reading the body; there is room for some bodies at once."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the usual handler, behind the check, for the `current_client`."""

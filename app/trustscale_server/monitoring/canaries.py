@@ -132,7 +132,7 @@ class CanaryWatch:
         """Send the canaries of the active calibration, if a round is due.
 
         Nothing is sent without canaries, after an alarm, while another process makes a round, or
-        under another fingerprint, of which every request warns.
+        under another fingerprint, since every request warns of that.
 
         Raises:
             TrustscaleError: a store cannot be used.

@@ -152,7 +152,7 @@ def fold_label(
 ) -> MonitorState:
     """Return the state after one more label; see `LabelEvidence.after`.
 
-    `digest` is that of the image, of which only the first label counts.
+    digest: of the image; only its first label counts.
     """
     after = state.labels.after(loss, alpha, bound, slack=slack)
     return replace(

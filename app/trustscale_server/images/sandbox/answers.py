@@ -55,7 +55,7 @@ def unpacked(shared: memoryview, start: int, function: Callable[..., object]) ->
     """Return the answer of a function as `packed`; its arrays are views of those bytes.
 
     Raises:
-        Exception: of any kind, if that is none.
+        Exception: of any kind, if the bytes hold no answer.
     """
     if not 0 <= start <= len(shared):
         raise ValueError(start)

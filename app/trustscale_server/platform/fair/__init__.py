@@ -6,8 +6,8 @@ and all slots together never exceed the budget (`AdmissionController`). Uploads 
 nobody waits for (`Room`). Threads take places and bytes in turns (`WeightedSemaphore`). Clients
 share each of them (`current_client`), so that one cannot keep the others out.
 
-`FairQueue` is the queue of those that wait, coroutines for slots and threads for places and bytes;
-they differ in who is next.
+Coroutines wait for slots, threads for places and bytes, both in a `FairQueue`; the queues differ in
+who is next.
 `Ledger` is the account of what each client has had, and `Pace` the estimate of how long work takes.
 """
 

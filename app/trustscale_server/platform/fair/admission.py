@@ -21,8 +21,7 @@ _MAX_PASSES: Final = 64  # requests that pass a job that waits for memory
 class _Request(AsyncWaiter):
     """A request that waits for a slot.
 
-    pool: which slots; "": those that all share. passed: how many have gone before a job that could
-    not.
+    pool: which slots; "": the shared ones. passed: how many have gone before a job that could not.
     """
 
     is_job: bool
@@ -33,14 +32,15 @@ class _Request(AsyncWaiter):
 class AdmissionController(AsyncFairQueue[_Request]):
     """Lets `max_in_flight` requests hold a slot and `max_waiting` more queue for one.
 
-    Of those that wait, the next is of the client with the smallest share, which is the larger
-    one of its shares of slots and memory (dominant resource fairness, Ghodsi et al. 2011), and of
-    equals the first; a large request that is next lets nobody pass. So while two clients wait,
-    neither keeps more than half; and where there are several slots, there is one more while one
-    client holds all, so that nobody waits for the long requests of a stranger.
+    The next request is one of the client with the smallest share: the larger one of its shares of
+    slots and memory (dominant resource fairness, Ghodsi et al. 2011). Among equals the first one
+    goes, and a large request that is next lets nobody pass. So while two clients wait, neither
+    keeps more than half. Where there are several slots, there is one more while one client holds
+    all, so that nobody waits for the long requests of a stranger.
 
-    Jobs, for which nobody holds a connection open, let others pass while they cannot go themselves,
-    and leave `reserved` slots to them: two pictures of minutes must not block those of seconds.
+    Nobody holds a connection open for a job. So jobs let others pass while they cannot go
+    themselves, and leave `reserved` slots to them: two pictures of minutes must not block pictures
+    of seconds.
 
     own: upscalers with slots of their own, and how many. Their requests wait for other machines,
     and neither take the slots of those that compute here nor wait for these. Memory and waiting
@@ -117,7 +117,7 @@ class AdmissionController(AsyncFairQueue[_Request]):
     def raise_if_full(self, cost: int = 0, upscalers: Collection[str] = ("",)) -> None:
         """Raise Overloaded if a request could neither have a slot nor wait for one now.
 
-        `retry_after` estimates when those that wait will have had their turns. upscalers: which it
+        `retry_after` estimates when all that wait will have had their turns. upscalers: which it
         may mean.
         """
         if not self._places.is_full:

@@ -8,8 +8,8 @@ from collections.abc import Collection, Hashable
 class Ledger:
     """Weighted fair queueing: an account of each client, in any unit of work.
 
-    A client that comes starts at the level of those that have had their share meanwhile: it gets no
-    credit for the time it was away, and passes nobody who has waited longer.
+    A client that comes starts at the level of the clients that are there: it gets no credit for the
+    time it was away, and passes nobody who has waited longer.
 
     Attributes:
         level: what a client has had that always wanted something.

@@ -52,7 +52,7 @@ class FairQueue(ABC, Generic[AnyWaiter]):
 
     @property
     def waiting(self) -> int:
-        """Number of those that wait."""
+        """How many wait."""
         return len(self._waiting)
 
     @abstractmethod

@@ -127,7 +127,7 @@ def configure_logs(level: str, style: Literal["auto", "json", "console"] = "auto
         if style == "json" or (style == "auto" and not sys.stderr.isatty())
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            # Errors are text already, of which other formatters warn before structlog 26.
+            # Errors are text already; other formatters warn of that before structlog 26.
             exception_formatter=structlog.dev.plain_traceback,
         )
     )
