@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
-from typing import IO, BinaryIO, NamedTuple, Self
+from typing import IO, BinaryIO, NamedTuple
 
 from trustscale_server.calibrating.intake.layout import NamedFile, is_clutter, is_text
 from trustscale_server.platform.errors import (
@@ -107,12 +107,11 @@ def _damage_refused() -> Iterator[None]:
 class _BoundedTarInfo(tarfile.TarInfo):
     """Refuses names and attributes that tarfile would read into many megabytes."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        info = super().frombuf(buf, encoding, errors)
-        if info.type in _TAR_TEXTS and info.size > 64 * 1024:
+    def _proc_member(self, tarfile: tarfile.TarFile) -> tarfile.TarInfo | None:
+        # tarfile lets subclasses override this; newer releases do not call `frombuf`.
+        if self.type in _TAR_TEXTS and self.size > 64 * 1024:
             raise BadRequest("A header of the archive is too large.")
-        return info
+        return super()._proc_member(tarfile)  # type: ignore[misc, no-any-return]
 
 
 class _Counted:
