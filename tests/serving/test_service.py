@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import gc
+import sys
 import threading
 import weakref
 
@@ -35,7 +36,7 @@ ENDS = ("itself", "no room", "no room for levels", "σ", "a hang-up")
 async def test_a_slot_is_held_until_the_work_ends(tmp_path, monkeypatch, ends_by, request):
     """However a request ends, it holds its slot and bytes until what works on it has ended.
 
-    Then no file is left, also without a collection of garbage.
+    Then no file is left, also without a collection of garbage (up to Python 3.12).
     """
     gc.disable()
     request.addfinalizer(gc.enable)
@@ -88,6 +89,8 @@ async def test_a_slot_is_held_until_the_work_ends(tmp_path, monkeypatch, ends_by
                 await run
         assert slots.in_flight == slots.bytes_in_flight == 0
     del run
+    if sys.version_info >= (3, 13):
+        gc.collect()  # its contextlib keeps a replaced error, with its frames, in a cycle
     assert {file() for file in written} <= {None}
 
 
