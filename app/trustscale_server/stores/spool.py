@@ -57,7 +57,7 @@ def spooled(
     Raises StoreUnavailable: the disk is full.
     """
     file = _Spool(IN_MEMORY)
-    with _full_disk():
+    with _closed_by_errors(file):
         write(file, *args, **kwargs)
         file.seek(0)  # writes what is buffered
     return file
@@ -66,7 +66,7 @@ def spooled(
 async def spooled_parts(chunks: AsyncIterator[Any]) -> IO[bytes]:
     """Write parts, which are buffers, to a file; no thread waits for the next one."""
     file = _Spool(IN_MEMORY)
-    with _full_disk():
+    with _closed_by_errors(file):
         async for chunk in chunks:
             await asyncio.to_thread(file.write, chunk)
         await asyncio.to_thread(file.seek, 0)
@@ -74,13 +74,16 @@ async def spooled_parts(chunks: AsyncIterator[Any]) -> IO[bytes]:
 
 
 @contextmanager
-def _full_disk() -> Iterator[None]:
+def _closed_by_errors(file: _Spool) -> Iterator[None]:
+    """Close a file that is not finished: an error may refer to it until garbage is collected."""
     try:
         yield
-    except OSError as error:
-        if error.errno is None:  # an encoder's
-            raise
-        raise no_temporary(error) from error
+    except BaseException as error:
+        with suppress(OSError):  # what is buffered may have no room either
+            file.close()
+        if isinstance(error, OSError) and error.errno is not None:  # an encoder's have none
+            raise no_temporary(error) from error
+        raise
 
 
 def no_temporary(error: OSError) -> StoreUnavailable:
