@@ -10,6 +10,8 @@ import os
 import platform
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -233,6 +235,10 @@ class TestAnswers:
         """The forged answers fail by what they change: without it there is a picture."""
         picture = in_decoder(work.saying, b"", *answered())
         np.testing.assert_array_equal(picture.rgb, np.zeros((1, 1, 3), np.uint8))
+
+    def test_first_ones_at_once(self):
+        """A process reads several answers of a type that it has not met yet."""
+        subprocess.run([sys.executable, "-m", "tests.images.at_once"], check=True)
 
     def test_each_file_has_a_process(self):
         assert len({in_decoder(work.process, b"") for _ in range(3)} | {os.getpid()}) == 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -58,7 +58,7 @@ def dump_record(record: PairRecord) -> bytes:
 def load_record(data: bytes) -> PairRecord:
     """Return the record in a checkpoint; BadCalibration if it is damaged."""
     try:
-        record: PairRecord = msgspec.msgpack.decode(data, type=PairRecord, dec_hook=_info_of)
+        record: PairRecord = _RECORDS.decode(data)
     except (msgspec.DecodeError, ValueError) as error:
         raise BadCalibration(f"A checkpoint is damaged: {error}.") from error
     return record
@@ -70,3 +70,7 @@ def _json_of(info: PairInfo) -> bytes:
 
 def _info_of(_: type[PairInfo], data: Any) -> PairInfo:
     return PairInfo.model_validate_json(data)
+
+
+# Made once: msgspec may crash where two threads learn a type at the same time.
+_RECORDS: Final = msgspec.msgpack.Decoder(PairRecord, dec_hook=_info_of)

@@ -7,18 +7,22 @@ that its function declares to return, and the sizes of arrays are compared with 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, NamedTuple, get_args, get_type_hints
 
 import numpy as np
-from msgspec import Struct, convert, msgpack
+from msgspec import convert, msgpack
 from numpy.typing import NDArray
 
 _ALIGNED: Final = 8
 
+# msgspec may crash where two threads learn a type at the same time.
+_learning: Final = threading.Lock()
 
-class _Array(Struct, frozen=True, array_like=True):
+
+class _Array(NamedTuple):
     """An array whose bytes begin at `start` of the shared file."""
 
     dtype: str
@@ -61,9 +65,12 @@ def unpacked(shared: memoryview, start: int, function: Callable[..., object]) ->
         raise ValueError(start)
 
     def array(kind: Any, value: object) -> NDArray[Any]:
-        return _array(kind, convert(value, _Array), shared[:start])
+        place = _Array(*convert(value, tuple[str, tuple[int, ...], int]))
+        return _array(kind, place, shared[:start])
 
-    return msgpack.decode(shared[start:], type=_declared(function), dec_hook=array)
+    with _learning:
+        decoder = msgpack.Decoder(_declared(function), dec_hook=array)
+    return decoder.decode(shared[start:])
 
 
 @cache

@@ -60,6 +60,9 @@ class NoProcess(Struct, frozen=True, tag=True):
 
 Message: TypeAlias = Admit | Answered | Refused | Failed | Ended | NoProcess
 
+# Made once: msgspec may crash where two threads learn a type at the same time.
+_MESSAGES: Final = msgpack.Decoder(Message)
+
 
 def send_message(connection: socket.socket, message: Message) -> None:
     """Send a message in a frame."""
@@ -68,7 +71,7 @@ def send_message(connection: socket.socket, message: Message) -> None:
 
 def message_in(frame: bytearray) -> Message:
     """Return the message of a frame. Raises ValueError: it holds none."""
-    message: Message = msgpack.decode(frame, type=Message)
+    message: Message = _MESSAGES.decode(frame)
     return message
 
 
