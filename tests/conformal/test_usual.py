@@ -1,6 +1,7 @@
 """What nine of ten pictures do not exceed, and how many exceed a tolerance."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy import stats
 from trustscale_server.calibration.guarantee_kinds import Expectation, Probability
 from trustscale_server.conformal import RiskCurve
 from trustscale_server.conformal.risk_curve import exceeded_by
-from trustscale_server.conformal.scenes import by_scene
+from trustscale_server.conformal.scenes import Scene, by_scene
 
 from . import oracle, strategies
 from .strategies import ALPHAS, BOUND, staircases_of
@@ -23,22 +24,18 @@ SIGMAS = 5
 
 
 @given(LOSSES, st.sampled_from([0.1, 0.25, 0.5]))
-@example([[0.0]] * 10 + [[0.1]] * 7 + [[0.1] * 3, [0.25]], 0.5)  # thirds that sum to more than 1
+@example([[0.0]] * 10 + [[0.1]] * 7 + [[0.1] * 3, [0.25]], 0.5)  # a tie that floats would miss
 def test_the_share_that_exceeds_it(losses, share):
     """It is the least value that so few scenes exceed, the new one counted; None: there is none."""
 
     def exceeds(tau):
-        above = math.fsum(np.mean([loss > tau for loss in crops]) for crops in losses)
-        return (above + 1) / (len(losses) + 1)
+        shares = (Fraction(sum(loss > tau for loss in crops), len(crops)) for crops in losses)
+        return (sum(shares) + 1) / (len(losses) + 1)
 
-    def least(most):
-        values = sorted({0.0, *(loss for crops in losses for loss in crops)})
-        return next((tau for tau in values if exceeds(tau) <= most), None)
-
-    weights = [np.full(len(crops), 1 / len(crops)) for crops in losses]
-    found = exceeded_by(list(map(np.array, losses)), weights, share)
-    # Sums of thirds are rounded: a tie may be decided as if a little more exceeded it.
-    assert found in {least(share), least(share * (1 - 1e-12))}
+    values = sorted({0.0, *(loss for crops in losses for loss in crops)})
+    expected = next((tau for tau in values if exceeds(tau) <= Fraction(share)), None)
+    scenes = [Scene([], [1] * len(crops), len(crops)) for crops in losses]
+    assert exceeded_by(list(map(np.array, losses)), scenes, share) == expected
 
 
 @given(strategies.maps(), st.floats(0, BOUND))
@@ -83,9 +80,9 @@ def test_one_of_ten_exceeds_it(population):
         for curve, images in zip(curves, drawn, strict=True)
     ]
     own = np.take_along_axis(lost, places, axis=1)
-    one_each = np.ones((own.shape[1], 1))
+    one_each = [Scene([], [1], 1)] * own.shape[1]
     found = (lost > np.array(usual)[:, None]).mean(axis=1)
-    taus = [exceeded_by(list(losses[:, None]), list(one_each)) for losses in own]
+    taus = [exceeded_by(list(losses[:, None]), one_each) for losses in own]
     naive = (lost > np.array(taus)[:, None]).mean(axis=1)
     assert found.mean() <= 0.1 + SIGMAS * stats.sem(found)
     assert found.mean() < naive.mean()

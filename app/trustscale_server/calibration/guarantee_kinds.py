@@ -73,7 +73,7 @@ class Expectation(GuaranteeSettings):
                 np.array([curve_of_spot.losses_below(lenient) for curve_of_spot in scene.curves])
                 for scene in scenes
             ],
-            [scene.weights for scene in scenes],
+            scenes,
             USUALLY / self.robust,
         )
         return None if exceeded is None else ErrorQuantile(exceeded, USUALLY)

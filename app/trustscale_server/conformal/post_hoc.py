@@ -157,7 +157,7 @@ class _Search:
             np.array([next(spots) if len(curve) else 0.0 for curve in scene.curves])
             for scene in self.scenes
         ]
-        return exceeded_by(ratios, [scene.weights for scene in self.scenes], USUALLY / self.robust)
+        return exceeded_by(ratios, self.scenes, USUALLY / self.robust)
 
     def largest(self, new: float) -> int | None:
         """The last place at which the sum fits, with `new` for the new scene; None: no place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.loss_curve import LossCurve
-from trustscale_server.conformal.scenes import UNITS_OF_LOSS, by_scene, summed, total_weight
+from trustscale_server.conformal.scenes import UNITS_OF_LOSS, Scene, by_scene, summed, total_weight
 from trustscale_server.conformal.step_curve import LARGEST, ROUNDING, StepCurve
 
 USUALLY: Final = 0.1
@@ -78,11 +79,11 @@ class RiskCurve(StepCurve):
 
 
 def exceeded_by(
-    losses: Sequence[NDArray[np.float64]],
-    weights: Sequence[NDArray[np.float64]],
-    share: float = USUALLY,
+    losses: Sequence[NDArray[np.float64]], scenes: Sequence[Scene], share: float = USUALLY
 ) -> float | None:
-    """Return τ̂ from L_ij(t⁺−), w_ij and β; None if there are too few scenes for one.
+    """Return τ̂ from L_ij(t⁺−), one array for each scene, and β; None: too few scenes for one.
+
+    Weights are compared as fractions, so ties are decided exactly.
 
     **The error that nine of ten pictures do not exceed.** For a share β fixed in advance let
 
@@ -96,16 +97,20 @@ def exceeded_by(
     the new scene. At τ̂ the n scenes at t⁺ ≥ t′ and the new one, whose Σ_j w_j (1{…} − β) is at
     most 1 − β, sum to at most 0, so τ′ ≤ τ̂. And L_new(t_α−) ≤ L_new(t′−). ∎
     """
-    values = np.concatenate([*losses, np.empty(0)])
-    counted = np.concatenate([*weights, np.empty(0)])
-    n = math.fsum(math.fsum(of_scene) for of_scene in weights)  # three thirds are 1
-    if 1 / (n + 1) > share:
+    most = Fraction(share) * (1 + sum(scene.weight for scene in scenes)) - 1
+    if most < 0:
         return None
-    order = np.argsort(-values, kind="stable")
-    values, above = values[order], np.cumsum(counted[order])
-    # At τ = values[k] at most the first k lie above it.
-    over = (above + 1) / (n + 1) > share
-    return float(values[np.argmax(over)]) if over.any() else 0.0
+
+    def is_few(error: float) -> bool:
+        """Whether spots that weigh at most β (ΣW + 1) − 1 exceed this error."""
+        above = (
+            Fraction(int(np.array(scene.counts)[lost > error].sum()), scene.whole)
+            for scene, lost in zip(scenes, losses, strict=True)
+        )
+        return sum(above) <= most
+
+    errors: list[float] = np.unique(np.concatenate([[0.0], *losses])).tolist()
+    return errors[bisect_left(errors, True, key=is_few)]
 
 
 def minimal_n(alpha: float, bound: float) -> int:
