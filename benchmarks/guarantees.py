@@ -30,11 +30,10 @@ from trustscale_server.calibration.guarantees import LEVELS
 from trustscale_server.calibration.manifest import PairInfo
 from trustscale_server.calibration.review_settings import ReviewSettings
 from trustscale_server.calibration.shipped import shipped_calibration
-from trustscale_server.conformal import LossCurve, StepCurve
+from trustscale_server.conformal import CalibrationSet, LossCurve, StepCurve
 from trustscale_server.conformal.post_hoc import PostHocCurve, menu_between
 from trustscale_server.conformal.review import TOLERANCES, accepted_of_batch, p_value
 from trustscale_server.conformal.risk_shape import Shape
-from trustscale_server.conformal.scenes import by_scene
 
 ALPHA, LEVEL, TOLERANCE, DELTA = LEVELS["balanced"], 0.1, 0.1, 0.1
 MENU = tuple(LEVELS.values())
@@ -69,19 +68,19 @@ class Law:
             weight += own.sum()
         return np.asarray(total / weight)
 
-    def calibrations(self, n: int, draws: int) -> list[dict[str, Any]]:
-        """Calibrations of n scenes each, as curves take them."""
+    def calibrations(self, n: int, draws: int) -> list[CalibrationSet]:
+        """Calibrations of n scenes each."""
         random = np.random.default_rng(n)
         found = []
         for places in random.integers(len(self.scenes), size=(draws, n)):
             drawn = [self.scenes[place] for place in places]
             found.append(
-                {
-                    "loss_curves": [curve for one in drawn for curve in one.curves],
-                    "bound": self.bound,
-                    "scenes": [k for k, one in enumerate(drawn) for _ in one.curves],
-                    "weights": [weight for one in drawn for weight in one.weights],
-                }
+                CalibrationSet(
+                    [curve for one in drawn for curve in one.curves],
+                    self.bound,
+                    scenes=[k for k, one in enumerate(drawn) for _ in one.curves],
+                    weights=[weight for one in drawn for weight in one.weights],
+                )
             )
         return found
 
@@ -132,12 +131,12 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
     def row(promise: str, figure: str, bound: str) -> None:
         rows.append([str(n), promise, figure, bound])
 
-    named = [Expectation().curve(**one) for one in drawn]
+    named = [Expectation().curve(one) for one in drawn]
     lost = law.expected(at(named, [ALPHA]), mean)
     row(f"expectation: mean L at α = {ALPHA}", shown(lost), f"≤ {ALPHA}")
 
     usual = [
-        Expectation().typical_error(curve, by_scene(**one), ALPHA)
+        Expectation().typical_error(curve, one, ALPHA)
         for curve, one in zip(named, drawn, strict=True)
     ]
     errors = np.array([np.inf if one is None else one.error for one in usual])
@@ -148,15 +147,15 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
     above = law.expected(at(named, [ALPHA]), unlikely)
     row("its sentence: share of L > τ̂", shown(above), "≤ 0.1")
 
-    sure = [HighProbability(delta=DELTA).curve(**one) for one in drawn]
+    sure = [HighProbability(delta=DELTA).curve(one) for one in drawn]
     beyond = law.expected(at(sure, [ALPHA]), mean) > ALPHA
     row(f"high_probability: calibrations above {ALPHA}", shown(beyond), f"≤ {DELTA}")
 
     share = Probability(tolerance=TOLERANCE, level=LEVEL)
-    above = law.expected(at([share.curve(**one) for one in drawn], [LEVEL]), exceeds)
+    above = law.expected(at([share.curve(one) for one in drawn], [LEVEL]), exceeds)
     row(f"probability: share of L > {TOLERANCE}", shown(above), f"≤ {LEVEL}")
     share = Probability(tolerance=TOLERANCE, level=LEVEL, delta=DELTA)
-    beyond = law.expected(at([share.curve(**one) for one in drawn], [LEVEL]), exceeds) > LEVEL
+    beyond = law.expected(at([share.curve(one) for one in drawn], [LEVEL]), exceeds) > LEVEL
     row(f"with δ: calibrations above {LEVEL}", shown(beyond), f"≤ {DELTA}")
 
     for name, menu in (("menu", MENU), ("between", menu_between(*AFTER_LOOKING))):
@@ -165,7 +164,7 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
         def worst(losses: Values, alphas: NDArray[Any] = alphas) -> Values:
             return np.asarray((losses / alphas).max(axis=2))
 
-        free = [PostHocCurve.from_loss_curves(**one, menu=menu, shape=shape) for one in drawn]
+        free = [PostHocCurve.from_calibration_set(one, menu=menu, shape=shape) for one in drawn]
         limits = at(free, menu)
         row(f"post_hoc, {name}: mean of max L/α", shown(law.expected(limits, worst)), "≤ 1")
         most = np.array([np.inf if curve.ratio is None else curve.ratio for curve in free])

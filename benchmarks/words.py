@@ -250,11 +250,9 @@ def judge(trials: Sequence[Trial], photographs: Sequence[Photograph]) -> None:
         calibration = file.load((SHIPPED / f"{trial.config.name}.calibration").read_bytes())
         found = [trial.judged(read) for read in trial.all(photographs)]
         subset = calibration.everything
-        law, most = subset.weighted_losses, {"highest": subset.highest}
-        of_scenes = {"scenes": law.scenes, "weights": law.weights, **most}
         rows = []
         for promise in (Expectation(), Probability(tolerance=words.ANY)):
-            curve = promise.curve(law.loss_curves, 1.0, **of_scenes)
+            curve = promise.curve(subset.calibration_set)
             rows += [
                 (promise.kind, f"{alpha:g}", *_judged(found, curve.threshold(alpha)))
                 for alpha in ALPHAS

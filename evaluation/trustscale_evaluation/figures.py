@@ -12,7 +12,7 @@ from trustscale_evaluation.plots import COLORS, GREY, Panel, PlotLine, plot
 from trustscale_evaluation.reduce import Cell, mean_below
 from trustscale_evaluation.report_picture import ReportPicture
 from trustscale_evaluation.run import Evaluation
-from trustscale_server.conformal import LossCurve, RiskCurve
+from trustscale_server.conformal import CalibrationSet, LossCurve, RiskCurve
 from trustscale_server.conformal.risk_curve import lab_psnr_lower_bound_db, leakage_bound
 
 ALPHA = "α, the promised level"
@@ -137,11 +137,13 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
     for row, draw in np.ndindex(realised.shape):
         leaking = random.permutation(calibration.n)[: counts[row]]
         leaked = {i for k in leaking for i in calibration.members[k]}
-        curve = RiskCurve.from_loss_curves(
-            [perfect if i in leaked else loss for i, loss in losses],
-            calibration.bound,
-            scenes=scenes,
-            highest=calibration.highest,
+        curve = RiskCurve.from_calibration_set(
+            CalibrationSet(
+                [perfect if i in leaked else loss for i, loss in losses],
+                calibration.bound,
+                scenes=scenes,
+                highest=calibration.highest,
+            )
         )
         threshold = np.array([curve.threshold(alpha)])
         realised[row, draw] = np.mean(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +19,7 @@ from trustscale_evaluation.bootstrap import (
 from trustscale_evaluation.records import Record
 from trustscale_evaluation.reduce import Cell, mean_below
 from trustscale_server.calibration.subset import Subset
-from trustscale_server.conformal.scenes import Scene, by_scene
+from trustscale_server.conformal.scenes import Scene
 
 Status = Literal["consistent", "within", "broken", "nothing"]
 """consistent: the mean is at most α. within: above α, but the interval reaches down to it.
@@ -109,7 +109,8 @@ def joint_intervals(
 
     The promise is an average over both. Each replicate finds the thresholds of every part anew.
     """
-    column = {scene: k for k, scene in enumerate(dict.fromkeys(cell.calibration.everything.scenes))}
+    by_name = dict.fromkeys(cell.calibration.everything.scenes)
+    column: dict[Hashable, int] = {name: place for place, name in enumerate(by_name)}
     of_scenes = draws.calibration(len(column))
     of_test = draws.test[: len(of_scenes)]
     by_subset: dict[Subset, list[int]] = {}
@@ -118,10 +119,9 @@ def joint_intervals(
     total = np.zeros((len(alphas), len(of_test)))
     for subset, places in by_subset.items():
         levels = _grid(subset)
-        weighted = subset.weighted_losses
-        losses = map(subset.guarantee.loss, weighted.loss_curves)
-        scenes = by_scene(losses, subset.bound, weighted.scenes, weighted.weights)
-        columns = [column[name] for name in dict.fromkeys(weighted.scenes)]
+        calibration_set = subset.guarantee.counted(subset.calibration_set)
+        scenes = calibration_set.by_scene()
+        columns = [column[name] for name in dict.fromkeys(calibration_set.scenes or ())]
         weights = np.array([float(scene.weight) for scene in scenes])
         ends = np.append(levels, np.nextafter(np.float32(subset.highest), np.inf))
         total += resampled_losses(

@@ -17,7 +17,7 @@ from trustscale_server.calibration.guarantee_kinds import (
     guarantee_of,
 )
 from trustscale_server.calibration.insight import coarser, leaked
-from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve
+from trustscale_server.conformal import CalibrationSet, HighProbabilityCurve, LossCurve, RiskCurve
 from trustscale_server.conformal.high_probability import minimal_n
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.sampling.spec import MeasurementSpec
@@ -65,8 +65,8 @@ class TestRecord:
         assert (again.id, again.guarantee) == (made.id, settings)
         assert again.groups == {"day": 4, "night": 6}
         assert again.id != grouped.id
-        expected = HighProbabilityCurve.from_loss_curves(
-            grouped.loss_curves, grouped.everything.bound, delta=settings.delta
+        expected = HighProbabilityCurve.from_calibration_set(
+            CalibrationSet(grouped.loss_curves, grouped.everything.bound), delta=settings.delta
         )
         np.testing.assert_array_equal(again.curve.risks, expected.risks)
         np.testing.assert_array_equal(again.curve.thresholds, expected.thresholds)
@@ -95,7 +95,9 @@ def test_a_group_is_a_calibration_of_its_pairs(grouped):
     """Its curve, n and quantiles are those of its pairs alone."""
     part = grouped.subset("night")
     assert [pair.name for pair in part.infos] == [f"{k:03}" for k in range(4, 10)]
-    expected = RiskCurve.from_loss_curves([*grouped.loss_curves][4:10], grouped.everything.bound)
+    expected = RiskCurve.from_calibration_set(
+        CalibrationSet([*grouped.loss_curves][4:10], grouped.everything.bound)
+    )
     np.testing.assert_array_equal(part.curve.risks, expected.risks)
     np.testing.assert_array_equal(part.sigma_quantiles, grouped.sigma_quantiles[4:10])
     assert grouped.subset("night") is part
@@ -139,7 +141,9 @@ def test_content_decides_the_order(calibration):
         np.testing.assert_array_equal(other.risks, first.risks)
     easy_first = sorted(pairs, key=lambda pair: pair.loss_curves[0].errors[0])
     bound = calibration.everything.bound
-    sorted_by_loss = LIKELY.curve([pair.loss_curves[0] for pair in easy_first], bound)
+    sorted_by_loss = LIKELY.curve(
+        CalibrationSet([pair.loss_curves[0] for pair in easy_first], bound)
+    )
     assert not np.array_equal(sorted_by_loss.risks, first.risks)  # the order matters
 
 

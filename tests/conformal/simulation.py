@@ -6,6 +6,7 @@ expected loss of a threshold, for one new crop of a new scene, is a mean over th
 
 import numpy as np
 
+from trustscale_server.conformal import CalibrationSet
 from trustscale_server.conformal.step_curve import LARGEST
 
 from .strategies import CURVES
@@ -29,6 +30,6 @@ def thresholds(scenes, rule, *, n, draws, alpha, bound=1.0, pooled=False, highes
         drawn = [scenes[k] for k in random.integers(len(scenes), size=n)]
         crops = [crop for one in drawn for crop in one]
         names = None if pooled else [k for k, one in enumerate(drawn) for _ in one]
-        curve = CURVES[rule](crops, bound, scenes=names, highest=highest)
+        curve = CURVES[rule](CalibrationSet(crops, bound, scenes=names, highest=highest))
         found.append(curve.threshold(alpha))
     return found

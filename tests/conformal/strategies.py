@@ -13,8 +13,8 @@ from trustscale_server.sampling.sigma.estimators import Accumulator
 BOUND, DELTA = 2.0, 0.1
 
 CURVES = {
-    "expectation": RiskCurve.from_loss_curves,
-    "high_probability": partial(HighProbabilityCurve.from_loss_curves, delta=DELTA),
+    "expectation": RiskCurve.from_calibration_set,
+    "high_probability": partial(HighProbabilityCurve.from_calibration_set, delta=DELTA),
 }
 """Every guarantee, by name."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from trustscale_server.conformal import CalibrationSet
 from trustscale_server.conformal.adapted import (
     MIN_UPLOADS,
     Ratios,
@@ -37,7 +38,9 @@ def test_a_batch_like_the_calibration_leaves_its_curve():
     """With ratios of 1 it is the risk curve in which every picture counts once."""
     curves, spots = calibrated(np.random.default_rng(0), 30)
     found = adapted_curve(curves, spots, B, Ratios(np.ones(30), 1.0))
-    plain = RiskCurve.from_loss_curves(curves, B, scenes=np.repeat(np.arange(30), 3).tolist())
+    plain = RiskCurve.from_calibration_set(
+        CalibrationSet(curves, B, scenes=np.repeat(np.arange(30), 3).tolist())
+    )
     assert found.min_alpha == pytest.approx(plain.min_alpha)
     for t in np.linspace(-0.1, 1.1, 200):
         assert found.risk(t) == pytest.approx(plain.risk(t), abs=1e-9)
@@ -90,7 +93,7 @@ def test_a_shift_of_difficulty_is_met():
         curves = LossCurves.from_curves([losing(random, h) for h in hardness])
         ones = np.ones(200, np.int64)
         batch = np.column_stack([np.full(8, 1.6), random.normal(0, 1, 8)]).astype(np.float32)
-        plain = RiskCurve.from_loss_curves(curves, B)
+        plain = RiskCurve.from_calibration_set(CalibrationSet(curves, B))
         found = plain.at_least(adapted_curve(curves, ones, B, likelihood_ratios(numbers, batch)))
         assert found.threshold(alpha) <= plain.threshold(alpha)
         new = losing(random, 1.6)
@@ -103,7 +106,10 @@ def test_a_shift_of_difficulty_is_met():
 def test_the_larger_of_two_curves_trusts_what_both_do():
     """Mask and trust levels of `at_least` are the intersection of those of the two curves."""
     random = np.random.default_rng(4)
-    one, other = (RiskCurve.from_loss_curves(calibrated(random, 25)[0], B) for _ in range(2))
+    one, other = (
+        RiskCurve.from_calibration_set(CalibrationSet(calibrated(random, 25)[0], B))
+        for _ in range(2)
+    )
     both = one.at_least(other)
     sigma = random.random((40, 40)).astype(np.float32)
     for alpha in (0.0, 0.02, 0.05, 0.1, 0.2):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trustscale_server.conformal import LossCurve, RiskCurve
+from trustscale_server.conformal import CalibrationSet, LossCurve, RiskCurve
 from trustscale_server.conformal.risk_curve import lab_psnr_lower_bound_db, leakage_bound, minimal_n
 
 from .simulation import expected_losses, thresholds
@@ -40,7 +40,9 @@ def test_the_promised_expectation_holds(levels):
 def test_two_levels_make_the_literal_rule_lose_everything():
     """The exact counterexample: σ = 0, 1 with D = 0, 1 in every image; loss 0 against loss 1."""
     sigma, error = np.float32([[0, 1]]), np.float32([[0, 1]])
-    curve = RiskCurve.from_loss_curves([LossCurve.from_maps(sigma, error)] * 99, 1.0)
+    curve = RiskCurve.from_calibration_set(
+        CalibrationSet([LossCurve.from_maps(sigma, error)] * 99, 1.0)
+    )
     for alpha in (0.01, 0.3, 0.99):
         assert error[curve.mask(sigma, alpha)].max() == 0
         assert error[sigma <= curve.threshold(alpha)].max() == 1

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trustscale_server.conformal import HighProbabilityCurve
+from trustscale_server.conformal import CalibrationSet, HighProbabilityCurve
 from trustscale_server.conformal.high_probability import coarse_down, minimal_n, wsr_bound
 
 from . import strategies
@@ -16,7 +16,9 @@ DELTAS = st.sampled_from([0.01, 0.1, 0.3])
 
 
 def curve_of(images, delta=0.1):
-    return HighProbabilityCurve.from_loss_curves(staircases_of(images), BOUND, delta=delta)
+    return HighProbabilityCurve.from_calibration_set(
+        CalibrationSet(staircases_of(images), BOUND), delta=delta
+    )
 
 
 def betting(x, share, delta):
@@ -121,9 +123,9 @@ def test_it_is_where_the_curve_begins_to_certify(alpha, delta):
     n = minimal_n(alpha, BOUND, delta)
 
     def threshold(count):
-        return HighProbabilityCurve.from_loss_curves([NEVER] * count, BOUND, delta=delta).threshold(
-            alpha
-        )
+        return HighProbabilityCurve.from_calibration_set(
+            CalibrationSet([NEVER] * count, BOUND), delta=delta
+        ).threshold(alpha)
 
     assert threshold(n) == math.inf
     assert n == 0 or threshold(n - 1) == -math.inf

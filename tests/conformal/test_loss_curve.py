@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from scipy import ndimage
 
-from trustscale_server.conformal import LossCurve, RiskCurve
+from trustscale_server.conformal import CalibrationSet, LossCurve, RiskCurve
 from trustscale_server.conformal.loss_curve import LossCurves
 
 from . import oracle, strategies
@@ -111,7 +111,7 @@ class TestStaircase:
 
 
 def curve_of(images, bound=BOUND):
-    return RiskCurve.from_loss_curves(staircases_of(images), bound)
+    return RiskCurve.from_calibration_set(CalibrationSet(staircases_of(images), bound))
 
 
 class TestRiskCurve:
@@ -139,7 +139,7 @@ class TestRiskCurve:
     @given(images=strategies.images())
     def test_it_is_a_step_curve(self, rule, images):
         """Thresholds and values rise strictly, from that of the empty mask up to at most B."""
-        curve = CURVES[rule](staircases_of(images), BOUND)
+        curve = CURVES[rule](CalibrationSet(staircases_of(images), BOUND))
         assert (curve.n, curve.bound) == (len(images), BOUND)
         assert (np.diff(curve.thresholds) > 0).all()
         assert (np.diff(curve.risks, prepend=curve.min_alpha) > 0).all()
@@ -165,10 +165,10 @@ class TestRiskCurve:
     @pytest.mark.parametrize("rule", CURVES)
     def test_a_declared_bound_is_enforced(self, rule):
         with pytest.raises(ValueError, match="exceeds the bound"):
-            CURVES[rule]([LossCurve([1], [1.5])], 1.0)
+            CURVES[rule](CalibrationSet([LossCurve([1], [1.5])], 1.0))
         for bound in (0.0, -1.0, math.nan, math.inf):
             with pytest.raises(ValueError, match="positive"):
-                CURVES[rule]([], bound)
+                CURVES[rule](CalibrationSet([], bound))
 
     def test_refuses_nan(self):
         curve, sigma = curve_of([]), np.full((1, 1), np.nan, np.float32)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trustscale_server.conformal import RiskCurve
+from trustscale_server.conformal import CalibrationSet, RiskCurve
 from trustscale_server.conformal.post_hoc import PostHocCurve, on_codes
 from trustscale_server.conformal.risk_shape import Shape
 
@@ -52,7 +52,9 @@ def test_the_scale_is_the_last_that_fits(images, menu, shape):
     """At the masks of the curve the sum fits; a step further it does not, or all is in."""
     # Without numbers that are too small for the search below.
     images = [(np.where(sigma < 1e-30, np.float32(0), sigma), error) for sigma, error in images] * 4
-    curve = PostHocCurve.from_loss_curves(staircases_of(images), BOUND, menu=menu, shape=shape)
+    curve = PostHocCurve.from_calibration_set(
+        CalibrationSet(staircases_of(images), BOUND), menu=menu, shape=shape
+    )
     low, high = (int(512 * math.log2(float(shape.risk(level)))) for level in (1e-38, 1e38))
     low, high = low + 4096, high + 4096  # no threshold is below all numbers
     if curve.highest == -math.inf:
@@ -76,8 +78,10 @@ def test_the_scale_is_the_last_that_fits(images, menu, shape):
 def test_its_masks(images, served, menu, shape):
     """They grow with α, lie inside those for an α named before, and are those of the codes."""
     loss_curves, sigma = staircases_of(images * 5), served[0]
-    curve = PostHocCurve.from_loss_curves(loss_curves, BOUND, menu=menu, shape=shape)
-    named = RiskCurve.from_loss_curves(loss_curves, BOUND)
+    curve = PostHocCurve.from_calibration_set(
+        CalibrationSet(loss_curves, BOUND), menu=menu, shape=shape
+    )
+    named = RiskCurve.from_calibration_set(CalibrationSet(loss_curves, BOUND))
     codes = curve.trust_code(sigma)
     masks = [curve.mask(sigma, alpha) for alpha in menu]
     for alpha, mask, larger in zip(menu, masks, [*masks[1:], masks[-1]], strict=True):
@@ -93,9 +97,11 @@ def test_several_crops_are_one_scene():
     """A scene counts with the mean of its crops: twice each is the same as once."""
     random = np.random.default_rng(0)
     crops = [image(random, 0) for _ in range(30)]
-    once = PostHocCurve.from_loss_curves(crops, 1.0, menu=MENU, shape=Shape.power(1))
-    twice = PostHocCurve.from_loss_curves(
-        crops * 2, 1.0, menu=MENU, shape=Shape.power(1), scenes=[*range(30)] * 2
+    once = PostHocCurve.from_calibration_set(
+        CalibrationSet(crops, 1.0), menu=MENU, shape=Shape.power(1)
+    )
+    twice = PostHocCurve.from_calibration_set(
+        CalibrationSet(crops * 2, 1.0, scenes=[*range(30)] * 2), menu=MENU, shape=Shape.power(1)
     )
     assert (twice.n, twice.ratio) == (30, once.ratio)
     np.testing.assert_array_equal(twice.thresholds, once.thresholds)
@@ -105,7 +111,7 @@ def test_several_crops_are_one_scene():
 def test_refuses(wrong):
     """A menu that does not rise from above 0, or from what 16 bits can hold."""
     with pytest.raises(ValueError, match="risk level"):
-        PostHocCurve.from_loss_curves([], 1.0, menu=wrong, shape=Shape.power(1))
+        PostHocCurve.from_calibration_set(CalibrationSet([], 1.0), menu=wrong, shape=Shape.power(1))
 
 
 def test_through_its_knots():
@@ -129,8 +135,10 @@ def drawn():
     cuts, ratios = [], []
     for _ in range(250):
         scenes = [population[k] for k in random.integers(300, size=40)]
-        curve = PostHocCurve.from_loss_curves(scenes, 1.0, menu=MENU, shape=shape)
-        named = RiskCurve.from_loss_curves(scenes, 1.0)
+        curve = PostHocCurve.from_calibration_set(
+            CalibrationSet(scenes, 1.0), menu=MENU, shape=shape
+        )
+        named = RiskCurve.from_calibration_set(CalibrationSet(scenes, 1.0))
         cuts.append([[one.threshold(alpha) for alpha in MENU] for one in (curve, named)])
         ratios.append(curve.ratio)
     worst = np.array([np.max(one.losses_below(np.array(cuts)) / MENU, -1) for one in population])

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trustscale_server.conformal import LossCurve, RiskCurve
+from trustscale_server.conformal import CalibrationSet, LossCurve, RiskCurve
 from trustscale_server.conformal.review import (
     TOLERANCES,
     SigmaCounts,
@@ -55,12 +55,14 @@ class TestOnePicture:
     @given(st.lists(PICTURES, min_size=1, max_size=9), PICTURES, DELTAS)
     def test_it_is_conformal_risk_control(self, calibrating, picture, delta):
         """p is R of the loss 1{bad and σ_high ≤ t}, and accepted is what lies below t_δ."""
-        curve = RiskCurve.from_loss_curves(
-            [
-                LossCurve(np.float32([high]), np.float32([1])) if bad else strategies.NEVER
-                for bad, high in calibrating
-            ],
-            1.0,
+        curve = RiskCurve.from_calibration_set(
+            CalibrationSet(
+                [
+                    LossCurve(np.float32([high]), np.float32([1])) if bad else strategies.NEVER
+                    for bad, high in calibrating
+                ],
+                1.0,
+            )
         )
         p = p_of(calibrating, picture)
         assert p == curve.risk(picture[1])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trustscale_server.conformal import LossCurve, RiskCurve
+from trustscale_server.conformal import CalibrationSet, LossCurve, RiskCurve
 from trustscale_server.conformal.post_hoc import PostHocCurve
 from trustscale_server.conformal.risk_shape import Shape
 from trustscale_server.conformal.robust import MAX_ROBUST, RobustCurve, cut_share, harder
@@ -57,12 +57,16 @@ def test_the_threshold_is_that_of_the_bound(pictures, alpha, robust):
     """sup{t : Σ w (L̄′ − α) + new one ≤ 0}, tried at every σ; t⁺ with a new one without error."""
     curves = [staircases_of(spots) for spots, _ in pictures]
     weights = [weight for _, weight in pictures]
-    curve = RobustCurve.from_loss_curves(
-        [spot for spots in curves for spot in spots],
-        BOUND,
+    curve = RobustCurve.from_calibration_set(
+        CalibrationSet(
+            [spot for spots in curves for spot in spots],
+            BOUND,
+            pictures=[k for k, spots in enumerate(curves) for _ in spots],
+            weights=[
+                w / len(spots) for spots, w in zip(curves, weights, strict=True) for _ in spots
+            ],
+        ),
         robust=robust,
-        pictures=[k for k, spots in enumerate(curves) for _ in spots],
-        weights=[w / len(spots) for spots, w in zip(curves, weights, strict=True) for _ in spots],
     )
     levels = sorted({float(level) for spots in curves for spot in spots for level in spot.levels})
     for found, new in ((curve.threshold(alpha), True), (curve.lenient_threshold(alpha), False)):
@@ -78,8 +82,8 @@ def test_the_threshold_is_that_of_the_bound(pictures, alpha, robust):
 @given(strategies.images(), ALPHAS)
 def test_with_factor_one_it_is_the_plain_promise(images, alpha):
     curves = staircases_of(images)
-    plain = RiskCurve.from_loss_curves(curves, BOUND)
-    robust = RobustCurve.from_loss_curves(curves, BOUND, robust=1.0)
+    plain = RiskCurve.from_calibration_set(CalibrationSet(curves, BOUND))
+    robust = RobustCurve.from_calibration_set(CalibrationSet(curves, BOUND), robust=1.0)
     scaled = harder(plain, 1.0)
     for t in [-math.inf, 0.0, *plain.thresholds.tolist()]:
         assert robust.risk(t) == pytest.approx(plain.risk(t), rel=1e-9)
@@ -108,8 +112,8 @@ def test_every_order_of_few_scenes(scenes, alpha, robust):
     lost = []
     for order in permutations(range(len(scenes))):
         *known, new = order
-        threshold = RobustCurve.from_loss_curves(
-            [curves[k] for k in known], BOUND, robust=robust
+        threshold = RobustCurve.from_calibration_set(
+            CalibrationSet([curves[k] for k in known], BOUND), robust=robust
         ).threshold(alpha)
         lost.append(float(curves[new].losses_below(threshold)))
     assert hardest(lost, [1.0] * len(lost), robust) <= alpha + 1e-9
@@ -125,8 +129,11 @@ def test_every_order_where_alpha_is_chosen_after_looking(scenes, robust):
     ratios = []
     for order in permutations(range(len(scenes))):
         *known, new = order
-        made = PostHocCurve.from_loss_curves(
-            [curves[k] for k in known], BOUND, menu=menu, shape=Shape.power(1.0), robust=robust
+        made = PostHocCurve.from_calibration_set(
+            CalibrationSet([curves[k] for k in known], BOUND),
+            menu=menu,
+            shape=Shape.power(1.0),
+            robust=robust,
         )
         ratios.append(max(float(curves[new].losses_below(made.threshold(a))) / a for a in menu))
     assert hardest(ratios, [1.0] * len(ratios), robust) <= 1 + 1e-4
@@ -165,8 +172,8 @@ def test_the_hardest_selection_reaches_the_bound(law, robust):
     found = {"robust": [], "plain": []}
     for _ in range(40):
         curves = [rising(slope) for slope in LAWS[law](random, 200)]
-        robust_curve = RobustCurve.from_loss_curves(curves, 1.0, robust=robust)
-        plain_curve = RiskCurve.from_loss_curves(curves, 1.0)
+        robust_curve = RobustCurve.from_calibration_set(CalibrationSet(curves, 1.0), robust=robust)
+        plain_curve = RiskCurve.from_calibration_set(CalibrationSet(curves, 1.0))
         for name, curve in (("robust", robust_curve), ("plain", plain_curve)):
             found[name].append(lost_by_the_hardest(slopes, curve.threshold(alpha), robust))
     risks, plain = np.array(found["robust"]), np.array(found["plain"])

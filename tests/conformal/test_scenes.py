@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trustscale_server.conformal import LossCurve, RiskCurve
+from trustscale_server.conformal import CalibrationSet, LossCurve, RiskCurve
 from trustscale_server.conformal.backtest import Pairs, backtest
 from trustscale_server.pixels.filters import largest_float32
 
@@ -30,10 +30,10 @@ def test_repeating_a_crop_within_its_scene_changes_nothing(rule, images, seed):
     """The same crop three times in one scene is one observation, in any order of the list."""
     once = staircases_of(images)
     names = [k for k in range(len(once)) for _ in range(3)]
-    single = CURVES[rule](once, BOUND)
+    single = CURVES[rule](CalibrationSet(once, BOUND))
     if rule != "high_probability":
         np.random.default_rng(seed).shuffle(names)
-    thrice = CURVES[rule]([once[k] for k in names], BOUND, scenes=names)
+    thrice = CURVES[rule](CalibrationSet([once[k] for k in names], BOUND, scenes=names))
     assert thrice.n == single.n
     np.testing.assert_array_equal(thrice.thresholds, single.thresholds)
     np.testing.assert_allclose(thrice.risks, single.risks, rtol=1e-9)
@@ -50,10 +50,10 @@ class TestTheEnd:
             np.float32(np.quantile(np.concatenate([s.ravel() for s, _ in images]), share))
         )
         stairs = staircases_of(images)
-        curve = RiskCurve.from_loss_curves(stairs, BOUND, highest=highest)
+        curve = RiskCurve.from_calibration_set(CalibrationSet(stairs, BOUND, highest=highest))
         mask = curve.mask(sigma, alpha)
         assert not mask[sigma > highest].any()
-        free = RiskCurve.from_loss_curves(stairs, BOUND).mask(sigma, alpha)
+        free = RiskCurve.from_calibration_set(CalibrationSet(stairs, BOUND)).mask(sigma, alpha)
         np.testing.assert_array_equal(mask, free & (sigma <= highest))
         if alpha >= curve.risk(highest):
             np.testing.assert_array_equal(mask, sigma <= highest)
@@ -192,7 +192,9 @@ class TestWeights:
         scenes, weights = drawn
         crops, names = listed(scenes)
         flat = weights and [weight for one in weights for weight in one]
-        curve = RiskCurve.from_loss_curves(crops, BOUND, scenes=names, weights=flat)
+        curve = RiskCurve.from_calibration_set(
+            CalibrationSet(crops, BOUND, scenes=names, weights=flat)
+        )
         flat = flat or [Fraction(1, len(scene)) for scene in scenes for _ in scene]
         assert curve.n == pytest.approx(float(sum(flat)))
         maps = [one for scene in scenes for one in scene]
@@ -206,7 +208,9 @@ class TestWeights:
     @pytest.mark.parametrize("weight", [Fraction(0), Fraction(-1, 2), Fraction(3, 2)])
     def test_impossible_ones(self, weight):
         with pytest.raises(ValueError, match="weights of a scene"):
-            RiskCurve.from_loss_curves([SCENES_OF_THE_LAW[0][0]], 1.0, weights=[weight])
+            RiskCurve.from_calibration_set(
+                CalibrationSet([SCENES_OF_THE_LAW[0][0]], 1.0, weights=[weight])
+            )
 
     def test_the_promise_holds_for_the_class(self):
         """Hard scenes are seldom of the class: given that one is, it loses α at most on average.
@@ -224,8 +228,10 @@ class TestWeights:
             curves = [one for place in places for one in losses[place]]
             weights = [share[p] / len(losses[p]) for p in places for _ in losses[p]]
             for found, given_weights in ((per_class, weights), (fully, None)):
-                curve = RiskCurve.from_loss_curves(
-                    curves, 1.0, scenes=names, weights=given_weights, highest=HIGHEST
+                curve = RiskCurve.from_calibration_set(
+                    CalibrationSet(
+                        curves, 1.0, scenes=names, weights=given_weights, highest=HIGHEST
+                    )
                 )
                 t = curve.threshold(0.1)
                 lost = [

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trustscale_server.calibration.guarantee_kinds import Expectation, Probability
-from trustscale_server.conformal import RiskCurve
+from trustscale_server.conformal import CalibrationSet, RiskCurve
 from trustscale_server.conformal.risk_curve import exceeded_by
-from trustscale_server.conformal.scenes import Scene, by_scene
+from trustscale_server.conformal.scenes import Scene
 
 from . import oracle, strategies
 from .strategies import ALPHAS, BOUND, staircases_of
@@ -51,7 +51,7 @@ def test_a_tolerance_makes_one_step(maps, tolerance):
 def test_the_threshold_of_a_share(images, alpha, tolerance):
     """It is that of the risk curve of errors of 0 or 1, whatever bound the errors have."""
     exceeds = [(sigma, (error > tolerance).astype(np.float32)) for sigma, error in images]
-    curve = Probability(tolerance=tolerance).curve(staircases_of(images), BOUND)
+    curve = Probability(tolerance=tolerance).curve(CalibrationSet(staircases_of(images), BOUND))
     assert curve.threshold(alpha) == oracle.threshold(exceeds, 1.0, alpha)
 
 
@@ -72,11 +72,11 @@ def calibrations(population, n, draws):
 def test_one_of_ten_exceeds_it(population):
     """τ̂ and the mask are of the same scenes, and still at most one of ten new ones exceeds τ̂."""
     places, drawn = calibrations(population, 99, 200)
-    curves = [RiskCurve.from_loss_curves(images, 1.0) for images in drawn]
+    curves = [RiskCurve.from_calibration_set(CalibrationSet(images, 1.0)) for images in drawn]
     cuts = np.array([curve.threshold(0.2) for curve in curves])
     lost = np.array([one.losses_below(cuts) for one in population]).T  # [draw, image]
     usual = [
-        Expectation().typical_error(curve, by_scene(images, 1.0), 0.2).error
+        Expectation().typical_error(curve, CalibrationSet(images, 1.0), 0.2).error
         for curve, images in zip(curves, drawn, strict=True)
     ]
     own = np.take_along_axis(lost, places, axis=1)
@@ -96,7 +96,12 @@ def test_a_share_of_pictures(population):
     lost = np.array([one.exceeding(0.3).levels[:1].sum() or np.inf for one in population])
     _, drawn = calibrations(population, 49, draws)
     shares, above = (
-        np.array([np.mean(lost < one.curve(images, 1.0).threshold(0.2)) for images in drawn])
+        np.array(
+            [
+                np.mean(lost < one.curve(CalibrationSet(images, 1.0)).threshold(0.2))
+                for images in drawn
+            ]
+        )
         for one in (plain, sure)
     )
     assert shares.mean() <= 0.2 + SIGMAS * stats.sem(shares)

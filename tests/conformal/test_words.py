@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trustscale_server.calibration.guarantee_kinds import Expectation, Probability
-from trustscale_server.conformal import words
+from trustscale_server.conformal import CalibrationSet, words
 from trustscale_server.pixels.boxes import box_of, painted
 
 SCORED = st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=12)
@@ -51,7 +51,7 @@ def test_of_the_words_called_right_at_most_alpha_are_wrong_on_average(
     promise = Expectation() if kind == "expectation" else Probability(tolerance=words.ANY)
     for _ in range(150):
         *known, (scores, wrong) = pictures(random, 30)
-        curve = promise.curve([words.loss_curve(*one) for one in known], 1.0)
+        curve = promise.curve(CalibrationSet([words.loss_curve(*one) for one in known], 1.0))
         trusted = scores < curve.threshold(alpha)
         share = words.share_wrong(trusted, wrong)
         losses.append(share if kind == "expectation" else float(share > 0))

@@ -13,7 +13,7 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantee_kinds import HighProbability
 from trustscale_server.calibration.manifest import PairInfo
 from trustscale_server.calibration.measured_pair import MeasuredPair
-from trustscale_server.conformal import LossCurve, RiskCurve
+from trustscale_server.conformal import CalibrationSet, LossCurve, RiskCurve
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.serving.applicable import ApplicableCalibration
 
@@ -102,7 +102,7 @@ def test_joint_intervals_by_hand():
         ]
         images, of_scenes = zip(*again, strict=True)
         bound = cell.calibration.everything.bound
-        curve = RiskCurve.from_loss_curves(images, bound, scenes=of_scenes)
+        curve = RiskCurve.from_calibration_set(CalibrationSet(images, bound, scenes=of_scenes))
         losses = [[float(s.losses_below(curve.threshold(t))) for t in ALPHAS] for s in test]
         realised.append(np.average(losses, axis=0, weights=b))
     ends = np.quantile(realised, [0.025, 0.975], axis=0).T
@@ -121,7 +121,9 @@ def test_a_threshold_that_is_too_large_is_found(alpha):
     honest, _ = cell_rows("fake", cell, draws, [alpha])
     assert honest.status == "consistent"
     bound = cell.calibration.everything.bound
-    false = RiskCurve.from_loss_curves(calibration, bound).threshold(1.25 * alpha)
+    false = RiskCurve.from_calibration_set(CalibrationSet(calibration, bound)).threshold(
+        1.25 * alpha
+    )
     losses = np.array([one.losses_below(false) for one in test], float)
     cell.quantities = dict.fromkeys(QUANTITIES, np.tile(losses[:, None], len(cell.alphas) + 1))
     cheat, _ = cell_rows("fake", cell, draws, [alpha])

@@ -14,7 +14,13 @@ from harness.waiting import until
 from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, plain
 from trustscale_evaluation.samples import SampleCache, Samples, packed_samples
 from trustscale_server.calibrating.pairs import load_pair
-from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, fidelity
+from trustscale_server.conformal import (
+    CalibrationSet,
+    HighProbabilityCurve,
+    LossCurve,
+    RiskCurve,
+    fidelity,
+)
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.pixels.lab import normalised_lab
 from trustscale_server.platform.errors import BadRequest, UpscalerFailed
@@ -81,9 +87,9 @@ def test_the_table_by_brute_force(findings, number):
     stairs = [LossCurve.from_maps(maps[2], maps[3]).coarse(bound) for maps in calibration]
     known = {"scenes": scenes, "highest": cell.calibration.everything.highest}
     curve = (
-        HighProbabilityCurve.from_loss_curves(stairs, bound, delta=0.1, **known)
+        HighProbabilityCurve.from_calibration_set(CalibrationSet(stairs, bound, **known), delta=0.1)
         if cell.name == "paper, certain"
-        else RiskCurve.from_loss_curves(stairs, bound, **known)
+        else RiskCurve.from_calibration_set(CalibrationSet(stairs, bound, **known))
     )
     test = raw_maps(result, result.test, cell)
     check_rows(rows, test, lambda _, alpha: curve.threshold(alpha))

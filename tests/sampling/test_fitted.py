@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tests.conformal.strategies import accumulated, samples
-from trustscale_server.conformal import LossCurve, RiskCurve
+from trustscale_server.conformal import CalibrationSet, LossCurve, RiskCurve
 from trustscale_server.platform.ordered_map import ordered_map
 from trustscale_server.sampling.sigma import features, fitting, pyramid, weighted_sum
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
@@ -172,7 +172,7 @@ def area(sigma_of, alpha=0.06, of=photograph):
     found = [of(seed) for seed in range(100, 140)]
     sigmas = [sigma_of(maps) for maps, _ in found]
     stairs = [LossCurve.from_maps(s, error) for s, (_, error) in zip(sigmas, found, strict=True)]
-    threshold = RiskCurve.from_loss_curves(stairs[:28], 0.5).threshold(alpha)
+    threshold = RiskCurve.from_calibration_set(CalibrationSet(stairs[:28], 0.5)).threshold(alpha)
     return np.mean([(sigma < threshold).mean() for sigma in sigmas[28:]])
 
 

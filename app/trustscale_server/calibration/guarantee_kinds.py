@@ -6,7 +6,7 @@ Each is a class: what it counts as a loss, and the curve that its masks are read
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from trustscale_server.calibration.guarantees import (
     rounded_up,
 )
 from trustscale_server.conformal import (
+    CalibrationSet,
     HighProbabilityCurve,
     LossCurve,
     RiskCurve,
@@ -30,7 +31,6 @@ from trustscale_server.conformal.post_hoc import PostHocCurve, menu_between, on_
 from trustscale_server.conformal.risk_curve import USUALLY, exceeded_by, minimal_n
 from trustscale_server.conformal.risk_shape import Shape
 from trustscale_server.conformal.robust import RobustCurve, harder
-from trustscale_server.conformal.scenes import Scene
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 
 AFTER_LOOKING: Final = (LEVELS["strict"], LEVELS["lenient"])
@@ -44,38 +44,19 @@ class Expectation(GuaranteeSettings):
 
     kind: Literal["expectation"] = "expectation"
 
-    def curve(
-        self,
-        loss_curves: Iterable[LossCurve],
-        bound: float,
-        *,
-        scenes: Iterable[Hashable] | None = None,
-        pictures: Iterable[Hashable] | None = None,
-        **about: Any,
-    ) -> RiskCurve | RobustCurve:
+    def curve(self, calibration_set: CalibrationSet) -> RiskCurve | RobustCurve:
         if self.robust == 1:
-            return RiskCurve.from_loss_curves(loss_curves, bound, scenes=scenes, **about)
-        return RobustCurve.from_loss_curves(
-            loss_curves,
-            bound,
-            robust=self.robust,
-            pictures=scenes if pictures is None else pictures,
-            **about,
-        )
+            return RiskCurve.from_calibration_set(calibration_set)
+        return RobustCurve.from_calibration_set(calibration_set, robust=self.robust)
 
     def typical_error(
-        self, curve: StepCurve, scenes: Sequence[Scene], alpha: float
+        self, curve: StepCurve, calibration_set: CalibrationSet, alpha: float
     ) -> ErrorQuantile | None:
         assert isinstance(curve, RiskCurve | RobustCurve)  # noqa: S101 - as `curve` makes it
         lenient = curve.lenient_threshold(alpha)
-        exceeded = exceeded_by(
-            [
-                np.array([curve_of_spot.losses_below(lenient) for curve_of_spot in scene.curves])
-                for scene in scenes
-            ],
-            scenes,
-            USUALLY / self.robust,
-        )
+        scenes = calibration_set.by_scene()
+        losses = [np.array([spot.losses_below(lenient) for spot in one.curves]) for one in scenes]
+        exceeded = exceeded_by(losses, scenes, USUALLY / self.robust)
         return None if exceeded is None else ErrorQuantile(exceeded, USUALLY)
 
 
@@ -85,16 +66,8 @@ class HighProbability(GuaranteeSettings):
     kind: Literal["high_probability"] = "high_probability"
     delta: float = Field(0.1, gt=0, lt=1)
 
-    def curve(
-        self,
-        loss_curves: Iterable[LossCurve],
-        bound: float,
-        *,
-        pictures: Iterable[Hashable] | None = None,
-        **about: Any,
-    ) -> StepCurve:
-        del pictures
-        plain = HighProbabilityCurve.from_loss_curves(loss_curves, bound, delta=self.delta, **about)
+    def curve(self, calibration_set: CalibrationSet) -> StepCurve:
+        plain = HighProbabilityCurve.from_calibration_set(calibration_set, delta=self.delta)
         return plain if self.robust == 1 else harder(plain, self.robust)
 
     def minimal_n(self, alpha: float, bound: float) -> int:
@@ -139,20 +112,12 @@ class Probability(GuaranteeSettings):
         del chosen
         return self.level
 
-    def curve(
-        self,
-        loss_curves: Iterable[LossCurve],
-        bound: float,
-        *,
-        pictures: Iterable[Hashable] | None = None,
-        **about: Any,
-    ) -> StepCurve:
-        del pictures
-        losses, largest = map(self.loss, loss_curves), self.largest(bound)
+    def curve(self, calibration_set: CalibrationSet) -> StepCurve:
+        counted = self.counted(calibration_set)
         plain: StepCurve = (
-            RiskCurve.from_loss_curves(losses, largest, **about)
+            RiskCurve.from_calibration_set(counted)
             if self.delta is None
-            else HighProbabilityCurve.from_loss_curves(losses, largest, delta=self.delta, **about)
+            else HighProbabilityCurve.from_calibration_set(counted, delta=self.delta)
         )
         return plain if self.robust == 1 else harder(plain, self.robust)
 
@@ -167,9 +132,9 @@ class Probability(GuaranteeSettings):
         return known if self.delta is None else None
 
     def typical_error(
-        self, curve: StepCurve, scenes: Sequence[Scene], alpha: float
+        self, curve: StepCurve, calibration_set: CalibrationSet, alpha: float
     ) -> ErrorQuantile | None:
-        del curve, scenes
+        del curve, calibration_set
         return ErrorQuantile(self.tolerance, alpha)
 
 
@@ -227,14 +192,9 @@ class PostHoc(GuaranteeSettings):
         """The risk levels that can be chosen."""
         return self.menu or menu_between(*(self.between or AFTER_LOOKING))
 
-    def curve(self, loss_curves: Iterable[LossCurve], bound: float, **about: Any) -> StepCurve:
-        return PostHocCurve.from_loss_curves(
-            loss_curves,
-            bound,
-            menu=self.alphas,
-            shape=self.known_shape(),
-            robust=self.robust,
-            **about,
+    def curve(self, calibration_set: CalibrationSet) -> StepCurve:
+        return PostHocCurve.from_calibration_set(
+            calibration_set, menu=self.alphas, shape=self.known_shape(), robust=self.robust
         )
 
     def minimal_n(self, alpha: float, bound: float) -> int:
@@ -257,9 +217,9 @@ class PostHoc(GuaranteeSettings):
         return f"α = {alpha:g} lies below {self.alphas[0]:g}, the least that can be chosen"
 
     def typical_error(
-        self, curve: StepCurve, scenes: Sequence[Scene], alpha: float
+        self, curve: StepCurve, calibration_set: CalibrationSet, alpha: float
     ) -> ErrorQuantile | None:
-        del scenes
+        del calibration_set
         if not isinstance(curve, PostHocCurve) or curve.ratio is None:
             return None
         return ErrorQuantile(curve.ratio * min(alpha, self.alphas[-1]), USUALLY)

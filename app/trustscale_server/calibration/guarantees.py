@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from trustscale_server.conformal import LossCurve, StepCurve
+from trustscale_server.conformal import CalibrationSet, LossCurve, StepCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.risk_curve import leakage_bound, minimal_n
 from trustscale_server.conformal.robust import MAX_ROBUST, minimal_scenes
-from trustscale_server.conformal.scenes import Scene
-from trustscale_server.conformal.step_curve import LARGEST
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 
 LEVELS: Final[Mapping[str, float]] = {"strict": 0.03, "balanced": 0.05, "lenient": 0.07}
@@ -121,21 +120,17 @@ class GuaranteeSettings(BaseModel, ABC):
         """Return the α of requests that name none, given the calibration's own setting."""
         return chosen
 
-    @abstractmethod
-    def curve(
-        self,
-        loss_curves: Iterable[LossCurve],
-        bound: float,
-        *,
-        scenes: Iterable[Hashable] | None = None,
-        pictures: Iterable[Hashable] | None = None,
-        weights: Iterable[Fraction] | None = None,
-        highest: float = LARGEST,
-    ) -> StepCurve:
-        """Return the curve of these losses; the order of scenes may not depend on them.
+    def counted(self, calibration_set: CalibrationSet) -> CalibrationSet:
+        """Return the losses that it counts, given those of errors."""
+        return replace(
+            calibration_set,
+            loss_curves=[*map(self.loss, calibration_set.loss_curves)],
+            bound=self.largest(calibration_set.bound),
+        )
 
-        pictures: of each loss curve, by its name; default: the scene.
-        """
+    @abstractmethod
+    def curve(self, calibration_set: CalibrationSet) -> StepCurve:
+        """Return the curve of these errors; the order of scenes may not depend on them."""
 
     def minimal_n(self, alpha: float, bound: float) -> int:
         """Return the number of scenes below which no pixel can be trusted at α."""
@@ -149,7 +144,8 @@ class GuaranteeSettings(BaseModel, ABC):
         weights: of the scenes, in the order of the curve.
         """
         without_loss = LossCurve(np.empty(0, np.float32), np.empty(0, np.float32))
-        return self.curve([without_loss] * len(weights), bound, weights=weights).min_alpha
+        nothing_lost = CalibrationSet([without_loss] * len(weights), bound, weights=weights)
+        return self.curve(nothing_lost).min_alpha
 
     def shortfall(
         self, alpha: float, bound: float, n: int, least: float | None = None
@@ -173,10 +169,13 @@ class GuaranteeSettings(BaseModel, ABC):
         return leakage_bound(alpha, n, n_leaked, self.largest(bound))
 
     def typical_error(
-        self, curve: StepCurve, scenes: Sequence[Scene], alpha: float
+        self, curve: StepCurve, calibration_set: CalibrationSet, alpha: float
     ) -> ErrorQuantile | None:
-        """Return the error that few spots exceed inside the mask of α, or None."""
-        del curve, scenes, alpha
+        """Return the error that few spots exceed inside the mask of α, or None.
+
+        curve: that of the calibration set.
+        """
+        del curve, calibration_set, alpha
         return None
 
     def summary(self) -> GuaranteeSummary:

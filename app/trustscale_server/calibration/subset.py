@@ -11,17 +11,17 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from itertools import accumulate, chain
 from threading import Lock
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.calibration.guarantees import ErrorQuantile, GuaranteeSettings
 from trustscale_server.calibration.manifest import Manifest, PairInfo, scene_of
-from trustscale_server.conformal import LossCurve, StepCurve, added, fidelity
+from trustscale_server.conformal import CalibrationSet, LossCurve, StepCurve, added, fidelity
 from trustscale_server.conformal.backtest import highest_trusted, trusted_shares
 from trustscale_server.conformal.loss_curve import LossCurves
-from trustscale_server.conformal.scenes import by_scene, places_of
+from trustscale_server.conformal.scenes import places_of
 from trustscale_server.images.features import InputFeatures, classify
 from trustscale_server.images.kinds import class_of_way
 from trustscale_server.sampling.spec import MeasurementSpec
@@ -148,16 +148,16 @@ class Subset:
         return found
 
     @property
-    def weighted_losses(self) -> WeightedLosses:
-        """The losses in the form that the curves of guarantees take, scene by scene."""
-        curves, scenes, pictures, weights = [], [], [], []
-        for place in chain.from_iterable(self._in_order):
-            spots = self.spots_of(place)
-            curves += spots
-            scenes += [self.scenes[place]] * len(spots)
-            pictures += [place] * len(spots)
-            weights += [self.weights[place] / len(spots)] * len(spots)
-        return WeightedLosses(curves, scenes, pictures, weights)
+    def calibration_set(self) -> CalibrationSet:
+        """The errors that its threshold is computed from, scene by scene."""
+        places = [*chain.from_iterable(self._in_order)]
+        return CalibrationSet.from_pictures(
+            [self.spots_of(place) for place in places],
+            self.error_bound,
+            scenes=[self.scenes[place] for place in places],
+            weights=[self.weights[place] for place in places],
+            highest=self.highest,
+        )
 
     @cached_property
     def highest(self) -> float:
@@ -177,15 +177,7 @@ class Subset:
     @cached_property
     def curve(self) -> StepCurve:
         """The curve of all pairs under the calibration's guarantee."""
-        weighted = self.weighted_losses
-        return self.guarantee.curve(
-            weighted.loss_curves,
-            self.error_bound,
-            scenes=weighted.scenes,
-            pictures=weighted.pictures,
-            weights=weighted.weights,
-            highest=self.highest,
-        )
+        return self.guarantee.curve(self.calibration_set)
 
     @cached_property
     def max_alpha(self) -> float:
@@ -217,11 +209,7 @@ class Subset:
 
         @lru_cache(maxsize=64)
         def found(alpha: float) -> ErrorQuantile | None:
-            weighted = self.weighted_losses
-            scenes = by_scene(
-                weighted.loss_curves, self.error_bound, weighted.scenes, weighted.weights
-            )
-            return self.guarantee.typical_error(self.curve, scenes, alpha)
+            return self.guarantee.typical_error(self.curve, self.calibration_set, alpha)
 
         return found
 
@@ -336,12 +324,3 @@ class Subset:
             marked=None if self.marked is None else self.marked[places],
             described=None if self.described is None else self.described[places],
         )
-
-
-class WeightedLosses(NamedTuple):
-    """The losses of spots, the scene and the picture of each, and its weight in the scene."""
-
-    loss_curves: Sequence[LossCurve]
-    scenes: Sequence[tuple[str, str]]
-    pictures: Sequence[int]
-    weights: Sequence[Fraction]

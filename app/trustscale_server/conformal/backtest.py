@@ -6,14 +6,15 @@ generated. The splits are not independent, so the intervals describe the spread 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trustscale_server.conformal.calibration_set import CalibrationSet
 from trustscale_server.conformal.loss_curve import LossCurve
 from trustscale_server.conformal.risk_curve import RiskCurve
 from trustscale_server.conformal.scenes import places_of
@@ -58,11 +59,6 @@ class BacktestRow:
     violations: float
 
 
-def _plain(*about: Any, pictures: Iterable[Hashable], **more: Any) -> StepCurve:
-    del pictures
-    return RiskCurve.from_loss_curves(*about, **more)
-
-
 def backtest(
     pairs: Pairs,
     bound: float,
@@ -70,12 +66,12 @@ def backtest(
     *,
     splits: int = 100,
     seed: int = 0,
-    curve_of: Callable[..., StepCurve] = _plain,
+    curve_of: Callable[[CalibrationSet], StepCurve] = RiskCurve.from_calibration_set,
     before_split: Callable[[], None] = lambda: None,
 ) -> list[BacktestRow]:
     """Estimate loss and trusted area of held-out halves, for each α.
 
-    curve_of: as `RiskCurve.from_loss_curves`, also given the picture of each loss curve.
+    curve_of: makes the curve of the half that calibrates.
     before_split: called before each; what it raises ends the backtest.
 
     Raises:
@@ -93,17 +89,15 @@ def backtest(
         order = random.permutation(n)
         served = np.concatenate([members[k] for k in order[n // 2 :]])
         fitted = [i for k in order[: n // 2] for i in members[k]]
+        weights_of_fitted = [pairs.weights[i] for i in fitted]
         curve = curve_of(
-            [curve for i in fitted for curve in pairs.spots[i]],
-            bound,
-            scenes=[pairs.scenes[i] for i in fitted for _ in pairs.spots[i]],
-            pictures=[i for i in fitted for _ in pairs.spots[i]],
-            weights=[
-                pairs.weights[i] / len(pairs.spots[i]) for i in fitted for _ in pairs.spots[i]
-            ],
-            highest=highest_trusted(
-                pairs.sigma_quantiles[fitted], [pairs.weights[i] for i in fitted]
-            ),
+            CalibrationSet.from_pictures(
+                [pairs.spots[i] for i in fitted],
+                bound,
+                scenes=[pairs.scenes[i] for i in fitted],
+                weights=weights_of_fitted,
+                highest=highest_trusted(pairs.sigma_quantiles[fitted], weights_of_fitted),
+            )
         )
         weights = np.array([float(pairs.weights[i]) for i in served])
         for place, alpha in enumerate(alphas):

@@ -25,18 +25,18 @@ the shipped calibrations it trusts .08 to .09 more than the bound of Hoeffding a
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.betting import Prior, bets, largest_wealth
-from trustscale_server.conformal.loss_curve import LossCurve, coarse_down
-from trustscale_server.conformal.scenes import Scene, by_scene, keep_by_weight
-from trustscale_server.conformal.step_curve import LARGEST, StepCurve, rises
+from trustscale_server.conformal.calibration_set import CalibrationSet
+from trustscale_server.conformal.loss_curve import coarse_down
+from trustscale_server.conformal.scenes import Scene, keep_by_weight
+from trustscale_server.conformal.step_curve import StepCurve, rises
 
 _PRIOR = Prior(mean=0.5, variance=0.25, size=1)  # of x ∈ [0, 1]
 _BLOCK = 256  # thresholds at once: temporaries stay small
@@ -55,15 +55,8 @@ class HighProbabilityCurve(StepCurve):
     delta: float
 
     @classmethod
-    def from_loss_curves(
-        cls,
-        loss_curves: Iterable[LossCurve],
-        bound: float,
-        *,
-        delta: float,
-        scenes: Iterable[Hashable] | None = None,
-        weights: Iterable[Fraction] | None = None,
-        highest: float = LARGEST,
+    def from_calibration_set(
+        cls, calibration_set: CalibrationSet, *, delta: float
     ) -> HighProbabilityCurve:
         """Make the curve of scenes that were drawn independently from one law.
 
@@ -71,16 +64,22 @@ class HighProbabilityCurve(StepCurve):
         fixed in advance.
 
         Raises:
-            ValueError: delta outside (0, 1), or as `by_scene`.
+            ValueError: delta outside (0, 1), or as `CalibrationSet.by_scene`.
         """
         _check_delta(delta)
-        grouped = by_scene(loss_curves, bound, scenes, weights)
+        grouped, bound = calibration_set.by_scene(), calibration_set.bound
         drawn = list(compress(grouped, keep_by_weight([float(scene.weight) for scene in grouped])))
         n = len(drawn)
         levels, bounds = _bounds(drawn, bound, delta)
         running = np.maximum.accumulate(np.append(_floor(n, delta), bounds))
         values = np.minimum(running * (bound * _SAFE), bound)
-        return cls(n, float(bound), *rises(levels, values), delta, highest=float(highest))
+        return cls(
+            n,
+            float(bound),
+            *rises(levels, values),
+            delta,
+            highest=float(calibration_set.highest),
+        )
 
 
 def minimal_n(alpha: float, bound: float, delta: float) -> int:

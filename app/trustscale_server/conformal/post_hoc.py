@@ -26,18 +26,18 @@ The mask of any α is inside that of `RiskCurve` for it: (Σ W_i L̄_i + B α/mi
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.loss_curve import LossCurve, LossCurves
+from trustscale_server.conformal.calibration_set import CalibrationSet
+from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.conformal.risk_curve import USUALLY, exceeded_by
 from trustscale_server.conformal.risk_shape import Shape
 from trustscale_server.conformal.robust import cut_share
-from trustscale_server.conformal.scenes import Scene, by_scene, total_weight
+from trustscale_server.conformal.scenes import Scene, total_weight
 from trustscale_server.conformal.step_curve import CODE_STEPS, LARGEST, StepCurve, just_above
 
 _PER_DOUBLING = 512  # scales s: a fixed grid, so fine that it costs at most 0.14 % of α
@@ -60,30 +60,24 @@ class PostHocCurve(StepCurve):
     ratio: float | None
 
     @classmethod
-    def from_loss_curves(
+    def from_calibration_set(
         cls,
-        loss_curves: Iterable[LossCurve],
-        bound: float,
+        calibration_set: CalibrationSet,
         *,
         menu: Sequence[float],
         shape: Shape,
         robust: float = 1.0,
-        scenes: Iterable[Hashable] | None = None,
-        pictures: Iterable[Hashable] | None = None,
-        weights: Iterable[Fraction] | None = None,
-        highest: float = LARGEST,
     ) -> PostHocCurve:
-        """Make the curve; menu A and shape a are fixed without the images.
-
-        robust, pictures: Γ, and the picture of each curve (`robust.py`); default: its scene.
+        """Make the curve; menu A, shape a and Γ (`robust.py`) are fixed without the images.
 
         Raises:
-            ValueError: the menu is empty or does not rise from above 0, or as `by_scene`.
+            ValueError: the menu is empty or does not rise from above 0, or as
+                `CalibrationSet.by_picture`.
         """
-        grouped = by_scene(loss_curves, bound, scenes if pictures is None else pictures, weights)
+        grouped, bound = calibration_set.by_picture(), calibration_set.bound
         n, kappa = total_weight(grouped), cut_share(robust)
         alphas = on_codes(np.array(menu, np.float64), bound)
-        search = _Search(grouped, alphas, shape, highest, robust)
+        search = _Search(grouped, alphas, shape, calibration_set.highest, robust)
         scale = search.largest(kappa + robust * max(bound / alphas[0] - kappa, 0))
         if scale is None:
             nothing = np.empty(0, np.float32), np.empty(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.loss_curve import LossCurve
-from trustscale_server.conformal.scenes import UNITS_OF_LOSS, Scene, by_scene, summed, total_weight
-from trustscale_server.conformal.step_curve import LARGEST, ROUNDING, StepCurve
+from trustscale_server.conformal.calibration_set import CalibrationSet
+from trustscale_server.conformal.scenes import UNITS_OF_LOSS, Scene, summed, total_weight
+from trustscale_server.conformal.step_curve import ROUNDING, StepCurve
 
 USUALLY: Final = 0.1
 """The default β: the share of spots that may exceed the error of `exceeded_by`."""
@@ -41,28 +41,13 @@ class RiskCurve(StepCurve):
     """
 
     @classmethod
-    def from_loss_curves(
-        cls,
-        loss_curves: Iterable[LossCurve],
-        bound: float,
-        *,
-        scenes: Iterable[Hashable] | None = None,
-        weights: Iterable[Fraction] | None = None,
-        highest: float = LARGEST,
-    ) -> RiskCurve:
-        """Return the curve of a set of loss curves, in any order.
-
-        Args:
-            loss_curves: of the spots, or of whole images.
-            bound: B.
-            scenes: the scene of each; None: every one is its own.
-            weights: w of each; None: all of a scene count alike.
-            highest: a σ beyond which nothing is trusted.
+    def from_calibration_set(cls, calibration_set: CalibrationSet) -> RiskCurve:
+        """Return the curve of a calibration set, in any order.
 
         Raises:
-            ValueError: as `by_scene`.
+            ValueError: as `CalibrationSet.by_scene`.
         """
-        grouped = by_scene(loss_curves, bound, scenes, weights)
+        grouped, bound = calibration_set.by_scene(), calibration_set.bound
         losses = [scene.loss() for scene in grouped]
         total = summed(
             np.concatenate([*(loss.levels for loss in losses), np.empty(0, np.float32)]),
@@ -71,7 +56,14 @@ class RiskCurve(StepCurve):
         )
         n = total_weight(grouped)
         risks = (total.totals / UNITS_OF_LOSS + bound) / (n + 1)
-        return cls(n, float(bound), bound / (n + 1), total.levels, risks, highest=float(highest))
+        return cls(
+            n,
+            float(bound),
+            bound / (n + 1),
+            total.levels,
+            risks,
+            highest=float(calibration_set.highest),
+        )
 
     def lenient_threshold(self, alpha: float) -> float:
         """Return t⁺, which the threshold of all n + 1 scenes does not exceed."""

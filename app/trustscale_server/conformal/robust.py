@@ -57,17 +57,16 @@ the curve is Γ times the plain one (`harder`). Which pictures need a look is de
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.loss_curve import LossCurve
-from trustscale_server.conformal.scenes import UNITS_OF_LOSS, Scene, by_scene, total_weight
-from trustscale_server.conformal.step_curve import LARGEST, ROUNDING, StepCurve, rises
+from trustscale_server.conformal.calibration_set import CalibrationSet
+from trustscale_server.conformal.scenes import UNITS_OF_LOSS, Scene, total_weight
+from trustscale_server.conformal.step_curve import ROUNDING, StepCurve, rises
 
 MAX_ROBUST: Final = 10.0
 """The largest Γ: beyond it nearly nothing is trusted."""
@@ -127,30 +126,15 @@ class RobustCurve(StepCurve):
     lenient: StepCurve = field(kw_only=True)
 
     @classmethod
-    def from_loss_curves(
-        cls,
-        loss_curves: Iterable[LossCurve],
-        bound: float,
-        *,
-        robust: float,
-        pictures: Iterable[Hashable] | None = None,
-        weights: Iterable[Fraction] | None = None,
-        highest: float = LARGEST,
-    ) -> RobustCurve:
-        """Return the curve of a set of loss curves, in any order.
+    def from_calibration_set(cls, calibration_set: CalibrationSet, *, robust: float) -> RobustCurve:
+        """Return the curve of the pictures of a calibration set, in any order.
 
-        Args:
-            loss_curves: of the spots, or of whole images.
-            bound: B.
-            robust: Γ, fixed in advance.
-            pictures: the picture of each; None: every one is its own.
-            weights: of each in its scene; None: every picture counts 1.
-            highest: a σ beyond which nothing is trusted.
+        robust: Γ, fixed in advance.
 
         Raises:
-            ValueError: as `cut_share` and `by_scene`.
+            ValueError: as `cut_share` and `CalibrationSet.by_picture`.
         """
-        grouped = by_scene(loss_curves, bound, pictures, weights)
+        grouped, bound = calibration_set.by_picture(), calibration_set.bound
         n, kappa = total_weight(grouped), cut_share(robust)
         fixed = (1 - kappa) * (n + 1)
 
@@ -176,7 +160,7 @@ class RobustCurve(StepCurve):
             risen = np.maximum.accumulate(np.concatenate(values)) * ROUNDING
             return rises(np.concatenate(levels), np.minimum(risen, bound))
 
-        end = float(highest)
+        end = float(calibration_set.highest)
         lenient = StepCurve(n, float(bound), *steps(without), highest=end)
         return cls(n, float(bound), *steps(with_new), highest=end, lenient=lenient)
 

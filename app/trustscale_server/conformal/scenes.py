@@ -16,8 +16,6 @@ that is of the class, in units of the largest share. L̄_i is Σ_j w_ij L_ij / W
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -26,12 +24,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trustscale_server.conformal.loss_curve import LossCurve, LossCurves, last_of_level
-from trustscale_server.pixels.filters import largest_float32
 
 # Losses are summed as integers in units of 2^-40, rounded up: exactly, in any order of the images.
 UNITS_OF_LOSS = 1 << 40
-
-_MAX_SUMMED = 1 << 22  # B times the counts of a scene: sums stay within 63 bits
 
 
 class Loss(NamedTuple):
@@ -73,57 +68,6 @@ class Scene(NamedTuple):
         units *= np.repeat(self.counts, curves.lengths)
         total = summed(curves.levels, units, curves.lengths)
         return Loss(total.levels, -(-total.totals // self.whole))
-
-
-def by_scene(
-    loss_curves: Iterable[LossCurve],
-    bound: float,
-    scenes: Iterable[Hashable] | None = None,
-    weights: Iterable[Fraction] | None = None,
-) -> list[Scene]:
-    """Return the scenes, in the order in which they first occur.
-
-    Without names every loss curve is a scene; without weights all of a scene's count alike, 1
-    together.
-
-    Raises:
-        ValueError: the bound is not positive, an error exceeds it, not as many names or weights as
-            curves, a weight that is not positive, or weights of a scene above 1.
-    """
-    if not (bound > 0 and math.isfinite(bound)):
-        raise ValueError("the bound must be a positive number")
-    curves, limit = list(loss_curves), largest_float32(bound)
-    for count, curve in enumerate(curves, start=1):
-        if len(curve) and curve.errors[-1] > limit:
-            raise ValueError(
-                f"image {count}: the error {curve.errors[-1]} exceeds the bound {bound}"
-            )
-    names = range(len(curves)) if scenes is None else list(scenes)
-    shares = None if weights is None else list(weights)
-    if len(names) != len(curves) or (shares is not None and len(shares) != len(curves)):
-        raise ValueError(f"{len(names)} scenes of {len(curves)} images")
-    return [
-        _scene(
-            [curves[place] for place in places],
-            None if shares is None else [shares[place] for place in places],
-            bound,
-        )
-        for places in places_of(names)
-    ]
-
-
-def _scene(curves: Sequence[LossCurve], weights: Sequence[Fraction] | None, bound: float) -> Scene:
-    if weights is None:
-        return Scene(curves, [1] * len(curves), len(curves))
-    # Most are the same object, and to compare fractions is slow.
-    known, times = {id(weight): weight for weight in weights}, Counter(map(id, weights))
-    if min(known.values()) <= 0 or sum(known[key] * times[key] for key in times) > 1:
-        raise ValueError("the weights of a scene must be above 0, and at most 1 together")
-    denominators = (weight.denominator for weight in known.values())
-    whole = min(math.lcm(*denominators), int(_MAX_SUMMED / bound))
-    count_of = {key: max(1, int(weight * whole)) for key, weight in known.items()}
-    counts = [count_of[id(weight)] for weight in weights]
-    return Scene(curves, counts, max(whole, sum(counts)))  # tiny ones were rounded up
 
 
 def keep_by_weight(weights: ArrayLike) -> NDArray[np.bool_]:
