@@ -128,7 +128,7 @@ class TestOwn:
             await work.start(name, upscaler="pool")
         assert work.begun == ["here1", "pool1", "pool2", "pool3"]
         assert (work.slots.capacity, work.slots.in_flight, work.slots.waiting) == (4, 4, 2)
-        assert (work.slots.beside("embedded"), work.slots.beside("pool")) == (1, 3)
+        assert (work.slots.slots_held("embedded"), work.slots.slots_held("pool")) == (1, 3)
         await work.let_go("here1")
         await work.let_go("pool2")
         assert work.begun[4:] == ["here2", "pool4"]

@@ -83,7 +83,7 @@ def test_a_keyring():
     assert {ring.key_id(key) for key in ("anna:old", "anna", "", None)} == {None}
     assert "plain" not in vars(ring).values()
     # An empty one, set by mistake, lets nobody in.
-    assert (Keyring([""]).key_id(""), Keyring([""]).empty) == (None, False)
+    assert (Keyring([""]).key_id(""), Keyring([""]).is_empty) == (None, False)
 
 
 class TestStoredAdminKey:

@@ -504,7 +504,7 @@ async def test_a_pool_is_filled_beside_what_computes_here(serve):
         slots = served.state.context.slots
         wanted = ["pool"] * 16 + ["here"]
         asking = [asyncio.create_task(served.post(mask="none", upscaler=name)) for name in wanted]
-        await until(lambda: (slots.beside("pool"), slots.beside("here")) == (16, 1))
+        await until(lambda: (slots.slots_held("pool"), slots.slots_held("here")) == (16, 1))
         await until(lambda: pool.in_flight >= 16 and here.in_flight)
         for name, slots_of in (("pool", "All 16 slots of pool"), ("here", "All 1 slots")):
             refused = await served.post(mask="none", upscaler=name)

@@ -10,7 +10,14 @@ import pytest
 
 from harness.gateway import check_problem
 from tests.live import serving
-from trustscale_server.http.reading import BURST_S, FREE_CHUNKS, MIN_CHUNK, SHARE, Debts, Messages
+from trustscale_server.http.reading import (
+    BURST_S,
+    FREE_CHUNKS,
+    MIN_CHUNK_BYTES,
+    SHARE,
+    Debts,
+    RequestParser,
+)
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -69,7 +76,7 @@ def test_chunks_of_a_byte_are_refused(place, reader):
     assert b"application/problem+json" in head
     problem = json.loads(body)
     assert (problem["type"], problem["status"]) == ("/problems/bad-request", 400)
-    assert f"fewer than {MIN_CHUNK} bytes" in problem["detail"]
+    assert f"fewer than {MIN_CHUNK_BYTES} bytes" in problem["detail"]
     assert reader.left == 1
 
 
@@ -90,7 +97,7 @@ def test_what_follows_an_answer_is_refused_too():
                 connection.sendall(chunks)
 
 
-@pytest.mark.parametrize("size", [MIN_CHUNK, 256, 20_000])
+@pytest.mark.parametrize("size", [MIN_CHUNK_BYTES, 256, 20_000])
 def test_other_chunks_are_read(place, size):
     """A file that is sent line by line is read, however many lines it has."""
     sent = CHUNKED + in_chunks(size, 3 * FREE_CHUNKS) + b"0\r\n\r\n"
@@ -107,15 +114,15 @@ def test_a_few_small_chunks_are_read(place):
 
 def test_each_request_of_a_connection_has_its_own_chunks():
     """Small chunks of one request are not counted for the next."""
-    messages = Messages(h11.SERVER)
+    parser = RequestParser(h11.SERVER)
     for _ in range(3):
-        messages.receive_data(CHUNKED + in_chunks(1, FREE_CHUNKS) + b"0\r\n\r\n")
-        while (event := messages.next_event()) is not h11.PAUSED:
+        parser.receive_data(CHUNKED + in_chunks(1, FREE_CHUNKS) + b"0\r\n\r\n")
+        while (event := parser.next_event()) is not h11.PAUSED:
             if isinstance(event, h11.EndOfMessage):
                 break
-        messages.send(h11.Response(status_code=200, headers=[(b"content-length", b"0")]))
-        messages.send(h11.EndOfMessage())
-        messages.start_next_cycle()
+        parser.send(h11.Response(status_code=200, headers=[(b"content-length", b"0")]))
+        parser.send(h11.EndOfMessage())
+        parser.start_next_cycle()
 
 
 def test_bytes_that_drip_are_joined(place, reader, monkeypatch):

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from trustscale_server.bootstrap.fields import SettingFields
 from trustscale_server.bootstrap.sources import CONFIG_VARIABLE, ENV_PREFIX, KEY_VARIABLE, read_file
 from trustscale_server.images.limits import Limits
-from trustscale_server.platform.config_errors import field_names, reason, together
+from trustscale_server.platform.config_errors import field_names, in_one_sentence, reason
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.upscalers.base import AUTO
@@ -177,7 +177,7 @@ def load_settings(**overrides: Any) -> Settings:
             (_place(item["loc"], names), reason(item, known))
             for item in error.errors(include_input=False, include_url=False)
         ]
-        text = "; ".join([*mistakes, together(problems)])
+        text = "; ".join([*mistakes, in_one_sentence(problems)])
         raise ConfigError(f"Wrong configuration: {text}") from None
     except ValueError as error:  # an environment variable that is not the JSON it should be
         text = "; ".join([*mistakes, str(error)])

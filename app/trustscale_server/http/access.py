@@ -14,7 +14,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from trustscale_server.http.auth import require, sent_key
+from trustscale_server.http.auth import authenticate, sent_key
 from trustscale_server.http.clients import client_name
 from trustscale_server.http.connection import disconnected
 from trustscale_server.http.forms import check_form
@@ -37,43 +37,45 @@ _Keys = Annotated[None, Depends(_keys)]
 
 
 async def _client(request: Request, state: StateDep, _: _Keys = None) -> str | None:
-    key = _client_key(request, state)
+    key_id = _client_key_id(request, state)
     await check_form(request)
-    return key
+    return key_id
 
 
-def _client_key(request: Request, state: State) -> str | None:
-    if state.client_keys.empty:
+def _client_key_id(request: Request, state: State) -> str | None:
+    if state.client_keys.is_empty:
         return None
     is_admin = state.admin_keys.key_id(sent_key(request.headers)) is not None
-    key = require(state.admin_keys if is_admin else state.client_keys, request.headers)
-    note(request, key=key)
-    return key
+    key_id = authenticate(state.admin_keys if is_admin else state.client_keys, request.headers)
+    note(request, key=key_id)
+    return key_id
 
 
 async def _admin(request: Request, state: StateDep, _: _Keys = None) -> str:
-    key = require_admin(request, state)
+    admin = require_admin(request, state)
     await check_form(request)
-    return key
+    return admin
 
 
 def require_admin(request: Request, state: State) -> str:
     """Return the name of the admin whose key was sent.
 
-    Raises Unauthorized, Forbidden: a client's.
+    Raises:
+        Unauthorized: no key was sent, or an unknown one.
+        Forbidden: the key is a client's.
     """
     if state.operator is not None:
         return state.operator
     key = sent_key(request.headers)
     if state.client_keys.key_id(key) and not state.admin_keys.key_id(key):
         raise Forbidden("This is a client's key; an admin's key is needed.")
-    key = require(state.admin_keys, request.headers)
-    note(request, key=key)
-    return f"key {key}"
+    key_id = authenticate(state.admin_keys, request.headers)
+    note(request, key=key_id)
+    return f"key {key_id}"
 
 
 class _ClientRoute(APIRoute):
-    """Checks the client's key before reading the body; there is room for some bodies at once."""
+    """Checks the client's key before the body is read; those that arrive share `State.bodies`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the usual handler, behind the check, for the `current_client`."""
@@ -81,7 +83,7 @@ class _ClientRoute(APIRoute):
 
         async def check_and_handle(request: Request) -> Response:
             state = state_of(request)
-            current_client.set(client_name(request, _client_key(request, state)))
+            current_client.set(client_name(request, _client_key_id(request, state)))
             if not {"content-length", "transfer-encoding"} & {*request.headers}:
                 return await handle(request)
             async with AsyncExitStack() as until_read:
@@ -112,7 +114,7 @@ class _AdminRoute(APIRoute):
         async def check_and_handle(request: Request) -> Response:
             state = state_of(request)
             require_admin(request, state)
-            caller_leaves.set(partial(_left, request, state))
+            caller_leaves.set(partial(_caller_left, request, state))
             try:
                 return await handle(request)
             except NoLongerWaiting:
@@ -120,6 +122,7 @@ class _AdminRoute(APIRoute):
                     raise Overloaded("The service is stopping.") from None
                 raise ClientDisconnected from None
             except HTTPException as error:
+                # Starlette names a limit of its forms in the text only.
                 if not str(error.detail).startswith("Too many files"):
                     raise
                 raise ImageTooLarge(
@@ -130,14 +133,14 @@ class _AdminRoute(APIRoute):
         return check_and_handle
 
 
-async def _left(request: Request, state: State) -> None:
-    """Return when nobody waits for the answer, or when the service stops, which is not for long."""
+async def _caller_left(request: Request, state: State) -> None:
+    """Return when the client hangs up, or `drain_s` after the service begins to stop."""
 
-    async def stopped() -> None:
+    async def drained() -> None:
         await state.stopping.wait()
         await asyncio.sleep(state.timings.drain_s)
 
-    reasons = {asyncio.create_task(disconnected(request)), asyncio.create_task(stopped())}
+    reasons = {asyncio.create_task(disconnected(request)), asyncio.create_task(drained())}
     try:
         await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
     finally:

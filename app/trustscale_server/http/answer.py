@@ -30,7 +30,7 @@ from trustscale_server.serving.file_names import (
 from trustscale_server.serving.stored_answer import image_file
 from trustscale_server.stores.spool import byte_size, spooled
 
-_PRINTED: Final = " !\"#$&'()*+,/:;<=>?@[]^`{|}"  # what headers hold as it is
+_UNESCAPED: Final = " !\"#$&'()*+,/:;<=>?@[]^`{|}"  # besides letters and digits, in headers
 
 
 def answer_files(result: Picture, media_type: str) -> tuple[str, ...]:
@@ -58,46 +58,48 @@ async def respond(
     result: Picture, files: Mapping[str, IO[bytes]], media_type: str, detail: Detail
 ) -> Response:
     """Answer with a result, and with its files of this media type (`answer_files`)."""
-    written = result.model_dump_json()
+    document_json = result.model_dump_json()
     headers = {"Content-Location": result.links.self}
     if media_type == JSON:
-        document = in_detail(json.loads(written), detail)
+        document = in_detail(json.loads(document_json), detail)
         return JSONResponse(document, headers=headers)
     if media_type != ZIP:
         (file,) = files.values()
         return StreamedFile(
-            file, PICTURE_FORMATS[cast("FormatName", result.format)].media_type, **_about(result)
+            file,
+            PICTURE_FORMATS[cast("FormatName", result.format)].media_type,
+            **_picture_headers(result),
         )
-    members = {**files, "result.json": io.BytesIO(written.encode())}
+    members = {**files, "result.json": io.BytesIO(document_json.encode())}
     headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'
     content = await asyncio.to_thread(spooled, _zip, members)  # checksums take time
     return StreamedFile(content, ZIP, **headers)
 
 
-def _about(result: Picture) -> dict[str, str]:
+def _picture_headers(result: Picture) -> dict[str, str]:
     """The headers of a picture that is sent alone."""
     links = [f'<{result.links.self}>; rel="describedby"; type="{JSON}"']
-    about = {"Content-Location": result.links.image, "Trustscale-Warnings": len(result.warnings)}
-    promised, promise = False, UNMASKED_WARNING
+    headers = {"Content-Location": result.links.image, "Trustscale-Warnings": len(result.warnings)}
+    is_promised, promise = False, UNMASKED_WARNING
     if isinstance(result, Result):
         links.append(f'<{result.links.mask}>; rel="related"; title="mask"')
-        promised, promise = result.guarantee.promised, result.guarantee.plain
-        about |= {
+        is_promised, promise = result.guarantee.promised, result.guarantee.plain
+        headers |= {
             "Trustscale-Alpha": f"{result.alpha:g}",
             "Trustscale-Trusted-Fraction": f"{result.trusted_fraction:.4f}",
         }
-    about |= {
+    headers |= {
         "Link": ", ".join(links),
-        "Trustscale-Promised": str(promised).lower(),
-        "Trustscale-Promise": quote(promise, safe=_PRINTED),
+        "Trustscale-Promised": str(is_promised).lower(),
+        "Trustscale-Promise": quote(promise, safe=_UNESCAPED),
     }
-    return {name: str(value) for name, value in about.items()}
+    return {name: str(value) for name, value in headers.items()}
 
 
 def _zip(out: IO[bytes], files: Mapping[str, IO[bytes]]) -> None:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
         for name, file in files.items():
-            about = zipfile.ZipInfo(name, time.localtime()[:6])
-            about.file_size = byte_size(file)  # from 4 GB on its header has another form
-            with file, archive.open(about, "w") as member:
+            entry = zipfile.ZipInfo(name, time.localtime()[:6])
+            entry.file_size = byte_size(file)  # decides whether its header is that of zip64
+            with file, archive.open(entry, "w") as member:
                 shutil.copyfileobj(file, member, 2**20)

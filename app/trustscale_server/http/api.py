@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from trustscale_server import __version__
 from trustscale_server.http import problems
 from trustscale_server.http.middleware import OwnSite, RequestContext
-from trustscale_server.http.openapi import ABOUT, add_page, finished, operation_id
+from trustscale_server.http.openapi import ABOUT, add_docs_page, for_client_generators, operation_id
 from trustscale_server.http.reading import BoundedFields
 from trustscale_server.http.state import State
 from trustscale_server.platform.errors import ConfigError
@@ -84,7 +84,7 @@ def application(
         form_limits={"max_part_size": 4096, "max_fields": _MAX_FIELDS, "max_files": 1},
     )
     problems.add_problem_handlers(app)
-    add_page(app)
+    add_docs_page(app)
     for name in routes:
         router = import_module(f"trustscale_server.http.routes.{name}").router
         include(app, router, path_prefix)
@@ -103,7 +103,8 @@ class _Gateway(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = finished(super().openapi(), is_open=self._is_open)
+            document = super().openapi()
+            self.openapi_schema = for_client_generators(document, is_open=self._is_open)
         return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -113,7 +114,11 @@ class _Gateway(FastAPI):
 
 
 def include(app: FastAPI, router: APIRouter, prefix: str) -> None:
-    """Add a router. Raises ConfigError where a path of its looks as if it had the prefix."""
+    """Add a router.
+
+    Raises:
+        ConfigError: a path begins with the prefix, so nobody could tell whether a proxy strips it.
+    """
     paths = [f"{getattr(route, 'path', '')}/" for route in (*app.routes, *router.routes)]
     if prefix and any(path.startswith(f"{prefix}/") for path in paths):
         raise ConfigError(f"path_prefix {prefix} is a path of the service: choose another one.")

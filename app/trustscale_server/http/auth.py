@@ -24,7 +24,7 @@ class Keyring:
             self._ids[digest] = name or digest.hex()[:8]
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         return not self._ids
 
     def key_id(self, key: str | None) -> str | None:
@@ -50,11 +50,11 @@ def sent_key(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-api-key", "").strip() or None
 
 
-def require(keyring: Keyring, headers: Mapping[str, str]) -> str:
+def authenticate(keyring: Keyring, headers: Mapping[str, str]) -> str:
     """Return the id of the key that was sent.
 
     Raises:
-        Unauthorized: no key, or one that does not belong to the keyring.
+        Unauthorized: no key was sent, or none of this keyring.
     """
     key = sent_key(headers)
     key_id = keyring.key_id(key)
@@ -67,7 +67,7 @@ def stored_admin_key(data_dir: Path) -> tuple[str, Path]:
     """Return the installation's admin key and its file, made at the first start.
 
     Raises:
-        ConfigError: the data folder cannot be written, or the stored key is damaged.
+        ConfigError: the file can be neither made nor read, or the stored key is damaged.
     """
     path = data_dir / "admin.key"
     try:
@@ -77,8 +77,8 @@ def stored_admin_key(data_dir: Path) -> tuple[str, Path]:
             create_file(path, f"{key}\n".encode("ascii"), permissions=0o600)
         key = path.read_bytes().decode("ascii", "replace").strip()
     except OSError as error:
-        raise ConfigError(f"Cannot write the admin key to {path}: {error.strerror}.") from error
-    # Of 32 bytes in base64.
+        raise ConfigError(f"Cannot make or read the admin key {path}: {error.strerror}.") from error
+    # 32 random bytes are 43 letters of base64.
     if len(key) < 43 or not key.isascii():
         raise ConfigError(
             f"The admin key in {path} is empty or damaged; remove the file, and the next start "

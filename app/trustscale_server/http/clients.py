@@ -26,8 +26,8 @@ LimitedUnit = Literal["requests", "pixels"]
 def client_name(request: Request, key: str | None) -> str:
     """Return the client of a request: a digest of its key's id or of its address.
 
-    Jobs are stored with it, so it tells neither. Of an IPv6 address only the network counts, since
-    whoever has one has all 2^64 addresses of it.
+    It is stored with jobs, so it is a digest, which reveals neither. Of an IPv6 address only the
+    network counts: whoever has one address has all 2^64 of its network.
     """
     host = request.client.host if request.client else ""
     name = f"key:{key}" if key else f"address:{network(host)}"
@@ -44,15 +44,15 @@ def network(host: str) -> str:
 
 
 class ClientLimits:
-    """Counts the requests and pixels of each client; units without an item are not limited."""
+    """Counts the requests and pixels of each client; units without a limit are not counted."""
 
     def __init__(
         self,
         limiter: FixedWindowRateLimiter | None = None,
-        items: dict[LimitedUnit, RateLimitItemPerMinute] | None = None,
+        limits: dict[LimitedUnit, RateLimitItemPerMinute] | None = None,
     ) -> None:
         self._limiter = limiter
-        self._items = items or {}
+        self._limits = limits or {}
 
     async def take(self, client: str, unit: LimitedUnit, amount: int = 1) -> None:
         """Count an amount.
@@ -61,21 +61,21 @@ class ClientLimits:
             RateLimited: it exceeds what the client has left; `retry_after` ends its minute.
             StoreUnavailable: the counters cannot be reached.
         """
-        item = self._items.get(unit)
-        if item is None or self._limiter is None:
+        limit = self._limits.get(unit)
+        if limit is None or self._limiter is None:
             return
         async with redis_errors():
             # A refused hit would count, so it is tested first.
             if await self._limiter.test(
-                item, client, unit, cost=amount
-            ) and await self._limiter.hit(item, client, unit, cost=amount):
+                limit, client, unit, cost=amount
+            ) and await self._limiter.hit(limit, client, unit, cost=amount):
                 return
-            reset_at = (await self._limiter.get_window_stats(item, client, unit)).reset_time
+            reset_at = (await self._limiter.get_window_stats(limit, client, unit)).reset_time
         raise RateLimited(
-            f"At most {item.amount:,} {unit} per minute are accepted from one client.",
+            f"At most {limit.amount:,} {unit} per minute are accepted from one client.",
             retry_after=reset_at - time.time(),
             limit=f"client_{unit}_per_minute",
-            maximum=item.amount,
+            maximum=limit.amount,
         )
 
 
@@ -95,13 +95,13 @@ async def open_limits(
     from limits.aio.storage import MemoryStorage, RedisStorage  # noqa: PLC0415 - only with limits
     from limits.aio.strategies import FixedWindowRateLimiter  # noqa: PLC0415 - only with limits
 
-    items = {
+    client_limits = {
         unit: RateLimitItemPerMinute(amount, namespace="client")
         for unit, amount in amounts.items()
         if amount is not None
     }
     if urlsplit(store).scheme not in {"redis", "rediss"}:
-        yield ClientLimits(FixedWindowRateLimiter(MemoryStorage()), items)
+        yield ClientLimits(FixedWindowRateLimiter(MemoryStorage()), client_limits)
         return
     from redis.asyncio import ConnectionPool  # noqa: PLC0415 - only with limits
 
@@ -120,4 +120,4 @@ async def open_limits(
             key_prefix=f"{KEY_PREFIX}limits",
             connection_pool=connections,  # type: ignore[arg-type]
         )
-        yield ClientLimits(FixedWindowRateLimiter(storage), items)
+        yield ClientLimits(FixedWindowRateLimiter(storage), client_limits)

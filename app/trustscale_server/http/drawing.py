@@ -96,7 +96,7 @@ async def mask_at(state: State, result: Result, alpha: float) -> bytes:
         text = png_text(
             calibration, subset.guarantee, alpha, curve.threshold(alpha), result.group, kind
         )
-        if result.batch is not None:  # whose curve is not kept
+        if result.batch is not None:  # its mask has another threshold, which is not kept
             del text["trustscale:threshold"]
         return to_png(curve.mask_of_code(read_codes(trust), alpha), text)
 
@@ -145,5 +145,5 @@ async def safe_picture(state: State, result: Result) -> bytes:
 
 async def _added(state: State, result: Result) -> tuple[AddedDetail, bytes]:
     if result.added is None:
-        raise NotFound(f"What the model added to {result.id!r} was not looked at.")
+        raise NotFound(f"What the model added to {result.id!r} is not known.")
     return result.added, await state.services.stores.results.blob(result.id, CELLS)

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, get_args
 
 from fastapi import Form, Request, UploadFile, params
+from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel
 from starlette.datastructures import FormData
 
-from trustscale_server.platform.config_errors import did_you_mean, together
+from trustscale_server.platform.config_errors import did_you_mean, in_one_sentence
 from trustscale_server.platform.errors import BadRequest, shortened
 
 FORM_TYPES: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
 MAX_JSON_BYTES: Final = 2**16
-"""Of a body with settings: it is parsed in the event loop."""
+"""The largest body with settings; a larger one would be parsed in the event loop for too long."""
 
 Webhook = Annotated[
     str | None,
@@ -25,7 +26,7 @@ Webhook = Annotated[
 ]
 """The field of a form that begins a job."""
 
-_MAX_NAMED = 5
+_MAX_NAMED = 5  # of the wrong fields, in one answer
 
 
 async def check_form(request: Request) -> None:
@@ -37,18 +38,9 @@ async def check_form(request: Request) -> None:
         BadRequest: `fields` names the others, with what was probably meant.
     """
     operation = request.scope["route"].dependant
-    accepted: dict[str, bool] = {}
-    for dependant in (operation, *operation.dependencies):
-        for field in dependant.body_params:
-            info = field.field_info
-            if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-                for name, model_field in info.annotation.model_fields.items():
-                    kinds = (model_field.annotation, *get_args(model_field.annotation))
-                    accepted[name] = UploadFile in kinds
-            elif isinstance(info, params.Form):
-                accepted[field.alias] = isinstance(info, params.File)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if accepted and kind in FORM_TYPES:
+    accepted = _accepted_fields(operation)
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if accepted and media_type in FORM_TYPES:
         in_address = set(request.query_params) & set(accepted)
         in_address -= {field.alias for field in operation.query_params}
         if in_address:
@@ -56,6 +48,22 @@ async def check_form(request: Request) -> None:
             raise BadRequest(f"Send {names} in the form, not in the address.")
         # Read already under the operation's limits; this returns the same object.
         check_fields(await request.form(), accepted)
+
+
+def _accepted_fields(operation: Dependant) -> dict[str, bool]:
+    """The names of the form fields that an operation takes, and whether each is a file."""
+    accepted: dict[str, bool] = {}
+    for dependant in (operation, *operation.dependencies):
+        for field in dependant.body_params:
+            info = field.field_info
+            if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+                accepted |= {
+                    name: UploadFile in (member.annotation, *get_args(member.annotation))
+                    for name, member in info.annotation.model_fields.items()
+                }
+            elif isinstance(info, params.Form):
+                accepted[field.alias] = isinstance(info, params.File)
+    return accepted
 
 
 def check_fields(form: FormData, accepted: Mapping[str, bool]) -> None:
@@ -76,11 +84,11 @@ def check_fields(form: FormData, accepted: Mapping[str, bool]) -> None:
         if len(wrong) == _MAX_NAMED:
             break
     if wrong:
-        detail = together((shortened(name), reason) for name, reason in wrong.items())
+        detail = in_one_sentence((shortened(name), reason) for name, reason in wrong.items())
         items = [{"field": name[:80], "reason": reason} for name, reason in wrong.items()]
         raise BadRequest(detail, fields=items)
 
 
 def _unknown(name: str, accepted: Iterable[str]) -> str:
-    meant = did_you_mean(name, accepted) or f"; the form takes {', '.join(sorted(accepted))}"
-    return f"there is no such field{meant}"
+    suggestion = did_you_mean(name, accepted) or f"; the form takes {', '.join(sorted(accepted))}"
+    return f"there is no such field{suggestion}"

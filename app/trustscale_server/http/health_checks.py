@@ -1,4 +1,4 @@
-"""Whether upscalers can be reached, asked no more often than their health changes."""
+"""Whether upscalers can be reached, with pauses between two checks of one upscaler."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from trustscale_server.upscalers.base import Upscaler
 
 
 class HealthChecks:
-    """Checks each upscaler at most once per `rest_s` seconds, because a check may cost money."""
+    """Checks each upscaler at most once per `pause_s` seconds, because a check may cost money."""
 
-    def __init__(self, rest_s: float) -> None:
-        self._rest_s = rest_s
-        self._asked: dict[str, tuple[float, asyncio.Task[None]]] = {}
+    def __init__(self, pause_s: float) -> None:
+        self._pause_s = pause_s
+        self._checks: dict[str, tuple[float, asyncio.Task[None]]] = {}
 
     async def check(self, upscaler: Upscaler) -> None:
-        """Check an upscaler, unless it answered a moment ago.
+        """Check an upscaler, or return the outcome of its last check if that is recent.
 
         Raises:
-            UpscalerUnavailable: it did not; or its circuit breaker is open, and it is not checked.
+            UpscalerUnavailable: the check failed; or the circuit breaker is open, and none is made.
         """
         if getattr(upscaler, "breaker_open", False):
             raise UpscalerUnavailable(
@@ -28,17 +28,17 @@ class HealthChecks:
                 "it is back."
             )
         now = asyncio.get_running_loop().time()
-        at, answer = self._asked.get(upscaler.name, (-math.inf, None))
-        if answer is None or (answer.done() and now - at >= self._rest_s):
-            answer = asyncio.create_task(upscaler.probe())
-            # Retrieves the error of a check that is no longer awaited.
-            answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._asked[upscaler.name] = now, answer
-        await asyncio.shield(answer)
+        began_at, check = self._checks.get(upscaler.name, (-math.inf, None))
+        if check is None or (check.done() and now - began_at >= self._pause_s):
+            check = asyncio.create_task(upscaler.probe())
+            # Retrieves the error of a check that nobody awaits any more, or asyncio would log it.
+            check.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._checks[upscaler.name] = now, check
+        await asyncio.shield(check)
 
     async def aclose(self) -> None:
         """Cancel the checks in progress."""
-        answers = [answer for _, answer in self._asked.values()]
-        for answer in answers:
-            answer.cancel()
-        await asyncio.gather(*answers, return_exceptions=True)
+        checks = [check for _, check in self._checks.values()]
+        for check in checks:
+            check.cancel()
+        await asyncio.gather(*checks, return_exceptions=True)

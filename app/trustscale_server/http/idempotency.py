@@ -53,14 +53,14 @@ KEY_KEPT_S: Final = 86400.0
 class IdempotencyKeys:
     """Recognises repeated requests.
 
-    claims: shared by all gateways. lease_s: when the claim of a
-    dead gateway expires. look_s: the interval of polling a request in flight. ignored: whether keys
-    mean nothing.
+    claims: shared by all gateways. lease_s: when the claim of a dead gateway expires. poll_s: the
+    interval of polling a request in flight. ignored: keys are not looked at, as in a command's own
+    process, whose requests nobody repeats.
     """
 
     claims: ClaimStore
     lease_s: float = 15.0
-    look_s: float = 0.2
+    poll_s: float = 0.2
     ignored: bool = False
 
     async def once(
@@ -75,10 +75,10 @@ class IdempotencyKeys:
 
         Args:
             request: its form has been read.
-            caller: of the key.
+            caller: whose key it is; an equal key of another caller is another key.
             make: does the work.
-            recall: answers again, or raises NotFound.
-            body: None: the request's is a form.
+            recall: answers again, or raises NotFound: then `make` is called again.
+            body: what has been read of the request; None: its form.
 
         Raises:
             BadRequest: the key was sent with another body.
@@ -90,14 +90,16 @@ class IdempotencyKeys:
         claim = {"digest": await _digest(request, body), "by": secrets.token_hex(8)}
         mine = json.dumps(claim).encode()
         while (claimed := await self.claims.claim(name, mine, seconds=self.lease_s)) != mine:
-            first = json.loads(claimed)
-            if first["digest"] != claim["digest"]:
-                raise BadRequest(f"This {_HEADER} was sent with another request before.")
-            if "made" not in first:
-                await self._changed(name, claimed)
+            earlier = json.loads(claimed)
+            if earlier["digest"] != claim["digest"]:
+                raise BadRequest(
+                    f"This {_HEADER} was sent with another request before; each needs its own."
+                )
+            if "made" not in earlier:
+                await self._until_changed(name, claimed)
                 continue
             with suppress(NotFound):
-                return await recall(first["made"])
+                return await recall(earlier["made"])
             await self.claims.replace(name, claimed, None, seconds=0)
         try:
             async with beside(self._renew(name, mine)):
@@ -108,14 +110,14 @@ class IdempotencyKeys:
         await self._settle(name, mine, json.dumps({**claim, "made": response.id}).encode())
         return response.answer
 
-    async def _changed(self, name: str, claimed: bytes) -> None:
+    async def _until_changed(self, name: str, claimed: bytes) -> None:
         while await self.claims.get(name) == claimed:  # noqa: ASYNC110 - the store has no event
-            await asyncio.sleep(self.look_s)
+            await asyncio.sleep(self.poll_s)
 
-    async def _settle(self, name: str, mine: bytes, end: bytes | None) -> None:
-        """End a claim; what was made stays valid if the store is unavailable."""
+    async def _settle(self, name: str, mine: bytes, outcome: bytes | None) -> None:
+        """End a claim; the answer is sent even if the store is unavailable."""
         try:
-            await self.claims.replace(name, mine, end, seconds=KEY_KEPT_S)
+            await self.claims.replace(name, mine, outcome, seconds=KEY_KEPT_S)
         except StoreUnavailable as error:
             log.warning("idempotency_key_not_stored", detail=error.detail)
 
@@ -139,10 +141,10 @@ async def _digest(request: Request, body: bytes | None) -> str:
 
 
 def _hashed(contents: Sequence[str | bytes | BinaryIO]) -> str:
-    whole = hashlib.blake2b(digest_size=32)
+    digest = hashlib.blake2b(digest_size=32)
     for item in contents:
         content = item.encode() if isinstance(item, str) else item
         file = io.BytesIO(content) if isinstance(content, bytes) else content
-        whole.update(hashlib.file_digest(file, "blake2b").digest())  # type: ignore[arg-type]
+        digest.update(hashlib.file_digest(file, "blake2b").digest())  # type: ignore[arg-type]
         file.seek(0)
-    return whole.hexdigest()
+    return digest.hexdigest()

@@ -27,16 +27,16 @@ access_log = structlog.get_logger("access")
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 # Pages of another origin that show results need CORS headers from the proxy.
-_HEADERS = [
+_SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-_OF_FILES = frozenset({b"x-content-type-options", b"cross-origin-resource-policy"})
+_FILE_HEADERS = frozenset({b"x-content-type-options", b"cross-origin-resource-policy"})
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # Polled for ever; they have no traces, and lines in the log only where they fail.
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -54,8 +54,10 @@ def own_path(scope: Scope) -> str:
     return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
-def _prefixed(scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Headers whose `Location`, where it is of the service, names the prefix."""
+def _with_own_location(
+    scope: Scope, headers: list[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
+    """Headers with the prefix in a `Location` that is a path of the service."""
     prefix = scope.get("root_path", "").encode()
     return [
         (name, prefix + value if name == b"location" and value.startswith(b"/") else value)
@@ -78,7 +80,7 @@ class RequestContext:
         self.metrics = metrics
         self.path_prefix = path_prefix
 
-    def _below(self, scope: Scope) -> Scope:
+    def _with_prefix(self, scope: Scope) -> Scope:
         """The request as if its proxy had kept the prefix."""
         path, prefix = scope["path"], self.path_prefix
         path = path if path.startswith(f"{prefix}/") else f"{prefix}{path}"
@@ -89,32 +91,33 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         method = scope["method"]
-        scope = self._below(scope)
+        scope = self._with_prefix(scope)
         # Events would be awaited until their job ends, and none sent.
         if method == "HEAD" and not scope["path"].endswith("/events"):
             scope = {**scope, "method": "GET"}
         sent_id = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         request_id = sent_id if _SAFE_ID.fullmatch(sent_id) else secrets.token_hex(8)
-        status, replaced = 0, False
+        status, is_replaced = 0, False
         started = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status, replaced
-            if replaced:
+            nonlocal status, is_replaced
+            if is_replaced:
                 return
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if status == 413 and _is_plain_text(message):
                     scope[SCOPE_KEY] = "image-too-large"
                     await problem_response(body_too_large())(scope, receive, send_with_id)
-                    replaced = True
+                    is_replaced = True
                     return
                 message["headers"] = [
-                    *_prefixed(scope, message.get("headers", [])),
+                    *_with_own_location(scope, message.get("headers", [])),
                     (b"x-request-id", request_id.encode()),
                     *_security_headers(own_path(scope), message),
                 ]
-                # A slow client is not measured. This may be another task: the span is left later.
+                # Before it is sent, so that a slow client is not measured. The span only ends here:
+                # this may be another task, and a context is left where it was entered.
                 self._record(scope, method, status, started, traced)
             await send(message)
 
@@ -139,12 +142,12 @@ class RequestContext:
         seconds = time.perf_counter() - started
         # One label for unknown paths, or scanners could fill the registry.
         route = getattr(scope.get("route"), "path", "unmatched")
-        _finish(traced, method, route, status)
+        _end_span(traced, method, route, status)
         self.metrics.entered(-1)
         self.metrics.request(method, route, status, seconds)
-        kind = {"type": scope[SCOPE_KEY]} if SCOPE_KEY in scope else {}
-        if kind:
-            self.metrics.count("error_responses", kind["type"])
+        problem_type = {"type": scope[SCOPE_KEY]} if SCOPE_KEY in scope else {}
+        if problem_type:
+            self.metrics.count("error_responses", problem_type["type"])
         is_routine = own_path(scope) in _PROBES and status < 400
         (access_log.debug if is_routine else access_log.info)(
             "request",
@@ -153,20 +156,21 @@ class RequestContext:
             status=status,
             ms=round(1e3 * seconds, 1),
             client=(scope.get("client") or ("",))[0],
-            **kind,
+            **problem_type,
             **scope.get(_ATTRIBUTES, {}),
         )
 
 
 class OwnSite:
-    """Refuses what pages of others send to change something, and foreign names of a local gateway.
+    """Refuses changes that pages of other sites send, and foreign names of a local gateway.
 
-    Browsers say in `Sec-Fetch-Site` whose page it is, older ones in `Origin` only; what is no
-    browser says neither. Elsewhere pages of the same site may use the service, and an `Origin` is
-    not compared, since a proxy may have changed `Host`; but `null` is nobody's own page.
+    Browsers say in `Sec-Fetch-Site` whose page sends a request, older ones in `Origin` only;
+    other programs say neither. A gateway for a network also serves pages of its own site, and does
+    not compare an `Origin`, since a proxy may have changed `Host`; but no page of ours is `null`.
 
-    is_local: only this machine reaches the service. Then other ports of it belong to strangers, and
-    a foreign name in `Host` is that of a page whose server now claims to be here (DNS rebinding).
+    is_local: only this machine reaches the service. Then pages of its other ports are strangers',
+    and a foreign name in `Host` comes from a page whose server claims to be this machine (DNS
+    rebinding).
     """
 
     def __init__(self, app: ASGIApp, *, is_local: bool) -> None:
@@ -174,25 +178,26 @@ class OwnSite:
         self.is_local = is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        detail = self._fault(scope) if scope["type"] == "http" else None
+        detail = self._refusal(scope) if scope["type"] == "http" else None
         if detail is None:
             await self.app(scope, receive, send)
             return
         scope[SCOPE_KEY] = "forbidden"
         await problem_response(problem("forbidden", detail))(scope, receive, send)
 
-    def _fault(self, scope: Scope) -> str | None:
+    def _refusal(self, scope: Scope) -> str | None:
         sent = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if scope["method"] not in _SAFE and self._is_foreign(sent):
+        if scope["method"] not in _SAFE_METHODS and self._is_foreign(sent):
             return "A page of another site sent this."
-        if self.is_local and b"host" in sent and not is_local(_host(sent[b"host"])):
-            return "This service listens for this machine only, under another name."
+        if self.is_local and b"host" in sent and not is_local(_host_name(sent[b"host"])):
+            return "This service answers this machine only, by the name localhost or 127.0.0.1."
         return None
 
     def _is_foreign(self, sent: Mapping[bytes, str]) -> bool:
         site = sent.get(b"sec-fetch-site", "").strip().lower()
         if site:
-            return site not in {"same-origin", "none", *(() if self.is_local else ("same-site",))}
+            own_sites = {"same-origin", "none"} | (set() if self.is_local else {"same-site"})
+            return site not in own_sites
         origin = sent.get(b"origin", "").strip().lower()
         own = f"http://{sent.get(b'host', '').strip().lower()}"
         return origin == "null" or (self.is_local and origin not in {"", own})
@@ -205,7 +210,7 @@ def is_local(host: str) -> bool:
     return host == "localhost" or host.endswith(".localhost")
 
 
-def _host(authority: str) -> str:
+def _host_name(authority: str) -> str:
     with suppress(ValueError):
         return urlsplit(f"//{authority}").hostname or ""
     return ""
@@ -224,8 +229,8 @@ def _span(method: str, scope: Scope, request_id: str) -> AbstractContextManager[
     return span(method, attributes, kind="server", parent=parent)
 
 
-def _finish(traced: Span, method: str, route: str, status: int) -> None:
-    """Record the outcome with the route, never with the path, which may name files."""
+def _end_span(traced: Span, method: str, route: str, status: int) -> None:
+    """End a span with its outcome and its route, never with the path, which may name files."""
     traced.update_name(f"{method} {route}")
     traced.set_attributes(
         {"http.request.method": method, "http.route": route, "http.response.status_code": status}
@@ -238,11 +243,11 @@ def _finish(traced: Span, method: str, route: str, status: int) -> None:
 def _security_headers(path: str, start: Message) -> list[tuple[bytes, bytes]]:
     sent = dict(start.get("headers", []))
     if path.startswith("/static/") and start["status"] == 200:
-        # Of files that a page loads only a worker has a policy, which is its own: fifty of them are
-        # a first view.
-        return [header for header in _HEADERS if header[0] in _OF_FILES]
+        # A first view loads fifty of these, so they have no headers that browsers would ignore.
+        # Only a web worker needs a policy, which its answer already has (`web/routes.py`).
+        return [header for header in _SECURITY_HEADERS if header[0] in _FILE_HEADERS]
     policy = f"{_POLICY}; {PAGE_POLICY}" if path == "/docs" else _POLICY
-    headers = [*_HEADERS, (b"content-security-policy", policy.encode())]
+    headers = [*_SECURITY_HEADERS, (b"content-security-policy", policy.encode())]
     if path.startswith("/v1/results/") and start["status"] == 200:
         # Results never change, but belong to one client and expire.
         headers.append((b"cache-control", b"private, max-age=300"))
@@ -252,5 +257,5 @@ def _security_headers(path: str, start: Message) -> list[tuple[bytes, bytes]]:
 
 
 def _is_plain_text(start: Message) -> bool:
-    kind = dict(start.get("headers", [])).get(b"content-type", b"")
-    return bool(kind.startswith(b"text/plain"))
+    media_type = dict(start.get("headers", [])).get(b"content-type", b"")
+    return bool(media_type.startswith(b"text/plain"))

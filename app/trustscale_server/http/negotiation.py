@@ -12,8 +12,8 @@ from trustscale_server.platform.errors import BadRequest
 from trustscale_server.serving.request import UpscaleOptions
 
 JSON, ZIP, ANY_IMAGE = "application/json", "application/zip", "image/*"
-FORM_OF_TYPE: Final[Mapping[str, FormatName]] = {
-    kind.media_type: name for name, kind in reversed([*PICTURE_FORMATS.items()])
+FORMAT_OF_TYPE: Final[Mapping[str, FormatName]] = {
+    row.media_type: name for name, row in reversed([*PICTURE_FORMATS.items()])
 }
 """The format that an image type in `Accept` stands for; TIFF without georeference for its type."""
 
@@ -24,39 +24,43 @@ def prefers(preference: str, headers: Sequence[str]) -> bool:
 
 
 def negotiate(accept: str) -> str:
-    """Return the media type of the answer: of ours the one that `Accept` wants most, else JSON.
+    """Return the media type of the answer: the one of ours that `Accept` wants most, else JSON.
 
-    Of equal weights (RFC 9110, 12.4.2) the first named one counts.
+    Among equal weights (RFC 9110, 12.4.2) the type that is named first counts.
 
     Raises:
-        BadRequest: it accepts none.
+        BadRequest: it accepts no type of ours.
     """
     weights = _weights(accept or "*/*")
-    possible = [kind for kind in (JSON, ZIP, *FORM_OF_TYPE) if weights.get(kind) != 0]
-    acceptable = {kind: weights[kind] for kind in weights if kind in {*possible, ANY_IMAGE}}
+    possible = [ours for ours in (JSON, ZIP, *FORMAT_OF_TYPE) if weights.get(ours) != 0]
+    acceptable = {
+        kind: weight for kind, weight in weights.items() if kind in {*possible, ANY_IMAGE}
+    }
     if possible:
         others = max(weights.get("*/*", 0), weights.get("application/*", 0))
         acceptable.setdefault(possible[0], others)
     best = max(acceptable, key=acceptable.__getitem__, default=None)
     if best is None or not acceptable[best]:
         raise BadRequest(
-            f"Accept: {accept[:80]!r} allows none of {JSON}, {ZIP}, {', '.join(FORM_OF_TYPE)}."
+            f"Accept: {accept[:80]!r} allows none of {JSON}, {ZIP}, {', '.join(FORMAT_OF_TYPE)}."
         )
     return best
 
 
-def format_of(media_type: str, form: UpscaleOptions) -> dict[str, FormatName]:
-    """The field `format` that an image type stands for.
+def format_field(media_type: str, options: UpscaleOptions) -> dict[str, FormatName]:
+    """Return the field `format` that an image type stands for, unless the form names it.
 
     Raises:
         BadRequest: the form names a format of another type.
     """
-    if media_type not in FORM_OF_TYPE:
+    if media_type not in FORMAT_OF_TYPE:
         return {}
-    if "format" not in form.model_fields_set:
-        return {"format": FORM_OF_TYPE[media_type]}
-    if PICTURE_FORMATS[form.format].media_type != media_type:
-        raise BadRequest(f"Accept: {media_type} and format={form.format} name different formats.")
+    if "format" not in options.model_fields_set:
+        return {"format": FORMAT_OF_TYPE[media_type]}
+    if PICTURE_FORMATS[options.format].media_type != media_type:
+        raise BadRequest(
+            f"Accept: {media_type} and format={options.format} name different formats."
+        )
     return {}
 
 

@@ -61,7 +61,7 @@ _PAGE = """<!DOCTYPE html>
 </html>
 """
 
-# Swagger UI gets the document with examples that call the service that shows it.
+# In the examples of the document, the address of the page's own service replaces `_LOCAL`.
 _START = """\
 SwaggerUIBundle({{
   ...{options},
@@ -74,7 +74,7 @@ SwaggerUIBundle({{
 """
 
 
-def add_page(app: FastAPI) -> None:
+def add_docs_page(app: FastAPI) -> None:
     """Serve the document in Swagger UI, whose files come from this process."""
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
@@ -93,18 +93,18 @@ def _root(request: Request) -> str:
     return html.escape(request.scope.get("root_path", "").rstrip("/"))
 
 
-def finished(document: dict[str, Any], *, is_open: bool) -> dict[str, Any]:
-    """Return FastAPI's document with what client generators need besides.
+def for_client_generators(document: dict[str, Any], *, is_open: bool) -> dict[str, Any]:
+    """Change FastAPI's document into one that client generators understand, and return it.
 
     is_open: whether clients need no key.
     """
     schemas = document["components"]["schemas"]
-    # Some omit fields that are new and unused; their schema lists all.
+    # FastAPI's schemas of these lack the fields that their documents leave out where unused.
     for model in (CalibrationConfig, MeasurementSpec):
         schema = model.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
         inner = schema.pop("$defs", {})
         schemas |= {
-            name: component for name, component in inner.items() if _is_bare(schemas.get(name))
+            name: component for name, component in inner.items() if _is_empty(schemas.get(name))
         }
         schemas[model.__name__] = schema
     document["components"]["schemas"] = dict(sorted(schemas.items()))
@@ -118,8 +118,8 @@ def finished(document: dict[str, Any], *, is_open: bool) -> dict[str, Any]:
             operation["summary"] = " ".join(first.split()).removesuffix(".")
             if rest:
                 operation["description"] = rest
-    completed: dict[str, Any] = _with_binary(document)
-    return completed
+    with_files: dict[str, Any] = _with_binary(document)
+    return with_files
 
 
 def _without_defaults(document: dict[str, Any]) -> None:
@@ -128,27 +128,27 @@ def _without_defaults(document: dict[str, Any]) -> None:
     Generators make fields with a default mandatory, or cannot express a default that is an object.
     """
     schemas = document["components"]["schemas"]
-    waiting = [
+    unvisited = [
         operation["requestBody"]
         for path in document["paths"].values()
         for operation in path.values()
         if "requestBody" in operation
     ]
     seen = set[str]()
-    while waiting:
-        match waiting.pop():
+    while unvisited:
+        match unvisited.pop():
             case {"$ref": str(reference)} as value:
                 name = reference.removeprefix(_SCHEMAS)
                 if name not in seen and name in schemas:
                     seen.add(name)
-                    waiting.append(schemas[name])
-                waiting += [item for key, item in value.items() if key != "$ref"]
+                    unvisited.append(schemas[name])
+                unvisited += [item for key, item in value.items() if key != "$ref"]
             case dict(value):
                 for field in value.get("properties", {}).values():
-                    _tell_default(field)
-                waiting += value.values()
+                    _describe_default(field)
+                unvisited += value.values()
             case list(items):
-                waiting += items
+                unvisited += items
 
 
 def _without_other_fields(document: dict[str, Any]) -> None:
@@ -162,8 +162,8 @@ def _without_other_fields(document: dict[str, Any]) -> None:
                 form["additionalProperties"] = False
 
 
-def _tell_default(field: dict[str, Any]) -> None:
-    """Replace the default of a field by words; null goes without saying."""
+def _describe_default(field: dict[str, Any]) -> None:
+    """Replace the default of a field by words in its description, unless it is null."""
     default = field.pop("default", None)
     description = field.get("description", "")
     if default is not None and "default" not in description.lower():
@@ -171,7 +171,8 @@ def _tell_default(field: dict[str, Any]) -> None:
         field["description"] = f"{description} {text}".strip()
 
 
-def _is_bare(schema: dict[str, Any] | None) -> bool:
+def _is_empty(schema: dict[str, Any] | None) -> bool:
+    """Whether a schema is missing, or says nothing of its values."""
     return schema is None or ("properties" not in schema and "enum" not in schema)
 
 

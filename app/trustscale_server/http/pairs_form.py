@@ -18,7 +18,7 @@ from trustscale_server.calibrating.intake.layout import NamedFile
 from trustscale_server.calibrating.pair_source import Role
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.http.forms import Webhook
-from trustscale_server.platform.config_errors import field_names, reason, together
+from trustscale_server.platform.config_errors import field_names, in_one_sentence, reason
 from trustscale_server.platform.errors import BadRequest, ImageTooLarge
 
 MAX_ARCHIVE_BYTES: Final = 64 * 1024**3
@@ -102,17 +102,17 @@ def calibration_config_of(text: str) -> CalibrationConfig:
     except ValidationError as error:
         known = field_names(CalibrationConfig)
         items = [
-            {"field": _field(item["loc"]), "reason": reason(item, known)}
+            {"field": _field_name(item["loc"]), "reason": reason(item, known)}
             for item in error.errors(include_url=False)
         ]
-        detail = together((item["field"], item["reason"]) for item in items)
+        detail = in_one_sentence((item["field"], item["reason"]) for item in items)
         raise BadRequest(f"config: {detail}", fields=items) from error
 
 
-def _field(place: tuple[int | str, ...]) -> str:
+def _field_name(location: tuple[int | str, ...]) -> str:
     """The name of a field as JSON has it, without pydantic's tags of the forms it can have."""
     tags = {(1, "steps"), (1, "mixture")}  # behind "degradation"
-    names = [str(name) for k, name in enumerate(place) if (k, name) not in tags]
+    names = [str(name) for depth, name in enumerate(location) if (depth, name) not in tags]
     return ".".join(names) or "config"
 
 

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from trustscale_server.platform import errors
-from trustscale_server.platform.config_errors import reason, together
+from trustscale_server.platform.config_errors import in_one_sentence, reason
 from trustscale_server.platform.problems import (
     PROBLEM_TYPE,
     PROBLEMS,
@@ -34,10 +34,9 @@ SCOPE_KEY = "trustscale.problem"
 log = structlog.get_logger(__name__)
 
 # 400 is the framework's status for an unreadable body, which here is 422 like all bad requests.
-_BY_STATUS = {
+_SLUG_OF_STATUS = {
     400: "bad-request",
     404: "not-found",
-    405: "method-not-allowed",
     413: "image-too-large",
 }
 
@@ -55,15 +54,15 @@ class ClientDisconnected(Exception):
 
 def add_problem_handlers(app: FastAPI) -> None:
     """Answer errors of `app` with problem documents, and serve a page for each type."""
-    app.add_exception_handler(errors.TrustscaleError, _expected)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
-    for left in (ClientDisconnected, ClientDisconnect):
-        app.add_exception_handler(left, answer_nobody)
-    app.add_exception_handler(OSError, _system)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(errors.TrustscaleError, _expected_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    for hangup in (ClientDisconnected, ClientDisconnect):
+        app.add_exception_handler(hangup, answer_nobody)
+    app.add_exception_handler(OSError, _system_error)
+    app.add_exception_handler(Exception, _unexpected_error)
     app.add_api_route(
-        "/problems/{slug}", _page, include_in_schema=False, response_class=HTMLResponse
+        "/problems/{slug}", _problem_page, include_in_schema=False, response_class=HTMLResponse
     )
 
 
@@ -75,7 +74,7 @@ def _counted(
     return problem_response(document, headers)
 
 
-def _expected(request: Request, error: Exception) -> Response:
+def _expected_error(request: Request, error: Exception) -> Response:
     headers = {}
     if isinstance(error, errors.TransientError) and not isinstance(error, errors.TimedOut):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
@@ -84,13 +83,13 @@ def _expected(request: Request, error: Exception) -> Response:
     return _counted(request, problem_of(error), headers)
 
 
-def _validation(request: Request, error: Exception) -> Response:
+def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     mistakes = error.errors()
     items = [
         {"field": ".".join(map(str, item["loc"][1:])), "reason": reason(item)} for item in mistakes
     ]
-    detail = together((item["field"], item["reason"]) for item in items)
+    detail = in_one_sentence((item["field"], item["reason"]) for item in items)
     is_alpha = any(
         item["loc"] in {("body", "alpha"), ("query", "alpha")} and item["type"] != "extra_forbidden"
         for item in mistakes
@@ -104,13 +103,15 @@ async def answer_nobody(_request: Request, _gone: Exception) -> Response:
     return Response(status_code=499)  # it is logged and counted, not sent
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     if isinstance(error.__cause__, ClientDisconnect):  # while it sent a form
         return await answer_nobody(request, error)
     if isinstance(error.__cause__, OSError):  # while its form was stored
-        return _system(request, error.__cause__)
-    slug = _BY_STATUS.get(error.status_code)
+        return _system_error(request, error.__cause__)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _method_not_allowed(request, error)
+    slug = _SLUG_OF_STATUS.get(error.status_code)
     if slug is None:
         document = {
             "type": "about:blank",
@@ -118,13 +119,6 @@ async def _http(request: Request, error: Exception) -> Response:
             "status": error.status_code,
             "detail": str(error.detail),
         }
-    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = _allowed(request)
-        document = problem(
-            "method-not-allowed",
-            f"{request.url.path[:80]} does not take {request.method[:20]}; it takes {allowed}.",
-        )
-        return _counted(request, document, {**dict(error.headers or {}), "Allow": allowed})
     elif error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         document = body_too_large()
     else:
@@ -132,10 +126,17 @@ async def _http(request: Request, error: Exception) -> Response:
     return _counted(request, document, dict(error.headers or {}))
 
 
+def _method_not_allowed(request: Request, error: HTTPException) -> Response:
+    allowed = _allowed_methods(request)
+    detail = f"{request.url.path[:80]} does not take {request.method[:20]}; it takes {allowed}."
+    headers = {**dict(error.headers or {}), "Allow": allowed}
+    return _counted(request, problem("method-not-allowed", detail), headers)
+
+
 _METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
-def _allowed(request: Request) -> str:
+def _allowed_methods(request: Request) -> str:
     """The methods of all routes of a path; the framework names those of the first."""
 
     def is_taken(method: str) -> bool:
@@ -145,24 +146,24 @@ def _allowed(request: Request) -> str:
     return ", ".join(filter(is_taken, _METHODS))
 
 
-def _system(request: Request, error: Exception) -> Response:
+def _system_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OSError)  # noqa: S101 - registered for this class
-    # The disk, or descriptors, are used up.
+    # Anything but a full disk or too many open files is a fault of the program.
     if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}:
         if is_of_temporary(error):
-            return _expected(request, no_temporary(error))
+            return _expected_error(request, no_temporary(error))
         raise error
-    return _expected(
+    return _expected_error(
         request, errors.Overloaded(f"The system has no resources left: {error.strerror}.")
     )
 
 
-def _unexpected(request: Request, error: Exception) -> Response:
+def _unexpected_error(request: Request, error: Exception) -> Response:
     log.error("unexpected_error", exc_info=error)
     return _counted(request, problem_of(error))
 
 
-async def _page(slug: str) -> HTMLResponse:
+async def _problem_page(slug: str) -> HTMLResponse:
     kind = PROBLEMS.get(slug)
     if kind is None:
         raise errors.NotFound(f"There is no problem type {slug[:40]!r}.")
@@ -181,7 +182,7 @@ _Responses: TypeAlias = dict[int | str, dict[str, Any]]
 PICTURE_PROBLEMS: Final = (
     "bad-image", "decode-limit", "image-too-large", "unsupported-media", "bad-request",
 )  # fmt: skip
-"""Of an operation that takes a picture."""
+"""The problems of an operation that takes a picture."""
 
 
 def limited_responses(*slugs: str) -> _Responses:
@@ -195,7 +196,7 @@ def limited_responses(*slugs: str) -> _Responses:
 def problem_responses(*slugs: str, status: int | None = None) -> _Responses:
     """Return the `responses` of a path operation for OpenAPI, with one example per type.
 
-    status: instead of the types' own.
+    status: takes the place of the types' own.
     """
     responses: _Responses = {}
     schema = {"$ref": "#/components/schemas/Problem"}

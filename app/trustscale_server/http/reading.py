@@ -19,13 +19,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 
-MIN_CHUNK: Final = 64
-"""Bytes of a chunk on average, from the 256th on. Files that are sent line by line have more."""
+MIN_CHUNK_BYTES: Final = 64
+"""What chunks must have on average, from the 256th on. Files that are sent line by line do."""
 
 FREE_CHUNKS: Final = 256
 
 SHARE: Final = 0.25
-"""Part of the event loop that reads and parses the bodies of one address at most."""
+"""The largest part of the event loop that reads and parses the bodies of one address."""
 
 BURST_S: Final = 0.05
 """Seconds of the event loop that an address has before it waits: some hundred reads."""
@@ -33,13 +33,13 @@ BURST_S: Final = 0.05
 READ_S: Final = 0.0003
 """Seconds that each read costs besides its parsing: the wake-up, and what the application does."""
 
-_MIN_KEPT: Final = 1024
+_MIN_KEPT: Final = 1024  # addresses, before those without a debt are dropped
 
 
-class Messages(h11.Connection):
+class RequestParser(h11.Connection):
     """Parses requests, and refuses bodies in small chunks.
 
-    fault: what is wrong with a request, if it is that.
+    fault: why a body was refused; None: none was.
     """
 
     fault: str | None = None
@@ -51,9 +51,10 @@ class Messages(h11.Connection):
         if isinstance(event, h11.Data):
             self._chunks += event.chunk_start
             self._bytes += len(event.data)
-            if self._chunks > FREE_CHUNKS + self._bytes // MIN_CHUNK:
+            if self._chunks > FREE_CHUNKS + self._bytes // MIN_CHUNK_BYTES:
                 self.fault = (
-                    f"The body comes in chunks of fewer than {MIN_CHUNK} bytes; send larger ones."
+                    f"The body comes in chunks of fewer than {MIN_CHUNK_BYTES} bytes; "
+                    "send larger ones."
                 )
                 raise h11.RemoteProtocolError(self.fault)
         elif isinstance(event, h11.Request):
@@ -64,8 +65,8 @@ class Messages(h11.Connection):
 class Debts:
     """What reading has cost, by address: each pays it with time at a rate of `SHARE`.
 
-    This is the generic cell rate algorithm: of each address one time is kept, at which it will owe
-    nothing.
+    This is the generic cell rate algorithm: for each address it keeps the time at which that will
+    owe nothing.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -79,12 +80,12 @@ class Debts:
         free_at = max(self._free_at.get(address, now), now) + seconds / SHARE
         self._free_at[address] = free_at
         if len(self._free_at) > self._max_kept:
-            self._free_at = {other: at for other, at in self._free_at.items() if at > now}
+            self._free_at = {debtor: at for debtor, at in self._free_at.items() if at > now}
             self._max_kept = max(_MIN_KEPT, 2 * len(self._free_at))
         return max(0.0, free_at - now - BURST_S / SHARE)
 
 
-class Flow(FlowControl):
+class PausableFlow(FlowControl):
     """Reading of a connection, which goes on when neither uvicorn nor a debt holds it."""
 
     def __init__(self, transport: Any) -> None:
@@ -124,7 +125,7 @@ class BoundedFields:
         """Pass the request on, with its body counted if it is such a form."""
         fields = 1
 
-        async def counted() -> Message:
+        async def receive_counted() -> Message:
             nonlocal fields
             message = await receive()
             fields += message.get("body", b"").count(b"&")
@@ -135,6 +136,6 @@ class BoundedFields:
                 )
             return message
 
-        kind = Headers(scope=scope).get("content-type", "") if scope["type"] == "http" else ""
-        is_form = kind.lower().startswith("application/x-www-form-urlencoded")
-        await self.app(scope, counted if is_form else receive, send)
+        media_type = Headers(scope=scope).get("content-type", "") if scope["type"] == "http" else ""
+        is_form = media_type.lower().startswith("application/x-www-form-urlencoded")
+        await self.app(scope, receive_counted if is_form else receive, send)

@@ -21,14 +21,14 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from trustscale_server.http.clients import network
-from trustscale_server.http.reading import READ_S, Debts, Flow, Messages
+from trustscale_server.http.reading import READ_S, Debts, PausableFlow, RequestParser
 from trustscale_server.platform.problems import PROBLEM_TYPE, problem
 
 # Longer than proxies keep idle connections (Caddy here 30 s, nginx 60 s), or they would send
 # requests into closing ones.
 KEEP_ALIVE_S = 75
 _ACCEPT_S = 0.25  # longer than the event loop is busy at a time
-_CONNECTIONS: Final = 1000
+_MAX_CONNECTIONS: Final = 1000
 DESCRIPTORS: Final = 4096
 """File descriptors that a busy gateway needs."""
 
@@ -52,7 +52,7 @@ def max_connections() -> int:
     backlog, every second.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _CONNECTIONS if soft == resource.RLIM_INFINITY else min(_CONNECTIONS, soft // 3)
+    return _MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(_MAX_CONNECTIONS, soft // 3)
 
 
 class BoundedConnection(H11Protocol):
@@ -63,17 +63,17 @@ class BoundedConnection(H11Protocol):
     idle, the newest of the client with most is closed: one client may have them all, and another
     one still gets in.
 
-    debts: of all connections of the server.
+    debts: one account of all connections of the server.
     """
 
     HEAD_TIMEOUT_S: ClassVar[float] = 10.0
     """Time limit for the whole head of a request, from the connection's start or the first byte."""
 
-    _reading: Flow
+    _reading: PausableFlow
 
     def __init__(self, *args: Any, debts: Debts, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.conn: Messages = Messages(h11.SERVER, max_incomplete_event_size=32 * 1024)
+        self.conn: RequestParser = RequestParser(h11.SERVER, max_incomplete_event_size=32 * 1024)
         self._max_connections = max_connections()
         self._debts = debts
         self._head_timer: asyncio.TimerHandle | None = None
@@ -84,17 +84,17 @@ class BoundedConnection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = self._reading = Flow(transport)
+        self.flow = self._reading = PausableFlow(transport)
         self._start_head_timer()
         if len(self.connections) > self._max_connections:
-            self._excess().close()
+            self._connection_to_close().close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        began = time.thread_time()
+        started_s = time.thread_time()
         if self._is_refused:
             self._unread += len(data)
             if self._unread > 2**20:
@@ -106,8 +106,8 @@ class BoundedConnection(H11Protocol):
             else:
                 self._stop_head_timer()
         if self._is_refused or self.conn.their_state is h11.SEND_BODY:
-            # A moment later, when a proxy's request has told whose it is.
-            self.loop.call_soon(self._pay, time.thread_time() - began + READ_S)
+            # Later, once the headers are parsed, in which a proxy names the client to charge.
+            self.loop.call_soon(self._charge, time.thread_time() - started_s + READ_S)
 
     def send_400_response(self, msg: str) -> None:
         """Answer with a problem document, and close when the client can have read it."""
@@ -129,7 +129,8 @@ class BoundedConnection(H11Protocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        # If it were closed at once, what still comes would make the system discard the answer.
+        # Closed at once, the system would answer what still comes with a reset, and the client
+        # would lose the answer.
         self.loop.call_later(2.0, self.close)
 
     def on_response_complete(self) -> None:
@@ -143,7 +144,7 @@ class BoundedConnection(H11Protocol):
 
     @property
     def address(self) -> str:
-        """Of the client: what a trusted proxy says, or else the other end's."""
+        """The client's, as a trusted proxy names it, or else that of the connection's other end."""
         client = self.scope["client"] if self.scope else self.client
         return network(client[0]) if client else ""
 
@@ -151,24 +152,24 @@ class BoundedConnection(H11Protocol):
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _pay(self, seconds: float) -> None:
+    def _charge(self, seconds: float) -> None:
         wait_s = self._debts.owe(self.address, seconds)
         if wait_s > 0 and not self.transport.is_closing():
             self._reading.hold()
             self.loop.call_later(wait_s, self._reading.release)
 
-    def _excess(self) -> BoundedConnection:
-        """The connection to close."""
+    def _connection_to_close(self) -> BoundedConnection:
+        """The connection that has been idle for longest, else the newest of the largest client."""
         connections = [other for other in self.connections if isinstance(other, BoundedConnection)]
         idle = [other for other in connections if other is not self and other._is_idle]  # noqa: SLF001
         if idle:
             return min(idle, key=lambda other: other._idle_since)  # noqa: SLF001
         addresses = {other: other.address for other in connections}
-        held = Counter(addresses.values())
-        # Of equals, the one that comes is refused.
-        largest = max(held, key=lambda address: (held[address], address == self.address))
-        newest = [other for other in connections if addresses[other] == largest]
-        return max(newest, key=lambda other: other._made_at)  # noqa: SLF001
+        counts = Counter(addresses.values())
+        # Among equals it is the one whose connection has just come.
+        largest = max(counts, key=lambda address: (counts[address], address == self.address))
+        of_largest = [other for other in connections if addresses[other] == largest]
+        return max(of_largest, key=lambda other: other._made_at)  # noqa: SLF001
 
     def _start_head_timer(self) -> None:
         if self._head_timer is None:
@@ -183,19 +184,19 @@ class BoundedConnection(H11Protocol):
 class GatewayServer(uvicorn.Server):
     """Sets `stopping` of the state when the server begins to stop, so that streams end.
 
-    began: when the process did, on the monotonic clock.
+    process_started_at: on the monotonic clock.
     """
 
-    def __init__(self, config: uvicorn.Config, began: float) -> None:
+    def __init__(self, config: uvicorn.Config, process_started_at: float) -> None:
         super().__init__(config)
-        self._began = began
+        self._process_started_at = process_started_at
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-            ready_s = round(time.monotonic() - self._began, 2)
+            ready_s = round(time.monotonic() - self._process_started_at, 2)
             structlog.get_logger(__name__).info("serving", address=address, ready_s=ready_s)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -23,10 +23,11 @@ class Timings(NamedTuple):
     """Intervals and timeouts of a gateway that no setting changes, in seconds."""
 
     sweep_s: float = 60.0
-    orphans_s: float = 6 * 3600.0  # of uploads without a job: object stores charge for listing
-    # For tasks of a stopping gateway, which are repeated otherwise, and for uploads that arrive.
+    orphans_s: float = 6 * 3600.0  # between two searches for uploads without a job: listing costs
+    # For the tasks of a stopping gateway, which another one would repeat, and for uploads that
+    # still arrive.
     drain_s: float = 5.0
-    answer_s: float = 5.0  # of a component whose readiness is asked
+    answer_s: float = 5.0  # for a component to say whether it is ready
     probe_s: float = 10.0  # between two health checks of an upscaler
 
 
@@ -47,7 +48,7 @@ class State:
     idempotency: IdempotencyKeys
     health_checks: HealthChecks
     bodies: Room
-    # Set when the server stops: what is endless ends.
+    # Set when the server begins to stop, so that endless streams end.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     operator: str | None = None  # the admin of an application that only its own process can reach
 
@@ -62,7 +63,7 @@ class State:
 
 
 def room_for_bodies(max_upload_bytes: int) -> Room:
-    """Return room for the bytes of sixteen uploads of the largest size, which are on the disk."""
+    """Return room for sixteen uploads of the largest size, whose bytes are on the disk."""
     return Room(16 * max(max_upload_bytes, MAX_TRUTH_BYTES), "bytes for uploads that arrive")
 
 

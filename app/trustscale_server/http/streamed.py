@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from trustscale_server.stores.spool import byte_size
 
-_PART: Final = 2**20
+_PART_BYTES: Final = 2**20
 
 
 class StreamedFile(StreamingResponse):
@@ -27,5 +27,5 @@ class StreamedFile(StreamingResponse):
 
 
 def _parts(file: IO[bytes]) -> Iterator[bytes]:
-    while chunk := file.read(_PART):
+    while chunk := file.read(_PART_BYTES):
         yield chunk

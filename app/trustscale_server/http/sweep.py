@@ -1,4 +1,4 @@
-"""What goes when its time is over, while a gateway runs."""
+"""Removes what has expired while a gateway runs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ async def sweep(stores: Stores, settings: Settings, timings: Timings) -> None:
     while True:
         try:
             await stores.results.sweep()
-            past = await stores.job_retention.archive(older_s=settings.job_details_ttl_s)
-            for job in [*past, *await stores.job_retention.expire(older_s=settings.job_ttl_s)]:
+            archived = await stores.job_retention.archive(older_s=settings.job_details_ttl_s)
+            expired = await stores.job_retention.expire(older_s=settings.job_ttl_s)
+            for job in [*archived, *expired]:
                 await forget_files(stores.blobs, job)
             if clock() >= orphans_at:
                 orphans_at = clock() + timings.orphans_s
@@ -32,6 +33,6 @@ async def sweep(stores: Stores, settings: Settings, timings: Timings) -> None:
         except TrustscaleError as error:
             log.warning("sweep_failed", detail=error.detail)
         except Exception:
-            # Without a next round, disk and database would fill up unseen.
+            # The sweep goes on: otherwise disk and database would fill up unseen.
             log.exception("sweep_failed")
         await asyncio.sleep(timings.sweep_s)

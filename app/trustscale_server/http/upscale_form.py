@@ -64,7 +64,7 @@ class UpscaleForm(UpscaleOptions):
 
 
 async def raise_if_sent_twice(request: Request) -> None:
-    """Raise BadRequest where a form sends a file twice, of which one would be ignored."""
+    """Raise BadRequest where a form sends two files in one field: one would be ignored."""
     names = Counter(name for name, _ in (await request.form()).multi_items())
     for name in ("image", "enlarged"):
         if names[name] > 1:
@@ -86,7 +86,7 @@ class SentPicture:
         names = ("image", "image_url", "upload")
         sent = [name for name in names if getattr(self.form, name) is not None]
         if len(sent) > 1:
-            raise BadRequest(f"Send {' or '.join(sent)}, not both.")
+            raise BadRequest(f"Send only one of {', '.join(sent)}.")
         if not sent:
             reason = "this is missing; send a form with the file, with curl: -F image=@FILE"
             raise BadRequest(f"image: {reason}.", fields=[{"field": "image", "reason": reason}])
@@ -95,8 +95,10 @@ class SentPicture:
         if self.form.webhook is not None:
             self.state.services.settings.webhooks.raise_if_refused(self.form.webhook, is_job=as_job)
 
-    async def open(self, *, again: bool) -> ImageFile:
-        """Return the file; `again`: a fetched one is kept for `read`.
+    async def open(self, *, for_reading_again: bool) -> ImageFile:
+        """Return the file.
+
+        for_reading_again: a file that was fetched is kept for `read`.
 
         Raises BadRequest, ImageTooLarge, NotFound.
         """
@@ -104,12 +106,12 @@ class SentPicture:
             return self.form.image.file
         async with self.state.context.fetching.held():
             file = await self._fetch()
-        self._fetched = file if again else None
+        self._fetched = file if for_reading_again else None
         return file
 
     @property
     def enlarged(self) -> Callable[[], Awaitable[ImageFile]] | None:
-        """What returns the file that somebody made of it, once that may be decoded."""
+        """Returns the file that somebody made of the picture; None: none was sent."""
         enlarged = self.form.enlarged
         if enlarged is None:
             return None
@@ -121,7 +123,7 @@ class SentPicture:
 
     @property
     def read_enlarged(self) -> Callable[[], Awaitable[bytes]] | None:
-        """What returns the whole of that file."""
+        """Reads the whole of that file; None: none was sent."""
         enlarged = self.form.enlarged
         if enlarged is None:
             return None
@@ -152,7 +154,7 @@ class SentPicture:
         return direct_folder(self.key, self.form.upload or "")
 
     async def forget(self) -> None:
-        """Remove an upload that has been used from the object store."""
+        """Remove the upload from the object store once it has been used."""
         if self.form.upload is not None:
             with suppress(StoreUnavailable):  # a sweep will remove it
                 await self.state.services.stores.blobs.delete(self._folder)

@@ -25,11 +25,11 @@ def worker_app(gauges: Gauges) -> Starlette:
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    async def text(_: Request) -> Response:
+    async def metrics(_: Request) -> Response:
         await gauges.update()
         return Response(gauges.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", text)])
+    return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", metrics)])
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Work of minutes that its caller may leave: threads of its own, and an end."""
+"""Work that may take minutes: it has threads of its own, and ends when its caller has left."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _spare = ThreadPoolExecutor(2, thread_name_prefix="spare")
 caller_leaves: ContextVar[Callable[[], Coroutine[Any, Any, object]] | None] = ContextVar(
     "caller_leaves", default=None
 )
-"""Ends when nobody waits for this task's answer any more; None: somebody always does."""
+"""Waits until nobody waits for this task's answer any more; None: somebody always does."""
 
 _unwanted: ContextVar[threading.Event | None] = ContextVar("_unwanted", default=None)
 
 
 async def in_spare_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run what may take minutes in the few threads that all such work shares; others keep theirs.
+    """Run what may take minutes in the few threads of such work, so that other work keeps its own.
 
     When the caller leaves, or this is cancelled, work that has not begun never does, and work in
     progress ends at its next `check_wanted`.
@@ -43,22 +43,22 @@ async def in_spare_thread(function: Callable[P, T], *args: P.args, **kwargs: P.k
     work = asyncio.get_running_loop().run_in_executor(
         _spare, partial(context.run, function, *args, **kwargs)
     )
-    leaving = caller_leaves.get()
-    left: list[asyncio.Future[Any]] = []
-    if leaving is not None:
-        left.append(asyncio.create_task(leaving()))
+    leaves = caller_leaves.get()
+    departure: list[asyncio.Future[Any]] = []
+    if leaves is not None:
+        departure.append(asyncio.create_task(leaves()))
     waiting: asyncio.Future[Any]
     try:
-        await asyncio.wait([work, *left], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([work, *departure], return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             raise NoLongerWaiting
         return work.result()
     finally:
         unwanted.set()
-        for waiting in (work, *left):
+        for waiting in (work, *departure):
             # An error that nobody waits for is retrieved, or asyncio would log it.
             _ = waiting.cancel() or waiting.cancelled() or waiting.exception()
-        del work, left, waiting  # as in `beside`
+        del work, departure, waiting  # as in `beside`
 
 
 def check_wanted() -> None:

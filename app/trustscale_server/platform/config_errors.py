@@ -10,19 +10,19 @@ from pydantic import BaseModel, ValidationError
 
 
 def mistakes(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """Return all mistakes by field; a misspelt name comes with what was meant.
+    """Return all mistakes by field, with the name that a misspelt one probably means.
 
     model: what was validated.
     """
     known = field_names(model) if model is not None else ()
-    return together(
+    return in_one_sentence(
         (".".join(map(str, item["loc"])) or "all", reason(item, known))
         for item in error.errors(include_input=False, include_url=False)
     )
 
 
-def together(items: Iterable[tuple[str, str]]) -> str:
-    """Join fields and their mistakes to one sentence."""
+def in_one_sentence(items: Iterable[tuple[str, str]]) -> str:
+    """Return fields and their mistakes as one sentence."""
     text = "; ".join(f"{field}: {reason}" for field, reason in items)
     return text if text.endswith("?") else f"{text}."
 
@@ -41,8 +41,8 @@ def reason(item: Mapping[str, Any], known: Iterable[str] = ()) -> str:
         case "union_tag_invalid":
             expected = item["ctx"]["expected_tags"].replace("'", "").split(", ")
             tag = str(item["ctx"]["tag"])
-            meant = did_you_mean(tag, expected) or f"; there are {', '.join(expected)}"
-            return f"there is no {item['ctx']['discriminator'].strip(chr(39))} {tag!r}{meant}"
+            suggestion = did_you_mean(tag, expected) or f"; there are {', '.join(expected)}"
+            return f"there is no {item['ctx']['discriminator'].strip(chr(39))} {tag!r}{suggestion}"
         case _:
             message = (
                 str(item["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]

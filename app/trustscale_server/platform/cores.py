@@ -20,7 +20,7 @@ def cores() -> int:
 
 @cache
 def usable_cores() -> int:
-    """Return how many cores this process can keep busy: those it may run on, or else their quota.
+    """Return how many cores this process can keep busy: those it may run on, or fewer by a quota.
 
     A part of a core counts as one. More threads would use up the quota early in each period of a
     tenth of a second, and all of them would then stand still until the next.
@@ -33,7 +33,7 @@ def core_quota(cgroups: Path = CGROUPS, own_group: Path = OWN_GROUP) -> float | 
     """Return how many cores' time the control groups leave; None: there is no quota."""
     quotas = []
     for group in own_groups("cpu", cgroups, own_group):
-        with suppress(OSError, ValueError):  # "max" is none
+        with suppress(OSError, ValueError):  # "max": there is no quota
             time, period = (group / "cpu.max").read_text().split()
             quotas.append(int(time) / int(period))
         with suppress(OSError, ValueError):

@@ -156,9 +156,9 @@ _PATH = re.compile(r"""(?<![\w:/.])(['"]?)/[^\s'"]+/[^\s'"]*\1""")
 
 
 def reason_of(error: Exception) -> str:
-    """Return the first line of a foreign error, without its stop, shortened.
+    """Return the first line of a foreign error, without its full stop, shortened.
 
-    Parsers may repeat all the bytes that they could not read, and tell addresses and paths.
+    Parsers may repeat all the bytes that they could not read, and reveal addresses and paths.
     """
     text = (str(error).splitlines() or [""])[0].strip().rstrip(".")
     text = _PATH.sub("the file", _ADDRESS.sub("", text))

@@ -22,7 +22,7 @@ def map_threads() -> int:
 def ordered_map(name: str) -> Iterator[Callable[[Callable[[int], T], range], Iterator[T]]]:
     """Return a `map` over numbers in `map_threads`; results come in order, few in advance.
 
-    name: of the threads.
+    name: what the threads are called.
     """
     number_of_threads = map_threads()
     with ThreadPoolExecutor(number_of_threads, name) as threads:

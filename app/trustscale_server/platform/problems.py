@@ -187,14 +187,14 @@ PROBLEMS: dict[str, ProblemType] = {
     ),
 }
 
-# Other problems have the names of their errors.
+# All other slugs are the names of their errors in words.
 _SLUGS: Final = {
     errors.BadInput: "bad-request",
     errors.TimedOut: "too-slow",
     errors.UpscalerError: "upscaler-failed",
 }
 
-# Where the status depends on more than the type.
+# Errors whose status is not that of their problem type.
 _STATUSES: list[tuple[type[errors.TrustscaleError], int]] = [
     (errors.RateLimited, 429),
     (errors.Superseded, 412),

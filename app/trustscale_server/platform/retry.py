@@ -26,9 +26,9 @@ async def retried(
     Args:
         call: is made at least once.
         on: other errors are raised at once.
-        pause: the seconds before the next call, after an error and a number of calls; None: there
-            is none, and the error is raised.
-        before_pause: is told of each error after which the call is made again, and the pause.
+        pause: returns the seconds before the next call, from the error and the number of calls so
+            far; None: there is no further call, and the error is raised.
+        before_pause: called with each error after which the call is made again, and the pause.
     """
     trace: TracebackType | None = None
 
@@ -39,7 +39,7 @@ async def retried(
         seconds = pause(error, state.attempt_number)
         return math.inf if seconds is None else seconds
 
-    def note(state: RetryCallState) -> None:
+    def before_sleep(state: RetryCallState) -> None:
         if before_pause is not None:
             before_pause(_failure(state), state.upcoming_sleep)
 
@@ -53,7 +53,7 @@ async def retried(
             retry=retry_if_exception_type(on),
             wait=wait,
             stop=lambda state: state.upcoming_sleep == math.inf,
-            before_sleep=note,
+            before_sleep=before_sleep,
             reraise=True,
         ):
             with attempt:
@@ -69,5 +69,5 @@ async def retried(
 
 
 def full_jitter(max_s: float) -> float:
-    """Return a pause at random, so that all who failed together do not come back together."""
+    """Return a pause at random, so that callers that failed together do not come back together."""
     return random.uniform(0, max_s)  # noqa: S311 - no secret

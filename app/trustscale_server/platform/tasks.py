@@ -15,8 +15,8 @@ T = TypeVar("T")
 async def beside(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
     """Run a task beside the body, and cancel it at the body's end.
 
-    Drop the task reference: a frame–exception cycle would keep the arrays alive until garbage
-    collection. The body should drop its own, too.
+    The task is dropped at the end: its error holds this frame, and a frame that holds the task
+    would keep all its arrays until garbage collection. The body should drop its reference, too.
     """
     task = asyncio.create_task(work)
     cancelled = None
@@ -43,9 +43,9 @@ async def few_at_once(limit: int = 4) -> AsyncIterator[Start]:
     """Run calls side by side, a few at a time; the first error ends all and is raised."""
     running: set[asyncio.Task[None]] = set()
 
-    async def room(left: int) -> None:
+    async def until_at_most(count: int) -> None:
         nonlocal running
-        while len(running) > left:
+        while len(running) > count:
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
@@ -53,28 +53,28 @@ async def few_at_once(limit: int = 4) -> AsyncIterator[Start]:
     async def start(work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         running.add(task)
-        await room(limit - 1)
+        await until_at_most(limit - 1)
 
     try:
         yield start
-        await room(0)
+        await until_at_most(0)
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run awaitables side by side; the first failure cancels the others, and is raised.
+async def side_by_side(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run coroutines side by side; the first failure cancels the others, and is raised.
 
     `asyncio.TaskGroup` is no choice: after a failure its own frame–exception cycle would keep all
     that the callers' frames name.
     """
-    tasks = [asyncio.create_task(work) for work in works]
-    first, cancelled = set[asyncio.Task[None]](), None
+    tasks = [asyncio.create_task(work) for work in coroutines]
+    ended, cancelled = set[asyncio.Task[None]](), None
     try:
         try:
-            first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             for task in tasks:
                 task.cancel()
@@ -83,10 +83,10 @@ async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
                 _ = task.cancelled() or task.exception()  # retrieved, or asyncio would log it
         if cancelled is not None:
             raise cancelled
-        for task in first:
+        for task in ended:
             task.result()
     finally:
-        del tasks, task, first, cancelled  # as in `beside`
+        del tasks, task, ended, cancelled  # as in `beside`
 
 
 async def shielded(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -107,7 +107,7 @@ async def shielded(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
 
 
 async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Await work to its end, even if this is cancelled; that is raised afterwards."""
+    """Await work to its end, even if this is cancelled; the cancellation is raised afterwards."""
     task = asyncio.ensure_future(work)
     cancelled = None
     try:

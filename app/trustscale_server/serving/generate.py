@@ -165,7 +165,7 @@ def _note_throughput(
     pixels = math.prod(admitted.shape)
     context.throughput.note(upscaler, pixels, samples, took_ms["samples"] / 1e3)
     # Others took their share of the time.
-    seconds = sum(took_ms.values()) / 1e3 / max(context.slots.beside(upscaler.name), 1)
+    seconds = sum(took_ms.values()) / 1e3 / max(context.slots.slots_held(upscaler.name), 1)
     context.throughput.note(upscaler, pixels, 1, seconds, ANSWERS)
 
 

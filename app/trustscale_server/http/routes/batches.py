@@ -1,4 +1,4 @@
-"""POST /v1/batches: pictures that belong together, by which the masks of each are adapted."""
+"""POST /v1/batches: pictures that belong together, to which the masks of each are adapted."""
 
 from __future__ import annotations
 
@@ -46,16 +46,18 @@ async def make_batch(
 
 
 async def _described(state: State, images: list[UploadFile]) -> Batch:
-    features = [await _features(state, image, place) for place, image in enumerate(images, start=1)]
+    features = [
+        await _features(state, image, number) for number, image in enumerate(images, start=1)
+    ]
     return await state.context.batches.make(features)
 
 
-async def _features(state: State, image: UploadFile, place: int) -> InputFeatures:
-    """The features of one picture. Raises BadInput, with its place."""
+async def _features(state: State, image: UploadFile, number: int) -> InputFeatures:
+    """The features of one picture. Raises BadInput, which names its number."""
     async with state.context.decoding.held():
         try:
             decoded = await decoding(decode, image.file, state.context.limits)
         except BadInput as error:
-            error.detail = f"Picture {place}: {error.detail}"
+            error.detail = f"Picture {number}: {error.detail}"
             raise
     return await asyncio.to_thread(look_at, decoded.rgb, decoded.compression)

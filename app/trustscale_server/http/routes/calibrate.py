@@ -38,7 +38,7 @@ MAX_FILES: Final = 500  # each is open until the request ends; archives take mor
 router = admin_router()
 
 _CALIBRATIONS = "/calibrations"
-_PLANNED: Final[dict[int | str, dict[str, Any]]] = {
+_DRY_RUN_RESPONSE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": Plan, "description": "What it would take (`dry_run`)."}
 }
 _CREATE_PROBLEMS = problem_responses(
@@ -51,7 +51,7 @@ _FORM_LIMITS: Any = {"max_files": MAX_FILES, "max_part_size": 1024 * 1024}
     _CALIBRATIONS,
     status_code=202,
     response_model=JobOut,
-    responses={**_PLANNED, **_CREATE_PROBLEMS},
+    responses={**_DRY_RUN_RESPONSE, **_CREATE_PROBLEMS},
     max_body_size=MAX_ARCHIVE_BYTES,
     form_limits=_FORM_LIMITS,
 )
@@ -70,8 +70,9 @@ async def create_calibration(
     Where pairs are measured already under the same settings, nothing is generated again.
     """
     state.services.settings.webhooks.raise_if_refused(form.webhook)
-    settings = _of_one_upscaler(state, calibration_config_of(config))
-    return await _begun(request, state, actor, settings, form)
+    settings = calibration_config_of(config)
+    _raise_if_ambiguous(state, settings)
+    return await _begin_job(request, state, actor, settings, form)
 
 
 @router.post(
@@ -113,7 +114,7 @@ async def import_calibration(
     status_code=202,
     response_model=JobOut,
     responses={
-        **_PLANNED,
+        **_DRY_RUN_RESPONSE,
         **_CREATE_PROBLEMS,
         **problem_responses("conflict", "calibration-mismatch"),
     },
@@ -137,7 +138,7 @@ async def extend_calibration(
     config = CalibrationConfig.from_manifest(
         parent.manifest, activate=form.activate, force=form.force
     )
-    return await _begun(request, state, actor, config, form, parent)
+    return await _begin_job(request, state, actor, config, form, parent)
 
 
 class FidelityIn(BaseModel):
@@ -166,7 +167,7 @@ class DeriveIn(BaseModel):
     force: bool = Field(False, description=FORCE)
 
     @model_validator(mode="after")
-    def _says_something(self) -> DeriveIn:
+    def _changes_something(self) -> DeriveIn:
         if self.guarantee is None and self.fidelity is None:
             raise ValueError("name a guarantee or a fidelity with a bound")
         return self
@@ -203,17 +204,16 @@ def _location(calibration: str) -> dict[str, str]:
     return {"Location": f"{router.prefix}{_CALIBRATIONS}/{calibration}"}
 
 
-def _of_one_upscaler(state: State, config: CalibrationConfig) -> CalibrationConfig:
-    """The settings. Raises BadRequest where only an upload would decide which upscaler is meant."""
-    meant = [upscaler.name for upscaler in state.context.candidates(config.upscaler)]
-    if len(meant) > 1:
-        reason = f"the class of an upload decides between {' and '.join(meant)}; name one of them"
+def _raise_if_ambiguous(state: State, config: CalibrationConfig) -> None:
+    """Raise BadRequest where only an upload would decide which upscaler is meant."""
+    names = [upscaler.name for upscaler in state.context.candidates(config.upscaler)]
+    if len(names) > 1:
+        reason = f"the class of an upload decides between {' and '.join(names)}; name one of them"
         items = [{"field": "upscaler", "reason": reason}]
         raise BadRequest(f"config: upscaler: {reason}.", fields=items)
-    return config
 
 
-async def _begun(
+async def _begin_job(
     request: Request,
     state: State,
     actor: str,
@@ -221,7 +221,7 @@ async def _begun(
     form: PairsForm,
     parent: Calibration | None = None,
 ) -> Response:
-    """The job that measures the pairs of a form; with `dry_run` what it would take."""
+    """Begin the job that measures the pairs of a form; with `dry_run` say what it would take."""
     if form.dry_run:
         submission = form.submission(actor, parent)
         plan = await while_connected(request, state.services.creator.plan(config, submission))
@@ -246,5 +246,5 @@ async def _sent_file(request: Request) -> bytes:
         check_fields(form, {"file": True})
         sent = form.get("file")
         if sent is None or isinstance(sent, str):
-            raise BadRequest("The form has no file named file.")
+            raise BadRequest("The form has no file named file; with curl: -F file=@FILE.")
         return await sent.read()

@@ -104,10 +104,10 @@ async def get_curve(
     """
     calibration = await state.services.admin.finished(calibration_id)
 
-    def answer() -> Response:
+    def curve_json() -> Response:
         curve = calibration.subset(group).curve
         steps = zip(*coarser(curve, points or len(curve.risks)), strict=True)
-        rows = ({"threshold": t, "risk": r} for t, r in steps)
+        rows = ({"threshold": threshold, "risk": risk} for threshold, risk in steps)
         # In parts: encoding one long list would block all other threads.
         batches = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])
         texts = (
@@ -116,7 +116,7 @@ async def get_curve(
         return Response(f"[{','.join(texts)}]", media_type="application/json")
 
     # The JSON of millions of steps takes seconds.
-    return await in_spare_thread(answer)
+    return await in_spare_thread(curve_json)
 
 
 @router.get("/{calibration_id}/backtest", responses=_GROUP_PROBLEMS)

@@ -33,7 +33,7 @@ from trustscale_server.serving.stored_answer import image_file, pixels_of, read_
 
 router = client_router("/v1/results")
 
-_BYTES = 96  # per pixel: the pictures and, of float32, what is compared
+_BYTES_PER_PIXEL = 96  # of the pictures, and of what is compared as float32
 
 
 @router.post(
@@ -64,16 +64,18 @@ async def catch_result(
     await state.charge("requests")
     result = stored_result(await state.services.stores.results.document(result_id))
     if result.reduced_from is not None:
-        raise Conflict(f"{result_id!r} was reduced (`to`): send the truth of one that was not.")
-    place, drawn = await while_connected(request, _caught(state, result, image, card))
-    return Response(drawn, media_type="image/jpeg") if card else place
+        raise Conflict(
+            f"{result_id!r} was reduced: only a result that was made without `to` can be compared."
+        )
+    place, card_jpeg = await while_connected(request, _caught(state, result, image, card))
+    return Response(card_jpeg, media_type="image/jpeg") if card else place
 
 
 async def _caught(
     state: State, result: Result, image: UploadFile, card: bool
 ) -> tuple[Caught, bytes]:
     pixels = result.width * result.height
-    async with state.context.slots.slot(_BYTES * pixels):
+    async with state.context.slots.slot(_BYTES_PER_PIXEL * pixels):
         truth = await decoding(decode, image.file, Limits(MAX_TRUTH_BYTES, pixels))
         blob = state.services.stores.results.blob
         output, rest = await blob(result.id, image_file(result)), await blob(result.id, REST)
@@ -89,7 +91,7 @@ def _compared(
     if truth.shape != output.shape:
         raise BadImage(
             f"The truth is {truth.shape[1]}×{truth.shape[0]}, the output is "
-            f"{output.shape[1]}×{output.shape[0]}."
+            f"{output.shape[1]}×{output.shape[0]}; both must have one size."
         )
     trusted = read_mask(mask)[0] if result.guarantee.promised else None
     place = caught(truth, output, trusted)

@@ -24,7 +24,7 @@ from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.platform.tasks import shielded
 
-CheckForm = CheckCardForm | Literal["json", "html"]
+AnswerFormat = CheckCardForm | Literal["json", "html"]
 
 router = client_router()
 
@@ -64,36 +64,41 @@ async def check_files(
     if report and card is not None:
         raise BadRequest("Ask for a report or for a card: one answer cannot be both.")
     await state.charge("requests")
-    answer_form: CheckForm = card or ("html" if report else "json")
-    findings, file = await while_connected(request, _checked(state, small, large, answer_form))
-    if answer_form == "json":
+    answer_format: AnswerFormat = card or ("html" if report else "json")
+    findings, file = await while_connected(request, _checked(state, small, large, answer_format))
+    if answer_format == "json":
         return findings
-    headers = {"Content-Disposition": f'attachment; filename="check.{answer_form}"'}
-    if answer_form == "html":
+    headers = {"Content-Disposition": f'attachment; filename="check.{answer_format}"'}
+    if answer_format == "html":
         headers["Content-Security-Policy"] = POLICY
         return HTMLResponse(file, headers=headers)
-    return Response(file, media_type=f"image/{answer_form}", headers=headers)
+    return Response(file, media_type=f"image/{answer_format}", headers=headers)
 
 
 async def _checked(
-    state: State, small: UploadFile, large: UploadFile, form: CheckForm
+    state: State, small: UploadFile, large: UploadFile, answer_format: AnswerFormat
 ) -> tuple[Check, bytes]:
-    finding = finders(state.context.find_faces)
+    thing_finders = finders(state.context.find_faces)
     async with state.context.decoding.held():
         files = (small.file, SMALL), (large.file, LARGE)
         sizes = [await decoding(image_size, file, limits) for file, limits in files]
         async with state.context.slots.slot(memory_of(sizes[0], sizes[1])):
-            ours, theirs = [await decoding(read_for_check, file, limits) for file, limits in files]
-            return await shielded(_compared, ours, theirs, form, finding)
+            small_rgb, large_rgb = [
+                await decoding(read_for_check, file, limits) for file, limits in files
+            ]
+            return await shielded(_compared, small_rgb, large_rgb, answer_format, thing_finders)
 
 
 def _compared(
-    small: NDArray[np.uint8], large: NDArray[np.uint8], form: CheckForm, finding: Finders
+    small: NDArray[np.uint8],
+    large: NDArray[np.uint8],
+    answer_format: AnswerFormat,
+    thing_finders: Finders,
 ) -> tuple[Check, bytes]:
-    """The findings, and them in a form; JSON is made of them later."""
-    checked = check_pictures(small, large, finding)
-    if form == "json":
+    """The findings, and the report or card that shows them; empty where the answer is JSON."""
+    checked = check_pictures(small, large, thing_finders)
+    if answer_format == "json":
         return checked.check, b""
-    if form == "html":
+    if answer_format == "html":
         return checked.check, html_report(small, large, checked).encode()
-    return checked.check, check_card(small, large, checked.check, form)
+    return checked.check, check_card(small, large, checked.check, answer_format)

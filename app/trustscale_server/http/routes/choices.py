@@ -70,7 +70,7 @@ async def list_options(_: AdminDep) -> OptionsOut:
     return OptionsOut(
         usual_kinds=len(TYPICAL_UPLOADS.variants()),
         default_alpha=CalibrationConfig().default_alpha,
-        metrics=[option for option in map(_metric, METRICS) if option is not None],
+        metrics=[option for option in map(_metric_option, METRICS) if option is not None],
         estimators=[
             EstimatorOption(estimator=name, **asdict(row)) for name, row in ESTIMATORS.items()
         ],
@@ -154,7 +154,7 @@ async def check_pairs(files: NamesIn, state: StateDep, _: AdminDep) -> ArrangedO
     )
 
 
-def _metric(name: str) -> MetricOption | None:
+def _metric_option(name: str) -> MetricOption | None:
     """Describe a metric; None: a package that it needs is not installed."""
     settings = FidelitySettings(metric=name)
     if reading.missing(settings.reader):

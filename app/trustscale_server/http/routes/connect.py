@@ -108,8 +108,8 @@ async def probe_upscaler(probe: ProbeIn, state: StateDep, actor: AdminDep) -> Pr
     )
     suggestion = await suggest(connection)
     if not is_own:
-        about = {"upscaler": suggestion.entry["name"], "call": probe.call}
-        await state.services.stores.audit.append("upscaler.probe", actor, about)
+        details = {"upscaler": suggestion.entry["name"], "call": probe.call}
+        await state.services.stores.audit.append("upscaler.probe", actor, details)
     suggested, notes, scale, seconds = suggestion.entry, suggestion.notes, None, None
     if probe.call:
         if suggestion.needs:
@@ -132,8 +132,8 @@ async def probe_upscaler(probe: ProbeIn, state: StateDep, actor: AdminDep) -> Pr
 
 def _cost(suggested: dict[str, Any], seconds: float | None) -> CalibrationCost:
     kinds, config = len(TYPICAL_UPLOADS.variants()), upscaler_config_of(suggested)
-    watched = isinstance(config, RemoteConfig) and config.canary != "off"
-    canaries = MAX_CANARIES if watched else 0
+    is_watched = isinstance(config, RemoteConfig) and config.canary != "off"
+    canaries = MAX_CANARIES if is_watched else 0
     calls, price = _PICTURES * kinds * DEFAULT_SAMPLES + canaries, config.price_per_call
     return CalibrationCost(
         pictures=_PICTURES,

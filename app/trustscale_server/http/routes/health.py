@@ -57,20 +57,20 @@ async def get_readiness(state: StateDep, response: Response) -> Readiness:
 
     The answer is 200 if so, else 503; the body names each component's state.
     """
-    components = await _components(state)
+    components = await _checked_components(state)
     ready = all(component.ready for component in components.values())
     response.status_code = 200 if ready else 503
     return Readiness(ready=ready, components=components, startup=dict(state.services.startup))
 
 
-async def _components(state: State) -> dict[str, ServicePart]:
-    """The state of each component, which the gauges then show, too."""
+async def _checked_components(state: State) -> dict[str, ServicePart]:
+    """The state of each component, which is also what the gauge `ready` shows."""
     checks = {"store": _store(state), "jobs": _jobs(state)} | {
         f"upscaler:{upscaler.name}": _upscaler(state, upscaler)
         for upscaler in state.context.upscalers.values()
     }
     answers = await asyncio.gather(
-        *(_in_time(answer, state.timings.answer_s) for answer in checks.values())
+        *(_in_time(check, state.timings.answer_s) for check in checks.values())
     )
     components = dict(zip(checks, answers, strict=True))
     for name, component in components.items():
@@ -81,23 +81,23 @@ async def _components(state: State) -> dict[str, ServicePart]:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def get_metrics(state: StateDep) -> Response:
     """Read the metrics in the Prometheus text format."""
-    await asyncio.gather(state.services.gauges.update(), _components(state))
+    await asyncio.gather(state.services.gauges.update(), _checked_components(state))
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _in_time(answer: Coroutine[Any, Any, ServicePart], seconds: float) -> ServicePart:
+async def _in_time(check: Coroutine[Any, Any, ServicePart], seconds: float) -> ServicePart:
     """The state of a component; one that does not answer in time is not ready."""
     try:
         async with asyncio.timeout(seconds):
-            return await answer
+            return await check
     except TimeoutError:
         return ServicePart(ready=False, detail=f"no answer within {seconds:g} seconds")
     except TrustscaleError as error:
         return ServicePart(ready=False, detail=error.detail)
     except Exception:
-        # Of one component: metrics and the others' states are still wanted.
+        # The states of the other components, and the metrics, are answered all the same.
         log.exception("not_ready")
-        return ServicePart(ready=False, detail="an unexpected error, which the log has")
+        return ServicePart(ready=False, detail="an unexpected error; the log has it")
 
 
 async def _store(state: State) -> ServicePart:
@@ -118,20 +118,25 @@ async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     active = await state.services.calibrations.active_id(upscaler.name)
     if active is None:
         return ServicePart(ready=True, detail="no active calibration")
-    mismatch: list[dict[str, Any]] = []
-    for calibration in (await state.services.calibrations.priority(upscaler.name)).calibrations:
-        settings = calibration.manifest.provenance.settings
-        differs = pipeline_differences(calibration.pipeline, upscaler, settings)
-        if not differs:  # requests are answered from this one
-            mismatch = []
-            break
-        mismatch = mismatch or differs
+    differences = await _differences(state, upscaler)
     canary = await state.services.canaries.report(upscaler.name, active)
-    if mismatch:
+    if differences:
         return ServicePart(
             ready=False,
             calibration=active,
             detail="calibration-mismatch",
-            differences=[Difference(**difference) for difference in mismatch],
+            differences=[Difference(**difference) for difference in differences],
         )
     return ServicePart(**{"ready": True, "calibration": active, **canary})
+
+
+async def _differences(state: State, upscaler: Upscaler) -> list[dict[str, Any]]:
+    """How the first active calibration differs; nothing if any of them answers requests."""
+    of_first: list[dict[str, Any]] = []
+    for calibration in (await state.services.calibrations.priority(upscaler.name)).calibrations:
+        settings = calibration.manifest.provenance.settings
+        differences = pipeline_differences(calibration.pipeline, upscaler, settings)
+        if not differences:
+            return []
+        of_first = of_first or differences
+    return of_first

@@ -87,18 +87,18 @@ async def list_jobs(state: StateDep, _: AdminDep) -> list[JobOut]:
 async def _until(
     stopping: asyncio.Event, states: AsyncGenerator[JobStatus, None]
 ) -> AsyncGenerator[JobStatus, None]:
-    """Yield the states of a job until the server stops, which an open stream would delay."""
+    """Yield the states of a job, until the server stops: an open stream would keep it running."""
     stopped = asyncio.create_task(stopping.wait())
     try:
         while True:
-            coming = asyncio.ensure_future(anext(states, None))
+            next_state = asyncio.ensure_future(anext(states, None))
             try:
-                await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({next_state, stopped}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                if not coming.done():
-                    coming.cancel()
-                    await asyncio.wait({coming})
-            if coming.cancelled() or (current := coming.result()) is None:
+                if not next_state.done():
+                    next_state.cancel()
+                    await asyncio.wait({next_state})
+            if next_state.cancelled() or (current := next_state.result()) is None:
                 return
             yield current
     finally:

@@ -1,4 +1,4 @@
-"""What operators look at: the reports of the monitor, the audit log, and who used how much."""
+"""What operators look at: the reports of the monitor, the audit log, and what was used."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def get_monitor(
 
     It says whether inputs look as in calibration, the promise holds, and models are the same.
     """
-    reports = [await _reports(state, chosen) for chosen in _chosen(state, upscaler)]
+    reports = [await _reports(state, chosen) for chosen in _named_or_all(state, upscaler)]
     return MonitorReport(at=datetime.now(UTC), upscalers=[row for rows in reports for row in rows])
 
 
@@ -84,18 +84,19 @@ async def get_usage(
     It counts pictures, calls and their price, as JSON or CSV.
     """
     period = month or f"{datetime.now(UTC):%Y-%m}" if day is None else day.isoformat()
-    uses = await state.services.stores.usage.report(period)
-    uses = [use for use in uses if key in {None, use.key}]
+    uses = [
+        use for use in await state.services.stores.usage.report(period) if key in {None, use.key}
+    ]
     if _CSV not in accept:
         return uses
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(Use.model_fields), lineterminator="\r\n")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(Use.model_fields), lineterminator="\r\n")
     writer.writeheader()
     writer.writerows(dict(use) for use in uses)
-    return Response(text.getvalue(), media_type=_CSV)
+    return Response(table.getvalue(), media_type=_CSV)
 
 
-def _chosen(state: State, name: str | None) -> list[Upscaler]:
+def _named_or_all(state: State, name: str | None) -> list[Upscaler]:
     upscalers = state.context.upscalers
     return list(upscalers.values()) if name is None else [named(upscalers, name, name)]
 
@@ -111,10 +112,10 @@ async def _reports(state: State, upscaler: Upscaler) -> list[UpscalerReport]:
     reports = []
     for calibration in active.calibrations:
         is_first = calibration is active.first
-        differing = []
+        differences = []
         with suppress(UpscalerUnavailable):  # never reached yet
-            differing = pipeline_differences(calibration.pipeline, upscaler)
-        if differing and not is_first:  # nothing is answered from it
+            differences = pipeline_differences(calibration.pipeline, upscaler)
+        if differences and not is_first:  # nothing is answered from it
             continue
         canary = await canaries.report(upscaler.name, calibration.id) if is_first else {}
         known = await monitor.known(calibration.id)
@@ -125,7 +126,7 @@ async def _reports(state: State, upscaler: Upscaler) -> list[UpscalerReport]:
                 calibration,
                 known,
                 canary=canary.get("canary"),
-                differences=differing,
+                differences=differences,
             )
         )
     return reports

@@ -65,9 +65,9 @@ async def remove_pair(
     It is made of the stored loss curves.
     """
     parent = await state.services.admin.finished(calibration_id)
-    smaller = await state.services.admin.without_pair(parent, name, actor=actor)
-    response.headers["Location"] = f"{router.prefix}/{smaller.id}"
-    return await state.services.admin.detail(smaller)
+    without = await state.services.admin.without_pair(parent, name, actor=actor)
+    response.headers["Location"] = f"{router.prefix}/{without.id}"
+    return await state.services.admin.detail(without)
 
 
 @router.get(
@@ -116,7 +116,7 @@ async def get_worst_place(
 
 
 def _pictures_of(state: State, resolved: JobStatus | Calibration) -> pair_pictures.Reading:
-    """What reads the pictures of the pairs of a job, or of a calibration."""
+    """Return the function that reads the pictures of the pairs of a job, or of a calibration."""
     read = pair_pictures.of_job if isinstance(resolved, JobStatus) else pair_pictures.of_calibration
     return partial(read, state.services.stores.blobs, resolved.id)
 
@@ -156,8 +156,8 @@ async def put_label(
     With `If-Match`, or `If-None-Match: *` for a first one, it replaces only the label it was drawn
     on; 412 names the present version.
     """
-    seen, body = _seen(if_match, if_none_match), await request.body()
-    job = await _pending(state, calibration_id)  # after the body: a slow upload may outlast it
+    seen, body = _version_drawn_on(if_match, if_none_match), await request.body()
+    job = await _pending_job(state, calibration_id)  # after the body: a slow upload may outlast it
     version = await state.services.admin.labelling.put(job, name, body, actor, seen=seen)
     return Response(status_code=204, headers={"ETag": _etag(version)})
 
@@ -177,7 +177,7 @@ async def put_labels(
 
     The answer lists all pairs.
     """
-    job = await _pending(state, calibration_id)
+    job = await _pending_job(state, calibration_id)
     labelling = state.services.admin.labelling
     await labelling.put_all(job, lambda: archive_files(archive.file, ArchiveLimits()), actor)
     return await labelling.pairs(job)
@@ -191,11 +191,11 @@ async def put_labels(
 )
 async def finish_calibration(calibration_id: str, state: StateDep, actor: AdminDep) -> JSONResponse:
     """Continue a calibration once all labels are there."""
-    job = await _pending(state, calibration_id)
+    job = await _pending_job(state, calibration_id)
     return job_accepted(await state.services.admin.labelling.finish(job, actor))
 
 
-async def _pending(state: StateDep, calibration_id: str) -> JobStatus:
+async def _pending_job(state: StateDep, calibration_id: str) -> JobStatus:
     resolved = await state.services.admin.resolve(calibration_id)
     if not isinstance(resolved, JobStatus):
         raise NotFound(f"{calibration_id!r} is finished; its labels cannot change.")
@@ -206,19 +206,21 @@ def _etag(version: int) -> str:
     return f'"v{version}"'
 
 
-def _seen(if_match: str | None, if_none_match: str | None) -> int | None:
-    """The version that a label was drawn on; 0: none; None: not said.
+def _version_drawn_on(if_match: str | None, if_none_match: str | None) -> int | None:
+    """The version that a label was drawn on; 0: on none; None: the request does not say.
 
     Raises:
         BadRequest: a header with another value.
     """
     if if_none_match is not None:
         if if_none_match.strip() != "*" or if_match is not None:
-            raise BadRequest("If-None-Match must be *, without If-Match.")
+            raise BadRequest("Send either If-Match, or If-None-Match with the value *.")
         return 0
     if if_match is None:
         return None
     match = re.fullmatch(_ETAG, if_match.strip())
     if match is None:
-        raise BadRequest(f"If-Match is the ETag of a label, not {if_match[:40]!r}.")
+        raise BadRequest(
+            f'If-Match must be the ETag of a label, such as "v1", not {if_match[:40]!r}.'
+        )
     return int(match[1])

@@ -54,8 +54,8 @@ async def get_result(
     """Read an answer again; `Sunset` says until when it is kept."""
     stored, expires = await state.services.stores.results.kept(result_id)
     document, _input = from_store(stored)
-    ends = format_datetime(datetime.fromtimestamp(expires, UTC), usegmt=True)
-    return JSONResponse(in_detail(document, detail), headers={"Sunset": ends})
+    kept_until = format_datetime(datetime.fromtimestamp(expires, UTC), usegmt=True)
+    return JSONResponse(in_detail(document, detail), headers={"Sunset": kept_until})
 
 
 @router.get(
@@ -139,12 +139,12 @@ async def get_result_file(
     if part == "mask" and level == result.alpha:
         return await _stored(state, request, result_id, MASK, "image/png")
     await state.charge("requests")
-    work = _drawn(state, result, part, level, RHO if rho is None else rho)
+    work = _drawing(state, result, part, level, RHO if rho is None else rho)
     file = await while_connected(request, drawing.in_turn(state, work))
     return StreamedFile(file, "image/png")
 
 
-def _drawn(
+def _drawing(
     state: State, result: Result, name: _Part, alpha: float, rho: float
 ) -> Coroutine[Any, Any, bytes]:
     match name:

@@ -62,6 +62,6 @@ async def preview(request: Request, result_id: str) -> Preview | None:
     name = document.get("shared_as")
     if name is None:
         return None
-    has_card = state.client_keys.empty and document.get("links", {}).get("card")
+    has_card = state.client_keys.is_empty and document.get("links", {}).get("card")
     image = f"{request.base_url}v1/results/{result_id}/card.jpeg" if has_card else None
     return Preview(name, image)

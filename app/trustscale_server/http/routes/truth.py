@@ -62,25 +62,25 @@ async def tell_truth(
     """
     await state.charge("requests")
     result = stored_result(await state.services.stores.results.document(result_id))
-    whole = await state.services.calibrations.stored(result.calibration)
-    calibration = result.subset_of(whole)
-    cost = footprint_of(result, calibration)
+    calibration = await state.services.calibrations.stored(result.calibration)
+    subset = result.subset_of(calibration)
+    cost = footprint_of(result, subset)
 
     async def measure() -> ScoredMask:
         async with state.context.slots.slot(cost):
             served = await _served(state, result)
             files = [None if upload is None else upload.file for upload in (image, label)]
-            pixels = await read_truth(calibration, served, image=files[0], label=files[1])
-            return await shielded(score_mask, calibration, served, pixels)
+            pixels = await read_truth(subset, served, image=files[0], label=files[1])
+            return await shielded(score_mask, subset, served, pixels)
 
     scored = await while_connected(request, measure())
     count = counting(scored, time.time())
-    stored = await state.services.monitor.change(whole.id, count, labels=result_id)
+    stored = await state.services.monitor.change(calibration.id, count, labels=result_id)
     if stored is not None:
         return stored
-    earlier = await state.services.monitor.store.label(whole.id, result_id)
+    earlier = await state.services.monitor.store.label(calibration.id, result_id)
     response.status_code = 200
-    return _same(earlier, scored.digest, result_id)
+    return _first_report(earlier, scored.digest, result_id)
 
 
 async def _served(state: State, result: Result) -> Served:
@@ -112,12 +112,12 @@ async def _served(state: State, result: Result) -> Served:
     )
 
 
-def _same(earlier: Label | None, digest: str, result_id: str) -> TruthReport:
-    """The first answer.
+def _first_report(earlier: Label | None, digest: str, result_id: str) -> TruthReport:
+    """The answer to the first report of this truth.
 
     Raises:
         Conflict: another truth was sent first.
     """
     if earlier is None or earlier.digest != digest:
-        raise Conflict(f"Another truth about {result_id!r} was sent before; it stays.")
+        raise Conflict(f"Another truth about {result_id!r} was sent before; the first one stays.")
     return TruthReport.model_validate_json(earlier.record)

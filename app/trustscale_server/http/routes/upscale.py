@@ -16,10 +16,10 @@ from trustscale_server.http.connection import while_connected
 from trustscale_server.http.idempotency import KEY_KEPT_S, IdempotencyKey, StoredResponse
 from trustscale_server.http.middleware import note
 from trustscale_server.http.negotiation import (
-    FORM_OF_TYPE,
+    FORMAT_OF_TYPE,
     JSON,
     ZIP,
-    format_of,
+    format_field,
     negotiate,
     prefers,
 )
@@ -72,7 +72,7 @@ _PICTURE_HEADERS = {
             "description": "The result; with `Accept: application/zip` image.png, mask.png, "
             "trust.png and result.json together; with `Accept: image/…` the picture alone, in that "
             "format.",
-            "content": {kind: {"schema": BINARY} for kind in (ZIP, *FORM_OF_TYPE)},
+            "content": {kind: {"schema": BINARY} for kind in (ZIP, *FORMAT_OF_TYPE)},
             "headers": _PICTURE_HEADERS,
         },
         202: {"description": "With `Prefer: respond-async`: the job.", "model": JobOut},
@@ -94,7 +94,11 @@ async def upscale(
     """Upscale an image and mark where it can be trusted."""
     media_type = negotiate(accept)
     await raise_if_sent_twice(request)
-    options = form.chosen() | format_of(media_type, form) | await _tried(request, state, form)
+    options = (
+        form.chosen()
+        | format_field(media_type, form)
+        | await _calibration_to_try(request, state, form)
+    )
     client = current_client.get()
     upscaling = _Upscaling(
         request=request,
@@ -129,7 +133,7 @@ class _Upscaling:
 
     async def make(self) -> StoredResponse:
         """Answer, or begin a job."""
-        await self._check_room(0, self.options.upscaler)
+        await self._raise_if_full(0, self.options.upscaler)
         prepared = await while_connected(
             self.request,
             self.state.services.service.prepare(
@@ -138,12 +142,12 @@ class _Upscaling:
         )
         upscaler = prepared.chosen.upscaler.name
         note(self.request, upscaler=upscaler)
-        await self._check_room(prepared.footprint, upscaler)
+        await self._raise_if_full(prepared.footprint, upscaler)
         await self.state.charge("pixels", math.prod(prepared.shape))
-        return await (self._begun(prepared) if self.as_job else self._answered(prepared))
+        return await (self._begin_job(prepared) if self.as_job else self._answer(prepared))
 
     async def recall(self, made_id: str) -> Response:
-        """Answer again with what was made. Raises NotFound, BadRequest: of another format."""
+        """Answer again with what was made. Raises NotFound, or BadRequest for another format."""
         stores = self.state.services.stores
         if made_id.startswith(JOB_PREFIX):
             job = await stores.jobs.get(made_id)
@@ -152,13 +156,14 @@ class _Upscaling:
         picture = stored_picture(await stores.results.document(made_id))
         if picture.format != self.options.format:
             raise BadRequest(
-                f"The answer to this Idempotency-Key has a picture of format={picture.format}."
+                f"The answer to this Idempotency-Key has a picture of format={picture.format}; "
+                "ask for that format."
             )
         names = answer_files(picture, self.media_type)
         files = {name: await stores.results.file(made_id, name) for name in names}
         return await respond(picture, files, self.media_type, self.detail)
 
-    async def _check_room(self, cost: int, upscaler: str | None) -> None:
+    async def _raise_if_full(self, cost: int, upscaler: str | None) -> None:
         if self.as_job:
             await self.state.services.submitter.raise_if_full()
         else:
@@ -171,9 +176,9 @@ class _Upscaling:
             context.decoding.raise_if_full()
         # Only now: requests with other faults do not count.
         await self.state.charge("requests")
-        return await self.sent.open(again=self.as_job)
+        return await self.sent.open(for_reading_again=self.as_job)
 
-    async def _begun(self, prepared: Admitted) -> StoredResponse:
+    async def _begin_job(self, prepared: Admitted) -> StoredResponse:
         sent = self.sent
         job = await self.state.services.submitter.submit(
             self.options, prepared, sent.read, sent.read_enlarged, sent.form.webhook
@@ -185,7 +190,7 @@ class _Upscaling:
             await self.state.services.queue.cancel(job.id)
         return StoredResponse(job.id, job_accepted(job, **_ASYNC))
 
-    async def _answered(self, prepared: Admitted) -> StoredResponse:
+    async def _answer(self, prepared: Admitted) -> StoredResponse:
         has_begun = asyncio.Event()
         answer = await while_connected(
             self.request,
@@ -202,7 +207,7 @@ class _Upscaling:
         return StoredResponse(picture.id, response)
 
 
-async def _tried(request: Request, state: State, form: UpscaleForm) -> dict[str, str]:
+async def _calibration_to_try(request: Request, state: State, form: UpscaleForm) -> dict[str, str]:
     """The calibration that an admin tries, and its upscaler.
 
     Raises:

@@ -164,16 +164,16 @@ async def list_upscalers(
                 levels=levels_of(calibration, active, [table for _, table in classes]),
             )
         )
-    return _packed(request, _LIST.dump_json(rows))
+    return _compressed(request, _LIST.dump_json(rows))
 
 
 def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
-    scale = fingerprint = pace = answers = own = None
+    scale = fingerprint = sample_pace = answer_pace = model_max_pixels = None
     with suppress(UpscalerUnavailable):
         scale, fingerprint = upscaler.scale, upscaler.fingerprint
-        pace = state.context.throughput.seconds_per_megapixel(upscaler)
-        answers = state.context.throughput.seconds_per_megapixel(upscaler, ANSWERS)
-        own = upscaler.capabilities.max_input_pixels
+        sample_pace = state.context.throughput.seconds_per_megapixel(upscaler)
+        answer_pace = state.context.throughput.seconds_per_megapixel(upscaler, ANSWERS)
+        model_max_pixels = upscaler.capabilities.max_input_pixels
     entry = state.services.settings.upscaler(upscaler.name)
     title, character = (upscaler.name, None) if entry is None else entry.title_and_character
     limits = state.services.settings.limits
@@ -184,10 +184,10 @@ def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
         "kind": upscaler.kind,
         "scale": scale,
         "fingerprint": fingerprint,
-        "seconds_per_megapixel": pace,
-        "answer_seconds_per_megapixel": answers,
+        "seconds_per_megapixel": sample_pace,
+        "answer_seconds_per_megapixel": answer_pace,
         "max_bytes": limits.max_bytes,
-        "max_pixels": min(limits.max_pixels, own or limits.max_pixels),
+        "max_pixels": min(limits.max_pixels, model_max_pixels or limits.max_pixels),
         "price_per_call": state.services.settings.price_per_call(upscaler.name),
         "cold_start_s": getattr(entry, "cold_start_s", 0.0),
         "default": upscaler in state.context.candidates(None),
@@ -222,14 +222,14 @@ def levels_of(
     """
     if first is None:
         return []
-    is_free = (
+    may_choose_after_looking = (
         bool(class_tables)
         and all(any(row.threshold != "-inf" for row in rows) for rows in class_tables)
         and all(EVERY not in answers.classes for answers in active)
     )
     own, (least, most) = first.manifest.default_alpha, AFTER_LOOKING
     alphas = {"balanced": own}
-    if is_free and least < own < most:
+    if may_choose_after_looking and least < own < most:
         alphas = {"strict": least, **alphas, "lenient": most}
     else:
         class_tables = [thresholds(first.everything)]
@@ -250,7 +250,7 @@ def levels_of(
     ]
 
 
-def _packed(request: Request, body: bytes) -> Response:
+def _compressed(request: Request, body: bytes) -> Response:
     """Send JSON, compressed where accepted: it is part of a page's first view."""
     headers = {"Vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):

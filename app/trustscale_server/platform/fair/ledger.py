@@ -12,7 +12,7 @@ class Ledger:
     time it was away, and passes nobody who has waited longer.
 
     Attributes:
-        level: what a client has had that always wanted something.
+        level: what a client has had by now that has wanted something all the time.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Ledger:
         self._used: dict[Hashable, float] = {}
 
     def place(self, client: Hashable, level: float) -> float:
-        """Return the place in the order of one who came at this level; the smallest is next."""
+        """Return the place in the order of a client that came at this level; the least is next."""
         return max(level, self._used.get(client, 0.0))
 
     def lend(self, client: Hashable, level: float, amount: float) -> None:
@@ -30,12 +30,15 @@ class Ledger:
     def charge(
         self, client: Hashable, used: float, present: Collection[Hashable], lent: float = 0.0
     ) -> None:
-        """Count what a client has used while these clients wanted something, itself among them."""
+        """Count what a client has used while these clients, itself among them, wanted something.
+
+        lent: what `lend` has noted of it already.
+        """
         self._used[client] = self._used.get(client, self.level) + used - lent
         self.level += used / max(1, len(present))
 
     def forget(self, present: Collection[Hashable] = ()) -> None:
-        """Drop the accounts that no longer differ from a newcomer's, but not of these clients."""
+        """Drop accounts that no longer differ from a newcomer's, except those of these clients."""
         self._used = {
             client: used
             for client, used in self._used.items()

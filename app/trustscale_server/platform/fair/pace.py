@@ -24,8 +24,8 @@ class Pace:
         self.mean += _NEWEST * (seconds - self.mean)
 
     def expected(self, began: Sequence[float], now: float) -> float:
-        """Return the seconds of work like that which began at these times, and at least 1.
+        """Return how long work takes, in seconds and at least 1, given when running work began.
 
-        It is longer than the mean if what goes on has taken longer already.
+        It is more than the mean if the running work has already taken longer.
         """
         return max(1.0, self.mean, sum(now - at for at in began) / max(1, len(began)))

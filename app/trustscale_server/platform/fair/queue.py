@@ -61,7 +61,7 @@ class FairQueue(ABC, Generic[AnyWaiter]):
 
     @abstractmethod
     def _called(self, waiter: AnyWaiter) -> None:
-        """Let one go on whose turn has come."""
+        """Wake a waiter whose turn has come."""
 
     def _join(self, waiter: AnyWaiter) -> None:
         self._waiting.append(waiter)
@@ -85,8 +85,8 @@ class FairQueue(ABC, Generic[AnyWaiter]):
         began = [waiter.began for waiter in self._holding if waiter.began is not None]
         return self._pace.expected(began, self._clock())
 
-    def _held_s(self, waiter: AnyWaiter) -> float:
-        """Count the seconds that one has held what it waited for, and return them."""
+    def _note_end(self, waiter: AnyWaiter) -> float:
+        """Count for the pace, and return, the seconds that one has held what it waited for."""
         seconds = self._clock() - (waiter.began or 0.0)
         self._pace.note(seconds)
         return seconds
@@ -113,7 +113,7 @@ class AsyncFairQueue(FairQueue[AnyAsyncWaiter]):
             try:
                 yield
             finally:
-                self._held_s(waiter)
+                self._note_end(waiter)
         finally:
             self._leave(waiter)
 
@@ -143,12 +143,12 @@ class ThreadFairQueue(FairQueue[AnyWaiter]):
             TimeoutError: `max_wait_s` have passed.
         """
         self._join(waiter)
-        is_over = self._changed.wait_for(
+        is_notified = self._changed.wait_for(
             lambda: waiter.began is not None or stopped(), timeout=max_wait_s
         )
         if waiter.began is None:
             self._leave(waiter)
-            raise NoLongerWaiting if is_over else TimeoutError
+            raise NoLongerWaiting if is_notified else TimeoutError
 
     @contextmanager
     def _turn(
@@ -161,8 +161,8 @@ class ThreadFairQueue(FairQueue[AnyWaiter]):
             yield
         finally:
             with self._changed:
-                self._ended(waiter, self._held_s(waiter))
+                self._ended(waiter, self._note_end(waiter))
                 self._leave(waiter)
 
     def _ended(self, waiter: AnyWaiter, seconds: float) -> None:
-        """Note for how long one has held what it waited for."""
+        """Do what a subclass does when one has held what it waited for; nothing here."""

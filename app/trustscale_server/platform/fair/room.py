@@ -34,10 +34,10 @@ class Room:
 
     A client may have them all, but not keep others out.
 
-    What comes when all are taken displaces the newest request of the client that holds most, which
-    may be itself: "longest queue drop" in the literature on queues.
+    A request that comes when all are taken displaces the newest one of the client that holds most,
+    which may be itself: "longest queue drop" in the literature on queues.
 
-    name: of what is shared, for messages.
+    name: what is shared, in the plural, for messages.
     """
 
     def __init__(self, max_amount: int, name: str) -> None:
@@ -102,7 +102,7 @@ class Room:
         self._held[share.client] += amount
         while self.taken > self.max_amount:
             client = max((share.client, *self._held), key=self._held.__getitem__)
-            newest = next(share for share in reversed(self._shares) if share.client == client)
+            newest = next(held for held in reversed(self._shares) if held.client == client)
             newest.is_displaced = True
             newest.end(asyncio.get_running_loop().time())
             self._remove(newest)
@@ -125,4 +125,4 @@ class Room:
         if share in self._shares:
             self._shares.remove(share)
             self._held[share.client] -= share.amount
-            self._held += Counter()  # without zeros
+            self._held += Counter()  # drops clients that hold nothing

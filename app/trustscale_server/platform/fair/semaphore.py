@@ -17,7 +17,7 @@ from trustscale_server.platform.fair.queue import ThreadFairQueue, Waiter
 class _Waiter(Waiter):
     """A thread that waits.
 
-    level: of the ledger when it came. lent: of what it will have had, what counts already.
+    level: of the ledger when it came. lent: what the ledger has noted for it in advance.
     """
 
     level: float = 0.0
@@ -28,9 +28,11 @@ class WeightedSemaphore(ThreadFairQueue[_Waiter]):
     """A semaphore of bytes or places that clients take in turns.
 
     What a client has had, as amount times seconds, counts when its next turn is chosen (`Ledger`),
-    so one with a hundred files waits for itself, and others do not wait for it. The next in turn is
-    passed by nobody, however much it takes. max_each: what one client may hold at once; the rest
-    stays free for others. More than `max_each` is given to one at a time.
+    so a client with a hundred files waits for itself, and others do not wait for it. Nobody passes
+    the next in turn, however much it takes.
+
+    max_each: what one client may hold at once; the rest stays free for others. A client
+    holds one waiter of a larger cost at a time.
     """
 
     def __init__(
@@ -55,7 +57,8 @@ class WeightedSemaphore(ThreadFairQueue[_Waiter]):
             NoLongerWaiting: `stopped` says so after a `wake`.
             Overloaded: `max_wait_s` have passed.
         """
-        # Of the largest there is room for one, and beside it for what one other may hold.
+        # A cost above `max_each` counts as the next larger one: it is alone among its client's,
+        # and leaves room for others.
         cost = min(cost, self._max_each + 1, self._amount)
         with self._turn(_Waiter(client=client, cost=cost), stopped, max_wait_s):
             yield
@@ -71,10 +74,10 @@ class WeightedSemaphore(ThreadFairQueue[_Waiter]):
         try:
             super()._wait(waiter, stopped, max_wait_s)
         except TimeoutError:
-            others = 1 + len(self._waiting)
+            turns = 1 + len(self._waiting)
             raise Overloaded(
                 "Files that take much memory are waiting to be decoded.",
-                retry_after=max(1.0, round(self._pace.mean * others)),
+                retry_after=max(1.0, round(self._pace.mean * turns)),
             ) from None
 
     def _called(self, waiter: _Waiter) -> None:
@@ -94,13 +97,15 @@ class WeightedSemaphore(ThreadFairQueue[_Waiter]):
         held: Counter[str] = Counter()
         for holder in self._holding:
             held[holder.client] += holder.cost
-        may = [
+        eligible = [
             waiter
             for waiter in waiting
             if not held[waiter.client] or held[waiter.client] + waiter.cost <= self._max_each
         ]
         first = min(
-            may, key=lambda waiter: self._ledger.place(waiter.client, waiter.level), default=None
+            eligible,
+            key=lambda waiter: self._ledger.place(waiter.client, waiter.level),
+            default=None,
         )
         if first is None or held.total() + first.cost > self._amount:
             return None

@@ -22,18 +22,18 @@ import structlog
 from trustscale_server.platform.telemetry import traces
 
 _MAX_VALUE: Final = 4_000  # characters
-_ACCESS: Final = re.compile(r"\b((?:res|job)-[A-Za-z0-9_-]{6})[A-Za-z0-9_-]{10,}")
+_GRANTING_ID: Final = re.compile(r"\b((?:res|job)-[A-Za-z0-9_-]{6})[A-Za-z0-9_-]{10,}")
 
 
-def _report(exc_info: structlog.typing.ExcInfo) -> str:
-    """An error and its first causes, the outermost first: last frames and message.
+def _error_report(exc_info: structlog.typing.ExcInfo) -> str:
+    """The message and last frames of an error, and those of its first causes after it.
 
-    The standard library's formatters read all frames, a million after a recursion.
+    The standard library's formatters would read all frames, a million after a recursion.
     """
     reports = []
     for error in islice(_causes(exc_info[1]), 5):
         frames = "".join(traceback.format_tb(error.__traceback__, limit=-20))
-        reports.append(f"Traceback (most recent call last):\n{frames}{_words(error)}")
+        reports.append(f"Traceback (most recent call last):\n{frames}{_message(error)}")
     return _cut("\ncaused by:\n".join(reports), 16_000)
 
 
@@ -53,7 +53,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             waiting.append(cause)
 
 
-def _words(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     try:
         return f"{type(error).__qualname__}: {_cut(str(error), _MAX_VALUE)}"
     except Exception:  # noqa: BLE001 - foreign code, by which the log must not fail
@@ -81,7 +81,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
     """Cuts ids of results and jobs, which grant access, to a start that can be searched for."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _ACCESS.sub(r"\1*", super().format(record))
+        return _GRANTING_ID.sub(r"\1*", super().format(record))
 
 
 def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -89,8 +89,8 @@ def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.t
     return event
 
 
-class _AtMost(logging.Filter):
-    """Let `count` equal events of a logger pass in `seconds`: each connection could cause one."""
+class _EqualEventsLimit(logging.Filter):
+    """Lets `count` equal events of a logger pass in `seconds`: each connection may cause one."""
 
     def __init__(self, count: int, *, seconds: float) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class _AtMost(logging.Filter):
         if record.created - self._since > self._seconds:
             self._since = record.created
             self._seen.clear()
-        # The first words: what follows may be an address, a number, or a stranger's text.
+        # Events count as equal by their first words: an address or a stranger's text may follow.
         kind = str(record.msg)[:40]
         self._seen[kind] += 1
         if self._seen[kind] == self._count:
@@ -142,7 +142,7 @@ def configure_logs(level: str, style: Literal["auto", "json", "console"] = "auto
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.ExceptionRenderer(_report),
+                structlog.processors.ExceptionRenderer(_error_report),
                 _bounded,
                 render,
             ],
@@ -156,6 +156,6 @@ def configure_logs(level: str, style: Literal["auto", "json", "console"] = "auto
     # Pillow's remarks on a client's file do not concern operators, and may be endless.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for caused_by_strangers in ("asyncio", "uvicorn.error"):
-        logging.getLogger(caused_by_strangers).filters = [_AtMost(10, seconds=60.0)]
+        logging.getLogger(caused_by_strangers).filters = [_EqualEventsLimit(10, seconds=60.0)]
     # docket logs a traceback per poll while Redis is away; our queue logs one line.
     logging.getLogger("docket").setLevel(logging.CRITICAL)

@@ -66,18 +66,18 @@ class _LoggedOnce(SpanExporter):
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
-        self._is_away = False
+        self._fails = False
         # The SDK logs every attempt and every lost batch.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = self._exporter.export(spans)
-        is_away = result is not SpanExportResult.SUCCESS
-        if is_away and not self._is_away:
+        fails = result is not SpanExportResult.SUCCESS
+        if fails and not self._fails:
             log.warning("The collector does not accept traces; they are dropped until it does.")
-        elif self._is_away and not is_away:
+        elif self._fails and not fails:
             log.warning("The collector accepts traces again.")
-        self._is_away = is_away
+        self._fails = fails
         return result
 
     def shutdown(self) -> None:

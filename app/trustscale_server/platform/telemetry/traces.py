@@ -34,17 +34,18 @@ def span(
     kind: Literal["internal", "server", "client", "producer", "consumer"] = "internal",
     parent: Mapping[str, str] | None = None,
 ) -> Iterator[Span]:
-    """Open a span; an error that leaves its `with` marks it as failed. It may end before.
+    """Open a span; an error that leaves its `with` marks it as failed. It may be ended earlier.
 
-    `parent` has W3C Trace Context headers, and none begin a new trace; None: the enclosing span.
+    parent: W3C Trace Context headers; an empty mapping begins a new trace; None: the enclosing
+    span is the parent.
     """
     if _tracer is None:
         yield INVALID_SPAN
         return
-    around = None if parent is None else _CONTEXT.extract(parent, Context())
+    parent_context = None if parent is None else _CONTEXT.extract(parent, Context())
     with _tracer.start_as_current_span(
         name,
-        around,
+        parent_context,
         SpanKind[kind.upper()],
         dict(attributes or {}),
         record_exception=False,  # texts of errors may name files
@@ -111,8 +112,8 @@ def exporting(service: str) -> Iterator[None]:
     nothing is sent. service: `service.name`, unless the environment names one.
 
     Raises:
-        ConfigError: the extra `tracing` is missing, or the URL is none, or holds a password, which
-            logs of errors would repeat.
+        ConfigError: the extra `tracing` is missing, or the variable holds no URL, or one with a
+            password, which logs of errors would repeat.
     """
     endpoint = os.environ.get(_COLLECTOR, "").strip()
     if not endpoint:
@@ -121,7 +122,7 @@ def exporting(service: str) -> Iterator[None]:
     if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", endpoint):
         raise ConfigError(
             f"{_COLLECTOR} must be http://HOST:PORT or https://…; keys of the collector belong "
-            "into OTEL_EXPORTER_OTLP_HEADERS."
+            "in OTEL_EXPORTER_OTLP_HEADERS."
         )
     try:
         from trustscale_server.platform.telemetry import otel  # noqa: PLC0415 - only where traces are wanted
