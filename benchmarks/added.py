@@ -104,7 +104,7 @@ def shipped(upscaler: EmbeddedUpscaler) -> Calibration | None:
         found = shipped_calibration(f"{upscaler.name}-{precision}")
     except (FileNotFoundError, BadCalibration):
         return None
-    return found if found.marked is not None else None
+    return found if found.arrays.marked is not None else None
 
 
 async def measured(

@@ -29,7 +29,7 @@ def compared(parts: list[Calibration], alpha: float) -> str:
     first, second = (
         dict(zip((pair.name for pair in part.manifest.pairs), areas, strict=True))
         for part in parts
-        for areas in [trusted_shares(part.sigma_quantiles, part.curve.threshold(alpha))]
+        for areas in [trusted_shares(part.arrays.sigma_quantiles, part.curve.threshold(alpha))]
     )
     names = [pair.name for pair in parts[0].manifest.pairs]
     weights = {n: float(w) for n, w in zip(names, parts[0].weights, strict=True) if n in second}

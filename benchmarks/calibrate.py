@@ -25,6 +25,7 @@ from trustscale_server.calibrating.pairs import Pair, Truths, load_pair, variant
 from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibration import file
 from trustscale_server.calibration.calibration import Calibration
+from trustscale_server.calibration.pair_arrays import PairArrays
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
@@ -166,17 +167,19 @@ def many() -> Calibration:
     likes = np.arange(MERGED) % shipped.everything.pairs
     for k, like in enumerate(likes.tolist()):
         factor = np.float32(random.uniform(0.5, 2))
-        for spot in shipped.everything.spots_of(like):
+        for spot in shipped.arrays.spots_of(like):
             scaled = LossCurve(spot.levels * factor, spot.errors)
             loss_curves.append(scaled.coarse(shipped.error_bound))
-        quantiles.append(coarse_up(shipped.sigma_quantiles[like] * factor))
+        quantiles.append(coarse_up(shipped.arrays.sigma_quantiles[like] * factor))
         alone = {"name": f"{k:04}", "scene": None, "variant": None}
         pairs.append({**shipped.document["pairs"][like], **alone})
     return Calibration(
         {**shipped.document, "pairs": pairs},
-        LossCurves.from_curves(loss_curves),
-        shipped.spots[likes],
-        np.array(quantiles, np.float32),
+        PairArrays(
+            LossCurves.from_curves(loss_curves),
+            shipped.arrays.spots[likes],
+            np.array(quantiles, np.float32),
+        ),
     )
 
 
@@ -208,7 +211,7 @@ def main(folder: Path, count: int) -> None:
     )
     calibration = many()
     size = len(file.dump(calibration)) / 1e6
-    breakpoints = np.mean([len(s) for s in calibration.loss_curves])
+    breakpoints = np.mean([len(s) for s in calibration.arrays.loss_curves])
     rows = [
         ("generation of a sample, 512² → 2048²", f"{generation:.1f} s", ""),
         ("everything else of a pair", share, ""),

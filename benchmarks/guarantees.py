@@ -90,11 +90,11 @@ def law_and_shape(input_class: str) -> tuple[Law, Shape]:
     part = shipped_calibration("span-x4-bf16").everything.of_class(input_class)
     scenes = [
         Spots(
-            [curve for place in places for curve in part.spots_of(place)],
+            [curve for place in places for curve in part.arrays.spots_of(place)],
             [
-                part.weights[place] / int(part.spots[place])
+                part.weights[place] / int(part.arrays.spots[place])
                 for place in places
-                for _ in range(int(part.spots[place]))
+                for _ in range(int(part.arrays.spots[place]))
             ],
         )
         for places in part.members

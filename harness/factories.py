@@ -113,6 +113,11 @@ def changed(calibration, **fields):
     return replace(calibration, document=document)
 
 
+def with_arrays(calibration, **arrays):
+    """The same calibration with other arrays of its pairs, and so with another id."""
+    return replace(calibration, arrays=replace(calibration.arrays, **arrays))
+
+
 def made_of(template, updates, losses=(), *, fields=None, **pipeline):
     """A calibration of pairs like the template's first with other fields, named in order.
 

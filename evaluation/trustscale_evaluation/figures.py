@@ -131,7 +131,7 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
     perfect = LossCurve(np.empty(0, np.float32), np.empty(0, np.float32))
     random = np.random.Generator(np.random.PCG64(seed))
     realised = np.empty((len(counts), _DRAWS))
-    spots = [(i, spot) for i in range(calibration.pairs) for spot in calibration.spots_of(i)]
+    spots = [(i, spot) for i in range(calibration.pairs) for spot in calibration.arrays.spots_of(i)]
     losses = [(i, calibration.guarantee.loss(spot)) for i, spot in spots]
     scenes = [calibration.scenes[i] for i, _ in spots]
     for row, draw in np.ndindex(realised.shape):

@@ -157,7 +157,7 @@ def _mean_at(scene: Scene, levels: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _grid(subset: Subset) -> NDArray[np.float32]:
-    levels = np.unique(subset.loss_curves.levels)
+    levels = np.unique(subset.arrays.loss_curves.levels)
     if len(levels) > _JOINT_GRID:
         levels = levels[np.linspace(0, len(levels) - 1, _JOINT_GRID).round().astype(int)]
     return levels

@@ -2,13 +2,12 @@
 
 import io
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from harness.factories import photo
+from harness.factories import photo, with_arrays
 from harness.fakes import FakeUpscaler
 from harness.gateway import check_problem, post
 from trustscale_server.conformal.added import FULL_SHARE, STEPS
@@ -20,7 +19,7 @@ def judged(calibration, real=40):
     marked = np.zeros((calibration.everything.pairs, 2, STEPS + 1), np.uint16)
     marked[:, 0] = np.linspace(0, FULL_SHARE, STEPS + 1).astype(np.uint16)
     marked[:, 1, real + 1 :] = marked[:, 0, real + 1 :] - marked[:, 0, [real]]
-    return replace(calibration, marked=marked)
+    return with_arrays(calibration, marked=marked)
 
 
 def pixels(data):

@@ -132,8 +132,8 @@ class TestExtend:
         old = file.load(exported(admin, made["id"]))
         new = file.load(exported(admin, longer["id"]))
         names = [pair.name for pair in new.manifest.pairs]
-        for pair, loss_curve in zip(old.manifest.pairs, old.loss_curves, strict=True):
-            assert new.loss_curves[names.index(pair.name)] == loss_curve
+        for pair, loss_curve in zip(old.manifest.pairs, old.arrays.loss_curves, strict=True):
+            assert new.arrays.loss_curves[names.index(pair.name)] == loss_curve
 
     def test_what_does_not_belong(self, admin, upscaler, made):
         """Pairs that exist, of another origin, or of another upscaler are refused, unpaid."""

@@ -69,7 +69,7 @@ class TestLabels:
         assert len(upscaler.calls) == calls
         assert (made["n"], made["min_alpha"]) == (3, 0.25)
         pairs = file.load(admin.send("GET", f"/{made['id']}/export").content)
-        assert [float(s.losses(np.inf)) for s in pairs.loss_curves] == [0, 1, 0]
+        assert [float(s.losses(np.inf)) for s in pairs.arrays.loss_curves] == [0, 1, 0]
 
     def test_what_is_refused(self, admin, waiting):
         """What is none, and what comes when none is awaited any more."""
@@ -103,7 +103,7 @@ class TestLabels:
             put(admin, waiting, name, BLACK)
         made = finish(admin, waiting)
         pairs = file.load(admin.send("GET", f"/{made['id']}/export").content)
-        assert [len(curve) for curve in pairs.loss_curves] == [0, 0, 0]
+        assert [len(curve) for curve in pairs.arrays.loss_curves] == [0, 0, 0]
         assert not pixels(admin.send("GET", f"/{made['id']}/pairs/000/label.png").content).any()
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from harness.factories import encoded, photo
+from harness.factories import encoded, photo, with_arrays
 from harness.fakes import FakeUpscaler
 from harness.gateway import check_problem, pixels, post
 from trustscale_server.images.compression import LOSSLESS
@@ -18,13 +16,15 @@ OURS = [photo(seed, 40, 48) for seed in range(6)]
 
 def describing(calibration, like):
     """The same calibration, whose pictures of the largest losses look like a picture."""
-    numbers = np.random.default_rng(0).normal(0, 1, (len(calibration.spots), len(like)))
-    hardest = np.argsort(-calibration.everything.losses(np.inf))[: len(calibration.spots) // 5]
+    numbers = np.random.default_rng(0).normal(0, 1, (len(calibration.arrays.spots), len(like)))
+    hardest = np.argsort(-calibration.everything.losses(np.inf))[
+        : len(calibration.arrays.spots) // 5
+    ]
     numbers[hardest] = np.array(like) + np.random.default_rng(1).normal(
         0, 0.1, (len(hardest), len(like))
     )
     stored = numbers.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
-    return replace(calibration, described=stored.view(np.float32))
+    return with_arrays(calibration, described=stored.view(np.float32))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_batch_of_hard_pictures_gets_smaller_masks(client):
 
 def test_a_calibration_that_describes_nothing_adapts_nothing(start, calibration):
     """One that was made before pictures were described refuses, and says what to do."""
-    old = start(FakeUpscaler(), calibrations=(replace(calibration, described=None),))
+    old = start(FakeUpscaler(), calibrations=(with_arrays(calibration, described=None),))
     problem = check_problem(post(old, batch=sent(old, OURS).json()["id"]), "bad-request")
     assert "does not describe its pictures" in problem["detail"]
 

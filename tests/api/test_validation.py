@@ -1,12 +1,10 @@
 """What nothing can be served from is neither imported nor stored, and said in one line."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from harness.admin import Admin
-from harness.factories import changed, made_of
+from harness.factories import changed, made_of, with_arrays
 from harness.gateway import check_problem
 from trustscale_server.calibration import file, validation
 from trustscale_server.calibration.active import Calibrations
@@ -21,9 +19,9 @@ def with_pair(calibration, **fields):
 
 
 def with_quantile(calibration, value):
-    quantiles = calibration.sigma_quantiles.copy()
+    quantiles = calibration.arrays.sigma_quantiles.copy()
     quantiles[1, 50] = value
-    return dataclasses.replace(calibration, sigma_quantiles=quantiles)
+    return with_arrays(calibration, sigma_quantiles=quantiles)
 
 
 def half_a_scene(calibration):

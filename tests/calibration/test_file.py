@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.admin import zipped
-from harness.factories import calibration_of, changed, photo
+from harness.factories import calibration_of, changed, photo, with_arrays
 from harness.fakes import FakeUpscaler
 from trustscale_server.calibration import file
 from trustscale_server.conformal import LossCurve
@@ -109,8 +109,10 @@ class TestRoundTrip:
         assert again.id == calibration.id
         assert again.document == calibration.document
         assert again.manifest == calibration.manifest
-        assert list(again.loss_curves) == list(calibration.loss_curves)
-        np.testing.assert_array_equal(again.sigma_quantiles, calibration.sigma_quantiles)
+        assert list(again.arrays.loss_curves) == list(calibration.arrays.loss_curves)
+        np.testing.assert_array_equal(
+            again.arrays.sigma_quantiles, calibration.arrays.sigma_quantiles
+        )
         np.testing.assert_array_equal(again.curve.risks, calibration.curve.risks)
         assert again.head == calibration.head
         # Nothing but the content is in the file: no date of writing, no order of members.
@@ -119,12 +121,12 @@ class TestRoundTrip:
     def test_arrays_as_described(self, calibration, parts):
         """A program of another language reads the arrays as the format says."""
         steps, lengths, pairs = (read(parts[name]) for name in ARRAYS)
-        spots = [int(count) for count in calibration.spots]
+        spots = [int(count) for count in calibration.arrays.spots]
         assert pairs[:, 0].tolist() == spots
-        np.testing.assert_array_equal(floats(pairs[:, 1:]), calibration.sigma_quantiles)
-        assert lengths.tolist() == [[len(one) for one in calibration.loss_curves]]
+        np.testing.assert_array_equal(floats(pairs[:, 1:]), calibration.arrays.sigma_quantiles)
+        assert lengths.tolist() == [[len(one) for one in calibration.arrays.loss_curves]]
         for row, part in zip(floats(steps), ("levels", "errors"), strict=True):
-            values = [getattr(one, part) for one in calibration.loss_curves]
+            values = [getattr(one, part) for one in calibration.arrays.loss_curves]
             np.testing.assert_array_equal(row, np.concatenate(values))
         assert [stored(one) for one in (steps, lengths, pairs)] == [parts[name] for name in ARRAYS]
 
@@ -140,9 +142,9 @@ class TestRoundTrip:
 
 def test_it_follows_from_the_content(calibration):
     """Any change of document or arrays is another id; an equal copy has the same."""
-    curves, quantiles = list(calibration.loss_curves), calibration.sigma_quantiles
+    curves, quantiles = list(calibration.arrays.loss_curves), calibration.arrays.sigma_quantiles
     document = dict(calibration.document)
-    copy = replace(calibration, document=document, sigma_quantiles=quantiles.copy())
+    copy = replace(with_arrays(calibration, sigma_quantiles=quantiles.copy()), document=document)
     assert copy.id == calibration.id
     taller = LossCurve(curves[0].levels, curves[0].errors * np.float32(1.001))
     touched = quantiles.copy()
@@ -150,9 +152,9 @@ def test_it_follows_from_the_content(calibration):
     others = {
         changed(calibration, name="other").id,
         changed(calibration, default_alpha=0.2).id,
-        replace(calibration, loss_curves=LossCurves.from_curves([taller, *curves[1:]])).id,
-        replace(calibration, loss_curves=LossCurves.from_curves(curves[::-1])).id,
-        replace(calibration, sigma_quantiles=touched).id,
+        with_arrays(calibration, loss_curves=LossCurves.from_curves([taller, *curves[1:]])).id,
+        with_arrays(calibration, loss_curves=LossCurves.from_curves(curves[::-1])).id,
+        with_arrays(calibration, sigma_quantiles=touched).id,
     }
     assert len(others) == 5
     assert calibration.id not in others
@@ -198,8 +200,8 @@ class TestDamage:
         """Steps that fall or are infinite are refused though checksum and id fit."""
         steps = read(parts[STEPS])
         steps[row] = halves(change(floats(steps[row])))
-        curves = LossCurves(*floats(steps), calibration.loss_curves.lengths)
-        forged = replace(calibration, loss_curves=curves).id
+        curves = LossCurves(*floats(steps), calibration.arrays.loss_curves.lengths)
+        forged = with_arrays(calibration, loss_curves=curves).id
         parts = edited(with_array(parts, STEPS, stored(steps)), id=forged)
         check_refused(parts, "rising")
 

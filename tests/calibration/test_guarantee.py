@@ -66,7 +66,8 @@ class TestRecord:
         assert again.groups == {"day": 4, "night": 6}
         assert again.id != grouped.id
         expected = HighProbabilityCurve.from_calibration_set(
-            CalibrationSet(grouped.loss_curves, grouped.everything.bound), delta=settings.delta
+            CalibrationSet(grouped.arrays.loss_curves, grouped.everything.bound),
+            delta=settings.delta,
         )
         np.testing.assert_array_equal(again.curve.risks, expected.risks)
         np.testing.assert_array_equal(again.curve.thresholds, expected.thresholds)
@@ -96,10 +97,10 @@ def test_a_group_is_a_calibration_of_its_pairs(grouped):
     part = grouped.subset("night")
     assert [pair.name for pair in part.infos] == [f"{k:03}" for k in range(4, 10)]
     expected = RiskCurve.from_calibration_set(
-        CalibrationSet([*grouped.loss_curves][4:10], grouped.everything.bound)
+        CalibrationSet([*grouped.arrays.loss_curves][4:10], grouped.everything.bound)
     )
     np.testing.assert_array_equal(part.curve.risks, expected.risks)
-    np.testing.assert_array_equal(part.sigma_quantiles, grouped.sigma_quantiles[4:10])
+    np.testing.assert_array_equal(part.arrays.sigma_quantiles, grouped.arrays.sigma_quantiles[4:10])
     assert grouped.subset("night") is part
 
 

@@ -191,7 +191,7 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
     assert [*shipped.everything.classes] == CLASSES
     assert shipped.manifest.degradation == TYPICAL_UPLOADS
     assert shipped.guarantee == CalibrationConfig().guarantee  # with the usual Γ
-    assert shipped.marked is not None
+    assert shipped.arrays.marked is not None
     assert shipped.pipeline.input_rule == UPLOAD
     assert len(shipped.manifest.provenance.attributions) == shipped.n
 

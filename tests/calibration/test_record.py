@@ -2,13 +2,12 @@
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from threading import Barrier
 
 import numpy as np
 import pytest
 
-from harness.factories import made_of
+from harness.factories import made_of, with_arrays
 from trustscale_server.calibration import calibration as record
 from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.guarantee_kinds import Expectation, HighProbability, PostHoc
@@ -183,9 +182,9 @@ class TestHighest:
         """Many pictures of one scene, all of high σ, raise the end no more than one picture."""
         pairs = [{"scene": "many" if k < 30 else str(k)} for k in range(60)]
         made = made_of(calibration, pairs)
-        quantiles = made.sigma_quantiles.copy()
+        quantiles = made.arrays.sigma_quantiles.copy()
         quantiles[[pair.scene == "many" for pair in made.manifest.pairs]] += 1
-        assert replace(made, sigma_quantiles=quantiles).everything.highest < 1
+        assert with_arrays(made, sigma_quantiles=quantiles).everything.highest < 1
 
 
 def test_parts_are_bounded_and_shared_by_threads(calibration, monkeypatch):

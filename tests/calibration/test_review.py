@@ -116,7 +116,7 @@ async def test_what_is_kept_of_a_pair():
     """The shares of the whole picture, also outside every mask, and its σ."""
     calibration = await calibration_of(FakeUpscaler(), 5)
     for info, quantiles in zip(
-        calibration.manifest.pairs, calibration.sigma_quantiles, strict=True
+        calibration.manifest.pairs, calibration.arrays.sigma_quantiles, strict=True
     ):
         assert len(info.off) == len(TOLERANCES)
         assert list(info.off) == sorted(info.off, reverse=True)

@@ -1,10 +1,9 @@
 """What the monitor says of the last inputs, by calibration images that look like them."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
+from harness.factories import with_arrays
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.calibration.ways import losses_by_class
 from trustscale_server.conformal.adapted import MIN_UPLOADS
@@ -21,7 +20,7 @@ def inputs(calibration, way, count=16):
     """A state after inputs that look like these of the calibration."""
     whole = calibration.everything
     places = [k for k, pair in enumerate(whole.infos) if pair.variant == way][:count]
-    return MonitorState(described=whole.described[places].astype(np.float16))
+    return MonitorState(described=whole.arrays.described[places].astype(np.float16))
 
 
 def test_harder_inputs_suggest_a_larger_loss(calibration):
@@ -44,4 +43,4 @@ def test_when_nothing_is_known(calibration):
     assert AlikeSummary.from_state(calibration, few) is None
     assert AlikeSummary.from_state(calibration, MonitorState()) is None
     assert AlikeSummary.from_state(calibration, enough).pictures == MIN_UPLOADS
-    assert AlikeSummary.from_state(replace(calibration, described=None), enough) is None
+    assert AlikeSummary.from_state(with_arrays(calibration, described=None), enough) is None

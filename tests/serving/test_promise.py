@@ -372,9 +372,7 @@ class TestClasses:
         made = replace(
             sorted_,
             document={**sorted_.document, "pairs": pairs, "degradation": degradation},
-            loss_curves=sorted_.loss_curves.take(twice),
-            spots=sorted_.spots[twice],
-            sigma_quantiles=sorted_.sigma_quantiles[twice],
+            arrays=sorted_.arrays.take(twice),
         )
         words = (
             "the 12 calibration scenes (24 images, each counting by how frequent its way is among "

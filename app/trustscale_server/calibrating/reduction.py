@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.calibrating.pairs import Pair
-from trustscale_server.calibration.calibration import SIGMA_QUANTILES
 from trustscale_server.calibration.manifest import PairInfo
 from trustscale_server.calibration.measured_pair import MeasuredPair
+from trustscale_server.calibration.pair_arrays import SIGMA_QUANTILES
 from trustscale_server.conformal import LossCurve, fidelity, words
 from trustscale_server.conformal.added import Marked
 from trustscale_server.conformal.backtest import sigma_quantiles

@@ -13,23 +13,17 @@ from functools import cached_property
 from threading import Lock
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from trustscale_server.calibration.guarantee_kinds import Expectation, PostHoc
 from trustscale_server.calibration.guarantees import LEVELS, GuaranteeSettings
 from trustscale_server.calibration.manifest import Manifest, Provenance, scene_of
 from trustscale_server.calibration.measured_pair import MeasuredPair
+from trustscale_server.calibration.pair_arrays import PairArrays
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal import StepCurve, fidelity
-from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.conformal.scenes import places_of
 from trustscale_server.platform.errors import BadGroup, BadRequest
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.stores.calibrations import CalibrationHead
-
-SIGMA_QUANTILES = np.linspace(0, 1, 101)
-"""Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
 
 MAX_SUBSETS = 64
 """Subsets of groups and guarantees that a calibration keeps; each holds a curve."""
@@ -41,18 +35,11 @@ class Calibration:
 
     document: the manifest as JSON values as first written, so that a later version of the program,
     with more fields, finds the same id.
-    loss_curves: of the spots of all pairs, one after the other. spots: how many each pair has.
-    marked: what was added to each pair and what of it is invented (`conformal/added.py`); None:
-    that was not looked at.
-    described: the numbers that describe each X (`images/statistics.py`); None: not kept.
+    arrays: of its pairs, in their order.
     """
 
     document: Mapping[str, Any]
-    loss_curves: LossCurves
-    spots: NDArray[np.int64]  # [n]
-    sigma_quantiles: NDArray[np.float32]  # [n, 101]
-    marked: NDArray[np.uint16] | None = field(default=None, kw_only=True)  # [n, 2, 65]
-    described: NDArray[np.float32] | None = field(default=None, kw_only=True)  # [n, d]
+    arrays: PairArrays
     # Threads that ask at the same time get the same subset.
     _lock: Lock = field(default_factory=Lock, init=False)
     _subsets: OrderedDict[Hashable, Subset] = field(default_factory=OrderedDict, init=False)
@@ -88,16 +75,7 @@ class Calibration:
             pairs=[pair.info for pair in ordered],
             **fields,
         )
-        return cls(
-            manifest.model_dump(mode="json"),
-            LossCurves.from_curves(curve for pair in ordered for curve in pair.loss_curves),
-            np.array([len(pair.loss_curves) for pair in ordered], np.int64),
-            np.array([pair.sigma_quantiles for pair in ordered], np.float32).reshape(
-                len(ordered), len(SIGMA_QUANTILES)
-            ),
-            marked=_marked([pair.marked for pair in ordered]),
-            described=_described([pair.described for pair in ordered]),
-        )
+        return cls(manifest.model_dump(mode="json"), PairArrays.from_pairs(ordered))
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -108,14 +86,8 @@ class Calibration:
     def id(self) -> str:
         """`cal-` and 20 hexadecimal digits of the SHA-256 of manifest and arrays."""
         digest = hashlib.sha256(json.dumps(self.document, sort_keys=True).encode())
-        for numbers in (self.spots, self.loss_curves.lengths):
-            digest.update(numbers.astype("<i8").tobytes())
-        for values in (self.loss_curves.levels, self.loss_curves.errors, self.sigma_quantiles):
-            digest.update(values.astype("<f4").tobytes())
-        if self.marked is not None:
-            digest.update(self.marked.astype("<u2").tobytes())
-        if self.described is not None:
-            digest.update(self.described.astype("<f4").tobytes())
+        for numbers in self.arrays.stored():
+            digest.update(numbers)
         return f"cal-{digest.hexdigest()[:20]}"
 
     @cached_property
@@ -127,16 +99,15 @@ class Calibration:
         """
         shares = self.manifest.shares
         all_shares = sum(shares.values()) or 1
-        weights = [Fraction()] * len(self.spots)
+        spots = self.arrays.spots.tolist()
+        weights = [Fraction()] * len(spots)
         for places in places_of(scene_of(pair) for pair in self.manifest.pairs):
             # A picture counts its spots once, however many ways of making its X there are.
-            pictures = {
-                self.manifest.pairs[place].upload: int(self.spots[place]) for place in places
-            }
+            pictures = {self.manifest.pairs[place].upload: spots[place] for place in places}
             whole_scene = all_shares * sum(pictures.values())
             for place in places:
                 share = shares.get(self.manifest.pairs[place].variant or "", all_shares)
-                weights[place] = Fraction(share * int(self.spots[place]), whole_scene)
+                weights[place] = Fraction(share * spots[place], whole_scene)
         return weights
 
     @property
@@ -229,15 +200,7 @@ class Calibration:
 
     def _new_subset(self, group: str | None, guarantee: GuaranteeSettings) -> Subset:
         everything = Subset(
-            self.manifest,
-            guarantee,
-            self.manifest.pairs,
-            self.weights,
-            self.loss_curves,
-            self.spots,
-            self.sigma_quantiles,
-            self.marked,
-            self.described,
+            self.manifest, guarantee, self.manifest.pairs, self.weights, self.arrays
         )
         if group is None:
             return everything
@@ -289,28 +252,5 @@ class Calibration:
 
     def measured_pairs(self) -> list[MeasuredPair]:
         """Return the pairs again, for a calibration that extends this one."""
-        everything = self.everything
-        return [
-            MeasuredPair(
-                info,
-                tuple(everything.spots_of(place)),
-                self.sigma_quantiles[place],
-                None if self.marked is None else self.marked[place],
-                np.empty(0, np.float32) if self.described is None else self.described[place],
-            )
-            for place, info in enumerate(self.manifest.pairs)
-        ]
-
-
-def _marked(marked: Sequence[NDArray[np.uint16] | None]) -> NDArray[np.uint16] | None:
-    """What was added to all pairs, uint16 [n, 2, 65]; None if that is unknown of one."""
-    known = [of_pair for of_pair in marked if of_pair is not None]
-    return np.stack(known) if known and len(known) == len(marked) else None
-
-
-def _described(described: Sequence[NDArray[np.float32]]) -> NDArray[np.float32] | None:
-    """The numbers of all pairs, [n, d], with 8 significant bits; None if one has none."""
-    if not described or len({len(numbers) for numbers in described}) > 1 or not len(described[0]):
-        return None
-    bits = np.ascontiguousarray(described, np.float32).view(np.uint32)
-    return (bits & np.uint32(0xFFFF0000)).view(np.float32)
+        pairs = self.manifest.pairs
+        return [self.arrays.pair(place, info) for place, info in enumerate(pairs)]

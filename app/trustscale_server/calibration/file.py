@@ -33,8 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from trustscale_server.calibration.calibration import SIGMA_QUANTILES, Calibration
+from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.manifest import Manifest
+from trustscale_server.calibration.pair_arrays import SIGMA_QUANTILES, PairArrays
 from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.added import STEPS
 from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
@@ -58,21 +59,21 @@ _MAX_BYTES = 256 * 1024 * 1024
 
 def dump(calibration: Calibration) -> bytes:
     """Return the file of a calibration."""
-    curves = calibration.loss_curves
+    pairs, curves = calibration.arrays, calibration.arrays.loss_curves
     errors = coarse_up(curves.errors)
     arrays = {
         _CURVES: np.stack([_halves(curves.levels), _halves(errors)]),
         _LENGTHS: curves.lengths.astype(np.uint16)[None],
         _PAIRS: np.column_stack(
             [
-                calibration.spots.astype(np.uint16),
-                _halves(calibration.sigma_quantiles),
-                *([] if calibration.described is None else [_halves(calibration.described)]),
+                pairs.spots.astype(np.uint16),
+                _halves(pairs.sigma_quantiles),
+                *([] if pairs.described is None else [_halves(pairs.described)]),
             ]
         ),
     }
-    if calibration.marked is not None:
-        arrays[_ADDED] = calibration.marked.reshape(2 * len(calibration.spots), -1)
+    if pairs.marked is not None:
+        arrays[_ADDED] = pairs.marked.reshape(2 * len(pairs.spots), -1)
     members = {name: _npy(array) for name, array in arrays.items()}
     document = {
         "format": _FORMAT,
@@ -130,14 +131,14 @@ def load(data: bytes) -> Calibration:
     errors = np.minimum(_floats(curves[1]), limit)
     loss_curves = LossCurves(_floats(curves[0]), errors, lengths[0].astype(np.int64))
     loss_curves.raise_if_inconsistent()
-    calibration = Calibration(
-        document["manifest"],
+    arrays = PairArrays(
         loss_curves,
         spots,
         _floats(pairs[:, 1:_KEPT]),
-        marked=_marked(members.get(_ADDED), len(spots)),
-        described=_floats(pairs[:, _KEPT:]) if pairs.shape[1] > _KEPT else None,
+        _marked(members.get(_ADDED), len(spots)),
+        _floats(pairs[:, _KEPT:]) if pairs.shape[1] > _KEPT else None,
     )
+    calibration = Calibration(document["manifest"], arrays)
     vars(calibration)["manifest"] = manifest  # checking it is as slow as parsing it
     if calibration.id != document.get("id"):
         raise BadCalibration("The calibration file was changed: its id does not match its content.")

@@ -62,10 +62,10 @@ def backtest_of(subset: Subset, splits: int) -> Backtest:
         raise BadRequest("A backtest needs at least two pairs of different scenes.")
     rows = backtest(
         Pairs(
-            [subset.spots_of(place) for place in range(subset.pairs)],
+            [subset.arrays.spots_of(place) for place in range(subset.pairs)],
             subset.scenes,
             subset.weights,
-            subset.sigma_quantiles,
+            subset.arrays.sigma_quantiles,
             subset.losses,
         ),
         subset.error_bound,

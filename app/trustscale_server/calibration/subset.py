@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from trustscale_server.calibration.guarantees import ErrorQuantile, GuaranteeSettings
 from trustscale_server.calibration.manifest import Manifest, PairInfo, scene_of
-from trustscale_server.conformal import CalibrationSet, LossCurve, StepCurve, added, fidelity
+from trustscale_server.calibration.pair_arrays import PairArrays
+from trustscale_server.conformal import CalibrationSet, StepCurve, added, fidelity
 from trustscale_server.conformal.backtest import highest_trusted, trusted_shares
-from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.conformal.scenes import places_of
 from trustscale_server.images.features import InputFeatures, classify
 from trustscale_server.images.kinds import class_of_way
@@ -38,19 +38,14 @@ class Subset:
     guarantee: what masks promise, which may differ from the manifest's.
     infos: what is kept of each pair besides its losses.
     weights: of each pair in its scene; the weights of a scene sum to at most 1.
-    loss_curves: of the spots of all pairs, one after the other. spots: how many each pair has.
-    marked, described: as of `Calibration`.
+    arrays: what was measured of them.
     """
 
     manifest: Manifest
     guarantee: GuaranteeSettings
     infos: Sequence[PairInfo]
     weights: Sequence[Fraction]
-    loss_curves: LossCurves
-    spots: NDArray[np.int64]  # [pairs]
-    sigma_quantiles: NDArray[np.float32]  # [pairs, 101]
-    marked: NDArray[np.uint16] | None = None  # [pairs, 2, 65]
-    described: NDArray[np.float32] | None = None  # [pairs, d]
+    arrays: PairArrays
     # Threads that ask at the same time get the same part.
     _lock: Lock = field(default_factory=Lock, init=False)
     _by_class: dict[str, Subset] = field(default_factory=dict, init=False)
@@ -80,20 +75,9 @@ class Subset:
         """The places of the pairs of each scene."""
         return places_of(self.scenes)
 
-    def spots_of(self, place: int) -> list[LossCurve]:
-        """Return the loss curves of the spots of one pair."""
-        end = int(self._ends[place])
-        return [self.loss_curves[k] for k in range(end - int(self.spots[place]), end)]
-
-    @cached_property
-    def _ends(self) -> NDArray[np.int64]:
-        return np.cumsum(self.spots)
-
     def losses(self, threshold: float) -> NDArray[np.float64]:
         """Return the mean loss of each pair's spots inside {σ < t}, float64 [pairs]."""
-        losses = self.loss_curves.losses_below(threshold)
-        counted = np.array([self.guarantee.loss_of(loss) for loss in losses.tolist()])
-        return np.asarray(np.add.reduceat(counted, self._ends - self.spots) / self.spots)
+        return self.arrays.losses(threshold, self.guarantee.loss_of)
 
     def losses_of_scenes(self, threshold: float) -> list[float]:
         """Return the weighted mean loss of each scene's pairs inside {σ < t}."""
@@ -133,10 +117,11 @@ class Subset:
 
         @lru_cache(maxsize=64)
         def found(rho: float) -> int | None:
-            if self.marked is None:
+            if self.arrays.marked is None:
                 return None
             places = [*chain.from_iterable(self._in_order)]
-            shares = self.marked[places].astype(np.float32) / np.float32(added.FULL_SHARE)
+            marked = self.arrays.marked[places]
+            shares = marked.astype(np.float32) / np.float32(added.FULL_SHARE)
             return added.threshold(
                 shares[:, 0],
                 shares[:, 1],
@@ -152,7 +137,7 @@ class Subset:
         """The errors that its threshold is computed from, scene by scene."""
         places = [*chain.from_iterable(self._in_order)]
         return CalibrationSet.from_pictures(
-            [self.spots_of(place) for place in places],
+            [self.arrays.spots_of(place) for place in places],
             self.error_bound,
             scenes=[self.scenes[place] for place in places],
             weights=[self.weights[place] for place in places],
@@ -162,7 +147,7 @@ class Subset:
     @cached_property
     def highest(self) -> float:
         """The σ beyond which nothing is trusted; 0 without pairs."""
-        return highest_trusted(self.sigma_quantiles, self.weights) if self.pairs else 0.0
+        return highest_trusted(self.arrays.sigma_quantiles, self.weights) if self.pairs else 0.0
 
     @cached_property
     def error_bound(self) -> float:
@@ -256,7 +241,7 @@ class Subset:
         """Return the mean share of pixels with σ < t, from the stored quantiles."""
         if not self.pairs:
             return float("nan")
-        shares = trusted_shares(self.sigma_quantiles, threshold)
+        shares = trusted_shares(self.arrays.sigma_quantiles, threshold)
         return self.mean(shares)
 
     @property
@@ -313,14 +298,9 @@ class Subset:
             total = sum(weights[k] for k in of_scene)
             for k in of_scene:
                 weights[k] /= max(total, 1)
-        spots = [np.arange(self._ends[i] - self.spots[i], self._ends[i]) for i in places]
         return replace(
             self,
             infos=[self.infos[i] for i in places],
             weights=weights,
-            loss_curves=self.loss_curves.take(np.concatenate([*spots, np.empty(0, np.int64)])),
-            spots=self.spots[places],
-            sigma_quantiles=self.sigma_quantiles[places],
-            marked=None if self.marked is None else self.marked[places],
-            described=None if self.described is None else self.described[places],
+            arrays=self.arrays.take(places),
         )

@@ -35,7 +35,7 @@ def _faults(calibration: Calibration) -> Iterator[str]:
         json.dumps(calibration.document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         yield "a name or another text holds half of a character"
-    manifest, sigma = calibration.manifest, calibration.sigma_quantiles
+    manifest, sigma = calibration.manifest, calibration.arrays.sigma_quantiles
     if not (np.isfinite(sigma).all() and (sigma >= 0).all()):
         yield "quantiles of σ are finite and not negative"
     for pair in manifest.pairs:

@@ -100,7 +100,7 @@ class AlikeSummary(BaseModel):
     @classmethod
     def from_state(cls, calibration: Calibration, state: MonitorState) -> AlikeSummary | None:
         whole, inputs = calibration.everything, state.described
-        numbers = whole.described
+        numbers = whole.arrays.described
         if numbers is None or len(inputs) < MIN_UPLOADS or numbers.shape[1] != inputs.shape[1]:
             return None
         return _alike(whole, inputs.tobytes(), len(inputs))
@@ -110,7 +110,7 @@ class AlikeSummary(BaseModel):
 def _alike(whole: Subset, inputs: bytes, count: int) -> AlikeSummary | None:
     """What the inputs, float16 [count, d], suggest; None if nothing is promised of any class."""
     described = np.frombuffer(inputs, np.float16).reshape(count, -1).astype(np.float32)
-    ratios = likelihood_ratios(np.asarray(whole.described), described).calibrated
+    ratios = likelihood_ratios(np.asarray(whole.arrays.described), described).calibrated
     losses = losses_by_class(whole)
     is_promised = np.isfinite(losses)
     if not is_promised.any():

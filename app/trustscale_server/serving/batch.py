@@ -139,7 +139,7 @@ def weighed(described: NDArray[np.float32], whole: Subset) -> Weighed:
     Raises:
         BadRequest: as of `Batches.curve`.
     """
-    numbers = whole.described
+    arrays, numbers = whole.arrays, whole.arrays.described
     if numbers is None or numbers.shape[1] != described.shape[1]:
         raise BadRequest(
             "The calibration does not describe its pictures, so no batch can adapt its masks: "
@@ -152,7 +152,7 @@ def weighed(described: NDArray[np.float32], whole: Subset) -> Weighed:
         )
     ratios = likelihood_ratios(numbers, described)
     curve = adapted_curve(
-        whole.loss_curves, whole.spots, whole.bound, ratios, highest=whole.highest
+        arrays.loss_curves, arrays.spots, whole.bound, ratios, highest=whole.highest
     )
     scenes = effective_number(ratios.calibrated, whole.members)
     return Weighed(curve, len(described), scenes)

@@ -52,7 +52,7 @@ async def list_pairs(
         return await state.services.admin.labelling.pairs(resolved)
     return [
         PairDetail(**info.model_dump(), spots=int(spots))
-        for info, spots in zip(resolved.manifest.pairs, resolved.spots, strict=True)
+        for info, spots in zip(resolved.manifest.pairs, resolved.arrays.spots, strict=True)
     ]
 
 
