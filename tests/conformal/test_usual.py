@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trustscale_server.calibration.guarantee_kinds import Expectation, Probability
-from trustscale_server.conformal import CalibrationSet, RiskCurve
+from trustscale_server.conformal import CalibrationSet, LossCurve, RiskCurve
+from trustscale_server.conformal.backtest import highest_trusted, sigma_quantiles
 from trustscale_server.conformal.risk_curve import exceeded_by
 from trustscale_server.conformal.scenes import Scene
 
@@ -87,6 +88,37 @@ def test_one_of_ten_exceeds_it(population):
     assert found.mean() <= 0.1 + SIGMAS * stats.sem(found)
     assert found.mean() < naive.mean()
     assert found.mean() > 0.03  # it is no empty caution
+
+
+def cut_by_area(count):
+    """σ and D of `count` scenes, two of which lose 0.5 at σ = 1, and two others 1 at σ = 2.
+
+    Without one of the latter less than 95 % of the area lies at σ = 1, without any other scene not:
+    so the end of what is trusted is 2 only where one of these is the new scene.
+    """
+    sigmas, errors = np.full((count, 1, 101), 2, np.float32), np.zeros((count, 1, 101), np.float32)
+    for scene, low in enumerate([96, 96, 94, 94, *[95] * (count - 4)]):
+        sigmas[scene, 0, : low + 1] = 1
+    errors[:2, 0, 97:], errors[2:4, 0, 0] = 1, 0.5
+    return sigmas, errors
+
+
+@pytest.mark.parametrize(("robust", "count"), [(1.0, 20), (1.25, 25)])
+def test_the_end_of_what_is_trusted_depends_on_the_scenes(robust, count):
+    """Whichever scene is the new one, the end follows from the others: β/Γ of them exceed τ̂."""
+    sigmas, errors = cut_by_area(count)
+    images = [LossCurve.from_maps(*maps) for maps in zip(sigmas, errors, strict=True)]
+    levels = np.linspace(0, 1, 101)
+    quantiles = np.array([sigma_quantiles(sigma, levels) for sigma in sigmas])
+    promise, exceeds = Expectation(robust=robust), []
+    for new in range(count):
+        known = [k for k in range(count) if k != new]
+        highest = highest_trusted(quantiles[known], [Fraction(1)] * len(known))
+        calibration_set = CalibrationSet([images[k] for k in known], 1.0, highest=highest)
+        curve = promise.curve(calibration_set)
+        typical = promise.typical_error(curve, calibration_set, 0.9)
+        exceeds.append(images[new].losses_below(curve.threshold(0.9)) > typical.error)
+    assert np.mean(exceeds) <= 0.1 / robust
 
 
 def test_a_share_of_pictures(population):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trustscale_server.conformal.calibration_set import CalibrationSet
 from trustscale_server.conformal.scenes import UNITS_OF_LOSS, Scene, summed, total_weight
-from trustscale_server.conformal.step_curve import ROUNDING, StepCurve
+from trustscale_server.conformal.step_curve import LARGEST, ROUNDING, StepCurve
 
 USUALLY: Final = 0.1
 """The default β: the share of spots that may exceed the error of `exceeded_by`."""
@@ -66,8 +66,13 @@ class RiskCurve(StepCurve):
         )
 
     def lenient_threshold(self, alpha: float) -> float:
-        """Return t⁺, which the threshold of all n + 1 scenes does not exceed."""
-        return self.threshold((alpha + self.min_alpha) * ROUNDING)
+        """Return t⁺, which the threshold of all n + 1 scenes does not exceed.
+
+        It may lie above `highest`, which follows from the n scenes alone: what these lose up to
+        there says too little of a new one (test_usual.py has an example).
+        """
+        uncut = replace(self, highest=LARGEST)
+        return uncut.threshold((alpha + self.min_alpha) * ROUNDING)
 
 
 def exceeded_by(

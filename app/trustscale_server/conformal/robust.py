@@ -120,7 +120,7 @@ def minimal_scenes(alpha: float, bound: float, robust: float) -> int:
 class RobustCurve(StepCurve):
     """`value` as its breakpoints: its mask of α loses at most α under every Q.
 
-    lenient: the curve of t⁺.
+    lenient: the curve of t⁺, which `highest` does not cut (`RiskCurve.lenient_threshold`).
     """
 
     lenient: StepCurve = field(kw_only=True)
@@ -160,8 +160,8 @@ class RobustCurve(StepCurve):
             risen = np.maximum.accumulate(np.concatenate(values)) * ROUNDING
             return rises(np.concatenate(levels), np.minimum(risen, bound))
 
+        lenient = StepCurve(n, float(bound), *steps(without))
         end = float(calibration_set.highest)
-        lenient = StepCurve(n, float(bound), *steps(without), highest=end)
         return cls(n, float(bound), *steps(with_new), highest=end, lenient=lenient)
 
     def lenient_threshold(self, alpha: float) -> float:
