@@ -387,3 +387,17 @@ def test_the_process_is_replaced():
             parents = {one.result() for one in [threads.submit(found) for _ in range(count)]}
             assert len(parents) == 1
             assert parent not in parents
+
+
+def test_the_system_gives_no_process(monkeypatch):
+    """A start that failed is tried again for the next file."""
+
+    def none_left(*_args, **_options):
+        raise BlockingIOError(errno.EAGAIN, "no process is left")
+
+    os.kill(in_decoder(work.parent, b""), signal.SIGKILL)
+    with monkeypatch.context() as without:
+        without.setattr(subprocess, "Popen", none_left)
+        with pytest.raises(BlockingIOError):
+            in_decoder(work.parent, b"")
+    assert in_decoder(work.parent, b"") > 0

@@ -67,16 +67,20 @@ class Decoders:
     def _started(self) -> socket.socket:
         if self._control is None or self._owner != os.getpid():
             hide_memory()  # from decoders, which are processes of the same user
-            self._control, theirs = socket.socketpair()
+            control, theirs = socket.socketpair()
             with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", server.__name__, str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    env=_environment(),
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,  # Ctrl-C is meant for the service
-                )
-            self._owner = os.getpid()
+                try:
+                    self._process = subprocess.Popen(
+                        [sys.executable, "-m", server.__name__, str(theirs.fileno())],
+                        pass_fds=[theirs.fileno()],
+                        env=_environment(),
+                        stdin=subprocess.DEVNULL,
+                        start_new_session=True,  # Ctrl-C is meant for the service
+                    )
+                except BaseException:
+                    control.close()
+                    raise
+            self._control, self._owner = control, os.getpid()
         return self._control
 
     def _end(self) -> None:
