@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import warnings
 from typing import get_args
 
 import numpy as np
@@ -18,6 +19,7 @@ from trustscale_server.images.decode import KeepMetadata, decode
 from trustscale_server.images.encode import PICTURE_FORMATS, Attached, picture
 from trustscale_server.images.limits import Limits
 from trustscale_server.images.metadata import Metadata
+from trustscale_server.images.tiff import write_cog
 from trustscale_server.images.xmp import descriptions
 from trustscale_server.platform.errors import BadRequest, ImageTooLarge
 from trustscale_server.serving.picture_format import chosen_format
@@ -52,6 +54,18 @@ class TestOut:
         for form in ("webp", "avif", "jpeg", "tiff"):
             exif = Image.open(io.BytesIO(picture(photo(), form, attached=Attached(text)))).getexif()
             assert exif[0x000B] == "Software=trustscale 1; alpha=0.1"
+
+    def test_gdal_does_not_warn(self):
+        """So none is kept from warning: the filters belong to all threads of the process."""
+        filters, during = list(warnings.filters), []
+
+        class Out(io.BytesIO):
+            def write(self, data):
+                during.append(list(warnings.filters))
+                return super().write(data)
+
+        write_cog(Out(), photo(), "trustscale", Metadata(), None, b"")
+        assert during == [filters]
 
     def test_tags_survive_the_way_through(self):
         """Georeference of an uploaded TIFF file comes back, but only with the place."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import SEEK_END
@@ -158,21 +157,19 @@ def write_cog(
         raise BadRequest("format=cog.tiff needs the extra “science”.") from error
 
     tiff = to_bytes(write_tiff)(pixels, program, metadata, pages, about)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of files without a place on the ground
-        environment = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES")
-        with environment, MemoryFile(tiff) as plain, MemoryFile() as cog:
-            rasterio.shutil.copy(
-                plain.name,
-                cog.name,
-                driver="COG",
-                compress="DEFLATE",
-                predictor="STANDARD",
-                blocksize=512,
-                overview_resampling="NEAREST",
-                bigtiff="IF_SAFER",
-            )
-            out.write(cog.getbuffer())
+    environment = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES")
+    with environment, MemoryFile(tiff) as plain, MemoryFile() as cog:
+        rasterio.shutil.copy(
+            plain.name,
+            cog.name,
+            driver="COG",
+            compress="DEFLATE",
+            predictor="STANDARD",
+            blocksize=512,
+            overview_resampling="NEAREST",
+            bigtiff="IF_SAFER",
+        )
+        out.write(cog.getbuffer())
 
 
 def write_ome_tiff(
