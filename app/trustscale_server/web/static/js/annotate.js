@@ -21,13 +21,13 @@ const POLL_MS = 5000;
 async function show() {
   const id = new URLSearchParams(location.search).get("id");
   if (!id) return choose();
-  const found = await service.detail(id);
-  if (!found.job) {
-    const link = html`<a href=${service.page(found.id)}>${service.title(found)}</a>`;
+  const calibration = await service.detail(id);
+  if (!calibration.job) {
+    const link = html`<a href=${service.page(calibration.id)}>${service.title(calibration)}</a>`;
     const words = html`<p>Its labels cannot change any more. ${link}</p>`;
     return render(html`<h1>This calibration is finished</h1>${words}`, root);
   }
-  const { job } = found;
+  const { job } = calibration;
   document.title = `Labels for ${job.name || job.id} · Trustscale`;
   if (job.state === "awaiting_labels") return work(job);
   const card = jobCard(job, { onEnd: () => location.reload() });
@@ -173,12 +173,12 @@ async function work(job) {
 
   /** Whether somebody else has finished or cancelled the job. */
   async function hasEnded() {
-    const found = await service.detail(job.id, null, { ask: false });
-    if (found.job?.state === "awaiting_labels") return false;
+    const present = await service.detail(job.id, null, { ask: false });
+    if (present.job?.state === "awaiting_labels") return false;
     clearInterval(polling);
     document.removeEventListener("visibilitychange", look);
-    const end = found.job?.state === "cancelled" ? "cancelled this calibration" : "finished the labels";
-    store.set({ ended: { words: `Somebody has ${end}.`, href: service.page(found.id) } });
+    const end = present.job?.state === "cancelled" ? "cancelled this calibration" : "finished the labels";
+    store.set({ ended: { words: `Somebody has ${end}.`, href: service.page(present.id) } });
     return true;
   }
 

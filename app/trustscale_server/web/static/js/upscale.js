@@ -138,10 +138,10 @@ async function openLinked(id) {
   store.set({ isOpening: true });
   try {
     const answer = await request(at(`v1/results/${encodeURIComponent(id)}?detail=full`));
-    const found = await answer.json();
+    const result = await answer.json();
     const sunset = answer.headers.get("Sunset");
     const expires = sunset ? new Date(sunset) : undefined;
-    const shared = { result: found, name: found.shared_as ?? "Shared result", file: null, expires };
+    const shared = { result, name: result.shared_as ?? "Shared result", file: null, expires };
     const isShown = await stage.open(shared);
     if (isShown) announce("The result is shown.");
   } catch (error) {

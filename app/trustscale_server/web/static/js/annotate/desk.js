@@ -126,9 +126,9 @@ function list(session, act) {
 /** Scroll the list to the present pair, without moving the page. */
 export function revealCurrent(root) {
   const box = root.querySelector(".items-list");
-  const one = box?.querySelector("[aria-current]");
-  if (!one) return;
-  const [outer, inner] = [box.getBoundingClientRect(), one.getBoundingClientRect()];
+  const current = box?.querySelector("[aria-current]");
+  if (!current) return;
+  const [outer, inner] = [box.getBoundingClientRect(), current.getBoundingClientRect()];
   if (inner.top < outer.top || inner.bottom > outer.bottom) box.scrollTop += inner.top - outer.top;
   if (inner.left < outer.left || inner.right > outer.right) box.scrollLeft += inner.left - outer.left;
 }

@@ -135,12 +135,12 @@ export function packed(marks) {
 }
 
 function crossings(points, y) {
-  const found = [];
+  const crossings = [];
   points.forEach((a, k) => {
     const b = points[(k + 1) % points.length];
-    if (a.y <= y !== b.y <= y) found.push(a.x + ((y - a.y) / (b.y - a.y)) * (b.x - a.x));
+    if (a.y <= y !== b.y <= y) crossings.push(a.x + ((y - a.y) / (b.y - a.y)) * (b.x - a.x));
   });
-  return found.sort((p, q) => p - q);
+  return crossings.sort((p, q) => p - q);
 }
 
 const centre = ({ x, y }) => ({ x: Math.floor(x) + 0.5, y: Math.floor(y) + 0.5 });

@@ -35,7 +35,7 @@ export class Session {
     return [...this.items.values()].filter((item) => item.isUnsaved);
   }
 
-  /** Open a pair; the last one is saved in the background. Null if another was asked for meanwhile. Throws ApiError. */
+  /** Open a pair; the last one is saved in the background. Null if another has been asked for since. Throws ApiError. */
   async open(name) {
     this.wanted = name;
     this.settle();

@@ -16,25 +16,25 @@ const SPLITS = 50;
 
 export async function show(root, query) {
   const group = query.get("group");
-  const found = await service.detail(query.get("id"), group);
-  document.title = `${service.title(found)} · Trustscale`;
+  const calibration = await service.detail(query.get("id"), group);
+  document.title = `${service.title(calibration)} · Trustscale`;
   const rows = await service.listed();
-  const expected = expectations(found, group);
+  const expected = expectations(calibration, group);
   render(
-    html`${head(found, rows)}
+    html`${head(calibration, rows)}
       <div class="stack">
-        ${found.differences?.length > 0 ? refusal(found.differences) : nothing} ${found.groups?.length > 0 ? groupChoice(found, group) : nothing}
-        ${tiles(found)}
+        ${calibration.differences?.length > 0 ? refusal(calibration.differences) : nothing} ${calibration.groups?.length > 0 ? groupChoice(calibration, group) : nothing}
+        ${tiles(calibration)}
         <div class="two">
-          <section class="card">${later(part(expected, "area"), "Trying it out on its own photographs…")}</section>
-          <section class="card stack">${later(part(expected, "backtest").catch(none), "")}</section>
+          <section class="card">${later(partOf(expected, "area"), "Trying it out on its own photographs…")}</section>
+          <section class="card stack">${later(partOf(expected, "backtest").catch(none), "")}</section>
         </div>
-        ${found.classes.length ? classTable(found.classes) : nothing}
+        ${calibration.classes.length ? classTable(calibration.classes) : nothing}
         <section class="card stack">
           <h2>Photographs with the largest errors</h2>
-          ${later(part(expected, "dominant").catch(none), "Looking…")}
+          ${later(partOf(expected, "dominant").catch(none), "Looking…")}
         </section>
-        <section class="card"><h2>Origin</h2>${provenance(found)}</section>
+        <section class="card"><h2>Origin</h2>${provenance(calibration)}</section>
       </div>`,
     root,
   );
@@ -42,36 +42,36 @@ export async function show(root, query) {
 }
 
 /** A part of a promise; an error is shown once, in the first part. */
-const part = async (all, name) => (await all)[name];
+const partOf = async (expected, name) => (await expected)[name];
 const none = () => nothing;
 
-function head(found, rows) {
-  const row = rows.find(({ id }) => id === found.id);
+function head(calibration, rows) {
+  const row = rows.find(({ id }) => id === calibration.id);
   const before = row?.active && rows.find(({ id }) => id === row.previous);
-  const id = encodeURIComponent(found.id);
-  const lead = html`<p class="button-row"><code class="hint">${found.id}</code> ${activeBadge(row)} ${mismatch(found)}</p>
-    <p class="lead" id="verdict">${verdict(found)}</p>
-    ${trustsNothing(found)}`;
+  const id = encodeURIComponent(calibration.id);
+  const lead = html`<p class="button-row"><code class="hint">${calibration.id}</code> ${activeBadge(row)} ${mismatch(calibration)}</p>
+    <p class="lead" id="verdict">${verdict(calibration)}</p>
+    ${trustsNothing(calibration)}`;
   const remove = async () => {
-    if (await service.remove(found)) location.href = at("calibrations");
+    if (await service.remove(calibration)) location.href = at("calibrations");
   };
   const tools = html`<div class="button-row">
-    ${row?.active ? nothing : html`<a class="button primary" href=${service.trial(found.id)}>Before and after</a>`}
+    ${row?.active ? nothing : html`<a class="button primary" href=${service.trial(calibration.id)}>Before and after</a>`}
     ${before ? html`<a class="button" href=${service.trial(before.id)}>Back to ${service.title(before)}</a>` : nothing}
     <a class="button" href=${at(`calibrations?new&extend=${id}`)}>Add pictures</a>
-    ${button("Export", () => guarded(() => service.exported(found.id)))}
+    ${button("Export", () => guarded(() => service.exported(calibration.id)))}
     ${row?.active ? undeletable : button("Delete", () => guarded(remove), { kind: "danger" })}
   </div>`;
-  return pageHead(service.title(found), { above, lead, tools });
+  return pageHead(service.title(calibration), { above, lead, tools });
 }
 
 const sureness = ({ guarantee }) => howSure(guarantee ?? {}) || "on average";
 
-function verdict(found) {
-  const { n, default_alpha: alpha } = found;
-  const own = ownRow(found);
+function verdict(calibration) {
+  const { n, default_alpha: alpha } = calibration;
+  const own = ownRow(calibration);
   if (!own) return nothing;
-  return `From ${count(n)} scenes: of a picture like these ${percent(own.trusted_fraction, 0)} is trusted, where the largest error is ${sureness(found)} at most ${level(alpha)}.`;
+  return `From ${count(n)} scenes: of a picture like these ${percent(own.trusted_fraction, 0)} is trusted, where the largest error is ${sureness(calibration)} at most ${level(alpha)}.`;
 }
 
 const undeletable = html`<button type="button" class="danger" disabled aria-describedby="why-not">Delete</button>
@@ -81,13 +81,13 @@ const refusal = (differences) =>
   html`<p class="callout bad"><strong>It cannot be used</strong>${mismatchWords(differences)}</p>`;
 
 /** All pairs, or those of one group. */
-function groupChoice(found, group) {
+function groupChoice(calibration, group) {
   const link = (name, words) => {
-    const href = `${service.page(found.id)}${name === null ? "" : `&group=${encodeURIComponent(name)}`}`;
+    const href = `${service.page(calibration.id)}${name === null ? "" : `&group=${encodeURIComponent(name)}`}`;
     return html`<a class="button small" href=${href} aria-current=${name === group ? "true" : nothing}>${words}</a>`;
   };
   return html`<nav class="groups button-row" aria-label="Groups">
-    ${link(null, "All pairs")} ${found.groups.map(({ group: name, n }) => link(name, `${name} (${count(n)})`))}
+    ${link(null, "All pairs")} ${calibration.groups.map(({ group: name, n }) => link(name, `${name} (${count(n)})`))}
   </nav>`;
 }
 
@@ -97,35 +97,48 @@ function classTable(classes) {
   return html`<section class="card"><h2>Kinds of upload</h2>${table("Kinds of upload", heads, rows, "narrow")}</section>`;
 }
 
-function tiles(found) {
-  const { metric, bound } = found.pipeline.fidelity;
-  const own = ownRow(found);
-  const most = level(found.bound ?? bound);
+function tiles(calibration) {
+  const { metric, bound } = calibration.pipeline.fidelity;
+  const own = ownRow(calibration);
+  const most = level(calibration.bound ?? bound);
   return figures([
-    ["Scenes", count(found.n), found.pairs === found.n ? "" : `${count(found.pairs)} pairs`],
-    ["Accepted error", level(found.default_alpha), sureness(found), "default risk level α"],
+    [
+      "Scenes",
+      count(calibration.n),
+      calibration.pairs === calibration.n ? "" : `${count(calibration.pairs)} pairs`,
+    ],
+    ["Accepted error", level(calibration.default_alpha), sureness(calibration), "default risk level α"],
     ["Trusted area there", own ? percent(own.trusted_fraction) : "not in the table", "mean over the pairs"],
-    ["Smallest error", level(found.min_alpha), "that it can promise", `smallest α = B/(n + 1), B = ${most}`],
-    ["Calls per picture", count(found.pipeline.samples), "of the model", "M"],
+    [
+      "Smallest error",
+      level(calibration.min_alpha),
+      "that it can promise",
+      `smallest α = B/(n + 1), B = ${most}`,
+    ],
+    ["Calls per picture", count(calibration.pipeline.samples), "of the model", "M"],
     ["Counts as an error", metricWords(metric), "", "metric D"],
     own && ["Trusted up to a score of", threshold(own.threshold), "", "t_α"],
   ]);
 }
 
 /** The results of repeated splits of the pairs: {area, backtest, dominant}. Throws ApiError. */
-async function expectations(found, group) {
-  if (found.n < 2) {
+async function expectations(calibration, group) {
+  if (calibration.n < 2) {
     const words = hint("A backtest needs at least two scenes.");
-    return { area: chart(areaChart(found)), backtest: words, dominant: hint("There is only one scene.") };
+    return {
+      area: chart(areaChart(calibration)),
+      backtest: words,
+      dominant: hint("There is only one scene."),
+    };
   }
-  const { rows, checks, splits } = await service.backtest(found.id, SPLITS, group);
-  const backtest = html`${chart(backtestChart(found, rows))}
+  const { rows, checks, splits } = await service.backtest(calibration.id, SPLITS, group);
+  const backtest = html`${chart(backtestChart(calibration, rows))}
     <p class="hint">
       In ${splits} random splits, one half of the scenes makes the promise and the other half checks it, from stored measurements. The dots should lie at or
       below the dashed line. The bars are the spread over such halves, not a confidence interval for new pictures.
     </p>
     ${concerns(checks)}`;
-  return { area: chart(areaChart(found, rows)), backtest, dominant: domination(found, checks) };
+  return { area: chart(areaChart(calibration, rows)), backtest, dominant: domination(calibration, checks) };
 }
 
 /** The trusted area grows with α, so steps hold between two α; below the smallest possible α it is 0. */
@@ -174,12 +187,12 @@ const concerns = ({ duplicates, ways, alpha }) => [
     ),
 ];
 
-function domination(found, { dominant_pairs: pairs, alpha }) {
+function domination(calibration, { dominant_pairs: pairs, alpha }) {
   const largest = Math.max(...pairs.map(({ share }) => share));
   if (!largest) return hint(`At the accepted error, ${level(alpha)}, no mask contains an error.`);
   const leave = async (name) => {
-    const made = await service.removePair(found.id, name);
-    if (made) location.href = service.trial(made);
+    const withoutPair = await service.removePair(calibration.id, name);
+    if (withoutPair) location.href = service.trial(withoutPair);
   };
   return html`${hint(`The worst picture of each of the five scenes that reduce the mask most. Check them: a wrong crop or a mismatched original reduces every mask.`)}
     ${pairs.map(
@@ -190,28 +203,31 @@ function domination(found, { dominant_pairs: pairs, alpha }) {
             <meter min="0" max=${largest} value=${share} aria-label="Share of all errors"></meter>
             <span title="share of the risk, loss">${percent(share)} of all, largest error ${level(loss)}</span>
           </div>
-          ${found.pictures ? pictures(found.id, name) : nothing}
-          ${found.pairs > 1 ? html`<div>${button("Leave out", () => guarded(() => leave(name)), { kind: "small", label: `Leave out ${name}` })}</div>` : nothing}
+          ${calibration.pictures ? pictures(calibration.id, name) : nothing}
+          ${calibration.pairs > 1 ? html`<div>${button("Leave out", () => guarded(() => leave(name)), { kind: "small", label: `Leave out ${name}` })}</div>` : nothing}
         </article>`,
     )}
-    ${found.pictures ? nothing : GONE}`;
+    ${calibration.pictures ? nothing : GONE}`;
 }
 
-function provenance(found) {
-  const { provenance: origin } = found;
+function provenance(calibration) {
+  const { provenance: origin } = calibration;
   return facts([
-    ["Made", time(found.created_at)],
+    ["Made", time(calibration.created_at)],
     ["By", origin.created_by],
     ["With", origin.software],
     origin.parent && ["From", html`<a href=${service.page(origin.parent)}>${origin.parent}</a>`],
     origin.note && ["Note", origin.note],
-    ["Upscaler", found.upscaler],
-    ["Exact model", html`<code title="fingerprint">${found.pipeline.fingerprint}</code>`],
-    ["Pipeline", pipelineWords(found.pipeline)],
-    ["Small versions", found.made_by ? `made from the originals: ${found.made_by}` : "were given"],
-    ["Seed", String(found.seed)],
+    ["Upscaler", calibration.upscaler],
+    ["Exact model", html`<code title="fingerprint">${calibration.pipeline.fingerprint}</code>`],
+    ["Pipeline", pipelineWords(calibration.pipeline)],
+    [
+      "Small versions",
+      calibration.made_by ? `made from the originals: ${calibration.made_by}` : "were given",
+    ],
+    ["Seed", String(calibration.seed)],
     origin.attributions.length > 0 && ["Images", attributions(origin.attributions)],
-    found.skipped.length > 0 && ["Left out", reasons(found.skipped)],
+    calibration.skipped.length > 0 && ["Left out", reasons(calibration.skipped)],
   ]);
 }
 

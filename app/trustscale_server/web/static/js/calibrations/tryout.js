@@ -30,45 +30,45 @@ const CAPTION = hint(
 const ALL = "*"; // the class of a calibration that sorts uploads into none
 
 export async function show(root, query) {
-  const [found, rows, upscalers] = await Promise.all([
+  const [candidate, rows, upscalers] = await Promise.all([
     service.detail(query.get("id")),
     service.listed(),
     service.upscalers(),
   ]);
-  const model = upscalers.find(({ name }) => name === found.upscaler) ?? {};
+  const model = upscalers.find(({ name }) => name === candidate.upscaler) ?? {};
   const active = model.calibrations ?? [];
   const others = await Promise.all(
-    active.filter(({ id }) => id !== found.id).map(({ id }) => service.detail(id)),
+    active.filter(({ id }) => id !== candidate.id).map(({ id }) => service.detail(id)),
   );
-  const present = service.activeOf(rows, found.upscaler);
+  const present = service.activeOf(rows, candidate.upscaler);
   const place = html`<div id="tried"></div>`;
-  render(wizard("Before and after", 4, view(found, present, others, active, place)), root);
+  render(wizard("Before and after", 4, view(candidate, present, others, active, place)), root);
   const tried = root.querySelector("#tried");
-  if (!found.pictures) return render(GONE, tried);
+  if (!candidate.pictures) return render(GONE, tried);
   try {
-    await tryAll(found, present, tried, isElsewhere(model));
+    await tryAll(candidate, present, tried, isElsewhere(model));
   } catch (error) {
     toastError(error);
   }
 }
 
-function view(found, present, others, active, place) {
-  const isActive = present?.id === found.id;
+function view(candidate, present, others, active, place) {
+  const isActive = present?.id === candidate.id;
   const use = (event) => {
     event.preventDefault();
     const { only } = documentOf(event.currentTarget);
-    guarded(async () => (await activated(found.id, only)) && location.assign(service.page(found.id)));
+    guarded(async () => (await activated(candidate.id, only)) && location.assign(service.page(candidate.id)));
   };
   return html`<p class="lead">
-      ${isActive ? html`<b>${service.title(found)}</b> answers already.` : html`Nothing is changed yet: <b>${service.title(found)}</b> answers only if you use it.`}
+      ${isActive ? html`<b>${service.title(candidate)}</b> answers already.` : html`Nothing is changed yet: <b>${service.title(candidate)}</b> answers only if you use it.`}
     </p>
-    ${changed(found)} ${trustsNothing(found)} ${place} ${coverage(found, others, active)}
+    ${changed(candidate)} ${trustsNothing(candidate)} ${place} ${coverage(candidate, others, active)}
     <form class="stack" @submit=${use}>
       ${others.length ? check("only", `Only this one: no longer ${others.map(service.title).join(" and ")} after it`) : nothing}
       <div class="button-row onward">
         ${isActive ? nothing : html`<button type="submit" class="primary large">Use it</button>`}
         <a class="button" href=${at("calibrations")}>${isActive ? "Back" : present ? "Keep the old one" : "Not yet"}</a>
-        <a class="button quiet" href=${service.page(found.id)}>Its figures</a>
+        <a class="button quiet" href=${service.page(candidate.id)}>Its figures</a>
       </div>
     </form>`;
 }
@@ -129,42 +129,44 @@ export function chosen(names) {
   const present = new Set(parts.map(({ kind }) => kind));
   const plain = Object.keys(KINDS).filter((kind) => present.has(kind));
   const kinds = plain.length ? plain : [...present]; // others may lack colour, or be a part of a page
-  const found = new Map();
+  const bySource = new Map();
   for (let k = 0; k < MOST; k += 1) {
     const kind = kinds[k % kinds.length];
-    const next = parts.find((one) => one.kind === kind && !found.has(one.source));
-    if (next) found.set(next.source, next);
+    const next = parts.find((one) => one.kind === kind && !bySource.has(one.source));
+    if (next) bySource.set(next.source, next);
   }
-  return [...found.values()].map(({ name, source, kind }) => ({
+  return [...bySource.values()].map(({ name, source, kind }) => ({
     name,
     words: [source, KINDS[kind]].filter(Boolean).join(" · "),
   }));
 }
 
 /** Its own photographs, each in one kind of upload, as they are answered now and as they would be. */
-async function tryAll(found, present, place, isSupplied) {
-  const now = present && present.id !== found.id ? [["Now", undefined]] : [];
-  const ways = [...now, ["With this one", found.id]];
-  const shown = chosen((await service.pairs(found.id)).map(({ name }) => name)).map(({ name, words }) => ({
-    pair: name,
-    name: words,
-    sides: [...ways.map(([side]) => [null, side, "…"]), [null, "It was"]],
-  }));
-  const draw = () => render(html`${beside(shown)} ${CAPTION}`, place);
+async function tryAll(candidate, present, place, isSupplied) {
+  const now = present && present.id !== candidate.id ? [["Now", undefined]] : [];
+  const ways = [...now, ["With this one", candidate.id]];
+  const examples = chosen((await service.pairs(candidate.id)).map(({ name }) => name)).map(
+    ({ name, words }) => ({
+      pair: name,
+      name: words,
+      sides: [...ways.map(([side]) => [null, side, "…"]), [null, "It was"]],
+    }),
+  );
+  const draw = () => render(html`${beside(examples)} ${CAPTION}`, place);
   draw();
-  for (const { pair, sides } of shown) {
-    const part = (name) => service.path(found.id, "pairs", pair, name);
+  for (const { pair, sides } of examples) {
+    const fileOf = (name) => service.path(candidate.id, "pairs", pair, name);
     const [x, y, worst, enlarged] = await Promise.all([
-      getBlob(part("x.png"), ADMIN),
-      getBlob(part("y.png"), ADMIN),
-      getJson(part("worst"), ADMIN),
-      isSupplied ? getBlob(part("prediction.png"), ADMIN) : null,
+      getBlob(fileOf("x.png"), ADMIN),
+      getBlob(fileOf("y.png"), ADMIN),
+      getJson(fileOf("worst"), ADMIN),
+      isSupplied ? getBlob(fileOf("prediction.png"), ADMIN) : null,
     ]);
     const truth = await createImageBitmap(y);
     const box = worst.badness ? worst.box : [0, 0, truth.width, truth.height];
     sides[ways.length] = [crop(truth, box), "It was"];
     for (const [k, [words, calibration]] of ways.entries()) {
-      const { layer, share } = await answered(x, enlarged, found.upscaler, calibration);
+      const { layer, share } = await answered(x, enlarged, candidate.upscaler, calibration);
       const canvas = document.createElement("canvas");
       drawBox(canvas, layer, box, SIDE);
       sides[k] = [canvas, words, `${percent(share, 0)} of the picture can be relied on`];
@@ -183,7 +185,7 @@ async function answered(x, enlarged, upscaler, calibration) {
   if (calibration) form.append("calibration", calibration);
   const asked = { method: "POST", body: form, ...ADMIN };
   const { links, trusted_fraction: share } = await getJson(at("v1/upscale"), asked);
-  const part = async (path) => createImageBitmap(await getBlob(path, ADMIN));
-  const [made, mask] = await Promise.all([part(links.image), part(links.mask)]);
-  return { layer: masked(mask, made), share };
+  const bitmapAt = async (path) => createImageBitmap(await getBlob(path, ADMIN));
+  const [picture, mask] = await Promise.all([bitmapAt(links.image), bitmapAt(links.mask)]);
+  return { layer: masked(mask, picture), share };
 }

@@ -80,7 +80,7 @@ export async function upload(path, body, { onProgress, whole = false, ...options
   return (await request(path, options, send)).json();
 }
 
-/** Ask for a key in place of the one that was refused; one that was set meanwhile is used without asking. */
+/** Ask for a key in place of the one that was refused; a key that was set since then is used without asking. */
 function anotherKey(kind, error, sentHeaders) {
   const { Authorization: sent } = sentHeaders;
   const { Authorization: present } = keyHeaders(kind);

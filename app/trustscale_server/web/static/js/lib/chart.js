@@ -64,19 +64,19 @@ function shape({ kind, tone, points }, atX, atY) {
 }
 
 function figuresOf(title, x, y, series) {
-  const shown = series.filter(({ kind }) => kind !== "line");
-  const places = [...new Set(shown.flatMap(({ points }) => points.map((point) => point.x)))];
+  const tabled = series.filter(({ kind }) => kind !== "line");
+  const places = [...new Set(tabled.flatMap(({ points }) => points.map((point) => point.x)))];
   const words = ({ y: value, low, high }) =>
     [value !== undefined && y.format(value), low !== undefined && `${y.format(low)} to ${y.format(high)}`]
       .filter(Boolean)
       .join(", ");
   const row = (place) => [
     x.format(place),
-    ...shown.map(({ points }) => {
-      const found = points.find((point) => point.x === place);
-      return found ? words(found) : "";
+    ...tabled.map(({ points }) => {
+      const match = points.find((point) => point.x === place);
+      return match ? words(match) : "";
     }),
   ];
-  const heads = [x.label, ...shown.map(({ name }) => [name, "number"])];
+  const heads = [x.label, ...tabled.map(({ name }) => [name, "number"])];
   return table(`${title}: figures`, heads, places.sort((a, b) => a - b).map(row), "narrow");
 }

@@ -2,9 +2,9 @@
 
 /** The first match; an error if there is none. @returns {any} */
 export function $(selector) {
-  const found = document.querySelector(selector);
-  if (!found) throw new Error(`no element ${selector}`);
-  return found;
+  const element = document.querySelector(selector);
+  if (!element) throw new Error(`no element ${selector}`);
+  return element;
 }
 
 /** All matches below `root`. @returns {NodeListOf<any>} */
@@ -34,15 +34,15 @@ export function download(blob, name) {
  * fields are left out. @returns {any}
  */
 export function documentOf(form) {
-  const found = {};
+  const fields = {};
   for (const { name, type, value = "", checked } of form.elements) {
     const text = value.trim();
     if (!name || !text || type === "radio") continue;
     const [field, part] = name.split(".").reverse();
-    const place = part ? (found[part] ??= {}) : found;
+    const place = part ? (fields[part] ??= {}) : fields;
     place[field] = type === "checkbox" ? checked : type === "number" ? Number(text) : text;
   }
-  return found;
+  return fields;
 }
 
 /** Call run(key, event) for keys outside fields and dialogs, letters in lower case; a true answer takes the key. */

@@ -13,11 +13,11 @@ async function inside(entry) {
     return [{ file, path: (entry.fullPath ?? file.name).replace(/^\//, "") }];
   }
   const reader = entry.createReader();
-  const found = [];
+  const files = [];
   // A folder tells of a hundred entries at a time.
   for (let some = null; some?.length !== 0;) {
     some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    found.push(...(await Promise.all(some.map(inside))).flat());
+    files.push(...(await Promise.all(some.map(inside))).flat());
   }
-  return found;
+  return files;
 }

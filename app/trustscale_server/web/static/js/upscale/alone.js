@@ -24,13 +24,13 @@ async function start() {
   const draw = () => {
     frame = 0;
     const { view, screen, density } = viewport;
-    const shown = !isHeld ? mode : mode === "checked" && soft ? "original" : "plain";
-    get("#legend").textContent = LEGENDS[shown];
-    get(".stage").dataset.shown = shown;
+    const current = !isHeld ? mode : mode === "checked" && soft ? "original" : "plain";
+    get("#legend").textContent = LEGENDS[current];
+    get(".stage").dataset.shown = current;
     // Rings move with the picture, whose pixels the painter would otherwise keep.
     if (mode === "checked") painter.last = null;
-    painter.draw({ view, screen, density, parts: [{ layer, mode: shown, left: 0, right: screen.width }] });
-    if (shown === "checked") drawRings(canvas.getContext("2d"), rings, view, density);
+    painter.draw({ view, screen, density, parts: [{ layer, mode: current, left: 0, right: screen.width }] });
+    if (current === "checked") drawRings(canvas.getContext("2d"), rings, view, density);
   };
   const request = () => (frame ||= requestAnimationFrame(draw));
   const hold = (held) => {
@@ -43,8 +43,8 @@ async function start() {
   for (const button of document.querySelectorAll("button[data-view]"))
     button.addEventListener("click", () => {
       mode = /** @type {HTMLElement} */ (button).dataset.view;
-      for (const one of document.querySelectorAll("button[data-view]"))
-        one.ariaPressed = String(one === button);
+      for (const other of document.querySelectorAll("button[data-view]"))
+        other.ariaPressed = String(other === button);
       request();
     });
   canvas.addEventListener("keydown", (event) => viewport.key(event) && event.preventDefault());

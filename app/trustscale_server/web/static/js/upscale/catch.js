@@ -23,8 +23,8 @@ const canvasOf = (bitmap, width, height) => {
 /** {x, truth}: canvases of a photograph that is shrunk by a model's scale, and of what the model has to find. */
 async function pairOf(file, scale) {
   const bitmap = await createImageBitmap(file);
-  const part = Math.min(1, LONGEST / Math.max(bitmap.width, bitmap.height));
-  const [w, h] = [bitmap.width, bitmap.height].map((side) => Math.floor((side * part) / scale));
+  const shrink = Math.min(1, LONGEST / Math.max(bitmap.width, bitmap.height));
+  const [w, h] = [bitmap.width, bitmap.height].map((side) => Math.floor((side * shrink) / scale));
   const truth = canvasOf(bitmap, w * scale, h * scale);
   const x = canvasOf(truth, w, h);
   bitmap.close();
@@ -72,9 +72,9 @@ function formOf(truth) {
 export const look = ({ id, result, truth }) =>
   guarded(async () => {
     try {
-      const found = await upload(`${result.links.self}/catch`, formOf(truth), { onProgress: () => {} });
+      const caught = await upload(`${result.links.self}/catch`, formOf(truth), { onProgress: () => {} });
       if (state.selected !== id || !viewer.result?.soft) return;
-      store.set({ caught: { ...found, id, truth, panels: await panels(found.box, truth) } });
+      store.set({ caught: { ...caught, id, truth, panels: await panels(caught.box, truth) } });
     } catch (error) {
       if (error.status !== 404) throw error;
       toast("Nothing was rewritten that can be seen: the model was right here.");

@@ -83,12 +83,12 @@ function means({ width, height, data }, columns, lines, cell) {
  * @param {Strength} strength @param {number} limit the largest code that is trusted
  */
 export function inkOf({ width, height, cell, added, codes }, limit) {
-  const part = (value, from, to) => Math.min(1, Math.max(0, (value - from) / (to - from)));
+  const progress = (value, from, to) => Math.min(1, Math.max(0, (value - from) / (to - from)));
   const data = new Uint8Array(added.length);
   for (let at = 0; at < data.length; at += 1) {
     if (added[at] < VISIBLE) continue;
-    const doubt = part(codes[at], limit, SURE * limit);
-    data[at] = 255 * (FAINT + (1 - FAINT) * Math.sqrt(part(added[at], VISIBLE, LOUD) * doubt));
+    const doubt = progress(codes[at], limit, SURE * limit);
+    data[at] = 255 * (FAINT + (1 - FAINT) * Math.sqrt(progress(added[at], VISIBLE, LOUD) * doubt));
   }
   return { width, height, cell, limit, data };
 }
@@ -101,8 +101,8 @@ export function inkOf({ width, height, cell, added, codes }, limit) {
  */
 export function gravest({ codes, strength, limit }, things = []) {
   /** @type {(Ring & {rank: number})[]} */
-  const found = things.map(ringOf).sort((a, b) => b.rank - a.rank || b.radius - a.radius);
-  if (found.length >= MOST || !strength) return found.slice(0, MOST);
+  const rings = things.map(ringOf).sort((a, b) => b.rank - a.rank || b.radius - a.radius);
+  if (rings.length >= MOST || !strength) return rings.slice(0, MOST);
   const { width, height, cell } = strength;
   const doubted = (x, y) =>
     Number(codes.data[Math.min(codes.height - 1, y) * codes.width + Math.min(codes.width - 1, x)] > limit);
@@ -124,15 +124,15 @@ export function gravest({ codes, strength, limit }, things = []) {
   const radius = RADIUS * cell;
   const inside = (at, side) => Math.min(Math.max(at, radius), Math.max(radius, side - radius));
   for (const at of order) {
-    if (found.length === MOST || smooth[at] < LEAST * smooth[order[0]]) break;
+    if (rings.length === MOST || smooth[at] < LEAST * smooth[order[0]]) break;
     const [x, y] = [
       inside(((at % width) + 0.5) * cell, codes.width),
       inside((Math.floor(at / width) + 0.5) * cell, codes.height),
     ];
-    if (found.every((one) => Math.hypot(one.x - x, one.y - y) > (APART / 2) * (one.radius + radius)))
-      found.push({ x, y, radius, rank: 0 });
+    if (rings.every((ring) => Math.hypot(ring.x - x, ring.y - y) > (APART / 2) * (ring.radius + radius)))
+      rings.push({ x, y, radius, rank: 0 });
   }
-  return found;
+  return rings;
 }
 
 function ringOf(thing) {

@@ -186,9 +186,9 @@ async function link() {
   const { result, name } = state.shown;
   const body = JSON.stringify({ name: name.slice(0, 200) });
   const headers = { "Content-Type": "application/json" };
-  const found = await getJson(`${result.links.self}/share`, { method: "PUT", headers, body });
-  store.set({ shown: { ...state.shown, expires: new Date(found.expires) } });
-  return { url: new URL(found.path, location.href).href, until: date(found.expires) };
+  const shared = await getJson(`${result.links.self}/share`, { method: "PUT", headers, body });
+  store.set({ shown: { ...state.shown, expires: new Date(shared.expires) } });
+  return { url: new URL(shared.path, location.href).href, until: date(shared.expires) };
 }
 
 /** The card to another program where fingers are used, and otherwise the link to the clipboard. */

@@ -236,9 +236,9 @@ export class GlPainter {
   /** Give back the textures of results that are no longer shown. */
   forget({ parts }) {
     const grids = (layer) => [layer.codes, ...layer.marks, inkFor(layer) ?? FULL].map(({ data }) => data);
-    const shown = new Set(parts.flatMap(({ layer }) => [layer.pictures[0], layer.soft, ...grids(layer)]));
+    const inUse = new Set(parts.flatMap(({ layer }) => [layer.pictures[0], layer.soft, ...grids(layer)]));
     for (const [of, texture] of this.textures) {
-      if (shown.has(/** @type {any} */ (of))) continue;
+      if (inUse.has(/** @type {any} */ (of))) continue;
       this.gl.deleteTexture(texture);
       this.textures.delete(of);
     }

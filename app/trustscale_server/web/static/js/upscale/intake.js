@@ -20,11 +20,12 @@ export const load = (ask = true) => (loading ??= read(ask).finally(() => (loadin
 async function read(ask) {
   try {
     const answer = await getJson(at("v1/upscalers"), { ask });
-    const found = withAuto(answer);
+    const upscalers = withAuto(answer);
     if (state.problem) store.set({ problem: null });
-    if (JSON.stringify(found) === JSON.stringify(state.upscalers)) return;
-    const chosen = upscalerOf({ ...state, upscalers: found }) ?? found.find((one) => one.default) ?? found[0];
-    store.set({ upscalers: found });
+    if (JSON.stringify(upscalers) === JSON.stringify(state.upscalers)) return;
+    const chosen =
+      upscalerOf({ ...state, upscalers }) ?? upscalers.find((one) => one.default) ?? upscalers[0];
+    store.set({ upscalers });
     if (chosen) choose(chosen.name);
   } catch (error) {
     // Old knowledge is better than none.
@@ -33,14 +34,14 @@ async function read(ask) {
 }
 
 /** The upscalers, after the automatic one if the service can choose by the class of a file. */
-function withAuto(found) {
-  const able = found.filter((one) => one.default);
-  if (able.length < 2) return found;
+function withAuto(upscalers) {
+  const able = upscalers.filter((one) => one.default);
+  if (able.length < 2) return upscalers;
   const first = able.find((one) => one.calibration) ?? able[0];
   const auto = { name: "auto", title: "Best model for each picture" };
   // A level that one of them lacks cannot be asked for.
   const has = ({ name }) => able.every(({ levels }) => levels.some((one) => one.name === name));
-  return [{ ...first, ...auto, levels: first.levels.filter(has) }, ...found];
+  return [{ ...first, ...auto, levels: first.levels.filter(has) }, ...upscalers];
 }
 
 export function choose(name) {
@@ -126,7 +127,7 @@ export function listen() {
   };
   document.addEventListener("keys", missing);
   addEventListener("online", missing);
-  // Another calibration may have become active meanwhile.
+  // Another calibration may have become active since.
   document.addEventListener("visibilitychange", () => document.hidden || load(false));
 }
 
@@ -136,8 +137,8 @@ async function dragged(event) {
   event.preventDefault();
   store.set({ isDropping: event.type === "dragover" || Boolean(event.relatedTarget) });
   if (event.type !== "drop") return;
-  const found = await droppedFiles(event.dataTransfer);
+  const files = await droppedFiles(event.dataTransfer);
   // Folders hold other things, too.
   const isPicture = ({ file, path }) => !path.includes("/") || file.type.startsWith("image/");
-  take(found.filter(isPicture).map(({ file }) => file));
+  take(files.filter(isPicture).map(({ file }) => file));
 }

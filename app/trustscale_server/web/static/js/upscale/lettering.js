@@ -8,7 +8,7 @@ import { html, render, svg } from "../lib/html.js";
 /** Whether a word is trusted at α. */
 export const isTrusted = ({ trust_level: level }, alpha) => level !== null && level <= alpha;
 
-/** In words: those that are trusted, and how many are not. */
+/** Says which words are trusted, and how many are not. */
 export function said(words, alpha) {
   const trusted = words.filter((word) => isTrusted(word, alpha));
   const read = trusted.map(({ text }) => text).join(" ");

@@ -67,10 +67,10 @@ export function markLevels(levels) {
   const base = fine < 0 ? levels.length - 1 : fine;
   const radius = Math.max(1, Math.round(side(levels[base]) / NARROW / 2));
   let level = extreme(extreme(levels[base], radius, true), radius, false);
-  const found = [];
+  const grids = [];
   for (let cell = 2 ** base; ; cell *= 2) {
-    found.push({ ...grown(level), cell });
-    if (side(level) <= 64) return found;
+    grids.push({ ...grown(level), cell });
+    if (side(level) <= 64) return grids;
     level = halve(level);
   }
 }

@@ -15,7 +15,7 @@ export const LEGENDS = {
 
 const EXACT_FROM = 6; // CSS pixels that a picture pixel is wide: from here on the mask is drawn pixel by pixel
 const COARSE = 1.25; // CSS pixels of a mark's cell at least, where there are several levels
-/** Marks are smoothed over so many cells to each side, by a bell curve of this width. */
+/** Marks are smoothed over this many cells to each side, by a bell curve of this width. */
 export const [REACH, SIGMA] = [3, 1.3];
 /** The slope of a smoothed border per cell, in its middle. */
 export const SLOPE = 1 / (SIGMA * Math.sqrt(2 * Math.PI));
@@ -85,8 +85,8 @@ export function tableOf(grid, { view, density }, levels = 1) {
   const places = Math.round(STEP * density);
   const table = new Uint32Array(256 * places * levels);
   const reach = (grid.cell * view.scale) / SLOPE / 255;
-  const row = (ink, part) => {
-    const [own, line] = [thinned(ink, part), thinned(STYLE.line, Math.sqrt(part))];
+  const row = (ink, strength) => {
+    const [own, line] = [thinned(ink, strength), thinned(STYLE.line, Math.sqrt(strength))];
     return Uint32Array.from({ length: 256 }, (_, f) => {
       if (grid.isExact) return pack(f === BORDER ? line : f ? own : CLEAR);
       const inside = f === 255 ? Infinity : ((f - 127.5) * reach) / density;
@@ -95,8 +95,8 @@ export function tableOf(grid, { view, density }, levels = 1) {
     });
   };
   for (let level = 0; level < levels; level += 1) {
-    const part = levels === 1 ? 1 : level / (levels - 1);
-    const rows = new Map([STYLE.stripe, STYLE.shade, CLEAR].map((ink) => [ink, row(ink, part)]));
+    const strength = levels === 1 ? 1 : level / (levels - 1);
+    const rows = new Map([STYLE.stripe, STYLE.shade, CLEAR].map((ink) => [ink, row(ink, strength)]));
     for (let place = 0; place < places; place += 1)
       table.set(rows.get(stripe(place, density)), 256 * (level * places + place));
   }
@@ -104,7 +104,7 @@ export function tableOf(grid, { view, density }, levels = 1) {
 }
 
 /** @param {Rgba} colour @returns {Rgba} */
-const thinned = ([r, g, b, a], part) => [r, g, b, a * part];
+const thinned = ([r, g, b, a], strength) => [r, g, b, a * strength];
 
 const CLEAR = /** @type {Rgba} */ ([0, 0, 0, 0]);
 
@@ -184,9 +184,9 @@ function inkRows({ width, height, cell, data }, view, area) {
   let [above, upper, lower] = [-2, levels, levels];
   return (y) => {
     const row = rows[y] | 0;
-    const part = rows[y] - row;
+    const fraction = rows[y] - row;
     if (row !== above) [above, upper, lower] = [row, row === above + 1 ? lower : along(row), along(row + 1)];
-    for (let x = 0; x < levels.length; x += 1) levels[x] = upper[x] + part * (lower[x] - upper[x]);
+    for (let x = 0; x < levels.length; x += 1) levels[x] = upper[x] + fraction * (lower[x] - upper[x]);
     return levels;
   };
 }
@@ -274,15 +274,15 @@ function exactRow({ width, data }, limit, columns, rows, density) {
     const [before, after] = [Math.max(k - 1, 0), Math.min(k + 1, rows.count - 1)];
     const [above, below] = [rows.near[y], rows.far[y]];
     for (let x = 0; x < line.length; x += 1) {
-      const here = columns.k[x];
-      if (data[k * width + here] <= limit) line[x] = 0;
+      const column = columns.k[x];
+      if (data[k * width + column] <= limit) line[x] = 0;
       else {
         let edge = Infinity;
         const [left, right] = [columns.near[x], columns.far[x]];
-        if (left < edge && data[k * width + Math.max(here - 1, 0)] <= limit) edge = left;
-        if (right < edge && data[k * width + Math.min(here + 1, width - 1)] <= limit) edge = right;
-        if (above < edge && data[before * width + here] <= limit) edge = above;
-        if (below < edge && data[after * width + here] <= limit) edge = below;
+        if (left < edge && data[k * width + Math.max(column - 1, 0)] <= limit) edge = left;
+        if (right < edge && data[k * width + Math.min(column + 1, width - 1)] <= limit) edge = right;
+        if (above < edge && data[before * width + column] <= limit) edge = above;
+        if (below < edge && data[after * width + column] <= limit) edge = below;
         line[x] = edge < reach ? BORDER : 255;
       }
     }
@@ -323,11 +323,11 @@ export class CpuPainter {
     const parts = scene.parts.map((part) => ({ ...part, limit: part.layer.limit }));
     this.last = { ...scene, parts };
     const before = parts.map(({ layer, mode }, k) => {
-      const one = last?.parts.length === parts.length ? last.parts[k] : null;
-      return one?.layer === layer && one.mode === mode ? one : null;
+      const same = last?.parts.length === parts.length ? last.parts[k] : null;
+      return same?.layer === layer && same.mode === mode ? same : null;
     });
     const keeps = last && scaleOf(last) === scaleOf(scene);
-    const kept = before.map((one, k) => keeps && one?.limit === parts[k].limit && areaOf(last, one));
+    const kept = before.map((part, k) => keeps && part?.limit === parts[k].limit && areaOf(last, part));
     const isKept = kept.some(Boolean);
     const [dx, dy] = isKept ? [view.x - last.view.x, view.y - last.view.y] : [0, 0];
     if (!isKept) context.clearRect(0, 0, screen.width, screen.height);
@@ -428,7 +428,7 @@ function beside(area, box, dx, dy) {
     { ...row, x1: left },
     { ...row, x0: right },
   ];
-  return all.filter((one) => one.x1 > one.x0 && one.y1 > one.y0);
+  return all.filter((area) => area.x1 > area.x0 && area.y1 > area.y0);
 }
 
 function board(context) {

@@ -79,10 +79,10 @@ function drop(picture) {
 async function learn() {
   const all = await kept();
   const ids = new Set(all.map(({ id }) => id));
-  const mine = new Map(state.pictures.map((one) => [one.id, one]));
-  for (const one of all) adopt(mine.get(one.id), one);
+  const mine = new Map(state.pictures.map((picture) => [picture.id, picture]));
+  for (const picture of all) adopt(mine.get(picture.id), picture);
   const fresh = all.filter(({ id }) => !mine.has(id) && !removed.has(id)).map(restored);
-  const rest = state.pictures.filter((one) => ids.has(one.id) || one.isSaving);
+  const rest = state.pictures.filter((picture) => ids.has(picture.id) || picture.isSaving);
   const isGone = state.selected && !rest.some(({ id }) => id === state.selected);
   const pictures = [...rest, ...fresh].sort((a, b) => a.created - b.created);
   if (fresh.length || rest.length < state.pictures.length)
@@ -91,7 +91,7 @@ async function learn() {
   pump();
 }
 
-/** A picture of this tab has ended in another one. */
+/** A picture of this tab has ended in another tab. */
 function adopt(own, kept) {
   if (!own || !isEnded(kept) || isEnded(own)) return;
   change(own, kept);
@@ -126,16 +126,16 @@ export async function restore() {
 }
 
 /** Whether leaving the page would interrupt an upload. */
-export const isSending = () => state.pictures.some((one) => one.state === "sending");
+export const isSending = () => state.pictures.some((picture) => picture.state === "sending");
 
 function pump() {
   const free = AT_ONCE - state.pictures.filter(isBusy).length;
-  const waiting = state.pictures.filter((one) => one.state === "waiting");
+  const waiting = state.pictures.filter((picture) => picture.state === "waiting");
   for (const picture of waiting.slice(0, Math.max(0, free))) {
     change(picture, { state: "queued" });
     exclusively(picture, async () => {
       const before = (await kept()).find(({ id }) => id === picture.id);
-      if (before) adopt(picture, before); // another tab may have made it meanwhile
+      if (before) adopt(picture, before); // another tab may have made it since
       if (picture.state === "queued") await run(picture);
     });
   }
@@ -186,8 +186,10 @@ async function run(picture) {
       }
       const { name, message, slug = "", status = 0 } = error;
       const isFault = name !== "AbortError" && !abort.signal.aborted;
-      const found = isFault ? { state: "failed", error: { message, slug, status } } : { state: "cancelled" };
-      change(picture, { ...found, job: null });
+      const outcome = isFault
+        ? { state: "failed", error: { message, slug, status } }
+        : { state: "cancelled" };
+      change(picture, { ...outcome, job: null });
       if (isFault) announce(`${picture.name} failed: ${message}`);
       break;
     }
@@ -227,7 +229,9 @@ async function made(picture, abort) {
 
 /** Bytes that a model takes of it at most. */
 const largest = ({ settings }) =>
-  Math.min(...answering(state.upscalers, settings.upscaler).map((one) => one.max_bytes ?? Infinity));
+  Math.min(
+    ...answering(state.upscalers, settings.upscaler).map((upscaler) => upscaler.max_bytes ?? Infinity),
+  );
 
 /** Whether the service is away for now, and nothing is wrong with the picture. */
 const isAway = ({ status, slug, name }) =>
@@ -309,10 +313,10 @@ function follow(picture, { state: now, progress, draft, estimate_s: estimate, de
 /** Fetch the draft, as far as it is made; it is shown until the result is there. */
 async function look(picture, path) {
   picture.lookedAt = performance.now();
-  const found = await getBlob(path, { ask: false, signal: picture.abort.signal }).catch(() => null);
-  if (!found || picture.state !== "running") return;
+  const draft = await getBlob(path, { ask: false, signal: picture.abort.signal }).catch(() => null);
+  if (!draft || picture.state !== "running") return;
   if (picture.draft) URL.revokeObjectURL(picture.draft);
-  change(picture, { draft: URL.createObjectURL(found) });
+  change(picture, { draft: URL.createObjectURL(draft) });
 }
 
 // The remaining time shrinks between the answers, too.
@@ -325,7 +329,7 @@ export function again(picture, settings = {}) {
   drop(picture);
   save(fresh);
   const selected = state.selected === picture.id ? fresh.id : state.selected;
-  store.set({ pictures: state.pictures.map((one) => (one === picture ? fresh : one)), selected });
+  store.set({ pictures: state.pictures.map((present) => (present === picture ? fresh : present)), selected });
   pump();
   return fresh;
 }
@@ -345,7 +349,7 @@ const giveUp = (job) => request(at(`v1/jobs/${job}`), { method: "DELETE" }).catc
 /** Remove pictures, with an undo. */
 export function remove(gone) {
   const before = state.pictures;
-  const rest = before.filter((one) => !gone.includes(one));
+  const rest = before.filter((picture) => !gone.includes(picture));
   for (const picture of gone) {
     if (isBusy(picture) || picture.state === "waiting") cancel(picture);
     drop(picture);
@@ -401,5 +405,5 @@ async function kept() {
   const all = (await stored("readonly", (store) => store.getAll())) ?? [];
   const isOld = ({ created }) => Date.now() - created > KEPT_MS;
   for (const { id } of all.filter(isOld)) forget(id);
-  return all.filter((one) => !isOld(one)).sort((a, b) => a.created - b.created);
+  return all.filter((picture) => !isOld(picture)).sort((a, b) => a.created - b.created);
 }

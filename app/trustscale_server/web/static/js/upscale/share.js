@@ -39,8 +39,8 @@ const HATCH = "repeating-linear-gradient(135deg, #fff8 0 1px, #0005 1px 2px, #00
  */
 export async function shared(parts, { name, trusted, sentence, origin }, rings, script) {
   const entries = Object.entries(parts).filter(([, blob]) => blob);
-  const found = await Promise.all(entries.map(async ([part, blob]) => [part, await dataUrl(blob)]));
-  const pictures = found.map(([part, url]) => `<img id="${part}" src="${url}" alt="" hidden>`);
+  const dataUrls = await Promise.all(entries.map(async ([part, blob]) => [part, await dataUrl(blob)]));
+  const pictures = dataUrls.map(([part, url]) => `<img id="${part}" src="${url}" alt="" hidden>`);
   const views = Object.entries({
     checked: "Checked",
     marked: "All doubts",

@@ -30,14 +30,14 @@ export const held = {
   input: /** @type {Blob | null} */ (null), // the upload, or what the service kept of it
   counts: new Uint32Array(65536),
   bound: 1,
-  opaque: 1, // share of the pixels, of which alone something is said
+  opaque: 1, // share of the opaque pixels, the only ones that words are about
   served: 0, // code of the α that was asked for
   axis: /** @type {{low: number, high: number} | null} */ (null), // of the slider; null: the promise is for one α
   rings: /** @type {import("./doubts.js").Ring[]} */ ([]),
 };
 
 let turn = 0;
-let doubtAt = -1; // of the rings, the one that was last gone to
+let doubtAt = -1; // index of the ring that the reader went to last
 
 export const alphaNow = () => alphaOf(dial.state.code, held.bound);
 export const isMoved = () => dial.state.code !== held.served;
@@ -59,7 +59,7 @@ async function loaded({ links }, file, onImage = (_image) => {}) {
 }
 
 /**
- * Show a result; `file`: its input, or null. False if another one was asked for meanwhile.
+ * Show a result; `file`: its input, or null. False if another one has been asked for since.
  *
  * @param {{result: any, name: string, file: Blob | null, expires?: Date}} picture
  */
@@ -111,13 +111,13 @@ export async function compareWith(picture = null) {
   const mine = turn;
   const { result } = viewer;
   const other = picture?.result;
-  const found = other && (await loaded(other, picture.file)).decoded;
+  const decoded = other && (await loaded(other, picture.file)).decoded;
   if (mine !== turn || viewer.result !== result) return;
   const { bound } = other?.guarantee ?? { bound: 1 };
   const limit = other && codeOf(Math.min(alphaNow(), bound), bound);
-  viewer.compareWith(found ? { ...found, isOpaque: other.opaque_fraction === 1, limit } : null);
+  viewer.compareWith(decoded ? { ...decoded, isOpaque: other.opaque_fraction === 1, limit } : null);
   label("left", other ? modelOf(state, other.upscaler) : "Your picture");
-  leftSide = found ? { counts: found.counts, bound, opaque: other.opaque_fraction } : null;
+  leftSide = decoded ? { counts: decoded.counts, bound, opaque: other.opaque_fraction } : null;
   store.set({ left: picture?.id ?? "" });
 }
 
@@ -179,8 +179,8 @@ export function nextDoubt() {
     return false;
   }
   const half = 2 * ring.radius;
-  const part = { left: ring.x - half, top: ring.y - half, right: ring.x + half, bottom: ring.y + half };
-  viewer.viewport.flyTo(part, 4 * viewer.viewport.density);
+  const area = { left: ring.x - half, top: ring.y - half, right: ring.x + half, bottom: ring.y + half };
+  viewer.viewport.flyTo(area, 4 * viewer.viewport.density);
   viewer.onPick(doubtful(ring) ?? null);
   announce(`Doubt ${doubtAt + 1} of ${rings.length}.`);
   return true;

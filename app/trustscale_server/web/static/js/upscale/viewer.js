@@ -118,9 +118,9 @@ export class Viewer {
   isClear({ x, y }) {
     const { isOpaque, pictures } = this.result;
     if (isOpaque) return false;
-    const one = new OffscreenCanvas(1, 1).getContext("2d");
-    one.drawImage(pictures[0], -x, -y);
-    return one.getImageData(0, 0, 1, 1).data[3] < 255;
+    const pixel = new OffscreenCanvas(1, 1).getContext("2d");
+    pixel.drawImage(pictures[0], -x, -y);
+    return pixel.getImageData(0, 0, 1, 1).data[3] < 255;
   }
 
   request() {
@@ -142,11 +142,11 @@ export class Viewer {
     const places = { left: x0, top: y0, right: screen.width - x1, bottom: screen.height - y1 };
     for (const [edge, value] of Object.entries(places))
       this.element.style.setProperty(`--${edge}`, `${value / density}px`);
-    for (const one of /** @type {NodeListOf<HTMLElement>} */ (this.element.querySelectorAll(".numbered"))) {
-      const { x, y, radius } = this.rings[Number(one.dataset.ring)];
+    for (const label of /** @type {NodeListOf<HTMLElement>} */ (this.element.querySelectorAll(".numbered"))) {
+      const { x, y, radius } = this.rings[Number(label.dataset.ring)];
       const [left, top] = [(view.x + x * view.scale) / density, (view.y + y * view.scale) / density];
       const width = Math.max(LEAST_RING, (2 * radius * view.scale) / density);
-      Object.assign(one.style, { left: `${left}px`, top: `${top}px`, width: `${width}px` });
+      Object.assign(label.style, { left: `${left}px`, top: `${top}px`, width: `${width}px` });
     }
     const ring = /** @type {HTMLElement} */ (this.element.querySelector(".spot"));
     ring.hidden = !this.spot;

@@ -27,7 +27,7 @@ export const about = (unit) => `can be relied on ${ABOUT[unit] ?? "for colour"}`
 
 const LITTLE = 0.05; // of what was added: less is nothing to rely on
 
-/** What the number about a result says: of what was added, or else of the picture, `share` of which is trusted. */
+/** What the number about a result says: of what was added, or else of the trusted `share` of the picture. */
 export function gist(result, share = result.trusted_fraction) {
   const held = result.added?.held ?? null;
   if (held === null) return reliedOn(share, result);
@@ -36,7 +36,7 @@ export function gist(result, share = result.trusted_fraction) {
     : `${percent(held, 0)} of the added detail holds up`;
 }
 
-/** Pictures by that number: first those of which nothing is promised, unfinished ones last. */
+/** Pictures by that number: first those without a promise, unfinished ones last. */
 export function leastRealFirst(pictures) {
   const rank = ({ result }) => result?.added?.held ?? (result ? -1 : 2);
   const trusted = ({ result }) => result?.trusted_fraction ?? 0;
@@ -118,20 +118,20 @@ export const answering = (upscalers, name) =>
  */
 export function planOf(upscalers, seen, width, height, { fit = "", to = "", scale = "" } = {}) {
   const longest = Math.max(width, height);
-  const part = Math.min(1, (Number(fit) || Infinity) / longest);
+  const shrink = Math.min(1, (Number(fit) || Infinity) / longest);
   const limit = Math.min(...upscalers.map((one) => one.max_pixels ?? Infinity));
   const limitSide = Math.floor((longest * Math.sqrt(limit / (width * height))) / 100) * 100;
-  const isLarge = width * height * part * part > limit;
+  const isLarge = width * height * shrink * shrink > limit;
   const times = upscalers.map(
     ({ name, seconds_per_megapixel: pace, samples }) =>
       seen.paces[name] ?? (pace && pace * samples * seen.ratio),
   );
   const isUnknown = !times.length || times.some((time) => !time);
   if (isUnknown && !isLarge) return null;
-  const seconds = isUnknown ? 0 : (Math.max(...times) * width * height * part * part) / 1e6;
-  const most = Math.max(...upscalers.map((one) => one.scale ?? 1));
-  const made = Math.min(part * most, (Number(to) || Infinity) / longest, Number(scale) || Infinity);
-  const size = { width: Math.round(width * made), height: Math.round(height * made) };
+  const seconds = isUnknown ? 0 : (Math.max(...times) * width * height * shrink * shrink) / 1e6;
+  const maxScale = Math.max(...upscalers.map((upscaler) => upscaler.scale ?? 1));
+  const growth = Math.min(shrink * maxScale, (Number(to) || Infinity) / longest, Number(scale) || Infinity);
+  const size = { width: Math.round(width * growth), height: Math.round(height * growth) };
   return { seconds, longest, ...size, ...(isLarge ? { most: limitSide } : {}) };
 }
 

@@ -36,10 +36,10 @@ async function picturePyramid(blob) {
 
 async function enlarged(blob, width, height) {
   const small = await createImageBitmap(blob);
-  const part = Math.max(small.width / width, Math.min(1, MOST_SOFT / Math.max(width, height)));
+  const scale = Math.max(small.width / width, Math.min(1, MOST_SOFT / Math.max(width, height)));
   return createImageBitmap(small, {
-    resizeWidth: Math.round(part * width),
-    resizeHeight: Math.round(part * height),
+    resizeWidth: Math.round(scale * width),
+    resizeHeight: Math.round(scale * height),
     resizeQuality: "high",
   });
 }

@@ -34,11 +34,11 @@ async function told(file) {
   const form = new FormData();
   form.append("image", file);
   try {
-    const found = await upload(at("v1/verify"), form, { onProgress: () => {} });
-    const [first, ...others] = found.sentences.map((sentence) => sentence.replaceAll("α", "limit"));
+    const verification = await upload(at("v1/verify"), form, { onProgress: () => {} });
+    const [first, ...others] = verification.sentences.map((sentence) => sentence.replaceAll("α", "limit"));
     return html`<p><strong>${first}</strong></p>
       ${others.map((sentence) => html`<p>${sentence}</p>`)}
-      ${found.check ? html`<p class="hint">Its number: ${found.check}</p>` : nothing}`;
+      ${verification.check ? html`<p class="hint">Its number: ${verification.check}</p>` : nothing}`;
   } catch (error) {
     return html`<p class="callout bad" role="alert">${error.message}</p>`;
   }

@@ -40,9 +40,9 @@ stage.dial.watch(drawStrictness);
 
 /** What was added, and how much of it holds up: one bar, and a number about nothing else. */
 function added(result) {
-  const found = result.added;
-  if (found?.held == null) return nothing;
-  const { unchanged, held } = found;
+  const { added } = result;
+  if (added?.held == null) return nothing;
+  const { unchanged, held } = added;
   const parts = [
     ["unchanged", unchanged],
     ["held", (1 - unchanged) * held],
@@ -114,10 +114,10 @@ function leftOf({ pictures, selected, left, upscalers }) {
   const own = pictures.find(({ id }) => id === selected);
   if (!own) return nothing;
   const others = pictures.filter((one) => isTwin(one, own));
-  const made = new Set([own, ...others].map(({ result: made }) => made.upscaler));
+  const used = new Set([own, ...others].map(({ result }) => result.upscaler));
   const more = upscalers.filter(
     ({ name, calibration, scale }) =>
-      calibration && scale === own.result.scale && !made.has(name) && name !== "auto",
+      calibration && scale === own.result.scale && !used.has(name) && name !== "auto",
   );
   if (!others.length && !more.length) return nothing;
   const name = (upscaler) => modelOf(state, upscaler);

@@ -15,8 +15,8 @@ const ASPECT = 0.1; // by which their shapes may differ
 export async function checkedAsPair(files) {
   const sizes = await Promise.all(files.map(sizeOf));
   if (sizes.includes(null)) return false;
-  const found = files.map((file, k) => ({ file, ...sizes[k] })).sort((one, other) => one.width - other.width);
-  const [small, large] = found;
+  const bySize = files.map((file, k) => ({ file, ...sizes[k] })).sort((a, b) => a.width - b.width);
+  const [small, large] = bySize;
   const [across, down] = [large.width / small.width, large.height / small.height];
   if (Math.min(across, down) < LARGER || Math.abs(across / down - 1) > ASPECT) return false;
   const named = ({ file, width, height }) => `${file.name} (${width} × ${height})`;
@@ -60,13 +60,15 @@ function asked(small, large, form, send) {
 
 async function told(small, large, url) {
   try {
-    const found = await asked(small, large, "", (path, body) => upload(path, body, { onProgress: () => {} }));
-    const [first, ...others] = found.sentences;
-    const things = found.things.filter(({ found_in: where, reads }) => where !== "both" || reads);
-    const frames = [...found.contradictions, ...things];
+    const findings = await asked(small, large, "", (path, body) =>
+      upload(path, body, { onProgress: () => {} }),
+    );
+    const [first, ...others] = findings.sentences;
+    const things = findings.things.filter(({ found_in: where, reads }) => where !== "both" || reads);
+    const frames = [...findings.contradictions, ...things];
     return html`<p><strong>${first}</strong></p>
       ${others.map((sentence) => html`<p>${sentence}</p>`)}
-      ${frames.length ? marked(found.contradictions, things, large, url) : ""}
+      ${frames.length ? marked(findings.contradictions, things, large, url) : ""}
       <div class="button-row">
         ${button("Download a card", () => guarded(() => saved(small, large)), { kind: "small" })}
       </div>`;
@@ -90,7 +92,7 @@ function marked(places, things, { file, width, height }, url) {
         stroke=${stroke} stroke-width="2" vector-effect="non-scaling-stroke" />`;
   return html`<svg viewBox=${`0 0 ${width} ${height}`} width="100%" role="img" aria-label=${`${file.name}, with frames`}>
       <image href=${url} width=${width} height=${height} />
-      ${things.map((one) => frame(one, "#fff"))} ${places.map((one) => frame(one, "#e0008c"))}
+      ${things.map((thing) => frame(thing, "#fff"))} ${places.map((place) => frame(place, "#e0008c"))}
     </svg>
     <ol>
       ${[...places, ...things].map(({ why }) => html`<li>${why}</li>`)}

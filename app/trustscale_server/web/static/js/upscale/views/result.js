@@ -28,11 +28,11 @@ export function picked(picture, state) {
 /** picture: whose result is fetched; null: nobody knows. */
 export function opening(picture) {
   const { early } = state;
-  const shown = early ? { url: early } : picture;
+  const preview = early ? { url: early } : picture;
   return html`<section class="result" aria-busy="true">
     ${bar(picture?.name ?? "", nothing)}
     <div class="stage">
-      ${shown ? making(shown, nothing) : nothing}
+      ${preview ? making(preview, nothing) : nothing}
       <p class="legend" role="status">${early ? "As the model made it. Looking for doubts …" : "Opening the result …"}</p>
     </div>
   </section>`;
@@ -92,8 +92,8 @@ export function result(now) {
 function waiting(picture, { pictures }) {
   const { state, draft, name, progress } = picture;
   const canWake = ["full", "away"].includes(state);
-  const made = progress?.unit === "tiles" ? "As the model makes it" : "The model’s first answer";
-  const legend = draft ? `${made}, not checked yet` : "What shimmers is not made yet";
+  const stage = progress?.unit === "tiles" ? "As the model makes it" : "The model’s first answer";
+  const legend = draft ? `${stage}, not checked yet` : "What shimmers is not made yet";
   return html`<section class="result waiting" id="waiting" aria-label="At work">
     ${bar(
       name,

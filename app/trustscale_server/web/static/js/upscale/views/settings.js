@@ -17,16 +17,16 @@ const METADATA = Object.entries({
 export function settings(now) {
   const upscaler = upscalerOf(now);
   if (!upscaler?.calibration) return nothing;
-  const one = (field) => ({ chosen: now[field], run: (chosen) => store.set({ [field]: chosen }) });
+  const bound = (field) => ({ chosen: now[field], run: (chosen) => store.set({ [field]: chosen }) });
   const sizes = Object.entries(SIZES).map(([name, [words]]) => [name, words]);
-  const size = { ...one("size"), hint: "Larger results are scaled down." };
+  const size = { ...bound("size"), hint: "Larger results are scaled down." };
   return html`<form class="settings" @submit=${(event) => event.preventDefault()} aria-label="Settings of the next pictures">
     ${now.upscalers.length > 1 ? models(now) : nothing} ${select("size", "Size of the result", sizes, size)}
     <details>
       <summary>More options</summary>
       <div class="stack">
-        ${groups(upscaler, one("group"))} ${upscaler.words ? reading(now) : nothing} ${leavingOut(now)} ${upscaler.levels.length > 1 ? levels(now, upscaler) : nothing}
-        ${select("metadata", "Camera metadata", METADATA, one("metadata"))}
+        ${groups(upscaler, bound("group"))} ${upscaler.words ? reading(now) : nothing} ${leavingOut(now)} ${upscaler.levels.length > 1 ? levels(now, upscaler) : nothing}
+        ${select("metadata", "Camera metadata", METADATA, bound("metadata"))}
       </div>
     </details>
   </form>`;
@@ -43,8 +43,8 @@ function levels({ level, words: asked }, { levels: all }) {
 
 function models({ upscalers, upscaler }) {
   const entries = upscalers.map(({ name, title, character, scale }) => {
-    const shown = title === name && scale ? `${name}, ×${scale}` : title;
-    return [name, character && name !== "auto" ? `${shown}, ${character}` : shown];
+    const label = title === name && scale ? `${name}, ×${scale}` : title;
+    return [name, character && name !== "auto" ? `${label}, ${character}` : label];
   });
   return select("upscaler", "Model", entries, { chosen: upscaler, run: choose });
 }

@@ -4,7 +4,7 @@ import { html } from "../../lib/html.js";
 
 const MIDDLE = 42; // lightness around which the two greys lie
 
-/** error: in steps, of which there are 100 from black to white. */
+/** error: in hundredths of the way from black to white. */
 export function swatches(error) {
   const grey = (lightness) => html`<i .style=${`background: lab(${lightness}% 0 0)`}></i>`;
   const said = `${Math.round(error)} of 100 steps of lightness`;

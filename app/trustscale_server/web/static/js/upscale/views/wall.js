@@ -19,12 +19,12 @@ const SIDE = 320; // pixels of a picture's longer side here
 const HEIGHT = 200; // CSS pixels of a row
 
 const isDone = ({ state }) => state === "done";
-/** By the calibration's decision about the whole picture; without one where little is trusted. */
-const isDoubtful = (one) =>
-  isDone(one) &&
-  (one.result.review
-    ? one.result.review.needs_review
-    : one.result.trusted_fraction < LITTLE || alertsOf(one.result).lines.length > 0);
+/** As the calibration decides about the whole picture; if it does not, where little is trusted. */
+const isDoubtful = (picture) =>
+  isDone(picture) &&
+  (picture.result.review
+    ? picture.result.review.needs_review
+    : picture.result.trusted_fraction < LITTLE || alertsOf(picture.result).lines.length > 0);
 
 /** What the wall can be narrowed to: [name, words, test], as far as there are such pictures. */
 export function chips(now) {
@@ -34,15 +34,19 @@ export function chips(now) {
     [
       "faces",
       "With faces",
-      (one) => isDone(one) && leftOutOf(one.result).some(({ kind }) => kind === "face"),
+      (picture) => isDone(picture) && leftOutOf(picture.result).some(({ kind }) => kind === "face"),
     ],
-    ["text", "With text", (one) => isDone(one) && leftOutOf(one.result).some(({ kind }) => kind === "text")],
+    [
+      "text",
+      "With text",
+      (picture) => isDone(picture) && leftOutOf(picture.result).some(({ kind }) => kind === "text"),
+    ],
     ["failed", "Failed", ({ state }) => state === "failed"],
-    ["promise", "No promise", (one) => isDone(one) && !hasPromise(one.result)],
+    ["promise", "No promise", (picture) => isDone(picture) && !hasPromise(picture.result)],
     ...(models.length > 1 ? models : []).map((name) => [
       name,
       modelOf(now, name),
-      (one) => isDone(one) && one.result.upscaler === name,
+      (picture) => isDone(picture) && picture.result.upscaler === name,
     ]),
   ];
   return all
@@ -54,18 +58,18 @@ export function wall(now, onPick) {
   const { pictures, filters, chosen } = now;
   const all = chips(now);
   const active = all.filter(([name]) => filters.has(name));
-  const shown = leastRealFirst(pictures).filter((one) => active.every(([, , test]) => test(one)));
+  const visible = leastRealFirst(pictures).filter((picture) => active.every(([, , test]) => test(picture)));
   const picked = pictures.filter(({ id }) => chosen.has(id));
-  const these = picked.length ? picked : shown;
+  const these = picked.length ? picked : visible;
   const done = these.filter(isDone);
   const ended = these.filter(isEnded);
-  const toggle = (set, one) => {
-    if (!set.delete(one)) set.add(one);
+  const toggle = (set, item) => {
+    if (!set.delete(item)) set.add(item);
     store.notify();
   };
-  const open = ({ currentTarget }, one) => {
+  const open = ({ currentTarget }, picture) => {
     currentTarget.querySelector(".wall-picture").style.viewTransitionName = "picture"; // it grows into the stage
-    transition(() => onPick(one));
+    transition(() => onPick(picture));
   };
   const filter = ([name, words, , count]) =>
     button(html`${words} <small>${count}</small>`, () => toggle(filters, name), {
@@ -73,13 +77,13 @@ export function wall(now, onPick) {
       pressed: filters.has(name),
     });
   const tile = (
-    one,
-  ) => html`<li class="tile-of" .style=${`--shape: ${one.shape ?? 1}`} data-state=${one.state}>
-    <button type="button" class="wall-tile" aria-label="${one.name}: ${stateWords(one)}" @click=${(event) => open(event, one)}>
-      ${thumbnail(one)}
-      <span class="wall-words"><b>${one.name}</b> ${stateWords(one)}</span>
+    picture,
+  ) => html`<li class="tile-of" .style=${`--shape: ${picture.shape ?? 1}`} data-state=${picture.state}>
+    <button type="button" class="wall-tile" aria-label="${picture.name}: ${stateWords(picture)}" @click=${(event) => open(event, picture)}>
+      ${thumbnail(picture)}
+      <span class="wall-words"><b>${picture.name}</b> ${stateWords(picture)}</span>
     </button>
-    <label class="choose"><input type="checkbox" aria-label="Choose ${one.name}" .checked=${chosen.has(one.id)} @change=${() => toggle(chosen, one.id)} /></label>
+    <label class="choose"><input type="checkbox" aria-label="Choose ${picture.name}" .checked=${chosen.has(picture.id)} @change=${() => toggle(chosen, picture.id)} /></label>
   </li>`;
   return html`<section class="wall" aria-label="All pictures" @keydown=${arrows}>
     <header class="bar">
@@ -91,7 +95,7 @@ export function wall(now, onPick) {
       ${done.length ? button(html`${icon("download")}<span class="wide">${picked.length ? `Download ${done.length}` : "Download all"}</span>`, () => saveAll(done), { id: "download", kind: "primary", label: picked.length ? `Download ${done.length}` : "Download all" }) : nothing}
     </header>
     ${all.length ? html`<div class="chips" role="group" aria-label="Show only">${all.map(filter)}</div>` : nothing}
-    <ul class="wall-tiles" .style=${`--row: ${HEIGHT}px`}>${keyed(shown, tile)}</ul>
+    <ul class="wall-tiles" .style=${`--row: ${HEIGHT}px`}>${keyed(visible, tile)}</ul>
     ${pictures.length ? nothing : html`<p class="busy-first">No pictures yet. ${link(at(), "Choose some.", { kind: "" })}</p>`}
   </section>`;
 }
@@ -111,15 +115,15 @@ function arrows(event) {
   event.preventDefault();
   event.stopPropagation();
   if (step) return tiles[at + step]?.focus();
-  const middle = (one) => {
-    const { left, right, top } = one.getBoundingClientRect();
+  const middle = (element) => {
+    const { left, right, top } = element.getBoundingClientRect();
     return { x: (left + right) / 2, y: top };
   };
-  const here = middle(tiles[at]);
-  const beyond = tiles.map((one) => ({ one, ...middle(one) })).filter(({ y }) => (y - here.y) * way > 1);
-  const row = Math.min(...beyond.map(({ y }) => Math.abs(y - here.y)));
-  const near = beyond.filter(({ y }) => Math.abs(y - here.y) < row + 1);
-  near.sort((a, b) => Math.abs(a.x - here.x) - Math.abs(b.x - here.x))[0]?.one.focus();
+  const from = middle(tiles[at]);
+  const beyond = tiles.map((tile) => ({ tile, ...middle(tile) })).filter(({ y }) => (y - from.y) * way > 1);
+  const row = Math.min(...beyond.map(({ y }) => Math.abs(y - from.y)));
+  const near = beyond.filter(({ y }) => Math.abs(y - from.y) < row + 1);
+  near.sort((a, b) => Math.abs(a.x - from.x) - Math.abs(b.x - from.x))[0]?.tile.focus();
 }
 
 /** The picture with its marking; its mask is fetched once. */

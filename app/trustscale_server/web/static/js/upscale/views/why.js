@@ -27,21 +27,21 @@ function heading(spot) {
 }
 
 /** Look at a spot {x, y, code, isClear}, or at none (null). */
-export function probe(found) {
+export function probe(point) {
   const isOpen = Boolean(state.spot);
   viewer.setSpot(null);
-  if (!found || !state.shown || found.isClear) {
+  if (!point || !state.shown || point.isClear) {
     store.set({ spot: null });
     if (isOpen) viewer.canvas.focus({ preventScroll: true });
     return;
   }
   const { result } = state.shown;
-  const thing = thingAt(leftOutOf(result), found);
-  announce(heading({ ...found, thing }));
+  const thing = thingAt(leftOutOf(result), point);
+  announce(heading({ ...point, thing }));
   const radius = neighbourhood(result) ?? 1;
-  viewer.setSpot(found, radius);
+  viewer.setSpot(point, radius);
   store.set({
-    spot: { ...found, thing, why: thing ? thing.why : cause(result, found), loupes: loupes(found, radius) },
+    spot: { ...point, thing, why: thing ? thing.why : cause(result, point), loupes: loupes(point, radius) },
   });
   requestAnimationFrame(() => {
     /** @type {HTMLElement | null} */ (document.querySelector(".why"))?.focus({ preventScroll: true });
@@ -49,11 +49,11 @@ export function probe(found) {
   });
 }
 
-function cause(result, found) {
-  const facts = around(viewer.result, found, result.scale);
+function cause(result, point) {
+  const facts = around(viewer.result, point, result.scale);
   if (!facts) return "This page has no copy of what was sent, so it cannot say why.";
   const isText = (result.words ?? []).some((word) =>
-    thingAt([{ kind: "text", why: "", box: word.box }], found),
+    thingAt([{ kind: "text", why: "", box: word.box }], point),
   );
   const isJpeg = Boolean(result.input_class?.name.startsWith("jpeg"));
   return reason(facts, { isText, isJpeg });
