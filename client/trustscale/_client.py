@@ -49,18 +49,18 @@ class _Service(RequestMethods[T]):
         """
         fields = checked(UpscaleOptions, options)
         sent = await self._form(image, enlarged, fields, idempotency_key, Accept="application/zip")
-        if "upload" in sent["data"]:  # then the files come from the object store, too
+        if "upload" in sent["data"]:  # large files come from the object store, too
             sent["headers"]["Accept"] = "application/json"
             document = await self._session.document("POST", f"/v1/upscale{WHOLE}", **sent)
             return await fetched(self._session, document)
         response = await self._session.send("POST", "/v1/upscale", **sent)
         if response.headers.get("Content-Type") != "application/zip":
-            raise Problem.of_another(response)
-        return Result.of_zip(response.content)
+            raise Problem.from_stranger(response)
+        return Result.from_zip(response.content)
 
     @method
     async def batch(self, images: Sequence[AnyPicture]) -> str:
-        """The id of a batch of pictures that belong together, to name as `batch` when upscaling.
+        """Return the id of a batch of pictures that belong together, for the option `batch`.
 
         Masks get smaller where pictures like these, 6 to 64, lose more; the promise stays.
         """
@@ -78,10 +78,10 @@ class _Service(RequestMethods[T]):
         idempotency_key: str | None = None,
         **options: Unpack[SubmitOptions],
     ) -> T:
-        """As `upscale`, but as a job, which continues when this program ends."""
+        """Upscale as a job, which continues when this program ends; arguments as for `upscale`."""
         fields = checked(SubmitOptions, options)
         sent = await self._form(image, enlarged, fields, idempotency_key, Prefer="respond-async")
-        return await self._begun("POST", "/v1/upscale", **sent)
+        return await self._started_job("POST", "/v1/upscale", **sent)
 
     @method
     async def calibrate(self, /, pairs: AnyPairs | Tar, **options: Unpack[CalibrateOptions]) -> T:
@@ -93,7 +93,9 @@ class _Service(RequestMethods[T]):
                 `samples`, `fidelity`, `activate`, …
         """
         chosen = checked(CalibrateOptions, options)
-        return await self._sent("", pairs, chosen, {"config": json.dumps(_configuration(chosen))})
+        return await self._job_from_pairs(
+            "", pairs, chosen, {"config": json.dumps(_configuration(chosen))}
+        )
 
     @method
     async def plan(
@@ -104,9 +106,9 @@ class _Service(RequestMethods[T]):
         extends: str | None = None,
         **options: Unpack[CalibrateOptions],
     ) -> dict[str, Any]:
-        """What a calibration would take (admin): calls, price, seconds; nothing is made.
+        """Return what a calibration would take (admin): calls, price, seconds; nothing is made.
 
-        `extends` names the calibration that the pairs would be added to. Other arguments are as of
+        `extends` names the calibration that the pairs would be added to. Other arguments are as for
         `calibrate`.
         """
         chosen = checked(CalibrateOptions, options)
@@ -125,18 +127,20 @@ class _Service(RequestMethods[T]):
     async def extend(
         self, calibration: str, pairs: AnyPairs | Tar, **options: Unpack[ExtendOptions]
     ) -> T:
-        """A new calibration of an old one's pairs and these (admin); arguments as `calibrate`."""
+        """Calibrate from an old calibration's pairs and these (admin); arguments as `calibrate`."""
         chosen = checked(ExtendOptions, options)
-        return await self._sent(f"/{calibration}/pairs", pairs, chosen, _configuration(chosen))
+        return await self._job_from_pairs(
+            f"/{calibration}/pairs", pairs, chosen, _configuration(chosen)
+        )
 
     @method
     async def job(self, job: str) -> T:
-        """A job by its id."""
-        return await self._begun("GET", f"/v1/jobs/{job}")
+        """Return a job by its id."""
+        return await self._started_job("GET", f"/v1/jobs/{job}")
 
     @method
     async def upscalers(self, *, brief: bool = False) -> list[dict[str, Any]]:
-        """The upscalers with their active calibrations; `brief`: only the ids of these."""
+        """Return the upscalers with their active calibrations; `brief`: only the ids of these."""
         return await self._list("/v1/upscalers", params={"brief": True} if brief else {})
 
     @method
@@ -148,7 +152,7 @@ class _Service(RequestMethods[T]):
         token: str = "",
         settings: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """The entry of an upscaler that is not configured yet, from its URL (admin).
+        """Return the entry of an upscaler that is not configured yet, from its URL (admin).
 
         call: try it by one call, which may cost money. token: for this request only. settings: of
         the entry; they override what is found.
@@ -161,18 +165,18 @@ class _Service(RequestMethods[T]):
 
     @method
     async def jobs(self) -> list[dict[str, Any]]:
-        """The jobs that have not ended, the newest first (admin)."""
+        """Return the jobs that have not ended, the newest first (admin)."""
         return await self._list("/v1/admin/jobs")
 
     @method
     async def calibrations(self) -> list[dict[str, Any]]:
-        """All finished calibrations, the newest first (admin)."""
+        """Return all finished calibrations, the newest first (admin)."""
         return await self._list(CALIBRATIONS)
 
     @method
     async def calibration(self, calibration: str, group: str | None = None) -> dict[str, Any]:
-        """A calibration, or the job that makes it (admin)."""
-        return await self._object("GET", f"/{calibration}", params=form(group=group))
+        """Return a calibration, or the job that makes it (admin)."""
+        return await self._calibration_document("GET", f"/{calibration}", params=form(group=group))
 
     @method
     async def activate(
@@ -180,12 +184,14 @@ class _Service(RequestMethods[T]):
     ) -> dict[str, Any]:
         """Serve from a calibration; the answer names the one it replaces (admin)."""
         sent = {"json": checked(ActivateOptions, options)} if options else {}
-        return await self._object("POST", f"/{calibration}/activate", "previous", **sent)
+        return await self._calibration_document(
+            "POST", f"/{calibration}/activate", "previous", **sent
+        )
 
     @method
     async def derive(self, /, calibration: str, **changes: Unpack[DeriveOptions]) -> dict[str, Any]:
-        """A calibration of the same pairs under another guarantee, without generating (admin)."""
-        return await self._object(
+        """Calibrate the same pairs under another guarantee, without generating (admin)."""
+        return await self._calibration_document(
             "POST", f"/{calibration}/derive", json=checked(DeriveOptions, changes)
         )
 
@@ -193,9 +199,11 @@ class _Service(RequestMethods[T]):
     async def backtest(
         self, calibration: str, splits: int = 100, group: str | None = None
     ) -> dict[str, Any]:
-        """Realised risk and trusted area over random halvings of its pairs (admin)."""
+        """Return realised risk and trusted area over random halvings of the pairs (admin)."""
         params = form(splits=splits, group=group)
-        return await self._object("GET", f"/{calibration}/backtest", "rows", params=params)
+        return await self._calibration_document(
+            "GET", f"/{calibration}/backtest", "rows", params=params
+        )
 
     @method
     async def delete(self, calibration: str) -> None:
@@ -204,7 +212,7 @@ class _Service(RequestMethods[T]):
 
     @method
     async def export(self, calibration: str) -> bytes:
-        """The one-file form of a calibration (admin)."""
+        """Return a calibration as one file (admin)."""
         return (await self._session.send("GET", f"{CALIBRATIONS}/{calibration}/export")).content
 
     @method
@@ -213,16 +221,16 @@ class _Service(RequestMethods[T]):
     ) -> dict[str, Any]:
         """Store a calibration file (admin)."""
         params = {"activate": activate, "force": force}
-        return await self._object("POST", "/import", content=data, params=params)
+        return await self._calibration_document("POST", "/import", content=data, params=params)
 
     @method
     async def audit(self, limit: int = 100, before: int | None = None) -> list[dict[str, Any]]:
-        """What admins did, the newest first (admin)."""
+        """Return what admins did, the newest first (admin)."""
         return await self._list("/v1/admin/audit", params=form(limit=limit, before=before))
 
     @method
     async def usage(self, month: str | None = None) -> list[dict[str, Any]]:
-        """Pictures, calls and their price in a month, `2026-11`, by key and upscaler (admin)."""
+        """Return pictures, calls and price in a month, `2026-11`, by key and upscaler (admin)."""
         return await self._list("/v1/admin/usage", params=form(month=month))
 
 
@@ -239,9 +247,9 @@ class Trustscale(_Service[Job], Blocking):
     Args:
         url: such as `https://upscale.example.org`.
         key: of a client or an admin; None where the service is open.
-        retries: of a call that found no room (after `Retry-After`) or no server.
+        retries: how often a call is repeated that found no room (after `Retry-After`) or no server.
         transport: None: over the network.
-        sleep: takes seconds.
+        sleep: waits for a number of seconds.
     """
 
     _job = Job

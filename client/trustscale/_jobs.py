@@ -10,14 +10,14 @@ from trustscale._session import Awaited, Blocking, Problem, Session, method, set
 
 CALIBRATIONS: Final = "/v1/admin/calibrations"
 WHOLE: Final = "?detail=full"
-"""Of a result: all its fields."""
+"""Asks for all fields of a result."""
 
 OnProgress = Callable[[int, int], None]
 """Called with (done, total)."""
 
 
-_PATIENT: Final = 8  # retries while a job is watched: its server may be restarted for some 50 s
-_LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
+_WATCH_RETRIES: Final = 8  # a server may be restarted for some 50 s
+_PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # between two looks at a job
 
 
 async def fetched(session: Session, document: Mapping[str, Any]) -> Result:
@@ -54,12 +54,12 @@ class _JobMethods:
 
     @method
     async def wait(self, progress: OnProgress | None = None) -> Any:
-        """What it made, once it has ended: a `Result`, or the calibration.
+        """Return what the job made, once it has ended: a `Result`, or the calibration.
 
         A semantic calibration without labels returns in the state awaiting_labels.
 
         Raises:
-            Problem: it failed, was cancelled, or its result is gone (expired).
+            Problem: the job failed or was cancelled, or its result is gone (expired).
         """
         await settled(cast("Any", self).watch(progress))
         ask, job = self._session.document, self.document
@@ -73,21 +73,21 @@ class _JobMethods:
 
     @method
     async def watch(self, progress: OnProgress | None = None) -> None:
-        """Wait until it has ended or awaits labels; look less often while nothing changes."""
-        looks = iter(_LOOKS)
+        """Wait until the job has ended or awaits labels; look less often while nothing changes."""
+        pauses = iter(_PAUSES_S)
         while self.state in {"queued", "running"}:
-            await self._session.pause(next(looks, _LOOKS[-1]))
-            present = await self._asked("GET", _PATIENT)
-            if present == self.document:
+            await self._session.pause(next(pauses, _PAUSES_S[-1]))
+            current = await self._asked("GET", _WATCH_RETRIES)
+            if current == self.document:
                 continue
-            looks = iter(_LOOKS)
-            self.document = present
-            if progress is not None and present["progress"]["total"]:
-                progress(present["progress"]["done"], present["progress"]["total"])
+            pauses = iter(_PAUSES_S)
+            self.document = current
+            if progress is not None and current["progress"]["total"]:
+                progress(current["progress"]["done"], current["progress"]["total"])
 
     @method
     async def cancel(self) -> None:
-        """Cancel it."""
+        """Cancel the job."""
         self.document = await self._asked("DELETE")
 
     async def _asked(self, verb: str, retries: int = 0) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def checked(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
     names = kind.__annotations__
     for name in options:
         if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            meant = f" Did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"There is no option {name!r}.{meant}")
+            similar = difflib.get_close_matches(name, names, 1)
+            hint = f" Did you mean {similar[0]!r}?" if similar else ""
+            raise TypeError(f"There is no option {name!r}.{hint}")
     return dict(options)

@@ -13,7 +13,7 @@ from trustscale._jobs import CALIBRATIONS, AsyncJob, Job
 from trustscale._session import Problem, Session
 from trustscale._upload import GROUP, AnyPairs, AnyPicture, Tar, archive_of, content, form, manifest
 
-# From this size on, two more requests cost less than the way through the service.
+# Bytes, from which on two more requests cost less than the way through the service.
 _LARGE = 1024 * 1024
 # A server is silent while it spools and checks an upload of gigabytes.
 _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
@@ -26,7 +26,7 @@ class RequestMethods(Generic[T]):
 
     _session: Session
     _job: type[T]
-    _sends_directly = True  # large pictures, to the service's object store, until it has none
+    _sends_directly = True  # large pictures go to the service's object store, if it has one
 
     async def _form(
         self,
@@ -37,7 +37,7 @@ class RequestMethods(Generic[T]):
         **headers: str,
     ) -> dict[str, Any]:
         key, data = key or secrets.token_hex(16), content(picture)
-        upload = await self._put(data, key) if len(data) >= _LARGE else None
+        upload = await self._upload_directly(data, key) if len(data) >= _LARGE else None
         files = {"image": ("image", data)} if upload is None else {}
         if enlarged is not None:
             files["enlarged"] = ("enlarged", content(enlarged))
@@ -47,11 +47,11 @@ class RequestMethods(Generic[T]):
             "headers": {**headers, "Idempotency-Key": key},
         }
 
-    async def _put(self, data: bytes, key: str) -> str | None:
+    async def _upload_directly(self, data: bytes, key: str) -> str | None:
         if not self._sends_directly:
             return None
         try:
-            place = await self._session.document(
+            link = await self._session.document(
                 "POST", "/v1/uploads", "upload", headers={"Idempotency-Key": key}
             )
         except Problem as problem:
@@ -62,22 +62,22 @@ class RequestMethods(Generic[T]):
             return None
         # Without the service's key, which the store must not learn.
         await self._session.send(
-            "PUT", place["url"], content=data, headers=place["headers"], auth=None
+            "PUT", link["url"], content=data, headers=link["headers"], auth=None
         )
-        return str(place["upload"])
+        return str(link["upload"])
 
     async def _list(self, path: str, **options: Any) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = await self._session.document("GET", path, None, **options)
         return rows
 
-    async def _object(
+    async def _calibration_document(
         self, verb: str, path: str, member: str = "id", **options: Any
     ) -> dict[str, Any]:
         path = f"{CALIBRATIONS}{path}"
         document: dict[str, Any] = await self._session.document(verb, path, member, **options)
         return document
 
-    async def _sent(
+    async def _job_from_pairs(
         self,
         path: str,
         pairs: AnyPairs | Tar,
@@ -86,9 +86,9 @@ class RequestMethods(Generic[T]):
     ) -> T:
         with pairs_form(pairs, options, fields) as sent:
             headers = {"Idempotency-Key": secrets.token_hex(16)}
-            return await self._begun("POST", f"{CALIBRATIONS}{path}", headers=headers, **sent)
+            return await self._started_job("POST", f"{CALIBRATIONS}{path}", headers=headers, **sent)
 
-    async def _begun(self, verb: str, path: str, **options: Any) -> T:
+    async def _started_job(self, verb: str, path: str, **options: Any) -> T:
         return self._job(
             self._session, await self._session.document(verb, path, "state", **options)
         )
@@ -98,7 +98,7 @@ class RequestMethods(Generic[T]):
 def pairs_form(
     pairs: AnyPairs | Tar, options: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Open the request that sends pairs, with other fields; options: as of `PairOptions`."""
+    """Open the request that sends pairs, with other fields; options: those of `PairOptions`."""
     groups, scenes = options.get("groups"), options.get("scenes")
     group_by = options.get("group_by") or (GROUP if groups else None)
     data = form(group_by=group_by, scene_by=options.get("scene_by"), **fields)

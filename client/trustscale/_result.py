@@ -14,15 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trustscale._overlay import hatched
 from trustscale._session import Problem
 
 _NEVER = 65535  # trust.png: the value of pixels that are trusted at no α
 _STEPS = 65534
-
-# The hatching of `overlay.png`: pixels between stripes; colours and their opacities.
-_HATCH = 8
-_STRIPE, _SHADE = ((255, 255, 255), 0.55), ((0, 0, 0), 0.34)
-_LINE, _RIM = ((255, 255, 255), 0.95), ((224, 0, 140), 0.9)
 
 
 class Guarantee(TypedDict, total=False):
@@ -107,7 +103,7 @@ class Result:
         self.files = files
 
     @classmethod
-    def of_zip(cls, data: bytes) -> Result:
+    def from_zip(cls, data: bytes) -> Result:
         """Return the result in an answer of the media type application/zip."""
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
@@ -225,29 +221,7 @@ class Result:
     @cached_property
     def overlay(self) -> Image.Image:
         """The image in its own colours, hatched where it is not trusted, as the service's."""
-        picture = self.image
-        if picture.mode.startswith("I"):  # of 16 bits
-            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-        pixels = np.array(picture.convert("RGB"))
-        untrusted = ~self.mask & (alpha == 255)  # the rest is neither trusted nor guessed
-        height, width = untrusted.shape
-        place = (np.arange(height)[:, None] + np.arange(width)) % _HATCH
-        line = untrusted & _beside(self.mask)
-        rim = untrusted & ~line & _beside(line)
-        hatched = pixels.copy()
-        for where, (colour, opacity) in (
-            (untrusted & (place == 0), _STRIPE),
-            (untrusted & (place == 1), _SHADE),
-            (rim, _RIM),
-            (line, _LINE),
-        ):
-            under = pixels[where].astype(np.float32) * (1 - opacity)
-            hatched[where] = np.rint(under + np.multiply(colour, opacity, dtype=np.float32))
-        drawn = Image.fromarray(hatched)
-        if self.image.has_transparency_data:
-            drawn.putalpha(Image.fromarray(alpha))
-        return drawn
+        return hatched(self.image, self.mask)
 
     def save(self, folder: str | Path) -> None:
         """Write the files, overlay.png and result.json into a folder."""
@@ -269,9 +243,3 @@ class Result:
         picture = Image.open(io.BytesIO(self.files[name]))
         picture.load()
         return picture
-
-
-def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which pixels have a neighbour of the mask above, below, left or right."""
-    wide = np.pad(mask, 1)
-    return wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]

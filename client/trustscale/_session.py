@@ -19,8 +19,10 @@ T = TypeVar("T")
 _WAITS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)  # without Retry-After; the last one repeats
 _MAX_WAIT_S: Final = 120.0
 
-_AWAY: Final = frozenset({502, 503, 504})  # a proxy's, while the server behind it restarts
-_NO_ROOM: Final = frozenset({429, 503})  # the service's, which has done nothing then
+# Status codes: of a proxy, while the server behind it restarts; and of a service that had no room
+# and has done nothing.
+_AWAY: Final = frozenset({502, 503, 504})
+_NO_ROOM: Final = frozenset({429, 503})
 
 _BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
@@ -28,9 +30,9 @@ _BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 class Problem(Exception):
     """A problem document (RFC 9457).
 
-    type: such as `/problems/bad-image`; `about:blank` for other answers. status: of HTTP; 0 for a
-    failed job. members: the others, such as `items`, `differences` or `fields`. retry_after: in
-    seconds, or None.
+    type: such as `/problems/bad-image`; `about:blank` for other answers. status: the status code
+    of HTTP; 0 for a failed job. members: the other members, such as `items`, `differences` or
+    `fields`. retry_after: in seconds, or None.
     """
 
     def __init__(self, document: Mapping[str, Any], retry_after: float | None = None) -> None:
@@ -50,14 +52,14 @@ class Problem(Exception):
             document = response.json()
             document = {**document, "detail": document["detail"]}
         except (ValueError, KeyError, TypeError):
-            answered = f"{response.status_code} {response.reason_phrase}"
-            document = {"detail": f"{response.url.host} answered {answered}."}
+            status_line = f"{response.status_code} {response.reason_phrase}"
+            document = {"detail": f"{response.url.host} answered {status_line}."}
         document["status"] = response.status_code  # other servers send text
         after = response.headers.get("Retry-After", "")
         return cls(document, float(after) if after.isdecimal() else None)
 
     @classmethod
-    def of_another(cls, response: httpx.Response) -> Problem:
+    def from_stranger(cls, response: httpx.Response) -> Problem:
         """Make the problem of an answer that is not Trustscale's."""
         return cls({"detail": f"{response.url} does not answer as Trustscale does to this."})
 
@@ -124,7 +126,7 @@ class Session:
         """Sleep."""
         await settled(self._sleep(seconds))
 
-    def _below(self, path: str) -> str:
+    def _without_base_path(self, path: str) -> str:
         """A path without that of the service's address, which httpx puts before it."""
         prefix = self._http.base_url.path.rstrip("/")
         return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
@@ -138,29 +140,31 @@ class Session:
             Problem: the service refuses.
             httpx.TransportError: it cannot be reached.
         """
-        reads = verb == "GET"
+        is_read = verb == "GET"
         # With an idempotency key only the answer can be lost.
-        is_known_again = verb in {"GET", "PUT"} or "Idempotency-Key" in options.get("headers", ())
+        is_repeatable = verb in {"GET", "PUT"} or "Idempotency-Key" in options.get("headers", ())
         max_retries = max(retries, self._retries)
         attempt = 0
         while True:
             is_last = attempt == max_retries
             wait = _WAITS[min(attempt, len(_WAITS) - 1)]
             try:
-                response = await settled(self._http.request(verb, self._below(path), **options))
+                response = await settled(
+                    self._http.request(verb, self._without_base_path(path), **options)
+                )
             except httpx.TransportError as error:
-                is_over = isinstance(error, httpx.ReadTimeout)  # it would time out again
-                passes = is_known_again or isinstance(error, _BEFORE_SENDING)
-                if is_last or is_over or not passes:
-                    raise _named(error, self._http.base_url) from error
+                is_too_slow = isinstance(error, httpx.ReadTimeout)  # it would time out again
+                may_pass = is_repeatable or isinstance(error, _BEFORE_SENDING)
+                if is_last or is_too_slow or not may_pass:
+                    raise _with_address(error, self._http.base_url) from error
             else:
                 if response.is_success:
                     return response
                 problem = Problem.from_response(response)
                 wait = wait if problem.retry_after is None else problem.retry_after
-                passes = response.status_code in (_AWAY if reads else _NO_ROOM)
-                is_over = problem.type == "/problems/too-slow"
-                if is_last or is_over or not passes or wait > _MAX_WAIT_S:
+                may_pass = response.status_code in (_AWAY if is_read else _NO_ROOM)
+                is_too_slow = problem.type == "/problems/too-slow"
+                if is_last or is_too_slow or not may_pass or wait > _MAX_WAIT_S:
                     raise problem
             await self.pause(wait)
             attempt += 1
@@ -178,17 +182,17 @@ class Session:
             document = response.json()
         except ValueError:
             document = None
-        fits = (
+        is_expected = (
             isinstance(document, dict) and member in document
             if member
             else isinstance(document, list)
         )
-        if not fits:
-            raise Problem.of_another(response)
+        if not is_expected:
+            raise Problem.from_stranger(response)
         return document
 
 
-def _named(error: httpx.TransportError, address: httpx.URL) -> httpx.TransportError:
+def _with_address(error: httpx.TransportError, address: httpx.URL) -> httpx.TransportError:
     message = f"{address}: {error or type(error).__name__}"
     return type(error)(message, request=error.request)
 

@@ -33,7 +33,7 @@ class AddedShares(Method):
     pipeline: MeasurementSpec
     shares: Sequence[float | None] = ()
 
-    def tested(self, image: EvaluatedImage) -> tuple[float | None]:
+    def reduce_test(self, image: EvaluatedImage) -> tuple[float | None]:
         """Return the share of one test upload."""
         pair = image.pair
         return (invented_of_picture(pair.x, image.prediction(self.pipeline), pair.y),)

@@ -54,7 +54,9 @@ class Earlier(Method):
     weighted: NDArray[np.float64] = field(init=False)
     scores: NDArray[np.float64] = field(init=False)
 
-    def seen(self, image: EvaluatedImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def reduce_calibration(
+        self, image: EvaluatedImage
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what a calibration image loses at every scale of the intervals, and its own λ."""
         prediction = image.prediction(self.pipeline)
         return (
@@ -68,7 +70,7 @@ class Earlier(Method):
         self.scale = interval_scale(curves, alpha=_MISS_ALPHA, delta=self.delta)
         self.weighted = np.array([mask_scale(column, delta=self.delta) for column in scales.T])
 
-    def tested(self, image: EvaluatedImage) -> list[float]:
+    def reduce_test(self, image: EvaluatedImage) -> list[float]:
         """Return the scores of a test image."""
         row = [*interval_score(image.pair.y, *self.interval(image))]
         for scale in self.weighted:

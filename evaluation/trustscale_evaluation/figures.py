@@ -21,7 +21,7 @@ _MEAN = "mean over the test images"
 
 _SHARE = "share of the pixels"
 
-_WHOLE = (-0.02, 1.02)  # the range of a share
+_SHARE_RANGE = (-0.02, 1.02)
 
 
 _DRAWS = 8
@@ -41,7 +41,7 @@ def error_and_area(result: Evaluation, draws: Resamples) -> ReportPicture:
     def lines(quantity: str) -> Iterator[PlotLine]:
         for number, cell in enumerate(result.cells):
             color = COLORS[number % len(COLORS)]
-            yield _mean(cell.name, cell, quantity, draws, color, top)
+            yield _mean_line(cell.name, cell, quantity, draws, color, top)
 
     untrusted = [line.one_minus() for line in lines("area")]
     return plot(
@@ -57,17 +57,20 @@ def error_and_area(result: Evaluation, draws: Resamples) -> ReportPicture:
                 "Largest error inside the mask",
                 ALPHA,
                 _MEAN,
-                [_diagonal(result.main), *lines("loss")],
+                [_promise_line(result.main), *lines("loss")],
             ),
-            Panel("Not trusted (the paper's mask size)", ALPHA, _SHARE, untrusted, _WHOLE),
+            Panel("Not trusted (the paper's mask size)", ALPHA, _SHARE, untrusted, _SHARE_RANGE),
         ],
     )
 
 
 def psnr_and_leakage(result: Evaluation, draws: Resamples) -> ReportPicture:
     """Plot Figure 4: PSNR inside the mask, and leaked calibration images."""
-    color = result.main
-    lines = [_mean("mask by D", color, "psnr", draws, COLORS[0]), _whole(color, "psnr", draws)]
+    cell = result.main
+    lines = [
+        _mean_line("mask by D", cell, "psnr", draws, COLORS[0]),
+        _without_mask(cell, "psnr", draws),
+    ]
     psnr = Panel("PSNR inside the mask, sRGB", ALPHA, f"dB, {_MEAN}", lines)
     pointwise = result.cell("pointwise")
     return plot(
@@ -78,25 +81,29 @@ def psnr_and_leakage(result: Evaluation, draws: Resamples) -> ReportPicture:
         "pointwise D, in normalised CIELAB, with a peak of 1. PSNR is averaged over the images "
         "whose mask is not empty. Right: images of leaked scenes are replaced by perfect "
         "predictions; the band spans the draws of which scenes leak.",
-        [*([_bounded(pointwise, draws)] if pointwise else []), psnr, _leaked(color, result)],
+        [
+            *([_psnr_bound_panel(pointwise, draws)] if pointwise else []),
+            psnr,
+            _leakage_panel(cell, result),
+        ],
     )
 
 
-def _bounded(cell: Cell, draws: Resamples) -> Panel:
+def _psnr_bound_panel(cell: Cell, draws: Resamples) -> Panel:
     bound = np.array([lab_psnr_lower_bound_db(alpha) for alpha in cell.alphas.tolist()], np.float64)
     return Panel(
         "PSNR inside the mask, CIELAB",
         ALPHA,
         f"dB, {_MEAN}",
         [
-            _mean("mask by pointwise D", cell, "psnr_lab", draws, COLORS[0]),
+            _mean_line("mask by pointwise D", cell, "psnr_lab", draws, COLORS[0]),
             PlotLine("lower bound (Prop. 3.1)", cell.alphas, bound, dashed=True, color=GREY),
-            _whole(cell, "psnr_lab", draws),
+            _without_mask(cell, "psnr_lab", draws),
         ],
     )
 
 
-def _leaked(cell: Cell, result: Evaluation) -> Panel:
+def _leakage_panel(cell: Cell, result: Evaluation) -> Panel:
     alpha = result.options.reference_alpha
     counts, realised = leak(cell, alpha, result.options.seed)
     calibration, x = cell.calibration.everything, np.array(counts, np.float64)
@@ -152,18 +159,18 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
     return counts, realised
 
 
-def _diagonal(cell: Cell) -> PlotLine:
+def _promise_line(cell: Cell) -> PlotLine:
     ends = np.array([0, cell.alphas[-1]])
     return PlotLine("at most α", ends, ends, dashed=True, color=GREY)
 
 
-def _whole(cell: Cell, quantity: str, draws: Resamples) -> PlotLine:
+def _without_mask(cell: Cell, quantity: str, draws: Resamples) -> PlotLine:
     (unmasked,) = mean_intervals(cell.quantities[quantity][:, -1:], draws.test)
     ends = np.array([0, cell.alphas[-1]])
     return PlotLine("without a mask", ends, np.full(2, unmasked.mean), color=COLORS[3])
 
 
-def _mean(
+def _mean_line(
     label: str, cell: Cell, quantity: str, draws: Resamples, color: str, top: float = np.inf
 ) -> PlotLine:
     keep = np.flatnonzero(cell.alphas <= top)

@@ -40,7 +40,12 @@ _ACTIVE = "active"
 
 
 class Requested(NamedTuple):
-    """The requested upscalers, without any those that would answer, and settings."""
+    """What is to be judged.
+
+    upscalers: none: those that would answer such uploads. variants: None: the default ones.
+    calibration: in place of settings: active, an id, or a file. samples: further numbers of
+    generations to compare.
+    """
 
     upscalers: Sequence[str]
     variants: Sequence[Variant] | None
@@ -114,12 +119,12 @@ async def _variants(
         judged = await _calibration(requested.calibration, session.calibrations, upscalers[0].name)
         config = CalibrationConfig.from_manifest(judged.manifest, activate=False)
         return [Variant(judged.manifest.name or judged.id, config, calibration=judged)]
-    most = [upscaler.capabilities.max_samples for upscaler in upscalers]
-    limit = min((count for count in most if count is not None), default=MAX_SAMPLES)
+    limits = [upscaler.capabilities.max_samples for upscaler in upscalers]
+    limit = min((count for count in limits if count is not None), default=MAX_SAMPLES)
     if requested.is_paper:
-        most_wanted = max(requested.samples, default=PAPER_SAMPLES)
+        samples = max(requested.samples, default=PAPER_SAMPLES)
         side = typical_side([*plan.calibration, *plan.test])
-        return paper(min(most_wanted, limit), side, options.delta)
+        return paper(min(samples, limit), side, options.delta)
     variants = [*(requested.variants or served())]
     return variants + compared(
         variants[0], [count for count in requested.samples if count <= limit]

@@ -35,7 +35,7 @@ class EvaluatedImage:
     """One upload; everything about it is computed once.
 
     Args:
-        place: on its side of the plan.
+        place: its place on its side of the plan.
         samples: the M samples of X.
         is_new: whether they were generated now.
         known: measurements by `measurement_key`.
@@ -51,7 +51,7 @@ class EvaluatedImage:
         known: Mapping[Hashable, Measurement],
     ) -> None:
         self.place, self.pair, self.samples, self.is_new = place, pair, samples, is_new
-        self._made: dict[Hashable, Any] = dict(known)
+        self._results: dict[Hashable, Any] = dict(known)
 
     def drawn(self, count: int) -> list[RGB]:
         """Return the first `count` samples, which a smaller M would have drawn."""
@@ -59,7 +59,7 @@ class EvaluatedImage:
 
     def measured(self, pipeline: MeasurementSpec) -> Measurement:
         """Return Ŷ and σ, as a request under this pipeline gets them."""
-        return self._once(
+        return self._computed_once(
             measurement_key(pipeline),
             lambda: measured_again(
                 self.drawn(pipeline.samples), Source(self.pair.x, self.pair.features), pipeline
@@ -77,7 +77,7 @@ class EvaluatedImage:
     def error(self, pipeline: MeasurementSpec, settings: FidelitySettings) -> NDArray[np.float32]:
         """Return D of Ŷ, float32 [H, W]; settings that differ only in B share a measurement."""
         uncut = replace(settings, bound=None)
-        measured = self._once(
+        measured = self._computed_once(
             (_prediction_key(pipeline), uncut),
             lambda: self._error(self.prediction(pipeline), uncut),
         )
@@ -94,21 +94,21 @@ class EvaluatedImage:
         self, pipeline: MeasurementSpec, thresholds: NDArray[np.float64]
     ) -> dict[str, Any]:
         """Return the `mask_quantities` of the image."""
-        squares = self._once(
+        squares = self._computed_once(
             ("squares", _prediction_key(pipeline)),
             lambda: _squares(self.pair.y, self.prediction(pipeline)),
         )
         return mask_quantities(self.sigma(pipeline), squares, thresholds)
 
-    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
-        if key not in self._made:
-            self._made[key] = make()
-        value: T = self._made[key]
+    def _computed_once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._results:
+            self._results[key] = make()
+        value: T = self._results[key]
         return value
 
 
 def _prediction_key(pipeline: MeasurementSpec) -> Hashable:
-    """Distinguishes two Ŷ of the same samples: by the rule, and for `mean` by M."""
+    """A key that tells apart Ŷ of the same samples: the rule, and for `mean` also M."""
     return pipeline.prediction, pipeline.samples if pipeline.prediction == "mean" else 0
 
 
@@ -133,7 +133,7 @@ def mask_quantities(
     area: share of trusted pixels. psnr, psnr_lab: in dB, of sRGB and of normalised Lab with a peak
     of 1; NaN for an empty mask, infinite where every trusted pixel is exact.
     """
-    order = np.argsort(sigma, axis=None)  # so the pixels of each mask come first
+    order = np.argsort(sigma, axis=None)  # the pixels of each mask are a beginning of it
     count = np.searchsorted(sigma.reshape(-1)[order], thresholds, side="left")
     quantities = {"area": count / sigma.size}
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -143,7 +143,7 @@ def mask_quantities(
     return quantities
 
 
-async def image_of(
+async def evaluated_image(
     place: int, pair: Pair, upscaler: Upscaler, largest: MeasurementSpec, cache: SampleCache
 ) -> EvaluatedImage:
     """Make an image with the samples of `largest`, the pipeline with the largest M.

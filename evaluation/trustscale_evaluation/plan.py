@@ -93,8 +93,8 @@ def make_plan(
     if share is None:
         return EvaluationPlan([], items, "given")
     calibration, test = split(items, share, seed)
-    named = any(item.scene is not None for item in items)
-    return EvaluationPlan(calibration, test, "scene" if named else "image")
+    has_scenes = any(item.scene is not None for item in items)
+    return EvaluationPlan(calibration, test, "scene" if has_scenes else "image")
 
 
 def split(

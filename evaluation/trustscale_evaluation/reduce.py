@@ -39,20 +39,20 @@ _Quantities = dict[str, NDArray[np.float64]]
 class Method:
     """What is calibrated on one side of the plan and tested on the other.
 
-    None leaves an image out. By default nothing is calibrated.
+    A reduced calibration image of None is left out. By default nothing is calibrated.
     """
 
-    def seen(self, image: EvaluatedImage) -> Any:
-        """Return what `calibrate` needs of a calibration image."""
+    def reduce_calibration(self, image: EvaluatedImage) -> Any:
+        """Reduce a calibration image to what `calibrate` needs."""
 
     def calibrate(self, images: Sequence[Any]) -> None:
         """Calibrate."""
 
-    def tested(self, image: EvaluatedImage) -> Any:
-        """Return what `gather` needs of a test image."""
+    def reduce_test(self, image: EvaluatedImage) -> Any:
+        """Reduce a test image to what `gather` needs."""
 
     def gather(self, images: Sequence[Any]) -> None:
-        """Store what was found."""
+        """Store what was reduced from the test images."""
 
 
 class JudgedImage(NamedTuple):
@@ -118,7 +118,7 @@ class Cell(Method):
         cell = cls(variant, upscaler, pipeline, request, np.array(alphas))
         if variant.calibration is not None:
             cell.calibration = variant.calibration
-            cell._spread()
+            cell._add_levels_for_figures()
         return cell
 
     @property
@@ -154,12 +154,12 @@ class Cell(Method):
         indecision = self.variant.pipeline(self.upscaler).indecision
         return is_fitted_on(indecision, image.pair.pixels_sha256)
 
-    def seen_to_fit(self, image: EvaluatedImage) -> Photograph | None:
+    def photograph_to_fit(self, image: EvaluatedImage) -> Photograph | None:
         """Return what the fit uses of a calibration image."""
         if not self.fits_on(image.pair.name):
             return None
-        drawn = image.drawn(self.pipeline.samples)
-        return photograph_of(image.pair, drawn, self.pipeline)
+        samples = image.drawn(self.pipeline.samples)
+        return photograph_of(image.pair, samples, self.pipeline)
 
     def fit(self, photographs: Sequence[Photograph | None]) -> None:
         """Fit σ, if it is to be fitted."""
@@ -168,7 +168,7 @@ class Cell(Method):
             scenes, name = self.request.fit_split.scenes, self.upscaler.name
             self.pipeline = fitted_pipeline(known, self.pipeline, scenes, name)
 
-    def seen(self, image: EvaluatedImage) -> MeasuredPair | None:
+    def reduce_calibration(self, image: EvaluatedImage) -> MeasuredPair | None:
         """Measure a calibration image."""
         if self.request is None or self.fits_on(image.pair.name):
             return None
@@ -191,9 +191,9 @@ class Cell(Method):
             pipeline=self.pipeline,
             **self.request.config.manifest_fields(),
         )
-        self._spread()
+        self._add_levels_for_figures()
 
-    def _spread(self) -> None:
+    def _add_levels_for_figures(self) -> None:
         """Add 32 levels for the figures, up to a little beyond where everything is trusted."""
         grid = np.linspace(0, 1.15 * self.calibration.curve.risk(np.inf), 33)[1:]
         self.alphas = np.unique(np.concatenate([self.alphas, grid]))
@@ -205,7 +205,7 @@ class Cell(Method):
             self._thresholds[subset] = np.array(levels)
         return self._thresholds[subset]
 
-    def tested(self, image: EvaluatedImage) -> JudgedImage:
+    def reduce_test(self, image: EvaluatedImage) -> JudgedImage:
         """Measure a test image under the part of the calibration that would answer it."""
         pipeline, measurement = self.pipeline, image.measured(self.pipeline)
         features = image.pair.features

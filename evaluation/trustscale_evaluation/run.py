@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from trustscale_evaluation.added import AddedShares
 from trustscale_evaluation.earlier import Earlier
-from trustscale_evaluation.measure import EvaluatedImage, image_of
+from trustscale_evaluation.measure import EvaluatedImage, evaluated_image
 from trustscale_evaluation.plan import EvaluationPlan, scene_name
 from trustscale_evaluation.records import Record
 from trustscale_evaluation.reduce import Cell, Method
@@ -28,7 +28,7 @@ from trustscale_server.upscalers.base import Upscaler
 T = TypeVar("T")
 
 TABLES: Final = ("price", "baselines", "added")
-"""Of each upscaler, besides that of all promises."""
+"""The tables of each upscaler, besides the one of all promises."""
 
 OnStep = Callable[[str, int, int], None]
 """Called with the current step, the images done, and their total."""
@@ -38,9 +38,9 @@ OnStep = Callable[[str, int, int], None]
 class Options:
     """What an evaluation needs besides images, upscalers and settings.
 
-    degradation: of Y to X; None: as a calibration would make it. made_by: in its place, by the
-        name of an upscaler that answers only some classes of uploads.
-    price_per_call: by the upscaler's name.
+    degradation: how X is made of Y; None: as a calibration would make it. made_by: takes its place
+    for upscalers that answer only some classes of uploads, by their names. price_per_call: by the
+    upscaler's name.
     """
 
     alphas: Sequence[float]
@@ -68,8 +68,8 @@ class Evaluation:
     Attributes:
         made_by: how X is made from Y; None: it is given.
         fitted_on: images that a σ in use was fitted on before.
-        quickest: the least seconds of generation of an upload: others may have waited.
-        assessment: what the upscaler shows of the first test upload, of four further generations;
+        quickest: the fewest seconds that an upload took to generate: others may have waited.
+        assessment: what four further generations of the first test upload show of the upscaler;
             None without new samples: a run from the cache calls nothing.
     """
 
@@ -104,7 +104,7 @@ class Evaluation:
         self.fitted_on: set[str] = set()
         self.quickest: float | None = None
         self.assessment: Assessment | None = None
-        self._looked_at = 0
+        self._done = 0
 
     @property
     def name(self) -> str:
@@ -127,7 +127,7 @@ class Evaluation:
 
     @cached_property
     def tables(self) -> dict[str, list[Record]]:
-        """The rows of `TABLES`, after the run; without rows what was not asked for."""
+        """The rows of `TABLES`, after the run; a table that was not asked for has no rows."""
         unmasked = float(self.main.quantities["error"][:, -1].mean())
         return {
             "price": self._prices(),
@@ -154,7 +154,7 @@ class Evaluation:
         if not others:
             return []
         per_call = self.options.price_per_call.get(self.name)
-        most, rows = self._largest.samples, list[Record]()
+        max_samples, rows = self._largest.samples, list[Record]()
         for cell in sorted([self.main, *others], key=lambda cell: cell.pipeline.samples):
             samples = cell.pipeline.samples
             calls = -(-samples // self.upscaler.capabilities.samples_per_call)
@@ -164,7 +164,7 @@ class Evaluation:
                     "samples": samples,
                     "alpha": alpha,
                     "trusted_area": float(areas[cell.place(alpha)]),
-                    "seconds": self.quickest and round(self.quickest * samples / most, 3),
+                    "seconds": self.quickest and round(self.quickest * samples / max_samples, 3),
                     "calls": calls,
                     "money": None if per_call is None else calls * per_call,
                 }
@@ -182,28 +182,28 @@ class Evaluation:
             for upload in self.calibration
             if any(cell.fits_on(upload.source.name) for cell in self.cells)
         ]
-        to_fit_on = await self.each(
-            to_fit, lambda image: [cell.seen_to_fit(image) for cell in self.cells]
+        photographs = await self.each(
+            to_fit, lambda image: [cell.photograph_to_fit(image) for cell in self.cells]
         )
         for place, cell in enumerate(self.cells):
-            await asyncio.to_thread(cell.fit, [of_image[place] for of_image in to_fit_on])
+            await asyncio.to_thread(cell.fit, [of_image[place] for of_image in photographs])
         methods: list[Method] = [*self.cells, self.added]
         if self.earlier is not None:
             methods.append(self.earlier)
-        of_images = await self.each(
-            self.calibration, lambda image: [method.seen(image) for method in methods]
+        reduced = await self.each(
+            self.calibration, lambda image: [method.reduce_calibration(image) for method in methods]
         )
         for place, method in enumerate(methods):
             method.calibrate(
-                [of_image[place] for of_image in of_images if of_image[place] is not None]
+                [of_image[place] for of_image in reduced if of_image[place] is not None]
             )
         tested = await self.each(
-            self.test, lambda image: [method.tested(image) for method in methods]
+            self.test, lambda image: [method.reduce_test(image) for method in methods]
         )
         for place, method in enumerate(methods):
             method.gather([of_image[place] for of_image in tested])
         if self.generated:
-            # Samples of the cache have the file's colours already.
+            # By new generations: cached samples have been matched to the colours of the upload.
             pair = await asyncio.to_thread(self._load, self.test[0])
             self.assessment = await assess(self.upscaler, pair.x, samples=self._largest.samples)
 
@@ -217,10 +217,10 @@ class Evaluation:
         at_once = max(self.upscaler.capabilities.concurrency + 1, usable_cores())
         turns = asyncio.Semaphore(at_once)
 
-        async def one(upload: PlannedUpload) -> T:
+        async def evaluate_one(upload: PlannedUpload) -> T:
             async with turns:
                 pair = await asyncio.to_thread(self._load, upload)
-                image = await image_of(
+                image = await evaluated_image(
                     upload.place, pair, self.upscaler, self._largest, self._cache
                 )
                 result = await asyncio.to_thread(reduce, image)
@@ -229,7 +229,7 @@ class Evaluation:
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(upload)) for upload in uploads]
+                tasks = [group.create_task(evaluate_one(upload)) for upload in uploads]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [task.result() for task in tasks]
@@ -252,15 +252,15 @@ class Evaluation:
     def _count(self, image: EvaluatedImage) -> None:
         if any(cell.was_fitted_on(image) for cell in self.cells):
             self.fitted_on.add(image.pair.y_sha256)
-        took = image.samples.seconds
+        seconds = image.samples.seconds
         if image.is_new:
             self.generated += 1
-            self.seconds += took
-        if took:
-            self.quickest = min(took, self.quickest or took)
-        self._looked_at += 1
+            self.seconds += seconds
+        if seconds:
+            self.quickest = min(seconds, self.quickest or seconds)
+        self._done += 1
         uploads = len(self.calibration) + len(self.test)
-        self._on_progress(f"evaluating {self.name}", min(self._looked_at, uploads), uploads)
+        self._on_progress(f"evaluating {self.name}", min(self._done, uploads), uploads)
 
 
 def _made_by(

@@ -55,8 +55,8 @@ def sheet(
                 pen.text((left, _HEAD - 19), head, fill="black", font=font)
             canvas.paste(tile, (left, top))
             left += tile.width + _GAP
-        words = _GAP, top + line[0].height + 4
-        pen.text(words, row.caption, fill="#555555", font=font)
+        caption_at = _GAP, top + line[0].height + 4
+        pen.text(caption_at, row.caption, fill="#555555", font=font)
         top += line[0].height + _FOOT
     file = io.BytesIO()
     canvas.save(file, "JPEG", quality=86)

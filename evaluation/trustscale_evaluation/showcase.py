@@ -22,7 +22,7 @@ from trustscale_server.pixels.lab import to_8_bit
 def choose_examples(cell: Cell, alpha: float) -> dict[int, str]:
     """Choose the best, a typical, a rescued and the worst image at one α.
 
-    By place among the test images, why each is shown.
+    Returns the reason why each is shown, by its place among the test images.
     """
     place = cell.place(alpha)
     errors = cell.quantities["error"]
@@ -42,23 +42,23 @@ def choose_examples(cell: Cell, alpha: float) -> dict[int, str]:
     return chosen
 
 
-_Shown = tuple[EvaluatedImage, NDArray[np.bool_]]
+_Example = tuple[EvaluatedImage, NDArray[np.bool_]]
 """A chosen image and its mask."""
 
 
 async def showcase(result: Evaluation) -> list[ReportPicture]:
     """Return the sheets of one upscaler."""
     alpha = result.options.reference_alpha
-    color = result.main
-    chosen = choose_examples(color, alpha)
+    cell = result.main
+    chosen = choose_examples(cell, alpha)
 
-    def keep(image: EvaluatedImage) -> _Shown:
-        thresholds = color.thresholds(color.answers[image.place].applicable.subset)
-        trusted = image.sigma(color.pipeline) < thresholds[color.place(alpha)]
+    def keep(image: EvaluatedImage) -> _Example:
+        thresholds = cell.thresholds(cell.answers[image.place].applicable.subset)
+        trusted = image.sigma(cell.pipeline) < thresholds[cell.place(alpha)]
         return image, np.asarray(trusted)
 
     chosen_images = await result.each([result.test[place] for place in chosen], keep)
-    sheets = [await asyncio.to_thread(_gallery, result.name, color, chosen_images, chosen, alpha)]
+    sheets = [await asyncio.to_thread(_gallery, result.name, cell, chosen_images, chosen, alpha)]
     if result.earlier is not None:
         sheets.append(
             await asyncio.to_thread(_earlier, result.name, result.earlier, chosen_images, alpha)
@@ -67,7 +67,7 @@ async def showcase(result: Evaluation) -> list[ReportPicture]:
 
 
 def _gallery(
-    upscaler: str, cell: Cell, images: Sequence[_Shown], why: dict[int, str], alpha: float
+    upscaler: str, cell: Cell, images: Sequence[_Example], why: dict[int, str], alpha: float
 ) -> ReportPicture:
     place = cell.place(alpha)
     errors, areas = cell.quantities["error"], cell.quantities["area"]
@@ -105,7 +105,7 @@ def _gallery(
 
 
 def _earlier(
-    upscaler: str, earlier: Earlier, images: Sequence[_Shown], alpha: float
+    upscaler: str, earlier: Earlier, images: Sequence[_Example], alpha: float
 ) -> ReportPicture:
     rows = []
     records: list[Record] = []

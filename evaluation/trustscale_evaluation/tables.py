@@ -107,7 +107,7 @@ def joint_intervals(
 ) -> list[tuple[float, float]]:
     """Return intervals of the realised loss over calibration scenes *and* test images.
 
-    The promise is an average over both. Each replicate finds the thresholds of every part anew.
+    The promise is an average over both. Each replicate finds the thresholds of every subset anew.
     """
     by_name = dict.fromkeys(cell.calibration.everything.scenes)
     column: dict[Hashable, int] = {name: place for place, name in enumerate(by_name)}
@@ -131,7 +131,7 @@ def joint_intervals(
             _plain_levels(subset, alphas),
             (of_scenes[:, columns] * weights, of_test[:, places]),
         )
-    with np.errstate(invalid="ignore"):  # a class may be drawn never
+    with np.errstate(invalid="ignore"):  # a replicate may draw no upload of a class
         return [percentile(values) for values in total / of_test.sum(axis=1)]
 
 
@@ -152,8 +152,8 @@ def _plain_levels(subset: Subset, alphas: Sequence[float]) -> list[float]:
 
 
 def _mean_at(scene: Scene, levels: NDArray[np.float32]) -> NDArray[np.float64]:
-    risen = np.array([curve.losses(levels) for curve in scene.curves], np.float64)
-    return np.average(risen, axis=0, weights=scene.weights)
+    losses = np.array([curve.losses(levels) for curve in scene.curves], np.float64)
+    return np.average(losses, axis=0, weights=scene.weights)
 
 
 def _grid(subset: Subset) -> NDArray[np.float32]:

@@ -154,18 +154,18 @@ def limits(results: Sequence[Evaluation], plan: EvaluationPlan, options: Options
     ]
     sentences += [sentence for result in results if (sentence := _as_made(result)) is not None]
     alpha = options.reference_alpha
-    above = []
+    shares_above = []
     for result in results:
         losses = result.main.quantities["loss"][:, result.main.place(alpha)]
         share = f"{int((losses > alpha).sum())} of {len(losses)}"
-        above.append(f"{share} test uploads of {result.name}")
+        shares_above.append(f"{share} test uploads of {result.name}")
     sentences.append(
         "The promise is an average over images and over calibrations, not one per image: at "
-        f"α = {alpha:g} the largest error was above α in {' and '.join(above)}."
+        f"α = {alpha:g} the largest error was above α in {' and '.join(shares_above)}."
     )
-    least = max(answer.applicable.subset.curve.min_alpha for answer in main.answers)
+    min_alpha = max(answer.applicable.subset.curve.min_alpha for answer in main.answers)
     sentences.append(
-        f"With {main.calibration.n} calibration scenes no α below {least:.4f} can be promised"
+        f"With {main.calibration.n} calibration scenes no α below {min_alpha:.4f} can be promised"
         f"{' for every class of uploads' if main.classes else ''}."
     )
     sentences += dict.fromkeys(map(_source, results))

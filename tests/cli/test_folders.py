@@ -225,15 +225,15 @@ class TestOne:
         """The progress of a single picture is in tiles, with the time that is left."""
         small(place, "a.png")
         monkeypatch.setattr("trustscale_server.cli.bars.LINE_EVERY_S", 0.01)
-        tell = Bars.tell
+        print_lines = Bars.print_lines
 
         def telling(bars):
             is_half = upscaler.has_made.is_set()
-            tell(bars)
+            print_lines(bars)
             if is_half:
                 upscaler.told.set()
 
-        monkeypatch.setattr(Bars, "tell", telling)
+        monkeypatch.setattr(Bars, "print_lines", telling)
         outcome = run("upscale", "a.png", "--mask", "none")
         assert outcome.code == 0, outcome.err
         assert re.search(r"upscaling: 3 of 6 tiles after .* left\n", outcome.err)

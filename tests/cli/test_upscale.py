@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_written(run, place, calibrated, picture, monkey
     def full(self, *_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("trustscale_server.cli.answers.Place.write", full)
+    monkeypatch.setattr("trustscale_server.cli.answers.AnswerFiles.write", full)
     outcome = run("upscale", picture, "--out", "answers")
     outcome.check_error(1, "answers cannot be written: No space left on device")
     assert "bird.png" not in outcome.err

@@ -62,7 +62,7 @@ class TestUpscale:
 
     def test_names_of_files(self, tmp_path):
         files = {"result.json": b"{}", "../evil.png": b"1", "/tmp/../evil.png": b"2"}
-        Result.of_zip(zipped(files)).save(tmp_path / "a")
+        Result.from_zip(zipped(files)).save(tmp_path / "a")
         assert {p.name for p in tmp_path.iterdir()} == {"a"}
         assert {p.name for p in (tmp_path / "a").iterdir()} == {"result.json", "evil.png"}
 

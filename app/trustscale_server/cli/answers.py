@@ -27,7 +27,7 @@ from trustscale_server.stores.files import replace_file
 _RECORD: Final = "result.json"
 _TRUST: Final = "trust.png"
 
-_PART: Final = re.compile(
+_ANSWER_FILE: Final = re.compile(
     r"(?P<stem>.+?)\.(image\.\w+(\.tiff)?|(mask|trust|overlay|believed|safe|added|card)\.png|trust\.cog\.tiff|result\.json)"
 )
 Extra = Literal["trust", "overlay"]
@@ -37,11 +37,11 @@ AnswerState = Literal["new", "done", "other", "foreign"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where one answer is stored.
+class AnswerFiles:
+    """The files of one answer.
 
-    stem: the common beginning of its files' names. existing: names of its files. record: None:
-    none exists. extras: what is written besides picture and mask.
+    stem: the common beginning of their names. existing: the names of those that exist. record: the
+    content of the record; None: there is none. extras: what is written besides picture and mask.
     """
 
     stem: Path
@@ -60,11 +60,11 @@ class Place:
             return "foreign"
         if request_differences(self.record, identity):
             return "other"
-        return "done" if self._needed(identity) <= self._parts else "new"
+        return "done" if self._needed(identity) <= self._existing_parts else "new"
 
     @property
-    def _parts(self) -> set[str]:
-        """What is there, such as image and mask."""
+    def _existing_parts(self) -> set[str]:
+        """The parts of the answer that exist, such as image and mask."""
         endings = (name.removeprefix(f"{self.stem.name}.") for name in self.existing)
         return {
             ending.rpartition(".")[0].removesuffix(".ome").removesuffix(".cog")
@@ -83,7 +83,7 @@ class Place:
 
     def write(self, result: Result, identity: Mapping[str, Any]) -> dict[str, Any]:
         """Write the files and the record of an answer, and return the record."""
-        # Otherwise an earlier mask could remain beside the new picture.
+        # Removed first: an earlier mask could remain beside the new picture.
         for name in self.existing:
             self.stem.with_name(name).unlink(missing_ok=True)
         record = {**result.document, **identity}
@@ -91,12 +91,12 @@ class Place:
         text = json.dumps(record, indent=2, ensure_ascii=False)
         self.stem.parent.mkdir(parents=True, exist_ok=True)
         # Bytes of a file name that are not UTF-8 are escaped.
-        written = f"{text}\n".encode("utf-8", "backslashreplace")
-        for ending, data in {_RECORD: written, **self._files(result)}.items():
+        record_file = f"{text}\n".encode("utf-8", "backslashreplace")
+        for ending, data in {_RECORD: record_file, **self._files(result)}.items():
             replace_file(self.stem.with_name(f"{self.stem.name}.{ending}"), data)
         return record
 
-    def moved(self, stem: Path) -> None:
+    def move_to(self, stem: Path) -> None:
         """Move the answer, its record last, so that an interrupted move makes it again."""
         endings = (name.removeprefix(f"{self.stem.name}.") for name in self.existing)
         move(self.stem, stem, sorted(endings, key=_RECORD.__eq__))
@@ -113,16 +113,18 @@ class Place:
         return chosen
 
 
-def existing_answers(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[Place]:
+def existing_answers(
+    stems: Sequence[Path], extras: frozenset[Extra] = frozenset()
+) -> list[AnswerFiles]:
     """Return the existing files of each answer, listing every folder once."""
     listed = {folder: _listed(folder) for folder in {stem.parent for stem in stems}}
-    places = []
+    answers = []
     for stem in stems:
         names = listed[stem.parent].get(stem.name, frozenset())
         record = f"{stem.name}.{_RECORD}"
-        known = _read(stem.with_name(record)) if record in names else None
-        places.append(Place(stem, names, known, extras))
-    return places
+        recorded = _read(stem.with_name(record)) if record in names else None
+        answers.append(AnswerFiles(stem, names, recorded, extras))
+    return answers
 
 
 def request_differences(record: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
@@ -131,20 +133,20 @@ def request_differences(record: Mapping[str, Any], identity: Mapping[str, Any]) 
         return ["of another file, or of this one before it was changed"]
     recorded, requested = record["request"], identity["request"]
     return [
-        f"with {name} {_shown(recorded.get(name))} and not {_shown(value)}"
+        f"with {name} {_in_words(recorded.get(name))} and not {_in_words(value)}"
         for name, value in requested.items()
         if recorded.get(name) != value
     ]
 
 
-def _shown(value: Any) -> str:
+def _in_words(value: Any) -> str:
     return "by default" if value is None else str(value)
 
 
 def _listed(folder: Path) -> dict[str, frozenset[str]]:
     names_by_stem: dict[str, set[str]] = defaultdict(set)
     for path in folder.iterdir() if folder.is_dir() else ():
-        if match := _PART.fullmatch(path.name):
+        if match := _ANSWER_FILE.fullmatch(path.name):
             names_by_stem[match["stem"]].add(path.name)
     return {stem: frozenset(names) for stem, names in names_by_stem.items()}
 
@@ -157,16 +159,16 @@ def _read(path: Path) -> Mapping[str, Any] | None:
     return record if isinstance(record, dict) and {"request", "source"} <= record.keys() else None
 
 
-def loss_of(place: Place, identity: Mapping[str, Any]) -> str:
-    """Return what would be lost where this answer were written."""
-    if place.record is None:
-        return f"{place.stem.with_name(min(place.existing))} would be lost"
-    how = "; ".join(request_differences(place.record, identity))
-    return f"The answer {place.stem}.* would be lost: it was made {how}"
+def overwriting_in_words(answer: AnswerFiles, identity: Mapping[str, Any]) -> str:
+    """Return what would be lost if this answer were written."""
+    if answer.record is None:
+        return f"{answer.stem.with_name(min(answer.existing))} would be lost"
+    how = "; ".join(request_differences(answer.record, identity))
+    return f"The answer {answer.stem}.* would be lost: it was made {how}"
 
 
 def source_identity(source: InputFile, enlarged: Path | None) -> dict[str, Any]:
-    """Return what identifies an image: modification times, or the content of standard input.
+    """Return what identifies an image: size and time of its file, or the content of standard input.
 
     enlarged: what somebody made of it, or a folder of such files. Raises OSError.
     """
@@ -175,14 +177,14 @@ def source_identity(source: InputFile, enlarged: Path | None) -> dict[str, Any]:
         digest = hashlib.sha256(source.data).hexdigest()
         identity = {"name": name, "bytes": len(source.data), "sha256": digest}
     else:
-        identity = _of_file(name, source.path)
+        identity = _file_identity(name, source.path)
     if enlarged is not None:
         path = enlarged_of(source, enlarged)
-        identity["enlarged"] = _of_file(path.name, path)
+        identity["enlarged"] = _file_identity(path.name, path)
     return identity
 
 
-def _of_file(name: str, path: Path) -> dict[str, Any]:
+def _file_identity(name: str, path: Path) -> dict[str, Any]:
     stat = path.stat()
     modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
     return {"name": name, "bytes": stat.st_size, "modified": modified}

@@ -62,22 +62,22 @@ class Bars:
         is_bytes: bool = False,
         unit: str = "",
     ) -> None:
-        written = decimal if is_bytes else "{:,.0f}".format
-        amount = f"{written(int(done))} of {'?' if total is None else written(total)} {unit}"
+        as_text = decimal if is_bytes else "{:,.0f}".format
+        amount = f"{as_text(int(done))} of {'?' if total is None else as_text(total)} {unit}"
         amount = amount.rstrip()
         if activity not in self._tasks:
             self._tasks[activity] = self._progress.add_task(activity, total=total, amount=amount)
         self._progress.update(self._tasks[activity], completed=done, total=total, amount=amount)
 
-    def tell(self) -> None:
+    def print_lines(self) -> None:
         """Print a line for what is not done, with the time that it has taken and that is left."""
         for task in self._progress.tasks:
             if not task.finished:
                 seconds = task.elapsed or 0
-                left = seconds * ((task.total or 0) / task.completed - 1) if task.completed else 0
-                rest = f", about {duration(left)} left" if left > 0 else ""
+                left_s = seconds * ((task.total or 0) / task.completed - 1) if task.completed else 0
+                left = f", about {duration(left_s)} left" if left_s > 0 else ""
                 amount = task.fields["amount"]
-                self.line(f"{task.description}: {amount} after {duration(seconds)}{rest}")
+                self.line(f"{task.description}: {amount} after {duration(seconds)}{left}")
 
     def line(self, text: str) -> None:
         """Print a line above the bars."""
@@ -110,12 +110,12 @@ def progress_bars() -> Iterator[Bars]:
     ) as progress:
         bars, ended = Bars(progress), Event()
 
-        def tell() -> None:
+        def print_each_minute() -> None:
             while not ended.wait(LINE_EVERY_S):
-                bars.tell()
+                bars.print_lines()
 
         if progress.disable:
-            Thread(target=tell, daemon=True).start()
+            Thread(target=print_each_minute, daemon=True).start()
         try:
             yield bars
         finally:

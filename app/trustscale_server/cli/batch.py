@@ -15,7 +15,13 @@ from typing import Any, Final, NamedTuple
 import typer
 
 from trustscale import AsyncTrustscale, Problem, Result
-from trustscale_server.cli.answers import Extra, Place, existing_answers, loss_of, source_identity
+from trustscale_server.cli.answers import (
+    AnswerFiles,
+    Extra,
+    existing_answers,
+    overwriting_in_words,
+    source_identity,
+)
 from trustscale_server.cli.bars import Bars, progress_bars
 from trustscale_server.cli.choice import meant_upscalers
 from trustscale_server.cli.forecast import forecast
@@ -38,7 +44,7 @@ _MAX_DESCRIBED: Final = 32  # pictures of a folder that describe it
 async def adapted(
     service: AsyncTrustscale, request: UpscaleRequest, images: Sequence[InputFile]
 ) -> UpscaleRequest:
-    """Return the request with a batch of the images, of many some from all over.
+    """Return the request with a batch that describes the images, of many those at equal distances.
 
     Raises:
         ConfigError: there are too few.
@@ -101,7 +107,7 @@ class Run:
 
     async def to_stream(self, source: InputFile) -> None:
         """Return the picture to standard output, text to standard error."""
-        await asyncio.to_thread(self._foretell, [source])
+        await asyncio.to_thread(self._print_forecast, [source])
         with progress_bars() as bars:
             result = await self._result(source, _Bar(bars, 1))
         sys.stdout.buffer.write(next(iter(result.files.values())))
@@ -116,7 +122,7 @@ class Run:
             OSError: the folder cannot be made.
         """
         todo = await asyncio.to_thread(self._plan, images, folder)
-        await asyncio.to_thread(self._foretell, [task.source for task in todo])
+        await asyncio.to_thread(self._print_forecast, [task.source for task in todo])
         self.write_manifest()  # also for a run that will be killed
         waiting = iter(todo)
         with progress_bars() as bars:
@@ -143,7 +149,7 @@ class Run:
         self.manifest.parent.mkdir(parents=True, exist_ok=True)
         self.manifest.write_text(f"{text}\n", "utf-8", "backslashreplace")
 
-    def _foretell(self, sources: Sequence[InputFile]) -> None:
+    def _print_forecast(self, sources: Sequence[InputFile]) -> None:
         sentence = forecast(
             sources,
             self.served.request,
@@ -154,8 +160,8 @@ class Run:
         if sentence is not None:
             typer.echo(sentence, err=True)
 
-    def _places(self, images: Sequence[InputFile], folder: Path) -> list[Place]:
-        """Where each answer is or will be, before those that need no look are apart."""
+    def _answers(self, images: Sequence[InputFile], folder: Path) -> list[AnswerFiles]:
+        """The files of each answer; of a sorted one where an earlier run has moved it."""
         if self.review is None:
             return existing_answers(targets(images, folder), self.extras)
         waiting, accepted = (
@@ -163,8 +169,8 @@ class Run:
             for name in (LOOK, ACCEPTED)
         )
         return [
-            other if place.record is None and other.existing else place
-            for place, other in zip(waiting, accepted, strict=True)
+            moved if answer.record is None and moved.existing else answer
+            for answer, moved in zip(waiting, accepted, strict=True)
         ]
 
     def _sort(self, images: Sequence[InputFile], folder: Path, rule: Rule) -> None:
@@ -173,18 +179,18 @@ class Run:
         done = [k for k, source in enumerate(images) if str(source) in records]
         passes = decided([records[str(images[k])] for k in done], rule)
         self.outcomes.accepted = sum(passes)
-        places = self._places(images, folder)
+        answers = self._answers(images, folder)
         stems = [targets(images, folder / name) for name in (LOOK, ACCEPTED)]
         for k, is_accepted in zip(done, passes, strict=True):
-            if places[k].stem != (stem := stems[is_accepted][k]):
-                places[k].moved(stem)
+            if answers[k].stem != (stem := stems[is_accepted][k]):
+                answers[k].move_to(stem)
 
     def _plan(self, images: Sequence[InputFile], folder: Path) -> list[_Task]:
         """The answers to make. Raises ConfigError: files would be lost."""
-        places = self._places(images, folder)
+        answers = self._answers(images, folder)
         folder.mkdir(parents=True, exist_ok=True)
         todo, lost = [], []
-        for source, place in zip(images, places, strict=True):
+        for source, answer in zip(images, answers, strict=True):
             try:
                 identity = {
                     "request": self.served.record,
@@ -193,13 +199,13 @@ class Run:
             except OSError as error:
                 self.outcomes.fail(source, error)
                 continue
-            state = place.state(identity)
-            if state == "done" and place.record is not None:
-                self.outcomes.keep(source, place.record)
+            state = answer.state(identity)
+            if state == "done" and answer.record is not None:
+                self.outcomes.keep(source, answer.record)
                 continue
             if state in {"other", "foreign"}:
-                lost.append(loss_of(place, identity))
-            todo.append(_Task(source, place, identity))
+                lost.append(overwriting_in_words(answer, identity))
+            todo.append(_Task(source, answer, identity))
         if lost and not self.overwrite:
             others = f" So would the files of {len(lost) - 1} others." if len(lost) > 1 else ""
             raise ConfigError(
@@ -216,9 +222,9 @@ class Run:
             bar.show(task.source, 1, 1)
             return
         try:
-            record = await asyncio.to_thread(task.place.write, result, task.identity)
-        except OSError as error:  # it would go wrong for all
-            where = error.filename or task.place.stem.parent
+            record = await asyncio.to_thread(task.answer.write, result, task.identity)
+        except OSError as error:  # the others could not be written either
+            where = error.filename or task.answer.stem.parent
             self.outcomes.stopped = f"{where} cannot be written: {error.strerror or error}."
         else:
             self.outcomes.add(task.source, record)
@@ -237,7 +243,7 @@ class Run:
             try:
                 return await self.service.upscale(data, idempotency_key=key, **options)
             except Problem as problem:
-                # The server did no work, and would do it as a job.
+                # It takes too long for a request. No work was done; a job does it.
                 if problem.members.get("prefer") != "respond-async":
                     raise
                 job = await self.service.submit(data, idempotency_key=f"{key}-job", **options)
@@ -251,10 +257,10 @@ class Run:
 
 
 class _Task(NamedTuple):
-    """An image, its target, and its record besides the answer."""
+    """An image, the files of its answer, and what the record holds besides the answer."""
 
     source: InputFile
-    place: Place
+    answer: AnswerFiles
     identity: Mapping[str, Any]
 
 

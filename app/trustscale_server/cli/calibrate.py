@@ -70,10 +70,10 @@ def calibrate(
         if config.degradation is not None:
             raise typer.BadParameter("--like chooses how X is made; name no degradation with it.")
         config = _like(inputs.like, config)
-    configs = [config] if result.server else _of_each(config, folder, naming.rule)
+    configs = [config] if result.server else _config_of_each(config, folder, naming.rule)
     refusals = list[TrustscaleError]()
     for settings in configs:
-        file = result.export and _export_of(result.export, settings.upscaler, len(configs))
+        file = result.export and _export_file(result.export, settings.upscaler, len(configs))
         if file is not None:
             _check_writable(file)
         calibration_run = CalibrationRun(
@@ -97,7 +97,7 @@ def calibrate(
         raise refusals[0]
 
 
-def _of_each(
+def _config_of_each(
     config: CalibrationConfig, folder: Path, naming: GroupingRule
 ) -> list[CalibrationConfig]:
     """The settings for each upscaler that answers such uploads; says which, where `auto` does."""
@@ -115,7 +115,7 @@ def _of_each(
     ]
 
 
-def _export_of(export: Path, upscaler: str | None, count: int) -> Path:
+def _export_file(export: Path, upscaler: str | None, count: int) -> Path:
     """The file to write; of several calibrations it also names the upscaler."""
     return export if count == 1 else export.with_stem(f"{export.stem}-{upscaler}")
 

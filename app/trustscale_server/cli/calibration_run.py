@@ -84,15 +84,15 @@ class CalibrationRun:
                     many=True,
                     on_checked=partial(bars, "checking images"),
                 ) as service:
-                    job = await self._begun(service, members, naming, bars)
+                    job = await self._start(service, members, naming, bars)
                     if self.server is not None:
                         command = f"trustscale calibrations show {job.id} --server {self.server}"
                         interrupted.text = f"The job continues. Look: {command}"
-                    return await self._ended(service, job, bars)
+                    return await self._finish(service, job, bars)
 
             return asyncio.run(work())
 
-    async def _begun(
+    async def _start(
         self, service: AsyncTrustscale, members: dict[str, Path], naming: GroupingRule, bars: Bars
     ) -> AsyncJob:
         if self.server is None:
@@ -100,8 +100,8 @@ class CalibrationRun:
         else:
             pairs = Tar(members, partial(bars, "uploading", is_bytes=True))
         grouping: dict[str, Any] = {"group_by": naming.group_by, "scene_by": naming.scene_by}
-        is_outside = await self._is_outside(service)
-        if is_outside and not self.yes:
+        may_cost = await self._calls_may_cost(service)
+        if may_cost and not self.yes:
             plan = await service.plan(pairs, extends=self.extends, **grouping, **self.config)
             if plan["calls"] and not bars.confirmed(_question(plan)):
                 raise typer.Exit(1)
@@ -121,8 +121,8 @@ class CalibrationRun:
         bars.line(costs_of(job.document))
         return job
 
-    async def _is_outside(self, service: AsyncTrustscale) -> bool:
-        """Whether the calls may cost: the model is not in the program that is asked."""
+    async def _calls_may_cost(self, service: AsyncTrustscale) -> bool:
+        """Whether the calls may cost: the model runs outside of the program that is asked."""
         name = None if self.upscaler == ALL else self.upscaler
         if self.extends is not None:
             name = (await service.calibration(self.extends))["upscaler"]
@@ -135,7 +135,7 @@ class CalibrationRun:
             )
         return any(row["kind"] not in {"embedded", "supplied"} for row in rows)
 
-    async def _ended(
+    async def _finish(
         self, service: AsyncTrustscale, job: AsyncJob, bars: Bars
     ) -> MadeCalibration | None:
         measuring = partial(bars, "measuring pairs")
@@ -173,9 +173,9 @@ class CalibrationRun:
     def _with_advice(self, problem: Problem) -> str:
         """Why a job of this process failed, and how to continue where that helps."""
         if problem.type != "/problems/bad-pairs":
-            again = "Run the same command again to continue; what was measured is kept."
+            advice = "Run the same command again to continue; what was measured is kept."
         elif self.skips:  # no pair is left
             return problem.detail
         else:
-            again = "Leave them out with --skip-bad-pairs; what was measured is kept."
-        return f"{problem.detail} {again}"
+            advice = "Leave them out with --skip-bad-pairs; what was measured is kept."
+        return f"{problem.detail} {advice}"

@@ -45,8 +45,8 @@ def _text(document: dict[str, Any]) -> str:
         "",
         "  α       threshold     trusted area of the pairs",
         *(
-            f"  {r['alpha']:<7g} {float(r['threshold']):<13.6g} {r['trusted_fraction']:.1%}"
-            for r in document["thresholds"]
+            f"  {row['alpha']:<7g} {float(row['threshold']):<13.6g} {row['trusted_fraction']:.1%}"
+            for row in document["thresholds"]
         ),
         "",
         *_verdict(document),

@@ -12,7 +12,7 @@ import typer
 
 from trustscale_server.cli import options
 from trustscale_server.cli.output import json_line
-from trustscale_server.cli.sources import InputFile, check_there, input_files
+from trustscale_server.cli.sources import InputFile, input_files, raise_if_missing
 from trustscale_server.platform.command_options import with_options
 from trustscale_server.platform.errors import BadInput, ConfigError, TrustscaleError
 
@@ -54,7 +54,7 @@ def catch(
     it was, and whether that had been marked. Exit codes: 0 done; 1 some failed, and are listed.
     """
     images, _ = input_files(sources, None, recursive=catching.recursive)
-    check_there(images)
+    raise_if_missing(images)
     # Imported only now, so that a mistyped name fails at once.
     from trustscale_server.cli.service import service_client  # noqa: PLC0415
 
@@ -93,7 +93,7 @@ async def _worst(
     service: AsyncTrustscale, images: list[InputFile], upscaler: str | None
 ) -> tuple[list[_Catch], int]:
     """The worst photographs, and how many failed."""
-    model = await _model(service, upscaler)
+    model = await _enlarging_upscaler(service, upscaler)
     worst: list[_Catch] = []
     failed = 0
     for image in images:
@@ -112,8 +112,8 @@ async def _worst(
     return worst, failed
 
 
-async def _model(service: AsyncTrustscale, name: str | None) -> dict[str, Any]:
-    """The upscaler of a request. Raises ConfigError."""
+async def _enlarging_upscaler(service: AsyncTrustscale, name: str | None) -> dict[str, Any]:
+    """The row of the upscaler that answers. Raises ConfigError unless it enlarges."""
     from trustscale_server.cli.choice import meant_upscalers  # noqa: PLC0415
 
     model = (await meant_upscalers(service, name))[0]
@@ -144,7 +144,7 @@ async def _caught(
     scale = int(model["scale"])
     x, truth = reduced_pair(to_8_bit(decoded.rgb), scale)
     options: UpscaleOptions = {} if upscaler is None else {"upscaler": upscaler}
-    if model["calibration"] is None:  # then nothing is promised, and it may lie all the same
+    if model["calibration"] is None:  # nothing is promised, but what it rewrites can be shown
         options["mask"] = "none"
     result = await service.upscale(to_png(x), **options)
     output = np.asarray(result.image.convert("RGB"))

@@ -12,7 +12,7 @@ import typer
 from trustscale_server.cli import options
 from trustscale_server.cli.output import json_line
 
-_CONTRADICTS, _STRANGERS = 3, 4
+_CONTRADICTS, _UNRELATED = 3, 4
 """Exit codes."""
 
 _Picture = Annotated[Path, typer.Argument(dir_okay=False, exists=True, readable=True)]
@@ -60,13 +60,15 @@ def check(
             f"{check_files.memory_of(sizes[0], sizes[1]) / 1e9:.1f} GB of memory.",
             err=True,
         )
-    ours, theirs = (in_decoder(check_files.read_for_check, data, limits) for data, limits in files)
-    checked = check_pictures(ours, theirs, finders(FaceFinder()))
+    small_rgb, large_rgb = (
+        in_decoder(check_files.read_for_check, data, limits) for data, limits in files
+    )
+    checked = check_pictures(small_rgb, large_rgb, finders(FaceFinder()))
     if report is not None:
-        report.write_text(html_report(ours, theirs, checked), "utf-8")
+        report.write_text(html_report(small_rgb, large_rgb, checked), "utf-8")
     findings = checked.check
     if card is not None and form is not None:
-        card.write_bytes(check_card(ours, theirs, findings, form))
+        card.write_bytes(check_card(small_rgb, large_rgb, findings, form))
     if as_json:
         json_line(asdict(findings))
     else:
@@ -79,4 +81,4 @@ def check(
         for box, why in reasons:
             typer.echo(f"  {', '.join(map(str, box))}: {why}")
     if not findings.holds:
-        raise typer.Exit(_CONTRADICTS if findings.belong_together else _STRANGERS)
+        raise typer.Exit(_CONTRADICTS if findings.belong_together else _UNRELATED)

@@ -185,7 +185,7 @@ async def _connection(name: str, host: str, port: int, *, ssl: bool) -> Finding:
             _, writer = await asyncio.open_connection(host, port, ssl=ssl or None)
     except (OSError, TimeoutError) as error:
         reason = getattr(error, "strerror", None) or f"no answer within {_CHECK_S:g} s"
-        advice = "look whether it runs, and at names, certificates and firewalls on the way"
+        advice = "check that it runs, and names, certificates and firewalls on the way"
         return Finding(name, "error", reason, advice)
     writer.close()
     return Finding(name, "ok", f"connected in {1e3 * (time.perf_counter() - began):.0f} ms")
@@ -210,16 +210,16 @@ async def _upscaler(services: Services, upscaler: Upscaler) -> Finding:
     silent = []
     for calibration in active:
         settings = calibration.manifest.provenance.settings
-        differing = pipeline_differences(calibration.pipeline, upscaler, settings)
-        if differing:
-            fields = ", ".join(str(difference.get("field")) for difference in differing)
+        differences = pipeline_differences(calibration.pipeline, upscaler, settings)
+        if differences:
+            fields = ", ".join(str(difference.get("field")) for difference in differences)
             silent.append(f"{calibration.id} does not answer: {fields} differ")
     text = "; ".join([f"{reached}, {len(active) - len(silent)} calibrations answer", *silent])
     with suppress(UpscalerUnavailable):  # never reached
         text = f"{upscaler.fingerprint[: len('sha256:') + 12]}; {text}"
-    broken = bool(active) and len(silent) == len(active)
+    is_broken = bool(active) and len(silent) == len(active)
     advice = "see docs/operations.md#calibrationmismatch" if silent else None
-    return Finding(name, "error" if broken else "warning" if silent else "ok", text, advice)
+    return Finding(name, "error" if is_broken else "warning" if silent else "ok", text, advice)
 
 
 async def _request(services: Services) -> Finding:
@@ -235,9 +235,9 @@ async def _request(services: Services) -> Finding:
         answer = await services.service.run(prepared)
     except TrustscaleError as error:
         return Finding("a request", "error", error.detail)
-    whole = 1e3 * (time.perf_counter() - started)
+    total_ms = 1e3 * (time.perf_counter() - started)
     steps = ", ".join(f"{name} {ms:.0f}" for name, ms in answer.picture.timings_ms.items())
-    return Finding("a request", "ok", f"{whole:.0f} ms ({steps})")
+    return Finding("a request", "ok", f"{total_ms:.0f} ms ({steps})")
 
 
 async def _picture() -> bytes:

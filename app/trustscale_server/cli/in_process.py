@@ -46,7 +46,7 @@ async def services_in_process(
 ) -> AsyncIterator[Services]:
     """Open what the settings name, for a command that needs more than the HTTP API."""
     async with AsyncExitStack() as stack:
-        yield await _opened(_narrowed(load_settings(), upscaler, many=many), stack)
+        yield await _opened(_for_one_command(load_settings(), upscaler, many=many), stack)
 
 
 @asynccontextmanager
@@ -69,7 +69,7 @@ async def client_in_process(
         on_checked: for a command that calibrates; called with (images, all) while they are checked.
         routes: those that the command uses, to save imports.
     """
-    settings = _narrowed(settings or load_settings(), upscaler, many=many)
+    settings = _for_one_command(settings or load_settings(), upscaler, many=many)
     start = partial(_start, settings, on_checked)
     app = application(start, max_upload_bytes=settings.max_upload_bytes, routes=routes)
     async with app.router.lifespan_context(app) as state:
@@ -89,8 +89,8 @@ async def _start(
     if on_checked is not None:
         stores = private_stores(stores, settings.data_dir, stack)
     services = await _opened(settings, stack, metrics=metrics, stores=stores)
-    unkept = replace(services.service.context, results=None)
-    services = replace(services, service=replace(services.service, context=unkept))
+    context = replace(services.service.context, results=None)
+    services = replace(services, service=replace(services.service, context=context))
     worker = None
     if on_checked is not None:
         # Released when the jobs have stopped.
@@ -143,8 +143,8 @@ async def _opened(
     return await open_parts(settings, stack, metrics=metrics, serves=False, stores=stores)
 
 
-def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settings:
-    """The settings for one command: its upscalers only, and no queue shared with others."""
+def _for_one_command(settings: Settings, upscaler: str | None, *, many: bool) -> Settings:
+    """The settings with the upscalers of one command only, and a queue that others do not share."""
     upscalers = tuple(settings.upscalers)
     if upscaler != ALL:
         names = {upscaler or settings.default}
@@ -153,7 +153,7 @@ def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settin
         # For an unknown name the error lists all.
         upscalers = tuple(config for config in upscalers if config.name in names) or upscalers
     if many:
-        upscalers = tuple(map(_at_once, upscalers))
+        upscalers = tuple(map(_for_throughput, upscalers))
     changes = {
         "upscalers": upscalers,
         # Others' jobs do not run here; a shared queue need not be reachable.
@@ -166,7 +166,7 @@ def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settin
     return settings.model_copy(update=changes)
 
 
-def _at_once(config: UpscalerConfig) -> UpscalerConfig:
+def _for_throughput(config: UpscalerConfig) -> UpscalerConfig:
     chosen = {"threads", "concurrency"} & config.model_fields_set
     if chosen or not isinstance(config, EmbeddedConfig):
         return config

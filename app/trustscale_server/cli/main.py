@@ -23,8 +23,8 @@ from trustscale_server import __version__
 from trustscale_server.bootstrap.sources import read_secret_files
 from trustscale_server.platform.errors import ConfigError, TrustscaleError
 
-BEGAN: Final = time.monotonic()
-"""When this process began, but for the start of Python itself."""
+STARTED_AT: Final = time.monotonic()
+"""On the monotonic clock; Python itself has started shortly before."""
 
 _COMMANDS: Final = {
     "serve": "serve:serve",
@@ -45,7 +45,7 @@ _COMMANDS: Final = {
 }
 """Where each command is in this package; only its own imports are made."""
 
-_ADDED: Final = {"evaluate": "evaluation", "worker": "workers", "models": "workers"}
+_OTHER_DISTRIBUTIONS: Final = {"evaluate": "evaluation", "worker": "workers", "models": "workers"}
 """Commands of other distributions of this project, and the folders that these are built from."""
 
 _GROUP: Final = "trustscale.commands"
@@ -57,28 +57,29 @@ class _Commands(TyperGroup):
         return [*_COMMANDS, *sorted(entry.name for entry in entry_points(group=_GROUP))]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        target: typer.Typer | Callable[..., None] | None = _member(cmd_name)
+        target: typer.Typer | Callable[..., None] | None = _function_or_group(cmd_name)
         if target is None:
             return None
         if not isinstance(target, typer.Typer):
-            alone = typer.Typer(add_completion=False)
-            alone.command(cmd_name)(target)
-            target = alone
+            single = typer.Typer(add_completion=False)
+            single.command(cmd_name)(target)
+            target = single
         command = typer.main.get_command(target)
         command.name = cmd_name
         return command
 
 
-def _member(name: str) -> Any:
+def _function_or_group(name: str) -> Any:
     """A command's function or group; None: there is no such command. Raises ConfigError."""
     if name in _COMMANDS:
-        module, _, member = _COMMANDS[name].partition(":")
-        return getattr(import_module(f".{module}", __package__), member)
+        module, _, name_there = _COMMANDS[name].partition(":")
+        return getattr(import_module(f".{module}", __package__), name_there)
     for entry in entry_points(group=_GROUP, name=name):
         return entry.load()
-    if name in _ADDED:
+    if name in _OTHER_DISTRIBUTIONS:
         raise ConfigError(
-            f"The command {name} is not installed; in a clone: pip install . ./{_ADDED[name]}"
+            f"The command {name} is not installed; in a clone: "
+            f"pip install . ./{_OTHER_DISTRIBUTIONS[name]}"
         )
     return None
 

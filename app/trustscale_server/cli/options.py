@@ -38,8 +38,8 @@ def from_model(model: type[BaseModel], names: Iterable[str], **own: Any) -> Any:
 
     Args:
         model: has the types, descriptions and defaults.
-        names: of its fields that are flags, numbers, texts or one of some words.
-        own: by name, the annotation of an option in place of the field's, or of one more.
+        names: the fields, which are flags, numbers, texts or one of some words.
+        own: annotations of options, by name: in place of the field's, or of a further option.
     """
     fields: dict[str, tuple[Any, Any]] = {}
     properties = model.model_json_schema()["properties"]
@@ -47,7 +47,7 @@ def from_model(model: type[BaseModel], names: Iterable[str], **own: Any) -> Any:
         schema = properties[name]
         forms = [form for form in schema.get("anyOf", [schema]) if form["type"] != "null"]
         types, words = {form["type"] for form in forms}, forms[0].get("enum")
-        # Of several forms the text, which the model reads.
+        # Where several types are possible, a text: the model converts it.
         kind: Any = str if "string" in types else _KINDS[types.pop()]
         kind = Literal[tuple(words)] if words else kind
         flag = [f"--{name.replace('_', '-')}"] if kind is bool else []
@@ -190,4 +190,4 @@ _KIND_OF: Final = {
     "level": "probability",
     "delta": "high_probability",
 }
-"""The guarantee that an option implies; of several the first."""
+"""The guarantee that an option implies; among several options the first decides."""

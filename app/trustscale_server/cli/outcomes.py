@@ -10,16 +10,16 @@ from typing import Any, Final
 
 import typer
 
-from trustscale_server.cli.output import json_line, spoken
+from trustscale_server.cli.output import in_command_words, json_line
 from trustscale_server.cli.report import details, first_of, line, skipped_in_words
 from trustscale_server.cli.review import ACCEPTED, LOOK, Rule, promises
-from trustscale_server.cli.service import AWAY
+from trustscale_server.cli.service import UNREACHABLE
 from trustscale_server.cli.sources import InputFile
 from trustscale_server.platform.errors import TrustscaleError
 
 # Every other image would fail in the same way.
 _FATAL_PROBLEMS: Final = {
-    AWAY,
+    UNREACHABLE,
     "/problems/no-calibration",
     "/problems/calibration-mismatch",
     "/problems/upscaler-unavailable",
@@ -63,21 +63,21 @@ class Outcomes:
         if isinstance(error, OSError):
             self.failed[str(source)] = error.strerror or str(error)
         elif error.members.get("type") in _FATAL_PROBLEMS:
-            self.stopped = spoken(error.detail)
+            self.stopped = in_command_words(error.detail)
             return
         else:
-            self.failed[str(source)] = spoken(error.detail)
+            self.failed[str(source)] = in_command_words(error.detail)
         self.left -= 1
 
     def text(self, source: InputFile, record: Mapping[str, Any], note: str = "") -> str:
-        """Return what is printed of a picture at once; what holds for many comes at the end."""
+        """Return what is printed of a picture at once; `print_summary` says what holds for many."""
         if self.verbose:
             return details(source, record, note)
-        for warning in map(spoken, record["warnings"]):
+        for warning in map(in_command_words, record["warnings"]):
             self._warnings.setdefault(warning, []).append(str(source))
         if record["mask"] == "trust" and record["guarantee"]["promised"]:
             promise, is_read = record["guarantee"], record.get("words") is not None
-            # Whose letters they are is not seen in the pictures.
+            # A promise about words holds for letters like those that were calibrated on.
             origin = f" Such pictures: {promise['calibrated_on']}" if is_read else ""
             if (added := record.get("added")) and added["promise"]:
                 self._promises[added["promise"]] += 1

@@ -1,4 +1,4 @@
-"""What commands print: results as text or JSON, and the service's sentences in their words."""
+"""What commands print: results as text or JSON, and the service's sentences reworded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def lines(
     return lambda rows: "\n".join(map(write, rows)) or nothing
 
 
-def spoken(text: str) -> str:
+def in_command_words(text: str) -> str:
     """Reword a sentence of the service: names of fields become options of the command."""
     fields = (
         "mask|stretch|bands|page|background|fit|to|scale|guarantee|format|quality|metadata|enlarged"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from trustscale_server.cli.output import spoken
+from trustscale_server.cli.output import in_command_words
 from trustscale_server.cli.sources import InputFile
 from trustscale_server.images.marks import percent
 from trustscale_server.serving.added import LITTLE
@@ -63,7 +63,7 @@ def _words(record: Mapping[str, Any]) -> list[str]:
 
 def details(source: InputFile, record: Mapping[str, Any], note: str = "") -> str:
     """Return all that is known about a picture."""
-    warnings = [f"  warning: {spoken(warning)}" for warning in record["warnings"]]
+    warnings = [f"  warning: {in_command_words(warning)}" for warning in record["warnings"]]
     if record.get("upscaler_reason"):
         warnings.insert(0, f"  {record['upscaler_reason']}")
     if record["mask"] == "none":

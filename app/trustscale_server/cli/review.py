@@ -27,16 +27,16 @@ def decided(records: Sequence[Mapping[str, Any]], rule: Rule) -> list[bool]:
     if rule == "each":
         return [not review["needs_review"] for review in reviews]
     batches: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for place, (record, review) in enumerate(zip(records, reviews, strict=True)):
+    for number, (record, review) in enumerate(zip(records, reviews, strict=True)):
         if "p_value" in review:
             name = (record["input_class"] or {}).get("name")
-            batches[record["calibration"], record["group"], name].append(place)
+            batches[record["calibration"], record["group"], name].append(number)
     passes = [False] * len(records)
-    for places in batches.values():
-        values = [reviews[place]["p_value"] for place in places]
-        decisions = accepted_of_batch(values, reviews[places[0]]["delta"])
-        for place, fits in zip(places, decisions, strict=True):
-            passes[place] = fits
+    for numbers in batches.values():
+        p_values = [reviews[number]["p_value"] for number in numbers]
+        decisions = accepted_of_batch(p_values, reviews[numbers[0]]["delta"])
+        for number, is_accepted in zip(numbers, decisions, strict=True):
+            passes[number] = is_accepted
     return passes
 
 
@@ -53,7 +53,7 @@ def promises(records: Iterable[Mapping[str, Any]], rule: Rule) -> list[str]:
 
 
 def move(stem: Path, target: Path, endings: Sequence[str]) -> None:
-    """Move the files of an answer, the last of the parts at the end."""
+    """Move the files of an answer, in the order of their endings."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for ending in endings:
         path, new = (place.with_name(f"{place.name}.{ending}") for place in (stem, target))

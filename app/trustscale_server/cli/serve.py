@@ -15,7 +15,7 @@ import typer
 
 from trustscale_server.bootstrap.checks import check_start
 from trustscale_server.bootstrap.settings import Settings, load_settings, unknown_variables
-from trustscale_server.cli.main import BEGAN
+from trustscale_server.cli.main import STARTED_AT
 from trustscale_server.http.app import create_app
 from trustscale_server.http.middleware import is_local
 from trustscale_server.http.server import (
@@ -89,7 +89,7 @@ def serve(
             timeout_graceful_shutdown=int(settings.request_timeout_s),
         )
         raise_descriptors()
-        server = GatewayServer(config, BEGAN)
+        server = GatewayServer(config, STARTED_AT)
         asyncio.run(server.serve(sockets))
     if not server.started:
         raise typer.Exit(1)

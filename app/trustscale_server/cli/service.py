@@ -23,10 +23,10 @@ from trustscale_server.platform.errors import ConfigError, TrustscaleError, reas
 T = TypeVar("T")
 
 
-AWAY: Final = "away"
+UNREACHABLE: Final = "away"
 """The type of a RemoteError when no server answers."""
 
-PATIENT: Final = 8
+PATIENT_RETRIES: Final = 8
 """Retries while a job is watched or a folder upscaled: a restart of the server takes some 50 s."""
 
 
@@ -97,7 +97,7 @@ def key_of(server: str, *, needs_key: bool = True) -> str | None:
 
 @contextmanager
 def refusals(server: str | None) -> Iterator[None]:
-    """Raise refusals as RemoteError, and report the pairs that they name on standard error."""
+    """Raise problems as RemoteError, and print the pairs that they name to standard error."""
     try:
         yield
     except Problem as problem:
@@ -105,7 +105,7 @@ def refusals(server: str | None) -> Iterator[None]:
             typer.echo(f"{item['name']}: {item['reason']}", err=True)
         raise RemoteError(problem.detail, type=problem.type) from None
     except httpx.RequestError as error:
-        raise RemoteError(f"Cannot reach {server}: {_reason(error)}.", type=AWAY) from error
+        raise RemoteError(f"Cannot reach {server}: {_reason(error)}.", type=UNREACHABLE) from error
 
 
 def _reason(error: Exception) -> str:

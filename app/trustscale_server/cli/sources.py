@@ -20,7 +20,7 @@ STREAM: Final = "-"
 """Standard input and output."""
 
 _SUFFIXES: Final = IMAGE_SUFFIXES | {".gif", ".heic", ".heif", ".jxl"}
-"""Of the files that count as images in a folder."""
+"""The endings of the files that count as images in a folder."""
 
 _PATTERN = re.compile(r"[*?\[]")
 
@@ -29,8 +29,8 @@ _PATTERN = re.compile(r"[*?\[]")
 class InputFile:
     """An image to upscale.
 
-    path: None: standard input. place: of its answer below the output folder. data: from standard
-    input.
+    path: None: standard input. place: where its answer goes below the output folder. data: what
+    standard input held.
     """
 
     path: Path | None
@@ -50,7 +50,7 @@ def input_files(
 ) -> tuple[list[InputFile], list[Path]]:
     """Return the images that the arguments name, in order, and other files in folders.
 
-    Answers keep the tree of a folder or pattern; of several folders each keeps its name, too.
+    Answers keep the tree of a folder or pattern; with several folders, also the folders' names.
 
     Raises:
         ConfigError: a folder or pattern without images, or the output folder is one of them.
@@ -101,7 +101,7 @@ def enlarged_of(source: InputFile, where: Path) -> Path:
     return candidates[0]
 
 
-def check_there(sources: Sequence[InputFile]) -> None:
+def raise_if_missing(sources: Sequence[InputFile]) -> None:
     """Raise FileNotFoundError if the only source is missing."""
     path = sources[0].path if len(sources) == 1 else None
     if path is not None and not path.exists():

@@ -41,17 +41,19 @@ def copy(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Copy the SQLite store of this configuration to an empty Redis, while the service stands.
+    """Copy the SQLite store of this configuration to an empty Redis, while the service is stopped.
 
-    Calibrations, jobs (waiting ones, too), results, audit log and what the monitor knows. Run
-    again, an interrupted copy goes on.
+    Copies calibrations, jobs (waiting ones, too), results, audit log and what the monitor knows.
+    After an interruption the same command continues.
     """
     settings = load_settings()
     if not settings.store.startswith("sqlite:"):
-        raise ConfigError("The store of this configuration is no SQLite (store).")
+        raise ConfigError(
+            "Only an SQLite store can be copied, and the setting `store` names another one."
+        )
     url = filled(target)
     if not url.startswith(("redis://", "rediss://")):
-        raise ConfigError("The target is redis://… or rediss://….")
+        raise ConfigError("The target must be redis://… or rediss://….")
     check_url(url, "target")
     done = asyncio.run(_copied(settings, url, blobs))
     output(done._asdict(), _text, as_json=as_json)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trustscale_server.cli.output import spoken
-from trustscale_server.cli.sources import STREAM, check_there, input_files, is_tree
+from trustscale_server.cli.output import in_command_words
+from trustscale_server.cli.sources import STREAM, input_files, is_tree, raise_if_missing
 from trustscale_server.cli.upscale_options import (
     AnswerOptions,
     Elsewhere,
@@ -60,7 +60,7 @@ def upscale(
     if elsewhere.enlarged is not None and elsewhere.enlarged.is_file() and is_tree(sources):
         raise typer.BadParameter("--enlarged is a folder where the images are in one.")
     images, skipped = input_files(sources, folder, recursive=answers.recursive)
-    check_there(images)
+    raise_if_missing(images)
     # Imported only now, so that a mistyped name fails at once.
     from trustscale_server.bootstrap.settings import load_settings  # noqa: PLC0415
     from trustscale_server.cli.bars import interruptible  # noqa: PLC0415
@@ -71,7 +71,7 @@ def upscale(
         served_request,
     )
     from trustscale_server.cli.outcomes import Outcomes  # noqa: PLC0415
-    from trustscale_server.cli.service import PATIENT, service_client  # noqa: PLC0415
+    from trustscale_server.cli.service import PATIENT_RETRIES, service_client  # noqa: PLC0415
 
     requested = _request(request_options)
     manifest = folder / RUN_MANIFEST if folder is not None and is_tree(sources) else None
@@ -82,7 +82,7 @@ def upscale(
         async with service_client(
             server,
             needs_key=False,
-            retries=PATIENT,
+            retries=PATIENT_RETRIES,
             settings=settings,
             upscaler=requested.upscaler,
             many=many,
@@ -139,4 +139,4 @@ def _request(options: Any) -> UpscaleRequest:
     try:
         return options_of(**fields)
     except BadRequest as error:
-        raise ConfigError(spoken(error.detail)) from None
+        raise ConfigError(in_command_words(error.detail)) from None
