@@ -57,15 +57,16 @@ class TestOut:
 
     def test_gdal_does_not_warn(self):
         """So none is kept from warning: the filters belong to all threads of the process."""
-        filters, during = list(warnings.filters), []
+        seen = []
 
         class Out(io.BytesIO):
             def write(self, data):
-                during.append(list(warnings.filters))
+                seen.append(list(warnings.filters))
                 return super().write(data)
 
-        write_cog(Out(), photo(), "trustscale", Metadata(), None, b"")
-        assert during == [filters]
+        for _ in range(2):  # the first one may import libraries that have filters of their own
+            write_cog(Out(), photo(), "trustscale", Metadata(), None, b"")
+        assert seen[1] == list(warnings.filters)
 
     def test_tags_survive_the_way_through(self):
         """Georeference of an uploaded TIFF file comes back, but only with the place."""
