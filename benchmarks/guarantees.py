@@ -135,11 +135,11 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
     lost = law.expected(at(named, [ALPHA]), mean)
     row(f"expectation: mean L at α = {ALPHA}", shown(lost), f"≤ {ALPHA}")
 
-    usual = [
+    typical = [
         Expectation().typical_error(curve, one, ALPHA)
         for curve, one in zip(named, drawn, strict=True)
     ]
-    errors = np.array([np.inf if one is None else one.error for one in usual])
+    errors = np.array([np.inf if one is None else one.error for one in typical])
 
     def unlikely(losses: Values) -> Values:
         return np.asarray(losses[..., 0] > errors, np.float64)

@@ -15,7 +15,7 @@ from trustscale_server.conformal.risk_shape import Shape
 from . import strategies
 from .strategies import BOUND, staircases_of
 from .test_guarantee import image
-from .test_usual import SIGMAS
+from .test_typical_error import SIGMAS
 
 MENU = (0.25, 0.5, 1.0)
 MENUS = st.lists(st.sampled_from([0.1, 0.3, 0.5, 1.0, 1.7]), min_size=1, unique=True).map(sorted)

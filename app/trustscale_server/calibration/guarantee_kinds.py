@@ -28,7 +28,7 @@ from trustscale_server.conformal import (
 )
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.post_hoc import PostHocCurve, menu_between, on_codes
-from trustscale_server.conformal.risk_curve import USUALLY, exceeded_by, minimal_n
+from trustscale_server.conformal.risk_curve import EXCEEDING_SHARE, exceeded_by, minimal_n
 from trustscale_server.conformal.risk_shape import Shape
 from trustscale_server.conformal.robust import RobustCurve, harder
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
@@ -56,8 +56,8 @@ class Expectation(GuaranteeSettings):
         lenient = curve.lenient_threshold(alpha)
         scenes = calibration_set.by_scene()
         losses = [np.array([spot.losses_below(lenient) for spot in one.curves]) for one in scenes]
-        exceeded = exceeded_by(losses, scenes, USUALLY / self.robust)
-        return None if exceeded is None else ErrorQuantile(exceeded, USUALLY)
+        exceeded = exceeded_by(losses, scenes, EXCEEDING_SHARE / self.robust)
+        return None if exceeded is None else ErrorQuantile(exceeded, EXCEEDING_SHARE)
 
 
 class HighProbability(GuaranteeSettings):
@@ -222,7 +222,7 @@ class PostHoc(GuaranteeSettings):
         del calibration_set
         if not isinstance(curve, PostHocCurve) or curve.ratio is None:
             return None
-        return ErrorQuantile(curve.ratio * min(alpha, self.alphas[-1]), USUALLY)
+        return ErrorQuantile(curve.ratio * min(alpha, self.alphas[-1]), EXCEEDING_SHARE)
 
 
 AnyGuarantee: TypeAlias = Annotated[

@@ -58,9 +58,9 @@ def likelihood_ratios(calibrated: NDArray[np.float32], batch: NDArray[np.float32
     """
     if len(batch) < MIN_UPLOADS or not len(calibrated) or calibrated.shape[1:] != batch.shape[1:]:
         raise ValueError(f"cannot weigh {calibrated.shape} pictures by {batch.shape} uploads")
-    usual, spread = calibrated.mean(axis=0), calibrated.std(axis=0) + 1e-6
+    centre, spread = calibrated.mean(axis=0), calibrated.std(axis=0) + 1e-6
     both = np.concatenate([calibrated, batch]).astype(np.float64)
-    columns = np.column_stack([np.ones(len(both)), np.clip((both - usual) / spread, -_CUT, _CUT)])
+    columns = np.column_stack([np.ones(len(both)), np.clip((both - centre) / spread, -_CUT, _CUT)])
     is_batch = np.arange(len(columns)) >= len(calibrated)
     weights = np.where(is_batch, 1 / len(batch), 1 / len(calibrated))
     # As measured on 84 kinds of uploads (`benchmarks.risk --batch`).

@@ -109,6 +109,7 @@ def _scene(curves: Sequence[LossCurve], weights: Sequence[Fraction] | None, boun
     if min(known.values()) <= 0 or sum(known[key] * times[key] for key in times) > 1:
         raise ValueError("the weights of a scene must be above 0, and at most 1 together")
     denominators = (weight.denominator for weight in known.values())
+    # Weights that need a larger denominator are rounded: the curve is that of the rounded ones.
     whole = min(math.lcm(*denominators), int(_MAX_SUMMED / bound))
     count_of = {key: max(1, int(weight * whole)) for key, weight in known.items()}
     counts = [count_of[id(weight)] for weight in weights]

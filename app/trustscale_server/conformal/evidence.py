@@ -21,7 +21,6 @@ a_j. The hypothesis is E[L_j | the past] ≤ a_j for every j. With r_j = L_j/a_j
 several c. α bounds the expectation over calibrations too; for a given one the mean loss may be
 somewhat above α, so a_j = α_j + `tolerance`. **Labels must be a random sample.** If people label
 what looks bad, the evidence says so.
-
 """
 
 from __future__ import annotations

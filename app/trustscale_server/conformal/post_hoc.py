@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from trustscale_server.conformal.calibration_set import CalibrationSet
 from trustscale_server.conformal.loss_curve import LossCurves
-from trustscale_server.conformal.risk_curve import USUALLY, exceeded_by
+from trustscale_server.conformal.risk_curve import EXCEEDING_SHARE, exceeded_by
 from trustscale_server.conformal.risk_shape import Shape
 from trustscale_server.conformal.robust import cut_share
 from trustscale_server.conformal.scenes import Scene, total_weight
@@ -54,7 +54,8 @@ class PostHocCurve(StepCurve):
 
     `min_alpha` is that of the menu, or B where too few scenes hold any of it.
 
-    ratio: L/α exceeds it in one of ten pictures, whatever α is chosen; None: too few scenes to say.
+    ratio: L/α exceeds it in at most one of ten spots, whatever α is chosen; None: too few scenes to
+    say.
     """
 
     ratio: float | None
@@ -151,7 +152,7 @@ class _Search:
             np.array([next(spots) if len(curve) else 0.0 for curve in scene.curves])
             for scene in self.scenes
         ]
-        return exceeded_by(ratios, self.scenes, USUALLY / self.robust)
+        return exceeded_by(ratios, self.scenes, EXCEEDING_SHARE / self.robust)
 
     def largest(self, new: float) -> int | None:
         """The last place at which the sum fits, with `new` for the new scene; None: no place."""

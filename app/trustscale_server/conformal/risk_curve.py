@@ -16,8 +16,8 @@ from trustscale_server.conformal.calibration_set import CalibrationSet
 from trustscale_server.conformal.scenes import UNITS_OF_LOSS, Scene, summed, total_weight
 from trustscale_server.conformal.step_curve import LARGEST, ROUNDING, StepCurve
 
-USUALLY: Final = 0.1
-"""The default β: the share of spots that may exceed the error of `exceeded_by`."""
+EXCEEDING_SHARE: Final = 0.1
+"""The default β: the share of spots that may exceed the typical error (`exceeded_by`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,20 +69,20 @@ class RiskCurve(StepCurve):
         """Return t⁺, which the threshold of all n + 1 scenes does not exceed.
 
         It may lie above `highest`, which follows from the n scenes alone: what these lose up to
-        there says too little of a new one (test_usual.py has an example).
+        there says too little of a new one (test_typical_error.py has an example).
         """
         uncut = replace(self, highest=LARGEST)
         return uncut.threshold((alpha + self.min_alpha) * ROUNDING)
 
 
 def exceeded_by(
-    losses: Sequence[NDArray[np.float64]], scenes: Sequence[Scene], share: float = USUALLY
+    losses: Sequence[NDArray[np.float64]], scenes: Sequence[Scene], share: float = EXCEEDING_SHARE
 ) -> float | None:
     """Return τ̂ from L_ij(t⁺−), one array for each scene, and β; None: too few scenes for one.
 
     Weights are compared as fractions, so ties are decided exactly.
 
-    **The error that nine of ten pictures do not exceed.** For a share β fixed in advance let
+    **The error that nine of ten spots do not exceed.** For a share β fixed in advance let
 
         t⁺ = sup{t : Σ_i W_i L̄_i(t) ≤ α (Σ_i W_i + 1)}, that of R with B replaced by 0
         τ̂ = min{τ : Σ_i Σ_j w_ij 1{L_ij(t⁺−) > τ} + 1 ≤ β (Σ_i W_i + 1)}

@@ -9,7 +9,7 @@ over its n_i spots, L̄_i(t) = (1/n_i) Σ_j L_ij(t), and n counts scenes. The nu
 belong to the draw of the scene. By default every loss curve is a scene.
 
 **Weights.** A curve for one class of uploads is about a picture of a random scene, *given that it
-is of the class*. Its spots have weights w_ij ≥ 0 with W_i = Σ_j w_ij ≤ 1: the share of the scene
+is of the class*. Its spots have weights w_ij > 0 with W_i = Σ_j w_ij ≤ 1: the share of the scene
 that is of the class, in units of the largest share. L̄_i is Σ_j w_ij L_ij / W_i, and n becomes
 ΣW_i in what follows; without weights w_ij = 1/n_i, W_i = 1 and ΣW_i = n.
 """

@@ -1,4 +1,4 @@
-"""What nine of ten pictures do not exceed, and how many exceed a tolerance."""
+"""What nine of ten spots do not exceed, and how many exceed a tolerance."""
 
 import math
 from fractions import Fraction
@@ -76,13 +76,13 @@ def test_one_of_ten_exceeds_it(population):
     curves = [RiskCurve.from_calibration_set(CalibrationSet(images, 1.0)) for images in drawn]
     cuts = np.array([curve.threshold(0.2) for curve in curves])
     lost = np.array([one.losses_below(cuts) for one in population]).T  # [draw, image]
-    usual = [
+    typical = [
         Expectation().typical_error(curve, CalibrationSet(images, 1.0), 0.2).error
         for curve, images in zip(curves, drawn, strict=True)
     ]
     own = np.take_along_axis(lost, places, axis=1)
     one_each = [Scene([], [1], 1)] * own.shape[1]
-    found = (lost > np.array(usual)[:, None]).mean(axis=1)
+    found = (lost > np.array(typical)[:, None]).mean(axis=1)
     taus = [exceeded_by(list(losses[:, None]), one_each) for losses in own]
     naive = (lost > np.array(taus)[:, None]).mean(axis=1)
     assert found.mean() <= 0.1 + SIGMAS * stats.sem(found)
