@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from itertools import accumulate, chain
+from itertools import chain
 from threading import Lock
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trustscale_server.calibration import by_content
 from trustscale_server.calibration.guarantees import ErrorQuantile, GuaranteeSettings
 from trustscale_server.calibration.manifest import Manifest, PairInfo, scene_of
 from trustscale_server.calibration.pair_arrays import PairArrays
@@ -93,20 +93,8 @@ class Subset:
 
     @cached_property
     def _in_order(self) -> Sequence[Sequence[int]]:
-        """The places of the pairs of each scene, in the order of the curve.
-
-        It is that of hashes of their content, which does not depend on their losses; names may.
-        """
-
-        def key(place: int) -> bytes:
-            pair = self.infos[place]
-            return hashlib.sha256(f"{pair.x_sha256} {pair.y_sha256}".encode()).digest()
-
-        def key_of_scene(places: Sequence[int]) -> bytes:
-            keys = sorted(map(key, places))
-            return keys[0] if len(keys) == 1 else hashlib.sha256(b"".join(keys)).digest()
-
-        return sorted(self.members, key=key_of_scene)
+        """The places of the pairs of each scene, in the order of the curve."""
+        return by_content.in_order(self.infos, self.members)
 
     @cached_property
     def added_threshold(self) -> Callable[[float], int | None]:
@@ -202,26 +190,9 @@ class Subset:
     def one_of_each(self) -> Sequence[PairInfo]:
         """One pair of each scene at most, drawn by weight.
 
-        Only these are exchangeable with an image of a new scene. Digests of the files draw, not
-        what these show.
+        Only these are exchangeable with an image of a new scene.
         """
-        pairs, weights = self.infos, self.weights
-        drawn_pairs = []
-        for places in self.members:
-            digests = sorted(pairs[place].x_sha256 for place in places)
-            drawn = int(hashlib.sha256("".join(digests).encode()).hexdigest(), 16)
-            ends = accumulate(weights[place] for place in places)
-            place = next(
-                (
-                    place
-                    for place, end in zip(places, ends, strict=True)
-                    if drawn < end * (1 << 256)
-                ),
-                None,
-            )
-            if place is not None:
-                drawn_pairs.append(pairs[place])
-        return drawn_pairs
+        return by_content.one_of_each(self.infos, self.weights, self.members)
 
     @cached_property
     def sizes(self) -> frozenset[tuple[int, int]] | None:
