@@ -7,6 +7,7 @@ step, and the method returns its value.
 from __future__ import annotations
 
 import functools
+import itertools
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
@@ -16,8 +17,8 @@ import httpx
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_WAITS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)  # without Retry-After; the last one repeats
-_MAX_WAIT_S: Final = 120.0
+_PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)  # without Retry-After; the last one repeats
+_MAX_PAUSE_S: Final = 120.0
 
 # Status codes: of a proxy, while the server behind it restarts; and of a service that had no room
 # and has done nothing.
@@ -140,34 +141,28 @@ class Session:
             Problem: the service refuses.
             httpx.TransportError: it cannot be reached.
         """
-        is_read = verb == "GET"
         # With an idempotency key only the answer can be lost.
         is_repeatable = verb in {"GET", "PUT"} or "Idempotency-Key" in options.get("headers", ())
         max_retries = max(retries, self._retries)
-        attempt = 0
-        while True:
+        for attempt in itertools.count():
             is_last = attempt == max_retries
-            wait = _WAITS[min(attempt, len(_WAITS) - 1)]
+            pause_s = _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
             try:
                 response = await settled(
                     self._http.request(verb, self._without_base_path(path), **options)
                 )
             except httpx.TransportError as error:
-                is_too_slow = isinstance(error, httpx.ReadTimeout)  # it would time out again
-                may_pass = is_repeatable or isinstance(error, _BEFORE_SENDING)
-                if is_last or is_too_slow or not may_pass:
+                if is_last or not _may_reach(error, is_repeatable=is_repeatable):
                     raise _with_address(error, self._http.base_url) from error
             else:
                 if response.is_success:
                     return response
                 problem = Problem.from_response(response)
-                wait = wait if problem.retry_after is None else problem.retry_after
-                may_pass = response.status_code in (_AWAY if is_read else _NO_ROOM)
-                is_too_slow = problem.type == "/problems/too-slow"
-                if is_last or is_too_slow or not may_pass or wait > _MAX_WAIT_S:
+                pause_s = pause_s if problem.retry_after is None else problem.retry_after
+                if is_last or pause_s > _MAX_PAUSE_S or not _may_pass(problem, verb):
                     raise problem
-            await self.pause(wait)
-            attempt += 1
+            await self.pause(pause_s)
+        raise AssertionError
 
     async def document(
         self, verb: str, path: str, member: str | None = "id", **options: Any
@@ -190,6 +185,20 @@ class Session:
         if not is_expected:
             raise Problem.from_stranger(response)
         return document
+
+
+def _may_reach(error: httpx.TransportError, *, is_repeatable: bool) -> bool:
+    """Whether the same request may be sent again, and may get an answer then."""
+    if isinstance(error, httpx.ReadTimeout):  # it would time out again
+        return False
+    return is_repeatable or isinstance(error, _BEFORE_SENDING)
+
+
+def _may_pass(problem: Problem, verb: str) -> bool:
+    """Whether the service may answer the same request later, and has done nothing for it yet."""
+    if problem.type == "/problems/too-slow":
+        return False
+    return problem.status in (_AWAY if verb == "GET" else _NO_ROOM)
 
 
 def _with_address(error: httpx.TransportError, address: httpx.URL) -> httpx.TransportError:

@@ -42,7 +42,7 @@ def half_widths(samples: Pixels, prediction: Pixels) -> HalfWidths:
     """
     last = len(samples) - 1
     low, high = math.floor(_LOW * last), math.ceil(_HIGH * last)
-    if (low, high) == (0, last):  # so it is for few samples
+    if (low, high) == (0, last):  # as for few samples
         lowest, highest = samples.min(axis=0), samples.max(axis=0)
     else:
         lowest, highest = np.empty_like(prediction), np.empty_like(prediction)
@@ -51,8 +51,8 @@ def half_widths(samples: Pixels, prediction: Pixels) -> HalfWidths:
             lowest[row], highest[row] = ordered[low], ordered[high]
     below = prediction - np.minimum(lowest, prediction)
     above = np.maximum(highest, prediction) - prediction
-    least = np.uint8(_FLOOR)
-    return np.maximum(below, least, out=below), np.maximum(above, least, out=above)
+    floor = np.uint8(_FLOOR)
+    return np.maximum(below, floor, out=below), np.maximum(above, floor, out=above)
 
 
 def miss_curve(truth: Pixels, prediction: Pixels, widths: HalfWidths) -> NDArray[np.float64]:

@@ -73,11 +73,11 @@ def served() -> list[Variant]:
 
 def compared(first: Variant, samples: Sequence[int]) -> list[Variant]:
     """Return these settings with other numbers of generations."""
-    usual = first.config.samples or DEFAULT_SAMPLES
+    own_samples = first.config.samples or DEFAULT_SAMPLES
     return [
         Variant(f"{first.name}, M = {count}", first.config.model_copy(update={"samples": count}))
         for count in samples
-        if count != usual
+        if count != own_samples
     ]
 
 

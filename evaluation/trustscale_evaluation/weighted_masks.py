@@ -55,15 +55,15 @@ def image_scale(
     doubt = 1 - np.asarray(confidences, np.float64).reshape(-1) + _EPSILON
     order = np.argsort(doubt)
     doubt, errors = doubt[order], np.asarray(error, np.float64).reshape(-1)[order]
-    # Before the k-th value: what is already whole, and the slope of what still grows.
-    whole = np.concatenate([[0.0], np.cumsum(errors)])
+    # Before the k-th value: the sum of the errors with weight 1, and the slope of the others.
+    full = np.concatenate([[0.0], np.cumsum(errors)])
     slope = np.concatenate([np.cumsum((errors / doubt)[::-1])[::-1], [0.0]])
-    at_value = whole[:-1] + doubt * slope[:-1]  # N times the weighted error at λ = u_k
+    at_value = full[:-1] + doubt * slope[:-1]  # N times the weighted error at λ = u_k
     budgets = np.asarray(alphas, np.float64) * errors.size
     place = np.searchsorted(at_value, budgets, side="right")
     rising = slope[place] > 0
     scales = np.ones(len(budgets))
-    scales[rising] = (budgets - whole[place])[rising] / slope[place][rising]
+    scales[rising] = (budgets - full[place])[rising] / slope[place][rising]
     return np.clip(scales, 0, 1)
 
 

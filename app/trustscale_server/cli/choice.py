@@ -10,7 +10,7 @@ from trustscale_server.upscalers.base import AUTO
 
 
 async def meant_upscalers(service: AsyncTrustscale, name: str | None) -> list[dict[str, Any]]:
-    """Return the row of an upscaler; for None and `auto` those that answer by default.
+    """Return the row of an upscaler; for None and `auto` the rows of all that answer by default.
 
     Raises:
         ConfigError: there is none of this name.

@@ -75,7 +75,7 @@ def require_admin(request: Request, state: State) -> str:
 
 
 class _ClientRoute(APIRoute):
-    """Checks the client's key before the body is read; those that arrive share `State.bodies`."""
+    """Checks the client's key before the body is read; `State.bodies` bounds all bodies."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the usual handler, behind the check, for the `current_client`."""

@@ -1,4 +1,4 @@
-"""The fields of forms: those that are known, and no others."""
+"""The fields of forms, and refusals of forms with other fields."""
 
 from __future__ import annotations
 

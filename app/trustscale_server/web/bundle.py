@@ -24,7 +24,7 @@ _DECLARED: Final = re.compile(
 )
 _LISTED: Final = re.compile(r"(?:^|(?<=[;}]))export\s*\{(?P<names>[^}]*)\};", re.MULTILINE)
 _LATER: Final = re.compile(r'\bawait import\("(?P<source>\.[^"]+)"\)')
-_LEFT: Final = re.compile(r"^(?:import|export)\b.*|import\.meta\.\w+", re.MULTILINE)
+_NOT_LINKED: Final = re.compile(r"^(?:import|export)\b.*|import\.meta\.\w+", re.MULTILINE)
 
 # No name of a module begins like these.
 _PRELUDE: Final = """const __modules = {};
@@ -61,12 +61,12 @@ def _visit(
     for source in sources:
         _visit(source, read, functions, [*above, path])
     functions[path] = text
-    for source in lazy:  # it may need what needs it: it is called later
+    for source in lazy:  # may import its importers, since it is called after them
         _visit(source, read, functions, [])
 
 
 def _wrapped(path: str, text: str) -> tuple[str, list[str], list[str]]:
-    """The module as a function, the modules that it imports, and those that it imports later."""
+    """The module as a function, and the modules that it imports at once, and later."""
     sources: list[str] = []
     lazy: list[str] = []
     exports: list[str] = []
@@ -102,10 +102,12 @@ def _wrapped(path: str, text: str) -> tuple[str, list[str], list[str]]:
     text = _DECLARED.sub(declared, text)
     text = _LISTED.sub(listed, text)
     text = _LATER.sub(postponed, text).replace("import.meta.url", f"__own({json.dumps(path)})")
-    if left := _LEFT.search(text):
-        raise ValueError(f"{path}: {left[0][:80]!r} is no import or export that can be linked.")
-    answer = f"return {{ {', '.join(exports)} }};"
-    return f"__modules[{json.dumps(path)}] = () => {{\n{text}\n{answer}\n}};\n", sources, lazy
+    if statement := _NOT_LINKED.search(text):
+        raise ValueError(
+            f"{path}: {statement[0][:80]!r} is no import or export that can be linked."
+        )
+    returned = f"return {{ {', '.join(exports)} }};"
+    return f"__modules[{json.dumps(path)}] = () => {{\n{text}\n{returned}\n}};\n", sources, lazy
 
 
 def _pairs(names: str) -> Iterator[tuple[str, str]]:

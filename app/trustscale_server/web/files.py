@@ -3,7 +3,7 @@
 All static files have one path with a digest of their whole content,
 `/static/DIGEST/css/base.css`, so a visit uses files of one release only, and browsers may keep
 them for ever. A page names one script and one style sheet, `/static/DIGEST/pages/upscale.js` and
-`.css`, which hold all that it imports (`bundle.py`): a first visit waits for few answers.
+`.css`, which hold all that it imports (`bundle.py`), so that a first visit waits for few answers.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class StaticFile:
     media_type: str
     etag: str
     packed: StaticFile | None = None
-    """The same by gzip, for browsers that accept it."""
+    """The file compressed by gzip, for browsers that accept it."""
 
 
 class Site:
@@ -98,10 +98,10 @@ class Site:
     @cached_property
     def digest(self) -> str:
         """A digest of the names and bytes of all static files."""
-        whole = hashlib.sha256()
+        digest = hashlib.sha256()
         for path, file in sorted(self.static.items()):
-            whole.update(f"{path}\0{file.etag}\0".encode())
-        return whole.hexdigest()[:16]
+            digest.update(f"{path}\0{file.etag}\0".encode())
+        return digest.hexdigest()[:16]
 
     @cached_property
     def pages(self) -> Mapping[str, StaticFile]:
@@ -129,15 +129,15 @@ class Site:
 
     def _page(self, layout: Template, page: SitePage) -> StaticFile:
         base = f"{self._prefix}/static/{self.digest}"
-        places = {"static": base, "root": self._prefix}
+        addresses = {"static": base, "root": self._prefix}
         text = layout.substitute(
             title=html.escape(page.title),
             name=page.name,
-            **places,
+            **addresses,
             style=f"{base}/pages/{page.name}.css",
             script=f"{base}/pages/{page.name}.js",
             nav=self._navigation(page),
-            main=Template(self._text(f"{page.name}.html")).safe_substitute(places),
+            main=Template(self._text(f"{page.name}.html")).safe_substitute(addresses),
         )
         return _file(text.encode(), "text/html; charset=utf-8")
 
@@ -155,7 +155,7 @@ class Site:
 
 
 def _state(page: SitePage, current: SitePage) -> str:
-    """Other pages for admins are hidden until the tab has a key."""
+    """The attributes of a link; other pages for admins are hidden until the tab has a key."""
     if page is current:
         return ' aria-current="page"'
     return " data-admin hidden" if page.needs_admin else ""

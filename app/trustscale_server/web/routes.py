@@ -54,13 +54,13 @@ def web_router(previews: Previews = _no_preview, prefix: str = "") -> APIRouter:
     _add_pages(router, site, previews)
 
     async def static(digest: str, path: str, request: Request) -> Response:
-        # Under the digest of another release it is served too, but not kept: pages opened before
-        # an upgrade still work.
+        # Pages that were opened before an upgrade ask under another release's digest: they get the
+        # file, too, but must not keep it.
         file = site.static.get(path)
         if file is None:
             raise NotFound(f"No file {path[:80]!r}.")
         answer = _answer(request, file, _FOR_EVER if digest == site.digest else _ASK_FIRST)
-        if not path.endswith("worker.js"):  # of files only a worker has a policy of its own
+        if not path.endswith("worker.js"):  # browsers ignore the policy of any other file
             del answer.headers["Content-Security-Policy"]
         return answer
 
@@ -73,7 +73,8 @@ def web_router(previews: Previews = _no_preview, prefix: str = "") -> APIRouter:
             raise NotFound(f"There is nothing at /{path[:80]}.")
         return _answer(request, missing_page, _ASK_FIRST, status=404)
 
-    # After all others, and one name deep: below is the API, which refuses in JSON.
+    # After all other routes, and for one name only: deeper paths are the API's, which answers in
+    # JSON.
     router.add_api_route("/{path}", missing, methods=["GET", "HEAD"])
     return router
 

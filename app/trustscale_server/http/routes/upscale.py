@@ -171,7 +171,7 @@ class _Upscaling:
 
     async def _read(self) -> ImageFile:
         context = self.state.context
-        if not self.as_job:  # again, since others came meanwhile and decoding costs time
+        if not self.as_job:  # again: others may have come since, and decoding costs time
             context.raise_if_full(self.options.upscaler)
             context.decoding.raise_if_full()
         # Only now: requests with other faults do not count.

@@ -13,14 +13,14 @@ const PLACE = "https://replicate.com/owner/model";
 
 export async function show(root) {
   document.title = "Your upscaler · Trustscale";
-  const store = new Store({ found: null, error: null, isBusy: false });
+  const store = new Store({ suggestion: null, error: null, isBusy: false });
   store.watch(() => render(page(store), root));
 }
 
 function page(store) {
-  const { found, error, isBusy } = store.state;
+  const { suggestion, error, isBusy } = store.state;
   const lead = html`<p class="lead">The service asks the address what it is, then tries it with one call. Asking is free; you decide about the call.</p>`;
-  const forget = () => found && store.set({ found: null });
+  const forget = () => suggestion && store.set({ suggestion: null });
   return html`${pageHead("Your upscaler", { above, lead })}
     <form class="stack" @submit=${(event) => look(event, store, false)}>
       <section class="card stack">
@@ -33,19 +33,19 @@ function page(store) {
           ${field("Variable with the key", html`<input name="settings.token_env" pattern="[A-Za-z_]\\w*" placeholder="UPSCALER_TOKEN" spellcheck="false" />`, "In the service’s environment, or a secret file; the entry contains only its name.")}
           ${number("settings.price_per_call", "Price of a call", "", { min: 0, placeholder: "not known" })}
         </div>
-        <div class="button-row"><button type="submit" class=${found ? "" : "primary"} ?disabled=${isBusy}>Ask what it is</button></div>
+        <div class="button-row"><button type="submit" class=${suggestion ? "" : "primary"} ?disabled=${isBusy}>Ask what it is</button></div>
       </section>
-      ${found ? suggested(found, store) : nothing}
+      ${suggestion ? suggested(suggestion, store) : nothing}
       <div aria-live="polite">${isBusy ? hint("Asking…") : error ? failed(error) : nothing}</div>
     </form>`;
 }
 
-function suggested(found, store) {
-  const { what, toml, needs, notes, tried, scale, seconds, calibration: cost } = found;
+function suggested(suggestion, store) {
+  const { what, toml, needs, notes, tried, scale, seconds, calibration: cost } = suggestion;
   const price = cost.price === null ? "" : `, for ${Number(cost.price.toPrecision(3))} at your price`;
   const time = cost.seconds === null ? "" : `, about ${duration(1000 * cost.seconds)}`;
   const words = `A calibration of ${cost.pictures} photographs, each as ${cost.kinds} kinds of upload, takes ${count(cost.calls)} calls${price}${time}.`;
-  const save = () => download(new Blob([toml]), `${found.entry.name}.toml`);
+  const save = () => download(new Blob([toml]), `${suggestion.entry.name}.toml`);
   const call = (event) => look(event, store, true);
   return html`<section class="card stack">
       <h2>2. Try it</h2>
@@ -80,8 +80,13 @@ async function look(event, store, call) {
   }
   store.set({ isBusy: true, error: null });
   try {
-    const found = await sendJson("POST", at("v1/admin/upscalers/probe"), { address, token, call, settings });
-    store.set({ found: { ...found, needs: store.state.found?.needs ?? found.needs } });
+    const suggestion = await sendJson("POST", at("v1/admin/upscalers/probe"), {
+      address,
+      token,
+      call,
+      settings,
+    });
+    store.set({ suggestion: { ...suggestion, needs: store.state.suggestion?.needs ?? suggestion.needs } });
   } catch (error) {
     store.set({ error });
   }

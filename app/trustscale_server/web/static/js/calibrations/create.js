@@ -54,11 +54,11 @@ const scaleOf = (state) => modelOf(state).scale ?? null;
 function page(store) {
   const { state } = store;
   const { parent, gathered, step } = state;
-  const found = gathered.verdict(scaleOf(state));
+  const verdict = gathered.verdict(scaleOf(state));
   const isSupplied = isElsewhere(modelOf(state));
-  const isThere = found.pairs.length && (!isSupplied || isWhole(found));
+  const isThere = verdict.pairs.length && (!isSupplied || isWhole(verdict));
   const hasPictures = Boolean(gathered.archive || isThere) && !gathered.waiting;
-  const isReady = hasPictures && !found.used.length && !state.sending;
+  const isReady = hasPictures && !verdict.used.length && !state.sending;
   const set = (changes) => {
     store.set(changes);
     if (changes.upscaler || changes.metric) gathered.arrange(); // another score was fitted on other photographs
@@ -69,12 +69,12 @@ function page(store) {
       ${parent ? nothing : whichModel(state, set)}
       ${isSupplied ? nothing : LEAD}
       ${dropZone(gathered, isSupplied)}
-      ${isSupplied ? steps(gathered, found, scaleOf(state)) : hint("If you also have the small versions that the model really receives, add them under the same names; otherwise they are made from the originals.")}
+      ${isSupplied ? steps(gathered, verdict, scaleOf(state)) : hint("If you also have the small versions that the model really receives, add them under the same names; otherwise they are made from the originals.")}
     </section>
-    ${summary(gathered, found)}
+    ${summary(gathered, verdict)}
     <section class="stack" ?hidden=${step !== 2}>
       ${parent ? inherited(parent) : settingsFields(state, set)}
-      <div class="stack" aria-live="polite">${parent ? nothing : needed(found, gathered)} ${cost(state, found)}</div>
+      <div class="stack" aria-live="polite">${parent ? nothing : needed(verdict, gathered)} ${cost(state, verdict)}</div>
       ${state.refusal ?? nothing} ${state.sending ? progress(state.sending) : nothing}
     </section>
     <div class="button-row onward">
@@ -133,10 +133,10 @@ const inherited = (parent) =>
     ${hint("The settings stay the same, and the model runs for the new pictures only. The old calibration is kept.")}`;
 
 function progress({ sent, total, abort }) {
-  const part =
+  const progress =
     sent < total ? `${bytes(sent)} of ${bytes(total)} sent` : "All sent; the service is checking the images…";
   return html`<progress max="1" .value=${total ? sent / total : 0} aria-label="Upload"></progress>
-    <p class="hint" role="status">${total ? part : "Sending…"}</p>
+    <p class="hint" role="status">${total ? progress : "Sending…"}</p>
     <div class="button-row">${button("Stop the upload", () => abort.abort(), { kind: "danger small" })}</div>`;
 }
 
@@ -158,10 +158,10 @@ async function send(form, store) {
   store.set({ refusal: null });
   onProgress(0, 0);
   try {
-    const found = gathered.verdict(scaleOf(store.state));
+    const verdict = gathered.verdict(scaleOf(store.state));
     const body = new FormData();
-    if (!parent) body.set("config", JSON.stringify(configOf(form, found.given)));
-    pack(body, gathered, found);
+    if (!parent) body.set("config", JSON.stringify(configOf(form, verdict.given)));
+    pack(body, gathered, verdict);
     const path = parent ? service.path(parent.id, "pairs") : service.BASE;
     const { id } = await upload(path, body, { ...ADMIN, signal: abort.signal, onProgress });
     removeEventListener("beforeunload", warn);

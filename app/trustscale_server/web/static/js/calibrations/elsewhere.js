@@ -17,9 +17,9 @@ export function whichModel({ upscalers, upscaler }, set) {
 
 export const isElsewhere = ({ kind }) => kind === "supplied";
 
-/** What is to be done with the program now. found: of `Gathered.verdict`. */
-export function steps(gathered, found, scale) {
-  const { pairs } = found;
+/** What is to be done with the program now. verdict: of `Gathered.verdict`. */
+export function steps(gathered, verdict, scale) {
+  const { pairs } = verdict;
   const bare = pairs.filter(({ x }) => !x);
   const open = pairs.filter(({ enlarged }) => !enlarged).length;
   const make = () => guarded(() => makeSmall(gathered, bare, scale));
@@ -40,7 +40,7 @@ export const isWhole = ({ pairs }) => pairs.every(({ enlarged }) => enlarged);
 /** Make small versions of originals, one after another, and save them as a zip; both stay among the pictures. */
 async function makeSmall(gathered, pairs, scale) {
   const { downloadZip } = await import("../vendor/client-zip/index.js");
-  const made = new Map();
+  const replacements = new Map();
   /** @type {string[]} */
   const tiny = [];
   async function* files() {
@@ -51,7 +51,7 @@ async function makeSmall(gathered, pairs, scale) {
         gathered.left.add(name);
         continue;
       }
-      made.set(name, both);
+      replacements.set(name, both);
       yield { name: both[1].path, input: both[1].file };
     }
   }
@@ -59,9 +59,9 @@ async function makeSmall(gathered, pairs, scale) {
   gathered.changed();
   try {
     const zip = await downloadZip(files()).blob();
-    if (made.size) download(zip, "small-versions.zip");
+    if (replacements.size) download(zip, "small-versions.zip");
     if (tiny.length) toast(`Left out, as the small version is below ${LEAST} pixels: ${tiny.join(", ")}.`);
-    await gathered.exchange(made);
+    await gathered.exchange(replacements);
   } finally {
     gathered.waiting -= pairs.length;
     gathered.changed();
@@ -86,12 +86,12 @@ async function reduced({ file, path, width, height }, scale) {
   };
   const small = await png(bitmap, wide, high);
   const isCut = width !== wide * scale || height !== high * scale;
-  const whole = isCut ? await png(bitmap, wide * scale, high * scale) : file;
+  const original = isCut ? await png(bitmap, wide * scale, high * scale) : file;
   bitmap.close();
   const place = /(^|\/)y\//i.test(path) ? path : `y/${path.split("/").pop()}`;
   const bare = place.replace(/\.[^./]*$/, "");
   const name = `${bare.split("/").pop()}.png`;
-  const cut = { file: new File([whole], name), path: `${bare}.png` };
+  const cut = { file: new File([original], name), path: `${bare}.png` };
   const x = { file: new File([small], name), path: `${bare.replace(/(^|\/)y\//i, "$1x/")}.png` };
   return [isCut ? cut : { file, path: place }, x];
 }

@@ -48,13 +48,14 @@ export class Gathered {
     return isSupplied && this.arranged.pairs.some(({ x }) => x) ? "enlarged" : "y";
   }
 
-  /** Replace the files of pairs, by their names: each is [{file, path}, …]. @param {Map<string, any[]>} made */
-  async exchange(made) {
+  /** Replace the files of pairs, by their names: each is [{file, path}, …]. @param {Map<string, any[]>} replacements */
+  async exchange(replacements) {
     // They may have been removed since.
-    const there = this.arranged.pairs.filter(({ name }) => made.has(name));
+    const there = this.arranged.pairs.filter(({ name }) => replacements.has(name));
     const old = new Set(there.map(({ y }) => y));
     this.entries = this.entries.filter(({ path }) => !old.has(path));
-    for (const { name } of there) for (const file of made.get(name)) this.entries.push(await inspected(file));
+    for (const { name } of there)
+      for (const file of replacements.get(name)) this.entries.push(await inspected(file));
     await this.arrange();
   }
 
@@ -86,8 +87,8 @@ export class Gathered {
       this.waiting -= asking;
       changed();
     }
-    const found = this.verdict(null);
-    announce(`${found.pairs.length} pictures can be used, ${found.items.length} cannot.`);
+    const { pairs, items } = this.verdict(null);
+    announce(`${pairs.length} pictures can be used, ${items.length} cannot.`);
   }
 
   /** Ask which files are pairs; an answer to an older question is dropped. */
@@ -118,9 +119,9 @@ export class Gathered {
   verdict(scale) {
     const kept = (list) => list.filter(({ name }) => !this.left.has(name));
     const arranged = { ...this.arranged, pairs: kept(this.arranged.pairs), items: kept(this.arranged.items) };
-    const found = paired(this.entries, arranged, scale, this.folders);
+    const verdict = paired(this.entries, arranged, scale, this.folders);
     const used = new Set(this.arranged.used);
-    return { ...found, used: found.pairs.map(({ name }) => name).filter((name) => used.has(name)) };
+    return { ...verdict, used: verdict.pairs.map(({ name }) => name).filter((name) => used.has(name)) };
   }
 }
 

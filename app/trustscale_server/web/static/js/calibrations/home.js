@@ -35,9 +35,9 @@ export async function show(root) {
       const [file] = input.files;
       input.value = "";
       if (!file) return;
-      const made = await service.imported(file);
+      const imported = await service.imported(file);
       await again();
-      toastSuccess(`${service.title(made)} is stored.`);
+      toastSuccess(`${service.title(imported)} is stored.`);
     });
   await again();
   store.watch((state) => render(view(state, bring), root));
@@ -72,23 +72,23 @@ function table(rows, details) {
   </table>`;
 }
 
-/** found: its detail, once read. */
-function line(row, found) {
+/** detail: of the calibration, once read. */
+function line(row, detail) {
   return html`<tr data-id=${row.id}>
     <td class="name" data-head="Calibration">
       <a href=${service.page(row.id)}>${service.title(row)}</a>
-      <div class="hint pipeline">${found ? pipelineWords(found.pipeline) : nothing}</div>
+      <div class="hint pipeline">${detail ? pipelineWords(detail.pipeline) : nothing}</div>
     </td>
     <td data-head="Model">${row.upscaler}</td>
     <td class="state" data-head="State">
-      ${activeBadge(row)} ${found ? mismatch(found) : nothing}
+      ${activeBadge(row)} ${detail ? mismatch(detail) : nothing}
     </td>
-    <td data-head="Trusted area">${found ? areaWords(found) : "…"}</td>
+    <td data-head="Trusted area">${detail ? areaWords(detail) : "…"}</td>
     <td data-head="Scenes">${count(row.n)}</td>
     <td data-head="Made">${time(row.created_at)}</td>
     <td class="actions">
       ${row.active ? nothing : html`<a class="button small" href=${service.trial(row.id)}>Before and after</a>`}
-      ${found && !row.active ? trustsNothing(found) : nothing}
+      ${detail && !row.active ? trustsNothing(detail) : nothing}
     </td>
   </tr>`;
 }

@@ -19,12 +19,12 @@ const stateWords = ({ state }) => state.replace("_", " ");
 
 export async function show(root, query) {
   const id = query.get("id");
-  const found = await service.detail(id);
-  if (found.id !== id) {
-    location.replace(service.page(found.id));
+  const calibration = await service.detail(id);
+  if (calibration.id !== id) {
+    location.replace(service.page(calibration.id));
     return;
   }
-  const { job } = found;
+  const { job } = calibration;
   const place = document.createElement("div");
   let isEnded = isOver(job);
   const onEnd = (last) => {

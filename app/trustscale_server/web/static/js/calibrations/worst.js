@@ -20,9 +20,9 @@ export async function watchWorst(id, place, isEnded) {
       const source = name.split("~")[0];
       if (state === "queued" || seen.has(source)) continue;
       seen.add(source);
-      const found = await compared(id, name).catch(() => null); // its pictures may be gone already
-      if (!found) continue;
-      worst = [...worst, { name, ...found }].sort((a, b) => b.badness - a.badness).slice(0, SHOWN);
+      const example = await compared(id, name).catch(() => null); // its pictures may be gone already
+      if (!example) continue;
+      worst = [...worst, { name, ...example }].sort((a, b) => b.badness - a.badness).slice(0, SHOWN);
       render(html`<h2>What the model has rewritten most so far</h2>${beside(worst)}`, place);
     }
     await pause(EVERY_MS);
@@ -33,11 +33,11 @@ async function compared(id, name) {
   const path = (part) => service.path(id, "pairs", name, part);
   const { box, badness } = await getJson(path("worst"), ADMIN);
   const bitmap = async (part) => createImageBitmap(await getBlob(path(`${part}.png`), ADMIN));
-  const [truth, made] = await Promise.all([bitmap("y"), bitmap("prediction")]);
+  const [truth, prediction] = await Promise.all([bitmap("y"), bitmap("prediction")]);
   return {
     badness,
     sides: [
-      [crop(made, box), "It made"],
+      [crop(prediction, box), "It made"],
       [crop(truth, box), "It was"],
     ],
   };
