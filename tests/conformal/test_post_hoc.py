@@ -1,6 +1,7 @@
 """α chosen after looking: the thresholds against brute force, and an adversary who chooses α."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trustscale_server.conformal import CalibrationSet, RiskCurve
+from trustscale_server.conformal import CalibrationSet, LossCurve, RiskCurve
+from trustscale_server.conformal.backtest import highest_trusted, sigma_quantiles
 from trustscale_server.conformal.post_hoc import PostHocCurve, on_codes
 from trustscale_server.conformal.risk_shape import Shape
 
@@ -45,6 +47,33 @@ def by_hand(images, menu, shape, places):
         cuts = thresholds(shape, menu, place)
         total = math.fsum(ratio(*maps, cuts, menu) for maps in images)
         yield (total + largest) / (len(images) + 1) <= 1 + 1e-12
+
+
+def test_the_end_of_what_is_trusted_depends_on_the_scenes():
+    """Whichever of 40 scenes is the new one, the end follows from the others: mean max L/α ≤ 1.
+
+    Without one of twelve that lose at σ = 2 less than 95 % of the area lies below, without any
+    other not; three lose at the smallest σ.
+    """
+    count, menu = 40, (0.1, 0.5)
+    sigmas, errors = np.full((count, 1, 101), 2, np.float32), np.zeros((count, 1, 101), np.float32)
+    for scene, low in enumerate([96] * 12 + [94] * 12 + [95] * 16):
+        sigmas[scene, 0, : low + 1] = 1
+    sigmas[:, 0, 0] = 0.5
+    errors[:12, 0, 97:], errors[12:15, 0, 0] = 1, 1
+    images = [LossCurve.from_maps(*maps) for maps in zip(sigmas, errors, strict=True)]
+    levels = np.linspace(0, 1, 101)
+    quantiles = np.array([sigma_quantiles(sigma, levels) for sigma in sigmas])
+    worst = []
+    for new in range(count):
+        known = [k for k in range(count) if k != new]
+        highest = highest_trusted(quantiles[known], [Fraction(1)] * len(known))
+        calibration_set = CalibrationSet([images[k] for k in known], 1.0, highest=highest)
+        curve = PostHocCurve.from_calibration_set(
+            calibration_set, menu=menu, shape=Shape.power(1.0)
+        )
+        worst.append(max(images[new].losses_below(curve.threshold(a)) / a for a in menu))
+    assert np.mean(worst) <= 1
 
 
 @given(strategies.images(min_size=1), MENUS, SHAPES)

@@ -18,6 +18,10 @@ may be chosen. *Why any such s:* with K scenes and f_i = W_i (Ḡ_i − 1), at m
 s′ = sup{s : Σ_{i ≤ K+1} f_i(s) ≤ 0} and H_i = f_i(s′) if s′ itself is in this set, else f_i(s′−). H
 is symmetric in the K + 1 scenes and sums to at most 0; ŝ is in the set, so f_{K+1}(ŝ) ≤ H_{K+1}.
 
+The thresholds are cut at the largest σ of the images only once ŝ is found. That σ follows from the
+n scenes, so G of thresholds that are cut would not be symmetric in the n + 1 (test_post_hoc.py has
+an example).
+
 A fine menu stands for an interval: α is rounded down to it, which only lowers L/α.
 
 The mask of any α is inside that of `RiskCurve` for it: (Σ W_i L̄_i + B α/min A)/(ΣW_i + 1) ≤ α.
@@ -78,13 +82,14 @@ class PostHocCurve(StepCurve):
         grouped, bound = calibration_set.by_picture(), calibration_set.bound
         n, kappa = total_weight(grouped), cut_share(robust)
         alphas = on_codes(np.array(menu, np.float64), bound)
-        search = _Search(grouped, alphas, shape, calibration_set.highest, robust)
+        search = _Search(grouped, alphas, shape, robust)
         scale = search.largest(kappa + robust * max(bound / alphas[0] - kappa, 0))
         if scale is None:
             nothing = np.empty(0, np.float32), np.empty(0)
             return cls(n, float(bound), float(bound), *nothing, None, highest=-math.inf)
         lenient = search.largest(kappa)
-        thresholds = search.thresholds(scale)
+        end = just_above(calibration_set.highest)
+        thresholds = np.minimum(search.thresholds(scale), end)
         is_rise = np.append(True, thresholds[1:] > thresholds[:-1])
         thresholds, values = thresholds[is_rise], alphas[is_rise]
         return cls(
@@ -116,11 +121,9 @@ class _Search:
         scenes: Sequence[Scene],
         alphas: NDArray[np.float64],
         shape: Shape,
-        highest: float,
         robust: float,
     ) -> None:
         self.scenes, self.alphas, self.shape, self.robust = scenes, alphas, shape, robust
-        self.end = just_above(highest)
         spots = [
             (curve, weight, place)
             for place, scene in enumerate(scenes)
@@ -134,10 +137,10 @@ class _Search:
         self.n = total_weight(scenes)
 
     def thresholds(self, place: int) -> NDArray[np.float32]:
-        """t_α(s) of each α; at most just above the largest σ."""
+        """t_α(s) of each α."""
         levels = self.shape.level(self.alphas * 2.0 ** (place / _PER_DOUBLING))
         with np.errstate(over="ignore"):
-            return np.minimum(levels.astype(np.float32), self.end)
+            return np.asarray(levels.astype(np.float32))
 
     def ratios(self, place: int) -> NDArray[np.float64]:
         """G(s) of each spot with any error: a breakpoint counts with the least α that trusts it."""
@@ -161,7 +164,7 @@ class _Search:
             return (self._sum(place) + new) / (self.n + 1) <= 1
 
         positive = self.curves.levels[self.curves.levels > 0]
-        ends = [positive.min(initial=1), max(min(self.end, LARGEST), positive.max(initial=1))]
+        ends = [positive.min(initial=1), LARGEST]
         scales = np.log2(self.shape.risk(ends) / self.alphas[[-1, 0]]) * _PER_DOUBLING
         low, high = int(np.floor(scales.min())) - 1, int(np.ceil(scales.max())) + 1
         if not fits(low):
