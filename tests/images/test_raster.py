@@ -101,6 +101,20 @@ def test_the_page_that_was_taken_is_told():
     assert "4 pages; the first was taken" in note
 
 
+def test_filters_of_warnings_stay(monkeypatch):
+    """All threads share them: one that puts back those that it met may undo another's."""
+    during, opened = [], rasterio.open
+
+    def opening(*arguments, **options):
+        during.append(list(warnings.filters))
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(rasterio, "open", opening)
+    read_values(raster(GREY), LIMITS)
+    assert during
+    assert all(filters == warnings.filters for filters in during)
+
+
 def test_gaps():
     """No data are no part of the percentiles, and are told as what is not opaque."""
     values = np.array([[[7], [0], [9], [11]]], np.uint16)

@@ -51,6 +51,7 @@ def read_bands(
     """
     try:
         import rasterio  # noqa: PLC0415 - an extra
+        from rasterio.errors import NotGeoreferencedWarning  # noqa: PLC0415
         from rasterio.io import MemoryFile  # noqa: PLC0415
     except ImportError as error:
         raise UnsupportedMedia(
@@ -65,14 +66,14 @@ def read_bands(
         GDAL_CACHEMAX=32,
         GDAL_PNG_WHOLE_IMAGE_OPTIM="NO",  # it takes a file that ends too early for a whole one
     )
-    with warnings.catch_warnings(), environment:
-        warnings.simplefilter("ignore")  # of files without a place on the ground
-        with refusing_damage("The image cannot be decoded"), MemoryFile(data) as file:
-            with rasterio.open(file.name, driver=driver) as first:
-                names = sorted(first.subdatasets, key=_directory) or [file.name]
-            number = checked_page(page, len(names))
-            with rasterio.open(names[number - 1], driver=driver) as dataset:
-                band_values = _band_values(dataset, limits, bands, max_input_side)
+    # For good: all threads share the filters, and one that puts them back may undo another's.
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with environment, refusing_damage("The image cannot be decoded"), MemoryFile(data) as file:
+        with rasterio.open(file.name, driver=driver) as first:
+            names = sorted(first.subdatasets, key=_directory) or [file.name]
+        number = checked_page(page, len(names))
+        with rasterio.open(names[number - 1], driver=driver) as dataset:
+            band_values = _band_values(dataset, limits, bands, max_input_side)
     if band_values is None:
         return None
     values, valid, numbers, notes = band_values
