@@ -122,6 +122,22 @@ def test_its_masks(images, served, menu, shape):
     np.testing.assert_array_equal(curve.mask(sigma, min(BOUND * 0.99, 2 * menu[-1])), masks[-1])
 
 
+@pytest.mark.parametrize("slope", [2, 8, 20, 1e3, 1e6])
+def test_steep_shapes(slope):
+    """Their risks at the smallest and the largest σ are no float64; the sum fits all the same."""
+    random = np.random.default_rng(0)
+    sigmas, errors = random.random((2, 40, 8, 8), np.float32)
+    shape = Shape((0.5, 0.5 * 2 ** (1 / slope)), (0.1, 0.2))
+    images = [LossCurve.from_maps(*maps) for maps in zip(sigmas, errors / 5, strict=True)]
+    calibration_set = CalibrationSet(images, BOUND, highest=0.9)
+    curve = PostHocCurve.from_calibration_set(calibration_set, menu=MENU, shape=shape)
+    cuts = [curve.threshold(alpha) for alpha in MENU]
+    alphas = on_codes(np.array(MENU), BOUND)
+    total = math.fsum(ratio(*maps, cuts, MENU) for maps in zip(sigmas, errors / 5, strict=True))
+    assert cuts[-1] > 0
+    assert (total + BOUND / alphas[0]) / (len(images) + 1) <= 1 + 1e-12
+
+
 def test_several_crops_are_one_scene():
     """A scene counts with the mean of its crops: twice each is the same as once."""
     random = np.random.default_rng(0)

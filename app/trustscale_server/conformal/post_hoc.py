@@ -44,6 +44,7 @@ from trustscale_server.conformal.robust import cut_share
 from trustscale_server.conformal.scenes import Scene, total_weight
 from trustscale_server.conformal.step_curve import CODE_STEPS, LARGEST, StepCurve, just_above
 
+_MAX_DOUBLINGS = 1000  # of s, up or down
 _PER_DOUBLING = 512  # scales s: a fixed grid, so fine that it costs at most 0.14 % of α
 
 
@@ -165,7 +166,10 @@ class _Search:
 
         positive = self.curves.levels[self.curves.levels > 0]
         ends = [positive.min(initial=1), LARGEST]
-        scales = np.log2(self.shape.risk(ends) / self.alphas[[-1, 0]]) * _PER_DOUBLING
+        with np.errstate(divide="ignore", over="ignore"):
+            doublings = np.log2(self.shape.risk(ends) / self.alphas[[-1, 0]])
+        # Scales beyond are left out, which only lowers s: a steep shape has no float64 for them.
+        scales = doublings.clip(-_MAX_DOUBLINGS, _MAX_DOUBLINGS) * _PER_DOUBLING
         low, high = int(np.floor(scales.min())) - 1, int(np.ceil(scales.max())) + 1
         if not fits(low):
             return None
