@@ -27,7 +27,7 @@ def hatched(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
     place = (np.arange(height)[:, None] + np.arange(width)) % _HATCH
     line = untrusted & _beside(mask)
     rim = untrusted & ~line & _beside(line)
-    hatched = pixels.copy()
+    drawn = pixels.copy()
     for where, (colour, opacity) in (
         (untrusted & (place == 0), _STRIPE),
         (untrusted & (place == 1), _SHADE),
@@ -35,11 +35,11 @@ def hatched(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
         (line, _LINE),
     ):
         under = pixels[where].astype(np.float32) * (1 - opacity)
-        hatched[where] = np.rint(under + np.multiply(colour, opacity, dtype=np.float32))
-    drawn = Image.fromarray(hatched)
+        drawn[where] = np.rint(under + np.multiply(colour, opacity, dtype=np.float32))
+    overlay = Image.fromarray(drawn)
     if image.has_transparency_data:
-        drawn.putalpha(Image.fromarray(alpha))
-    return drawn
+        overlay.putalpha(Image.fromarray(alpha))
+    return overlay
 
 
 def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -7,7 +7,6 @@ step, and the method returns its value.
 from __future__ import annotations
 
 import functools
-import itertools
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
@@ -144,7 +143,8 @@ class Session:
         # With an idempotency key only the answer can be lost.
         is_repeatable = verb in {"GET", "PUT"} or "Idempotency-Key" in options.get("headers", ())
         max_retries = max(retries, self._retries)
-        for attempt in itertools.count():
+        attempt = 0
+        while True:
             is_last = attempt == max_retries
             pause_s = _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
             try:
@@ -162,7 +162,7 @@ class Session:
                 if is_last or pause_s > _MAX_PAUSE_S or not _may_pass(problem, verb):
                     raise problem
             await self.pause(pause_s)
-        raise AssertionError
+            attempt += 1
 
     async def document(
         self, verb: str, path: str, member: str | None = "id", **options: Any
