@@ -58,10 +58,7 @@ class TestDisconnect:
             assert (await served.post()).status_code == 200
 
     async def test_leaves_no_picture(self, serve, monkeypatch, request):
-        """Nor an open file: all that clients that left had sent is let go of at once.
-
-        Nothing of it waits for a collection of garbage.
-        """
+        """Nor an open file: nothing that clients had sent waits for a collection of garbage."""
         gc.disable()
         request.addfinalizer(gc.enable)
         upscaler, pictures = FakeUpscaler(seconds=60), []
@@ -79,7 +76,8 @@ class TestDisconnect:
                 leaving = served.hanging()
                 await until(lambda count=count: len(pictures) == count * SAMPLES)
                 assert await leaving.hang_up() == 499
-            assert [picture() for picture in pictures] == [None] * len(pictures)
+            # A thread that has told its result may hold it for some microseconds more.
+            await until(lambda: all(picture() is None for picture in pictures))
             assert descriptors() <= before
 
     async def test_decoding_ends_when_the_service_stops(self, serve, slow_uploads):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import time
@@ -30,6 +31,7 @@ from trustscale_server.monitoring.monitor import Monitor
 from trustscale_server.platform.errors import TrustscaleError, UpscalerError
 from trustscale_server.platform.fair import AdmissionController
 from trustscale_server.platform.memory import memory_limit
+from trustscale_server.platform.tasks import side_by_side
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.sampling.throughput import Throughput
@@ -51,6 +53,9 @@ Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
 
 CANARY_INTERVAL_S: Final = 86400.0
 """How often remote models are checked for a silent change."""
+
+_REACHED_WITHIN_S: Final = 10.0
+"""How long a start waits for remote upscalers."""
 
 log = structlog.get_logger(__name__)
 
@@ -340,11 +345,19 @@ async def _open_upscalers(
     """All configured upscalers by name; unreachable ones are kept, with a warning."""
     upscalers: dict[str, Upscaler] = {}
     for config in settings.upscalers:
-        upscaler = build(config, os.environ)
-        stack.push_async_callback(upscaler.close)
-        try:
-            await upscaler.probe()
-        except TrustscaleError as error:
-            log.warning("upscaler_unavailable", upscaler=config.name, detail=error.detail)
-        upscalers[config.name] = upscaler
+        upscalers[config.name] = build(config, os.environ)
+        stack.push_async_callback(upscalers[config.name].close)
+    await side_by_side(_reach(name, upscaler) for name, upscaler in upscalers.items())
     return upscalers
+
+
+async def _reach(name: str, upscaler: Upscaler) -> None:
+    """Learn what an upscaler is; one that does not answer soon is asked again when it is used."""
+    try:
+        async with asyncio.timeout(_REACHED_WITHIN_S):
+            await upscaler.probe()
+    except TimeoutError:
+        detail = f"It did not answer within {_REACHED_WITHIN_S:g} seconds."
+        log.warning("upscaler_unavailable", upscaler=name, detail=detail)
+    except TrustscaleError as error:
+        log.warning("upscaler_unavailable", upscaler=name, detail=error.detail)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 import math
@@ -97,7 +96,7 @@ async def decode_upload(
         parent, notes = None, list[str]()
         if context.credentials:
             parent, notes = await decoding(parent_of, file, image.format)
-    features = await asyncio.to_thread(look_at, image.rgb, image.compression)
+    features = await shielded(look_at, image.rgb, image.compression)
     return DecodedUpload(image, features, digest, seed, parent, notes, enlarged_image)
 
 

@@ -7,7 +7,6 @@ the one sample of any other upscaler.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal
 
@@ -18,6 +17,7 @@ from pydantic import Field, PositiveInt
 from trustscale_server.images.check.align import align
 from trustscale_server.images.check.placement import Placement
 from trustscale_server.platform.errors import BadImage, UpscalerRejected
+from trustscale_server.platform.tasks import shielded
 from trustscale_server.upscalers.alignment import alignment
 from trustscale_server.upscalers.base import RGB, SUPPLIED, Capabilities, Source, fingerprint_of
 from trustscale_server.upscalers.config import EntryConfig
@@ -99,7 +99,7 @@ class SuppliedUpscaler:
             )
         if permit is not None:
             await permit.take()
-        sample = await asyncio.to_thread(registered, source.rgb, enlarged, self.scale)
+        sample = await shielded(registered, source.rgb, enlarged, self.scale)
         return [sample for _ in seeds]
 
     async def probe(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Final
 
 from fastapi import File, Request, UploadFile
@@ -15,6 +14,7 @@ from trustscale_server.images.decode import decode
 from trustscale_server.images.features import InputFeatures, look_at
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.platform.errors import BadInput
+from trustscale_server.platform.tasks import shielded
 from trustscale_server.serving.batch import MAX_UPLOADS, Batch
 
 router = client_router()
@@ -60,4 +60,4 @@ async def _features(state: State, image: UploadFile, number: int) -> InputFeatur
         except BadInput as error:
             error.detail = f"Picture {number}: {error.detail}"
             raise
-    return await asyncio.to_thread(look_at, decoded.rgb, decoded.compression)
+    return await shielded(look_at, decoded.rgb, decoded.compression)
