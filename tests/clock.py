@@ -1,7 +1,6 @@
-"""Clocks that a test moves, so that no deadline depends on how fast the machine is."""
+"""A clock that a test moves, so that no deadline depends on how fast the machine is."""
 
 import asyncio
-from datetime import datetime
 
 
 class LoopClock:
@@ -16,14 +15,3 @@ class LoopClock:
     def jump(self, seconds):
         """Let so much time pass at once; what was to end meanwhile ends at the loop's next turn."""
         self._ahead += seconds
-
-
-MONTH = "2026-05"
-
-
-class Calendar(datetime):
-    """Stands for `datetime` where a month may not end during a test."""
-
-    @classmethod
-    def now(cls, tz=None):
-        return cls(2026, 5, 17, tzinfo=tz)

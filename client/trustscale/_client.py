@@ -228,11 +228,6 @@ class _Service(RequestMethods[T]):
         """Return what admins did, the newest first (admin)."""
         return await self._list("/v1/admin/audit", params=form(limit=limit, before=before))
 
-    @method
-    async def usage(self, month: str | None = None) -> list[dict[str, Any]]:
-        """Return pictures, calls and price in a month, `2026-11`, by key and upscaler (admin)."""
-        return await self._list("/v1/admin/usage", params=form(month=month))
-
 
 def _configuration(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that are not about pairs."""

@@ -1,9 +1,6 @@
 """What log and metrics answer: who asked, which model, how long it waited, what it cost."""
 
-import csv
-import io
 import json
-from datetime import UTC, datetime
 
 import trustscale_server
 from harness.gateway import AS_ADMIN, check_problem, ended, post
@@ -78,31 +75,6 @@ async def test_money():
     await upscaler.generate(SOURCE, [1])
     found = numbers_of(upscaler.metrics)
     assert found["trustscale_upstream_price_total", "inner"] == 0.5
-
-
-def test_usage_report(start):
-    """Admins see what each key used, also by jobs; as CSV, too."""
-    client = start(**KEYS)
-    client.headers.update(ANNA)
-    assert post(client).status_code == 200
-    job = post(client, headers={"Prefer": "respond-async"}).headers["location"]
-    assert ended(client, job)["state"] == "succeeded"
-    assert client.get("/v1/admin/usage").status_code == 403
-    (row,) = client.get("/v1/admin/usage", headers=AS_ADMIN).json()
-    assert (row["key"], row["purpose"], row["upscaler"]) == ("anna", "upscale", "fake")
-    assert (row["pictures"], row["megapixels"]) == (2, 2 * 24 * 24 / 1e6)
-    assert row["seconds"] > 0
-    table = client.get("/v1/admin/usage", headers={**AS_ADMIN, "Accept": "text/csv"})
-    assert table.headers["content-type"].startswith("text/csv")
-    (line,) = csv.DictReader(io.StringIO(table.text))
-    assert {name: str(value) for name, value in row.items()} == line
-    today = f"/v1/admin/usage?day={datetime.now(UTC):%Y-%m-%d}"
-    for key, calls in (("anna", [2]), ("ben", [])):
-        found = client.get(f"{today}&key={key}", headers=AS_ADMIN).json()
-        assert [use["pictures"] for use in found] == calls
-    past = client.get("/v1/admin/usage?month=2001-01", headers=AS_ADMIN)
-    assert past.json() == []
-    assert client.get("/v1/admin/usage?month=2001-13", headers=AS_ADMIN).status_code == 422
 
 
 def test_probes_are_not_logged(start, capsys):

@@ -23,7 +23,7 @@ from harness.servers import RedisServer
 from harness.waiting import PATIENCE_S
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.stores.audit import AuditLog
-from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.documents import Key, Put, StoreUnavailable
 from trustscale_server.stores.job_status import JobState
 from trustscale_server.stores.opened import Stores
 from trustscale_server.stores.redis import redis_client
@@ -122,6 +122,21 @@ async def test_a_frozen_redis():
                 await RedisDocuments(client).names("x")
         assert connections <= 1  # 0 if this process stalled while it connected
         await client.aclose()
+
+
+async def test_a_cancellation_is_never_swallowed(stores):
+    """Wherever it comes while the store is written; its task would run on, and be waited for."""
+    documents = stores.claims._documents
+    for turns in range(200):
+        writing = asyncio.create_task(
+            documents.change([Key("x", "y")], lambda _: (None, {Key("x", "y"): Put(b"z")}))
+        )
+        for _ in range(turns % 20):
+            await asyncio.sleep(0)
+        if not writing.done():
+            writing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await writing
 
 
 async def test_a_lock_that_stays(tmp_path):

@@ -57,7 +57,7 @@ class Calls:
         return self.started
 
 
-def guarded(inner, metrics=None, calls=None, usage=None, **options):
+def guarded(inner, metrics=None, calls=None, **options):
     """As the service builds it, with these settings and policies, and jitter of at most 20 ms."""
     of_breaker, of_retries, settings = {}, {"max_pause_s": 0.02}, {}
     for name, value in options.items():
@@ -70,7 +70,7 @@ def guarded(inner, metrics=None, calls=None, usage=None, **options):
     concurrency = inner.capabilities.concurrency
     config = RemoteConfig(kind="fake", name=inner.name, concurrency=concurrency, **settings)
     policies = RetryPolicy(**of_retries), BreakerPolicy(**of_breaker)
-    account = CallAccount(config, calls or Calls(), usage)
+    account = CallAccount(config, calls or Calls())
     return ResilientUpscaler(inner, config, metrics, *policies, account=account)
 
 

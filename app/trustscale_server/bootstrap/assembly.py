@@ -95,7 +95,6 @@ class Services:
                 self.canaries.policies,
                 keeps_pictures=self.serves,
                 throughput=self.service.context.throughput,
-                usage=self.stores.usage,
                 path_prefix=self.settings.path_prefix,
             ),
             "webhook": WebhookHandler(self.stores.jobs, self.settings.webhooks),
@@ -140,12 +139,10 @@ async def open_parts(
     startup: dict[str, float] = {}
     with _phase("opening stores", startup):
         stores = stores or await opened_stores(settings, stack, metrics)
-    await stack.enter_async_context(stores.usage.running())
     build = build or functools.partial(
         build_upscaler,
         metrics=metrics,
         calls=stores.calls,
-        usage=stores.usage,
         precision=settings.precision,
     )
     with _phase("loading models", startup):
@@ -166,7 +163,7 @@ async def open_parts(
         stores=stores,
         upscalers=upscalers,
         calibrations=calibrations,
-        service=UpscaleService(context, observers, metrics, stores.usage),
+        service=UpscaleService(context, observers, metrics),
         queue=queue,
         submitter=UpscaleSubmitter(stores, queue, context.drawing, settings.max_queued_jobs),
         creator=CalibrationCreator(

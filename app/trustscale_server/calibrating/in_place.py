@@ -104,7 +104,6 @@ class LocalCreator(CalibrationCreator):
     async def _leave(self, job: str) -> None:
         if (await self.stores.jobs.get(job)).state is JobState.SUCCEEDED:
             await self.stores.job_retention.forget(job)
-            await self.stores.usage.forget(job)
             await forget_files(self.stores.blobs, job)
             (self.data_dir / f"{job}.lock").unlink(missing_ok=True)
 

@@ -44,7 +44,6 @@ from trustscale_server.stores.documents import StoreUnavailable
 from trustscale_server.stores.job_status import Job
 from trustscale_server.stores.monitor_states import MonitorStore
 from trustscale_server.stores.uploads import folder_of_samples
-from trustscale_server.stores.usage import Usage
 from trustscale_server.upscalers.base import Upscaler
 
 log = structlog.get_logger(__name__)
@@ -65,7 +64,6 @@ class CalibrationHandler:
     watched: Collection[str] = ()
     keeps_pictures: bool = True
     throughput: Throughput = field(default_factory=Throughput)
-    usage: Usage | None = None
     truths: Truths = field(default_factory=Truths)
     path_prefix: str = ""
     _running: int = field(default=0, init=False)
@@ -104,8 +102,6 @@ class CalibrationHandler:
                 raise bad_pairs([asdict(record)], len(request.pairs)) from error
         finally:
             self._running -= 1
-            if self.usage is not None:  # before its record, lest the job's calls seem unanswered
-                await self.usage.stored()
         return dump_record(record)
 
     async def after_recording(self, job: Job, task: str) -> None:

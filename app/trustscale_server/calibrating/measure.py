@@ -11,7 +11,6 @@ from trustscale_server.calibration.canary_store import CanaryTaker
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.kept_samples import KeptSamples
 from trustscale_server.sampling.measure import EverySample, Measurement, measure
-from trustscale_server.stores.usage import made_for, used_by
 from trustscale_server.upscalers.base import RGB, Source
 
 PATIENCE_S = 600.0
@@ -37,18 +36,15 @@ class PairTask:
         canary, pair = self.canary, self.pair
         takers = [] if on_sample is None else [on_sample]
         takers += [] if canary is None else [canary.see]
-        with used_by(self.request.created_by.removeprefix("key "), "calibrate"):
-            with made_for(self.job, "pairs"):
-                measurement = await measure(
-                    self.upscaler,
-                    Source(pair.x, pair.features, pair.enlarged),
-                    self.request.pipeline,
-                    pair.seed,
-                    sink=EverySample(takers),
-                    limits=TimeLimits(patience_s=PATIENCE_S),
-                    truth=pair.seen,
-                )
-            if canary is not None:
-                with made_for(self.job, "canaries"):
-                    await canary.keep(self.upscaler.inner, pair.x, measurement.seeds)
+        measurement = await measure(
+            self.upscaler,
+            Source(pair.x, pair.features, pair.enlarged),
+            self.request.pipeline,
+            pair.seed,
+            sink=EverySample(takers),
+            limits=TimeLimits(patience_s=PATIENCE_S),
+            truth=pair.seen,
+        )
+        if canary is not None:
+            await canary.keep(self.upscaler.inner, pair.x, measurement.seeds)
         return measurement

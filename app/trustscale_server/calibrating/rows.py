@@ -8,7 +8,6 @@ from trustscale_server.jobs.document import JobOut
 from trustscale_server.stores.calibrations import CalibrationHead
 from trustscale_server.stores.job_status import JobState, JobStatus
 from trustscale_server.stores.opened import Stores
-from trustscale_server.stores.usage import CallsMade
 
 
 class CalibrationRow(CalibrationHead):
@@ -52,16 +51,14 @@ async def pending_rows(stores: Stores, upscaler: str | None) -> list[PendingRow]
     """Return the jobs that are making calibrations of an upscaler, or all; the newest first."""
     jobs = await stores.jobs.pending("calibration")
     jobs = [job for job in jobs if upscaler in {None, job.about.upscaler}]
-    calls_made = await stores.usage.calls_of(*(job.id for job in jobs))
-    return [_pending_row(job, calls) for job, calls in zip(jobs, calls_made, strict=True)]
+    return [_pending_row(job) for job in jobs]
 
 
-async def pending(stores: Stores, job: JobStatus) -> PendingCalibration:
+def pending(job: JobStatus) -> PendingCalibration:
     """Return the document of a calibration that is being made."""
-    (calls,) = await stores.usage.calls_of(job.id)
-    return PendingCalibration(id=job.id, state=job.state, job=_pending_row(job, calls))
+    return PendingCalibration(id=job.id, state=job.state, job=_pending_row(job))
 
 
-def _pending_row(job: JobStatus, calls: CallsMade | None) -> PendingRow:
+def _pending_row(job: JobStatus) -> PendingRow:
     about = job.about.model_dump(include={"name", "upscaler", "metric", "needs_label", "left_out"})
-    return PendingRow(**JobOut.from_job(job, calls).model_dump(), **about)
+    return PendingRow(**JobOut.from_job(job).model_dump(), **about)

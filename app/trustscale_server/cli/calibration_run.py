@@ -18,7 +18,7 @@ from trustscale_server.calibrating.intake.grouping import GroupingRule
 from trustscale_server.cli.bars import Bars, interruptible, progress_bars
 from trustscale_server.cli.choice import meant_upscalers
 from trustscale_server.cli.in_process import ALL
-from trustscale_server.cli.job_text import calls_made, costs_of
+from trustscale_server.cli.job_text import costs_of
 from trustscale_server.cli.service import RemoteError, refusals, service_client
 from trustscale_server.platform.errors import ConfigError, TrustscaleError
 
@@ -141,8 +141,6 @@ class CalibrationRun:
         measuring = partial(bars, "measuring pairs")
         measuring(0, None)  # it may wait for its turn
         await job.watch(measuring)
-        if line := calls_made(job.document):
-            bars.line(line)
         if job.state == "awaiting_labels":
             pairs = f"{self.server}/v1/admin/calibrations/{job.id}/pairs"
             bars.line(f"{job.id} awaits labels: {pairs}")

@@ -8,7 +8,7 @@ from typing import Any
 from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.guarantee_kinds import guarantee_of
 from trustscale_server.calibration.priority import EVERY
-from trustscale_server.cli.job_text import calls_made, progress_of
+from trustscale_server.cli.job_text import progress_of
 from trustscale_server.cli.output import output
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.kinds import class_in_words
@@ -115,8 +115,7 @@ def _describe(guarantee: dict[str, Any]) -> str:
 def _job(job: dict[str, Any]) -> str:
     failed = f": {job['error']['detail']}" if job["error"] else ""
     left_out = f", {job['left_out']} left out" if job.get("left_out") else ""
-    calls = f", {text}" if (text := calls_made(job)) else ""
-    return f"{job['id']} is {job['state']}, {progress_of(job)}{left_out}{calls}{failed}"
+    return f"{job['id']} is {job['state']}, {progress_of(job)}{left_out}{failed}"
 
 
 def row_text(row: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from trustscale_server import __version__
 from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.cli import options
-from trustscale_server.cli.job_text import calls_made, progress_of
+from trustscale_server.cli.job_text import progress_of
 from trustscale_server.cli.output import lines, output
 from trustscale_server.cli.service import ask
 from trustscale_server.http.worker_port import listening, worker_app
@@ -83,8 +83,7 @@ def _dated(job: dict[str, Any]) -> str:
 
 
 def _line(job: dict[str, Any]) -> str:
-    line = f"{job['id']}  {job['kind']}  {job['state']}  {progress_of(job)}"
-    return "  ".join(filter(None, (line, calls_made(job))))
+    return f"{job['id']}  {job['kind']}  {job['state']}  {progress_of(job)}"
 
 
 async def _run(settings: Settings, host: str, port: int | None) -> None:

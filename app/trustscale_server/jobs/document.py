@@ -9,7 +9,6 @@ from pydantic import ConfigDict, Field
 from trustscale_server.platform.problems import Problem
 from trustscale_server.stores.job_status import JobKind, JobState, JobStatus, VisibleJob
 from trustscale_server.stores.opened import Stores
-from trustscale_server.stores.usage import CallsMade
 
 DRAFT: Final = "draft.webp"
 """The first sample, small, shown while the job runs; what is not made yet is transparent."""
@@ -34,11 +33,6 @@ class JobOut(VisibleJob):
         None,
         description="Calibration only: the price of these calls, if that of one is configured.",
     )
-    calls_made: CallsMade | None = Field(
-        None,
-        description="Calibration only: what became of the calls of a remote upscaler so far; null "
-        "before the first.",
-    )
     width: int | None = Field(
         None, description="Upscaling only: the width of the picture that is made."
     )
@@ -58,15 +52,12 @@ class JobOut(VisibleJob):
     warnings: list[str] = Field(default_factory=list)
 
     @classmethod
-    def from_job(
-        cls, job: JobStatus, calls_made: CallsMade | None = None, path_prefix: str = ""
-    ) -> JobOut:
-        """Return the public part of a stored job, with the calls that it made."""
+    def from_job(cls, job: JobStatus, path_prefix: str = "") -> JobOut:
+        """Return the public part of a stored job."""
         shown = set(cls.model_fields)
         return cls(
             **job.model_dump(include=shown),
             **job.about.model_dump(include=shown),
-            calls_made=calls_made,
             draft=f"{path_prefix}/v1/jobs/{job.id}/{DRAFT}" if is_drafted(job) else None,
         )
 
@@ -82,18 +73,11 @@ async def shown_job(stores: Stores, job: JobStatus, path_prefix: str = "") -> Jo
     is_made = job.kind == "upscale" and job.state is JobState.SUCCEEDED and job.result
     if is_made and not await stores.results.has(str(job.result).rpartition("/")[2]):
         job = job.model_copy(update={"state": JobState.EXPIRED, "result": None})
-    calls = None
-    if job.kind == "calibration":
-        (calls,) = await stores.usage.calls_of(job.id)
-    return JobOut.from_job(job, calls, path_prefix)
+    return JobOut.from_job(job, path_prefix)
 
 
 async def unfinished_jobs(stores: Stores, path_prefix: str = "") -> list[JobOut]:
     """Return the jobs that have not ended, the newest first."""
     pending = [job for kind in get_args(JobKind) for job in await stores.jobs.pending(kind)]
     pending.sort(key=lambda job: job.created_at, reverse=True)
-    calls_made = await stores.usage.calls_of(*(job.id for job in pending))
-    return [
-        JobOut.from_job(job, calls, path_prefix)
-        for job, calls in zip(pending, calls_made, strict=True)
-    ]
+    return [JobOut.from_job(job, path_prefix) for job in pending]

@@ -33,7 +33,6 @@ from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.measure import SPARES
 from trustscale_server.sampling.spec import identify
 from trustscale_server.stores.documents import StoreUnavailable
-from trustscale_server.stores.usage import used_by
 from trustscale_server.upscalers.base import RGB, Upscaler
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.registry import UpscalerConfig
@@ -191,8 +190,7 @@ class CanaryWatch:
             self.chance.shuffle(seeds)
             seed, *spares = seeds[: 1 + SPARES]
         limits = TimeLimits.within(self.request_timeout_s)
-        with used_by(None, "canary"):
-            return await answer(model, x, seed, spare_seeds=spares, limits=limits)
+        return await answer(model, x, seed, spare_seeds=spares, limits=limits)
 
     async def _watch(self, upscaler: str) -> None:
         """Make rounds for ever, due after the last round, since gateways restart."""

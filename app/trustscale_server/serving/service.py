@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +26,6 @@ from trustscale_server.serving.encode import Encoded, add_card, encode_answer, s
 from trustscale_server.serving.generate import generate
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.upload import Upload, decode_upload
-from trustscale_server.stores.usage import Usage, used_by
 
 Observer = Callable[[Encoded], None]
 """Called with every answer that was stored; it returns at once, and raises nothing."""
@@ -43,7 +41,6 @@ class UpscaleService:
     context: ServiceContext
     observers: Sequence[Observer] = ()
     metrics: Metrics = field(default_factory=Metrics)
-    usage: Usage | None = None
 
     async def prepare(
         self,
@@ -97,8 +94,8 @@ class UpscaleService:
                 made where the store takes no result.
         """
         arrived = time.perf_counter()
-        context, key = self.context, admitted.chosen.request.key
-        with span("upscale", admitted.trace_attributes), used_by(key, "upscale"):
+        context = self.context
+        with span("upscale", admitted.trace_attributes):
             async with context.slots.slot(
                 admitted.footprint,
                 upscaler=admitted.chosen.upscaler.name,
@@ -122,9 +119,6 @@ class UpscaleService:
                 )
                 encoded = await add_card(context, await sign(context, encoded))
                 await store(context, encoded)
-            if self.usage is not None:
-                seconds = encoded.picture.timings_ms["samples"] / 1e3
-                self.usage.answered(encoded.picture.upscaler, math.prod(admitted.shape), seconds)
         self._count(encoded.picture)
         for observer in self.observers:
             observer(encoded)

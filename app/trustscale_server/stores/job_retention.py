@@ -15,7 +15,6 @@ from trustscale_server.stores.job_documents import (
     records_of,
     removed,
 )
-from trustscale_server.stores.usage import CALLS_OF_JOBS
 
 
 class JobRetention:
@@ -74,7 +73,7 @@ class JobRetention:
 
         def remove(documents: Sequence[Document]) -> tuple[bool, Changes]:
             whole, small = documents
-            changes: dict[Key, Put | None] = {Key(CALLS_OF_JOBS, job): None}
+            changes: dict[Key, Put | None] = {}
             if small.version:
                 changes[past] = None
             if whole.version:

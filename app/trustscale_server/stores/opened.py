@@ -25,7 +25,6 @@ from trustscale_server.stores.jobs import JobStore
 from trustscale_server.stores.monitor_states import MonitorStore
 from trustscale_server.stores.results import Removed, ResultStore
 from trustscale_server.stores.sqlite import SqliteDocuments
-from trustscale_server.stores.usage import Usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,6 @@ class Stores:
     monitor: MonitorStore
     claims: ClaimStore
     calls: CallStore
-    usage: Usage
     probes: Sequence[Callable[[], Awaitable[None]]]
     close: Callable[[], Awaitable[None]]
     weakness: Callable[[], Awaitable[str | None]]
@@ -117,7 +115,6 @@ def open_stores(
         monitor=MonitorStore(documents),
         claims=ClaimStore(documents),
         calls=CallStore(documents),
-        usage=Usage(documents),
         probes=probes,
         close=close,
         weakness=weakness,

@@ -61,8 +61,7 @@ class EntryConfig(BaseModel):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="The price of one call, in any currency, for estimates and "
-        "`GET /v1/admin/usage`.",
+        description="The price of one call, in any currency, for estimates and `/metrics`.",
     )
     title: str | None = Field(
         None, max_length=80, description="The name that people see instead of `name`."

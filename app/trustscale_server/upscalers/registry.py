@@ -10,7 +10,6 @@ from pydantic import Field
 
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.stores.calls import CallStore
-from trustscale_server.stores.usage import Usage
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import OneAddress, RemoteConfig
 from trustscale_server.upscalers.embedded.runtime import PrecisionSetting
@@ -67,7 +66,6 @@ def build_upscaler(
     *,
     metrics: Metrics | None = None,
     calls: CallStore | None = None,
-    usage: Usage | None = None,
     network: NetworkAccess | None = None,
     precision: PrecisionSetting = "f32",
 ) -> Upscaler:
@@ -81,7 +79,7 @@ def build_upscaler(
     upscaler = build_bare(config, environ, network=network, precision=precision)
     if not isinstance(config, RemoteConfig):
         return upscaler
-    return ResilientUpscaler(upscaler, config, metrics, account=CallAccount(config, calls, usage))
+    return ResilientUpscaler(upscaler, config, metrics, account=CallAccount(config, calls))
 
 
 def build_bare(

@@ -81,7 +81,7 @@ async def get_calibration(
     """Read a calibration, or the job that makes it."""
     resolved = await state.services.admin.resolve(calibration_id)
     if isinstance(resolved, JobStatus):
-        return await pending(state.services.stores, resolved)
+        return pending(resolved)
     return await state.services.admin.detail(resolved, group, n_leaked=n_leaked)
 
 

@@ -1,15 +1,13 @@
-"""What operators look at: the reports of the monitor, the audit log, and what was used."""
+"""What operators look at: the reports of the monitor, and the audit log."""
 
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 from contextlib import suppress
-from datetime import UTC, date, datetime
-from typing import Annotated, Any, Final
+from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import Header, Query, Response
+from fastapi import Query
 
 from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.problems import problem_responses
@@ -23,12 +21,9 @@ from trustscale_server.monitoring.report import (
 from trustscale_server.platform.errors import NoCalibration, UpscalerUnavailable
 from trustscale_server.sampling.spec import pipeline_differences
 from trustscale_server.stores.audit import AuditEntry
-from trustscale_server.stores.usage import Use
 from trustscale_server.upscalers.base import Upscaler, named
 
 router = admin_router("", "bad-request")
-
-_CSV: Final = "text/csv"
 
 
 @router.get("/monitor", responses=problem_responses("not-found", "store-unavailable"))
@@ -56,44 +51,6 @@ async def list_audit(
 ) -> list[AuditEntry]:
     """List the actions of admins, the newest first."""
     return await state.services.stores.audit.entries(limit=limit, before=before)
-
-
-@router.get(
-    "/usage",
-    response_model=list[Use],
-    responses={200: {"content": {_CSV: {"schema": {"type": "string"}}}}},
-)
-async def get_usage(
-    state: StateDep,
-    _: AdminDep,
-    month: Annotated[
-        str | None,
-        Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="A month of UTC; default: this one."),
-    ] = None,
-    day: Annotated[
-        date | None,
-        Query(description="A day of UTC, such as today, of the last month; in place of `month`."),
-    ] = None,
-    key: Annotated[
-        str | None, Query(max_length=200, description="Only what this key used.")
-    ] = None,
-    accept: Annotated[str, Header()] = "application/json",
-) -> Any:
-    """Read how much was used in a month, or on a day, by key, purpose and upscaler.
-
-    It counts pictures, calls and their price, as JSON or CSV.
-    """
-    period = month or f"{datetime.now(UTC):%Y-%m}" if day is None else day.isoformat()
-    uses = [
-        use for use in await state.services.stores.usage.report(period) if key in {None, use.key}
-    ]
-    if _CSV not in accept:
-        return uses
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(Use.model_fields), lineterminator="\r\n")
-    writer.writeheader()
-    writer.writerows(dict(use) for use in uses)
-    return Response(table.getvalue(), media_type=_CSV)
 
 
 def _named_or_all(state: State, name: str | None) -> list[Upscaler]:

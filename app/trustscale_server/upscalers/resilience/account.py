@@ -1,11 +1,10 @@
-"""The calls to one upscaler that are counted: against its limit of an hour, and for the bill."""
+"""The calls to one upscaler, counted against its limit of an hour."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from trustscale_server.stores.calls import CallStore
-from trustscale_server.stores.usage import Usage
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.failures import QuotaSpent
 
@@ -15,17 +14,13 @@ _HOUR_S: Final = 3600.0
 class CallAccount:
     """Counts the calls to an upscaler.
 
-    `calls` counts over all processes; without it `max_calls_per_hour` does nothing. `usage` books
-    calls and their price.
+    `calls` counts over all processes; without it `max_calls_per_hour` does nothing.
     """
 
-    def __init__(
-        self, config: RemoteConfig, calls: CallStore | None = None, usage: Usage | None = None
-    ) -> None:
+    def __init__(self, config: RemoteConfig, calls: CallStore | None = None) -> None:
         self._name = config.name
         self._limit = config.max_calls_per_hour
         self._calls = calls
-        self._usage = usage
         self.price = config.price_per_call or 0.0
 
     async def spent(self) -> tuple[int, int] | None:
@@ -40,8 +35,6 @@ class CallAccount:
     async def begin(self) -> None:
         """Count a call before it is made.
 
-        A call that costs money is stored at once, so that a kill does not lose it.
-
         Raises QuotaSpent, or StoreUnavailable.
         """
         if self._calls is not None and self._limit is not None:
@@ -51,16 +44,3 @@ class CallAccount:
                     f"{self._name!r} has made its max_calls_per_hour of {self._limit} calls.",
                     retry_after=seconds,
                 )
-        if self._usage is not None:
-            self._usage.called(self._name, self.price)
-            await self.store()
-
-    def end(self, failure: str | None) -> None:
-        """Count the end of a call; None: it brought what was asked for."""
-        if self._usage is not None:
-            self._usage.ended(failure)
-
-    async def store(self) -> None:
-        """Store what was booked, if calls cost money."""
-        if self._usage is not None and self.price:
-            await self._usage.stored()

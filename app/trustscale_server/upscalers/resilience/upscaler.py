@@ -197,13 +197,11 @@ class ResilientUpscaler(Wrapped):
             finally:
                 self.metrics.count("upstream_calls", self.name, outcome)
                 self.metrics.count("upstream_price", self.name, by=self._account.price)
-                self._account.end(None if outcome == "ok" else outcome)
                 if outcome != "cancelled":
                     seconds = time.monotonic() - started
                     self.metrics.observe("upstream_call_seconds", seconds, self.name)
             self._slots.succeeded()
             self._breaker.succeeded()
-            await self._account.store()
             return samples
 
     async def _timed(self, source: Source, seeds: Sequence[int], permit: MemoryPermit) -> list[RGB]:
