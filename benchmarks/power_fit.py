@@ -41,7 +41,7 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.images.degradation import Degradation, Mixture
 from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.sampling.enlarged import Enlarged
-from trustscale_server.sampling.sigma import features, fitting, pyramid
+from trustscale_server.sampling.sigma import fitting, pyramid
 from trustscale_server.sampling.sigma.estimators import Accumulator, IndecisionSettings
 from trustscale_server.sampling.sigma.features import CELL, DEPTHS, FACTS, energy_of
 from trustscale_server.sampling.sigma.fits import Fit, shipped_fit
@@ -75,7 +75,7 @@ class Seen(NamedTuple):
     scene: str
     way: str
     digest: str
-    levels: list[features.Level]
+    levels: list[pyramid.Level]
     facts: Mapping[str, float]
     error: Plane
     plain: Plane
@@ -167,7 +167,7 @@ def read(kept: Path, scene: str, way: str) -> Seen:
     """What `Maker` kept."""
     with np.load(kept) as arrays:
         error = arrays["error"]
-        levels = [features.Level((), {}) for _ in range(DEPTHS)]
+        levels = [pyramid.Level((), {}) for _ in range(DEPTHS)]
         for key in arrays.files:
             depth, _, name = key.partition(" ")
             if depth.isdigit():

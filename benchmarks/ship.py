@@ -1,14 +1,16 @@
 """Make the calibrations that are shipped: `python -m benchmarks.ship DIR NAME…`.
 
 DIR holds photographs, one crop of each, with a manifest.csv that names attributions. For each NAME,
-such as `realesr-x4-bf16` or `span-x4-f32/3`, this measures what `trustscale calibrate` would with
-nothing but defaults: all photographs, or every third (`/3`), in all ways of making X; they become
-`calibration/shipped/NAME.calibration`. A file that would change in its date alone stays.
+such as `realesr-x4-safe-bf16` or `span-x4-f32/3`, this measures what `trustscale calibrate` would
+with nothing but defaults: all photographs, or every third (`/3`), in all ways of making X; they
+become `calibration/shipped/NAME.calibration`, or `--out DIR`. A file that would change in its date
+alone stays.
 
 What that file holds already of the same X, seed and pipeline is not measured again, only looked at:
 another number of photographs, other ways of making X, other classes and a fit of one of them cost
 what is new in them. A stopped run continues. `--only` names ways, `--measure` only measures, and
-`--samples DIR` keeps what the models make, so that another σ or trust layer needs no new samples.
+`--samples DIR` keeps what the models make, so that another σ or trust layer needs no new samples;
+a model and its safe copy share them.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from trustscale_server.platform.errors import BadCalibration
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, Wrapped, settings_of
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 from trustscale_server.upscalers.permit import MemoryPermit
 
@@ -66,7 +69,7 @@ class Shipment:
         self.keep.mkdir(parents=True, exist_ok=True)
         embedded = EmbeddedUpscaler(model, model, precision=precision)
         self.upscaler: Upscaler = (
-            embedded if samples is None else SampleFiles(embedded, samples / name)
+            embedded if samples is None else SampleFiles(embedded, samples_of(name, samples))
         )
         self.config = CalibrationConfig(name=name)
         self.pipeline = self.config.pipeline(self.upscaler)
@@ -115,6 +118,14 @@ class Shipment:
                 settings=settings_of(self.upscaler),
             ),
         )
+
+
+def samples_of(name: str, folder: Path) -> Path:
+    """Where the samples of a model of this name and precision are kept: by its network."""
+    model, _, precision = name.rpartition("-")
+    file = SHIPPED_MODELS[model].file
+    first = next(each for each, shipped in SHIPPED_MODELS.items() if shipped.file == file)
+    return folder / f"{first}-{precision}"
 
 
 class SampleFiles(Wrapped):
@@ -188,6 +199,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(TYPICAL_UPLOADS.variants()))
     parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-ship")
     parser.add_argument("--samples", type=Path, help="keep the models' samples here")
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="write the calibrations here")
     parser.add_argument("--measure", action="store_true", help="measure, and write nothing yet")
     given = parser.parse_args()
     with (given.folder / "manifest.csv").open() as table:
@@ -212,7 +224,7 @@ def main() -> None:
         print(way, *(len(shipment.pairs) for shipment in shipments), flush=True)
     if not given.measure:
         for shipment in shipments:
-            path = SHIPPED / f"{shipment.name}.calibration"
+            path = given.out / f"{shipment.name}.calibration"
             made = shipment.made(rows, None)
             if path.exists():
                 before = file.load(path.read_bytes())

@@ -69,6 +69,11 @@ class TestShippedModel:
         assert output.shape == truth.shape
         assert psnr(output, truth) > psnr(bicubic, truth) + 2
 
+    def test_one_network_for_all(self, span):
+        """Upscalers of one model share its network, which takes most of their memory."""
+        assert EmbeddedUpscaler("other").model is span.model
+        assert EmbeddedUpscaler("other", threads=1).model is not span.model
+
     @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (7, 5), (10, 600), (600, 10)])
     def test_any_size(self, span, shape):
         image = np.full((*shape, 3), (60, 120, 200), np.uint8)

@@ -223,6 +223,12 @@ class CalibrationConfig(BaseModel):
         limit = upscaler.capabilities.max_samples
         if limit is not None and samples > limit:
             raise BadRequest(f"The upscaler {upscaler.name!r} draws at most {limit} samples.")
+        picture = upscaler.capabilities.picture
+        if picture == "safe" and self.stretch is not None:
+            raise BadRequest(
+                f"The upscaler {upscaler.name!r} makes safe copies, and there are none of data: "
+                "leave stretch out, or name another upscaler."
+            )
         return MeasurementSpec(
             fingerprint=upscaler.fingerprint,
             scale=upscaler.scale,
@@ -233,4 +239,5 @@ class CalibrationConfig(BaseModel):
             input_rule=self.input_rule,
             stretch=self.stretch,
             align=aligns(upscaler),
+            picture=picture,
         )

@@ -14,11 +14,12 @@ from trustscale_server.calibrating.pairs import Pair
 from trustscale_server.conformal import fidelity
 from trustscale_server.sampling.enlarged import Enlarged
 from trustscale_server.sampling.prediction import predicted
+from trustscale_server.sampling.shown import answered
 from trustscale_server.sampling.sigma import fitting
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.moments import Moments
 from trustscale_server.sampling.spec import MeasurementSpec
-from trustscale_server.upscalers.base import RGB
+from trustscale_server.upscalers.base import RGB, Source
 
 FIT_DIGITS = 16  # of the digests that an artefact keeps
 
@@ -36,8 +37,9 @@ def photograph_of(pair: Pair, samples: Sequence[RGB], pipeline: MeasurementSpec)
     moments = Moments(pair.y.shape, enlarged, facts=facts)
     for sample in samples:
         moments.add(sample)
-    prediction = predicted(samples, pipeline.prediction)
-    error = fidelity.error(pair.y, prediction, pipeline.fidelity)
+    made = predicted(samples, pipeline.prediction)
+    picture, _ = answered(Source(pair.x, pair.features), made, pipeline)
+    error = fidelity.error(pair.y, picture, pipeline.fidelity)
     return Photograph(_digest(pair.pixels_sha256), fitting.fit_sample(moments.maps(), error))
 
 

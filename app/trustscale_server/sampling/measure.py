@@ -28,7 +28,8 @@ from trustscale_server.sampling.align import aligns
 from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, SampleSink, TimeLimits, draw
 from trustscale_server.sampling.enlarged import Enlarged
 from trustscale_server.sampling.prediction import Prediction, predicted
-from trustscale_server.sampling.sigma.added_score import Added, score_added
+from trustscale_server.sampling.shown import answered, shown_as
+from trustscale_server.sampling.sigma.added_score import Added
 from trustscale_server.sampling.sigma.estimators import Accumulator
 from trustscale_server.sampling.sigma.features import OnRows
 from trustscale_server.sampling.sigma.words import NO_TEXT, ReadPage
@@ -127,10 +128,10 @@ async def measure(
         upscaler, source, seed, pipeline.samples, sink=reducer, limits=limits, align=pipeline.align
     )
     raise_if_pipeline_differs(pipeline, upscaler)  # it may have been replaced while it worked
-    picture = await shielded(prediction.picture)
+    made = await shielded(prediction.picture)
     if pipeline.fidelity.reader is not None:
         with span("reading"):
-            accumulator.page = await shielded(_read_words, source, pipeline, picture)
+            accumulator.page = await shielded(_read_words, source, pipeline, made)
     sampled = time.perf_counter()
     if await shielded(accumulator.identical) and not source.is_flat:
         raise DegenerateSamples(
@@ -146,7 +147,7 @@ async def measure(
     distance, page, reduced_s = accumulator.distance, accumulator.page, reducer.seconds
     del accumulator, reducer  # what σ was made of takes as much memory as what follows
     with span("added"):
-        added = await shielded(added_to, source, picture, pipeline)
+        picture, added = await shielded(answered, source, made, pipeline)
     finished = time.perf_counter()
     return Measurement(
         prediction=picture,
@@ -162,17 +163,6 @@ async def measure(
         page=page,
         added=added,
     )
-
-
-def added_to(source: Source, prediction: RGB, pipeline: MeasurementSpec) -> Added | None:
-    """Return what a model added to X; None of restorations, data, words, and where X is unknown."""
-    is_picture = (
-        pipeline.scale > 1 and pipeline.stretch is None and not pipeline.fidelity.spec.is_for_text
-    )
-    if source.features is None or not is_picture:
-        return None
-    with ordered_map("trustscale-added") as map_fn:
-        return score_added(source.rgb, prediction, source.features, map_fn)
 
 
 def _read_words(source: Source, pipeline: MeasurementSpec, prediction: RGB) -> ReadPage:
@@ -223,7 +213,8 @@ async def predict(
     await _draw_samples(
         upscaler, source, seed, 1, sink=collected, limits=limits, align=aligns(upscaler)
     )
-    return collected.samples[0]
+    made = collected.samples[0]
+    return await shielded(shown_as, source, made, upscaler.capabilities.picture)
 
 
 async def _draw_samples(
@@ -265,14 +256,9 @@ def measured_again(
     for sample in samples:
         accumulator.add(sample)
     sigma, mean_log_sigma = _sigma_and_mean_log(accumulator, None)
-    prediction = predicted(samples, pipeline.prediction)
+    picture, added = answered(source, predicted(samples, pipeline.prediction), pipeline)
     return Measurement(
-        prediction,
-        sigma,
-        mean_log_sigma,
-        distance=accumulator.distance,
-        page=page,
-        added=added_to(source, prediction, pipeline),
+        picture, sigma, mean_log_sigma, distance=accumulator.distance, page=page, added=added
     )
 
 
@@ -280,13 +266,14 @@ def _accumulator(source: Source, pipeline: MeasurementSpec, truth: Seen | None) 
     """For samples of the source; X is enlarged where σ looks at it."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
     settings = pipeline.sigma_of(source.features)
+    has_distance = pipeline.fidelity.spec.of_distance is not None
     return Accumulator(
         enlarged.shape,
         settings,
         enlarged if settings.needs_input else None,
         pipeline.samples,
         facts=None if source.features is None else source.features.terms(),
-        truth=None if pipeline.fidelity.spec.of_distance is None else truth,
+        truth=truth if pipeline.picture == "model" and has_distance else None,
     )
 
 

@@ -16,7 +16,7 @@ from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import shipped_for
 from trustscale_server.sampling.sigma.moments import MAX_SAMPLES
 from trustscale_server.things import reading
-from trustscale_server.upscalers.base import Upscaler, settings_of
+from trustscale_server.upscalers.base import Picture, Upscaler, settings_of
 from trustscale_server.upscalers.resilience.upscaler import ResilientUpscaler
 
 TRUST_LAYER_VERSION = 4
@@ -32,6 +32,7 @@ class MeasurementSpec(BaseModel):
     stretch: how values become X of 16 bits; None: X has 8 bits.
     align: whether samples get the colours of X (`align.py`); those of calibrations that were made
     before there was such a thing do not.
+    picture: what answers: Ŷ of the samples, or what is made of it (`shown.py`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +48,7 @@ class MeasurementSpec(BaseModel):
     input_rule: str | None = None
     stretch: Stretch | None = Field(None, exclude_if=lambda stretch: stretch is None)
     align: bool = Field(False, exclude_if=lambda align: not align)
+    picture: Picture = Field("model", exclude_if=lambda picture: picture == "model")
 
     @model_validator(mode="after")
     def _has_classes(self) -> MeasurementSpec:
@@ -99,6 +101,7 @@ def pipeline_differences(
         "scale": upscaler.scale,
         "color_space": _COLOR_SPACE,
         "trust_layer": TRUST_LAYER_VERSION,
+        "picture": upscaler.capabilities.picture,
     }
     differing = [
         {"field": name, "calibrated": getattr(calibrated, name), "live": value}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 
@@ -26,6 +26,9 @@ SUPPLIED: Final = "supplied"
 
 AUTO: Final = "auto"
 """Reserved name: the class of an upload chooses the upscaler."""
+
+Picture = Literal["model", "safe", "plain"]
+"""What answers: the model's picture, its safe copy, or the upload enlarged by no model."""
 
 MAX_REQUEST_SEED = 2**63 - 1
 
@@ -129,6 +132,7 @@ class Capabilities:
     by_tiles: it runs in this process, so the time of one tile predicts that of all.
     takes_16_bit: it takes images of 16 bits and answers in 16 bits; else it is given 8.
     align_colours: its samples may be given the colours of the input.
+    picture: what answers; its samples are the model's in any case.
     """
 
     seeds: bool = True
@@ -141,6 +145,7 @@ class Capabilities:
     by_tiles: bool = False
     takes_16_bit: bool = False
     align_colours: bool = True
+    picture: Picture = "model"
 
 
 class Upscaler(Protocol):

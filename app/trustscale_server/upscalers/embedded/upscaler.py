@@ -7,12 +7,14 @@ import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from threading import Lock
+from typing import Final, Literal
+from weakref import WeakValueDictionary
 
 from pydantic import Field, PositiveInt
 
 from trustscale_server.platform.errors import ConfigError, UpscalerUnavailable
-from trustscale_server.upscalers.base import RGB, Capabilities, Source, fingerprint_of
+from trustscale_server.upscalers.base import RGB, Capabilities, Picture, Source, fingerprint_of
 from trustscale_server.upscalers.config import Character, EntryConfig
 from trustscale_server.upscalers.embedded.onnx_model import OnnxModel
 from trustscale_server.upscalers.embedded.runtime import Precision, PrecisionSetting, foreseen
@@ -122,16 +124,18 @@ class EmbeddedUpscaler:
         weights = _weights(model)
         self.plan = plan or tile_plan(model)
         self._load = partial(
-            OnnxModel,
+            _loaded,
             weights,
-            name=model.name if isinstance(model, Path) else model,
-            threads=threads,
-            streams=concurrency,
-            precision=precision,
+            model.name if isinstance(model, Path) else SHIPPED_MODELS[model].file,
+            threads,
+            concurrency,
+            precision,
         )
         self._precision: Precision | None = None
+        self._picture: Picture = "model"
         if not isinstance(model, Path):
             self._precision = foreseen(precision)
+            self._picture = SHIPPED_MODELS[model].picture
         self.scale, self._concurrency = SCALE, concurrency
         if self._precision is None:
             self._precision = self.model.precision
@@ -145,6 +149,8 @@ class EmbeddedUpscaler:
             "symmetry": f"seed % {GROUP_ORDER}, on tiles",
             "rounding": "half up",
         }
+        if self._picture != "model":
+            self.settings["picture"] = self._picture
         self.exact_fingerprint = fingerprint_of(self.settings)
         if self._precision != "f32":
             self.settings["precision"] = self._precision
@@ -174,6 +180,7 @@ class EmbeddedUpscaler:
             by_tiles=True,
             takes_16_bit=True,
             align_colours=self._align_colours,
+            picture=self._picture,
         )
 
     async def generate(
@@ -207,6 +214,24 @@ class EmbeddedUpscaler:
     async def close(self) -> None:
         self._is_closed = True
         self._threads.close()
+
+
+_in_use: Final = WeakValueDictionary[tuple[object, ...], OnnxModel]()
+_loading: Final = Lock()
+
+
+def _loaded(
+    weights: bytes, name: str, threads: int, streams: int, precision: PrecisionSetting
+) -> OnnxModel:
+    """The network, which all upscalers of this process share."""
+    key = hashlib.sha256(weights).digest(), name, threads, streams, precision
+    with _loading:
+        model = _in_use.get(key)
+        if model is None:
+            model = _in_use[key] = OnnxModel(
+                weights, name=name, threads=threads, streams=streams, precision=precision
+            )
+        return model
 
 
 def tile_plan(
