@@ -139,7 +139,7 @@ class Client:
         return str(answer.status_code)
 
     def lists(self) -> str:
-        paths = ("/v1/admin/jobs", "/v1/admin/calibrations", "/v1/admin/audit", "/metrics")
+        paths = ("/v1/admin/jobs", "/v1/admin/calibrations", "/metrics")
         more = ("/v1/upscalers", "/v1/calibrations", "/readyz", "/openapi.json")
         return str(self.http.get(self.random.choice(paths + more), headers=ADMIN).status_code)
 

@@ -65,9 +65,6 @@ class Admin:
         assert response.status_code == 200, response.text
         return response.json()
 
-    def audit(self, **params):
-        return self.client.get("/v1/admin/audit", headers=AS_ADMIN, params=params).json()
-
     def post_files(self, files, path="", fields=None, **config):
         """Create (or extend, at a path) from files, zipped, or from an archive; further fields.
 

@@ -223,11 +223,6 @@ class _Service(RequestMethods[T]):
         params = {"activate": activate, "force": force}
         return await self._calibration_document("POST", "/import", content=data, params=params)
 
-    @method
-    async def audit(self, limit: int = 100, before: int | None = None) -> list[dict[str, Any]]:
-        """Return what admins did, the newest first (admin)."""
-        return await self._list("/v1/admin/audit", params=form(limit=limit, before=before))
-
 
 def _configuration(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that are not about pairs."""

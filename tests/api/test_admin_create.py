@@ -191,9 +191,7 @@ def test_an_admin_may(client, start):
         tried = ask(call=True)
         assert tried.json()["entry"]["answer"] == {"image": "json", "pointer": "/b"}
         assert 'token_env = "UPSCALER_TOKEN"' in tried.json()["toml"]
-        log = opened.get("/v1/admin/audit", headers=AS_ADMIN)
-        assert [entry["facts"]["call"] for entry in log.json()] == [True, False]
-        assert TOKEN not in tried.text + log.text
+        assert TOKEN not in tried.text
         check_problem(ask(address="model.onnx"), "bad-request")
         check_problem(ask(address="x://../../etc/model.onnx"), "bad-request")
         for kind in ("embedded", []):

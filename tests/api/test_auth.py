@@ -11,7 +11,7 @@ import pytest
 
 from harness.admin import BASE, Admin, truth_files
 from harness.fakes import FakeUpscaler
-from harness.gateway import ADMIN_KEY, AS_ADMIN, check_problem, post
+from harness.gateway import ADMIN_KEY, check_problem, post
 from tests.api.test_admin_calibrations import exported
 from tests.logs import logging_as
 from tests.spans import recorded
@@ -141,28 +141,25 @@ def test_keys(start, client):
         check_problem(response, "forbidden")
 
 
-def test_who_did_what(fresh, calibration):
-    fresh.send("DELETE", f"/{calibration.id}")  # refused: what did not happen is not claimed
-    fresh.send("POST", "/cal-unknown/activate")
-    made = fresh.create(truth_files(3))
-    fresh.send("POST", f"/{made['id']}/activate", json={"force": True})
-    fresh.send("POST", f"/{calibration.id}/activate", json={"force": True})
-    smaller = fresh.send("DELETE", f"/{made['id']}/pairs/000").json()
-    fresh.send("DELETE", f"/{smaller['id']}")
-    fresh.send("POST", "/import", content=exported(fresh, made["id"]))
-    entries = fresh.audit()
+def test_who_did_what(fresh, calibration, capsys):
+    """What was done is logged with its actor; what was refused is not claimed."""
+    with logging_as("json"):
+        fresh.send("DELETE", f"/{calibration.id}")  # refused
+        fresh.send("POST", "/cal-unknown/activate")
+        made = fresh.create(truth_files(3))
+        fresh.send("POST", f"/{made['id']}/activate", json={"force": True})
+        fresh.send("POST", f"/{calibration.id}/activate", json={"force": True})
+        smaller = fresh.send("DELETE", f"/{made['id']}/pairs/000").json()
+        fresh.send("DELETE", f"/{smaller['id']}")
+        fresh.send("POST", "/import", content=exported(fresh, made["id"]))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    entries = [line for line in lines if line["event"] == "admin_action"]
     done = [entry["action"].removeprefix("calibration.") for entry in entries]
-    assert done == ["import", "delete", "remove_pair", "activate", "activate", "create"]
+    assert done == ["create", "activate", "activate", "remove_pair", "delete", "import"]
     assert {entry["actor"] for entry in entries} == {made["provenance"]["created_by"]}
     assert ADMIN_KEY not in json.dumps(entries)
     facts = {"calibration": calibration.id, "previous": made["id"], "only": False}
-    assert entries[3]["facts"] == facts
-    assert fresh.audit(limit=2, before=entries[1]["id"]) == entries[2:4]
-
-    # Ids that the store cannot hold are bad requests.
-    for before in (0, -1, 2**63, 10**30):
-        asked = fresh.client.get("/v1/admin/audit", headers=AS_ADMIN, params={"before": before})
-        check_problem(asked, "bad-request")
+    assert facts.items() <= entries[2].items()
 
 
 CLIENT_KEY = "key-of-the-client"
@@ -204,9 +201,9 @@ def test_no_sink_holds_a_key(start, calibration, capfd, tmp_path, style, monkeyp
         job = admin.post_files(truth_files(1))
         said += [job.text, admin.send("GET").text]
         said.append(client.get(f"{job.headers['location']}/events", headers=ways[0]).text)
-        audit = client.get("/v1/admin/audit", headers={"X-API-Key": ADMIN_KEY})
-        assert "upload" in audit.text or "create" in audit.text
-        said.append(audit.text)
+        listed = client.get("/v1/admin/jobs", headers={"X-API-Key": ADMIN_KEY})
+        assert listed.status_code == 200
+        said.append(listed.text)
     log = capfd.readouterr().err
     assert "unexpected_error" in log
     stored = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]

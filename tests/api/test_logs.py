@@ -22,7 +22,7 @@ def test_who_asked_for_what(start, capsys):
         assert client.get(result["links"]["image"]).status_code == 200
         job = post(client, headers={"Prefer": "respond-async"})
         assert ended(client, job.headers["location"])["state"] == "succeeded"
-        client.get("/v1/admin/audit", headers=AS_ADMIN)
+        client.get("/v1/admin/jobs", headers=AS_ADMIN)
     text = capsys.readouterr().err
     lines = [json.loads(line) for line in text.splitlines()]
     asked = [line for line in lines if line["event"] == "request" and line["method"] == "POST"]
@@ -38,7 +38,7 @@ def test_who_asked_for_what(start, capsys):
     assert 0 <= done["wait_s"] <= done["seconds"]
     for fact in ("promised", "calibration", "class", "alpha", "trusted"):
         assert done[fact] == asked[0][fact]
-    assert [one["key"] for one in lines if one.get("path") == "/v1/admin/audit"] == ["ops"]
+    assert [one["key"] for one in lines if one.get("path") == "/v1/admin/jobs"] == ["ops"]
     for secret in (result["id"], job.json()["id"], "client-key"):
         assert secret not in text
         assert secret == "client-key" or f"{secret[:10]}*" in text

@@ -22,7 +22,7 @@ from harness.documents import head, job
 from harness.servers import RedisServer
 from harness.waiting import PATIENCE_S
 from trustscale_server.platform.errors import NotFound
-from trustscale_server.stores.audit import AuditLog
+from trustscale_server.stores.claims import ClaimStore
 from trustscale_server.stores.documents import Key, Put, StoreUnavailable
 from trustscale_server.stores.job_status import JobState
 from trustscale_server.stores.opened import Stores
@@ -142,21 +142,21 @@ async def test_a_cancellation_is_never_swallowed(stores):
 async def test_a_lock_that_stays(tmp_path):
     """Writes behind a foreign lock fail together, none is done later; then writing works again."""
     database = SqliteDocuments(tmp_path / "x.sqlite3", patience_s=0.3)
-    audit = AuditLog(database)
+    claims = ClaimStore(database)
     with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         loop = asyncio.get_running_loop()
         began = loop.time()
         ended = await asyncio.gather(
-            *(audit.append("a", "b", {"k": k}) for k in range(200)), return_exceptions=True
+            *(claims.claim(f"{k}", b"mine", seconds=60) for k in range(200)), return_exceptions=True
         )
         # One after the other they would take a minute.
         assert loop.time() - began < 30
         assert {type(error) for error in ended} == {StoreUnavailable}
-        assert await audit.entries(limit=9) == []  # reading goes on
+        assert await claims.get("0") is None  # reading goes on
         other.execute("ROLLBACK")
-    await audit.append("a", "b", {"after": True})
-    assert [entry.facts for entry in await audit.entries(limit=9)] == [{"after": True}]
+    assert await claims.claim("after", b"mine", seconds=60) == b"mine"
+    assert [await claims.get(name) for name in ("0", "199", "after")] == [None, None, b"mine"]
     await database.close()
 
 
@@ -332,11 +332,6 @@ async def _put(stores):
     return await stores.calibrations.get("b")
 
 
-async def _noted(stores):
-    await stores.audit.append("calibration.delete", "key 1", {})
-    return len(await stores.audit.entries(limit=9))
-
-
 async def _acting(stores):
     await stores.jobs.start("job", "pair", "ann")
     return {one.owner for one in await stores.jobs.attempts("job", "pair")}
@@ -351,7 +346,6 @@ CALLS: dict[str, tuple[Callable[[Stores], Awaitable[object]], object]] = {
     "put": (_put, b"blob"),
     "activate": (lambda s: _field(s.calibrations.activate("a"), "previous"), None),
     "delete": (_deleted, []),
-    "audit": (_noted, 1),
     "claim": (lambda s: s.claims.claim("a", b"mine", seconds=60), b"mine"),
     "create": (_queued, ["job", "other"]),
     "start": (_acting, {"ann"}),

@@ -1,4 +1,4 @@
-"""The promises of AuditLog, CallStore, ClaimStore and MonitorStore."""
+"""The promises of CallStore, ClaimStore and MonitorStore."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -9,13 +9,6 @@ import time_machine
 from harness.documents import job
 from harness.waiting import PATIENCE_S
 from trustscale_server.stores.monitor_states import Label, Update
-
-
-async def test_several_writers_of_entries(doors):
-    await asyncio.gather(*(doors[i % 3].audit.append("a", str(i), {}) for i in range(30)))
-    entries = await doors[0].audit.entries(limit=100)
-    assert {entry.actor for entry in entries} == {str(i) for i in range(30)}
-    assert len({entry.id for entry in entries}) == 30
 
 
 @pytest.fixture

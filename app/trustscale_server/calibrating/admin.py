@@ -24,6 +24,7 @@ from trustscale_server.calibration.manifest import REMOVED
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import Conflict, NotFound
+from trustscale_server.platform.telemetry.logs import log_action
 from trustscale_server.sampling.spec import identify, raise_if_pipeline_differs
 from trustscale_server.stores.calibrations import Activation
 from trustscale_server.stores.job_status import JOB_PREFIX, JobState, JobStatus
@@ -74,10 +75,12 @@ class CalibrationAdmin:
                 await self._activate(calibration, force=force)
                 is_active = True
         finally:  # it is stored even if the activation fails
-            await self.stores.audit.append(
+            log_action(
                 "calibration.derive",
                 actor,
-                {"parent": parent.id, "calibration": calibration.id, "activate": is_active},
+                parent=parent.id,
+                calibration=calibration.id,
+                activate=is_active,
             )
         return calibration
 
@@ -101,10 +104,8 @@ class CalibrationAdmin:
             created_by=actor,
         )
         await self._store(parent, smaller)
-        await self.stores.audit.append(
-            "calibration.remove_pair",
-            actor,
-            {"parent": parent.id, "pair": name, "calibration": smaller.id},
+        log_action(
+            "calibration.remove_pair", actor, parent=parent.id, pair=name, calibration=smaller.id
         )
         return smaller
 
@@ -155,9 +156,7 @@ class CalibrationAdmin:
             await self.raise_if_mismatched(calibration)
             await self.calibrations.changes(calibration, force=force)
         await self.calibrations.add(calibration, activate=activate)
-        await self.stores.audit.append(
-            "calibration.import", actor, {"calibration": calibration.id, "activate": activate}
-        )
+        log_action("calibration.import", actor, calibration=calibration.id, activate=activate)
         return calibration
 
     async def raise_if_mismatched(self, calibration: Calibration) -> None:
@@ -183,7 +182,7 @@ class CalibrationAdmin:
         await CanaryStore(self.stores.blobs, self.stores.monitor).forget(calibration_id)
         await self.stores.monitor.forget(calibration_id)
         await pair_pictures.forget(self.stores.blobs, calibration_id)
-        await self.stores.audit.append("calibration.delete", actor, {"calibration": calibration_id})
+        log_action("calibration.delete", actor, calibration=calibration_id)
 
     async def activate(
         self, calibration: Calibration, actor: str, *, force: bool = False, only: bool = False
@@ -196,10 +195,12 @@ class CalibrationAdmin:
         """
         before = await self.calibrations.active_ids(calibration.manifest.upscaler)
         done, changes = await self._activate(calibration, force=force, only=only)
-        await self.stores.audit.append(
+        log_action(
             "calibration.activate",
             actor,
-            {"calibration": done.calibration, "previous": done.previous, "only": only},
+            calibration=done.calibration,
+            previous=done.previous,
+            only=only,
         )
         return await activation_of(self.calibrations, done, changes, before)
 

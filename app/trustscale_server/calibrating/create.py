@@ -30,6 +30,7 @@ from trustscale_server.calibration.canary_store import CanaryStore
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.errors import BadCalibration, BadPairs, Conflict, NotFound
 from trustscale_server.platform.tasks import few_at_once
+from trustscale_server.platform.telemetry.logs import log_action
 from trustscale_server.sampling.spec import (
     identify,
     raise_if_pipeline_differs,
@@ -113,13 +114,13 @@ class CalibrationCreator:
         action, about = "calibration.create", {"job": job.id}
         if parent is not None:
             action, about = "calibration.extend", {"parent": parent.id, **about}
-        await self.stores.audit.append(action, submission.created_by, about)
+        log_action(action, submission.created_by, **about)
         return job
 
     async def begin(
         self, config: CalibrationConfig, submission: Submission, webhook: str | None
     ) -> JobStatus:
-        """Check and store the pairs, and queue the job: what `create` does but for the audit log.
+        """Check and store the pairs, and queue the job: what `create` does but for the log.
 
         Raises as `create`. A creator that keeps files elsewhere has a `begin` of its own.
         """

@@ -19,6 +19,7 @@ from trustscale_server.images.png import to_png
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.errors import BadImage, BadInput, Conflict, NotFound
 from trustscale_server.platform.tasks import few_at_once
+from trustscale_server.platform.telemetry.logs import log_action
 from trustscale_server.stores.job_status import JobState, JobStatus
 from trustscale_server.stores.opened import Stores
 
@@ -79,9 +80,7 @@ class Labelling:
             version = await self._put(job, waiting, data, seen)
         except BadImage as error:
             raise BadImage(f"The {error.detail.rstrip('.')}.") from error
-        await self.stores.audit.append(
-            "calibration.label", actor, {"job": job.id, "pair": name, "version": version}
-        )
+        log_action("calibration.label", actor, job=job.id, pair=name, version=version)
         return version
 
     async def put_all(self, job: JobStatus, files: NamedFiles, actor: str) -> None:
@@ -112,7 +111,7 @@ class Labelling:
                         items[total] = reason
         if items:
             raise bad_pairs([items[place] for place in sorted(items)], total)
-        await self.stores.audit.append("calibration.labels", actor, {"job": job.id})
+        log_action("calibration.labels", actor, job=job.id)
 
     async def _waiting(self, job: JobStatus) -> dict[str, AwaitsLabel]:
         _raise_unless_awaited(job)
@@ -150,7 +149,7 @@ class Labelling:
             raise bad_pairs(missing, len(missing))
         await freeze(self.stores.blobs, job.id)
         resumed = await self.queue.resume(job.id)
-        await self.stores.audit.append("calibration.finish", actor, {"job": job.id})
+        log_action("calibration.finish", actor, job=job.id)
         return resumed
 
 

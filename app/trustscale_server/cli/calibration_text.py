@@ -181,9 +181,3 @@ def backtest_text(document: dict[str, Any]) -> str:
         ),
     ]
     return "\n".join(lines)
-
-
-def audit_text(entry: dict[str, Any]) -> str:
-    """Return the line of an admin's action."""
-    facts = "  ".join(f"{name}={value}" for name, value in entry["facts"].items())
-    return f"{entry['id']}  {entry['at'][:16]}  {entry['action']}  {entry['actor']}  {facts}"

@@ -18,7 +18,6 @@ from trustscale_server.cli import options
 from trustscale_server.cli.calibration_run import CalibrationRun
 from trustscale_server.cli.calibration_text import (
     activation_text,
-    audit_text,
     backtest_text,
     print_calibration,
     row_text,
@@ -166,15 +165,3 @@ def delete(calibration: Id, server: options.Server = None) -> None:
     """Remove a calibration that is not active, with its canaries and observations."""
     ask(server, lambda service: service.delete(calibration))
     typer.echo(f"{calibration} is deleted")
-
-
-@app.command()
-def audit(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Entries at most.")] = 100,
-    before: Annotated[int | None, typer.Option(help="Only those older than this id.")] = None,
-    server: options.Server = None,
-    as_json: options.Json = False,
-) -> None:
-    """List what admins of a server did, the newest first."""
-    entries = ask(server, lambda service: service.audit(limit, before))
-    output(entries, lines(audit_text), as_json=as_json)

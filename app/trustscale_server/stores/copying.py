@@ -2,7 +2,7 @@
 
 A copy that was interrupted goes on when it is run again: what is there already is compared, not
 written. Until it has ended, no service starts on that Redis. Versions count on from the largest of
-the source, since the audit log and labels are numbered by them.
+the source, since labels of pairs are numbered by them.
 """
 
 from __future__ import annotations

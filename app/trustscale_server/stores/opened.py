@@ -13,7 +13,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from trustscale_server.platform.errors import ConfigError
-from trustscale_server.stores.audit import AuditLog
 from trustscale_server.stores.blobs import Blobs, open_blobs
 from trustscale_server.stores.calibrations import CalibrationStore
 from trustscale_server.stores.calls import CallStore
@@ -41,7 +40,6 @@ class Stores:
     job_retention: JobRetention
     results: ResultStore
     blobs: Blobs
-    audit: AuditLog
     monitor: MonitorStore
     claims: ClaimStore
     calls: CallStore
@@ -111,7 +109,6 @@ def open_stores(
         job_retention=JobRetention(documents),
         results=results,
         blobs=blobs,
-        audit=AuditLog(documents),
         monitor=MonitorStore(documents),
         claims=ClaimStore(documents),
         calls=CallStore(documents),

@@ -12,6 +12,7 @@ from trustscale_server.http.forms import MAX_JSON_BYTES
 from trustscale_server.http.state import StateDep
 from trustscale_server.images.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import BadRequest
+from trustscale_server.platform.telemetry.logs import log_action
 from trustscale_server.sampling.spec import DEFAULT_SAMPLES
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.connect.request import ConnectRequest, upscaler_config_of
@@ -108,8 +109,7 @@ async def probe_upscaler(probe: ProbeIn, state: StateDep, actor: AdminDep) -> Pr
     )
     suggestion = await suggest(connection)
     if not is_own:
-        details = {"upscaler": suggestion.entry["name"], "call": probe.call}
-        await state.services.stores.audit.append("upscaler.probe", actor, details)
+        log_action("upscaler.probe", actor, upscaler=suggestion.entry["name"], call=probe.call)
     suggested, notes, scale, seconds = suggestion.entry, suggestion.notes, None, None
     if probe.call:
         if suggestion.needs:

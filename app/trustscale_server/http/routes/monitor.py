@@ -1,4 +1,4 @@
-"""What operators look at: the reports of the monitor, and the audit log."""
+"""What operators look at: the reports of the monitor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from trustscale_server.monitoring.report import (
 )
 from trustscale_server.platform.errors import NoCalibration, UpscalerUnavailable
 from trustscale_server.sampling.spec import pipeline_differences
-from trustscale_server.stores.audit import AuditEntry
 from trustscale_server.upscalers.base import Upscaler, named
 
 router = admin_router("", "bad-request")
@@ -38,19 +37,6 @@ async def get_monitor(
     """
     reports = [await _reports(state, chosen) for chosen in _named_or_all(state, upscaler)]
     return MonitorReport(at=datetime.now(UTC), upscalers=[row for rows in reports for row in rows])
-
-
-@router.get("/audit")
-async def list_audit(
-    state: StateDep,
-    _: AdminDep,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    before: Annotated[
-        int | None, Query(ge=1, lt=2**63, description="Only entries older than this id.")
-    ] = None,
-) -> list[AuditEntry]:
-    """List the actions of admins, the newest first."""
-    return await state.services.stores.audit.entries(limit=limit, before=before)
 
 
 def _named_or_all(state: State, name: str | None) -> list[Upscaler]:

@@ -25,6 +25,11 @@ _MAX_VALUE: Final = 4_000  # characters
 _GRANTING_ID: Final = re.compile(r"\b((?:res|job)-[A-Za-z0-9_-]{6})[A-Za-z0-9_-]{10,}")
 
 
+def log_action(action: str, actor: str, **facts: object) -> None:
+    """Log what an admin did, once it is done."""
+    structlog.get_logger(__name__).info("admin_action", action=action, actor=actor, **facts)
+
+
 def _error_report(exc_info: structlog.typing.ExcInfo) -> str:
     """The message and last frames of an error, and those of its first causes after it.
 
