@@ -108,30 +108,6 @@ def annotate(page: Page) -> None:
     page.wait_for_selector(".save-state.good")
 
 
-def monitor(page: Page) -> None:
-    """The monitor after requests for mirrored crops, every second truth known."""
-    calibrated = made(page)
-    signed_in(page, f"/calibrations?id={calibrated}&try")
-    page.get_by_role("button", name="Use it").click()
-    page.wait_for_url(f"**?id={calibrated}")
-    with service_of(page) as service:
-        for number, (name, original) in enumerate(crops().items()):
-            truth = Image.open(io.BytesIO(original)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            small = truth.resize((SIDE // 4, SIDE // 4), Image.Resampling.BICUBIC)
-            answer = service.upscale(small)
-            if number % 2:
-                mirrored = io.BytesIO()
-                truth.save(mirrored, "PNG")
-                known = {
-                    "name": f"{name}.png",
-                    "mimeType": "image/png",
-                    "buffer": mirrored.getvalue(),
-                }
-                page.request.post(f"/v1/results/{answer.id}/truth", multipart={"image": known})
-    signed_in(page, "/monitor")
-    page.wait_for_selector(".tile")
-
-
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WIDE = {"width": 1360, "height": 850}
 PATIENCE_MS = 300_000
@@ -177,7 +153,6 @@ SCENES: dict[str, tuple[Callable[[Page], None], dict]] = {
     "page-trial": (trial, {"viewport": WIDE}),
     "page-calibration": (calibration, {"viewport": WIDE}),
     "page-annotate": (annotate, {"viewport": WIDE}),
-    "page-monitor": (monitor, {"viewport": WIDE}),
 }
 
 

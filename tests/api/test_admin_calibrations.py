@@ -176,7 +176,7 @@ def test_of_an_older_release(start, tmp_path, calibration, monkeypatch, older):
     assert shown["calibration"] == (old.id if is_read else None)
     assert client.get("/v1/upscalers", params={"brief": True}).json()[0]["calibration"] == old.id
     assert client.get("/readyz").json()["components"]["upscaler:fake"]["ready"] is False
-    for path in ("/metrics", "/v1/admin/monitor", BASE):
+    for path in ("/metrics", BASE):
         assert client.get(path, headers=AS_ADMIN).status_code == 200
     for answer in (
         admin.send("POST", "/import", content=blob, params={"activate": True}),

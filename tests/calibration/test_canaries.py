@@ -20,7 +20,7 @@ from trustscale_server.upscalers.base import image_digest
 
 
 def canaries_of(stores):
-    return CanaryStore(stores.blobs, stores.monitor)
+    return CanaryStore(stores.blobs, stores.canary_states)
 
 
 async def test_of_one_who_draws():
@@ -58,7 +58,7 @@ class TestJob:
             {"fake": upscaler},
             Calibrations(stores.calibrations),
             stores.blobs,
-            stores.monitor,
+            stores.canary_states,
             ["fake"],
         )
         await measured(stores, handler, job)

@@ -45,7 +45,7 @@ def upscaler():
 @pytest.fixture
 def handler(stores, upscaler):
     calibrations = Calibrations(stores.calibrations)
-    return CalibrationHandler({"fake": upscaler}, calibrations, stores.blobs, stores.monitor)
+    return CalibrationHandler({"fake": upscaler}, calibrations, stores.blobs, stores.canary_states)
 
 
 async def submitted(stores, upscaler, count=3, *, job_id="job-c", parent=None, first=0, **config):
@@ -107,7 +107,10 @@ class TestUnits:
         """A unit that is executed again shows and measures what its first execution made."""
         upscaler = Unseeded()
         handler = CalibrationHandler(
-            {"fake": upscaler}, Calibrations(stores.calibrations), stores.blobs, stores.monitor
+            {"fake": upscaler},
+            Calibrations(stores.calibrations),
+            stores.blobs,
+            stores.canary_states,
         )
         job = await submitted(stores, upscaler, 1, fidelity={"metric": "semantic"})
         first = await handler.run(job, "0")

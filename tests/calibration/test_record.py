@@ -104,10 +104,6 @@ class TestStrays:
         assert part.curve.risk(0.4) == pytest.approx(part.bound / (weights + 1), rel=1e-6)
         assert part.curve.n == pytest.approx(weights)
         assert part.n == int(weights + 1e-9)
-        scenes = part.losses_of_scenes(0.6)
-        assert np.average(
-            scenes, weights=[sum(float(part.weights[k]) for k in places) for places in part.members]
-        ) == pytest.approx(total / weights, rel=1e-6)
 
     @pytest.mark.parametrize(
         "guarantee",

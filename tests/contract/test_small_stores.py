@@ -1,4 +1,4 @@
-"""The promises of CallStore, ClaimStore and MonitorStore."""
+"""The promises of CallStore, ClaimStore and CanaryStates."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,6 @@ import time_machine
 
 from harness.documents import job
 from harness.waiting import PATIENCE_S
-from trustscale_server.stores.monitor_states import Label, Update
 
 
 @pytest.fixture
@@ -110,23 +109,17 @@ async def test_it_ends(stores):
     assert await claims.claim("long", b"2", seconds=600) == b"1"
 
 
-BYTES = bytes(range(256))
+async def test_states_of_canaries(doors):
+    """Changes of several processes lose nothing; what decides to save nothing changes nothing."""
 
+    def one_more(before):
+        count = int(before or b"0")
+        return count, b"%d" % (count + 1)
 
-def label(result="res-1", record=BYTES):
-    return Label(result, "0123abcd", record)
-
-
-def save(monitor, key, state, label=None):
-    labels = label and label.result
-    update = Update(state, label)
-    return monitor.change(key, lambda before: ((before, state), update), labels=labels)
-
-
-async def test_one_label_for_a_result(stores):
-    """A second label of a result is refused together with the state that counts it."""
-    monitor = stores.monitor
-    assert await save(monitor, "cal-a", b"1", label=label())
-    assert await save(monitor, "cal-a", b"2", label(record=b"other")) is None
-    assert await monitor.label("cal-a", "res-1") == label()
-    assert await monitor.load("cal-a") == b"1"
+    states = [stores.canary_states for stores in doors]
+    await asyncio.gather(*(states[i % 3].change("cal-a", one_more) for i in range(12)))
+    assert await states[0].load("cal-a") == b"12"
+    assert await states[1].change("cal-a", lambda before: (before, None)) == b"12"
+    assert await states[2].load("cal-b") is None
+    await states[0].forget("cal-a")
+    assert await states[1].load("cal-a") is None

@@ -35,7 +35,7 @@ class Moody(FakeUpscaler):
 
 
 class MemoryStores:
-    """`Blobs` and `MonitorStore` without a disk."""
+    """`Blobs` and `CanaryStates` without a disk."""
 
     def __init__(self):
         self.files, self.states = {}, {}
@@ -69,9 +69,9 @@ class MemoryStores:
     async def change(self, key, decide):
         if self.is_full:
             raise StoreUnavailable("The disk is full.")
-        answer, update = decide(self.states.get(key))
-        if update is not None:
-            self.states[key] = update.state
+        answer, state = decide(self.states.get(key))
+        if state is not None:
+            self.states[key] = state
         return answer
 
     async def forget(self, key):
@@ -142,7 +142,7 @@ class Scene:
 
     def set(self, state, **changes):
         data = state.model_copy(update=changes).model_dump_json().encode()
-        self.memory.states[f"canary-{self.calibration}"] = data
+        self.memory.states[self.calibration] = data
 
     def number(self, name, *labels):
         return numbers_of(self.metrics)[f"trustscale_canary_{name}", *labels]

@@ -127,7 +127,7 @@ async def run():
     stores = open_stores("sqlite:///", folder, result_ttl_s=60, max_result_bytes=10**6)
     upscaler = Paid(capabilities=Capabilities(concurrency=1))
     handler = CalibrationHandler(
-        {"fake": upscaler}, Calibrations(stores.calibrations), stores.blobs, stores.monitor
+        {"fake": upscaler}, Calibrations(stores.calibrations), stores.blobs, stores.canary_states
     )
     try:
         job = await stores.jobs.load("job-c")

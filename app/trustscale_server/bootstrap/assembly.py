@@ -27,7 +27,6 @@ from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.jobs.webhooks import WebhookHandler
 from trustscale_server.monitoring.canaries import CanaryWatch, policies
 from trustscale_server.monitoring.gauges import Gauges
-from trustscale_server.monitoring.monitor import Monitor
 from trustscale_server.platform.errors import TrustscaleError, UpscalerError
 from trustscale_server.platform.fair import AdmissionController
 from trustscale_server.platform.memory import memory_limit
@@ -39,7 +38,7 @@ from trustscale_server.serving.batch import Batches
 from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.finders import FaceFinder, LineFinder
 from trustscale_server.serving.job import UpscaleHandler
-from trustscale_server.serving.service import Observer, UpscaleService
+from trustscale_server.serving.service import UpscaleService
 from trustscale_server.serving.submit import UpscaleSubmitter
 from trustscale_server.stores.job_status import JobKind
 from trustscale_server.stores.opened import Stores, open_stores
@@ -77,7 +76,6 @@ class Services:
     creator: CalibrationCreator
     admin: CalibrationAdmin
     canaries: CanaryWatch
-    monitor: Monitor
     gauges: Gauges
     startup: Mapping[str, float]
     serves: bool = True
@@ -91,7 +89,7 @@ class Services:
                 self.upscalers,
                 self.calibrations,
                 self.stores.blobs,
-                self.stores.monitor,
+                self.stores.canary_states,
                 self.canaries.policies,
                 keeps_pictures=self.serves,
                 throughput=self.service.context.throughput,
@@ -125,9 +123,8 @@ async def open_parts(
         settings: of this process.
         stack: closes what is opened.
         build: makes the upscalers; None: `build_upscaler`.
-        metrics: of answers, jobs, remote calls, canaries and the monitor.
-        serves: whether the monitor counts upscaled images, and pictures of calibrations are kept
-            for the pages.
+        metrics: of answers, jobs, remote calls and canaries.
+        serves: whether pictures of calibrations are kept for the pages.
         stores: None: those that the settings name.
 
     Raises:
@@ -151,11 +148,6 @@ async def open_parts(
     with _phase("reading calibrations", startup):
         await install_shipped(calibrations, upscalers.values())
     canaries = _canaries(settings, stores, upscalers, calibrations, metrics)
-    monitor = Monitor(stores.monitor, metrics)
-    observers: list[Observer] = []
-    if serves:
-        await stack.enter_async_context(monitor.running())
-        observers.append(monitor.answered)
     context = _context(settings, stores, upscalers, calibrations, canaries, serves=serves)
     queue = await stack.enter_async_context(job_queue(settings, stores, metrics))
     return Services(
@@ -163,7 +155,7 @@ async def open_parts(
         stores=stores,
         upscalers=upscalers,
         calibrations=calibrations,
-        service=UpscaleService(context, observers, metrics),
+        service=UpscaleService(context, metrics),
         queue=queue,
         submitter=UpscaleSubmitter(stores, queue, context.drawing, settings.max_queued_jobs),
         creator=CalibrationCreator(
@@ -176,14 +168,12 @@ async def open_parts(
         ),
         admin=CalibrationAdmin(upscalers, calibrations, stores, queue),
         canaries=canaries,
-        monitor=monitor,
         gauges=Gauges(
             metrics=metrics,
             slots=context.slots,
             stores=stores,
             upscalers=upscalers,
             calibrations=calibrations,
-            monitor=monitor,
         ),
         startup=startup,
         serves=serves,
@@ -202,7 +192,7 @@ def _canaries(
         upscalers,
         policies(settings.upscalers),
         calibrations,
-        CanaryStore(stores.blobs, stores.monitor),
+        CanaryStore(stores.blobs, stores.canary_states),
         metrics,
         interval_s=CANARY_INTERVAL_S,
         request_timeout_s=settings.request_timeout_s,

@@ -110,7 +110,9 @@ class CalibrationAdmin:
         return smaller
 
     async def _store(self, parent: Calibration, calibration: Calibration) -> None:
-        await CanaryStore(self.stores.blobs, self.stores.monitor).inherit(parent.id, calibration.id)
+        await CanaryStore(self.stores.blobs, self.stores.canary_states).inherit(
+            parent.id, calibration.id
+        )
         await pair_pictures.inherit(self.stores.blobs, parent.id, calibration.id)
         await self.calibrations.add(calibration, activate=False)
 
@@ -167,7 +169,7 @@ class CalibrationAdmin:
             raise_if_pipeline_differs(calibration.pipeline, upscaler)
 
     async def delete(self, calibration_id: str, actor: str) -> None:
-        """Remove a calibration with its canaries, its pictures, and the monitor's data.
+        """Remove a calibration with its canaries and its pictures.
 
         Raises:
             NotFound: there is none.
@@ -179,8 +181,7 @@ class CalibrationAdmin:
                     f"The job {job.id} extends this calibration; cancel it, or let it end."
                 )
         await self.stores.calibrations.delete(calibration_id)
-        await CanaryStore(self.stores.blobs, self.stores.monitor).forget(calibration_id)
-        await self.stores.monitor.forget(calibration_id)
+        await CanaryStore(self.stores.blobs, self.stores.canary_states).forget(calibration_id)
         await pair_pictures.forget(self.stores.blobs, calibration_id)
         log_action("calibration.delete", actor, calibration=calibration_id)
 

@@ -191,7 +191,7 @@ class CalibrationCreator:
         left = set() if request.done else {*request.names} - {*measured}
         repeated = set[str]()
         if left and self.costs.repeats(upscaler):
-            canaries = CanaryStore(self.stores.blobs, self.stores.monitor)
+            canaries = CanaryStore(self.stores.blobs, self.stores.canary_states)
             repeated = left & {*await canaries.wanted(request.names, request.parent)}
         return await self.costs.estimate(
             upscaler,

@@ -40,9 +40,9 @@ from trustscale_server.sampling.measure import Measurement
 from trustscale_server.sampling.spec import identify
 from trustscale_server.sampling.throughput import PAIRS, Throughput
 from trustscale_server.stores.blobs import Blobs
+from trustscale_server.stores.canary_states import CanaryStates
 from trustscale_server.stores.documents import StoreUnavailable
 from trustscale_server.stores.job_status import Job
-from trustscale_server.stores.monitor_states import MonitorStore
 from trustscale_server.stores.uploads import folder_of_samples
 from trustscale_server.upscalers.base import Upscaler
 
@@ -60,7 +60,7 @@ class CalibrationHandler:
     upscalers: Mapping[str, Upscaler]
     calibrations: Calibrations
     blobs: Blobs
-    states: MonitorStore
+    states: CanaryStates
     watched: Collection[str] = ()
     keeps_pictures: bool = True
     throughput: Throughput = field(default_factory=Throughput)

@@ -25,11 +25,11 @@ from trustscale_server.images.png import to_png
 from trustscale_server.platform.errors import NotFound, UpscalerError
 from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, TimeLimits, draw
 from trustscale_server.stores.blobs import Blobs
-from trustscale_server.stores.monitor_states import MonitorStore, Update
+from trustscale_server.stores.canary_states import CanaryStates
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, image_digest
 
 CANARIES_KEY: Final = "canary-"
-"""Begins the key of a calibration's canaries among the blobs, and of their state."""
+"""Begins the key of a calibration's canaries among the blobs."""
 
 _OF_JOB: Final = "canary/"
 """Begins the names of canaries among the blobs of the job that makes their calibration."""
@@ -102,7 +102,7 @@ class CanaryStore:
     """Inputs and first states of canaries as files, later states in the store."""
 
     blobs: Blobs
-    states: MonitorStore
+    states: CanaryStates
 
     async def publish(
         self, job: str, calibration: str, *, fingerprint: str, samples: int, parent: str | None
@@ -140,7 +140,7 @@ class CanaryStore:
 
     async def load(self, calibration: str) -> CanaryState | None:
         """Return the state, or None without canaries or with a damaged state."""
-        data = await self.states.load(_key(calibration))
+        data = await self.states.load(calibration)
         try:
             if data is None:
                 data = await self.blobs.get(_key(calibration), _FIRST)
@@ -162,15 +162,14 @@ class CanaryStore:
         if first is None:
             raise NotFound("The canaries were deleted.")
 
-        def decide(stored: bytes | None) -> tuple[tuple[CanaryState, bool], Update | None]:
+        def decide(stored: bytes | None) -> tuple[tuple[CanaryState, bool], bytes | None]:
             before = first if stored is None else CanaryState.model_validate_json(stored)
             after = work(before)
             if after is None:
                 return (before, False), None
-            return (after, True), Update(after.model_dump_json().encode())
+            return (after, True), after.model_dump_json().encode()
 
-        changed = await self.states.change(_key(calibration), decide)
-        return changed or (first, False)
+        return await self.states.change(calibration, decide)
 
     async def input_of(self, calibration: str, name: str) -> bytes:
         """Return the input of a canary as a PNG file."""
@@ -179,7 +178,7 @@ class CanaryStore:
     async def forget(self, calibration: str) -> None:
         """Remove the canaries of a deleted calibration, which hold images of its pairs."""
         await self.blobs.delete(_key(calibration))
-        await self.states.forget(_key(calibration))
+        await self.states.forget(calibration)
 
     async def _put(self, calibration: str, state: CanaryState, key: str, prefix: str) -> None:
         for item in state.items:

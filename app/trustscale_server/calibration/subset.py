@@ -79,14 +79,6 @@ class Subset:
         """Return the mean loss of each pair's spots inside {σ < t}, float64 [pairs]."""
         return self.arrays.losses(threshold, self.guarantee.loss_of)
 
-    def losses_of_scenes(self, threshold: float) -> list[float]:
-        """Return the weighted mean loss of each scene's pairs inside {σ < t}."""
-        losses, weights = self.losses(threshold), [float(weight) for weight in self.weights]
-        return [
-            float(np.average(losses[places], weights=[weights[i] for i in places]))
-            for places in self.members
-        ]
-
     def mean(self, values: NDArray[np.float64]) -> float:
         """Return the mean of something of each pair, float64 [pairs], by their weights."""
         return float(np.average(values, weights=[float(weight) for weight in self.weights]))

@@ -43,7 +43,7 @@ def copy(
 ) -> None:
     """Copy the SQLite store of this configuration to an empty Redis, while the service is stopped.
 
-    Copies calibrations, jobs (waiting ones, too), results and what the monitor knows.
+    Copies calibrations, jobs (waiting ones, too), results and canaries.
     After an interruption the same command continues.
     """
     settings = load_settings()

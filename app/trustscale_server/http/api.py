@@ -39,7 +39,7 @@ OpenState = Callable[[AsyncExitStack, Metrics], Awaitable[State]]
 ROUTES: Final = (
     "health", "upscalers", "upscale", "uploads", "batches", "cards", "results", "truth", "shared",
     "catch", "verify", "check", "jobs", "calibrate", "choices", "calibrations", "pairs",
-    "monitor", "connect",
+    "connect",
 )  # fmt: skip
 """The modules of `http.routes` with a router, imported on demand."""
 

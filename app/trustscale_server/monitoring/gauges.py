@@ -6,12 +6,10 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import get_args
 
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
-from trustscale_server.monitoring.monitor import Monitor
-from trustscale_server.monitoring.state import MonitorState
 from trustscale_server.platform.errors import BadCalibration, NotFound, UpscalerUnavailable
 from trustscale_server.platform.fair import AdmissionController
 from trustscale_server.platform.telemetry.metrics import Metrics
@@ -21,8 +19,6 @@ from trustscale_server.stores.job_status import JobKind
 from trustscale_server.stores.opened import Stores
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.resilience.upscaler import ResilientUpscaler
-
-_LN10: Final = math.log(10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +30,6 @@ class Gauges:
     stores: Stores
     upscalers: Mapping[str, Upscaler]
     calibrations: Calibrations
-    monitor: Monitor
 
     async def update(self) -> None:
         """Set all; while the store is away, those that need it keep their last values."""
@@ -46,10 +41,7 @@ class Gauges:
             self.metrics.set("store_persists", await self.stores.weakness() is None)
             await self._set_stored()
             for upscaler in self.upscalers.values():
-                calibration = await self._set_calibration(upscaler)
-                if calibration is not None:
-                    known = await self.monitor.known(calibration.id)
-                    self._set_monitored(upscaler.name, known)
+                await self._set_calibration(upscaler)
         except StoreUnavailable:
             self.metrics.set("store_up", 0)
         else:
@@ -87,17 +79,17 @@ class Gauges:
             self.metrics.set("jobs", jobs.running, kind, "running")
             self.metrics.set("jobs_oldest_queued_timestamp_seconds", oldest, kind)
 
-    async def _set_calibration(self, upscaler: Upscaler) -> Calibration | None:
-        """Set the gauges of the active calibration, and return it; None: none can be read."""
+    async def _set_calibration(self, upscaler: Upscaler) -> None:
+        """Set the gauges of the active calibration."""
         name = upscaler.name
         active = await self.calibrations.active_id(name)
-        calibration = None
+        calibration: Calibration | None = None
         if active is not None:
             with suppress(BadCalibration, NotFound):  # damaged
                 calibration = await self.calibrations.get(active)
         self.metrics.set("calibration_active", calibration is not None, name)
         if calibration is None:
-            return None
+            return
         created_at = calibration.manifest.created_at.timestamp()
         self.metrics.set("calibration_created_timestamp_seconds", created_at, name)
         self.metrics.set("calibration_scenes", calibration.n, name)
@@ -106,18 +98,3 @@ class Gauges:
         with suppress(UpscalerUnavailable):  # never reached yet
             mismatch = bool(pipeline_differences(calibration.pipeline, upscaler))
             self.metrics.set("calibration_mismatch", mismatch, name)
-        return calibration
-
-    def _set_monitored(self, upscaler: str, state: MonitorState) -> None:
-        pictures, labels = state.pictures, state.labels
-        inputs_alarm = state.inputs_alarm_since is not None
-        labels_alarm = state.labels_alarm_since is not None
-        self.metrics.set("monitor_requests", state.counted, upscaler)
-        self.metrics.set("inputs_log10_evidence", pictures.log_capital / _LN10, upscaler)
-        self.metrics.set("monitor_alarm", inputs_alarm, upscaler, "inputs")
-        self.metrics.set("monitor_alarm", labels_alarm, upscaler, "feedback")
-        self.metrics.set("feedback_labels", labels.n, upscaler)
-        self.metrics.set("feedback_log10_evidence", labels.log_e_value / _LN10, upscaler)
-        self.metrics.set("feedback_loss", labels.mean_loss or 0.0, upscaler, "mean")
-        mean_alpha = labels.total_alpha / max(1, labels.n)
-        self.metrics.set("feedback_loss", mean_alpha, upscaler, "alpha")

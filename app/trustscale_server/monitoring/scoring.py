@@ -6,11 +6,9 @@ the spots of the picture of its maximum over the served mask in each.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from trustscale_server.calibration.insight import COMMON_ALPHAS
 from trustscale_server.calibration.subset import Subset
-from trustscale_server.conformal import evidence, fidelity, words
+from trustscale_server.conformal import fidelity, words
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.decode import decode
 from trustscale_server.images.limits import Limits
@@ -44,13 +42,10 @@ class LossAt(BaseModel):
 
 
 class Measured(BaseModel):
-    """What the truth says about one result. `tolerance` is that of its mask."""
+    """What the truth says about one result."""
 
     result: str
-    upscaler: str
     calibration: str
-    metric: str
-    bound: float
     alpha: float
     loss: float = Field(
         description="What the promise counts: the mean over the spots of the output of the largest "
@@ -60,36 +55,16 @@ class Measured(BaseModel):
     loss_anywhere: float = Field(description="The largest error in the served mask.")
     within: bool = Field(description="Whether loss ≤ alpha; the promise is about the average.")
     losses: list[LossAt]
-    tolerance: float
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The stored parts of a result: its document, image.png, mask.png and trust.png.
-
-    input_digest: of its upload.
-    """
+    """The stored parts of a result: its document, image.png, mask.png and trust.png."""
 
     result: Result
     image: bytes
     mask: bytes
     trust: bytes
-    input_digest: int
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredMask:
-    """The losses of one served mask.
-
-    digest: of the truth's pixels.
-    image_digest: the same for every result of one image; below 2^64.
-    counts: whether something was promised of this output.
-    """
-
-    digest: str
-    image_digest: int
-    counts: bool
-    measured: Measured
 
 
 MAX_TRUTH_BYTES = 64 * 1024 * 1024
@@ -133,7 +108,7 @@ async def read_truth(
     return (await decoding(decode, data, limits, with_alpha=with_alpha)).rgb
 
 
-def score_mask(subset: Subset, served: Served, pixels: RGB) -> ScoredMask:
+def score_mask(subset: Subset, served: Served, pixels: RGB) -> Measured:
     """Measure the losses of a served mask against the pixels of the truth.
 
     Raises:
@@ -157,15 +132,10 @@ def score_mask(subset: Subset, served: Served, pixels: RGB) -> ScoredMask:
         """The mean of the losses of a mask."""
         return float(np.mean([loss_of(error) for error in errors_in(mask)]))
 
-    truth: NDArray[Any] = pixels if drawn is None else drawn
-    digest = hashlib.sha256(repr(truth.shape).encode() + truth.tobytes()).hexdigest()
     loss = loss_in(mask)
-    measured = Measured(
+    return Measured(
         result=result.id,
-        upscaler=result.upscaler,
         calibration=result.calibration,
-        metric=settings.metric,
-        bound=subset.bound,
         alpha=result.alpha,
         loss=loss,
         loss_anywhere=loss_of(max(errors_in(mask))),
@@ -174,12 +144,7 @@ def score_mask(subset: Subset, served: Served, pixels: RGB) -> ScoredMask:
             LossAt(alpha=alpha, loss=loss_in(curve.mask_of_code(codes, alpha)))
             for alpha in COMMON_ALPHAS
         ],
-        tolerance=evidence.tolerance(subset.losses_of_scenes(float(result.threshold))),
     )
-    # A truth identifies the image; a label does not, many are all black.
-    image_digest = served.input_digest if wants_label else int(digest[:16], 16)
-    counts = result.guarantee.promised and result.reduced_from is None
-    return ScoredMask(digest, image_digest, counts, measured)
 
 
 def _errors(

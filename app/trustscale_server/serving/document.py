@@ -6,7 +6,6 @@ go out without a look.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -27,12 +26,6 @@ from trustscale_server.serving.review import Review
 UNMASKED_WARNING: Final = (
     "There is no trust mask (mask=none): nothing says where this picture can be believed."
 )
-INPUT: Final = "input.digest"
-"""The digest of the upload, equal for results of one image: in what is stored, and sent to nobody.
-
-Earlier releases stored a file of this name, of eight bytes.
-"""
-
 
 Detail = Literal["short", "full"]
 """How much an answer says: all, or without what only programs and statisticians need."""
@@ -318,14 +311,3 @@ class Result(Picture):
         name = self.input_class.name if self.input_class else None
         promise = self.guarantee
         return calibration.applicable(self.group, name, promise.kind, promise.robust)
-
-
-def to_store(picture: Picture, input_digest: int) -> bytes:
-    """Return the document as it is stored: with the digest, which needs no object of its own."""
-    return f'{picture.model_dump_json()[:-1]},"{INPUT}":{input_digest}}}'.encode()
-
-
-def from_store(document: bytes) -> tuple[dict[str, Any], int | None]:
-    """Return the document as it is sent, and the digest if it holds one."""
-    found: dict[str, Any] = json.loads(document)
-    return found, found.pop(INPUT, None)

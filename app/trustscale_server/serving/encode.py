@@ -20,7 +20,7 @@ from trustscale_server.serving.card_file import png_card
 from trustscale_server.serving.context import ServiceContext
 from trustscale_server.serving.credentials import UNSIGNED
 from trustscale_server.serving.describe import document_of
-from trustscale_server.serving.document import Picture, Result, to_store
+from trustscale_server.serving.document import Picture, Result
 from trustscale_server.serving.file_names import CARD, MASK, REST
 from trustscale_server.serving.files import (
     AnswerFiles,
@@ -51,7 +51,6 @@ class Encoded:
     picture: Picture
     files: Mapping[str, IO[bytes]]
     rest: bytes | None
-    mean_log_sigma: float
     added: Added | None = None
 
     @property
@@ -87,9 +86,7 @@ def _encoded(generated: Generated, result_id: str, base: str) -> Encoded:
         files: AnswerFiles = {}
         while begun:  # popped, as a variable would keep the files of one that failed alive
             files |= begun.pop(0).result()
-    return Encoded(
-        generated.admitted, document, files, rest, generated.mean_log_sigma, generated.added
-    )
+    return Encoded(generated.admitted, document, files, rest, generated.added)
 
 
 async def sign(context: ServiceContext, encoded: Encoded) -> Encoded:
@@ -131,9 +128,8 @@ async def store(context: ServiceContext, encoded: Encoded) -> None:
     """Store the answer while its slot is held, since a slow store costs memory, too."""
     if context.results is None:
         return
-    decoded = encoded.admitted.decoded
     with span("store"):
-        document = to_store(encoded.picture, decoded.digest)
+        document = encoded.picture.model_dump_json().encode()
         files: dict[str, Blob] = {**encoded.files}
         if encoded.rest is not None:
             files[REST] = encoded.rest

@@ -43,7 +43,6 @@ class Generated:
     picture: Pixels
     timings_ms: Mapping[str, float]
     trust: Trust | None = None
-    mean_log_sigma: float = math.nan
     words: list[ReadWord] | None = None
     left_out: list[LeftOut] = field(default_factory=list)
     added: Added | None = None
@@ -129,7 +128,6 @@ async def _masked(
         picture=measured.prediction,
         timings_ms=measured.timings_ms | found_ms,
         trust=trust,
-        mean_log_sigma=measured.mean_log_sigma,
         words=words,
         left_out=left_out,
         added=measured.added,

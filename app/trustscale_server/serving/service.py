@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -27,19 +27,15 @@ from trustscale_server.serving.generate import generate
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.serving.upload import Upload, decode_upload
 
-Observer = Callable[[Encoded], None]
-"""Called with every answer that was stored; it returns at once, and raises nothing."""
-
 watcher: ContextVar[MeasurementSink] = ContextVar("watcher", default=MeasurementSink())  # noqa: B039
 """What gets the progress of requests that this process makes in its context."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpscaleService:
-    """Runs upscaling requests within bounded capacity; observers are notified of every answer."""
+    """Runs upscaling requests within bounded capacity."""
 
     context: ServiceContext
-    observers: Sequence[Observer] = ()
     metrics: Metrics = field(default_factory=Metrics)
 
     async def prepare(
@@ -120,8 +116,6 @@ class UpscaleService:
                 encoded = await add_card(context, await sign(context, encoded))
                 await store(context, encoded)
         self._count(encoded.picture)
-        for observer in self.observers:
-            observer(encoded)
         return encoded
 
     def _count(self, picture: Picture) -> None:

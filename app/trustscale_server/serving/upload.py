@@ -1,14 +1,11 @@
-"""The upload as pixels, and what follows from its file alone: digest, seed, credentials."""
+"""The upload as pixels, and what follows from its file alone: seed, credentials."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -44,7 +41,7 @@ _MAX_NAMED_SIDE: Final = 2**16
 class DecodedUpload:
     """The upload as pixels.
 
-    digest: of the file. seed: of its pixels, for requests that name none.
+    seed: of its pixels, for requests that name none.
     parent: the file as an ingredient of content credentials, if they are made.
     notes: on what of its own credentials was not kept. enlarged: what somebody made of it, uint8
     [H, W, 3].
@@ -52,7 +49,6 @@ class DecodedUpload:
 
     image: Decoded
     features: InputFeatures
-    digest: int
     seed: int
     parent: Parent | None
     notes: list[str]
@@ -91,13 +87,12 @@ async def decode_upload(
             if enlarged is not None:
                 size = image.rgb.shape[1], image.rgb.shape[0]
                 enlarged_image = await _enlarged(context, chosen, await _opened(enlarged), size)
-        digest = await shielded(_digest_of, file)
         seed = await shielded(_seed_of, image.rgb)
         parent, notes = None, list[str]()
         if context.credentials:
             parent, notes = await decoding(parent_of, file, image.format)
     features = await shielded(look_at, image.rgb, image.compression)
-    return DecodedUpload(image, features, digest, seed, parent, notes, enlarged_image)
+    return DecodedUpload(image, features, seed, parent, notes, enlarged_image)
 
 
 async def _opened(upload: Upload) -> ImageFile:
@@ -146,16 +141,6 @@ async def _enlarged(
     if decoded.rgb.dtype != np.uint8:
         raise BadImage("An enlarged picture has 8 bits.")
     return np.asarray(decoded.rgb, np.uint8)
-
-
-def _digest_of(file: ImageFile) -> int:
-    """A number below 2^64, the same for equal files."""
-    opened = io.BytesIO(file) if isinstance(file, bytes) else file
-    opened.seek(0)
-    digest = hashlib.blake2b(digest_size=8)
-    for piece in iter(partial(opened.read, 2**20), b""):
-        digest.update(piece)
-    return int.from_bytes(digest.digest(), "little")
 
 
 def _seed_of(rgb: RGB) -> int:

@@ -16,12 +16,12 @@ from trustscale_server.platform.errors import ConfigError
 from trustscale_server.stores.blobs import Blobs, open_blobs
 from trustscale_server.stores.calibrations import CalibrationStore
 from trustscale_server.stores.calls import CallStore
+from trustscale_server.stores.canary_states import CanaryStates
 from trustscale_server.stores.claims import ClaimStore
 from trustscale_server.stores.documents import Documents, Space
 from trustscale_server.stores.files import PRIVATE, usable_folder
 from trustscale_server.stores.job_retention import JobRetention
 from trustscale_server.stores.jobs import JobStore
-from trustscale_server.stores.monitor_states import MonitorStore
 from trustscale_server.stores.results import Removed, ResultStore
 from trustscale_server.stores.sqlite import SqliteDocuments
 
@@ -40,7 +40,7 @@ class Stores:
     job_retention: JobRetention
     results: ResultStore
     blobs: Blobs
-    monitor: MonitorStore
+    canary_states: CanaryStates
     claims: ClaimStore
     calls: CallStore
     probes: Sequence[Callable[[], Awaitable[None]]]
@@ -109,7 +109,7 @@ def open_stores(
         job_retention=JobRetention(documents),
         results=results,
         blobs=blobs,
-        monitor=MonitorStore(documents),
+        canary_states=CanaryStates(documents),
         claims=ClaimStore(documents),
         calls=CallStore(documents),
         probes=probes,

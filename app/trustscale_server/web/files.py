@@ -54,7 +54,6 @@ PAGES = (
         "calibrations", "Studio", ("/calibrations",), needs_admin=True, sheets=("jobs", "tiles")
     ),
     SitePage("annotate", "Annotate", ("/annotate",), needs_admin=True, sheets=("jobs",)),
-    SitePage("monitor", "Monitor", ("/monitor",), needs_admin=True, sheets=("tiles",)),
 )
 
 MISSING = SitePage("missing", "Not found", ())

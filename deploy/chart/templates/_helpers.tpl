@@ -359,7 +359,7 @@ client-keys: {{ index $old "client-keys" | default "" | quote }}
 
 {{- /* Everything but metrics and probes, below which nothing from outside is asked */}}
 {{- define "trustscale.paths" -}}
-/v1 /static /r /wall /calibrations /annotate /monitor /problems /docs /swagger /openapi.json /favicon.ico
+/v1 /static /r /wall /calibrations /annotate /problems /docs /swagger /openapi.json /favicon.ico
 {{- end }}
 
 {{- /* The port of an address, or this one */}}

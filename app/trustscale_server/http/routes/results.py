@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -19,7 +20,7 @@ from trustscale_server.http.state import State, StateDep
 from trustscale_server.http.streamed import StreamedFile
 from trustscale_server.images.encode import PICTURE_FORMATS, FormatName
 from trustscale_server.serving.added import RHO
-from trustscale_server.serving.document import Detail, Result, Unmasked, from_store, in_detail
+from trustscale_server.serving.document import Detail, Result, Unmasked, in_detail
 from trustscale_server.serving.file_names import MASK, TRUST, TRUST_COG
 from trustscale_server.serving.stored_answer import image_file, stored_picture, stored_result
 
@@ -53,7 +54,7 @@ async def get_result(
 ) -> Response:
     """Read an answer again; `Sunset` says until when it is kept."""
     stored, expires = await state.services.stores.results.kept(result_id)
-    document, _input = from_store(stored)
+    document: dict[str, Any] = json.loads(stored)
     kept_until = format_datetime(datetime.fromtimestamp(expires, UTC), usegmt=True)
     return JSONResponse(in_detail(document, detail), headers={"Sunset": kept_until})
 

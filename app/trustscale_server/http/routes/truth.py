@@ -1,21 +1,25 @@
-"""POST /v1/results/{id}/truth: a served mask is compared with what turned out to be true."""
+"""POST /v1/results/{id}/truth: a served mask is compared with what turned out to be true.
+
+The losses are summed up by /metrics, never by the calibration: pairs that somebody chose because
+they looked bad, or good, would bias it.
+"""
 
 from __future__ import annotations
 
-import time
+import secrets
 from typing import Annotated
 
-from fastapi import File, Request, Response, UploadFile
+from fastapi import File, Request, UploadFile
+from pydantic import Field
 
 from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.routes.results import ResultId
 from trustscale_server.http.state import State, StateDep
-from trustscale_server.monitoring.feedback import TruthReport, counting
 from trustscale_server.monitoring.scoring import (
     MAX_TRUTH_BYTES,
-    ScoredMask,
+    Measured,
     Served,
     footprint_of,
     read_truth,
@@ -23,29 +27,31 @@ from trustscale_server.monitoring.scoring import (
 )
 from trustscale_server.platform.errors import Conflict
 from trustscale_server.platform.tasks import shielded
-from trustscale_server.serving.document import INPUT, Result, from_store
+from trustscale_server.serving.document import Result
 from trustscale_server.serving.file_names import MASK, TRUST
 from trustscale_server.serving.picture_format import chosen_format
 from trustscale_server.serving.stored_answer import image_file, stored_result
-from trustscale_server.stores.monitor_states import Label
 
 router = client_router("/v1/results", "bad-request", "not-found", "unauthorized")
 
 
+class TruthReport(Measured):
+    """What the truth says about one result."""
+
+    counted: bool = Field(
+        description="Whether /metrics counts it: the first truth about a result, if something was "
+        "promised of it."
+    )
+
+
 @router.post(
     "/{result_id}/truth",
-    status_code=201,
-    response_model=TruthReport,
-    responses={
-        200: {"description": "The same truth was sent before; the answer is the first one."},
-        **limited_responses("not-found", "conflict", *PICTURE_PROBLEMS),
-    },
+    responses=limited_responses("not-found", "conflict", *PICTURE_PROBLEMS),
     max_body_size=MAX_TRUTH_BYTES,
 )
 async def tell_truth(
     result_id: ResultId,
     request: Request,
-    response: Response,
     state: StateDep,
     _: ClientDep,
     image: Annotated[
@@ -56,7 +62,7 @@ async def tell_truth(
         File(description="For labels of people: not black where the meaning differs."),
     ] = None,
 ) -> TruthReport:
-    """Compare the served mask with the truth, for the monitor.
+    """Compare the served mask with the truth.
 
     The calibration stays as it is.
     """
@@ -66,21 +72,28 @@ async def tell_truth(
     subset = result.subset_of(calibration)
     cost = footprint_of(result, subset)
 
-    async def measure() -> ScoredMask:
+    async def measure() -> Measured:
         async with state.context.slots.slot(cost):
             served = await _served(state, result)
             files = [None if upload is None else upload.file for upload in (image, label)]
             pixels = await read_truth(subset, served, image=files[0], label=files[1])
             return await shielded(score_mask, subset, served, pixels)
 
-    scored = await while_connected(request, measure())
-    count = counting(scored, time.time())
-    stored = await state.services.monitor.change(calibration.id, count, labels=result_id)
-    if stored is not None:
-        return stored
-    earlier = await state.services.monitor.store.label(calibration.id, result_id)
-    response.status_code = 200
-    return _first_report(earlier, scored.digest, result_id)
+    measured = await while_connected(request, measure())
+    is_counted = result.guarantee.promised and await _is_first(state, result_id)
+    if is_counted:
+        labels = (result.upscaler, calibration.id)
+        state.metrics.observe("truth_loss", measured.loss, *labels)
+        state.metrics.count("truth_alpha", *labels, by=measured.alpha)
+    return TruthReport(**dict(measured), counted=is_counted)
+
+
+async def _is_first(state: State, result_id: str) -> bool:
+    """Whether no truth about a result was counted yet, also by another process."""
+    mine = secrets.token_bytes(16)
+    seconds = state.services.settings.result_ttl_s
+    claims = state.services.stores.claims
+    return await claims.claim(f"truth:{result_id}", mine, seconds=seconds) == mine
 
 
 async def _served(state: State, result: Result) -> Served:
@@ -100,24 +113,9 @@ async def _served(state: State, result: Result) -> Served:
             "measured."
         )
     blob = state.services.stores.results.blob
-    _, upload = from_store(await state.services.stores.results.document(result.id))
-    if upload is None:
-        upload = int.from_bytes(await blob(result.id, INPUT), "little")
     return Served(
         result,
         await blob(result.id, image_file(result)),
         await blob(result.id, MASK),
         await blob(result.id, TRUST),
-        upload,
     )
-
-
-def _first_report(earlier: Label | None, digest: str, result_id: str) -> TruthReport:
-    """The answer to the first report of this truth.
-
-    Raises:
-        Conflict: another truth was sent first.
-    """
-    if earlier is None or earlier.digest != digest:
-        raise Conflict(f"Another truth about {result_id!r} was sent before; the first one stays.")
-    return TruthReport.model_validate_json(earlier.record)

@@ -23,6 +23,7 @@ from trustscale_server import __version__
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _FRACTIONS = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
+_LOSSES = (0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2)
 _JOB_SECONDS = (1, 2.5, 5, 10, 30, 60, 150, 300, 600, 1800, 3600, 4 * 3600, 12 * 3600, 48 * 3600)
 _TASK_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -54,7 +55,10 @@ COUNTERS: Final[dict[str, _Row]] = {
         ("upscaler", "outcome"),
     ),
     "canary_rounds": ("Rounds of canaries; failed: no answer came.", ("upscaler", "outcome")),
-    "monitor_dropped": ("Answered requests that the monitor could not count.", ()),
+    "truth_alpha": (
+        "The sum of α of the masks whose loss is known: what `truth_loss` sums to at most.",
+        ("upscaler", "calibration"),
+    ),
     "results_removed": (
         "Results that were removed: by age, or for space before their time was over.",
         ("reason",),
@@ -76,6 +80,11 @@ HISTOGRAMS: Final[dict[str, tuple[*_Row, tuple[float, ...]]]] = {
     "slot_wait_seconds": ("Time that an upscaling waited for its slot.", (), _SECONDS),
     "sample_seconds": ("Generation time per sample.", ("upscaler",), _SECONDS),
     "trusted_fraction": ("Share of trusted pixels per answer.", ("upscaler",), _FRACTIONS),
+    "truth_loss": (
+        "Losses of masks of which the truth was sent.",
+        ("upscaler", "calibration"),
+        _LOSSES,
+    ),
     "upstream_call_seconds": ("Time of one call to a remote upscaler.", ("upscaler",), _SECONDS),
     "job_wait_seconds": (
         "Time from the creation of a job to its first start, counted at its end.",
@@ -108,24 +117,6 @@ GAUGES: Final[dict[str, _Row]] = {
         ("upscaler",),
     ),
     "canary_alarm": ("1: the model seems to have changed since its calibration.", ("upscaler",)),
-    "inputs_log10_evidence": (
-        "Evidence that inputs differ from the calibration images, as a power of ten.",
-        ("upscaler",),
-    ),
-    "feedback_loss": ("Mean loss of labelled results, and their mean α.", ("upscaler", "value")),
-    "feedback_labels": ("Labelled results that count.", ("upscaler",)),
-    "feedback_log10_evidence": (
-        "Evidence that the mean loss is above α, as a power of ten.",
-        ("upscaler",),
-    ),
-    "monitor_requests": (
-        "Requests under the active calibration that the monitor has counted.",
-        ("upscaler",),
-    ),
-    "monitor_alarm": (
-        "1: the monitor raises this alarm about the active calibration.",
-        ("upscaler", "kind"),
-    ),
     "slots": ("Upscalings that hold a slot or wait for one.", ("state",)),
     "slot_bytes": ("Memory of upscalings with a slot, and its budget.", ("state",)),
     "slots_limit": ("How many may hold a slot or wait for one.", ("state",)),

@@ -1,6 +1,5 @@
 // The studio. The reader's question: is all well? The main action: make a new promise.
 
-import { getJson, ADMIN } from "../lib/api.js";
 import { count, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { pooled } from "../lib/jobs.js";
@@ -10,24 +9,23 @@ import { guarded, toastError, toastSuccess } from "../lib/toast.js";
 import { facts, keyed, pageHead } from "../lib/widgets.js";
 import { jobCard } from "./job.js";
 import * as service from "./service.js";
-import { activeBadge, areaWords, mismatch, pipelineWords, sentences, trustsNothing } from "./words.js";
+import { activeBadge, answers, areaWords, mismatch, pipelineWords, trustsNothing } from "./words.js";
 
 const DETAILS_AT_ONCE = 3;
 const EMPTY = html`<p class="empty card">There is no calibration yet.</p>`;
 
 export async function show(root) {
   document.title = "Studio · Trustscale";
-  const store = new Store({ rows: [], jobs: [], upscalers: [], report: null, details: new Map() });
+  const store = new Store({ rows: [], jobs: [], upscalers: [], details: new Map() });
   const again = async () => {
-    const [rows, jobs, upscalers, report] = await Promise.all([
+    const [rows, jobs, upscalers] = await Promise.all([
       service.listed(),
       service.pending(),
       service.upscalers(),
-      getJson(at("v1/admin/monitor"), ADMIN),
     ]);
     // The card of a failed job stays: it shows the reason, and the list does not have it any more.
     const onEnd = ({ state }) => state !== "failed" && again();
-    store.set({ rows, upscalers, report, jobs: jobs.map((job) => jobCard(job, { onEnd })) });
+    store.set({ rows, upscalers, jobs: jobs.map((job) => jobCard(job, { onEnd })) });
     addDetails(store);
   };
   const bring = (input) =>
@@ -43,7 +41,7 @@ export async function show(root) {
   store.watch((state) => render(view(state, bring), root));
 }
 
-function view({ rows, jobs, upscalers, report, details }, bring) {
+function view({ rows, jobs, upscalers, details }, bring) {
   const tools = html`<div class="button-row">
     <a class="button" href=${at("calibrations?connect")}>Connect a model</a>
     <button type="button" @click=${({ currentTarget }) => currentTarget.nextElementSibling.click()}>Import</button>
@@ -52,7 +50,7 @@ function view({ rows, jobs, upscalers, report, details }, bring) {
   </div>`;
   return html`${pageHead("Studio", { tools })}
     <div class="stack">
-      <section class="sentences" aria-label="How things are">${sentences(upscalers, report).map(sentence)}</section>
+      <section class="sentences" aria-label="How things are">${sentence(answers(upscalers))}</section>
       ${jobs.length ? html`<section class="stack" aria-labelledby="at-work"><h2 id="at-work">Running</h2>${jobs}</section>` : nothing}
       <section aria-label="Finished calibrations">
         <h2>Calibrations</h2>

@@ -3,7 +3,6 @@
 import { certainty, count, level, percent, plural } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
 import { at } from "../lib/place.js";
-import { looks, nameOf, truths } from "../monitor/words.js";
 import { estimatorOf, metricOf } from "./service.js";
 
 const FIELD_WORDS = {
@@ -22,14 +21,10 @@ const number = (value) => NUMBERS[value] ?? count(value);
 const listed = (names) => new Intl.ListFormat("en").format(names);
 
 /**
- * How things are, in three sentences: [tone, words, facts behind]. upscalers: of GET /v1/upscalers; report: of the monitor.
+ * Who answers: [tone, words, facts behind]. all: of GET /v1/upscalers.
+ * @returns {[string, string, any[]]}
  */
-export function sentences(upscalers, report) {
-  const served = report.upscalers.filter(({ calibration }) => calibration);
-  return [answers(upscalers), promises(served), news(report.upscalers, served)];
-}
-
-function answers(all) {
+export function answers(all) {
   const isTwin = (one) => all.some((other) => other !== one && other.title === one.title);
   const titleOf = (one) => (isTwin(one) ? one.name : one.title);
   const bare = all.filter(({ calibration }) => !calibration).map(titleOf);
@@ -42,29 +37,6 @@ function answers(all) {
     return ["good", `${number(able)} ${able === 1 ? "model answers" : "models answer"}.`, facts];
   const words = `${number(able)} of ${plural(all.length, "model")} ${able === 1 ? "answers" : "answer"}: nothing is promised of ${listed(bare)} yet.`;
   return ["warn", words, facts];
-}
-
-function promises(served) {
-  const facts = served.map((one) => [nameOf(one), truths(one)]);
-  const broken = served.filter(({ alarms }) => alarms.some(({ kind }) => kind === "feedback"));
-  if (broken.length) return ["bad", `The promise of ${listed(broken.map(nameOf))} is not kept.`, facts];
-  const unchecked = served.filter(({ feedback }) => !feedback?.n).map(nameOf);
-  if (unchecked.length === served.length) return ["", "No checks against originals yet.", facts];
-  if (unchecked.length)
-    return ["", `The promise holds; that of ${listed(unchecked)} was not checked yet.`, facts];
-  const all = { 1: "The promise holds.", 2: "Both promises hold." }[served.length];
-  return ["good", all ?? `All ${number(served.length).toLowerCase()} promises hold.`, facts];
-}
-
-function news(all, served) {
-  const alarms = all.flatMap((one) => one.alarms.map((alarm) => [nameOf(one), alarm]));
-  // The two sentences before tell of these.
-  const others = alarms.filter(([, { kind }]) => !["feedback", "no-calibration"].includes(kind));
-  if (!others.length)
-    return ["good", "Nothing unusual today.", served.map((one) => [nameOf(one), looks(one)])];
-  const tone = others.some(([, { severity }]) => severity === "page") ? "bad" : "warn";
-  const words = `${number(others.length)} ${others.length === 1 ? "thing" : "things"} to look at.`;
-  return [tone, words, others.map(([name, { message }]) => [name, message])];
 }
 
 export const metricWords = (metric) => metricOf(metric)?.summary ?? metric;

@@ -9,7 +9,7 @@ const WORDS = {
   client: { label: "API key", hint: "Needed to upscale and to see results." },
   admin: {
     label: "Admin key",
-    hint: "Needed for the studio, labels and the monitor. Unless one is configured, the service wrote one to admin.key in its data folder at its first start.",
+    hint: "Needed for the studio and labels. Unless one is configured, the service wrote one to admin.key in its data folder at its first start.",
   },
 };
 

@@ -108,10 +108,10 @@ export const saveCard = () =>
     else download(file, file.name);
   });
 
-export const tellMonitor = () =>
+export const tellService = () =>
   guarded(async () => {
     const { truth } = state.caught;
     await upload(`${state.shown.result.links.self}/truth`, formOf(truth), { onProgress: () => {} });
     store.set({ caught: { ...state.caught, isTold: true } });
-    toastSuccess("The monitor counts it: was the promise kept here?");
+    toastSuccess("The service counts it: was the promise kept here?");
   });

@@ -3,7 +3,7 @@
 import { html, nothing } from "../../lib/html.js";
 import { icon } from "../../lib/icons.js";
 import { button } from "../../lib/widgets.js";
-import { saveCard, tellMonitor } from "../catch.js";
+import { saveCard, tellService } from "../catch.js";
 import { viewer } from "../stage.js";
 import { store } from "../state.js";
 
@@ -26,7 +26,7 @@ export function caughtCard({ caught, selected }) {
     <p class="verdict" role="status">${verdict}</p>
     <div class="button-row">
       ${button("Save the card", saveCard, { id: "save-catch", kind: "primary" })} ${button("Show it in the picture", () => visit(box))}
-      ${isTold ? nothing : button("Tell the monitor", tellMonitor, { kind: "quiet", title: "Send the original to the service, which checks its promise by it" })}
+      ${isTold ? nothing : button("Tell the service", tellService, { kind: "quiet", title: "Send the original to the service, which checks its promise by it" })}
     </div>
   </section>`;
 }
