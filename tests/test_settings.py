@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from trustscale_server.bootstrap.checks import check_settings
-from trustscale_server.bootstrap.settings import Settings, load_settings, unknown_variables
+from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.bootstrap.sources import read_secret_files
 from trustscale_server.cli.config import effective
-from trustscale_server.platform.config_errors import did_you_mean
 from trustscale_server.platform.errors import ConfigError
 
 COG = {"name": "mine", "kind": "cog", "url": "http://127.0.0.1:5000", "scale": 4}
@@ -183,10 +182,29 @@ class TestMistakes:
         assert words in detail
         assert not detail.endswith("?.")
 
-    def test_misspelt_variables(self):
-        assert did_you_mean("colour_of_the_sky", Settings.model_fields) == ""
-        environ = {"TRUSTSCALE_MAX_WAITINGS": "1", "TRUSTSCALE_CONFIG": "", "TRUSTSCALE_STORE": ""}
-        assert unknown_variables(environ) == ["TRUSTSCALE_MAX_WAITINGS"]
+    def test_misspelt_variables(self, monkeypatch):
+        """They stop a start as misspelt names of a file do; what others read is none."""
+        for name in (
+            "TRUSTSCALE_CONFIG", "TRUSTSCALE_KEY", "TRUSTSCALE_URL", "TRUSTSCALE_PORT",
+            "TRUSTSCALE_SERVICE_PORT_HTTP", "TRUSTSCALE_PORT_80_TCP_ADDR",
+        ):  # fmt: skip
+            monkeypatch.setenv(name, "")
+        monkeypatch.setenv("TRUSTSCALE_TOKEN", "secret")
+        load_settings(upscalers=[{**COG, "token_env": "TRUSTSCALE_TOKEN"}])
+        monkeypatch.setenv("TRUSTSCALE_MAX_WAITINGS", "1")
+        assert refused(upscalers=[{**COG, "token_env": "TRUSTSCALE_TOKEN"}]) == (
+            "Wrong configuration: the environment variable TRUSTSCALE_MAX_WAITINGS: there is no "
+            "such setting; did you mean max_waiting?"
+        )
+
+    @pytest.mark.parametrize("gone", ["refuse_unpromised", "job_drain_s", "robust"])
+    def test_settings_of_earlier_builds(self, toml, monkeypatch, gone):
+        """A name that is none any more stops the start, in the file and in the environment."""
+        toml(f"{gone} = 1")
+        assert f"{gone}: there is no such name" in refused()
+        toml("")
+        monkeypatch.setenv(f"TRUSTSCALE_{gone.upper()}", "1")
+        assert f"TRUSTSCALE_{gone.upper()}: there is no such setting" in refused()
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ class TestVerify:
 async def test_signed_cards(serve, form):
     """With a certificate cards are signed; the service knows itself, others see a stranger."""
     certificates, key, _ = new_chain()
-    settings = {"credentials_certificate": certificates, "credentials_key": key}
+    settings = {"credentials": certificates + key}
     async with serve(**settings) as served:
         answer = (await served.post()).json()
         made = await served.client.get(f"{answer['links']['self']}/card.{form}")

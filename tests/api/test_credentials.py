@@ -34,7 +34,7 @@ def read(data, media_type, root=None):
 @pytest.fixture
 async def served(serve, chain):
     certificates, key, _ = chain
-    async with serve(credentials_certificate=certificates, credentials_key=key) as served:
+    async with serve(credentials=certificates + key) as served:
         yield served
 
 
@@ -103,7 +103,7 @@ async def test_no_address_is_asked(served):
 def test_what_cannot_sign(chain):
     certificates, key, _ = chain
     other = secret_of(ec.generate_private_key(ec.SECP256R1()))
-    for given in ((certificates, ""), (certificates, other), ("", key)):
-        with pytest.raises(ConfigError, match="credentials_") as caught:
-            Credentials.from_pem(*given)
+    for given in (certificates, certificates + other, key, key + key, ""):
+        with pytest.raises(ConfigError, match="signed with credentials") as caught:
+            Credentials.from_pem(given)
         assert "PRIVATE" not in caught.value.detail

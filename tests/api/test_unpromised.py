@@ -62,12 +62,7 @@ def test_what_is_promised_is_made(asked):
     assert post(client, JPEG, mask="none").status_code == 200
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{"refuse_unpromised": False}, {"upscalers": [{"name": "fake", "kind": "embedded"}]}],
-    ids=["a setting", "without a price"],
-)
-def test_calls_that_nobody_asks_about(asked, settings):
-    """An operator may have all calls made; those that cost nothing are."""
-    client, _ = asked(**settings)
+def test_calls_that_cost_nothing(asked):
+    """Without a price nobody has to ask for them."""
+    client, _ = asked(upscalers=[{"name": "fake", "kind": "embedded"}])
     assert not post(client, JPEG, alpha=0.2).json()["guarantee"]["promised"]

@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from functools import partial
 
 import httpx
 import pytest
@@ -17,7 +16,6 @@ from tests.numbers import numbers_of, parsed_metrics
 from tests.upscalers.resilient import guarded as limited
 from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.bootstrap.settings import Settings
-from trustscale_server.cli import jobs
 from trustscale_server.http.worker_port import listening, worker_app
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.serving.request import UpscaleRequest
@@ -50,27 +48,12 @@ async def test_slots_of_a_worker(tmp_path):
     """A job worker takes as many upscalings at once as it has slots, also for remote models."""
     upscalers = [
         {"name": "fake", "kind": "embedded"},
-        {"name": "pool", "kind": "worker", "urls": ["http://a"], "max_in_flight": 5},
+        {"name": "pool", "kind": "worker", "urls": ["http://a"], "concurrency": 5},
     ]
     settings = Settings(data_dir=tmp_path, upscalers=upscalers, max_in_flight=8)
     async with AsyncExitStack() as stack:
         parts = await open_parts(settings, stack, lambda *_: FakeUpscaler())
         assert (parts.concurrency["upscale"], parts.service.context.slots.capacity) == (13, 13)
-
-
-async def test_drain(tmp_path, monkeypatch):
-    """A stopping worker lets its work end for as long as the operator allows."""
-    allowed = []
-
-    async def run(*_, drain_s, **__):
-        allowed.append(drain_s)
-
-    monkeypatch.setattr(jobs, "run_until_signalled", run)
-    monkeypatch.setattr(jobs, "open_parts", partial(open_parts, build=lambda *_: FakeUpscaler()))
-    upscalers = [{"name": "fake", "kind": "embedded"}]
-    settings = Settings(data_dir=tmp_path, upscalers=upscalers, job_drain_s=90.0)
-    await jobs._run(settings, "127.0.0.1", free_port())
-    assert allowed == [90.0]
 
 
 async def test_port_a_worker(tmp_path):

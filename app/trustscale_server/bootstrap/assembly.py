@@ -219,7 +219,7 @@ def _context(
         request_timeout_s=settings.request_timeout_s,
         canaries=canaries if canaries.policies else None,
         batches=Batches(stores.results),
-        credentials=settings.credentials,
+        credentials=settings.signer,
         find_faces=FaceFinder(settings.precision),
         find_lines=LineFinder(settings.precision),
         faces=settings.faces,
@@ -227,7 +227,6 @@ def _context(
         active_routing=settings.active_routing,
         asks_first=settings.asks_first,
         prefers_auto=settings.prefers_auto,
-        robust=settings.robust,
         path_prefix=settings.path_prefix,
         throughput=Throughput(settings.data_dir / "throughput.json"),
     )

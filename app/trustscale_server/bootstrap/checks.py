@@ -51,7 +51,7 @@ async def check_settings(settings: Settings) -> list[str]:
     with collected():
         _check_processes(settings)
     with collected():
-        _ = settings.credentials
+        _ = settings.signer
     for config in settings.upscalers:
         with collected():
             await build_upscaler(config, os.environ, precision=settings.precision).close()

@@ -19,7 +19,6 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from trustscale_server.bootstrap.sources import ENV_PREFIX, named_key
-from trustscale_server.conformal.robust import MAX_ROBUST
 from trustscale_server.serving.request import Leaving
 from trustscale_server.upscalers.config import BaseUrl, UpscalerName
 from trustscale_server.upscalers.embedded.runtime import PrecisionSetting
@@ -135,12 +134,6 @@ class SettingFields(BaseSettings):
         json_schema_extra=default_text("one made at the first start"),
     )
 
-    refuse_unpromised: bool = Field(
-        True,
-        description="Whether an image of which nothing would be promised is refused before a call "
-        "that has a price (`price_per_call`), unless the request has `without_promise=true`.",
-    )
-
     max_upload_bytes: Bytes = Field(
         32 * 1024 * 1024,
         gt=0,
@@ -156,8 +149,8 @@ class SettingFields(BaseSettings):
         2,
         gt=0,
         description="How many requests, or jobs of a `trustscale jobs` process, generate samples "
-        "at the same time, besides those of remote upscalers, which have a `max_in_flight` of "
-        "their own. Above 1, another client gets one more while one holds all.",
+        "at the same time, besides those of remote upscalers, whose calls in flight are bounded. "
+        "Above 1, another client gets one more while one holds all.",
     )
     max_waiting: int = Field(
         16,
@@ -187,11 +180,6 @@ class SettingFields(BaseSettings):
         None,
         gt=0,
         description="How many input pixels one client may send in a minute; more get 429.",
-    )
-    robust: Annotated[float, Field(ge=1, le=MAX_ROBUST)] | None = Field(
-        None,
-        description="Γ of [the promise](promise.md#harder-pictures) to requests that name none. "
-        "Default: that of the calibration, 1.25 for those that are shipped.",
     )
     request_timeout_s: Seconds = Field(
         600.0,
@@ -234,13 +222,10 @@ class SettingFields(BaseSettings):
         description="The same of text that no calibration for words calls right, with the extra "
         "`text`.",
     )
-    credentials_certificate: str | None = Field(
+    credentials: SecretStr | None = Field(
         None,
-        description="The certificate chain (PEM) that "
-        "[signs pictures](deployment.md#content-credentials).",
-    )
-    credentials_key: SecretStr | None = Field(
-        None, description="The private key (PEM) of `credentials_certificate`."
+        description="The certificate chain and its private key (PEM) that "
+        "[sign pictures](deployment.md#content-credentials).",
     )
     max_result_bytes: Bytes = Field(
         4 * 1024**3,
@@ -254,16 +239,6 @@ class SettingFields(BaseSettings):
     )
     job_concurrency: int = Field(
         2, gt=0, description="How many calibration pairs one process measures at the same time."
-    )
-    job_drain_s: Seconds = Field(
-        60.0,
-        description="How long a stopping `trustscale jobs` waits for calls to end, in seconds. Its "
-        "grace period must be 20 seconds longer.",
-    )
-    job_details_ttl_s: Seconds = Field(
-        86400.0,
-        description="How long an ended job is kept whole, in seconds; then a small record of its "
-        "end remains for `job_ttl_s`. Calibrations stay whole.",
     )
     job_ttl_s: Seconds = Field(
         7 * 86400.0,

@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from trustscale_server.bootstrap.fields import SettingFields
-from trustscale_server.bootstrap.sources import CONFIG_VARIABLE, ENV_PREFIX, KEY_VARIABLE, read_file
+from trustscale_server.bootstrap.sources import (
+    ENV_PREFIX,
+    OTHER_VARIABLES,
+    read_file,
+    referenced_names,
+)
 from trustscale_server.images.limits import Limits
-from trustscale_server.platform.config_errors import field_names, in_one_sentence, reason
+from trustscale_server.platform.config_errors import (
+    did_you_mean,
+    field_names,
+    in_one_sentence,
+    reason,
+)
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.upscalers.base import AUTO
@@ -28,6 +39,9 @@ from trustscale_server.upscalers.embedded.upscaler import EmbeddedConfig
 from trustscale_server.upscalers.outbound.fetch import ImageHosts
 from trustscale_server.upscalers.outbound.webhooks import Webhooks, secret_of
 from trustscale_server.upscalers.registry import UpscalerConfig
+
+_OF_KUBERNETES: Final = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)$")
+"""Variables that it sets in every pod for each Service, such as `TRUSTSCALE_GATEWAY_PORT`."""
 
 _file: ContextVar[Mapping[str, Any]] = ContextVar("file", default={})  # noqa: B039 - never changed
 """What `load_settings` has read."""
@@ -74,12 +88,11 @@ class Settings(SettingFields):
         return ImageHosts(tuple(self.image_url_allowed_hosts), allow_private)
 
     @property
-    def credentials(self) -> Credentials | None:
+    def signer(self) -> Credentials | None:
         """What signs pictures. Raises ConfigError."""
-        if self.credentials_certificate is None and self.credentials_key is None:
+        if self.credentials is None:
             return None
-        key = self.credentials_key.get_secret_value() if self.credentials_key else ""
-        return Credentials.from_pem(self.credentials_certificate or "", key)
+        return Credentials.from_pem(self.credentials.get_secret_value())
 
     @property
     def not_offered(self) -> str | None:
@@ -128,7 +141,7 @@ class Settings(SettingFields):
     def asks_first(self) -> frozenset[str]:
         """Upscalers that are not called where nothing would be promised."""
         priced = {entry.name for entry in self.upscalers if entry.price_per_call}
-        return frozenset(priced) if self.refuse_unpromised else frozenset()
+        return frozenset(priced)
 
     @property
     def gateway_runs_jobs(self) -> bool:
@@ -167,11 +180,13 @@ def load_settings(**overrides: Any) -> Settings:
         ConfigError: one line that names every wrong setting and what is wrong with it.
     """
     document, mistakes = read_file()
+    entries = _entries(overrides, document)
+    mistakes += _unknown_variables(entries)
     token = _file.set(document)
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
-        names = [_name_of(entry) for entry in _entries(overrides, document)]
+        names = [_name_of(entry) for entry in entries]
         known = field_names(Settings)
         problems = [
             (_place(item["loc"], names), reason(item, known))
@@ -185,7 +200,8 @@ def load_settings(**overrides: Any) -> Settings:
     finally:
         _file.reset(token)
     if mistakes:
-        raise ConfigError(f"Wrong configuration: {'; '.join(mistakes)}.")
+        text = "; ".join(mistakes)
+        raise ConfigError(f"Wrong configuration: {text}{'' if text.endswith('?') else '.'}")
     return settings
 
 
@@ -213,17 +229,35 @@ def _entries(overrides: Mapping[str, Any], document: Mapping[str, Any]) -> list[
 
 
 def _name_of(entry: Any) -> str | None:
-    name = entry.get("name") if isinstance(entry, dict) else getattr(entry, "name", None)
+    name = _value(entry, "name")
     return name if isinstance(name, str) else None
 
 
-def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return `TRUSTSCALE_*` variables that no setting reads; they are probably misspelt."""
-    known = {name.upper() for name in Settings.model_fields}
+def _value(entry: Any, field: str) -> Any:
+    return entry.get(field) if isinstance(entry, dict) else getattr(entry, field, None)
+
+
+def unknown_variables(environ: Mapping[str, str], used: Collection[str] = ()) -> list[str]:
+    """Return `TRUSTSCALE_*` variables that nothing reads; they are misspelt, or of another release.
+
+    used: names that the settings themselves refer to.
+    """
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
     return sorted(
         name
         for name in environ
         if name.startswith(ENV_PREFIX)
-        and name not in {CONFIG_VARIABLE, KEY_VARIABLE}
-        and name.removeprefix(ENV_PREFIX).split("__")[0] not in known
+        and name not in {*OTHER_VARIABLES, *used}
+        and name.split("__")[0] not in known
+        and not _OF_KUBERNETES.search(name)
     )
+
+
+def _unknown_variables(entries: Sequence[Any]) -> list[str]:
+    """Mistakes in the environment, each in words."""
+    tokens = {name for entry in entries if isinstance(name := _value(entry, "token_env"), str)}
+    return [
+        f"the environment variable {name}: there is no such setting"
+        f"{did_you_mean(name.removeprefix(ENV_PREFIX), Settings.model_fields)}"
+        for name in unknown_variables(os.environ, {*referenced_names(), *tokens})
+    ]

@@ -14,6 +14,8 @@ from trustscale_server.platform.errors import ConfigError
 CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
 KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
 ENV_PREFIX = "TRUSTSCALE_"
+OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, KEY_VARIABLE, "TRUSTSCALE_URL"})
+"""That are no settings; clients read the last."""
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # Up to the last @, since passwords may hold colons, slashes and @ that are not encoded.
@@ -46,11 +48,15 @@ def named_key(text: str) -> tuple[str | None, str]:
     return (name, key) if is_name else (None, text.strip())
 
 
+def referenced_names() -> frozenset[str]:
+    """Return the names of all variables that the file refers to."""
+    path = _file()
+    return frozenset(_REFERENCE.findall(path.read_text("utf-8")) if path is not None else ())
+
+
 def referenced_values() -> frozenset[str]:
     """Return the values of all variables that the file refers to, which are never shown."""
-    path = _file()
-    names = _REFERENCE.findall(path.read_text("utf-8")) if path is not None else []
-    return frozenset(value for name in names if (value := os.environ.get(name)))
+    return frozenset(value for name in referenced_names() if (value := os.environ.get(name)))
 
 
 def _file() -> Path | None:
@@ -81,7 +87,7 @@ def read_file() -> tuple[dict[str, Any], list[str]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
     mistakes = []
-    for name in ("client_keys", "admin_keys", "webhook_secrets", "credentials_key"):
+    for name in ("client_keys", "admin_keys", "webhook_secrets", "credentials"):
         values = document.get(name, [])
         values = values if isinstance(values, list) else [values]
         if not all(isinstance(value, str) and _REFERENCE.fullmatch(value) for value in values):

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 from typing import Any
 
 import typer
 
 from trustscale_server.bootstrap.checks import check_settings
-from trustscale_server.bootstrap.settings import Settings, load_settings, unknown_variables
-from trustscale_server.bootstrap.sources import ENV_PREFIX, referenced_values
+from trustscale_server.bootstrap.settings import Settings, load_settings
+from trustscale_server.bootstrap.sources import referenced_values
 from trustscale_server.cli import options
 from trustscale_server.cli.output import output
-from trustscale_server.platform.config_errors import did_you_mean
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)
 
@@ -37,11 +35,6 @@ def check(as_json: options.Json = False) -> None:
     settings = load_settings()
     warnings = asyncio.run(check_settings(settings))
     output(effective(settings), _text, as_json=as_json)
-    warnings += [
-        f"no setting reads the environment variable {name}"
-        f"{did_you_mean(name.removeprefix(ENV_PREFIX), Settings.model_fields)}"
-        for name in unknown_variables(os.environ)
-    ]
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
 

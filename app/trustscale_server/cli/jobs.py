@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import structlog
 import typer
@@ -22,6 +22,9 @@ from trustscale_server.jobs.queue import run_until_signalled
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.platform.telemetry.logs import configure_logs
 from trustscale_server.platform.telemetry.traces import exporting
+
+_DRAIN_S: Final = 60.0
+"""How long a stopping worker waits for calls, which are paid for, to end."""
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +98,6 @@ async def _run(settings: Settings, host: str, port: int | None) -> None:
             services.queue,
             services.handlers,
             concurrency=services.concurrency,
-            drain_s=settings.job_drain_s,
+            drain_s=_DRAIN_S,
         )
         log.info("jobs_stopped")

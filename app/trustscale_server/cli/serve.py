@@ -10,11 +10,10 @@ import socket
 from contextlib import ExitStack
 from typing import Annotated
 
-import structlog
 import typer
 
 from trustscale_server.bootstrap.checks import check_start
-from trustscale_server.bootstrap.settings import Settings, load_settings, unknown_variables
+from trustscale_server.bootstrap.settings import Settings, load_settings
 from trustscale_server.cli.main import STARTED_AT
 from trustscale_server.http.app import create_app
 from trustscale_server.http.middleware import is_local
@@ -76,8 +75,6 @@ def serve(
     with ExitStack() as opened:
         sockets = _bound(host, port, opened)
         configure_logs(settings.log_level)
-        for name in unknown_variables(os.environ):
-            structlog.get_logger(__name__).warning("unknown_setting", variable=name)
         asyncio.run(check_start(settings))
         is_behind_proxy = bool(os.environ.get("FORWARDED_ALLOW_IPS"))
         config = server_config(

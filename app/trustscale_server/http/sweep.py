@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import structlog
 
@@ -12,6 +13,9 @@ from trustscale_server.http.state import Timings
 from trustscale_server.platform.errors import TrustscaleError
 from trustscale_server.stores.opened import Stores
 from trustscale_server.stores.uploads import forget_files
+
+_DETAILS_TTL_S: Final = 86400.0
+"""How long an ended job is kept whole; then a small record of its end remains for `job_ttl_s`."""
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +27,7 @@ async def sweep(stores: Stores, settings: Settings, timings: Timings) -> None:
     while True:
         try:
             await stores.results.sweep()
-            archived = await stores.job_retention.archive(older_s=settings.job_details_ttl_s)
+            archived = await stores.job_retention.archive(older_s=_DETAILS_TTL_S)
             expired = await stores.job_retention.expire(older_s=settings.job_ttl_s)
             for job in [*archived, *expired]:
                 await forget_files(stores.blobs, job)

@@ -57,8 +57,6 @@ async def choose(context: ServiceContext, request: UpscaleRequest) -> Chosen:
     Raises:
         NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable, BadGroup, BadRequest.
     """
-    if request.mask != "none" and request.robust is None:
-        request = request.model_copy(update={"robust": context.robust})
     candidates = context.candidates(request.upscaler)
     able = await _able(context, request, candidates)
     return await _choose(context, request, (able or candidates)[0])

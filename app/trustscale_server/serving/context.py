@@ -35,7 +35,7 @@ class ServiceContext:
     active_routing: upscalers by class of upload; empty: there is no `auto`. prefers_auto: whether a
     request without an upscaler means `auto`. asks_first: upscalers that are not called, unless a
     request says so, where nothing would be promised. decoding, fetching: for uploads. drawing: for
-    stored results under another α. robust: Γ of requests that name none; None: the calibration's.
+    stored results under another α.
     find_faces, find_lines: None: none are looked for. faces, letters: what requests mean that do
     not say it.
     path_prefix: of the paths that answers name.
@@ -54,7 +54,6 @@ class ServiceContext:
     active_routing: Mapping[str, str] = field(default_factory=dict)
     prefers_auto: bool = False
     asks_first: Collection[str] = ()
-    robust: float | None = None
     find_faces: FindFaces | None = None
     find_lines: FindLines | None = None
     faces: Leaving = "leave_out"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Any, Final
@@ -31,6 +32,7 @@ _SETTINGS: Final = {
     # XMP may name any address.
     "verify": {"remote_manifest_fetch": False},
 }
+_PEM: Final = re.compile(rb"-----BEGIN [A-Z ]+-----.+?-----END [A-Z ]+-----", re.DOTALL)
 _LEFT_OUT: Final = (
     "The content credentials of the upload are damaged, or lie elsewhere, and were not kept."
 )
@@ -61,8 +63,8 @@ class Credentials:
     algorithm: bytes
 
     @classmethod
-    def from_pem(cls, certificate: str, key: str) -> Credentials:
-        """Read PEM texts, the signer's certificate first.
+    def from_pem(cls, text: str) -> Credentials:
+        """Read the certificates, the signer's first, and its key from one PEM text.
 
         Raises:
             ConfigError: the extra is missing, or signing fails.
@@ -71,10 +73,11 @@ class Credentials:
             import c2pa  # noqa: F401, PLC0415 - an optional extra
         except ImportError as error:
             raise ConfigError(
-                "credentials_certificate needs the extra: pip install 'trustscale[credentials]'."
+                "credentials needs the extra: pip install 'trustscale[credentials]'."
             ) from error
         try:
-            credentials = cls(certificate.encode(), key.encode(), _algorithm(key.encode()))
+            certificates, key = _parts(text.encode())
+            credentials = cls(certificates, key, _algorithm(key))
             pixel = io.BytesIO(to_png(np.zeros((1, 1, 3), np.uint8)))
             parent = Parent("0" * 64)
             credentials.sign(
@@ -83,8 +86,8 @@ class Credentials:
         except Exception as error:  # noqa: BLE001 - whatever a library raises
             # The library's texts may repeat the key.
             raise ConfigError(
-                "Nothing can be signed with credentials_certificate and credentials_key: they must "
-                "be PEM, the signer's certificate first, and the key must be its own "
+                "Nothing can be signed with credentials: they must be PEM, the signer's "
+                "certificate first, and the key must be its own "
                 f"({type(error).__name__})."
             ) from None
         return credentials
@@ -187,6 +190,14 @@ def parent_of(data: bytes, form: str) -> tuple[Parent, list[str]]:
     except c2pa.C2paError:
         return alone, [_LEFT_OUT]
     return replace(alone, archive=archive.getvalue()), []
+
+
+def _parts(text: bytes) -> tuple[bytes, bytes]:
+    """The certificates and the private key of a PEM text."""
+    blocks = _PEM.findall(text)
+    certificates = b"\n".join(block for block in blocks if b"CERTIFICATE" in block)
+    (key,) = (block for block in blocks if b"PRIVATE KEY" in block)
+    return certificates + b"\n", key + b"\n"
 
 
 def _algorithm(key: bytes) -> bytes:

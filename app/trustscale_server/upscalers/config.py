@@ -63,10 +63,6 @@ class EntryConfig(BaseModel):
         allow_inf_nan=False,
         description="The price of one call, in any currency, for estimates and `/metrics`.",
     )
-    title: str | None = Field(
-        None, max_length=80, description="The name that people see instead of `name`."
-    )
-
     align_colours: bool = Field(
         True,
         description="Whether pictures get the colours of the upload, of which the model keeps what "
@@ -76,7 +72,7 @@ class EntryConfig(BaseModel):
     @property
     def title_and_character(self) -> tuple[str, Character | None]:
         """The name for people, and what they are told of its pictures, if that is known."""
-        return self.title or self.name, None
+        return self.name, None
 
 
 class RemoteConfig(EntryConfig):
@@ -92,10 +88,10 @@ class RemoteConfig(EntryConfig):
     MAX_ANSWER_BYTES: ClassVar[int] = 256 * 2**20
     HOW_TO_CALL: ClassVar[frozenset[str]] = frozenset(
         {
-            "name", "title", "price_per_call", "token_env", "token_header",
-            "token_scheme", "fingerprint_alias", "max_input_pixels", "concurrency", "max_in_flight",
+            "name", "price_per_call", "token_env", "token_header",
+            "token_scheme", "fingerprint_alias", "max_input_pixels", "concurrency",
             "call_timeout_s", "max_calls_per_hour", "cold_start_s", "allowed_hosts",
-            "allow_private", "alignment", "canary", "align_colours",
+            "allow_private", "canary", "align_colours",
         }
     )  # fmt: skip
 
@@ -129,12 +125,6 @@ class RemoteConfig(EntryConfig):
         4,
         description="How many calls one process has in flight; fewer while the server is busy.",
     )
-    max_in_flight: PositiveInt | None = Field(
-        None,
-        description="How many of its requests generate samples at the same time in one process, "
-        "beside those of other upscalers.",
-        json_schema_extra={"default": "as many as it may have calls in flight"},
-    )
     call_timeout_s: PositiveFloat = Field(120.0, description="Time limit for one call, in seconds.")
     max_calls_per_hour: PositiveInt | None = Field(
         None,
@@ -157,11 +147,6 @@ class RemoteConfig(EntryConfig):
         False,
         description="Whether results may be fetched from private addresses, also without TLS.",
     )
-    alignment: Literal["refuse", "ignore"] = Field(
-        "refuse",
-        description="What happens to samples that are not aligned with the input: `refuse` or "
-        "`ignore`.",
-    )
     canary: CanaryPolicy = Field(
         "warn",
         description="What happens "
@@ -176,7 +161,7 @@ class RemoteConfig(EntryConfig):
     @property
     def slots(self) -> int:
         """How many of its requests run at once: with a call of each, all its workers work."""
-        return self.max_in_flight or self.concurrency * len(self.addresses)
+        return self.concurrency * len(self.addresses)
 
     @model_validator(mode="after")
     def _secrets(self) -> Self:

@@ -53,7 +53,7 @@ class EmbeddedConfig(EntryConfig):
         if isinstance(self.model, Path):
             return super().title_and_character
         shipped = SHIPPED_MODELS[self.model]
-        return self.title or shipped.title, shipped.character
+        return shipped.title, shipped.character
 
 
 def symmetric_sample(

@@ -139,12 +139,11 @@ class SampleReader:
         if (holes is None or holes.any()) and is_unchanged(source.rgb, rgb, k):
             ending = ", merely resized" if k > 1 else " unchanged"
             raise WrongSample(f"{self._name!r} sent the input back{ending}: no model has run.")
-        if self._config.alignment == "refuse":
-            problem = alignment(*_outside(source.rgb, rgb, holes), k).problem
-            if problem:
-                raise WrongSample(
-                    f"The samples of {self._name!r} do not lie on the input's pixels: {problem}."
-                )
+        problem = alignment(*_outside(source.rgb, rgb, holes), k).problem
+        if problem:
+            raise WrongSample(
+                f"The samples of {self._name!r} do not lie on the input's pixels: {problem}."
+            )
         return rgb
 
 
