@@ -60,7 +60,7 @@ def write_png(
 
     Grey is of bool (True is white), uint8 or uint16. libpng tries five filters on every row; here
     all rows have the one that suits their kind, which takes an eighth of the time for 4 % (trust
-    levels) to 17 % (photographs) more bytes (`python -m benchmarks.formats`).
+    levels) to 17 % (photographs) more bytes (docs/costs.md).
     """
     height, width, *channels = pixels.shape
     kind = _KINDS[pixels.dtype.name, *(channels or [1])]

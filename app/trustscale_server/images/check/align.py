@@ -57,7 +57,7 @@ def align(small: Image.Image, large: Image.Image) -> Placement | None:
             best = refined
         if best is not None and best.likeness >= 0.95:  # no other will be likelier
             break
-    # Pictures that belong together are at least as alike (`benchmarks/check.py`).
+    # Pictures that belong together are at least as alike (docs/evidence-real.md).
     if best is None or best.likeness < 0.5:
         return None
     to_working = np.diag([working[0] / small.width, working[1] / small.height, 1.0])

@@ -4,7 +4,7 @@ The large picture is reduced as the small one was most probably made, and both a
 Gaussian: an enlargement may invent what is finer than a pixel of the small picture, and nothing
 else. What a faithful one differs by grows with the local detail of the small file, which holds its
 noise and what compression did to it, so the limit grows with it, too. Its factors were chosen on
-photographs other than those that `benchmarks/check.py` reports.
+photographs other than those of docs/evidence-real.md.
 """
 
 from __future__ import annotations

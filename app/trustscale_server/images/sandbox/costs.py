@@ -2,7 +2,7 @@
 
 A file costs something for its metadata, profiles and structure, and more for each admitted pixel:
 several times what the slowest honest form takes, and more than the largest
-(`python -m benchmarks.decoders`). The kernel holds a decoder to it: CPU time by a timer, memory by
+(script in `b2a1c3c1`). The kernel holds a decoder to it: CPU time by a timer, memory by
 RLIMIT_AS (not on macOS).
 """
 
