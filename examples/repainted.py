@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from trustscale_server.serving.caught import caught
+from trustscale_server.images.rewritten import worst
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "demo-output" / "repainted"
@@ -218,8 +218,9 @@ def write_first(lie: Lie, upload: Path, stem: Path, folder: Path) -> None:
     x, truth = (np.asarray(part.convert("RGB")) for part in (Image.open(upload), lie.truth))
     result = np.asarray(Image.open(f"{stem}.image.png").convert("RGB"))
     trusted = np.asarray(Image.open(f"{stem}.mask.png").convert("1"))
-    found = caught(truth, result, trusted)
-    if found is None or found.marked is None or found.marked < MARKED:
+    [found] = worst(truth, result)
+    left, top, right, bottom = found.box
+    if 1 - trusted[top:bottom, left:right].mean() < MARKED:
         raise SystemExit(
             "The page says that this place was marked, and it was not: choose another."
         )

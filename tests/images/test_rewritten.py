@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from trustscale_server.images.catch_card import HEIGHT, WIDTH, catch_card
 from trustscale_server.images.rewritten import badness, worst
-from trustscale_server.serving.caught import caught
 
 SIDE = 320
 
@@ -58,26 +56,3 @@ def test_several_places_are_apart_the_worst_first():
 def test_pictures_of_two_sizes_are_refused():
     with pytest.raises(ValueError, match="differ in shape"):
         badness(stripes(0.0), stripes(0.0)[:-1])
-
-
-def test_the_card_shows_the_place_three_times():
-    """Each panel has its picture."""
-    greys = [
-        np.full((size, size, 3), value, np.uint8)
-        for size, value in ((32, 50), (128, 90), (128, 130))
-    ]
-    drawn = catch_card(*greys, verdict="Trustscale had marked it.", upscaler="a model", scale=4)
-    assert drawn.shape == (HEIGHT, WIDTH, 3) == (630, 1200, 3)
-    assert [int(drawn[280, x, 0]) for x in (200, 600, 1000)] == [50, 90, 130]
-
-
-@pytest.mark.parametrize("marked", [True, False, None])
-def test_the_verdict_says_whether_it_was_marked(marked):
-    """Or that nothing was promised."""
-    truth = stripes(0.0)
-    made = with_patch(truth, stripes(1.2), 30, 200)
-    trusted = None if marked is None else np.full(truth.shape[:2], not marked)
-    place = caught(truth, made, trusted)
-    assert ("had marked" in place.verdict) == (marked is True)
-    assert ("not marked" in place.verdict) == (marked is False)
-    assert (place.marked is None) == (marked is None)

@@ -316,32 +316,6 @@ def test_touch(open_page):
     assert fits(page)
 
 
-def test_catch_it_lying(open_page, site):
-    """A photograph is shrunk and enlarged again; its worst place is shown three times, and told."""
-    page = open_page("/")
-    ready(page)
-    photograph = upload(encoded(photo(3, 131, 150)), "mine.png")
-    page.set_input_files("#catch input", [photograph])
-    expect(page.get_by_role("heading", level=1)).to_have_text("mine, shrunk.png")
-    caught = page.locator(".caught")
-    expect(caught.locator("canvas")).to_have_count(3)
-    expect(caught.get_by_role("status")).to_contain_text(
-        re.compile("marked it|Nothing was promised")
-    )
-    assert barriers(page) == []
-    assert jargon(page) == []
-    with page.expect_download() as found:
-        page.click("#save-catch")
-    assert found.value.suggested_filename == "mine, shrunk.catch.jpeg"
-    with page.expect_response("**/truth") as told:
-        caught.get_by_role("button", name="Tell the service").click()
-    assert told.value.status == 200
-    result = httpx.get(f"{site}/v1/results/{page.get_attribute('#canvas', 'data-shown')}").json()
-    assert (result["width"], result["height"]) == (148, 128)  # multiples of the scale
-    page.keyboard.press("Escape")
-    expect(caught).to_have_count(0)
-
-
 def test_links_and_expiry(open_page, site):
     """A result is seen by a link alone; of one that is gone only its owner has the picture."""
     page = open_page("/")

@@ -32,7 +32,6 @@ _COMMANDS: Final = {
     "verify": "verify:verify",
     "check": "check:check",
     "reduce": "reduce:reduce",
-    "catch": "catch:catch",
     "calibrate": "calibrate:calibrate",
     "openapi": "serve:openapi",
     "jobs": "jobs:app",

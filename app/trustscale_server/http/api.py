@@ -38,8 +38,7 @@ OpenState = Callable[[AsyncExitStack, Metrics], Awaitable[State]]
 
 ROUTES: Final = (
     "health", "upscalers", "upscale", "uploads", "batches", "cards", "results", "truth", "shared",
-    "catch", "verify", "check", "jobs", "calibrate", "choices", "calibrations", "pairs",
-    "connect",
+    "verify", "check", "jobs", "calibrate", "choices", "calibrations", "pairs", "connect",
 )  # fmt: skip
 """The modules of `http.routes` with a router, imported on demand."""
 

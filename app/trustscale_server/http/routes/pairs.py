@@ -103,10 +103,7 @@ async def get_pair_image(
 async def get_worst_place(
     calibration_id: str, name: str, state: StateDep, _: AdminDep
 ) -> RewrittenPlace:
-    """Find the place of a pair that the model rewrote most, while its files are kept.
-
-    As `POST /v1/results/{id}/catch` does.
-    """
+    """Find the place of a pair that the model rewrote most, while its files are kept."""
     resolved = await state.services.admin.resolve(calibration_id)
     async with state.context.drawing.slot():
         place = await pair_pictures.most_rewritten(_pictures_of(state, resolved), name)

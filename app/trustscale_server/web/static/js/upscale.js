@@ -7,7 +7,6 @@ import { html, nothing, render } from "./lib/html.js";
 import { at } from "./lib/place.js";
 import { root } from "./lib/shell.js";
 import { toastError } from "./lib/toast.js";
-import { look } from "./upscale/catch.js";
 import * as intake from "./upscale/intake.js";
 import * as print from "./upscale/print.js";
 import * as queue from "./upscale/queue.js";
@@ -65,11 +64,7 @@ function enter(picture, act = "pushState") {
 
 async function openPicture(picture) {
   try {
-    const isShown = await stage.open(picture);
-    if (isShown && picture.truth && picture.caughtIn !== picture.result) {
-      picture.caughtIn = picture.result; // once is enough
-      look(picture);
-    }
+    await stage.open(picture);
   } catch (error) {
     if (error.status === 404) {
       picture.state = "expired";
@@ -78,8 +73,8 @@ async function openPicture(picture) {
   }
 }
 
-intake.events.onFiles = (files, settings, truth) => {
-  const [one, ...more] = queue.add(files, settings, truth);
+intake.events.onFiles = (files, settings) => {
+  const [one, ...more] = queue.add(files, settings);
   if (more.length) return pages.open(at("wall"));
   select(one);
   // The focused element may be gone.
@@ -165,8 +160,7 @@ stage.events.onSwipe = neighbour;
 onKey((key, event) => {
   if (event.ctrlKey || event.metaKey) return false;
   if (key === "Escape") {
-    if (state.caught) store.set({ caught: null });
-    else if (state.spot) probe(null);
+    if (state.spot) probe(null);
     else if (state.isDrawer) store.set({ isDrawer: false });
     else return false;
     return true;

@@ -1,5 +1,4 @@
-// While a calibration is measured: what the model has rewritten most so far, by the finder of
-// `trustscale catch`.
+// While a calibration is measured: what the model has rewritten most so far.
 
 import { ADMIN, getBlob, getJson } from "../lib/api.js";
 import { html, render } from "../lib/html.js";

@@ -3,13 +3,13 @@
 import { getJson } from "../lib/api.js";
 import { droppedFiles } from "../lib/files.js";
 import { at } from "../lib/place.js";
-import { guarded, toast } from "../lib/toast.js";
+import { toast } from "../lib/toast.js";
 import { state, store, upscalerOf } from "./state.js";
 import { SIZES, levelFields } from "./words.js";
 
 export const events = {
-  /** @param {File[]} _files @param {Record<string, string>} _settings @param {Blob | null} _truth */
-  onFiles: (_files, _settings, _truth) => {},
+  /** @param {File[]} _files @param {Record<string, string>} _settings */
+  onFiles: (_files, _settings) => {},
 };
 
 let loading = null;
@@ -73,22 +73,8 @@ export async function take(files) {
     if (!(await openCheck(usable[0]))) return;
   }
   const settings = await settingsNow();
-  if (settings) events.onFiles(usable, settings, null);
+  if (settings) events.onFiles(usable, settings);
 }
-
-/** A photograph is shrunk, for the model to enlarge again. */
-export const takeToCatch = (file) =>
-  guarded(async () => {
-    const settings = await settingsNow();
-    const { scale } = upscalerOf(state) ?? {};
-    if (!settings || !scale || scale === 1) return;
-    const { shrunk } = await import("./catch.js");
-    const { file: small, truth } = await shrunk(file, scale).catch(() => {
-      throw new Error("This browser cannot read the photograph.");
-    });
-    // The truth is of the size that the model makes.
-    events.onFiles([small], { ...settings, to: "", scale: "", fit: "" }, truth);
-  });
 
 /** The fields of the next requests; null: none can be made. */
 async function settingsNow() {

@@ -3,7 +3,6 @@
 import { getBlob, getJson, problem, request, upload } from "../lib/api.js";
 import { announce } from "../lib/dom.js";
 import { Pace, pause, watchJob } from "../lib/jobs.js";
-import { isCandidate } from "./catch.js";
 import { at } from "../lib/place.js";
 import { toast } from "../lib/toast.js";
 import { bytes } from "../lib/format.js";
@@ -43,7 +42,6 @@ function built(facts) {
   };
   const asked = {
     plan: null,
-    isSharp: false,
     isSure: false,
     isLost: false,
     isAway: false,
@@ -54,7 +52,7 @@ function built(facts) {
 }
 
 const FRESH = { state: "waiting", job: null, result: null, error: null };
-const FACTS = ["id", "name", "file", "truth", "created", "settings", ...Object.keys(FRESH)];
+const FACTS = ["id", "name", "file", "created", "settings", ...Object.keys(FRESH)];
 
 // Other tabs show the same pictures: each tab reports what it keeps or forgets.
 const tabs = new BroadcastChannel("trustscale.pictures");
@@ -106,10 +104,10 @@ function restored(facts) {
 const exclusively = (picture, run) =>
   navigator.locks ? navigator.locks.request(`trustscale.${picture.id}`, run) : run();
 
-/** settings: form fields of the request; truth: about the result of the only file, if it is known. The new pictures. */
-export function add(files, settings, truth = null) {
+/** settings: form fields of the request; The new pictures. */
+export function add(files, settings) {
   const fresh = files.map((file, k) => {
-    const own = { id: newId(), name: file.name || "pasted image", file, truth, created: Date.now() + k };
+    const own = { id: newId(), name: file.name || "pasted image", file, created: Date.now() + k };
     return built({ ...FRESH, ...own, settings: { ...settings } });
   });
   fresh.forEach(save);
@@ -164,8 +162,6 @@ async function run(picture) {
     pump();
     return events.onEnded(picture);
   }
-  if (!picture.job && !picture.truth)
-    isCandidate(picture).then((isSharp) => isSharp && change(picture, { isSharp }));
   if (!picture.job && !picture.isSure) {
     const plan = await planned(picture);
     if (plan && (plan.most || plan.seconds > LONG_S)) {

@@ -9,7 +9,6 @@ import { Store } from "../lib/store.js";
  * @property {string} name
  * @property {Blob} file
  * @property {number} created
- * @property {Blob | null} truth what the result should be, where that is known
  * @property {Record<string, string>} settings what it is sent with
  * @property {"waiting" | "asking" | "sending" | "full" | "away" | "queued" | "running" | "done" | "failed" | "cancelled" | "expired"} state
  * @property {string | null} job
@@ -20,7 +19,6 @@ import { Store } from "../lib/store.js";
  * @property {string | null} draft the first sample, for an <img>: nothing of it is checked
  * @property {number} left seconds until a service that is full or away is asked again, or share that is sent
  * @property {{seconds: number, width: number, height: number} | null} plan what it would take, where that is much
- * @property {boolean} isSharp whether it is a large, sharp photograph, which a model can be tried with
  * @property {boolean} isSure whether it is sent though it takes long
  * @property {boolean} isLost whether the connection that tells of its progress is broken
  * @property {boolean} isAway whether the model cannot be reached
@@ -58,8 +56,6 @@ export const store = new Store({
   compares: false,
   /** @type {any} a spot of the picture that is looked into */
   spot: null,
-  /** @type {any} what the model rewrote most of the result on the screen: see catch.js */
-  caught: null,
   left: "", // of the divider: id of a picture that another model has made of the same file, "": the upload
   isDrawer: false, // whether the promise and the details are shown
   isFull: false,

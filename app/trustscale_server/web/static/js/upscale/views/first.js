@@ -2,7 +2,7 @@
 
 import { html, nothing } from "../../lib/html.js";
 import { at } from "../../lib/place.js";
-import { load, takeExample, takeToCatch } from "../intake.js";
+import { load, takeExample } from "../intake.js";
 import { upscalerOf } from "../state.js";
 import { openSettings } from "./settings.js";
 import { files, strip } from "./strip.js";
@@ -17,11 +17,6 @@ const image = (name) => new URL(`../../../img/${name}`, import.meta.url).href;
 
 export function first(state, onPick) {
   const upscaler = upscalerOf(state);
-  const catching = ({ target }) => {
-    const [file] = target.files;
-    target.value = "";
-    if (file) takeToCatch(file);
-  };
   return html`<section class="first">
       ${LIE}
       <div class="pitch">
@@ -34,7 +29,6 @@ export function first(state, onPick) {
               </button>`,
           )}
         </div>
-        <label class="button quiet" id="catch"><input type="file" class="visually-hidden" accept="image/*" aria-label="Catch it lying on a photograph of yours" @change=${catching} />Catch it lying on your own photograph</label>
         <button type="button" class="link" id="open-settings" @click=${openSettings}>Options</button>
         <button type="button" class="link" id="open-check" @click=${check}>Check a picture</button>
       </div>

@@ -12,8 +12,6 @@ import { again, cancel, confirm, remove } from "../queue.js";
 import { setView, viewer } from "../stage.js";
 import { state, store, upscalerOf } from "../state.js";
 import { faultOf, hasPromise, mayHelp, reduced, stateWords } from "../words.js";
-import { takeToCatch } from "../intake.js";
-import { caughtCard } from "./caught.js";
 import { atRest, dock } from "./dock.js";
 import { link } from "./strip.js";
 import { drawer } from "./drawer.js";
@@ -82,7 +80,7 @@ export function result(now) {
     <div class="stage">
       ${viewer.element}
       ${hasPromise(found) ? nothing : html`<button type="button" class="pill" id="no-promise" @click=${open}>No promise for this picture</button>`}
-      ${whyCard(now)} ${dock(now)} ${atRest(found)} ${caughtCard(now)}
+      ${whyCard(now)} ${dock(now)} ${atRest(found)}
     </div>
     ${drawer(now)}
   </section>`;
@@ -107,7 +105,6 @@ function waiting(picture, { pictures }) {
         <p id="waiting-state" role="status">${stateWords(picture)}</p>
         ${canWake ? button("Try now", () => picture.wake(), { kind: "small" }) : nothing}
         ${state === "asking" ? ways(picture, pictures) : nothing}
-        ${picture.isSharp ? button("Catch it lying on this photograph", () => takeToCatch(picture.file), { id: "catch", kind: "small", title: "Shrink it, let the model enlarge it again, and see what it rewrote" }) : nothing}
       </div>
     </div>
   </section>`;
