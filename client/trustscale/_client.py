@@ -196,16 +196,6 @@ class _Service(RequestMethods[T]):
         )
 
     @method
-    async def backtest(
-        self, calibration: str, splits: int = 100, group: str | None = None
-    ) -> dict[str, Any]:
-        """Return realised risk and trusted area over random halvings of the pairs (admin)."""
-        params = form(splits=splits, group=group)
-        return await self._calibration_document(
-            "GET", f"/{calibration}/backtest", "rows", params=params
-        )
-
-    @method
     async def delete(self, calibration: str) -> None:
         """Remove a calibration that is not active (admin)."""
         await self._session.send("DELETE", f"{CALIBRATIONS}/{calibration}")

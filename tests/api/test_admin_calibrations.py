@@ -13,12 +13,11 @@ from harness.factories import SIDE, calibration_of, changed, encoded, sharp
 from harness.fakes import FakeUpscaler
 from harness.gateway import AS_ADMIN, PATIENT, aside, check_problem, ended, gateway, post
 from harness.waiting import until
-from trustscale_server.calibration import file, soundness
+from trustscale_server.calibration import active, file, soundness
 from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.guarantee_kinds import HighProbability
 from trustscale_server.calibration.insight import COMMON_ALPHAS
 from trustscale_server.calibration.priority import CalibrationPriority
-from trustscale_server.calibration.soundness import MAX_SPLITS
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.sampling.spec import TRUST_LAYER_VERSION
 
@@ -66,59 +65,70 @@ def test_reading(admin, calibration, made):
     assert "Infinity" not in text
     assert math.isinf(float(json.loads(text)["thresholds"][0]["threshold"]))
 
-    shown = admin.get(f"/{calibration.id}/backtest", splits=2)
-    assert (shown["splits"], len(shown["rows"])) == (2, len(COMMON_ALPHAS))
-    checks = shown["checks"]
+    report = admin.get(f"/{calibration.id}")["report"]
+    assert [row["alpha"] for row in report["rows"]] == list(COMMON_ALPHAS)
+    checks = report["checks"]
     assert (checks["n"], checks["sizes"], checks["duplicates"]) == (30, ["48x48"], [])
-    wrong = admin.send("GET", f"/{calibration.id}/backtest", params={"splits": MAX_SPLITS + 1})
-    check_problem(wrong, "bad-request")
 
 
-class TestLeft:
-    """Backtests take minutes, and clients hang up."""
+def test_a_report_is_computed_once(admin, made, monkeypatch):
+    """With the calibration; later only what is kept is read, until it is deleted."""
+    computed = []
+    monkeypatch.setattr(
+        active, "report_of", lambda subset: computed.append(subset) or soundness.report_of(subset)
+    )
+    assert admin.get(f"/{made['id']}")["report"] == made["report"]
+    assert computed == []
+    smaller = admin.send("DELETE", f"/{made['id']}/pairs/002").json()
+    for _ in range(2):
+        assert admin.get(f"/{smaller['id']}")["report"] == smaller["report"]
+    assert len(computed) == 1
 
-    @pytest.fixture
-    def begun(self, monkeypatch):
-        """Makes backtests that end only when nobody waits for them; lists those that run."""
-        begun = []
 
-        def endless(*_, before_split, **__):
-            begun.append(threading.current_thread())
-            try:
-                while True:
-                    before_split()
-                    time.sleep(0.001)
-            finally:
-                begun.remove(threading.current_thread())
+async def test_a_client_leaves(serve, calibration, monkeypatch):
+    """Reports take seconds: two threads at most, and others are answered meanwhile."""
+    begun = []
 
-        monkeypatch.setattr(soundness, "backtest", endless)
-        return begun
+    def endless(*_, before_split, **__):
+        begun.append(threading.current_thread())
+        try:
+            while True:
+                before_split()
+                time.sleep(0.001)
+        finally:
+            begun.remove(threading.current_thread())
 
-    async def test_others_are_answered_meanwhile(self, serve, calibration, begun):
-        """Eight take two threads at most; when their clients have left, they hold none."""
-        path = f"{BASE}/{calibration.id}/backtest"
-        async with serve() as served:
-            waiting = [served.hanging("GET", path, headers=AS_ADMIN) for _ in range(8)]
-            await until(lambda: len(begun) == 2)
-            assert (await served.post()).status_code == 200
-            assert len(begun) == 2
-            for left in waiting:
-                left.leave()
-            for left in waiting:
-                await left.hang_up()
-            await until(lambda: not begun)
-            curve = await served.client.get(f"{BASE}/{calibration.id}/curve", headers=AS_ADMIN)
-            assert curve.status_code == 200
+    monkeypatch.setattr(soundness, "backtest", endless)
+    path = f"{BASE}/{calibration.id}"
+    async with serve() as served:
+        waiting = [served.hanging("GET", path, headers=AS_ADMIN) for _ in range(8)]
+        await until(lambda: len(begun) == 2)
+        assert (await served.post()).status_code == 200
+        assert len(begun) == 2
+        for left in waiting:
+            left.leave()
+        for left in waiting:
+            await left.hang_up()
+        await until(lambda: not begun)
 
-    async def test_the_service_stops(self, serve, calibration, begun):
-        """It waits for none of them, and says so."""
-        path = f"{BASE}/{calibration.id}/backtest"
-        async with serve(timings=PATIENT._replace(drain_s=0.01)) as served:
-            asked = asyncio.create_task(served.client.get(path, headers=AS_ADMIN))
-            await until(lambda: begun)
-            served.state.stopping.set()
-            check_problem(await asked, "overloaded")
-            await until(lambda: not begun)
+
+async def test_the_service_stops(serve, calibration, monkeypatch):
+    """It waits for no report, and says so."""
+    begun = []
+
+    def endless(*_, before_split, **__):
+        begun.append(1)
+        while True:
+            before_split()
+            time.sleep(0.001)
+
+    monkeypatch.setattr(soundness, "backtest", endless)
+    async with serve(timings=PATIENT._replace(drain_s=0.01)) as served:
+        path = f"{BASE}/{calibration.id}"
+        asked = asyncio.create_task(served.client.get(path, headers=AS_ADMIN))
+        await until(lambda: begun)
+        served.state.stopping.set()
+        check_problem(await asked, "overloaded")
 
 
 class TestExtend:
@@ -205,10 +215,10 @@ def test_without_generation(admin, upscaler, made):
     check_problem(admin.send("DELETE", f"/{made['id']}/pairs/999"), "not-found")
     expected = {name: data for name, data in truth_files(6).items() if "002" not in name}
     again = admin.create(expected)
-    assert admin.get(f"/{smaller['id']}/curve") == admin.get(f"/{again['id']}/curve")
-    # A calibration without pairs has no meaning, and a backtest needs two.
+    assert smaller["thresholds"] == again["thresholds"]
+    # A calibration without pairs has no meaning, and halves need two.
     one = admin.create(truth_files(1))
-    check_problem(admin.send("GET", f"/{one['id']}/backtest"), "bad-request")
+    assert one["report"]["rows"] == []
     check_problem(admin.send("DELETE", f"/{one['id']}/pairs/000"), "conflict")
 
 

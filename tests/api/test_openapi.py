@@ -132,7 +132,7 @@ def test_what_is_refused_is_no_valid_request():
         for operation in path.values()
         for parameter in operation.get("parameters", ())
     }
-    assert told["get_curve", "group"]["anyOf"][0]["minLength"] == 1
+    assert told["get_calibration", "group"]["anyOf"][0]["minLength"] == 1
     for header, fits in (("if-match", '"v3"'), ("if-none-match", "*")):
         pattern = told["put_label", header]["pattern"]
         assert re.search(pattern, fits)

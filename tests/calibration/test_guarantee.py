@@ -16,7 +16,7 @@ from trustscale_server.calibration.guarantee_kinds import (
     Probability,
     guarantee_of,
 )
-from trustscale_server.calibration.insight import coarser, leaked
+from trustscale_server.calibration.insight import leaked
 from trustscale_server.conformal import CalibrationSet, HighProbabilityCurve, LossCurve, RiskCurve
 from trustscale_server.conformal.high_probability import minimal_n
 from trustscale_server.platform.errors import BadRequest
@@ -183,14 +183,3 @@ async def test_a_local_model_is_tried():
     pipeline = MeasurementSpec(fingerprint="fake:1", scale=2, samples=2)
     found = await Costs(job_concurrency=2).estimate(upscaler, pipeline, pairs=100, pixels=128**2)
     assert found.estimate_s >= 10
-
-
-@pytest.mark.parametrize("most", [1, 3, 8])
-def test_coarser_is_never_lower(calibration, most):
-    """A curve in fewer steps is at least the curve everywhere."""
-    curve = calibration.curve
-    thresholds, risks = coarser(curve, most)
-    assert len(risks) <= most
-    for t in curve.thresholds:
-        place = np.searchsorted(thresholds, t, side="right") - 1
-        assert risks[place] >= curve.risk(float(t))

@@ -24,6 +24,7 @@ from trustscale_server.calibration.insight import (
     thresholds,
 )
 from trustscale_server.calibration.manifest import Described, PairInfo
+from trustscale_server.calibration.soundness import Report
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.platform.errors import UpscalerUnavailable
 from trustscale_server.sampling.spec import pipeline_differences
@@ -78,6 +79,7 @@ class CalibrationDetail(Described):
     classes: list[CalibratedClass]
     changes: ServingChanges = Field(description="What serving from it would change now.")
     leakage: Leakage | None = None
+    report: Report | None = Field(None, description="Of all pairs; null of a group.")
 
 
 class PairDetail(PairInfo):
@@ -86,13 +88,6 @@ class PairDetail(PairInfo):
     model_config = ConfigDict(extra="ignore")
 
     spots: int = Field(description="Windows of the output that the promise is about.")
-
-
-class CurvePoint(BaseModel):
-    """A step of the curve: the risk, or its bound, from this threshold up to the next."""
-
-    threshold: float
-    risk: float
 
 
 async def detail(
@@ -116,6 +111,7 @@ async def detail(
     differing = _differences(upscalers, calibration)
     pictured = await pair_pictures.kept(blobs, calibration.id)
     changes = await calibrations.changes(calibration, force=True)
+    report = await calibrations.report(calibration) if group is None else None
 
     def document() -> CalibrationDetail:
         subset = calibration.subset(group)
@@ -144,6 +140,7 @@ async def detail(
                 "classes": classes_of(subset),
                 "changes": changes,
                 "leakage": leakage,
+                "report": report,
             }
         )
 

@@ -170,6 +170,7 @@ class CalibrationMaker:
         self, request: CalibrationRequest, calibration: Calibration, job: str
     ) -> str:
         """Activate it if asked, unless that would serve worse; return its path."""
+        await self.calibrations.report(calibration)
         if request.config.activate:
             changes = await self.calibrations.changes(calibration, force=True)
             if changes.is_worse and not request.config.force:

@@ -18,6 +18,7 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.priority import CalibrationPriority, answers_other_uploads
 from trustscale_server.calibration.shipped import shipped_for_text
+from trustscale_server.calibration.soundness import Report, report_of
 from trustscale_server.conformal.error_metrics import METRICS
 from trustscale_server.conformal.fidelity import ReaderSettings
 from trustscale_server.platform.abandoned import in_spare_thread
@@ -65,6 +66,19 @@ class Calibrations:
         """Return the stored calibration; raise NotFound once any process has deleted it."""
         await self.store.get(calibration_id)
         return await self.get(calibration_id)
+
+    async def report(self, calibration: Calibration) -> Report:
+        """Return what to expect of a stored calibration; it is computed once.
+
+        Raises:
+            NoLongerWaiting: the caller has left (`platform/abandoned.py`).
+        """
+        known = await self.store.report(calibration.id)
+        if known is not None:
+            return Report.model_validate_json(known)
+        report = await in_spare_thread(report_of, calibration.everything)
+        await self.store.keep_report(calibration.id, report.model_dump_json().encode())
+        return report
 
     async def active_ids(self, upscaler: str) -> tuple[str, ...]:
         """Return the ids of an upscaler's active calibrations, in order of priority."""

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
-import numpy as np
 from pydantic import BaseModel, Field
 
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import Threshold, threshold_json
 from trustscale_server.calibration.subset import Subset
-from trustscale_server.conformal import StepCurve
 from trustscale_server.images.kinds import class_in_words
 from trustscale_server.platform.errors import BadRequest
 
@@ -97,12 +95,6 @@ def classes_of(subset: Subset) -> list[CalibratedClass]:
         )
         for name, of_class in classes.items()
     ]
-
-
-def coarser(curve: StepCurve, most: int) -> tuple[list[float], list[float]]:
-    """Return thresholds and risks of a curve in `most` steps or fewer; no risk is lowered."""
-    edges = np.linspace(0, len(curve.risks), min(most, len(curve.risks)) + 1).astype(int)
-    return curve.thresholds[edges[:-1]].tolist(), curve.risks[edges[1:] - 1].tolist()
 
 
 def leaked(subset: Subset, n_leaked: int) -> float:

@@ -12,10 +12,9 @@ from trustscale_server.calibration.subset import Subset
 from trustscale_server.calibration.ways import CalibratedWay, calibrated_ways
 from trustscale_server.conformal.backtest import BacktestRow, Pairs, backtest
 from trustscale_server.platform.abandoned import check_wanted
-from trustscale_server.platform.errors import BadRequest
 
-MAX_SPLITS: Final = 200
-"""Of a backtest: the 5 % and 95 % quantiles of more would hardly differ."""
+_SPLITS: Final = 25
+"""Random halvings; with 2,000 pairs they take some five seconds."""
 
 
 class DominantPair(BaseModel):
@@ -43,24 +42,25 @@ class Checks(BaseModel):
     )
 
 
-class Backtest(BaseModel):
-    """Realised risk and trusted area over random halvings of the pairs, and checks."""
+class Report(BaseModel):
+    """What random halves of the pairs keep, and checks; no rows of a single scene."""
 
-    splits: int
+    splits: int = Field(_SPLITS, description="How often the pairs were halved at random.")
     rows: list[BacktestRow]
     checks: Checks
 
 
-def backtest_of(subset: Subset, splits: int) -> Backtest:
+def report_of(subset: Subset) -> Report:
     """Return what to expect of it: a backtest over random halvings, and checks.
 
     Raises:
-        BadRequest: fewer than two scenes.
         NoLongerWaiting: the caller has left (`platform/abandoned.py`).
     """
-    if subset.n < 2:
-        raise BadRequest("A backtest needs at least two pairs of different scenes.")
-    rows = backtest(
+    return Report(rows=_backtest(subset) if subset.n > 1 else [], checks=checks(subset))
+
+
+def _backtest(subset: Subset) -> list[BacktestRow]:
+    return backtest(
         Pairs(
             [subset.arrays.spots_of(place) for place in range(subset.pairs)],
             subset.scenes,
@@ -70,11 +70,10 @@ def backtest_of(subset: Subset, splits: int) -> Backtest:
         ),
         subset.error_bound,
         COMMON_ALPHAS,
-        splits=splits,
+        splits=_SPLITS,
         curve_of=subset.guarantee.curve,
         before_split=check_wanted,
     )
-    return Backtest(splits=splits, rows=rows, checks=checks(subset))
 
 
 def checks(subset: Subset) -> Checks:

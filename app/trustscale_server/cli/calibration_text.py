@@ -48,6 +48,7 @@ def _text(document: dict[str, Any]) -> str:
             f"  {row['alpha']:<7g} {float(row['threshold']):<13.6g} {row['trusted_fraction']:.1%}"
             for row in document["thresholds"]
         ),
+        *(["", *_report(report)] if (report := document["report"]) else []),
         "",
         *_verdict(document),
     ]
@@ -152,10 +153,10 @@ def _uploads(classes: Sequence[str]) -> str:
     return "; ".join(map(class_in_words, classes)) or "no upload that those before it leave over"
 
 
-def backtest_text(document: dict[str, Any]) -> str:
-    """Return what to expect of a calibration, and what its pairs show."""
+def _report(document: dict[str, Any]) -> list[str]:
+    """What to expect of a calibration, and what its pairs show."""
     lines = [
-        f"{document['splits']} random halvings: mean, and 5 % to 95 % of the halvings",
+        f"  {document['splits']} random halvings: mean, and 5 % to 95 % of the halvings",
         "  α       loss                      trusted area            above α",
     ]
     for row in document["rows"]:
@@ -180,4 +181,4 @@ def backtest_text(document: dict[str, Any]) -> str:
             if way["is_above"]
         ),
     ]
-    return "\n".join(lines)
+    return lines

@@ -13,12 +13,10 @@ from pydantic import ValidationError
 
 from trustscale_server.calibration import file
 from trustscale_server.calibration.guarantee_kinds import guarantee_of
-from trustscale_server.calibration.soundness import MAX_SPLITS
 from trustscale_server.cli import options
 from trustscale_server.cli.calibration_run import CalibrationRun
 from trustscale_server.cli.calibration_text import (
     activation_text,
-    backtest_text,
     print_calibration,
     row_text,
 )
@@ -124,19 +122,6 @@ def import_(
         server, lambda service: service.import_file(data, activate=activate, force=force)
     )
     typer.echo(imported["id"])
-
-
-@app.command()
-def backtest(
-    calibration: Id,
-    splits: Annotated[int, typer.Option(min=1, max=MAX_SPLITS, help="Random halvings.")] = 100,
-    group: _Group = None,
-    server: options.Server = None,
-    as_json: options.Json = False,
-) -> None:
-    """Estimate loss and trusted area: half of the pairs calibrates, the other half is judged."""
-    expectation = ask(server, lambda service: service.backtest(calibration, splits, group))
-    output(expectation, backtest_text, as_json=as_json)
 
 
 @app.command()

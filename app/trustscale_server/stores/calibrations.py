@@ -82,6 +82,19 @@ class CalibrationStore:
             raise _unknown(calibration)
         return document.value
 
+    async def report(self, calibration: str) -> bytes | None:
+        """Return what was kept by `keep_report`, if anything."""
+        (document,) = await self._documents.read(_report(calibration))
+        return document.value if document.version else None
+
+    async def keep_report(self, calibration: str, report: bytes) -> None:
+        """Keep what was computed of a calibration, as long as that is there."""
+
+        def keep(documents: Sequence[Document]) -> tuple[None, Changes]:
+            return None, {_report(calibration): Put(report)} if documents[0].version else {}
+
+        await self._documents.change([Key(_HEADS, calibration)], keep)
+
     async def heads(self, upscaler: str | None = None) -> list[CalibrationHead]:
         """Return all calibrations, the newest first."""
         documents = await read_folder(self._documents, _HEADS, newest=True)
@@ -135,7 +148,7 @@ class CalibrationStore:
                     f"Calibration {calibration} is active; make another one the only one first."
                 )
             was_there = True
-            return None, {key: None, _blob(calibration): None}
+            return None, {key: None, _blob(calibration): None, _report(calibration): None}
 
         await self._documents.change([_ACTIVE, key], remove)
 
@@ -169,6 +182,10 @@ def _activated(
     return Activation(
         upscaler=upscaler, calibrations=after, previous=previous, at=datetime.now(UTC)
     )
+
+
+def _report(calibration: str) -> Key:
+    return Key("calibration-reports", calibration)
 
 
 def _blob(calibration: str) -> Key:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from itertools import islice
 from typing import Annotated, Literal
 
 from fastapi import Body, Query
@@ -11,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from trustscale_server.calibrating.activation import ActivationOut
-from trustscale_server.calibrating.detail import CalibrationDetail, CurvePoint
+from trustscale_server.calibrating.detail import CalibrationDetail
 from trustscale_server.calibrating.rows import (
     CalibrationRow,
     PendingCalibration,
@@ -21,8 +19,6 @@ from trustscale_server.calibrating.rows import (
     pending_rows,
 )
 from trustscale_server.calibration import file
-from trustscale_server.calibration.insight import coarser
-from trustscale_server.calibration.soundness import MAX_SPLITS, Backtest, backtest_of
 from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.forms import MAX_JSON_BYTES
 from trustscale_server.http.openapi import file_response
@@ -31,8 +27,6 @@ from trustscale_server.http.problems import problem_responses
 from trustscale_server.http.state import StateDep
 from trustscale_server.platform.abandoned import in_spare_thread
 from trustscale_server.stores.job_status import JobStatus
-
-_ROWS_AT_ONCE = 5000
 
 router = admin_router("calibrations", "not-found", "conflict", "bad-request")
 
@@ -83,56 +77,6 @@ async def get_calibration(
     if isinstance(resolved, JobStatus):
         return pending(resolved)
     return await state.services.admin.detail(resolved, group, n_leaked=n_leaked)
-
-
-@router.get("/{calibration_id}/curve", response_model=list[CurvePoint], responses=_GROUP_PROBLEMS)
-async def get_curve(
-    calibration_id: str,
-    state: StateDep,
-    _: AdminDep,
-    group: _Group = None,
-    points: Annotated[
-        int | None,
-        Query(
-            ge=1, description="The most steps of the curve; a joined step takes the higher value."
-        ),
-    ] = None,
-) -> Response:
-    """Read the risk curve of a calibration.
-
-    From each threshold on, up to the next one, it is the risk or the bound on it.
-    """
-    calibration = await state.services.admin.finished(calibration_id)
-
-    def curve_json() -> Response:
-        curve = calibration.subset(group).curve
-        steps = zip(*coarser(curve, points or len(curve.risks)), strict=True)
-        rows = ({"threshold": threshold, "risk": risk} for threshold, risk in steps)
-        # In parts: encoding one long list would block all other threads.
-        batches = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])
-        texts = (
-            json.dumps(batch, allow_nan=False, separators=(",", ":"))[1:-1] for batch in batches
-        )
-        return Response(f"[{','.join(texts)}]", media_type="application/json")
-
-    # The JSON of millions of steps takes seconds.
-    return await in_spare_thread(curve_json)
-
-
-@router.get("/{calibration_id}/backtest", responses=_GROUP_PROBLEMS)
-async def get_backtest(
-    calibration_id: str,
-    state: StateDep,
-    _: AdminDep,
-    splits: Annotated[int, Query(ge=1, le=MAX_SPLITS)] = 100,
-    group: _Group = None,
-) -> Backtest:
-    """Read what to expect from a calibration.
-
-    It has the realised risk and trusted area over random halvings of the pairs, and checks.
-    """
-    subset = (await state.services.admin.finished(calibration_id)).subset(group)
-    return await in_spare_thread(backtest_of, subset, splits)
 
 
 @router.get(

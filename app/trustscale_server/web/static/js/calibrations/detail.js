@@ -5,45 +5,38 @@ import { count, level, percent, threshold, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { at } from "../lib/place.js";
 import { guarded } from "../lib/toast.js";
-import { button, facts, figures, hint, items, later, pageHead, table } from "../lib/widgets.js";
+import { button, facts, figures, hint, items, pageHead, table } from "../lib/widgets.js";
 import { reasons } from "./job.js";
 import { GONE, pictures } from "./pictures.js";
 import * as service from "./service.js";
 import { above, activeBadge, howSure, metricWords, mismatch, mismatchWords } from "./words.js";
 import { ownRow, pipelineWords, trustsNothing } from "./words.js";
 
-const SPLITS = 50;
-
 export async function show(root, query) {
   const group = query.get("group");
   const calibration = await service.detail(query.get("id"), group);
   document.title = `${service.title(calibration)} · Trustscale`;
   const rows = await service.listed();
-  const expected = expectations(calibration, group);
+  const { area, backtest, dominant } = expectations(calibration);
   render(
     html`${head(calibration, rows)}
       <div class="stack">
         ${calibration.differences?.length > 0 ? refusal(calibration.differences) : nothing} ${calibration.groups?.length > 0 ? groupChoice(calibration, group) : nothing}
         ${tiles(calibration)}
         <div class="two">
-          <section class="card">${later(partOf(expected, "area"), "Trying it out on its own photographs…")}</section>
-          <section class="card stack">${later(partOf(expected, "backtest").catch(none), "")}</section>
+          <section class="card">${area}</section>
+          <section class="card stack">${backtest}</section>
         </div>
         ${calibration.classes.length ? classTable(calibration.classes) : nothing}
         <section class="card stack">
           <h2>Photographs with the largest errors</h2>
-          ${later(partOf(expected, "dominant").catch(none), "Looking…")}
+          ${dominant}
         </section>
         <section class="card"><h2>Origin</h2>${provenance(calibration)}</section>
       </div>`,
     root,
   );
-  await Promise.allSettled([expected]);
 }
-
-/** A part of a promise; an error is shown once, in the first part. */
-const partOf = async (expected, name) => (await expected)[name];
-const none = () => nothing;
 
 function head(calibration, rows) {
   const row = rows.find(({ id }) => id === calibration.id);
@@ -121,17 +114,14 @@ function tiles(calibration) {
   ]);
 }
 
-/** The results of repeated splits of the pairs: {area, backtest, dominant}. Throws ApiError. */
-async function expectations(calibration, group) {
-  if (calibration.n < 2) {
-    const words = hint("A backtest needs at least two scenes.");
-    return {
-      area: chart(areaChart(calibration)),
-      backtest: words,
-      dominant: hint("There is only one scene."),
-    };
+/** The report of a calibration, as parts of the page: {area, backtest, dominant}. A group has none. */
+function expectations(calibration) {
+  const { report } = calibration;
+  if (!report?.rows.length) {
+    const words = hint(report ? "There is only one scene." : "Groups are not tried out one by one.");
+    return { area: chart(areaChart(calibration)), backtest: words, dominant: words };
   }
-  const { rows, checks, splits } = await service.backtest(calibration.id, SPLITS, group);
+  const { rows, checks, splits } = report;
   const backtest = html`${chart(backtestChart(calibration, rows))}
     <p class="hint">
       In ${splits} random splits, one half of the scenes makes the promise and the other half checks it, from stored measurements. The dots should lie at or

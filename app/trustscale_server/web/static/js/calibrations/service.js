@@ -21,8 +21,6 @@ export const pending = () => getJson(`${BASE}?state=pending`, ADMIN);
 export const upscalers = () => getJson(at("v1/upscalers"), ADMIN);
 export const detail = (id, group, more = {}) =>
   getJson(`${path(id)}${asked({ group })}`, { ...ADMIN, ...more });
-export const backtest = (id, splits, group) =>
-  getJson(`${path(id, "backtest")}${asked({ splits, group })}`, ADMIN);
 export const pairs = (id) => getJson(path(id, "pairs"), ADMIN);
 /** Which of these paths are pairs: {pairs: [{name, x, y, label, group}], groups, items: [{name, reason}], used: names}. */
 export const arranged = (asked) => sendJson("POST", at("v1/admin/pairs/check"), asked);
