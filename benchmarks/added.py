@@ -30,9 +30,9 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal.added import STEPS, Marked, excess
 from trustscale_server.images.compression import Compression
-from trustscale_server.images.degradation import Degradation
-from trustscale_server.images.degrade import crop_to_multiple, make_input
-from trustscale_server.images.features import look_at
+from trustscale_server.kinds.degradation import Degradation
+from trustscale_server.kinds.degrade import crop_to_multiple, make_input
+from trustscale_server.kinds.features import look_at
 from trustscale_server.pixels.align import aligned, consistency_db
 from trustscale_server.pixels.filters import gaussian_blur
 from trustscale_server.pixels.lab import lab_distance

@@ -17,7 +17,7 @@ from trustscale_server.bootstrap.fields import DEFAULT_ROUTING
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal.backtest import trusted_shares
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.kinds.classes import class_in_words
 from trustscale_server.upscalers.base import routed
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 

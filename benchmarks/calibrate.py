@@ -29,8 +29,8 @@ from trustscale_server.calibration.pair_arrays import PairArrays
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.conformal.loss_curve import LossCurves, coarse_up
-from trustscale_server.images.png import to_png
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.images.encoding.png import to_png
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers.base import RGB, Capabilities, Source

@@ -27,11 +27,11 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.shipped import shipped_calibration
 from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.decode import decode
-from trustscale_server.images.degrade import crop_to_multiple
-from trustscale_server.images.features import look_at
+from trustscale_server.images.decoding.decode import decode
+from trustscale_server.images.encoding.overlay import composed
 from trustscale_server.images.limits import PAIR_LIMITS
-from trustscale_server.images.overlay import composed
+from trustscale_server.kinds.degrade import crop_to_multiple
+from trustscale_server.kinds.features import look_at
 from trustscale_server.sampling.measure import measure
 from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.upscalers.base import RGB, Source

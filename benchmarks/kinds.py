@@ -1,7 +1,7 @@
 """Learn the table of kinds: `python -m benchmarks.kinds DIR [--judge DIR]`.
 
 DIR holds photographs, only Y, that calibrate nothing. Of each an input is made in every typical
-way (`images/typical.py`); their descriptions are the rows of a multinomial logistic regression,
+way (`kinds/typical.py`); their descriptions are the rows of a multinomial logistic regression,
 whose weights become TABLE. Which class the ways belong to, and its words, stand below.
 
 With `--judge`, for other photographs: which classes uploads of each way are read as. The table
@@ -28,15 +28,15 @@ from scipy.optimize import minimize
 from benchmarks.photos import photo_folder
 from benchmarks.table import print_table
 from trustscale_server.calibrating.intake.find import find_in
-from trustscale_server.images.decode import decode
-from trustscale_server.images.degrade import DegradedInput, make_input, subject_of
-from trustscale_server.images.kinds import MAX_DEVIATIONS, file_numbers, kinds_table
+from trustscale_server.images.decoding.decode import decode
 from trustscale_server.images.limits import PAIR_LIMITS
-from trustscale_server.images.resaved import strongest_compression
-from trustscale_server.images.statistics import describe
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.kinds.classes import MAX_DEVIATIONS, file_numbers, kinds_table
+from trustscale_server.kinds.degrade import DegradedInput, make_input, subject_of
+from trustscale_server.kinds.resaved import strongest_compression
+from trustscale_server.kinds.statistics import describe
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 
-TABLE: Final = Path("app/trustscale_server/images/kinds.json")
+TABLE: Final = Path("app/trustscale_server/kinds/classes.json")
 SCALE: Final = 4
 RIDGE: Final = 2.0
 PRIOR: Final = 0.5  # the power of a way's share

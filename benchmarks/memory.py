@@ -26,7 +26,7 @@ from benchmarks.request import EXAMPLE, with_state
 from benchmarks.table import print_table
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.http.app import create_app
-from trustscale_server.images.encode import PICTURE_FORMATS
+from trustscale_server.images.encoding.encode import PICTURE_FORMATS
 from trustscale_server.serving.footprint import LETTERS, footprint
 from trustscale_server.serving.picture_format import chosen_format
 from trustscale_server.upscalers.base import Capabilities, Source

@@ -27,7 +27,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.table import print_table
 from harness.browser import DESKTOP, launched, serving
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
 from trustscale_server.serving.document import Result
 from trustscale_server.serving.file_names import MASK, TRUST
 from trustscale_server.stores.opened import open_stores

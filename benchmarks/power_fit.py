@@ -38,8 +38,8 @@ from trustscale_server.calibrating.packing import npz_bytes
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.conformal import fidelity
-from trustscale_server.images.degradation import Degradation, Mixture
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.kinds.degradation import Degradation, Mixture
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 from trustscale_server.sampling.enlarged import Enlarged
 from trustscale_server.sampling.sigma import fitting, pyramid
 from trustscale_server.sampling.sigma.estimators import Accumulator, IndecisionSettings

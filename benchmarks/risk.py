@@ -55,11 +55,11 @@ from trustscale_server.conformal.loss_curve import LossCurves
 from trustscale_server.conformal.review import TOLERANCES, accepted_of_batch, high_sigma, off_shares
 from trustscale_server.conformal.step_curve import StepCurve
 from trustscale_server.images.compression import Compression
-from trustscale_server.images.decode import decode
-from trustscale_server.images.degrade import crop_to_multiple
-from trustscale_server.images.features import UPLOAD, InputFeatures, look_at
-from trustscale_server.images.kinds import Kind
+from trustscale_server.images.decoding.decode import decode
 from trustscale_server.images.limits import PAIR_LIMITS
+from trustscale_server.kinds.classes import Kind
+from trustscale_server.kinds.degrade import crop_to_multiple
+from trustscale_server.kinds.features import UPLOAD, InputFeatures, look_at
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import TRUST_LAYER_VERSION, MeasurementSpec
 from trustscale_server.serving.applicable import ApplicableCalibration

@@ -40,8 +40,8 @@ from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.manifest import Provenance
 from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.calibration.shipped import shipped_calibration
-from trustscale_server.images.features import InputFeatures, classify
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.kinds.features import InputFeatures, classify
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import BadCalibration
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec

@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, ImageFilter
 from PIL.Image import Resampling
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
-from trustscale_server.images.header import installed_formats
+from trustscale_server.images.decoding.header import installed_formats
 
 SCALE = 4
 installed_formats()  # with HEIF among them, where it is installed

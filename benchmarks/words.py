@@ -54,10 +54,10 @@ from trustscale_server.calibration.guarantee_kinds import Expectation, Probabili
 from trustscale_server.calibration.manifest import Provenance
 from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.conformal import words
-from trustscale_server.images.decode import decode
-from trustscale_server.images.degradation import Degradation, Mixture
+from trustscale_server.images.decoding.decode import decode
+from trustscale_server.images.encoding.png import to_png
 from trustscale_server.images.limits import PAIR_LIMITS
-from trustscale_server.images.png import to_png
+from trustscale_server.kinds.degradation import Degradation, Mixture
 from trustscale_server.sampling.enlarged import Enlarged
 from trustscale_server.sampling.measure import measured_again, predict
 from trustscale_server.sampling.sigma import words as estimators

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from trustscale_server.images.rewritten import worst
+from trustscale_server.calibrating.rewritten import worst
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "demo-output" / "repainted"

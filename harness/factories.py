@@ -16,9 +16,9 @@ from trustscale_server.calibration.measured_pair import MeasuredPair
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.loss_curve import coarse_up
-from trustscale_server.images.degradation import Degradation
-from trustscale_server.images.degrade import make_input
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
+from trustscale_server.kinds.degradation import Degradation
+from trustscale_server.kinds.degrade import make_input
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec
 from trustscale_server.upscalers.base import Source

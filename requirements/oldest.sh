@@ -22,5 +22,5 @@ uv pip install --quiet --python .venv-oldest/bin/python --constraint "$work/own"
   --editable '.[credentials,evaluate,tracing,formats,text]' --group dev
 .venv-oldest/bin/python -m pytest -q -n 3 --dist worksteal \
   -m "not (slow or servers or gpu or stack or hosts)" \
-  tests/api tests/calibration tests/cli tests/client tests/conformal tests/contract tests/images \
+  tests/api tests/calibration tests/cli tests/client tests/conformal tests/contract tests/images tests/kinds tests/proof \
   tests/jobs tests/sampling tests/serving tests/telemetry tests/upscalers tests/monitoring

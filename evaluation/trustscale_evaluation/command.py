@@ -20,7 +20,7 @@ from trustscale_evaluation.variants import PAPER, Variant, read_variants
 from trustscale_server.calibration.guarantees import LEVELS
 from trustscale_server.cli import options
 from trustscale_server.cli.output import output
-from trustscale_server.images.degradation import Degradation
+from trustscale_server.kinds.degradation import Degradation
 from trustscale_server.platform.command_options import with_options
 from trustscale_server.platform.config_errors import mistakes
 from trustscale_server.platform.errors import BadRequest

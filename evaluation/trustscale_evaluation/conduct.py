@@ -25,7 +25,7 @@ from trustscale_server.calibrating.intake.find import files_of_pairs
 from trustscale_server.calibrating.intake.take_in import take_in
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.unusable import raise_if_bad_pairs
-from trustscale_server.images.header import image_size
+from trustscale_server.images.decoding.header import image_size
 from trustscale_server.images.limits import PAIR_LIMITS
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.platform.errors import BadInput, BadPairs

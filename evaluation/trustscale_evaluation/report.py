@@ -19,7 +19,7 @@ from trustscale_evaluation.tables import Row, as_records
 from trustscale_evaluation.verdict import Verdict
 from trustscale_server import __version__
 from trustscale_server.conformal.error_metrics import ErrorUnit
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.kinds.classes import class_in_words
 
 REPORT, SUMMARY = "report.html", "report.json"
 

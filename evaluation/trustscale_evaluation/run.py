@@ -19,7 +19,7 @@ from trustscale_evaluation.samples import SampleCache
 from trustscale_evaluation.variants import Variant
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import Pair, load_pair, variants_of
-from trustscale_server.images.degradation import Degradation, Mixture
+from trustscale_server.kinds.degradation import Degradation, Mixture
 from trustscale_server.platform.cores import usable_cores
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.upscalers.assessment import Assessment, assess

@@ -15,7 +15,7 @@ from trustscale_evaluation.reduce import Cell
 from trustscale_evaluation.report_picture import ReportPicture
 from trustscale_evaluation.run import Evaluation
 from trustscale_evaluation.sheets import SheetRow, heat, sheet
-from trustscale_server.images.overlay import overlay
+from trustscale_server.images.encoding.overlay import overlay
 from trustscale_server.pixels.lab import to_8_bit
 
 

@@ -14,7 +14,7 @@ from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantee_kinds import Expectation, HighProbability
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.degradation import Degradation, Mixture
+from trustscale_server.kinds.degradation import Degradation, Mixture
 from trustscale_server.platform.config_errors import mistakes
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings

@@ -13,7 +13,7 @@ from trustscale_evaluation.run import Evaluation, Options
 from trustscale_evaluation.tables import Row, Status
 from trustscale_evaluation.variants import PAPER, SERVED
 from trustscale_server.conformal.fidelity import clips
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.kinds.classes import class_in_words
 
 VerdictOutcome = Literal["consistent", "undecided", "mixed", "broken", "nothing"]
 """Judged by one promise of each upscaler, fixed before measuring: the reference α under the first

@@ -22,8 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save_file
 
-from trustscale_server.images.degradation import Degradation
-from trustscale_server.images.degrade import make_input
+from trustscale_server.kinds.degradation import Degradation
+from trustscale_server.kinds.degrade import make_input
 
 HERE = Path(__file__).parent
 NAME = "dncnn-tiny"

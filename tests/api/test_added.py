@@ -11,7 +11,7 @@ from harness.factories import photo, with_arrays
 from harness.fakes import FakeUpscaler
 from harness.gateway import check_problem, post
 from trustscale_server.conformal.added import FULL_SHARE, STEPS
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
 
 
 def judged(calibration, real=40):

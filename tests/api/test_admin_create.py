@@ -18,8 +18,8 @@ from trustscale_server.calibrating.fit import FIT_DIGITS
 from trustscale_server.calibration.guarantee_kinds import Expectation
 from trustscale_server.calibration.guarantees import ROBUST
 from trustscale_server.http.routes.calibrate import MAX_FILES
-from trustscale_server.images.kinds import class_of_way
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.kinds.classes import class_of_way
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 from trustscale_server.sampling import spec
 from trustscale_server.sampling.sigma.fits import Fit
 from trustscale_server.upscalers.base import Capabilities, image_digest

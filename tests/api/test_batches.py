@@ -9,7 +9,7 @@ from harness.factories import encoded, photo, with_arrays
 from harness.fakes import FakeUpscaler
 from harness.gateway import check_problem, pixels, post
 from trustscale_server.images.compression import LOSSLESS
-from trustscale_server.images.features import look_at
+from trustscale_server.kinds.features import look_at
 
 OURS = [photo(seed, 40, 48) for seed in range(6)]
 

@@ -9,8 +9,8 @@ from PIL import Image
 from harness.credentials import new_chain
 from harness.factories import encoded, photo
 from harness.gateway import check_problem, post
-from trustscale_server.images.png import to_bytes
-from trustscale_server.images.verify import verify
+from trustscale_server.images.encoding.png import to_bytes
+from trustscale_server.proof.verify import verify
 from trustscale_server.serving.card_file import CardOptions, write_card
 from trustscale_server.serving.document import Result
 from trustscale_server.serving.left_out import LeftOut

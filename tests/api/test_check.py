@@ -9,7 +9,7 @@ from PIL import Image
 
 from harness.factories import encoded
 from harness.gateway import check_problem
-from tests.images.test_check import LARGE_ONE, SMALL, TRUTH
+from tests.proof.test_check import LARGE_ONE, SMALL, TRUTH
 from trustscale_server.http.routes import check as route
 from trustscale_server.things.faces import Face
 

@@ -11,8 +11,8 @@ from PIL import Image
 from harness.factories import encoded, photo
 from harness.gateway import post
 from tests.missing import not_here
-from trustscale_server.images.verify import verify
 from trustscale_server.images.xmp import full, texts_of
+from trustscale_server.proof.verify import verify
 
 TERMS = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 EDITED = f"{TERMS}compositeWithTrainedAlgorithmicMedia"

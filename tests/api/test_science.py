@@ -19,7 +19,7 @@ from harness.factories import calibration_of, cells
 from harness.gateway import aside, gateway
 from tests.images.test_raster import raster, stack
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.features import BANDS
+from trustscale_server.kinds.features import BANDS
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler
 

@@ -5,7 +5,7 @@ import pytest
 from harness.factories import changed, encoded, upload
 from harness.fakes import FakeUpscaler
 from harness.gateway import IMAGE, check_problem, post
-from trustscale_server.images.features import UPLOAD
+from trustscale_server.kinds.features import UPLOAD
 
 JPEG = encoded(upload(1000), "JPEG", quality=75)
 PAID = [{"name": "fake", "kind": "embedded", "price_per_call": 0.5}]

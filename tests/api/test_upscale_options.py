@@ -14,7 +14,7 @@ from harness.factories import changed, encoded, photo
 from harness.fakes import FakeUpscaler
 from harness.gateway import AS_ADMIN, IMAGE, check_problem, ended, pixels, post, text_chunks
 from tests.live import serving
-from trustscale_server.images.encode import PICTURE_FORMATS
+from trustscale_server.images.encoding.encode import PICTURE_FORMATS
 
 
 def test_reduced(client):

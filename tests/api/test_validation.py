@@ -9,7 +9,7 @@ from harness.gateway import check_problem
 from trustscale_server.calibration import file, validation
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.guarantee_kinds import PostHoc
-from trustscale_server.images.degradation import Mixture
+from trustscale_server.kinds.degradation import Mixture
 from trustscale_server.platform.errors import BadCalibration
 
 

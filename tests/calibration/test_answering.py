@@ -11,9 +11,9 @@ from trustscale_server.calibrating import routing
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.intake.find import find_in
 from trustscale_server.calibrating.routing import answered_uploads, answering_in_words
-from trustscale_server.images.degradation import Component, Mixture
-from trustscale_server.images.kinds import class_of_way
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.kinds.classes import class_of_way
+from trustscale_server.kinds.degradation import Component, Mixture
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import ConfigError
 from trustscale_server.upscalers.base import routed
 

@@ -21,7 +21,7 @@ from harness.fakes import FakeUpscaler
 from trustscale_server.calibration import file
 from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.loss_curve import LossCurves
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
 from trustscale_server.platform.errors import BadCalibration
 
 UNFITTING = (

@@ -11,7 +11,7 @@ from harness.gateway import check_problem, post
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.fit_split import fit_split
-from trustscale_server.images import features, kinds
+from trustscale_server.kinds import features, kinds
 from trustscale_server.sampling.sigma import fitting
 from trustscale_server.upscalers.base import image_digest
 

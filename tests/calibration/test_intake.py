@@ -24,9 +24,9 @@ from trustscale_server.calibrating.pair_files import decode_label
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.degradation import Degradation
-from trustscale_server.images.degrade import make_input
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
+from trustscale_server.kinds.degradation import Degradation
+from trustscale_server.kinds.degrade import make_input
 from trustscale_server.platform.errors import BadImage, BadPairs, BadRequest
 from trustscale_server.sampling.spec import MeasurementSpec
 

@@ -24,10 +24,10 @@ from trustscale_server.calibrating.records import load_record
 from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.images.decode import decode
-from trustscale_server.images.degradation import Degradation
+from trustscale_server.images.decoding.decode import decode
 from trustscale_server.images.limits import PAIR_LIMITS
 from trustscale_server.jobs.handler import JobContext
+from trustscale_server.kinds.degradation import Degradation
 from trustscale_server.platform.errors import BadPairs, CalibrationMismatch, Conflict
 from trustscale_server.sampling.kept_samples import samples_named
 from trustscale_server.sampling.measure import measure

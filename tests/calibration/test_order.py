@@ -17,9 +17,9 @@ from trustscale_server.calibration.priority import EVERY, CalibrationPriority
 from trustscale_server.calibration.shipped import shipped_calibration, shipped_names
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.compression import LOSSLESS
-from trustscale_server.images.features import UPLOAD, InputFeatures, classify
-from trustscale_server.images.kinds import UNKNOWN, Kind, class_of_way
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.kinds.classes import UNKNOWN, Kind, class_of_way
+from trustscale_server.kinds.features import UPLOAD, InputFeatures, classify
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import Conflict, NoCalibration
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.sigma.fits import SHIPPED as FITS

@@ -13,8 +13,8 @@ from trustscale_server.calibration.changes import ServingChanges
 from trustscale_server.calibration.guarantee_kinds import Expectation, HighProbability, PostHoc
 from trustscale_server.calibration.ways import calibrated_ways
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.degradation import Mixture
-from trustscale_server.images.features import UPLOAD
+from trustscale_server.kinds.degradation import Mixture
+from trustscale_server.kinds.features import UPLOAD
 
 
 def test_one_about_pictures_is_for_their_sizes(calibration):

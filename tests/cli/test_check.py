@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.images.test_check import SMALL, TRUTH, scene
+from tests.proof.test_check import SMALL, TRUTH, scene
 from trustscale_server.serving.finders import FaceFinder
 from trustscale_server.things.faces import Face
 

@@ -12,7 +12,7 @@ from harness.waiting import block_until
 from tests.live import serving
 from tests.upscalers.test_connect import answering
 from trustscale_server.cli.bars import progress_bars
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 
 

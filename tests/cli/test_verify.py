@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from harness.credentials import new_chain
-from trustscale_server.images.marked import write_marked
-from trustscale_server.images.marks import Mark
+from trustscale_server.proof.marked import write_marked
+from trustscale_server.proof.marks import Mark
 
 MARK = Mark("picture", "span-x4", "ab", 4, (50, 40), (0, 0), alpha=0.05, share=0.5, promise="Yes.")
 PIXELS = np.arange(160 * 200 * 3, dtype=np.uint32).reshape(160, 200, 3).astype(np.uint8)

@@ -17,7 +17,7 @@ from harness.gateway import ADMIN_KEY, IMAGE
 from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale, _fields
 from trustscale import Guarantee as TypedGuarantee
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
 from trustscale_server.serving.document import Guarantee
 
 

@@ -29,7 +29,7 @@ from tests.missing import needed, not_here
 from tests.reading import calibration_for_text, pretend, upload
 from tests.upscalers.remote.real import environment
 from trustscale import Trustscale
-from trustscale_server.images.encode import Attached, picture
+from trustscale_server.images.encoding.encode import Attached, picture
 from trustscale_server.images.metadata import Metadata
 
 PLACES = ROOT / "examples" / "integrations"

@@ -12,7 +12,7 @@ from obstore.store import HTTPStore, MemoryStore
 
 from trustscale_server.bootstrap.assembly import open_parts
 from trustscale_server.bootstrap.settings import Settings
-from trustscale_server.images.encode import write_picture
+from trustscale_server.images.encoding.encode import write_picture
 from trustscale_server.platform.errors import ConfigError, NotFound
 from trustscale_server.stores.blobs import Blobs, open_blobs
 from trustscale_server.stores.documents import StoreUnavailable

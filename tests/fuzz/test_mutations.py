@@ -24,8 +24,8 @@ from harness.admin import zipped
 from harness.factories import calibration_of, encoded, photo
 from harness.fakes import FakeUpscaler
 from trustscale_server.calibration import file
-from trustscale_server.images.decode import decode
-from trustscale_server.images.header import image_size
+from trustscale_server.images.decoding.decode import decode
+from trustscale_server.images.decoding.header import image_size
 from trustscale_server.images.limits import Limits
 from trustscale_server.platform.errors import BadCalibration, BadInput
 

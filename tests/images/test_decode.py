@@ -11,10 +11,9 @@ from PIL import Image, ImageCms
 
 from harness.factories import encoded, photo
 from harness.hostile import bomb, chunk, jpeg_of_scans
-from trustscale_server.images.decode import decode
-from trustscale_server.images.jpeg_scans import check_scans
+from trustscale_server.images.decoding.decode import decode
+from trustscale_server.images.decoding.jpeg_scans import check_scans
 from trustscale_server.images.limits import Limits
-from trustscale_server.images.verify import verify
 from trustscale_server.platform.errors import (
     BadImage,
     BadRequest,
@@ -22,6 +21,7 @@ from trustscale_server.platform.errors import (
     ImageTooLarge,
     UnsupportedMedia,
 )
+from trustscale_server.proof.verify import verify
 
 LIMITS = Limits()
 

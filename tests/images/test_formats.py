@@ -15,11 +15,11 @@ from PIL.PngImagePlugin import PngInfo
 from harness.factories import encoded, photo
 from tests.images.programs import program
 from trustscale_server.images.allowed_xmp import allowed_xmp
-from trustscale_server.images.decode import KeepMetadata, decode
-from trustscale_server.images.encode import PICTURE_FORMATS, Attached, picture
+from trustscale_server.images.decoding.decode import KeepMetadata, decode
+from trustscale_server.images.encoding.encode import PICTURE_FORMATS, Attached, picture
+from trustscale_server.images.encoding.tiff import write_cog
 from trustscale_server.images.limits import Limits
 from trustscale_server.images.metadata import Metadata
-from trustscale_server.images.tiff import write_cog
 from trustscale_server.images.xmp import descriptions
 from trustscale_server.platform.errors import BadRequest, ImageTooLarge
 from trustscale_server.serving.picture_format import chosen_format

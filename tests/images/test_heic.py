@@ -9,10 +9,10 @@ from PIL import Image
 
 from harness.factories import encoded, photo, sharp
 from trustscale_server.images.compression import Compression, read_compression
-from trustscale_server.images.decode import decode
-from trustscale_server.images.features import look_at
+from trustscale_server.images.decoding.decode import decode
 from trustscale_server.images.limits import Limits
 from trustscale_server.images.quality.heic import heic_quality
+from trustscale_server.kinds.features import look_at
 
 pillow_heif = pytest.importorskip("pillow_heif")
 pillow_heif.register_heif_opener(thumbnails=False)

@@ -7,9 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from trustscale_server.images.decode import decode
-from trustscale_server.images.header import image_size
-from trustscale_server.images.jpeg_xl import jpeg_xl_size
+from trustscale_server.images.decoding.decode import decode
+from trustscale_server.images.decoding.header import image_size
+from trustscale_server.images.decoding.jpeg_xl import jpeg_xl_size
 from trustscale_server.images.limits import Limits
 from trustscale_server.platform.errors import BadImage, ImageTooLarge
 

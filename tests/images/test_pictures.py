@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy import ndimage
 
-from trustscale_server.images.overlay import composed, fading, overlay
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.overlay import composed, fading, overlay
+from trustscale_server.images.encoding.png import to_png
 from trustscale_server.pixels.resize import largest_within, size_within
 from trustscale_server.sampling.enlarged import Enlarged
 

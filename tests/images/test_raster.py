@@ -13,8 +13,8 @@ from rasterio.io import MemoryFile
 
 from harness import hostile
 from harness.factories import encoded, photo
+from trustscale_server.images.decoding.raster import read_picture, read_values
 from trustscale_server.images.limits import Limits
-from trustscale_server.images.raster import read_picture, read_values
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.images.stretch import Bands, Stretch
 from trustscale_server.platform.errors import BadImage, BadInput, BadRequest, ImageTooLarge

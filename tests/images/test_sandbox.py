@@ -30,9 +30,9 @@ from harness import hostile
 from harness.factories import encoded, photo
 from harness.waiting import PATIENCE_S, block_until, cancelled, until
 from tests.images import work
-from trustscale_server.images.decode import decode
+from trustscale_server.images.decoding.decode import decode
+from trustscale_server.images.decoding.raster import read_picture, read_values
 from trustscale_server.images.limits import Limits
-from trustscale_server.images.raster import read_picture, read_values
 from trustscale_server.images.sandbox import client
 from trustscale_server.images.sandbox.client import (
     DecoderFailed,

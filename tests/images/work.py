@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import suppress
 
-from trustscale_server.images.decode import Decoded
+from trustscale_server.images.decoding.decode import Decoded
 from trustscale_server.images.limits import admit_pixels
 from trustscale_server.platform.errors import BadInput
 

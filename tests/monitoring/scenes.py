@@ -11,7 +11,7 @@ from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.calibrating.reduction import reduce_pair
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.canary_store import CanaryStore, CanaryTaker
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
 from trustscale_server.monitoring.canaries import CanaryWatch
 from trustscale_server.platform.errors import NotFound
 from trustscale_server.platform.telemetry.metrics import Metrics

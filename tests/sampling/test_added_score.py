@@ -13,8 +13,8 @@ from PIL import Image
 from harness.factories import photo
 from trustscale_server.conformal.added import STEPS
 from trustscale_server.images.compression import LOSSLESS
-from trustscale_server.images.features import look_at
-from trustscale_server.images.kinds import Kind
+from trustscale_server.kinds.classes import Kind
+from trustscale_server.kinds.features import look_at
 from trustscale_server.sampling.enlarged import Enlarged
 from trustscale_server.sampling.sigma import added_score
 from trustscale_server.sampling.sigma.added_score import (

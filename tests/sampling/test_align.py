@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from trustscale_server.images.compression import LOSSLESS, Compression
-from trustscale_server.images.features import look_at
-from trustscale_server.images.kinds import Kind
+from trustscale_server.kinds.classes import Kind
+from trustscale_server.kinds.features import look_at
 from trustscale_server.pixels.align import Agreement, aligned, consistency_db
 from trustscale_server.pixels.lab import normalised_lab
 from trustscale_server.pixels.resize import resized

@@ -8,9 +8,9 @@ from PIL import Image, ImageEnhance
 
 from harness.factories import photo
 from trustscale_server.calibrating.config import CalibrationConfig
-from trustscale_server.images.decode import decode
-from trustscale_server.images.features import look_at
+from trustscale_server.images.decoding.decode import decode
 from trustscale_server.images.limits import PAIR_LIMITS
+from trustscale_server.kinds.features import look_at
 from trustscale_server.sampling.measure import measured_again
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler

@@ -15,8 +15,8 @@ from tests.sampling.test_draw import Fake
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.images.compression import LOSSLESS
-from trustscale_server.images.features import UPLOAD, classify, look_at
-from trustscale_server.images.kinds import Kind
+from trustscale_server.kinds.classes import Kind
+from trustscale_server.kinds.features import UPLOAD, classify, look_at
 from trustscale_server.platform.errors import (
     CalibrationMismatch,
     DegenerateSamples,

@@ -13,10 +13,10 @@ from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.conformal import fidelity
 from trustscale_server.images.compression import LOSSLESS
-from trustscale_server.images.degradation import Degradation
-from trustscale_server.images.degrade import make_input
-from trustscale_server.images.features import InputFeatures
 from trustscale_server.images.limits import Limits
+from trustscale_server.kinds.degradation import Degradation
+from trustscale_server.kinds.degrade import make_input
+from trustscale_server.kinds.features import InputFeatures
 from trustscale_server.platform.fair import AdmissionController
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.spec import MeasurementSpec

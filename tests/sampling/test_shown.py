@@ -13,7 +13,7 @@ from trustscale_server.calibrating.fit import photograph_of
 from trustscale_server.calibrating.pairs import Pair, Truth
 from trustscale_server.conformal import fidelity
 from trustscale_server.images.compression import LOSSLESS
-from trustscale_server.images.features import look_at
+from trustscale_server.kinds.features import look_at
 from trustscale_server.platform.errors import BadRequest, CalibrationMismatch
 from trustscale_server.sampling.measure import measure, measured_again, predict
 from trustscale_server.sampling.sigma.added_score import UNCHANGED, safe_copy, score_added

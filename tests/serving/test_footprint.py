@@ -14,9 +14,9 @@ from harness.gateway import gateway
 from harness.waiting import until
 from trustscale_server.http.streamed import StreamedFile
 from trustscale_server.images.compression import LOSSLESS
-from trustscale_server.images.encode import Attached, picture, write_picture
-from trustscale_server.images.features import look_at
-from trustscale_server.images.tiff import Pages
+from trustscale_server.images.encoding.encode import Attached, picture, write_picture
+from trustscale_server.images.encoding.tiff import Pages
+from trustscale_server.kinds.features import look_at
 from trustscale_server.pixels.lab import lab_tables
 from trustscale_server.sampling.measure import measure
 from trustscale_server.sampling.sigma.estimators import ESTIMATORS, IndecisionSettings

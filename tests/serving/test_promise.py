@@ -20,9 +20,9 @@ from trustscale_server.conformal.error_metrics import LAB_BOUND, METRICS
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.words import ANY
 from trustscale_server.images.compression import LOSSLESS, Compression
-from trustscale_server.images.degradation import Degradation, Mixture
-from trustscale_server.images.features import UPLOAD, InputFeatures
-from trustscale_server.images.kinds import Kind
+from trustscale_server.kinds.classes import Kind
+from trustscale_server.kinds.degradation import Degradation, Mixture
+from trustscale_server.kinds.features import UPLOAD, InputFeatures
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.serving.applicable import ApplicableCalibration

@@ -14,9 +14,9 @@ from harness.factories import calibration_of
 from harness.fakes import FakeUpscaler
 from harness.gateway import IMAGE, gateway
 from harness.pictures import resolving
-from trustscale_server.images.marked import write_marked
-from trustscale_server.images.png import write_png
+from trustscale_server.images.encoding.png import write_png
 from trustscale_server.platform.errors import BadRequest, DegenerateSamples, ImageTooLarge
+from trustscale_server.proof.marked import write_marked
 from trustscale_server.serving import files, trust
 from trustscale_server.serving.request import UpscaleRequest
 from trustscale_server.stores.documents import StoreUnavailable

@@ -9,10 +9,10 @@ from playwright.sync_api import expect
 from harness.browser import TOUCH, barriers, jargon
 from harness.factories import encoded
 from harness.waiting import block_until
-from tests.images.test_check import SMALL, TRUTH
+from tests.proof.test_check import SMALL, TRUTH
 from tests.web.admin import upload
 from tests.web.pictures import crop, open_result, ready, take
-from trustscale_server.images.verify import verify
+from trustscale_server.proof.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

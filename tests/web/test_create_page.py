@@ -16,7 +16,7 @@ from harness.gateway import gateway
 from tests.live import serving
 from tests.upscalers.test_connect import answering
 from tests.web.admin import BASE, MARKUP, Api, originals, truths, upload
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 from trustscale_server.upscalers.base import image_digest
 from trustscale_server.upscalers.supplied import SuppliedConfig, SuppliedUpscaler
 

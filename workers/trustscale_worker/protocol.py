@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.images.decode import decode as decode_image
+from trustscale_server.images.decoding.decode import decode as decode_image
 from trustscale_server.images.limits import Limits
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.platform.errors import BadInput, ImageTooLarge

@@ -13,10 +13,10 @@ from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.review_settings import ReviewSettings
 from trustscale_server.conformal.error_metrics import METRICS
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.degradation import Degradation, MadeBy, Mixture
-from trustscale_server.images.features import BANDS, RULES, UPLOAD
 from trustscale_server.images.stretch import Stretch
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.kinds.degradation import Degradation, MadeBy, Mixture
+from trustscale_server.kinds.features import BANDS, RULES, UPLOAD
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import BadRequest, Conflict
 from trustscale_server.sampling.align import aligns
 from trustscale_server.sampling.prediction import PredictionRule

@@ -15,7 +15,7 @@ from trustscale_server.calibrating.pair_files import decode_label
 from trustscale_server.calibrating.records import AwaitsLabel, PairState, load_record
 from trustscale_server.calibrating.request import CalibrationRequest
 from trustscale_server.calibrating.unusable import bad_pairs
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
 from trustscale_server.jobs.queue import JobQueue
 from trustscale_server.platform.errors import BadImage, BadInput, Conflict, NotFound
 from trustscale_server.platform.tasks import few_at_once

@@ -7,9 +7,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.images.decode import Decoded, decode
+from trustscale_server.images.decoding.decode import Decoded, decode
+from trustscale_server.images.decoding.raster import read_picture, read_values
 from trustscale_server.images.limits import PAIR_LIMITS
-from trustscale_server.images.raster import read_picture, read_values
 from trustscale_server.images.sandbox.client import in_decoder
 from trustscale_server.images.stretch import RasterData
 from trustscale_server.platform.errors import BadImage, BadInput

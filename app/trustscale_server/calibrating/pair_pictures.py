@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.calibrating.labels import frozen, used
-from trustscale_server.images.decode import decode
+from trustscale_server.calibrating.rewritten import Rewritten, worst
+from trustscale_server.images.decoding.decode import decode
+from trustscale_server.images.encoding.png import to_png
 from trustscale_server.images.limits import PAIR_LIMITS
-from trustscale_server.images.png import to_png
-from trustscale_server.images.rewritten import Rewritten, worst
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.abandoned import in_spare_thread

@@ -19,10 +19,10 @@ from trustscale_server.calibrating.pair_files import (
 )
 from trustscale_server.calibrating.pair_source import PairSource, Role
 from trustscale_server.images.compression import LOSSLESS, Compression
-from trustscale_server.images.degradation import Degradation, Mixture
-from trustscale_server.images.degrade import crop_to_multiple, make_input, make_values, subject_of
-from trustscale_server.images.features import InputFeatures, look_at
 from trustscale_server.images.stretch import stretched, windowed
+from trustscale_server.kinds.degradation import Degradation, Mixture
+from trustscale_server.kinds.degrade import crop_to_multiple, make_input, make_values, subject_of
+from trustscale_server.kinds.features import InputFeatures, look_at
 from trustscale_server.pixels.lab import Colours, Seen, normalised_lab
 from trustscale_server.platform.errors import BadImage
 from trustscale_server.sampling.spec import MeasurementSpec

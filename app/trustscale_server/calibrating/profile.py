@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from trustscale_server.calibrating.intake.layout import IMAGE_SUFFIXES
-from trustscale_server.images.decode import decode
-from trustscale_server.images.degradation import Component, Mixture
-from trustscale_server.images.features import UPLOAD, InputFeatures, classify, look_at
-from trustscale_server.images.kinds import class_in_words, ways_of_class
+from trustscale_server.images.decoding.decode import decode
 from trustscale_server.images.limits import PAIR_LIMITS
 from trustscale_server.images.sandbox.client import in_decoder
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.kinds.classes import class_in_words, ways_of_class
+from trustscale_server.kinds.degradation import Component, Mixture
+from trustscale_server.kinds.features import UPLOAD, InputFeatures, classify, look_at
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import BadInput, BadPairs
 
 _MAX_FILES: Final = 2000  # of a folder that are looked at

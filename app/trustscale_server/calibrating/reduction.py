@@ -18,7 +18,7 @@ from trustscale_server.conformal.backtest import sigma_quantiles
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.loss_curve import coarse_up
 from trustscale_server.conformal.review import high_sigma, off_shares
-from trustscale_server.images.features import UPLOAD, classify
+from trustscale_server.kinds.features import UPLOAD, classify
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.sampling.measure import Measurement
 from trustscale_server.sampling.sigma.added_score import invented

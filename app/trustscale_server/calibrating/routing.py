@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.pair_source import PairSource
 from trustscale_server.calibrating.pairs import load_pair
-from trustscale_server.images.degradation import Degradation, Mixture
-from trustscale_server.images.features import UPLOAD, classify
-from trustscale_server.images.kinds import class_of_way
+from trustscale_server.kinds.classes import class_of_way
+from trustscale_server.kinds.degradation import Degradation, Mixture
+from trustscale_server.kinds.features import UPLOAD, classify
 from trustscale_server.platform.errors import BadInput, ConfigError
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings
 from trustscale_server.sampling.spec import MeasurementSpec

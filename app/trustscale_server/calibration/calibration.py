@@ -95,7 +95,7 @@ class Calibration:
         """The weight of each pair in its scene; the weights of a scene sum to at most 1.
 
         A pair counts with its spots, and with the share of its way of making X
-        (`images/degradation.py`).
+        (`kinds/degradation.py`).
         """
         shares = self.manifest.shares
         all_shares = sum(shares.values()) or 1

@@ -21,7 +21,7 @@ from trustscale_server.calibration.canaries import (
     first_state,
     sharpness,
 )
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
 from trustscale_server.platform.errors import NotFound, UpscalerError
 from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, TimeLimits, draw
 from trustscale_server.stores.blobs import Blobs

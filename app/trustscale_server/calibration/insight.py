@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import Threshold, threshold_json
 from trustscale_server.calibration.subset import Subset
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.kinds.classes import class_in_words
 from trustscale_server.platform.errors import BadRequest
 
 COMMON_ALPHAS: Final = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.1, 0.15)

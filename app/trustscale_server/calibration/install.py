@@ -13,7 +13,7 @@ import structlog
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.shipped import shipped_files, shipped_for_data, shipped_names
-from trustscale_server.images.features import RULES
+from trustscale_server.kinds.features import RULES
 from trustscale_server.platform.errors import BadCalibration, NotFound
 from trustscale_server.sampling.spec import TRUST_LAYER_VERSION, pipeline_differences
 from trustscale_server.upscalers.base import Upscaler

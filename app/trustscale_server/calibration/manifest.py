@@ -12,7 +12,7 @@ from trustscale_server import __version__
 from trustscale_server.calibration.guarantee_kinds import AnyGuarantee, Expectation
 from trustscale_server.calibration.guarantees import LEVELS
 from trustscale_server.calibration.review_settings import ReviewSettings
-from trustscale_server.images.degradation import MadeBy, Mixture
+from trustscale_server.kinds.degradation import MadeBy, Mixture
 from trustscale_server.sampling.spec import MeasurementSpec
 
 _Side: TypeAlias = Annotated[int, Field(ge=1, le=2**24)]
@@ -28,7 +28,7 @@ class PairInfo(BaseModel):
 
     group, scene: see `calibrating/intake/grouping.py`; a pair without a scene is its own.
     variant: the way in which X was made, where one Y gave several pairs; they are one scene.
-    input_class: of X (`images/features.py`).
+    input_class: of X (`kinds/features.py`).
     pixels_sha256: of Y decoded, whatever its file.
     off, high_sigma: of the whole picture (`conformal/review.py`).
     """

@@ -27,7 +27,7 @@ class PairArrays:
     sigma_quantiles: of σ of each pair, at `SIGMA_QUANTILES`.
     marked: what was added to each pair and what of it is invented (`conformal/added.py`); None:
     that was not looked at.
-    described: the numbers that describe each X (`images/statistics.py`); None: not kept.
+    described: the numbers that describe each X (`kinds/statistics.py`); None: not kept.
     """
 
     loss_curves: LossCurves

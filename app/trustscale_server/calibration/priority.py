@@ -8,7 +8,7 @@ from typing import Final
 
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.subset import Subset
-from trustscale_server.images.features import InputFeatures
+from trustscale_server.kinds.features import InputFeatures
 
 EVERY: Final = "*"
 """The class of every upload, where a calibration has no classes."""

@@ -22,8 +22,8 @@ from trustscale_server.calibration.pair_arrays import PairArrays
 from trustscale_server.conformal import CalibrationSet, StepCurve, added, fidelity
 from trustscale_server.conformal.backtest import highest_trusted, trusted_shares
 from trustscale_server.conformal.scenes import places_of
-from trustscale_server.images.features import InputFeatures, classify
-from trustscale_server.images.kinds import class_of_way
+from trustscale_server.kinds.classes import class_of_way
+from trustscale_server.kinds.features import InputFeatures, classify
 from trustscale_server.sampling.spec import MeasurementSpec
 
 COVERED: Final = 20

@@ -14,7 +14,7 @@ from trustscale_server.calibration.guarantees import LEVELS
 from trustscale_server.cli import options
 from trustscale_server.conformal.error_metrics import METRICS
 from trustscale_server.conformal.fidelity import SPOT
-from trustscale_server.images.features import BANDS, RULES, UPLOAD
+from trustscale_server.kinds.features import BANDS, RULES, UPLOAD
 from trustscale_server.platform.errors import BadRequest, reason_of
 
 ConfigOptions: Final = options.from_model(

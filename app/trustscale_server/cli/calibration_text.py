@@ -11,7 +11,7 @@ from trustscale_server.calibration.priority import EVERY
 from trustscale_server.cli.job_text import progress_of
 from trustscale_server.cli.output import output
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.kinds.classes import class_in_words
 from trustscale_server.serving.caption import about
 
 # Trusted areas at the default α.

@@ -41,13 +41,13 @@ def check(
     3 it contradicts; 4 the pictures do not belong together; 1 one cannot be read.
     """
     # Imported only now, so that a mistyped name fails at once.
-    from trustscale_server.images.check import files as check_files  # noqa: PLC0415
-    from trustscale_server.images.check.card import card_form, check_card  # noqa: PLC0415
-    from trustscale_server.images.check.check import check_pictures  # noqa: PLC0415
-    from trustscale_server.images.check.report import html_report  # noqa: PLC0415
-    from trustscale_server.images.check.things import finders  # noqa: PLC0415
-    from trustscale_server.images.header import image_size  # noqa: PLC0415
+    from trustscale_server.images.decoding.header import image_size  # noqa: PLC0415
     from trustscale_server.images.sandbox.client import in_decoder  # noqa: PLC0415
+    from trustscale_server.proof.check import files as check_files  # noqa: PLC0415
+    from trustscale_server.proof.check.card import card_form, check_card  # noqa: PLC0415
+    from trustscale_server.proof.check.check import check_pictures  # noqa: PLC0415
+    from trustscale_server.proof.check.report import html_report  # noqa: PLC0415
+    from trustscale_server.proof.check.things import finders  # noqa: PLC0415
     from trustscale_server.serving.finders import FaceFinder  # noqa: PLC0415
 
     form = None if card is None else card_form(card.suffix)

@@ -10,7 +10,7 @@ from typing import Final
 from rich.filesize import decimal
 
 from trustscale_server.cli.sources import InputFile
-from trustscale_server.images.header import image_size
+from trustscale_server.images.decoding.header import image_size
 from trustscale_server.images.limits import Limits
 from trustscale_server.pixels.resize import size_within
 from trustscale_server.platform.errors import TrustscaleError, duration

@@ -61,11 +61,11 @@ def _write_pair(source: InputFile, stem: str, out: Path, scale: int, jpeg: int |
     # Imported only now, so that a mistyped name fails at once.
     from PIL import Image  # noqa: PLC0415
 
-    from trustscale_server.images.decode import decode  # noqa: PLC0415
-    from trustscale_server.images.degradation import Degradation  # noqa: PLC0415
-    from trustscale_server.images.degrade import crop_to_multiple, make_input  # noqa: PLC0415
+    from trustscale_server.images.decoding.decode import decode  # noqa: PLC0415
     from trustscale_server.images.limits import PAIR_LIMITS  # noqa: PLC0415
     from trustscale_server.images.sandbox.client import in_decoder  # noqa: PLC0415
+    from trustscale_server.kinds.degradation import Degradation  # noqa: PLC0415
+    from trustscale_server.kinds.degrade import crop_to_multiple, make_input  # noqa: PLC0415
 
     assert source.path is not None  # noqa: S101 - of a folder
     rgb = in_decoder(decode, source.path.read_bytes(), PAIR_LIMITS).rgb

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from trustscale_server.cli.output import in_command_words
 from trustscale_server.cli.sources import InputFile
-from trustscale_server.images.marks import percent
+from trustscale_server.proof.marks import percent
 from trustscale_server.serving.added import LITTLE
 
 _NAMED: Final = 5  # of the files that a line is about

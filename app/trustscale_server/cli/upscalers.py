@@ -19,7 +19,7 @@ from trustscale_server.cli import options
 from trustscale_server.cli.in_process import services_in_process
 from trustscale_server.cli.output import lines, output
 from trustscale_server.cli.service import ask
-from trustscale_server.images.decode import decode
+from trustscale_server.images.decoding.decode import decode
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.platform.command_options import with_options
 from trustscale_server.platform.errors import ConfigError

@@ -32,10 +32,10 @@ def verify(
     1 others.
     """
     # Imported only now, so that a mistyped name fails at once.
-    from trustscale_server.images import verify as checks  # noqa: PLC0415
     from trustscale_server.images.sandbox.client import in_decoder  # noqa: PLC0415
-    from trustscale_server.images.signature import NOBODY, signers_of  # noqa: PLC0415
     from trustscale_server.platform.errors import TrustscaleError  # noqa: PLC0415
+    from trustscale_server.proof import verify as checks  # noqa: PLC0415
+    from trustscale_server.proof.signature import NOBODY, signers_of  # noqa: PLC0415
 
     known = NOBODY if signer is None else signers_of(signer.read_text())
     all_hold = True

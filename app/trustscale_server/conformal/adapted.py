@@ -2,7 +2,7 @@
 
 A folder of scans, or the frames of one camera, is not a draw from all of the pictures that
 calibrated. Its uploads show how it differs, before anything is generated: each is described by
-numbers φ (`images/statistics.py`). If the errors of pictures with equal φ are alike, in the batch
+numbers φ (`kinds/statistics.py`). If the errors of pictures with equal φ are alike, in the batch
 as in the calibration (*covariate shift*), the risk in the batch is that of the calibrating
 pictures, each weighed by the **likelihood ratio** r(φ) = dQ/dP of batch and calibration:
 

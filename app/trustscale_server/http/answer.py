@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 
 from trustscale_server.http.negotiation import JSON, ZIP
 from trustscale_server.http.streamed import StreamedFile
-from trustscale_server.images.encode import PICTURE_FORMATS, FormatName
+from trustscale_server.images.encoding.encode import PICTURE_FORMATS, FormatName
 from trustscale_server.serving.document import UNMASKED_WARNING, Detail, Picture, Result, in_detail
 from trustscale_server.serving.file_names import (
     ADDED,

@@ -11,15 +11,15 @@ from typing import IO, Any
 from PIL import Image
 
 from trustscale_server.http.state import State
-from trustscale_server.images.encode import Attached, FormatName, picture
-from trustscale_server.images.marked import write_marked
-from trustscale_server.images.marks import mark_in
+from trustscale_server.images.encoding.encode import Attached, FormatName, picture
+from trustscale_server.images.encoding.png import to_bytes, to_png
+from trustscale_server.images.encoding.tiff import Pages
 from trustscale_server.images.metadata import metadata_of
-from trustscale_server.images.png import to_bytes, to_png
-from trustscale_server.images.tiff import Pages
 from trustscale_server.images.xmp import texts_of
 from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.platform.tasks import shielded
+from trustscale_server.proof.marked import write_marked
+from trustscale_server.proof.marks import mark_in
 from trustscale_server.serving.added import AddedDetail
 from trustscale_server.serving.added_cells import CELLS, read_cells, zones
 from trustscale_server.serving.document import Result, Unmasked

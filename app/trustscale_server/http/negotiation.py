@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from trustscale_server.images.encode import PICTURE_FORMATS, FormatName
+from trustscale_server.images.encoding.encode import PICTURE_FORMATS, FormatName
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.serving.request import UpscaleOptions
 

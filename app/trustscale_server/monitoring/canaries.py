@@ -26,7 +26,7 @@ from trustscale_server.calibration.canaries import (
     observe,
 )
 from trustscale_server.calibration.canary_store import CanaryStore, answer
-from trustscale_server.images.raster import stored_pixels
+from trustscale_server.images.decoding.raster import stored_pixels
 from trustscale_server.platform.errors import CalibrationMismatch, TrustscaleError, UpscalerError
 from trustscale_server.platform.telemetry.metrics import Metrics
 from trustscale_server.sampling.draw import TimeLimits

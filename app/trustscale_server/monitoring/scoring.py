@@ -19,9 +19,9 @@ from trustscale_server.calibration.insight import COMMON_ALPHAS
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal import fidelity, words
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.decode import decode
+from trustscale_server.images.decoding.decode import decode
+from trustscale_server.images.decoding.raster import read_values, stored_pixels
 from trustscale_server.images.limits import Limits
-from trustscale_server.images.raster import read_values, stored_pixels
 from trustscale_server.images.sandbox.client import ImageFile, decoding
 from trustscale_server.images.stretch import stretched
 from trustscale_server.pixels.boxes import box_of

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from trustscale_server.images.features import UPLOAD, InputFeatures, classify
+from trustscale_server.kinds.features import UPLOAD, InputFeatures, classify
 from trustscale_server.upscalers.base import Upscaler
 
 _EXACT: Final = frozenset({"lossless", "soft", "palette"})

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from trustscale_server.conformal.fidelity import FidelitySettings
-from trustscale_server.images.features import RULES, UPLOAD, InputFeatures, classify
 from trustscale_server.images.stretch import Stretch
+from trustscale_server.kinds.features import RULES, UPLOAD, InputFeatures, classify
 from trustscale_server.platform.errors import BadRequest, CalibrationMismatch, UpscalerUnavailable
 from trustscale_server.sampling.prediction import PredictionRule
 from trustscale_server.sampling.sigma.estimators import IndecisionSettings

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
 from trustscale_server.pixels.lab import Pixels, to_8_bit
 from trustscale_server.pixels.resize import resized
 from trustscale_server.sampling.sigma.added_score import UNCHANGED, Added, safe_copy

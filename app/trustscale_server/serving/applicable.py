@@ -10,9 +10,9 @@ from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.subset import Subset
 from trustscale_server.conformal.step_curve import StepCurve
 from trustscale_server.images.compression import Compression
-from trustscale_server.images.degradation import Mixture
-from trustscale_server.images.features import InputFeatures
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.kinds.classes import class_in_words
+from trustscale_server.kinds.degradation import Mixture
+from trustscale_server.kinds.features import InputFeatures
 from trustscale_server.serving.batch import BatchCurve
 from trustscale_server.serving.document import InputClass
 

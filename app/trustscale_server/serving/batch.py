@@ -27,7 +27,7 @@ from trustscale_server.conformal.adapted import (
     likelihood_ratios,
 )
 from trustscale_server.conformal.step_curve import StepCurve
-from trustscale_server.images.features import InputFeatures
+from trustscale_server.kinds.features import InputFeatures
 from trustscale_server.platform.errors import BadRequest, NotFound
 from trustscale_server.stores.results import ResultStore
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from trustscale_server.images.card import BarSegment, Caption
-from trustscale_server.images.marks import percent, relied
-from trustscale_server.images.pixel_digest import check_number
+from trustscale_server.proof.card import BarSegment, Caption
+from trustscale_server.proof.marks import percent, relied
+from trustscale_server.proof.pixel_digest import check_number
 from trustscale_server.serving.added import LITTLE
 
 Look = Literal["soft", "hatched"]

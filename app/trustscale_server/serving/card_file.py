@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trustscale_server.images.card import card
-from trustscale_server.images.encode import PICTURE_FORMATS
-from trustscale_server.images.marked import write_marked
-from trustscale_server.images.marks import Mark
-from trustscale_server.images.pixel_digest import pixel_digest
-from trustscale_server.images.png import to_bytes
-from trustscale_server.images.themes import THEMES, Theme
+from trustscale_server.images.encoding.encode import PICTURE_FORMATS
+from trustscale_server.images.encoding.png import to_bytes
+from trustscale_server.proof.card import card
+from trustscale_server.proof.marked import write_marked
+from trustscale_server.proof.marks import Mark
+from trustscale_server.proof.pixel_digest import pixel_digest
+from trustscale_server.proof.themes import THEMES, Theme
 from trustscale_server.serving.caption import CardContent, Look, caption_of
 from trustscale_server.serving.credentials import Credentials, parent_of
 from trustscale_server.serving.document import Result

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.priority import CalibrationPriority
 from trustscale_server.conformal.fidelity import ReaderSettings
-from trustscale_server.images.features import UPLOAD, InputFeatures, classify
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.kinds.classes import class_in_words
+from trustscale_server.kinds.features import UPLOAD, InputFeatures, classify
 from trustscale_server.platform.errors import (
     BadGroup,
     BadRequest,

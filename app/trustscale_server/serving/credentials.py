@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 import numpy as np
 
 from trustscale_server import __version__
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
 from trustscale_server.platform.errors import ConfigError
 
 ASSERTION: Final = "org.trustscale.guarantee"

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server import __version__
-from trustscale_server.images.encode import Attached
-from trustscale_server.images.marked import write_marked
-from trustscale_server.images.marks import Mark, PictureKind
+from trustscale_server.images.encoding.encode import Attached
+from trustscale_server.images.encoding.overlay import composed, opaque_part, overlay
+from trustscale_server.images.encoding.png import to_bytes
 from trustscale_server.images.metadata import Metadata
-from trustscale_server.images.overlay import composed, opaque_part, overlay
-from trustscale_server.images.png import to_bytes
 from trustscale_server.pixels.lab import Pixels
+from trustscale_server.proof.marked import write_marked
+from trustscale_server.proof.marks import Mark, PictureKind
 from trustscale_server.sampling.sigma.added_score import Added
 from trustscale_server.serving.added_cells import read_cells, safe_pixels
 from trustscale_server.serving.document import BelievedPicture, Result

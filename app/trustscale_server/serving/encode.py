@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, Final
 
-from trustscale_server.images.encode import PICTURE_FORMATS
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.encode import PICTURE_FORMATS
+from trustscale_server.images.encoding.png import to_png
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.platform.telemetry.traces import span

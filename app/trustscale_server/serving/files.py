@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import IO, TypeAlias
 
-from trustscale_server.images.encode import Attached
-from trustscale_server.images.marked import write_marked
+from trustscale_server.images.encoding.encode import Attached
+from trustscale_server.images.encoding.png import write_png
+from trustscale_server.images.encoding.tiff import Pages, write_trust_cog
 from trustscale_server.images.metadata import Metadata
-from trustscale_server.images.png import write_png
-from trustscale_server.images.tiff import Pages, write_trust_cog
 from trustscale_server.pixels.lab import to_8_bit
+from trustscale_server.proof.marked import write_marked
 from trustscale_server.serving.added import RHO
 from trustscale_server.serving.added_cells import zones
 from trustscale_server.serving.document import Picture, Result

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from trustscale_server.conformal.fidelity import FidelitySettings, ReaderSettings
-from trustscale_server.images.features import UPLOAD, classify
+from trustscale_server.kinds.features import UPLOAD, classify
 from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.serving.choose import Chosen
 from trustscale_server.serving.context import ServiceContext

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from trustscale_server.images.encode import DEFAULT_QUALITY, PICTURE_FORMATS, FormatName
+from trustscale_server.images.encoding.encode import DEFAULT_QUALITY, PICTURE_FORMATS, FormatName
 from trustscale_server.platform.errors import BadRequest
 
 

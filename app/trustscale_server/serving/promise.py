@@ -6,8 +6,8 @@ from trustscale_server.calibration.guarantee_kinds import PostHoc, Probability
 from trustscale_server.calibration.manifest import REMOVED
 from trustscale_server.conformal.fidelity import clips
 from trustscale_server.conformal.risk_curve import lab_psnr_lower_bound_db
-from trustscale_server.images.degradation import Mixture
-from trustscale_server.images.kinds import class_in_words
+from trustscale_server.kinds.classes import class_in_words
+from trustscale_server.kinds.degradation import Mixture
 from trustscale_server.serving.applicable import ApplicableCalibration
 from trustscale_server.serving.caption import about
 from trustscale_server.serving.document import Guarantee

@@ -1,4 +1,4 @@
-"""What the files of an answer say about their origin: marks (`images/marks.py`), and texts."""
+"""What the files of an answer say about their origin: marks (`proof/marks.py`), and texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from trustscale_server import __version__
 from trustscale_server.calibration.calibration import Calibration
 from trustscale_server.calibration.guarantees import GuaranteeSettings
-from trustscale_server.images.marks import Mark, PictureKind
+from trustscale_server.proof.marks import Mark, PictureKind
 from trustscale_server.serving.document import Picture, Result
 
 UNMASKED_TEXT: Final = {"Software": f"trustscale {__version__}", "trustscale:mask": "none"}

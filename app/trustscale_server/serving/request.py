@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from trustscale_server import TRUSTED
 from trustscale_server.calibration.guarantees import GuaranteeKind
 from trustscale_server.conformal.robust import MAX_ROBUST
-from trustscale_server.images.decode import KeepMetadata
-from trustscale_server.images.encode import BEST_QUALITY, FormatName
+from trustscale_server.images.decoding.decode import KeepMetadata
+from trustscale_server.images.encoding.encode import BEST_QUALITY, FormatName
 from trustscale_server.images.stretch import Bands, Stretch
 from trustscale_server.pixels.resize import LongestSide
 from trustscale_server.platform.config_errors import mistakes

@@ -12,9 +12,9 @@ from PIL.PngImagePlugin import PngImageFile
 from pydantic import Field, TypeAdapter
 
 from trustscale_server.images.metadata import Metadata, marks_of
-from trustscale_server.images.pixel_digest import colours_of
 from trustscale_server.pixels.lab import to_8_bit
 from trustscale_server.platform.errors import NotFound
+from trustscale_server.proof.pixel_digest import colours_of
 from trustscale_server.serving.document import Picture, Result, Unmasked
 
 _STORED: Final[TypeAdapter[Result | Unmasked]] = TypeAdapter(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from trustscale_server.conformal.review import SigmaCounts
 from trustscale_server.conformal.step_curve import CODE_STEPS, NEVER
-from trustscale_server.images.overlay import OPAQUE
-from trustscale_server.images.png import write_png
+from trustscale_server.images.encoding.overlay import OPAQUE
+from trustscale_server.images.encoding.png import write_png
 from trustscale_server.pixels.boxes import box_of
 from trustscale_server.pixels.resize import largest_within
 from trustscale_server.sampling.sigma.words import ReadPage

@@ -10,12 +10,12 @@ from typing import Final
 
 import numpy as np
 
-from trustscale_server.images.decode import Decoded, decode
-from trustscale_server.images.features import InputFeatures, look_at
-from trustscale_server.images.header import image_size
+from trustscale_server.images.decoding.decode import Decoded, decode
+from trustscale_server.images.decoding.header import image_size
+from trustscale_server.images.decoding.raster import read_picture
 from trustscale_server.images.limits import Limits
-from trustscale_server.images.raster import read_picture
 from trustscale_server.images.sandbox.client import ImageFile, decoding, waiting_at_most
+from trustscale_server.kinds.features import InputFeatures, look_at
 from trustscale_server.platform.errors import BadImage, BadInput, ImageTooLarge
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.platform.telemetry.traces import span

@@ -12,8 +12,8 @@ from typing import Final, Literal, Protocol
 
 import numpy as np
 
-from trustscale_server.images.features import InputFeatures
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
+from trustscale_server.kinds.features import InputFeatures
 from trustscale_server.pixels.lab import Pixels, check_rgb, to_8_bit, to_16_bit
 from trustscale_server.platform.errors import NotFound, UpscalerRejected
 from trustscale_server.upscalers.permit import MemoryPermit

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from trustscale_server.images.holes import HexColor
+from trustscale_server.kinds.holes import HexColor
 from trustscale_server.upscalers.outbound.guard import http_url
 
 UpscalerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, PositiveInt
 
-from trustscale_server.images.check.align import align
-from trustscale_server.images.check.placement import Placement
+from trustscale_server.pixels.placement import Placement
+from trustscale_server.pixels.registration import align
 from trustscale_server.platform.errors import BadImage, UpscalerRejected
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.upscalers.alignment import alignment

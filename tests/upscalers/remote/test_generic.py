@@ -14,7 +14,7 @@ from harness.gateway import ADMIN_KEY, pixels, post
 from harness.pictures import adapter, config, decoded, from_uri, patient, sample, uri
 from trustscale_server.bootstrap.settings import Settings
 from trustscale_server.http.app import create_app
-from trustscale_server.images.holes import Inpaint, cut_holes, hole_mask
+from trustscale_server.kinds.holes import Inpaint, cut_holes, hole_mask
 from trustscale_server.platform.errors import ProtocolError
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.bounded_json import MAX_VALUES, TooManyValues, parse

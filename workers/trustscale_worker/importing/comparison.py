@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.images.decode import decode
+from trustscale_server.images.decoding.decode import decode
 from trustscale_server.images.limits import Limits
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.upscalers.base import RGB

@@ -10,9 +10,9 @@ from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.state import State, StateDep
-from trustscale_server.images.decode import decode
-from trustscale_server.images.features import InputFeatures, look_at
+from trustscale_server.images.decoding.decode import decode
 from trustscale_server.images.sandbox.client import decoding
+from trustscale_server.kinds.features import InputFeatures, look_at
 from trustscale_server.platform.errors import BadInput
 from trustscale_server.platform.tasks import shielded
 from trustscale_server.serving.batch import MAX_UPLOADS, Batch

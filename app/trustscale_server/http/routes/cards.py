@@ -15,9 +15,9 @@ from trustscale_server.http.problems import limited_responses
 from trustscale_server.http.routes.results import Alpha, ResultId
 from trustscale_server.http.state import State, StateDep
 from trustscale_server.http.streamed import StreamedFile
-from trustscale_server.images.encode import PICTURE_FORMATS
-from trustscale_server.images.themes import Theme
+from trustscale_server.images.encoding.encode import PICTURE_FORMATS
 from trustscale_server.platform.tasks import shielded
+from trustscale_server.proof.themes import Theme
 from trustscale_server.serving.caption import Look
 from trustscale_server.serving.card_file import CardFormat, CardOptions, card_of
 from trustscale_server.serving.document import Result

@@ -13,16 +13,16 @@ from trustscale_server.http.access import ClientDep, client_router
 from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.state import State, StateDep
-from trustscale_server.images.check.card import CheckCardForm, check_card
-from trustscale_server.images.check.check import check_pictures
-from trustscale_server.images.check.document import Check
-from trustscale_server.images.check.files import LARGE, SMALL, memory_of, read_for_check
-from trustscale_server.images.check.report import POLICY, html_report
-from trustscale_server.images.check.things import Finders, finders
-from trustscale_server.images.header import image_size
+from trustscale_server.images.decoding.header import image_size
 from trustscale_server.images.sandbox.client import decoding
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.platform.tasks import shielded
+from trustscale_server.proof.check.card import CheckCardForm, check_card
+from trustscale_server.proof.check.check import check_pictures
+from trustscale_server.proof.check.document import Check
+from trustscale_server.proof.check.files import LARGE, SMALL, memory_of, read_for_check
+from trustscale_server.proof.check.report import POLICY, html_report
+from trustscale_server.proof.check.things import Finders, finders
 
 AnswerFormat = CheckCardForm | Literal["json", "html"]
 

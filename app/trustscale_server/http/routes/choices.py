@@ -19,7 +19,7 @@ from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.pairs_form import calibration_config_of
 from trustscale_server.http.problems import problem_responses
 from trustscale_server.http.state import StateDep
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 from trustscale_server.sampling.sigma.estimators import ESTIMATORS
 from trustscale_server.things import reading
 

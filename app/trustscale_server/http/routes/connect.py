@@ -10,7 +10,7 @@ from trustscale_server.calibration.canaries import MAX_CANARIES
 from trustscale_server.http.access import AdminDep, admin_router
 from trustscale_server.http.forms import MAX_JSON_BYTES
 from trustscale_server.http.state import StateDep
-from trustscale_server.images.typical import TYPICAL_UPLOADS
+from trustscale_server.kinds.typical import TYPICAL_UPLOADS
 from trustscale_server.platform.errors import BadRequest
 from trustscale_server.platform.telemetry.logs import log_action
 from trustscale_server.sampling.spec import DEFAULT_SAMPLES

@@ -18,7 +18,7 @@ from trustscale_server.http.openapi import file_response
 from trustscale_server.http.problems import limited_responses
 from trustscale_server.http.state import State, StateDep
 from trustscale_server.http.streamed import StreamedFile
-from trustscale_server.images.encode import PICTURE_FORMATS, FormatName
+from trustscale_server.images.encoding.encode import PICTURE_FORMATS, FormatName
 from trustscale_server.serving.added import RHO
 from trustscale_server.serving.document import Detail, Result, Unmasked, in_detail
 from trustscale_server.serving.file_names import MASK, TRUST, TRUST_COG

@@ -11,8 +11,8 @@ from trustscale_server.http.connection import while_connected
 from trustscale_server.http.problems import PICTURE_PROBLEMS, limited_responses
 from trustscale_server.http.state import StateDep
 from trustscale_server.images.sandbox.client import decoding
-from trustscale_server.images.signature import NOBODY, signers_of
-from trustscale_server.images.verify import VERIFIED_LIMITS, Verification, verify
+from trustscale_server.proof.signature import NOBODY, signers_of
+from trustscale_server.proof.verify import VERIFIED_LIMITS, Verification, verify
 
 router = client_router()
 

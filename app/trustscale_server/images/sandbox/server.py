@@ -26,9 +26,9 @@ from typing import Final, NamedTuple
 
 from PIL import AvifImagePlugin, Image, ImageCms
 
-from trustscale_server.images.decode import decode
-from trustscale_server.images.gdal import warm_up
-from trustscale_server.images.header import installed_formats
+from trustscale_server.images.decoding.decode import decode
+from trustscale_server.images.decoding.gdal import warm_up
+from trustscale_server.images.decoding.header import installed_formats
 from trustscale_server.images.limits import Limits, on_admit
 from trustscale_server.images.sandbox.answers import packed
 from trustscale_server.images.sandbox.confinement import confine

@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trustscale_server.conformal.added import STEPS, VISIBLE, invented_share
-from trustscale_server.images.features import InputFeatures
+from trustscale_server.kinds.features import InputFeatures
 from trustscale_server.pixels.align import consistency_db
 from trustscale_server.pixels.lab import LUMA, Pixels
 from trustscale_server.pixels.resize import enlarged_rows

@@ -41,7 +41,7 @@ DEPTHS = 8  # the coarsest cell, 512 pixels, is a whole photograph of the fit
 OCTAVES = 5  # of light and color
 STRIP = 16  # rows of cells at once: temporaries stay in the cache
 FACTS = ("loss", "lossy", "jpeg", "softness", "noise", "detail")
-"""Of the input, as `images/features.py` measures them."""
+"""Of the input, as `kinds/features.py` measures them."""
 _FACT = "fact "
 
 # Fields of `Maps` that some images lack.

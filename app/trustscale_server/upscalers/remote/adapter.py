@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from trustscale_server.images.holes import holes_of
-from trustscale_server.images.png import to_png
+from trustscale_server.images.encoding.png import to_png
+from trustscale_server.kinds.holes import holes_of
 from trustscale_server.platform.errors import (
     ProtocolError,
     UpscalerError,

@@ -14,10 +14,10 @@ import structlog
 from numpy.typing import NDArray
 from PIL import Image
 
-from trustscale_server.images.decode import decode
-from trustscale_server.images.holes import holes_of
+from trustscale_server.images.decoding.decode import decode
 from trustscale_server.images.limits import Limits
 from trustscale_server.images.sandbox.client import decoding
+from trustscale_server.kinds.holes import holes_of
 from trustscale_server.platform.errors import BadInput, ImageTooLarge, ProtocolError
 from trustscale_server.upscalers.alignment import alignment
 from trustscale_server.upscalers.base import RGB, Source

@@ -1,0 +1,1 @@
+"""Files to pictures: formats, colours, depth, damage."""
