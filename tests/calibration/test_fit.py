@@ -11,7 +11,7 @@ from harness.gateway import check_problem, post
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from trustscale_server.calibrating.config import CalibrationConfig
 from trustscale_server.calibrating.fit_split import fit_split
-from trustscale_server.kinds import features, kinds
+from trustscale_server.kinds import classes, features
 from trustscale_server.sampling.sigma import fitting
 from trustscale_server.upscalers.base import image_digest
 
@@ -85,7 +85,7 @@ def test_a_fit_of_a_class(admin, monkeypatch):
     All others are measured as if there were no fit of a class. Photographs of either fit calibrate
     nothing.
     """
-    monkeypatch.setattr(features, "kind_of", lambda *_: kinds.Kind("lossless", -3.0))
+    monkeypatch.setattr(features, "kind_of", lambda *_: classes.Kind("lossless", -3.0))
     general, own = ({"weights": [[term, 0.5]]} for term in ("slope@0", "residual@0"))
 
     def answered(fit, *fits):
