@@ -2,9 +2,9 @@
 
 Prints the artefact for `sigma/fits/`. The photographs must have no part in any calibration
 that it is used with. Each is degraded as uploads usually are, in WAYS of the classes, which take
-turns, so that every class is seen as often. With `--classes NAME…` the fit is for these
-alone: the photographs are degraded in each of the ways of making the first of them, which are seen
-as often.
+turns, so that every class is seen as often. With `--classes NAME` the fit is for this class: the
+photographs are degraded in each of the ways of making it, which are seen as often. With several
+classes it is for these, and sees those of all uploads that are read as one of them.
 
 `--judge FOLDER…` compares instead what the fit, the fit without terms of `--without`, the shipped
 one and plain σ trust of other photographs, in WAYS. Judged is a spot, SPOT pixels a side: the loss
@@ -40,7 +40,10 @@ from trustscale_server.calibrating.pairs import load_pair
 from trustscale_server.conformal import fidelity
 from trustscale_server.kinds.degradation import Degradation, Mixture
 from trustscale_server.kinds.typical import TYPICAL_UPLOADS
+from trustscale_server.pixels.align import aligned
+from trustscale_server.sampling.align import softness_for
 from trustscale_server.sampling.enlarged import Enlarged
+from trustscale_server.sampling.shown import shown_as
 from trustscale_server.sampling.sigma import fitting, pyramid
 from trustscale_server.sampling.sigma.estimators import Accumulator, IndecisionSettings
 from trustscale_server.sampling.sigma.features import CELL, DEPTHS, FACTS, energy_of
@@ -68,12 +71,13 @@ Way = tuple[Degradation | Mixture, str | None]
 class Seen(NamedTuple):
     """A photograph in one way of making X, in cells of 4×4 pixels; all planes are [h, w].
 
-    digest: of the pixels of Y. levels, facts: its terms. error: the largest D of each cell. plain:
-    σ without a fit, the mean of each cell.
+    input_class: of X. digest: of the pixels of Y. levels, facts: its terms. error: the largest D of
+    each cell. plain: σ without a fit, the mean of each cell.
     """
 
     scene: str
     way: str
+    input_class: str
     digest: str
     levels: list[pyramid.Level]
     facts: Mapping[str, float]
@@ -137,13 +141,16 @@ class Maker:
         )
         source, enlarged = Source(pair.x, pair.features), Enlarged(pair.x, self.upscaler.scale)
         [sample] = self.runner.run(self.upscaler.generate(source, sample_seeds(pair.seed, 1)))
+        sample = aligned(sample, pair.x, softness_for(pair.features))
         found = Accumulator(pair.y.shape, self.pipeline.indecision, enlarged)
         found.add(sample)
         maps = found.maps()
-        error = fidelity.error(pair.y, sample, fidelity.FidelitySettings(bound=CUT))
+        answer = shown_as(source, sample, self.upscaler.capabilities.picture)
+        error = fidelity.error(pair.y, answer, fidelity.FidelitySettings(bound=CUT))
         levels = pyramid.measured_levels(maps, maps.known, map)
         kept.write_bytes(
             npz_bytes(
+                input_class=pair.features.kind.name,
                 digest=pair.pixels_sha256[:FIT_DIGITS],
                 error=fitting.largest(error),
                 facts=[pair.features.terms()[name] for name in FACTS],
@@ -173,13 +180,22 @@ def read(kept: Path, scene: str, way: str) -> Seen:
             if depth.isdigit():
                 levels[int(depth)].terms[name] = arrays[key].astype(np.float32)
         facts = dict(zip(FACTS, arrays["facts"].tolist(), strict=True))
-        return Seen(scene, way, str(arrays["digest"]), levels, facts, error, arrays["plain"])
+        return Seen(
+            scene,
+            way,
+            str(arrays["input_class"]),
+            str(arrays["digest"]),
+            levels,
+            facts,
+            error,
+            arrays["plain"],
+        )
 
 
 def ways_of(classes: Sequence[str]) -> Mapping[str, Way]:
-    """The typical ways of making X by their class; or, one by one, those of the first of these."""
+    """The typical ways of making X; of a single class its own, one by one."""
     typical = TYPICAL_UPLOADS.variants()
-    if not classes:
+    if len(classes) != 1:
         return {name: (TYPICAL_UPLOADS, name) for name in typical}
     parts = typical[classes[0]].mixture
     return {f"{classes[0]}-{k}": (part, None) for k, part in enumerate(parts)}
@@ -309,7 +325,9 @@ def main() -> None:
 
     def every(folders: Sequence[Path]) -> Iterator[Seen]:
         for folder in folders:
-            yield from maker.every(folder, ways, given.ways)
+            for one in maker.every(folder, ways, given.ways):
+                if len(given.classes) < 2 or one.input_class in given.classes:
+                    yield one
 
     def is_left(term: str) -> bool:
         return not given.without or energy_of(term) != given.without

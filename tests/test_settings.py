@@ -129,10 +129,10 @@ async def test_what_own_upscalers_replace():
     """Whoever names upscalers is told which shipped ones are gone, and how to have them again."""
     alone = Settings(upscalers=[{"name": "span-x4", "kind": "embedded", "model": "span-x4"}])
     (warning,) = await check_settings(alone)
-    assert "realesr-x4 and auto are not offered" in warning
-    _, entry = warning.split("add ")
-    added = tomllib.loads(f"entry = {entry}")["entry"]
-    for settings in (Settings(upscalers=[*alone.upscalers, added]), Settings()):
+    assert "realesr-x4 and realesr-x4-safe and auto are not offered" in warning
+    _, entries = warning.split("add ")
+    added = tomllib.loads(f"entries = [{entries}]")["entries"]
+    for settings in (Settings(upscalers=[*alone.upscalers, *added]), Settings()):
         assert await check_settings(settings) == []
 
 

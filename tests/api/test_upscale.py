@@ -114,7 +114,7 @@ class TestFiles:
             assert not (trusted & ~pixels(mask.content)).any()
 
 
-FAITHFUL, SHARP = "span-x4", "realesr-x4"
+FAITHFUL, SHARP = "span-x4", "realesr-x4-safe"
 PICTURE = sharp()
 
 

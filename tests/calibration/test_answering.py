@@ -37,7 +37,7 @@ def mixed(tmp_path):
 def test_a_mixture_is_divided():
     """Each upscaler gets the ways of the classes that it answers, and all ways are given out."""
     parts = answered_uploads(DEFAULT_ROUTING, CalibrationConfig(), [], 4)
-    assert [part.upscaler for part in parts] == ["span-x4", "realesr-x4"]
+    assert [part.upscaler for part in parts] == ["span-x4", "realesr-x4-safe"]
     assert "lossless" in parts[0].kinds
     ways = TYPICAL_UPLOADS.variants()
     assert {*parts[0].kinds, *parts[1].kinds} == {*ways}
@@ -46,7 +46,8 @@ def test_a_mixture_is_divided():
         assert sum(len(ways[name].mixture) for name in part.kinds) == len(part.made_by.mixture)
         assert all(part.made_by.share(way) == TYPICAL_UPLOADS.share(way) for way in part.kinds)
         assert {routed(DEFAULT_ROUTING, class_of_way(way)) for way in part.kinds} == {part.upscaler}
-    assert f"and realesr-x4 ({len(parts[1].kinds)} kinds of upload)" in answering_in_words(parts)
+    words = answering_in_words(parts)
+    assert f"and realesr-x4-safe ({len(parts[1].kinds)} kinds of upload)" in words
 
 
 @pytest.fixture

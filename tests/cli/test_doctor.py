@@ -13,6 +13,7 @@ from harness.servers import ran
 from trustscale_server.platform import cores as platform_cores
 from trustscale_server.platform.cores import core_quota
 from trustscale_server.upscalers.embedded.runtime import bf16_unit
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 
 
 @pytest.fixture
@@ -28,11 +29,11 @@ def ask(tmp_path):
 
 
 def test_a_healthy_one(ask):
-    """Both shipped models answer with their calibrations, and a request goes through all."""
+    """All shipped models answer with their calibrations, and a request goes through all."""
     done, found = ask(ADMIN_KEYS="ops:hidden-admin-key", MAX_WAITING="7")
     assert done.returncode == 0
     assert "error" not in {row["state"] for row in found.values()}
-    for name in ("span-x4", "realesr-x4"):
+    for name in SHIPPED_MODELS:
         detail = found[f"upscaler {name}"]["detail"]
         assert re.match(r"sha256:[0-9a-f]{12}; reached, \d+ calibrations answer", detail)
     assert "samples" in found["a request"]["detail"]

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from harness.servers import ProcessGroup, free_port
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_both_versions_and_the_port_of_the_environment(listening):
     assert found["serving"]["address"] == f"http://0.0.0.0:{port}/"
     assert found["serving"]["ready_s"] > 0
     assert found["admin_key"]["path"]
-    assert found["gateway_started"]["upscalers"] == ["span-x4", "realesr-x4"]
+    assert found["gateway_started"]["upscalers"] == [*SHIPPED_MODELS]
     assert set(ready.json()["startup"]) == {
         "opening stores",
         "loading models",

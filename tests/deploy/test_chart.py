@@ -17,6 +17,7 @@ from trustscale_server.bootstrap.settings import load_settings, unknown_variable
 from trustscale_server.bootstrap.sources import read_secret_files
 from trustscale_server.http.app import create_app
 from trustscale_server.stores.job_status import JobKind
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.remote.worker import WorkerConfig
 
 USES = [DEFAULTS, *sorted(path.stem for path in (CHART / "values").glob("*.yaml"))]
@@ -123,8 +124,11 @@ def test_settings(use, name, monkeypatch, tmp_path):
         f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}": service
         for service in of_kind(use, "Service").values()
     }
-    first, second, *others = settings.upscalers
-    assert (first.model, second.model) == ("span-x4", "realesr-x4")
+    shipped, others = (
+        settings.upscalers[: len(SHIPPED_MODELS)],
+        settings.upscalers[len(SHIPPED_MODELS) :],
+    )
+    assert [one.model for one in shipped] == [*SHIPPED_MODELS]
     assert {one.name for one in others} == {
         name.removeprefix("worker-") for name in pods(use) if name.startswith("worker-")
     }

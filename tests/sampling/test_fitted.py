@@ -65,7 +65,9 @@ class TestSigma:
         ("name", "expected"),
         [("span-x4-m1", [0.07118827105, 0.07086926699, 0.07026703656, 0.07177069373]),
          ("span-x4-m1-lossless", [0.09627281874, 0.09641711414, 0.09772969782, 0.09618200105]),
-         ("realesr-x4-m1", [0.1297018975, 0.1137125194, 0.1278778762, 0.1178586889])],
+         ("realesr-x4-m1", [0.1297018975, 0.1137125194, 0.1278778762, 0.1178586889]),
+         ("realesr-x4-safe-m1", [0.04871691763, 0.04845776781, 0.04810015112, 0.04818491295]),
+         ("realesr-x4-safe-m1-lossy", [0.4195771813, 0.4279533327, 0.4328377843, 0.4314484828])],
     )  # fmt: skip
     def test_its_values_are_fixed(self, name, expected):
         """A calibration is portable: these values must not move with a machine or a library."""

@@ -17,6 +17,7 @@ from tests.workers.fakes import Bomb
 from tests.workers.ncnn_files import dense, ncnn, shuffled
 from tests.workers.test_community import save_compact
 from trustscale_server.bootstrap.settings import load_settings
+from trustscale_server.upscalers.embedded.shipped import SHIPPED_MODELS
 from trustscale_server.upscalers.embedded.upscaler import EmbeddedUpscaler, tile_plan
 from trustscale_worker import weights
 from trustscale_worker.files import file_sha256
@@ -60,9 +61,9 @@ def test_imported(load, tmp_path, monkeypatch, make, file):
     assert file_sha256(source) in str(onnx.load(made).metadata_props)
     monkeypatch.setenv("TRUSTSCALE_CONFIG", str(tmp_path / "trustscale.toml"))
     entries = load_settings(data_dir=tmp_path).upscalers
-    assert [entry.name for entry in entries] == ["span-x4", "realesr-x4", "a"]
+    assert [entry.name for entry in entries] == [*SHIPPED_MODELS, "a"]
     upscaler = EmbeddedUpscaler(
-        "a", entries[2].model, tile_plan(entries[2].model, halo=entries[2].halo)
+        "a", entries[-1].model, tile_plan(entries[-1].model, halo=entries[-1].halo)
     )
     assert upscaler.plan.halo == 3
     assert upscaler.settings["weights"] == file_sha256(made)
@@ -79,7 +80,9 @@ class TestOnnx:
         again = load(path)
         assert again.exit_code == 2
         assert "has an upscaler same" in again.stderr
-        assert (tmp_path / "trustscale.toml").read_text().count("[[upscalers]]") == 3
+        assert (tmp_path / "trustscale.toml").read_text().count("[[upscalers]]") == (
+            len(SHIPPED_MODELS) + 1
+        )
 
     def test_whole_picture(self, load, tmp_path):
         path = file_of(

@@ -120,7 +120,13 @@ class Fit:
         return np.array([[weight for _, weight in self.weights], *(u[2:] for u in self.units)])
 
 
-SHIPPED = ("span-x4-m1", "realesr-x4-m1", "span-x4-m1-lossless")
+SHIPPED = (
+    "span-x4-m1",
+    "realesr-x4-m1",
+    "span-x4-m1-lossless",
+    "realesr-x4-safe-m1",
+    "realesr-x4-safe-m1-lossy",
+)
 """The fits for the embedded upscalers and one M: of each for all classes, then for some."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from types import MappingProxyType
 from typing import Final, Literal
@@ -11,7 +11,7 @@ from typing import Final, Literal
 from trustscale_server.upscalers.base import Picture
 from trustscale_server.upscalers.config import Character
 
-ShippedName = Literal["span-x4", "realesr-x4"]
+ShippedName = Literal["span-x4", "realesr-x4", "realesr-x4-safe"]
 
 SCALE: Final = 4  # of every shipped model
 
@@ -45,5 +45,11 @@ _REALESR = ShippedModel("realesr-general-x4v3.onnx", "Real-ESRGAN ×4", "sharp",
 
 
 SHIPPED_MODELS: Final[Mapping[ShippedName, ShippedModel]] = MappingProxyType(
-    {"span-x4": _SPAN, "realesr-x4": _REALESR}
+    {
+        "span-x4": _SPAN,
+        "realesr-x4": _REALESR,
+        "realesr-x4-safe": replace(
+            _REALESR, title="Real-ESRGAN ×4, safe copy", character="faithful", picture="safe"
+        ),
+    }
 )

@@ -34,8 +34,8 @@ class EmbeddedConfig(EntryConfig):
     kind: Literal["embedded"] = "embedded"
     model: ShippedName | Path = Field(
         "span-x4",
-        description="The model: the shipped `span-x4` or `realesr-x4`, or the path of an ONNX "
-        "file.",
+        description="The model: the shipped `span-x4`, `realesr-x4` or `realesr-x4-safe`, or the "
+        "path of an ONNX file.",
     )
     threads: int = Field(
         0, ge=0, description="How many threads compute. 0 takes one for each core."
