@@ -114,7 +114,8 @@ class _AdminRoute(APIRoute):
         async def check_and_handle(request: Request) -> Response:
             state = state_of(request)
             require_admin(request, state)
-            caller_leaves.set(partial(_caller_left, request, state))
+            # In one process a request shares its context with its caller, who goes on.
+            before = caller_leaves.set(partial(_caller_left, request, state))
             try:
                 return await handle(request)
             except NoLongerWaiting:
@@ -129,6 +130,8 @@ class _AdminRoute(APIRoute):
                     f"{str(error.detail).rstrip('.')}; send more as one archive (zip or tar).",
                     limit="max_files",
                 ) from error
+            finally:
+                caller_leaves.reset(before)
 
         return check_and_handle
 
